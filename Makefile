@@ -1,0 +1,43 @@
+# Two commands do everything, set-up included:  make demo   and   make test
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.PHONY: demo test lint native-test bench clean system-packages
+
+demo: $(VENV)/.base
+	$(BIN)/vreplica-sync demo
+
+test: system-packages $(VENV)/.test lint native-test
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+native-test: $(VENV)/.test
+	sh native/tests/run.sh
+
+bench: $(VENV)/.test
+	$(BIN)/python -m pytest benchmarks --benchmark-only
+
+system-packages:
+	sh tests/system-packages.sh
+
+# A Debian machine without python3-venv gets it where this may be done.
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); sh tests/system-packages.sh python3-venv && $(PYTHON) -m venv $(VENV); }
+
+NATIVE := $(shell find native -name '*.[ch]' -o -name CMakeLists.txt)
+
+$(VENV)/.base: pyproject.toml $(NATIVE) | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+$(VENV)/.test: pyproject.toml $(NATIVE) | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	touch $(VENV)/.base $@
+
+clean:
+	rm -rf $(VENV) build

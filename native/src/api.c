@@ -1,0 +1,4 @@
+__attribute__((visibility("default"))) const char *VixDiskLib_ListTransportModes(void)
+{
+   return "file";
+}

@@ -1,0 +1,29 @@
+"""Fixtures that every test may use."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def tool() -> Callable[[str, str], str]:
+    """`tool("qemu-img", "qemu-utils")`: the path of a program, or a skip that names its package.
+
+    In CI a missing program fails, since `make test` should have installed it.
+    """
+
+    def find(program: str, package: str) -> str:
+        # Debian keeps mke2fs and its like in sbin, which not every user has in PATH.
+        path = shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+        if path:
+            return path
+        reason = f"{program} is not installed (Debian package {package})"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+    return find

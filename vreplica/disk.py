@@ -1,0 +1,188 @@
+"""The one shape in which everything above sees a virtual disk.
+
+    +-----------------------------------------------------------+
+    | block 0 | block 1 |  hole   | block 3 | ...       | tail  |   capacity_bytes
+    +-----------------------------------------------------------+
+      allocated() covers at least every byte that is not zero;
+      a hole reads as zeros and costs nothing.
+
+The caller owns the buffers: a read fills the whole view or raises. Requests are in bytes, in
+multiples of 512 (SECTOR). `read_many` and `write_many` take several requests at once, so that
+a transport with round trips can keep them in flight together; they return when all are done.
+
+Buffers that should cross into a helper process without a copy come from an `Arena`: one
+memory file that source, engine and target map alike.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from vreplica.errors import DiskClosed, Misaligned, OutOfRange, ReadOnlyDisk
+from vreplica.extents import Extents
+from vreplica.units import MIB, SECTOR
+
+Request = tuple[int, memoryview]
+"""(byte offset on the disk, bytes to fill or to write)."""
+
+
+class Arena:
+    """One shared memory file (memfd), mapped here, that other processes can map by its fd.
+
+    `view` is writable and covers all `size` bytes. Close it after the disks that know it.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.fd = os.memfd_create("vreplica-arena", os.MFD_CLOEXEC)
+        os.ftruncate(self.fd, size)
+        self._map = mmap.mmap(self.fd, size)
+        self.view = memoryview(self._map)
+        self._base = np.frombuffer(self.view, np.uint8).__array_interface__["data"][0]
+
+    def offset_of(self, view: memoryview) -> int | None:
+        """Where in the arena a view starts, or None when it lies elsewhere."""
+        if not view.nbytes:
+            return None
+        address = np.frombuffer(view, np.uint8).__array_interface__["data"][0]
+        offset = int(address) - int(self._base)
+        return offset if 0 <= offset <= self.size - view.nbytes else None
+
+    def close(self) -> None:
+        """Unmap. Raises BufferError while a view of the arena is still alive."""
+        if self.fd < 0:
+            return
+        self.view.release()
+        self._map.close()
+        os.close(self.fd)
+        self.fd = -1
+
+
+@runtime_checkable
+class Disk(Protocol):
+    """A virtual disk of fixed capacity. Not thread-safe: one thread at a time."""
+
+    @property
+    def name(self) -> str:
+        """For messages: path, or `[datastore] dir/disk.vmdk`."""
+
+    @property
+    def capacity_bytes(self) -> int:
+        """A multiple of 512."""
+
+    def read_into(self, offset: int, view: memoryview) -> None:
+        """Fill `view` with the bytes at `offset`. Raises DiskError; never fills in part."""
+
+    def write_from(self, offset: int, view: memoryview) -> None:
+        """Write all of `view` at `offset`. Durable after `flush`."""
+
+    def read_many(self, requests: Sequence[Request]) -> None:
+        """All reads, in any order, together. Raises the first failure once none is in flight."""
+
+    def write_many(self, requests: Sequence[Request]) -> None:
+        """All writes, in any order, together; they must not overlap."""
+
+    def allocated(self) -> Extents:
+        """A superset of the bytes that are not zero, over the whole chain."""
+
+    def register(self, arena: Arena) -> None:
+        """Say that buffers will come from `arena`; a disk may use it to spare copies."""
+
+    def flush(self) -> None:
+        """Everything written so far is on stable storage when this returns."""
+
+    def close(self) -> None:
+        """Give everything back. Closing twice is allowed; other calls then raise DiskClosed."""
+
+
+def check_request(offset: int, length: int, capacity: int) -> None:
+    """Raise Misaligned or OutOfRange where a request breaks the contract."""
+    if offset % SECTOR or length % SECTOR:
+        raise Misaligned(offset=offset, length=length, unit=SECTOR)
+    if offset < 0 or length < 0 or offset + length > capacity:
+        raise OutOfRange(offset=offset, length=length, capacity=capacity)
+
+
+class MemoryDisk:
+    """A disk in memory for tests: sparse, records every operation that was issued.
+
+    `ops` is a list of ("read" | "write" | "flush" | "allocated", offset, length).
+    Memory is taken in pieces of 1 MiB as they are written, so capacity may be 62 TiB.
+    """
+
+    _PIECE = MIB
+
+    def __init__(
+        self,
+        capacity_bytes: int,
+        content: bytes = b"",
+        *,
+        name: str = "memory",
+        read_only: bool = False,
+    ) -> None:
+        check_request(0, capacity_bytes, capacity_bytes)
+        self.name = name
+        self.capacity_bytes = capacity_bytes
+        self.ops: list[tuple[str, int, int]] = []
+        self._pieces: dict[int, bytearray] = {}
+        self._written = Extents.empty()
+        self._read_only = False
+        self._closed = False
+        if content:
+            padded = content + bytes(-len(content) % SECTOR)
+            self.write_from(0, memoryview(padded))
+            self.ops.clear()
+        self._read_only = read_only
+
+    def _check(self, op: str, offset: int, length: int) -> None:
+        if self._closed:
+            raise DiskClosed(name=self.name)
+        check_request(offset, length, self.capacity_bytes)
+        self.ops.append((op, offset, length))
+
+    def read_into(self, offset: int, view: memoryview) -> None:
+        view = view.cast("B")
+        self._check("read", offset, view.nbytes)
+        for start, end in Extents.of(offset, offset + view.nbytes).split(self._PIECE):
+            target = view[start - offset : end - offset]
+            piece = self._pieces.get(start // self._PIECE)
+            at = start % self._PIECE
+            target[:] = bytes(end - start) if piece is None else piece[at : at + end - start]
+
+    def write_from(self, offset: int, view: memoryview) -> None:
+        view = view.cast("B")
+        if self._read_only:
+            raise ReadOnlyDisk(name=self.name)
+        self._check("write", offset, view.nbytes)
+        span = Extents.of(offset, offset + view.nbytes)
+        for start, end in span.split(self._PIECE):
+            piece = self._pieces.setdefault(start // self._PIECE, bytearray(self._PIECE))
+            at = start % self._PIECE
+            piece[at : at + end - start] = view[start - offset : end - offset]
+        self._written = self._written.union(span)
+
+    def read_many(self, requests: Sequence[Request]) -> None:
+        for offset, view in requests:
+            self.read_into(offset, view)
+
+    def write_many(self, requests: Sequence[Request]) -> None:
+        for offset, view in requests:
+            self.write_from(offset, view)
+
+    def allocated(self) -> Extents:
+        self._check("allocated", 0, 0)
+        return self._written
+
+    def register(self, arena: Arena) -> None:
+        """Nothing to gain: the disk is in this process."""
+
+    def flush(self) -> None:
+        self._check("flush", 0, 0)
+
+    def close(self) -> None:
+        self._closed = True

@@ -1,0 +1,180 @@
+"""What a recovery point says of itself, and how that is kept at the destination.
+
+A recovery point is a snapshot of the replica VM. Its description lives in the VM's extraConfig
+at the moment of the snapshot, which freezes it, so that a lost catalog can be rebuilt from the
+destination alone, and a revert takes the description back together with the disks:
+
+    vreplica.point            {"v": 1, "id": ..., "job": ..., "vm": ..., "time": ..., ...}
+    vreplica.point.disk.2000  {"label": ..., "uuid": ..., "capacity": ..., "changeId": ..., ...}
+    vreplica.point.disk.2001  ...
+
+One short value a key: .vmx values are lines, and how long one may be is not documented.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from vreplica.points.level import Level
+
+FORMAT = 1
+POINT_KEY = "vreplica.point"
+DISK_KEY = "vreplica.point.disk."
+LEAF_KEY = "vreplica.leaf"
+"""Holds the id of the run that is writing to the replica's disks; empty when none is."""
+
+
+def new_id() -> str:
+    """An id for a run and for the point that it makes: sorts by time, unique."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:6]}"
+
+
+@dataclass(frozen=True, slots=True)
+class DiskPoint:
+    """One disk of a recovery point.
+
+    `key` is the source's VirtualDisk.key, `uuid` its backing UUID; `change_id` is where CBT of
+    the source stood, None when CBT gave none; `mode` is how this point was made.
+    """
+
+    key: int
+    label: str
+    uuid: str
+    capacity_bytes: int
+    change_id: str | None
+    mode: str
+    shipped_bytes: int
+    root: str
+    """Root digest of the disk's content, hex; empty when no digest map was kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveryPoint:
+    """One state that the replica can be taken back to."""
+
+    id: str
+    job: str
+    source_vm: str
+    """Instance UUID of the source VM."""
+    source_name: str
+    time: datetime
+    """When the source's snapshot was taken, UTC."""
+    level: Level
+    requested: Level
+    disks: tuple[DiskPoint, ...]
+    excluded: tuple[str, ...] = ()
+    """Labels of disks of the source that are not replicated."""
+    notes: tuple[str, ...] = ()
+    snapshot: str | None = field(default=None, compare=False)
+    """moref of the replica's snapshot; known once the point exists."""
+
+    def disk(self, key: int) -> DiskPoint | None:
+        return next((d for d in self.disks if d.key == key), None)
+
+    def to_extra_config(self) -> dict[str, str]:
+        """The keys and values to set on the replica right before its snapshot."""
+        point = {
+            "v": FORMAT,
+            "id": self.id,
+            "job": self.job,
+            "vm": self.source_vm,
+            "name": self.source_name,
+            "time": self.time.isoformat(),
+            "level": self.level.value,
+            "requested": self.requested.value,
+            "disks": [d.key for d in self.disks],
+            "excluded": list(self.excluded),
+            "notes": list(self.notes),
+        }
+        values = {POINT_KEY: _dump(point)}
+        for d in self.disks:
+            values[f"{DISK_KEY}{d.key}"] = _dump(
+                {
+                    "label": d.label,
+                    "uuid": d.uuid,
+                    "capacity": d.capacity_bytes,
+                    "changeId": d.change_id,
+                    "mode": d.mode,
+                    "shipped": d.shipped_bytes,
+                    "root": d.root,
+                }
+            )
+        return values
+
+    @classmethod
+    def from_extra_config(
+        cls, values: Mapping[str, str], snapshot: str | None = None
+    ) -> RecoveryPoint | None:
+        """The point that these values describe; None where they describe none (or not wholly)."""
+        try:
+            point: dict[str, Any] = json.loads(values[POINT_KEY])
+            if point["v"] != FORMAT:
+                return None
+            disks = tuple(
+                _disk(key, json.loads(values[f"{DISK_KEY}{key}"])) for key in point["disks"]
+            )
+            return cls(
+                id=point["id"],
+                job=point["job"],
+                source_vm=point["vm"],
+                source_name=point["name"],
+                time=datetime.fromisoformat(point["time"]),
+                level=Level(point["level"]),
+                requested=Level(point["requested"]),
+                disks=disks,
+                excluded=tuple(point["excluded"]),
+                notes=tuple(point["notes"]),
+                snapshot=snapshot,
+            )
+        except (KeyError, ValueError, TypeError):
+            return None
+
+    def to_dict(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {
+            "id": self.id,
+            "job": self.job,
+            "source_vm": self.source_vm,
+            "source_name": self.source_name,
+            "time": self.time.isoformat(),
+            "level": self.level.value,
+            "requested": self.requested.value,
+            "snapshot": self.snapshot,
+            "excluded": list(self.excluded),
+            "notes": list(self.notes),
+            "disks": [
+                {
+                    "key": d.key,
+                    "label": d.label,
+                    "uuid": d.uuid,
+                    "capacity_bytes": d.capacity_bytes,
+                    "change_id": d.change_id,
+                    "mode": d.mode,
+                    "shipped_bytes": d.shipped_bytes,
+                    "root": d.root,
+                }
+                for d in self.disks
+            ],
+        }
+
+
+def _dump(value: dict[str, Any]) -> str:
+    return json.dumps(value, separators=(",", ":"))
+
+
+def _disk(key: int, value: dict[str, Any]) -> DiskPoint:
+    return DiskPoint(
+        key=int(key),
+        label=value["label"],
+        uuid=value["uuid"],
+        capacity_bytes=value["capacity"],
+        change_id=value["changeId"],
+        mode=value["mode"],
+        shipped_bytes=value["shipped"],
+        root=value["root"],
+    )

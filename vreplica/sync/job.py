@@ -1,0 +1,74 @@
+"""What one replication job is: source VM, destination, and the rules between them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+
+from vreplica.points import Level, Retention
+from vreplica.vddk import VddkConfig
+from vreplica.vsphere import Endpoint
+
+
+class OnCbtLoss(Enum):
+    """What to do when changed block tracking cannot say what changed."""
+
+    ASK = "ask"
+    """Rescan where tracking was reset (it says so); stop where somebody switched it off."""
+    RESCAN = "rescan"
+    FAIL = "fail"
+
+
+class QuiescePolicy(Enum):
+    """How the source's snapshot is taken."""
+
+    TRY = "try"
+    """Quiesce where the guest can; otherwise (or after the retries) a crash-consistent point."""
+    REQUIRE = "require"
+    """Quiesce or fail."""
+    NEVER = "never"
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a replica is created, by the names vCenter shows. None: the only one there is."""
+
+    datastore: str
+    name: str
+    host: str | None = None
+    resource_pool: str | None = None
+    folder: str | None = None
+    networks: Mapping[str, str] = field(default_factory=dict)
+    """Source network name -> destination network name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One VM, kept in step with one replica.
+
+    `source_vm` is a name, an inventory path, a moref or an instance UUID. `state_dir` holds
+    digest maps and the job's lock; losing it costs time, never data.
+    """
+
+    name: str
+    source: Endpoint
+    source_vm: str
+    destination: Endpoint
+    placement: Placement
+    state_dir: Path
+    vddk: VddkConfig = field(default_factory=VddkConfig)
+    quiesce: QuiescePolicy = QuiescePolicy.TRY
+    quiesce_timeout_min: int = 10
+    quiesce_attempts: int = 3
+    require: Level = Level.CRASH
+    on_cbt_loss: OnCbtLoss = OnCbtLoss.ASK
+    exclude_disks: frozenset[str] = frozenset()
+    """Labels (`Hard disk 2`) of disks that are left out on purpose."""
+    retention: Retention = field(default_factory=Retention)
+    parallel_disks: int = 2
+
+    @property
+    def job_dir(self) -> Path:
+        return self.state_dir / self.name

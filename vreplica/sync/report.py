@@ -1,0 +1,171 @@
+"""What plan, run and verify answer with: values for programs, `to_dict` for `--json`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from enum import Enum
+from typing import Any
+
+from vreplica.points import Level, RecoveryPoint
+
+
+class Mode(Enum):
+    """How a disk's content is brought over."""
+
+    FULL = "full"
+    """Everything allocated is read and written."""
+    DELTA = "delta"
+    """What CBT says has changed since a recovery point."""
+    RESCAN = "rescan"
+    """Everything allocated is read and hashed; what differs is written."""
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True, slots=True)
+class DiskPlan:
+    """What the next run does with one disk, and why."""
+
+    key: int
+    label: str
+    capacity_bytes: int
+    mode: Mode
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the next run would do. `problems` is empty when it can start."""
+
+    job: str
+    source_vm: str
+    replica_vm: str
+    replica_exists: bool
+    disks: tuple[DiskPlan, ...]
+    excluded: tuple[str, ...]
+    expected_level: Level
+    base_point: RecoveryPoint | None
+    steps: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "job": self.job,
+            "source_vm": self.source_vm,
+            "replica_vm": self.replica_vm,
+            "replica_exists": self.replica_exists,
+            "disks": [{**_plain(d), "mode": d.mode.value} for d in self.disks],
+            "excluded": list(self.excluded),
+            "expected_level": self.expected_level.value,
+            "base_point": self.base_point.id if self.base_point else None,
+            "steps": list(self.steps),
+            "warnings": list(self.warnings),
+            "problems": list(self.problems),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class DiskRun:
+    """What a run did with one disk. All sizes in bytes.
+
+    changed: what CBT (or the allocation) named; read: read from the source; redundant: read but
+    equal to what the replica has; zero: zero blocks that needed no write; shipped: written.
+    """
+
+    key: int
+    label: str
+    mode: Mode
+    reason: str
+    capacity_bytes: int
+    allocated_bytes: int | None
+    changed_bytes: int
+    read_bytes: int
+    redundant_bytes: int
+    zero_bytes: int
+    shipped_bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class DiskVerify:
+    """One disk compared: `compared` + `changed_since` = capacity when all was looked at."""
+
+    key: int
+    label: str
+    capacity_bytes: int
+    compared_bytes: int
+    changed_since_bytes: int
+    different_bytes: int
+    first_differences: tuple[tuple[int, int], ...]
+    source_root: str
+    replica_root: str
+
+    @property
+    def equal(self) -> bool:
+        return self.different_bytes == 0
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """The answer of `verify`."""
+
+    job: str
+    point: RecoveryPoint
+    disks: tuple[DiskVerify, ...]
+    started: datetime
+    seconds: float
+
+    @property
+    def equal(self) -> bool:
+        return all(d.equal for d in self.disks)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "job": self.job,
+            "equal": self.equal,
+            "point": self.point.to_dict(),
+            "started": self.started.isoformat(),
+            "seconds": self.seconds,
+            "disks": [{**_plain(d), "equal": d.equal} for d in self.disks],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """The answer of `run`. `recovered` says what an earlier, broken run had left."""
+
+    job: str
+    point: RecoveryPoint
+    disks: tuple[DiskRun, ...]
+    recovered: tuple[str, ...]
+    removed_points: tuple[str, ...]
+    warnings: tuple[str, ...]
+    verified: VerifyReport | None
+    points: int
+    started: datetime
+    seconds: float
+
+    @property
+    def shipped_bytes(self) -> int:
+        return sum(d.shipped_bytes for d in self.disks)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "job": self.job,
+            "point": self.point.to_dict(),
+            "disks": [{**_plain(d), "mode": d.mode.value} for d in self.disks],
+            "recovered": list(self.recovered),
+            "removed_points": list(self.removed_points),
+            "warnings": list(self.warnings),
+            "verified": self.verified.to_dict() if self.verified else None,
+            "points": self.points,
+            "started": self.started.isoformat(),
+            "seconds": self.seconds,
+        }
+
+
+def _plain(value: Any) -> dict[str, Any]:
+    return asdict(value)

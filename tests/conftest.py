@@ -7,6 +7,11 @@ import shutil
 from collections.abc import Callable
 
 import pytest
+from hypothesis import settings
+
+# A deadline per example measures the machine's load, not the code.
+settings.register_profile("vreplica", deadline=None)
+settings.load_profile("vreplica")
 
 
 @pytest.fixture(scope="session")

@@ -34,7 +34,8 @@ Request = tuple[int, memoryview]
 class Arena:
     """One shared memory file (memfd), mapped here, that other processes can map by its fd.
 
-    `view` is writable and covers all `size` bytes. Close it after the disks that know it.
+    `view` is writable and covers all `size` bytes. Disks that know it may outlive it: once it
+    is closed they find no view in it any more.
     """
 
     def __init__(self, size: int) -> None:
@@ -47,20 +48,22 @@ class Arena:
 
     def offset_of(self, view: memoryview) -> int | None:
         """Where in the arena a view starts, or None when it lies elsewhere."""
-        if not view.nbytes:
+        if not view.nbytes or self.fd < 0:
             return None
         address = np.frombuffer(view, np.uint8).__array_interface__["data"][0]
         offset = int(address) - int(self._base)
         return offset if 0 <= offset <= self.size - view.nbytes else None
 
     def close(self) -> None:
-        """Unmap. Raises BufferError while a view of the arena is still alive."""
-        if self.fd < 0:
-            return
+        """Give the fd back and unmap. Raises BufferError while a view is still alive.
+
+        The memory is then freed with the last view; disks no longer recognise the arena.
+        """
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
         self.view.release()
         self._map.close()
-        os.close(self.fd)
-        self.fd = -1
 
 
 @runtime_checkable

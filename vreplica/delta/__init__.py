@@ -1,0 +1,1 @@
+"""The engine: read -> hash -> ship -> apply. Knows only Disk, extents and errors."""

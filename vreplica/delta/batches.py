@@ -1,0 +1,95 @@
+"""How a set of extents becomes batches of blocks, and a batch becomes requests. Pure.
+
+    extents      [======)        [=)             [=============)
+    blocks        3 4 5           9               12 13 14 15 16 17
+    batch of 8  [ 3 4 5           9               12 13 14 15 ]        -> one slot of the arena
+    slot         |3|4|5|9|12|13|14|15|                                    block i at i * 64 KiB
+    requests     (3..5)  (9)  (12..15)                                 -> read_many, write_many
+
+A batch is one ascending array of block numbers. Neighbours on the disk are neighbours in the
+slot, so every run of them is one request, cut to the request size. Only the last block of
+the disk may be short, and it can only be the last of its batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vreplica.extents import Extents
+
+Blocks = NDArray[np.int64]
+"""Block numbers, ascending, shape (n,)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One request: `length` bytes at `offset` of the disk, at `at` of the slot."""
+
+    offset: int
+    at: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """What every stage of one copy agrees on, in bytes."""
+
+    capacity: int
+    block: int
+
+    def nbytes(self, blocks: Blocks) -> int:
+        """Bytes of the disk in these blocks, all different."""
+        if not len(blocks):
+            return 0
+        short = max(0, (int(blocks[-1]) + 1) * self.block - self.capacity)
+        return len(blocks) * self.block - short
+
+    def batches(self, extents: Extents, per_batch: int) -> Iterator[Blocks]:
+        """The blocks that `extents` touch, `per_batch` at a time, ascending."""
+        rows = extents.clip(0, self.capacity).align(self.block).array // self.block
+        count = rows[:, 1] - rows[:, 0]
+        after = np.cumsum(count)
+        total = int(after[-1]) if len(after) else 0
+        for start in range(0, total, per_batch):
+            ordinal = np.arange(start, min(start + per_batch, total))
+            row = np.searchsorted(after, ordinal, side="right")
+            yield rows[row, 0] + ordinal - (after[row] - count[row])
+
+    def spans(
+        self, blocks: Blocks, request_size: int, selected: NDArray[np.bool_] | None = None
+    ) -> list[Span]:
+        """The requests that move the selected blocks of a batch, each at most `request_size`."""
+        position = np.arange(len(blocks)) if selected is None else np.flatnonzero(selected)
+        if not len(position):
+            return []
+        chosen = blocks[position]
+        fresh = np.concatenate(([True], np.diff(chosen) != 1))
+        # How far each block is from the start of its run; a run is cut at every request size.
+        run_start = np.maximum.accumulate(np.where(fresh, np.arange(len(chosen)), 0))
+        into_run = np.arange(len(chosen)) - run_start
+        cut = np.flatnonzero(into_run % max(1, request_size // self.block) == 0)
+        last = np.concatenate((cut[1:], [len(chosen)])) - 1
+        offset = chosen[cut] * self.block
+        end = np.minimum((chosen[last] + 1) * self.block, self.capacity)
+        return [
+            Span(o, a, e - o)
+            for o, a, e in zip(
+                offset.tolist(), (position[cut] * self.block).tolist(), end.tolist(), strict=True
+            )
+        ]
+
+    def inside(self, blocks: Blocks, extents: Extents) -> NDArray[np.bool_]:
+        """Which blocks lie wholly inside `extents`; shape (n,)."""
+        rows = extents.array
+        if not len(rows):
+            return np.zeros(len(blocks), np.bool_)
+        start = blocks * self.block
+        end = np.minimum(start + self.block, self.capacity)
+        row = np.searchsorted(rows[:, 1], start, side="right")
+        held = np.minimum(row, len(rows) - 1)
+        held_whole: NDArray[np.bool_] = (rows[held, 0] <= start) & (rows[held, 1] >= end)
+        return held_whole

@@ -1,0 +1,84 @@
+"""What one copy counts, exactly defined; benchmarks, reports and the CLI show the same numbers.
+
+    selected = redundant + zeroed + shipped          every block looked at is one of the three
+
+`selected` is what the extents touch, in whole blocks held to the capacity. It also splits
+into what was read from the source and what was known to be zeros without a read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from time import perf_counter
+
+
+@dataclass(slots=True)
+class CopyStats:
+    """Counts of one copy of one disk. All sizes in bytes, all times in seconds.
+
+    Times are how long each stage was at work; stages overlap, so they add up to more than
+    `total_s`.
+    """
+
+    selected_bytes: int = 0
+    """Bytes in the blocks that the extents touch."""
+    read_bytes: int = 0
+    """Bytes asked of the source."""
+    hashed_bytes: int = 0
+    """Bytes digested: those read that were not zeros."""
+    zero_bytes: int = 0
+    """Bytes of selected blocks that are zeros on the source."""
+    redundant_bytes: int = 0
+    """Bytes not written because the target holds them already."""
+    zeroed_bytes: int = 0
+    """Bytes written as zeros."""
+    shipped_bytes: int = 0
+    """Bytes written that are not all zeros, in whole blocks."""
+    selected_blocks: int = 0
+    changed_blocks: int = 0
+    """Blocks written: shipped or zeroed."""
+    read_requests: int = 0
+    write_requests: int = 0
+    retries: int = 0
+    read_s: float = 0.0
+    hash_s: float = 0.0
+    write_s: float = 0.0
+    flush_s: float = 0.0
+    total_s: float = 0.0
+
+    def __add__(self, other: CopyStats) -> CopyStats:
+        """Sum of several disks or of the parts of a resumed copy."""
+        total = CopyStats()
+        for entry in fields(self):
+            setattr(total, entry.name, getattr(self, entry.name) + getattr(other, entry.name))
+        return total
+
+    def to_dict(self) -> dict[str, float]:
+        """For `--json`."""
+        return {entry.name: getattr(self, entry.name) for entry in fields(self)}
+
+
+@dataclass(frozen=True, slots=True)
+class CopyProgress:
+    """How far a copy is. `done_bytes` of `selected_bytes` are settled on the target."""
+
+    selected_bytes: int
+    done_bytes: int
+    read_bytes: int
+    written_bytes: int
+    elapsed_s: float
+
+
+@dataclass(slots=True)
+class Clock:
+    """Adds up the time spent inside `with clock:`."""
+
+    seconds: float = 0.0
+    _start: float = 0.0
+
+    def __enter__(self) -> Clock:
+        self._start = perf_counter()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds += perf_counter() - self._start

@@ -1,0 +1,398 @@
+"""What each block of a replica's disk holds, as one digest a block: 16 bytes for 64 KiB.
+
+    records     | d0 | 00 | d2 | d3 | 00 | ...        of the replica's latest recovery point
+    pending     |    |    | e2 |    | e4 |            of the point that is being made
+
+A map belongs to exactly one recovery point. The digests of a running cycle go to a sidecar
+(`PendingDigests`), which is folded in only after the point was committed on the replica:
+
+    pending = map.begin(point_id)        a cycle starts
+    copy(..., known=map, sink=pending)
+    root = map.seal(pending)             durable; goes into the point's description
+    <the replica's snapshot is taken>    the commit
+    map.apply(point_id)                  folds the sidecar in; may be repeated
+
+Whatever breaks, `open` decides by the replica's latest point:
+
+    map's point   sidecar                        latest point     the map is
+    P             none, or of a cycle after P    P                good (cycle not committed)
+    P             sealed, P -> Q                 Q                folded now, then good
+    folding P->Q  sealed, P -> Q                 Q                folded again, then good
+    anything else                                                 unusable: rebuild it
+
+The map is read through mmap and written through pwrite, so that a full disk is an error and
+not a SIGBUS. Pages are given back as they are used: memory does not follow the capacity.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+from array import array
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vreplica.extents import Extents
+from vreplica.points.maperrors import DigestMapBusy, DigestMapUnusable, DigestMapWriteFailed
+from vreplica.points.mapfile import (
+    CLEAN,
+    FOLDING,
+    MAX_PAGES,
+    PAGE,
+    PAGE_DIGEST,
+    PAGE_RECORDS,
+    RECORD,
+    RECORDS_AT,
+    TABLE_AT,
+    Header,
+    page_digest,
+    read_header,
+    read_table,
+    root_digest,
+    sync_dir,
+    write_all,
+    write_header,
+)
+from vreplica.points.pending import PendingDigests, PendingHead, read_pending, read_records
+from vreplica.units import BLOCK, MIB
+
+Digests = NDArray[np.uint8]
+
+_KEEP_MAPPED: Final = 32 * MIB
+"""Mapped pages are handed back to the page cache after about so much was touched."""
+
+_FAULT_AROUND: Final = 64 * 1024
+"""What Linux maps around one page fault of a file (fault_around_bytes)."""
+
+
+class DigestMap:
+    """An open map; holds a lock on its file. One thread at a time, `close` when done."""
+
+    _touched: int
+    _pending: PendingDigests | None = None
+
+    def __init__(self, path: Path, fd: int, header: Header) -> None:
+        self.path = path
+        self._fd = fd
+        self._header = header
+        self._mapped()
+
+    # -- opening ----------------------------------------------------------------------------
+
+    @classmethod
+    def create(
+        cls,
+        path: Path,
+        *,
+        capacity_bytes: int,
+        algorithm: str,
+        seed: int | None = None,
+        block: int = BLOCK,
+    ) -> Self:
+        """A map of a disk of zeros, of no recovery point (""); replaces what is there.
+
+        `seed` None: a random one. Raises DigestMapBusy, DigestMapWriteFailed.
+        """
+        if -(-capacity_bytes // block) > MAX_PAGES * PAGE_RECORDS:
+            raise ValueError(f"{capacity_bytes} bytes in blocks of {block}: too many for a map")
+        if seed is None:
+            seed = int.from_bytes(os.urandom(8))
+        header = Header(block, algorithm, seed, capacity_bytes, 0, "", bytes(32))
+        none = np.empty(0, np.int64), np.empty((0, PAGE_DIGEST), np.uint8)
+        header = replace(header, root=root_digest(header, *none))
+        try:
+            fd = _lock(path, os.O_RDWR | os.O_CREAT)
+        except OSError as error:
+            raise DigestMapWriteFailed(path=str(path), reason=str(error.strerror)) from error
+        try:
+            _sidecar(path).unlink(missing_ok=True)
+            os.ftruncate(fd, 0)
+            os.ftruncate(fd, header.size)
+            header = write_header(fd, header)
+            sync_dir(path)
+        except OSError as error:
+            os.close(fd)
+            raise DigestMapWriteFailed(path=str(path), reason=str(error.strerror)) from error
+        return cls(path, fd, header)
+
+    @classmethod
+    def open(cls, path: Path, *, latest_point: str) -> Self:
+        """The map of the replica's latest recovery point, folding in what was committed.
+
+        Raises DigestMapUnusable where the map is missing, damaged or of another point.
+        """
+        try:
+            fd = _lock(path, os.O_RDWR)
+        except FileNotFoundError:
+            raise DigestMapUnusable(path=str(path), reason="it is missing") from None
+        try:
+            header = read_header(fd)
+            if header is None or os.fstat(fd).st_size < header.size:
+                raise DigestMapUnusable(path=str(path), reason="it is damaged")
+            found = cls(path, fd, header)
+        except BaseException:
+            os.close(fd)
+            raise
+        try:
+            found._settle(latest_point)
+        except BaseException:
+            found.close()
+            raise
+        return found
+
+    # -- looking ----------------------------------------------------------------------------
+
+    @property
+    def point(self) -> str:
+        """The recovery point whose content the map describes; "" for a disk of zeros."""
+        return self._header.point
+
+    @property
+    def seed(self) -> int:
+        return self._header.seed
+
+    @property
+    def block(self) -> int:
+        return self._header.block
+
+    @property
+    def capacity_bytes(self) -> int:
+        return self._header.capacity
+
+    @property
+    def algorithm(self) -> str:
+        return self._header.algorithm
+
+    @property
+    def generation(self) -> int:
+        return self._header.generation
+
+    @property
+    def root(self) -> str:
+        """Root digest, hex: two maps of equal content, seed and capacity have the same."""
+        return self._header.root.hex()
+
+    def lookup(self, blocks: NDArray[np.int64]) -> Digests:
+        """Digests of these blocks, ascending; shape (n, 16)."""
+        digests: Digests = self._records[blocks]
+        runs = 1 + int(np.count_nonzero(np.diff(blocks) != 1))
+        self._touched += runs * _FAULT_AROUND + len(blocks) * RECORD
+        if self._touched > _KEEP_MAPPED:
+            self._map.madvise(mmap.MADV_DONTNEED)
+            self._touched = 0
+        return digests
+
+    def not_zero(self) -> Extents:
+        """Bytes of the disk whose blocks are not known to be zeros."""
+        rows = [np.empty((0, 2), np.int64)]
+        pages, _ = read_table(self._fd, self._header)
+        for page in pages.tolist():
+            held = np.flatnonzero(self._page(page).any(axis=1)) + page * PAGE_RECORDS
+            rows.append(Extents.from_blocks(held, self.block, self.capacity_bytes).array)
+        return Extents.from_array(np.concatenate(rows))
+
+    def check(self) -> bool:
+        """Read everything: do the records match the root? Costs about 1 s per GiB of map."""
+        pages, digests = read_table(self._fd, self._header)
+        whole = all(
+            page_digest(self._page(page).tobytes()) == digest.tobytes()
+            for page, digest in zip(pages.tolist(), digests, strict=True)
+        )
+        return whole and root_digest(self._header, pages, digests) == self._header.root
+
+    # -- one cycle --------------------------------------------------------------------------
+
+    def begin(self, point: str) -> PendingDigests:
+        """A sidecar for the point that a cycle makes; one that broke off is given up."""
+        header = self._header
+        head = PendingHead(header.point, point, header.seed, header.block, header.capacity)
+        self.discard()
+        self._pending = PendingDigests.begin(_sidecar(self.path), head)
+        return self._pending
+
+    def resume(self) -> PendingDigests | None:
+        """The sidecar of a cycle that broke off, cut back to its last checkpoint; or None.
+
+        Its `head.point` is the point it would make, its `position` is where to go on.
+        """
+        pending = PendingDigests.resume(_sidecar(self.path))
+        if pending is not None and not self._follows(pending.head):
+            pending.close()
+            return None
+        self._pending = pending
+        return pending
+
+    def seal(self, pending: PendingDigests) -> str:
+        """Make the sidecar complete and durable. Returns the root digest it leads to, hex."""
+        root = self._root_with(self._folded(pending.records()))
+        pending.seal(root)
+        pending.close()
+        return root.hex()
+
+    def apply(self, point: str) -> None:
+        """Fold the sealed sidecar of `point` in: the replica has it. Repeating it is harmless."""
+        if self._header.state == CLEAN and self._header.point == point:
+            self.discard()
+            return
+        found = read_pending(_sidecar(self.path))
+        if found is None or not found.sealed or found.head.point != point:
+            raise self._unusable(f"it has no sealed digests of recovery point {point}")
+        if not self._follows(found.head):
+            raise self._unusable(f"the digests of {point} do not follow {self._header.point!r}")
+        try:
+            self._header = write_header(
+                self._fd, replace(self._header, state=FOLDING, next_point=point)
+            )
+            for page, data in self._folded(read_records(_sidecar(self.path))):
+                write_all(self._fd, data, RECORDS_AT + page * PAGE)
+                write_all(self._fd, page_digest(data), TABLE_AT + page * PAGE_DIGEST)
+            root = self._root_with(iter(()))
+            if root != found.root:
+                raise self._unusable("its root digest is not the one that was committed")
+            self._header = write_header(
+                self._fd,
+                replace(self._header, state=CLEAN, point=point, next_point="", root=root),
+            )
+        except OSError as error:
+            raise DigestMapWriteFailed(path=str(self.path), reason=str(error.strerror)) from error
+        self.discard()
+
+    def discard(self) -> None:
+        """Give up the sidecar: the cycle was not committed."""
+        self._close_pending()
+        _sidecar(self.path).unlink(missing_ok=True)
+        sync_dir(self.path)
+
+    def grow(self, capacity_bytes: int) -> None:
+        """The disk has grown: what is new is zeros, and a short last block is unknown now.
+
+        An unknown block has a digest that no block has, so the next copy writes it, given that
+        its extents cover everything from the old capacity on.
+        """
+        old = self._header
+        if capacity_bytes <= old.capacity:
+            raise ValueError(f"{capacity_bytes} bytes is not more than {old.capacity}")
+        header = replace(old, capacity=capacity_bytes)
+        os.ftruncate(self._fd, header.size)
+        if old.capacity % old.block:
+            number = old.capacity // old.block
+            page = self._page(number // PAGE_RECORDS).copy()
+            if page[number % PAGE_RECORDS].any():
+                page[number % PAGE_RECORDS] = 0xFF
+            write_all(self._fd, page.tobytes(), RECORDS_AT + number // PAGE_RECORDS * PAGE)
+            at = TABLE_AT + number // PAGE_RECORDS * PAGE_DIGEST
+            write_all(self._fd, page_digest(page.tobytes()), at)
+        header = replace(header, root=root_digest(header, *read_table(self._fd, header)))
+        self._header = write_header(self._fd, header)
+        self._unmap()
+        self._mapped()
+
+    def close(self) -> None:
+        """Give up the lock; a sidecar that is open is closed and kept. Twice is allowed."""
+        if self._fd < 0:
+            return
+        self._close_pending()
+        self._unmap()
+        os.close(self._fd)
+        self._fd = -1
+
+    # -- inside -----------------------------------------------------------------------------
+
+    def _close_pending(self) -> None:
+        if self._pending is not None:
+            self._pending.close()
+            self._pending = None
+
+    def _mapped(self) -> None:
+        self._map = mmap.mmap(self._fd, self._header.size, prot=mmap.PROT_READ)
+        self._records = np.frombuffer(self._map, np.uint8, offset=RECORDS_AT).reshape(-1, RECORD)
+        self._touched = 0
+
+    def _unmap(self) -> None:
+        self._records = np.empty((0, RECORD), np.uint8)
+        self._map.close()
+
+    def _settle(self, latest: str) -> None:
+        header = self._header
+        if header.state == CLEAN and header.point == latest:
+            found = read_pending(_sidecar(self.path))
+            if found is not None and not self._follows(found.head):
+                self.discard()
+            return
+        if header.state == FOLDING and header.next_point != latest:
+            raise self._unusable(
+                f"it was being changed to recovery point {header.next_point} when it broke off"
+            )
+        found = read_pending(_sidecar(self.path))
+        if found is None or found.head.point != latest:
+            raise self._unusable(
+                f"it describes recovery point {header.point or 'none'}, the replica is at {latest}"
+            )
+        self.apply(latest)
+
+    def _follows(self, head: PendingHead) -> bool:
+        own = self._header
+        return head == PendingHead(own.point, head.point, own.seed, own.block, own.capacity)
+
+    def _page(self, number: int) -> Digests:
+        data = os.pread(self._fd, PAGE, RECORDS_AT + number * PAGE)
+        return np.frombuffer(data, np.uint8).reshape(-1, RECORD)
+
+    def _folded(
+        self, records: Iterator[tuple[NDArray[np.int64], Digests]]
+    ) -> Iterator[tuple[int, bytes]]:
+        """Pages that the records change, each once, with the records in place."""
+        number, page = -1, np.empty((0, RECORD), np.uint8)
+        for blocks, digests in records:
+            pages = blocks // PAGE_RECORDS
+            cuts = np.flatnonzero(np.diff(pages)) + 1
+            for start, end in zip([0, *cuts.tolist()], [*cuts.tolist(), len(pages)], strict=True):
+                if int(pages[start]) != number:
+                    if number >= 0:
+                        yield number, page.tobytes()
+                    number = int(pages[start])
+                    page = self._page(number).copy()
+                page[blocks[start:end] % PAGE_RECORDS] = digests[start:end]
+        if number >= 0:
+            yield number, page.tobytes()
+
+    def _root_with(self, folded: Iterator[tuple[int, bytes]]) -> bytes:
+        """The root digest with some pages replaced; they ascend."""
+        changed, made = array("q"), bytearray()
+        for page, data in folded:
+            changed.append(page)
+            made += page_digest(data)
+        pages, digests = read_table(self._fd, self._header)
+        if changed:
+            new_pages = np.array(changed, np.int64)
+            kept = ~np.isin(pages, new_pages)
+            pages = np.concatenate((pages[kept], new_pages))
+            new_digests = np.frombuffer(made, np.uint8).reshape(-1, PAGE_DIGEST)
+            digests = np.concatenate((digests[kept], new_digests))
+            order = np.argsort(pages, kind="stable")
+            order = order[digests[order].any(axis=1)]
+            pages, digests = pages[order], digests[order]
+        return root_digest(self._header, pages, digests)
+
+    def _unusable(self, reason: str) -> DigestMapUnusable:
+        return DigestMapUnusable(path=str(self.path), reason=reason)
+
+
+def _sidecar(path: Path) -> Path:
+    return path.with_name(path.name + ".pending")
+
+
+def _lock(path: Path, flags: int) -> int:
+    fd = os.open(path, flags | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(fd)
+        raise DigestMapBusy(path=str(path)) from error
+    return fd

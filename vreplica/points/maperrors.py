@@ -1,0 +1,31 @@
+"""What can be wrong with a digest map. None of it harms the replica: a map can be rebuilt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vreplica.errors import ReplicaError
+
+
+@dataclass(eq=False)
+class DigestMapUnusable(ReplicaError):
+    template = "the digest map {path} cannot be used: {reason}"
+    remedy = "It is rebuilt by reading the replica; that takes time and changes nothing."
+    path: str
+    reason: str
+
+
+@dataclass(eq=False)
+class DigestMapBusy(ReplicaError):
+    template = "the digest map {path} is in use by another process"
+    remedy = "Wait for the other run of this job to end."
+    retryable = True
+    path: str
+
+
+@dataclass(eq=False)
+class DigestMapWriteFailed(ReplicaError):
+    template = "cannot write {path}: {reason}"
+    remedy = "Make room, or make the job's state directory writable; then start the job again."
+    path: str
+    reason: str

@@ -1,0 +1,218 @@
+"""The helper process: owns the library, one connection and one disk of it.
+
+    parent ---- SOCK_SEQPACKET (wire.py) ----> main thread: Open, Read, Write, ..., Close
+           <--- stderr: log lines -----------
+                                               watcher thread: ends the process with the parent
+
+One process a disk, so that a crash of the library fails that disk and no other; and one thread
+in it for all calls, so that Open, Close and QueryAllocatedBlocks come from the same thread and
+calls on the handle never overlap, as the VDDK 8.0 Programming Guide asks.
+
+Started by `isolated` as a fresh interpreter, never by fork: InitEx starts threads that a fork
+would strand. LD_LIBRARY_PATH holds the library's own folder, whose copies of libstdc++ and
+OpenSSL must reach neither the engine nor programs that the library starts; it is put back as
+soon as the interpreter runs. Nothing outside the standard library is imported, and of this
+package only what is needed, which keeps the start short.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import mmap
+import os
+import resource
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+from typing import Any
+
+from vreplica.vddk import wire
+from vreplica.vddk.binding import CallFailed, LoadFailed
+from vreplica.vddk.raw import Interrupted, Piece, RawDisk
+from vreplica.vddk.session import Link, Session
+from vreplica.vddk.wire import Op, State
+
+PARENT_GONE_GRACE_S = 5.0
+"""How long a call may still run once the parent is gone; then the process ends in the middle."""
+
+_PR_SET_DUMPABLE = 4
+
+
+class Region:
+    """Shared memory of the parent, mapped here."""
+
+    def __init__(self, fd: int, size: int) -> None:
+        try:
+            self.map = mmap.mmap(fd, size)
+        finally:
+            os.close(fd)
+        self.size = size
+        self.address = ctypes.addressof(ctypes.c_char.from_buffer(self.map))
+
+    def at(self, position: int, size: int) -> int:
+        if position + size > self.size:
+            raise ValueError("a piece reaches past its shared memory")
+        return self.address + position
+
+
+class Helper:
+    """Answers requests until CLOSE or until the parent is gone."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.parent_gone = threading.Event()
+        self.regions: list[Region] = []
+        self.session: Session | None = None
+        self.link: Link | None = None
+        self.disk: RawDisk | None = None
+        self.blocks = b""
+
+    def serve(self) -> None:
+        while True:
+            try:
+                request = self.sock.recv(wire.MESSAGE_MAX)
+            except ConnectionResetError:
+                return
+            if not request or self.parent_gone.is_set():
+                return
+            op, body = request[0], request[1:]
+            try:
+                answer = wire.message(State.DONE, self.run(op, body))
+            except CallFailed as failed:
+                answer = wire.message(State.FAILED, wire.dump(vars(failed)))
+            except LoadFailed as failed:
+                answer = wire.message(State.UNLOADABLE, wire.dump(vars(failed)))
+            except Interrupted:
+                return
+            except Exception as error:
+                text = f"{type(error).__name__}: {error}"
+                answer = wire.message(State.BROKEN, wire.dump({"text": text}))
+            try:
+                self.sock.send(answer)
+                self.send_blocks()
+            except (BrokenPipeError, ConnectionResetError):
+                return
+            if op == Op.CLOSE:
+                return
+
+    def run(self, op: int, body: bytes) -> bytes:
+        if op == Op.READ or op == Op.WRITE:
+            self.opened.transfer(op == Op.WRITE, self.pieces(body))
+            return b""
+        if op == Op.BLOCKS:
+            self.blocks = self.opened.query_blocks(*wire.QUERY.unpack(body))
+            return wire.SIZE.pack(len(self.blocks))
+        if op == Op.FLUSH:
+            self.opened.flush()
+            return b""
+        if op == Op.ARENA:
+            self.map(wire.load(body)["size"])
+            return b""
+        if op == Op.START:
+            return wire.dump(self.start(wire.load(body)))
+        if op == Op.CLOSE:
+            self.close()
+            return b""
+        raise ValueError(f"unknown request {op}")
+
+    @property
+    def opened(self) -> RawDisk:
+        if self.disk is None:
+            raise ValueError("no disk is open")
+        return self.disk
+
+    def start(self, order: dict[str, Any]) -> dict[str, Any]:
+        self.map(order["slots_size"])
+        self.session = Session(
+            order["library"], order["lib_root"], order["major"], order["config_file"], _log
+        )
+        self.link = Link(
+            self.session,
+            order["target"],
+            read_only=order["read_only"],
+            transport_modes=order["transport_modes"],
+        )
+        self.disk = RawDisk(self.link, order["path"], order["flags"], order["io_depth"])
+        self.disk.stop = self.parent_gone.is_set
+        return {"info": self.disk.info, "transport_mode": self.disk.transport_mode}
+
+    def map(self, size: int) -> None:
+        """The fd comes in a message of its own, so that all others need no ancillary data."""
+        _, fds, _, _ = socket.recv_fds(self.sock, 1, 1)
+        self.regions.append(Region(fds[0], size))
+
+    def pieces(self, body: bytes) -> list[Piece]:
+        return [
+            (start, count, self.regions[region].at(position, count * 512))
+            for start, count, region, position in wire.PIECE.iter_unpack(body)
+        ]
+
+    def send_blocks(self) -> None:
+        if not self.blocks:
+            return
+        fd = os.memfd_create("vreplica-blocks", os.MFD_CLOEXEC)
+        try:
+            view = memoryview(self.blocks)
+            while view:
+                view = view[os.write(fd, view) :]
+            socket.send_fds(self.sock, [b"\0"], [fd])
+        finally:
+            self.blocks = b""
+            os.close(fd)
+
+    def close(self) -> None:
+        """Close, Disconnect. Raises the first failure; both are tried."""
+        disk, self.disk = self.disk, None
+        link, self.link = self.link, None
+        try:
+            if disk is not None:
+                disk.close()
+        finally:
+            if link is not None:
+                link.close()
+
+    def watch(self) -> None:
+        """Runs in a thread: when the parent's end is closed, stop between two pieces."""
+        poll = select.poll()
+        poll.register(self.sock, 0)
+        poll.poll()
+        self.parent_gone.set()
+        time.sleep(PARENT_GONE_GRACE_S)
+        os._exit(1)
+
+
+def _log(level: int, text: str) -> None:
+    os.write(2, f"{level}|{text}\n".encode("utf-8", "replace"))
+
+
+def main() -> None:
+    """argv: fd of the socket, the LD_LIBRARY_PATH to put back ("" for none)."""
+    fd, library_path = int(sys.argv[1]), sys.argv[2]
+    if library_path:
+        os.environ["LD_LIBRARY_PATH"] = library_path
+    else:
+        os.environ.pop("LD_LIBRARY_PATH", None)
+    # Ctrl-C and a service manager's SIGTERM mean the parent, which then closes us in order.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # Passwords are in this memory: no core file, also not through a core_pattern pipe.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    prctl = ctypes.CDLL(None).prctl
+    prctl.argtypes = (ctypes.c_int, *[ctypes.c_ulong] * 4)
+    prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    faulthandler.enable()
+
+    helper = Helper(socket.socket(fileno=fd))
+    threading.Thread(target=helper.watch, name="watch-parent", daemon=True).start()
+    helper.serve()
+    try:
+        helper.close()
+        if helper.session is not None:
+            helper.session.api.Exit()
+    finally:
+        # No finalizers of the interpreter while threads of the library may still call back.
+        os._exit(0)

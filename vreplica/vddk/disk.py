@@ -1,0 +1,179 @@
+"""VddkDisk: the Disk protocol over an open VixDiskLib disk, in this process or in a helper.
+
+VddkDisk      checks, allocated extents              (here)
+  |
+Backend  -->  handle.Handle     the library runs in this process
+         -->  isolated.Helper   the library runs in a process of its own
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vreplica.disk import Arena, Request, check_request
+from vreplica.errors import DiskClosed, ReadOnlyDisk
+from vreplica.extents import Extents
+from vreplica.units import BLOCK, SECTOR
+from vreplica.vddk import blocks
+from vreplica.vddk.config import VddkConfig, VddkConnection, locate
+from vreplica.vddk.errors import ConnectionReadOnly, VddkError
+from vreplica.vddk.info import DiskInfo
+from vreplica.vddk.isolated import open_helper
+from vreplica.vddk.library import Library
+
+log = logging.getLogger("vreplica.vddk")
+
+EXTENTS_MAX = 1_000_000
+"""Rows (16 bytes each) that allocated() may hold; beyond, near extents are joined."""
+
+
+class Backend(Protocol):
+    """An open disk of the library. Raises VddkError and HelperFailed. Offsets are checked."""
+
+    @property
+    def info(self) -> DiskInfo: ...
+
+    @property
+    def transport_mode(self) -> str: ...
+
+    def transfer(self, write: bool, requests: Sequence[Request]) -> None:
+        """Run all requests, in any order; none is in flight when this returns or raises."""
+
+    def query_blocks(self, query: blocks.Query) -> NDArray[np.int64]:
+        """(n, 2) rows of offset and length, in sectors."""
+
+    def register(self, arena: Arena) -> None: ...
+
+    def flush(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class VddkDisk:
+    """A disk of VMware's library or of the native one. Made by `open_disk`.
+
+    `allocation_note` says after `allocated()` why the whole disk was reported, if it was.
+    """
+
+    def __init__(self, backend: Backend, name: str, *, read_only: bool) -> None:
+        self.name = name
+        self.info = backend.info
+        self.transport_mode = backend.transport_mode
+        self.capacity_bytes = self.info.capacity_sectors * SECTOR
+        self.allocation_note: str | None = None
+        self._backend = backend
+        self._read_only = read_only
+        self._closed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def read_into(self, offset: int, view: memoryview) -> None:
+        self.read_many([(offset, view)])
+
+    def write_from(self, offset: int, view: memoryview) -> None:
+        self.write_many([(offset, view)])
+
+    def read_many(self, requests: Sequence[Request]) -> None:
+        self._transfer(False, requests)
+
+    def write_many(self, requests: Sequence[Request]) -> None:
+        self._transfer(True, requests)
+
+    def _transfer(self, write: bool, requests: Sequence[Request]) -> None:
+        """Nothing is issued where one of the requests breaks the contract."""
+        self._open()
+        if write and self._read_only:
+            raise ReadOnlyDisk(name=self.name)
+        checked = []
+        for offset, view in requests:
+            if not write and view.readonly:
+                raise TypeError("cannot read into read-only memory")
+            check_request(offset, view.nbytes, self.capacity_bytes)
+            if view.nbytes:
+                checked.append((offset, view.cast("B")))
+        if checked:
+            self._backend.transfer(write, checked)
+
+    def allocated(self) -> Extents:
+        """Over the whole chain; for a disk opened with `single_link`, of that link alone (what
+        is not allocated there is then not zero, but the parent's).
+
+        Where the library cannot answer, the whole disk, and `allocation_note` says why.
+        """
+        self._open()
+        self.allocation_note = None
+        queries, tail = blocks.plan(self.info.capacity_sectors)
+        found = Extents.of(tail * SECTOR, self.capacity_bytes)
+        gap = BLOCK
+        try:
+            for query in queries:
+                rows = self._backend.query_blocks(query)
+                rows = np.stack((rows[:, 0], rows[:, 0] + rows[:, 1]), axis=1) * SECTOR
+                end = (query.start + query.count) * SECTOR
+                found = found.union(Extents.from_array(rows).clip(query.start * SECTOR, end))
+                while len(found) > EXTENTS_MAX:
+                    found, gap = found.coalesce(gap), gap * 2
+        except VddkError as error:
+            self.allocation_note = error.message
+            log.warning("%s: all of it counts as allocated: %s", self.name, error.message)
+            return Extents.of(0, self.capacity_bytes)
+        return found
+
+    def register(self, arena: Arena) -> None:
+        self._open()
+        self._backend.register(arena)
+
+    def flush(self) -> None:
+        self._open()
+        self._backend.flush()
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._backend.close()
+
+    def _open(self) -> None:
+        if self._closed:
+            raise DiskClosed(name=self.name)
+
+
+def open_disk(
+    config: VddkConfig,
+    connection: VddkConnection,
+    path: str,
+    *,
+    read_only: bool = True,
+    single_link: bool = False,
+) -> VddkDisk:
+    """Open a disk: an absolute path of a local file, or "[datastore] dir/disk.vmdk".
+
+    Raises LibraryProblem where no library can be used, VddkError where the library refuses,
+    HelperFailed where its process fails, ConnectionReadOnly on a write through a read-only
+    connection to a server.
+    """
+    if connection.server is not None and connection.read_only and not read_only:
+        raise ConnectionReadOnly(path=path, server=connection.server)
+    file = locate(config)
+    backend: Backend
+    if config.isolation:
+        backend = open_helper(file, config, connection, path, read_only, single_link)
+    else:
+        library = Library.load(config)
+        backend = library.open(
+            path,
+            connection,
+            read_only=read_only,
+            single_link=single_link,
+            transport_modes=config.transport_modes,
+            io_depth=config.io_depth,
+        )
+    return VddkDisk(backend, path, read_only=read_only)

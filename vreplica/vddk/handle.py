@@ -1,0 +1,132 @@
+"""An open disk of a library that runs in this process, with Python signatures.
+
+Got from `Library.open`. It is also the Backend of a VddkDisk that is not isolated.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vreplica.disk import Arena, Request
+from vreplica.units import SECTOR
+from vreplica.vddk.binding import CallFailed
+from vreplica.vddk.blocks import Query
+from vreplica.vddk.errors import from_call
+from vreplica.vddk.info import DiskInfo
+from vreplica.vddk.raw import Piece, RawDisk, cut
+from vreplica.vddk.session import Link
+
+
+@contextmanager
+def explained(path: str) -> Iterator[None]:
+    """CallFailed -> VddkError about `path`."""
+    try:
+        yield
+    except CallFailed as failed:
+        error = from_call(failed, path)
+        if failed.sector is not None:
+            error.at(offset_bytes=failed.sector * SECTOR)
+        raise error from None
+
+
+class Handle:
+    """An open disk in this process; the Backend of a VddkDisk that is not isolated.
+
+    `info` is what GetInfo said at open.
+    """
+
+    def __init__(
+        self, raw: RawDisk, path: str, own: Link | None, open_close: threading.Lock
+    ) -> None:
+        self.path = path
+        self.raw = raw
+        self.info = DiskInfo.from_plain(raw.info)
+        self.transport_mode = raw.transport_mode
+        self._own = own
+        self._open_close = open_close
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def capacity_bytes(self) -> int:
+        return self.info.capacity_sectors * SECTOR
+
+    def read_into(self, offset: int, view: memoryview) -> None:
+        """`offset` and size in bytes, multiples of 512. The library checks the range."""
+        self.transfer(False, [(offset, view)])
+
+    def write_from(self, offset: int, view: memoryview) -> None:
+        self.transfer(True, [(offset, view)])
+
+    def transfer(self, write: bool, requests: Sequence[Request]) -> None:
+        pieces: list[Piece] = []
+        for offset, view in requests:
+            if view.readonly and not write:
+                raise TypeError("cannot read into read-only memory")
+            address = address_of(view)
+            for sector, count, delta in cut(offset, view.nbytes):
+                pieces.append((sector, count, address + delta))
+        with self._lock, explained(self.path):
+            self.raw.transfer(write, pieces)
+
+    def query_blocks(self, query: Query) -> NDArray[np.int64]:
+        with self._lock, explained(self.path):
+            found = self.raw.query_blocks(query.start, query.count, query.chunk)
+        return np.frombuffer(found, np.int64).reshape(-1, 2)
+
+    def register(self, arena: Arena) -> None:
+        """Nothing to gain: the library reads and writes any memory of this process."""
+
+    def flush(self) -> None:
+        with self._lock, explained(self.path):
+            self.raw.flush()
+
+    def metadata(self) -> dict[str, str]:
+        with self._lock, explained(self.path):
+            return {key: self.raw.read_metadata(key) for key in self.raw.metadata_keys()}
+
+    def read_metadata(self, key: str) -> str:
+        """Raises MetadataMissing."""
+        with self._lock, explained(self.path):
+            return self.raw.read_metadata(key)
+
+    def write_metadata(self, key: str, value: str) -> None:
+        """An entry can be blanked, not deleted."""
+        with self._lock, explained(self.path):
+            self.raw.write_metadata(key, value)
+
+    def refresh(self) -> None:
+        """Read `info` again, after the chain changed."""
+        with self._lock, explained(self.path):
+            self.raw.refresh()
+        self.info = DiskInfo.from_plain(self.raw.info)
+
+    def used_up(self) -> None:
+        """The handle belongs to another one now."""
+        self.raw.handle = None
+
+    def close(self) -> None:
+        own, self._own = self._own, None
+        with self._lock, self._open_close, explained(self.path):
+            try:
+                self.raw.close()
+            finally:
+                if own is not None:
+                    own.close()
+
+
+def address_of(view: memoryview) -> int:
+    """Where the bytes of a view are; it must be contiguous and not empty."""
+    array = np.frombuffer(view, np.uint8)
+    return int(array.__array_interface__["data"][0])

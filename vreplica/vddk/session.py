@@ -1,0 +1,234 @@
+"""One initialised library in this process: logging, InitEx, connections.
+
+Used in process by `library` and inside the helper by `child`; nothing here knows which.
+Rules that are kept, from the VDDK 8.0 Programming Guide and nbdkit's vddk plugin:
+
+- InitEx once a process. Exit is left to the helper, which is about to end anyway: the call
+  has been seen to crash at the end of long-lived processes.
+- All three log callbacks are given, since the default logger is not thread-safe.
+- ConnectParams comes from AllocateConnectParams where the library has it (6.7 and later).
+  Pointers that are ours are set to NULL before FreeConnectParams, and what they pointed to
+  lives until after Disconnect.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections import deque
+from collections.abc import Callable
+from contextlib import contextmanager
+from ctypes import byref, c_char_p, c_void_p
+from typing import TYPE_CHECKING, Any
+
+from vreplica.vddk import abi
+from vreplica.vddk.binding import Api, CallFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LOG, WARN, PANIC = 0, 1, 2
+Emit = Callable[[int, str], None]
+"""(LOG | WARN | PANIC, one line without newline)"""
+
+_LINE_MAX = 4096
+_RECENT = 40
+_DETAIL_LINES = 6
+_DETAIL_MAX = 2000
+_HIDDEN = "<hidden>"
+
+
+class LogTap:
+    """The library's three log callbacks: formats, hides secrets, passes on, keeps the last lines.
+
+    Callbacks come on any thread of the library.
+    """
+
+    def __init__(self, emit: Emit) -> None:
+        self._emit = emit
+        self._secrets: list[str] = []
+        self._recent: deque[tuple[int, str]] = deque(maxlen=_RECENT)
+        self._vsnprintf = ctypes.CDLL(None).vsnprintf
+        self._vsnprintf.argtypes = (c_void_p, ctypes.c_size_t, c_void_p, c_void_p)
+        self.callbacks = tuple(abi.LogFunc(self._callback(level)) for level in (LOG, WARN, PANIC))
+
+    def hide(self, *secrets: str | None) -> None:
+        """From now on these never appear in a line."""
+        self._secrets += [s for s in secrets if s and s not in self._secrets]
+
+    def redact(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, _HIDDEN)
+        return text
+
+    def forget(self) -> None:
+        """A new call starts: earlier lines do not explain it."""
+        self._recent.clear()
+
+    def detail(self) -> str:
+        """What was logged since `forget`: warnings if there are any, else the last lines."""
+        lines = list(self._recent)
+        loud = [text for level, text in lines if level > LOG]
+        text = "; ".join((loud or [text for _, text in lines])[-_DETAIL_LINES:])
+        return text if len(text) <= _DETAIL_MAX else "..." + text[-_DETAIL_MAX:]
+
+    def _callback(self, level: int) -> Callable[[int, int], None]:
+        def log(fmt: int, arguments: int) -> None:
+            # An exception cannot leave a callback, and a log line is not worth a failed disk.
+            try:
+                buffer = ctypes.create_string_buffer(_LINE_MAX)
+                self._vsnprintf(buffer, _LINE_MAX, fmt, arguments)
+                text = self.redact(buffer.value.decode("utf-8", "replace").rstrip())
+                if text:
+                    self._recent.append((level, text))
+                    self._emit(level, text)
+            except Exception as error:
+                self._emit(WARN, f"a log line was lost: {type(error).__name__}")
+
+        return log
+
+
+class Session:
+    """InitEx done. One for each library file and process.
+
+    `lib_root` is the folder that holds lib64/, where the library finds its transport plugins;
+    `major` is the N of libvixDiskLib.so.N.
+    """
+
+    def __init__(
+        self, path: str, lib_root: str, major: int, config_file: str | None, emit: Emit
+    ) -> None:
+        self.major = major
+        self.api = Api(path)
+        self.tap = LogTap(emit)
+        with self.explained():
+            self.api.InitEx(
+                *abi.INIT_VERSION,
+                *self.tap.callbacks,
+                lib_root.encode(),
+                config_file.encode() if config_file else None,
+            )
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Adds to a failure what the library logged during the call."""
+        self.tap.forget()
+        try:
+            yield
+        except CallFailed as failed:
+            failed.text = self.tap.redact(failed.text)
+            failed.detail = failed.detail or self.tap.detail()
+            raise
+
+
+class Link:
+    """A connection: ConnectParams, ConnectEx, Disconnect.
+
+    `target` has the fields of VddkConnection as plain values (it comes over a socket):
+    server None means access to local files.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        target: dict[str, Any],
+        *,
+        read_only: bool,
+        transport_modes: str | None = None,
+    ) -> None:
+        self.session = session
+        self.handle: int | None = None
+        self.params = Params(session, target)
+        remote = target.get("server") is not None
+        out = c_void_p()
+        try:
+            with session.explained():
+                session.api.ConnectEx(
+                    self.params.pointer,
+                    read_only,
+                    _encoded(target.get("snapshot_ref")) if remote else None,
+                    _encoded(transport_modes) if remote else None,
+                    byref(out),
+                )
+        except BaseException:
+            self.params.free()
+            raise
+        self.handle = out.value
+
+    def close(self) -> None:
+        """Disconnect. May be called again."""
+        handle, self.handle = self.handle, None
+        if handle is None:
+            return
+        try:
+            with self.session.explained():
+                self.session.api.Disconnect(handle)
+        finally:
+            self.params.free()
+
+
+class Params:
+    """A filled ConnectParams and everything that it points to."""
+
+    def __init__(self, session: Session, target: dict[str, Any]) -> None:
+        self._api = session.api
+        self._kept: list[ctypes.Array[ctypes.c_char]] = []
+        self._allocated = False
+        session.tap.hide(target.get("password"), target.get("cookie"))
+        address = (
+            session.api.AllocateConnectParams()
+            if session.api.has("AllocateConnectParams")
+            else None
+        )
+        if address:
+            self._allocated = True
+            self._struct = abi.ConnectParams.from_address(address)
+        else:
+            # Libraries before 6.7 know no allocation; they read the first 80 bytes only.
+            self._struct = abi.ConnectParams()
+        self.pointer = ctypes.pointer(self._struct)
+        if target.get("server") is not None:
+            self._fill(target)
+
+    def free(self) -> None:
+        """NULL what is ours, give the struct back, wipe the strings."""
+        struct = self._struct
+        for field in ("vmxSpec", "serverName", "thumbPrint"):
+            setattr(struct, field, None)
+        struct.creds = abi.Creds()
+        if self._allocated:
+            self._allocated = False
+            self._api.FreeConnectParams(self.pointer)
+            self._struct = abi.ConnectParams()
+        for buffer in self._kept:
+            ctypes.memset(buffer, 0, len(buffer))
+        self._kept.clear()
+
+    def _fill(self, target: dict[str, Any]) -> None:
+        struct = self._struct
+        struct.vmxSpec = self._keep(target.get("vmx_spec"))
+        struct.serverName = self._keep(target["server"])
+        struct.thumbPrint = self._keep(target.get("thumbprint_sha1"))
+        struct.port = target.get("port") or 0
+        # A NULL user or password on a remote connection crashes some versions.
+        if target.get("cookie"):
+            struct.credType = abi.CRED_SESSION_ID
+            struct.creds.sessionId.cookie = self._keep(target["cookie"])
+            struct.creds.sessionId.userName = self._keep(target.get("user") or "")
+            struct.creds.sessionId.key = self._keep(target.get("password") or "")
+        else:
+            struct.credType = abi.CRED_UID
+            struct.creds.uid.userName = self._keep(target.get("user") or "")
+            struct.creds.uid.password = self._keep(target.get("password") or "")
+        if self._allocated:
+            struct.specType = abi.SPEC_VMX
+
+    def _keep(self, text: str | None) -> c_char_p | None:
+        if text is None:
+            return None
+        buffer = ctypes.create_string_buffer(text.encode())
+        self._kept.append(buffer)
+        return ctypes.cast(buffer, c_char_p)
+
+
+def _encoded(text: str | None) -> bytes | None:
+    return None if text is None else text.encode()

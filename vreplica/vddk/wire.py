@@ -1,0 +1,68 @@
+"""What parent and helper process say to each other over one SOCK_SEQPACKET pair.
+
+    request   | op (1) | body                                   one message each
+    answer    | state (1) | body                                in the order of the requests
+
+    START     JSON: library, target, path, flags ...; then one message that carries the slots' fd
+    ARENA     JSON: size; then one message that carries the arena's fd
+    READ, WRITE    n x (start sector u64, sectors u32, region u32, position u64)
+    BLOCKS    start, count, chunk u64          answer: number of bytes u64, then a memfd with them
+    FLUSH, CLOSE   nothing
+
+Disk data never passes here: a piece names a region of shared memory (0: the slots, 1...: the
+arenas in the order of registration) and the position in it. Message boundaries come from the
+kernel; end of file on one side means that the other process is gone.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from enum import IntEnum
+from typing import Any, Final
+
+MESSAGE_MAX: Final = 32 * 1024
+PIECE: Final = struct.Struct("<QIIQ")
+QUERY: Final = struct.Struct("<QQQ")
+SIZE: Final = struct.Struct("<Q")
+PIECES_MAX: Final = 64
+"""Pieces in one message: what one timeout stands for (64 MiB at most)."""
+
+SLOTS: Final = 0
+"""Region number of the helper's own slots."""
+
+
+class Op(IntEnum):
+    START = 1
+    ARENA = 2
+    READ = 3
+    WRITE = 4
+    BLOCKS = 5
+    FLUSH = 6
+    CLOSE = 7
+
+
+class State(IntEnum):
+    DONE = 0
+    FAILED = 1
+    """JSON: call, code, text, detail of CallFailed."""
+    UNLOADABLE = 2
+    """JSON: path, reason, missing of LoadFailed."""
+    BROKEN = 3
+    """JSON: text; a fault of the helper itself."""
+
+
+def message(kind: int, body: bytes = b"") -> bytes:
+    """One message; raises ValueError where it would not fit, since a longer one is cut."""
+    if len(body) >= MESSAGE_MAX:
+        raise ValueError("message to or from the helper process is too long")
+    return bytes((kind,)) + body
+
+
+def dump(value: dict[str, Any]) -> bytes:
+    return json.dumps(value).encode()
+
+
+def load(body: bytes) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads(body)
+    return value

@@ -30,7 +30,7 @@ class Dummy:
         return path
 
     def fault(self, path: Path, *faults: str) -> None:
-        """`"read segv"`, `"open 15"`...: see dummy.c. None: as before."""
+        """`"read segv"`, `"open 15"`...: see dummy.c. Without any: it behaves again."""
         Path(f"{path}.fault").write_text("".join(f"{line}\n" for line in faults))
 
     def open(self, path: Path, *, read_only: bool = True, **settings: object) -> VddkDisk:
@@ -65,3 +65,8 @@ def dummy_libdir(build_dummy: Build) -> Path:
 @pytest.fixture
 def dummy(dummy_libdir: Path, tmp_path: Path) -> Dummy:
     return Dummy(dummy_libdir, tmp_path)
+
+
+@pytest.fixture(params=[False, True], ids=["in-process", "isolated"])
+def isolation(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)

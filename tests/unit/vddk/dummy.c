@@ -1,7 +1,7 @@
 /* A libvixDiskLib for tests: a disk is a raw file, and it can be told to misbehave.
  *
- * Faults: the file "<disk>.fault" holds lines "<call> <what>": segv, exit, hang, or a number
- * that is returned. Calls: open, read, write, flush, blocks, close.
+ * Faults: the file "<disk>.fault" holds lines "<call> <what>": segv, exit, hang, thumb, nfc, or a
+ * number that is returned. Calls: open, read, write, flush, blocks, close.
  * A disk whose path contains "nbdssl" has that transport mode.
  * With DUMMY_REPORT in the environment Open logs what this process has mapped and open.
  * -DOLD leaves out what came with 6.7, -DBARE what every version must have.
@@ -49,7 +49,8 @@ typedef struct {
    char path[4096];
    uint64_t capacity;
    pthread_mutex_t lock;
-   int flying, flying_max;
+   int flying;              /* callbacks that have not returned: what Wait waits for */
+   int pending, pending_max; /* requests whose callback has not come */
    pthread_cond_t idle;
 } Disk;
 
@@ -74,6 +75,14 @@ static VixError fault(const char *path, const char *call)
       if (sscanf(line, "%99s %99s", which, what) != 2 || strcmp(which, call)) continue;
       if (!strcmp(what, "segv")) { say(log_warn, "about to crash in %s\n", call); *(volatile int *)8 = 1; }
       else if (!strcmp(what, "exit")) _exit(3);
+      else if (!strcmp(what, "thumb")) {
+         say(log_warn, "SSL: thumbprint mismatch: actual AA:BB expected CC:DD\n");
+         return 1;
+      }
+      else if (!strcmp(what, "nfc")) {
+         say(log_warn, "NFC error 5: Failed to allocate the requested 1048600 bytes\n");
+         return 1;
+      }
       else if (!strcmp(what, "hang")) for (;;) pause();
       else result = strtoull(what, NULL, 10);
    }
@@ -190,7 +199,7 @@ VixError VixDiskLib_Wait(Disk *d)
 VixError VixDiskLib_Close(Disk *d)
 {
    VixError e = fault(d->path, "close");
-   say(log_info, "close, at most %d in flight\n", d->flying_max);
+   say(log_info, "close, at most %d in flight\n", d->pending_max);
    close(d->fd);
    free(d);
    return e;
@@ -235,6 +244,9 @@ static void *work(void *arg)
    free(arg);
    usleep(2000);
    VixError e = run(j.d, j.write, j.s, j.n, j.b);
+   pthread_mutex_lock(&j.d->lock);
+   j.d->pending--;
+   pthread_mutex_unlock(&j.d->lock);
    j.cb(j.data, e);
    pthread_mutex_lock(&j.d->lock);
    if (!--j.d->flying) pthread_cond_broadcast(&j.d->idle);
@@ -250,7 +262,8 @@ static VixError submit(Disk *d, int write, uint64_t s, uint64_t n, uint8_t *b, C
    Job *j = malloc(sizeof *j);
    *j = (Job){ d, write, s, n, b, cb, data };
    pthread_mutex_lock(&d->lock);
-   if (++d->flying > d->flying_max) d->flying_max = d->flying;
+   d->flying++;
+   if (++d->pending > d->pending_max) d->pending_max = d->pending;
    pthread_mutex_unlock(&d->lock);
    pthread_create(&t, NULL, work, j);
    pthread_detach(t);

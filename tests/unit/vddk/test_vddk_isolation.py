@@ -17,7 +17,7 @@ import pytest
 
 from vreplica.disk import Arena
 from vreplica.units import MIB
-from vreplica.vddk import VddkConnection, VddkDisk, open_disk
+from vreplica.vddk import VddkConfig, VddkConnection, VddkDisk, open_disk
 from vreplica.vddk.errors import (
     HelperDied,
     HelperTimeout,
@@ -72,10 +72,13 @@ def reports(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -
     return collect
 
 
-def test_the_library_is_not_loaded_into_this_process(dummy: Any, reports: Reports) -> None:
-    with dummy.open(dummy.disk(bytes(MIB))) as disk:
-        assert str(dummy.libdir) not in Path("/proc/self/maps").read_text()
-        assert any(str(dummy.libdir) in line for line in reports("mapped"))
+def test_the_library_is_not_loaded_into_this_process(
+    build_dummy: Any, dummy: Any, reports: Reports
+) -> None:
+    config = VddkConfig(libdir=build_dummy())
+    with open_disk(config, VddkConnection(), str(dummy.disk(bytes(MIB)))) as disk:
+        assert str(config.libdir) not in Path("/proc/self/maps").read_text()
+        assert any(str(config.libdir) in line for line in reports("mapped"))
     assert is_gone(pid_of(disk))
 
 
@@ -282,17 +285,16 @@ def test_log_lines_arrive_formatted_and_at_their_level(
     assert any(m.startswith(f"init 6.5 in {dummy.libdir} with -") for _, m in lines)
 
 
-def test_wrong_libdir_says_where_it_looked(dummy: Any, tmp_path: Path) -> None:
-    config = dummy.config()
+def test_wrong_libdir_says_where_it_looked(tmp_path: Path) -> None:
     empty = tmp_path / "nothing"
     with pytest.raises(LibraryNotFound, match=r"no VixDiskLib in .*nothing.*9,8,7,6"):
-        open_disk(type(config)(libdir=empty), VddkConnection(), "/x")
+        open_disk(VddkConfig(libdir=empty), VddkConnection(), "/x")
 
 
 def test_a_library_without_required_functions_is_refused_by_name(
     build_dummy: Any, dummy: Any
 ) -> None:
-    config = type(dummy.config())(libdir=build_dummy("-DBARE"))
+    config = VddkConfig(libdir=build_dummy("-DBARE"))
     with pytest.raises(
         LibraryIncomplete, match="lacks VixDiskLib_WriteAsync, VixDiskLib_Flush"
     ) as caught:
@@ -305,7 +307,7 @@ def test_a_file_that_is_no_library_is_refused(dummy: Any, tmp_path: Path) -> Non
     (libdir / "lib64").mkdir(parents=True)
     (libdir / "lib64" / "libvixDiskLib.so.8").write_bytes(b"not a library")
     with pytest.raises(LibraryNotLoadable, match="cannot be loaded"):
-        open_disk(type(dummy.config())(libdir=libdir), VddkConnection(), "/x")
+        open_disk(VddkConfig(libdir=libdir), VddkConnection(), "/x")
 
 
 def test_descriptors_of_one_disk_do_not_leak_into_the_helper_of_another(

@@ -1,4 +1,0 @@
-__attribute__((visibility("default"))) const char *VixDiskLib_ListTransportModes(void)
-{
-   return "file";
-}

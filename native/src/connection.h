@@ -1,0 +1,25 @@
+/* A connection: to local files, or to a vCenter of the lab. */
+#ifndef VR_CONNECTION_H
+#define VR_CONNECTION_H
+
+#include "vixDiskLib.h"
+
+#include <stdbool.h>
+
+struct VixDiskLibConnectParam {
+   uint32_t magic;
+   bool read_only;
+   bool remote;
+   bool trusted; /* the thumbprint was right; a wrong one fails at Open, as VDDK does */
+   const char *mode; /* of transport, a literal */
+   char *server;
+   uint32_t port;
+   char *vmx_spec;
+};
+
+/* VIX_E_DISK_INVALID_CONNECTION unless it is one that is connected. */
+VixError vr_connection_check(const struct VixDiskLibConnectParam *c);
+/* The same, and to local files: others get VIX_E_NOT_SUPPORTED_ON_REMOTE_OBJECT. */
+VixError vr_connection_check_local(const struct VixDiskLibConnectParam *c);
+
+#endif

@@ -1,0 +1,23 @@
+/* Making new disks. */
+#ifndef VR_CREATE_H
+#define VR_CREATE_H
+
+#include "link.h"
+
+typedef struct {
+   VixDiskLibDiskType type;
+   uint64_t capacity;
+   const char *adapter;   /* "lsilogic" ... */
+   unsigned hw_version;
+   const vr_link *parent; /* NULL for a base disk */
+} vr_create_plan;
+
+/* Nothing is left behind on failure. The new files are on stable storage after success. */
+VixError vr_create(const char *path, const vr_create_plan *plan);
+const char *vr_adapter_name(VixDiskLibAdapterType type);
+/* What a child at `path` calls its parent: the bare name in the same folder, else the whole path.
+ * The caller's to free. */
+char *vr_parent_hint(const char *path, const char *parent);
+void vr_report(VixDiskLibProgressFunc progress, void *data, int percent);
+
+#endif

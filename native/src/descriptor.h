@@ -1,0 +1,71 @@
+/*
+ * The text that describes one link of a disk (VMware "Virtual Disk Format 5.0").
+ *
+ *    # Disk DescriptorFile           comment
+ *    version=1                       header: key=value, value may be quoted
+ *    CID=fffffffe
+ *    parentCID=ffffffff              ffffffff: no parent
+ *    createType="monolithicSparse"
+ *    RW 8192 SPARSE "disk.vmdk" 0    extents: access, sectors, type, name, start sector in it
+ *    ddb.adapterType = "lsilogic"    disk database
+ *
+ * The lines are kept as they were read, so that what this library does not know survives.
+ */
+#ifndef VR_DESCRIPTOR_H
+#define VR_DESCRIPTOR_H
+
+#include "vixDiskLib.h"
+
+#include <stdbool.h>
+
+#define VR_NO_PARENT 0xffffffffu
+#define VR_DESCRIPTOR_MAX (1u << 20)
+#define VR_EXTENTS_MAX 65536u
+
+typedef enum {
+   VR_EXTENT_FLAT,
+   VR_EXTENT_SPARSE,
+   VR_EXTENT_ZERO,
+   VR_EXTENT_COWD,
+   VR_EXTENT_SESPARSE
+} vr_extent_type;
+
+typedef enum { VR_ACCESS_RW, VR_ACCESS_RDONLY, VR_ACCESS_NONE } vr_access;
+
+typedef struct {
+   vr_access access;
+   vr_extent_type type;
+   uint64_t sectors;
+   uint64_t offset; /* of a flat extent's first sector in its file */
+   char *name;      /* UTF-8; NULL for ZERO */
+} vr_extent_line;
+
+typedef struct {
+   char **lines;
+   size_t line_count;
+   size_t line_room;
+   uint32_t cid;
+   uint32_t parent_cid;
+   char *create_type;
+   char *parent_hint; /* UTF-8; NULL when none */
+   vr_extent_line *extents;
+   size_t extent_count;
+   uint64_t capacity; /* sum of the extents' sectors */
+} vr_descriptor;
+
+/* Text of `length` bytes; NULs end it. Everything in `out` is freed by vr_descriptor_free. */
+VixError vr_descriptor_parse(const char *text, size_t length, vr_descriptor *out);
+void vr_descriptor_free(vr_descriptor *d);
+/* The text to store; the caller's to free. NULL when out of memory. */
+char *vr_descriptor_text(const vr_descriptor *d, size_t *length);
+
+/* A value of header or ddb, unquoted; the caller's to free. NULL when absent. */
+char *vr_descriptor_get(const vr_descriptor *d, const char *key);
+/* Replaces the line of `key`, or adds it: ddb.* at the end, others after the first lines. */
+VixError vr_descriptor_set(vr_descriptor *d, const char *key, const char *value, bool quoted);
+void vr_descriptor_unset(vr_descriptor *d, const char *key);
+VixError vr_descriptor_set_cid(vr_descriptor *d, const char *key, uint32_t value);
+/* Replaces the sectors of extent `index`. */
+VixError vr_descriptor_set_extent_sectors(vr_descriptor *d, size_t index, uint64_t sectors);
+
+#endif

@@ -1,0 +1,18 @@
+/* Paths of disks and their extents. Strings returned are the caller's to free. */
+#ifndef VR_PATH_H
+#define VR_PATH_H
+
+#include <stdbool.h>
+
+/* "a/b.vmdk" -> "a", "b.vmdk" -> ".", "/b" -> "/". NULL when out of memory. */
+char *vr_path_folder(const char *path);
+/* The name within its folder; points into `path`. */
+const char *vr_path_name(const char *path);
+/* `name` as seen from the folder of `path`; an absolute name stays. NULL when out of memory. */
+char *vr_path_beside(const char *path, const char *name);
+/* The name of an extent: "x.vmdk" and "-flat" give "x-flat.vmdk". NULL when out of memory. */
+char *vr_path_with_suffix(const char *path, const char *suffix);
+/* Whether `path`, after symbolic links, lies in `folder` or below. The last part may not exist. */
+bool vr_path_is_below(const char *folder, const char *path);
+
+#endif

@@ -183,6 +183,8 @@ class MemoryDisk:
 
     def register(self, arena: Arena) -> None:
         """Nothing to gain: the disk is in this process."""
+        if self._closed:
+            raise DiskClosed(name=self.name)
 
     def flush(self) -> None:
         self._check("flush", 0, 0)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vreplica.vddk.abi import Adapter, DiskType
+    from vreplica.vddk.access import cleanup, end_access, prepare_for_access
     from vreplica.vddk.config import VddkConfig, VddkConnection
     from vreplica.vddk.disk import VddkDisk, open_disk
     from vreplica.vddk.errors import VddkError
@@ -33,7 +34,10 @@ __all__ = [
     "VddkConnection",
     "VddkDisk",
     "VddkError",
+    "cleanup",
+    "end_access",
     "open_disk",
+    "prepare_for_access",
 ]
 
 _HOMES = {
@@ -46,7 +50,10 @@ _HOMES = {
     "VddkConnection": "config",
     "VddkDisk": "disk",
     "VddkError": "errors",
+    "cleanup": "access",
+    "end_access": "access",
     "open_disk": "disk",
+    "prepare_for_access": "access",
 }
 
 

@@ -33,7 +33,7 @@ from typing import Any
 from vreplica.vddk import wire
 from vreplica.vddk.binding import CallFailed, LoadFailed
 from vreplica.vddk.raw import Interrupted, Piece, RawDisk
-from vreplica.vddk.session import Link, Session
+from vreplica.vddk.session import Link, Session, run_access
 from vreplica.vddk.wire import Op, State
 
 PARENT_GONE_GRACE_S = 5.0
@@ -113,7 +113,12 @@ class Helper:
             self.map(wire.load(body)["size"])
             return b""
         if op == Op.START:
-            return wire.dump(self.start(wire.load(body)))
+            self.start(wire.load(body))
+            return b""
+        if op == Op.OPEN:
+            return wire.dump(self.open(wire.load(body)))
+        if op == Op.ACCESS:
+            return wire.dump(run_access(self.started, **wire.load(body)))
         if op == Op.CLOSE:
             self.close()
             return b""
@@ -125,13 +130,19 @@ class Helper:
             raise ValueError("no disk is open")
         return self.disk
 
-    def start(self, order: dict[str, Any]) -> dict[str, Any]:
+    def start(self, order: dict[str, Any]) -> None:
+        self.session = Session(**order, emit=_log)
+
+    @property
+    def started(self) -> Session:
+        if self.session is None:
+            raise ValueError("the library is not started")
+        return self.session
+
+    def open(self, order: dict[str, Any]) -> dict[str, Any]:
         self.map(order["slots_size"])
-        self.session = Session(
-            order["library"], order["lib_root"], order["major"], order["config_file"], _log
-        )
         self.link = Link(
-            self.session,
+            self.started,
             order["target"],
             read_only=order["read_only"],
             transport_modes=order["transport_modes"],

@@ -59,7 +59,7 @@ class Library:
         self._local: Link | None = None
         try:
             with explained(str(file.path)):
-                self._session = Session(
+                self.session = Session(
                     str(file.path),
                     str(file.root),
                     file.major,
@@ -68,7 +68,7 @@ class Library:
                 )
         except LoadFailed as failed:
             raise from_load(failed) from None
-        self._api = self._session.api
+        self._api = self.session.api
 
     @classmethod
     def load(cls, config: VddkConfig | None = None) -> Library:
@@ -115,7 +115,7 @@ class Library:
         """Make an empty local disk. `capacity_bytes` is a multiple of 512."""
         params = _create_params(capacity_bytes, disk_type, adapter, hw_version)
         name = str(path)
-        with explained(name), self._session.explained(), _reported(progress) as callback:
+        with explained(name), self.session.explained(), _reported(progress) as callback:
             self._api.Create(self.local, name.encode(), byref(params), callback, None)
 
     def create_child(
@@ -128,7 +128,7 @@ class Library:
     ) -> None:
         """Make an empty link on top of an open disk."""
         name = str(child_path)
-        with explained(name), self._session.explained(), _reported(progress) as callback:
+        with explained(name), self.session.explained(), _reported(progress) as callback:
             self._api.CreateChild(parent.raw.handle, name.encode(), disk_type, callback, None)
 
     def clone(
@@ -148,7 +148,7 @@ class Library:
         with self.open(source) as opened:
             params.capacity = opened.info.capacity_sectors
         names = (self.local, str(target).encode(), self.local, str(source).encode())
-        with explained(str(target)), self._session.explained(), _reported(progress) as callback:
+        with explained(str(target)), self.session.explained(), _reported(progress) as callback:
             self._api.Clone(*names, byref(params), callback, None, overwrite)
 
     def grow(
@@ -161,21 +161,21 @@ class Library:
     ) -> None:
         """Make a local disk larger. It must not be open."""
         sectors, name = _sectors(capacity_bytes), str(path)
-        with explained(name), self._session.explained(), _reported(progress) as callback:
+        with explained(name), self.session.explained(), _reported(progress) as callback:
             self._api.Grow(self.local, name.encode(), sectors, update_geometry, callback, None)
 
     def unlink(self, path: str | Path) -> None:
         """Remove a local disk: this link, all of its files."""
-        with explained(str(path)), self._session.explained():
+        with explained(str(path)), self.session.explained():
             self._api.Unlink(self.local, str(path).encode())
 
     def rename(self, source: str | Path, target: str | Path) -> None:
-        with explained(str(source)), self._session.explained():
+        with explained(str(source)), self.session.explained():
             self._api.Rename(str(source).encode(), str(target).encode())
 
     def check_repair(self, path: str | Path, *, repair: bool = False) -> None:
         """Raises DiskDamaged where a sparse disk's metadata is inconsistent (and not repaired)."""
-        with explained(str(path)), self._session.explained():
+        with explained(str(path)), self.session.explained():
             self._api.CheckRepair(self.local, str(path).encode(), repair)
 
     # -- open disks -------------------------------------------------------------------------
@@ -214,7 +214,7 @@ class Library:
         From then on `child` stands for the whole chain and `parent` is used up: it is neither
         used nor closed any more.
         """
-        with explained(child.path), self._session.explained():
+        with explained(child.path), self.session.explained():
             self._api.Attach(parent.raw.handle, child.raw.handle)
         parent.used_up()
         child.refresh()
@@ -227,17 +227,17 @@ class Library:
         return True
 
     def shrink(self, disk: Handle, *, progress: Progress | None = None) -> None:
-        with explained(disk.path), self._session.explained(), _reported(progress) as callback:
+        with explained(disk.path), self.session.explained(), _reported(progress) as callback:
             self._api.Shrink(disk.raw.handle, callback, None)
 
     def defragment(self, disk: Handle, *, progress: Progress | None = None) -> None:
-        with explained(disk.path), self._session.explained(), _reported(progress) as callback:
+        with explained(disk.path), self.session.explained(), _reported(progress) as callback:
             self._api.Defragment(disk.raw.handle, callback, None)
 
     def space_needed_for_clone(self, disk: Handle, disk_type: DiskType) -> int:
         """Bytes."""
         out = c_uint64()
-        with explained(disk.path), self._session.explained():
+        with explained(disk.path), self.session.explained():
             self._api.SpaceNeededForClone(disk.raw.handle, disk_type, byref(out))
         return out.value
 
@@ -251,15 +251,13 @@ class Library:
     def _local_link(self) -> Link:
         with self._lock:
             if self._local is None:
-                self._local = Link(self._session, asdict(LOCAL), read_only=False)
+                self._local = Link(self.session, asdict(LOCAL), read_only=False)
             return self._local
 
     def _connect(self, connection: VddkConnection, modes: str | None) -> Link:
         with self._lock:
             target = asdict(connection)
-            return Link(
-                self._session, target, read_only=connection.read_only, transport_modes=modes
-            )
+            return Link(self.session, target, read_only=connection.read_only, transport_modes=modes)
 
     def _disconnect(self, link: Link) -> None:
         with self._lock:

@@ -17,7 +17,7 @@ import ctypes
 from collections import deque
 from collections.abc import Callable
 from contextlib import contextmanager
-from ctypes import byref, c_char_p, c_void_p
+from ctypes import byref, c_char_p, c_uint32, c_void_p
 from typing import TYPE_CHECKING, Any
 
 from vreplica.vddk import abi
@@ -95,10 +95,10 @@ class Session:
     """
 
     def __init__(
-        self, path: str, lib_root: str, major: int, config_file: str | None, emit: Emit
+        self, library: str, lib_root: str, major: int, config_file: str | None, emit: Emit
     ) -> None:
         self.major = major
-        self.api = Api(path)
+        self.api = Api(library)
         self.tap = LogTap(emit)
         with self.explained():
             self.api.InitEx(
@@ -228,6 +228,23 @@ class Params:
         buffer = ctypes.create_string_buffer(text.encode())
         self._kept.append(buffer)
         return ctypes.cast(buffer, c_char_p)
+
+
+def run_access(
+    session: Session, call: str, target: dict[str, Any], identity: str
+) -> dict[str, int]:
+    """PrepareForAccess, EndAccess or Cleanup: what needs a server, and no connection to it."""
+    params = Params(session, target)
+    try:
+        with session.explained():
+            if call != "Cleanup":
+                getattr(session.api, call)(params.pointer, identity.encode())
+                return {}
+            cleaned, remaining = c_uint32(), c_uint32()
+            session.api.Cleanup(params.pointer, byref(cleaned), byref(remaining))
+            return {"cleaned": cleaned.value, "remaining": remaining.value}
+    finally:
+        params.free()
 
 
 def _encoded(text: str | None) -> bytes | None:

@@ -3,7 +3,9 @@
     request   | op (1) | body                                   one message each
     answer    | state (1) | body                                in the order of the requests
 
-    START     JSON: library, target, path, flags ...; then one message that carries the slots' fd
+    START     JSON: library, lib_root, major, config_file
+    OPEN      JSON: target, path, flags ...; then one message that carries the slots' fd
+    ACCESS    JSON: call, target, identity; answer: JSON, the call's results
     ARENA     JSON: size; then one message that carries the arena's fd
     READ, WRITE    n x (start sector u64, sectors u32, region u32, position u64)
     BLOCKS    start, count, chunk u64          answer: number of bytes u64, then a memfd with them
@@ -34,12 +36,14 @@ SLOTS: Final = 0
 
 class Op(IntEnum):
     START = 1
-    ARENA = 2
-    READ = 3
-    WRITE = 4
-    BLOCKS = 5
-    FLUSH = 6
-    CLOSE = 7
+    OPEN = 2
+    ACCESS = 3
+    ARENA = 4
+    READ = 5
+    WRITE = 6
+    BLOCKS = 7
+    FLUSH = 8
+    CLOSE = 9
 
 
 class State(IntEnum):

@@ -281,6 +281,26 @@ VixError VixDiskLib_Create(void *c, const char *path, const void *params, void *
    return 6;
 }
 
+VixError VixDiskLib_PrepareForAccess(const Params *p, const char *identity)
+{
+   say(log_info, "prepare %s by %s as %s\n", p->vmxSpec, identity, p->creds.uid.user);
+   return strcmp(identity, "second") ? 0 : 20005;
+}
+
+VixError VixDiskLib_EndAccess(const Params *p, const char *identity)
+{
+   say(log_info, "end %s by %s\n", p->vmxSpec, identity);
+   return 0;
+}
+
+VixError VixDiskLib_Cleanup(const Params *p, uint32_t *cleaned, uint32_t *remaining)
+{
+   say(log_info, "clean up at %s\n", p->serverName);
+   *cleaned = 3;
+   *remaining = 1;
+   return 0;
+}
+
 #ifndef OLD
 typedef struct { uint32_t n; struct { uint64_t offset, length; } b[]; } Blocks;
 

@@ -1,0 +1,49 @@
+"""PrepareForAccess, EndAccess and Cleanup: calls about a VM, without a disk."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from vreplica.vddk import VddkConnection, cleanup, end_access, prepare_for_access
+from vreplica.vddk.access import Cleaned
+from vreplica.vddk.errors import Busy
+
+REMOTE = VddkConnection(
+    server="vc.example", user="replicator", password="right", vmx_spec="moref=vm-42"
+)
+
+
+@pytest.fixture
+def lines(caplog: pytest.LogCaptureFixture) -> Any:
+    caplog.set_level(logging.DEBUG, "vreplica.vddk")
+    return lambda: [r.getMessage() for r in caplog.records]
+
+
+def test_preparing_and_ending_name_vm_and_identity(dummy: Any, isolation: bool, lines: Any) -> None:
+    config = dummy.config(isolation=isolation)
+    prepare_for_access(config, REMOTE, "vreplica-job-1")
+    end_access(config, REMOTE, "vreplica-job-1")
+    assert "prepare moref=vm-42 by vreplica-job-1 as replicator" in lines()
+    assert "end moref=vm-42 by vreplica-job-1" in lines()
+
+
+def test_another_holder_is_a_reason_to_try_again(dummy: Any, isolation: bool) -> None:
+    config = dummy.config(isolation=isolation)
+    with pytest.raises(Busy, match=r"vc\.example moref=vm-42: VixDiskLib_PrepareForAccess") as e:
+        prepare_for_access(config, REMOTE, "second")
+    assert e.value.retryable
+
+
+def test_cleanup_counts(dummy: Any, isolation: bool, lines: Any) -> None:
+    config = dummy.config(isolation=isolation)
+    assert cleanup(config, replace(REMOTE, vmx_spec=None)) == Cleaned(cleaned=3, remaining=1)
+    assert "clean up at vc.example" in lines()
+
+
+def test_an_identity_that_the_server_would_cut_is_refused(dummy: Any) -> None:
+    with pytest.raises(ValueError, match="at most 50 characters"):
+        end_access(dummy.config(), REMOTE, "x" * 51)

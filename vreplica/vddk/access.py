@@ -1,0 +1,69 @@
+"""Around the copies of one VM on a server: keep it in place, and tidy up after a crash.
+
+    prepare_for_access(...)       Storage vMotion of the VM is disabled
+      snapshot, open_disk, ..., close, remove the snapshot
+    end_access(...)               with the same identity, also after a crash; else the VM stays
+                                  pinned to its datastore
+    cleanup(...)                  stale HotAdd disks and SAN locks of earlier runs
+
+The order is that of the VDDK 8.0 Programming Guide. Directly on an ESXi host PrepareForAccess
+fails, and may be ignored there. The limit of 50 characters of an identity is the guide's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from vreplica.vddk import wire
+from vreplica.vddk.channel import start_helper
+from vreplica.vddk.config import VddkConfig, VddkConnection, locate
+from vreplica.vddk.handle import explained
+from vreplica.vddk.library import Library
+from vreplica.vddk.session import run_access
+from vreplica.vddk.wire import Op
+
+IDENTITY_MAX: Final = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Cleaned:
+    """What Cleanup removed, and what it could not remove."""
+
+    cleaned: int
+    remaining: int
+
+
+def prepare_for_access(config: VddkConfig, connection: VddkConnection, identity: str) -> None:
+    """Before the snapshot. Raises VddkError: Busy (retry) where another holder disabled it."""
+    _run(config, connection, "PrepareForAccess", identity)
+
+
+def end_access(config: VddkConfig, connection: VddkConnection, identity: str) -> None:
+    """After the last disk is closed, and at the start of a run that follows a crash."""
+    _run(config, connection, "EndAccess", identity)
+
+
+def cleanup(config: VddkConfig, connection: VddkConnection) -> Cleaned:
+    """Finds left-overs only where tmpDirectory of the config file is that of the crashed run."""
+    return Cleaned(**_run(config, connection, "Cleanup", ""))
+
+
+def _run(
+    config: VddkConfig, connection: VddkConnection, call: str, identity: str
+) -> dict[str, int]:
+    if len(identity) > IDENTITY_MAX:
+        raise ValueError(f"an identity has at most {IDENTITY_MAX} characters: {identity!r}")
+    subject = f"{connection.server} {connection.vmx_spec or ''}".strip()
+    request: dict[str, Any] = {"call": call, "target": asdict(connection), "identity": identity}
+    if not config.isolation:
+        library = Library.load(config)
+        with explained(subject):
+            return run_access(library.session, **request)
+    channel = start_helper(locate(config), config, subject)
+    try:
+        answer: dict[str, int] = wire.load(channel.ask(Op.ACCESS, wire.dump(request)))
+        channel.ask(Op.CLOSE)
+        return answer
+    finally:
+        channel.end()

@@ -43,6 +43,8 @@ class VReplicaError(Exception):
     template: ClassVar[str] = "unspecified error"
     remedy: ClassVar[str] = ""
     retryable: ClassVar[bool] = False
+    shrink_requests: ClassVar[bool] = False
+    """Would it help to ask for less at once? (The host's NFC service is short of memory.)"""
     exit_code: ClassVar[int] = 1
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""The handle by which others steer a copy that is running: cancel, pause, resume.
+"""The handle by which others steer a copy that is running: cancel, pause, resume, slow down.
 
 A copy asks `admit` before each batch it reads and each batch it writes, from its own threads.
 """
@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import threading
 
+from vreplica.delta.throttle import Throttle
+
 
 class Control:
-    """Thread-safe. One may steer several copies at once."""
+    """Thread-safe. One may steer several copies at once, which then share the throttle."""
 
-    def __init__(self) -> None:
+    def __init__(self, throttle: Throttle | None = None) -> None:
+        self.throttle = throttle
         self._cancelled = threading.Event()
         self._running = threading.Event()
         self._running.set()
@@ -37,7 +40,19 @@ class Control:
     def resume(self) -> None:
         self._running.set()
 
-    def admit(self) -> bool:
-        """Wait while paused; False when the copy is to end."""
-        self._running.wait()
+    def admit(self, read_bytes: int = 0) -> bool:
+        """Wait while paused and for the throttle; False when the copy is to end.
+
+        What a copy reads is throttled; it writes no more than it has read.
+        """
+        while not self.cancelled:
+            self._running.wait()
+            wait = self.throttle.take(read_bytes) if self.throttle and read_bytes else 0.0
+            if not wait:
+                break
+            self.sleep(wait)
         return not self.cancelled
+
+    def sleep(self, seconds: float) -> None:
+        """Wait, but no longer than until `cancel`."""
+        self._cancelled.wait(seconds)

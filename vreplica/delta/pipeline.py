@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -32,7 +32,8 @@ from vreplica.delta.control import Control
 from vreplica.delta.errors import CopyCancelled
 from vreplica.delta.hash import Digests, equal, hash_blocks, is_zero
 from vreplica.delta.stats import Clock, CopyProgress, CopyStats
-from vreplica.disk import Arena, Disk, Request
+from vreplica.delta.transfer import DEFAULT_RETRY, RetryPolicy, Transfer
+from vreplica.disk import Arena, Disk
 from vreplica.errors import VReplicaError
 from vreplica.extents import Extents
 from vreplica.units import BLOCK, IO_SIZE, MIB, round_down, round_up
@@ -92,6 +93,8 @@ def copy(
     control: Control | None = None,
     fence: Callable[[], None] | None = None,
     checkpoint_s: float = CHECKPOINT_S,
+    retry: RetryPolicy = DEFAULT_RETRY,
+    on_retry: Callable[[VReplicaError], None] | None = None,
 ) -> CopyStats:
     """Make `target` equal to `source` over `extents`, in whole blocks; durable on return.
 
@@ -99,7 +102,8 @@ def copy(
     Without it every block that is not zero is written, and zeros are written wherever
     `target_zero` does not promise them. `source_zero` is not read. `sink` gets the digest of
     every block that differs from `known` (without `known`: of every block), after it was
-    written. `fence` is called before every write and stops the copy by raising.
+    written. `fence` is called before every write and stops the copy by raising. Errors that
+    are `retryable` are retried as `retry` says, each reported to `on_retry`.
 
     Memory: `depth` slots of `batch_size` (both rounded to whole blocks), whatever the
     capacity. Raises what the disks raise, with the byte offset filled in where the disk did
@@ -112,6 +116,10 @@ def copy(
     job.target_zero = target_zero or Extents.empty()
     job.progress, job.control, job.fence = progress, control or Control(), fence
     job.checkpoint_s = checkpoint_s
+    job.reads, job.writes = (
+        Transfer(call, smallest=block, control=job.control, policy=retry, on_retry=on_retry)
+        for call in (source.read_many, target.write_many)
+    )
     return job.run()
 
 
@@ -127,6 +135,8 @@ class _Copy:
     control: Control
     fence: Callable[[], None] | None
     checkpoint_s: float
+    reads: Transfer
+    writes: Transfer
 
     def __init__(
         self,
@@ -179,6 +189,11 @@ class _Copy:
             raise self._first_failure()
         self._report()
         self.stats.total_s = perf_counter() - self.started
+        self.stats.read_requests, self.stats.write_requests = (
+            self.reads.requests,
+            self.writes.requests,
+        )
+        self.stats.retries = self.reads.retries + self.writes.retries
         for name, clock in self.clocks.items():
             setattr(self.stats, f"{name}_s", clock.seconds)
         return self.stats
@@ -223,8 +238,8 @@ class _Copy:
                 first.add_note(f"the {stage} stage failed too: {other}")
         return first
 
-    def _admit(self) -> None:
-        if not self.control.admit():
+    def _admit(self, read_bytes: int = 0) -> None:
+        if not self.control.admit(read_bytes):
             raise CopyCancelled(done_bytes=self.done_bytes, total_bytes=self.stats.selected_bytes)
 
     # -- reader thread ----------------------------------------------------------------------
@@ -235,7 +250,7 @@ class _Copy:
             slot = self.free.get()
             if slot is None or self.stopped.is_set():
                 return
-            self._admit()
+            self._admit(self.geometry.nbytes(blocks))
             with self.clocks["read"]:
                 self._fill(blocks, self.slots[slot])
             self.filled.put(_Batch(blocks, slot, [], blocks[:0], None))
@@ -247,8 +262,7 @@ class _Copy:
             np.frombuffer(slot[span.at : span.at + span.length], np.uint8).fill(0)
         spans = self.geometry.spans(blocks, self.io_size, ~hole)
         if spans:
-            _transfer(self.source.read_many, slot, spans)
-            self.stats.read_requests += len(spans)
+            self.reads.run(slot, spans)
             self.stats.read_bytes += sum(span.length for span in spans)
 
     # -- calling thread ---------------------------------------------------------------------
@@ -313,8 +327,7 @@ class _Copy:
                     self.fence()
                 assert batch.slot is not None
                 with self.clocks["write"]:
-                    _transfer(self.target.write_many, self.slots[batch.slot], batch.write)
-                self.stats.write_requests += len(batch.write)
+                    self.writes.run(self.slots[batch.slot], batch.write)
                 self.free.put(batch.slot)
             if self.sink is not None and len(batch.changed) and batch.digests is not None:
                 self.sink.add(batch.changed, batch.digests)
@@ -332,14 +345,3 @@ class _Copy:
             self.target.flush()
         if self.sink is not None:
             self.sink.checkpoint(min(position, self.geometry.capacity))
-
-
-def _transfer(
-    call: Callable[[Sequence[Request]], None], slot: memoryview, spans: list[Span]
-) -> None:
-    """Run all spans as one call; an error says at which byte."""
-    try:
-        call([(span.offset, slot[span.at : span.at + span.length]) for span in spans])
-    except VReplicaError as error:
-        error.at(offset_bytes=spans[0].offset)
-        raise

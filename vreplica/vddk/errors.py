@@ -149,6 +149,7 @@ class CertificateMismatch(VddkError):
 class NfcMemory(VddkError):
     remedy = "The host's NFC service is out of memory: lower io_depth or the disks at once."
     retryable = True
+    shrink_requests = True
 
 
 class LicenseRefused(VddkError):

@@ -1,0 +1,130 @@
+"""Moving a batch's requests: retried where an error says it may help, smaller where it asks so.
+
+    [ 1 MiB ][ 1 MiB ][ 1 MiB ][ 1 MiB ]     all in flight together
+                 NFC out of memory
+    [512][512] [512][512] [512][512] ...     half the size, two in flight; stays so
+
+A failed group is issued again as a whole: reads and writes of the same bytes may be repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception,
+    stop_after_attempt,
+    wait_random_exponential,
+)
+
+from vreplica.delta.batches import Span
+from vreplica.delta.control import Control
+from vreplica.disk import Request
+from vreplica.errors import VReplicaError
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often a request is issued at most, and the waits between (random, doubling)."""
+
+    attempts: int = 6
+    first_wait_s: float = 0.5
+    longest_wait_s: float = 20.0
+
+
+DEFAULT_RETRY: Final = RetryPolicy()
+
+
+class Transfer:
+    """One direction of one disk: `call` is its `read_many` or `write_many`."""
+
+    def __init__(
+        self,
+        call: Callable[[Sequence[Request]], None],
+        *,
+        smallest: int,
+        control: Control,
+        policy: RetryPolicy,
+        on_retry: Callable[[VReplicaError], None] | None = None,
+    ) -> None:
+        self._call = call
+        self._smallest = smallest
+        self._control = control
+        self._on_retry = on_retry
+        self._largest: int | None = None
+        self._in_flight: int | None = None
+        self.requests = 0
+        self.retries = 0
+        self._retrying = Retrying(
+            sleep=control.sleep,
+            stop=stop_after_attempt(policy.attempts),
+            wait=wait_random_exponential(policy.first_wait_s, policy.longest_wait_s),
+            retry=retry_if_exception(self._worth_a_retry),
+            before_sleep=self._before_retry,
+            reraise=True,
+        )
+
+    def run(self, slot: memoryview, spans: list[Span]) -> None:
+        """Run all spans; an error says at which byte."""
+        while spans:
+            spans = self._cut(spans)
+            group = spans[: self._in_flight]
+            if self._issue(slot, group):
+                self.requests += len(group)
+                spans = spans[len(group) :]
+
+    def _issue(self, slot: memoryview, group: list[Span]) -> bool:
+        """False: nothing done, to be issued again in smaller requests."""
+
+        def attempt() -> None:
+            self._call([(span.offset, slot[span.at : span.at + span.length]) for span in group])
+
+        try:
+            self._retrying(attempt)
+        except VReplicaError as error:
+            error.at(offset_bytes=group[0].offset)
+            if not (error.shrink_requests and self._can_shrink()) or self._control.cancelled:
+                raise
+            self._note(error)
+            self._shrink(group)
+            return False
+        return True
+
+    def _worth_a_retry(self, error: BaseException) -> bool:
+        if not isinstance(error, VReplicaError) or self._control.cancelled:
+            return False
+        return error.retryable and not (error.shrink_requests and self._can_shrink())
+
+    def _can_shrink(self) -> bool:
+        return self._largest is None or self._largest > self._smallest or self._in_flight != 1
+
+    def _shrink(self, group: list[Span]) -> None:
+        """Halve size and number, for the rest of this copy."""
+        largest = max(span.length for span in group)
+        self._largest = max(self._smallest, largest // 2 // self._smallest * self._smallest)
+        self._in_flight = max(1, len(group) // 2)
+
+    def _cut(self, spans: list[Span]) -> list[Span]:
+        size = self._largest
+        if size is None:
+            return spans
+        return [
+            Span(span.offset + at, span.at + at, min(size, span.length - at))
+            for span in spans
+            for at in range(0, span.length, size)
+        ]
+
+    def _before_retry(self, state: RetryCallState) -> None:
+        assert state.outcome is not None
+        error = state.outcome.exception()
+        assert isinstance(error, VReplicaError)
+        self._note(error)
+
+    def _note(self, error: VReplicaError) -> None:
+        self.retries += 1
+        if self._on_retry is not None:
+            self._on_retry(error)

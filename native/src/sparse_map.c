@@ -212,6 +212,10 @@ static VixError prepare(vr_extent *e, vr_sparse *s)
    if (h->capacity < e->sectors) {
       return VIX_E_DISK_INVALIDDISK;
    }
+   if (!vr_fits(h->overhead, 0, s->file_size)) {
+      vr_warn("%s: cut short\n", e->file->path);
+      return VIX_E_DISK_NEEDSREPAIR;
+   }
    s->tables = vr_sparse_table_count(h);
    s->table_bytes = h->gt_entries * 4;
    s->zero_grains = h->version >= 2 && (h->flags & VR_SPARSE_FLAG_ZERO_GRAIN);

@@ -1,0 +1,215 @@
+/* What the library says no to, and that it then has changed nothing. Runs in a fresh folder. */
+#include "check.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static VixDiskLibConnection c;
+static uint8_t buffer[256 * 512];
+
+static void write_file(const char *path, const char *text)
+{
+   FILE *f = fopen(path, "w");
+   CHECK(f && fputs(text, f) >= 0 && fclose(f) == 0);
+}
+
+static VixError try_open(const char *path, uint32_t flags)
+{
+   VixDiskLibHandle h;
+   VixError err = VixDiskLib_Open(c, path, flags, &h);
+   if (err == VIX_OK) {
+      OK(VixDiskLib_Close(h));
+   }
+   return err;
+}
+
+static void ranges_and_rights(void)
+{
+   make(c, "r.vmdk", VIXDISKLIB_DISK_MONOLITHIC_SPARSE, 1000);
+   VixDiskLibHandle h = open_disk(c, "r.vmdk", VIXDISKLIB_FLAG_OPEN_READ_ONLY);
+   VixDiskLibBlockList *list;
+   OK(VixDiskLib_Read(h, 999, 1, buffer));
+   OK(VixDiskLib_Read(h, 1000, 0, buffer));
+   GIVES(VIX_E_DISK_OUTOFRANGE, VixDiskLib_Read(h, 1000, 1, buffer));
+   GIVES(VIX_E_DISK_OUTOFRANGE, VixDiskLib_Read(h, UINT64_MAX, 2, buffer));
+   GIVES(VIX_E_FILE_READ_ONLY, VixDiskLib_Write(h, 0, 1, buffer));
+   GIVES(VIX_E_FILE_READ_ONLY, VixDiskLib_WriteMetadata(h, "uuid", "x"));
+   GIVES(VIX_E_INVALID_ARG, VixDiskLib_QueryAllocatedBlocks(h, 0, 128, 64, &list));
+   GIVES(VIX_E_INVALID_ARG, VixDiskLib_QueryAllocatedBlocks(h, 1, 128, 128, &list));
+   GIVES(VIX_E_DISK_OUTOFRANGE, VixDiskLib_QueryAllocatedBlocks(h, 1024, 128, 128, &list));
+   GIVES(VIX_E_INVALID_HANDLE, VixDiskLib_Read(NULL, 0, 1, buffer));
+   OK(VixDiskLib_Close(h));
+}
+
+static void locks(void)
+{
+   make(c, "l.vmdk", VIXDISKLIB_DISK_MONOLITHIC_SPARSE, 1000);
+   VixDiskLibHandle h = open_disk(c, "l.vmdk", 0);
+   GIVES(VIX_E_FILE_ALREADY_LOCKED, try_open("l.vmdk", 0));
+   OK(try_open("l.vmdk", VIXDISKLIB_FLAG_OPEN_READ_ONLY));
+   GIVES(VIX_E_FILE_ALREADY_LOCKED, VixDiskLib_Unlink(c, "l.vmdk"));
+   OK(VixDiskLib_Close(h));
+   OK(try_open("l.vmdk", 0));
+   pid_t child = fork(); /* before any thread of the library runs */
+   if (!child) {
+      open_disk(c, "l.vmdk", 0);
+      _exit(0); /* without closing */
+   }
+   int status;
+   CHECK(waitpid(child, &status, 0) == child && status == 0);
+   OK(try_open("l.vmdk", 0));
+}
+
+static void metadata(void)
+{
+   make(c, "m.vmdk", VIXDISKLIB_DISK_VMFS_THIN, 4000);
+   VixDiskLibHandle h = open_disk(c, "m.vmdk", 0);
+   char text[2000];
+   size_t needed = 0;
+   GIVES(VIX_E_BUFFER_TOOSMALL, VixDiskLib_ReadMetadata(h, "adapterType", NULL, 0, &needed));
+   CHECK(needed == 9);
+   OK(VixDiskLib_ReadMetadata(h, "adapterType", text, 9, &needed));
+   CHECK(!strcmp(text, "lsilogic"));
+   GIVES(VIX_E_DISK_KEY_NOTFOUND, VixDiskLib_ReadMetadata(h, "absent", text, 9, &needed));
+   GIVES(VIX_E_INVALID_ARG, VixDiskLib_WriteMetadata(h, "a b", "x"));
+   GIVES(VIX_E_INVALID_ARG, VixDiskLib_WriteMetadata(h, "key", "two\nlines"));
+   GIVES(VIX_E_INVALID_UTF8_STRING, VixDiskLib_WriteMetadata(h, "key", "\xff"));
+   OK(VixDiskLib_WriteMetadata(h, "vreplica.job", "a value = with signs"));
+   OK(VixDiskLib_WriteMetadata(h, "uuid", "60 00 c2 9a 00 00 00 00-00 00 00 00 00 00 00 01"));
+   OK(VixDiskLib_Close(h));
+   h = open_disk(c, "m.vmdk", VIXDISKLIB_FLAG_OPEN_READ_ONLY);
+   OK(VixDiskLib_ReadMetadata(h, "vreplica.job", text, sizeof text, NULL));
+   CHECK(!strcmp(text, "a value = with signs"));
+   GIVES(VIX_E_BUFFER_TOOSMALL, VixDiskLib_GetMetadataKeys(h, NULL, 0, &needed));
+   OK(VixDiskLib_GetMetadataKeys(h, text, needed, NULL));
+   int uuids = 0;
+   size_t length = 0;
+   for (char *key = text; *key; key += strlen(key) + 1) {
+      uuids += !strcmp(key, "uuid");
+      length += strlen(key) + 1;
+   }
+   CHECK(uuids == 1 && length + 1 == needed);
+   VixDiskLibInfo *info;
+   OK(VixDiskLib_GetInfo(h, &info));
+   CHECK(!strcmp(info->uuid, "60 00 c2 9a 00 00 00 00-00 00 00 00 00 00 00 01"));
+   CHECK(info->adapterType == VIXDISKLIB_ADAPTER_SCSI_LSILOGIC && info->logicalSectorSize == 512);
+   CHECK(info->physGeo.heads == 64 && info->physGeo.sectors == 32 && !info->parentFileNameHint);
+   VixDiskLib_FreeInfo(info);
+   OK(VixDiskLib_Close(h));
+}
+
+static void chains(void)
+{
+   make(c, "base.vmdk", VIXDISKLIB_DISK_MONOLITHIC_SPARSE, 1000);
+   VixDiskLibHandle base = open_disk(c, "base.vmdk", 0);
+   OK(VixDiskLib_CreateChild(base, "kid.vmdk", VIXDISKLIB_DISK_MONOLITHIC_SPARSE, NULL, NULL));
+   OK(try_open("kid.vmdk", 0));
+   buffer[0] = 1;
+   OK(VixDiskLib_Write(base, 0, 1, buffer)); /* behind the child's back */
+   OK(VixDiskLib_Close(base));
+   GIVES(VIX_E_DISK_CID_MISMATCH, try_open("kid.vmdk", 0));
+
+   VixDiskLibHandle kid = open_disk(c, "kid.vmdk", VIXDISKLIB_FLAG_OPEN_SINGLE_LINK);
+   GIVES(VIX_E_DISK_PARTIALCHAIN, VixDiskLib_Write(kid, 3, 1, buffer));
+   OK(VixDiskLib_Write(kid, 128, 128, buffer)); /* whole grains need no parent */
+   base = open_disk(c, "base.vmdk", VIXDISKLIB_FLAG_OPEN_READ_ONLY);
+   GIVES(VIX_E_DISK_ATTACH_ROOTLINK, VixDiskLib_Attach(kid, base));
+   OK(VixDiskLib_IsAttachPossible(base, kid));
+   OK(VixDiskLib_Attach(base, kid));
+   GIVES(VIX_E_INVALID_HANDLE, VixDiskLib_Close(base));
+   uint8_t sector[512];
+   OK(VixDiskLib_Read(kid, 0, 1, sector));
+   CHECK(sector[0] == 1);
+   OK(VixDiskLib_Write(kid, 3, 1, buffer));
+   OK(VixDiskLib_Close(kid));
+   OK(try_open("kid.vmdk", 0)); /* Attach mended the content ID */
+
+   CHECK(rename("base.vmdk", "elsewhere.vmdk") == 0);
+   GIVES(VIX_E_DISK_OPENPARENT, try_open("kid.vmdk", 0));
+   OK(try_open("kid.vmdk", VIXDISKLIB_FLAG_OPEN_SINGLE_LINK));
+}
+
+#define HEAD "# Disk DescriptorFile\nversion=1\nCID=12345678\nparentCID=ffffffff\ncreateType=\"vmfs\"\n"
+
+static void files(void)
+{
+   GIVES(VIX_E_FILE_NOT_FOUND, try_open("nothing.vmdk", 0));
+   CHECK(mkdir("folder.vmdk", 0777) == 0 && mkdir("inner", 0777) == 0);
+   GIVES(VIX_E_INCORRECT_FILE_TYPE, try_open("folder.vmdk", 4));
+   CHECK(mkfifo("fifo.vmdk", 0666) == 0);
+   GIVES(VIX_E_INCORRECT_FILE_TYPE, try_open("fifo.vmdk", 4));
+   write_file("text.vmdk", "not a descriptor\n");
+   GIVES(VIX_E_DISK_INVALIDDISK, try_open("text.vmdk", 4));
+   write_file("noextent.vmdk", HEAD);
+   GIVES(VIX_E_DISK_INVALIDDISK, try_open("noextent.vmdk", 4));
+   write_file("huge.vmdk", HEAD "RW 18446744073709551615 VMFS \"x\"\nRW 9 VMFS \"x\"\n");
+   GIVES(VIX_E_DISK_INVALIDDISK, try_open("huge.vmdk", 4));
+   write_file("inner/up.vmdk", HEAD "RW 1 VMFS \"../text.vmdk\"\n");
+   GIVES(VIX_E_FILE_ACCESS_ERROR, try_open("inner/up.vmdk", 4));
+   write_file("inner/root.vmdk", HEAD "RW 1 VMFS \"/etc/passwd\"\n");
+   GIVES(VIX_E_FILE_ACCESS_ERROR, try_open("inner/root.vmdk", 4));
+   CHECK(symlink("/etc/passwd", "inner/link") == 0);
+   write_file("inner/link.vmdk", HEAD "RW 1 VMFS \"link\"\n");
+   GIVES(VIX_E_FILE_ACCESS_ERROR, try_open("inner/link.vmdk", 4));
+   write_file("short.vmdk", HEAD "RW 100 VMFS \"text.vmdk\"\n");
+   GIVES(VIX_E_HOST_FILE_ERROR_EOF, try_open("short.vmdk", 4));
+   write_file("loop.vmdk", "# Disk DescriptorFile\nCID=12345678\nparentCID=12345678\n"
+      "createType=\"vmfs\"\nparentFileNameHint=\"loop.vmdk\"\nRW 1 ZERO\n");
+   GIVES(VIX_E_DISK_TOOMANYREDO, try_open("loop.vmdk", 4));
+   write_file("rdm.vmdk", HEAD "RW 1 VMFSRDM \"text.vmdk\"\n");
+   GIVES(VIX_E_DISK_NOTSUPPORTED, try_open("rdm.vmdk", 4));
+
+   VixDiskLibCreateParams params = {.diskType = VIXDISKLIB_DISK_VMFS_FLAT, .capacity = 8};
+   make(c, "there.vmdk", VIXDISKLIB_DISK_VMFS_FLAT, 8);
+   GIVES(VIX_E_FILE_ALREADY_EXISTS, VixDiskLib_Create(c, "there.vmdk", &params, NULL, NULL));
+   params.capacity = 0;
+   GIVES(VIX_E_INVALID_ARG, VixDiskLib_Create(c, "none.vmdk", &params, NULL, NULL));
+   OK(VixDiskLib_Unlink(c, "there.vmdk"));
+   CHECK(access("there.vmdk", F_OK) && access("there-flat.vmdk", F_OK));
+}
+
+static void truncated(void)
+{
+   make(c, "cut.vmdk", VIXDISKLIB_DISK_MONOLITHIC_SPARSE, 1000);
+   VixDiskLibHandle h = open_disk(c, "cut.vmdk", 0);
+   memset(buffer, 7, sizeof buffer);
+   OK(VixDiskLib_Write(h, 0, 256, buffer));
+   OK(VixDiskLib_Close(h));
+   struct stat st;
+   CHECK(stat("cut.vmdk", &st) == 0 && truncate("cut.vmdk", st.st_size - 65536) == 0);
+   h = open_disk(c, "cut.vmdk", VIXDISKLIB_FLAG_OPEN_READ_ONLY);
+   OK(VixDiskLib_Read(h, 0, 128, buffer));
+   GIVES(VIX_E_DISK_NEEDSREPAIR, VixDiskLib_Read(h, 128, 128, buffer));
+   OK(VixDiskLib_Close(h));
+   CHECK(truncate("cut.vmdk", 12000) == 0);
+   GIVES(VIX_E_DISK_NEEDSREPAIR, try_open("cut.vmdk", 4));
+   CHECK(truncate("cut.vmdk", 100) == 0);
+   GIVES(VIX_E_DISK_INVALIDDISK, try_open("cut.vmdk", 4));
+}
+
+int main(void)
+{
+   VixDiskLibConnection none;
+   GIVES(VIX_E_DISK_NOINIT, VixDiskLib_Connect(NULL, &none));
+   OK(VixDiskLib_InitEx(6, 5, NULL, NULL, NULL, NULL, NULL));
+   CHECK(!strcmp(VixDiskLib_ListTransportModes(), "file"));
+   VixDiskLibConnectParams *params = VixDiskLib_AllocateConnectParams();
+   params->serverName = "vcenter.example";
+   GIVES(VIX_E_NOT_SUPPORTED, VixDiskLib_Connect(params, &none));
+   VixDiskLib_FreeConnectParams(params);
+   char *text = VixDiskLib_GetErrorText(VIX_E_DISK_CID_MISMATCH | 5ull << 32, NULL);
+   CHECK(strstr(text, "content IDs"));
+   VixDiskLib_FreeErrorText(text);
+   c = local();
+   locks();
+   ranges_and_rights();
+   metadata();
+   chains();
+   files();
+   truncated();
+   OK(VixDiskLib_Disconnect(c));
+   VixDiskLib_Exit();
+   return 0;
+}

@@ -1,0 +1,186 @@
+"""What all replications on this machine together use of one ESXi host.
+
+    runtime directory/nfc-<host hash>/in-flight   one lockable byte per MiB in flight
+                                     /disks       one lockable byte per open disk
+
+A slot is one byte of an empty file, taken with an open-file-description lock. The kernel gives
+the slots of a process back when it dies, however it dies; threads of one process exclude each
+other too, since every holder opens the file for itself. There is no fairness beyond chance:
+a waiter looks again every few milliseconds.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import random
+import struct
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic, sleep
+from types import TracebackType
+from typing import Final, Self
+
+from vreplica.nfc.config import HostLimits
+from vreplica.nfc.errors import AdmissionTimeout, RuntimeDirUnusable
+from vreplica.units import MIB, human_size
+
+IN_FLIGHT_UNIT: Final = 1 * MIB
+RUNTIME_ENV: Final = "VREPLICA_RUNTIME_DIR"
+
+_POLL_S: Final = 0.002
+_POLL_MAX_S: Final = 0.05
+# struct flock of 64-bit Linux: l_type, l_whence, l_start, l_len, l_pid.
+_FLOCK: Final = struct.Struct("hhqqi4x")
+
+
+class Slots:
+    """`count` slots in one file, any number of which this holder may take. Not thread-safe."""
+
+    def __init__(self, file: Path, count: int) -> None:
+        self._fd = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        self._count = count
+        self.held: set[int] = set()
+
+    def take(self, wanted: int) -> int:
+        """Take up to `wanted` more slots without waiting; how many it became."""
+        start = random.randrange(self._count)
+        got = 0
+        for number in range(self._count):
+            if got == wanted:
+                break
+            slot = (start + number) % self._count
+            if slot not in self.held and self._lock(slot):
+                self.held.add(slot)
+                got += 1
+        return got
+
+    def release(self) -> None:
+        """Give back every slot."""
+        if self.held:
+            self._set(fcntl.F_UNLCK, 0, 0)
+            self.held.clear()
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+            self.held.clear()
+
+    def _lock(self, slot: int) -> bool:
+        try:
+            self._set(fcntl.F_WRLCK, slot, 1)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                return False
+            raise
+        return True
+
+    def _set(self, kind: int, start: int, length: int) -> None:
+        fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, start, length, 0))
+
+
+class Admission:
+    """One open disk's share of one host. A context manager; holds a disk slot until closed."""
+
+    def __init__(self, host: str, limits: HostLimits) -> None:
+        self._host = host
+        self._limits = limits
+        folder = host_dir(host, limits)
+        units = max(1, limits.in_flight_bytes // IN_FLIGHT_UNIT)
+        self._disks = Slots(folder / "disks", limits.open_disks)
+        self._bytes = Slots(folder / "in-flight", units)
+        self._units = units
+        try:
+            self._wait(self._disks, 1, 1, "slot for an open disk", limits.open_disks)
+        except BaseException:
+            self.close()
+            raise
+
+    @contextmanager
+    def in_flight(self, least: int, most: int) -> Iterator[int]:
+        """Bytes that may be in flight inside the `with`: from `least` to `most`.
+
+        Waits while fewer than `least` are free; raises AdmissionTimeout. A `least` above what
+        the host may have at all is cut down to that.
+        """
+        low = min(-(-least // IN_FLIGHT_UNIT), self._units)
+        high = max(low, min(-(-most // IN_FLIGHT_UNIT), self._units))
+        self._wait(self._bytes, low, high, "bytes in flight", self._limits.in_flight_bytes)
+        try:
+            yield max(len(self._bytes.held) * IN_FLIGHT_UNIT, least)
+        finally:
+            self._bytes.release()
+
+    def close(self) -> None:
+        """Give everything back. Closing twice is allowed."""
+        self._bytes.close()
+        self._disks.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _wait(self, slots: Slots, low: int, high: int, what: str, limit: int) -> None:
+        deadline = monotonic() + self._limits.wait_s
+        pause = _POLL_S
+        while slots.take(high) < low:
+            # Holding some while waiting for more could leave two waiters stuck for good.
+            slots.release()
+            if monotonic() >= deadline:
+                raise AdmissionTimeout(
+                    host=self._host, what=what, limit=limit, timeout_s=self._limits.wait_s
+                )
+            sleep(pause * random.uniform(0.5, 1.0))
+            pause = min(pause * 2, _POLL_MAX_S)
+
+
+def host_dir(host: str, limits: HostLimits) -> Path:
+    """The directory with one host's locks, made where it is missing.
+
+    Raises RuntimeDirUnusable where it cannot be made or is open to others.
+    """
+    base = limits.runtime_dir or _default_dir()
+    name = hashlib.sha256(host.lower().encode()).hexdigest()[:16]
+    folder = base / f"nfc-{name}"
+    try:
+        base.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        status = base.stat()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise RuntimeDirUnusable(path=str(folder), reason=reason) from error
+    if status.st_uid != os.getuid() or status.st_mode & 0o022:
+        raise RuntimeDirUnusable(path=str(base), reason="other users may write to it")
+    return folder
+
+
+def _default_dir() -> Path:
+    named = os.environ.get(RUNTIME_ENV)
+    if named:
+        return Path(named)
+    user = os.environ.get("XDG_RUNTIME_DIR")
+    if user and Path(user).is_dir():
+        return Path(user) / "vreplica"
+    if os.getuid() == 0 and Path("/run").is_dir():
+        return Path("/run/vreplica")
+    return Path(tempfile.gettempdir()) / f"vreplica-{os.getuid()}"
+
+
+def describe(limits: HostLimits) -> str:
+    """For plans and logs."""
+    return (
+        f"at most {human_size(limits.in_flight_bytes)} in flight and "
+        f"{limits.open_disks} open disks per ESXi host"
+    )

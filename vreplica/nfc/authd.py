@@ -1,0 +1,160 @@
+"""From a ticket to an open NFC channel, through the host's authentication daemon on port 902.
+
+    host                                client
+    220 VMware Authentication ...  -->
+                                   <->  TLS handshake, certificate checked
+                                   <--  SESSION <ticket>            (no reply)
+                                   <--  BANNER
+    220 VMware Authentication ...  -->
+                                   <--  THUMBPRINT_SHA2 PlainText
+    200 <SHA-256>                  -->
+                                   <--  PROXY vpxa-nfc | vpxa-nfcssl
+    200 Connect ha-nfc[ssl]        -->
+         both sides abandon TLS; nbdssl makes a second TLS handshake on the same connection
+
+Source: protocol notes of cloudbase/OpenVixDiskLib and hystax/OpenVixDiskLib (ESXi 8).
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+
+from vreplica.nfc import wire
+from vreplica.nfc.channel import Channel, Thumbprints, same_thumbprint
+from vreplica.nfc.config import Mode, NfcConfig
+from vreplica.nfc.errors import AuthenticationFailed, CertificateMismatch, NfcProtocol
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """Permission to open disks of one VM, once, at one host.
+
+    thumbprint_sha1 is empty where the ticket names none; then only a pinned SHA-256 is checked.
+    """
+
+    host: str
+    port: int
+    service: str
+    thumbprint_sha1: str
+    session_id: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Greeting:
+    """What authd says of itself."""
+
+    text: str
+
+    @property
+    def ssl_required(self) -> bool:
+        return wire.SSL_REQUIRED in self.text
+
+    @property
+    def nfcssl(self) -> bool:
+        return wire.NFCSSL_SUPPORTED in self.text
+
+
+def probe(host: str, port: int = wire.AUTHD_PORT, *, timeout_s: float = 5.0) -> Greeting:
+    """Whether authd answers at this host and port, without logging in.
+
+    Raises HostConnection (refused, no route), HostTimeout (a firewall that drops) or
+    NfcProtocol (something else listens there).
+    """
+    channel = Channel.connect(host, port, path=f"port {port}", timeout_s=timeout_s)
+    try:
+        return _greeting(channel, timeout_s)
+    finally:
+        channel.close()
+
+
+def connect(ticket: Ticket, config: NfcConfig, *, path: str) -> Channel:
+    """A channel on which the NFC handshake can start.
+
+    Raises HostConnection and its kin, CertificateMismatch, AuthenticationFailed.
+    """
+    limits = config.timeouts
+    channel = Channel.connect(ticket.host, ticket.port, path=path, timeout_s=limits.connect_s)
+    try:
+        _greeting(channel, limits.handshake_s)
+        found = channel.start_tls(limits.handshake_s)
+        _check_certificate(channel, found, ticket, config)
+        announced = _log_in(channel, ticket, config.mode, limits.handshake_s)
+        channel.abandon_tls()
+        if config.mode == "nbdssl":
+            again = channel.start_tls(limits.handshake_s)
+            if again != found and not same_thumbprint(again.sha256, announced):
+                # The announced thumbprint came over the checked connection, so it is as good.
+                raise _mismatch(channel, "first certificate", found.sha256, again.sha256)
+    except BaseException:
+        channel.close()
+        raise
+    return channel
+
+
+def _greeting(channel: Channel, timeout_s: float) -> Greeting:
+    line = channel.receive_line(wire.AUTHD_LINE_MAX, timeout_s, "greeting")
+    if not line.startswith(wire.AUTHD_GREETING):
+        reason = f"this is not VMware's authentication daemon: {line[:80]!r}"
+        raise channel.problem(NfcProtocol, "greeting", reason)
+    return Greeting(line)
+
+
+def _check_certificate(
+    channel: Channel, found: Thumbprints, ticket: Ticket, config: NfcConfig
+) -> None:
+    pinned = config.pinned_sha256.get(ticket.host)
+    if pinned and not same_thumbprint(found.sha256, pinned):
+        raise _mismatch(channel, "pinned one", pinned, found.sha256)
+    if ticket.thumbprint_sha1 and not same_thumbprint(found.sha1, ticket.thumbprint_sha1):
+        by = "one that the ticket names"
+        raise _mismatch(channel, by, ticket.thumbprint_sha1, found.sha1)
+    if not pinned and not ticket.thumbprint_sha1:
+        raise _mismatch(channel, "one that the ticket names", "(the ticket has none)", found.sha1)
+
+
+def _mismatch(channel: Channel, by: str, expected: str, found: str) -> CertificateMismatch:
+    return CertificateMismatch(
+        host=channel.host,
+        path=channel.path,
+        doing="checking the certificate",
+        reason="another certificate",
+        expected=expected,
+        found=found,
+        pinned_by=by,
+    )
+
+
+def _log_in(channel: Channel, ticket: Ticket, mode: Mode, timeout_s: float) -> str:
+    """Present the ticket and ask for the NFC service; the SHA-256 that the host announces."""
+
+    def say(line: str) -> None:
+        channel.send([f"{line}\r\n".encode("ascii")], timeout_s, "login to authd")
+
+    def ask(line: str, expected: str) -> str:
+        say(line)
+        reply = channel.receive_line(wire.AUTHD_LINE_MAX, timeout_s, f"authd {line.split()[0]}")
+        if not reply.startswith(expected):
+            raise AuthenticationFailed(
+                host=channel.host,
+                path=channel.path,
+                doing=f"authd {line.split()[0]}",
+                reason=f"{reply[:120]!r}; the ticket may be spent or too old",
+            )
+        return reply.removeprefix(expected).strip()
+
+    if not all(
+        word.isascii() and word.isprintable() for word in (ticket.session_id, ticket.service)
+    ):
+        raise channel.problem(NfcProtocol, "login to authd", "the ticket is not plain text")
+    service = ticket.service
+    if mode == "nbdssl":
+        service += wire.SSL_SERVICE_SUFFIX
+    say(f"SESSION {ticket.session_id}")
+    ask(wire.BANNER, wire.AUTHD_GREETING)
+    announced = ask(wire.THUMBPRINT, wire.AUTHD_OK)
+    endpoint = ask(f"PROXY {service}", wire.AUTHD_OK)
+    log.debug("%s: %s as %s", channel.host, endpoint, mode)
+    return announced

@@ -1,0 +1,196 @@
+"""A byte stream to one host with a deadline on every transfer, plain or TLS.
+
+Everything that can go wrong below the protocol comes out as HostConnection, HostTimeout or
+CertificateMismatch. A deadline covers the whole transfer, not each piece of it: a peer that
+drips one byte a minute is as dead as a silent one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from time import monotonic
+from typing import Final, TypeVar
+
+from vreplica.nfc.errors import HostConnection, HostTimeout, NfcProtocol
+
+T = TypeVar("T")
+
+_CLOSED: Final = "the host closed the connection"
+
+
+def tls_context() -> ssl.SSLContext:
+    """For hosts whose certificate is checked by thumbprint right after the handshake.
+
+    An ESXi host's certificate is its own or VMCA's; the ticket names it by its thumbprint,
+    which came over the verified connection to vCenter.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def colons(digest: bytes) -> str:
+    """AA:BB:... as VMware writes thumbprints."""
+    return digest.hex(":").upper()
+
+
+@dataclass(frozen=True, slots=True)
+class Thumbprints:
+    """Of one DER certificate, in upper case with colons."""
+
+    sha1: str
+    sha256: str
+
+    @classmethod
+    def of(cls, der: bytes) -> Thumbprints:
+        # SHA-1 is what vSphere's tickets name; nothing here rests on it alone where a
+        # SHA-256 is pinned.
+        sha1 = hashlib.sha1(der, usedforsecurity=False).digest()
+        return cls(colons(sha1), colons(hashlib.sha256(der).digest()))
+
+
+def same_thumbprint(first: str, second: str) -> bool:
+    """Equal, whatever the case and whether there are colons."""
+    return first.replace(":", "").upper() == second.replace(":", "").upper()
+
+
+class Channel:
+    """One TCP connection, whose TLS layer can be put on and abandoned. Not thread-safe."""
+
+    def __init__(self, sock: socket.socket, *, host: str, path: str) -> None:
+        self.host = host
+        self.path = path
+        self._sock: socket.socket = sock
+        self.bytes_in = 0
+        self.bytes_out = 0
+
+    @classmethod
+    def connect(cls, host: str, port: int, *, path: str, timeout_s: float) -> Channel:
+        """Raises HostConnection or HostTimeout."""
+        try:
+            sock = socket.create_connection((host, port), timeout_s)
+        except OSError as error:
+            kind = HostTimeout if isinstance(error, TimeoutError) else HostConnection
+            reason = str(error) or type(error).__name__
+            doing = f"connecting to port {port}"
+            raise kind(host=host, path=path, doing=doing, reason=reason) from error
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        return cls(sock, host=host, path=path)
+
+    # -- TLS --------------------------------------------------------------------------------
+
+    def start_tls(self, timeout_s: float) -> Thumbprints:
+        """Handshake on this connection; the caller must check what comes back before it speaks."""
+
+        def handshake() -> ssl.SSLSocket:
+            self._sock.settimeout(timeout_s)
+            return tls_context().wrap_socket(self._sock)
+
+        tls = self._do("TLS handshake", timeout_s, handshake)
+        self._sock = tls
+        der = tls.getpeercert(binary_form=True)
+        if not der:
+            raise self.problem(NfcProtocol, "TLS handshake", "the host showed no certificate")
+        return Thumbprints.of(der)
+
+    def abandon_tls(self) -> None:
+        """Go on in the clear on the same connection, without a TLS shutdown.
+
+        authd leaves its TLS layer like this after `200 Connect`, on both sides. Nothing is
+        lost in between: OpenSSL takes a record whole and not a byte more (its read-ahead is
+        off), and the host says nothing before the client does.
+        """
+        assert isinstance(self._sock, ssl.SSLSocket)
+        assert not self._sock.pending()
+        # detach() gives the descriptor up without close_notify; the TLS state is freed.
+        self._sock = socket.socket(fileno=self._sock.detach())
+
+    # -- transfers --------------------------------------------------------------------------
+
+    def send(self, parts: Sequence[bytes | memoryview], timeout_s: float, doing: str) -> None:
+        """All of the parts, in order."""
+
+        def transfer() -> None:
+            deadline = monotonic() + timeout_s
+            for part in parts:
+                self._sock.settimeout(max(deadline - monotonic(), 1e-3))
+                self._sock.sendall(part)
+                self.bytes_out += len(part)
+
+        self._do(doing, timeout_s, transfer)
+
+    def receive_into(self, view: memoryview, timeout_s: float, doing: str) -> None:
+        """Fill the view."""
+
+        def transfer() -> None:
+            deadline = monotonic() + timeout_s
+            at, size, sock = 0, view.nbytes, self._sock
+            while at < size:
+                left = deadline - monotonic()
+                if left <= 0:
+                    raise TimeoutError
+                sock.settimeout(left)
+                got = sock.recv_into(view[at:])
+                if not got:
+                    raise ConnectionResetError(_CLOSED)
+                at += got
+            self.bytes_in += size
+
+        self._do(doing, timeout_s, transfer)
+
+    def receive(self, size: int, timeout_s: float, doing: str) -> bytes:
+        data = bytearray(size)
+        self.receive_into(memoryview(data), timeout_s, doing)
+        return bytes(data)
+
+    def receive_line(self, limit: int, timeout_s: float, doing: str) -> str:
+        """Up to CR LF (or LF), without it. Takes byte by byte, so that nothing behind is eaten."""
+
+        def transfer() -> bytes:
+            deadline = monotonic() + timeout_s
+            line = bytearray()
+            while not line.endswith(b"\n"):
+                left = deadline - monotonic()
+                if left <= 0:
+                    raise TimeoutError
+                self._sock.settimeout(left)
+                got = self._sock.recv(1)
+                if not got:
+                    raise ConnectionResetError(_CLOSED)
+                line += got
+                if len(line) > limit:
+                    break
+            return bytes(line)
+
+        line = self._do(doing, timeout_s, transfer)
+        if not line.endswith(b"\n"):
+            raise self.problem(NfcProtocol, doing, f"a line longer than {limit} bytes")
+        return line.decode("ascii", "replace").rstrip("\r\n")
+
+    def close(self) -> None:
+        with suppress(OSError):
+            self._sock.close()
+
+    # -- failures ---------------------------------------------------------------------------
+
+    def problem(self, kind: type[HostConnection], doing: str, reason: str) -> HostConnection:
+        return kind(host=self.host, path=self.path, doing=doing, reason=reason)
+
+    def _do(self, doing: str, timeout_s: float, transfer: Callable[[], T]) -> T:
+        try:
+            return transfer()
+        except TimeoutError as error:
+            reason = f"no end within {timeout_s:g} s"
+            raise self.problem(HostTimeout, doing, reason) from error
+        except ssl.SSLEOFError as error:
+            raise self.problem(HostConnection, doing, _CLOSED) from error
+        except OSError as error:  # ssl.SSLError is one of them
+            reason = str(error) or type(error).__name__
+            raise self.problem(HostConnection, doing, reason) from error

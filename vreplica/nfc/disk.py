@@ -1,0 +1,318 @@
+"""A vSphere disk over NFC, in the one shape that everything above sees.
+
+      read_many / write_many
+            |  cut into requests of io_bytes
+            v
+      admission of the host: how many bytes may be in flight now
+            |
+            v
+      session: up to `depth` requests in flight  --- lost ---> new ticket, new connection,
+            |                                                  send what is not done again
+            +-- NFC memory short: depth and size halved, again
+
+Reads and writes of fixed places can be repeated without harm, so a lost connection costs time
+and not the cycle. A write that was answered is on the host's storage: ESXi's datastores are
+written through, and the protocol has no flush.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from time import sleep
+from typing import Final
+
+import numpy as np
+
+from vreplica.disk import Arena, Request, check_request
+from vreplica.errors import DiskClosed, ReadOnlyDisk, VReplicaError
+from vreplica.extents import Extents
+from vreplica.nfc.config import IO_MIN, NfcConfig
+from vreplica.nfc.errors import (
+    AuthenticationFailed,
+    Busy,
+    DiskLocked,
+    HostConnection,
+    NfcError,
+    NfcMemory,
+    NfcOutOfRange,
+    TicketUnreachable,
+)
+from vreplica.nfc.link import Link, TicketSource
+from vreplica.nfc.requests import DdbGet, QueryAllocated, Read, Transfer, Write
+from vreplica.nfc.requests import Request as NfcRequest
+from vreplica.nfc.wire import CHUNKS_PER_QUERY
+from vreplica.units import BLOCK, MIB, SECTOR, TIB
+
+log = logging.getLogger(__name__)
+
+_WAIT_MAX_S: Final = 30.0
+_TRANSIENT: Final = (HostConnection, DiskLocked, Busy, AuthenticationFailed, TicketUnreachable)
+"""What may pass while a connection is made again: the host can hold the lock of the lost one."""
+_WRITTEN_MAX: Final = 4096
+"""Extents that are remembered one by one before they are united."""
+
+
+@dataclass(frozen=True, slots=True)
+class NfcDiskInfo:
+    """What the host says of a disk. Empty strings where it has no such entry."""
+
+    capacity_bytes: int
+    geometry: tuple[int, int, int]
+    adapter_type: str
+    uuid: str
+
+
+@dataclass(frozen=True, slots=True)
+class NfcStats:
+    """Since the disk was opened."""
+
+    connections: int
+    depth: int
+    io_bytes: int
+
+
+class NfcDisk:
+    """Implements `vreplica.disk.Disk`. Open it with `vreplica.nfc.open_disk`."""
+
+    def __init__(
+        self, tickets: TicketSource, config: NfcConfig, path: str, *, read_only: bool
+    ) -> None:
+        """Connects. Raises NfcError, TicketRefused, AdmissionTimeout."""
+        self._config = config
+        self._read_only = read_only
+        self._depth = config.depth
+        self._io_bytes = config.io_bytes
+        self._written: list[tuple[int, int]] = []
+        self._closed = False
+        self._link = Link(tickets, config, path, read_only=read_only)
+        self._link.open()
+        self._capacity = self._link.file.capacity_bytes
+
+    # -- Disk -------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        return self._link.path
+
+    @property
+    def capacity_bytes(self) -> int:
+        return self._capacity
+
+    def read_into(self, offset: int, view: memoryview) -> None:
+        self.read_many([(offset, view)])
+
+    def write_from(self, offset: int, view: memoryview) -> None:
+        self.write_many([(offset, view)])
+
+    def read_many(self, requests: Sequence[Request]) -> None:
+        self._transfer(Read, self._checked(requests))
+
+    def write_many(self, requests: Sequence[Request]) -> None:
+        if self._read_only:
+            raise ReadOnlyDisk(name=self.name)
+        checked = self._checked(requests)
+        # Noted before: a write that failed may have reached the disk all the same.
+        self._written += [(offset, offset + view.nbytes) for offset, view in checked]
+        if len(self._written) > _WRITTEN_MAX:
+            self._written = list(Extents.from_pairs(self._written))
+        self._transfer(Write, checked)
+
+    def allocated(self) -> Extents:
+        """What the host calls allocated, in chunks, and what was written here.
+
+        The host's answer on the handle that wrote may be older than the write (the same is seen
+        with VDDK), hence the second part. Where the host cannot say, all is allocated.
+        """
+        self._alive()
+        # 64 KiB shows every hole of a VMDK; beyond 1 TiB the bitmap is kept small instead.
+        chunk = BLOCK if self._capacity <= TIB else MIB
+        whole = self._capacity // chunk
+        try:
+            found = self._query_allocated(chunk, whole)
+        except HostConnection:
+            raise
+        except NfcError as error:
+            log.warning("%s; all of the disk counts as allocated", error)
+            return Extents.of(0, self._capacity)
+        tail = Extents.of(whole * chunk, self._capacity)
+        return found.union(tail, Extents.from_pairs(self._written))
+
+    def register(self, arena: Arena) -> None:
+        """Nothing to gain: bytes come from the socket straight into the caller's buffers."""
+
+    def flush(self) -> None:
+        """Nothing is held back here, and a write was answered when the host had it stored."""
+        self._alive()
+
+    def close(self) -> None:
+        """Raises NfcError where the host reports trouble with closing a disk that was written."""
+        if self._closed:
+            return
+        self._closed = True
+        failure = self._link.close()
+        if failure and self._written:
+            raise failure
+        if failure:
+            log.info("%s", failure)
+
+    # -- more than a Disk -------------------------------------------------------------------
+
+    @property
+    def host(self) -> str:
+        """The ESXi host that serves the disk now."""
+        return self._link.host
+
+    @property
+    def transport_mode(self) -> str:
+        """`nbdssl` or `nbd`, as VDDK names them."""
+        return self._config.mode
+
+    @property
+    def stats(self) -> NfcStats:
+        return NfcStats(self._link.opens, self._depth, self._io_bytes)
+
+    @property
+    def info(self) -> NfcDiskInfo:
+        """Asks the host for the entries of the disk's database."""
+        return NfcDiskInfo(
+            self._capacity,
+            self._link.file.geometry,
+            self.metadata("adapterType") or "",
+            self.metadata("uuid") or "",
+        )
+
+    def metadata(self, key: str) -> str | None:
+        """One entry of the disk's database (`ddb.` is left out of `key`); None where absent."""
+        self._alive()
+        request = self._steady(lambda: DdbGet(self._handle, key, self._config.timeouts))
+        return request.extra.decode("utf-8", "replace") or None
+
+    # -- transfers --------------------------------------------------------------------------
+
+    @property
+    def _handle(self) -> int:
+        return self._link.file.handle
+
+    def _alive(self) -> None:
+        if self._closed:
+            raise DiskClosed(name=self.name)
+
+    def _checked(self, requests: Sequence[Request]) -> list[Request]:
+        self._alive()
+        checked = []
+        for offset, view in requests:
+            flat = view.cast("B")
+            check_request(offset, flat.nbytes, self._capacity)
+            if flat.nbytes:
+                checked.append((offset, flat))
+        return checked
+
+    def _transfer(self, kind: type[Read] | type[Write], requests: Sequence[Request]) -> None:
+        """All of the requests, whatever it takes within the bounds of the settings."""
+        todo: list[Transfer] = self._cut(kind, requests)
+        losses = 0
+        while todo:
+            size = max(request.view.nbytes for request in todo)
+            most = min(sum(request.view.nbytes for request in todo), self._depth * size)
+            try:
+                with self._link.admission.in_flight(size, most) as granted:
+                    depth = max(1, min(self._depth, granted // size))
+                    self._link.session.run(todo, depth)
+            except HostConnection as error:
+                done = any(request.done for request in todo)
+                losses = self._reconnect(error, 0 if done else losses)
+            left = [request for request in todo if not request.done]
+            failures = [request.failure for request in left if request.failure]
+            if failures and not isinstance(failures[0], NfcMemory):
+                raise failures[0].at(offset_bytes=_first_failed(left).offset)
+            if failures:
+                self._halve(failures[0])
+            # Cut again: buffer, size and handle may be others now.
+            todo = self._cut(kind, [(request.offset, request.view) for request in left])
+
+    def _cut(self, kind: type[Read] | type[Write], requests: Sequence[Request]) -> list[Transfer]:
+        size = self._io_bytes
+        buffer = self._link.session.buffer_bytes
+        return [
+            kind(
+                self._handle,
+                offset + at,
+                view[at : min(at + size, view.nbytes)],
+                buffer,
+                self._config.timeouts,
+            )
+            for offset, view in requests
+            for at in range(0, view.nbytes, size)
+        ]
+
+    def _query_allocated(self, chunk: int, whole: int) -> Extents:
+        """The allocated ones of chunks 0 .. whole - 1, as runs: a bit is never made a row."""
+        runs = [np.empty((0, 2), np.int64)]
+        for first in range(0, whole, CHUNKS_PER_QUERY):
+            count = min(CHUNKS_PER_QUERY, whole - first)
+
+            def query(first: int = first, count: int = count) -> QueryAllocated:
+                timeouts = self._config.timeouts
+                return QueryAllocated(self._handle, first * chunk, chunk, count, timeouts)
+
+            answer = np.frombuffer(self._steady(query).extra, np.uint8)
+            bits = np.unpackbits(answer, count=count, bitorder="little").astype(np.int8)
+            edges = np.flatnonzero(np.diff(bits, prepend=0, append=0))
+            runs.append((edges.reshape(-1, 2) + first) * chunk)
+        return Extents.from_array(np.concatenate(runs))
+
+    def _steady(self, make: Callable[[], NfcRequest]) -> NfcRequest:
+        """One request, on a new connection where the first is lost."""
+        losses = 0
+        while True:
+            try:
+                return self._link.session.call(make())
+            except HostConnection as error:
+                losses = self._reconnect(error, losses)
+
+    # -- trouble ----------------------------------------------------------------------------
+
+    def _reconnect(self, cause: VReplicaError, losses: int) -> int:
+        """Open the disk again; the number of losses so far. Raises the last failure."""
+        while True:
+            losses += 1
+            self._link.drop()
+            if losses > self._config.reconnects:
+                self._closed = True
+                raise cause
+            wait = min(self._config.reconnect_wait_s * 2 ** (losses - 1), _WAIT_MAX_S)
+            log.warning("%s; connecting again in %g s (%d)", cause, wait, losses)
+            sleep(wait)
+            try:
+                self._link.open()
+            except _TRANSIENT as error:
+                cause = error
+                continue
+            except BaseException:
+                self._closed = True
+                raise
+            if self._link.file.capacity_bytes != self._capacity:
+                self.close()
+                raise NfcOutOfRange(
+                    host=self.host,
+                    path=self.name,
+                    doing="opening again",
+                    reason=f"it has {self._link.file.capacity_bytes} bytes, not {self._capacity}",
+                )
+            return losses
+
+    def _halve(self, failure: NfcError) -> None:
+        """Ask for less at once. Raises the failure where less is not possible."""
+        depth, size = max(1, self._depth // 2), max(IO_MIN, self._io_bytes // 2)
+        size -= size % SECTOR
+        if (depth, size) == (self._depth, self._io_bytes):
+            raise failure
+        log.warning("%s; going on with %d requests of %d bytes", failure, depth, size)
+        self._depth, self._io_bytes = depth, size
+        sleep(self._config.reconnect_wait_s)
+
+
+def _first_failed(requests: Sequence[Transfer]) -> Transfer:
+    return next(request for request in requests if request.failure)

@@ -1,0 +1,150 @@
+"""One disk's connection to its host: opened with a fresh ticket, and made again when it is lost.
+
+A ticket is good once, so every connection asks its source for a new one; after a vMotion the
+new ticket names the new host. The connection holds a disk slot of that host while it lives.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Final, Protocol
+
+from vreplica.errors import VReplicaError
+from vreplica.nfc import authd
+from vreplica.nfc.admission import Admission
+from vreplica.nfc.authd import Ticket
+from vreplica.nfc.config import IO_MIN, NfcConfig
+from vreplica.nfc.errors import AuthenticationFailed, HostConnection, HostLeaving, NfcError
+from vreplica.nfc.session import OpenedFile, Session
+
+log = logging.getLogger(__name__)
+
+
+class TicketSource(Protocol):
+    """Where tickets come from: see `vreplica.nfc.ticket.TicketService`."""
+
+    def ticket(self, *, read_only: bool) -> Ticket:
+        """A new ticket for the disk. Raises TicketRefused."""
+
+    def host_trouble(self) -> str | None:
+        """Why the host may not answer, as vCenter sees it; None where it sees nothing wrong."""
+
+
+class Link:
+    """An open disk on a session. Not thread-safe."""
+
+    def __init__(
+        self, tickets: TicketSource, config: NfcConfig, path: str, *, read_only: bool
+    ) -> None:
+        self.path: Final = path
+        self.host = ""
+        self.file = OpenedFile(0, 0, (0, 0, 0))
+        self.opens = 0
+        self._tickets = tickets
+        self._config = config
+        self._read_only = read_only
+        self._buffer = config.buffer_bytes
+        self._session: Session | None = None
+        self._admission: Admission | None = None
+
+    @property
+    def session(self) -> Session:
+        assert self._session, "the link is open"
+        return self._session
+
+    @property
+    def admission(self) -> Admission:
+        assert self._admission, "the link is open"
+        return self._admission
+
+    def open(self) -> None:
+        """Connect, log in, open the disk. Raises NfcError, TicketRefused, AdmissionTimeout."""
+        ticket = self._new_ticket()
+        try:
+            self._open(ticket)
+        except AuthenticationFailed as error:
+            # A ticket can expire between vCenter and the host; a second one tells which it was.
+            log.info("%s; trying once more with a new ticket", error)
+            self._open(self._new_ticket())
+        self.opens += 1
+
+    def close(self) -> NfcError | None:
+        """Close disk, session and connection; what the host said against it, if anything."""
+        failure: NfcError | None = None
+        session, self._session = self._session, None
+        if session and session.usable:
+            try:
+                session.close_file(self.file.handle)
+            except NfcError as error:
+                failure = error
+        if session:
+            session.close()
+        self.drop()
+        return failure
+
+    def drop(self) -> None:
+        """Let go of a connection that is lost already, and of its slot."""
+        if self._session:
+            self._session.close()
+            self._session = None
+        if self._admission:
+            self._admission.close()
+            self._admission = None
+
+    def _new_ticket(self) -> Ticket:
+        return self._tickets.ticket(read_only=self._read_only)
+
+    def _open(self, ticket: Ticket) -> None:
+        self.drop()
+        self.host = ticket.host
+        self._admission = Admission(ticket.host, self._config.limits)
+        try:
+            try:
+                self._connect(ticket)
+            except _BuffersRefused as refused:
+                # Only ESXi 8 was seen to take 1-2 MiB; 64 KiB is VDDK's default everywhere.
+                log.warning("%s: %s; going on with 64 KiB buffers", self.host, refused.error)
+                self._buffer = IO_MIN
+                self._connect(self._new_ticket())
+        except HostConnection as error:
+            self.drop()
+            trouble = None if isinstance(error, HostLeaving) else self._tickets.host_trouble()
+            if trouble:
+                reason = f"{error.reason}; {trouble}"
+                raise HostLeaving(
+                    host=error.host, path=error.path, doing=error.doing, reason=reason
+                ) from error
+            raise
+        except BaseException:
+            self.drop()
+            raise
+
+    def _connect(self, ticket: Ticket) -> None:
+        channel = authd.connect(ticket, self._config, path=self.path)
+        session = Session(channel, self._config, buffer_bytes=self._buffer)
+        try:
+            session.handshake()
+            try:
+                session.open_session()
+            except NfcError as error:
+                if isinstance(error, HostConnection) or self._buffer <= IO_MIN:
+                    raise
+                raise _BuffersRefused(error) from error
+            self.file = session.open_file(self.path, read_only=self._read_only)
+        except BaseException:
+            session.close()
+            raise
+        self._session = session
+        log.info(
+            "%s on %s open over %s (NFC %d, %d bytes)",
+            *(self.path, self.host, self._config.mode, session.version),
+            self.file.capacity_bytes,
+        )
+
+
+class _BuffersRefused(VReplicaError):
+    """Inside this module: OPEN_SESSION was answered with an error."""
+
+    def __init__(self, error: NfcError) -> None:
+        super().__init__()
+        self.error = error

@@ -1,0 +1,229 @@
+"""Requests of an AIO session: what each sends, which reply it takes, and when it is done.
+
+A request lives in four steps: it is sent (`parts`), its replies are taken one by one (`take`),
+and then it is `done` or has a `failure`. A request that is neither was lost with its connection
+and may be sent again, since reads and writes of fixed places can be repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from vreplica.nfc import wire
+from vreplica.nfc.channel import Channel
+from vreplica.nfc.config import Timeouts
+from vreplica.nfc.errors import NfcError, NfcProtocol
+from vreplica.nfc.wire import Aio, Layout
+
+Part = bytes | memoryview
+
+
+def frame(kind: Aio, op_id: int, payload: bytes) -> bytes:
+    """Header and payload of one AIO frame."""
+    header = wire.AIO_HEADER.pack(magic=wire.AIO_MAGIC, type=kind, size=len(payload), op_id=op_id)
+    return header + payload
+
+
+class Request:
+    """One request with one reply. `reply` is its payload; None where only its size limit is known.
+
+    (What CLOSE_FILE, CLOSE_SESSION and the socket options answer says nothing that is needed.)
+    """
+
+    def __init__(
+        self,
+        kind: Aio,
+        payload: bytes,
+        reply: Layout | None,
+        *,
+        doing: str,
+        timeout_s: float,
+        extra: bytes = b"",
+    ) -> None:
+        self.kind: Final = kind
+        self.reply: Final = reply
+        self.doing: Final = doing
+        self.timeout_s: Final = timeout_s
+        self.values: dict[str, int] = {}
+        self.extra = b""
+        self.done = False
+        self.failure: NfcError | None = None
+        self._payload = payload
+        self._send_extra = extra
+
+    def restart(self) -> None:
+        """Forget what came before the connection was lost."""
+        self.failure = None
+
+    def parts(self, op_id: int) -> Iterator[Part]:
+        """What goes out, in order."""
+        yield frame(self.kind, op_id, self._payload) + self._send_extra
+
+    def take(self, channel: Channel, payload: bytes) -> None:
+        """Take one reply and, from the channel, its extra; sets `done` with the last one."""
+        self.values = self.reply.unpack(payload) if self.reply else {}
+        length = self.extra_length()
+        if length:
+            self.extra = channel.receive(length, self.timeout_s, self.doing)
+        self.done = True
+
+    def takes(self, size: int) -> bool:
+        """Whether a reply's payload may have this size."""
+        return size == self.reply.size if self.reply else size <= wire.REPLY_PAYLOAD_MAX
+
+    def extra_length(self) -> int:
+        """Bytes behind the payload of the reply. Raises ValueError where it cannot be."""
+        return 0
+
+
+class DdbGet(Request):
+    """The value of one key of the disk's database, in `extra`; empty where there is none."""
+
+    def __init__(self, handle: int, key: str, timeouts: Timeouts) -> None:
+        name = key.encode("ascii")
+        super().__init__(
+            Aio.DDB_GET,
+            wire.DDB_GET.pack(handle=handle, key_length=len(name)),
+            wire.DDB_GET_REPLY,
+            doing=f"reading the key {key}",
+            timeout_s=timeouts.read_s,
+            extra=name,
+        )
+
+    def extra_length(self) -> int:
+        length = self.values["value_length"]
+        if length > wire.DDB_VALUE_MAX:
+            raise ValueError(f"a value of {length} bytes")
+        return length
+
+
+class QueryAllocated(Request):
+    """Which of `count` chunks from byte `start` are allocated: a bitmap in `extra`."""
+
+    def __init__(self, handle: int, start: int, chunk: int, count: int, timeouts: Timeouts) -> None:
+        super().__init__(
+            Aio.ALLOCATED,
+            wire.ALLOCATED.pack(handle=handle, chunk_bytes=chunk, start=start, chunk_count=count),
+            wire.ALLOCATED_REPLY,
+            doing=f"querying allocated blocks at {start}",
+            timeout_s=timeouts.read_s,
+        )
+        self.start: Final = start
+        self.count: Final = count
+
+    def extra_length(self) -> int:
+        if self.values["chunk_count"] != self.count:
+            raise ValueError(f"a bitmap of {self.values['chunk_count']} chunks, not {self.count}")
+        return wire.bitmap_bytes(self.count)
+
+
+class Transfer(Request):
+    """A read or write of `view` at byte `offset` of the disk."""
+
+    def __init__(
+        self, opcode: int, handle: int, offset: int, view: memoryview, buffer: int, timeout: float
+    ) -> None:
+        doing = "reading" if opcode == wire.OP_READ else "writing"
+        super().__init__(
+            Aio.IO,
+            b"",
+            wire.FRAGMENT,
+            doing=f"{doing} {view.nbytes} bytes at {offset}",
+            timeout_s=timeout,
+        )
+        self.handle = handle
+        self.offset: Final = offset
+        self.view: Final = view
+        self._opcode = opcode
+        self._buffer = buffer
+
+    def _check(self, values: dict[str, int], **expected: int) -> None:
+        for name, value in expected.items():
+            if values[name] != value:
+                raise ValueError(f"{name} is {values[name]}, not {value}")
+
+
+class Read(Transfer):
+    """One request, answered by fragments of at most one buffer each, in any order."""
+
+    def __init__(
+        self, handle: int, offset: int, view: memoryview, buffer: int, timeouts: Timeouts
+    ) -> None:
+        super().__init__(wire.OP_READ, handle, offset, view, buffer, timeouts.read_s)
+        self._got: list[tuple[int, int]] = []
+        self._missing = view.nbytes
+
+    def restart(self) -> None:
+        super().restart()
+        self._got, self._missing = [], self.view.nbytes
+
+    def parts(self, op_id: int) -> Iterator[Part]:
+        length = self.view.nbytes
+        payload = wire.READ.pack(
+            handle=self.handle,
+            opcode=wire.OP_READ,
+            compression=wire.PLAIN,
+            offset=self.offset,
+            length=length,
+            length_again=length,
+            wire_length=length,
+        )
+        yield frame(Aio.IO, op_id, payload)
+
+    def take(self, channel: Channel, payload: bytes) -> None:
+        values = wire.FRAGMENT.unpack(payload)
+        at, length = values["at"], values["length"]
+        self._check(
+            values,
+            opcode=wire.OP_READ,
+            compression=wire.PLAIN,
+            offset=self.offset,
+            total=self.view.nbytes,
+            wire_length=length,
+        )
+        end = at + length
+        if not 0 < length <= self._buffer or end > self.view.nbytes:
+            raise ValueError(f"a fragment of {length} bytes at {at} of {self.view.nbytes}")
+        if any(at < seen_end and start < end for start, seen_end in self._got):
+            raise ValueError(f"the fragment at {at} came twice")
+        channel.receive_into(self.view[at:end], self.timeout_s, self.doing)
+        self._got.append((at, end))
+        self._missing -= length
+        self.done = self._missing == 0
+
+
+class Write(Transfer):
+    """Fragments of at most one buffer under one opId, answered by a single reply."""
+
+    def __init__(
+        self, handle: int, offset: int, view: memoryview, buffer: int, timeouts: Timeouts
+    ) -> None:
+        super().__init__(wire.OP_WRITE, handle, offset, view, buffer, timeouts.write_s)
+
+    def parts(self, op_id: int) -> Iterator[Part]:
+        total = self.view.nbytes
+        for at in range(0, total, self._buffer):
+            length = min(self._buffer, total - at)
+            payload = wire.FRAGMENT.pack(
+                handle=self.handle,
+                opcode=wire.OP_WRITE,
+                compression=wire.PLAIN,
+                offset=self.offset,
+                total=total,
+                at=at,
+                length=length,
+                wire_length=length,
+            )
+            yield frame(Aio.IO, op_id, payload)
+            yield self.view[at : at + length]
+
+    def take(self, channel: Channel, payload: bytes) -> None:
+        values = wire.FRAGMENT.unpack(payload)
+        self._check(values, opcode=wire.OP_WRITE, total=self.view.nbytes)
+        self.done = True
+
+
+def protocol_error(channel: Channel, doing: str, reason: str) -> NfcProtocol:
+    """A reply that the tables do not allow."""
+    return NfcProtocol(host=channel.host, path=channel.path, doing=doing, reason=reason)

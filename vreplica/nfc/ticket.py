@@ -1,0 +1,218 @@
+"""NFC tickets from vCenter or a bare ESXi host, over a pyVmomi connection that is logged in.
+
+The NFC service is not in the public WSDL, so pyVmomi does not have its type; it is registered
+here and called like any other managed object:
+
+    vCenter     moref nfcService       the ticket names the ESXi host, service vpxa-nfc
+    bare ESXi   moref ha-nfc-service   the ticket names no host (it is this one), service nfc
+
+To read: NfcGetVmFiles(vm). To write: NfcRandomAccessOpenDisk(vm, disk key, host); a read ticket
+used for writing is answered with VIX_E_FILE_READ_ONLY. Source: protocol notes of
+cloudbase/OpenVixDiskLib and hystax/OpenVixDiskLib (vCenter 8.0.1, ESXi 8.0.3).
+"""
+
+from __future__ import annotations
+
+import http.client
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from pyVmomi import VmomiSupport as _VmomiSupport
+from pyVmomi import vim as _vim
+from pyVmomi import vmodl as _vmodl
+
+from vreplica.nfc.authd import Ticket
+from vreplica.nfc.errors import DiskNotOfVm, TicketRefused, TicketUnreachable
+from vreplica.nfc.wire import AUTHD_PORT
+
+# pyVmomi makes its types while it runs; what it declares of them for type checkers is partial.
+VmomiSupport: Any = _VmomiSupport
+vim: Any = _vim
+vmodl: Any = _vmodl
+
+SERVICE_TYPE: Final = "vim.NfcService"
+SERVICE_WSDL: Final = "NfcService"
+
+_VERSION: Final = "vim.version.version5"
+"""Any version that every server of today speaks: the calls are accepted in urn:vim25."""
+
+_VM: Final = ("vm", "vim.VirtualMachine", _VERSION, 0, None)
+_KEY: Final = ("diskDeviceKey", "int", _VERSION, 0, None)
+_HOST: Final = ("hostForAccess", "vim.HostSystem", _VERSION, 0, None)
+_TICKET: Final = "vim.HostServiceTicket"
+
+METHODS: Final = (
+    # vmodl name, WSDL name, parameters, result
+    ("getVmFiles", "NfcGetVmFiles", (_VM,), _TICKET),
+    ("randomAccessOpenReadonly", "NfcRandomAccessOpenReadonly", (_VM, _KEY, _HOST), _TICKET),
+    ("randomAccessOpenDisk", "NfcRandomAccessOpenDisk", (_VM, _KEY, _HOST), _TICKET),
+    ("getServerNfcLibVersion", "NfcGetServerNfcLibVersion", (_HOST,), "int"),
+)
+
+# A bare host was observed with the first name; VDDK's library also holds the second.
+_MOREFS: Final = {"VirtualCenter": ("nfcService",), "HostAgent": ("ha-nfc-service", "ha-nfc")}
+
+_UNREACHABLE: Final = (
+    vmodl.fault.HostCommunication,
+    vim.fault.HostConnectFault,
+    vim.fault.NotAuthenticated,
+    vim.fault.TaskInProgress,
+)
+
+
+def register() -> Any:
+    """pyVmomi's class for the NFC service; registers it the first time."""
+    VmomiSupport.CreateManagedType(
+        SERVICE_TYPE,
+        SERVICE_WSDL,
+        "vmodl.ManagedObject",
+        _VERSION,
+        [],
+        [
+            (name, wsdl, _VERSION, parameters, (0, result, result), None, [])
+            for name, wsdl, parameters, result in METHODS
+        ],
+    )
+    return VmomiSupport.GetVmodlType(SERVICE_TYPE)
+
+
+class TicketService:
+    """Tickets for one disk of one VM. Implements `vreplica.nfc.link.TicketSource`."""
+
+    def __init__(
+        self,
+        source: Any,
+        vm: str,
+        path: str,
+        *,
+        disk_key: int | None = None,
+        port: int = AUTHD_PORT,
+    ) -> None:
+        """`source` is a pyVmomi stub or ServiceInstance; `vm` a moref; `path` the disk's."""
+        self._stub = getattr(source, "_stub", source)
+        self._vm = vim.VirtualMachine(vm, self._stub)
+        self._path = path
+        self._disk_key = disk_key
+        self._port = port
+        self._moref: str | None = None
+
+    def ticket(self, *, read_only: bool) -> Ticket:
+        """Raises TicketRefused; TicketUnreachable where asking again may help."""
+        purpose = f"{'read' if read_only else 'write'} {self._path}"
+        answer = self._ask(lambda: self._open(read_only), purpose)
+        return Ticket(
+            host=answer.host or self._stub_host(),
+            port=answer.port or self._port,
+            service=answer.service,
+            thumbprint_sha1=answer.sslThumbprint or "",
+            session_id=answer.sessionId,
+        )
+
+    def host_trouble(self) -> str | None:
+        """What the VM's host is in that would keep its port 902 from answering."""
+        try:
+            runtime = self._ask(lambda: self._vm.runtime.host.runtime, "ask for the host's state")
+        except TicketRefused:
+            return None
+        if runtime.connectionState != "connected":
+            return f"vCenter says the host is {runtime.connectionState}"
+        if runtime.inMaintenanceMode:
+            return "the host is in maintenance mode"
+        return None
+
+    def nfc_version(self) -> int:
+        """The NFC protocol version of the VM's host, as the service says it."""
+        purpose = "ask for the NFC version"
+        return int(
+            self._ask(lambda: self._service().NfcGetServerNfcLibVersion(self._host()), purpose)
+        )
+
+    # -- calls ------------------------------------------------------------------------------
+
+    def _open(self, read_only: bool) -> Any:
+        if read_only:
+            return self._call(lambda service: service.NfcGetVmFiles(self._vm))
+        key, host = self._key(), self._host()
+        return self._call(lambda service: service.NfcRandomAccessOpenDisk(self._vm, key, host))
+
+    def _call(self, call: Callable[[Any], Any]) -> Any:
+        """With the service's moref found by trying, once, where a server has more than one."""
+        morefs = (self._moref,) if self._moref else self._candidates()
+        for moref in morefs:
+            try:
+                answer = call(self._service(moref))
+            except vmodl.fault.ManagedObjectNotFound as fault:
+                if moref == morefs[-1] or fault.obj is None or self._is_vm(fault.obj):
+                    raise
+                continue
+            self._moref = moref
+            return answer
+        raise AssertionError("there is at least one candidate")
+
+    def _service(self, moref: str | None = None) -> Any:
+        return register()(moref or self._moref or self._candidates()[0], self._stub)
+
+    def _candidates(self) -> tuple[str, ...]:
+        about = vim.ServiceInstance("ServiceInstance", self._stub).content.about
+        return _MOREFS.get(about.apiType, _MOREFS["VirtualCenter"])
+
+    def _is_vm(self, reference: Any) -> bool:
+        return getattr(reference, "_moId", None) == getattr(self._vm, "_moId", "")
+
+    def _host(self) -> Any:
+        # Read each time: the VM may have moved since the last ticket.
+        return self._vm.runtime.host
+
+    def _stub_host(self) -> str:
+        """The address that the stub is connected to, for the ticket of a bare host."""
+        address, _, port = str(self._stub.host).rpartition(":")
+        return (address if port.isdigit() and address else str(self._stub.host)).strip("[]")
+
+    def _key(self) -> int:
+        if self._disk_key is None:
+            for key, path in self._links():
+                if path == self._path:
+                    return key
+            raise DiskNotOfVm(
+                vm=str(self._vm.name),
+                purpose=f"write {self._path}",
+                fault="no such disk",
+                reason="no disk of the VM has this path in its chain",
+            )
+        return self._disk_key
+
+    def _links(self) -> Iterator[tuple[int, str]]:
+        """(device key, path) of every link of every disk, leaf first."""
+        for device in self._vm.config.hardware.device:
+            if isinstance(device, vim.vm.device.VirtualDisk):
+                backing = device.backing
+                while backing is not None:
+                    yield device.key, str(backing.fileName)
+                    backing = getattr(backing, "parent", None)
+
+    def _ask(self, call: Callable[[], Any], purpose: str) -> Any:
+        vm = str(getattr(self._vm, "_moId", ""))
+        try:
+            try:
+                return call()
+            except (ConnectionError, http.client.HTTPException):
+                # A pooled connection that the server has closed fails once. Asking twice is
+                # harmless: a ticket that is not used expires.
+                return call()
+        except vmodl.fault.SecurityError as fault:
+            privilege = getattr(fault, "privilegeId", None)
+            reason = f"the account lacks {privilege}" if privilege else str(fault.msg)
+            kind = TicketUnreachable if isinstance(fault, _UNREACHABLE) else TicketRefused
+            raise kind(vm=vm, purpose=purpose, fault=_name(fault), reason=reason) from fault
+        except vmodl.MethodFault as fault:
+            kind = TicketUnreachable if isinstance(fault, _UNREACHABLE) else TicketRefused
+            reason = fault.msg or "no reason was given"
+            raise kind(vm=vm, purpose=purpose, fault=_name(fault), reason=reason) from fault
+        except (OSError, http.client.HTTPException) as error:
+            raise TicketUnreachable(
+                vm=vm, purpose=purpose, fault="no answer", reason=str(error) or _name(error)
+            ) from error
+
+
+def _name(problem: object) -> str:
+    return type(problem).__name__.rpartition(".")[2]

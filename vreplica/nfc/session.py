@@ -189,11 +189,14 @@ class Session:
         After the first error reply nothing new is sent; what is in flight is still taken in,
         so that the session stays usable. Failures stay in the requests. Raises HostConnection
         where the session breaks; then requests that are neither done nor failed may be sent
-        again on another session.
+        again on another session. The request whose frame came last before the break is not
+        done then either: frames have no checksum, so one that was cut short shows only in the
+        nonsense that follows it.
         """
         waiting = deque(request for request in requests if not request.done)
         in_flight: dict[int, Request] = {}
         failed = False
+        last: Request | None = None
         if self._broken:
             raise self._channel.problem(HostConnection, "using the session", "it is closed")
         try:
@@ -205,7 +208,7 @@ class Session:
                     self._send(request, self._op_id)
                     self._op_id = (self._op_id + 1) % (1 << 32)
                 op_id = self._receive(in_flight)
-                request = in_flight[op_id]
+                last = request = in_flight[op_id]
                 failed = failed or request.failure is not None
                 if request.done or request.failure:
                     del in_flight[op_id]
@@ -213,6 +216,8 @@ class Session:
             # Not only for our own errors: what a KeyboardInterrupt cuts off is lost as well.
             self._broken = True
             self._channel.close()
+            if last:
+                last.done = False
             raise
 
     def _request(

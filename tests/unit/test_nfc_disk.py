@@ -1,0 +1,348 @@
+"""NfcDisk against a lab host: contents, pipelining, trouble and recovery."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from time import monotonic
+
+import pytest
+
+from vreplica import nfc
+from vreplica.disk import MemoryDisk
+from vreplica.errors import DiskClosed, Misaligned, OutOfRange, ReadOnlyDisk
+from vreplica.extents import Extents
+from vreplica.lab.nfc import Fault, HostProfile
+from vreplica.lab.nfc.solo import SoloHost
+from vreplica.nfc import errors
+from vreplica.units import BLOCK, KIB, MIB, SECTOR
+
+PATH = "[ds1] web01/web01.vmdk"
+CAPACITY = 32 * MIB + 3 * SECTOR
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[SoloHost]:
+    with SoloHost(tmp_path) as solo:
+        solo.store.disks[PATH] = MemoryDisk(CAPACITY)
+        solo.store.ddb[PATH] = {"adapterType": "lsilogic", "uuid": "60 00 C2 9a"}
+        yield solo
+
+
+def content(host: SoloHost, offset: int, length: int) -> bytes:
+    data = bytearray(length)
+    host.store.disks[PATH].read_into(offset, memoryview(data))
+    return bytes(data)
+
+
+def fill(host: SoloHost) -> bytes:
+    data = os.urandom(16 * MIB)
+    host.store.disks[PATH].write_from(0, memoryview(data))
+    return data
+
+
+def open_(host: SoloHost, *, read_only: bool = False, **settings: object) -> nfc.NfcDisk:
+    config = host.config(**settings)
+    return nfc.open_disk(host, path=PATH, read_only=read_only, config=config)
+
+
+@pytest.mark.parametrize("mode", ["nbd", "nbdssl"])
+def test_what_is_written_is_on_the_host_and_comes_back(host: SoloHost, mode: nfc.Mode) -> None:
+    data = os.urandom(5 * MIB + SECTOR)
+    with closing(open_(host, mode=mode)) as disk:
+        disk.write_from(3 * SECTOR, memoryview(data))
+        back = bytearray(len(data))
+        disk.read_into(3 * SECTOR, memoryview(back))
+        assert back == data
+        assert disk.transport_mode == mode
+    assert content(host, 3 * SECTOR, len(data)) == data
+
+
+def test_info_comes_from_the_open_reply_and_the_disk_database(host: SoloHost) -> None:
+    with closing(open_(host, read_only=True)) as disk:
+        assert disk.info == nfc.NfcDiskInfo(CAPACITY, (4, 255, 63), "lsilogic", "60 00 C2 9a")
+        assert disk.metadata("no.such.key") is None
+        assert disk.host == "127.0.0.1"
+
+
+def test_fragments_in_any_order_are_put_in_place(host: SoloHost) -> None:
+    data = fill(host)
+    with closing(open_(host, read_only=True, buffer_bytes=64 * KIB, io_bytes=4 * MIB)) as disk:
+        back = bytearray(8 * MIB)
+        disk.read_into(SECTOR, memoryview(back))
+        assert back == data[SECTOR : SECTOR + len(back)]
+
+
+def test_requests_are_checked_before_anything_is_sent(host: SoloHost) -> None:
+    with closing(open_(host, read_only=True)) as disk:
+        with pytest.raises(OutOfRange):
+            disk.read_into(CAPACITY, memoryview(bytearray(SECTOR)))
+        with pytest.raises(Misaligned):
+            disk.read_into(1, memoryview(bytearray(SECTOR)))
+        with pytest.raises(ReadOnlyDisk):
+            disk.write_from(0, memoryview(bytes(SECTOR)))
+    with pytest.raises(DiskClosed):
+        disk.read_into(0, memoryview(bytearray(SECTOR)))
+
+
+def test_allocated_covers_the_data_the_tail_and_own_writes(host: SoloHost) -> None:
+    host.store.disks[PATH].write_from(5 * BLOCK + SECTOR, memoryview(b"x" * SECTOR))
+    with closing(open_(host)) as disk:
+        tail = (CAPACITY - CAPACITY % BLOCK, CAPACITY)
+        assert disk.allocated() == Extents.from_pairs([(5 * BLOCK, 6 * BLOCK), tail])
+        disk.write_from(8 * BLOCK, memoryview(b"y" * SECTOR))
+        assert disk.allocated().covers(Extents.of(8 * BLOCK, 8 * BLOCK + SECTOR))
+
+
+def test_where_the_host_cannot_say_all_is_allocated(host: SoloHost) -> None:
+    host.server.faults.add(Fault("error", "allocated", code=6))
+    with closing(open_(host, read_only=True)) as disk:
+        assert disk.allocated() == Extents.of(0, CAPACITY)
+
+
+# -- opening ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (4, errors.DiskNotFound),
+        (15, errors.DiskLocked),
+        (8, errors.DiskFull),
+        (16008, errors.DiskDamaged),
+        (16014, errors.DiskEncrypted),
+        (16007, errors.NfcOutOfRange),
+        (13, errors.FileAccess),
+        (20005, errors.Busy),
+        (14014, errors.HostLeaving),
+        (35, errors.AuthenticationFailed),
+        (5, errors.NfcMemory),
+        (6, errors.OperationUnsupported),
+        (3, errors.InvalidRequest),
+        (4711, errors.NfcError),
+    ],
+)
+def test_an_error_reply_is_the_error_that_vddk_has_for_the_code(
+    host: SoloHost, code: int, kind: type[errors.NfcError]
+) -> None:
+    host.server.faults.add(Fault("error", "open", code=code, text="words of the host", count=None))
+    with pytest.raises(kind) as caught:
+        open_(host)
+    assert type(caught.value) is kind
+    assert caught.value.code == code
+    assert "words of the host" in str(caught.value)
+    assert PATH in str(caught.value)
+
+
+def test_a_disk_that_is_not_there(host: SoloHost) -> None:
+    with pytest.raises(errors.DiskNotFound):
+        nfc.open_disk(host, path="[ds1] none/none.vmdk", config=host.config())
+
+
+def test_a_disk_of_a_running_vm_needs_a_snapshot(host: SoloHost) -> None:
+    host.store.running.add(PATH)
+    with pytest.raises(errors.FileAccess) as caught:
+        open_(host, read_only=True)
+    assert "snapshot" in caught.value.remedy
+
+
+def test_a_disk_is_written_by_one_at_a_time(host: SoloHost) -> None:
+    with closing(open_(host)), pytest.raises(errors.DiskLocked):
+        open_(host)
+    open_(host).close()
+
+
+def test_a_read_ticket_does_not_write(host: SoloHost) -> None:
+    class ReadTickets(SoloHost):
+        def ticket(self, *, read_only: bool) -> nfc.Ticket:
+            return super().ticket(read_only=True)
+
+    host.__class__ = ReadTickets
+    with pytest.raises(errors.FileAccess) as caught:
+        open_(host)
+    assert caught.value.code == 0x0B
+
+
+def test_buffers_that_the_host_refuses_fall_back_to_the_default(host: SoloHost) -> None:
+    with closing(open_(host, buffer_bytes=2 * MIB, buffer_count=4)) as disk:
+        assert disk._link.session.buffer_bytes == 2 * MIB
+
+    host.server.profile = HostProfile(buffer_max=MIB // 2)
+    with closing(open_(host)) as disk:
+        assert disk._link.session.buffer_bytes == 64 * KIB
+        disk.write_from(0, memoryview(b"z" * MIB))
+    assert content(host, 0, MIB) == b"z" * MIB
+
+
+# -- trouble on the way -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["drop", "truncate", "garbage"])
+@pytest.mark.parametrize("mode", ["nbd", "nbdssl"])
+def test_a_read_survives_a_lost_connection(host: SoloHost, kind: str, mode: nfc.Mode) -> None:
+    data = fill(host)
+    with closing(open_(host, read_only=True, mode=mode)) as disk:
+        host.server.faults.add(Fault(kind, "read", skip=5))
+        back = bytearray(len(data))
+        disk.read_into(0, memoryview(back))
+        assert back == data
+        assert disk.stats.connections == 2
+        assert host.server.faults.struck == 1
+
+
+@pytest.mark.parametrize("kind", ["drop", "truncate", "garbage"])
+def test_a_write_survives_a_lost_connection(host: SoloHost, kind: str) -> None:
+    data = os.urandom(16 * MIB)
+    with closing(open_(host)) as disk:
+        host.server.faults.add(Fault(kind, "write", skip=5))
+        disk.write_from(0, memoryview(data))
+        assert disk.stats.connections == 2
+    assert content(host, 0, len(data)) == data
+
+
+def test_a_silent_host_is_given_up_after_the_timeout_and_tried_again(host: SoloHost) -> None:
+    data = fill(host)
+    timeouts = nfc.Timeouts(5, 5, read_s=0.3)
+    with closing(open_(host, read_only=True, timeouts=timeouts)) as disk:
+        host.server.faults.add(Fault("hang", "read", skip=2))
+        back = bytearray(len(data))
+        disk.read_into(0, memoryview(back))
+        assert back == data
+        assert disk.stats.connections == 2
+
+
+def test_retries_are_bounded_and_the_cause_is_told(host: SoloHost) -> None:
+    disk = open_(host, read_only=True, reconnects=2)
+    host.server.faults.add(Fault("drop", "read", count=None))
+    with pytest.raises(errors.HostConnection) as caught:
+        disk.read_into(0, memoryview(bytearray(MIB)))
+    assert caught.value.retryable
+    assert disk.stats.connections == 3
+    disk.close()
+
+
+def test_a_reconnect_waits_for_the_lock_of_the_lost_connection(host: SoloHost) -> None:
+    with closing(open_(host, reconnect_wait_s=0.05)) as disk:
+        host.server.faults.add(Fault("drop", "write"))
+        host.server.faults.add(Fault("error", "open", code=15, count=2))
+        disk.write_from(0, memoryview(b"w" * MIB))
+    assert content(host, 0, MIB) == b"w" * MIB
+
+
+def test_a_disk_that_changed_its_size_meanwhile_is_refused(host: SoloHost) -> None:
+    disk = open_(host, read_only=True)
+    host.store.disks[PATH] = MemoryDisk(64 * MIB)
+    host.server.faults.add(Fault("drop", "read"))
+    with pytest.raises(errors.NfcOutOfRange):
+        disk.read_into(0, memoryview(bytearray(MIB)))
+
+
+def test_short_nfc_memory_halves_depth_and_size(host: SoloHost) -> None:
+    data = fill(host)
+    host.server.memory.limit_bytes = 2 * MIB
+    with closing(open_(host, read_only=True, depth=8, io_bytes=MIB)) as disk:
+        back = bytearray(len(data))
+        disk.read_into(0, memoryview(back))
+        assert back == data
+        assert disk.stats.depth <= 4
+        assert disk.stats.io_bytes <= 512 * KIB
+    assert host.server.memory.used_bytes == 0
+
+
+def test_memory_that_never_suffices_is_an_error(host: SoloHost) -> None:
+    with closing(open_(host)) as disk:
+        host.server.memory.limit_bytes = 1 * KIB
+        with pytest.raises(errors.NfcMemory) as caught:
+            disk.write_from(0, memoryview(b"m" * MIB))
+    assert caught.value.retryable
+    assert "Failed to allocate the requested" in str(caught.value)
+
+
+def test_an_error_of_one_request_leaves_the_session_usable(host: SoloHost) -> None:
+    data = fill(host)
+    with closing(open_(host, read_only=True)) as disk:
+        host.server.faults.add(Fault("error", "read", code=16000, start=3 * MIB, end=4 * MIB))
+        back = bytearray(8 * MIB)
+        with pytest.raises(errors.DiskDamaged) as caught:
+            disk.read_into(0, memoryview(back))
+        assert caught.value.where.offset_bytes == 3 * MIB
+        disk.read_into(0, memoryview(back))
+        assert back == data[: len(back)]
+        assert disk.stats.connections == 1
+
+
+def test_corrupt_bytes_are_delivered_as_they_came(host: SoloHost) -> None:
+    """TCP and TLS do not find what the host itself spoils; digests above do."""
+    data = fill(host)
+    with closing(open_(host, read_only=True)) as disk:
+        host.server.faults.add(Fault("corrupt", "read"))
+        back = bytearray(MIB)
+        disk.read_into(0, memoryview(back))
+    assert sum(a != b for a, b in zip(back, data, strict=False)) == 1
+
+
+def test_closing_tells_what_the_host_said_against_it(host: SoloHost) -> None:
+    disk = open_(host)
+    disk.write_from(0, memoryview(b"c" * SECTOR))
+    host.server.faults.add(Fault("error", "close", code=8))
+    with pytest.raises(errors.DiskFull):
+        disk.close()
+    disk.close()
+
+
+def test_host_in_maintenance_is_said_so(host: SoloHost) -> None:
+    host.trouble = "the host is in maintenance mode"
+    host.server.stop()
+    with pytest.raises(errors.HostLeaving) as caught:
+        open_(host)
+    assert "maintenance" in str(caught.value)
+
+
+# -- side by side -----------------------------------------------------------------------------
+
+
+def test_several_requests_are_in_flight_at_once(host: SoloHost) -> None:
+    """With 50 ms a read, 8 reads at depth 4 take two rounds and a bit, not eight."""
+    host.server.faults.add(Fault("slow", "read", count=None, delay_s=0.05))
+    with closing(open_(host, read_only=True, depth=4)) as disk:
+        start = monotonic()
+        disk.read_into(0, memoryview(bytearray(8 * MIB)))
+        took = monotonic() - start
+    assert took < 8 * 0.05
+
+
+def test_many_disks_at_once_on_one_host(host: SoloHost) -> None:
+    paths = [f"[ds1] vm{n}/vm{n}.vmdk" for n in range(6)]
+    for path in paths:
+        host.store.disks[path] = MemoryDisk(8 * MIB)
+    failures: list[BaseException] = []
+
+    def run(path: str) -> None:
+        try:
+            data = os.urandom(8 * MIB)
+            with closing(
+                nfc.open_disk(host, path=path, read_only=False, config=host.config())
+            ) as disk:
+                disk.write_from(0, memoryview(data))
+                back = bytearray(len(data))
+                disk.read_into(0, memoryview(back))
+                assert back == data
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=run, args=(path,)) for path in paths]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert host.server.memory.peak_bytes <= 32 * MIB + 6 * 8 * 24
+
+
+def test_a_host_that_has_no_connection_left(host: SoloHost) -> None:
+    host.server.profile = HostProfile(connections=1)
+    with closing(open_(host, read_only=True)), pytest.raises(errors.HostConnection):
+        open_(host, read_only=True)

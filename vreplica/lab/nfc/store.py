@@ -1,0 +1,143 @@
+"""Where a lab host's NFC service finds disks: VMDK files through the native library, or memory.
+
+Errors travel as `Refused` with the VIX code that a host answers (VDDK 8.0 Programming Guide).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, Protocol
+
+from vreplica.disk import Disk, MemoryDisk
+from vreplica.vddk.disk import VddkDisk
+from vreplica.vddk.errors import MetadataMissing, VddkError
+from vreplica.vddk.handle import Handle
+from vreplica.vddk.library import Library
+
+FAIL: Final = 1
+OUT_OF_MEMORY: Final = 5
+"""The number that hosts log: "NFC error 5 ... Failed to allocate the requested N bytes"."""
+INVALID_ARGUMENT: Final = 3
+FILE_NOT_FOUND: Final = 4
+FILE_READ_ONLY: Final = 11
+FILE_ACCESS: Final = 13
+FILE_LOCKED: Final = 15
+OUT_OF_RANGE: Final = 16007
+HOST_SHUTDOWN: Final = 14014
+HOST_NOT_AVAILABLE: Final = 14015
+
+
+class Refused(Exception):
+    """A request that the host answers with an error."""
+
+    def __init__(self, code: int, text: str = "") -> None:
+        super().__init__(code, text)
+        self.code = code
+        self.text = text
+
+
+class StoredDisk(Protocol):
+    """An open disk. Used by one thread at a time."""
+
+    @property
+    def disk(self) -> Disk: ...
+
+    def metadata(self, key: str) -> str | None:
+        """An entry of the disk's database without `ddb.`; None where there is none."""
+
+    def close(self) -> None: ...
+
+
+class Store(Protocol):
+    def open(self, path: str, *, read_only: bool) -> StoredDisk:
+        """Raises Refused."""
+
+
+# -- files ----------------------------------------------------------------------------------
+
+Resolve = Callable[[str, bool], Path]
+"""(datastore path, read only) -> file, or Refused: not there, in use by a running VM, ..."""
+
+
+class _LibraryDisk:
+    def __init__(self, handle: Handle, path: str, *, read_only: bool) -> None:
+        self.disk: Final[Disk] = VddkDisk(handle, path, read_only=read_only)
+        self._handle = handle
+
+    def metadata(self, key: str) -> str | None:
+        try:
+            return self._handle.read_metadata(key)
+        except MetadataMissing:
+            return None
+
+    def close(self) -> None:
+        try:
+            self.disk.close()
+        except VddkError as error:
+            raise Refused(error.code, error.message) from error
+
+
+class LibraryStore:
+    """VMDK files of the lab's datastores, opened in this process through the native library."""
+
+    def __init__(self, resolve: Resolve) -> None:
+        self._resolve = resolve
+        self._library = Library.load()
+
+    def open(self, path: str, *, read_only: bool) -> StoredDisk:
+        file = self._resolve(path, read_only)
+        try:
+            handle = self._library.open(file, read_only=read_only)
+        except VddkError as error:
+            raise Refused(error.code, error.message) from error
+        return _LibraryDisk(handle, path, read_only=read_only)
+
+
+# -- memory ---------------------------------------------------------------------------------
+
+
+class _Held:
+    """A disk that outlives its sessions."""
+
+    def __init__(self, store: MemoryStore, path: str, *, read_only: bool) -> None:
+        self.disk: Final[Disk] = store.disks[path]
+        self._store = store
+        self._path = path
+        self._writer = not read_only
+
+    def metadata(self, key: str) -> str | None:
+        return self._store.ddb.get(self._path, {}).get(key)
+
+    def close(self) -> None:
+        self._store.given_back(self._path, writer=self._writer)
+
+
+class MemoryStore:
+    """Disks in memory, for tests of the protocol. Thread-safe."""
+
+    def __init__(self) -> None:
+        self.disks: dict[str, MemoryDisk] = {}
+        self.ddb: dict[str, dict[str, str]] = {}
+        self.running: set[str] = set()
+        """Paths that a running VM has open: refused, as a host does without a snapshot."""
+        self._writers: set[str] = set()
+        self._lock = threading.Lock()
+
+    def open(self, path: str, *, read_only: bool) -> StoredDisk:
+        with self._lock:
+            if path not in self.disks:
+                raise Refused(FILE_NOT_FOUND, f"{path} was not found")
+            if path in self.running:
+                raise Refused(FILE_ACCESS, "NfcFssrvrOpen: the disk is in use by a running VM")
+            if path in self._writers:
+                raise Refused(FILE_LOCKED, f"{path} is locked")
+            if not read_only:
+                self._writers.add(path)
+        return _Held(self, path, read_only=read_only)
+
+    def given_back(self, path: str, *, writer: bool) -> None:
+        with self._lock:
+            if writer:
+                self._writers.discard(path)

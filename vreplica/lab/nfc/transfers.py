@@ -1,0 +1,212 @@
+"""Reads and writes of one session, side by side.
+
+    reader thread                            workers (up to WORKERS)
+    +-----------------------------+  queue  +--------------------------------------+
+    | frames in, writes assembled | ------> | disk (one at a time per disk), reply |
+    +-----------------------------+         +--------------------------------------+
+
+Reads of more than one buffer are answered by fragments in shuffled order, as hosts may.
+A write that is refused is taken off the wire to its last fragment and then answered once.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final
+
+from vreplica.errors import DiskError
+from vreplica.extents import Extents
+from vreplica.lab.nfc import store
+from vreplica.lab.nfc.faults import Faults
+from vreplica.lab.nfc.limits import HostMemory
+from vreplica.lab.nfc.store import Refused, StoredDisk
+from vreplica.lab.nfc.wirepeer import Peer, Silenced
+from vreplica.nfc import wire
+from vreplica.nfc.wire import Aio
+from vreplica.units import SECTOR
+
+WORKERS: Final = 4
+
+
+class ProtocolBroken(Exception):
+    """The client said something that a host would hang up on."""
+
+
+@dataclass(slots=True)
+class OpenFile:
+    """`allocated` is as of the open."""
+
+    stored: StoredDisk
+    writable: bool
+    allocated: Extents
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    running: set[Future[None]] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class _Write:
+    """A write whose fragments come in."""
+
+    offset: int
+    data: bytearray
+    missing: int
+    refused: Refused | None
+
+
+class Transfers:
+    """`take` is called on the reader's thread."""
+
+    def __init__(self, peer: Peer, faults: Faults, memory: HostMemory) -> None:
+        self.buffer_bytes = 0
+        self._peer = peer
+        self._faults = faults
+        self._memory = memory
+        self._writes: dict[int, _Write] = {}
+        self._workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="lab-nfc")
+        self._random = random.Random(0)
+
+    def take(self, op_id: int, payload: bytes, files: dict[int, OpenFile]) -> None:
+        """One IO frame. Raises Refused, ProtocolBroken."""
+        values = wire.FRAGMENT.unpack(payload)
+        file = files.get(values["handle"])
+        if values["compression"] != wire.PLAIN:
+            raise ProtocolBroken("compression is not served")
+        if values["opcode"] == wire.OP_WRITE:
+            self._take_fragment(op_id, values, file)
+        elif values["opcode"] == wire.OP_READ:
+            self._take_read(op_id, wire.READ.unpack(payload), file)
+        else:
+            raise ProtocolBroken(f"opcode {values['opcode']}")
+
+    def settle(self, file: OpenFile) -> None:
+        """Until nothing of this file is under way."""
+        wait(set(file.running))
+
+    def stop(self) -> None:
+        """The connection is over: end what is under way, forget what came in half."""
+        self._workers.shutdown(wait=True, cancel_futures=True)
+        for write in self._writes.values():
+            if not write.refused:
+                self._memory.give(len(write.data))
+        self._writes.clear()
+
+    # -- taking in --------------------------------------------------------------------------
+
+    def _take_read(self, op_id: int, values: dict[str, int], file: OpenFile | None) -> None:
+        offset, length = values["offset"], values["length"]
+        if not length == values["length_again"] == values["wire_length"]:
+            raise Refused(store.INVALID_ARGUMENT, "the lengths differ")
+        opened = _checked(file, offset, length)
+        self._memory.take(length)
+        self._submit(opened, op_id, length, lambda: self._read(opened, op_id, offset, length))
+
+    def _take_fragment(self, op_id: int, values: dict[str, int], file: OpenFile | None) -> None:
+        at, length, total = values["at"], values["length"], values["total"]
+        inside = 0 < length <= self.buffer_bytes and at + length <= total
+        if not inside or values["wire_length"] != length:
+            raise ProtocolBroken(f"write fragment {values}")
+        write = self._writes.get(op_id)
+        if write is None:
+            write = self._writes[op_id] = self._new_write(values, file)
+        if write.refused:
+            self._peer.receive(length)
+        else:
+            self._peer.receive_into(memoryview(write.data)[at : at + length])
+        write.missing -= length
+        if write.missing > 0:
+            return
+        del self._writes[op_id]
+        if write.refused or file is None:
+            raise write.refused or Refused(store.INVALID_ARGUMENT)
+        self._submit(file, op_id, total, lambda: self._write(file, op_id, write))
+
+    def _new_write(self, values: dict[str, int], file: OpenFile | None) -> _Write:
+        offset, total = values["offset"], values["total"]
+        try:
+            if not _checked(file, offset, total).writable:
+                raise Refused(store.FILE_READ_ONLY, "the disk is open read-only")
+            self._memory.take(total)
+        except Refused as refused:
+            return _Write(offset, bytearray(), total, refused)
+        return _Write(offset, bytearray(total), total, None)
+
+    # -- working ----------------------------------------------------------------------------
+
+    def _submit(self, file: OpenFile, op_id: int, length: int, work: Callable[[], None]) -> None:
+        def run() -> None:
+            try:
+                self._answer(op_id, work)
+            except (OSError, EOFError):
+                self._peer.close()
+
+        future = self._workers.submit(run)
+        file.running.add(future)
+
+        def over(ended: Future[None]) -> None:
+            self._memory.give(length)
+            file.running.discard(ended)
+
+        future.add_done_callback(over)
+
+    def _answer(self, op_id: int, work: Callable[[], None]) -> None:
+        try:
+            with suppress(Silenced):
+                work()
+        except Refused as refused:
+            self._peer.refuse(op_id, refused)
+        except DiskError as error:
+            code = int(getattr(error, "code", store.FAIL))
+            self._peer.refuse(op_id, Refused(code, error.message))
+
+    def _read(self, file: OpenFile, op_id: int, offset: int, length: int) -> None:
+        fault = self._peer.suffer(self._faults, "read", offset, length)
+        pieces = [
+            (at, min(self.buffer_bytes, length - at)) for at in range(0, length, self.buffer_bytes)
+        ]
+        self._random.shuffle(pieces)
+        for at, size in pieces:
+            data = memoryview(bytearray(size))
+            with file.lock:
+                file.stored.disk.read_into(offset + at, data)
+            payload = wire.FRAGMENT.pack(
+                opcode=wire.OP_READ,
+                offset=offset,
+                total=length,
+                at=at,
+                length=size,
+                wire_length=size,
+            )
+            self._peer.reply(Aio.IO, op_id, payload, data, fault)
+
+    def _write(self, file: OpenFile, op_id: int, write: _Write) -> None:
+        total = len(write.data)
+        fault = self._peer.suffer(self._faults, "write", write.offset, total)
+        if fault and fault.kind == "corrupt":
+            write.data[total // 2] ^= 1
+        with file.lock:
+            file.stored.disk.write_from(write.offset, memoryview(write.data))
+        payload = wire.FRAGMENT.pack(
+            opcode=wire.OP_WRITE,
+            offset=write.offset,
+            total=total,
+            length=total,
+            wire_length=total,
+        )
+        self._peer.reply(Aio.IO, op_id, payload, fault=fault)
+
+
+def _checked(file: OpenFile | None, offset: int, length: int) -> OpenFile:
+    """Raises Refused where the request is not one for this file."""
+    if file is None:
+        raise Refused(store.INVALID_ARGUMENT, "no such handle")
+    if offset % SECTOR or length % SECTOR or not length:
+        raise Refused(store.INVALID_ARGUMENT, f"{length} bytes at {offset}")
+    capacity = file.stored.disk.capacity_bytes
+    if offset + length > capacity:
+        raise Refused(store.OUT_OF_RANGE, f"{length} bytes at {offset} of {capacity}")
+    return file

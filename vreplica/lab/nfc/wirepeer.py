@@ -1,0 +1,150 @@
+"""The host's end of one connection: whole records in, whole frames out, faults on the way.
+
+Ends of connection come out as EOFError. Sending is safe from several threads.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import struct
+import threading
+from contextlib import suppress
+from time import sleep
+from typing import Final
+
+from vreplica.lab.nfc.faults import Fault, Faults, Operation
+from vreplica.lab.nfc.store import Refused
+from vreplica.nfc import wire
+from vreplica.nfc.wire import Aio
+from vreplica.units import KIB
+
+IDLE_S: Final = 3600.0
+"""A client may stay silent between two cycles' requests for this long."""
+STUCK_S: Final = 60.0
+"""A client that takes no reply for this long is gone."""
+
+
+class Silenced(Exception):
+    """A fault swallowed the reply."""
+
+
+class Peer:
+    """A connected client."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.settimeout(IDLE_S)
+        self._sock = sock
+        self._lock = threading.Lock()
+
+    def start_tls(self, context: ssl.SSLContext, timeout_s: float) -> None:
+        self._sock.settimeout(timeout_s)
+        self._sock = context.wrap_socket(self._sock, server_side=True)
+        self._sock.settimeout(IDLE_S)
+
+    def abandon_tls(self) -> None:
+        """Leave TLS without a shutdown; the connection goes on."""
+        self._sock = socket.socket(fileno=self._sock.detach())
+        self._sock.settimeout(IDLE_S)
+
+    def receive_into(self, view: memoryview) -> None:
+        at = 0
+        while at < view.nbytes:
+            got = self._sock.recv_into(view[at:])
+            if not got:
+                raise EOFError
+            at += got
+
+    def receive(self, size: int) -> bytes:
+        data = bytearray(size)
+        self.receive_into(memoryview(data))
+        return bytes(data)
+
+    def receive_line(self, limit: int) -> str:
+        line = bytearray()
+        while not line.endswith(b"\n"):
+            line += self.receive(1)
+            if len(line) > limit:
+                raise EOFError
+        return line.decode("ascii", "replace").rstrip("\r\n")
+
+    def send(self, *parts: bytes | memoryview) -> None:
+        with self._lock:
+            for part in parts:
+                self._sock.sendall(part)
+
+    # -- AIO frames -------------------------------------------------------------------------
+
+    def reply(
+        self,
+        kind: int,
+        op_id: int,
+        payload: bytes,
+        extra: bytes | memoryview = b"",
+        fault: Fault | None = None,
+    ) -> None:
+        """One reply, spoiled as the fault wants it."""
+        header = wire.AIO_HEADER.pack(
+            magic=wire.AIO_MAGIC, type=kind, size=len(payload), op_id=op_id
+        )
+        if fault and fault.kind == "truncate":
+            whole = header + payload + extra
+            with self._lock:  # nothing of another reply may follow
+                self._sock.sendall(whole[: len(whole) // 2])
+                self.close()
+            raise EOFError
+        if fault and fault.kind == "corrupt" and extra:
+            spoiled = bytearray(extra)
+            spoiled[len(spoiled) // 2] ^= 1
+            extra = bytes(spoiled)
+        self.send(header + payload, extra)
+
+    def refuse(self, op_id: int, refused: Refused) -> None:
+        """An error reply: u32 code, u32 text length, text.
+
+        The real layout is not published; clients must not rest on this one.
+        """
+        text = refused.text.encode()[:KIB]
+        self.reply(Aio.ERROR, op_id, struct.pack("<II", refused.code, len(text)) + text)
+
+    def suffer(
+        self, faults: Faults, operation: Operation, offset: int = 0, length: int = 0
+    ) -> Fault | None:
+        """Let a fault strike; what is left of it for `reply`.
+
+        Raises Refused, Silenced or EOFError where there is no proper reply to send.
+        """
+        fault = faults.strike(operation, offset, length)
+        match fault.kind if fault else None:
+            case "slow" if fault:
+                sleep(fault.delay_s)
+            case "error" if fault:
+                raise Refused(fault.code, fault.text)
+            case "hang":
+                raise Silenced
+            case "drop":
+                self.reset()
+                raise EOFError
+            case "garbage":
+                with self._lock:
+                    self._sock.sendall(faults.noise(64 * KIB))
+                    self.close()
+                raise EOFError
+        return fault
+
+    # -- the end ----------------------------------------------------------------------------
+
+    def reset(self) -> None:
+        """End the connection as a crash does: with RST."""
+        with suppress(OSError):
+            linger = struct.pack("ii", 1, 0)
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self.close()
+
+    def close(self) -> None:
+        # shutdown() wakes the thread that sits in recv(); close() alone would not.
+        with suppress(OSError):
+            socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
+        with suppress(OSError):
+            self._sock.close()

@@ -1,0 +1,76 @@
+"""What vCenter itself says was done: recent tasks and events, to compare our records with."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from vreplica.vsphere.collector import read
+from vreplica.vsphere.faults import words
+from vreplica.vsphere.link import Link
+from vreplica.vsphere.model import EventRecord, TaskRecord, VmRef
+from vreplica.vsphere.vmomi import moref, unescape, vim, wire_name
+
+
+def recent_tasks(link: Link, vm: VmRef | None = None) -> tuple[TaskRecord, ...]:
+    """vCenter's recent tasks (about ten minutes), of one VM or of all; oldest first."""
+    if vm is None:
+        root, step = link.content.taskManager, (vim.TaskManager, "recentTask")
+    else:
+        root = link.managed(vim.VirtualMachine, vm.moref)
+        step = (vim.VirtualMachine, "recentTask")
+    found = read(
+        link,
+        "reading recent tasks",
+        [root],
+        {vim.Task: ("info",)},
+        [step],
+        vm=vm.name if vm else None,
+    )
+    records = [_task(f.get("info")) for f in found if f.get("info") is not None]
+    return tuple(sorted(records, key=lambda r: (r.queued, r.key)))
+
+
+def _task(info: Any) -> TaskRecord:
+    error = info.error
+    return TaskRecord(
+        key=info.key,
+        operation=info.descriptionId,
+        entity=unescape(info.entityName or ""),
+        entity_moref=moref(info.entity) if info.entity is not None else None,
+        state=str(info.state),
+        user=getattr(info.reason, "userName", None),
+        queued=info.queueTime,
+        started=info.startTime,
+        completed=info.completeTime,
+        progress=info.progress,
+        error=f"{wire_name(error)}: {words(error)}" if error is not None else None,
+    )
+
+
+def events(
+    link: Link, vm: VmRef | None = None, since: datetime | None = None
+) -> tuple[EventRecord, ...]:
+    """Events of one VM or of all, since a time (with zone) or as far as vCenter keeps them."""
+    spec = vim.event.EventFilterSpec()
+    if vm is not None:
+        spec.entity = vim.event.EventFilterSpec.ByEntity(
+            entity=link.managed(vim.VirtualMachine, vm.moref), recursion="self"
+        )
+    if since is not None:
+        spec.time = vim.event.EventFilterSpec.ByTime(beginTime=since)
+    manager = link.content.eventManager
+    name = vm.name if vm else None
+    found = link.ask("reading events", manager.QueryEvents, spec, vm=name) or []
+    records = [
+        EventRecord(
+            key=event.key,
+            type=wire_name(event),
+            time=event.createdTime,
+            user=event.userName or "",
+            vm=unescape(event.vm.name) if event.vm is not None else None,
+            message=event.fullFormattedMessage or "",
+        )
+        for event in found
+    ]
+    return tuple(sorted(records, key=lambda r: (r.time, r.key)))

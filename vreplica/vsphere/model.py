@@ -1,0 +1,311 @@
+"""What vCenter says about VMs, disks, snapshots and places, as frozen values.
+
+    VmInfo
+     ├─ disks        VmDisk(key 2000, pvscsi 0:0, "[ds1] web/web.vmdk", changeId of *now*)
+     ├─ controllers  Controller(key 1000, pvscsi, bus 0)
+     ├─ nics         Nic(key 4000, vmxnet3, "VM Network")
+     └─ snapshots    SnapshotInfo ... depth first; their `disks` only from `read_snapshot`
+
+A value is a photograph: read it again before acting on it. Sizes are bytes, memory is MiB.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+PowerState = Literal["poweredOn", "poweredOff", "suspended"]
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A vCenter or ESXi host to log in to. `sha256`: the certificate's pin, colons or not."""
+
+    host: str
+    user: str
+    password: str = field(repr=False)
+    sha256: str
+    port: int = 443
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What the server is. `instance_uuid` is None on an ESXi host."""
+
+    name: str
+    version: str
+    build: str
+    instance_uuid: str | None
+    is_vcenter: bool
+
+
+@dataclass(frozen=True, slots=True)
+class VmRef:
+    """A VM by its id; `name` is for people only."""
+
+    moref: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Controller:
+    """A storage controller.
+
+    type: pvscsi, lsilogic, lsilogic-sas, buslogic, sata, nvme, ide, or pyVmomi's class name.
+    shared_bus: noSharing, physicalSharing or virtualSharing (SCSI and NVMe).
+    """
+
+    key: int
+    type: str
+    bus_number: int
+    shared_bus: str = "noSharing"
+    label: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class VmDisk:
+    """A virtual disk. Its identity is `uuid` and `disk_object_id`; `key` is only a position.
+
+    mode: persistent, independent_persistent, independent_nonpersistent, nonpersistent, ...
+    sharing: sharingNone or sharingMultiWriter.
+    backing: flat, sparse, sesparse, rdm-virtual, rdm-physical, raw, pmem, or a class name.
+    """
+
+    key: int
+    label: str
+    capacity_bytes: int
+    path: str
+    uuid: str | None
+    disk_object_id: str | None
+    mode: str
+    sharing: str
+    thin: bool
+    backing: str
+    controller_key: int
+    controller_type: str
+    bus_number: int
+    unit_number: int
+    change_id: str | None
+    shared_bus: str = "noSharing"
+    eagerly_scrub: bool = False
+    parents: tuple[str, ...] = ()
+    """Paths of the links below, nearest first: empty for a disk without snapshots."""
+
+    @property
+    def datastore(self) -> str:
+        """`[ds1] web/web.vmdk` -> `ds1`."""
+        return self.path.partition("]")[0].lstrip("[")
+
+    @property
+    def position(self) -> tuple[str, int, int]:
+        """Where the guest sees it: controller type, bus, unit."""
+        return self.controller_type, self.bus_number, self.unit_number
+
+
+@dataclass(frozen=True, slots=True)
+class Nic:
+    """A network card. `network` is the name of what it is attached to, None when unknown."""
+
+    key: int
+    label: str
+    type: str
+    mac: str | None
+    network: str | None
+    connected: bool
+    start_connected: bool
+    controller_key: int | None = None
+    unit_number: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotInfo:
+    """A snapshot. `disks` and `extra_config` are its own frozen configuration (`read_snapshot`)."""
+
+    moref: str
+    name: str
+    description: str
+    parent: str | None
+    created: datetime
+    quiesced: bool
+    """Only that quiescing was asked for; `quiesce_evidence` says what can be believed."""
+    backup_manifest: str | None
+    disks: tuple[VmDisk, ...] = ()
+    extra_config: Mapping[str, str] = field(default_factory=dict)
+    power_state: str = "poweredOff"
+    """Power state the snapshot would revert to; `poweredOn` only with memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class VmInfo:
+    """A VM as it was at the moment of reading."""
+
+    ref: VmRef
+    instance_uuid: str | None
+    bios_uuid: str | None
+    vmx_path: str
+    guest_id: str
+    guest_family: Literal["windows", "linux", "other"]
+    power_state: PowerState
+    tools_running: bool
+    tools_status: str
+    hw_version: str
+    cpus: int
+    cores_per_socket: int
+    memory_mib: int
+    firmware: str
+    secure_boot: bool
+    cbt_supported: bool
+    cbt_enabled: bool
+    disks: tuple[VmDisk, ...]
+    controllers: tuple[Controller, ...]
+    nics: tuple[Nic, ...]
+    snapshots: tuple[SnapshotInfo, ...]
+    current_snapshot: str | None
+    host: str | None
+    datastores: tuple[str, ...]
+    extra_config: Mapping[str, str]
+    consolidation_needed: bool
+    connection_state: str
+    is_template: bool
+    annotation: str = ""
+    memory_hot_add: bool = False
+    cpu_hot_add: bool = False
+    nested_hv: bool = False
+    vbs: bool = False
+    encrypted: bool = False
+    has_vtpm: bool = False
+    disk_only_snapshot_when_suspended: bool = False
+    snapshots_supported: bool = True
+    fault_tolerant: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.ref.name
+
+    def disk(self, key: int) -> VmDisk:
+        """The disk with this device key; KeyError when there is none."""
+        for disk in self.disks:
+            if disk.key == key:
+                return disk
+        raise KeyError(key)
+
+
+@dataclass(frozen=True, slots=True)
+class GuestState:
+    """What the guest says about itself right now.
+
+    guest_state: running, shuttingDown, resetting, standby, notRunning, unknown.
+    heartbeat: green (good), yellow, red, or gray (no heartbeat: no Tools, or just started).
+    """
+
+    power_state: PowerState
+    tools_running: bool
+    tools_status: str
+    guest_state: str
+    heartbeat: str
+    state_change_supported: bool
+    host_name: str | None
+    ip_address: str | None
+    question: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DatastoreInfo:
+    name: str
+    moref: str
+    capacity_bytes: int
+    free_bytes: int
+    type: str
+    accessible: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class HostInfo:
+    name: str
+    moref: str
+    connection_state: str
+    power_state: str
+    in_maintenance: bool
+    version: str
+    datastores: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkInfo:
+    name: str
+    moref: str
+    type: Literal["standard", "distributed", "opaque"]
+
+
+@dataclass(frozen=True, slots=True)
+class Quiesce:
+    """How to quiesce: `windows` takes VSS (copy backup), else the Tools' own way. 5..240 min."""
+
+    timeout_min: int = 10
+    windows: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """What removing a snapshot took. `existed` is False where it was gone already."""
+
+    existed: bool
+    seconds: float
+    consolidated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaSpec:
+    """A replica to create, made like `source`, at places given by name. None: the only one.
+
+    networks: source network name -> destination network name; a network that is not named here
+    is looked for under its own name. thin: None means as the source's disks are.
+    """
+
+    name: str
+    source: VmInfo
+    datastore: str
+    host: str | None = None
+    resource_pool: str | None = None
+    folder: str | None = None
+    networks: Mapping[str, str] = field(default_factory=dict)
+    extra_config: Mapping[str, str] = field(default_factory=dict)
+    exclude_disks: frozenset[int] = frozenset()
+    thin: bool | None = True
+    annotation: str = ""
+    keep_bios_uuid: bool = True
+    """Guests take it for their machine identity (licences, cloud-init)."""
+    keep_mac: bool = False
+    network_optional: bool = False
+    """True: a NIC without a destination network is left out instead of refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRecord:
+    """A line of vCenter's recent tasks. state: queued, running, success or error."""
+
+    key: str
+    operation: str
+    entity: str
+    entity_moref: str | None
+    state: str
+    user: str | None
+    queued: datetime
+    started: datetime | None
+    completed: datetime | None
+    progress: int | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class EventRecord:
+    """A line of vCenter's events."""
+
+    key: int
+    type: str
+    time: datetime
+    user: str
+    vm: str | None
+    message: str

@@ -1,0 +1,274 @@
+"""A session with a vCenter or ESXi host: the part of this package that others use.
+
+    with connect(Endpoint("vc.example", "backup@vsphere.local", password, sha256)) as session:
+        vm = session.find_vm("web01")
+        snapshot = session.create_snapshot(vm, "daily", "", Quiesce(windows=False))
+
+Reads may be repeated by the session (after a lost login or a broken connection); changes are
+sent once. All methods may be called from several threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Self
+
+from vreplica.extents import Extents
+from vreplica.vsphere import cbt, history, inventory, power, replica, snapshots, vm
+from vreplica.vsphere.link import Link
+from vreplica.vsphere.model import (
+    About,
+    DatastoreInfo,
+    Endpoint,
+    EventRecord,
+    GuestState,
+    HostInfo,
+    NetworkInfo,
+    PowerState,
+    Quiesce,
+    Removal,
+    ReplicaSpec,
+    SnapshotInfo,
+    TaskRecord,
+    VmInfo,
+    VmRef,
+)
+from vreplica.vsphere.tasks import PATIENCE_S, Progress, Waiting
+
+SHORT_S = 600.0
+"""For tasks that only change configuration or power."""
+LONG_S = 24 * 3600.0
+"""For tasks that merge disks: a large delta on a slow datastore takes hours."""
+
+
+def connect(
+    endpoint: Endpoint,
+    *,
+    timeout_s: float = 30,
+    reply_timeout_s: float = 300,
+    patience_s: float = PATIENCE_S,
+) -> Session:
+    """Compare the certificate with the pin, then log in.
+
+    timeout_s: for connecting; reply_timeout_s: for one answer; patience_s: how long a wait for
+    a task goes on while the server cannot be reached. Raises HostUnreachable,
+    CertificateChanged (before the password is sent), LoginFailed, NotVSphere.
+    """
+    link = Link(endpoint, timeout_s=timeout_s, reply_timeout_s=reply_timeout_s)
+    return Session(link, patience_s=patience_s)
+
+
+class Session:
+    """Made by `connect`. A context manager: it logs out at the end."""
+
+    def __init__(self, link: Link, *, patience_s: float = PATIENCE_S) -> None:
+        self._link = link
+        self._patience_s = patience_s
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Session of {self.endpoint.user} at {self.endpoint.host}>"
+
+    def close(self) -> None:
+        """Log out. Never raises for a server that is gone."""
+        self._link.close()
+
+    def _waiting(self, timeout_s: float, progress: Progress | None = None) -> Waiting:
+        return Waiting(timeout_s, self._patience_s, progress)
+
+    # -- the server ---------------------------------------------------------------------------
+
+    @property
+    def endpoint(self) -> Endpoint:
+        return self._link.endpoint
+
+    @property
+    def thumbprint_sha1(self) -> str:
+        """Of the pinned certificate, as `AA:BB:..`: what VDDK identifies the server by."""
+        return self._link.thumbprint_sha1
+
+    @property
+    def about(self) -> About:
+        about = self._link.content.about
+        is_vcenter = about.apiType == "VirtualCenter"
+        return About(
+            name=about.fullName or about.name,
+            version=about.version,
+            build=about.build,
+            instance_uuid=about.instanceUuid if is_vcenter else None,
+            is_vcenter=is_vcenter,
+        )
+
+    @property
+    def service_content(self) -> Any:
+        """pyVmomi's ServiceContent on this session's connection, for parts that need its calls."""
+        return self._link.content
+
+    # -- finding and reading ------------------------------------------------------------------
+
+    def find_vm(self, ref: str) -> VmRef:
+        """By name, inventory path, moref or instance UUID. Raises VmNotFound, AmbiguousVm."""
+        return inventory.find_vm(self._link, ref)
+
+    def read_vm(self, vm_ref: VmRef) -> VmInfo:
+        """Everything about a VM, fresh, in one read."""
+        return vm.read_vm(self._link, vm_ref)
+
+    def read_guest(self, vm_ref: VmRef) -> GuestState:
+        """Power state, Tools, heartbeat and any open question, fresh."""
+        return vm.read_guest(self._link, vm_ref)
+
+    def datastores(self) -> tuple[DatastoreInfo, ...]:
+        return inventory.datastores(inventory.places(self._link))
+
+    def hosts(self) -> tuple[HostInfo, ...]:
+        return inventory.hosts(inventory.places(self._link))
+
+    def networks(self) -> tuple[NetworkInfo, ...]:
+        return inventory.networks(inventory.places(self._link))
+
+    def recent_tasks(self, vm_ref: VmRef | None = None) -> tuple[TaskRecord, ...]:
+        """vCenter's own recent tasks, oldest first."""
+        return history.recent_tasks(self._link, vm_ref)
+
+    def events(
+        self, vm_ref: VmRef | None = None, *, since: datetime | None = None
+    ) -> tuple[EventRecord, ...]:
+        """vCenter's own events, oldest first."""
+        return history.events(self._link, vm_ref, since)
+
+    # -- snapshots ----------------------------------------------------------------------------
+
+    def create_snapshot(
+        self,
+        vm_ref: VmRef,
+        name: str,
+        description: str = "",
+        quiesce: Quiesce | None = None,
+        *,
+        progress: Progress | None = None,
+    ) -> SnapshotInfo:
+        """Without memory; waits; the answer has the snapshot's disks and changeIds.
+
+        Raises ToolsUnavailable, QuiesceFailed, SnapshotFailed, DatastoreFull, VmBusy ...
+        """
+        slack = SHORT_S + (quiesce.timeout_min * 60 if quiesce else 0)
+        waiting = self._waiting(slack, progress)
+        return snapshots.create(self._link, vm_ref, name, description, quiesce, waiting)
+
+    def read_snapshot(self, vm_ref: VmRef, moref: str) -> SnapshotInfo:
+        """With its disks. Raises ObjectGone."""
+        return snapshots.read_snapshot(self._link, vm_ref, moref)
+
+    def remove_snapshot(
+        self, vm_ref: VmRef, moref: str, *, progress: Progress | None = None
+    ) -> Removal:
+        """Waits for other tasks of the VM, for this one, and for consolidation."""
+        return snapshots.remove(self._link, vm_ref, moref, self._waiting(LONG_S, progress))
+
+    def revert_to_snapshot(self, vm_ref: VmRef, moref: str) -> None:
+        """The VM is off afterwards."""
+        snapshots.revert(self._link, vm_ref, moref, self._waiting(LONG_S))
+
+    def consolidate(self, vm_ref: VmRef) -> bool:
+        """Merge what an earlier removal left; False where nothing was to be done."""
+        return snapshots.consolidate(self._link, vm_ref, self._waiting(LONG_S))
+
+    # -- changed block tracking ---------------------------------------------------------------
+
+    def enable_cbt(self, vm_ref: VmRef) -> bool:
+        """Switch tracking on and read it back; False where it was on.
+
+        Raises CbtEnableRefused while snapshots exist, CbtUnsupported, CbtNotActive. That it is
+        active shows in the changeId of the snapshot taken next (`require_change_id`).
+        """
+        return cbt.enable(self._link, vm_ref, self._waiting(SHORT_S))
+
+    def disable_cbt(self, vm_ref: VmRef) -> None:
+        """The first half of a reset of the tracking: off, snapshot, on, snapshot."""
+        cbt.disable(self._link, vm_ref, self._waiting(SHORT_S))
+
+    def changed_extents(
+        self,
+        vm_ref: VmRef,
+        snapshot_moref: str | None,
+        disk_key: int,
+        change_id: str,
+        capacity_bytes: int,
+    ) -> Extents:
+        """What changed on a disk between `change_id` and a snapshot, whole and checked.
+
+        `*` asks for areas in use. Without a snapshot the VM has to be off. Raises
+        ChangeIdInvalid, CbtQueryFailed, CbtCoverage: read the disk in full after each of them.
+        """
+        waiting = self._waiting(SHORT_S)
+        link = self._link
+        return cbt.changed_extents(
+            link, vm_ref, snapshot_moref, disk_key, change_id, capacity_bytes, waiting
+        )
+
+    # -- power --------------------------------------------------------------------------------
+
+    def power_state(self, vm_ref: VmRef) -> PowerState:
+        """Fresh."""
+        return power.state(self._link, vm_ref)
+
+    def power_on(self, vm_ref: VmRef) -> None:
+        """Nothing happens where it is on."""
+        power.on(self._link, vm_ref, self._waiting(SHORT_S))
+
+    def power_off(self, vm_ref: VmRef) -> None:
+        """Hard. Nothing happens where it is off."""
+        power.off(self._link, vm_ref, self._waiting(SHORT_S))
+
+    def shutdown_guest(self, vm_ref: VmRef) -> None:
+        """Ask the guest; returns at once. Raises ToolsUnavailable."""
+        power.shutdown_guest(self._link, vm_ref)
+
+    def wait_power(
+        self,
+        vm_ref: VmRef,
+        wanted: PowerState,
+        timeout_s: float,
+        *,
+        on_tick: Callable[[float, GuestState], None] | None = None,
+    ) -> None:
+        """Wait for a power state; `on_tick(seconds left, guest)`. Raises PowerTimeout."""
+        power.wait_power(self._link, vm_ref, wanted, timeout_s, on_tick)
+
+    def wait_guest(
+        self,
+        vm_ref: VmRef,
+        timeout_s: float,
+        *,
+        heartbeat: bool = True,
+        on_tick: Callable[[float, GuestState], None] | None = None,
+    ) -> GuestState:
+        """Wait for running Tools and a good heartbeat. Raises PowerTimeout."""
+        return power.wait_guest(self._link, vm_ref, timeout_s, heartbeat=heartbeat, on_tick=on_tick)
+
+    # -- replicas -----------------------------------------------------------------------------
+
+    def create_replica(self, spec: ReplicaSpec, *, progress: Progress | None = None) -> VmRef:
+        """A VM like `spec.source` with empty disks, powered off, NICs disconnected."""
+        return replica.create(self._link, spec, self._waiting(LONG_S, progress))
+
+    def set_extra_config(self, vm_ref: VmRef, options: Mapping[str, str]) -> None:
+        """Set entries of the VM's extraConfig; an empty value removes one."""
+        replica.set_extra_config(self._link, vm_ref, options, self._waiting(SHORT_S))
+
+    def destroy_vm(self, vm_ref: VmRef) -> None:
+        """Remove a powered-off VM with its files: only for a replica that never got a point."""
+        replica.destroy(self._link, vm_ref, self._waiting(SHORT_S))

@@ -1,0 +1,38 @@
+"""The border to pyVmomi: its namespaces as `Any`, and the few helpers that need its insides.
+
+pyVmomi makes its classes at run time from tables; its stubs say `list` for typed arrays and
+`str` for enums, so checking against them proves nothing. Everything on this side of the border
+is turned into the frozen values of `model` as soon as it has been read.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import pyVmomi
+from pyVmomi import VmomiSupport
+
+_pyvmomi: Final[Any] = pyVmomi
+vim: Final[Any] = _pyvmomi.vim
+vmodl: Final[Any] = _pyvmomi.vmodl
+SoapStubAdapter: Final[Any] = _pyvmomi.SoapStubAdapter
+support: Final[Any] = VmomiSupport
+
+ESCAPES = (("%2f", "/"), ("%2F", "/"), ("%5c", "\\"), ("%5C", "\\"), ("%25", "%"))
+
+
+def moref(managed: Any) -> str:
+    """The id of a managed object, as `vm-12`. pyVmomi has no public name for it."""
+    return str(managed._GetMoId())  # noqa: SLF001
+
+
+def unescape(name: str) -> str:
+    """Names are stored with `%`, `/` and backslash escaped (vSphere API, ManagedEntity.name)."""
+    for escaped, plain in ESCAPES:
+        name = name.replace(escaped, plain)
+    return name
+
+
+def wire_name(fault: Any) -> str:
+    """`vim.fault.NoDiskSpace` -> `NoDiskSpace`."""
+    return type(fault).__name__.rpartition(".")[2]

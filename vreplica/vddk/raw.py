@@ -59,7 +59,7 @@ class RawDisk:
         self._async: dict[bool, Any] = {False: self._api.ReadAsync, True: self._api.WriteAsync}
         self.stop: Callable[[], bool] = bool
         out = c_void_p()
-        with self.session.explained():
+        with self.session.explained(link.warnings):
             self._api.Open(link.handle, path.encode(), flags, byref(out))
         self.handle: int | None = out.value
         try:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import ctypes
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from ctypes import byref, c_char_p, c_uint32, c_void_p
 from typing import TYPE_CHECKING, Any
@@ -64,11 +64,14 @@ class LogTap:
         """A new call starts: earlier lines do not explain it."""
         self._recent.clear()
 
-    def detail(self) -> str:
-        """What was logged since `forget`: warnings if there are any, else the last lines."""
-        lines = list(self._recent)
-        loud = [text for level, text in lines if level > LOG]
-        text = "; ".join((loud or [text for _, text in lines])[-_DETAIL_LINES:])
+    def warnings(self) -> list[str]:
+        """What was logged since `forget`, above the everyday level."""
+        return [text for level, text in list(self._recent) if level > LOG]
+
+    def detail(self, before: Sequence[str] = ()) -> str:
+        """For an error: warnings (and those of `before`) if there are any, else the last lines."""
+        lines = [*before, *self.warnings()] or [text for _, text in list(self._recent)]
+        text = "; ".join(lines[-_DETAIL_LINES:])
         return text if len(text) <= _DETAIL_MAX else "..." + text[-_DETAIL_MAX:]
 
     def _callback(self, level: int) -> Callable[[int, int], None]:
@@ -109,14 +112,14 @@ class Session:
             )
 
     @contextmanager
-    def explained(self) -> Iterator[None]:
-        """Adds to a failure what the library logged during the call."""
+    def explained(self, before: Sequence[str] = ()) -> Iterator[None]:
+        """Adds to a failure what the library logged during the call, after `before`."""
         self.tap.forget()
         try:
             yield
         except CallFailed as failed:
             failed.text = self.tap.redact(failed.text)
-            failed.detail = failed.detail or self.tap.detail()
+            failed.detail = failed.detail or self.tap.detail(before)
             raise
 
 
@@ -153,6 +156,8 @@ class Link:
             self.params.free()
             raise
         self.handle = out.value
+        self.warnings = session.tap.warnings()
+        """A certificate that does not match is noticed here and refused by Open."""
 
     def close(self) -> None:
         """Disconnect. May be called again."""

@@ -275,10 +275,61 @@ VixError VixDiskLib_ReadAsync(Disk *d, uint64_t s, uint64_t n, uint8_t *b, Compl
 VixError VixDiskLib_WriteAsync(Disk *d, uint64_t s, uint64_t n, const uint8_t *b, Completion *cb, void *data) { return submit(d, 1, s, n, (uint8_t *)b, cb, data); }
 VixError VixDiskLib_Flush(Disk *d) { VixError e = fault(d->path, "flush"); return e ? e : fsync(d->fd) ? 7 : 0; }
 #endif
-VixError VixDiskLib_Create(void *c, const char *path, const void *params, void *progress, void *data)
+typedef struct {
+   int32_t diskType, adapterType;
+   uint16_t hwVersion;
+   uint64_t capacity;
+   uint32_t logical, physical;
+} CreateParams;
+typedef char Progress(void *data, int percent);
+
+static VixError told(Progress *progress, void *data)
 {
-   (void)c; (void)path; (void)params; (void)progress; (void)data;
-   return 6;
+   if (progress) { progress(data, 0); progress(data, 50); progress(data, 50); progress(data, 100); }
+   return 0;
+}
+
+#define MAKING "type=%d adapter=%d hw=%u sectors=%llu sizes=%u/%u"
+#define MADE(p) p->diskType, p->adapterType, p->hwVersion, (unsigned long long)p->capacity, p->logical, p->physical
+
+VixError VixDiskLib_Create(void *c, const char *path, const CreateParams *p, Progress *f, void *data)
+{
+   say(log_info, "create %s at %d: " MAKING "\n", path, c != NULL, MADE(p));
+   return told(f, data);
+}
+
+VixError VixDiskLib_Clone(void *to, const char *target, void *from, const char *source,
+                          const CreateParams *p, Progress *f, void *data, char overwrite)
+{
+   say(log_info, "clone %s to %s (%d): " MAKING " overwrite=%d\n", source, target, to == from, MADE(p), overwrite);
+   return told(f, data);
+}
+
+VixError VixDiskLib_Grow(void *c, const char *path, uint64_t sectors, char geometry, Progress *f, void *data)
+{
+   say(log_info, "grow %s at %d to %llu geometry=%d\n", path, c != NULL, (unsigned long long)sectors, geometry);
+   return told(f, data);
+}
+
+VixError VixDiskLib_Rename(const char *from, const char *to)
+{
+   say(log_info, "rename %s to %s\n", from, to);
+   return 0;
+}
+
+VixError VixDiskLib_CheckRepair(void *c, const char *path, char repair)
+{
+   say(log_info, "check %s at %d repair=%d\n", path, c != NULL, repair);
+   return repair ? 0 : 16006;
+}
+
+VixError VixDiskLib_Shrink(Disk *d, Progress *f, void *data) { say(log_info, "shrink %s\n", d->path); return told(f, data); }
+VixError VixDiskLib_Defragment(Disk *d, Progress *f, void *data) { say(log_info, "defragment %s\n", d->path); return told(f, data); }
+
+VixError VixDiskLib_SpaceNeededForClone(Disk *d, int32_t type, uint64_t *bytes)
+{
+   *bytes = d->capacity * 512 + type;
+   return 0;
 }
 
 VixError VixDiskLib_PrepareForAccess(const Params *p, const char *identity)

@@ -1,0 +1,97 @@
+"""Calls that make and change disks: what of the Python arguments reaches the C function.
+
+Against the dummy, which logs what it was told; what the native library makes of them is in
+test_vddk_native.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vreplica.units import MIB
+from vreplica.vddk import Adapter, DiskType, Library
+from vreplica.vddk.errors import DiskDamaged
+
+
+@pytest.fixture
+def library(dummy: Any) -> Library:
+    return Library.load(dummy.config())
+
+
+@pytest.fixture
+def last(caplog: pytest.LogCaptureFixture) -> Any:
+    caplog.set_level(logging.DEBUG, "vreplica.vddk")
+    return lambda: caplog.records[-1].getMessage()
+
+
+def test_create_passes_whole_zeroed_parameters(library: Library, last: Any) -> None:
+    library.create("/d/a.vmdk", 3 * MIB, DiskType.VMFS_THIN, Adapter.BUSLOGIC, hw_version=20)
+    assert last() == "create /d/a.vmdk at 1: type=7 adapter=2 hw=20 sectors=6144 sizes=0/0"
+    library.create(Path("/d/b.vmdk"), 512)
+    assert last() == "create /d/b.vmdk at 1: type=1 adapter=3 hw=13 sectors=1 sizes=0/0"
+
+
+def test_progress_is_reported_and_may_repeat(library: Library) -> None:
+    percents: list[int] = []
+    library.create("/d/a.vmdk", MIB, progress=percents.append)
+    assert percents == [0, 50, 50, 100]
+
+
+def test_a_failing_progress_callback_is_called_once_and_raised(library: Library) -> None:
+    calls: list[int] = []
+
+    def fail(percent: int) -> None:
+        calls.append(percent)
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        library.create("/d/a.vmdk", MIB, progress=fail)
+    assert calls == [0]
+
+
+def test_clone_takes_the_capacity_from_its_source(
+    library: Library, dummy: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "vreplica.vddk")
+    source = dummy.disk(bytes(MIB))
+    library.clone(source, "/d/copy.vmdk", DiskType.SPLIT_SPARSE, overwrite=True)
+    library.clone(source, "/d/copy.vmdk")
+    cloned = [r.getMessage() for r in caplog.records if r.getMessage().startswith("clone")]
+    common = f"clone {source} to /d/copy.vmdk (1): "
+    assert cloned == [
+        common + "type=3 adapter=3 hw=13 sectors=2048 sizes=0/0 overwrite=1",
+        common + "type=1 adapter=3 hw=13 sectors=2048 sizes=0/0 overwrite=0",
+    ]
+
+
+def test_grow_is_told_sectors(library: Library, last: Any) -> None:
+    library.grow("/d/a.vmdk", 4 * MIB)
+    assert last() == "grow /d/a.vmdk at 1 to 8192 geometry=1"
+    library.grow("/d/a.vmdk", MIB, update_geometry=False)
+    assert last() == "grow /d/a.vmdk at 1 to 2048 geometry=0"
+    with pytest.raises(ValueError, match="not whole sectors"):
+        library.grow("/d/a.vmdk", 100)
+
+
+def test_rename_and_check(library: Library, last: Any) -> None:
+    library.rename("/d/a.vmdk", "/d/b.vmdk")
+    assert last() == "rename /d/a.vmdk to /d/b.vmdk"
+    with pytest.raises(DiskDamaged):
+        library.check_repair("/d/a.vmdk")
+    library.check_repair("/d/a.vmdk", repair=True)
+    assert last() == "check /d/a.vmdk at 1 repair=1"
+
+
+def test_calls_on_an_open_disk(library: Library, dummy: Any, last: Any) -> None:
+    path = dummy.disk(os.urandom(MIB))
+    with library.open(path, read_only=False) as disk:
+        library.shrink(disk)
+        assert last() == f"shrink {path}"
+        library.defragment(disk)
+        assert last() == f"defragment {path}"
+        assert library.space_needed_for_clone(disk, DiskType.VMFS_FLAT) == MIB + 5

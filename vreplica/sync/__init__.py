@@ -8,7 +8,7 @@ verify(job) compares a recovery point with the source, block by block
 
 from vreplica.sync.cycle import run
 from vreplica.sync.events import Event, Listener, Progress, Step, Warn
-from vreplica.sync.job import Job, OnCbtLoss, Placement, QuiescePolicy
+from vreplica.sync.job import Job, OnCbtLoss, Placement, QuiescePolicy, Transport
 from vreplica.sync.plan import plan
 from vreplica.sync.report import DiskPlan, DiskRun, DiskVerify, Mode, Plan, RunReport, VerifyReport
 from vreplica.sync.state import points
@@ -29,6 +29,7 @@ __all__ = [
     "QuiescePolicy",
     "RunReport",
     "Step",
+    "Transport",
     "VerifyReport",
     "Warn",
     "plan",

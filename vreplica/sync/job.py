@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
+from vreplica.nfc import NfcConfig
 from vreplica.points import Level, Retention
 from vreplica.vddk import VddkConfig
 from vreplica.vsphere import Endpoint
@@ -29,6 +30,18 @@ class QuiescePolicy(Enum):
     REQUIRE = "require"
     """Quiesce or fail."""
     NEVER = "never"
+
+
+class Transport(Enum):
+    """How disks are read and written."""
+
+    AUTO = "auto"
+    """VDDK where the job names its library or configuration, NFC otherwise."""
+    VDDK = "vddk"
+    NFC = "nfc"
+
+    def __str__(self) -> str:
+        return self.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +71,9 @@ class Job:
     destination: Endpoint
     placement: Placement
     state_dir: Path
+    transport: Transport = Transport.AUTO
     vddk: VddkConfig = field(default_factory=VddkConfig)
+    nfc: NfcConfig = field(default_factory=NfcConfig)
     quiesce: QuiescePolicy = QuiescePolicy.TRY
     quiesce_timeout_min: int = 10
     quiesce_attempts: int = 3

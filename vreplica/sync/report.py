@@ -45,6 +45,8 @@ class Plan:
     replica_exists: bool
     disks: tuple[DiskPlan, ...]
     excluded: tuple[str, ...]
+    transport: str
+    """Which one, and why."""
     expected_level: Level
     base_point: RecoveryPoint | None
     steps: tuple[str, ...]
@@ -59,6 +61,7 @@ class Plan:
             "replica_exists": self.replica_exists,
             "disks": [{**_plain(d), "mode": d.mode.value} for d in self.disks],
             "excluded": list(self.excluded),
+            "transport": self.transport,
             "expected_level": self.expected_level.value,
             "base_point": self.base_point.id if self.base_point else None,
             "steps": list(self.steps),

@@ -169,6 +169,8 @@ class VmInfo:
     consolidation_needed: bool
     connection_state: str
     is_template: bool
+    storage_committed_bytes: int = 0
+    """What it takes on its datastores, as vCenter last summed it up; 0 when unknown."""
     annotation: str = ""
     memory_hot_add: bool = False
     cpu_hot_add: bool = False

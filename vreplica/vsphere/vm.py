@@ -25,6 +25,7 @@ WHOLE = (
     "guest.toolsRunningStatus",
     "guest.toolsVersionStatus2",
     "snapshot",
+    "summary.storage",
 )
 GUEST = (
     "runtime.powerState",
@@ -137,6 +138,7 @@ def vm_info(server: str, entry: Found, places: Iterable[Found], host: str | None
         memory_mib=hardware.memoryMB,
         firmware=config.firmware or "bios",
         secure_boot=bool(getattr(config.bootOptions, "efiSecureBootEnabled", None)),
+        storage_committed_bytes=getattr(entry.get("summary.storage"), "committed", None) or 0,
         cbt_supported=bool(getattr(capability, "changeTrackingSupported", None)),
         cbt_enabled=bool(config.changeTrackingEnabled),
         disks=disks_of(hardware.device),

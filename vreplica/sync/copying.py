@@ -1,0 +1,219 @@
+"""The disks of one run: opened, copied side by side, their digests kept for the commit.
+
+    per disk:  open source snapshot, open replica leaf
+               choose what to look at          delta/modes.py, from the settled mode
+               digest map of the latest point  -> known; new digests -> its sidecar
+               copy                            delta/pipeline.py
+               seal the sidecar                its root goes into the recovery point
+    after the commit:  follow() folds the sidecars in
+
+The first disk that fails stops the others; the failures of all are reported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from vreplica.delta import ALGORITHM, Control, CopyProgress, CopyStats, copy, hash_blocks, modes
+from vreplica.delta.errors import CopyCancelled
+from vreplica.disk import Disk
+from vreplica.errors import VReplicaError
+from vreplica.points import DiskPoint, RecoveryPoint
+from vreplica.points.digestmap import DigestMap
+from vreplica.points.maperrors import DigestMapUnusable
+from vreplica.points.maprebuild import rebuild
+from vreplica.sync.events import Listener, Progress, Step, Warn
+from vreplica.sync.freeze import Frozen
+from vreplica.sync.job import Job
+from vreplica.sync.report import DiskRun, Mode
+from vreplica.sync.state import ReplicaState, Sites, disk_identity
+from vreplica.sync.tracking import Settled
+from vreplica.sync.transport import open_leaf, open_snapshot_disk
+from vreplica.vsphere import VmDisk, VmInfo
+
+
+@dataclass(frozen=True, slots=True)
+class DiskTask:
+    """One disk to bring over: as the source's snapshot has it, to the replica's leaf."""
+
+    source: VmDisk
+    target: VmDisk
+    settled: Settled
+
+    @property
+    def may_write_bytes(self) -> int:
+        """The most that a delta can write; full and rescan are judged before the run."""
+        return self.settled.changed.total if self.settled.changed is not None else 0
+
+
+@dataclass(frozen=True, slots=True)
+class DiskCopy:
+    """What came of one task. `map_path` has a sealed sidecar, or is None."""
+
+    report: DiskRun
+    point: DiskPoint
+    map_path: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class Copying:
+    """What all disks of one run share."""
+
+    job: Job
+    sites: Sites
+    vm: VmInfo
+    replica: ReplicaState
+    frozen: Frozen
+    run_id: str
+    listener: Listener
+    control: Control
+    fence: Callable[[], None]
+
+
+def copy_disks(run: Copying, tasks: Sequence[DiskTask]) -> list[DiskCopy]:
+    """Copy all disks, `parallel_disks` at a time. Raises the first real failure."""
+    with ThreadPoolExecutor(run.job.parallel_disks, "vreplica-disk") as pool:
+        futures = [pool.submit(_guarded, run, task) for task in tasks]
+    errors = [error for f in futures if (error := f.exception()) is not None]
+    if errors:
+        real = [e for e in errors if not isinstance(e, CopyCancelled)] or errors
+        for other in real[1:]:
+            real[0].add_note(f"another disk failed too: {other}")
+        raise real[0]
+    return [f.result() for f in futures]
+
+
+def follow(run: Copying, copies: Sequence[DiskCopy], point: RecoveryPoint) -> None:
+    """After the commit: fold the digests of this run into the maps."""
+    for made in copies:
+        if made.map_path is None:
+            continue
+        try:
+            DigestMap.open(made.map_path, latest_point=point.id).close()
+        except VReplicaError as error:
+            run.listener(Warn(f"{made.report.label}: {error.message}"))
+
+
+def _guarded(run: Copying, task: DiskTask) -> DiskCopy:
+    try:
+        return _copy_one(run, task)
+    except BaseException as error:
+        run.control.cancel()
+        if isinstance(error, VReplicaError):
+            error.at(disk=task.source.label)
+        raise
+
+
+def _copy_one(run: Copying, task: DiskTask) -> DiskCopy:
+    label = task.source.label
+    with ExitStack() as stack:
+        source = stack.enter_context(
+            closing(
+                open_snapshot_disk(
+                    run.job, run.sites.source, run.vm.ref, run.frozen.snapshot.moref, task.source
+                )
+            )
+        )
+        target = stack.enter_context(
+            closing(open_leaf(run.job, run.sites.destination, run.replica.vm.ref, task.target))
+        )
+        digests = _open_map(run, task, target)
+        if digests is not None:
+            stack.enter_context(closing(digests))
+        plan, allocated = _what_to_copy(task, source, target, digests)
+        pending = digests.begin(run.run_id) if digests is not None else None
+
+        def tell(progress: CopyProgress) -> None:
+            run.listener(
+                Progress(
+                    "copy",
+                    label,
+                    progress.done_bytes,
+                    progress.selected_bytes,
+                    progress.written_bytes,
+                )
+            )
+
+        stats = copy(
+            source,
+            target,
+            plan.extents,
+            known=digests if plan.use_known else None,
+            sink=pending,
+            seed=digests.seed if digests is not None else 0,
+            source_zero=plan.source_zero,
+            target_zero=plan.target_zero,
+            progress=tell,
+            control=run.control,
+            fence=run.fence,
+        )
+        root = digests.seal(pending) if digests is not None and pending is not None else ""
+    return DiskCopy(
+        report=_report(task, stats, allocated),
+        point=DiskPoint(
+            key=task.source.key,
+            label=label,
+            uuid=disk_identity(task.source),
+            capacity_bytes=task.source.capacity_bytes,
+            change_id=task.settled.change_id,
+            mode=task.settled.mode.value,
+            shipped_bytes=stats.shipped_bytes + stats.zeroed_bytes,
+            root=root,
+        ),
+        map_path=digests.path if digests is not None else None,
+    )
+
+
+def _open_map(run: Copying, task: DiskTask, target: Disk) -> DigestMap | None:
+    """The digest map that this copy works with; None where a delta has to do without."""
+    path = run.job.job_dir / f"disk-{task.source.key}.digests"
+    if task.settled.mode is Mode.FULL:
+        return DigestMap.create(
+            path, capacity_bytes=task.source.capacity_bytes, algorithm=ALGORITHM
+        )
+    assert run.replica.latest is not None, "only a full copy starts without a point"
+    latest = run.replica.latest.id
+    try:
+        return DigestMap.open(path, latest_point=latest)
+    except DigestMapUnusable as error:
+        if task.settled.mode is Mode.DELTA:
+            run.listener(
+                Warn(f"{task.source.label}: {error.message}; redundant writes are shipped too")
+            )
+            return None
+        run.listener(Step("digest", f"reading the replica's {task.source.label}: {error.message}"))
+    return rebuild(path, target, hash_blocks, point=latest, algorithm=ALGORITHM)
+
+
+def _what_to_copy(
+    task: DiskTask, source: Disk, target: Disk, digests: DigestMap | None
+) -> tuple[modes.CopyPlan, int | None]:
+    """What the copy looks at, and the source's allocated bytes where they were asked for."""
+    capacity = task.source.capacity_bytes
+    if task.settled.changed is not None:
+        return modes.delta(task.settled.changed, capacity), None
+    allocated = source.allocated()
+    if task.settled.mode is Mode.RESCAN and digests is not None:
+        return modes.rescan(allocated, digests.not_zero(), capacity), allocated.total
+    return modes.full(allocated, target.allocated(), capacity), allocated.total
+
+
+def _report(task: DiskTask, stats: CopyStats, allocated: int | None) -> DiskRun:
+    return DiskRun(
+        key=task.source.key,
+        label=task.source.label,
+        mode=task.settled.mode,
+        reason=task.settled.reason,
+        capacity_bytes=task.source.capacity_bytes,
+        allocated_bytes=allocated,
+        changed_bytes=stats.selected_bytes,
+        read_bytes=stats.read_bytes,
+        redundant_bytes=stats.redundant_bytes,
+        zero_bytes=stats.zero_bytes,
+        shipped_bytes=stats.shipped_bytes + stats.zeroed_bytes,
+        seconds=stats.total_s,
+    )

@@ -1,0 +1,344 @@
+"""One replication cycle: from the replica's last recovery point to the next.
+
+    lock -> read both sides -> plan, preflight
+         -> mend what a broken run left          source: our snapshot; replica: back to its point
+         -> replica there, tracking on
+         -> source snapshot (level known)
+         -> mark the leaf -> copy every disk -> describe the point -> snapshot the replica
+                                                                      `-- this is the commit
+         -> digest maps follow -> verify (on request) -> source snapshot off -> retention
+
+Up to the commit a failure takes the replica back to its last point and the source's snapshot
+away; a kill leaves that to the next run, which finds everything it needs on the two sides.
+After the commit the point stands, whatever else fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+from vreplica.delta import Control
+from vreplica.errors import VReplicaError, VSphereError
+from vreplica.points import RecoveryPoint
+from vreplica.points.model import LEAF_KEY, new_id
+from vreplica.sync.copying import Copying, DiskCopy, DiskTask, copy_disks, follow
+from vreplica.sync.errand import Errand, check_enabled
+from vreplica.sync.errors import Cancelled, PreflightFailed
+from vreplica.sync.events import Event, Listener, Step, Warn, ignore
+from vreplica.sync.freeze import Frozen, freeze
+from vreplica.sync.job import Job
+from vreplica.sync.plan import make_plan
+from vreplica.sync.preflight import replicated_disks
+from vreplica.sync.report import Plan, RunReport, VerifyReport
+from vreplica.sync.space import check_space
+from vreplica.sync.state import (
+    JOB_KEY,
+    SOURCE_KEY,
+    ReplicaState,
+    Sites,
+    find_replica,
+    identity,
+    job_lock,
+    read_replica,
+    snapshot_name,
+)
+from vreplica.sync.tracking import ensure_active, settle
+from vreplica.sync.verify import compare_point
+from vreplica.vsphere import ReplicaSpec, VmInfo
+
+
+def run(
+    job: Job,
+    *,
+    listener: Listener = ignore,
+    verify: bool = False,
+    control: Control | None = None,
+    errand: Errand | None = None,
+) -> RunReport:
+    """One cycle of `job`. Ends with a new recovery point, or raises with the replica as it was.
+
+    `listener` is told of steps, progress and warnings. `control` cancels, pauses and resumes; a
+    cancelled run ends at the next batch and leaves nothing behind. `verify` compares every block
+    of the new point with the source's snapshot before that is removed. `errand` is for a
+    failover, which switches the job off for everybody else. Raises JobDisabled, JobBusy and
+    what the sites and disks raise.
+    """
+    errand = errand or Errand()
+    with job_lock(job):
+        check_enabled(job, errand.failover)
+        with Sites.open(job) as sites:
+            cycle = _Cycle(job, sites, listener, control or Control(), errand)
+            return cycle.run(verify)
+
+
+@dataclass(slots=True)
+class _Cycle:
+    job: Job
+    sites: Sites
+    listener: Listener
+    control: Control
+    errand: Errand
+    id: str = field(init=False)
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    recovered: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.id = self.errand.point or new_id()
+
+    def run(self, verify: bool) -> RunReport:
+        self._step("read", f"reading {self.job.source_vm} and {self.job.placement.name}")
+        vm = self.sites.source.read_vm(self.sites.source.find_vm(self.job.source_vm))
+        replica = find_replica(self.sites.destination, self.job)
+        plan = make_plan(self.job, self.sites, vm, replica)
+        if plan.problems:
+            raise PreflightFailed(job=self.job.name, problems=plan.problems).at(vm=vm.ref.name)
+        for warning in plan.warnings:
+            self._hear(Warn(warning))
+        vm, replica = self._mend(vm, replica)
+        with self._undone_on_failure(vm):
+            if replica is None:
+                replica = self._create_replica(vm)
+            vm = self._track(vm)
+            self._heed_cancel()
+            frozen = self._freeze(vm)
+            copies = self._copy(vm, replica, plan, frozen)
+            self._heed_cancel()
+            point = self._commit(vm, replica, frozen, copies)
+        # The point exists: what follows can be late or fail, and the point stands.
+        follow(self._copying(vm, replica, frozen), copies, point)
+        verified = self._verify(vm, replica, frozen, point) if verify else None
+        self._finish_source(vm, frozen)
+        removed = self._retain(replica)
+        return RunReport(
+            job=self.job.name,
+            point=point,
+            disks=tuple(c.report for c in copies),
+            recovered=tuple(self.recovered),
+            removed_points=tuple(removed),
+            warnings=tuple(self.warnings),
+            verified=verified,
+            points=len(replica.points) + 1 - len(removed),
+            started=self.started,
+            seconds=(datetime.now(UTC) - self.started).total_seconds(),
+        )
+
+    # -- before anything is copied ------------------------------------------------------------
+
+    def _mend(self, vm: VmInfo, replica: ReplicaState | None) -> tuple[VmInfo, ReplicaState | None]:
+        """Undo what a run that was killed has left on either side."""
+        leftovers = [s for s in vm.snapshots if s.name == snapshot_name(self.job.name)]
+        for snapshot in leftovers:
+            self._step("mend", f"removing the snapshot that an earlier run left on {vm.ref.name}")
+            self.sites.source.remove_snapshot(vm.ref, snapshot.moref)
+            self.recovered.append(f"removed a snapshot left on {vm.ref.name}")
+        if leftovers:
+            vm = self.sites.source.read_vm(vm.ref)
+        if replica is not None and not replica.clean:
+            replica = self._take_back(replica)
+        return vm, replica
+
+    def _take_back(self, replica: ReplicaState) -> ReplicaState:
+        name, latest = replica.vm.ref.name, replica.latest
+        if latest is None or latest.snapshot is None:
+            self.recovered.append(f"replica {name} had no recovery point yet; it is filled anew")
+            return replica
+        self._step("mend", f"taking replica {name} back to point {latest.id}")
+        self.sites.destination.revert_to_snapshot(replica.vm.ref, latest.snapshot)
+        self.recovered.append(f"took replica {name} back to point {latest.id}")
+        return read_replica(self.sites.destination, self.job, replica.vm.ref)
+
+    def _track(self, vm: VmInfo) -> VmInfo:
+        if not vm.cbt_enabled:
+            self._step("track", f"enabling changed block tracking on {vm.ref.name}")
+        return ensure_active(self.sites.source, vm, snapshot_name(self.job.name))
+
+    def _create_replica(self, vm: VmInfo) -> ReplicaState:
+        place = self.job.placement
+        self._step("create", f"creating replica {place.name} on {place.datastore}")
+        ref = self.sites.destination.create_replica(
+            ReplicaSpec(
+                source=vm,
+                name=place.name,
+                datastore=place.datastore,
+                host=place.host,
+                resource_pool=place.resource_pool,
+                folder=place.folder,
+                networks=dict(place.networks),
+                exclude_disks=frozenset(
+                    d.key for d in vm.disks if d.label in self.job.exclude_disks
+                ),
+                extra_config={
+                    JOB_KEY: self.job.name,
+                    SOURCE_KEY: identity(vm),
+                    LEAF_KEY: self.id,
+                },
+            )
+        )
+        return read_replica(self.sites.destination, self.job, ref)
+
+    def _freeze(self, vm: VmInfo) -> Frozen:
+        self._step("snapshot", f"taking a snapshot of {vm.ref.name}")
+        return freeze(self.job, self.sites.source, vm, self.id, self.errand.known_level, self._hear)
+
+    # -- the copy, and the commit -------------------------------------------------------------
+
+    def _copy(
+        self, vm: VmInfo, replica: ReplicaState, plan: Plan, frozen: Frozen
+    ) -> list[DiskCopy]:
+        planned = {d.key: d for d in plan.disks}
+        sources = {d.key: d for d in frozen.snapshot.disks}
+        targets = {d.key: d for d in replica.vm.disks}
+        tasks = []
+        for disk in (sources[d.key] for d in replicated_disks(self.job, vm)):
+            settled = settle(
+                self.job, self.sites.source, vm, frozen, disk, planned[disk.key], replica
+            )
+            if settled.mode is not planned[disk.key].mode:
+                self._hear(Warn(f"{disk.label}: {settled.mode}, since {settled.reason}"))
+            tasks.append(DiskTask(disk, targets[disk.key], settled))
+        check_space(self.job, self.sites.destination, tasks)
+        self._step("copy", f"copying {len(tasks)} disk{'s' * (len(tasks) > 1)}")
+        self.sites.destination.set_extra_config(replica.vm.ref, {LEAF_KEY: self.id})
+        return copy_disks(self._copying(vm, replica, frozen), tasks)
+
+    def _copying(self, vm: VmInfo, replica: ReplicaState, frozen: Frozen) -> Copying:
+        return Copying(
+            self.job,
+            self.sites,
+            vm,
+            replica,
+            frozen,
+            self.id,
+            self._hear,
+            self.control,
+            self.errand.fence,
+        )
+
+    def _commit(
+        self, vm: VmInfo, replica: ReplicaState, frozen: Frozen, copies: list[DiskCopy]
+    ) -> RecoveryPoint:
+        destination, target = self.sites.destination, replica.vm.ref
+        point = RecoveryPoint(
+            id=self.id,
+            job=self.job.name,
+            source_vm=identity(vm),
+            source_name=vm.ref.name,
+            time=frozen.snapshot.created,
+            level=frozen.level,
+            requested=frozen.requested,
+            disks=tuple(c.point for c in copies),
+            excluded=tuple(d.label for d in vm.disks if d.label in self.job.exclude_disks),
+            notes=frozen.notes,
+        )
+        self._step("commit", f"making recovery point {point.id} of {target.name}")
+        self.errand.fence()
+        destination.set_extra_config(target, {**point.to_extra_config(), LEAF_KEY: ""})
+        try:
+            snapshot = destination.create_snapshot(target, point.id, _describe(point), None)
+        except VSphereError:
+            # The reply may be lost with the work done: what the destination has, counts.
+            made = read_replica(destination, self.job, target).latest
+            if made is None or made.id != point.id:
+                raise
+            return made
+        return replace(point, snapshot=snapshot.moref)
+
+    # -- after the commit ---------------------------------------------------------------------
+
+    def _verify(
+        self, vm: VmInfo, replica: ReplicaState, frozen: Frozen, point: RecoveryPoint
+    ) -> VerifyReport:
+        self._step("verify", f"comparing point {point.id} with the source")
+        return compare_point(
+            self.job,
+            self.sites,
+            vm.ref,
+            frozen.snapshot,
+            replica.vm.ref,
+            point,
+            since={},
+            listener=self._hear,
+        )
+
+    def _finish_source(self, vm: VmInfo, frozen: Frozen) -> None:
+        self._step("release", f"removing the snapshot of {vm.ref.name}")
+        try:
+            self.sites.source.remove_snapshot(vm.ref, frozen.snapshot.moref)
+        except VReplicaError as error:
+            self._hear(Warn(f"the next run removes the snapshot of {vm.ref.name}: {error}"))
+
+    def _retain(self, replica: ReplicaState) -> list[str]:
+        """Remove the points that retention lets go; the newest state is read afresh."""
+        removed: list[str] = []
+        try:
+            now = read_replica(self.sites.destination, self.job, replica.vm.ref)
+            for old in self.job.retention.expired(now.points):
+                if old.snapshot is not None:
+                    self._step("retain", f"removing recovery point {old.id}")
+                    self.sites.destination.remove_snapshot(replica.vm.ref, old.snapshot)
+                    removed.append(old.id)
+        except VReplicaError as error:
+            self._hear(Warn(f"an old recovery point could not be removed: {error}"))
+        return removed
+
+    # -- when it fails ------------------------------------------------------------------------
+
+    @contextmanager
+    def _undone_on_failure(self, vm: VmInfo) -> Iterator[None]:
+        """Put both sides back, tell how they are now, and raise on."""
+        try:
+            yield
+        except BaseException as error:
+            source, target = self._put_back_source(vm), self._put_back_replica()
+            if isinstance(error, VReplicaError):
+                error.at(vm=vm.ref.name, source_state=source, replica_state=target)
+            raise
+
+    def _put_back_source(self, vm: VmInfo) -> str:
+        try:
+            for snapshot in self.sites.source.read_vm(vm.ref).snapshots:
+                if snapshot.name == snapshot_name(self.job.name):
+                    self.sites.source.remove_snapshot(vm.ref, snapshot.moref)
+        except VReplicaError as error:
+            return f"our snapshot may still be there, the next run removes it ({error.message})"
+        return "as before, no snapshot of ours on it"
+
+    def _put_back_replica(self) -> str:
+        try:
+            replica = find_replica(self.sites.destination, self.job)
+            if replica is None:
+                return "there is none"
+            if replica.latest is None:
+                if replica.vm.extra_config.get(LEAF_KEY) == self.id:
+                    self.sites.destination.destroy_vm(replica.vm.ref)
+                    return "what this run had begun was removed again"
+                return "no recovery point yet; the next run fills it anew"
+            if not replica.clean and replica.latest.snapshot is not None:
+                self.sites.destination.revert_to_snapshot(replica.vm.ref, replica.latest.snapshot)
+            return f"at recovery point {replica.latest.id}"
+        except VReplicaError as error:
+            return f"the next run takes it back to its latest recovery point ({error.message})"
+
+    def _step(self, name: str, text: str) -> None:
+        self.listener(Step(name, text))
+
+    def _heed_cancel(self) -> None:
+        if self.control.cancelled:
+            raise Cancelled
+
+    def _hear(self, event: Event) -> None:
+        if isinstance(event, Warn):
+            self.warnings.append(event.text)
+        self.listener(event)
+
+
+def _describe(point: RecoveryPoint) -> str:
+    return (
+        f"Recovery point of {point.source_name} at {point.time:%Y-%m-%d %H:%M:%S} UTC, "
+        f"{point.level} consistent, made by vreplica for job {point.job}. "
+        "The replication needs it; retention removes it."
+    )

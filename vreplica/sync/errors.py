@@ -1,0 +1,133 @@
+"""What a run can fail with by itself; errors of vSphere and of disks pass through."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from vreplica.errors import (
+    CbtError,
+    ConfigError,
+    ConsistencyError,
+    PreflightError,
+    ReplicaError,
+    VerifyError,
+)
+from vreplica.points import Level
+
+
+@dataclass(eq=False)
+class PreflightFailed(PreflightError):
+    """Everything that is in the way, in one report."""
+
+    template = "job {job} cannot start; nothing was changed on either side"
+    job: str
+    problems: tuple[str, ...]
+
+    def explain(self) -> list[str]:
+        return [f"- {problem}" for problem in self.problems] + super().explain()
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**super().to_dict(), "problems": list(self.problems)}
+
+
+@dataclass(eq=False)
+class JobBusy(PreflightError):
+    template = "job {job} is already running (process {pid})"
+    remedy = "Wait for it, or stop that process; the lock goes with it."
+    retryable = True
+    job: str
+    pid: str
+
+
+@dataclass(eq=False)
+class JobDisabled(PreflightError):
+    template = "job {job} is switched off by failover {failover}"
+    remedy = "Commit or undo that failover first."
+    job: str
+    failover: str
+
+
+@dataclass(eq=False)
+class Cancelled(PreflightError):
+    template = "cancelled on request"
+    exit_code = 130
+
+
+@dataclass(eq=False)
+class LevelNotReached(ConsistencyError):
+    template = "{required} consistency is required, the snapshot reached {reached}: {reason}"
+    remedy = (
+        "Mend the cause in the guest, or lower `require` in the job. "
+        "The earlier recovery points are untouched."
+    )
+    required: Level
+    reached: Level
+    reason: str
+
+
+@dataclass(eq=False)
+class CbtStillInactive(CbtError):
+    template = "changed block tracking is enabled but gives no changeId for {label}"
+    remedy = (
+        "The disk may be of a kind that cannot be tracked. Exclude it by name, or run with "
+        "--on-cbt-loss rescan to read it whole each time."
+    )
+    label: str
+
+
+@dataclass(eq=False)
+class CbtWasReset(CbtError):
+    template = "changed block tracking was reset: its generation was {was}, now it is {now}"
+    remedy = "Run with --on-cbt-loss rescan: everything allocated is read, what differs is shipped."
+    was: str
+    now: str
+
+
+@dataclass(eq=False)
+class NotOurReplica(ReplicaError):
+    template = "a VM named {name} exists at the destination and is not job {job}'s replica"
+    remedy = "Choose another `destination.name`, or remove or rename that VM yourself."
+    name: str
+    job: str
+
+
+@dataclass(eq=False)
+class NoSuchPoint(ConfigError):
+    template = "job {job} has no recovery point {point}"
+    remedy = "`vreplica-sync points {job}` lists them. The newest: {newest}."
+    job: str
+    point: str
+    newest: str
+
+
+@dataclass(eq=False)
+class NoPoints(ReplicaError):
+    template = "job {job} has no recovery point yet"
+    remedy = "Run `vreplica-sync run {job}` first."
+    job: str
+
+
+@dataclass(eq=False)
+class DestinationTooSmall(PreflightError):
+    template = (
+        "datastore {datastore} has {free} free, this run may write {needed}; nothing was written"
+    )
+    remedy = (
+        "Free space on the datastore, keep fewer recovery points, "
+        "or place the replica on another one."
+    )
+    datastore: str
+    free: str
+    needed: str
+
+
+@dataclass(eq=False)
+class NotVerified(VerifyError):
+    template = "recovery point {point} differs from the source in {different} bytes"
+    remedy = (
+        "Do not fail over to this point. Run with --on-cbt-loss rescan to repair the replica, "
+        "and report it: a difference here is a defect of tracking, transport or storage."
+    )
+    point: str
+    different: int

@@ -1,0 +1,127 @@
+"""What the next run does with each disk, and why. Decides; changes nothing.
+
+    no replica, no point        -> full
+    disk's UUID changed         -> rescan
+    CBT off, reset or silent    -> rescan, or a problem where the job says so
+    otherwise                   -> delta since the changeId of the latest point
+
+The reasons follow VMware's rules for changeIds: a new tracking generation (the part before the
+slash), a revert or a replaced disk makes an old changeId meaningless (KB-320557, and the API
+reference of QueryChangedDiskAreas).
+"""
+
+from __future__ import annotations
+
+from vreplica.points import DiskPoint, Level, RecoveryPoint
+from vreplica.sync.job import Job, QuiescePolicy
+from vreplica.sync.preflight import find_problems, replicated_disks
+from vreplica.sync.report import DiskPlan, Mode, Plan
+from vreplica.sync.state import ReplicaState, Sites, disk_identity, find_replica, snapshot_name
+from vreplica.sync.tracking import generation
+from vreplica.sync.transport import choose
+from vreplica.vsphere import VmDisk, VmInfo
+
+
+def plan(job: Job) -> Plan:
+    """What `run(job)` would do now."""
+    with Sites.open(job) as sites:
+        vm = sites.source.read_vm(sites.source.find_vm(job.source_vm))
+        replica = find_replica(sites.destination, job)
+        return make_plan(job, sites, vm, replica)
+
+
+def make_plan(job: Job, sites: Sites, vm: VmInfo, replica: ReplicaState | None) -> Plan:
+    disks = tuple(plan_disk(disk, vm, replica) for disk in replicated_disks(job, vm))
+    level, warnings = expected_level(job, vm)
+    problems = find_problems(job, sites, vm, replica, level)
+    return Plan(
+        job=job.name,
+        source_vm=vm.ref.name,
+        replica_vm=job.placement.name,
+        replica_exists=replica is not None,
+        disks=disks,
+        excluded=tuple(d.label for d in vm.disks if d.label in job.exclude_disks),
+        transport="{}: {}".format(*choose(job)),
+        expected_level=level,
+        base_point=replica.latest if replica else None,
+        steps=tuple(_steps(job, vm, replica)),
+        warnings=tuple(warnings),
+        problems=tuple(problems),
+    )
+
+
+def plan_disk(disk: VmDisk, vm: VmInfo, replica: ReplicaState | None) -> DiskPlan:
+    mode, reason = choose_mode(disk, vm.cbt_enabled, replica)
+    return DiskPlan(disk.key, disk.label, disk.capacity_bytes, mode, reason)
+
+
+def choose_mode(disk: VmDisk, cbt_enabled: bool, replica: ReplicaState | None) -> tuple[Mode, str]:
+    """Full, delta or rescan for one disk, with the reason in words."""
+    if replica is None:
+        return Mode.FULL, "there is no replica yet"
+    if replica.latest is None:
+        return Mode.FULL, "the replica has no recovery point yet"
+    base = replica.latest.disk(disk.key)
+    if base is None:
+        return Mode.FULL, "the disk is not part of the latest recovery point"
+    if base.uuid != disk_identity(disk):
+        return Mode.RESCAN, (
+            f"the disk was replaced: its UUID was {base.uuid}, now {disk_identity(disk)}"
+        )
+    if base.capacity_bytes != disk.capacity_bytes:
+        return Mode.RESCAN, f"the disk's size was {base.capacity_bytes}, now {disk.capacity_bytes}"
+    return _tracking(disk, base, cbt_enabled, replica.latest)
+
+
+def _tracking(
+    disk: VmDisk, base: DiskPoint, cbt_enabled: bool, latest: RecoveryPoint
+) -> tuple[Mode, str]:
+    if base.change_id is None:
+        return Mode.RESCAN, f"point {latest.id} was made without changed block tracking"
+    if not cbt_enabled:
+        return Mode.RESCAN, "changed block tracking is switched off on the VM"
+    if disk.change_id and generation(disk.change_id) != generation(base.change_id):
+        return Mode.RESCAN, (
+            f"changed block tracking was reset: generation {generation(base.change_id)} "
+            f"became {generation(disk.change_id)}"
+        )
+    return Mode.DELTA, f"changed blocks since point {latest.id} (changeId {base.change_id})"
+
+
+def expected_level(job: Job, vm: VmInfo) -> tuple[Level, list[str]]:
+    """The level that the source's snapshot should reach, and what keeps it from a better one."""
+    if vm.power_state == "poweredOff":
+        return Level.CRASH, [
+            (
+                f"{vm.ref.name} is powered off: whether its guest had shut down is not known here, "
+                "so the point will say crash"
+            )
+        ]
+    if job.quiesce is QuiescePolicy.NEVER:
+        return Level.CRASH, ["quiescing is switched off in the job"]
+    if not vm.tools_running:
+        return Level.CRASH, [
+            (
+                f"VMware Tools are not running in {vm.ref.name} ({vm.tools_status}): "
+                "a quiesce request would be ignored without a word"
+            )
+        ]
+    return (Level.APPLICATION if vm.guest_family == "windows" else Level.FILESYSTEM), []
+
+
+def _steps(job: Job, vm: VmInfo, replica: ReplicaState | None) -> list[str]:
+    name = vm.ref.name
+    steps: list[str] = []
+    if any(s.name == snapshot_name(job.name) for s in vm.snapshots):
+        steps.append(f"remove the snapshot that an earlier run left on {name}")
+    if replica is None:
+        steps.append(f"create replica {job.placement.name} on {job.placement.datastore}")
+    elif replica.latest and not replica.clean:
+        steps.append(f"take the replica back to point {replica.latest.id}")
+    if not vm.cbt_enabled:
+        steps.append(f"enable changed block tracking on {name}")
+    steps.append(f"snapshot {name}")
+    steps.append("copy what differs")
+    steps.append("make a recovery point of the replica")
+    steps.append(f"remove the snapshot of {name}")
+    return steps

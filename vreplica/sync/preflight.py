@@ -1,0 +1,166 @@
+"""Everything that would keep a run from ending well, found before it changes anything.
+
+Every problem is a sentence that names the object and the remedy; all are found in one pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from vreplica.points import MAX_POINTS, Level
+from vreplica.sync.job import Job, QuiescePolicy
+from vreplica.sync.state import ReplicaState, Sites, identity, snapshot_name
+from vreplica.sync.tracking import may_rescan, switched_off
+from vreplica.units import human_size
+from vreplica.vsphere import VmDisk, VmInfo
+
+
+def replicated_disks(job: Job, vm: VmInfo) -> tuple[VmDisk, ...]:
+    """The source's disks less those that the job leaves out by name."""
+    return tuple(d for d in vm.disks if d.label not in job.exclude_disks)
+
+
+def find_problems(
+    job: Job, sites: Sites, vm: VmInfo, replica: ReplicaState | None, level: Level
+) -> list[str]:
+    """All problems; empty when the run can start."""
+    return [
+        *_vm_problems(job, vm),
+        *_disk_problems(job, vm),
+        *_tracking_problems(job, vm, replica),
+        *_level_problems(job, vm, level),
+        *_replica_problems(job, vm, replica),
+        *_destination_problems(job, sites, vm, replica),
+    ]
+
+
+def _vm_problems(job: Job, vm: VmInfo) -> Iterator[str]:
+    name = vm.ref.name
+    if vm.fault_tolerant or not vm.snapshots_supported:
+        yield f"{name} cannot be snapshotted (fault tolerance, or its configuration)"
+    if vm.is_template:
+        yield f"{name} is a template: templates cannot be snapshotted; name a VM"
+    if vm.connection_state != "connected":
+        yield f"{name} is {vm.connection_state}: bring its host back first"
+    if vm.power_state == "suspended":
+        yield f"{name} is suspended: resume it or shut it down first"
+    if not vm.cbt_supported:
+        yield (
+            f"{name} ({vm.hw_version}) does not support changed block tracking: "
+            "upgrade its virtual hardware to version 7 or later"
+        )
+    foreign = [s.name for s in vm.snapshots if s.name != snapshot_name(job.name)]
+    if foreign:
+        yield (
+            f"{name} has snapshots that are not ours ({', '.join(foreign)}): changed block "
+            "tracking is not reliable across them; remove or consolidate them first"
+        )
+    if vm.consolidation_needed:
+        yield f"{name} needs consolidation: consolidate its disks in vCenter first"
+
+
+def _disk_problems(job: Job, vm: VmInfo) -> Iterator[str]:
+    labels = {d.label for d in vm.disks}
+    for label in sorted(job.exclude_disks - labels):
+        yield f"exclude_disks names {label!r}; {vm.ref.name} has {', '.join(sorted(labels))}"
+    disks = replicated_disks(job, vm)
+    if not disks:
+        yield f"{vm.ref.name} has no disk to replicate"
+    for d in disks:
+        remedy = f"change it, or list {d.label!r} in exclude_disks"
+        if d.mode.startswith("independent"):
+            yield f"{d.label} is {d.mode}: snapshots leave it out; {remedy}"
+        elif d.backing.startswith("rdm-physical"):
+            yield f"{d.label} is a physical-mode RDM: it cannot be snapshotted; {remedy}"
+        elif d.sharing != "sharingNone" or d.shared_bus != "noSharing":
+            yield f"{d.label} is shared between VMs: it cannot be tracked; {remedy}"
+
+
+def _tracking_problems(job: Job, vm: VmInfo, replica: ReplicaState | None) -> Iterator[str]:
+    off = switched_off(vm, replica)
+    if off and not may_rescan(job, switched_off=True):
+        yield (
+            f"changed block tracking was switched off on {vm.ref.name} after its last recovery "
+            "point: find out why; then run once with --on-cbt-loss rescan, which reads "
+            "everything allocated, ships what differs and switches tracking on again"
+        )
+
+
+def _level_problems(job: Job, vm: VmInfo, level: Level) -> Iterator[str]:
+    if level < job.require:
+        yield (
+            f"{job.require} consistency is required and {vm.ref.name} can reach {level} now: "
+            f"{_why_low(vm)}; mend that or lower `require`"
+        )
+    elif job.quiesce is QuiescePolicy.REQUIRE and level is Level.CRASH:
+        yield f"the job requires quiescing and {vm.ref.name} cannot: {_why_low(vm)}"
+
+
+def _why_low(vm: VmInfo) -> str:
+    if vm.power_state != "poweredOn":
+        return f"it is {vm.power_state}"
+    if not vm.tools_running:
+        return f"VMware Tools are not running ({vm.tools_status})"
+    return f"its guest family is {vm.guest_family}"
+
+
+def _replica_problems(job: Job, vm: VmInfo, replica: ReplicaState | None) -> Iterator[str]:
+    if replica is None:
+        return
+    name = replica.vm.ref.name
+    if replica.vm.power_state != "poweredOff":
+        yield (
+            f"replica {name} is {replica.vm.power_state}: what it writes would be lost; "
+            "finish its failover, or power it off"
+        )
+    if replica.foreign:
+        names = ", ".join(s.name for s in replica.foreign)
+        yield f"replica {name} has snapshots that are no recovery points ({names}): remove them"
+    latest = replica.latest
+    if latest and latest.source_vm != identity(vm):
+        yield (
+            f"replica {name} was made from another VM ({latest.source_name}, {latest.source_vm}); "
+            f"this one is {identity(vm)}: choose another replica name"
+        )
+    kept = len(replica.points) - len(job.retention.expired(replica.points))
+    if kept >= MAX_POINTS:
+        yield (
+            f"replica {name} has {len(replica.points)} recovery points; a snapshot chain takes "
+            f"{MAX_POINTS}: keep fewer"
+        )
+    yield from _shape_problems(job, vm, replica)
+
+
+def _shape_problems(job: Job, vm: VmInfo, replica: ReplicaState) -> Iterator[str]:
+    have = {d.key: d for d in replica.vm.disks}
+    for d in replicated_disks(job, vm):
+        mirror = have.get(d.key)
+        if mirror is None:
+            yield (
+                f"{d.label} is new: replica {replica.vm.ref.name} has no such disk; "
+                f"list {d.label!r} in exclude_disks, or start a new replica under another name"
+            )
+        elif mirror.capacity_bytes != d.capacity_bytes:
+            yield (
+                f"{d.label} has {human_size(d.capacity_bytes)}, the replica's has "
+                f"{human_size(mirror.capacity_bytes)}: a disk with recovery points cannot be "
+                "resized; start a new replica under another name"
+            )
+
+
+def _destination_problems(
+    job: Job, sites: Sites, vm: VmInfo, replica: ReplicaState | None
+) -> Iterator[str]:
+    stores = {d.name: d for d in sites.destination.datastores()}
+    store = stores.get(job.placement.datastore)
+    if store is None:
+        yield (
+            f"datastore {job.placement.datastore!r} is not at the destination; "
+            f"there are {', '.join(sorted(stores))}"
+        )
+    elif replica is None and store.free_bytes < vm.storage_committed_bytes:
+        yield (
+            f"datastore {store.name} has {human_size(store.free_bytes)} free and "
+            f"{vm.ref.name} takes {human_size(vm.storage_committed_bytes)}: free space there "
+            "or choose another one"
+        )

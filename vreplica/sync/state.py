@@ -1,0 +1,147 @@
+"""Where a job stands, read afresh from both sides: source VM, replica VM, recovery points.
+
+The destination is the truth. A replica is this job's when its extraConfig says so:
+
+    vreplica.job      the job's name
+    vreplica.source   instance UUID of the source VM
+    vreplica.leaf     the run that is writing to its disks; empty when none is
+    vreplica.point*   the recovery point that the leaf stands on (points/model.py)
+
+and it is clean when nothing was written since its newest snapshot:
+
+    leaf empty  and  vreplica.point in the VM == vreplica.point in its current snapshot
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Self
+
+from vreplica.points import RecoveryPoint
+from vreplica.points.model import LEAF_KEY
+from vreplica.sync.errors import JobBusy, NotOurReplica
+from vreplica.sync.job import Job
+from vreplica.vsphere import Session, SnapshotInfo, VmDisk, VmInfo, VmNotFound, VmRef, connect
+
+JOB_KEY = "vreplica.job"
+SOURCE_KEY = "vreplica.source"
+
+
+@dataclass(slots=True)
+class Sites:
+    """The two open sessions of a run; a context manager."""
+
+    source: Session
+    destination: Session
+    _stack: ExitStack
+
+    @classmethod
+    def open(cls, job: Job) -> Sites:
+        with ExitStack() as stack:
+            source = stack.enter_context(connect(job.source))
+            same = job.source == job.destination
+            destination = source if same else stack.enter_context(connect(job.destination))
+            return cls(source, destination, stack.pop_all())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stack.close()
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaState:
+    """The replica VM and what stands on it."""
+
+    vm: VmInfo
+    points: tuple[RecoveryPoint, ...]
+    """Oldest first, in the order of the snapshot chain."""
+    foreign: tuple[SnapshotInfo, ...]
+    """Snapshots that are not recovery points of this job."""
+
+    @property
+    def latest(self) -> RecoveryPoint | None:
+        return self.points[-1] if self.points else None
+
+    @property
+    def stands_on(self) -> RecoveryPoint | None:
+        """The point that its disks hold, untouched since; None when they hold anything else."""
+        if self.vm.extra_config.get(LEAF_KEY):
+            return None
+        here = RecoveryPoint.from_extra_config(self.vm.extra_config)
+        current = self.vm.current_snapshot
+        return next((p for p in self.points if p == here and p.snapshot == current), None)
+
+    @property
+    def clean(self) -> bool:
+        """True when its disks hold exactly its latest recovery point."""
+        return self.latest is not None and self.stands_on == self.latest
+
+
+def snapshot_name(job_name: str) -> str:
+    """The name of this job's snapshot on the source. One at a time."""
+    return f"vreplica-{job_name}"
+
+
+def identity(vm: VmInfo) -> str:
+    """What stays the same of a VM when it is renamed or moved."""
+    return vm.instance_uuid or vm.bios_uuid or vm.ref.moref
+
+
+def disk_identity(disk: VmDisk) -> str:
+    """The disk's UUID; a key alone is only a position that another disk can take."""
+    return disk.uuid or disk.disk_object_id or ""
+
+
+def find_replica(session: Session, job: Job) -> ReplicaState | None:
+    """The job's replica, None where there is none. Raises NotOurReplica."""
+    try:
+        ref = session.find_vm(job.placement.name)
+    except VmNotFound:
+        return None
+    return read_replica(session, job, ref)
+
+
+def read_replica(session: Session, job: Job, ref: VmRef) -> ReplicaState:
+    vm = session.read_vm(ref)
+    if vm.extra_config.get(JOB_KEY) != job.name:
+        raise NotOurReplica(name=job.placement.name, job=job.name).at(vm=vm.ref.name)
+    points: list[RecoveryPoint] = []
+    foreign: list[SnapshotInfo] = []
+    for entry in vm.snapshots:
+        snapshot = session.read_snapshot(ref, entry.moref)
+        point = RecoveryPoint.from_extra_config(snapshot.extra_config, snapshot.moref)
+        if point is not None and point.job == job.name:
+            points.append(point)
+        else:
+            foreign.append(snapshot)
+    return ReplicaState(vm, tuple(points), tuple(foreign))
+
+
+def points(job: Job) -> tuple[RecoveryPoint, ...]:
+    """The job's recovery points, oldest first, as the destination has them."""
+    with connect(job.destination) as session:
+        replica = find_replica(session, job)
+        return replica.points if replica else ()
+
+
+@contextmanager
+def job_lock(job: Job) -> Iterator[None]:
+    """One run of a job at a time on this machine; the lock dies with the process."""
+    job.job_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path = job.job_dir / "lock"
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise JobBusy(job=job.name, pid=file.read().strip() or "unknown") from None
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield

@@ -1,0 +1,61 @@
+"""How a run's disks are opened: over VDDK or over NFC; source snapshot, leaf, recovery point."""
+
+from __future__ import annotations
+
+import os
+
+from vreplica import nfc, vddk
+from vreplica.disk import Disk
+from vreplica.sync.job import Job, Transport
+from vreplica.vddk.config import ENV_LIBDIR
+from vreplica.vsphere import Session, VmDisk, VmRef
+
+
+def choose(job: Job) -> tuple[Transport, str]:
+    """The transport that the job's disks go over, with the reason. Never AUTO."""
+    if job.transport is not Transport.AUTO:
+        return job.transport, "the job says so"
+    if job.vddk.libdir is not None:
+        return Transport.VDDK, f"the job names VDDK in {job.vddk.libdir}"
+    if os.environ.get(ENV_LIBDIR):
+        return Transport.VDDK, f"{ENV_LIBDIR} names VDDK in {os.environ[ENV_LIBDIR]}"
+    if job.vddk.config_file is not None:
+        return Transport.VDDK, f"the job configures VDDK by {job.vddk.config_file}"
+    return Transport.NFC, "no VDDK is named; NFC needs none"
+
+
+def open_snapshot_disk(job: Job, session: Session, vm: VmRef, snapshot: str, disk: VmDisk) -> Disk:
+    """A disk as a snapshot froze it, read-only. `disk` comes from the snapshot's own config."""
+    return _open(job, session, vm, disk, snapshot=snapshot, read_only=True)
+
+
+def open_leaf(job: Job, session: Session, vm: VmRef, disk: VmDisk) -> Disk:
+    """The current disk of a powered-off VM, for writing."""
+    return _open(job, session, vm, disk, snapshot=None, read_only=False)
+
+
+def _open(
+    job: Job, session: Session, vm: VmRef, disk: VmDisk, *, snapshot: str | None, read_only: bool
+) -> Disk:
+    transport, _ = choose(job)
+    if transport is Transport.NFC:
+        return nfc.open_disk(
+            session.service_content.rootFolder,
+            path=disk.path,
+            vm=vm.moref,
+            disk_key=disk.key,
+            read_only=read_only,
+            config=job.nfc,
+        )
+    endpoint = session.endpoint
+    connection = vddk.VddkConnection(
+        server=endpoint.host,
+        port=endpoint.port,
+        user=endpoint.user,
+        password=endpoint.password,
+        thumbprint_sha1=session.thumbprint_sha1,
+        vmx_spec=f"moref={vm.moref}",
+        snapshot_ref=snapshot,
+        read_only=read_only,
+    )
+    return vddk.open_disk(job.vddk, connection, disk.path, read_only=read_only)

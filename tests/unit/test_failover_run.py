@@ -1,0 +1,427 @@
+"""Failover against a model of both sites that dies at every call: rules R1 to R5, all paths.
+
+The model's state outlives the process that drives it; `Killed` stands for kill -9, raised right
+before or right after any call has had its effect. A new run then resumes from the journal.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from vreplica.failover import steps
+from vreplica.failover.choices import Choices, FinalSync, OnShutdownTimeout
+from vreplica.failover.errors import (
+    FailoverTakenOver,
+    LevelTooLow,
+    NoPointToBoot,
+    NotPossibleNow,
+    SourceIsOn,
+)
+from vreplica.failover.journal import Journal
+from vreplica.failover.runner import Outcome, begin, commit, resume, show, undo
+from vreplica.failover.table import State
+from vreplica.points import Level, RecoveryPoint
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class Killed(BaseException):
+    """kill -9: nothing in the code under test may catch it."""
+
+
+def point(id_: str, level: Level, number: int) -> RecoveryPoint:
+    return RecoveryPoint(
+        id_, "job", "uuid", "vm", START + timedelta(hours=number), level, level, ()
+    )
+
+
+@dataclass
+class Model:
+    """Both sites. `committed` is what the guest's application has acknowledged."""
+
+    source_on: bool = True
+    replica_on: bool = False
+    job_on: bool = True
+    tools: bool = True
+    shuts_down_after: int | None = 2
+    """Looks at the power state until the guest is down; None: it hangs."""
+    heartbeat: bool = True
+    quiesced: Level = Level.APPLICATION
+    chain: list[RecoveryPoint] = field(default_factory=lambda: [point("old", Level.APPLICATION, 0)])
+    leaf: str | None = "old"
+    shutting_down: int | None = None
+    calls: list[str] = field(default_factory=list)
+    kill_at: int | None = None
+    """The number of the boundary (two a call) at which the process dies."""
+    boundary: int = 0
+    on_fence: Callable[[], None] | None = None
+
+    def _edge(self) -> None:
+        assert not (self.source_on and self.replica_on), "both VMs are on"
+        number, self.boundary = self.boundary, self.boundary + 1
+        if number == self.kill_at:
+            raise Killed
+
+    def _effect(self, name: str, act: Callable[[], None]) -> None:
+        self._edge()
+        act()
+        self.calls.append(name)
+        self._edge()
+
+    # -- Sides ------------------------------------------------------------------------------
+
+    def disable_job(self, failover: str) -> None:
+        self._effect("disable", lambda: setattr(self, "job_on", False))
+
+    def enable_job(self, failover: str) -> None:
+        self._effect("enable", lambda: setattr(self, "job_on", True))
+
+    def points(self) -> tuple[RecoveryPoint, ...]:
+        return tuple(self.chain)
+
+    def sync(self, id_: str, known_level: Level | None, fence: Callable[[], None]) -> RecoveryPoint:
+        assert not self.job_on, "a sync beside a job that is on"
+        assert not self.replica_on, "a sync into a running replica"
+        self._edge()
+        self.leaf = None
+        fence()
+        if self.on_fence:
+            self.on_fence()
+            fence()
+        self._edge()
+        level = self.quiesced if self.source_on else known_level
+        assert level is not None
+        made = point(id_, level, len(self.chain))
+        self.chain.append(made)
+        self.leaf = id_
+        self.calls.append(f"sync {id_}")
+        self._edge()
+        return made
+
+    def source_is_off(self) -> bool:
+        if self.shutting_down is not None and self.source_on:
+            self.shutting_down -= 1
+            self.source_on = self.shutting_down > 0
+        return not self.source_on
+
+    def source_can_shut_down(self) -> bool:
+        return self.tools
+
+    def shut_down_source(self) -> None:
+        def act() -> None:
+            if self.shutting_down is None:
+                self.shutting_down = self.shuts_down_after
+
+        self._effect("ShutdownGuest", act)
+
+    def power_off_source(self) -> None:
+        self._effect("PowerOff source", lambda: setattr(self, "source_on", False))
+
+    def power_on_source(self) -> None:
+        self._effect("PowerOn source", lambda: setattr(self, "source_on", True))
+
+    def replica_is_on(self) -> bool:
+        return self.replica_on
+
+    def replica_stands_on(self) -> str | None:
+        return self.leaf
+
+    def put_replica_on(self, id_: str) -> None:
+        assert not self.replica_on
+        assert id_ in [p.id for p in self.chain]
+        self._effect(f"revert to {id_}", lambda: setattr(self, "leaf", id_))
+
+    def power_on_replica(self) -> None:
+        def act() -> None:
+            self.replica_on, self.leaf = True, None
+
+        self._effect("PowerOn replica", act)
+
+    def power_off_replica(self) -> None:
+        self._effect("PowerOff replica", lambda: setattr(self, "replica_on", False))
+
+    def replica_answers(self) -> bool:
+        return self.replica_on and self.heartbeat
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time passes by itself: every look at the clock is a second later."""
+    ticks = itertools.count()
+    real = steps.Work
+
+    def work(*args, **kwargs):
+        return real(*args, clock=lambda: float(next(ticks)), sleep=lambda _: None, **kwargs)
+
+    monkeypatch.setattr("vreplica.failover.runner.Work", work)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "f1"
+
+
+def quiet(text: str) -> None:
+    pass
+
+
+YES = Choices(shutdown_timeout_s=30, heartbeat_timeout_s=30)
+
+
+def test_yes_shuts_the_guest_down_and_boots_a_point_of_its_own(folder: Path) -> None:
+    model = Model()
+    outcome = begin(folder, model, YES, quiet)
+    assert outcome.state is State.RUNNING
+    assert model.calls == [
+        "disable",
+        "sync f1-a",
+        "ShutdownGuest",
+        "sync f1-b",
+        "PowerOn replica",
+    ]
+    assert [p.id for p in model.chain] == ["old", "f1-a", "f1-b"]
+    assert model.chain[-1].level is Level.CLEAN_SHUTDOWN
+    assert outcome.facts["answered"] is True
+    assert commit(folder, model, quiet).state is State.COMMITTED
+
+
+@pytest.mark.parametrize(
+    ("policy", "state", "booted", "level"),
+    [
+        (OnShutdownTimeout.ABORT, State.ABORTED, None, None),
+        (OnShutdownTimeout.USE_QUIESCED, State.RUNNING, "f1-a", Level.APPLICATION),
+        (OnShutdownTimeout.POWER_OFF, State.RUNNING, "f1-b", Level.CRASH),
+    ],
+)
+@pytest.mark.parametrize("trouble", ["hangs", "no tools"])
+def test_a_guest_that_does_not_shut_down(
+    folder: Path,
+    policy: OnShutdownTimeout,
+    state: State,
+    booted: str | None,
+    level: Level | None,
+    trouble: str,
+) -> None:
+    model = Model(shuts_down_after=None) if trouble == "hangs" else Model(tools=False)
+    outcome = begin(folder, model, replace(YES, on_shutdown_timeout=policy), quiet)
+    assert outcome.state is state
+    assert outcome.facts.get("point") == booted
+    assert [p.id for p in model.chain][:2] == ["old", "f1-a"], "the insurance stays"
+    if state is State.ABORTED:
+        assert model.source_on
+        assert model.job_on
+        assert "PowerOff source" not in model.calls
+    else:
+        assert outcome.facts["level"] == level.value
+        assert model.replica_on
+
+
+def test_waiting_on_is_what_wait_does(folder: Path) -> None:
+    model = Model(shuts_down_after=100)
+    choices = replace(YES, on_shutdown_timeout=OnShutdownTimeout.WAIT)
+    assert begin(folder, model, choices, quiet).state is State.RUNNING
+    assert "PowerOff source" not in model.calls
+
+
+def test_no_boots_the_newest_point_of_the_highest_level(folder: Path) -> None:
+    model = Model(
+        chain=[
+            point("crash1", Level.CRASH, 0),
+            point("app", Level.APPLICATION, 1),
+            point("crash2", Level.CRASH, 2),
+        ],
+        leaf="crash2",
+    )
+    outcome = begin(folder, model, replace(YES, final_sync=FinalSync.NO), quiet)
+    assert outcome.facts["point"] == "app"
+    assert model.calls == ["disable", "PowerOff source", "revert to app", "PowerOn replica"]
+
+
+def test_no_boots_the_point_that_was_chosen(folder: Path) -> None:
+    model = Model(chain=[point("p1", Level.CRASH, 0), point("p2", Level.APPLICATION, 1)], leaf="p2")
+    choices = replace(YES, final_sync=FinalSync.NO, point="p1")
+    assert begin(folder, model, choices, quiet).facts["point"] == "p1"
+
+
+def test_a_lost_source_is_not_contacted(folder: Path) -> None:
+    model = Model()
+
+    def never(*_: object) -> bool:
+        raise AssertionError("the source was contacted")
+
+    for name in ("source_is_off", "source_can_shut_down", "shut_down_source", "power_off_source"):
+        setattr(model, name, never)
+    model.source_on = False
+    outcome = begin(folder, model, replace(YES, source_lost=True), quiet)
+    assert outcome.state is State.RUNNING
+    assert outcome.facts["point"] == "old"
+
+
+def test_a_source_that_was_off_already_is_synced_and_called_crash(folder: Path) -> None:
+    model = Model(source_on=False)
+    outcome = begin(folder, model, YES, quiet)
+    assert outcome.facts["point"] == "f1-b"
+    assert outcome.facts["level"] == "crash"
+
+
+def test_a_level_that_is_too_low_stops_before_the_replica_starts(folder: Path) -> None:
+    model = Model(shuts_down_after=None)
+    choices = replace(
+        YES, on_shutdown_timeout=OnShutdownTimeout.POWER_OFF, require=Level.APPLICATION
+    )
+    with pytest.raises(LevelTooLow):
+        begin(folder, model, choices, quiet)
+    assert not model.replica_on
+    assert undo(folder, model, quiet).state is State.UNDONE
+    assert model.source_on
+    assert model.job_on
+
+
+def test_an_unknown_point_stops_and_can_be_undone(folder: Path) -> None:
+    model = Model()
+    with pytest.raises(NoPointToBoot):
+        begin(folder, model, replace(YES, final_sync=FinalSync.NO, point="nope"), quiet)
+    assert undo(folder, model, quiet).state is State.UNDONE
+
+
+def test_a_source_that_comes_back_is_never_joined_by_the_replica(folder: Path) -> None:
+    model = Model()
+    real = model.sync
+
+    def sync(id_: str, known_level: Level | None, fence: Callable[[], None]) -> RecoveryPoint:
+        made = real(id_, known_level, fence)
+        if id_ == "f1-b":
+            model.source_on, model.shutting_down = True, None
+        return made
+
+    model.sync = sync  # type: ignore[method-assign]
+    with pytest.raises(SourceIsOn):
+        begin(folder, model, YES, quiet)
+    assert not model.replica_on
+    with pytest.raises(SourceIsOn):
+        resume(folder, model, quiet)
+    assert not model.replica_on
+
+
+def test_a_silent_replica_is_said_and_can_still_be_undone(folder: Path) -> None:
+    model = Model(heartbeat=False)
+    outcome = begin(folder, model, YES, quiet)
+    assert outcome.facts["answered"] is False
+    assert undo(folder, model, quiet).state is State.UNDONE
+    assert model.source_on
+    assert not model.replica_on
+    assert model.leaf == "f1-b"
+
+
+def test_what_is_not_possible_is_refused_without_a_trace(folder: Path) -> None:
+    model = Model(shuts_down_after=None)
+    begin(folder, model, YES, quiet)
+    before = (folder / "journal.jsonl").read_bytes()
+    for ask in (undo, commit):
+        with pytest.raises(NotPossibleNow, match="aborted"):
+            ask(folder, model, quiet)
+    assert (folder / "journal.jsonl").read_bytes() == before
+
+
+def test_undo_after_a_commit_is_refused(folder: Path) -> None:
+    model = Model()
+    begin(folder, model, YES, quiet)
+    commit(folder, model, quiet)
+    with pytest.raises(NotPossibleNow):
+        undo(folder, model, quiet)
+
+
+def test_who_is_taken_over_in_the_middle_of_a_copy_writes_nothing_more(folder: Path) -> None:
+    model = Model()
+    model.on_fence = lambda: Journal.take_over(folder).close()
+    with pytest.raises(FailoverTakenOver):
+        begin(folder, model, YES, quiet)
+    assert [p.id for p in model.chain] == ["old"]
+    model.on_fence = None
+    assert resume(folder, model, quiet).state is State.RUNNING
+
+
+SCENARIOS: dict[str, tuple[Callable[[], Model], Choices]] = {
+    "yes": (Model, YES),
+    "hangs, abort": (lambda: Model(shuts_down_after=None), YES),
+    "hangs, use-quiesced": (
+        lambda: Model(shuts_down_after=None),
+        replace(YES, on_shutdown_timeout=OnShutdownTimeout.USE_QUIESCED),
+    ),
+    "hangs, power-off": (
+        lambda: Model(shuts_down_after=None),
+        replace(YES, on_shutdown_timeout=OnShutdownTimeout.POWER_OFF),
+    ),
+    "no tools, power-off": (
+        lambda: Model(tools=False),
+        replace(YES, on_shutdown_timeout=OnShutdownTimeout.POWER_OFF),
+    ),
+    "no": (Model, replace(YES, final_sync=FinalSync.NO)),
+    "lost": (lambda: Model(source_on=False), replace(YES, source_lost=True)),
+}
+
+
+def drive(folder: Path, model: Model, choices: Choices) -> Outcome:
+    """Begin, and after each kill resume, as an operator would."""
+    try:
+        return begin(folder, model, choices, quiet)
+    except Killed:
+        model.kill_at = None
+        if not (folder / "journal.jsonl").exists():
+            return begin(folder, model, choices, quiet)
+        return resume(folder, model, quiet)
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_killed_at_any_call_it_ends_as_if_it_had_not_been(name: str, tmp_path: Path) -> None:
+    make, choices = SCENARIOS[name]
+    straight = make()
+    expected = begin(tmp_path / "straight" / "f1", straight, choices, quiet)
+    for kill_at in range(straight.boundary):
+        model = make()
+        model.kill_at = kill_at
+        outcome = drive(tmp_path / str(kill_at) / "f1", model, choices)
+        assert model.kill_at is None, "it was not killed"
+        assert outcome.state is expected.state, kill_at
+        assert outcome.facts == expected.facts, kill_at
+        assert (model.source_on, model.replica_on, model.job_on) == (
+            straight.source_on,
+            straight.replica_on,
+            straight.job_on,
+        )
+        assert [(p.id, p.level) for p in model.chain] == [
+            (p.id, p.level) for p in straight.chain
+        ], kill_at
+        harmless = {"disable", "enable", "ShutdownGuest", "revert to app", "PowerOff source"}
+        once = [c for c in model.calls if c not in harmless]
+        assert len(once) == len(set(once)), f"{kill_at}: an effect happened twice: {model.calls}"
+
+
+@pytest.mark.parametrize("name", ["yes", "no", "hangs, use-quiesced"])
+def test_killed_at_any_call_of_an_undo_both_are_put_back(name: str, tmp_path: Path) -> None:
+    make, choices = SCENARIOS[name]
+    straight = make()
+    begin(tmp_path / "straight" / "f1", straight, choices, quiet)
+    first = straight.boundary
+    undo(tmp_path / "straight" / "f1", straight, quiet)
+    assert straight.boundary > first
+    for kill_at in range(first, straight.boundary):
+        model, folder = make(), tmp_path / str(kill_at) / "f1"
+        begin(folder, model, choices, quiet)
+        model.shutting_down = None
+        model.kill_at = kill_at
+        with pytest.raises(Killed):
+            undo(folder, model, quiet)
+        model.kill_at = None
+        assert undo(folder, model, quiet).state is State.UNDONE
+        assert model.source_on
+        assert not model.replica_on
+        assert model.job_on
+        assert model.leaf == straight.leaf
+        assert show(folder).state is State.UNDONE

@@ -1,0 +1,102 @@
+"""The failover's table: every pair of state and event, and what must hold over all paths."""
+
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from vreplica.failover.table import (
+    ENDED,
+    REPLICA_MAY_BE_ON,
+    TRANSITIONS,
+    Event,
+    State,
+    diagram,
+    next_state,
+)
+
+
+@pytest.mark.parametrize(("state", "event"), list(product(State, Event)))
+def test_every_pair_is_either_in_the_table_or_refused(state: State, event: Event) -> None:
+    if (state, event) in TRANSITIONS:
+        assert next_state(state, event) is TRANSITIONS[state, event]
+    else:
+        with pytest.raises(ValueError, match=f"{event} may not happen in state {state}"):
+            next_state(state, event)
+
+
+def paths(state: State = State.READY, taken: tuple[Event, ...] = ()) -> list[tuple[Event, ...]]:
+    following = [(event, to) for (at, event), to in TRANSITIONS.items() if at is state]
+    if not following:
+        return [taken]
+    return [p for event, to in following for p in paths(to, (*taken, event))]
+
+
+def walk(path: tuple[Event, ...]) -> list[State]:
+    states = [State.READY]
+    for event in path:
+        states.append(next_state(states[-1], event))
+    return states
+
+
+def test_every_path_ends_and_only_in_an_ended_state() -> None:
+    ends = {walk(path)[-1] for path in paths()}
+    assert ends == ENDED
+
+
+def test_every_state_and_every_event_is_used() -> None:
+    assert {s for path in paths() for s in walk(path)} == set(State)
+    assert {event for _, event in TRANSITIONS} == set(Event)
+
+
+def test_the_replica_starts_only_after_the_fence_and_a_settled_point() -> None:
+    for path in paths():
+        if Event.REPLICA_STARTED in path:
+            before = path[: path.index(Event.REPLICA_STARTED)]
+            assert before[-2:] == (Event.POINT_SETTLED, Event.FENCE_CHECKED)
+            assert {Event.SOURCE_SEEN_OFF, Event.SOURCE_DECLARED_LOST} & set(before)
+
+
+def test_the_job_is_disabled_before_anything_else() -> None:
+    for path in paths():
+        assert path[0] in (Event.JOB_DISABLED, Event.GIVEN_UP)
+
+
+def test_a_shutdown_is_requested_only_once_the_insurance_is_settled() -> None:
+    for path in paths():
+        if Event.SHUTDOWN_REQUESTED in path:
+            before = set(path[: path.index(Event.SHUTDOWN_REQUESTED)])
+            assert {Event.POINT_A_MADE, Event.INSURANCE_SKIPPED} & before
+
+
+def test_giving_up_is_possible_only_while_the_source_may_be_on() -> None:
+    for path in paths():
+        if path[-1] is Event.GIVEN_UP:
+            assert not {Event.SOURCE_SEEN_OFF, Event.SOURCE_DECLARED_LOST} & set(path)
+
+
+def test_until_the_commit_there_is_a_way_back_from_wherever_the_source_is_off() -> None:
+    off = {State.SOURCE_OFF, State.SYNCED, State.FENCED, State.BOOTING, State.RUNNING}
+    assert {at for at, event in TRANSITIONS if event is Event.UNDO_ASKED} == off
+    assert (State.COMMITTED, Event.UNDO_ASKED) not in TRANSITIONS
+
+
+def test_the_replica_can_only_be_on_behind_the_fence() -> None:
+    for path in paths():
+        states = walk(path)
+        behind = [s in REPLICA_MAY_BE_ON for s in states]
+        if State.FENCED in states:
+            first = states.index(State.FENCED)
+            assert not any(behind[:first])
+
+
+def test_the_diagram_shows_the_whole_table() -> None:
+    text = diagram()
+    assert all(f"{a} --> {b}: {event}" in text for (a, event), b in TRANSITIONS.items())
+
+
+def test_the_documentation_shows_the_table_as_it_is() -> None:
+    page = Path(__file__).parents[2] / "docs" / "failover.md"
+    assert diagram() in page.read_text()

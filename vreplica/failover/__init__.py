@@ -1,0 +1,1 @@
+"""Failover that keeps its word: states as data, a journal before every effect."""

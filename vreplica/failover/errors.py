@@ -1,0 +1,68 @@
+"""What a failover can refuse or fail with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vreplica.errors import VReplicaError
+from vreplica.points import Level
+
+
+class FailoverError(VReplicaError):
+    """A failover could not go on; its journal says how far it got."""
+
+    exit_code = 9
+
+
+@dataclass(eq=False)
+class FailoverTakenOver(FailoverError):
+    template = "another process has taken this failover over (epoch {newest}, ours is {own})"
+    remedy = "Nothing more is done here. `vreplica-sync failover show` tells how it goes on."
+    own: int
+    newest: int
+
+
+@dataclass(eq=False)
+class JournalDamaged(FailoverError):
+    template = "journal {path} cannot be read at line {line}: {reason}"
+    remedy = (
+        "Do not power on either VM before you have looked at both in vCenter; "
+        "the readable lines say what was done."
+    )
+    path: str
+    line: int
+    reason: str
+
+
+@dataclass(eq=False)
+class SourceIsOn(FailoverError):
+    template = "the source is on; the replica is not started beside it"
+    remedy = (
+        "Somebody or something (HA, an administrator) powered it on. Find out who, then undo "
+        "the failover, or shut the source down and resume it."
+    )
+
+
+@dataclass(eq=False)
+class LevelTooLow(FailoverError):
+    template = "recovery point {point} is {level} consistent, {required} is required"
+    remedy = "Undo the failover, or begin another with a point of that level."
+    point: str
+    level: Level
+    required: Level
+
+
+@dataclass(eq=False)
+class NoPointToBoot(FailoverError):
+    template = "the replica has no such recovery point: {wanted}"
+    remedy = "`vreplica-sync points` lists them; undo this failover and name one of those."
+    wanted: str
+
+
+@dataclass(eq=False)
+class NotPossibleNow(FailoverError):
+    template = "{asked} is not possible: failover {failover} is {state}"
+    remedy = "`vreplica-sync failover show` tells what happened and what is possible."
+    failover: str
+    asked: str
+    state: str

@@ -1,0 +1,89 @@
+"""Runs a failover: state -> step -> event, each event durable before the next step begins.
+
+begin   -> advance until RUNNING, or an end
+resume  -> the same, from where the journal stands, with a new epoch
+undo    -> back, from anywhere between source off and commit
+commit  -> RUNNING becomes permanent
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vreplica.failover.choices import Choices
+from vreplica.failover.errors import NotPossibleNow
+from vreplica.failover.journal import Journal, load, state_of
+from vreplica.failover.sides import Sides
+from vreplica.failover.steps import STEPS, Work
+from vreplica.failover.table import TRANSITIONS, Event, State
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Where a failover stands, with everything that its events established."""
+
+    id: str
+    state: State
+    facts: dict[str, Any]
+
+
+def begin(folder: Path, sides: Sides, choices: Choices, tell: Tell) -> Outcome:
+    """Start a failover in a new folder, whose name is its id, and go as far as it goes."""
+    journal = Journal.begin(folder, choices.to_dict())
+    return _advance(journal, sides, tell)
+
+
+def resume(folder: Path, sides: Sides, tell: Tell) -> Outcome:
+    """Go on with a failover that stopped; whoever ran it before can do nothing more."""
+    return _advance(Journal.take_over(folder), sides, tell)
+
+
+def undo(folder: Path, sides: Sides, tell: Tell) -> Outcome:
+    """Put both sides back. Raises NotPossibleNow before the source is off and after a commit."""
+    return _ask(folder, sides, tell, Event.UNDO_ASKED)
+
+
+def commit(folder: Path, sides: Sides, tell: Tell) -> Outcome:
+    """Make a running failover permanent. Raises NotPossibleNow in any other state."""
+    return _ask(folder, sides, tell, Event.COMMIT_ASKED)
+
+
+def show(folder: Path) -> Outcome:
+    """Where a failover stands; takes nothing over."""
+    entries = load(folder)
+    facts: dict[str, Any] = {}
+    for entry in entries:
+        if entry.kind == "event":
+            facts.update(entry.data)
+    return Outcome(folder.name, state_of(entries), facts)
+
+
+def _ask(folder: Path, sides: Sides, tell: Tell, event: Event) -> Outcome:
+    # A run that had been asked already and was killed is only gone on with.
+    reached = TRANSITIONS.get((show(folder).state, event))
+    if reached is None and show(folder).state is not State.UNDOING:
+        raise NotPossibleNow(
+            failover=folder.name, asked=event.value, state=show(folder).state.value
+        )
+    journal = Journal.take_over(folder)
+    if reached is not None:
+        journal.write("event", event=event, data={})
+    return _advance(journal, sides, tell)
+
+
+def _advance(journal: Journal, sides: Sides, tell: Tell) -> Outcome:
+    try:
+        choices = Choices.from_dict(journal.choices)
+        work = Work(journal.folder.name, sides, journal, choices, tell)
+        while (step := STEPS.get(journal.state)) is not None:
+            seen = step(work)
+            journal.write("event", event=seen.event, data=seen.facts)
+            tell(f"{journal.state}: {seen.event}")
+        return Outcome(journal.folder.name, journal.state, journal.facts())
+    finally:
+        journal.close()

@@ -1,0 +1,73 @@
+"""What a failover may ask of, and do to, the two sites and the job: handed in, never imported.
+
+Questions read afresh at each call; nothing here is remembered. Effects are called only inside
+the journal's fence, after their intent is on disk, and must be harmless when repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from vreplica.points import Level, RecoveryPoint
+
+
+class Sides(Protocol):
+    """Source, replica and job of one failover. Every call may raise VReplicaError."""
+
+    # -- the job ----------------------------------------------------------------------------
+
+    def disable_job(self, failover: str) -> None:
+        """No sync of the job starts any more; returns when none is in flight."""
+
+    def enable_job(self, failover: str) -> None:
+        """Syncs may start again."""
+
+    def points(self) -> tuple[RecoveryPoint, ...]:
+        """The recovery points, oldest first, as the destination has them."""
+
+    def sync(
+        self, point: str, known_level: Level | None, fence: Callable[[], None]
+    ) -> RecoveryPoint:
+        """One replication cycle that makes recovery point `point`.
+
+        `known_level`: what a source that is off is worth; None: quiesce and see. `fence` is
+        called before every write and stops the copy by raising.
+        """
+
+    # -- the source -------------------------------------------------------------------------
+
+    def source_is_off(self) -> bool:
+        """Its power state, read now."""
+
+    def source_can_shut_down(self) -> bool:
+        """VMware Tools are running in its guest."""
+
+    def shut_down_source(self) -> None:
+        """Ask the guest to shut down; returns at once."""
+
+    def power_off_source(self) -> None:
+        """Pull its plug. Returns when it is off."""
+
+    def power_on_source(self) -> None:
+        """Returns when it is on."""
+
+    # -- the replica ------------------------------------------------------------------------
+
+    def replica_is_on(self) -> bool:
+        """Its power state, read now."""
+
+    def replica_stands_on(self) -> str | None:
+        """The recovery point that its disks hold, untouched; None when they hold another state."""
+
+    def put_replica_on(self, point: str) -> None:
+        """Revert the (powered-off) replica to a recovery point."""
+
+    def power_on_replica(self) -> None:
+        """Returns when it is on."""
+
+    def power_off_replica(self) -> None:
+        """Returns when it is off."""
+
+    def replica_answers(self) -> bool:
+        """Tools of its guest report a heartbeat."""

@@ -1,0 +1,263 @@
+"""The steps of a failover: which one a state calls for, and what each does.
+
+A step looks first (has it happened already?), acts, and looks again; it returns the event that
+it saw with the facts that go with it. So a step that is repeated after a crash finds its own
+work done and changes nothing.
+
+    READY          disable the job
+    DISABLED       final sync: point A, the insurance       No / off / lost: straight to source off
+    INSURED        ask the guest to shut down               (Tools absent: the policy)
+    SHUTTING_DOWN  wait until it is off                     (time over: the policy)
+    SOURCE_OFF     settle the point: B by a final sync, A, or the one that was chosen
+    SYNCED         fence: source off right now, replica on its point
+    FENCED         look once more, power the replica on
+    BOOTING        wait for its heartbeat
+    UNDOING        replica off and back on its point, source on, job on
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from vreplica.failover.choices import Choices, FinalSync, OnShutdownTimeout
+from vreplica.failover.errors import LevelTooLow, NoPointToBoot, SourceIsOn
+from vreplica.failover.journal import Journal
+from vreplica.failover.sides import Sides
+from vreplica.failover.table import Event, State
+from vreplica.points import Level, RecoveryPoint
+from vreplica.points.retention import best
+
+POWER_OFF: Final = "PowerOff source"
+SHUT_DOWN: Final = "ShutdownGuest source"
+
+POLL_S: Final = 2.0
+"""Between two looks at a power state or heartbeat: cheap for vCenter, soon enough for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a step saw: the event to journal, with its facts."""
+
+    event: Event
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Work:
+    """What every step has at hand."""
+
+    id: str
+    sides: Sides
+    journal: Journal
+    choices: Choices
+    tell: Callable[[str], None]
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+    def do(self, what: str, call: Callable[..., Any], *args: Any) -> Any:
+        """One effect: refused to an old epoch, its intent on disk before, its result after."""
+        with self.journal.fence():
+            self.journal.write("intent", step=what, data={})
+            try:
+                result = call(*args)
+            except Exception as error:
+                self.journal.write("call", step=what, data={"result": f"failed: {error}"})
+                raise
+            self.journal.write("call", step=what, data={"result": "done"})
+        return result
+
+    def attempted(self, what: str) -> bool:
+        """Was this effect ever begun, by whichever process?"""
+        return any(e.kind == "intent" and e.step == what for e in self.journal.entries)
+
+    @property
+    def point_a(self) -> str:
+        return f"{self.id}-a"
+
+    @property
+    def point_b(self) -> str:
+        return f"{self.id}-b"
+
+    def find_point(self, id_: str) -> RecoveryPoint | None:
+        return next((p for p in self.sides.points() if p.id == id_), None)
+
+    def sync(self, id_: str, known_level: Level | None) -> RecoveryPoint:
+        """The point `id_`, made now unless the destination has it already."""
+        made = self.find_point(id_)
+        if made is None:
+            self.journal.write("intent", step=f"sync {id_}", data={})
+            made = self.sides.sync(id_, known_level, self.journal.check)
+            self.journal.write("call", step=f"sync {id_}", data={"result": made.level.value})
+        return made
+
+    def wait_until(self, done: Callable[[], bool], seconds: float, text: str) -> bool:
+        """Poll until `done` or the time is over; tells how long it still waits."""
+        end = self.clock() + seconds
+        while not done():
+            self.journal.check()
+            left = end - self.clock()
+            if left <= 0:
+                return False
+            self.tell(f"{text}: {left:.0f} s left")
+            self.sleep(min(POLL_S, left))
+        return True
+
+
+Step = Callable[[Work], Seen]
+
+
+def disable(work: Work) -> Seen:
+    work.do("disable job", work.sides.disable_job, work.id)
+    return Seen(Event.JOB_DISABLED)
+
+
+def insure(work: Work) -> Seen:
+    """Point A while the source runs; or nothing to insure."""
+    if work.choices.source_lost:
+        return Seen(Event.SOURCE_DECLARED_LOST, {"source": "declared lost by the operator"})
+    if work.sides.source_is_off():
+        return _seen_off(work)
+    if work.choices.final_sync is FinalSync.NO:
+        work.do(POWER_OFF, work.sides.power_off_source)
+        return _seen_off(work)
+    work.tell("making a quiesced recovery point while the source runs")
+    point = work.sync(work.point_a, None)
+    return Seen(Event.POINT_A_MADE, {"point_a": point.id, "level_a": point.level.value})
+
+
+def request_shutdown(work: Work) -> Seen:
+    if work.sides.source_is_off():
+        return _seen_off(work)
+    if not work.sides.source_can_shut_down():
+        return _by_policy(work, "VMware Tools are not running in the source's guest")
+    work.do(SHUT_DOWN, work.sides.shut_down_source)
+    return Seen(Event.SHUTDOWN_REQUESTED)
+
+
+def wait_for_shutdown(work: Work) -> Seen:
+    seconds = work.choices.shutdown_timeout_s
+    while not work.wait_until(
+        work.sides.source_is_off, seconds, "waiting for the guest's shutdown"
+    ):
+        if work.choices.on_shutdown_timeout is not OnShutdownTimeout.WAIT:
+            return _by_policy(work, f"the guest did not shut down within {seconds:.0f} s")
+        work.tell(f"still not off after {seconds:.0f} s; waiting on, as was chosen")
+    return _seen_off(work)
+
+
+def settle_point(work: Work) -> Seen:
+    """Which recovery point boots; a final sync goes into a point of its own."""
+    facts = work.journal.facts()
+    if facts.get("use_a"):
+        point = _named(work, work.point_a)
+    elif work.choices.final_sync is FinalSync.YES and not work.choices.source_lost:
+        work.tell("final synchronisation of what changed since the last point")
+        point = work.sync(work.point_b, Level(facts["off_level"]))
+    else:
+        points = work.sides.points()
+        if not points:
+            raise NoPointToBoot(wanted="any")
+        point = _named(work, work.choices.point) if work.choices.point else best(points)
+    if point.level < work.choices.require:
+        raise LevelTooLow(point=point.id, level=point.level, required=work.choices.require)
+    return Seen(Event.POINT_SETTLED, {"point": point.id, "level": point.level.value})
+
+
+def check_fence(work: Work) -> Seen:
+    """The source is off now, and the replica's disks are exactly the point."""
+    point = work.journal.facts()["point"]
+    _source_must_be_off(work)
+    if work.sides.replica_stands_on() != point:
+        work.do(f"RevertToSnapshot replica to {point}", work.sides.put_replica_on, point)
+    return Seen(Event.FENCE_CHECKED)
+
+
+def start_replica(work: Work) -> Seen:
+    _source_must_be_off(work)
+    if not work.sides.replica_is_on():
+        work.do("PowerOn replica", work.sides.power_on_replica)
+    return Seen(Event.REPLICA_STARTED)
+
+
+def wait_for_answer(work: Work) -> Seen:
+    limit = work.choices.heartbeat_timeout_s
+    answered = work.wait_until(work.sides.replica_answers, limit, "waiting for the replica's guest")
+    return Seen(Event.REPLICA_ANSWERED, {"answered": answered})
+
+
+def put_back(work: Work) -> Seen:
+    """Replica off and on its point again, source on, job on: in this order, never both on."""
+    point = work.journal.facts().get("point")
+    if work.sides.replica_is_on():
+        work.do("PowerOff replica", work.sides.power_off_replica)
+    if point is not None and work.sides.replica_stands_on() != point:
+        work.do(f"RevertToSnapshot replica to {point}", work.sides.put_replica_on, point)
+    if not work.choices.source_lost and work.sides.source_is_off():
+        work.do("PowerOn source", work.sides.power_on_source)
+    work.do("enable job", work.sides.enable_job, work.id)
+    return Seen(Event.BOTH_PUT_BACK)
+
+
+STEPS: Final[dict[State, Step]] = {
+    State.READY: disable,
+    State.DISABLED: insure,
+    State.INSURED: request_shutdown,
+    State.SHUTTING_DOWN: wait_for_shutdown,
+    State.SOURCE_OFF: settle_point,
+    State.SYNCED: check_fence,
+    State.FENCED: start_replica,
+    State.BOOTING: wait_for_answer,
+    State.UNDOING: put_back,
+}
+"""RUNNING waits for the operator: commit or undo."""
+
+
+def give_up(work: Work, reason: str) -> Seen:
+    """Before the source is off: switch the job on again, change nothing else."""
+    work.do("enable job", work.sides.enable_job, work.id)
+    return Seen(Event.GIVEN_UP, {"reason": reason})
+
+
+def _by_policy(work: Work, reason: str) -> Seen:
+    policy = work.choices.on_shutdown_timeout
+    if policy in (OnShutdownTimeout.ABORT, OnShutdownTimeout.WAIT):
+        return give_up(work, reason)
+    work.tell(f"{reason}; powering the source off, as was chosen ({policy.value})")
+    # It may have shut down between the last look and now; then nothing has to be pulled.
+    if not work.sides.source_is_off():
+        work.do(POWER_OFF, work.sides.power_off_source)
+    return _seen_off(work)
+
+
+def _seen_off(work: Work) -> Seen:
+    """The source is off: how it came to that decides what its disks are worth.
+
+    The journal knows, also after a crash: a pulled plug was intended before it was pulled. A
+    source that was off without our doing may have had its plug pulled: that counts as crash.
+    """
+    _source_must_be_off(work)
+    if work.attempted(POWER_OFF):
+        use_a = work.choices.on_shutdown_timeout is OnShutdownTimeout.USE_QUIESCED
+        use_a = use_a and work.journal.state is not State.DISABLED
+        facts = {"source": "powered off", "off_level": Level.CRASH.value, "use_a": use_a}
+    elif work.attempted(SHUT_DOWN):
+        level = Level.CLEAN_SHUTDOWN.value
+        facts = {"source": "shut down by its guest", "off_level": level, "use_a": False}
+    else:
+        facts = {"source": "was off", "off_level": Level.CRASH.value, "use_a": False}
+    return Seen(Event.SOURCE_SEEN_OFF, facts)
+
+
+def _source_must_be_off(work: Work) -> None:
+    if not work.choices.source_lost and not work.sides.source_is_off():
+        raise SourceIsOn
+
+
+def _named(work: Work, id_: str) -> RecoveryPoint:
+    point = work.find_point(id_)
+    if point is None:
+        raise NoPointToBoot(wanted=id_)
+    return point

@@ -1,0 +1,124 @@
+"""The states of a failover and what leads from one to the next, as data.
+
+Every state says what is true of both sides, so that a process which finds a journal knows
+where it stands without asking the one that wrote it:
+
+    READY          nothing was done
+    DISABLED       the job is switched off; no sync is in flight
+    INSURED        a quiesced recovery point A was made while the source ran
+    SHUTTING_DOWN  the guest was asked to shut down
+    SOURCE_OFF     the source is off (verified), or declared lost by the operator
+    SYNCED         the recovery point to boot is settled: B after a final sync, or a chosen one
+    FENCED         the source was seen off right now, the replica's leaf stands on that point
+    BOOTING        the replica was powered on
+    RUNNING        the replica's guest answers, or its time to do so is over (recorded which)
+    COMMITTED      the failover is permanent
+    UNDOING        on the way back: replica off and taken back, source on, job on
+    UNDONE         as before
+    ABORTED        given up before the source was off: nothing changed, the job is on again
+
+A failover leaves a state only by an event of `TRANSITIONS`; anything else is a defect and is
+refused before anything is done.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final
+
+
+class State(Enum):
+    """Where a failover stands."""
+
+    READY = "ready"
+    DISABLED = "disabled"
+    INSURED = "insured"
+    SHUTTING_DOWN = "shutting-down"
+    SOURCE_OFF = "source-off"
+    SYNCED = "synced"
+    FENCED = "fenced"
+    BOOTING = "booting"
+    RUNNING = "running"
+    COMMITTED = "committed"
+    UNDOING = "undoing"
+    UNDONE = "undone"
+    ABORTED = "aborted"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+class Event(Enum):
+    """What happened, as the step that verified it says."""
+
+    JOB_DISABLED = "job disabled"
+    POINT_A_MADE = "point A made"
+    INSURANCE_SKIPPED = "insurance skipped"
+    SHUTDOWN_REQUESTED = "shutdown requested"
+    SOURCE_SEEN_OFF = "source seen off"
+    SOURCE_DECLARED_LOST = "source declared lost"
+    POINT_SETTLED = "point settled"
+    FENCE_CHECKED = "fence checked"
+    REPLICA_STARTED = "replica started"
+    REPLICA_ANSWERED = "replica answered"
+    COMMIT_ASKED = "commit asked"
+    UNDO_ASKED = "undo asked"
+    BOTH_PUT_BACK = "both put back"
+    GIVEN_UP = "given up"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+S, E = State, Event
+
+TRANSITIONS: Final[dict[tuple[State, Event], State]] = {
+    (S.READY, E.JOB_DISABLED): S.DISABLED,
+    (S.READY, E.GIVEN_UP): S.ABORTED,
+    # Yes: a quiesced point first, whatever happens to the guest afterwards.
+    (S.DISABLED, E.POINT_A_MADE): S.INSURED,
+    (S.DISABLED, E.INSURANCE_SKIPPED): S.INSURED,
+    # No, and a source that was off or lost from the start, have no insurance to take.
+    (S.DISABLED, E.SOURCE_SEEN_OFF): S.SOURCE_OFF,
+    (S.DISABLED, E.SOURCE_DECLARED_LOST): S.SOURCE_OFF,
+    (S.DISABLED, E.GIVEN_UP): S.ABORTED,
+    (S.INSURED, E.SHUTDOWN_REQUESTED): S.SHUTTING_DOWN,
+    (S.INSURED, E.SOURCE_SEEN_OFF): S.SOURCE_OFF,
+    (S.INSURED, E.GIVEN_UP): S.ABORTED,
+    (S.SHUTTING_DOWN, E.SOURCE_SEEN_OFF): S.SOURCE_OFF,
+    (S.SHUTTING_DOWN, E.GIVEN_UP): S.ABORTED,
+    (S.SOURCE_OFF, E.POINT_SETTLED): S.SYNCED,
+    (S.SYNCED, E.FENCE_CHECKED): S.FENCED,
+    (S.FENCED, E.REPLICA_STARTED): S.BOOTING,
+    (S.BOOTING, E.REPLICA_ANSWERED): S.RUNNING,
+    (S.RUNNING, E.COMMIT_ASKED): S.COMMITTED,
+    # From the moment the source is off until the commit there is a way back.
+    (S.SOURCE_OFF, E.UNDO_ASKED): S.UNDOING,
+    (S.SYNCED, E.UNDO_ASKED): S.UNDOING,
+    (S.FENCED, E.UNDO_ASKED): S.UNDOING,
+    (S.BOOTING, E.UNDO_ASKED): S.UNDOING,
+    (S.RUNNING, E.UNDO_ASKED): S.UNDOING,
+    (S.UNDOING, E.BOTH_PUT_BACK): S.UNDONE,
+}
+
+ENDED: Final = frozenset({S.COMMITTED, S.UNDONE, S.ABORTED})
+"""Nothing leads out of these."""
+
+REPLICA_MAY_BE_ON: Final = frozenset({S.FENCED, S.BOOTING, S.RUNNING, S.COMMITTED, S.UNDOING})
+"""In FENCED it may be on when the process died between the power-on and its journal entry."""
+
+
+def next_state(state: State, event: Event) -> State:
+    """Where `event` leads from `state`. Raises ValueError where it may not happen."""
+    try:
+        return TRANSITIONS[state, event]
+    except KeyError:
+        raise ValueError(f"{event} may not happen in state {state}") from None
+
+
+def diagram() -> str:
+    """The table as a Mermaid state diagram, for docs/failover.md."""
+    lines = ["stateDiagram-v2", "    [*] --> ready"]
+    lines += [f"    {a} --> {b}: {event}" for (a, event), b in TRANSITIONS.items()]
+    lines += [f"    {state} --> [*]" for state in State if state in ENDED]
+    return "\n".join(lines)

@@ -1,0 +1,124 @@
+"""The two sites and the job of a real failover: what `failover.Sides` asks for, on vSphere.
+
+Before the replica is started its leaf is marked: from then on it holds a guest's writes and
+stands on no recovery point any more, whatever happens to this process.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import cached_property
+from typing import Final, Self
+
+from vreplica.points import Level, RecoveryPoint
+from vreplica.points.model import LEAF_KEY
+from vreplica.sync import Job, Listener, run
+from vreplica.sync.errand import Errand, disable, enable
+from vreplica.sync.errors import JobBusy, NoPoints
+from vreplica.sync.state import ReplicaState, find_replica, job_lock
+from vreplica.vsphere import Session, VmRef, connect
+
+LOCK_WAIT_S: Final = 600.0
+"""How long a sync that is in flight may take to end before the failover gives up waiting."""
+
+
+class VSphereSides:
+    """A context manager; connects to a side when it is first asked for, so a lost one is not."""
+
+    def __init__(self, job: Job, failover: str, listener: Listener) -> None:
+        self._job, self._failover, self._listener = job, failover, listener
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stack.close()
+
+    @cached_property
+    def _source(self) -> Session:
+        return self._stack.enter_context(connect(self._job.source))
+
+    @cached_property
+    def _source_vm(self) -> VmRef:
+        return self._source.find_vm(self._job.source_vm)
+
+    @cached_property
+    def _destination(self) -> Session:
+        return self._stack.enter_context(connect(self._job.destination))
+
+    def _replica(self) -> ReplicaState:
+        replica = find_replica(self._destination, self._job)
+        if replica is None:
+            raise NoPoints(job=self._job.name)
+        return replica
+
+    # -- the job ----------------------------------------------------------------------------
+
+    def disable_job(self, failover: str) -> None:
+        end = time.monotonic() + LOCK_WAIT_S
+        while True:
+            try:
+                with job_lock(self._job):
+                    return disable(self._job, failover)
+            except JobBusy:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(1.0)
+
+    def enable_job(self, failover: str) -> None:
+        enable(self._job, failover)
+
+    def points(self) -> tuple[RecoveryPoint, ...]:
+        return self._replica().points
+
+    def sync(
+        self, point: str, known_level: Level | None, fence: Callable[[], None]
+    ) -> RecoveryPoint:
+        errand = Errand(point, known_level, fence, self._failover)
+        return run(self._job, listener=self._listener, errand=errand).point
+
+    # -- the source -------------------------------------------------------------------------
+
+    def source_is_off(self) -> bool:
+        return self._source.power_state(self._source_vm) == "poweredOff"
+
+    def source_can_shut_down(self) -> bool:
+        return self._source.read_vm(self._source_vm).tools_running
+
+    def shut_down_source(self) -> None:
+        self._source.shutdown_guest(self._source_vm)
+
+    def power_off_source(self) -> None:
+        self._source.power_off(self._source_vm)
+
+    def power_on_source(self) -> None:
+        self._source.power_on(self._source_vm)
+
+    # -- the replica ------------------------------------------------------------------------
+
+    def replica_is_on(self) -> bool:
+        return self._destination.power_state(self._replica().vm.ref) != "poweredOff"
+
+    def replica_stands_on(self) -> str | None:
+        point = self._replica().stands_on
+        return point.id if point else None
+
+    def put_replica_on(self, point: str) -> None:
+        replica = self._replica()
+        (snapshot,) = (p.snapshot for p in replica.points if p.id == point)
+        assert snapshot is not None, "points that were read have their snapshot"
+        self._destination.revert_to_snapshot(replica.vm.ref, snapshot)
+
+    def power_on_replica(self) -> None:
+        ref = self._replica().vm.ref
+        self._destination.set_extra_config(ref, {LEAF_KEY: f"booted by {self._failover}"})
+        self._destination.power_on(ref)
+
+    def power_off_replica(self) -> None:
+        self._destination.power_off(self._replica().vm.ref)
+
+    def replica_answers(self) -> bool:
+        return self._destination.read_guest(self._replica().vm.ref).heartbeat == "green"

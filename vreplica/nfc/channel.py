@@ -8,6 +8,7 @@ drips one byte a minute is as dead as a silent one.
 from __future__ import annotations
 
 import hashlib
+import select
 import socket
 import ssl
 from collections.abc import Callable, Sequence
@@ -120,11 +121,30 @@ class Channel:
         def transfer() -> None:
             deadline = monotonic() + timeout_s
             for part in parts:
-                self._sock.settimeout(max(deadline - monotonic(), 1e-3))
-                self._sock.sendall(part)
+                self._send_all(memoryview(part), deadline)
                 self.bytes_out += len(part)
 
         self._do(doing, timeout_s, transfer)
+
+    def _send_all(self, view: memoryview, deadline: float) -> None:
+        """Like sendall, but sees a host that hangs up while its receive window is full.
+
+        Then nothing could be sent until the deadline, which for writes is ten minutes away.
+        """
+        sock = self._sock
+        sock.settimeout(0)
+        waiter = select.poll()
+        waiter.register(sock.fileno(), select.POLLOUT | select.POLLRDHUP)
+        while view:
+            try:
+                view = view[sock.send(view) :]
+            except (BlockingIOError, ssl.SSLWantWriteError):
+                left = deadline - monotonic()
+                events = waiter.poll(max(left, 0) * 1000)
+                if not events or left <= 0:
+                    raise TimeoutError from None
+                if events[0][1] & (select.POLLRDHUP | select.POLLHUP | select.POLLERR):
+                    raise ConnectionResetError(_CLOSED) from None
 
     def receive_into(self, view: memoryview, timeout_s: float, doing: str) -> None:
         """Fill the view."""

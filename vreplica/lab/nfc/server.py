@@ -83,7 +83,7 @@ class NfcServer:
         with self._lock:
             peers = dict(self._peers)
         for peer in peers:
-            peer.reset()
+            peer.cut()
         for thread in peers.values():
             thread.join(timeout=30)
 

@@ -142,7 +142,7 @@ class Transfers:
             try:
                 self._answer(op_id, work)
             except (OSError, EOFError):
-                self._peer.close()
+                self._peer.cut()
 
         future = self._workers.submit(run)
         file.running.add(future)

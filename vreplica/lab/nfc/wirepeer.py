@@ -1,10 +1,14 @@
 """The host's end of one connection: whole records in, whole frames out, faults on the way.
 
-Ends of connection come out as EOFError. Sending is safe from several threads.
+Ends of connection come out as EOFError. One thread receives, several may send. An OpenSSL
+connection is for one thread at a time, so with TLS the receiver waits for bytes without the
+lock and takes them under it. The descriptor is closed at the very end, by the receiving thread:
+closed earlier, its number could be the next client's while a sender still writes to it.
 """
 
 from __future__ import annotations
 
+import select
 import socket
 import ssl
 import struct
@@ -51,10 +55,28 @@ class Peer:
     def receive_into(self, view: memoryview) -> None:
         at = 0
         while at < view.nbytes:
-            got = self._sock.recv_into(view[at:])
+            got = self._receive_some(view[at:])
             if not got:
                 raise EOFError
             at += got
+
+    def _receive_some(self, view: memoryview) -> int:
+        sock = self._sock
+        if not isinstance(sock, ssl.SSLSocket):
+            return sock.recv_into(view)
+        waiter = select.poll()
+        waiter.register(sock.fileno(), select.POLLIN)
+        while True:
+            with self._lock:
+                sock.settimeout(0)
+                try:
+                    return sock.recv_into(view)
+                except ssl.SSLWantReadError:
+                    pass  # nothing yet, or not yet a whole record
+                finally:
+                    sock.settimeout(STUCK_S)
+            if not waiter.poll(IDLE_S * 1000):
+                raise TimeoutError
 
     def receive(self, size: int) -> bytes:
         data = bytearray(size)
@@ -92,7 +114,7 @@ class Peer:
             whole = header + payload + extra
             with self._lock:  # nothing of another reply may follow
                 self._sock.sendall(whole[: len(whole) // 2])
-                self.close()
+                self.cut()
             raise EOFError
         if fault and fault.kind == "corrupt" and extra:
             spoiled = bytearray(extra)
@@ -124,27 +146,23 @@ class Peer:
             case "hang":
                 raise Silenced
             case "drop":
-                self.reset()
+                self.cut()
                 raise EOFError
             case "garbage":
                 with self._lock:
                     self._sock.sendall(faults.noise(64 * KIB))
-                    self.close()
+                    self.cut()
                 raise EOFError
         return fault
 
     # -- the end ----------------------------------------------------------------------------
 
-    def reset(self) -> None:
-        """End the connection as a crash does: with RST."""
-        with suppress(OSError):
-            linger = struct.pack("ii", 1, 0)
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-        self.close()
-
-    def close(self) -> None:
-        # shutdown() wakes the thread that sits in recv(); close() alone would not.
+    def cut(self) -> None:
+        """End the connection from any thread; whoever waits on it wakes up."""
         with suppress(OSError):
             socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Only when no other thread uses the peer any more."""
         with suppress(OSError):
             self._sock.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 
+import numpy as np
 import pytest
 
 from vreplica.disk import Arena, MemoryDisk, check_request
@@ -52,6 +53,15 @@ def test_a_closed_arena_has_no_descriptor() -> None:
     arena.close()
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(fd)
+
+
+def test_a_closed_arena_claims_no_memory() -> None:
+    """What lies at its old address now belongs to somebody else."""
+    arena = Arena(MIB)
+    arena.close()
+    other = np.zeros(4096, np.uint8)
+    arena._base = other.ctypes.data
+    assert arena.offset_of(memoryview(other)) is None
 
 
 def test_check_request_takes_sectors_on_the_disk() -> None:

@@ -45,6 +45,7 @@ _DOING = {
     Op.OPEN: "opening",
     Op.ACCESS: "a request to the server",
     Op.ARENA: "registering memory",
+    Op.FORGET: "forgetting memory",
     Op.READ: "a read",
     Op.WRITE: "a write",
     Op.BLOCKS: "asking for allocated blocks",

@@ -51,12 +51,17 @@ class Region:
         finally:
             os.close(fd)
         self.size = size
-        self.address = ctypes.addressof(ctypes.c_char.from_buffer(self.map))
+        self._held = ctypes.c_char.from_buffer(self.map)
+        self.address = ctypes.addressof(self._held)
 
     def at(self, position: int, size: int) -> int:
         if position + size > self.size:
             raise ValueError("a piece reaches past its shared memory")
         return self.address + position
+
+    def close(self) -> None:
+        del self._held
+        self.map.close()
 
 
 class Helper:
@@ -65,7 +70,7 @@ class Helper:
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.parent_gone = threading.Event()
-        self.regions: list[Region] = []
+        self.regions: dict[int, Region] = {}
         self.session: Session | None = None
         self.link: Link | None = None
         self.disk: RawDisk | None = None
@@ -110,7 +115,10 @@ class Helper:
             self.opened.flush()
             return b""
         if op == Op.ARENA:
-            self.map(wire.load(body)["size"])
+            self.map(**wire.load(body))
+            return b""
+        if op == Op.FORGET:
+            self.regions.pop(wire.load(body)["region"]).close()
             return b""
         if op == Op.START:
             self.start(wire.load(body))
@@ -140,7 +148,7 @@ class Helper:
         return self.session
 
     def open(self, order: dict[str, Any]) -> dict[str, Any]:
-        self.map(order["slots_size"])
+        self.map(wire.SLOTS, order["slots_size"])
         self.link = Link(
             self.started,
             order["target"],
@@ -151,10 +159,10 @@ class Helper:
         self.disk.stop = self.parent_gone.is_set
         return {"info": self.disk.info, "transport_mode": self.disk.transport_mode}
 
-    def map(self, size: int) -> None:
+    def map(self, region: int, size: int) -> None:
         """The fd comes in a message of its own, so that all others need no ancillary data."""
         _, fds, _, _ = socket.recv_fds(self.sock, 1, 1)
-        self.regions.append(Region(fds[0], size))
+        self.regions[region] = Region(fds[0], size)
 
     def pieces(self, body: bytes) -> list[Piece]:
         return [

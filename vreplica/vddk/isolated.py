@@ -20,7 +20,7 @@ import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import islice
+from itertools import count, islice
 from typing import Any
 
 import numpy as np
@@ -75,7 +75,8 @@ class Helper:
 
     def __init__(self, channel: Channel, order: dict[str, Any], *, io_depth: int) -> None:
         self._channel = channel
-        self._arenas: list[Arena] = []
+        self._arenas: dict[int, Arena] = {}
+        self._regions = count(wire.SLOTS + 1)
         self._depth = max(1, io_depth)
         self._closed = False
         size = 2 * self._depth * MAX_IO
@@ -125,10 +126,15 @@ class Helper:
         return np.frombuffer(found, np.int64).reshape(-1, 2)
 
     def register(self, arena: Arena) -> None:
-        if any(known is arena for known in self._arenas):
+        """The helper maps it too. Arenas that were closed since are given back there."""
+        for region in [r for r, known in self._arenas.items() if known.fd < 0]:
+            self._channel.ask(Op.FORGET, wire.dump({"region": region}))
+            del self._arenas[region]
+        if any(known is arena for known in self._arenas.values()):
             return
-        self._channel.ask(Op.ARENA, wire.dump({"size": arena.size}), arena.fd)
-        self._arenas.append(arena)
+        region = next(self._regions)
+        self._channel.ask(Op.ARENA, wire.dump({"region": region, "size": arena.size}), arena.fd)
+        self._arenas[region] = arena
 
     def flush(self) -> None:
         self._channel.ask(Op.FLUSH)
@@ -153,27 +159,27 @@ class Helper:
         loose: list[tuple[int, int, memoryview]] = []
         for offset, view in requests:
             place = self._place(view)
-            for sector, count, delta in cut(offset, view.nbytes):
+            for sector, sectors, delta in cut(offset, view.nbytes):
                 if place is not None:
                     region, position = place
-                    direct.append(wire.PIECE.pack(sector, count, region, position + delta))
+                    direct.append(wire.PIECE.pack(sector, sectors, region, position + delta))
                 else:
-                    loose.append((sector, count, view[delta : delta + count * SECTOR]))
+                    loose.append((sector, sectors, view[delta : delta + sectors * SECTOR]))
         for at in range(0, len(direct), wire.PIECES_MAX):
             yield _Batch(b"".join(direct[at : at + wire.PIECES_MAX]), [])
         rest, half = iter(loose), 0
         while group := list(islice(rest, self._depth)):
             body, copies = [], []
-            for number, (sector, count, view) in enumerate(group, half * self._depth):
+            for number, (sector, sectors, view) in enumerate(group, half * self._depth):
                 position = number * MAX_IO
-                body.append(wire.PIECE.pack(sector, count, wire.SLOTS, position))
+                body.append(wire.PIECE.pack(sector, sectors, wire.SLOTS, position))
                 copies.append((position, view))
             yield _Batch(b"".join(body), copies)
             half = 1 - half
 
     def _place(self, view: memoryview) -> tuple[int, int] | None:
         """(region, position) of a view that lies in a registered arena."""
-        for region, arena in enumerate(self._arenas, wire.SLOTS + 1):
+        for region, arena in self._arenas.items():
             position = arena.offset_of(view)
             if position is not None:
                 # These modes want buffers aligned to the disk's sectors; slots are.

@@ -6,13 +6,14 @@
     START     JSON: library, lib_root, major, config_file
     OPEN      JSON: target, path, flags ...; then one message that carries the slots' fd
     ACCESS    JSON: call, target, identity; answer: JSON, the call's results
-    ARENA     JSON: size; then one message that carries the arena's fd
+    ARENA     JSON: region, size; then one message that carries the arena's fd
+    FORGET    JSON: region; it is unmapped
     READ, WRITE    n x (start sector u64, sectors u32, region u32, position u64)
     BLOCKS    start, count, chunk u64          answer: number of bytes u64, then a memfd with them
     FLUSH, CLOSE   nothing
 
-Disk data never passes here: a piece names a region of shared memory (0: the slots, 1...: the
-arenas in the order of registration) and the position in it. Message boundaries come from the
+Disk data never passes here: a piece names a region of shared memory (0: the slots, 1...:
+arenas) and the position in it. Message boundaries come from the
 kernel; end of file on one side means that the other process is gone.
 """
 
@@ -39,11 +40,12 @@ class Op(IntEnum):
     OPEN = 2
     ACCESS = 3
     ARENA = 4
-    READ = 5
-    WRITE = 6
-    BLOCKS = 7
-    FLUSH = 8
-    CLOSE = 9
+    FORGET = 5
+    READ = 6
+    WRITE = 7
+    BLOCKS = 8
+    FLUSH = 9
+    CLOSE = 10
 
 
 class State(IntEnum):

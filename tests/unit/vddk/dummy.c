@@ -3,7 +3,7 @@
  * Faults: the file "<disk>.fault" holds lines "<call> <what>": segv, exit, hang, thumb, nfc, or a
  * number that is returned. Calls: open, read, write, flush, blocks, close.
  * A disk whose path contains "nbdssl" has that transport mode.
- * With DUMMY_REPORT in the environment Open logs what this process has mapped and open.
+ * With DUMMY_REPORT in the environment Open and Flush log what this process has mapped and open.
  * -DOLD leaves out what came with 6.7, -DBARE what every version must have.
  */
 #define _GNU_SOURCE
@@ -273,7 +273,12 @@ static VixError submit(Disk *d, int write, uint64_t s, uint64_t n, uint8_t *b, C
 VixError VixDiskLib_ReadAsync(Disk *d, uint64_t s, uint64_t n, uint8_t *b, Completion *cb, void *data) { return submit(d, 0, s, n, b, cb, data); }
 #ifndef BARE
 VixError VixDiskLib_WriteAsync(Disk *d, uint64_t s, uint64_t n, const uint8_t *b, Completion *cb, void *data) { return submit(d, 1, s, n, (uint8_t *)b, cb, data); }
-VixError VixDiskLib_Flush(Disk *d) { VixError e = fault(d->path, "flush"); return e ? e : fsync(d->fd) ? 7 : 0; }
+VixError VixDiskLib_Flush(Disk *d)
+{
+   VixError e = fault(d->path, "flush");
+   if (getenv("DUMMY_REPORT")) report();
+   return e ? e : fsync(d->fd) ? 7 : 0;
+}
 #endif
 typedef struct {
    int32_t diskType, adapterType;

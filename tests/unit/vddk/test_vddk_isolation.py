@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import mmap
 import os
 import signal
 import subprocess
@@ -104,6 +105,30 @@ def test_reads_land_in_an_arena_without_passing_through_this_process(dummy: Any)
     assert arena.view[MIB : 3 * MIB] == content[: 2 * MIB]
     assert arena.view[5 * MIB : 7 * MIB] == content[2 * MIB :]
     arena.close()
+
+
+def test_a_closed_arena_is_forgotten_on_both_sides(dummy: Any, reports: Reports) -> None:
+    """A disk outlives the arenas of several copies, and their addresses are used again."""
+    content = os.urandom(2 * MIB)
+    with dummy.open(dummy.disk(content)) as disk:
+        for _ in range(3):
+            arena = Arena(2 * MIB)
+            disk.register(arena)
+            disk.read_into(0, arena.view)
+            assert arena.view == content
+            arena.close()
+            with mmap.mmap(-1, 2 * MIB) as other, memoryview(other) as view:
+                disk.read_into(0, view)
+                assert view == content
+        last = Arena(MIB)
+        disk.register(last)
+        assert list(disk._backend._arenas.values()) == [last]
+        reports("mapped")
+        disk.flush()
+        assert len([line for line in reports("mapped") if "vreplica-arena" in line]) == 1
+        disk.read_into(MIB, last.view)
+        assert last.view == content[MIB:]
+    last.close()
 
 
 def test_requests_mix_two_arenas_and_foreign_memory(dummy: Any) -> None:

@@ -2,8 +2,9 @@
 
 #include "bytes.h"
 #include "encoding.h"
+#include "cowd.h"
 #include "path.h"
-#include "sparse.h"
+#include "stream.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -19,19 +20,20 @@ typedef struct {
    const char *create_type;
    const char *extent_type;
    const char *suffix; /* of extent files; NULL: descriptor and data share one file */
-   bool sparse;
+   enum { FLAT, SPARSE, STREAM, COWD } storage;
    bool split;
-   bool offset; /* the extent line ends in the start sector */
    bool thin;
 } form;
 
 static const form forms[] = {
-   {VIXDISKLIB_DISK_MONOLITHIC_SPARSE, "monolithicSparse", "SPARSE", NULL, true, false, false, false},
-   {VIXDISKLIB_DISK_MONOLITHIC_FLAT, "monolithicFlat", "FLAT", "-flat", false, false, true, false},
-   {VIXDISKLIB_DISK_SPLIT_SPARSE, "twoGbMaxExtentSparse", "SPARSE", "-s", true, true, false, false},
-   {VIXDISKLIB_DISK_SPLIT_FLAT, "twoGbMaxExtentFlat", "FLAT", "-f", false, true, true, false},
-   {VIXDISKLIB_DISK_VMFS_FLAT, "vmfs", "VMFS", "-flat", false, false, false, false},
-   {VIXDISKLIB_DISK_VMFS_THIN, "vmfs", "VMFS", "-flat", false, false, false, true},
+   {VIXDISKLIB_DISK_MONOLITHIC_SPARSE, "monolithicSparse", "SPARSE", NULL, SPARSE, false, false},
+   {VIXDISKLIB_DISK_MONOLITHIC_FLAT, "monolithicFlat", "FLAT", "-flat", FLAT, false, false},
+   {VIXDISKLIB_DISK_SPLIT_SPARSE, "twoGbMaxExtentSparse", "SPARSE", "-s", SPARSE, true, false},
+   {VIXDISKLIB_DISK_SPLIT_FLAT, "twoGbMaxExtentFlat", "FLAT", "-f", FLAT, true, false},
+   {VIXDISKLIB_DISK_VMFS_FLAT, "vmfs", "VMFS", "-flat", FLAT, false, false},
+   {VIXDISKLIB_DISK_STREAM_OPTIMIZED, "streamOptimized", "SPARSE", NULL, STREAM, false, false},
+   {VIXDISKLIB_DISK_VMFS_THIN, "vmfs", "VMFS", "-flat", FLAT, false, true},
+   {VIXDISKLIB_DISK_VMFS_SPARSE, "vmfsSparse", "VMFSSPARSE", "-delta", COWD, false, false},
 };
 
 static const form *form_of(VixDiskLibDiskType type)
@@ -168,7 +170,7 @@ static void write_extents(FILE *out, const char *path, const vr_create_plan *pla
       uint64_t sectors = f->split ? vr_min(left, SPLIT_SECTORS) : left;
       char *file = extent_file(f, path, i);
       fprintf(out, "RW %" PRIu64 " %s \"%s\"%s\n", sectors, f->extent_type,
-         file ? vr_path_name(file) : "", f->offset ? " 0" : "");
+         file ? vr_path_name(file) : "", strcmp(f->extent_type, "FLAT") ? "" : " 0");
       free(file);
       left -= sectors;
    }
@@ -208,6 +210,22 @@ static char *describe(const char *path, const vr_create_plan *plan, const form *
    return text;
 }
 
+static VixError format(vr_file *file, const form *f, uint64_t sectors, bool embedded)
+{
+   vr_sparse_header h;
+   switch (f->storage) {
+   case SPARSE:
+      h = vr_sparse_layout(sectors, embedded);
+      return vr_sparse_format(file, &h);
+   case STREAM:
+      return vr_stream_format(file, sectors);
+   case COWD:
+      return vr_cowd_format(file, sectors);
+   default:
+      return vr_file_truncate(file, sectors * VIXDISKLIB_SECTOR_SIZE);
+   }
+}
+
 static VixError make_extent(const char *path, const form *f, uint64_t sectors, const char *embedded,
    size_t length)
 {
@@ -216,18 +234,13 @@ static VixError make_extent(const char *path, const form *f, uint64_t sectors, c
    if (err != VIX_OK) {
       return err;
    }
-   if (f->sparse) {
-      vr_sparse_header h = vr_sparse_layout(sectors, embedded);
-      if (embedded && length > h.descriptor_size * VIXDISKLIB_SECTOR_SIZE) {
-         err = VIX_E_ARGUMENT_TOO_BIG;
-      } else if (embedded) {
-         err = vr_file_write(file, h.descriptor * VIXDISKLIB_SECTOR_SIZE, embedded, length);
-      }
-      if (err == VIX_OK) {
-         err = vr_sparse_format(file, &h);
-      }
-   } else {
-      err = vr_file_truncate(file, sectors * VIXDISKLIB_SECTOR_SIZE);
+   if (embedded && length > VR_EMBEDDED_DESCRIPTOR_SECTORS * VIXDISKLIB_SECTOR_SIZE) {
+      err = VIX_E_ARGUMENT_TOO_BIG;
+   } else if (embedded) {
+      err = vr_file_write(file, VIXDISKLIB_SECTOR_SIZE, embedded, length);
+   }
+   if (err == VIX_OK) {
+      err = format(file, f, sectors, embedded);
    }
    if (err == VIX_OK) {
       err = vr_file_sync(file);
@@ -295,7 +308,8 @@ VixError vr_create(const char *path, const vr_create_plan *plan)
 {
    const form *f = form_of(plan->type);
    const char *name = vr_path_name(path);
-   if (!f) {
+   bool delta = f && (f->storage == SPARSE || f->storage == COWD);
+   if (!f || (plan->parent && !delta) || (!plan->parent && f->storage == COWD)) {
       return VIX_E_NOT_SUPPORTED;
    }
    if (!*name || strpbrk(path, "\"\r\n")) {

@@ -69,6 +69,8 @@ struct vr_extent {
 VixError vr_flat_open(vr_extent *e);
 VixError vr_zero_open(vr_extent *e);
 VixError vr_sparse_open(vr_extent *e);
+VixError vr_cowd_open(vr_extent *e);
+VixError vr_sesparse_open(vr_extent *e);
 
 /* Calls flush and file sync; used by formats with nothing of their own to flush. */
 VixError vr_extent_flush(vr_extent *e);

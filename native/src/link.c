@@ -117,16 +117,19 @@ VixError vr_below_is_hole(const vr_below *below, uint64_t sector, uint64_t secto
 
 VixError vr_link_write(vr_link *leaf, uint64_t sector, uint64_t sectors, const uint8_t *buf)
 {
-   VixError err = vr_link_touch(leaf);
+   VixError err = VIX_OK;
    while (err == VIX_OK && sectors) {
       vr_extent *e = extent_of(leaf, sector);
       uint64_t own = sector - e->start;
       uint64_t part = vr_min(sectors, e->sectors - own);
       vr_below below = {leaf->parent, e->start, leaf->single};
-      if (e->access != VR_ACCESS_RW) {
-         return VIX_E_DISK_NOIO;
+      if (e->access != VR_ACCESS_RW || !e->ops->write) {
+         return e->access != VR_ACCESS_RW ? VIX_E_DISK_NOIO : VIX_E_DISK_NOTSUPPORTED;
       }
-      err = e->ops->write ? e->ops->write(e, own, part, buf, &below) : VIX_E_DISK_NOTSUPPORTED;
+      err = vr_link_touch(leaf);
+      if (err == VIX_OK) {
+         err = e->ops->write(e, own, part, buf, &below);
+      }
       sector += part;
       sectors -= part;
       buf += part * VIXDISKLIB_SECTOR_SIZE;

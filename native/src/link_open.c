@@ -96,8 +96,14 @@ static VixError open_extent(const vr_link *link, const vr_extent_line *line,
       case VR_EXTENT_SPARSE:
          err = vr_sparse_open(e);
          break;
-      default:
-         err = VIX_E_DISK_NOTSUPPORTED;
+      case VR_EXTENT_COWD:
+         err = vr_cowd_open(e);
+         break;
+      case VR_EXTENT_SESPARSE:
+         err = vr_sesparse_open(e);
+         break;
+      case VR_EXTENT_ZERO:
+         break;
       }
    }
    return err;

@@ -53,9 +53,6 @@ VixError VixDiskLib_CreateChild(VixDiskLibHandle diskHandle, const char *childPa
    if (strcmp(diskHandle->mode, "file")) {
       return VIX_E_NOT_SUPPORTED_ON_REMOTE_OBJECT;
    }
-   if (diskType != VIXDISKLIB_DISK_MONOLITHIC_SPARSE && diskType != VIXDISKLIB_DISK_SPLIT_SPARSE) {
-      return VIX_E_NOT_SUPPORTED;
-   }
    vr_link *parent = diskHandle->leaf;
    vr_create_plan plan = {.type = diskType, .capacity = parent->capacity, .parent = parent};
    vr_report(progressFunc, progressCallbackData, 0);

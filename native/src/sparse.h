@@ -24,8 +24,14 @@
 #define VR_SPARSE_FLAG_MARKERS 0x20000u
 #define VR_SPARSE_GD_AT_END UINT64_MAX
 
+#define VR_COWD_FREE_AT 28u /* byte in COWD's header */
+#define VR_PAGE_ENTRIES 1024u /* of a directory, 4 KiB */
+
+#define VR_COMPRESSION_DEFLATE 1u
+
 #define VR_GRAIN_SECTORS 128u
 #define VR_GT_ENTRIES 512u
+#define VR_GT_ENTRIES_MAX 4096u /* COWD's */
 #define VR_EMBEDDED_DESCRIPTOR_SECTORS 20u
 
 typedef struct {
@@ -53,8 +59,15 @@ vr_sparse_header vr_sparse_layout(uint64_t capacity, bool with_descriptor);
 /* Writes directories and header of a new extent; the file is empty before. */
 VixError vr_sparse_format(vr_file *file, const vr_sparse_header *h);
 
+typedef struct vr_stream vr_stream; /* stream.c */
+
 typedef struct {
    vr_sparse_header header;
+   bool cowd;          /* cowd.c: the same tables behind another header */
+   bool compressed;    /* stream.c: grains are deflated */
+   vr_stream *stream;  /* of a compressed extent */
+   uint64_t unclean_at; /* byte of the mark in the header */
+   uint64_t first_grain; /* sector before which no grain can be */
    uint64_t tables; /* grain tables */
    size_t table_bytes;
    uint64_t file_size;
@@ -74,6 +87,12 @@ typedef struct {
 } vr_sparse;
 
 enum { VR_PRIMARY, VR_REDUNDANT };
+
+/* Sets up tables and caches for a header that is in place. */
+VixError vr_sparse_prepare(vr_extent *e);
+/* Frees the state; takes the unclean mark back. */
+VixError vr_sparse_close(vr_extent *e);
+extern const vr_extent_ops vr_sparse_ops;
 
 /* The byte in the file where table `table` lies, 0 for none. Hold `lock`. */
 VixError vr_sparse_table_at(const vr_extent *e, int which, uint64_t table, uint64_t *at);

@@ -3,12 +3,6 @@
 #include "log.h"
 #include "sparse.h"
 
-#include <stdlib.h>
-
-#define PAGE_ENTRIES 1024u /* of a directory, 4 KiB */
-#define PAGES_CACHED 64u
-#define TABLES_CACHED 2048u /* 4 MiB for 64 GiB of disk */
-
 /* Whether [at, at + bytes) of the file is a hole: a table there is all zeros and need not be read. */
 static bool in_file_hole(vr_sparse *s, const vr_file *file, uint64_t at, uint64_t bytes)
 {
@@ -34,12 +28,12 @@ static bool in_file_hole(vr_sparse *s, const vr_file *file, uint64_t at, uint64_
 VixError vr_sparse_table_at(const vr_extent *e, int which, uint64_t table, uint64_t *at)
 {
    vr_sparse *s = e->state;
-   uint64_t page = table / PAGE_ENTRIES;
+   uint64_t page = table / VR_PAGE_ENTRIES;
    uint8_t *entries = vr_cache_find(&s->directory[which], page);
    if (!entries) {
       uint64_t directory = which == VR_PRIMARY ? s->header.gd : s->header.redundant_gd;
-      uint64_t first = page * PAGE_ENTRIES;
-      size_t bytes = (size_t)vr_min(PAGE_ENTRIES, s->tables - first) * 4;
+      uint64_t first = page * VR_PAGE_ENTRIES;
+      size_t bytes = (size_t)vr_min(VR_PAGE_ENTRIES, s->tables - first) * 4;
       entries = vr_cache_claim(&s->directory[which], page);
       VixError err = vr_file_read(e->file, directory * VIXDISKLIB_SECTOR_SIZE + first * 4, entries,
          bytes);
@@ -48,7 +42,7 @@ VixError vr_sparse_table_at(const vr_extent *e, int which, uint64_t table, uint6
          return err;
       }
    }
-   uint32_t sector = vr_le32(entries + table % PAGE_ENTRIES * 4);
+   uint32_t sector = vr_le32(entries + table % VR_PAGE_ENTRIES * 4);
    *at = (uint64_t)sector * VIXDISKLIB_SECTOR_SIZE;
    if (sector && !vr_fits(sector, s->table_bytes, s->file_size)) {
       vr_warn("%s: grain table %llu lies outside the file\n", e->file->path,
@@ -88,6 +82,9 @@ static vr_run grain_run(const vr_sparse *s, const uint8_t *entries, uint64_t ind
    }
    if (entry == 1 && s->zero_grains) {
       return (vr_run){.kind = VR_ZERO};
+   }
+   if (s->compressed) {
+      return (vr_run){.kind = VR_OPAQUE};
    }
    return (vr_run){.kind = VR_DATA, .offset = (uint64_t)entry * VIXDISKLIB_SECTOR_SIZE};
 }
@@ -147,105 +144,5 @@ VixError vr_sparse_map(vr_extent *e, uint64_t sector, uint64_t sectors, bool exa
       run->offset += skip * VIXDISKLIB_SECTOR_SIZE;
    }
    run->sectors = vr_min(covered - skip, sectors);
-   return VIX_OK;
-}
-
-static VixError sparse_close(vr_extent *e)
-{
-   vr_sparse *s = e->state;
-   VixError err = VIX_OK;
-   if (s->marked_unclean) {
-      err = vr_sparse_mark(e, false);
-   }
-   pthread_mutex_destroy(&s->lock);
-   vr_cache_free(&s->directory[VR_PRIMARY]);
-   vr_cache_free(&s->directory[VR_REDUNDANT]);
-   vr_cache_free(&s->grain_tables);
-   free(s->fill);
-   free(s);
-   e->state = NULL;
-   return err;
-}
-
-static const vr_extent_ops sparse_ops = {
-   .map = vr_sparse_map,
-   .write = vr_sparse_write,
-   .flush = vr_extent_flush,
-   .close = sparse_close,
-};
-
-/* Where a directory cannot be in the file, the other one serves. */
-static VixError choose_directories(vr_sparse *s, const char *path)
-{
-   uint64_t bytes = s->tables * 4;
-   vr_sparse_header *h = &s->header;
-   bool primary = h->gd && vr_fits(h->gd, bytes, s->file_size);
-   s->redundant = (h->flags & VR_SPARSE_FLAG_REDUNDANT) && h->redundant_gd
-      && vr_fits(h->redundant_gd, bytes, s->file_size);
-   if (!primary && s->redundant) {
-      vr_warn("%s: the grain directory is lost, using the redundant one\n", path);
-      h->gd = h->redundant_gd;
-      s->redundant = false;
-      primary = true;
-   }
-   return primary ? VIX_OK : VIX_E_DISK_NEEDSREPAIR;
-}
-
-static VixError prepare(vr_extent *e, vr_sparse *s)
-{
-   uint8_t sector[512];
-   VixError err = vr_file_read(e->file, 0, sector, sizeof sector);
-   if (err == VIX_OK) {
-      err = vr_sparse_decode(sector, &s->header);
-   }
-   if (err == VIX_OK) {
-      err = vr_file_size(e->file, &s->file_size);
-   }
-   if (err != VIX_OK) {
-      return err;
-   }
-   vr_sparse_header *h = &s->header;
-   if ((h->flags & (VR_SPARSE_FLAG_COMPRESSED | VR_SPARSE_FLAG_MARKERS))
-      || h->gd == VR_SPARSE_GD_AT_END) {
-      return VIX_E_DISK_NOTSUPPORTED;
-   }
-   if (h->capacity < e->sectors) {
-      return VIX_E_DISK_INVALIDDISK;
-   }
-   if (!vr_fits(h->overhead, 0, s->file_size)) {
-      vr_warn("%s: cut short\n", e->file->path);
-      return VIX_E_DISK_NEEDSREPAIR;
-   }
-   s->tables = vr_sparse_table_count(h);
-   s->table_bytes = h->gt_entries * 4;
-   s->zero_grains = h->version >= 2 && (h->flags & VR_SPARSE_FLAG_ZERO_GRAIN);
-   if ((err = choose_directories(s, e->file->path)) != VIX_OK) {
-      return err;
-   }
-   uint64_t grain_bytes = h->grain * VIXDISKLIB_SECTOR_SIZE;
-   s->next_free = vr_round_up(s->file_size, grain_bytes);
-   uint64_t pages = vr_ceil_div(s->tables, PAGE_ENTRIES);
-   s->fill = malloc(grain_bytes * 2);
-   return s->fill && vr_cache_init(&s->directory[VR_PRIMARY], PAGE_ENTRIES * 4, pages, PAGES_CACHED)
-         && vr_cache_init(&s->directory[VR_REDUNDANT], PAGE_ENTRIES * 4, pages, PAGES_CACHED)
-         && vr_cache_init(&s->grain_tables, s->table_bytes, s->tables, TABLES_CACHED)
-      ? VIX_OK
-      : VIX_E_OUT_OF_MEMORY;
-}
-
-VixError vr_sparse_open(vr_extent *e)
-{
-   vr_sparse *s = calloc(1, sizeof *s);
-   if (!s) {
-      return VIX_E_OUT_OF_MEMORY;
-   }
-   pthread_mutex_init(&s->lock, NULL);
-   e->state = s;
-   VixError err = prepare(e, s);
-   if (err != VIX_OK) {
-      sparse_close(e);
-      return err;
-   }
-   e->ops = &sparse_ops;
    return VIX_OK;
 }

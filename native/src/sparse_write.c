@@ -32,7 +32,7 @@ VixError vr_sparse_mark(vr_extent *e, bool unclean)
 {
    vr_sparse *s = e->state;
    uint8_t flag = unclean;
-   VixError err = vr_file_write(e->file, 72, &flag, 1);
+   VixError err = vr_file_write(e->file, s->unclean_at, &flag, 1);
    if (err == VIX_OK) {
       s->marked_unclean = unclean;
    }
@@ -44,7 +44,7 @@ static bool is_grain_place(const vr_extent *e, uint32_t entry)
 {
    const vr_sparse *s = e->state;
    bool good = (uint64_t)entry * VIXDISKLIB_SECTOR_SIZE < s->file_size
-      && entry > s->header.descriptor + s->header.descriptor_size;
+      && entry >= s->first_grain;
    if (!good) {
       vr_warn("%s: grain lies outside the data\n", e->file->path);
    }
@@ -120,6 +120,18 @@ static VixError store_entries(vr_extent *e, uint64_t table, const uint8_t *entri
    return VIX_OK;
 }
 
+/* COWD's header says where the file is free: moved on before anything is put there. */
+static VixError reserve(vr_extent *e, uint64_t end)
+{
+   vr_sparse *s = e->state;
+   uint8_t sectors[4];
+   if (end / VIXDISKLIB_SECTOR_SIZE > UINT32_MAX) {
+      return VIX_E_FILE_TOO_BIG; /* entries are 32 bits of sectors */
+   }
+   vr_put32(sectors, (uint32_t)(end / VIXDISKLIB_SECTOR_SIZE));
+   return s->cowd ? vr_file_write(e->file, VR_COWD_FREE_AT, sectors, 4) : VIX_OK;
+}
+
 /* Some writers leave tables out until they are needed. */
 static VixError add_table(vr_extent *e, uint64_t table)
 {
@@ -135,19 +147,19 @@ static VixError add_table(vr_extent *e, uint64_t table)
          continue;
       }
       at = s->next_free;
-      if (at / VIXDISKLIB_SECTOR_SIZE > UINT32_MAX) {
-         return VIX_E_FILE_TOO_BIG;
-      }
       uint64_t room = vr_round_up(s->table_bytes, s->header.grain * VIXDISKLIB_SECTOR_SIZE);
       uint8_t entry[4];
       vr_put32(entry, (uint32_t)(at / VIXDISKLIB_SECTOR_SIZE));
       uint64_t directory = which == VR_PRIMARY ? s->header.gd : s->header.redundant_gd;
-      err = vr_file_truncate(e->file, at + room);
+      err = reserve(e, at + room);
+      if (err == VIX_OK) {
+         err = vr_file_truncate(e->file, at + room);
+      }
       if (err == VIX_OK) {
          s->file_size = s->next_free = at + room;
          err = vr_file_write(e->file, directory * VIXDISKLIB_SECTOR_SIZE + table * 4, entry, 4);
       }
-      vr_cache_drop(&s->directory[which], table / 1024);
+      vr_cache_drop(&s->directory[which], table / VR_PAGE_ENTRIES);
       if (err != VIX_OK) {
          return err;
       }
@@ -186,9 +198,6 @@ static VixError allocate(vr_extent *e, const stretch *t, uint64_t i, uint64_t co
    uint64_t number = t->table * s->header.gt_entries + t->first + i;
    uint64_t at = s->next_free;
    uint64_t first_sector = at / VIXDISKLIB_SECTOR_SIZE;
-   if (first_sector + count * grain > UINT32_MAX) {
-      return VIX_E_FILE_TOO_BIG;
-   }
    uint64_t head = i ? 0 : t->skip;
    uint64_t start = i * grain - (i ? t->skip : 0); /* in the request, in sectors */
    uint64_t written = vr_min(count * grain - head, t->sectors - start);
@@ -202,6 +211,9 @@ static VixError allocate(vr_extent *e, const stretch *t, uint64_t i, uint64_t co
    if (err == VIX_OK && tail) {
       vr_kind kind = entry_kind(s, vr_le32(entries + (t->first + i + count - 1) * 4));
       err = fill(e, below, kind, number * grain + head + written, tail, tail_fill);
+   }
+   if (err == VIX_OK) {
+      err = reserve(e, at + count * grain_bytes);
    }
    if (err != VIX_OK) {
       return err;
@@ -227,7 +239,7 @@ static VixError make_zero(vr_extent *e, const stretch *t, uint64_t i, uint64_t c
 {
    vr_sparse *s = e->state;
    uint64_t grain_bytes = s->header.grain * VIXDISKLIB_SECTOR_SIZE;
-   uint32_t freed[VR_GT_ENTRIES];
+   uint32_t freed[VR_GT_ENTRIES_MAX];
    for (uint64_t k = 0; k < count; k++) {
       uint8_t *entry = entries + (t->first + i + k) * 4;
       freed[k] = entry_kind(s, vr_le32(entry)) == VR_DATA ? vr_le32(entry) : 0;

@@ -33,11 +33,11 @@ def words(fault: Any) -> str:
     seen = 0
     while fault is not None and seen < 5:
         texts = [fault.msg, *(m.message for m in fault.faultMessage or [])]
-        said += [t.strip() for t in texts if t and t.strip() not in said]
+        said += [t.strip() for t in texts if t]
         cause = fault.faultCause
         fault = getattr(cause, "fault", cause)
         seen += 1
-    return "; ".join(said) or "vCenter gives no reason"
+    return "; ".join(dict.fromkeys(said)) or "vCenter gives no reason"
 
 
 def _permission(fault: Any, doing: Doing) -> VReplicaError:

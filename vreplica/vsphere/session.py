@@ -36,6 +36,7 @@ from vreplica.vsphere.model import (
     VmRef,
 )
 from vreplica.vsphere.tasks import PATIENCE_S, Progress, Waiting
+from vreplica.vsphere.vmomi import vim
 
 SHORT_S = 600.0
 """For tasks that only change configuration or power."""
@@ -112,9 +113,15 @@ class Session:
         )
 
     @property
-    def service_content(self) -> Any:
-        """pyVmomi's ServiceContent on this session's connection, for parts that need its calls."""
-        return self._link.content
+    def service_instance(self) -> Any:
+        """pyVmomi's ServiceInstance on this session's pinned connection, for calls that are not
+        here (NFC tickets). Such calls neither log in again nor map faults: `refresh` first."""
+        return self._link.managed(vim.ServiceInstance, "ServiceInstance")
+
+    def refresh(self) -> datetime:
+        """A harmless call that logs in again where the session ended; the server's clock."""
+        now: datetime = self._link.ask("asking for the time", self.service_instance.CurrentTime)
+        return now
 
     # -- finding and reading ------------------------------------------------------------------
 

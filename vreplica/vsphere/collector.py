@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from vreplica.vsphere.errors import BadReply
 from vreplica.vsphere.faults import to_error
 from vreplica.vsphere.link import Link
 from vreplica.vsphere.vmomi import moref, vim, vmodl
@@ -78,7 +79,9 @@ def read(
     collector = link.content.propertyCollector
     options = vmodl.query.PropertyCollector.RetrieveOptions()
     spec = filter_spec(roots, properties, steps)
-    page = link.ask(operation, collector.RetrievePropertiesEx, [spec], options, vm=vm, let=let)
+    # Without any object that fits, the answer has nothing in it.
+    first = collector.RetrievePropertiesEx
+    page = link.ask(operation, first, [spec], options, vm=vm, let=let, answers=False)
     found: list[Found] = []
     while page is not None:
         for content in page.objects:
@@ -105,4 +108,7 @@ def read_one(
     let: tuple[Any, ...] = (),
 ) -> Found:
     """The properties of one object."""
-    return read(link, operation, [root], {type(root): properties}, vm=vm, let=let)[0]
+    found = read(link, operation, [root], {type(root): properties}, vm=vm, let=let)
+    if not found:
+        raise BadReply(link.endpoint.host, operation, "it is empty").at(vm=vm)
+    return found[0]

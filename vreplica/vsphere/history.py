@@ -61,7 +61,7 @@ def events(
         spec.time = vim.event.EventFilterSpec.ByTime(beginTime=since)
     manager = link.content.eventManager
     name = vm.name if vm else None
-    found = link.ask("reading events", manager.QueryEvents, spec, vm=name) or []
+    found = link.ask("reading events", manager.QueryEvents, spec, vm=name, answers=False)
     records = [
         EventRecord(
             key=event.key,
@@ -71,6 +71,6 @@ def events(
             vm=unescape(event.vm.name) if event.vm is not None else None,
             message=event.fullFormattedMessage or "",
         )
-        for event in found
+        for event in found or []
     ]
     return tuple(sorted(records, key=lambda r: (r.time, r.key)))

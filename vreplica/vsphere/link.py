@@ -80,8 +80,13 @@ class Link:
         )
         self._stub.scheme = self._scheme
         service = vim.ServiceInstance("ServiceInstance", self._stub)
-        self.content: Any = self._run("reading the service content", service.RetrieveContent, 2)
-        self._login(0)
+        try:
+            operation = "reading the service content"
+            self.content: Any = self.ask(operation, service.RetrieveContent)
+            self._login(0)
+        except BaseException:
+            self._stub.DropConnections()
+            raise
 
     def __repr__(self) -> str:
         return f"<Link {self.endpoint.user} at {self.endpoint.host}:{self.endpoint.port}>"
@@ -99,9 +104,14 @@ class Link:
         *arguments: Any,
         vm: str | None = None,
         let: tuple[Any, ...] = (),
+        answers: bool = True,
     ) -> Any:
-        """A call that changes nothing. Faults of the classes in `let` come through unmapped."""
-        return self._run(operation, lambda: method(*arguments), 2, vm, let)
+        """A call that changes nothing. Faults of the classes in `let` come through unmapped.
+
+        answers: whether it is one that returns something; then an empty answer is a BadReply.
+        """
+        answer = self._run(operation, lambda: method(*arguments), 2, vm, let)
+        return self._heard(operation, answer, vm) if answers else answer
 
     def call(
         self,
@@ -110,12 +120,14 @@ class Link:
         *arguments: Any,
         vm: str | None = None,
         let: tuple[Any, ...] = (),
+        answers: bool = True,
     ) -> Any:
         """A call that changes something: sent once only."""
         service = vim.ServiceInstance("ServiceInstance", self._stub)
-        self._run(operation, service.CurrentTime, 2, vm)
+        self.ask(operation, service.CurrentTime, vm=vm)
         try:
-            return self._run(operation, lambda: method(*arguments), 1, vm, let)
+            answer = self._run(operation, lambda: method(*arguments), 1, vm, let)
+            return self._heard(operation, answer, vm) if answers else answer
         except HostUnreachable as error:
             if isinstance(error.__cause__, NEVER_SENT):
                 raise
@@ -133,6 +145,12 @@ class Link:
         self._stub.DropConnections()
 
     # -- inside -------------------------------------------------------------------------------
+
+    def _heard(self, operation: str, answer: Any, vm: str | None) -> Any:
+        """pyVmomi reads a page of HTML (a proxy's) as an answer without a result."""
+        if answer is None:
+            raise BadReply(self.endpoint.host, operation, "it is empty").at(vm=vm)
+        return answer
 
     def _run(
         self,

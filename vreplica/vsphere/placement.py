@@ -67,7 +67,8 @@ class _Finder:
         candidates = list(candidates)
         hits = [f for f in candidates if self.tree.name(f) == name or f.moref == name]
         if not hits and also:
-            hits = [f for f in candidates if also(f).strip("/").endswith(name.strip("/"))]
+            tail = "/" + name.strip("/")
+            hits = [f for f in candidates if f"/{also(f)}".endswith(tail)]
         if not hits:
             names = sorted({self.tree.name(f) for f in candidates})
             raise PlacementNotFound(self.server, kind, name, tuple(names))

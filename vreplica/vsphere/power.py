@@ -74,7 +74,7 @@ def shutdown_guest(link: Link, vm: VmRef) -> None:
         raise ToolsUnavailable(operation, now.tools_status).at(vm=vm.name)
     managed = link.managed(vim.VirtualMachine, vm.moref)
     try:
-        link.call(operation, managed.ShutdownGuest, vm=vm.name)
+        link.call(operation, managed.ShutdownGuest, vm=vm.name, answers=False)
     except WrongPowerState:
         if state(link, vm) != "poweredOff":
             raise

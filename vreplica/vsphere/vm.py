@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from vreplica.vsphere.collector import Found, read, read_one
 from vreplica.vsphere.devices import controllers_of, disks_of, has_vtpm, nics_of
-from vreplica.vsphere.errors import VmInaccessible
+from vreplica.vsphere.errors import BadReply, VmInaccessible
 from vreplica.vsphere.link import Link
 from vreplica.vsphere.model import GuestState, SnapshotInfo, VmInfo, VmRef
 from vreplica.vsphere.vmomi import moref, unescape, vim
@@ -95,7 +95,9 @@ def read_vm(link: Link, vm: VmRef) -> VmInfo:
         vim.OpaqueNetwork: ("name", "summary"),
     }
     found = read(link, "reading the VM", [managed], properties, PLACES, vm=vm.name)
-    entry = next(f for f in found if isinstance(f.managed, vim.VirtualMachine))
+    entry = next((f for f in found if isinstance(f.managed, vim.VirtualMachine)), None)
+    if entry is None:
+        raise BadReply(link.endpoint.host, "reading the VM", "it is empty").at(vm=vm.name)
     host = entry.get("runtime.host")
     return vm_info(link.endpoint.host, entry, found, _host_name(link, host))
 

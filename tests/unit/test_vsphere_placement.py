@@ -1,0 +1,267 @@
+"""Names from a job become objects that fit together, or an error that lists what there is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from pyVmomi import vim
+
+from vreplica.vsphere.collector import Found, filter_spec
+from vreplica.vsphere.errors import PlacementAmbiguous, PlacementNotFound
+from vreplica.vsphere.inventory import INTO_PLACES, Tree, datastores, hosts, networks, similar
+from vreplica.vsphere.model import Nic, Quiesce, ReplicaSpec, SnapshotInfo, VmInfo, VmRef
+from vreplica.vsphere.placement import choose
+from vreplica.vsphere.snapshots import quiesce_evidence, quiesce_spec
+from vreplica.vsphere.vm import guest_family
+from vreplica.vsphere.vmomi import moref, unescape
+
+
+def found(kind: Any, moid: str, name: str, parent: Any = None, **values: Any) -> Found:
+    properties = {"name": name, **{k.replace("__", "."): v for k, v in values.items()}}
+    if parent is not None:
+        properties["parent"] = parent.managed
+    return Found(kind(moid), properties)
+
+
+def summary(capacity: int = 100, free: int = 40) -> Any:
+    return vim.Datastore.Summary(
+        capacity=capacity, freeSpace=free, type="VMFS", accessible=True, name="n", url="u"
+    )
+
+
+def dc_tree(prefix: str, root: Found) -> list[Found]:
+    """A datacenter with a cluster of two hosts, a lone host, two datastores and networks."""
+    dc = found(vim.Datacenter, f"{prefix}-dc", prefix, root)
+    vm = found(vim.Folder, f"{prefix}-vm", "vm", dc, childType=[vim.VirtualMachine, vim.Folder])
+    dc.values["vmFolder"] = vm.managed  # type: ignore[index]
+    host = found(vim.Folder, f"{prefix}-host", "host", dc, childType=[vim.ComputeResource])
+    store = found(vim.Folder, f"{prefix}-store", "datastore", dc, childType=[vim.Datastore])
+    net = found(vim.Folder, f"{prefix}-net", "network", dc, childType=[vim.Network])
+    finance = found(
+        vim.Folder, f"{prefix}-fin", "Finance%2fHR", vm, childType=[vim.VirtualMachine, vim.Folder]
+    )
+    cluster = found(
+        vim.ClusterComputeResource, f"{prefix}-c", f"{prefix}-cluster", host,
+        resourcePool=vim.ResourcePool(f"{prefix}-pool"),
+    )  # fmt: skip
+    pool = found(vim.ResourcePool, f"{prefix}-pool", "Resources", cluster, owner=cluster.managed)
+    gold = found(vim.ResourcePool, f"{prefix}-gold", "gold", pool, owner=cluster.managed)
+    alone = found(
+        vim.ComputeResource, f"{prefix}-cr", f"{prefix}-esx3", host,
+        resourcePool=vim.ResourcePool(f"{prefix}-pool3"),
+    )  # fmt: skip
+    pool3 = found(vim.ResourcePool, f"{prefix}-pool3", "Resources", alone, owner=alone.managed)
+    fast = found(vim.Datastore, f"{prefix}-ds1", "fast", store, summary=summary())
+    slow = found(vim.Datastore, f"{prefix}-ds2", "slow", store, summary=summary(7, 3))
+    lan = found(vim.Network, f"{prefix}-n1", "VM Network", net)
+    switch = found(vim.DistributedVirtualSwitch, f"{prefix}-dvs", "dvs", net, uuid="50 11 22")
+    prod = found(
+        vim.dvs.DistributedVirtualPortgroup, f"{prefix}-pg", "prod", net, key=f"{prefix}-pgkey",
+        config__distributedVirtualSwitch=switch.managed,
+    )  # fmt: skip
+
+    def esx(name: str, parent: Found, stores: list[Found], **more: Any) -> Found:
+        return found(
+            vim.HostSystem, f"{prefix}-{name}", f"{prefix}-{name}", parent,
+            datastore=[s.managed for s in stores], network=[lan.managed, prod.managed],
+            **{
+                "runtime__connectionState": "connected", "runtime__powerState": "poweredOn",
+                "runtime__inMaintenanceMode": False, "summary__config__product__version": "8.0.3",
+                **more,
+            },
+        )  # fmt: skip
+
+    nodes = [
+        esx("esx1", cluster, [fast], runtime__inMaintenanceMode=True),
+        esx("esx2", cluster, [fast]),
+        esx("esx3", alone, [slow]),
+    ]
+    return [dc, vm, host, store, net, finance, cluster, pool, gold, alone, pool3, fast, slow, lan,
+            switch, prod, *nodes]  # fmt: skip
+
+
+@pytest.fixture
+def tree() -> Tree:
+    root = found(vim.Folder, "root", "Datacenters")
+    return Tree.of([root, *dc_tree("a", root)])
+
+
+def spec(vm: VmInfo, **more: Any) -> ReplicaSpec:
+    return ReplicaSpec(**{"name": "r", "source": vm, "datastore": "fast", **more})
+
+
+NIC = Nic(4000, "Network adapter 1", "vmxnet3", None, "VM Network", True, True)
+VM = VmInfo(
+    ref=VmRef("vm-1", "web"), instance_uuid=None, bios_uuid=None, vmx_path="", guest_id="",
+    guest_family="linux", power_state="poweredOn", tools_running=True, tools_status="running",
+    hw_version="vmx-19", cpus=1, cores_per_socket=1, memory_mib=4, firmware="bios",
+    secure_boot=False, cbt_supported=True, cbt_enabled=True, disks=(), controllers=(), nics=(NIC,),
+    snapshots=(), current_snapshot=None, host=None, datastores=(), extra_config={},
+    consolidation_needed=False, connection_state="connected", is_template=False,
+)  # fmt: skip
+
+
+def test_a_datastore_alone_decides_everything_that_has_one_answer(tree: Tree) -> None:
+    place = choose("vc", tree, spec(VM))
+    assert moref(place.host) == "a-esx2", "the one in maintenance is not taken"
+    assert moref(place.pool) == "a-pool"
+    assert moref(place.folder) == "a-vm"
+    assert place.datastore == "fast"
+    assert place.backings[4000].deviceName == "VM Network"
+
+
+def test_names_choose_host_pool_and_folder(tree: Tree) -> None:
+    place = choose("vc", tree, spec(VM, host="a-esx1", resource_pool="gold", folder="Finance/HR"))
+    assert [moref(o) for o in (place.host, place.pool, place.folder)] == [
+        "a-esx1", "a-gold", "a-fin",
+    ]  # fmt: skip
+    by_path = choose("vc", tree, spec(VM, folder="/a/vm/Finance/HR"))
+    assert moref(by_path.folder) == "a-fin"
+
+
+def test_a_distributed_network_is_attached_by_switch_and_key(tree: Tree) -> None:
+    place = choose("vc", tree, spec(VM, networks={"VM Network": "prod"}))
+    port = place.backings[4000].port
+    assert (port.switchUuid, port.portgroupKey) == ("50 11 22", "a-pgkey")
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"datastore": "fsat"}, "no datastore 'fsat' in vc; there is: fast, slow"),
+        ({"host": "esx9"}, "no host 'esx9' in vc; there is: a-esx1, a-esx2, a-esx3"),
+        ({"host": "a-esx3"}, "no host with datastore fast called 'a-esx3'"),
+        ({"resource_pool": "iron"}, "no resource pool 'iron' in vc; there is: Resources, gold"),
+        ({"folder": "Sales"}, "no VM folder 'Sales' in vc; there is: Finance/HR, vm"),
+        ({"networks": {"VM Network": "DR"}}, "there is: VM Network, prod"),
+    ],
+    ids=lambda v: next(iter(v)) if isinstance(v, dict) else "",
+)
+def test_a_wrong_name_is_answered_with_the_right_ones(
+    tree: Tree, more: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(PlacementNotFound) as caught:
+        choose("vc", tree, spec(VM, **more))
+    assert says in str(caught.value)
+
+
+def test_a_card_on_an_unknown_network_is_refused_or_left_out(tree: Tree) -> None:
+    lost = replace(VM, nics=(replace(NIC, network=None),))
+    with pytest.raises(PlacementNotFound, match="Network adapter 1"):
+        choose("vc", tree, spec(lost))
+    assert choose("vc", tree, spec(lost, network_optional=True)).backings == {}
+
+
+def test_two_of_a_name_are_not_chosen_from() -> None:
+    root = found(vim.Folder, "root", "Datacenters")
+    both = Tree.of([root, *dc_tree("a", root), *dc_tree("b", root)])
+    with pytest.raises(PlacementAmbiguous) as caught:
+        choose("vc", both, spec(VM))
+    assert "a/datastore/fast (a-ds1), b/datastore/fast (b-ds1)" in str(caught.value)
+    place = choose("vc", both, spec(VM, datastore="b-ds1"))
+    assert moref(place.folder) == "b-vm"
+
+
+def test_hosts_of_two_clusters_are_not_chosen_from(tree: Tree) -> None:
+    lone = tree.objects["a-esx3"]
+    lone.values["datastore"] = [tree.objects["a-ds1"].managed]  # type: ignore[index]
+    with pytest.raises(PlacementAmbiguous, match="which host"):
+        choose("vc", tree, spec(VM))
+    assert moref(choose("vc", tree, spec(VM, resource_pool="gold")).host) == "a-esx2"
+
+
+def test_no_usable_host_is_told_with_those_that_are_not(tree: Tree) -> None:
+    tree.objects["a-esx2"].values["runtime.connectionState"] = "notResponding"  # type: ignore[index]
+    with pytest.raises(PlacementNotFound, match="not in maintenance") as caught:
+        choose("vc", tree, spec(VM))
+    assert caught.value.available == ("a-esx1", "a-esx2")
+
+
+def test_the_inventory_is_read_as_values(tree: Tree) -> None:
+    assert [(d.name, d.capacity_bytes, d.free_bytes) for d in datastores(tree)] == [
+        ("fast", 100, 40), ("slow", 7, 3),
+    ]  # fmt: skip
+    assert [(h.name, h.in_maintenance, h.datastores) for h in hosts(tree)] == [
+        ("a-esx1", True, ("fast",)), ("a-esx2", False, ("fast",)), ("a-esx3", False, ("slow",)),
+    ]  # fmt: skip
+    assert [(n.name, n.type) for n in networks(tree)] == [
+        ("VM Network", "standard"), ("prod", "distributed"),
+    ]  # fmt: skip
+
+
+def test_one_filter_reaches_everything_by_steps_that_may_follow_each_other() -> None:
+    query = filter_spec([vim.Folder("root")], {vim.Folder: ("name",)}, INTO_PLACES)
+    (start,) = query.objectSet
+    names = {t.name for t in start.selectSet}
+    assert len(names) == len(INTO_PLACES)
+    assert all({s.name for s in t.selectSet} == names for t in start.selectSet)
+
+
+def test_similar_names_are_offered() -> None:
+    names = ["web01", "web02", "WEB03", "mail", "sql-prod"]
+    assert similar("web1", names)[0] == "web01"
+    assert "WEB03" in similar("web3", names)
+    assert similar("web01.corp.example", names)[0] == "web01"
+    assert similar("zzz", names) == ()
+
+
+def test_escaped_names_are_read_plainly() -> None:
+    assert unescape("a%2fb%5cc%25d") == "a/b\\c%d"
+    assert unescape("%252f") == "%2f"
+
+
+@pytest.mark.parametrize(
+    ("guest_id", "said", "family"),
+    [
+        ("windows2019srv_64Guest", None, "windows"),
+        ("winNetStandardGuest", None, "windows"),
+        ("ubuntu64Guest", None, "linux"),
+        ("rhel9_64Guest", None, "linux"),
+        ("other5xLinux64Guest", None, "linux"),
+        ("freebsd13_64Guest", None, "other"),
+        ("darwin21_64Guest", None, "other"),
+        ("otherGuest64", "linuxGuest", "linux"),
+        ("ubuntu64Guest", "windowsGuest", "windows"),
+    ],
+)
+def test_guest_families(guest_id: str, said: str | None, family: str) -> None:
+    assert guest_family(guest_id, said) == family
+
+
+SNAPSHOT = SnapshotInfo(
+    "snapshot-1", "s", "", None, datetime.now(UTC), quiesced=True, backup_manifest=None
+)
+
+
+@pytest.mark.parametrize(
+    ("family", "manifest", "quiesced", "tools", "power", "level"),
+    [
+        ("windows", "vss_manifests1.zip", True, True, "poweredOn", "application"),
+        ("windows", None, True, True, "poweredOn", "filesystem"),
+        ("linux", None, True, True, "poweredOn", "filesystem"),
+        ("linux", "vss_manifests1.zip", True, True, "poweredOn", "filesystem"),
+        ("other", None, True, True, "poweredOn", None),
+        ("windows", "vss_manifests1.zip", False, True, "poweredOn", None),
+        ("windows", "vss_manifests1.zip", True, False, "poweredOn", None),
+        ("linux", None, True, True, "poweredOff", None),
+    ],
+)
+def test_evidence_of_quiescing_is_never_more_than_the_guest_can_have_done(
+    family: Any, manifest: str | None, quiesced: bool, tools: bool, power: Any, level: str | None
+) -> None:
+    vm = replace(VM, guest_family=family, tools_running=tools, power_state=power)
+    snapshot = replace(SNAPSHOT, quiesced=quiesced, backup_manifest=manifest)
+    assert quiesce_evidence(snapshot, vm) == level
+
+
+def test_windows_is_quiesced_with_a_copy_backup_and_others_in_their_own_way() -> None:
+    windows = quiesce_spec(Quiesce(timeout_min=30, windows=True))
+    assert type(windows) is vim.vm.WindowsQuiesceSpec
+    assert (windows.timeout, windows.vssBackupType, windows.vssBackupContext) == (30, 5, "ctx_auto")
+    assert (windows.vssBootableSystemState, windows.vssPartialFileSupport) == (True, False)
+    linux = quiesce_spec(Quiesce(timeout_min=1))
+    assert type(linux) is vim.vm.GuestQuiesceSpec
+    assert linux.timeout == 5, "five minutes are the least that the API takes"

@@ -13,10 +13,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from vreplica import nfc as nfc_transport
 from vreplica.disk import Disk, MemoryDisk
+from vreplica.lab.nfc import LibraryStore, MemoryStore
+from vreplica.lab.nfc.solo import SoloHost
+from vreplica.units import KIB, MIB
 from vreplica.vddk import DiskType, Library, VddkConfig, VddkConnection, open_disk
 
 Content = Mapping[int, bytes]
@@ -120,6 +125,45 @@ for _layout in ("sparse", "flat", "delta-on-thin"):
     kind(f"vddk-isolated-{_layout}")(partial(vddk, LAYOUTS[_layout], True))
 
 
+# -- NFC, from a lab host, over memory and over files ---------------------------------------
+
+CLEAN_UP: list[Callable[[], None]] = []
+"""Called after the test, once its disks are closed."""
+
+NFC_PATH = "[ds1] vm/disk.vmdk"
+
+
+def nfc(store: Callable[..., Any], mode: nfc_transport.Mode, buffer: int, *made: Any) -> Opener:
+    folder = made[0]
+    host = SoloHost(folder, store(*made))
+    host.server.start()
+    CLEAN_UP.append(host.server.stop)
+    config = host.config(mode=mode, buffer_bytes=buffer)
+    return lambda read_only: nfc_transport.open_disk(
+        host, path=NFC_PATH, read_only=read_only, config=config
+    )
+
+
+def nfc_memory(_folder: Path, capacity: int, content: Content) -> MemoryStore:
+    store = MemoryStore()
+    store.disks[NFC_PATH] = MemoryDisk(capacity)
+    for offset, data in content.items():
+        store.disks[NFC_PATH].write_from(offset, memoryview(data))
+    return store
+
+
+def nfc_files(layout: str, folder: Path, capacity: int, content: Content) -> LibraryStore:
+    path = LAYOUTS[layout](folder, capacity, content)
+    return LibraryStore(lambda _path, _read_only: path)
+
+
+kind("nfc-nbd")(partial(nfc, nfc_memory, "nbd", MIB))
+kind("nfc-nbdssl")(partial(nfc, nfc_memory, "nbdssl", MIB))
+kind("nfc-fragments")(partial(nfc, nfc_memory, "nbdssl", 64 * KIB))
+for _layout in ("vmfs-thin", "delta-on-thin"):
+    kind(f"nfc-{_layout}")(partial(nfc, partial(nfc_files, _layout), "nbdssl", MIB))
+
+
 # -- fixtures -------------------------------------------------------------------------------
 
 
@@ -140,3 +184,5 @@ def make_disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callab
     yield make
     for disk in opened:
         disk.close()
+    while CLEAN_UP:
+        CLEAN_UP.pop()()

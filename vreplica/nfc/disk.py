@@ -141,6 +141,7 @@ class NfcDisk:
 
     def register(self, arena: Arena) -> None:
         """Nothing to gain: bytes come from the socket straight into the caller's buffers."""
+        self._alive()
 
     def flush(self) -> None:
         """Nothing is held back here, and a write was answered when the host had it stored."""

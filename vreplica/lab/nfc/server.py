@@ -54,7 +54,7 @@ class NfcServer:
         self.logins = 0
         self.address = address
         self.port = port
-        self._store = store
+        self.store = store
         self._context = identity.context()
         self._listener: socket.socket | None = None
         self._peers: dict[Peer, threading.Thread] = {}
@@ -132,7 +132,7 @@ class NfcServer:
             if login:
                 self.logins += 1
                 session = AioSession(
-                    peer, login.grant, self._store, self.faults, self.memory, self.profile
+                    peer, login.grant, self.store, self.faults, self.memory, self.profile
                 )
                 session.serve()
         except ssl.SSLError as error:

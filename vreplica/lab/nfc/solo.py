@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from vreplica.lab.nfc.identity import Identity
 from vreplica.lab.nfc.server import HostProfile, NfcServer
-from vreplica.lab.nfc.store import MemoryStore
+from vreplica.lab.nfc.store import MemoryStore, Store
 from vreplica.lab.nfc.tickets import TicketBook
 from vreplica.nfc import HostLimits, NfcConfig, Ticket, Timeouts
 
@@ -22,11 +22,13 @@ PATIENCE = Timeouts(connect_s=5, handshake_s=5, read_s=5, write_s=5, close_s=5)
 class SoloHost:
     """A server, its tickets, and a `TicketSource` for it. A context manager."""
 
-    def __init__(self, folder: Path, profile: HostProfile | None = None) -> None:
+    def __init__(
+        self, folder: Path, store: Store | None = None, profile: HostProfile | None = None
+    ) -> None:
+        """`folder` gets the certificate and the locks."""
         self.folder = folder
-        self.store = MemoryStore()
         identity = Identity.make(folder / "host.pem", "esx01.lab")
-        self.server = NfcServer(identity, TicketBook(), self.store, profile=profile)
+        self.server = NfcServer(identity, TicketBook(), store or MemoryStore(), profile=profile)
         self.trouble: str | None = None
         """What vCenter would say of the host."""
         self.connect_to: tuple[str, int] | None = None
@@ -38,6 +40,12 @@ class SoloHost:
         settings.setdefault("reconnect_wait_s", 0.01)
         settings.setdefault("limits", HostLimits(runtime_dir=self.folder / "run", wait_s=5))
         return NfcConfig(**settings)
+
+    @property
+    def store(self) -> MemoryStore:
+        """The store, where it is one in memory."""
+        assert isinstance(self.server.store, MemoryStore)
+        return self.server.store
 
     # -- TicketSource -----------------------------------------------------------------------
 

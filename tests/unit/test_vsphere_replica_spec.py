@@ -10,6 +10,7 @@ from pyVmomi import VmomiSupport, vim
 from pyVmomi.SoapAdapter import SerializeToStr
 
 from vreplica.units import GIB, TIB
+from vreplica.vsphere.cbt import obstacle
 from vreplica.vsphere.devices import CONTROLLERS, controllers_of, disks_of, nics_of
 from vreplica.vsphere.model import Controller, Nic, ReplicaSpec, VmDisk, VmInfo, VmRef
 from vreplica.vsphere.placement import Place
@@ -309,3 +310,27 @@ def test_cards_are_named_with_their_network() -> None:
     )  # fmt: skip
     assert (second.type, second.network) == ("e1000", "prod")
     assert (third.network, third.connected) == ("overlay", False)
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"mode": "independent_persistent"}, "independent persistent"),
+        ({"mode": "independent_nonpersistent"}, "snapshots leave it out"),
+        ({"sharing": "sharingMultiWriter"}, "multi-writer"),
+        ({"shared_bus": "physicalSharing"}, "shares the bus"),
+        ({"backing": "rdm-physical"}, "physical-mode"),
+        ({"backing": "flat-v1"}, "flat-v1"),
+    ],
+)
+def test_disks_that_cannot_be_tracked_are_told_with_the_reason(
+    more: dict[str, Any], says: str
+) -> None:
+    reason = obstacle(disk(2000, PVSCSI, 0, **more))
+    assert reason is not None
+    assert says in reason
+
+
+@pytest.mark.parametrize("backing", ["flat", "sesparse", "sparse", "rdm-virtual"])
+def test_disks_that_can_be_tracked_have_no_obstacle(backing: str) -> None:
+    assert obstacle(disk(2000, PVSCSI, 0, backing=backing)) is None

@@ -4,7 +4,13 @@
 failure is one of `errors`. pyVmomi's objects stay inside.
 """
 
-from vreplica.vsphere.cbt import ALL_IN_USE, ChangeId, require_change_id, same_generation
+from vreplica.vsphere.cbt import (
+    ALL_IN_USE,
+    ChangeId,
+    obstacle,
+    require_change_id,
+    same_generation,
+)
 from vreplica.vsphere.certificate import probe_certificate
 from vreplica.vsphere.errors import (
     AmbiguousVm,
@@ -128,6 +134,7 @@ __all__ = [
     "VmRef",
     "WrongPowerState",
     "connect",
+    "obstacle",
     "probe_certificate",
     "quiesce_evidence",
     "require_change_id",

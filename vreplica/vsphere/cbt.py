@@ -74,6 +74,24 @@ def require_change_id(disk: VmDisk) -> str:
     return disk.change_id
 
 
+def obstacle(disk: VmDisk) -> str | None:
+    """Why a disk can be in no snapshot or not be tracked; None for a disk that can.
+
+    From the VDDK 8.0 Programming Guide ("Changed Block Tracking on Virtual Disks") and KB-320557.
+    """
+    if disk.mode != "persistent":
+        return f"it is {disk.mode.replace('_', ' ')}: snapshots leave it out"
+    if disk.sharing not in ("sharingNone", ""):
+        return "it is shared by several VMs (multi-writer)"
+    if disk.shared_bus != "noSharing":
+        return f"its controller shares the bus ({disk.shared_bus})"
+    if disk.backing == "rdm-physical":
+        return "it is a physical-mode raw device mapping"
+    if disk.backing not in ("flat", "sesparse", "sparse", "rdm-virtual"):
+        return f"its backing ({disk.backing}) cannot be tracked"
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
     """One answer: the window it speaks for, and (start, length) of its areas. Bytes."""

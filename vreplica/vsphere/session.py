@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from vreplica.extents import Extents
-from vreplica.vsphere import cbt, history, inventory, power, replica, snapshots, vm
+from vreplica.vsphere import cbt, history, inventory, nics, power, replica, snapshots, vm
 from vreplica.vsphere.link import Link
 from vreplica.vsphere.model import (
     About,
@@ -26,6 +26,7 @@ from vreplica.vsphere.model import (
     GuestState,
     HostInfo,
     NetworkInfo,
+    Nic,
     PowerState,
     Quiesce,
     Removal,
@@ -271,6 +272,14 @@ class Session:
     def create_replica(self, spec: ReplicaSpec, *, progress: Progress | None = None) -> VmRef:
         """A VM like `spec.source` with empty disks, powered off, NICs disconnected."""
         return replica.create(self._link, spec, self._waiting(LONG_S, progress))
+
+    def set_nics(
+        self, vm_ref: VmRef, *, connect: bool, networks: Mapping[str, str] | None = None
+    ) -> tuple[Nic, ...]:
+        """Connect or disconnect all network cards, after attaching them elsewhere by `networks`
+        (name now -> name then). Raises PlacementNotFound. Returns the cards as they are then."""
+        waiting = self._waiting(SHORT_S)
+        return nics.change(self._link, vm_ref, connect, networks or {}, waiting)
 
     def set_extra_config(self, vm_ref: VmRef, options: Mapping[str, str]) -> None:
         """Set entries of the VM's extraConfig; an empty value removes one."""

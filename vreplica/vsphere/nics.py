@@ -1,0 +1,75 @@
+"""A VM's network cards: attached elsewhere, connected or disconnected.
+
+A replica's cards are made disconnected; the failover connects them, a test failover attaches
+them to an isolated network first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from vreplica.vsphere import tasks
+from vreplica.vsphere.collector import read_one
+from vreplica.vsphere.errors import PlacementNotFound
+from vreplica.vsphere.inventory import Tree, places
+from vreplica.vsphere.link import Link
+from vreplica.vsphere.model import Nic, VmRef
+from vreplica.vsphere.placement import backing
+from vreplica.vsphere.tasks import Waiting
+from vreplica.vsphere.vm import read_vm
+from vreplica.vsphere.vmomi import moref, vim
+
+DEVICES = "config.hardware.device"
+
+
+def change(
+    link: Link, vm: VmRef, connect: bool, networks: Mapping[str, str], waiting: Waiting
+) -> tuple[Nic, ...]:
+    """Connect or disconnect all cards, now (where the VM is on) and at power-on.
+
+    networks: name of the network a card is on -> name of the one it shall be on. Raises
+    PlacementNotFound with the networks that the VM's host has. Returns the cards as they are.
+    """
+    operation = f"{'connecting' if connect else 'disconnecting'} the network cards"
+    now = read_vm(link, vm)
+    here = {nic.key: nic for nic in now.nics}
+    managed = link.managed(vim.VirtualMachine, vm.moref)
+    paths = [DEVICES, "runtime.host"]
+    entry = read_one(link, operation, managed, paths, vm=vm.name)
+    reachable = _Networks(link, entry.get("runtime.host")) if networks else None
+    edits = []
+    for device in entry.get(DEVICES) or []:
+        nic = here.get(device.key)
+        if nic is None:
+            continue
+        wanted = networks.get(nic.network or "")
+        if wanted is not None and reachable is not None:
+            device.backing = reachable.backing(wanted)
+        info = device.connectable or vim.vm.device.VirtualDevice.ConnectInfo(allowGuestControl=True)
+        info.startConnected = connect
+        info.connected = connect and now.power_state == "poweredOn"
+        device.connectable = info
+        edits.append(vim.vm.device.VirtualDeviceSpec(device=device, operation="edit"))
+    if edits:
+        spec = vim.vm.ConfigSpec(deviceChange=edits)
+        tasks.run(link, operation, managed.ReconfigVM_Task, spec, vm=vm.name, waiting=waiting)
+    return read_vm(link, vm).nics
+
+
+class _Networks:
+    """The networks of one host, by name."""
+
+    def __init__(self, link: Link, host: Any) -> None:
+        self._server = link.endpoint.host
+        self._tree: Tree = places(link)
+        found = self._tree.objects.get(moref(host)) if host is not None else None
+        names = {moref(n) for n in (found.get("network") if found else None) or []}
+        self._found = {
+            self._tree.name(f): f for f in self._tree.of_kind(vim.Network) if f.moref in names
+        }
+
+    def backing(self, name: str) -> Any:
+        if name not in self._found:
+            raise PlacementNotFound(self._server, "network", name, tuple(sorted(self._found)))
+        return backing(self._tree, self._found[name])

@@ -49,6 +49,8 @@ def imports_of(path: Path) -> set[str]:
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_imports_go_downwards_only(path: Path) -> None:
     own = part_of(path)
+    if own == "__init__":
+        return  # the face of the library names something of every part
     for name in imports_of(path):
         if not name.startswith("vreplica."):
             continue

@@ -1,0 +1,51 @@
+"""The page about the job file: its example is one, and no key is missing."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from vreplica.jobs import load
+from vreplica.jobs.schema import (
+    Defaults,
+    Destination,
+    JobFile,
+    JobTable,
+    Nfc,
+    Secret,
+    Site,
+    Source,
+    Vddk,
+)
+
+PAGE = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text(encoding="utf-8")
+
+
+def test_the_example_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    example = re.search(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+    assert example is not None
+    file = tmp_path / "vreplica.toml"
+    file.write_text(example[1])
+    secret = tmp_path / "dr.password"
+    secret.touch(0o600)
+    secret.write_text("x")
+    monkeypatch.setenv("MAIN_PASSWORD", "y")
+    config = load(file)
+    assert list(config) == ["web01", "db01"]
+    assert config["web01"].retention.last == 14
+    assert config["db01"].exclude_disks == {"Hard disk 3"}
+
+
+@pytest.mark.parametrize("model", [Site, JobTable, Vddk, Nfc, Secret, Source, Destination, JobFile])
+def test_every_key_is_explained(model: type) -> None:
+    prose = re.sub(r"```.*?```", "", PAGE, flags=re.DOTALL)
+    for key in model.model_fields:  # type: ignore[attr-defined]
+        assert re.search(rf"`[^`]*\b{key}\b[^`]*`", prose), key
+
+
+def test_defaults_are_those_of_the_page() -> None:
+    for key, field in Defaults.model_fields.items():
+        shown = f'"{field.default}"' if isinstance(field.default, str) else str(field.default)
+        assert re.search(rf"^\| `{key}` \| `?{re.escape(shown)}`? \|", PAGE, re.MULTILINE), key

@@ -1,0 +1,218 @@
+"""Reads a job file: TOML in, jobs that `vreplica.run` takes out.
+
+    config = vreplica.load("vreplica.toml")
+    report = vreplica.run(config["web01"])
+
+A file is checked whole when it is loaded: all its problems are in one error. Passwords are read
+when a job is taken out, so that a job can run although another one's password is not to be had.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from vreplica.jobs import secrets
+from vreplica.jobs.errors import (
+    JobFileInvalid,
+    JobFileUnreadable,
+    NoJobFile,
+    NoJobs,
+    Problem,
+    UnknownJob,
+)
+from vreplica.jobs.positions import KeyPath, locate
+from vreplica.jobs.problems import from_validation, suggestion
+from vreplica.jobs.rules import broken_rules
+from vreplica.jobs.schema import JobFile
+from vreplica.nfc import NfcConfig
+from vreplica.points import Level, Retention
+from vreplica.sync.job import Job, OnCbtLoss, Placement, QuiescePolicy, Transport
+from vreplica.vddk import VddkConfig
+from vreplica.vsphere import Endpoint
+
+FILE_NAME = "vreplica.toml"
+ENV_CONFIG = "VREPLICA_CONFIG"
+
+
+class Config(Mapping[str, Job]):
+    """The jobs of one file by name, in the file's order."""
+
+    def __init__(self, path: Path, file: JobFile) -> None:
+        self.path = path
+        self._file = file
+        self._base = path.absolute().parent
+        """What relative paths in the file are relative to."""
+
+    def __getitem__(self, name: str) -> Job:
+        """Raises UnknownJob, and SecretUnavailable where a password is not to be had."""
+        self.select([name])
+        table = self._file.jobs[name]
+        to = table.destination
+        return Job(
+            name=name,
+            source=self.endpoint(table.source.site),
+            source_vm=table.source.vm,
+            destination=self.endpoint(to.site),
+            placement=Placement(
+                datastore=to.datastore,
+                name=to.name,
+                host=to.host,
+                resource_pool=to.resource_pool,
+                folder=to.folder,
+                networks=dict(to.networks),
+            ),
+            state_dir=self.state_dir,
+            transport=Transport(table.transport),
+            vddk=self._vddk(),
+            nfc=NfcConfig(mode=self._file.nfc.mode),
+            quiesce=QuiescePolicy(table.quiesce),
+            quiesce_timeout_min=table.quiesce_timeout_min,
+            quiesce_attempts=table.quiesce_attempts,
+            require=Level(table.require),
+            on_cbt_loss=OnCbtLoss(table.on_cbt_loss),
+            exclude_disks=table.exclude_disks,
+            retention=Retention(table.keep),
+            parallel_disks=table.parallel_disks,
+        )
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._file.jobs)
+
+    def __len__(self) -> int:
+        return len(self._file.jobs)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._file.jobs
+
+    def __repr__(self) -> str:
+        return f"Config({str(self.path)!r}, jobs={list(self)})"
+
+    def select(self, names: Sequence[str] = ()) -> list[str]:
+        """These jobs, each once, or all where none is named. Raises UnknownJob, NoJobs."""
+        for name in names:
+            if name not in self:
+                hint = suggestion(name, self, "Jobs in this file")
+                raise UnknownJob(str(self.path), name, hint)
+        if not self:
+            raise NoJobs(str(self.path))
+        return list(dict.fromkeys(names)) or list(self)
+
+    @property
+    def state_dir(self) -> Path:
+        """Where digest maps and locks are kept: as the file says, else as XDG says."""
+        if self._file.state_dir is not None:
+            return self._base / self._file.state_dir.expanduser()
+        return _xdg("XDG_STATE_HOME", ".local/state") / "vreplica"
+
+    def endpoint(self, site: str) -> Endpoint:
+        """How to log in to a site of this file. Raises SecretUnavailable."""
+        table = self._file.sites[site]
+        return Endpoint(
+            host=table.host,
+            user=table.user,
+            password=secrets.read(table.password, site, table.user, self._base),
+            sha256=table.sha256,
+            port=table.port,
+        )
+
+    def _vddk(self) -> VddkConfig:
+        table = self._file.vddk
+        return VddkConfig(
+            libdir=table.libdir and self._base / table.libdir.expanduser(),
+            config_file=table.config and self._base / table.config.expanduser(),
+            isolation=table.isolation,
+            transport_modes=table.transport_modes,
+        )
+
+
+def load(path: str | os.PathLike[str] | None = None) -> Config:
+    """Read and check a job file; without a path, the one that `find` finds.
+
+    Raises JobFileInvalid with everything that is wrong in it, JobFileUnreadable, NoJobFile.
+    """
+    file = Path(path) if path is not None else find()
+    text = _text(file)
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise JobFileInvalid(str(file), (_syntax_problem(text, str(error)),)) from None
+    problems: list[Problem] = []
+    merged, known_as = _inherit(raw)
+    try:
+        parsed = JobFile.model_validate(merged)
+    except ValidationError as error:
+        problems += from_validation(error, raw, locate(text), known_as)
+    else:
+        problems += broken_rules(parsed, locate(text))
+        if not problems:
+            return Config(file, parsed)
+    raise JobFileInvalid(str(file), tuple(sorted(problems, key=lambda p: p.line))) from None
+
+
+def find() -> Path:
+    """The job file that is meant when none is named. Raises NoJobFile."""
+    if named := os.environ.get(ENV_CONFIG):
+        return Path(named)
+    candidates = (Path(FILE_NAME), _xdg("XDG_CONFIG_HOME", ".config") / "vreplica" / FILE_NAME)
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    raise NoJobFile(", ".join(str(c if c.is_absolute() else f"./{c}") for c in candidates))
+
+
+def _xdg(variable: str, default: str) -> Path:
+    # The XDG specification says that a relative path is to be ignored.
+    named = Path(os.environ.get(variable, ""))
+    return named if named.is_absolute() else Path.home() / default
+
+
+def _text(file: Path) -> str:
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise JobFileUnreadable(str(file), reason) from None
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        problem = Problem(line, "", "this is not UTF-8 text", "Save the file as UTF-8.")
+        raise JobFileInvalid(str(file), (problem,)) from None
+
+
+def _syntax_problem(text: str, said: str) -> Problem:
+    """The standard parser's message ends in `(at line 3, column 5)` or `(at end of document)`."""
+    message, _, place = said.rpartition(" (at ")
+    numbers = re.match(r"line (\d+), column (\d+)", place)
+    line = int(numbers[1]) if numbers else text.rstrip().count("\n") + 1
+    where = f" at column {numbers[2]}" if numbers else " at the end of the file"
+    return Problem(
+        line,
+        "",
+        f"this is not valid TOML{where}: {message[:1].lower()}{message[1:]}",
+        "Correct this line; texts are written in quotes, tables as [jobs.NAME].",
+    )
+
+
+def _inherit(raw: dict[str, Any]) -> tuple[dict[str, Any], dict[KeyPath, KeyPath]]:
+    """Give each job what `defaults` says and it does not; and where each such key stands."""
+    defaults, jobs = raw.get("defaults"), raw.get("jobs")
+    if not isinstance(defaults, dict) or not isinstance(jobs, dict):
+        return raw, {}
+    known_as: dict[KeyPath, KeyPath] = {}
+    merged: dict[str, Any] = {}
+    for name, job in jobs.items():
+        if not isinstance(job, dict):
+            merged[name] = job
+            continue
+        inherited = {k: v for k, v in defaults.items() if k not in job}
+        known_as |= {("jobs", name, key): ("defaults", key) for key in inherited}
+        merged[name] = inherited | job
+    return {**raw, "jobs": merged}, known_as

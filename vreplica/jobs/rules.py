@@ -1,0 +1,70 @@
+"""What must hold between the tables of a job file. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from vreplica.jobs.errors import Problem
+from vreplica.jobs.positions import KeyPath, Lines
+from vreplica.jobs.problems import problem_at, suggestion
+from vreplica.jobs.schema import NAME, JobFile, JobTable
+
+
+def broken_rules(file: JobFile, lines: Lines) -> Iterator[Problem]:
+    """Problems that only show when the whole file is looked at."""
+    replicas: dict[tuple[str, str, str], str] = {}
+    for name, job in file.jobs.items():
+        path: KeyPath = ("jobs", name)
+        if not NAME.fullmatch(name):
+            yield problem_at(
+                lines,
+                path,
+                "is not a name that a job can have",
+                "Use letters, digits, dot, dash and underscore, beginning with a letter or digit.",
+            )
+        unknown = [
+            problem_at(
+                lines,
+                (*path, end, "site"),
+                f"there is no site {site}",
+                suggestion(site, file.sites, "Sites in this file"),
+            )
+            for end, site in (("source", job.source.site), ("destination", job.destination.site))
+            if site not in file.sites
+        ]
+        yield from unknown
+        if not unknown:
+            yield from _replica_of_its_own(file, lines, path, job, replicas)
+
+
+def _replica_of_its_own(
+    file: JobFile,
+    lines: Lines,
+    path: KeyPath,
+    job: JobTable,
+    replicas: dict[tuple[str, str, str], str],
+) -> Iterator[Problem]:
+    """No job may write to its own source, nor two jobs to one replica."""
+    place = (*path, "destination", "name")
+    target = _server(file, job.destination.site)
+    if target == _server(file, job.source.site) and job.source.vm == job.destination.name:
+        yield problem_at(
+            lines,
+            place,
+            "is the source VM itself",
+            "Give the replica another name or another site.",
+        )
+    replica = (target, job.destination.folder or "", job.destination.name)
+    if other := replicas.get(replica):
+        yield problem_at(
+            lines,
+            place,
+            f"is the replica of job {other} already",
+            "Give each job a replica of its own.",
+        )
+    replicas.setdefault(replica, str(path[-1]))
+
+
+def _server(file: JobFile, site: str) -> str:
+    """Two names of sites may mean the same server."""
+    return f"{file.sites[site].host.lower()}:{file.sites[site].port}"

@@ -1,0 +1,170 @@
+"""The shape of a job file, as pydantic models: every key, its type, its default, its limits.
+
+    state_dir = "..."
+    [sites.NAME]     host port user password sha256
+    [vddk]           libdir config isolation transport_modes
+    [nfc]            mode
+    [defaults]       what a job says, for all jobs that do not say it themselves
+    [jobs.NAME]      source = { site, vm }   destination = { site, datastore, name, ... }   ...
+
+What needs the rest of the file (does the site exist?) is checked in `rules`.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from vreplica.points import MAX_POINTS
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+"""A job's name is also the name of its folder below state_dir."""
+
+
+def problem(what: str, remedy: str) -> PydanticCustomError:
+    """A validation error that brings its own remedy."""
+    return PydanticCustomError("vreplica", "{what}", {"what": what, "remedy": remedy})
+
+
+def _host(value: str) -> str:
+    if "://" in value or "/" in value:
+        raise problem(
+            "is a URL, not a host", "Give the name or address alone, e.g. vcenter.example."
+        )
+    # A lone colon is a port; an IPv6 address has several.
+    if value.count(":") == 1:
+        raise problem("has a port in it", "Give the port by itself: port = 443.")
+    return value.strip("[]")
+
+
+def _thumbprint(value: str) -> str:
+    digits = value.replace(":", "").replace(" ", "").upper()
+    remedy = "`vreplica-sync thumbprint HOST` prints it."
+    if re.fullmatch(r"[0-9A-F]{40}", digits):
+        raise problem("is a SHA-1 thumbprint (20 bytes)", f"Give the SHA-256 one; {remedy}")
+    if not re.fullmatch(r"[0-9A-F]{64}", digits):
+        raise problem("is not a SHA-256 thumbprint (32 bytes in hex)", remedy)
+    return ":".join(digits[i : i + 2] for i in range(0, 64, 2))
+
+
+Text = Annotated[str, Field(min_length=1)]
+Whole = Annotated[int, Field(strict=True)]
+"""Not also "3", 3.0 and true, which are slips."""
+Switch = Annotated[bool, Field(strict=True)]
+Host = Annotated[Text, AfterValidator(_host)]
+Thumbprint = Annotated[str, AfterValidator(_thumbprint)]
+
+
+class Model(BaseModel):
+    """Unknown keys are errors; what was written is never repeated, since it may be a secret."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, hide_input_in_errors=True, str_strip_whitespace=True
+    )
+
+
+class Secret(Model):
+    """Where a password is kept; exactly one of the three. Read when a job needs it."""
+
+    env: Text | None = None
+    file: Path | None = None
+    keyring: Text | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_plain_password(cls, value: object) -> object:
+        if not isinstance(value, dict):
+            raise problem(
+                "may not be written into the file",
+                'Say where it is kept: { env = "VARIABLE" }, { file = "path" }'
+                ' or { keyring = "service" }.',
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Secret:
+        if sum(place is not None for place in (self.env, self.file, self.keyring)) != 1:
+            raise problem("needs exactly one place", "Give one of env, file and keyring.")
+        return self
+
+
+class Site(Model):
+    """A vCenter or a single ESXi host."""
+
+    host: Host
+    port: Whole = Field(default=443, ge=1, le=65535)
+    user: Text
+    password: Secret
+    sha256: Thumbprint
+
+
+class Vddk(Model):
+    """See vreplica.vddk.VddkConfig."""
+
+    libdir: Path | None = None
+    config: Path | None = None
+    isolation: Switch = True
+    transport_modes: Text | None = None
+
+
+class Nfc(Model):
+    """See vreplica.nfc.NfcConfig."""
+
+    mode: Literal["nbdssl", "nbd"] = "nbdssl"
+
+
+class Source(Model):
+    site: Text
+    vm: Text
+
+
+class Destination(Model):
+    site: Text
+    datastore: Text
+    name: Text
+    host: Text | None = None
+    resource_pool: Text | None = None
+    folder: Text | None = None
+    networks: dict[str, str] = {}
+
+
+class Defaults(Model):
+    """What a job may say and, for all jobs, the table `defaults`."""
+
+    transport: Literal["auto", "vddk", "nfc"] = "auto"
+    quiesce: Literal["try", "require", "never"] = "try"
+    quiesce_timeout_min: Whole = Field(default=10, ge=5, le=240)
+    """The limits are those of vSphere's VirtualMachineGuestQuiesceSpec."""
+    quiesce_attempts: Whole = Field(default=3, ge=1, le=20)
+    require: Literal["crash", "filesystem", "application"] = "crash"
+    on_cbt_loss: Literal["ask", "rescan", "fail"] = "ask"
+    keep: Whole = Field(default=7, ge=1, le=MAX_POINTS)
+    parallel_disks: Whole = Field(default=2, ge=1, le=16)
+
+    @model_validator(mode="after")
+    def _level_needs_quiescing(self) -> Defaults:
+        if self.quiesce == "never" and self.require != "crash":
+            raise problem(
+                f'quiesce = "never" cannot reach require = "{self.require}"',
+                'Set quiesce = "try" or "require", or require = "crash".',
+            )
+        return self
+
+
+class JobTable(Defaults):
+    source: Source
+    destination: Destination
+    exclude_disks: frozenset[Text] = frozenset()
+
+
+class JobFile(Model):
+    state_dir: Path | None = None
+    sites: dict[str, Site] = {}
+    vddk: Vddk = Vddk()
+    nfc: Nfc = Nfc()
+    defaults: Defaults = Defaults()
+    jobs: dict[str, JobTable] = {}

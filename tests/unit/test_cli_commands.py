@@ -1,0 +1,404 @@
+"""What each command prints where, and how it ends; replication itself is played by functions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+import vreplica
+from vreplica.cli import app
+from vreplica.errors import DiskClosed, VReplicaError
+from vreplica.points import DiskPoint, Level, RecoveryPoint
+from vreplica.sync import Job
+from vreplica.sync.events import Progress, Step, Warn
+from vreplica.sync.job import OnCbtLoss
+from vreplica.sync.report import (
+    DiskPlan,
+    DiskRun,
+    DiskVerify,
+    Mode,
+    Plan,
+    RunReport,
+    VerifyReport,
+)
+from vreplica.units import GIB, MIB
+
+CONFIG = f"""\
+state_dir = "state"
+[sites.main]
+host = "vc.example"
+user = "u"
+password = {{ env = "PASSWORD" }}
+sha256 = "{"AB" * 32}"
+[jobs.web01]
+source = {{ site = "main", vm = "web01" }}
+destination = {{ site = "main", datastore = "ds", name = "web01-replica" }}
+[jobs.db01]
+source = {{ site = "main", vm = "db01" }}
+destination = {{ site = "main", datastore = "ds", name = "db01-replica" }}
+"""
+TIME = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
+POINT = RecoveryPoint(
+    id="20260301T123000Z-abcdef",
+    job="web01",
+    source_vm="uuid",
+    source_name="web01",
+    time=TIME,
+    level=Level.CRASH,
+    requested=Level.APPLICATION,
+    disks=(DiskPoint(2000, "Hard disk 1", "u", GIB, "c/1", "delta", 3 * MIB, "00"),),
+    excluded=("Hard disk 2",),
+)
+DISK = DiskRun(
+    2000, "Hard disk 1", Mode.DELTA, "tracked", GIB, None, 8 * MIB, 4 * MIB, MIB, 0, 3 * MIB, 1.5
+)
+REPORT = RunReport("web01", POINT, (DISK,), ("went back",), (), (), None, 2, TIME, 1.6)
+EQUAL = VerifyReport(
+    "web01",
+    POINT,
+    (DiskVerify(2000, "Hard disk 1", GIB, GIB - MIB, MIB, 0, (), "00", "00"),),
+    TIME,
+    2.5,
+)
+DIFFERENT = replace(
+    EQUAL, disks=(replace(EQUAL.disks[0], different_bytes=65536, first_differences=((4096, 512),)),)
+)
+PLAN = Plan(
+    "web01",
+    "web01",
+    "web01-replica",
+    True,
+    (DiskPlan(2000, "Hard disk 1", GIB, Mode.RESCAN, "tracking was [reset]"),),
+    ("Hard disk 2",),
+    "nfc (no VDDK was named)",
+    Level.APPLICATION,
+    POINT,
+    ("snapshot", "copy"),
+    ("little space",),
+)
+
+Invoke = Callable[..., Result]
+
+
+@pytest.fixture
+def job_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PASSWORD", "geheim")
+    file = tmp_path / "jobs.toml"
+    file.write_text(CONFIG)
+    return file
+
+
+@pytest.fixture
+def invoke(job_file: Path) -> Invoke:
+    def call(*args: str) -> Result:
+        result = CliRunner().invoke(app, list(args), env={"VREPLICA_CONFIG": str(job_file)})
+        assert "geheim" not in result.output
+        assert "Traceback" not in result.output or "--debug" in args
+        return result
+
+    return call
+
+
+Play = Callable[..., list[Job]]
+
+
+@pytest.fixture
+def play(monkeypatch: pytest.MonkeyPatch) -> Play:
+    """Let one of the library's functions answer so, job by job; the jobs asked are returned."""
+
+    def replaced(name: str, *answers: Any, events: tuple[Any, ...] = ()) -> list[Job]:
+        asked: list[Job] = []
+
+        def answer(job: Job, *, listener: Any = None, **_: Any) -> Any:
+            asked.append(job)
+            for event in events:
+                listener(event)
+            said = answers[(len(asked) - 1) % len(answers)]
+            if isinstance(said, BaseException):
+                raise said
+            return said
+
+        monkeypatch.setattr(vreplica, name, answer)
+        return asked
+
+    return replaced
+
+
+def failure() -> VReplicaError:
+    return DiskClosed("[ds] web01/web01.vmdk").at(vm="web01", next_run="copies again")
+
+
+# -- run ------------------------------------------------------------------------------------
+
+
+def test_run_shows_what_was_done_on_stdout_alone(invoke: Invoke, play: Play) -> None:
+    play("run", REPORT)
+    result = invoke("run", "web01")
+    assert result.exit_code == 0
+    assert result.stderr == ""
+    assert "web01: recovery point 20260301T123000Z-abcdef, crash, in 1.60 s" in result.stdout
+    for text in ("Hard disk 1", "delta", "8 MiB", "4 MiB", "3 MiB", "1.50 s", "went back"):
+        assert text in result.stdout
+
+
+def test_run_takes_all_jobs_when_none_is_named_and_each_named_one_once(
+    invoke: Invoke, play: Play
+) -> None:
+    asked = play("run", REPORT)
+    invoke("run")
+    assert [job.name for job in asked] == ["web01", "db01"]
+    asked.clear()
+    invoke("run", "db01", "web01", "db01")
+    assert [job.name for job in asked] == ["db01", "web01"]
+
+
+def test_run_json_is_the_report_one_line_a_job(invoke: Invoke, play: Play) -> None:
+    play("run", REPORT)
+    result = invoke("run", "--json")
+    assert result.stderr == ""
+    assert [json.loads(line) for line in result.stdout.splitlines()] == [REPORT.to_dict()] * 2
+
+
+def test_options_of_run_go_before_what_the_job_says(invoke: Invoke, play: Play) -> None:
+    asked = play("run", REPORT)
+    invoke("run", "web01", "--on-cbt-loss", "fail", "--require", "filesystem")
+    assert asked[0].on_cbt_loss is OnCbtLoss.FAIL
+    assert asked[0].require is Level.FILESYSTEM
+
+
+def test_a_failed_job_does_not_keep_the_next_one_from_running(invoke: Invoke, play: Play) -> None:
+    asked = play("run", failure(), REPORT)
+    result = invoke("run")
+    assert result.exit_code == 4
+    assert [job.name for job in asked] == ["web01", "db01"]
+    assert "error: web01: web01: [ds] web01/web01.vmdk is closed" in result.stderr
+    assert "next run: copies again" in result.stderr
+    assert "recovery point" in result.stdout
+
+
+def test_a_failed_job_is_an_error_object_under_json(invoke: Invoke, play: Play) -> None:
+    play("run", REPORT, failure())
+    result = invoke("run", "--json")
+    assert result.exit_code == 4
+    good, bad = [json.loads(line) for line in result.stdout.splitlines()]
+    assert good["point"]["id"] == POINT.id
+    assert bad["job"] == "db01"
+    assert bad["error"]["error"] == "DiskClosed"
+    assert bad["error"]["next_run"] == "copies again"
+
+
+def test_all_errors_of_a_group_are_told_and_the_first_one_gives_the_code(
+    invoke: Invoke, play: Play
+) -> None:
+    group = ExceptionGroup("two disks", [DiskClosed("one"), DiskClosed("two")])
+    play("run", group)
+    result = invoke("run", "web01")
+    assert result.exit_code == 4
+    assert "error: web01: one is closed" in result.stderr
+    assert "error: web01: two is closed" in result.stderr
+
+
+def test_a_difference_found_after_a_run_is_exit_code_8(invoke: Invoke, play: Play) -> None:
+    play("run", replace(REPORT, verified=DIFFERENT))
+    result = invoke("run", "web01", "--verify")
+    assert result.exit_code == 8
+    assert "64 KiB differ" in result.stdout
+
+
+def test_warnings_and_with_v_steps_go_to_stderr(invoke: Invoke, play: Play) -> None:
+    events = (Step("snapshot", "taking [a] snapshot"), Warn("no Tools"))
+    events += (Progress("copy", "Hard disk 1", 1, 2, 0),)  # type: ignore[assignment]
+    play("run", REPORT, events=events)
+    normal, verbose, quiet = (invoke("run", "web01", *flag) for flag in ([], ["-v"], ["-q"]))
+    assert normal.stderr == "warning: web01: no Tools\n"
+    assert verbose.stderr == "web01: taking [a] snapshot\nwarning: web01: no Tools\n"
+    assert quiet.stderr == ""
+    assert normal.stdout == verbose.stdout == quiet.stdout
+
+
+# -- plan, points, verify -------------------------------------------------------------------
+
+
+def test_plan_shows_modes_reasons_and_steps(invoke: Invoke, play: Play) -> None:
+    play("plan", PLAN)
+    result = invoke("plan", "web01")
+    assert result.exit_code == 0
+    for text in (
+        "web01: web01 -> web01-replica",
+        "rescan",
+        "tracking was [reset]",
+        "application-consistent",
+        "little space",
+        "nfc (no VDDK was named)",
+        "1. snapshot",
+        "2. copy",
+        POINT.id,
+    ):
+        assert text in result.stdout
+    assert json.loads(invoke("plan", "web01", "--json").stdout) == PLAN.to_dict()
+
+
+def test_a_plan_with_problems_shows_them_and_ends_with_3(invoke: Invoke, play: Play) -> None:
+    play("plan", replace(PLAN, problems=("a foreign snapshot", "[ds] is full"), disks=()))
+    result = invoke("plan", "web01")
+    assert result.exit_code == 3
+    assert "2 problems" in result.stdout
+    assert "- a foreign snapshot" in result.stdout
+    assert "- [ds] is full" in result.stdout
+
+
+def test_points_are_listed_with_what_was_reached_and_asked_for(invoke: Invoke, play: Play) -> None:
+    play("recovery_points", (POINT,))
+    result = invoke("points", "web01")
+    assert result.exit_code == 0
+    for text in (
+        "1 recovery point,",
+        "2026-03-01 12:30:00Z",
+        "crash (not application)",
+        "delta",
+        "3 MiB",
+        "Hard disk 2",
+    ):
+        assert text in result.stdout
+    shown = json.loads(invoke("points", "web01", "--json").stdout)
+    assert shown == {"job": "web01", "points": [POINT.to_dict()]}
+
+
+def test_no_points_yet_is_an_answer_not_an_error(invoke: Invoke, play: Play) -> None:
+    play("recovery_points", ())
+    result = invoke("points", "web01")
+    assert (result.exit_code, result.stdout) == (0, "web01: no recovery point yet\n")
+
+
+def test_verify_says_equal(invoke: Invoke, play: Play) -> None:
+    play("verify", EQUAL)
+    result = invoke("verify", "web01")
+    assert result.exit_code == 0
+    assert "and the source, 2.50 s: equal" in result.stdout
+    assert json.loads(invoke("verify", "web01", "--json").stdout)["equal"] is True
+
+
+def test_verify_says_where_it_differs_and_ends_with_8(invoke: Invoke, play: Play) -> None:
+    play("verify", DIFFERENT, EQUAL)
+    result = invoke("verify")
+    assert result.exit_code == 8
+    assert "64 KiB differ" in result.stdout
+    assert "Hard disk 1 first differs at byte 4096 (+512)" in result.stdout
+
+
+# -- errors before any job ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["run", "plan", "points", "verify"])
+def test_an_unknown_job_stops_everything_before_it_begins(
+    command: str, invoke: Invoke, play: Play
+) -> None:
+    asked = play("run", REPORT)
+    result = invoke(command, "web01", "wbe01")
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "has no job wbe01" in result.stderr
+    assert "what to do: Did you mean web01?" in result.stderr
+    assert asked == []
+
+
+def test_a_broken_file_is_an_error_object_under_json(invoke: Invoke, job_file: Path) -> None:
+    job_file.write_text(CONFIG + "keep = 99\n")
+    result = invoke("plan", "--json")
+    assert result.exit_code == 2
+    error = json.loads(result.stdout)["error"]
+    assert error["error"] == "JobFileInvalid"
+    assert error["problems"][0]["line"] == CONFIG.count("\n") + 1
+    assert f"error: {job_file}:" in result.stderr
+
+
+def test_a_file_without_jobs_is_an_error(invoke: Invoke, job_file: Path) -> None:
+    job_file.write_text("")
+    result = invoke("run")
+    assert result.exit_code == 2
+    assert "has no jobs" in result.stderr
+
+
+def test_a_defect_is_one_line_and_a_hint_without_debug(invoke: Invoke, play: Play) -> None:
+    play("plan", ZeroDivisionError("by zero"))
+    result = invoke("plan", "web01")
+    assert result.exit_code == 70
+    assert "ZeroDivisionError: by zero" in result.stderr
+    assert "--debug" in result.stderr
+
+
+def test_a_defect_is_a_traceback_with_debug(invoke: Invoke, play: Play) -> None:
+    play("plan", ZeroDivisionError("by zero"))
+    result = invoke("plan", "web01", "--debug")
+    assert result.exit_code == 70
+    assert "Traceback (most recent call last)" in result.stderr
+
+
+def test_a_defect_is_an_error_object_under_json(invoke: Invoke, play: Play) -> None:
+    play("plan", ZeroDivisionError("by zero"))
+    result = invoke("plan", "web01", "--json")
+    assert result.exit_code == 70
+    assert json.loads(result.stdout)["error"]["error"] == "ZeroDivisionError"
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["run", "--on-cbt-loss", "panic"],
+        ["run", "--require", "clean-shutdown"],
+        ["run", "-v", "-q"],
+        ["verify", "--point"],
+        ["frobnicate"],
+        ["--frobnicate"],
+        ["thumbprint"],
+        ["thumbprint", "host:port"],
+        ["thumbprint", "host:70000"],
+        ["thumbprint", "https://host/"],
+    ],
+    ids=" ".join,
+)
+def test_a_wrong_command_line_is_exit_code_2_and_says_nothing_on_stdout(
+    args: list[str], invoke: Invoke
+) -> None:
+    result = invoke(*args)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "Error: " in result.stderr
+
+
+def test_help_documents_the_exit_codes(invoke: Invoke) -> None:
+    shown = invoke("--help").stdout
+    codes = {cls.exit_code for cls in _all_errors(VReplicaError)} | {70, 130, 143}
+    for code in codes:
+        assert f" {code}  " in shown
+
+
+def _all_errors(cls: type[VReplicaError]) -> list[type[VReplicaError]]:
+    return [cls, *(below for sub in cls.__subclasses__() for below in _all_errors(sub))]
+
+
+# -- thumbprint -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "server"),
+    [
+        ("vc.example", ("vc.example", 443)),
+        ("vc.example:8443", ("vc.example", 8443)),
+        ("10.0.0.1:1", ("10.0.0.1", 1)),
+        ("[fd00::7]:8443", ("fd00::7", 8443)),
+        ("[fd00::7]", ("fd00::7", 443)),
+        ("fd00::7", ("fd00::7", 443)),
+    ],
+)
+def test_a_server_is_a_host_with_or_without_a_port(text: str, server: tuple[str, int]) -> None:
+    from vreplica.cli.thumbprint import parse_server
+
+    assert parse_server(text) == server

@@ -1,0 +1,47 @@
+"""The command group and the entry point."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+import vreplica
+from vreplica.cli import exits, replicate
+from vreplica.cli.thumbprint import thumbprint
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+class InOrder(click.Group):
+    """Lists its commands in the order in which people need them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(cls=InOrder, context_settings=CONTEXT, epilog=exits.TABLE)
+@click.version_option(vreplica.__version__, prog_name="vreplica-sync")
+def app() -> None:
+    """Block-level replication of VMware VMs for disaster recovery.
+
+    \b
+    vreplica-sync plan                 what would the next runs do, and why?
+    vreplica-sync run web01 db01       bring these replicas up to date
+    vreplica-sync verify web01         compare a replica with its source
+    """
+
+
+for each in (
+    replicate.plan,
+    replicate.run,
+    replicate.points,
+    replicate.verify,
+    thumbprint,
+):
+    app.add_command(each)
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(app(prog_name="vreplica-sync"))

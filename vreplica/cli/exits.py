@@ -1,0 +1,87 @@
+"""Exit codes, and how every way in which a command can end becomes one."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+
+import click
+
+from vreplica.cli.output import Output, each_error
+
+OK = 0
+FAILED = 1
+USAGE = 2
+PREFLIGHT = 3
+DIFFERENT = 8
+INTERNAL = 70
+"""EX_SOFTWARE of sysexits.h"""
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+TERMINATED = 143
+FINAL = frozenset({INTERRUPTED, BROKEN_PIPE, TERMINATED})
+"""After these no further job is begun."""
+
+TABLE = """\
+\b
+Exit codes:
+    0  done; verify: equal
+    1  failed for a reason that has no code of its own
+    2  the command line or the job file cannot be used
+    3  refused before anything was changed
+    4  a virtual disk could not be opened, read or written
+    5  vCenter or an ESXi host refused, failed or could not be reached
+    6  the required consistency level cannot be reached
+    7  the replica is not in the state that it should be in
+    8  source and replica differ where they must be equal
+    9  a failover could not go on
+   70  a defect in vreplica
+  130  cancelled by Ctrl-C   143  ended by SIGTERM
+With several jobs each is worked on; the code is that of the first one that failed.
+"""
+
+
+def guarded(out: Output, work: Callable[[], int], *, job: str | None = None) -> int:
+    """Do the work; whatever it ends in is told to the user and becomes an exit code."""
+    try:
+        return work()
+    except click.ClickException:
+        raise
+    except BrokenPipeError:
+        # Whoever read the results has enough. What Python still holds of them goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except KeyboardInterrupt:
+        out.failure("cancelled")
+        return INTERRUPTED
+    except Exception as error:
+        return _told(out, error, job)
+
+
+def _told(out: Output, error: Exception, job: str | None) -> int:
+    known = each_error(error)
+    if known is None:
+        return _defect(out, error)
+    errors = list(known)
+    for one in errors:
+        out.error(one, job)
+    if out.debug:
+        traceback.print_exception(error)
+    return errors[0].exit_code
+
+
+def _defect(out: Output, error: Exception) -> int:
+    if out.debug:
+        traceback.print_exception(error)
+    hint = (
+        ""
+        if out.debug
+        else "what to do: run it again with --debug for the traceback, and report it"
+    )
+    text = f"this should not have happened: {type(error).__name__}: {error}"
+    out.failure(text, *([hint] if hint else []))
+    if out.as_json:
+        out.json({"error": {"error": type(error).__name__, "message": str(error)}})
+    return INTERNAL

@@ -1,0 +1,55 @@
+"""The options that commands share, and the frame that each command runs in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+from vreplica.cli.exits import guarded
+from vreplica.cli.output import Output, Verbosity
+
+Callback = Callable[..., int]
+
+
+def command(callback: Callback) -> Callable[..., None]:
+    """Gives `callback` an Output as its first argument; what it returns is the exit code."""
+
+    @click.option("--json", "as_json", is_flag=True, help="Results as JSON, one document a line.")
+    @click.option("-v", "--verbose", is_flag=True, help="Say each step.")
+    @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+    @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+    @wraps(callback)
+    def call(*, as_json: bool, verbose: bool, quiet: bool, debug: bool, **more: Any) -> None:
+        if verbose and quiet:
+            raise click.UsageError("-v and -q contradict each other")
+        loud = Verbosity.VERBOSE if verbose else Verbosity.NORMAL
+        out = Output(as_json=as_json, verbosity=Verbosity.QUIET if quiet else loud, debug=debug)
+        click.get_current_context().exit(guarded(out, lambda: callback(out, **more)))
+
+    return call
+
+
+config_option = click.option(
+    "-c",
+    "--config",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    envvar="VREPLICA_CONFIG",
+    help="The job file. Default: ./vreplica.toml, then vreplica/vreplica.toml in the user's"
+    " configuration folder.  [env var: VREPLICA_CONFIG]",
+)
+
+jobs_argument = click.argument("jobs", nargs=-1, metavar="[JOB]...")
+
+dir_option = click.option(
+    "--dir",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    required=True,
+    help="The folder that holds the whole lab.",
+)

@@ -1,0 +1,112 @@
+"""Who gets to read what: results on standard output, everything else on standard error.
+
+standard output    tables for people, or with --json one JSON document a line
+standard error     progress, warnings, errors; -q leaves errors only, -v adds steps
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from collections.abc import Iterator
+from enum import IntEnum
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.text import Text
+
+from vreplica.errors import VReplicaError
+
+WIDE = 160
+"""Columns of tables that nobody looks at through a terminal: wide enough not to be cut."""
+
+
+class Verbosity(IntEnum):
+    QUIET = 0
+    NORMAL = 1
+    VERBOSE = 2
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave the exit code to the command: Console itself would make it 1."""
+        raise BrokenPipeError
+
+
+class Output:
+    """The two streams of one command. Lines on standard error may come from any thread."""
+
+    def __init__(
+        self,
+        *,
+        as_json: bool = False,
+        verbosity: Verbosity = Verbosity.NORMAL,
+        debug: bool = False,
+    ) -> None:
+        self.as_json = as_json
+        self.verbosity = verbosity
+        self.debug = debug
+        self.err = _console(stderr=True)
+        self._out = _console(stderr=False)
+        self._lock = threading.RLock()
+
+    def show(self, *parts: RenderableType) -> None:
+        """A result for people."""
+        for part in parts:
+            _print(self._out, part)
+
+    def json(self, value: dict[str, Any]) -> None:
+        """A result for programs: one document in one line."""
+        print(json.dumps(value, ensure_ascii=False), flush=True)
+
+    def step(self, text: str) -> None:
+        if self.verbosity >= Verbosity.VERBOSE:
+            self._line(Text(text, "dim"))
+
+    def note(self, text: str) -> None:
+        if self.verbosity >= Verbosity.NORMAL:
+            self._line(Text(text))
+
+    def warning(self, text: str) -> None:
+        if self.verbosity >= Verbosity.NORMAL:
+            self._line(Text.assemble(("warning: ", "yellow"), text))
+
+    def error(self, error: VReplicaError, job: str | None = None) -> None:
+        """An error with what an operator has to know; under --json on standard output, too."""
+        self.failure(f"{job}: {error}" if job else str(error), *error.explain())
+        if self.as_json:
+            self.json({**({"job": job} if job else {}), "error": error.to_dict()})
+
+    def failure(self, text: str, *details: str) -> None:
+        lines = [Text.assemble(("error: ", "bold red"), text)]
+        lines += [Text(f"  {line}", "dim" if line.startswith(" ") else "") for line in details]
+        self._line(Text("\n").join(lines))
+
+    def _line(self, text: Text) -> None:
+        with self._lock:
+            _print(self.err, text)
+
+
+def each_error(error: BaseException) -> Iterator[VReplicaError] | None:
+    """What an exception says, group or not; None where not all of it was raised on purpose."""
+    flat = _leaves(error)
+    known = [leaf for leaf in flat if isinstance(leaf, VReplicaError)]
+    return iter(known) if len(known) == len(flat) else None
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for part in error.exceptions for leaf in _leaves(part)]
+    return [error]
+
+
+def _print(console: Console, part: RenderableType) -> None:
+    """Lines are folded between words for a reader, and left whole for a program."""
+    whole = isinstance(part, str | Text) and not console.is_terminal
+    console.print(part, markup=False, highlight=False, soft_wrap=whole)
+
+
+def _console(*, stderr: bool) -> Console:
+    stream = sys.stderr if stderr else sys.stdout
+    return _Console(stderr=stderr, width=None if stream.isatty() else WIDE)

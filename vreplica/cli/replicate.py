@@ -1,0 +1,170 @@
+"""run, plan, points, verify: one job after the other, whatever becomes of those before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import RenderableType
+
+from vreplica.cli import exits, show
+from vreplica.cli.options import command, config_option, jobs_argument
+from vreplica.cli.output import Output
+
+if TYPE_CHECKING:
+    from vreplica.jobs import Config
+    from vreplica.sync import Job
+
+LEVELS = ("crash", "filesystem", "application")
+
+
+@click.command(short_help="Bring replicas up to date.")
+@jobs_argument
+@config_option
+@click.option("--verify", is_flag=True, help="Then compare the new point with the source.")
+@click.option(
+    "--on-cbt-loss",
+    type=click.Choice(["ask", "rescan", "fail"]),
+    help="What to do when changed block tracking cannot say what changed: ask = rescan where it"
+    " was reset, stop where somebody switched it off. Default: as the job says.",
+)
+@click.option(
+    "--require",
+    type=click.Choice(LEVELS),
+    help="Fail rather than make a point below this level. Default: as the job says.",
+)
+@command
+def run(
+    out: Output,
+    jobs: tuple[str, ...],
+    config: Path | None,
+    verify: bool,
+    on_cbt_loss: str | None,
+    require: str | None,
+) -> int:
+    """Bring replicas up to date: one new recovery point for each JOB (default: all jobs).
+
+    The first run copies everything that is allocated, later ones what has changed. A run that
+    fails or is cancelled leaves the replica on its last recovery point.
+    """
+    import vreplica
+    from vreplica.cli.cancel import Cancellation
+    from vreplica.cli.progress import Watcher
+    from vreplica.points import Level
+    from vreplica.sync import OnCbtLoss
+
+    changes: dict[str, Any] = {}
+    if on_cbt_loss is not None:
+        changes["on_cbt_loss"] = OnCbtLoss(on_cbt_loss)
+    if require is not None:
+        changes["require"] = Level(require)
+
+    with Cancellation(out) as cancellation:
+
+        def work(job: Job) -> int:
+            with Watcher(out, job.name) as watcher:
+                report = vreplica.run(
+                    replace(job, **changes),
+                    listener=watcher,
+                    verify=verify,
+                    control=cancellation.control,
+                )
+            _answer(out, report.to_dict(), show.run(report))
+            unequal = report.verified is not None and not report.verified.equal
+            return exits.DIFFERENT if unequal else exits.OK
+
+        code = _each(out, config, jobs, work, lambda: cancellation.code is not None)
+    return cancellation.code or code
+
+
+@click.command(short_help="Say what the next runs would do, and why.")
+@jobs_argument
+@config_option
+@command
+def plan(out: Output, jobs: tuple[str, ...], config: Path | None) -> int:
+    """Say what the next run of each JOB would do, and why. Changes nothing.
+
+    Ends with 3 when something keeps the next run from starting.
+    """
+    import vreplica
+
+    def work(job: Job) -> int:
+        report = vreplica.plan(job)
+        _answer(out, report.to_dict(), show.plan(report))
+        return exits.PREFLIGHT if report.problems else exits.OK
+
+    return _each(out, config, jobs, work)
+
+
+@click.command(short_help="List recovery points.")
+@jobs_argument
+@config_option
+@command
+def points(out: Output, jobs: tuple[str, ...], config: Path | None) -> int:
+    """List the recovery points of each JOB, as the destination itself has them."""
+    import vreplica
+
+    def work(job: Job) -> int:
+        found = vreplica.recovery_points(job)
+        value = {"job": job.name, "points": [point.to_dict() for point in found]}
+        _answer(out, value, show.points(job.name, found))
+        return exits.OK
+
+    return _each(out, config, jobs, work)
+
+
+@click.command(short_help="Compare replicas with their sources.")
+@jobs_argument
+@config_option
+@click.option("--point", metavar="ID", help="The recovery point. Default: the newest.")
+@command
+def verify(out: Output, jobs: tuple[str, ...], config: Path | None, point: str | None) -> int:
+    """Compare a recovery point of each JOB with the source, block by block.
+
+    Blocks that the source has changed since the point are counted, not compared. Ends with 8
+    when anything else differs.
+    """
+    import vreplica
+    from vreplica.cli.progress import Watcher
+
+    def work(job: Job) -> int:
+        with Watcher(out, job.name) as watcher:
+            report = vreplica.verify(job, point=point, listener=watcher)
+        _answer(out, report.to_dict(), show.verify(report))
+        return exits.OK if report.equal else exits.DIFFERENT
+
+    return _each(out, config, jobs, work)
+
+
+def _each(
+    out: Output,
+    config: Path | None,
+    names: tuple[str, ...],
+    work: Callable[[Job], int],
+    stopped: Callable[[], bool] = lambda: False,
+) -> int:
+    """The exit code of the first job that failed."""
+    import vreplica
+
+    loaded = vreplica.load(config)
+    codes = []
+    for name in loaded.select(names):
+        codes.append(exits.guarded(out, partial(_with_job, work, loaded, name), job=name))
+        if stopped() or codes[-1] in exits.FINAL:
+            break
+    return next((code for code in codes if code), exits.OK)
+
+
+def _with_job(work: Callable[[Job], int], config: Config, name: str) -> int:
+    return work(config[name])
+
+
+def _answer(out: Output, value: dict[str, Any], parts: Iterable[RenderableType]) -> None:
+    if out.as_json:
+        out.json(value)
+    else:
+        out.show(*parts)

@@ -1,0 +1,185 @@
+"""Reports as people read them. Pure: values in, renderables out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from vreplica.units import human_size
+
+if TYPE_CHECKING:
+    from vreplica.points import RecoveryPoint
+    from vreplica.sync import Plan, RunReport, VerifyReport
+
+GOOD, BAD, HEAD = "green", "bold red", "bold"
+
+
+def run(report: RunReport) -> Iterator[RenderableType]:
+    point = report.point
+    yield _head(
+        report.job,
+        f"recovery point {point.id}, {point.level}, in {duration(report.seconds)}",
+    )
+    table = grid("disk", "mode", "capacity>", "changed>", "read>", "shipped>", "time>")
+    for disk in report.disks:
+        table.add_row(
+            disk.label,
+            str(disk.mode),
+            human_size(disk.capacity_bytes),
+            human_size(disk.changed_bytes),
+            human_size(disk.read_bytes),
+            human_size(disk.shipped_bytes),
+            duration(disk.seconds),
+        )
+    yield indented(table)
+    yield from _facts(
+        ("before", report.recovered),
+        ("excluded", point.excluded),
+        ("removed", report.removed_points),
+        ("points", [f"{report.points} kept"]),
+    )
+    if report.verified is not None:
+        yield from verify(report.verified)
+
+
+def plan(report: Plan) -> Iterator[RenderableType]:
+    replica = report.replica_vm if report.replica_exists else f"{report.replica_vm} (to be created)"
+    yield _head(report.job, f"{report.source_vm} -> {replica}")
+    table = grid("disk", "capacity>", "mode", "reason~")
+    for disk in report.disks:
+        table.add_row(disk.label, human_size(disk.capacity_bytes), str(disk.mode), disk.reason)
+    if report.disks:
+        yield indented(table)
+    base = report.base_point
+    yield from _facts(
+        ("excluded", report.excluded),
+        ("transport", [report.transport]),
+        ("last point", [f"{base.id}, {moment(base.time)}, {base.level}"] if base else ["none yet"]),
+        ("expected", [f"{report.expected_level}-consistent" if not report.problems else ""]),
+        ("warnings", report.warnings),
+        ("steps", [f"{number}. {step}" for number, step in enumerate(report.steps, 1)]),
+    )
+    if report.problems:
+        found = counted(len(report.problems), "problem")
+        yield indented(Text(f"the next run cannot start: {found}", BAD))
+        for problem in report.problems:
+            yield indented(_hanging("-", problem))
+
+
+def points(job: str, found: Sequence[RecoveryPoint]) -> Iterator[RenderableType]:
+    if not found:
+        yield _head(job, "no recovery point yet")
+        return
+    yield _head(job, f"{counted(len(found), 'recovery point')}, oldest first")
+    table = grid("id", "time", "level~", "mode", "shipped>")
+    for point in found:
+        level = str(point.level)
+        if point.requested > point.level:
+            level += f" (not {point.requested})"
+        table.add_row(
+            point.id,
+            moment(point.time),
+            level,
+            "+".join(dict.fromkeys(disk.mode for disk in point.disks)),
+            human_size(sum(disk.shipped_bytes for disk in point.disks)),
+        )
+    yield indented(table)
+    without = {", ".join(point.excluded) for point in found}
+    if len(without) == 1:
+        yield from _facts(("excluded", without))
+    else:
+        lines = [f"{point.id}: {', '.join(point.excluded) or 'none'}" for point in found]
+        yield from _facts(("excluded", lines))
+
+
+def verify(report: VerifyReport) -> Iterator[RenderableType]:
+    different = sum(disk.different_bytes for disk in report.disks)
+    verdict = ("equal", GOOD) if report.equal else (f"{human_size(different)} differ", BAD)
+    text = f"recovery point {report.point.id} and the source, {duration(report.seconds)}: "
+    yield _head(report.job, text, verdict)
+    table = grid("disk", "capacity>", "compared>", "changed since>", "different>", "verdict")
+    for disk in report.disks:
+        table.add_row(
+            disk.label,
+            human_size(disk.capacity_bytes),
+            human_size(disk.compared_bytes),
+            human_size(disk.changed_since_bytes),
+            human_size(disk.different_bytes),
+            Text("equal", GOOD) if disk.equal else Text("different", BAD),
+        )
+    yield indented(table)
+    for disk in report.disks:
+        ranges = ", ".join(f"{at} (+{length})" for at, length in disk.first_differences)
+        if ranges:
+            yield indented(_hanging(f"{disk.label} first differs at byte", ranges))
+
+
+def duration(seconds: float) -> str:
+    """`0.84 s`, `12.3 s`, `2 min 05 s`, `1 h 05 min`"""
+    if seconds < 59.95:
+        return f"{seconds:.2f} s" if seconds < 9.995 else f"{seconds:.1f} s"
+    minutes, second = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {second:02} s"
+    return f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def moment(time: datetime) -> str:
+    return f"{time.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
+
+
+def grid(*columns: str) -> Table:
+    """A table with a line below its head. `>` behind a column's name aligns it to the right;
+    only columns with `~` may be folded when the terminal is narrow."""
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        show_edge=False,
+        padding=(0, 1, 0, 0),
+        header_style="dim",
+    )
+    for column in columns:
+        name = column.rstrip(">~")
+        table.add_column(
+            name,
+            justify="right" if ">" in column else "left",
+            no_wrap="~" not in column,
+            min_width=12 if "~" in column else None,
+            overflow="fold",
+        )
+    return table
+
+
+def indented(part: RenderableType) -> RenderableType:
+    return Padding(part, (0, 0, 0, 2), expand=False)
+
+
+def _head(job: str, text: str, verdict: tuple[str, str] = ("", "")) -> Text:
+    return Text.assemble((job, HEAD), ": ", text, verdict)
+
+
+def _facts(*facts: tuple[str, Iterable[str]]) -> Iterator[RenderableType]:
+    """Names with their values in two columns; names without values are left out."""
+    table = Table.grid(padding=(0, 2))
+    for name, values in facts:
+        for number, value in enumerate(v for v in values if v):
+            table.add_row(Text("" if number else name, "dim"), Text(value))
+    if table.row_count:
+        yield indented(table)
+
+
+def _hanging(mark: str, text: str) -> Table:
+    table = Table.grid(padding=(0, 1))
+    table.add_row(Text(mark), Text(text))
+    return table

@@ -1,0 +1,9 @@
+/* Headers and grain tables of a seSparse extent. */
+#include "harness.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
+{
+   return vr_fuzz_extent("SESPARSE", data, bytes);
+}

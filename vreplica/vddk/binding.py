@@ -110,6 +110,16 @@ class Api:
         return check
 
 
+def encoded(text: str) -> bytes:
+    """For a `const char *`: UTF-8; names of files that are not UTF-8 keep their bytes.
+
+    Raises ValueError where C would see only the part before a NUL.
+    """
+    if "\0" in text:
+        raise ValueError(f"a NUL in {text!r}")
+    return text.encode("utf-8", "surrogateescape")
+
+
 def _text(result: bytes | None, _function: Any, _arguments: Any) -> str:
     return (result or b"").decode("utf-8", "replace")
 

@@ -162,14 +162,11 @@ class Channel:
         except VReplicaError:
             raise
         except BaseException:
-            self._fail(partial(HelperBroken, path=self._path, reason="a request was interrupted"))
+            self._fail(partial(HelperBroken, reason="a request was interrupted"))
             raise
 
     def _hung(self, op: Op) -> HelperFailed:
-        doing = _DOING[op]
-        return self._fail(
-            partial(HelperTimeout, path=self._path, doing=doing, timeout_s=self._timeout_s)
-        )
+        return self._fail(partial(HelperTimeout, doing=_DOING[op], timeout_s=self._timeout_s))
 
     def _died(self) -> HelperFailed:
         status = self.end()
@@ -177,14 +174,14 @@ class Channel:
         if status < 0:
             names = {int(s): s.name for s in signal.Signals}
             how = f"was ended by {names.get(-status, f'signal {-status}')}"
-        lines = "; ".join(self._process.last)
-        return self._fail(partial(HelperDied, path=self._path, how=how, last_lines=lines))
+        return self._fail(partial(HelperDied, how=how))
 
-    def _fail(self, failure: Callable[[], HelperFailed]) -> HelperFailed:
+    def _fail(self, failure: Callable[..., HelperFailed]) -> HelperFailed:
         """From now on every request fails like this one."""
         self.end(0)
-        self._failure = failure
-        return failure()
+        lines = "; ".join(self._process.last)
+        self._failure = partial(failure, path=self._path, last_lines=lines)
+        return self._failure()
 
     def end(self, wait_s: float = EXIT_S) -> int:
         """End the helper; its exit status. May be called again."""

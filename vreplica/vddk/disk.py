@@ -41,6 +41,10 @@ class Backend(Protocol):
     @property
     def transport_mode(self) -> str: ...
 
+    @property
+    def pid(self) -> int | None:
+        """The helper process, where there is one."""
+
     def transfer(self, write: bool, requests: Sequence[Request]) -> None:
         """Run all requests, in any order; none is in flight when this returns or raises."""
 
@@ -69,6 +73,11 @@ class VddkDisk:
         self._backend = backend
         self._read_only = read_only
         self._closed = False
+
+    @property
+    def helper_pid(self) -> int | None:
+        """The process that runs the library for this disk; None where it is this one."""
+        return self._backend.pid
 
     def __enter__(self) -> Self:
         return self
@@ -133,8 +142,10 @@ class VddkDisk:
         self._backend.register(arena)
 
     def flush(self) -> None:
+        """Nothing is asked of the library for a disk that cannot have been written."""
         self._open()
-        self._backend.flush()
+        if not self._read_only:
+            self._backend.flush()
 
     def close(self) -> None:
         if not self._closed:

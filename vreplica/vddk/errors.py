@@ -31,7 +31,7 @@ Passwords and session cookies are taken out of log lines before they get here.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from vreplica.errors import ConfigError, DiskError
@@ -199,6 +199,8 @@ def class_of(code: int, detail: str = "") -> type[VddkError]:
 
 def from_call(failed: CallFailed, path: str) -> VddkError:
     """`path` says which disk, or which server where there is no disk yet."""
+    # A file name that is not UTF-8 has half characters in it, which cannot be printed.
+    path = path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return class_of(failed.code, failed.detail)(
         call=failed.call, code=failed.code, text=failed.text, path=path, detail=failed.detail
     )
@@ -267,10 +269,19 @@ def from_load(failed: LoadFailed) -> LibraryProblem:
 
 @dataclass(eq=False)
 class HelperFailed(DiskError):
-    """The process that ran the library for this disk is of no use any more."""
+    """The process that ran the library for this disk is of no use any more.
+
+    `last_lines` is what the library logged last.
+    """
 
     retryable = True
     path: str
+    last_lines: str = field(default="", kw_only=True)
+
+    @property
+    def message(self) -> str:
+        log = f"; its last words: {self.last_lines}" if self.last_lines else ""
+        return self.template.format_map({**self._values(), "log": log})
 
 
 @dataclass(eq=False)
@@ -281,17 +292,11 @@ class HelperDied(HelperFailed):
         "a new helper. If it comes back, keep the log and report it to the library's vendor."
     )
     how: str
-    last_lines: str = ""
-
-    @property
-    def message(self) -> str:
-        log = f"; its last words: {self.last_lines}" if self.last_lines else ""
-        return self.template.format_map({**self._values(), "log": log})
 
 
 @dataclass(eq=False)
 class HelperTimeout(HelperFailed):
-    template = "{path}: {doing} did not end within {timeout_s:g} s; the helper was stopped"
+    template = "{path}: {doing} did not end within {timeout_s:g} s; the helper was stopped{log}"
     remedy = (
         "Host or network hang, or the limit is too low (timeout_s). Only this disk is affected, "
         "and the next run starts a new helper."

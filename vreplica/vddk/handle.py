@@ -48,6 +48,7 @@ class Handle:
         self.raw = raw
         self.info = DiskInfo.from_plain(raw.info)
         self.transport_mode = raw.transport_mode
+        self.pid = None
         self._own = own
         self._open_close = open_close
         self._lock = threading.Lock()

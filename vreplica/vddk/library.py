@@ -25,7 +25,7 @@ from typing import Any, ClassVar
 from vreplica.units import SECTOR
 from vreplica.vddk import abi
 from vreplica.vddk.abi import Adapter, DiskType
-from vreplica.vddk.binding import CallFailed, LoadFailed
+from vreplica.vddk.binding import CallFailed, LoadFailed, encoded
 from vreplica.vddk.config import LibraryFile, VddkConfig, VddkConnection, locate
 from vreplica.vddk.errors import AlreadyInitialised, from_load
 from vreplica.vddk.handle import Handle, explained
@@ -116,7 +116,7 @@ class Library:
         params = _create_params(capacity_bytes, disk_type, adapter, hw_version)
         name = str(path)
         with explained(name), self.session.explained(), _reported(progress) as callback:
-            self._api.Create(self.local, name.encode(), byref(params), callback, None)
+            self._api.Create(self.local, encoded(name), byref(params), callback, None)
 
     def create_child(
         self,
@@ -129,7 +129,7 @@ class Library:
         """Make an empty link on top of an open disk."""
         name = str(child_path)
         with explained(name), self.session.explained(), _reported(progress) as callback:
-            self._api.CreateChild(parent.raw.handle, name.encode(), disk_type, callback, None)
+            self._api.CreateChild(parent.raw.handle, encoded(name), disk_type, callback, None)
 
     def clone(
         self,
@@ -147,7 +147,7 @@ class Library:
         params = _create_params(0, disk_type, adapter, hw_version)
         with self.open(source) as opened:
             params.capacity = opened.info.capacity_sectors
-        names = (self.local, str(target).encode(), self.local, str(source).encode())
+        names = (self.local, encoded(str(target)), self.local, encoded(str(source)))
         with explained(str(target)), self.session.explained(), _reported(progress) as callback:
             self._api.Clone(*names, byref(params), callback, None, overwrite)
 
@@ -162,21 +162,21 @@ class Library:
         """Make a local disk larger. It must not be open."""
         sectors, name = _sectors(capacity_bytes), str(path)
         with explained(name), self.session.explained(), _reported(progress) as callback:
-            self._api.Grow(self.local, name.encode(), sectors, update_geometry, callback, None)
+            self._api.Grow(self.local, encoded(name), sectors, update_geometry, callback, None)
 
     def unlink(self, path: str | Path) -> None:
         """Remove a local disk: this link, all of its files."""
         with explained(str(path)), self.session.explained():
-            self._api.Unlink(self.local, str(path).encode())
+            self._api.Unlink(self.local, encoded(str(path)))
 
     def rename(self, source: str | Path, target: str | Path) -> None:
         with explained(str(source)), self.session.explained():
-            self._api.Rename(str(source).encode(), str(target).encode())
+            self._api.Rename(encoded(str(source)), encoded(str(target)))
 
     def check_repair(self, path: str | Path, *, repair: bool = False) -> None:
         """Raises DiskDamaged where a sparse disk's metadata is inconsistent (and not repaired)."""
         with explained(str(path)), self.session.explained():
-            self._api.CheckRepair(self.local, str(path).encode(), repair)
+            self._api.CheckRepair(self.local, encoded(str(path)), repair)
 
     # -- open disks -------------------------------------------------------------------------
 

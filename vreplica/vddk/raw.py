@@ -25,7 +25,7 @@ from typing import Any
 from vreplica.units import SECTOR
 from vreplica.vddk import abi
 from vreplica.vddk.abi import OpenFlag
-from vreplica.vddk.binding import CallFailed
+from vreplica.vddk.binding import CallFailed, encoded
 from vreplica.vddk.session import Link, Session
 
 Piece = tuple[int, int, int]
@@ -60,7 +60,7 @@ class RawDisk:
         self.stop: Callable[[], bool] = bool
         out = c_void_p()
         with self.session.explained(link.warnings):
-            self._api.Open(link.handle, path.encode(), flags, byref(out))
+            self._api.Open(link.handle, encoded(path), flags, byref(out))
         self.handle: int | None = out.value
         try:
             self.transport_mode: str = self._api.GetTransportMode(self.handle)
@@ -96,6 +96,20 @@ class RawDisk:
                 raise
 
     def _transfer_async(self, call: Callable[..., None], pieces: Sequence[Piece]) -> None:
+        try:
+            failure = self._keep_flying(call, pieces)
+        except BaseException:
+            # Ctrl-C, in this process: the caller's memory may go away, so nothing may be in flight.
+            self._api.Wait(self.handle)
+            self._done = SimpleQueue()
+            raise
+        if failure is not None:
+            raise failure
+
+    def _keep_flying(
+        self, call: Callable[..., None], pieces: Sequence[Piece]
+    ) -> CallFailed | Interrupted | None:
+        """`depth` requests in flight until all are done; the first failure ends it early."""
         failure: CallFailed | Interrupted | None = None
         in_flight = 0
         for index, (start, count, address) in enumerate(pieces):
@@ -114,9 +128,9 @@ class RawDisk:
                 break
             in_flight += 1
         for _ in range(in_flight):
-            failure = self._collect(call, pieces) or failure
-        if failure is not None:
-            raise failure
+            late = self._collect(call, pieces)
+            failure = failure or late
+        return failure
 
     def _complete(self, index: int | None, result: int) -> None:
         # On a thread of the library: signal only.
@@ -190,13 +204,13 @@ class RawDisk:
 
     def read_metadata(self, key: str) -> str:
         def ask(buffer: Any, size: int, needed: Any) -> None:
-            self._api.ReadMetadata(self.handle, key.encode(), buffer, size, needed)
+            self._api.ReadMetadata(self.handle, encoded(key), buffer, size, needed)
 
         return self._sized(ask).split(b"\0")[0].decode("utf-8", "replace")
 
     def write_metadata(self, key: str, value: str) -> None:
         with self.session.explained():
-            self._api.WriteMetadata(self.handle, key.encode(), value.encode())
+            self._api.WriteMetadata(self.handle, encoded(key), encoded(value))
 
     def _sized(self, ask: Callable[[Any, int, Any], None]) -> bytes:
         """Ask for the size with no buffer, then for the value."""

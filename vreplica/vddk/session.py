@@ -16,12 +16,12 @@ from __future__ import annotations
 import ctypes
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from ctypes import byref, c_char_p, c_uint32, c_void_p
 from typing import TYPE_CHECKING, Any
 
 from vreplica.vddk import abi
-from vreplica.vddk.binding import Api, CallFailed
+from vreplica.vddk.binding import Api, CallFailed, encoded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,15 +77,13 @@ class LogTap:
     def _callback(self, level: int) -> Callable[[int, int], None]:
         def log(fmt: int, arguments: int) -> None:
             # An exception cannot leave a callback, and a log line is not worth a failed disk.
-            try:
+            with suppress(Exception):
                 buffer = ctypes.create_string_buffer(_LINE_MAX)
                 self._vsnprintf(buffer, _LINE_MAX, fmt, arguments)
                 text = self.redact(buffer.value.decode("utf-8", "replace").rstrip())
                 if text:
                     self._recent.append((level, text))
                     self._emit(level, text)
-            except Exception as error:
-                self._emit(WARN, f"a log line was lost: {type(error).__name__}")
 
         return log
 
@@ -107,8 +105,8 @@ class Session:
             self.api.InitEx(
                 *abi.INIT_VERSION,
                 *self.tap.callbacks,
-                lib_root.encode(),
-                config_file.encode() if config_file else None,
+                encoded(lib_root),
+                encoded(config_file) if config_file else None,
             )
 
     @contextmanager
@@ -148,8 +146,8 @@ class Link:
                 session.api.ConnectEx(
                     self.params.pointer,
                     read_only,
-                    _encoded(target.get("snapshot_ref")) if remote else None,
-                    _encoded(transport_modes) if remote else None,
+                    _optional(target.get("snapshot_ref")) if remote else None,
+                    _optional(transport_modes) if remote else None,
                     byref(out),
                 )
         except BaseException:
@@ -230,7 +228,7 @@ class Params:
     def _keep(self, text: str | None) -> c_char_p | None:
         if text is None:
             return None
-        buffer = ctypes.create_string_buffer(text.encode())
+        buffer = ctypes.create_string_buffer(encoded(text))
         self._kept.append(buffer)
         return ctypes.cast(buffer, c_char_p)
 
@@ -243,7 +241,7 @@ def run_access(
     try:
         with session.explained():
             if call != "Cleanup":
-                getattr(session.api, call)(params.pointer, identity.encode())
+                getattr(session.api, call)(params.pointer, encoded(identity))
                 return {}
             cleaned, remaining = c_uint32(), c_uint32()
             session.api.Cleanup(params.pointer, byref(cleaned), byref(remaining))
@@ -252,5 +250,5 @@ def run_access(
         params.free()
 
 
-def _encoded(text: str | None) -> bytes | None:
-    return None if text is None else text.encode()
+def _optional(text: str | None) -> bytes | None:
+    return None if text is None else encoded(text)

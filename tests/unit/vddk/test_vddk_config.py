@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from vreplica.errors import VReplicaError
 from vreplica.units import MIB
 from vreplica.vddk import Library, VddkConfig, VddkConnection, open_disk
 from vreplica.vddk.config import ENV_LIBDIR, bundled_libdir, locate
 from vreplica.vddk.errors import (
     AlreadyInitialised,
+    HelperFailed,
     LibraryNotFound,
+    LibraryProblem,
     OperationUnsupported,
+    VddkError,
     class_of,
 )
 
@@ -119,7 +124,21 @@ def test_a_missing_optional_function_is_not_supported(dummy: Any, tmp_path: Path
     assert caught.value.code == 6
 
 
+def subclasses(cls: type[VReplicaError]) -> Iterator[type[VReplicaError]]:
+    for sub in cls.__subclasses__():
+        yield sub
+        yield from subclasses(sub)
+
+
+def test_every_error_says_what_to_do() -> None:
+    for base in (VddkError, LibraryProblem, HelperFailed):
+        for cls in subclasses(base):
+            assert cls.remedy, cls
+
+
 def test_every_code_belongs_to_one_class() -> None:
+    codes = [code for cls in subclasses(VddkError) for code in vars(cls).get("codes", ())]
+    assert len(codes) == len(set(codes))
     assert class_of(36).__name__ == "HostConnection"
     assert class_of(14014).__name__ == "HostLeaving"
     assert class_of(16007).__name__ == "VddkOutOfRange"

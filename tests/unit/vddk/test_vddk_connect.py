@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import pickle
 from dataclasses import replace
 from pathlib import Path
@@ -140,6 +141,15 @@ def test_refusals_become_errors_by_meaning(
     copy = pickle.loads(pickle.dumps(error))
     assert type(copy) is expected
     assert str(copy) == str(error)
+
+
+def test_names_that_are_not_utf_8_keep_their_bytes(dummy: Any, isolation: bool) -> None:
+    path = dummy.disk(bytes(MIB), os.fsdecode(b"latin-\xe9.raw"))
+    dummy.open(path, isolation=isolation).close()
+    dummy.fault(path, "open 15")
+    with pytest.raises(DiskLocked) as caught:
+        dummy.open(path, isolation=isolation)
+    assert "latin-\N{REPLACEMENT CHARACTER}.raw" in str(caught.value), "can be printed"
 
 
 def test_a_certificate_mismatch_shows_both_thumbprints(dummy: Any, isolation: bool) -> None:

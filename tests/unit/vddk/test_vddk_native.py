@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from vreplica.vddk.errors import (
     DiskNotFound,
     FileExists,
     HostConnection,
+    InvalidRequest,
     MetadataMissing,
     OperationUnsupported,
     VddkOutOfRange,
@@ -197,10 +199,25 @@ def test_a_second_writer_is_refused_and_a_dead_one_leaves_no_lock(
     with pytest.raises(DiskLocked) as caught:
         open_disk(VddkConfig(), LOCAL, str(path), read_only=False)
     assert caught.value.retryable
-    os.kill(writer._backend.pid, 9)  # type: ignore[attr-defined]
+    assert writer.helper_pid
+    os.kill(writer.helper_pid, signal.SIGKILL)
     with pytest.raises(Exception, match="SIGKILL"):
         writer.flush()
     open_disk(VddkConfig(), LOCAL, str(path), read_only=False).close()
+
+
+def test_names_are_utf_8_and_end_where_they_end(
+    library: Library, tmp_path: Path, isolation: bool
+) -> None:
+    path = tmp_path / "größe 数.vmdk"
+    library.create(path, MIB)
+    with open_disk(VddkConfig(isolation=isolation), LOCAL, str(path)) as disk:
+        assert disk.capacity_bytes == MIB
+    with pytest.raises(ValueError, match="NUL"):
+        library.create(f"{tmp_path}/a.vmdk\0.txt", MIB)
+    assert not (tmp_path / "a.vmdk").exists()
+    with pytest.raises(InvalidRequest):
+        library.create(tmp_path / os.fsdecode(b"latin-\xe9.vmdk"), MIB)
 
 
 # -- the lab's servers ----------------------------------------------------------------------

@@ -1,0 +1,37 @@
+"""Settings of the NFC transport stay within what hosts take."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from vreplica.errors import ConfigError
+from vreplica.nfc import HostLimits, NfcConfig
+from vreplica.units import KIB, MIB
+
+
+def test_the_defaults_encrypt_and_stay_under_a_hosts_memory() -> None:
+    config = NfcConfig()
+    assert config.mode == "nbdssl"
+    assert config.depth * config.io_bytes <= config.limits.in_flight_bytes <= 32 * MIB
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"mode": "hotadd"},
+        {"depth": 0},
+        {"io_bytes": 4 * KIB},
+        {"io_bytes": MIB + 1},
+        {"buffer_bytes": 4 * MIB},
+        {"buffer_bytes": 2 * MIB, "buffer_count": 9},
+        {"reconnects": -1},
+        {"limits": HostLimits(open_disks=0)},
+        {"limits": HostLimits(in_flight_bytes=64 * KIB)},
+    ],
+)
+def test_what_a_host_would_refuse_is_refused_before(settings: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        NfcConfig(**settings)
+    assert next(iter(settings)) in str(caught.value)

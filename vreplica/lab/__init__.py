@@ -1,0 +1,55 @@
+"""A vCenter with ESXi hosts for each site, in one process, over real VMDK files.
+
+    from vreplica.lab import Lab, LabControl
+
+    with Lab.create("/tmp/lab") as lab:
+        control = LabControl(lab.directory)
+        control.create_vm("site-a", "web01", disks=[(64 << 20, True, None)], power_on=True)
+        ...                                 any vSphere client against lab.json's urls
+
+`up`, `status` and `down` run the same as a process of its own. docs/lab.md says what is
+modelled, on what ground, and what is not. Names are loaded on first use.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vreplica.lab.client import LabControl, LabNotRunning, LabRefused
+    from vreplica.lab.lab import Lab
+    from vreplica.lab.layout import LabExists, NoLab
+    from vreplica.lab.process import LabDidNotStart, down, status, up
+
+__all__ = [
+    "Lab",
+    "LabControl",
+    "LabDidNotStart",
+    "LabExists",
+    "LabNotRunning",
+    "LabRefused",
+    "NoLab",
+    "down",
+    "status",
+    "up",
+]
+
+_HOMES = {
+    "Lab": "lab",
+    "LabControl": "client",
+    "LabDidNotStart": "process",
+    "LabExists": "layout",
+    "LabNotRunning": "client",
+    "LabRefused": "client",
+    "NoLab": "layout",
+    "down": "process",
+    "status": "process",
+    "up": "process",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

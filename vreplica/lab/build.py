@@ -1,0 +1,176 @@
+"""Making a site's inventory, or taking it up again from the store."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+from typing import Any
+
+from vreplica.lab.cert import Certificate
+from vreplica.lab.collector import PropertyCollector
+from vreplica.lab.events import EventManager
+from vreplica.lab.inventory import (
+    Cluster,
+    Datacenter,
+    Datastore,
+    EnvironmentBrowser,
+    Folder,
+    Host,
+    Network,
+    ResourcePool,
+)
+from vreplica.lab.service import (
+    CustomFieldsManager,
+    OptionManager,
+    SearchIndex,
+    ServiceInstance,
+    SessionManager,
+    ViewManager,
+    content,
+)
+from vreplica.lab.site import Site, SiteSpec
+from vreplica.lab.tasks import TaskManager
+from vreplica.lab.vmodl import vim
+from vreplica.units import TIB
+
+NETWORKS = ("VM Network", "Isolated")
+CAPACITY = TIB
+
+_MANAGERS: dict[str, Any] = {
+    "sessionManager": SessionManager,
+    "viewManager": ViewManager,
+    "searchIndex": SearchIndex,
+    "taskManager": TaskManager,
+    "eventManager": EventManager,
+    "customFieldsManager": CustomFieldsManager,
+    "setting": OptionManager,
+}
+
+
+def open_site(directory: Path, spec: SiteSpec, certificate: Certificate) -> Site:
+    """The site with all of its state; made where there is none yet."""
+    for name in spec.datastores:
+        (directory / name).mkdir(parents=True, exist_ok=True)
+    site = Site(directory, spec, certificate)
+    if site.store.meta().get("built"):
+        site.store.load(site, site)
+    else:
+        site.instance_uuid = str(uuid.uuid4())
+        _build(site)
+    _connect(site)
+    site.flush()
+    site.keep(built=True, instance_uuid=site.instance_uuid)
+    return site
+
+
+def resume(site: Site) -> None:
+    """Finish what a crash interrupted, and lock the disks of VMs that run."""
+    for vm in site.vms():
+        vm.resume()
+    site.flush()
+
+
+def _make(site: Site, kind: Any, moid: str, **values: Any) -> Any:
+    made = kind(site, moid)
+    made.__dict__.update(values)
+    return site.add(made)
+
+
+def _folder(site: Site, prefix: str, name: str, parent: Any, *types: Any) -> Any:
+    return _make(
+        site,
+        Folder,
+        site.new_id(prefix),
+        name=name,
+        parent=parent,
+        childType=list(types),
+        childEntity=[],
+    )
+
+
+def _build(site: Site) -> None:
+    name = site.spec.name
+    root = _folder(site, "group-d", "Datacenters", None, vim.Folder, vim.Datacenter)
+    dc = _make(site, Datacenter, site.new_id("datacenter"), name=f"{name}-dc", parent=root)
+    root.adopt(dc)
+    vms = _folder(site, "group-v", "vm", dc, vim.Folder, vim.VirtualMachine, vim.VirtualApp)
+    hosts = _folder(site, "group-h", "host", dc, vim.Folder, vim.ComputeResource)
+    stores = _folder(site, "group-s", "datastore", dc, vim.Folder, vim.Datastore)
+    nets = _folder(site, "group-n", "network", dc, vim.Folder, vim.Network)
+    dc.set(vmFolder=vms, hostFolder=hosts, datastoreFolder=stores, networkFolder=nets)
+    datastores = [
+        _make(
+            site,
+            Datastore,
+            site.new_id("datastore"),
+            name=label,
+            parent=stores,
+            capacity=CAPACITY,
+            accessible=True,
+            uuid=uuid.uuid4().hex[:8] + "-" + uuid.uuid4().hex[:8],
+        )
+        for label in site.spec.datastores
+    ]
+    networks = [
+        _make(site, Network, site.new_id("network"), name=label, parent=nets) for label in NETWORKS
+    ]
+    cluster = _make(site, Cluster, site.new_id("domain-c"), name=f"{name}-cluster", parent=hosts)
+    pool = _make(site, ResourcePool, site.new_id("resgroup"), name="Resources", parent=cluster)
+    pool.set(owner=cluster, vm=[], resourcePool=[])
+    found = [
+        _make(
+            site,
+            Host,
+            site.new_id("host"),
+            name=f"esx{number}.{name}.lab",
+            parent=cluster,
+            vm=[],
+            datastore=datastores,
+            network=networks,
+            connected=True,
+            uuid=str(uuid.uuid4()),
+        )
+        for number in range(1, site.spec.hosts + 1)
+    ]
+    browser = _make(site, EnvironmentBrowser, site.new_id("envbrowser"))
+    cluster.set(
+        host=found,
+        resourcePool=pool,
+        datastore=datastores,
+        network=networks,
+        environmentBrowser=browser,
+    )
+    hosts.adopt(cluster)
+    stores.childEntity = datastores
+    nets.childEntity = networks
+    dc.set(datastore=datastores, network=networks)
+    for field, kind in _MANAGERS.items():
+        moid = kind.__name__ if field != "setting" else "VpxSettings"
+        _make(site, kind, moid)
+    instance = "VirtualCenter.InstanceName"
+    site.objects["VpxSettings"].options = {instance: f"127.0.0.1:{site.spec.port}"}
+    site.objects["CustomFieldsManager"].field = []
+    _make(site, ServiceInstance, "ServiceInstance", capability=vim.Capability())
+
+
+def _connect(site: Site) -> None:
+    """Point the site at its well-known objects."""
+
+    def only(kind: Any) -> Any:
+        return next(o for o in site.objects.values() if type(o) is kind)
+
+    site.datacenter = only(Datacenter)
+    site.root_folder = site.datacenter.parent
+    site.vm_folder = site.datacenter.vmFolder
+    site.cluster = only(Cluster)
+    site.task_manager = only(TaskManager)
+    site.event_manager = only(EventManager)
+    managers = {field: only(kind) for field, kind in _MANAGERS.items()}
+    managers["propertyCollector"] = vim_collector(site)
+    site.content = content(site, managers)
+    site.tasks.restore()
+
+
+def vim_collector(site: Site) -> Any:
+    """The id behind which every session has its own collector."""
+    return PropertyCollector(site, "propertyCollector")

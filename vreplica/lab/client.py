@@ -1,0 +1,149 @@
+"""LabControl: a test's or a tool's hand inside a running lab."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vreplica.errors import VReplicaError
+from vreplica.lab.layout import SOCKET
+
+
+@dataclass(eq=False)
+class LabRefused(VReplicaError):
+    template = "the lab refused {command}: {reason}"
+    command: str
+    reason: str
+
+
+@dataclass(eq=False)
+class LabNotRunning(VReplicaError):
+    template = "no lab runs in {directory}"
+    remedy = "Start it: `vreplica-sync lab up --dir {directory}`."
+    directory: str
+
+
+class LabControl:
+    """One short connection a command; may be used from several threads."""
+
+    def __init__(self, directory: str | Path, timeout_s: float = 120.0) -> None:
+        self.directory = Path(directory).absolute()
+        self.timeout_s = timeout_s
+
+    def ask(self, command: str, payload: bytes = b"", **values: Any) -> tuple[Any, bytes]:
+        """(answer, bytes that came with it). Raises LabRefused, LabNotRunning."""
+        request = json.dumps({"do": command, "payload": len(payload), **values}).encode() + b"\n"
+        try:
+            fd = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError:
+            raise LabNotRunning(directory=str(self.directory)) from None
+        try:
+            with socket.socket(socket.AF_UNIX) as sock:
+                sock.settimeout(self.timeout_s)
+                sock.connect(f"/proc/self/fd/{fd}/{SOCKET}")
+                sock.sendall(request + payload)
+                with sock.makefile("rb") as answers:
+                    line = answers.readline()
+                    if not line:
+                        raise ConnectionResetError
+                    answer = json.loads(line)
+                    data = answers.read(answer.get("payload", 0))
+        except (ConnectionError, FileNotFoundError):
+            raise LabNotRunning(directory=str(self.directory)) from None
+        finally:
+            os.close(fd)
+        if "error" in answer:
+            raise LabRefused(command=command, reason=answer["error"])
+        return answer["ok"], data
+
+    def do(self, command: str, **values: Any) -> Any:
+        return self.ask(command, **values)[0]
+
+    # -- guests -----------------------------------------------------------------------------
+
+    def guest_write(self, site: str, vm: str, disk_key: int, offset: int, data: bytes) -> None:
+        """Write as the guest does: tracked; multiples of 512; the VM must run."""
+        self.ask("guest_write", data, site=site, vm=vm, disk_key=disk_key, offset=offset)
+
+    def guest_read(self, site: str, vm: str, disk_key: int, offset: int, size: int) -> bytes:
+        where: dict[str, Any] = {"site": site, "vm": vm, "disk_key": disk_key}
+        return self.ask("guest_read", offset=offset, size=size, **where)[1]
+
+    def guest_flush(self, site: str, vm: str) -> None:
+        self.do("guest_flush", site=site, vm=vm)
+
+    def set_guest(self, site: str, vm: str, **values: Any) -> dict[str, Any]:
+        """See vreplica.lab.guest for the settings."""
+        found: dict[str, Any] = self.do("set_guest", site=site, vm=vm, values=values)
+        return found
+
+    # -- machines ---------------------------------------------------------------------------
+
+    def create_vm(
+        self,
+        site: str,
+        name: str,
+        disks: list[tuple[int, bool, str | Path | None]] | None = None,
+        guest_id: str = "otherGuest64",
+        cpus: int = 1,
+        memory_mib: int = 1024,
+        power_on: bool = False,
+        **more: Any,
+    ) -> dict[str, Any]:
+        """Disks are (capacity in bytes, thin, path of raw content or None).
+
+        More: cbt, datastore, network, firmware, folder, extra (a dict), host.
+        Returns moref, disks (key, path, file, ...), links, snapshots.
+        """
+        plain = [(c, t, str(Path(p).absolute()) if p else None) for c, t, p in disks or ()]
+        found: dict[str, Any] = self.do(
+            "create_vm",
+            site=site,
+            name=name,
+            disks=plain,
+            guest_id=guest_id,
+            cpus=cpus,
+            memory_mib=memory_mib,
+            power_on=power_on,
+            **more,
+        )
+        return found
+
+    def describe_vm(self, site: str, vm: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.do("describe_vm", site=site, vm=vm)
+        return found
+
+    def power(self, site: str, vm: str, *, on: bool) -> None:
+        self.do("power", site=site, vm=vm, on=on)
+
+    # -- the site ---------------------------------------------------------------------------
+
+    def settings(self, site: str, **values: Any) -> dict[str, Any]:
+        """Change settings (page_size, session_idle_s, task_delay_s); returns all of them."""
+        found: dict[str, Any] = self.do("settings", site=site, values=values)
+        return found
+
+    def set_datastore(self, site: str, datastore: str, *, capacity: int) -> None:
+        self.do("set_datastore", site=site, datastore=datastore, capacity=capacity)
+
+    def set_host(self, site: str, *, connected: bool, host: str | None = None) -> None:
+        self.do("set_host", site=site, host=host, connected=connected)
+
+    def end_sessions(self, site: str) -> None:
+        self.do("end_sessions", site=site)
+
+    def drop_connections(self, site: str) -> None:
+        self.do("drop_connections", site=site)
+
+    def restart_site(self, site: str) -> None:
+        self.do("restart_site", site=site)
+
+    def set_user(
+        self, site: str, user: str, password: str, privileges: list[str] | None = None
+    ) -> None:
+        """A login with all privileges, or with exactly these."""
+        self.do("set_user", site=site, user=user, password=password, privileges=privileges)

@@ -1,0 +1,231 @@
+"""What is not vSphere API: guests that write, VMs from content, settings, events of the world.
+
+    request   one line of JSON {"do": name, ...}, "payload": n -> n bytes follow
+    answer    one line of JSON {"ok": ...} or {"error": text}, "payload": n -> n bytes follow
+
+Over the Unix socket DIR/control.sock, mode 0600. The client is `vreplica.lab.client`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socketserver
+import threading
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from vreplica.errors import VReplicaError
+from vreplica.lab.layout import SOCKET
+from vreplica.lab.making import make_vm
+from vreplica.lab.vmodl import MethodFault
+
+if TYPE_CHECKING:
+    from vreplica.lab.lab import Lab
+
+log = logging.getLogger("vreplica.lab.control")
+
+LINE_MAX = 1 << 20
+PAYLOAD_MAX = 256 << 20
+
+Answer = tuple[Any, bytes]
+
+
+class Commands:
+    """Every public method is a command; arguments come by name."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+
+    def _vm(self, site: str, vm: str) -> Any:
+        return self._site(site).find_vm(vm)
+
+    def _site(self, site: str) -> Any:
+        if site not in self.lab.sites:
+            raise ValueError(f"no such site: {site}; known: {', '.join(self.lab.sites)}")
+        return self.lab.sites[site]
+
+    def ping(self) -> Any:
+        return {"pid": os.getpid()}
+
+    def stop(self) -> Any:
+        # The answer leaves first; who asked waits for the process to end.
+        threading.Timer(0.05, self.lab.stop).start()
+        return {}
+
+    # -- guests -----------------------------------------------------------------------------
+
+    def guest_write(self, site: str, vm: str, disk_key: int, offset: int, payload: bytes) -> Any:
+        self._vm(site, vm).chains.write(disk_key, offset, memoryview(payload))
+        return {}
+
+    def guest_read(self, site: str, vm: str, disk_key: int, offset: int, size: int) -> Answer:
+        return {}, bytes(self._vm(site, vm).chains.read(disk_key, offset, size))
+
+    def guest_flush(self, site: str, vm: str) -> Any:
+        self._vm(site, vm).chains.flush()
+        return {}
+
+    def set_guest(self, site: str, vm: str, values: dict[str, Any]) -> Any:
+        found = self._vm(site, vm)
+        found.guest_state.change(**values)
+        return found.guest_state.settings
+
+    # -- machines ---------------------------------------------------------------------------
+
+    def create_vm(self, site: str, name: str, **options: Any) -> Any:
+        made = make_vm(self._site(site), name, **options)
+        return self.describe_vm(site, made._moId)
+
+    def describe_vm(self, site: str, vm: str) -> Any:
+        found = self._vm(site, vm)
+        path = found._site.disks.path
+        disks = [
+            {
+                "key": d.key,
+                "label": d.deviceInfo.label,
+                "capacity": d.capacityInBytes,
+                "path": d.backing.fileName,
+                "file": str(path(d.backing.fileName)),
+                "change_id": getattr(d.backing, "changeId", None),
+            }
+            for d in found.config.hardware.device
+            if hasattr(d, "capacityInBytes")
+        ]
+        return {
+            "moref": found._moId,
+            "name": found.name,
+            "power": found.power,
+            "disks": disks,
+            "links": dict(found.links),
+            "snapshots": [s._moId for s in found.all_snapshots()],
+            "guest": found.guest_state.settings,
+        }
+
+    def list_vms(self, site: str) -> Any:
+        return [
+            {"moref": v._moId, "name": v.name, "power": v.power} for v in self._site(site).vms()
+        ]
+
+    def power(self, site: str, vm: str, on: bool) -> Any:
+        found = self._vm(site, vm)
+        steps = found.PowerOnVM_Task() if on else found.PowerOffVM_Task()
+        for _ in steps:
+            pass
+        return {}
+
+    # -- the site ---------------------------------------------------------------------------
+
+    def settings(self, site: str, values: dict[str, Any] | None = None) -> Any:
+        found = self._site(site)
+        if values:
+            found.change_settings(**values)
+        return asdict(found.settings)
+
+    def set_datastore(self, site: str, datastore: str, capacity: int) -> Any:
+        self._site(site).datastore(datastore).capacity = capacity
+        return {}
+
+    def set_host(self, site: str, host: str | None = None, connected: bool = True) -> Any:
+        for item in self._site(site).cluster.host:
+            if host is None or item.name == host:
+                item.change_connection(connected)
+        return {}
+
+    def end_sessions(self, site: str) -> Any:
+        found = self._site(site)
+        for key in list(found.sessions.by_key):
+            found.sessions.close(key)
+        return {}
+
+    def drop_connections(self, site: str) -> Any:
+        self._site(site)
+        self.lab.server(site).drop_connections()
+        return {}
+
+    def restart_site(self, site: str) -> Any:
+        self._site(site)
+        self.lab.restart_site(site)
+        return {}
+
+    def set_user(
+        self, site: str, user: str, password: str, privileges: list[str] | None = None
+    ) -> Any:
+        self._site(site).set_user(user, password, privileges)
+        return {}
+
+
+class _Handler(socketserver.StreamRequestHandler):
+    server: ControlServer
+
+    def handle(self) -> None:
+        while line := self.rfile.readline(LINE_MAX):
+            answer, payload = self.answer(line)
+            answer["payload"] = len(payload)
+            try:
+                self.wfile.write(json.dumps(answer).encode() + b"\n" + payload)
+            except OSError:
+                return
+
+    def answer(self, line: bytes) -> tuple[dict[str, Any], bytes]:
+        commands = self.server.commands
+        try:
+            request = json.loads(line)
+            size = int(request.pop("payload", 0))
+            if not 0 <= size <= PAYLOAD_MAX:
+                raise ValueError("the payload is too large")
+            data = self.rfile.read(size)
+            name = request.pop("do")
+            command: Callable[..., Any] | None = getattr(type(commands), name, None)
+            if command is None or name.startswith("_"):
+                raise ValueError(f"no such command: {name}")
+            if size:
+                request["payload"] = data
+            value = command(commands, **request)
+            for site in self.server.commands.lab.sites.values():
+                site.flush()
+        except (ValueError, KeyError, TypeError, OSError, VReplicaError) as error:
+            return {"error": f"{error}"}, b""
+        except MethodFault as error:
+            return {"error": f"{type(error)._wsdlName}: {error.msg}"}, b""
+        except Exception as error:
+            log.exception("command failed")
+            return {"error": f"{type(error).__name__}: {error}"}, b""
+        if isinstance(value, tuple):
+            return {"ok": value[0]}, value[1]
+        return {"ok": value}, b""
+
+
+class ControlServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    daemon_threads = True
+
+    def __init__(self, lab: Lab) -> None:
+        self.commands = Commands(lab)
+        self.folder = lab.directory
+        (self.folder / SOCKET).unlink(missing_ok=True)
+        super().__init__("", _Handler)
+
+    def server_bind(self) -> None:
+        # A Unix socket's name is at most 107 bytes: it is bound through the folder's fd, so
+        # that a lab may lie as deep as it likes.
+        fd = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            before = os.umask(0o177)
+            try:
+                self.socket.bind(f"/proc/self/fd/{fd}/{SOCKET}")
+            finally:
+                os.umask(before)
+        finally:
+            os.close(fd)
+
+    def serve(self) -> None:
+        threading.Thread(
+            target=self.serve_forever, args=(0.05,), name="lab control", daemon=True
+        ).start()
+
+    def stop(self) -> None:
+        self.shutdown()
+        self.server_close()
+        (self.folder / SOCKET).unlink(missing_ok=True)

@@ -1,0 +1,198 @@
+"""The guest of a VM: its operating system and VMware Tools, as far as the API sees them.
+
+    settings (LabControl.set_guest)
+      tools         running | notRunning | notInstalled     while the VM is on
+      shutdown      works | hangs                           what ShutdownGuest leads to
+      shutdown_s    seconds that it takes
+      quiesce       works | applicationFault | filesystemFault | filesystemOnly
+      hostname, ip  what Tools report
+
+`hook(event)` is called with "freeze", "thaw", "stop" and "start", for an application in the
+guest that has state of its own.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from vreplica.lab.vmconfig import full_name, guest_family
+from vreplica.lab.vmodl import fault, vim
+
+if TYPE_CHECKING:
+    from vreplica.lab.vm import VirtualMachine
+
+DEFAULTS: dict[str, Any] = {
+    "tools": "running",
+    "shutdown": "works",
+    "shutdown_s": 0.1,
+    "quiesce": "works",
+    "hostname": "",
+    "ip": "",
+}
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "tools": ("running", "notRunning", "notInstalled"),
+    "shutdown": ("works", "hangs"),
+    "quiesce": ("works", "applicationFault", "filesystemFault", "filesystemOnly"),
+}
+
+_TOOLS_VERSION = "12389"
+
+
+class Guest:
+    def __init__(self, vm: VirtualMachine) -> None:
+        self.vm = vm
+        self.hook: Callable[[str], None] | None = None
+        self._frozen = False
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {**DEFAULTS, **(self.vm.guest_settings or {})}
+
+    def change(self, **values: Any) -> None:
+        """Raises ValueError for a setting or a value that does not exist."""
+        for name, value in values.items():
+            if name not in DEFAULTS:
+                raise ValueError(f"no such guest setting: {name}; known: {', '.join(DEFAULTS)}")
+            if name in CHOICES and value not in CHOICES[name]:
+                raise ValueError(f"{name} is one of {', '.join(CHOICES[name])}")
+        self.vm.guest_settings = {**(self.vm.guest_settings or {}), **values}
+
+    @property
+    def on(self) -> bool:
+        return bool(self.vm.power == "poweredOn")
+
+    @property
+    def tools_running(self) -> bool:
+        return self.on and self.settings["tools"] == "running"
+
+    # -- what the API shows -----------------------------------------------------------------
+
+    def info(self) -> Any:
+        tools, running = self.settings["tools"], self.tools_running
+        installed = tools != "notInstalled"
+        status = "toolsNotInstalled"
+        if installed:
+            status = "toolsOk" if running else "toolsNotRunning"
+        made = vim.vm.GuestInfo(
+            toolsStatus=status,
+            toolsVersionStatus="guestToolsCurrent" if installed else "guestToolsNotInstalled",
+            toolsVersionStatus2="guestToolsCurrent" if installed else "guestToolsNotInstalled",
+            toolsRunningStatus="guestToolsRunning" if running else "guestToolsNotRunning",
+            toolsVersion=_TOOLS_VERSION if installed else "0",
+            guestState=self.state(),
+            guestOperationsReady=running,
+            interactiveGuestOperationsReady=False,
+            guestStateChangeSupported=running,
+        )
+        if running:
+            guest_id = self.vm.config.guestId
+            family = guest_family(guest_id)
+            made.guestId, made.guestFullName = guest_id, full_name(guest_id)
+            made.guestFamily = f"{family}Guest" if family != "other" else "otherGuestFamily"
+            made.hostName = self.settings["hostname"] or self.vm.name
+            made.ipAddress = self.settings["ip"] or None
+        return made
+
+    def state(self) -> str:
+        if not self.on:
+            return "notRunning"
+        if self.vm.shutting_down:
+            return "shuttingDown"
+        return "running" if self.tools_running else "unknown"
+
+    def heartbeat(self) -> str:
+        if not self.tools_running:
+            return "gray"
+        return "yellow" if self.vm.shutting_down else "green"
+
+    # -- power ------------------------------------------------------------------------------
+
+    def need_tools(self) -> None:
+        """Raises InvalidPowerState or ToolsUnavailable where the guest cannot be asked."""
+        if not self.on:
+            raise fault(
+                vim.fault.InvalidPowerState,
+                "The attempted operation cannot be performed in the current state (Powered off).",
+                requestedState="poweredOn",
+                existingState=self.vm.power,
+            )
+        if not self.tools_running:
+            raise fault(
+                vim.fault.ToolsUnavailable,
+                "Cannot complete operation because VMware Tools is not running in this virtual "
+                "machine.",
+            )
+
+    def shut_down(self) -> None:
+        """Return at once; the VM goes off later, or never."""
+        self.need_tools()
+        self.vm.shutting_down = True
+        self.resume_shutdown()
+
+    def resume_shutdown(self) -> None:
+        """Let the guest work on its shutdown; also after the lab was restarted."""
+        if self.settings["shutdown"] != "works":
+            return
+        boot = self.vm.boot_time
+        timer = threading.Timer(float(self.settings["shutdown_s"]), self._off, (boot,))
+        timer.daemon = True
+        timer.start()
+
+    def _off(self, boot: Any) -> None:
+        vm = self.vm
+        if vm.power == "poweredOn" and vm.shutting_down and vm.boot_time == boot:
+            self._call("stop")
+            vm.halt(clean=True)
+            vm._site.flush()
+
+    def started(self) -> None:
+        self._call("start")
+
+    def stopped(self) -> None:
+        """The power is gone without the guest's doing."""
+        self.vm.shutting_down = False
+
+    # -- quiescing --------------------------------------------------------------------------
+
+    def can_quiesce(self) -> bool:
+        """Without running Tools the wish is ignored, without a fault."""
+        return self.tools_running
+
+    def freeze(self, spec: Any) -> dict[str, str]:
+        """Flush and hold the guest's I/O; returns the documents that VSS leaves behind.
+
+        Raises ApplicationQuiesceFault, FilesystemQuiesceFault.
+        """
+        how = self.settings["quiesce"]
+        if how == "applicationFault":
+            raise fault(
+                vim.fault.ApplicationQuiesceFault,
+                "An error occurred while quiescing the virtual machine: the pre-freeze script or "
+                "a VSS writer failed.",
+            )
+        if how == "filesystemFault":
+            raise fault(
+                vim.fault.FilesystemQuiesceFault,
+                "An error occurred while quiescing the virtual machine: I/O could not be held.",
+            )
+        documents = {"BCD.xml": "<BackupComponents/>"}
+        windows = guest_family(self.vm.config.guestId) == "windows"
+        if windows and how == "works":
+            documents["writer0.xml"] = "<WriterMetadata friendlyName='System Writer'/>"
+            documents["writer1.xml"] = "<WriterMetadata friendlyName='SqlServerWriter'/>"
+        if how == "works" and (windows or self.settings.get("scripts", True)):
+            self._call("freeze")
+        self._frozen = True
+        return documents
+
+    def thaw(self) -> None:
+        if self._frozen:
+            self._frozen = False
+            self._call("thaw")
+
+    def _call(self, event: str) -> None:
+        if self.hook is not None:
+            self.hook(event)

@@ -1,0 +1,104 @@
+"""A lab in this process: its sites, their HTTPS endpoints, and the control socket.
+
+lab = Lab.create(tmp_path)
+with lab:                                   start() ... stop()
+    control = LabControl(tmp_path)
+    vm = control.create_vm("site-a", "web01", disks=[Disk(64 << 20)])
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any, Self
+
+from vreplica.lab import layout
+from vreplica.lab.build import open_site, resume
+from vreplica.lab.control import ControlServer
+from vreplica.lab.folder import DatastoreFiles
+from vreplica.lab.https import Server
+from vreplica.lab.layout import Layout
+from vreplica.lab.site import Site
+
+
+class Lab:
+    """Raises NoLab where the folder holds none; see `create`."""
+
+    def __init__(self, directory: str | Path) -> None:
+        self.layout = Layout(Path(directory).absolute())
+        self.specs = self.layout.specs()
+        self.sites: dict[str, Site] = {}
+        self.stopped = threading.Event()
+        self._servers: dict[str, Server] = {}
+        self._control: ControlServer | None = None
+
+    @classmethod
+    def create(cls, directory: str | Path, **options: Any) -> Self:
+        """A new lab in a folder; the options are those of `layout.create`."""
+        layout.create(Path(directory), **options)
+        return cls(directory)
+
+    @property
+    def directory(self) -> Path:
+        return self.layout.directory
+
+    def start(self) -> None:
+        for spec in self.specs:
+            site = open_site(self.directory / spec.name, spec, self.layout.certificate(spec.name))
+            self.sites[spec.name] = site
+            resume(site)
+        for name in self.sites:
+            self.listen(name)
+        self._control = ControlServer(self)
+        self._control.serve()
+
+    def listen(self, name: str) -> None:
+        """Open a site's endpoint."""
+        site = self.sites[name]
+        server = Server(site, DatastoreFiles(site))
+        self._servers[name] = server
+        server.serve()
+
+    def server(self, name: str) -> Server:
+        return self._servers[name]
+
+    def restart_site(self, name: str) -> None:
+        """As a vCenter that restarts: connections and filters are lost, sessions and state not."""
+        site = self.sites[name]
+        self._shut(name)
+        for session in site.sessions.by_key.values():
+            session.objects.clear()
+        site.sessions.equip_again()
+        site.stopping = False
+        self.listen(name)
+
+    def _shut(self, name: str) -> None:
+        site = self.sites[name]
+        site.stopping = True
+        with site.changed:
+            site.changed.notify_all()
+        server = self._servers.pop(name, None)
+        if server is not None:
+            server.stop()
+
+    def stop(self) -> None:
+        """State stays; VMs that ran go on at the next start."""
+        if self._control is not None:
+            self._control.stop()
+            self._control = None
+        for name, site in self.sites.items():
+            self._shut(name)
+            site.tasks.join()
+            for vm in site.vms():
+                vm.chains.close_leaves()
+            site.flush()
+            site.store.close()
+        self.sites = {}
+        self.stopped.set()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()

@@ -1,0 +1,131 @@
+"""The lab as a process of its own: what `vreplica-sync lab up|status|down` call."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vreplica.errors import VReplicaError
+from vreplica.lab import layout
+from vreplica.lab.client import LabControl, LabNotRunning
+from vreplica.lab.lab import Lab
+from vreplica.lab.layout import LOG, PID, Layout
+
+START_S = 30.0
+STOP_S = 30.0
+
+
+@dataclass(eq=False)
+class LabDidNotStart(VReplicaError):
+    template = "the lab in {directory} did not start: {reason}"
+    remedy = "Look into lab.log there."
+    directory: str
+    reason: str
+
+
+def up(directory: str | Path, **options: Any) -> dict[str, Any]:
+    """Make the lab where there is none, start its process, wait until it answers.
+
+    Does nothing where it runs already. Returns what `status` returns. Options as for
+    `Lab.create`; they count only where the lab is made.
+    """
+    folder = Path(directory).absolute()
+    if not Layout(folder).config.exists():
+        layout.create(folder, **options)
+    if running(folder) is None:
+        _spawn(folder)
+    return status(folder)
+
+
+def _spawn(folder: Path) -> None:
+    with (folder / LOG).open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "vreplica.lab", "serve", str(folder)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            cwd="/",
+        )
+    deadline = time.monotonic() + START_S
+    while running(folder) is None:
+        if process.poll() is not None:
+            raise LabDidNotStart(
+                directory=str(folder), reason=f"the process ended with {process.returncode}"
+            )
+        if time.monotonic() > deadline:
+            process.kill()
+            raise LabDidNotStart(directory=str(folder), reason=f"no answer in {START_S:.0f} s")
+        time.sleep(0.02)
+    # The process goes on by itself; its end is nobody's to wait for here.
+    process.returncode = 0
+
+
+def running(directory: str | Path) -> int | None:
+    """The pid of the process that serves the lab, or None."""
+    try:
+        return int(LabControl(directory, timeout_s=10.0).do("ping")["pid"])
+    except LabNotRunning:
+        return None
+
+
+def status(directory: str | Path) -> dict[str, Any]:
+    """{"running", "pid", "directory", "sites": [{"name", "url", "user", "password", "sha256",
+    "datastores", ...}]}. Raises NoLab."""
+    found = Layout(Path(directory).absolute())
+    sites = [{k: v for k, v in s.items() if k != "spec"} for s in found.read()["sites"]]
+    pid = running(found.directory)
+    return {
+        "running": pid is not None,
+        "pid": pid,
+        "directory": str(found.directory),
+        "jobs": str(found.directory / "jobs.toml"),
+        "sites": sites,
+    }
+
+
+def down(directory: str | Path) -> bool:
+    """Stop the process; the state stays. False where none ran."""
+    folder = Path(directory).absolute()
+    pid = running(folder)
+    if pid is None:
+        return False
+    with contextlib.suppress(LabNotRunning):
+        LabControl(folder).do("stop")
+    deadline = time.monotonic() + STOP_S
+    while time.monotonic() < deadline:
+        if not _alive(pid):
+            return True
+        time.sleep(0.02)
+    os.kill(pid, signal.SIGKILL)
+    return True
+
+
+def _alive(pid: int) -> bool:
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def serve(directory: str | Path) -> None:
+    """Serve until asked to stop, by SIGTERM or through the control socket."""
+    lab = Lab(directory)
+    pid = lab.directory / PID
+    signal.signal(signal.SIGTERM, lambda *_: lab.stopped.set())
+    signal.signal(signal.SIGINT, lambda *_: lab.stopped.set())
+    lab.start()
+    pid.write_text(f"{os.getpid()}\n")
+    lab.stopped.wait()
+    lab.stop()
+    pid.unlink(missing_ok=True)

@@ -1,0 +1,394 @@
+"""A virtual machine: its properties, power, configuration and change tracking queries."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from vreplica.lab import devices
+from vreplica.lab.chain import Chains
+from vreplica.lab.disks import split
+from vreplica.lab.entity import Entity
+from vreplica.lab.guest import Guest
+from vreplica.lab.managed import live, view
+from vreplica.lab.snapshots import SnapshotMethods
+from vreplica.lab.tracking import TrackingMethods
+from vreplica.lab.vmconfig import change
+from vreplica.lab.vmfiles import FileViews, remove_folder, write_vmx
+from vreplica.lab.vmodl import fault, now, vim
+
+
+class VirtualMachine(SnapshotMethods, TrackingMethods, FileViews, Entity, vim.VirtualMachine):
+    """State: name, config, power, host, resourcePool, parent, links, current, ..."""
+
+    config: Any
+    host: Any
+    power: str
+    boot_time: Any
+    shutting_down: bool
+    links: dict[str, str]
+    current: Any
+    snapshot_count: int
+    guest_settings: dict[str, Any] | None
+    collapse_due: bool
+    consolidation_needed: bool
+    clean_power_off: bool
+
+    def __init__(self, site: Any, moid: str) -> None:
+        super().__init__(site, moid)
+        self.__dict__.update(
+            _chains=Chains(self),
+            _guest=Guest(self),
+            _snapshots=[],
+            _busy=None,
+            _busy_lock=threading.Lock(),
+            power="poweredOff",
+            boot_time=None,
+            shutting_down=False,
+            links={},
+            current=None,
+            snapshot_count=0,
+            guest_settings={},
+            collapse_due=False,
+            consolidation_needed=False,
+            clean_power_off=True,
+        )
+
+    @property
+    def chains(self) -> Chains:
+        return self.__dict__["_chains"]  # type: ignore[no-any-return]
+
+    @property
+    def guest_state(self) -> Guest:
+        return self.__dict__["_guest"]  # type: ignore[no-any-return]
+
+    # -- tasks ------------------------------------------------------------------------------
+
+    def begin_task(self, task: Any) -> None:
+        """One task at a time. Raises TaskInProgress."""
+        with self.__dict__["_busy_lock"]:
+            busy = self.__dict__["_busy"]
+            if busy is not None:
+                raise fault(
+                    vim.fault.TaskInProgress,
+                    "The operation is not allowed in the current state: another task is in "
+                    "progress.",
+                    task=busy,
+                )
+            self.__dict__["_busy"] = task
+
+    def end_task(self, task: Any) -> None:
+        with self.__dict__["_busy_lock"]:
+            if self.__dict__["_busy"] is task:
+                self.__dict__["_busy"] = None
+
+    # -- views ------------------------------------------------------------------------------
+
+    @view
+    def runtime(self) -> Any:
+        on = self.power == "poweredOn"
+        return vim.vm.RuntimeInfo(
+            host=self.host,
+            connectionState="connected" if self.host.connected else "disconnected",
+            powerState=self.power,
+            faultToleranceState="notConfigured",
+            toolsInstallerMounted=False,
+            bootTime=self.boot_time,
+            maxCpuUsage=2600 * self.config.hardware.numCPU if on else None,
+            maxMemoryUsage=self.config.hardware.memoryMB if on else None,
+            numMksConnections=0,
+            recordReplayState="inactive",
+            cleanPowerOff=None if on else self.clean_power_off,
+            onlineStandby=False,
+            consolidationNeeded=self.consolidation_needed,
+            suspendInterval=0,
+            paused=False,
+        )
+
+    @view
+    def guest(self) -> Any:
+        return self.guest_state.info()
+
+    @view
+    def guestHeartbeatStatus(self) -> Any:
+        return self.guest_state.heartbeat()
+
+    @view
+    def snapshot(self) -> Any:
+        if not self._snapshots:
+            return None
+        return vim.vm.SnapshotInfo(
+            currentSnapshot=self.current, rootSnapshotList=[s.tree() for s in self.rootSnapshot]
+        )
+
+    @view
+    def rootSnapshot(self) -> Any:
+        return [s for s in self._snapshots if s.parent_snapshot is None]
+
+    @view
+    def capability(self) -> Any:
+        names = [p.name for p in vim.vm.Capability._GetPropertyList() if p.type is bool]
+        lacking = {"recordReplaySupported", "vmNpivWwnSupported", "seSparseDiskSupported"}
+        flags = {n: n not in lacking for n in names if not n.endswith("Ignored")}
+        return vim.vm.Capability(**flags)
+
+    @view
+    def datastore(self) -> Any:
+        names = {split(self.config.files.vmPathName)[0]}
+        names |= {split(d.backing.fileName)[0] for d in devices.disks_of(self.config)}
+        return [self._site.datastore(n) for n in sorted(names)]
+
+    @view
+    def network(self) -> Any:
+        found = {}
+        for nic in devices.nics_of(self.config):
+            item = self._site.network_of(nic.backing, 0)
+            found[item._moId] = item
+        return list(found.values())
+
+    @view
+    def summary(self) -> Any:
+        config, hardware = self.config, self.config.hardware
+        guest = self.guest
+        return vim.vm.Summary(
+            vm=self,
+            runtime=self.runtime,
+            guest=vim.vm.Summary.GuestSummary(
+                guestId=guest.guestId,
+                guestFullName=guest.guestFullName,
+                toolsStatus=guest.toolsStatus,
+                toolsVersionStatus2=guest.toolsVersionStatus2,
+                toolsRunningStatus=guest.toolsRunningStatus,
+                hostName=guest.hostName,
+                ipAddress=guest.ipAddress,
+            ),
+            config=vim.vm.Summary.ConfigSummary(
+                name=self.name,
+                template=config.template,
+                vmPathName=config.files.vmPathName,
+                memorySizeMB=hardware.memoryMB,
+                numCpu=hardware.numCPU,
+                numEthernetCards=len(devices.nics_of(config)),
+                numVirtualDisks=len(devices.disks_of(config)),
+                uuid=config.uuid,
+                instanceUuid=config.instanceUuid,
+                guestId=config.guestId,
+                guestFullName=config.guestFullName,
+                annotation=config.annotation,
+            ),
+            storage=self.storage_summary(),
+            quickStats=vim.vm.Summary.QuickStats(
+                guestHeartbeatStatus=self.guestHeartbeatStatus, uptimeSeconds=self.uptime()
+            ),
+            overallStatus="green",
+        )
+
+    def uptime(self) -> int:
+        return int((now() - self.boot_time).total_seconds()) if self.boot_time else 0
+
+    @live
+    def environmentBrowser(self) -> Any:
+        return self._site.cluster.environmentBrowser
+
+    # -- power ------------------------------------------------------------------------------
+
+    def need_power(self, wanted: str, requested: str) -> None:
+        if self.power != wanted:
+            raise fault(
+                vim.fault.InvalidPowerState,
+                f"The attempted operation cannot be performed in the current state ({self.power}).",
+                requestedState=requested,
+                existingState=self.power,
+            )
+
+    def PowerOnVM_Task(self, host: Any = None) -> Iterator[int]:
+        if self.config.template:
+            raise fault(vim.fault.InvalidState, "A template cannot be powered on.")
+        if self.power == "poweredOn":
+            self.need_power("poweredOff", "poweredOn")
+        self.host.need_connected()
+        yield 0
+        with self.chains.lock:
+            self.need_power_on()
+            self.chains.stun()
+            self.chains.open_leaves()
+            self.set(power="poweredOn", boot_time=now(), shutting_down=False)
+        self.guest_state.started()
+        self._site.post_vm("VmPoweredOnEvent", self, f"{self.name} is powered on")
+
+    def need_power_on(self) -> None:
+        if self.power == "poweredOn":
+            self.need_power("poweredOff", "poweredOn")
+
+    def PowerOffVM_Task(self) -> Iterator[int]:
+        if self.power == "poweredOff":
+            self.need_power("poweredOn", "poweredOff")
+        self.host.need_connected()
+        yield 0
+        self.halt(clean=False)
+
+    def halt(self, *, clean: bool) -> None:
+        """Off, now: by the guest (clean) or by pulling the plug."""
+        with self.chains.lock:
+            if self.power == "poweredOff":
+                return
+            if clean:
+                self.chains.flush()
+            self.chains.close_leaves()
+            self.set(power="poweredOff", boot_time=None, shutting_down=False, clean_power_off=clean)
+        if not clean:
+            self.guest_state.stopped()
+        self._site.post_vm("VmPoweredOffEvent", self, f"{self.name} is powered off")
+
+    def SuspendVM_Task(self) -> Iterator[int]:
+        self.need_power("poweredOn", "suspended")
+        yield 0
+        with self.chains.lock:
+            self.chains.close_leaves()
+            self.set(power="suspended")
+
+    def ResetVM_Task(self) -> Iterator[int]:
+        self.need_power("poweredOn", "poweredOn")
+        yield 0
+        self.guest_state.stopped()
+        self.boot_time = now()
+        self.guest_state.started()
+
+    def ShutdownGuest(self) -> None:
+        self.host.need_connected()
+        self.guest_state.shut_down()
+        self._site.post_vm("VmGuestShutdownEvent", self, f"Guest OS shut down for {self.name}")
+
+    def RebootGuest(self) -> None:
+        self.guest_state.need_tools()
+        self.boot_time = now()
+        self._site.post_vm("VmGuestRebootEvent", self, f"Guest OS reboot for {self.name}")
+
+    def StandbyGuest(self) -> None:
+        self.guest_state.need_tools()
+        with self.chains.lock:
+            self.chains.close_leaves()
+            self.set(power="suspended")
+
+    # -- configuration ----------------------------------------------------------------------
+
+    def ReconfigVM_Task(self, spec: Any) -> Iterator[int]:
+        if spec.changeVersion and spec.changeVersion != self.config.changeVersion:
+            raise fault(
+                vim.fault.ConcurrentAccess, "The virtual machine was changed in the meantime."
+            )
+        yield 0
+        self.reconfigure(spec)
+        self._site.post_vm(
+            "VmReconfiguredEvent", self, f"Reconfigured {self.name}", configSpec=spec
+        )
+
+    def reconfigure(self, spec: Any) -> None:
+        with self.chains.lock:
+            running = self.power == "poweredOn"
+            made = change(
+                self._site, self.config, spec, running=running, snapshots=bool(self._snapshots)
+            )
+            links = dict(self.links)
+            for disk in devices.disks_of(made.config):
+                if disk.backing.fileName not in links:
+                    links.update(self.chains.discover(disk.backing.fileName))
+            if made.removed or made.grown or made.created:
+                self.chains.close_leaves()
+            for key, capacity in made.grown.items():
+                self.grow(devices.find(made.config.hardware.device, key), capacity)
+            if not running:
+                self.chains.track(made.config)
+            self.set(config=made.config, links=links, name=made.config.name)
+            self.forget_links(made.removed)
+            self._site.flush()
+            for path in made.destroy:
+                self.destroy_chain(path)
+            if running and not self.chains.leaves:
+                self.chains.open_leaves()
+            write_vmx(self)
+
+    def grow(self, disk: Any, capacity: int) -> None:
+        path = disk.backing.fileName
+        self.chains.disks.grow(path, capacity)
+        changes = self.chains.change_map(path)
+        if changes is not None:
+            changes.grow(capacity)
+
+    def forget_links(self, removed: list[Any]) -> None:
+        """Disks that left the VM are not the VM's to merge any more."""
+        kept: dict[str, str] = {}
+        for path in self.chains.needed():
+            kept.update({link: self.links[link] for link in self.chains.ancestry(path)})
+        if removed:
+            self.links = kept
+
+    def destroy_chain(self, path: str) -> None:
+        """Delete a disk with its links, except those that a snapshot still needs."""
+        for link in self.chains.discover(path):
+            if link not in self.links:
+                self.chains.disks.unlink(link)
+
+    def Rename_Task(self, newName: str) -> None:
+        super().Rename_Task(newName)
+        self.reconfigure(vim.vm.ConfigSpec(name=newName))
+
+    def MarkAsTemplate(self) -> None:
+        self.need_power("poweredOff", "poweredOff")
+        self.mark_template(True)
+
+    def MarkAsVirtualMachine(self, pool: Any, host: Any = None) -> None:
+        self.mark_template(False)
+
+    def mark_template(self, template: bool) -> None:
+        made = self.chains.rebase(self.config, self.links, {})
+        made.template = template
+        self.config = made
+
+    # -- leaving ----------------------------------------------------------------------------
+
+    def UnregisterVM(self) -> None:
+        if self.power != "poweredOff":
+            self.need_power("poweredOff", "poweredOff")
+        write_vmx(self)
+        self.leave()
+
+    def Destroy_Task(self) -> Iterator[int]:
+        if self.power != "poweredOff":
+            self.need_power("poweredOff", "poweredOff")
+        yield 0
+        with self.chains.lock:
+            for path in self.links:
+                if self.chains.disks.path(path).exists():
+                    self.chains.disks.check_unlocked(path)
+            links = list(self.links)
+            self.leave()
+            self._site.flush()
+            for path in reversed(links):
+                self.chains.disks.unlink(path)
+            remove_folder(self)
+        self._site.post_vm("VmRemovedEvent", self, f"Removed {self.name}")
+
+    def leave(self) -> None:
+        site = self._site
+        with site.changed:
+            for snapshot in self._snapshots:
+                site.remove(snapshot)
+            for holder in (self.host, self.resourcePool):
+                holder.vm = [v for v in holder.vm if v is not self]
+            self.parent.childEntity = [c for c in self.parent.childEntity if c is not self]
+            for item in (*self.datastore, *self.network):
+                item.touch()
+            site.remove(self)
+
+    def resume(self) -> None:
+        """After every object is loaded."""
+        self.chains.sweep()
+        if self.collapse_due:
+            for _ in self.chains.collapse():
+                pass
+        if self.power == "poweredOn":
+            self.chains.open_leaves()
+            if self.shutting_down:
+                self.guest_state.resume_shutdown()

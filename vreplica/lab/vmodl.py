@@ -1,0 +1,121 @@
+"""The vSphere type registry that pyVmomi carries, as the lab uses it.
+
+The lab has no schema of its own: requests are parsed into, and answers made from, the classes
+that pyVmomi builds from its type tables. Everything here is untyped to mypy, since those
+classes come into being at run time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from pyVmomi import SoapAdapter as _soap
+from pyVmomi import VmomiSupport as _support
+from pyVmomi import vim as _vim
+from pyVmomi import vmodl as _vmodl
+
+vim: Any = _vim
+vmodl: Any = _vmodl
+support: Any = _support
+soap: Any = _soap
+
+ManagedObject: Any = support.ManagedObject
+DataObject: Any = support.DataObject
+MethodFault: Any = vmodl.MethodFault
+
+F_OPTIONAL: int = support.F_OPTIONAL
+NAMESPACE = "urn:vim25"
+NEWEST: Any = support.newestVersions.Get("vim")
+"""The version in which the lab keeps its state; answers go out in the client's."""
+
+API_VERSION = "8.0.3.0"
+"""What the lab says it is: vSphere 8.0 Update 3."""
+
+
+def version_ids() -> list[str]:
+    """Version ids that this server speaks, newest first: digits and dots only, 5.5 and later."""
+    ids = [support.versionIdMap[v] for v in support.GetServiceVersions("vim25")]
+    numbered = [i for i in ids if i and i.replace(".", "").isdigit()]
+    return numbered[numbered.index(API_VERSION) : numbered.index("5.5") + 1]
+
+
+def version_of(soap_action: str) -> Any:
+    """`"urn:vim25/8.0.3.0"` -> the version to answer in; unknown ones get the server's own.
+
+    govmomi sends ids such as `7.0` that the registry spells `7.0.0.0`.
+    """
+    name = soap_action.strip().strip('"').removeprefix("urn:")
+    for candidate in (name, f"{name}.0.0"):
+        if candidate in support.versionMap:
+            return support.versionMap[candidate]
+    return support.versionMap[f"vim25/{API_VERSION}"]
+
+
+def fault(kind: Any, message: str = "", **fields: Any) -> Any:
+    """An instance of a vmodl fault, to be raised."""
+    made = kind(**fields)
+    made.msg = message or kind._wsdlName
+    return made
+
+
+def invalid_argument(name: str, message: str = "") -> Any:
+    """What vCenter answers to a value that it does not take: the message names the property."""
+    text = message or f"A specified parameter was not correct: {name}"
+    return fault(vmodl.fault.InvalidArgument, text, invalidProperty=name)
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def wsdl_name(kind: Any) -> str:
+    return str(kind._wsdlName)
+
+
+def wsdl_type(name: str) -> Any:
+    """The class of a wsdl name in vim25; arrays as `ArrayOfX`. Raises KeyError."""
+    return support.GetWsdlType(NAMESPACE, name)
+
+
+def is_array(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, list)
+
+
+_NEUTRAL: dict[Any, Callable[[], Any]] = {}
+
+
+def neutral(kind: Any) -> Any:
+    """A value for a required field that nobody has set: first enum value, epoch, 0, ""."""
+    if is_array(kind) or kind is object:
+        return None
+    if issubclass(kind, support.Enum):
+        return kind.values[0]
+    if kind is datetime:
+        return datetime.fromtimestamp(0, UTC)
+    if issubclass(kind, DataObject):
+        return kind()
+    if issubclass(kind, bool):
+        return False
+    if issubclass(kind, int | float | str | bytes):
+        return kind()
+    return None
+
+
+def coerce(kind: Any, value: Any) -> Any:
+    """`value` as exactly `kind`, for a place where the reader goes by the xsi:type.
+
+    pyVmomi distinguishes long, short, byte and enums from int and str; govmomi panics where
+    the type on the wire is not the declared one.
+    """
+    if value is None or kind is object or kind is datetime or kind is bool:
+        return value
+    if is_array(kind):
+        if isinstance(value, kind):
+            return value
+        item = kind.Item
+        return kind([coerce(item, v) for v in value])
+    if isinstance(kind, type) and issubclass(kind, int | float | str) and type(value) is not kind:
+        return kind(value)
+    return value

@@ -9,19 +9,26 @@ Backend  -->  handle.Handle     the library runs in this process
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vreplica.disk import Arena, Request, check_request
-from vreplica.errors import DiskClosed, ReadOnlyDisk
+from vreplica.errors import DiskClosed, ReadOnlyDisk, VReplicaError
 from vreplica.extents import Extents
 from vreplica.units import BLOCK, SECTOR
 from vreplica.vddk import blocks
 from vreplica.vddk.config import VddkConfig, VddkConnection, locate
-from vreplica.vddk.errors import ConnectionReadOnly, VddkError
+from vreplica.vddk.errors import (
+    ConnectionReadOnly,
+    DiskChanged,
+    HelperFailed,
+    HostConnection,
+    VddkError,
+)
 from vreplica.vddk.info import DiskInfo
 from vreplica.vddk.isolated import open_helper
 from vreplica.vddk.library import Library
@@ -62,9 +69,17 @@ class VddkDisk:
     """A disk of VMware's library or of the native one. Made by `open_disk`.
 
     `allocation_note` says after `allocated()` why the whole disk was reported, if it was.
+
+    A disk that is only read is opened again by the call that follows a lost connection or a
+    lost helper, so that a retry helps. One that is written is not: what the library had not
+    yet passed on is gone, and a later flush must not say otherwise.
     """
 
-    def __init__(self, backend: Backend, name: str, *, read_only: bool) -> None:
+    def __init__(self, open_backend: Callable[[], Backend], name: str, *, read_only: bool) -> None:
+        self._open_backend = open_backend
+        self._lost = False
+        self._arenas: list[Arena] = []
+        backend = open_backend()
         self.name = name
         self.info = backend.info
         self.transport_mode = backend.transport_mode
@@ -110,7 +125,8 @@ class VddkDisk:
             if view.nbytes:
                 checked.append((offset, view.cast("B")))
         if checked:
-            self._backend.transfer(write, checked)
+            with self._noticed():
+                self._backend.transfer(write, checked)
 
     def allocated(self) -> Extents:
         """Over the whole chain; for a disk opened with `single_link`, of that link alone (what
@@ -125,12 +141,15 @@ class VddkDisk:
         gap = BLOCK
         try:
             for query in queries:
-                rows = self._backend.query_blocks(query)
+                with self._noticed():
+                    rows = self._backend.query_blocks(query)
                 rows = np.stack((rows[:, 0], rows[:, 0] + rows[:, 1]), axis=1) * SECTOR
                 end = (query.start + query.count) * SECTOR
                 found = found.union(Extents.from_array(rows).clip(query.start * SECTOR, end))
                 while len(found) > EXTENTS_MAX:
                     found, gap = found.coalesce(gap), gap * 2
+        except HostConnection:
+            raise
         except VddkError as error:
             self.allocation_note = error.message
             log.warning("%s: all of it counts as allocated: %s", self.name, error.message)
@@ -139,6 +158,8 @@ class VddkDisk:
 
     def register(self, arena: Arena) -> None:
         self._open()
+        self._arenas = [known for known in self._arenas if known.fd >= 0 and known is not arena]
+        self._arenas.append(arena)
         self._backend.register(arena)
 
     def flush(self) -> None:
@@ -155,6 +176,32 @@ class VddkDisk:
     def _open(self) -> None:
         if self._closed:
             raise DiskClosed(name=self.name)
+        if self._lost:
+            self._reopen()
+
+    @contextmanager
+    def _noticed(self) -> Iterator[None]:
+        """Remembers that the disk has to be opened again, where that is allowed."""
+        try:
+            yield
+        except (HelperFailed, HostConnection):
+            self._lost = self._read_only
+            raise
+
+    def _reopen(self) -> None:
+        log.warning("%s: opening it again", self.name)
+        with suppress(VReplicaError):
+            self._backend.close()
+        backend = self._open_backend()
+        now = backend.info.capacity_sectors * SECTOR
+        if now != self.capacity_bytes:
+            backend.close()
+            raise DiskChanged(path=self.name, before=self.capacity_bytes, now=now)
+        self._backend, self._lost = backend, False
+        self.info, self.transport_mode = backend.info, backend.transport_mode
+        for arena in self._arenas:
+            if arena.fd >= 0:
+                backend.register(arena)
 
 
 def open_disk(
@@ -173,13 +220,12 @@ def open_disk(
     """
     if connection.server is not None and connection.read_only and not read_only:
         raise ConnectionReadOnly(path=path, server=connection.server)
-    file = locate(config)
-    backend: Backend
-    if config.isolation:
-        backend = open_helper(file, config, connection, path, read_only, single_link)
-    else:
-        library = Library.load(config)
-        backend = library.open(
+
+    def open_backend() -> Backend:
+        if config.isolation:
+            file = locate(config)
+            return open_helper(file, config, connection, path, read_only, single_link)
+        return Library.load(config).open(
             path,
             connection,
             read_only=read_only,
@@ -187,4 +233,5 @@ def open_disk(
             transport_modes=config.transport_modes,
             io_depth=config.io_depth,
         )
-    return VddkDisk(backend, path, read_only=read_only)
+
+    return VddkDisk(open_backend, path, read_only=read_only)

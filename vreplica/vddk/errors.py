@@ -250,6 +250,15 @@ class AlreadyInitialised(LibraryProblem):
 
 
 @dataclass(eq=False)
+class DiskChanged(DiskError):
+    template = "{path}: {now} bytes when opened again, {before} before"
+    remedy = "Something else than this run changed the disk; the next run plans anew."
+    path: str
+    before: int
+    now: int
+
+
+@dataclass(eq=False)
 class ConnectionReadOnly(ConfigError):
     template = "{path} was to be opened for writing over a read-only connection to {server}"
     remedy = "Say read_only=False in the VddkConnection of a replica; leave it on for sources."

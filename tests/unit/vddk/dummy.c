@@ -77,17 +77,17 @@ static VixError fault(const char *path, const char *call)
       else if (!strcmp(what, "exit")) _exit(3);
       else if (!strcmp(what, "thumb")) {
          say(log_warn, "SSL: thumbprint mismatch: actual AA:BB expected CC:DD\n");
-         return 1;
+         result = 1;
       }
       else if (!strcmp(what, "nfc")) {
          say(log_warn, "NFC error 5: Failed to allocate the requested 1048600 bytes\n");
-         return 1;
+         result = 1;
       }
       else if (!strcmp(what, "hang")) for (;;) pause();
       else result = strtoull(what, NULL, 10);
    }
    fclose(file);
-   if (result) say(log_warn, "injected %llu at %s\n", (unsigned long long)result, call);
+   if (result > 1) say(log_warn, "injected %llu at %s\n", (unsigned long long)result, call);
    return result;
 }
 

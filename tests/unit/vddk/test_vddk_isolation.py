@@ -167,7 +167,7 @@ def test_writes_from_arena_and_foreign_memory_arrive(dummy: Any) -> None:
 
 def test_a_crash_of_the_library_fails_the_disk_with_its_last_words(dummy: Any) -> None:
     path = dummy.disk(bytes(MIB))
-    disk = dummy.open(path)
+    disk = dummy.open(path, read_only=False)
     dummy.fault(path, "read segv")
     with pytest.raises(HelperDied, match=r"SIGSEGV.*about to crash in read") as caught:
         disk.read_into(0, memoryview(bytearray(512)))

@@ -1,0 +1,124 @@
+"""What a lost helper or a lost connection leaves of a disk: readers open again, writers fail."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vreplica.disk import Arena
+from vreplica.errors import DiskClosed
+from vreplica.extents import Extents
+from vreplica.units import MIB, SECTOR
+from vreplica.vddk import VddkDisk
+from vreplica.vddk.errors import DiskChanged, DiskNotFound, HelperDied, HostConnection
+
+
+def kill(disk: VddkDisk) -> None:
+    assert disk.helper_pid
+    os.kill(disk.helper_pid, signal.SIGKILL)
+
+
+def buffer(size: int = SECTOR) -> memoryview:
+    return memoryview(bytearray(size))
+
+
+def test_a_reader_goes_on_with_a_new_helper_after_the_error(dummy: Any) -> None:
+    content = os.urandom(2 * MIB)
+    with dummy.open(dummy.disk(content)) as disk:
+        first = disk.helper_pid
+        kill(disk)
+        with pytest.raises(HelperDied, match="SIGKILL") as caught:
+            disk.read_into(0, buffer())
+        assert caught.value.retryable
+        target = buffer(2 * MIB)
+        disk.read_into(0, target)
+        assert target == content
+        assert disk.helper_pid != first
+
+
+def test_arenas_are_known_to_the_new_helper_too(dummy: Any) -> None:
+    content = os.urandom(2 * MIB)
+    arena, closed = Arena(2 * MIB), Arena(MIB)
+    with dummy.open(dummy.disk(content)) as disk:
+        disk.register(closed)
+        disk.register(arena)
+        closed.close()
+        kill(disk)
+        with pytest.raises(HelperDied):
+            disk.read_into(0, arena.view)
+        disk.read_into(0, arena.view)
+        assert list(disk._backend._arenas.values()) == [arena]
+    assert arena.view == content
+    arena.close()
+
+
+def test_asking_for_allocated_blocks_opens_again_as_well(dummy: Any) -> None:
+    with dummy.open(dummy.disk(b"x" * MIB)) as disk:
+        kill(disk)
+        with pytest.raises(HelperDied):
+            disk.allocated()
+        assert disk.allocated() == Extents.of(0, MIB)
+
+
+def test_a_lost_connection_is_made_again(dummy: Any, isolation: bool) -> None:
+    path = dummy.disk(b"x" * MIB)
+    with dummy.open(path, isolation=isolation) as disk:
+        dummy.fault(path, "read 36", "blocks 36")
+        for _ in range(2):
+            with pytest.raises(HostConnection) as caught:
+                disk.read_into(0, buffer())
+            assert caught.value.retryable
+            with pytest.raises(HostConnection):
+                disk.allocated()
+        dummy.fault(path)
+        target = buffer()
+        disk.read_into(0, target)
+        assert target == b"x" * SECTOR
+        assert disk.allocated() == Extents.of(0, MIB)
+        assert disk.allocation_note is None
+
+
+def test_while_it_cannot_be_opened_the_reason_is_raised(dummy: Any) -> None:
+    path = dummy.disk(b"x" * MIB)
+    with dummy.open(path) as disk:
+        kill(disk)
+        with pytest.raises(HelperDied):
+            disk.read_into(0, buffer())
+        dummy.fault(path, "open 4")
+        for _ in range(2):
+            with pytest.raises(DiskNotFound):
+                disk.read_into(0, buffer())
+        dummy.fault(path)
+        disk.read_into(0, buffer())
+
+
+def test_a_disk_of_another_size_is_not_taken_for_the_same(dummy: Any) -> None:
+    path: Path = dummy.disk(b"x" * MIB)
+    with dummy.open(path) as disk:
+        kill(disk)
+        with pytest.raises(HelperDied):
+            disk.read_into(0, buffer())
+        os.truncate(path, 2 * MIB)
+        with pytest.raises(DiskChanged, match="2097152 bytes when opened again, 1048576 before"):
+            disk.read_into(0, buffer())
+
+
+def test_a_writer_stays_failed_since_what_it_wrote_may_be_gone(dummy: Any) -> None:
+    disk = dummy.open(dummy.disk(bytes(MIB)), read_only=False)
+    disk.write_from(0, memoryview(b"x" * SECTOR))
+    kill(disk)
+    for call in (
+        lambda: disk.read_into(0, buffer()),
+        lambda: disk.write_from(0, buffer()),
+        disk.flush,
+        disk.allocated,
+    ):
+        with pytest.raises(HelperDied, match="SIGKILL"):
+            call()
+    disk.close()
+    with pytest.raises(DiskClosed):
+        disk.flush()

@@ -75,11 +75,17 @@ class VddkDisk:
     yet passed on is gone, and a later flush must not say otherwise.
     """
 
-    def __init__(self, open_backend: Callable[[], Backend], name: str, *, read_only: bool) -> None:
-        self._open_backend = open_backend
+    def __init__(
+        self,
+        backend: Backend,
+        name: str,
+        *,
+        read_only: bool,
+        reopen: Callable[[], Backend] | None = None,
+    ) -> None:
+        self._open_again = reopen if read_only else None
         self._lost = False
         self._arenas: list[Arena] = []
-        backend = open_backend()
         self.name = name
         self.info = backend.info
         self.transport_mode = backend.transport_mode
@@ -176,8 +182,8 @@ class VddkDisk:
     def _open(self) -> None:
         if self._closed:
             raise DiskClosed(name=self.name)
-        if self._lost:
-            self._reopen()
+        if self._lost and self._open_again is not None:
+            self._reopen(self._open_again)
 
     @contextmanager
     def _noticed(self) -> Iterator[None]:
@@ -185,14 +191,14 @@ class VddkDisk:
         try:
             yield
         except (HelperFailed, HostConnection):
-            self._lost = self._read_only
+            self._lost = self._open_again is not None
             raise
 
-    def _reopen(self) -> None:
+    def _reopen(self, open_again: Callable[[], Backend]) -> None:
         log.warning("%s: opening it again", self.name)
         with suppress(VReplicaError):
             self._backend.close()
-        backend = self._open_backend()
+        backend = open_again()
         now = backend.info.capacity_sectors * SECTOR
         if now != self.capacity_bytes:
             backend.close()
@@ -234,4 +240,4 @@ def open_disk(
             io_depth=config.io_depth,
         )
 
-    return VddkDisk(open_backend, path, read_only=read_only)
+    return VddkDisk(open_backend(), path, read_only=read_only, reopen=open_backend)

@@ -3,6 +3,7 @@
 #include "bytes.h"
 #include "encoding.h"
 #include "cowd.h"
+#include "geometry.h"
 #include "path.h"
 #include "stream.h"
 
@@ -96,29 +97,6 @@ char *vr_parent_hint(const char *path, const char *parent)
    return hint;
 }
 
-/* Geometry that BIOSes give disks of this size: Virtual Disk Format 5.0 for IDE, BusLogic's
- * translation for SCSI. */
-static void write_geometry(FILE *out, uint64_t capacity, const char *adapter)
-{
-   uint64_t heads = 255;
-   uint64_t sectors = 63;
-   uint64_t most = 65535;
-   if (!strcmp(adapter, "ide")) {
-      heads = 16;
-      most = 16383;
-   } else if (capacity < 1ull << 21) {
-      heads = 64;
-      sectors = 32;
-   } else if (capacity < 1ull << 22) {
-      heads = 128;
-      sectors = 32;
-   }
-   fprintf(out, "ddb.geometry.cylinders = \"%" PRIu64 "\"\n",
-      vr_min(vr_ceil_div(capacity, heads * sectors), most));
-   fprintf(out, "ddb.geometry.heads = \"%" PRIu64 "\"\n", heads);
-   fprintf(out, "ddb.geometry.sectors = \"%" PRIu64 "\"\n", sectors);
-}
-
 static void write_uuid(FILE *out)
 {
    uint8_t id[16] = {0};
@@ -139,7 +117,10 @@ static void write_uuid(FILE *out)
 static void write_new_ddb(FILE *out, const vr_create_plan *plan, const form *f)
 {
    fprintf(out, "ddb.adapterType = \"%s\"\n", plan->adapter);
-   write_geometry(out, plan->capacity, plan->adapter);
+   VixDiskLibGeometry g = vr_geometry(plan->capacity, plan->adapter);
+   fprintf(out, "ddb.geometry.cylinders = \"%u\"\n", g.cylinders);
+   fprintf(out, "ddb.geometry.heads = \"%u\"\n", g.heads);
+   fprintf(out, "ddb.geometry.sectors = \"%u\"\n", g.sectors);
    fprintf(out, "ddb.virtualHWVersion = \"%u\"\n", plan->hw_version ? plan->hw_version : 4);
    write_uuid(out);
    if (f->thin) {
@@ -163,17 +144,34 @@ static void write_inherited_ddb(FILE *out, const vr_link *parent)
    }
 }
 
-static void write_extents(FILE *out, const char *path, const vr_create_plan *plan, const form *f)
+/* NULL when out of memory. */
+static char *extent_line(const form *f, const char *path, uint64_t index, uint64_t sectors)
+{
+   char *line = NULL;
+   char *file = extent_file(f, path, index);
+   if (file
+      && asprintf(&line, "RW %" PRIu64 " %s \"%s\"%s", sectors, f->extent_type, vr_path_name(file),
+            strcmp(f->extent_type, "FLAT") ? "" : " 0") < 0) {
+      line = NULL;
+   }
+   free(file);
+   return line;
+}
+
+static bool write_extents(FILE *out, const char *path, const vr_create_plan *plan, const form *f)
 {
    uint64_t left = plan->capacity;
    for (uint64_t i = 0; left; i++) {
       uint64_t sectors = f->split ? vr_min(left, SPLIT_SECTORS) : left;
-      char *file = extent_file(f, path, i);
-      fprintf(out, "RW %" PRIu64 " %s \"%s\"%s\n", sectors, f->extent_type,
-         file ? vr_path_name(file) : "", strcmp(f->extent_type, "FLAT") ? "" : " 0");
-      free(file);
+      char *line = extent_line(f, path, i, sectors);
+      if (!line) {
+         return false;
+      }
+      fprintf(out, "%s\n", line);
+      free(line);
       left -= sectors;
    }
+   return true;
 }
 
 static char *describe(const char *path, const vr_create_plan *plan, const form *f, size_t *length)
@@ -194,14 +192,14 @@ static char *describe(const char *path, const vr_create_plan *plan, const form *
       fprintf(out, "parentFileNameHint=\"%s\"\n", hint);
    }
    fprintf(out, "\n# Extent description\n");
-   write_extents(out, path, plan, f);
+   bool bad = !write_extents(out, path, plan, f);
    fprintf(out, "\n# The Disk Data Base\n#DDB\n\n");
    if (plan->parent) {
       write_inherited_ddb(out, plan->parent);
    } else {
       write_new_ddb(out, plan, f);
    }
-   bool bad = ferror(out);
+   bad |= ferror(out) != 0;
    free(hint);
    if (fclose(out) != 0 || bad) {
       free(text);
@@ -304,6 +302,22 @@ static VixError make_files(const char *path, const vr_create_plan *plan, const f
    return err;
 }
 
+VixError vr_create_split_extent(const char *path, VixDiskLibDiskType type, uint64_t index,
+   uint64_t most, uint64_t *sectors, char **line)
+{
+   const form *f = form_of(type);
+   *sectors = vr_min(most, SPLIT_SECTORS);
+   char *file = extent_file(f, path, index);
+   *line = extent_line(f, path, index, *sectors);
+   VixError err = file && *line ? make_extent(file, f, *sectors, NULL, 0) : VIX_E_OUT_OF_MEMORY;
+   if (err != VIX_OK) {
+      free(*line);
+      *line = NULL;
+   }
+   free(file);
+   return err;
+}
+
 VixError vr_create(const char *path, const vr_create_plan *plan)
 {
    const form *f = form_of(plan->type);
@@ -330,4 +344,22 @@ VixError vr_create(const char *path, const vr_create_plan *plan)
    VixError err = make_files(path, plan, f, text, length);
    free(text);
    return err == VIX_OK ? vr_sync_folder(path) : err;
+}
+
+VixError vr_create_space(VixDiskLibDiskType type, uint64_t capacity, uint64_t held, uint64_t *bytes)
+{
+   const form *f = form_of(type);
+   if (!f) {
+      return VIX_E_NOT_SUPPORTED;
+   }
+   uint64_t tables = 0;
+   uint64_t left = f->storage == FLAT ? 0 : capacity;
+   while (left) {
+      uint64_t sectors = f->split ? vr_min(left, SPLIT_SECTORS) : left;
+      tables += vr_sparse_layout(sectors, !f->suffix).overhead * VIXDISKLIB_SECTOR_SIZE;
+      left -= sectors;
+   }
+   bool whole = f->storage == FLAT && !f->thin;
+   *bytes = tables + (whole ? capacity * VIXDISKLIB_SECTOR_SIZE : held);
+   return VIX_OK;
 }

@@ -14,6 +14,12 @@ typedef struct {
 
 /* Nothing is left behind on failure. The new files are on stable storage after success. */
 VixError vr_create(const char *path, const vr_create_plan *plan);
+/* One more extent of a split disk, of up to `most` sectors, and its line for the descriptor (the
+ * caller's to free). */
+VixError vr_create_split_extent(const char *path, VixDiskLibDiskType type, uint64_t index,
+   uint64_t most, uint64_t *sectors, char **line);
+/* Bytes that a disk of this type and capacity needs for `held` bytes of grains. */
+VixError vr_create_space(VixDiskLibDiskType type, uint64_t capacity, uint64_t held, uint64_t *bytes);
 const char *vr_adapter_name(VixDiskLibAdapterType type);
 /* What a child at `path` calls its parent: the bare name in the same folder, else the whole path.
  * The caller's to free. */

@@ -1,34 +1,11 @@
-#include "descriptor.h"
+#include "descriptor_lines.h"
 #include "encoding.h"
 
 #include <ctype.h>
 #include <errno.h>
-#include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-
-static const char *skip_blanks(const char *p)
-{
-   return p + strspn(p, " \t");
-}
-
-/* Whether `line` assigns `key`; where its value starts then goes to *value. */
-static bool line_assigns(const char *line, const char *key, const char **value)
-{
-   line = skip_blanks(line);
-   size_t length = strlen(key);
-   if (strncasecmp(line, key, length)) {
-      return false;
-   }
-   line = skip_blanks(line + length);
-   if (*line != '=') {
-      return false;
-   }
-   *value = skip_blanks(line + 1);
-   return true;
-}
 
 /* The value without quotes and trailing blanks. */
 static char *unquote(const char *value)
@@ -48,77 +25,11 @@ char *vr_descriptor_get(const vr_descriptor *d, const char *key)
 {
    for (size_t i = 0; i < d->line_count; i++) {
       const char *value;
-      if (line_assigns(d->lines[i], key, &value)) {
+      if (vr_line_assigns(d->lines[i], key, &value)) {
          return unquote(value);
       }
    }
    return NULL;
-}
-
-static VixError insert_line(vr_descriptor *d, size_t at, char *line)
-{
-   if (!line) {
-      return VIX_E_OUT_OF_MEMORY;
-   }
-   if (d->line_count == d->line_room) {
-      size_t room = d->line_room ? d->line_room * 2 : 64;
-      char **lines = realloc(d->lines, room * sizeof *lines);
-      if (!lines) {
-         free(line);
-         return VIX_E_OUT_OF_MEMORY;
-      }
-      d->lines = lines;
-      d->line_room = room;
-   }
-   memmove(d->lines + at + 1, d->lines + at, (d->line_count - at) * sizeof *d->lines);
-   d->lines[at] = line;
-   d->line_count++;
-   return VIX_OK;
-}
-
-VixError vr_descriptor_set(vr_descriptor *d, const char *key, const char *value, bool quoted)
-{
-   bool ddb = !strncmp(key, "ddb.", 4);
-   char *line = NULL;
-   const char *quote = quoted ? "\"" : "";
-   if (asprintf(&line, "%s%s%s%s%s", key, ddb ? " = " : "=", quote, value, quote) < 0) {
-      return VIX_E_OUT_OF_MEMORY;
-   }
-   size_t after = 0;
-   for (size_t i = 0; i < d->line_count; i++) {
-      const char *old;
-      if (line_assigns(d->lines[i], key, &old)) {
-         free(d->lines[i]);
-         d->lines[i] = line;
-         return VIX_OK;
-      }
-      if (line_assigns(d->lines[i], "parentCID", &old)) {
-         after = i + 1;
-      }
-   }
-   return insert_line(d, ddb ? d->line_count : after, line);
-}
-
-void vr_descriptor_unset(vr_descriptor *d, const char *key)
-{
-   size_t kept = 0;
-   for (size_t i = 0; i < d->line_count; i++) {
-      const char *value;
-      if (line_assigns(d->lines[i], key, &value)) {
-         free(d->lines[i]);
-      } else {
-         d->lines[kept++] = d->lines[i];
-      }
-   }
-   d->line_count = kept;
-}
-
-VixError vr_descriptor_set_cid(vr_descriptor *d, const char *key, uint32_t value)
-{
-   char text[16];
-   snprintf(text, sizeof text, "%08" PRIx32, value);
-   *(strcmp(key, "CID") ? &d->parent_cid : &d->cid) = value;
-   return vr_descriptor_set(d, key, text, false);
 }
 
 static VixError parse_cid(const vr_descriptor *d, const char *key, uint32_t *out)
@@ -136,32 +47,6 @@ static VixError parse_cid(const vr_descriptor *d, const char *key, uint32_t *out
    return good ? VIX_OK : VIX_E_DISK_INVALIDDISK;
 }
 
-static bool take_word(const char **p, const char *word)
-{
-   size_t length = strlen(word);
-   if (strncmp(*p, word, length) || !((*p)[length] == ' ' || (*p)[length] == '\t' || !(*p)[length])) {
-      return false;
-   }
-   *p = skip_blanks(*p + length);
-   return true;
-}
-
-static bool take_number(const char **p, uint64_t *out)
-{
-   if (!isdigit((unsigned char)**p)) {
-      return false;
-   }
-   char *end;
-   errno = 0;
-   unsigned long long value = strtoull(*p, &end, 10);
-   if (errno || (*end && *end != ' ' && *end != '\t')) {
-      return false;
-   }
-   *out = value;
-   *p = skip_blanks(end);
-   return true;
-}
-
 static bool take_type(const char **p, vr_extent_type *type)
 {
    static const struct {
@@ -172,7 +57,7 @@ static bool take_type(const char **p, vr_extent_type *type)
       {"ZERO", VR_EXTENT_ZERO}, {"VMFSSPARSE", VR_EXTENT_COWD}, {"SESPARSE", VR_EXTENT_SESPARSE},
    };
    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
-      if (take_word(p, types[i].word)) {
+      if (vr_take_word(p, types[i].word)) {
          *type = types[i].type;
          return true;
       }
@@ -184,20 +69,20 @@ static bool take_type(const char **p, vr_extent_type *type)
 static VixError parse_extent(const char *line, const char *encoding, vr_extent_line *out,
    bool *is_extent)
 {
-   const char *p = skip_blanks(line);
+   const char *p = vr_skip_blanks(line);
    *out = (vr_extent_line){.access = VR_ACCESS_RW};
    *is_extent = true;
-   if (take_word(&p, "RW")) {
+   if (vr_take_word(&p, "RW")) {
       out->access = VR_ACCESS_RW;
-   } else if (take_word(&p, "RDONLY")) {
+   } else if (vr_take_word(&p, "RDONLY")) {
       out->access = VR_ACCESS_RDONLY;
-   } else if (take_word(&p, "NOACCESS")) {
+   } else if (vr_take_word(&p, "NOACCESS")) {
       out->access = VR_ACCESS_NONE;
    } else {
       *is_extent = false;
       return VIX_OK;
    }
-   if (!take_number(&p, &out->sectors) || !out->sectors) {
+   if (!vr_take_number(&p, &out->sectors) || !out->sectors) {
       return VIX_E_DISK_INVALIDDISK;
    }
    if (!take_type(&p, &out->type)) {
@@ -219,8 +104,8 @@ static VixError parse_extent(const char *line, const char *encoding, vr_extent_l
    if (err != VIX_OK) {
       return err;
    }
-   p = skip_blanks(end + 1);
-   if (isdigit((unsigned char)*p) && !take_number(&p, &out->offset)) {
+   p = vr_skip_blanks(end + 1);
+   if (isdigit((unsigned char)*p) && !vr_take_number(&p, &out->offset)) {
       return VIX_E_DISK_INVALIDDISK;
    }
    return VIX_OK;
@@ -271,7 +156,7 @@ static VixError split_lines(vr_descriptor *d, const char *text, size_t length)
       const char *newline = memchr(text, '\n', (size_t)(end - text));
       const char *stop = newline ? newline : end;
       const char *trimmed = stop > text && stop[-1] == '\r' ? stop - 1 : stop;
-      VixError err = insert_line(d, d->line_count, strndup(text, (size_t)(trimmed - text)));
+      VixError err = vr_insert_line(d, d->line_count, strndup(text, (size_t)(trimmed - text)));
       if (err != VIX_OK) {
          return err;
       }
@@ -323,50 +208,4 @@ void vr_descriptor_free(vr_descriptor *d)
    free(d->create_type);
    free(d->parent_hint);
    *d = (vr_descriptor){.parent_cid = VR_NO_PARENT};
-}
-
-char *vr_descriptor_text(const vr_descriptor *d, size_t *length)
-{
-   size_t total = 0;
-   for (size_t i = 0; i < d->line_count; i++) {
-      total += strlen(d->lines[i]) + 1;
-   }
-   char *text = malloc(total + 1);
-   char *at = text;
-   for (size_t i = 0; text && i < d->line_count; i++) {
-      at = stpcpy(at, d->lines[i]);
-      *at++ = '\n';
-   }
-   if (text) {
-      *at = 0;
-   }
-   *length = total;
-   return text;
-}
-
-VixError vr_descriptor_set_extent_sectors(vr_descriptor *d, size_t index, uint64_t sectors)
-{
-   size_t seen = 0;
-   for (size_t i = 0; i < d->line_count; i++) {
-      const char *p = skip_blanks(d->lines[i]);
-      const char *start = p;
-      uint64_t old;
-      if (!(take_word(&p, "RW") || take_word(&p, "RDONLY") || take_word(&p, "NOACCESS"))) {
-         continue;
-      }
-      const char *number = p;
-      if (!take_number(&p, &old) || seen++ != index) {
-         continue;
-      }
-      char *line = NULL;
-      if (asprintf(&line, "%.*s%" PRIu64 " %s", (int)(number - start), start, sectors, p) < 0) {
-         return VIX_E_OUT_OF_MEMORY;
-      }
-      free(d->lines[i]);
-      d->lines[i] = line;
-      d->capacity += sectors - d->extents[index].sectors;
-      d->extents[index].sectors = sectors;
-      return VIX_OK;
-   }
-   return VIX_E_INVALID_ARG;
 }

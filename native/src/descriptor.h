@@ -65,6 +65,12 @@ char *vr_descriptor_get(const vr_descriptor *d, const char *key);
 VixError vr_descriptor_set(vr_descriptor *d, const char *key, const char *value, bool quoted);
 void vr_descriptor_unset(vr_descriptor *d, const char *key);
 VixError vr_descriptor_set_cid(vr_descriptor *d, const char *key, uint32_t value);
+/* Writes names and hint in UTF-8 and says so, before new ones in UTF-8 join them. */
+VixError vr_descriptor_make_utf8(vr_descriptor *d);
+/* Replaces the name in the line of extent `index`; the parsed name stays. */
+VixError vr_descriptor_rename_extent(vr_descriptor *d, size_t index, const char *name);
+/* Adds an extent after the last one; owns `line`, also on failure. */
+VixError vr_descriptor_add_extent(vr_descriptor *d, char *line, uint64_t sectors);
 /* Replaces the sectors of extent `index`. */
 VixError vr_descriptor_set_extent_sectors(vr_descriptor *d, size_t index, uint64_t sectors);
 

@@ -106,8 +106,10 @@ static VixError adopt(vr_link *child, const vr_link *parent)
       return VIX_E_OUT_OF_MEMORY;
    }
    char *copy = strdup(hint);
-   VixError err = copy ? vr_descriptor_set(&child->descriptor, "parentFileNameHint", hint, true)
-                       : VIX_E_OUT_OF_MEMORY;
+   VixError err = copy ? vr_descriptor_make_utf8(&child->descriptor) : VIX_E_OUT_OF_MEMORY;
+   if (err == VIX_OK) {
+      err = vr_descriptor_set(&child->descriptor, "parentFileNameHint", hint, true);
+   }
    free(hint);
    if (err == VIX_OK) {
       err = vr_descriptor_set_cid(&child->descriptor, "parentCID", parent->descriptor.cid);

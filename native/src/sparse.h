@@ -73,6 +73,7 @@ typedef struct {
    uint64_t file_size;
    uint64_t next_free; /* byte where the next grain goes */
    bool redundant;
+   bool lost_primary; /* the redundant directory stands in for it */
    bool zero_grains;
    bool marked_unclean;
    uint8_t *fill; /* two grains, to complete a grain that is written in part */
@@ -101,6 +102,9 @@ VixError vr_sparse_table(const vr_extent *e, uint64_t table, uint8_t **entries);
 VixError vr_sparse_map(vr_extent *e, uint64_t sector, uint64_t sectors, bool exact, vr_run *run);
 VixError vr_sparse_write(vr_extent *e, uint64_t sector, uint64_t sectors, const uint8_t *buf,
    const vr_below *below);
+/* Entries [first, first + count) of the cached table to the file, primary before redundant. */
+VixError vr_sparse_store_entries(vr_extent *e, uint64_t table, const uint8_t *entries,
+   uint64_t first, uint64_t count);
 VixError vr_sparse_mark(vr_extent *e, bool unclean);
 
 #endif

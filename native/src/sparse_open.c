@@ -49,6 +49,7 @@ static VixError choose_directories(vr_sparse *s, const char *path)
       vr_warn("%s: the grain directory is lost, using the redundant one\n", path);
       h->gd = h->redundant_gd;
       s->redundant = false;
+      s->lost_primary = true;
       primary = true;
    }
    return primary ? VIX_OK : VIX_E_DISK_NEEDSREPAIR;

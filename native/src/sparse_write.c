@@ -100,8 +100,7 @@ static VixError choose(vr_extent *e, const stretch *t, uint64_t i, const uint8_t
    return VIX_OK;
 }
 
-/* Entries [first, first + count) of the cached table to the file, primary before redundant. */
-static VixError store_entries(vr_extent *e, uint64_t table, const uint8_t *entries, uint64_t first,
+VixError vr_sparse_store_entries(vr_extent *e, uint64_t table, const uint8_t *entries, uint64_t first,
    uint64_t count)
 {
    vr_sparse *s = e->state;
@@ -231,7 +230,7 @@ static VixError allocate(vr_extent *e, const stretch *t, uint64_t i, uint64_t co
    for (uint64_t k = 0; k < count; k++) {
       vr_put32(entries + (t->first + i + k) * 4, (uint32_t)(first_sector + k * grain));
    }
-   return store_entries(e, t->table, entries, t->first + i, count);
+   return vr_sparse_store_entries(e, t->table, entries, t->first + i, count);
 }
 
 static VixError make_zero(vr_extent *e, const stretch *t, uint64_t i, uint64_t count,
@@ -250,7 +249,7 @@ static VixError make_zero(vr_extent *e, const stretch *t, uint64_t i, uint64_t c
          vr_put32(entry, 1);
       }
    }
-   VixError err = s->zero_grains ? store_entries(e, t->table, entries, t->first + i, count) : VIX_OK;
+   VixError err = s->zero_grains ? vr_sparse_store_entries(e, t->table, entries, t->first + i, count) : VIX_OK;
    for (uint64_t k = 0; k < count && err == VIX_OK; k++) {
       if (!freed[k]) {
          continue;

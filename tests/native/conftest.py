@@ -43,8 +43,8 @@ class QemuImg:
     def convert(self, raw: Path, image: Path, options: str) -> None:
         self.run("convert", "-q", "-f", "raw", "-O", "vmdk", "-o", options, raw, image)
 
-    def info(self, image: Path) -> Any:
-        return json.loads(self.run("info", "--output=json", image))
+    def map(self, image: Path) -> Any:
+        return json.loads(self.run("map", "--output=json", image))
 
 
 @pytest.fixture(scope="session")

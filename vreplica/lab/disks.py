@@ -24,7 +24,7 @@ from vreplica.errors import VReplicaError
 from vreplica.extents import Extents
 from vreplica.lab.cbt import ctk_path, spelled
 from vreplica.lab.vmodl import fault, vim
-from vreplica.units import BLOCK, MIB, round_down
+from vreplica.units import BLOCK, MIB, SECTOR, round_down
 from vreplica.vddk import Adapter, DiskType, Handle, Library, VddkConfig, VddkDisk
 from vreplica.vddk.config import bundled_libdir
 from vreplica.vddk.errors import DiskFull, DiskLocked, DiskNotFound, FileExists
@@ -176,8 +176,22 @@ class Disks:
         ctk_path(path).unlink(missing_ok=True)
 
     def grow(self, ds_path: str, capacity: int) -> None:
-        with self.explained(ds_path):
-            self.library.grow(self.path(ds_path), capacity)
+        """Extend a base disk: its flat file, then the one extent of its descriptor."""
+        path = self.path(ds_path)
+        old = self.capacity(ds_path)
+        text = path.read_text()
+        if "thinProvisioned" not in text:
+            self.need_space(ds_path, capacity - old)
+        grown, count = re.subn(
+            r"^RW \d+ VMFS", f"RW {capacity // SECTOR} VMFS", text, flags=re.MULTILINE
+        )
+        if count != 1:
+            raise fault(vim.fault.FileFault, f"{ds_path} is not a base disk", file=ds_path)
+        self.check_unlocked(ds_path)
+        os.truncate(path.with_name(f"{path.stem}-flat.vmdk"), capacity)
+        fresh = path.with_name(path.name + "~")
+        fresh.write_text(grown)
+        fresh.replace(path)
 
     # -- reading and writing ----------------------------------------------------------------
 

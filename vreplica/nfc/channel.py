@@ -21,6 +21,7 @@ from vreplica.nfc.errors import HostConnection, HostTimeout, NfcProtocol
 
 T = TypeVar("T")
 
+_WAIT: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 _CLOSED: Final = "the host closed the connection"
 
 
@@ -109,7 +110,8 @@ class Channel:
         off), and the host says nothing before the client does.
         """
         assert isinstance(self._sock, ssl.SSLSocket)
-        assert not self._sock.pending()
+        if self._sock.pending():
+            raise self.problem(NfcProtocol, "leaving TLS", "the host said more than it should")
         # detach() gives the descriptor up without close_notify; the TLS state is freed.
         self._sock = socket.socket(fileno=self._sock.detach())
 
@@ -131,19 +133,13 @@ class Channel:
 
         Then nothing could be sent until the deadline, which for writes is ten minutes away.
         """
-        sock = self._sock
-        sock.settimeout(0)
-        waiter = select.poll()
-        waiter.register(sock.fileno(), select.POLLOUT | select.POLLRDHUP)
+        sock = self._ready()
         while view:
             try:
                 view = view[sock.send(view) :]
-            except (BlockingIOError, ssl.SSLWantWriteError):
-                left = deadline - monotonic()
-                events = waiter.poll(max(left, 0) * 1000)
-                if not events or left <= 0:
-                    raise TimeoutError from None
-                if events[0][1] & (select.POLLRDHUP | select.POLLHUP | select.POLLERR):
+            except _WAIT:
+                events = self._wait(select.POLLOUT | select.POLLRDHUP, deadline)
+                if events & (select.POLLRDHUP | select.POLLHUP | select.POLLERR):
                     raise ConnectionResetError(_CLOSED) from None
 
     def receive_into(self, view: memoryview, timeout_s: float, doing: str) -> None:
@@ -151,19 +147,34 @@ class Channel:
 
         def transfer() -> None:
             deadline = monotonic() + timeout_s
-            at, size, sock = 0, view.nbytes, self._sock
+            at, size, sock = 0, view.nbytes, self._ready()
             while at < size:
-                left = deadline - monotonic()
-                if left <= 0:
-                    raise TimeoutError
-                sock.settimeout(left)
-                got = sock.recv_into(view[at:])
+                try:
+                    got = sock.recv_into(view[at:])
+                except _WAIT:
+                    self._wait(select.POLLIN, deadline)
+                    continue
                 if not got:
                     raise ConnectionResetError(_CLOSED)
                 at += got
             self.bytes_in += size
 
         self._do(doing, timeout_s, transfer)
+
+    def _ready(self) -> socket.socket:
+        """The socket, not blocking: a timeout of its own costs two system calls a TLS record."""
+        if self._sock.gettimeout() != 0:
+            self._sock.settimeout(0)
+        return self._sock
+
+    def _wait(self, events: int, deadline: float) -> int:
+        """What poll says. Raises TimeoutError at the deadline."""
+        waiter = select.poll()
+        waiter.register(self._sock.fileno(), events)
+        found = waiter.poll(max(deadline - monotonic(), 0) * 1000)
+        if not found or monotonic() >= deadline:
+            raise TimeoutError
+        return found[0][1]
 
     def receive(self, size: int, timeout_s: float, doing: str) -> bytes:
         data = bytearray(size)
@@ -176,12 +187,13 @@ class Channel:
         def transfer() -> bytes:
             deadline = monotonic() + timeout_s
             line = bytearray()
+            sock = self._ready()
             while not line.endswith(b"\n"):
-                left = deadline - monotonic()
-                if left <= 0:
-                    raise TimeoutError
-                self._sock.settimeout(left)
-                got = self._sock.recv(1)
+                try:
+                    got = sock.recv(1)
+                except _WAIT:
+                    self._wait(select.POLLIN, deadline)
+                    continue
                 if not got:
                     raise ConnectionResetError(_CLOSED)
                 line += got

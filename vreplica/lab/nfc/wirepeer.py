@@ -53,30 +53,39 @@ class Peer:
         self._sock.settimeout(IDLE_S)
 
     def receive_into(self, view: memoryview) -> None:
-        at = 0
-        while at < view.nbytes:
-            got = self._receive_some(view[at:])
-            if not got:
-                raise EOFError
-            at += got
-
-    def _receive_some(self, view: memoryview) -> int:
-        sock = self._sock
+        sock, at = self._sock, 0
         if not isinstance(sock, ssl.SSLSocket):
-            return sock.recv_into(view)
+            while at < view.nbytes:
+                got = sock.recv_into(view[at:])
+                if not got:
+                    raise EOFError
+                at += got
+            return
         waiter = select.poll()
         waiter.register(sock.fileno(), select.POLLIN)
         while True:
-            with self._lock:
-                sock.settimeout(0)
-                try:
-                    return sock.recv_into(view)
-                except ssl.SSLWantReadError:
-                    pass  # nothing yet, or not yet a whole record
-                finally:
-                    sock.settimeout(STUCK_S)
+            at += self._take_records(sock, view[at:])
+            if at == view.nbytes:
+                return
             if not waiter.poll(IDLE_S * 1000):
                 raise TimeoutError
+
+    def _take_records(self, sock: ssl.SSLSocket, view: memoryview) -> int:
+        """What has come in whole records, up to all of the view, without waiting."""
+        at = 0
+        with self._lock:
+            sock.settimeout(0)
+            try:
+                while at < view.nbytes:
+                    got = sock.recv_into(view[at:])
+                    if not got:
+                        raise EOFError
+                    at += got
+            except ssl.SSLWantReadError:
+                pass
+            finally:
+                sock.settimeout(STUCK_S)
+        return at
 
     def receive(self, size: int) -> bytes:
         data = bytearray(size)

@@ -1,0 +1,184 @@
+"""NFC against a raw copy of the same bytes over TCP and TLS, one core a side, in the same run.
+
+    .venv/bin/python -m pytest benchmarks/test_nfc_throughput.py -s
+
+The disk is in the host's memory, so that what is measured is the transport. Raw copy: one side
+sends 1 MiB pieces, the other receives into one buffer; nothing else. The best of several
+rounds counts: other load on the machine only ever makes a round slower.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import perf_counter
+
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from vreplica import nfc
+from vreplica.nfc.channel import tls_context
+from vreplica.units import KIB, MIB
+
+HERE = Path(__file__).parent
+PATH = "[ds1] bench/bench.vmdk"
+SIZE = 128 * MIB
+ROUNDS = 7
+
+CORES = sorted(os.sched_getaffinity(0))
+OURS, THEIRS = CORES[0], CORES[-1]
+
+
+@contextmanager
+def peer(*words: str) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, str(HERE / "nfcpeer.py"), *words]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as it:
+        try:
+            yield it
+        finally:
+            assert it.stdin
+            it.stdin.close()
+            it.wait()
+
+
+def line(process: subprocess.Popen[str]) -> list[str]:
+    assert process.stdout
+    return process.stdout.readline().split()
+
+
+class Host:
+    """Tickets from a host in another process."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        port, self.sha1 = line(process)
+        self.port = int(port)
+
+    def ticket(self, *, read_only: bool) -> nfc.Ticket:
+        assert self._process.stdin
+        self._process.stdin.write("read\n" if read_only else "write\n")
+        self._process.stdin.flush()
+        (session_id,) = line(self._process)
+        return nfc.Ticket("127.0.0.1", self.port, "vpxa-nfc", self.sha1, session_id)
+
+    def host_trouble(self) -> str | None:
+        return None
+
+
+@pytest.fixture
+def one_core() -> Iterator[None]:
+    os.sched_setaffinity(0, {OURS})
+    yield
+    os.sched_setaffinity(0, CORES)
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Host]:
+    with peer("host", str(tmp_path), str(THEIRS)) as process:
+        yield Host(process)
+
+
+def raw_rate(port: int, *, tls: bool, write: bool) -> float:
+    """MiB/s of one raw copy."""
+    plain = socket.create_connection(("127.0.0.1", port))
+    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock: socket.socket = tls_context().wrap_socket(plain) if tls else plain
+    if isinstance(sock, ssl.SSLSocket):
+        assert sock.version()
+    buffer = memoryview(bytearray(os.urandom(MIB)))
+    with sock:
+        start = perf_counter()
+        sock.sendall(struct.pack("<BQ", write, SIZE))
+        done = 0
+        while done < SIZE:
+            if write:
+                sock.sendall(buffer)
+                done += MIB
+            else:
+                done += sock.recv_into(buffer)
+        if write:
+            assert sock.recv(1) == b"k"
+        return SIZE / MIB / (perf_counter() - start)
+
+
+def nfc_rate(host: Host, config: nfc.NfcConfig, *, write: bool, request: int = MIB) -> float:
+    """MiB/s of reading or writing the whole disk in batches of 32 requests."""
+    disk = nfc.open_disk(host, path=PATH, read_only=not write, config=config)
+    buffers = [memoryview(bytearray(os.urandom(request))) for _ in range(32)]
+    batch = len(buffers) * request
+    total = SIZE if request == MIB else 8 * MIB
+    transfer = disk.write_many if write else disk.read_many
+    start = perf_counter()
+    for offset in range(0, total, batch):
+        transfer([(offset + n * request, view) for n, view in enumerate(buffers)])
+    took = perf_counter() - start
+    disk.close()
+    return total / MIB / took
+
+
+@pytest.mark.usefixtures("one_core")
+def test_nfc_reaches_most_of_a_raw_copy(
+    host: Host, tmp_path: Path, benchmark: BenchmarkFixture
+) -> None:
+    limits = nfc.HostLimits(runtime_dir=tmp_path / "run")
+
+    def settings(mode: nfc.Mode, depth: int) -> nfc.NfcConfig:
+        return nfc.NfcConfig(mode=mode, depth=depth, limits=limits)
+
+    rates: dict[tuple[str, str], list[float]] = {}
+
+    def compare() -> None:
+        # Taken in turns, so that a slow spell of the machine meets all alike.
+        for write in (False, True):
+            way = "write" if write else "read"
+            for name, port in (("raw TCP", tcp), ("raw TLS", tls)):
+                rate = raw_rate(port, tls=port == tls, write=write)
+                rates.setdefault((name, way), []).append(rate)
+            for mode in ("nbd", "nbdssl"):
+                for depth in (1, 8):
+                    rate = nfc_rate(host, settings(mode, depth), write=write)
+                    rates.setdefault((f"{mode} depth {depth}", way), []).append(rate)
+
+    with peer("raw", str(tmp_path), str(THEIRS)) as raw:
+        tcp, tls = map(int, line(raw))
+        benchmark.pedantic(compare, rounds=ROUNDS)
+
+    print(f"\n{'MiB/s, best of ' + str(ROUNDS):24}   read  write")
+    names = dict.fromkeys(name for name, _ in rates)
+    for name in names:
+        read, write_ = (max(rates[name, way]) for way in ("read", "write"))
+        print(f"{name:24} {read:6.0f} {write_:6.0f}")
+    for way in ("read", "write"):
+        base = max(rates["raw TLS", way])
+        ratio = max(rates["nbdssl depth 8", way]) / base
+        print(f"nbdssl depth 8 / raw TLS, {way}: {ratio:.2f}")
+        benchmark.extra_info[f"{way}: nbdssl depth 8 / raw TLS"] = round(ratio, 2)
+        assert ratio >= 0.6
+
+
+@pytest.mark.parametrize("write", [False, True], ids=["read", "write"])
+def test_with_5_ms_of_delay_depth_8_is_five_times_depth_1(
+    host: Host, tmp_path: Path, benchmark: BenchmarkFixture, write: bool
+) -> None:
+    """5 ms each way through a proxy; requests of 64 KiB, so that the delay is what is measured."""
+    limits = nfc.HostLimits(runtime_dir=tmp_path / "run")
+    with peer("delay", str(host.port), "5") as proxy:
+        host.port = int(line(proxy)[0])
+        rates: dict[int, list[float]] = {1: [], 8: []}
+
+        def compare() -> None:
+            for depth, found in rates.items():
+                config = nfc.NfcConfig(depth=depth, limits=limits)
+                found.append(nfc_rate(host, config, write=write, request=64 * KIB))
+
+        benchmark.pedantic(compare, rounds=3)
+    rate = {depth: max(found) for depth, found in rates.items()}
+    print(f"\n5 ms: depth 1 {rate[1]:.1f} MiB/s, depth 8 {rate[8]:.1f} ({rate[8] / rate[1]:.1f}x)")
+    assert rate[8] >= 5 * rate[1]

@@ -39,6 +39,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
 }
 
 _TOOLS_VERSION = "12389"
+_WRITER = '<WRITER_METADATA><IDENTIFICATION friendlyName="{}"/></WRITER_METADATA>'
 
 
 class Guest:
@@ -178,11 +179,12 @@ class Guest:
                 vim.fault.FilesystemQuiesceFault,
                 "An error occurred while quiescing the virtual machine: I/O could not be held.",
             )
-        documents = {"BCD.xml": "<BackupComponents/>"}
+        # Root elements as VSS writes them (VssComponentMetadata, VssWriterMetadataInfo).
+        documents = {"BCD.xml": "<BACKUP_COMPONENTS/>"}
         windows = guest_family(self.vm.config.guestId) == "windows"
         if windows and how == "works":
-            documents["writer0.xml"] = "<WriterMetadata friendlyName='System Writer'/>"
-            documents["writer1.xml"] = "<WriterMetadata friendlyName='SqlServerWriter'/>"
+            documents["writer0.xml"] = _WRITER.format("System Writer")
+            documents["writer1.xml"] = _WRITER.format("SqlServerWriter")
         if how == "works" and (windows or self.settings.get("scripts", True)):
             self._call("freeze")
         self._frozen = True

@@ -197,6 +197,9 @@ class SnapshotMethods:
                     current=snapshot,
                     snapshot_count=vm.snapshot_count + 1,
                 )
+                if snapshot.parent_snapshot is not None:
+                    # It has a child more than when it was last looked at.
+                    snapshot.parent_snapshot.touch()
             site.flush()
             return snapshot
 
@@ -226,6 +229,7 @@ class SnapshotMethods:
                 for snapshot in self._snapshots:
                     if snapshot not in gone:
                         snapshot.parent_snapshot = survivor(snapshot.parent_snapshot)
+                        snapshot.touch()
                 current = survivor(self.current)
                 self._snapshots = [s for s in self._snapshots if s not in gone]
                 for snapshot in gone:

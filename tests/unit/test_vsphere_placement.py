@@ -237,23 +237,24 @@ SNAPSHOT = SnapshotInfo(
 
 
 @pytest.mark.parametrize(
-    ("family", "manifest", "quiesced", "tools", "power", "level"),
+    ("family", "writers", "quiesced", "tools", "power", "level"),
     [
-        ("windows", "vss_manifests1.zip", True, True, "poweredOn", "application"),
+        ("windows", ("System Writer",), True, True, "poweredOn", "application"),
+        ("windows", (), True, True, "poweredOn", "filesystem"),
         ("windows", None, True, True, "poweredOn", "filesystem"),
         ("linux", None, True, True, "poweredOn", "filesystem"),
-        ("linux", "vss_manifests1.zip", True, True, "poweredOn", "filesystem"),
+        ("linux", ("System Writer",), True, True, "poweredOn", "filesystem"),
         ("other", None, True, True, "poweredOn", None),
-        ("windows", "vss_manifests1.zip", False, True, "poweredOn", None),
-        ("windows", "vss_manifests1.zip", True, False, "poweredOn", None),
+        ("windows", ("System Writer",), False, True, "poweredOn", None),
+        ("windows", ("System Writer",), True, False, "poweredOn", None),
         ("linux", None, True, True, "poweredOff", None),
     ],
 )
 def test_evidence_of_quiescing_is_never_more_than_the_guest_can_have_done(
-    family: Any, manifest: str | None, quiesced: bool, tools: bool, power: Any, level: str | None
+    family: Any, writers: Any, quiesced: bool, tools: bool, power: Any, level: str | None
 ) -> None:
     vm = replace(VM, guest_family=family, tools_running=tools, power_state=power)
-    snapshot = replace(SNAPSHOT, quiesced=quiesced, backup_manifest=manifest)
+    snapshot = replace(SNAPSHOT, quiesced=quiesced, backup_manifest="m.zip", vss_writers=writers)
     assert quiesce_evidence(snapshot, vm) == level
 
 

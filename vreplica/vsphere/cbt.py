@@ -186,9 +186,12 @@ def changed_extents(
 def _refused(fault: Any, disk_key: int, change_id: str) -> ChangeIdInvalid | CbtQueryFailed:
     """FileFault: tracking is not active or its file does not fit; InvalidArgument: a changeId
     (or a key with a changeId) that this disk does not know. Seen in the field for stale ids."""
-    stale: tuple[Any, ...] = (vim.fault.FileFault, vmodl.fault.InvalidArgument)
-    about = getattr(fault, "invalidProperty", None) or ""
-    if change_id == ALL_IN_USE or not isinstance(fault, stale) or "startOffset" in about:
+    about = getattr(fault, "invalidProperty", None) or "changeId"
+    stale = isinstance(fault, vim.fault.FileFault) or (
+        isinstance(fault, vmodl.fault.InvalidArgument)
+        and about.rpartition(".")[2] in ("changeId", "deviceKey")
+    )
+    if change_id == ALL_IN_USE or not stale:
         return CbtQueryFailed(disk_key, wire_name(fault), words(fault))
     return ChangeIdInvalid(change_id, f"{wire_name(fault)}: {words(fault)}")
 

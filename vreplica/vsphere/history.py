@@ -9,7 +9,7 @@ from vreplica.vsphere.collector import read
 from vreplica.vsphere.faults import words
 from vreplica.vsphere.link import Link
 from vreplica.vsphere.model import EventRecord, TaskRecord, VmRef
-from vreplica.vsphere.vmomi import moref, unescape, vim, wire_name
+from vreplica.vsphere.vmomi import moref, unescape, utc, vim, wire_name
 
 
 def recent_tasks(link: Link, vm: VmRef | None = None) -> tuple[TaskRecord, ...]:
@@ -40,9 +40,9 @@ def _task(info: Any) -> TaskRecord:
         entity_moref=moref(info.entity) if info.entity is not None else None,
         state=str(info.state),
         user=getattr(info.reason, "userName", None),
-        queued=info.queueTime,
-        started=info.startTime,
-        completed=info.completeTime,
+        queued=utc(info.queueTime),
+        started=utc(info.startTime) if info.startTime else None,
+        completed=utc(info.completeTime) if info.completeTime else None,
         progress=info.progress,
         error=f"{wire_name(error)}: {words(error)}" if error is not None else None,
     )
@@ -66,7 +66,7 @@ def events(
         EventRecord(
             key=event.key,
             type=wire_name(event),
-            time=event.createdTime,
+            time=utc(event.createdTime),
             user=event.userName or "",
             vm=unescape(event.vm.name) if event.vm is not None else None,
             message=event.fullFormattedMessage or "",

@@ -135,6 +135,24 @@ class Link:
             unknown = OutcomeUnknown(host, port, error.reason, operation)
             raise unknown.at(vm=vm) from error.__cause__
 
+    def download(self, operation: str, path: str, limit: int) -> tuple[int, bytes]:
+        """(HTTP status, at most `limit` bytes) of a GET with this session's cookie.
+
+        A session that ended answers 401; a harmless call before this renews it.
+        """
+        self.ask(operation, vim.ServiceInstance("ServiceInstance", self._stub).CurrentTime)
+        host, port = self.endpoint.host, self.endpoint.port
+        connection = self._scheme(host, port, timeout=self.timeout_s, context=self._context)
+        cookie = f'vmware_soap_session="{self._stub.GetSessionId()}"'
+        try:
+            connection.request("GET", path, headers={"Cookie": cookie})
+            response = connection.getresponse()
+            return response.status, response.read(limit)
+        except BROKEN as error:
+            raise self._broken(error) from error
+        finally:
+            connection.close()
+
     def doing(self, operation: str, vm: str | None = None) -> Doing:
         return Doing(operation, self.endpoint.host, self.endpoint.user, vm)
 

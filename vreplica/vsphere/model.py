@@ -133,6 +133,10 @@ class SnapshotInfo:
     backup_manifest: str | None
     disks: tuple[VmDisk, ...] = ()
     extra_config: Mapping[str, str] = field(default_factory=dict)
+    vss_writers: tuple[str, ...] | None = None
+    """Writers with a document in the backup manifest; None: no manifest, or not read."""
+    vss_problem: str | None = None
+    """Why a manifest that is there could not be read."""
     power_state: str = "poweredOff"
     """Power state the snapshot would revert to; `poweredOn` only with memory."""
 

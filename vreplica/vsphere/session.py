@@ -37,7 +37,7 @@ from vreplica.vsphere.model import (
     VmRef,
 )
 from vreplica.vsphere.tasks import PATIENCE_S, Progress, Waiting
-from vreplica.vsphere.vmomi import vim
+from vreplica.vsphere.vmomi import utc, vim
 
 SHORT_S = 600.0
 """For tasks that only change configuration or power."""
@@ -119,10 +119,14 @@ class Session:
         here (NFC tickets). Such calls neither log in again nor map faults: `refresh` first."""
         return self._link.managed(vim.ServiceInstance, "ServiceInstance")
 
+    @property
+    def service_content(self) -> Any:
+        """pyVmomi's ServiceContent, for the same purpose as `service_instance`."""
+        return self._link.content
+
     def refresh(self) -> datetime:
         """A harmless call that logs in again where the session ended; the server's clock."""
-        now: datetime = self._link.ask("asking for the time", self.service_instance.CurrentTime)
-        return now
+        return utc(self._link.ask("asking for the time", self.service_instance.CurrentTime))
 
     # -- finding and reading ------------------------------------------------------------------
 

@@ -12,7 +12,8 @@ import time
 from dataclasses import replace
 from typing import Any, Final, Literal
 
-from vreplica.vsphere import tasks
+from vreplica.errors import VSphereError
+from vreplica.vsphere import manifest, tasks
 from vreplica.vsphere.collector import read, read_one
 from vreplica.vsphere.devices import disks_of
 from vreplica.vsphere.errors import (
@@ -98,12 +99,27 @@ def read_snapshot(link: Link, vm: VmRef, snapshot: str) -> SnapshotInfo:
             config = found.get("config")
     for info in snapshots_of(tree):
         if info.moref == snapshot and config is not None:
-            return replace(
+            whole = replace(
                 info,
                 disks=disks_of(config.hardware.device),
                 extra_config=options_of(config.extraConfig),
             )
+            return _with_writers(link, vm, whole, config.files.snapshotDirectory or "")
     raise ObjectGone(operation, snapshot).at(vm=vm.name)
+
+
+def _with_writers(link: Link, vm: VmRef, info: SnapshotInfo, directory: str) -> SnapshotInfo:
+    """What the VSS manifest says, where there is one. A manifest that cannot be read fails
+    nothing: it only proves nothing."""
+    if not (info.quiesced and info.backup_manifest):
+        return info
+    try:
+        writers = manifest.writers_in(manifest.fetch(link, vm, directory, info.backup_manifest))
+        return replace(info, vss_writers=writers)
+    except VSphereError as error:
+        return replace(info, vss_problem=error.message)
+    except ValueError as error:
+        return replace(info, vss_problem=str(error))
 
 
 def remove(link: Link, vm: VmRef, snapshot: str, waiting: Waiting) -> Removal:
@@ -182,13 +198,13 @@ def quiesce_evidence(
 ) -> Literal["application", "filesystem"] | None:
     """What the flags of a snapshot prove. `vm`: read just before the snapshot was taken.
 
-    `quiesced` alone repeats the request: it counts only where the guest could have done it. A
-    backup manifest is written when VSS writers took part (VDDK 8.0 Programming Guide, Windows
-    backup implementations); a Windows guest without one froze its file systems only. Nothing
-    in the API proves that a Linux guest's freeze scripts made applications consistent.
+    `quiesced` alone repeats the request: it counts only where the guest could have done it. For
+    Windows the backup manifest has to name VSS writers (`manifest`); without, the guest froze
+    its file systems only. Nothing in the API proves that the freeze scripts of a Linux guest
+    made applications consistent.
     """
     if not snapshot.quiesced or vm.power_state != "poweredOn" or not vm.tools_running:
         return None
     if vm.guest_family == "windows":
-        return "application" if snapshot.backup_manifest else "filesystem"
+        return "application" if snapshot.vss_writers else "filesystem"
     return "filesystem" if vm.guest_family == "linux" else None

@@ -10,7 +10,7 @@ from vreplica.vsphere.devices import controllers_of, disks_of, has_vtpm, nics_of
 from vreplica.vsphere.errors import BadReply, VmInaccessible
 from vreplica.vsphere.link import Link
 from vreplica.vsphere.model import GuestState, SnapshotInfo, VmInfo, VmRef
-from vreplica.vsphere.vmomi import moref, unescape, vim
+from vreplica.vsphere.vmomi import moref, unescape, utc, vim
 
 WHOLE = (
     "name",
@@ -252,7 +252,7 @@ def _branch(node: Any, parent: str | None) -> Iterable[SnapshotInfo]:
         name=unescape(node.name),
         description=node.description or "",
         parent=parent,
-        created=node.createTime,
+        created=utc(node.createTime),
         quiesced=bool(node.quiesced),
         backup_manifest=node.backupManifest or None,
         power_state=str(node.state),

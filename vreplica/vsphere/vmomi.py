@@ -7,6 +7,7 @@ is turned into the frozen values of `model` as soon as it has been read.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import pyVmomi
@@ -24,6 +25,11 @@ ESCAPES = (("%2f", "/"), ("%2F", "/"), ("%5c", "\\"), ("%5C", "\\"), ("%25", "%"
 def moref(managed: Any) -> str:
     """The id of a managed object, as `vm-12`. pyVmomi has no public name for it."""
     return str(managed._GetMoId())  # noqa: SLF001
+
+
+def utc(moment: datetime) -> datetime:
+    """A time of the server without pyVmomi's own zone class, which cannot be pickled whole."""
+    return moment.astimezone(UTC)
 
 
 def unescape(name: str) -> str:

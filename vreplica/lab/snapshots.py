@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from vreplica.lab import devices
-from vreplica.lab.managed import Managed, view
+from vreplica.lab.managed import Managed, live
 from vreplica.lab.vmconfig import guest_family
 from vreplica.lab.vmodl import fault, invalid_argument, now, vim
 
@@ -35,7 +35,7 @@ class Snapshot(Managed, vim.vm.Snapshot):
     manifest: str | None
     parent_snapshot: Any
 
-    @view
+    @live
     def childSnapshot(self) -> Any:
         return [s for s in self.vm.all_snapshots() if s.parent_snapshot is self]
 

@@ -1,0 +1,190 @@
+"""A lab in a process of its own, VMs with real content, and jobs between its two sites."""
+
+from __future__ import annotations
+
+import random
+import re
+import ssl
+import subprocess
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyVim.connect import Disconnect, SmartConnect
+from pyVim.task import WaitForTask
+from pyVmomi import vim
+
+import vreplica.lab
+from vreplica.lab import LabControl
+from vreplica.sync import Job, Placement
+from vreplica.units import BLOCK, MIB
+from vreplica.vddk import VddkConfig
+from vreplica.vsphere import Endpoint, Session, SnapshotInfo, connect
+
+
+@dataclass
+class World:
+    """One lab, and what tests do with it."""
+
+    folder: Path
+    work: Path
+    control: LabControl
+    sites: list[dict[str, Any]]
+    qemu_img: str
+
+    @property
+    def vddk(self) -> VddkConfig:
+        return VddkConfig(config_file=self.folder / "vixdisklib.conf")
+
+    def endpoint(self, number: int) -> Endpoint:
+        site = self.sites[number]
+        host, _, port = re.sub("^https://", "", site["url"]).partition("/")[0].partition(":")
+        return Endpoint(
+            host=host,
+            port=int(port),
+            user=site["user"],
+            password=site["password"],
+            sha256=site["sha256"],
+        )
+
+    def connect(self, number: int) -> Session:
+        return connect(self.endpoint(number))
+
+    @property
+    def here(self) -> str:
+        """The name of the source site."""
+        return str(self.sites[0]["name"])
+
+    def make_vm(self, *disks: Path | int, tools: bool = True, **settings: Any) -> str:
+        """A VM on the first site, thin disks: a raw file with the content, or a capacity."""
+        name = f"vm-{uuid.uuid4().hex[:8]}"
+        specs: list[tuple[int, bool, Path | None]] = [
+            (d, True, None) if isinstance(d, int) else (d.stat().st_size, True, d) for d in disks
+        ]
+        self.control.create_vm(self.here, name, disks=specs, **settings)
+        if not tools:
+            self.control.set_guest(self.here, name, tools="notInstalled")
+        return name
+
+    def power_on(self, vm: str) -> None:
+        self.control.power(self.here, vm, on=True)
+
+    def reconfigure(self, vm: str, change: Callable[[Any], Any]) -> None:
+        """`change` makes a ConfigSpec from the VM's ConfigInfo; as an administrator would."""
+        end = self.endpoint(0)
+        plain = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        plain.check_hostname = False
+        plain.verify_mode = ssl.CERT_NONE
+        service = SmartConnect(
+            host=end.host, port=end.port, user=end.user, pwd=end.password, sslContext=plain
+        )
+        try:
+            view = service.content.viewManager.CreateContainerView(
+                service.content.rootFolder, [vim.VirtualMachine], True
+            )
+            (found,) = [v for v in view.view if v.name == vm]
+            WaitForTask(found.ReconfigVM_Task(change(found.config)))
+        finally:
+            Disconnect(service)
+
+    def vm_names(self, number: int) -> list[str]:
+        return sorted(
+            v["name"] for v in self.control.do("list_vms", site=self.sites[number]["name"])
+        )
+
+    @contextmanager
+    def datastore_left(self, number: int, name: str, left: int) -> Iterator[None]:
+        """Inside, the datastore has only `left` bytes free."""
+        site = self.sites[number]["name"]
+        with self.connect(number) as session:
+            (store,) = [d for d in session.datastores() if d.name == name]
+        used = store.capacity_bytes - store.free_bytes
+        self.control.set_datastore(site, name, capacity=used + left)
+        try:
+            yield
+        finally:
+            self.control.set_datastore(site, name, capacity=store.capacity_bytes)
+
+    def job(self, vm: str, **changes: Any) -> Job:
+        settings: dict[str, Any] = {
+            "name": f"job-{vm}",
+            "source": self.endpoint(0),
+            "source_vm": vm,
+            "destination": self.endpoint(1),
+            "placement": Placement(datastore=self.sites[1]["datastores"][0], name=f"{vm}-replica"),
+            "state_dir": self.work / "state",
+            "vddk": self.vddk,
+        }
+        return Job(**{**settings, **changes})
+
+    def file(self, number: int, path: str) -> Path:
+        """The file behind `[datastore] dir/disk.vmdk`."""
+        match = re.fullmatch(r"\[(.+?)\] (.+)", path)
+        assert match is not None
+        return self.folder / self.sites[number]["name"] / match[1] / match[2]
+
+    def write(self, vm: str, key: int, offset: int, data: bytes) -> None:
+        """As the guest of a running VM would."""
+        self.control.guest_write(self.here, vm, key, offset, data)
+
+    def image(self, number: int, disk_path: str, target: Path) -> Path:
+        """A disk with its whole chain as a raw file, made by qemu-img."""
+        source = self.file(number, disk_path)
+        command = [self.qemu_img, "convert", "-f", "vmdk", "-O", "raw", str(source), str(target)]
+        subprocess.run(command, check=True)
+        return target
+
+    def equal(self, left: tuple[int, str], right: tuple[int, str]) -> bool:
+        """Are two disks (site, path) equal, as qemu-img sees them?"""
+        files = [str(self.file(*left)), str(self.file(*right))]
+        command = [self.qemu_img, "compare", "-f", "vmdk", "-F", "vmdk", *files]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode in (0, 1), done.stderr
+        return done.returncode == 0
+
+    def point_disks(self, job: Job, snapshot: str) -> dict[int, str]:
+        """Paths of a recovery point's disks by key."""
+        with connect(job.destination) as session:
+            found = session.read_snapshot(session.find_vm(job.placement.name), snapshot)
+            return {d.key: d.path for d in found.disks}
+
+    def source_snapshots(self, vm: str) -> tuple[SnapshotInfo, ...]:
+        with self.connect(0) as session:
+            return session.read_vm(session.find_vm(vm)).snapshots
+
+
+@pytest.fixture(scope="module")
+def world(
+    tmp_path_factory: pytest.TempPathFactory, tool: Callable[[str, str], str]
+) -> Iterator[World]:
+    folder, work = tmp_path_factory.mktemp("lab"), tmp_path_factory.mktemp("work")
+    vreplica.lab.up(folder)
+    try:
+        sites = vreplica.lab.status(folder)["sites"]
+        yield World(folder, work, LabControl(folder), sites, tool("qemu-img", "qemu-utils"))
+    finally:
+        vreplica.lab.down(folder)
+
+
+@pytest.fixture
+def content(tmp_path: Path) -> Callable[..., Path]:
+    """`content(64 * MIB, seed)`: a raw file, a third of it filled in clusters."""
+
+    def make(size: int, seed: int = 1) -> Path:
+        source = random.Random(seed)
+        path = tmp_path / f"content-{seed}-{size}.raw"
+        with path.open("wb") as file:
+            file.truncate(size)
+            filled = 0
+            while filled < size // 3:
+                length = min(source.choice([1, 4, 16]) * BLOCK, MIB)
+                file.seek(source.randrange(0, size - length) // 512 * 512)
+                file.write(source.randbytes(length))
+                filled += length
+        return path
+
+    return make

@@ -1,0 +1,200 @@
+"""A whole cycle on the lab, judged by qemu-img: full, delta, several disks."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from vreplica.points import Level, Retention
+from vreplica.sync import Event, Job, Mode, RunReport, Step, plan, points, run, verify
+from vreplica.units import BLOCK, MIB
+
+Content = Callable[..., Path]
+
+
+def run_and_compare(world, job: Job) -> tuple[RunReport, list[bool]]:
+    """Run; before the source's snapshot goes, let qemu-img compare it with the new point."""
+    results: list[bool] = []
+
+    def listener(event: Event) -> None:
+        if isinstance(event, Step) and event.name == "release":
+            (snapshot,) = world.source_snapshots(job.source_vm)
+            with world.connect(0) as session:
+                vm = session.find_vm(job.source_vm)
+                frozen = session.read_snapshot(vm, snapshot.moref)
+            newest = points(job)[-1]
+            replica = world.point_disks(job, newest.snapshot)
+            results.extend(
+                world.equal((0, d.path), (1, replica[d.key]))
+                for d in frozen.disks
+                if d.key in replica
+            )
+
+    return run(job, listener=listener), results
+
+
+def test_full_then_delta_of_two_disks(world, content: Content) -> None:
+    vm = world.make_vm(content(192 * MIB, 1), content(64 * MIB + 512 * 7, 2))
+    job = world.job(vm)
+    assert not plan(job).problems
+    assert [d.mode for d in plan(job).disks] == [Mode.FULL, Mode.FULL]
+
+    first, equal = run_and_compare(world, job)
+    assert equal == [True, True]
+    assert [d.mode for d in first.disks] == [Mode.FULL, Mode.FULL]
+    assert first.disks[0].shipped_bytes < 100 * MIB, "holes were shipped"
+    assert not world.source_snapshots(vm)
+
+    world.power_on(vm)
+    source = random.Random(3)
+    changed = {0: [source.randrange(0, 192 * MIB // BLOCK) for _ in range(20)], 1: [0, 5, 1023]}
+    for number, blocks in changed.items():
+        for block in blocks:
+            world.write(vm, 2000 + number, block * BLOCK + 4096, source.randbytes(1024))
+    before = plan(job)
+    assert [d.mode for d in before.disks] == [Mode.DELTA, Mode.DELTA]
+    assert all(first.point.id in d.reason for d in before.disks)
+
+    second, equal = run_and_compare(world, job)
+    assert equal == [True, True]
+    assert [d.shipped_bytes for d in second.disks] == [
+        len(set(blocks)) * BLOCK for blocks in changed.values()
+    ]
+    assert [p.id for p in points(job)] == [first.point.id, second.point.id]
+    assert not world.source_snapshots(vm)
+
+
+def test_a_run_without_changes_ships_nothing(world, content: Content) -> None:
+    vm = world.make_vm(content(16 * MIB))
+    job = world.job(vm)
+    run(job)
+    again, equal = run_and_compare(world, job)
+    assert equal == [True]
+    assert again.shipped_bytes == 0
+    assert again.disks[0].mode is Mode.DELTA
+
+
+def test_rewriting_the_same_content_ships_nothing(world, content: Content) -> None:
+    raw = content(16 * MIB)
+    vm = world.make_vm(raw)
+    job = world.job(vm)
+    run(job)
+    world.power_on(vm)
+    data = raw.read_bytes()[: 4 * MIB]
+    world.write(vm, 2000, 0, data)
+    report = run(job)
+    assert report.disks[0].changed_bytes == 4 * MIB
+    assert report.disks[0].redundant_bytes == 4 * MIB
+    assert report.shipped_bytes == 0
+
+
+def test_zeros_over_data_arrive_as_zeros(world, content: Content) -> None:
+    raw = content(16 * MIB)
+    vm = world.make_vm(raw)
+    job = world.job(vm)
+    run(job)
+    world.power_on(vm)
+    world.write(vm, 2000, 0, bytes(16 * MIB))
+    _, equal = run_and_compare(world, job)
+    assert equal == [True]
+
+
+def test_earlier_points_stay_what_they_were(world, content: Content, tmp_path: Path) -> None:
+    vm = world.make_vm(content(16 * MIB))
+    job = world.job(vm)
+    world.power_on(vm)
+    images = []
+    for number in range(4):
+        world.write(vm, 2000, number * MIB, bytes([number + 1]) * 70144)
+        point = run(job).point
+        path = world.point_disks(job, point.snapshot)[2000]
+        images.append(world.image(1, path, tmp_path / f"{number}.raw").read_bytes())
+    assert len(set(images)) == 4
+    for point, image in zip(points(job), images, strict=True):
+        path = world.point_disks(job, point.snapshot)[2000]
+        assert world.image(1, path, tmp_path / "again.raw").read_bytes() == image
+
+
+def test_retention_removes_the_oldest_points_and_harms_no_other(
+    world, content: Content, tmp_path: Path
+) -> None:
+    vm = world.make_vm(content(8 * MIB))
+    job = world.job(vm, retention=Retention(last=2))
+    world.power_on(vm)
+    image = b""
+    removed: list[str] = []
+    for number in range(5):
+        world.write(vm, 2000, number * BLOCK, bytes([number + 1]) * BLOCK)
+        report, equal = run_and_compare(world, job)
+        assert equal == [True]
+        removed += report.removed_points
+        image = tmp_path / "now.raw"
+        world.image(1, world.point_disks(job, report.point.snapshot)[2000], image)
+    left = points(job)
+    assert len(left) == 2
+    assert len(removed) == 3
+    newest = world.image(1, world.point_disks(job, left[-1].snapshot)[2000], tmp_path / "n.raw")
+    assert newest.read_bytes() == image.read_bytes()
+
+
+def test_a_disk_left_out_by_name_is_not_replicated_and_is_named(world, content: Content) -> None:
+    vm = world.make_vm(content(8 * MIB, 1), content(8 * MIB, 2))
+    job = world.job(vm, exclude_disks=frozenset({"Hard disk 2"}))
+    report = run(job)
+    assert [d.label for d in report.disks] == ["Hard disk 1"]
+    assert report.point.excluded == ("Hard disk 2",)
+    assert points(job)[0].excluded == ("Hard disk 2",)
+
+
+def test_verify_finds_a_point_equal_also_while_the_guest_writes_on(world, content: Content) -> None:
+    vm = world.make_vm(content(32 * MIB))
+    job = world.job(vm)
+    report = run(job, verify=True)
+    assert report.verified is not None
+    assert report.verified.equal
+    assert report.verified.disks[0].compared_bytes == 32 * MIB
+    world.power_on(vm)
+    world.write(vm, 2000, 5 * MIB, b"x" * 512)
+    later = verify(job)
+    assert later.equal
+    assert later.disks[0].changed_since_bytes == BLOCK
+    assert later.disks[0].compared_bytes == 32 * MIB - BLOCK
+    assert not world.source_snapshots(vm)
+
+
+def test_verify_finds_a_byte_that_differs(world, content: Content) -> None:
+    vm = world.make_vm(content(16 * MIB))
+    job = world.job(vm)
+    point = run(job).point
+    flat = world.file(1, world.point_disks(job, point.snapshot)[2000])
+    flat = flat.with_name(flat.stem + "-flat.vmdk")
+    with flat.open("r+b") as file:
+        file.seek(7 * MIB + 100)
+        byte = file.read(1)
+        file.seek(7 * MIB + 100)
+        file.write(bytes([byte[0] ^ 1]))
+    report = verify(job)
+    assert not report.equal
+    assert report.disks[0].first_differences == ((7 * MIB, 7 * MIB + 512),)
+
+
+@pytest.mark.parametrize(
+    ("guest", "tools", "level"),
+    [
+        ("windows2019srv_64Guest", True, Level.APPLICATION),
+        ("debian12_64Guest", True, Level.FILESYSTEM),
+        ("debian12_64Guest", False, Level.CRASH),
+    ],
+)
+def test_a_point_says_the_level_that_was_reached(
+    world, content: Content, guest: str, tools: bool, level: Level
+) -> None:
+    vm = world.make_vm(content(4 * MIB), guest_id=guest, tools=tools)
+    world.power_on(vm)
+    job = world.job(vm)
+    assert plan(job).expected_level is level
+    assert run(job).point.level is level
+    assert points(job)[0].level is level

@@ -133,6 +133,17 @@ def test_a_tree_with_two_branches_keeps_the_shared_link(make: Callable[..., Mach
     assert m.content()[:1024].tobytes() == b"2" * 512 + bytes(512)
 
 
+def test_the_tree_shows_a_snapshot_taken_after_its_parent_was_read(
+    make: Callable[..., Machine],
+) -> None:
+    m = make(MIB)
+    snapshot(m.vm, "first")
+    assert not m.vm.snapshot.rootSnapshotList[0].childSnapshotList
+    second = snapshot(m.vm, "second")
+    (shown,) = m.vm.snapshot.rootSnapshotList[0].childSnapshotList
+    assert shown.snapshot == second
+
+
 def test_revert_brings_back_disks_configuration_and_power_off(make: Callable[..., Machine]) -> None:
     m = make(cbt=True)
     m.write(0, b"old" + bytes(509))

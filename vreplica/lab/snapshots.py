@@ -37,6 +37,7 @@ class Snapshot(Managed, vim.vm.Snapshot):
 
     @live
     def childSnapshot(self) -> Any:
+        # Not kept: a child that is added or removed does not touch its parent.
         return [s for s in self.vm.all_snapshots() if s.parent_snapshot is self]
 
     def touch(self) -> None:

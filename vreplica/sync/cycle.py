@@ -110,8 +110,11 @@ class _Cycle:
             point = self._commit(vm, replica, frozen, copies)
         # The point exists: what follows can be late or fail, and the point stands.
         follow(self._copying(vm, replica, frozen), copies, point)
-        verified = self._verify(vm, replica, frozen, point) if verify else None
-        self._finish_source(vm, frozen)
+        try:
+            verified = self._verify(vm, replica, frozen, point) if verify else None
+        finally:
+            # Also where verifying failed or was cancelled: the snapshot would grow till then.
+            self._finish_source(vm, frozen)
         removed = self._retain(replica)
         return RunReport(
             job=self.job.name,
@@ -262,6 +265,7 @@ class _Cycle:
             point,
             since={},
             listener=self._hear,
+            control=self.control,
         )
 
     def _finish_source(self, vm: VmInfo, frozen: Frozen) -> None:

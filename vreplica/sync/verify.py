@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime
 
-from vreplica.delta import CompareReport, compare
+from vreplica.delta import CompareReport, Control, compare
 from vreplica.extents import Extents
 from vreplica.points import RecoveryPoint
 from vreplica.sync.errors import NoPoints, NoSuchPoint, NotOurReplica
@@ -31,12 +31,18 @@ from vreplica.vsphere import SnapshotInfo, VmDisk, VmRef
 SHOWN_DIFFERENCES = 16
 
 
-def verify(job: Job, *, point: str | None = None, listener: Listener = ignore) -> VerifyReport:
+def verify(
+    job: Job,
+    *,
+    point: str | None = None,
+    listener: Listener = ignore,
+    control: Control | None = None,
+) -> VerifyReport:
     """Compare a recovery point (default: the latest) with the source as it is now.
 
     What has changed on the source since the point is left out and counted. A difference is no
-    error here: `report.equal` says. Raises CbtError where changed block tracking cannot tell
-    what changed since.
+    error here: `report.equal` says. `control` cancels, pauses and resumes. Raises CbtError where
+    changed block tracking cannot tell what changed since, and CopyCancelled.
     """
     with job_lock(job), Sites.open(job) as sites:
         listener(Step("read", f"reading {job.source_vm} and {job.placement.name}"))
@@ -62,7 +68,7 @@ def verify(job: Job, *, point: str | None = None, listener: Listener = ignore) -
                     since[disk.key] = changed_since(sites.source, vm, snapshot, disk, base)
             listener(Step("verify", f"comparing point {chosen.id} with the source"))
             return compare_point(
-                job, sites, vm.ref, snapshot, replica.vm.ref, chosen, since, listener
+                job, sites, vm.ref, snapshot, replica.vm.ref, chosen, since, listener, control
             )
         finally:
             sites.source.remove_snapshot(vm.ref, snapshot.moref)
@@ -77,6 +83,7 @@ def compare_point(
     point: RecoveryPoint,
     since: Mapping[int, Extents],
     listener: Listener,
+    control: Control | None = None,
 ) -> VerifyReport:
     """Compare every disk of a point with a snapshot of the source, less what changed `since`."""
     started = datetime.now(UTC)
@@ -98,6 +105,7 @@ def compare_point(
                 left,
                 right,
                 exclude=excluded,
+                control=control,
                 progress=lambda done, total: listener(
                     Progress("verify", disk.label, done, total, 0)
                 ),

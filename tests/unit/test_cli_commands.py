@@ -68,7 +68,8 @@ EQUAL = VerifyReport(
     2.5,
 )
 DIFFERENT = replace(
-    EQUAL, disks=(replace(EQUAL.disks[0], different_bytes=65536, first_differences=((4096, 512),)),)
+    EQUAL,
+    disks=(replace(EQUAL.disks[0], different_bytes=65536, first_differences=((4096, 4608),)),),
 )
 PLAN = Plan(
     "web01",
@@ -290,7 +291,7 @@ def test_verify_says_where_it_differs_and_ends_with_8(invoke: Invoke, play: Play
     result = invoke("verify")
     assert result.exit_code == 8
     assert "64 KiB differ" in result.stdout
-    assert "Hard disk 1 first differs at byte 4096 (+512)" in result.stdout
+    assert "Hard disk 1 differs in bytes 4096-4607" in result.stdout
 
 
 # -- errors before any job ------------------------------------------------------------------
@@ -361,6 +362,8 @@ def test_a_defect_is_an_error_object_under_json(invoke: Invoke, play: Play) -> N
         ["thumbprint", "host:port"],
         ["thumbprint", "host:70000"],
         ["thumbprint", "https://host/"],
+        ["lab", "up"],
+        ["demo", "--keep", "/"],
     ],
     ids=" ".join,
 )
@@ -375,7 +378,7 @@ def test_a_wrong_command_line_is_exit_code_2_and_says_nothing_on_stdout(
 
 def test_help_documents_the_exit_codes(invoke: Invoke) -> None:
     shown = invoke("--help").stdout
-    codes = {cls.exit_code for cls in _all_errors(VReplicaError)} | {70, 130, 143}
+    codes = {cls.exit_code for cls in _all_errors(VReplicaError)} | {70, 130}
     for code in codes:
         assert f" {code}  " in shown
 

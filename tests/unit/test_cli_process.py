@@ -175,7 +175,9 @@ def test_a_closed_pipe_ends_it_quietly(option: str, folder: Path) -> None:
 # -- signals --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_a_signal_cancels_the_run_in_order_and_begins_no_other_job(
     folder: Path, number: int, code: int
 ) -> None:

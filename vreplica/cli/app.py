@@ -8,6 +8,8 @@ import click
 
 import vreplica
 from vreplica.cli import exits, replicate
+from vreplica.cli.demo import demo
+from vreplica.cli.lab import lab
 from vreplica.cli.thumbprint import thumbprint
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -26,6 +28,7 @@ def app() -> None:
     """Block-level replication of VMware VMs for disaster recovery.
 
     \b
+    vreplica-sync demo                 try everything on an embedded lab
     vreplica-sync plan                 what would the next runs do, and why?
     vreplica-sync run web01 db01       bring these replicas up to date
     vreplica-sync verify web01         compare a replica with its source
@@ -33,11 +36,13 @@ def app() -> None:
 
 
 for each in (
+    demo,
     replicate.plan,
     replicate.run,
     replicate.points,
     replicate.verify,
     thumbprint,
+    lab,
 ):
     app.add_command(each)
 

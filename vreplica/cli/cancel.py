@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first one cancels the run in order, the second one ends at once.
+"""Ctrl-C, SIGTERM and SIGHUP: the first one cancels in order, the second one ends at once.
 
 run ── Ctrl-C ──► Control.cancel() ──► the copy ends at its next batch, the replica goes back
  └──── Ctrl-C again ──► the process ends; the next run puts things in order
@@ -15,21 +15,33 @@ from vreplica.cli import exits
 from vreplica.cli.output import Output
 from vreplica.delta import Control
 
-_CODES = {signal.SIGINT: exits.INTERRUPTED, signal.SIGTERM: exits.TERMINATED}
+_CODES = {
+    signal.SIGINT: exits.INTERRUPTED,
+    signal.SIGTERM: exits.TERMINATED,
+    signal.SIGHUP: exits.HUNG_UP,
+}
 
 
 class Cancellation:
-    """While entered, the two signals go to `control`. `code` is set once one has come."""
+    """While entered, these signals go to `control`. `code` is set once one has come.
 
-    def __init__(self, out: Output) -> None:
+    `then` says what the first one leads to. With `unwind` the second one is a KeyboardInterrupt,
+    for a caller that has something to clean up, and only the third one ends the process.
+    """
+
+    def __init__(self, out: Output, then: str, *, unwind: bool = False) -> None:
         self.control = Control()
         self.code: int | None = None
         self._out = out
+        self._then = then
+        self._unwind = unwind
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Cancellation:
         for number in _CODES:
-            self._before[number] = signal.signal(number, self._on_signal)
+            # nohup and shells in the background let a process ignore some; so be it.
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._before[number] = signal.signal(number, self._on_signal)
         return self
 
     def __exit__(
@@ -39,13 +51,13 @@ class Cancellation:
             signal.signal(number, handler)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        code = _CODES[signal.Signals(number)]
-        if self.code is not None:
+        if self.code is None:
+            self.code = _CODES[signal.Signals(number)]
+            self.control.cancel()
+            self._out.note(f"cancelling: {self._then} (again: end at once)")
+        elif self._unwind:
+            self._unwind = False
+            raise KeyboardInterrupt
+        else:
             self._out.err.show_cursor()
-            os._exit(code)
-        self.code = code
-        self.control.cancel()
-        self._out.note(CANCELLING)
-
-
-CANCELLING = "cancelling: the replica goes back to its last recovery point (again: end at once)"
+            os._exit(self.code)

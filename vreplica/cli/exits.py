@@ -18,10 +18,11 @@ PREFLIGHT = 3
 DIFFERENT = 8
 INTERNAL = 70
 """EX_SOFTWARE of sysexits.h"""
+HUNG_UP = 129
 INTERRUPTED = 130
 BROKEN_PIPE = 141
 TERMINATED = 143
-FINAL = frozenset({INTERRUPTED, BROKEN_PIPE, TERMINATED})
+FINAL = frozenset({HUNG_UP, INTERRUPTED, BROKEN_PIPE, TERMINATED})
 """After these no further job is begun."""
 
 TABLE = """\
@@ -38,7 +39,7 @@ Exit codes:
     8  source and replica differ where they must be equal
     9  a failover could not go on
    70  a defect in vreplica
-  130  cancelled by Ctrl-C   143  ended by SIGTERM
+  130  cancelled by Ctrl-C (143: by SIGTERM, 129: by SIGHUP)
 With several jobs each is worked on; the code is that of the first one that failed.
 """
 

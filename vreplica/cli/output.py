@@ -10,6 +10,7 @@ import json
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from enum import IntEnum
 from typing import Any
 
@@ -84,7 +85,8 @@ class Output:
         self._line(Text("\n").join(lines))
 
     def _line(self, text: Text) -> None:
-        with self._lock:
+        # A terminal that is gone must not keep a run from ending in order.
+        with self._lock, suppress(OSError):
             _print(self.err, text)
 
 

@@ -63,7 +63,8 @@ def run(
     if require is not None:
         changes["require"] = Level(require)
 
-    with Cancellation(out) as cancellation:
+    then = "the replica goes back to its last recovery point"
+    with Cancellation(out, then) as cancellation:
 
         def work(job: Job) -> int:
             with Watcher(out, job.name) as watcher:
@@ -129,15 +130,21 @@ def verify(out: Output, jobs: tuple[str, ...], config: Path | None, point: str |
     when anything else differs.
     """
     import vreplica
+    from vreplica.cli.cancel import Cancellation
     from vreplica.cli.progress import Watcher
 
-    def work(job: Job) -> int:
-        with Watcher(out, job.name) as watcher:
-            report = vreplica.verify(job, point=point, listener=watcher)
-        _answer(out, report.to_dict(), show.verify(report))
-        return exits.OK if report.equal else exits.DIFFERENT
+    with Cancellation(out, "the source's snapshot is removed") as cancellation:
 
-    return _each(out, config, jobs, work)
+        def work(job: Job) -> int:
+            with Watcher(out, job.name) as watcher:
+                report = vreplica.verify(
+                    job, point=point, listener=watcher, control=cancellation.control
+                )
+            _answer(out, report.to_dict(), show.verify(report))
+            return exits.OK if report.equal else exits.DIFFERENT
+
+        code = _each(out, config, jobs, work, lambda: cancellation.code is not None)
+    return cancellation.code or code
 
 
 def _each(

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from rich import box
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -39,7 +39,7 @@ def run(report: RunReport) -> Iterator[RenderableType]:
             duration(disk.seconds),
         )
     yield indented(table)
-    yield from _facts(
+    yield facts(
         ("before", report.recovered),
         ("excluded", point.excluded),
         ("removed", report.removed_points),
@@ -58,7 +58,7 @@ def plan(report: Plan) -> Iterator[RenderableType]:
     if report.disks:
         yield indented(table)
     base = report.base_point
-    yield from _facts(
+    yield facts(
         ("excluded", report.excluded),
         ("transport", [report.transport]),
         ("last point", [f"{base.id}, {moment(base.time)}, {base.level}"] if base else ["none yet"]),
@@ -93,10 +93,10 @@ def points(job: str, found: Sequence[RecoveryPoint]) -> Iterator[RenderableType]
     yield indented(table)
     without = {", ".join(point.excluded) for point in found}
     if len(without) == 1:
-        yield from _facts(("excluded", without))
+        yield facts(("excluded", without))
     else:
         lines = [f"{point.id}: {', '.join(point.excluded) or 'none'}" for point in found]
-        yield from _facts(("excluded", lines))
+        yield facts(("excluded", lines))
 
 
 def verify(report: VerifyReport) -> Iterator[RenderableType]:
@@ -116,9 +116,9 @@ def verify(report: VerifyReport) -> Iterator[RenderableType]:
         )
     yield indented(table)
     for disk in report.disks:
-        ranges = ", ".join(f"{at} (+{length})" for at, length in disk.first_differences)
+        ranges = ", ".join(f"{start}-{end - 1}" for start, end in disk.first_differences)
         if ranges:
-            yield indented(_hanging(f"{disk.label} first differs at byte", ranges))
+            yield indented(_hanging(f"{disk.label} differs in bytes", ranges))
 
 
 def duration(seconds: float) -> str:
@@ -169,14 +169,13 @@ def _head(job: str, text: str, verdict: tuple[str, str] = ("", "")) -> Text:
     return Text.assemble((job, HEAD), ": ", text, verdict)
 
 
-def _facts(*facts: tuple[str, Iterable[str]]) -> Iterator[RenderableType]:
+def facts(*named: tuple[str, Iterable[str]]) -> RenderableType:
     """Names with their values in two columns; names without values are left out."""
     table = Table.grid(padding=(0, 2))
-    for name, values in facts:
+    for name, values in named:
         for number, value in enumerate(v for v in values if v):
             table.add_row(Text("" if number else name, "dim"), Text(value))
-    if table.row_count:
-        yield indented(table)
+    return indented(table) if table.row_count else Group()
 
 
 def _hanging(mark: str, text: str) -> Table:

@@ -142,25 +142,20 @@ class VddkDisk:
         """
         self._open()
         self.allocation_note = None
-        queries, tail = blocks.plan(self.info.capacity_sectors)
-        found = Extents.of(tail * SECTOR, self.capacity_bytes)
-        gap = BLOCK
+        found, covered = _Union(), 0
         try:
-            for query in queries:
+            for query in blocks.queries(self.info.capacity_sectors):
                 with self._noticed():
                     rows = self._backend.query_blocks(query)
-                rows = np.stack((rows[:, 0], rows[:, 0] + rows[:, 1]), axis=1) * SECTOR
-                end = (query.start + query.count) * SECTOR
-                found = found.union(Extents.from_array(rows).clip(query.start * SECTOR, end))
-                while len(found) > EXTENTS_MAX:
-                    found, gap = found.coalesce(gap), gap * 2
+                found.add(rows, query)
+                covered = query.end
         except HostConnection:
             raise
         except VddkError as error:
             self.allocation_note = error.message
             log.warning("%s: all of it counts as allocated: %s", self.name, error.message)
             return Extents.of(0, self.capacity_bytes)
-        return found
+        return found.result().union(Extents.of(covered * SECTOR, self.capacity_bytes))
 
     def register(self, arena: Arena) -> None:
         self._open()
@@ -208,6 +203,30 @@ class VddkDisk:
         for arena in self._arenas:
             if arena.fd >= 0:
                 backend.register(arena)
+
+
+class _Union:
+    """Blocks of many calls, united in bytes; near ones are joined where there are too many."""
+
+    def __init__(self) -> None:
+        self._parts: list[Extents] = []
+        self._rows = 0
+        self._gap = BLOCK
+
+    def add(self, rows: NDArray[np.int64], query: blocks.Query) -> None:
+        """`rows`: offset and length in sectors. What lies outside the question is left out."""
+        ends = np.stack((rows[:, 0], rows[:, 0] + rows[:, 1]), axis=1)
+        part = Extents.from_array(np.clip(ends, query.start, query.end) * SECTOR)
+        self._parts.append(part)
+        self._rows += len(part)
+        if self._rows > EXTENTS_MAX:
+            joined = self.result()
+            while len(joined) > EXTENTS_MAX // 2:
+                joined, self._gap = joined.coalesce(self._gap), self._gap * 2
+            self._parts, self._rows = [joined], len(joined)
+
+    def result(self) -> Extents:
+        return Extents.empty().union(*self._parts)
 
 
 def open_disk(

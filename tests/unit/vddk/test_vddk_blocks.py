@@ -17,41 +17,66 @@ from vreplica.vddk import disk as disk_module
 from vreplica.vddk.errors import HelperDied
 
 
-@given(capacity=st.integers(1, 62 * TIB // SECTOR))
-def test_every_sector_is_asked_for_once_or_in_the_tail(capacity: int) -> None:
-    queries, tail = blocks.plan(capacity)
-    at = 0
-    for query in queries:
+class Clock:
+    """A clock that goes on by `step` seconds each time it is looked at."""
+
+    def __init__(self, step: float) -> None:
+        self.now, self.step = 0.0, step
+
+    def __call__(self) -> float:
+        self.now += self.step
+        return self.now
+
+
+@given(capacity=st.integers(1, 62 * TIB // SECTOR), step=st.sampled_from([0.0, 0.01, 0.5, 3.0]))
+def test_every_sector_is_asked_for_once_or_in_the_tail(capacity: int, step: float) -> None:
+    at, chunk = 0, abi.MIN_CHUNK_SECTORS
+    for query in blocks.queries(capacity, Clock(step)):
         assert query.start == at
         assert query.start % query.chunk == query.count % query.chunk == 0
         assert 0 < query.count // query.chunk <= abi.MAX_CHUNKS_PER_CALL
-        at += query.count
-    assert at == tail
-    assert 0 <= capacity - tail < blocks.chunk_for(capacity)
-    assert len(queries) <= blocks.CALLS_MAX
+        assert query.chunk >= chunk
+        at, chunk = query.end, query.chunk
+    assert 0 <= capacity - at < chunk
+
+
+def test_a_quick_library_is_asked_in_64_kib_whatever_the_capacity() -> None:
+    calls = list(blocks.queries(62 * TIB // SECTOR, Clock(0.001)))
+    assert {call.chunk * SECTOR for call in calls} == {64 * KIB}
+    assert len(calls) == 62 * TIB // (32 * GIB)
+
+
+def test_a_slow_library_is_asked_less_often_on_a_huge_disk() -> None:
+    calls = list(blocks.queries(62 * TIB // SECTOR, Clock(3.0)))
+    assert [call.chunk * SECTOR for call in calls[:2]] == [64 * KIB, 2 * MIB]
+    assert len(calls) <= blocks.COARSE_CALLS + 1
+
+
+def test_a_slow_library_still_gives_64_kib_up_to_2_tib() -> None:
+    calls = list(blocks.queries(2 * TIB // SECTOR, Clock(3.0)))
+    assert {call.chunk * SECTOR for call in calls} == {64 * KIB}
+    assert len(calls) == 64
 
 
 @pytest.mark.parametrize(
     ("capacity", "chunk"),
     [
         (512, 64 * KIB),
-        (100 * GIB, 64 * KIB),
         (2 * TIB, 64 * KIB),
         (2 * TIB + SECTOR, 128 * KIB),
         (62 * TIB, 2 * MIB),
+        (1 << 60, 64 * MIB),
     ],
 )
-def test_chunks_are_64_kib_up_to_2_tib_and_grow_with_the_disk(capacity: int, chunk: int) -> None:
-    assert blocks.chunk_for(capacity // SECTOR) * SECTOR == chunk
-
-
-def test_a_chunk_is_never_larger_than_the_library_takes() -> None:
-    assert blocks.chunk_for(1 << 60) == abi.MAX_CHUNK_SECTORS
+def test_coarse_chunks_grow_with_the_disk_up_to_the_library_s_limit(
+    capacity: int, chunk: int
+) -> None:
+    assert blocks.coarse_chunk(capacity // SECTOR) * SECTOR == chunk
 
 
 def test_a_disk_smaller_than_a_chunk_is_not_asked_for() -> None:
-    assert blocks.plan(127) == ([], 0)
-    assert blocks.plan(128) == ([blocks.Query(0, 128, 128)], 128)
+    assert list(blocks.queries(127)) == []
+    assert list(blocks.queries(128)) == [blocks.Query(0, 128, 128)]
 
 
 def test_allocated_has_64_kib_granularity_and_the_tail(dummy: Any, isolation: bool) -> None:

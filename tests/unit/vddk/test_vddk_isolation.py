@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import mmap
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -198,19 +199,19 @@ def test_a_crash_while_opening_is_reported(dummy: Any) -> None:
 
 def test_a_hang_of_the_library_ends_at_the_limit(dummy: Any) -> None:
     path = dummy.disk(bytes(MIB))
-    disk = dummy.open(path, timeout_s=1.0)
+    disk = dummy.open(path, timeout_s=2.0)
     dummy.fault(path, "read hang")
     started = time.monotonic()
-    with pytest.raises(HelperTimeout, match="a read did not end within 1 s") as caught:
+    with pytest.raises(HelperTimeout, match="a read did not end within 2 s") as caught:
         disk.read_into(0, memoryview(bytearray(512)))
-    assert 0.9 < time.monotonic() - started < 5
+    assert 1.9 < time.monotonic() - started < 10
     assert caught.value.retryable
     assert is_gone(pid_of(disk)), "killed, so that it cannot write into shared memory later"
     disk.close()
 
 
 def test_a_stopped_helper_ends_at_the_limit(dummy: Any) -> None:
-    with dummy.open(dummy.disk(bytes(MIB)), timeout_s=1.0, read_only=False) as disk:
+    with dummy.open(dummy.disk(bytes(MIB)), timeout_s=2.0, read_only=False) as disk:
         os.kill(pid_of(disk), signal.SIGSTOP)
         with pytest.raises(HelperTimeout, match="a flush"):
             disk.flush()
@@ -225,7 +226,7 @@ def test_a_helper_killed_in_the_middle_of_a_read_is_noticed_at_once(dummy: Any) 
     started = time.monotonic()
     with pytest.raises(HelperDied, match="SIGKILL"):
         disk.read_into(0, memoryview(bytearray(512)))
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 10
     killer.wait()
     disk.close()
 
@@ -258,8 +259,8 @@ def test_the_helper_ends_when_its_parent_is_killed(dummy: Any, state: str) -> No
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    # An idle helper closes its disk and ends at once; a hung call has a grace of seconds.
-    assert wait_until_gone(helper, 2 if state == "idle" else 15)
+    # An idle helper closes its disk and ends at once; a hung call has a grace of 5 s.
+    assert wait_until_gone(helper, 4 if state == "idle" else 15)
 
 
 def test_an_interrupted_request_ends_the_helper_and_nothing_is_mixed_up(dummy: Any) -> None:
@@ -373,19 +374,19 @@ def test_a_crash_leaves_no_core_file(dummy: Any, tmp_path: Path) -> None:
         assert core.split()[4:6] == ["0", "0"]
 
 
-def test_opening_through_a_helper_is_quick(dummy: Any) -> None:
+def test_a_helper_costs_little_to_start(dummy: Any) -> None:
     path = dummy.disk(bytes(MIB))
-    best = min(_time_to_open(dummy, path) for _ in range(5))
-    # Measured at 50 ms where this was written; a slip such as importing numpy costs 100 ms.
-    assert best < 0.25
+    best = min(_cpu_of_a_helper(dummy, path) for _ in range(5))
+    # 40 ms where this was written; importing numpy alone would add 100.
+    assert best < 0.12
 
 
-def _time_to_open(dummy: Any, path: Path) -> float:
-    started = time.perf_counter()
-    disk = dummy.open(path)
-    elapsed = time.perf_counter() - started
-    disk.close()
-    return elapsed
+def _cpu_of_a_helper(dummy: Any, path: Path) -> float:
+    """Seconds of processor time, which a busy machine does not stretch as it does a clock."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    dummy.open(path).close()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def test_helper_source_needs_only_the_standard_library() -> None:

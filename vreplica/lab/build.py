@@ -9,6 +9,7 @@ from typing import Any
 from vreplica.lab.cert import Certificate
 from vreplica.lab.collector import PropertyCollector
 from vreplica.lab.events import EventManager
+from vreplica.lab.hostaccess import HostServers, NfcService
 from vreplica.lab.inventory import (
     Cluster,
     Datacenter,
@@ -19,6 +20,7 @@ from vreplica.lab.inventory import (
     Network,
     ResourcePool,
 )
+from vreplica.lab.privileges import AuthorizationManager
 from vreplica.lab.service import (
     CustomFieldsManager,
     OptionManager,
@@ -44,6 +46,7 @@ _MANAGERS: dict[str, Any] = {
     "eventManager": EventManager,
     "customFieldsManager": CustomFieldsManager,
     "setting": OptionManager,
+    "authorizationManager": AuthorizationManager,
 }
 
 
@@ -150,6 +153,7 @@ def _build(site: Site) -> None:
     instance = "VirtualCenter.InstanceName"
     site.objects["VpxSettings"].options = {instance: f"127.0.0.1:{site.spec.port}"}
     site.objects["CustomFieldsManager"].field = []
+    _make(site, NfcService, "nfcService")
     _make(site, ServiceInstance, "ServiceInstance", capability=vim.Capability())
 
 
@@ -169,6 +173,7 @@ def _connect(site: Site) -> None:
     managers["propertyCollector"] = vim_collector(site)
     site.content = content(site, managers)
     site.tasks.restore()
+    site.host_servers = HostServers(site)
 
 
 def vim_collector(site: Site) -> Any:

@@ -109,6 +109,7 @@ class Chains:
             if leaf.changes is not None:
                 leaf.changes.mark(offset, data.nbytes)
             path = devices.find(self.vm.config.hardware.device, key).backing.fileName
+            self.disks.need_room(path, data.nbytes)
             with self.disks.explained(path):
                 leaf.handle.write_from(offset, data)
 
@@ -265,6 +266,7 @@ class Chains:
             running = bool(self.leaves)
             self.close_leaves()
             try:
+                self.vm._site.faults.in_consolidation(self.vm)
                 while self.collapse_one():
                     yield 50
                 self.vm.set(collapse_due=False, consolidation_needed=False)

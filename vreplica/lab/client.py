@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,48 @@ class LabControl:
 
     def restart_site(self, site: str) -> None:
         self.do("restart_site", site=site)
+
+    # -- faults -----------------------------------------------------------------------------
+
+    def add_fault(self, site: str, **rule: Any) -> int:
+        """A rule as in vreplica.lab.faults; returns its number."""
+        number: int = self.do("add_fault", site=site, rule=rule)
+        return number
+
+    def list_faults(self, site: str) -> list[dict[str, Any]]:
+        """The rules with how often they were seen and struck."""
+        found: list[dict[str, Any]] = self.do("list_faults", site=site)
+        return found
+
+    def clear_faults(self, site: str, number: int | None = None) -> None:
+        """One rule, or all of them with those of the hosts' NFC servers."""
+        self.do("clear_faults", site=site, number=number)
+
+    def add_nfc_fault(self, site: str, host: str | None = None, **rule: Any) -> None:
+        """A fault of the hosts' NFC servers; see vreplica.lab.nfc.faults."""
+        self.do("add_nfc_fault", site=site, host=host, rule=rule)
+
+    def load_scenario(self, path: str | Path) -> int:
+        """Add what a scenario file says; returns the number of rules.
+
+        seed = 7
+        [[fault]]
+        site = "site-a"
+        method = "CreateSnapshot*"
+        fault = "ApplicationQuiesceFault"
+        [[nfc]]
+        site = "site-b"
+        kind = "slow"
+        delay_s = 0.5
+        """
+        scenario = tomllib.loads(Path(path).read_text())
+        rules = [("add_fault", r) for r in scenario.get("fault", [])]
+        rules += [("add_nfc_fault", r) for r in scenario.get("nfc", [])]
+        for site in {rule["site"] for _, rule in rules}:
+            self.do("seed_faults", site=site, seed=int(scenario.get("seed", 0)))
+        for command, rule in rules:
+            self.do(command, site=rule.pop("site"), rule=rule)
+        return len(rules)
 
     def set_user(
         self, site: str, user: str, password: str, privileges: list[str] | None = None

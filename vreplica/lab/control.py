@@ -18,8 +18,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from vreplica.errors import VReplicaError
+from vreplica.lab.faults import Rule
 from vreplica.lab.layout import SOCKET
 from vreplica.lab.making import make_vm
+from vreplica.lab.nfc import Fault
 from vreplica.lab.vmodl import MethodFault
 
 if TYPE_CHECKING:
@@ -126,6 +128,7 @@ class Commands:
 
     def set_datastore(self, site: str, datastore: str, capacity: int) -> Any:
         self._site(site).datastore(datastore).capacity = capacity
+        self._site(site).disks.forget_usage()
         return {}
 
     def set_host(self, site: str, host: str | None = None, connected: bool = True) -> Any:
@@ -148,6 +151,32 @@ class Commands:
     def restart_site(self, site: str) -> Any:
         self._site(site)
         self.lab.restart_site(site)
+        return {}
+
+    # -- faults -----------------------------------------------------------------------------
+
+    def add_fault(self, site: str, rule: dict[str, Any]) -> Any:
+        return self._site(site).faults.add(Rule.make(**rule))
+
+    def list_faults(self, site: str) -> Any:
+        return self._site(site).faults.describe()
+
+    def clear_faults(self, site: str, number: int | None = None) -> Any:
+        self._site(site).faults.clear(number)
+        if number is None:
+            for server in self._site(site).host_servers.by_host.values():
+                server.faults.clear()
+        return {}
+
+    def seed_faults(self, site: str, seed: int) -> Any:
+        self._site(site).faults.seed(seed)
+        return {}
+
+    def add_nfc_fault(self, site: str, rule: dict[str, Any], host: str | None = None) -> Any:
+        found = self._site(site)
+        for item in found.cluster.host:
+            if host is None or item.name == host:
+                found.host_servers.by_host[item._moId].faults.add(Fault(**rule))
         return {}
 
     def set_user(

@@ -48,6 +48,9 @@ class Entity(Managed, vim.ManagedEntity):
             raise duplicate(newName, taken)
         self.name = newName
 
+    def RefreshStorageInfo(self) -> None:
+        self.touch()
+
     def Reload(self) -> None:
         self.touch()
 

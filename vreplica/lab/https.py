@@ -22,6 +22,7 @@ from typing import Any
 
 from vreplica.lab import soap
 from vreplica.lab.calls import Call
+from vreplica.lab.faults import DropConnection
 from vreplica.lab.site import Site
 from vreplica.lab.vmodl import MethodFault, version_ids, version_of
 
@@ -31,10 +32,6 @@ COOKIE = "vmware_soap_session"
 HANDSHAKE_S = 10.0
 IDLE_S = 1200.0
 BODY_MAX = 64 << 20
-
-
-class DropConnection(Exception):
-    """The connection is to end without an answer (a fault on demand)."""
 
 
 def versions_xml() -> bytes:
@@ -149,6 +146,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
+        if self.close_connection:
+            self.send_header("Connection", "close")
         if cookie:
             self.send_header("Set-Cookie", cookie)
         self.end_headers()

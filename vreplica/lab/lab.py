@@ -9,6 +9,7 @@ with lab:                                   start() ... stop()
 from __future__ import annotations
 
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -47,6 +48,8 @@ class Lab:
             site = open_site(self.directory / spec.name, spec, self.layout.certificate(spec.name))
             self.sites[spec.name] = site
             resume(site)
+            site.restart = partial(self.restart_site, spec.name)
+            site.host_servers.start()
         for name in self.sites:
             self.listen(name)
         self._control = ControlServer(self)
@@ -88,6 +91,7 @@ class Lab:
             self._control = None
         for name, site in self.sites.items():
             self._shut(name)
+            site.host_servers.stop()
             site.tasks.join()
             for vm in site.vms():
                 vm.chains.close_leaves()

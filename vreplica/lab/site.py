@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -18,8 +19,9 @@ from vreplica.errors import VReplicaError
 from vreplica.lab.calls import OPEN_PROPERTIES, Call, Current, Sessions
 from vreplica.lab.cert import Certificate
 from vreplica.lab.disks import Disks
-from vreplica.lab.faults import Faults
+from vreplica.lab.faults import DropConnection, Faults
 from vreplica.lab.managed import Registry
+from vreplica.lab.privileges import check
 from vreplica.lab.properties import read
 from vreplica.lab.soap import Request
 from vreplica.lab.store import Store
@@ -74,6 +76,7 @@ class Site(Registry):
     datacenter: Any
     vm_folder: Any
     cluster: Any
+    host_servers: Any
 
     def __init__(self, directory: Path, spec: SiteSpec, certificate: Certificate) -> None:
         super().__init__()
@@ -84,7 +87,8 @@ class Site(Registry):
         self.stopping = False
         self.started = now()
         self.settings = Settings()
-        self.faults = Faults()
+        self.faults = Faults(self)
+        self.restart: Callable[[], None] = lambda: None
         directory.mkdir(parents=True, exist_ok=True)
         self.store = Store(directory / "state.db")
         self._calls = Current(self)
@@ -222,7 +226,7 @@ class Site(Registry):
                     self.flush()
                 self.faults.after(call, request)
                 return value
-        except MethodFault:
+        except (MethodFault, DropConnection):
             raise
         except VReplicaError as error:
             log.warning("%s: %s", request.method.name, error)
@@ -243,6 +247,7 @@ class Site(Registry):
                 vmodl.fault.NotSupported,
                 f"{wsdl_name(type(this))}.{method.name} is not part of the lab",
             )
+        check(self, call, method, this, request.arguments)
         arguments = list(request.arguments)
         while arguments and arguments[-1] is None:
             arguments.pop()

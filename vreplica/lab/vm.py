@@ -63,6 +63,9 @@ class VirtualMachine(SnapshotMethods, TrackingMethods, FileViews, Entity, vim.Vi
     def guest_state(self) -> Guest:
         return self.__dict__["_guest"]  # type: ignore[no-any-return]
 
+    def disks(self) -> list[Any]:
+        return devices.disks_of(self.config)
+
     # -- tasks ------------------------------------------------------------------------------
 
     def begin_task(self, task: Any) -> None:

@@ -1,0 +1,138 @@
+"""Who may do what: each method's privilege from the API's own description, ReconfigVM by spec.
+
+A user has all privileges, or a list of them. Looking needs none beyond a login: System.View,
+System.Read and System.Anonymous are everybody's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from vreplica.lab.managed import Managed, live
+from vreplica.lab.vmodl import fault, vim
+
+if TYPE_CHECKING:
+    from vreplica.lab.site import Site
+
+_FREE = frozenset({"System.Anonymous", "System.View", "System.Read"})
+
+_MISSING = {
+    "CreateVM_Task": "VirtualMachine.Inventory.Create",
+    "RegisterVM_Task": "VirtualMachine.Inventory.Register",
+    "RevertToSnapshot_Task": "VirtualMachine.State.RevertToSnapshot",
+    "Destroy_Task": "VirtualMachine.Inventory.Delete",
+    "TerminateSession": "Sessions.TerminateSession",
+}
+"""Where the type registry names no privilege, since it depends on the object."""
+
+
+def held(site: Site, user: str) -> frozenset[str] | None:
+    """The privileges of a user; None for all."""
+    known = site.users.get(user, {}).get("privileges", [])
+    return None if known is None else frozenset(known) | _FREE
+
+
+def needed(method: Any, arguments: list[Any]) -> Iterator[str]:
+    name = method.name
+    if name == "ReconfigVM_Task":
+        yield from _by_spec(arguments[0])
+    elif name in _MISSING:
+        yield _MISSING[name]
+    elif method.privilege and method.privilege not in _FREE:
+        yield method.privilege
+
+
+def _by_spec(spec: Any) -> Iterator[str]:
+    prefix = "VirtualMachine.Config."
+    if spec.changeTrackingEnabled is not None:
+        yield prefix + "ChangeTracking"
+    if spec.extraConfig:
+        yield prefix + "AdvancedConfig"
+    if spec.numCPUs is not None:
+        yield prefix + "CPUCount"
+    if spec.memoryMB is not None:
+        yield prefix + "Memory"
+    if spec.name is not None:
+        yield prefix + "Rename"
+    if spec.annotation is not None:
+        yield prefix + "Annotation"
+    for change in spec.deviceChange or ():
+        disk = isinstance(change.device, vim.vm.device.VirtualDisk)
+        if not disk:
+            yield prefix + ("EditDevice" if change.operation == "edit" else "AddRemoveDevice")
+        elif change.operation == "add":
+            yield prefix + ("AddNewDisk" if change.fileOperation == "create" else "AddExistingDisk")
+        else:
+            yield prefix + ("RemoveDisk" if change.operation == "remove" else "DiskExtend")
+
+
+def check(site: Site, call: Any, method: Any, this: Any, arguments: list[Any]) -> None:
+    """Raises NoPermission with the privilege that is missing."""
+    if call.session is None:
+        return
+    have = held(site, call.user)
+    if have is None:
+        return
+    for privilege in needed(method, arguments):
+        need(site, call.user, privilege, this)
+
+
+def need(site: Site, user: str, privilege: str, item: Any) -> None:
+    have = held(site, user)
+    if have is not None and privilege not in have:
+        entity = item.vm if isinstance(item, vim.vm.Snapshot) else item
+        raise fault(
+            vim.fault.NoPermission,
+            "Permission to perform this operation was denied.",
+            object=entity if isinstance(entity, vim.ManagedEntity) else site.root_folder,
+            privilegeId=privilege,
+        )
+
+
+class AuthorizationManager(Managed, vim.AuthorizationManager):
+    @live
+    def roleList(self) -> Any:
+        role: Any = vim.AuthorizationManager.Role
+        found = [
+            role(
+                roleId=-1,
+                system=True,
+                name="Admin",
+                info=vim.Description(label="Administrator", summary="Full access rights"),
+                privilege=sorted(set(_MISSING.values()) | _FREE),
+            )
+        ]
+        for number, (user, values) in enumerate(sorted(self._site.users.items()), 1):
+            if values["privileges"] is not None:
+                found.append(
+                    role(
+                        roleId=number,
+                        system=False,
+                        name=user,
+                        info=vim.Description(label=user, summary=user),
+                        privilege=sorted(held(self._site, user) or ()),
+                    )
+                )
+        return found
+
+    def _answers(self, user: str, privileges: Any) -> list[bool]:
+        have = held(self._site, user)
+        return [have is None or p in have for p in privileges]
+
+    def HasPrivilegeOnEntity(self, entity: Any, sessionId: str, privId: Any = ()) -> Any:
+        session = self._site.sessions.by_key.get(sessionId)
+        return self._answers(session.user if session else "", privId or ())
+
+    def HasUserPrivilegeOnEntities(self, entities: Any, userName: str, privId: Any = ()) -> Any:
+        answers = self._answers(userName, privId or ())
+        pairs = zip(privId or (), answers, strict=True)
+        manager: Any = vim.AuthorizationManager
+        found = [manager.PrivilegeAvailability(privId=p, isGranted=a) for p, a in pairs]
+        return [manager.EntityPrivilege(entity=e, privAvailability=found) for e in entities]
+
+    def FetchUserPrivilegeOnEntities(self, entities: Any, userName: str) -> Any:
+        have = held(self._site, userName)
+        granted = sorted(have if have is not None else _MISSING.values())
+        result: Any = vim.AuthorizationManager.UserPrivilegeResult
+        return [result(entity=e, privileges=granted) for e in entities]

@@ -1,0 +1,247 @@
+"""Failover on the lab: what vCenter's own tasks say was done, and what boots."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from vreplica.failover.choices import Choices, FinalSync, OnShutdownTimeout
+from vreplica.failover.errors import SourceIsOn
+from vreplica.failover.runner import Outcome, begin, commit, resume, show, undo
+from vreplica.failover.table import State
+from vreplica.jobs.sides import VSphereSides
+from vreplica.points import Level
+from vreplica.sync import Job, Mode, points, run
+from vreplica.sync.errors import JobDisabled
+from vreplica.sync.events import ignore
+from vreplica.units import BLOCK, MIB
+
+Content = Callable[..., Path]
+YES = Choices(shutdown_timeout_s=20, heartbeat_timeout_s=20)
+WINDOWS = "windows2019srv_64Guest"
+
+
+def quiet(text: str) -> None:
+    pass
+
+
+def drive(call: Callable[..., Outcome], job: Job, *more: object) -> Outcome:
+    """begin, resume, undo or commit failover `f1` of a job."""
+    folder = job.job_dir / "failovers" / "f1"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with VSphereSides(job, "f1", ignore) as sides:
+        return call(folder, sides, *more, quiet)
+
+
+def ready(world, content: Content, **settings: object) -> tuple[str, Job]:
+    """A running VM with one point, and writes since."""
+    vm = world.make_vm(content(16 * MIB), guest_id=WINDOWS, **settings)
+    job = world.job(vm)
+    world.power_on(vm)
+    run(job)
+    world.write(vm, 2000, 3 * MIB, b"since" * 100 + bytes(12))
+    return vm, job
+
+
+def tasks_of(world, vm: str) -> list[str]:
+    with world.connect(0) as session:
+        return [t.operation for t in session.recent_tasks(session.find_vm(vm))]
+
+
+def events_of(world, vm: str) -> list[str]:
+    with world.connect(0) as session:
+        return [e.type for e in session.events(session.find_vm(vm))]
+
+
+def is_on(world, number: int, vm: str) -> bool:
+    with world.connect(number) as session:
+        return session.power_state(session.find_vm(vm)) == "poweredOn"
+
+
+def test_yes_shuts_the_guest_down_and_pulls_no_plug(world, content: Content) -> None:
+    vm, job = ready(world, content)
+    outcome = drive(begin, job, YES)
+    assert outcome.state is State.RUNNING
+    assert outcome.facts["level_a"] == Level.APPLICATION.value
+    assert outcome.facts["level"] == Level.CLEAN_SHUTDOWN.value
+    assert outcome.facts["answered"] is True
+    assert not any("powerOff" in t.lower() or "PowerOff" in t for t in tasks_of(world, vm))
+    assert "VmGuestShutdownEvent" in events_of(world, vm)
+    assert not is_on(world, 0, vm)
+    assert is_on(world, 1, job.placement.name)
+    point = points(job)[-1]
+    assert point.id == outcome.facts["point"]
+    with world.connect(0) as session:
+        (disk,) = session.read_vm(session.find_vm(vm)).disks
+    assert world.equal((0, disk.path), (1, world.point_disks(job, point.snapshot)[2000]))
+    assert drive(commit, job).state is State.COMMITTED
+
+
+def test_a_job_in_a_failover_runs_for_nobody_else(world, content: Content) -> None:
+    _, job = ready(world, content)
+    drive(begin, job, YES)
+    with pytest.raises(JobDisabled, match="f1"):
+        run(job)
+
+
+def test_undo_puts_both_back_and_replication_goes_on(world, content: Content) -> None:
+    vm, job = ready(world, content)
+    outcome = drive(begin, job, YES)
+    # What the replica's guest writes meanwhile must be gone afterwards.
+    world.control.guest_write(
+        world.sites[1]["name"], job.placement.name, 2000, 0, b"elsewhere" * 56 + bytes(8)
+    )
+    assert drive(undo, job).state is State.UNDONE
+    assert is_on(world, 0, vm)
+    assert not is_on(world, 1, job.placement.name)
+    world.write(vm, 2000, 9 * MIB, b"after" * 100 + bytes(12))
+    report = run(job, verify=True)
+    assert report.disks[0].mode is Mode.DELTA
+    assert report.shipped_bytes == BLOCK
+    assert report.verified is not None
+    assert report.verified.equal
+    assert outcome.facts["point"] in [p.id for p in points(job)]
+
+
+@pytest.mark.parametrize(
+    ("policy", "level", "booted"),
+    [
+        (OnShutdownTimeout.POWER_OFF, Level.CRASH, "f1-b"),
+        (OnShutdownTimeout.USE_QUIESCED, Level.APPLICATION, "f1-a"),
+    ],
+)
+def test_a_guest_that_hangs_is_dealt_with_as_was_chosen(
+    world, content: Content, policy: OnShutdownTimeout, level: Level, booted: str
+) -> None:
+    vm, job = ready(world, content)
+    world.control.set_guest(world.here, vm, shutdown="hangs")
+    choices = replace(YES, shutdown_timeout_s=3, on_shutdown_timeout=policy)
+    outcome = drive(begin, job, choices)
+    assert outcome.state is State.RUNNING
+    assert (outcome.facts["point"], outcome.facts["level"]) == (booted, level.value)
+    assert "f1-a" in [p.id for p in points(job)], "the insurance is kept"
+    assert any("poweroff" in t.lower() for t in tasks_of(world, vm))
+
+
+def test_a_guest_that_hangs_is_left_alone_by_default(world, content: Content) -> None:
+    vm, job = ready(world, content)
+    world.control.set_guest(world.here, vm, shutdown="hangs")
+    outcome = drive(begin, job, replace(YES, shutdown_timeout_s=3))
+    assert outcome.state is State.ABORTED
+    assert is_on(world, 0, vm)
+    assert not is_on(world, 1, job.placement.name)
+    assert not any("poweroff" in t.lower() for t in tasks_of(world, vm))
+    assert run(job).point
+
+
+def test_no_boots_the_last_consistent_point_without_a_sync(world, content: Content) -> None:
+    vm, job = ready(world, content)
+    before = points(job)
+    outcome = drive(begin, job, replace(YES, final_sync=FinalSync.NO))
+    assert outcome.state is State.RUNNING
+    assert points(job) == before
+    assert outcome.facts["point"] == before[-1].id
+    assert not is_on(world, 0, vm)
+
+
+def test_a_lost_source_is_not_contacted(world, content: Content) -> None:
+    vm, job = ready(world, content)
+    nobody = replace(job, source=replace(job.source, port=1))
+    outcome = drive(begin, nobody, replace(YES, source_lost=True))
+    assert outcome.state is State.RUNNING
+    assert outcome.facts["source"] == "declared lost by the operator"
+    world.control.power(world.here, vm, on=False)
+
+
+def test_a_source_that_somebody_starts_again_keeps_the_replica_off(world, content: Content) -> None:
+    vm, job = ready(world, content)
+    folder = job.job_dir / "failovers" / "f1"
+    folder.parent.mkdir(parents=True)
+
+    class Meddled(VSphereSides):
+        def replica_stands_on(self) -> str | None:
+            world.power_on(vm)
+            return super().replica_stands_on()
+
+    with Meddled(job, "f1", ignore) as sides, pytest.raises(SourceIsOn):
+        begin(folder, sides, YES, quiet)
+    assert not is_on(world, 1, job.placement.name)
+    assert drive(undo, job).state is State.UNDONE
+
+
+KILLER = """
+import os, pickle, signal, sys
+from pathlib import Path
+from vreplica.failover.runner import begin
+from vreplica.jobs.sides import VSphereSides
+from vreplica.sync import Progress, Step
+from vreplica.sync.events import ignore
+
+job, choices, name = pickle.load(open(sys.argv[1], "rb"))
+die = lambda: os.kill(os.getpid(), signal.SIGKILL)
+
+def listener(event):
+    if isinstance(event, Step) and name == f"step {event.name}":
+        die()
+
+class Killed(VSphereSides):
+    pass
+
+def wrap(method):
+    def wrapped(self, *args):
+        if name == f"before {method}":
+            die()
+        result = getattr(super(Killed, self), method)(*args)
+        if name == f"after {method}":
+            die()
+        return result
+    return wrapped
+
+for method in ("disable_job", "sync", "shut_down_source", "power_on_replica"):
+    setattr(Killed, method, wrap(method))
+folder = job.job_dir / "failovers" / "f1"
+folder.parent.mkdir(parents=True, exist_ok=True)
+with Killed(job, "f1", listener) as sides:
+    begin(folder, sides, choices, lambda text: None)
+"""
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "after disable_job",
+        "step copy",
+        "step commit",
+        "after sync",
+        "before shut_down_source",
+        "after shut_down_source",
+        "before power_on_replica",
+        "after power_on_replica",
+    ],
+)
+def test_killed_anywhere_another_process_takes_it_to_the_end(
+    world, content: Content, tmp_path: Path, place: str
+) -> None:
+    import pickle
+
+    vm, job = ready(world, content)
+    script, data = tmp_path / "killer.py", tmp_path / "data.pickle"
+    script.write_text(KILLER)
+    data.write_bytes(pickle.dumps((job, YES, place)))
+    done = subprocess.run(
+        [sys.executable, str(script), str(data)], timeout=120, check=False, capture_output=True
+    )
+    assert done.returncode == -9, done.stderr.decode()
+    outcome = drive(resume, job)
+    assert outcome.state is State.RUNNING
+    assert outcome.facts["level"] == Level.CLEAN_SHUTDOWN.value
+    assert [p.id for p in points(job)][1:] == ["f1-a", "f1-b"]
+    assert not is_on(world, 0, vm)
+    assert is_on(world, 1, job.placement.name)
+    assert show(job.job_dir / "failovers" / "f1").state is State.RUNNING
+    assert not world.source_snapshots(vm)

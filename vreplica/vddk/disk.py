@@ -170,9 +170,17 @@ class VddkDisk:
             self._backend.flush()
 
     def close(self) -> None:
-        if not self._closed:
-            self._closed = True
+        """A failure is raised for a disk that was written, and only logged for one that was not:
+        what was read from it is good."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
             self._backend.close()
+        except VReplicaError as error:
+            if not self._read_only:
+                raise
+            log.warning("%s: closing it failed: %s", self.name, error.message)
 
     def _open(self) -> None:
         if self._closed:

@@ -4,6 +4,7 @@
  * number that is returned. Calls: open, read, write, flush, blocks, close.
  * A disk whose path contains "nbdssl" has that transport mode.
  * With DUMMY_REPORT in the environment Open and Flush log what this process has mapped and open.
+ * InitEx refuses a configuration file whose name has "refused" in it.
  * -DOLD leaves out what came with 6.7, -DBARE what every version must have.
  */
 #define _GNU_SOURCE
@@ -99,7 +100,7 @@ VixError VixDiskLib_InitEx(uint32_t major, uint32_t minor, Log *info, Log *warn,
    log_warn = warn;
    say(info, "init %u.%u in %s with %s, %s %d%%\n", major, minor, dir, config ? config : "-",
        getenv("LD_LIBRARY_PATH") ? getenv("LD_LIBRARY_PATH") : "unset", 100);
-   return 0;
+   return config && strstr(config, "refused") ? 3 : 0;
 }
 
 void VixDiskLib_Exit(void) {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from vreplica.vddk.config import ENV_LIBDIR, bundled_libdir, locate
 from vreplica.vddk.errors import (
     AlreadyInitialised,
     HelperFailed,
+    InvalidRequest,
     LibraryNotFound,
     LibraryProblem,
     OperationUnsupported,
@@ -115,6 +117,19 @@ def test_helpers_may_each_have_a_config_file_of_their_own(
         True,
         True,
     ]
+
+
+def test_a_library_that_refuses_to_start_may_be_tried_again(
+    build_dummy: Any, dummy: Any, tmp_path: Path, isolation: bool
+) -> None:
+    path = str(dummy.disk(bytes(MIB)))
+    config = VddkConfig(
+        libdir=build_dummy(), config_file=tmp_path / "refused.conf", isolation=isolation
+    )
+    for _ in range(2):
+        with pytest.raises(InvalidRequest, match="VixDiskLib_InitEx"):
+            open_disk(config, VddkConnection(), path)
+    open_disk(replace(config, config_file=None), VddkConnection(), path).close()
 
 
 def test_a_missing_optional_function_is_not_supported(dummy: Any, tmp_path: Path) -> None:

@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 
-from vreplica.disk import Arena
-from vreplica.errors import DiskClosed
+from vreplica.delta import copy
+from vreplica.delta.stats import CopyProgress
+from vreplica.delta.transfer import RetryPolicy
+from vreplica.disk import Arena, MemoryDisk
+from vreplica.errors import DiskClosed, DiskError
 from vreplica.extents import Extents
 from vreplica.units import MIB, SECTOR
 from vreplica.vddk import VddkDisk
@@ -105,6 +108,63 @@ def test_a_disk_of_another_size_is_not_taken_for_the_same(dummy: Any) -> None:
         os.truncate(path, 2 * MIB)
         with pytest.raises(DiskChanged, match="2097152 bytes when opened again, 1048576 before"):
             disk.read_into(0, buffer())
+
+
+def test_a_reader_whose_helper_is_gone_is_closed_without_an_error(
+    dummy: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = dummy.disk(bytes(MIB))
+    reader, writer = dummy.open(path), dummy.open(path, read_only=False)
+    kill(reader)
+    kill(writer)
+    reader.close()
+    assert "closing it failed" in caplog.text
+    with pytest.raises(HelperDied):
+        writer.close()
+    writer.close()
+
+
+@pytest.mark.parametrize("fault", ["close 7", "close segv"])
+def test_a_failing_close_is_an_error_only_for_a_writer(
+    dummy: Any, fault: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = dummy.disk(bytes(MIB))
+    reader, writer = dummy.open(path), dummy.open(path, read_only=False)
+    dummy.fault(path, fault)
+    reader.close()
+    assert "closing it failed" in caplog.text
+    with pytest.raises(DiskError):
+        writer.close()
+
+
+def test_a_copy_goes_on_after_the_death_of_its_reader(dummy: Any) -> None:
+    content = os.urandom(64 * MIB)
+    target = MemoryDisk(len(content))
+    retried: list[str] = []
+    with dummy.open(dummy.disk(content)) as source:
+
+        def kill_once(progress: CopyProgress) -> None:
+            if progress.done_bytes and not retried and source.helper_pid == first:
+                kill(source)
+
+        first = source.helper_pid
+        copy(
+            source,
+            target,
+            Extents.of(0, len(content)),
+            progress=kill_once,
+            retry=RetryPolicy(first_wait_s=0.01, longest_wait_s=0.1),
+            on_retry=lambda error: retried.append(type(error).__name__),
+        )
+        assert source.helper_pid != first
+    assert retried == ["HelperDied"]
+    assert bytes(whole(target)) == content
+
+
+def whole(disk: MemoryDisk) -> memoryview:
+    view = buffer(disk.capacity_bytes)
+    disk.read_into(0, view)
+    return view
 
 
 def test_a_writer_stays_failed_since_what_it_wrote_may_be_gone(dummy: Any) -> None:

@@ -8,12 +8,14 @@ The service is not in the public WSDL; `vreplica.nfc.ticket` says where its call
 
 from __future__ import annotations
 
+import fcntl
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vreplica.lab.managed import Managed
 from vreplica.lab.nfc import Identity, LibraryStore, NfcServer, Refused, TicketBook
-from vreplica.lab.nfc.store import FILE_ACCESS, FILE_NOT_FOUND
+from vreplica.lab.nfc.store import FILE_ACCESS, FILE_LOCKED, FILE_NOT_FOUND
 from vreplica.lab.privileges import need
 from vreplica.lab.vmodl import MethodFault, invalid_argument, vim
 from vreplica.nfc.ticket import register
@@ -63,21 +65,40 @@ class HostServers:
                 leaves = {d.backing.fileName for d in vm.disks()}
                 if path in leaves or not read_only:
                     raise Refused(FILE_ACCESS, "the disk is in use by a running VM")
+        if read_only and _written(file):
+            raise Refused(FILE_LOCKED, f"{path} is locked")
         return file
 
 
+def _written(file: Path) -> bool:
+    """Whether somebody has the link open for writing: then its descriptor's file is locked."""
+    fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
 class NfcService(Managed, SERVICE):
-    def _ticket(self, vm: Any, *, writable: bool) -> Any:
+    def _ticket(self, vm: Any, host: Any, *, writable: bool, key: int | None = None) -> Any:
+        """For all disks of the VM, or for the one with this key."""
         site = self._site
         need(site, site.current.user, WRITE if writable else READ, vm)
-        vm.host.need_connected()
-        server = site.host_servers.by_host[vm.host._moId]
+        server = self._server(host)
         moid = vm._moId
 
         def allows(path: str) -> bool:
             # Asked when the disk is opened: the VM's links may be others by then.
             found: Any = site.objects.get(moid)
-            return found is not None and path in found.links
+            if found is None:
+                return False
+            if key is None:
+                return path in found.links
+            leaf = next((d.backing.fileName for d in found.disks() if d.key == key), "")
+            return path in found.chains.ancestry(leaf)
 
         return vim.HostServiceTicket(
             host=site.spec.host,
@@ -88,21 +109,27 @@ class NfcService(Managed, SERVICE):
             sessionId=server.tickets.issue(vm=moid, writable=writable, allows=allows),
         )
 
+    def _server(self, host: Any) -> NfcServer:
+        if host is None:
+            raise invalid_argument("hostForAccess")
+        host.need_connected()
+        server: NfcServer = self._site.host_servers.by_host[host._moId]
+        return server
+
     def NfcGetVmFiles(self, vm: Any) -> Any:
-        return self._ticket(vm, writable=False)
+        return self._ticket(vm, vm.host, writable=False)
 
     def NfcRandomAccessOpenReadonly(self, vm: Any, diskDeviceKey: int, hostForAccess: Any) -> Any:
         self._need_disk(vm, diskDeviceKey)
-        return self._ticket(vm, writable=False)
+        return self._ticket(vm, hostForAccess, writable=False, key=diskDeviceKey)
 
     def NfcRandomAccessOpenDisk(self, vm: Any, diskDeviceKey: int, hostForAccess: Any) -> Any:
         self._need_disk(vm, diskDeviceKey)
-        return self._ticket(vm, writable=True)
+        return self._ticket(vm, hostForAccess, writable=True, key=diskDeviceKey)
 
     def _need_disk(self, vm: Any, key: int) -> None:
         if all(d.key != key for d in vm.disks()):
             raise invalid_argument("diskDeviceKey")
 
     def NfcGetServerNfcLibVersion(self, hostForAccess: Any) -> int:
-        server = self._site.host_servers.by_host[hostForAccess._moId]
-        return int(server.profile.nfc_version)
+        return int(self._server(hostForAccess).profile.nfc_version)

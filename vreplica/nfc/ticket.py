@@ -41,12 +41,16 @@ _KEY: Final = ("diskDeviceKey", "int", _VERSION, 0, None)
 _HOST: Final = ("hostForAccess", "vim.HostSystem", _VERSION, 0, None)
 _TICKET: Final = "vim.HostServiceTicket"
 
+_DISK: Final = (_VM, _KEY, _HOST)
+_READ: Final = "VirtualMachine.Provisioning.DiskRandomRead"
+_WRITE: Final = "VirtualMachine.Provisioning.DiskRandomAccess"
+
 METHODS: Final = (
-    # vmodl name, WSDL name, parameters, result
-    ("getVmFiles", "NfcGetVmFiles", (_VM,), _TICKET),
-    ("randomAccessOpenReadonly", "NfcRandomAccessOpenReadonly", (_VM, _KEY, _HOST), _TICKET),
-    ("randomAccessOpenDisk", "NfcRandomAccessOpenDisk", (_VM, _KEY, _HOST), _TICKET),
-    ("getServerNfcLibVersion", "NfcGetServerNfcLibVersion", (_HOST,), "int"),
+    # vmodl name, WSDL name, parameters, result, privilege (VDDK 8.0 Programming Guide)
+    ("getVmFiles", "NfcGetVmFiles", (_VM,), _TICKET, _READ),
+    ("randomAccessOpenReadonly", "NfcRandomAccessOpenReadonly", _DISK, _TICKET, _READ),
+    ("randomAccessOpenDisk", "NfcRandomAccessOpenDisk", _DISK, _TICKET, _WRITE),
+    ("getServerNfcLibVersion", "NfcGetServerNfcLibVersion", (_HOST,), "int", "System.Read"),
 )
 
 # A bare host was observed with the first name; VDDK's library also holds the second.
@@ -69,8 +73,8 @@ def register() -> Any:
         _VERSION,
         [],
         [
-            (name, wsdl, _VERSION, parameters, (0, result, result), None, [])
-            for name, wsdl, parameters, result in METHODS
+            (name, wsdl, _VERSION, parameters, (0, result, result), privilege, [])
+            for name, wsdl, parameters, result, privilege in METHODS
         ],
     )
     return VmomiSupport.GetVmodlType(SERVICE_TYPE)

@@ -1,0 +1,267 @@
+"""NFC through the lab: tickets by SOAP, disks as VMDK files, snapshots, running VMs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyVim.task import WaitForTask
+from pyVmomi import vim
+
+from vreplica import nfc
+from vreplica.delta import copy
+from vreplica.errors import VReplicaError
+from vreplica.extents import Extents
+from vreplica.lab import Lab, LabControl
+from vreplica.lab.nfc import NfcServer
+from vreplica.nfc import errors
+from vreplica.nfc.ticket import TicketService
+from vreplica.units import KIB, MIB
+from vreplica.vddk import VddkConfig, VddkConnection
+from vreplica.vddk import open_disk as open_vddk
+
+CAPACITY = 24 * MIB
+KEY = 2000
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> nfc.NfcConfig:
+    return nfc.NfcConfig(
+        timeouts=nfc.Timeouts(5, 5, 5, 5, 5),
+        limits=nfc.HostLimits(runtime_dir=tmp_path / "run", wait_s=5),
+        reconnect_wait_s=0.02,
+    )
+
+
+@pytest.fixture
+def open_(si: Any, config: nfc.NfcConfig) -> Callable[..., nfc.NfcDisk]:
+    def go(vm: dict[str, Any], path: str | None = None, **options: Any) -> nfc.NfcDisk:
+        options.setdefault("config", config)
+        where = path or vm["disks"][0]["path"]
+        return nfc.open_disk(si, vm=vm["moref"], path=where, **options)
+
+    return go
+
+
+def make(control: LabControl, name: str, **options: Any) -> dict[str, Any]:
+    return control.create_vm("site-a", name, disks=[(CAPACITY, True, None)], **options)
+
+
+def through_vddk(lab: Lab, vm: dict[str, Any], path: str, *, read_only: bool = True) -> Any:
+    """The same disk through the VixDiskLib ABI and the lab's map."""
+    spec = lab.specs[0]
+    entry = lab.layout.read()["sites"][0]
+    connection = VddkConnection(
+        server=spec.host,
+        port=spec.port,
+        user=spec.user,
+        password=spec.password,
+        thumbprint_sha1=entry["sha1"],
+        vmx_spec=f"moref={vm['moref']}",
+        read_only=read_only,
+    )
+    config = VddkConfig(config_file=lab.directory / "vixdisklib.conf")
+    return open_vddk(config, connection, path, read_only=read_only)
+
+
+def snapshot(si: Any, vm: dict[str, Any]) -> Any:
+    task = vim.VirtualMachine(vm["moref"], si._stub).CreateSnapshot_Task("s", "", False, False)
+    WaitForTask(task)
+    return task.info.result
+
+
+def nfc_server(lab: Lab, vm: str) -> NfcServer:
+    site = lab.sites["site-a"]
+    found: NfcServer = site.host_servers.by_host[site.find_vm(vm).host._moId]
+    return found
+
+
+@pytest.mark.parametrize("mode", ["nbd", "nbdssl"])
+def test_a_replica_is_written_and_reads_the_same_by_nfc_and_by_vddk(
+    lab: Lab, control: LabControl, open_: Any, config: nfc.NfcConfig, mode: nfc.Mode
+) -> None:
+    vm = make(control, f"replica-{mode}")
+    path = vm["disks"][0]["path"]
+    data = os.urandom(3 * MIB)
+    settings = nfc.NfcConfig(mode=mode, limits=config.limits)
+    with closing(open_(vm, read_only=False, config=settings)) as disk:
+        disk.write_from(5 * MIB, memoryview(data))
+    for source in (open_(vm, config=settings), through_vddk(lab, vm, path)):
+        with closing(source) as disk:
+            assert disk.capacity_bytes == CAPACITY
+            back = bytearray(CAPACITY)
+            disk.read_into(0, memoryview(back))
+            assert back == bytes(5 * MIB) + data + bytes(16 * MIB)
+            assert disk.allocated().covers(Extents.of(5 * MIB, 8 * MIB))
+
+
+def test_the_disk_database_is_the_vmdks(control: LabControl, open_: Any) -> None:
+    vm = make(control, "database")
+    with closing(open_(vm)) as disk:
+        assert disk.info.capacity_bytes == CAPACITY
+        assert disk.info.uuid.startswith("60 00 c2 9")
+        assert disk.info.adapter_type == "lsilogic"
+
+
+def test_a_running_vm_is_read_below_its_snapshot_only(
+    si: Any, control: LabControl, open_: Any
+) -> None:
+    vm = make(control, "running", power_on=True)
+    base = vm["disks"][0]["path"]
+    control.guest_write("site-a", "running", KEY, 0, b"before--" * 64)
+    with pytest.raises(errors.FileAccess) as caught:
+        open_(vm)
+    assert "snapshot" in caught.value.remedy
+
+    frozen = snapshot(si, vm)
+    control.guest_write("site-a", "running", KEY, 0, b"after---" * 64)
+    disks = [d for d in frozen.config.hardware.device if d.key == KEY]
+    assert disks[0].backing.fileName == base
+    with closing(open_(vm, base)) as disk:
+        back = bytearray(512)
+        disk.read_into(0, memoryview(back))
+        assert back == b"before--" * 64
+    leaf = control.describe_vm("site-a", "running")["disks"][0]["path"]
+    assert leaf != base
+    for path, read_only in ((leaf, True), (leaf, False), (base, False)):
+        with pytest.raises(errors.FileAccess):
+            open_(vm, path, read_only=read_only)
+
+
+def test_a_delta_is_copied_from_a_snapshot_to_a_replica(
+    si: Any, control: LabControl, open_: Any
+) -> None:
+    """The engine's own copier between two disks that are open over NFC."""
+    source = make(control, "copied", power_on=True)
+    for at in (0, 3 * MIB, CAPACITY - 64 * KIB):
+        control.guest_write("site-a", "copied", KEY, at, os.urandom(64 * KIB))
+    snapshot(si, source)
+    target = make(control, "copied-replica")
+    with (
+        closing(open_(source)) as read,
+        closing(open_(target, read_only=False)) as write,
+    ):
+        copy(read, write, read.allocated())
+    first, second = bytearray(CAPACITY), bytearray(CAPACITY)
+    with closing(open_(source)) as one, closing(open_(target)) as two:
+        one.read_into(0, memoryview(first))
+        two.read_into(0, memoryview(second))
+    assert first == second
+    assert any(first)
+
+
+def test_a_disk_that_is_written_is_locked_for_all_others(
+    lab: Lab, control: LabControl, open_: Any
+) -> None:
+    vm = make(control, "locked")
+    path = vm["disks"][0]["path"]
+    with closing(open_(vm, read_only=False)):
+        for read_only in (True, False):
+            with pytest.raises(errors.DiskLocked):
+                open_(vm, read_only=read_only)
+            with pytest.raises(VReplicaError) as caught:
+                through_vddk(lab, vm, path, read_only=read_only)
+            assert type(caught.value).__name__ == "DiskLocked"
+    with closing(through_vddk(lab, vm, path, read_only=False)):
+        for read_only in (True, False):
+            with pytest.raises(errors.DiskLocked):
+                open_(vm, read_only=read_only)
+    open_(vm, read_only=False).close()
+
+
+def test_a_ticket_covers_one_vm_and_for_writing_one_disk(
+    si: Any, control: LabControl, open_: Any
+) -> None:
+    mine = control.create_vm(
+        "site-a", "covered", disks=[(CAPACITY, True, None), (CAPACITY, True, None)]
+    )
+    other = make(control, "not-covered")["disks"][0]["path"]
+    with pytest.raises(errors.FileAccess):
+        open_(mine, other)
+    second = mine["disks"][1]["path"]
+    with closing(open_(mine, second, read_only=False)):
+        pass
+    with pytest.raises(errors.FileAccess):
+        open_(mine, second, read_only=False, disk_key=KEY)
+    with pytest.raises(errors.DiskNotOfVm):
+        open_(mine, other, read_only=False)
+
+
+def test_paths_that_are_not_there(control: LabControl, open_: Any, si: Any) -> None:
+    vm = make(control, "paths")
+    source = TicketService(si, vm["moref"], "x")
+    server_refuses = errors.FileAccess  # a ticket says nothing of files that are not its VM's
+    for path in ("[site-a-ds1] paths/none.vmdk", "[nowhere] a/a.vmdk", "[site-a-ds1] ../../x"):
+        with pytest.raises(server_refuses):
+            open_(vm, path)
+    assert source.nfc_version() == 11
+
+
+def test_a_host_that_is_cut_off_is_said_so(lab: Lab, control: LabControl, open_: Any) -> None:
+    vm = make(control, "cut-off")
+    with closing(open_(vm)) as disk:
+        control.set_host("site-a", connected=False)
+        try:
+            with pytest.raises(errors.TicketUnreachable) as caught:
+                open_(vm)
+            assert "HostNotConnected" in str(caught.value)
+            # What is open stays open: the data path does not go through vCenter.
+            disk.read_into(0, memoryview(bytearray(MIB)))
+        finally:
+            control.set_host("site-a", connected=True)
+
+
+def test_a_cycle_goes_on_over_a_connection_that_the_host_cut(
+    lab: Lab, control: LabControl, open_: Any
+) -> None:
+    vm = make(control, "flaky")
+    data = os.urandom(CAPACITY)
+    with closing(open_(vm, read_only=False)) as disk:
+        disk.write_from(0, memoryview(data)[: 4 * MIB])
+        nfc_server(lab, "flaky").drop_all()
+        disk.write_from(4 * MIB, memoryview(data)[4 * MIB :])
+        assert disk.stats.connections == 2
+    control.add_nfc_fault("site-a", kind="drop", operation="read", skip=7)
+    with closing(open_(vm)) as disk:
+        back = bytearray(CAPACITY)
+        disk.read_into(0, memoryview(back))
+        assert back == data
+        assert disk.stats.connections == 2
+    control.clear_faults("site-a")
+
+
+def test_a_disk_is_opened_again_after_a_restart_of_vcenter(
+    lab: Lab, control: LabControl, open_: Any
+) -> None:
+    vm = make(control, "restarted")
+    with closing(open_(vm, read_only=False)) as disk:
+        lab.restart_site("site-a")
+        nfc_server(lab, "restarted").drop_all()
+        # The stub's pooled connection is dead as well: asking for the ticket tries twice.
+        disk.write_from(0, memoryview(b"r" * MIB))
+        assert disk.stats.connections == 2
+
+
+def test_the_hosts_certificate_is_kept_over_a_restart_of_the_lab(tmp_path: Path) -> None:
+    lab = Lab.create(tmp_path / "lab", sites=("a",))
+    prints = []
+    for _ in range(2):
+        with lab:
+            site = lab.sites["a"]
+            (server,) = site.host_servers.by_host.values()
+            prints.append(server.identity.thumbprints)
+    assert prints[0] == prints[1]
+
+
+def test_many_hosts_have_a_server_each(tmp_path: Path) -> None:
+    with Lab.create(tmp_path / "lab", sites=("a",), hosts=3) as lab:
+        site = lab.sites["a"]
+        servers = list(site.host_servers.by_host.values())
+        assert len({s.port for s in servers}) == 3
+        assert len({s.identity.thumbprints.sha1 for s in servers}) == 3
+        for server in servers:
+            assert nfc.probe("127.0.0.1", server.port).nfcssl

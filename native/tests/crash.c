@@ -1,0 +1,297 @@
+/*
+ * A process that dies at any moment leaves a disk without a fault, with every write that returned.
+ *
+ * The library is linked in with its calls that change files wrapped (-Wl,--wrap): the Nth of them
+ * kills the process, before it or half-way through it, for N from the first to the last. Each disk
+ * is then read, checked by CheckRepair and, where it is installed, by `qemu-img check`. Runs in a
+ * fresh folder.
+ */
+#include "check.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { CAPACITY = 9000, WRITES = 14, LARGEST = 700 };
+
+static struct {
+   int acknowledged; /* writes that returned */
+   int finished;
+} *shared;
+
+static long calls_left = -1; /* -1: no end is set */
+static int half_way;
+
+ssize_t __real_pwritev64(int fd, const struct iovec *iov, int count, off_t offset);
+ssize_t __wrap_pwritev64(int fd, const struct iovec *iov, int count, off_t offset);
+int __real_ftruncate64(int fd, off_t length);
+int __wrap_ftruncate64(int fd, off_t length);
+int __real_fallocate64(int fd, int mode, off_t offset, off_t length);
+int __wrap_fallocate64(int fd, int mode, off_t offset, off_t length);
+int __wrap_fdatasync(int fd);
+
+static int dies_now(void)
+{
+   return calls_left >= 0 && calls_left-- == 0;
+}
+
+ssize_t __wrap_pwritev64(int fd, const struct iovec *iov, int count, off_t offset)
+{
+   if (dies_now()) {
+      for (int i = 0; half_way && i < count; i++) {
+         size_t part = iov[i].iov_len / 2;
+         struct iovec half = {iov[i].iov_base, i + 1 < count ? iov[i].iov_len : part};
+         if (half.iov_len && __real_pwritev64(fd, &half, 1, offset) < 0) {
+            _exit(9);
+         }
+         offset += (off_t)iov[i].iov_len;
+      }
+      raise(SIGKILL);
+   }
+   return __real_pwritev64(fd, iov, count, offset);
+}
+
+int __wrap_ftruncate64(int fd, off_t length)
+{
+   if (dies_now()) {
+      raise(SIGKILL);
+   }
+   return __real_ftruncate64(fd, length);
+}
+
+int __wrap_fallocate64(int fd, int mode, off_t offset, off_t length)
+{
+   if (dies_now()) {
+      raise(SIGKILL);
+   }
+   return __real_fallocate64(fd, mode, offset, length);
+}
+
+int __wrap_fdatasync(int fd)
+{
+   (void)fd; /* the kernel outlives the process here */
+   return 0;
+}
+
+typedef struct {
+   uint64_t at;
+   uint64_t sectors;
+   uint8_t fill; /* 0: zeros */
+} step;
+
+/* Parts of grains, whole ones, several tables' worth, zeros over nothing, data and parent. */
+static const step steps[WRITES] = {
+   {3, 5, 1}, {128, 256, 2}, {100, 400, 3}, {256, 128, 0}, {5000, 700, 4}, {8999, 1, 5},
+   {640, 128, 0}, {5120, 256, 0}, {5130, 9, 6}, {4090, 20, 7}, {0, 128, 0}, {2048, 512, 8},
+   {2100, 40, 0}, {8960, 40, 9},
+};
+
+static uint8_t buffer[CAPACITY * 512];
+static uint8_t model[CAPACITY * 512];
+
+static uint8_t byte_at(const step *s, uint64_t i)
+{
+   return s->fill ? (uint8_t)(s->fill * 17 + i / 512) | 1 : 0;
+}
+
+static void fill_buffer(const step *s)
+{
+   for (uint64_t i = 0; i < s->sectors * 512; i++) {
+      buffer[i] = byte_at(s, i);
+   }
+}
+
+static void write_steps(VixDiskLibConnection c, const char *path)
+{
+   VixDiskLibHandle h = open_disk(c, path, 0);
+   for (int i = 0; i < WRITES; i++) {
+      fill_buffer(&steps[i]);
+      OK(VixDiskLib_Write(h, steps[i].at, steps[i].sectors, buffer));
+      shared->acknowledged = i + 1;
+   }
+   OK(VixDiskLib_Close(h));
+}
+
+static void apply_to_model(int count)
+{
+   for (int i = 0; i < count; i++) {
+      fill_buffer(&steps[i]);
+      memcpy(model + steps[i].at * 512, buffer, steps[i].sectors * 512);
+   }
+}
+
+static void check_image(const char *path)
+{
+   static int have = -1;
+   char command[200];
+   if (have < 0) {
+      have = system("command -v qemu-img >/dev/null") == 0;
+   }
+   snprintf(command, sizeof command, "qemu-img check -q %s", path);
+   CHECK(!have || system(command) == 0);
+}
+
+/* Every sector is as the model has it, but for those of a write that was under way. */
+static void check_content(VixDiskLibConnection c, const char *path, const step *under_way)
+{
+   VixDiskLibHandle h = open_disk(c, path, VIXDISKLIB_FLAG_OPEN_READ_ONLY);
+   OK(VixDiskLib_Read(h, 0, CAPACITY, buffer));
+   OK(VixDiskLib_Close(h));
+   for (uint64_t s = 0; s < CAPACITY; s++) {
+      if (under_way && s >= under_way->at && s < under_way->at + under_way->sectors) {
+         continue;
+      }
+      CHECK(!memcmp(buffer + s * 512, model + s * 512, 512));
+   }
+}
+
+typedef struct {
+   const char *name;
+   void (*prepare)(VixDiskLibConnection c);
+   void (*act)(VixDiskLibConnection c);
+   const char *disk;
+   int writes; /* `act` is write_steps */
+} scenario;
+
+static void clean_folder(void)
+{
+   CHECK(system("rm -f ./*.vmdk") == 0);
+}
+
+static void base(VixDiskLibConnection c, VixDiskLibDiskType type)
+{
+   memset(model, 0, sizeof model);
+   make(c, "disk.vmdk", type, CAPACITY);
+}
+
+static void full_base_with_child(VixDiskLibConnection c, VixDiskLibDiskType child)
+{
+   base(c, VIXDISKLIB_DISK_VMFS_THIN);
+   VixDiskLibHandle h = open_disk(c, "disk.vmdk", 0);
+   for (size_t i = 0; i < sizeof model; i++) {
+      model[i] = (uint8_t)(i / 512 * 31 + 1) | 1;
+   }
+   OK(VixDiskLib_Write(h, 0, CAPACITY, model));
+   OK(VixDiskLib_CreateChild(h, "child.vmdk", child, NULL, NULL));
+   OK(VixDiskLib_Close(h));
+}
+
+static void prepare_sparse(VixDiskLibConnection c) { base(c, VIXDISKLIB_DISK_MONOLITHIC_SPARSE); }
+static void prepare_split(VixDiskLibConnection c) { base(c, VIXDISKLIB_DISK_SPLIT_SPARSE); }
+static void prepare_thin(VixDiskLibConnection c) { base(c, VIXDISKLIB_DISK_VMFS_THIN); }
+
+static void prepare_delta(VixDiskLibConnection c)
+{
+   full_base_with_child(c, VIXDISKLIB_DISK_MONOLITHIC_SPARSE);
+}
+
+static void prepare_cowd(VixDiskLibConnection c)
+{
+   full_base_with_child(c, VIXDISKLIB_DISK_VMFS_SPARSE);
+}
+
+static void prepare_written(VixDiskLibConnection c)
+{
+   base(c, VIXDISKLIB_DISK_MONOLITHIC_SPARSE);
+   write_steps(c, "disk.vmdk");
+   apply_to_model(WRITES);
+}
+
+static void write_disk(VixDiskLibConnection c) { write_steps(c, "disk.vmdk"); }
+static void write_child(VixDiskLibConnection c) { write_steps(c, "child.vmdk"); }
+
+static void grow(VixDiskLibConnection c)
+{
+   OK(VixDiskLib_Grow(c, "disk.vmdk", 5u << 20, 1, NULL, NULL));
+}
+
+static void shrink(VixDiskLibConnection c)
+{
+   VixDiskLibHandle h = open_disk(c, "disk.vmdk", 0);
+   OK(VixDiskLib_Shrink(h, NULL, NULL));
+   OK(VixDiskLib_Close(h));
+}
+
+static void defragment(VixDiskLibConnection c)
+{
+   VixDiskLibHandle h = open_disk(c, "disk.vmdk", 0);
+   OK(VixDiskLib_Defragment(h, NULL, NULL));
+   OK(VixDiskLib_Close(h));
+}
+
+static void attach(VixDiskLibConnection c)
+{
+   VixDiskLibHandle parent = open_disk(c, "disk.vmdk", VIXDISKLIB_FLAG_OPEN_READ_ONLY);
+   VixDiskLibHandle child = open_disk(c, "child.vmdk", VIXDISKLIB_FLAG_OPEN_SINGLE_LINK);
+   OK(VixDiskLib_Attach(parent, child));
+   OK(VixDiskLib_WriteMetadata(child, "vreplica.point", "a value of some length"));
+   OK(VixDiskLib_Close(child));
+}
+
+static const scenario scenarios[] = {
+   {"sparse", prepare_sparse, write_disk, "disk.vmdk", 1},
+   {"split", prepare_split, write_disk, "disk.vmdk", 1},
+   {"thin", prepare_thin, write_disk, "disk.vmdk", 1},
+   {"delta", prepare_delta, write_child, "child.vmdk", 1},
+   {"cowd", prepare_cowd, write_child, "child.vmdk", 1},
+   {"grow", prepare_written, grow, "disk.vmdk", 0},
+   {"shrink", prepare_written, shrink, "disk.vmdk", 0},
+   {"defragment", prepare_written, defragment, "disk.vmdk", 0},
+   {"attach", prepare_delta, attach, "child.vmdk", 0},
+};
+
+/* False once the work is done before its Nth call. */
+static int survives(VixDiskLibConnection c, const scenario *s, long n)
+{
+   clean_folder();
+   s->prepare(c);
+   shared->acknowledged = 0;
+   shared->finished = 0;
+   pid_t child = fork(); /* no thread of the library is running */
+   CHECK(child >= 0);
+   if (!child) {
+      calls_left = n / 2;
+      half_way = n % 2;
+      s->act(c);
+      shared->finished = 1;
+      _exit(0);
+   }
+   int status;
+   CHECK(waitpid(child, &status, 0) == child);
+   CHECK(shared->finished || (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL));
+   if (s->writes) {
+      apply_to_model(shared->acknowledged);
+   }
+   int under_way = s->writes && shared->acknowledged < WRITES;
+   if (strcmp(s->name, "thin") && n % 2 == 0) { /* a process for each takes its time */
+      check_image(s->disk);
+   }
+   check_content(c, s->disk, under_way ? &steps[shared->acknowledged] : NULL);
+   /* The redundant tables may be one write behind: that is all there ever is to repair. */
+   OK(VixDiskLib_CheckRepair(c, s->disk, 1));
+   OK(VixDiskLib_CheckRepair(c, s->disk, 0));
+   check_content(c, s->disk, under_way ? &steps[shared->acknowledged] : NULL);
+   return shared->finished;
+}
+
+int main(void)
+{
+   shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+   CHECK(shared != MAP_FAILED);
+   OK(VixDiskLib_InitEx(8, 0, NULL, NULL, NULL, NULL, NULL));
+   VixDiskLibConnection c = local();
+   for (size_t i = 0; i < sizeof scenarios / sizeof *scenarios; i++) {
+      long n = 0;
+      while (!survives(c, &scenarios[i], n)) {
+         n++;
+      }
+      printf("  %s: %ld ends\n", scenarios[i].name, n);
+      CHECK(n >= 4);
+   }
+   OK(VixDiskLib_Disconnect(c));
+   VixDiskLib_Exit();
+   return 0;
+}

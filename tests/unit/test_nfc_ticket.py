@@ -199,6 +199,22 @@ def test_the_nfc_version_is_asked_of_the_vms_host() -> None:
     assert stub.asked == [("nfcService", "NfcGetServerNfcLibVersion", "host-9")]
 
 
+def test_a_function_is_asked_for_the_connection_of_every_ticket() -> None:
+    stubs: list[Stub] = []
+
+    def log_in() -> Stub:
+        stubs.append(Stub())
+        return stubs[-1]
+
+    source = TicketService(log_in, "vm-42", LEAF)
+    assert not stubs
+    source.ticket(read_only=True)
+    source.ticket(read_only=True)
+    assert [len(stub.asked) for stub in stubs] == [1, 1]
+    assert source.host_trouble() is None
+    assert len(stubs) == 2
+
+
 def test_open_disk_with_a_stub_needs_to_know_the_vm() -> None:
     with pytest.raises(TypeError):
         nfc.open_disk(Stub(), path=LEAF)

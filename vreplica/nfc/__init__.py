@@ -50,8 +50,9 @@ def open_disk(
 ) -> NfcDisk:
     """Open a disk of a VM.
 
-    source: a logged-in pyVmomi stub or ServiceInstance, of vCenter or of a bare ESXi host; or
-        anything with the two methods of `TicketSource`.
+    source: a logged-in pyVmomi stub or ServiceInstance, of vCenter or of a bare ESXi host; or a
+        function that returns one and logs in again where that is needed (it is called for every
+        ticket); or anything with the two methods of `TicketSource`.
     path: "[datastore] dir/disk.vmdk". For a running VM the file name of a snapshot's disk, from
         the snapshot's own configuration.
     vm: the VM's moref; needed with a stub.

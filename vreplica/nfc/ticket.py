@@ -92,16 +92,32 @@ class TicketService:
         disk_key: int | None = None,
         port: int = AUTHD_PORT,
     ) -> None:
-        """`source` is a pyVmomi stub or ServiceInstance; `vm` a moref; `path` the disk's."""
-        self._stub = getattr(source, "_stub", source)
-        self._vm = vim.VirtualMachine(vm, self._stub)
+        """`source` is a pyVmomi stub or ServiceInstance, or a function that returns one.
+
+        A function is asked for every ticket, so that it can log in again: a session that only
+        copies makes no calls, and vCenter ends it after half an hour. `vm` is a moref, `path`
+        the disk's.
+        """
+        self._source = source
+        self._moid = vm
         self._path = path
         self._disk_key = disk_key
         self._port = port
         self._moref: str | None = None
+        self._stub: Any = None
+        self._vm: Any = None
+        if not callable(source):
+            self._connect()
+
+    def _connect(self) -> None:
+        source = self._source() if callable(self._source) else self._source
+        self._stub = getattr(source, "_stub", source)
+        self._vm = vim.VirtualMachine(self._moid, self._stub)
 
     def ticket(self, *, read_only: bool) -> Ticket:
         """Raises TicketRefused; TicketUnreachable where asking again may help."""
+        if callable(self._source):
+            self._connect()
         purpose = f"{'read' if read_only else 'write'} {self._path}"
         answer = self._ask(lambda: self._open(read_only), purpose)
         return Ticket(
@@ -114,6 +130,8 @@ class TicketService:
 
     def host_trouble(self) -> str | None:
         """What the VM's host is in that would keep its port 902 from answering."""
+        if self._vm is None:
+            self._connect()
         try:
             runtime = self._ask(lambda: self._vm.runtime.host.runtime, "ask for the host's state")
         except TicketRefused:
@@ -126,6 +144,8 @@ class TicketService:
 
     def nfc_version(self) -> int:
         """The NFC protocol version of the VM's host, as the service says it."""
+        if self._vm is None:
+            self._connect()
         purpose = "ask for the NFC version"
         return int(
             self._ask(lambda: self._service().NfcGetServerNfcLibVersion(self._host()), purpose)
@@ -161,7 +181,7 @@ class TicketService:
         return _MOREFS.get(about.apiType, _MOREFS["VirtualCenter"])
 
     def _is_vm(self, reference: Any) -> bool:
-        return getattr(reference, "_moId", None) == getattr(self._vm, "_moId", "")
+        return bool(getattr(reference, "_moId", None) == self._moid)
 
     def _host(self) -> Any:
         # Read each time: the VM may have moved since the last ticket.
@@ -195,7 +215,7 @@ class TicketService:
                     backing = getattr(backing, "parent", None)
 
     def _ask(self, call: Callable[[], Any], purpose: str) -> Any:
-        vm = str(getattr(self._vm, "_moId", ""))
+        vm = self._moid
         try:
             try:
                 return call()

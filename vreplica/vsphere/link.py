@@ -21,6 +21,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 from xml.parsers.expat import ExpatError
 
+from vreplica.errors import VReplicaError
 from vreplica.vsphere.certificate import (
     PinnedConnection,
     fetch_certificate,
@@ -157,8 +158,9 @@ class Link:
         return Doing(operation, self.endpoint.host, self.endpoint.user, vm)
 
     def close(self) -> None:
-        """Log out, as well as that can be done; never raises for a server that is gone."""
-        with suppress(*BROKEN, vmodl.MethodFault, ExpatError, TypeError):
+        """Log out, as well as that can be done; never raises for a server that is gone, or
+        that shows another certificate by now."""
+        with suppress(*BROKEN, VReplicaError, vmodl.MethodFault, ExpatError, TypeError):
             self.content.sessionManager.Logout()
         self._stub.DropConnections()
 

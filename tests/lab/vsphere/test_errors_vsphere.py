@@ -209,8 +209,10 @@ def test_a_session_ended_in_the_middle_is_renewed(frail: Lab) -> None:
         control.end_sessions(SITE)
         made = session.create_snapshot(vm, "s")
         control.settings(SITE, task_delay_s=0.5)
-        threading.Timer(0.2, control.end_sessions, (SITE,)).start()
+        timer = threading.Timer(0.2, control.end_sessions, (SITE,))
+        timer.start()
         assert session.remove_snapshot(vm, made.moref).existed
+        timer.join()
         assert session.read_vm(vm).snapshots == ()
 
 

@@ -414,5 +414,7 @@ def test_a_booting_guest_is_waited_for(source: Session, new_vm: Any, control: La
     source.power_on(vm)
     with pytest.raises(PowerTimeout, match="running Tools"):
         source.wait_guest(vm, 0.1)
-    threading.Timer(0.2, lambda: control.set_guest(SITE, vm.moref, tools="running")).start()
+    timer = threading.Timer(0.2, lambda: control.set_guest(SITE, vm.moref, tools="running"))
+    timer.start()
     assert source.wait_guest(vm, 20).heartbeat == "green"
+    timer.join()

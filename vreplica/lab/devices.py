@@ -201,6 +201,13 @@ def remove(devices: list[Any], gone: Any) -> None:
         controller.device = [k for k in controller.device or () if k != gone.key]
 
 
+def connect_nics(config: Any, on: bool) -> None:
+    """A card that starts connected is connected exactly while the VM runs."""
+    for nic in nics_of(config):
+        if nic.connectable is not None:
+            nic.connectable.connected = on and bool(nic.connectable.startConnected)
+
+
 def next_label(devices: list[Any]) -> str:
     """`Hard disk 3`: the lowest number that is free."""
     taken = {d.deviceInfo.label for d in devices if isinstance(d, device.VirtualDisk)}

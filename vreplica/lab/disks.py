@@ -17,6 +17,7 @@ import re
 import secrets
 import time
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +58,7 @@ class Disks:
         self.site = site
         self._usage: dict[str, tuple[float, int]] = {}
 
-    @property
+    @cached_property
     def library(self) -> Library:
         return Library.load(VddkConfig(libdir=bundled_libdir()))
 

@@ -283,6 +283,7 @@ class SnapshotMethods:
                     self.chains.open_leaves()
                 raise
             config.name = self.config.name
+            devices.connect_nics(config, False)
             with site.changed:
                 vm.set(  # type: ignore[attr-defined]
                     config=config,

@@ -4,7 +4,7 @@
     meta(key, value)                counters and site settings
     events(key, body)               the event list, only ever added to
 
-    reference {"$ref": moid}   data object {"$xml": text, "$type": wsdl name}
+    reference {"$ref": moid}   data object {"$d": wsdl name, "v": {field: value}}
     class {"$class": wsdl name}
     date {"$t": iso}           bytes {"$b": base64}     typed array {"$list": item, "of": wsdl name}
 
@@ -22,15 +22,12 @@ import threading
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-from xml.parsers.expat import ParserCreate
 
 from vreplica.lab.managed import Managed, Registry
-from vreplica.lab.soap import Deserializer, to_xml
 from vreplica.lab.vmodl import (
-    NEWEST,
     DataObject,
     ManagedObject,
-    soap,
+    is_array,
     support,
     wsdl_name,
     wsdl_type,
@@ -53,38 +50,35 @@ class Ghosts:
         return self.objects.get(moid) or kind(moid)
 
 
-def _xml(value: Any) -> str:
-    info = support.Object(name="v", type=type(value), version=support.BASE_VERSION, flags=0)
-    inner = to_xml(value, info, NEWEST)
-    spaces = f'xmlns:xsi="{soap.XMLNS_XSI}" xmlns:xsd="{soap.XMLNS_XSD}"'
-    return f'<x xmlns="urn:vim25" {spaces}>{inner}</x>'
+_FIELDS: dict[Any, dict[str, Any]] = {}
 
 
-class _Reader(soap.ExpatDeserializerNSHandlers):
-    def __init__(self, ghosts: Ghosts, kind: Any) -> None:
-        super().__init__()
-        self.kind = kind
-        self.deserializer = Deserializer(ghosts)
-        self.depth = 0
+def _fields(kind: Any) -> dict[str, Any]:
+    """The fields of a data class with their declared types."""
+    if kind not in _FIELDS:
+        _FIELDS[kind] = {info.name: info.type for info in kind._GetPropertyList()}
+    return _FIELDS[kind]
 
-    def read(self, text: str) -> Any:
-        self.parser = ParserCreate(namespace_separator=soap.NS_SEP)
-        self.parser.buffer_text = True
-        soap.SetHandlers(self.parser, soap.GetHandlers(self))
-        self.parser.Parse(text, True)
-        return self.deserializer.GetResult()
 
-    def StartElementHandler(self, tag: str, attr: dict[str, str]) -> None:
-        if self.depth:
-            self.deserializer.Deserialize(self.parser, self.kind, False, self.nsMap)
-            self.deserializer.StartElementHandler(tag, attr)
-        self.depth += 1
+def _packed(value: Any) -> dict[str, Any]:
+    """A data object: its wsdl name and the fields that are set."""
+    own = value.__dict__
+    set_fields = {n: own[n] for n in _fields(type(value)) if own.get(n) not in (None, [])}
+    return {"$d": wsdl_name(type(value)), "v": {n: encode(v) for n, v in set_fields.items()}}
 
-    def EndElementHandler(self, tag: str) -> None:
-        """The wrapping element ends."""
 
-    def CharacterDataHandler(self, data: str) -> None:
-        """No text outside the object."""
+def _unpacked(name: str, values: dict[str, Any], ghosts: Ghosts) -> Any:
+    """Without pyVmomi's constructor, which looks every field up again for each object."""
+    kind = wsdl_type(name)
+    made = kind.__new__(kind)
+    own = made.__dict__
+    for field, declared in _fields(kind).items():
+        if field in values:
+            found = decode(values[field], ghosts)
+            own[field] = declared(found) if is_array(declared) else found
+        else:
+            own[field] = declared() if is_array(declared) else None
+    return made
 
 
 def encode(value: Any) -> Any:
@@ -92,7 +86,7 @@ def encode(value: Any) -> Any:
     if isinstance(value, ManagedObject):
         return {"$ref": value._moId, "$type": wsdl_name(type(value))}
     if isinstance(value, DataObject):
-        return {"$xml": _xml(value), "$type": wsdl_name(type(value))}
+        return _packed(value)
     if isinstance(value, type):
         return {"$class": wsdl_name(value)}
     if isinstance(value, datetime):
@@ -100,6 +94,8 @@ def encode(value: Any) -> Any:
     if isinstance(value, bytes):
         return {"$b": base64.b64encode(value).decode()}
     if isinstance(value, support.Array):
+        if not value or not hasattr(value.Item, "_wsdlName"):
+            return [encode(v) for v in value]
         return {"$list": [encode(v) for v in value], "of": wsdl_name(value.Item)}
     if isinstance(value, list | tuple):
         return [encode(v) for v in value]
@@ -117,8 +113,8 @@ def decode(value: Any, ghosts: Ghosts) -> Any:
         return value
     if "$ref" in value:
         return ghosts.lookup(value["$ref"], wsdl_type(value["$type"]))
-    if "$xml" in value:
-        return _Reader(ghosts, wsdl_type(value["$type"])).read(value["$xml"])
+    if "$d" in value:
+        return _unpacked(value["$d"], value["v"], ghosts)
     if "$class" in value:
         return wsdl_type(value["$class"])
     if "$t" in value:

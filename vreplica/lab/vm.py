@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -216,7 +217,8 @@ class VirtualMachine(SnapshotMethods, TrackingMethods, FileViews, Entity, vim.Vi
             self.need_power_on()
             self.chains.stun()
             self.chains.open_leaves()
-            self.set(power="poweredOn", boot_time=now(), shutting_down=False)
+            config = self.switched(True)
+            self.set(power="poweredOn", boot_time=now(), shutting_down=False, config=config)
         self.guest_state.started()
         self._site.post_vm("VmPoweredOnEvent", self, f"{self.name} is powered on")
 
@@ -239,10 +241,22 @@ class VirtualMachine(SnapshotMethods, TrackingMethods, FileViews, Entity, vim.Vi
             if clean:
                 self.chains.flush()
             self.chains.close_leaves()
-            self.set(power="poweredOff", boot_time=None, shutting_down=False, clean_power_off=clean)
+            self.set(
+                power="poweredOff",
+                boot_time=None,
+                shutting_down=False,
+                clean_power_off=clean,
+                config=self.switched(False),
+            )
         if not clean:
             self.guest_state.stopped()
         self._site.post_vm("VmPoweredOffEvent", self, f"{self.name} is powered off")
+
+    def switched(self, on: bool) -> Any:
+        """The configuration with its network cards as a power change leaves them."""
+        config = copy.deepcopy(self.config)
+        devices.connect_nics(config, on)
+        return config
 
     def SuspendVM_Task(self) -> Iterator[int]:
         self.need_power("poweredOn", "suspended")

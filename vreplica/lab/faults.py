@@ -27,7 +27,7 @@ import time
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from vreplica.lab.vmodl import MethodFault, fault, vim, vmodl, wsdl_type
+from vreplica.lab.vmodl import MethodFault, fault, support, vim, vmodl, wsdl_type
 
 if TYPE_CHECKING:
     from vreplica.lab.site import Site
@@ -86,6 +86,8 @@ class Rule:
         for info in made._GetPropertyList():
             if info.type is str and getattr(made, info.name) == "" and info.name != "msg":
                 setattr(made, info.name, "on demand")
+            if issubclass(info.type, support.Enum) and not info.flags & support.F_OPTIONAL:
+                setattr(made, info.name, info.type.values[0])
         return made
 
 

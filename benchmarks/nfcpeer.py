@@ -19,7 +19,7 @@ from pathlib import Path
 from time import monotonic, sleep
 
 from vreplica.disk import MemoryDisk
-from vreplica.lab.nfc import Identity
+from vreplica.lab.nfc import Identity, LibraryStore, MemoryStore
 from vreplica.lab.nfc.solo import SoloHost
 from vreplica.units import MIB
 
@@ -27,16 +27,23 @@ PATH = "[ds1] bench/bench.vmdk"
 CAPACITY = 128 * MIB
 
 
-def host(folder: Path) -> None:
-    with SoloHost(folder) as solo:
-        disk = solo.store.disks[PATH] = MemoryDisk(CAPACITY)
-        block = memoryview(os.urandom(MIB))
-        for offset in range(0, CAPACITY, MIB):
-            disk.write_from(offset, block)
+def memory() -> MemoryStore:
+    store = MemoryStore()
+    disk = store.disks[PATH] = MemoryDisk(CAPACITY)
+    block = memoryview(os.urandom(MIB))
+    for offset in range(0, CAPACITY, MIB):
+        disk.write_from(offset, block)
+    return store
+
+
+def host(folder: Path, file: str = "") -> None:
+    store = LibraryStore(lambda _path, _read_only: Path(file)) if file else memory()
+    with SoloHost(folder, store) as solo:
         print(solo.server.port, solo.server.identity.thumbprints.sha1, flush=True)
         for line in sys.stdin:
             ticket = solo.ticket(read_only=line.strip() == "read")
-            disk.ops.clear()
+            if isinstance(store, MemoryStore):
+                store.disks[PATH].ops.clear()
             print(ticket.session_id, flush=True)
 
 
@@ -141,7 +148,7 @@ def main(kind: str, *words: str) -> None:
         delay(int(words[0]), float(words[1]) / 1000)
         return
     os.sched_setaffinity(0, {int(words[1])})
-    {"host": host, "raw": raw}[kind](Path(words[0]))
+    {"host": host, "raw": raw}[kind](Path(words[0]), *words[2:])
 
 
 if __name__ == "__main__":

@@ -179,7 +179,7 @@ def test_a_failed_job_does_not_keep_the_next_one_from_running(invoke: Invoke, pl
     result = invoke("run")
     assert result.exit_code == 4
     assert [job.name for job in asked] == ["web01", "db01"]
-    assert "error: web01: web01: [ds] web01/web01.vmdk is closed" in result.stderr
+    assert "error: web01: [ds] web01/web01.vmdk is closed" in result.stderr
     assert "next run: copies again" in result.stderr
     assert "recovery point" in result.stdout
 
@@ -325,6 +325,16 @@ def test_a_file_without_jobs_is_an_error(invoke: Invoke, job_file: Path) -> None
     result = invoke("run")
     assert result.exit_code == 2
     assert "has no jobs" in result.stderr
+
+
+def test_what_the_system_refuses_is_told_with_its_place(invoke: Invoke, play: Play) -> None:
+    play("run", PermissionError(13, "Permission denied", "/var/lib/vreplica"), REPORT)
+    result = invoke("run", "--json")
+    assert result.exit_code == 1
+    assert result.stderr == "error: web01: /var/lib/vreplica: Permission denied\n"
+    bad, good = [json.loads(line) for line in result.stdout.splitlines()]
+    assert bad["error"]["error"] == "PermissionError"
+    assert good == REPORT.to_dict()
 
 
 def test_a_defect_is_one_line_and_a_hint_without_debug(invoke: Invoke, play: Play) -> None:

@@ -57,6 +57,8 @@ def guarded(out: Output, work: Callable[[], int], *, job: str | None = None) -> 
     except KeyboardInterrupt:
         out.failure("cancelled")
         return INTERRUPTED
+    except OSError as error:
+        return _system_error(out, error, job)
     except Exception as error:
         return _told(out, error, job)
 
@@ -71,6 +73,18 @@ def _told(out: Output, error: Exception, job: str | None) -> int:
     if out.debug:
         traceback.print_exception(error)
     return errors[0].exit_code
+
+
+def _system_error(out: Output, error: OSError, job: str | None) -> int:
+    """What the operating system refused: a full disk, a folder that may not be written."""
+    if out.debug:
+        traceback.print_exception(error)
+    text = ": ".join(str(p) for p in (job, error.filename, error.strerror or error) if p)
+    out.failure(text)
+    if out.as_json:
+        place = {"job": job} if job else {}
+        out.json({**place, "error": {"error": type(error).__name__, "message": text}})
+    return FAILED
 
 
 def _defect(out: Output, error: Exception) -> int:

@@ -75,7 +75,8 @@ class Output:
 
     def error(self, error: VReplicaError, job: str | None = None) -> None:
         """An error with what an operator has to know; under --json on standard output, too."""
-        self.failure(f"{job}: {error}" if job else str(error), *error.explain())
+        text = str(error)
+        self.failure(text if not job or job in text else f"{job}: {text}", *error.explain())
         if self.as_json:
             self.json({**({"job": job} if job else {}), "error": error.to_dict()})
 

@@ -174,6 +174,7 @@ def test_lab_up_status_down(tmp_path: Path) -> None:
         shown = invoke("lab", "status", "--dir", folder)
         assert "running" in shown.stdout
         assert status["sites"][0]["url"] in shown.stdout
+        assert invoke("lab", "up", "--dir", folder, "--vm").exit_code == 0  # changes nothing
         planned = invoke("plan", "-c", f"{folder}/jobs.toml", "--json")
         assert planned.exit_code == 0, planned.output
         assert len(json.loads(planned.stdout)["disks"]) == 2

@@ -144,7 +144,7 @@ def test_run_shows_what_was_done_on_stdout_alone(invoke: Invoke, play: Play) -> 
     result = invoke("run", "web01")
     assert result.exit_code == 0
     assert result.stderr == ""
-    assert "web01: recovery point 20260301T123000Z-abcdef, crash, in 1.60 s" in result.stdout
+    assert "web01: recovery point 20260301T123000Z-abcdef, level crash, in 1.60 s" in result.stdout
     for text in ("Hard disk 1", "delta", "8 MiB", "4 MiB", "3 MiB", "1.50 s", "went back"):
         assert text in result.stdout
 
@@ -182,6 +182,12 @@ def test_a_failed_job_does_not_keep_the_next_one_from_running(invoke: Invoke, pl
     assert "error: web01: [ds] web01/web01.vmdk is closed" in result.stderr
     assert "next run: copies again" in result.stderr
     assert "recovery point" in result.stdout
+
+
+def test_results_of_several_jobs_are_set_apart_by_an_empty_line(invoke: Invoke, play: Play) -> None:
+    play("recovery_points", ())
+    one = "web01: no recovery point yet\n"
+    assert invoke("points").stdout == f"{one}\n{one.replace('web01', 'db01')}"
 
 
 def test_a_failed_job_is_an_error_object_under_json(invoke: Invoke, play: Play) -> None:

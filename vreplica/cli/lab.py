@@ -24,18 +24,21 @@ def lab() -> None:
 
 @lab.command(short_help="Make the lab where there is none, and start it.")
 @dir_option
-@click.option("--vm", is_flag=True, help="Also make web01, the VM that the job file replicates.")
+@click.option(
+    "--vm", "with_vm", is_flag=True, help="Also make web01, the VM that the job file replicates."
+)
 @command
-def up(out: Output, folder: Path, vm: bool) -> int:
+def up(out: Output, folder: Path, with_vm: bool) -> int:
     """Make the lab where there is none, and start it as a process of its own."""
     import vreplica.lab
     from vreplica.cli.demovm import VM_NAME, make_vm
 
     status = vreplica.lab.up(folder)
-    if vm:
-        site = status["sites"][0]["name"]
-        make_vm(vreplica.lab.LabControl(folder), site)
-        out.note(f"made {VM_NAME} in {site}")
+    if with_vm:
+        site, control = status["sites"][0]["name"], vreplica.lab.LabControl(folder)
+        if VM_NAME not in [vm["name"] for vm in control.do("list_vms", site=site)]:
+            out.note(f"making {VM_NAME} in {site}")
+            make_vm(control, site)
     _answer(out, status)
     return exits.OK
 
@@ -73,13 +76,16 @@ def _answer(out: Output, status: dict[str, Any]) -> None:
         out.json({"sites": [{**site, "running": running} for site in status["sites"]]})
         return
     state = ("running", show.GOOD) if running else ("stopped", "yellow")
-    out.show(Text.assemble((f"lab in {status['directory']}", show.HEAD), ": ", state))
-    for site in status["sites"]:
-        out.show(
-            show.facts(
-                (site["name"], [site["url"]]),
-                ("", [f"user {site['user']}, password {site['password']}"]),
-                ("", [f"datastores {', '.join(site['datastores'])}"]),
-            )
+    head = Text.assemble((f"lab in {status['directory']}", show.HEAD), ": ", state)
+    sites = [
+        (
+            site["name"],
+            [
+                site["url"],
+                f"user {site['user']}, password {site['password']}",
+                f"datastores {', '.join(site['datastores'])}",
+            ],
         )
-    out.show(show.facts(("job file", [status["jobs"]])))
+        for site in status["sites"]
+    ]
+    out.show(head, show.facts(*sites, ("job file", [status["jobs"]])))

@@ -51,9 +51,13 @@ class Output:
         self.err = _console(stderr=True)
         self._out = _console(stderr=False)
         self._lock = threading.RLock()
+        self._shown = False
 
     def show(self, *parts: RenderableType) -> None:
-        """A result for people."""
+        """A result for people; an empty line sets it off from the one before."""
+        if self._shown:
+            self._out.print()
+        self._shown = True
         for part in parts:
             _print(self._out, part)
 

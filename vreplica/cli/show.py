@@ -25,7 +25,7 @@ def run(report: RunReport) -> Iterator[RenderableType]:
     point = report.point
     yield _head(
         report.job,
-        f"recovery point {point.id}, {point.level}, in {duration(report.seconds)}",
+        f"recovery point {point.id}, level {point.level}, in {duration(report.seconds)}",
     )
     table = grid("disk", "mode", "capacity>", "changed>", "read>", "shipped>", "time>")
     for disk in report.disks:
@@ -43,7 +43,7 @@ def run(report: RunReport) -> Iterator[RenderableType]:
         ("before", report.recovered),
         ("excluded", point.excluded),
         ("removed", report.removed_points),
-        ("points", [f"{report.points} kept"]),
+        ("kept", [counted(report.points, "recovery point")]),
     )
     if report.verified is not None:
         yield from verify(report.verified)

@@ -9,6 +9,7 @@ import click
 import vreplica
 from vreplica.cli import exits, replicate
 from vreplica.cli.demo import demo
+from vreplica.cli.failover import commit, failover, undo
 from vreplica.cli.lab import lab
 from vreplica.cli.thumbprint import thumbprint
 
@@ -32,6 +33,7 @@ def app() -> None:
     vreplica-sync plan                 what would the next runs do, and why?
     vreplica-sync run web01 db01       bring these replicas up to date
     vreplica-sync verify web01         compare a replica with its source
+    vreplica-sync failover web01       bring the replica into service
     """
 
 
@@ -41,6 +43,9 @@ for each in (
     replicate.run,
     replicate.points,
     replicate.verify,
+    failover,
+    undo,
+    commit,
     thumbprint,
     lab,
 ):

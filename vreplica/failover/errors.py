@@ -61,8 +61,27 @@ class NoPointToBoot(FailoverError):
 
 @dataclass(eq=False)
 class NotPossibleNow(FailoverError):
-    template = "{asked} is not possible: failover {failover} is {state}"
+    template = "failover {failover} is {state}: {asked} is not possible"
     remedy = "`vreplica-sync failover show` tells what happened and what is possible."
     failover: str
     asked: str
+    state: str
+
+
+@dataclass(eq=False)
+class NoFailover(FailoverError):
+    template = "job {job} has no failover"
+    remedy = "`vreplica-sync failover {job}` begins one."
+    job: str
+
+
+@dataclass(eq=False)
+class FailoverUnderWay(FailoverError):
+    template = "job {job} has a failover already: {failover} is {state}"
+    remedy = (
+        "Go on with it (`vreplica-sync failover resume {job}`), or undo it; "
+        "a committed one has settled the job's direction."
+    )
+    job: str
+    failover: str
     state: str

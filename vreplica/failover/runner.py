@@ -45,12 +45,12 @@ def resume(folder: Path, sides: Sides, tell: Tell) -> Outcome:
 
 def undo(folder: Path, sides: Sides, tell: Tell) -> Outcome:
     """Put both sides back. Raises NotPossibleNow before the source is off and after a commit."""
-    return _ask(folder, sides, tell, Event.UNDO_ASKED)
+    return _ask(folder, sides, tell, Event.UNDO_ASKED, "undo")
 
 
 def commit(folder: Path, sides: Sides, tell: Tell) -> Outcome:
     """Make a running failover permanent. Raises NotPossibleNow in any other state."""
-    return _ask(folder, sides, tell, Event.COMMIT_ASKED)
+    return _ask(folder, sides, tell, Event.COMMIT_ASKED, "commit")
 
 
 def show(folder: Path) -> Outcome:
@@ -63,13 +63,12 @@ def show(folder: Path) -> Outcome:
     return Outcome(folder.name, state_of(entries), facts)
 
 
-def _ask(folder: Path, sides: Sides, tell: Tell, event: Event) -> Outcome:
-    # A run that had been asked already and was killed is only gone on with.
-    reached = TRANSITIONS.get((show(folder).state, event))
-    if reached is None and show(folder).state is not State.UNDOING:
-        raise NotPossibleNow(
-            failover=folder.name, asked=event.value, state=show(folder).state.value
-        )
+def _ask(folder: Path, sides: Sides, tell: Tell, event: Event, asked: str) -> Outcome:
+    state = show(folder).state
+    reached = TRANSITIONS.get((state, event))
+    # An undo that was killed is gone on with.
+    if reached is None and not (event is Event.UNDO_ASKED and state is State.UNDOING):
+        raise NotPossibleNow(failover=folder.name, asked=asked, state=state.value)
     journal = Journal.take_over(folder)
     if reached is not None:
         journal.write("event", event=event, data={})

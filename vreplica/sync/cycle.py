@@ -93,7 +93,7 @@ class _Cycle:
         self._step("read", f"reading {self.job.source_vm} and {self.job.placement.name}")
         vm = self.sites.source.read_vm(self.sites.source.find_vm(self.job.source_vm))
         replica = find_replica(self.sites.destination, self.job)
-        plan = make_plan(self.job, self.sites, vm, replica)
+        plan = make_plan(self.job, self.sites, vm, replica, self.errand.known_level)
         if plan.problems:
             raise PreflightFailed(job=self.job.name, problems=plan.problems).at(vm=vm.ref.name)
         for warning in plan.warnings:

@@ -30,9 +30,16 @@ def plan(job: Job) -> Plan:
         return make_plan(job, sites, vm, replica)
 
 
-def make_plan(job: Job, sites: Sites, vm: VmInfo, replica: ReplicaState | None) -> Plan:
+def make_plan(
+    job: Job,
+    sites: Sites,
+    vm: VmInfo,
+    replica: ReplicaState | None,
+    known_level: Level | None = None,
+) -> Plan:
+    """`known_level`: what a source that is off is worth, where the caller saw how it went down."""
     disks = tuple(plan_disk(disk, vm, replica) for disk in replicated_disks(job, vm))
-    level, warnings = expected_level(job, vm)
+    level, warnings = expected_level(job, vm, known_level)
     problems = find_problems(job, sites, vm, replica, level)
     return Plan(
         job=job.name,
@@ -88,9 +95,13 @@ def _tracking(
     return Mode.DELTA, f"changed blocks since point {latest.id} (changeId {base.change_id})"
 
 
-def expected_level(job: Job, vm: VmInfo) -> tuple[Level, list[str]]:
+def expected_level(
+    job: Job, vm: VmInfo, known_level: Level | None = None
+) -> tuple[Level, list[str]]:
     """The level that the source's snapshot should reach, and what keeps it from a better one."""
     if vm.power_state == "poweredOff":
+        if known_level is not None:
+            return known_level, []
         return Level.CRASH, [
             (
                 f"{vm.ref.name} is powered off: whether its guest had shut down is not known here, "

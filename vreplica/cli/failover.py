@@ -1,0 +1,264 @@
+"""failover JOB, failover resume|show|list JOB, undo JOB, commit JOB.
+
+`failover JOB` shows what is known and asks Yes, No or Cancel; where no terminal is there, or
+the answer was given with --final-sync, it never asks.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vreplica.cli import exits, showfailover
+from vreplica.cli.options import command, config_option
+from vreplica.cli.output import Output
+from vreplica.errors import VReplicaError
+
+if TYPE_CHECKING:
+    from vreplica.failover.runner import Outcome, Tell
+    from vreplica.sync import Job, Listener
+
+STOPPED = 9
+"""The exit code of a failover that was given up by its policy: the source is as it was."""
+
+job_argument = click.argument("job")
+_DURATION = re.compile(r"(\d+)([smh]?)")
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
+
+
+class Duration(click.ParamType[float]):
+    """`90`, `90s`, `10m`, `1h` -> seconds."""
+
+    name = "duration"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        match = _DURATION.fullmatch(str(value))
+        if match is None:
+            self.fail(f"{value!r} is not a duration such as 90s, 10m or 1h", param, ctx)
+        return float(int(match[1]) * _UNITS[match[2]])
+
+
+class JobOrCommand(click.Group):
+    """`failover web01` is `failover begin web01`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        names = {"-h", "--help", *self.commands}
+        if args and not any(a in names for a in args[:1]):
+            args = ["begin", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=JobOrCommand, short_help="Bring a replica into service.")
+def failover() -> None:
+    """Bring the replica of a job into service: failover JOB [OPTIONS].
+
+    \b
+    failover web01                    shows what is known, asks Yes / No / Cancel
+    failover web01 --final-sync yes   guest shutdown, final sync, replica on
+    failover begin --help             all options
+
+    Until the commit, `vreplica-sync undo JOB` puts both sides back.
+    """
+
+
+@failover.command(short_help="Begin a failover (what `failover JOB` does).")
+@job_argument
+@config_option
+@click.option(
+    "--final-sync",
+    type=click.Choice(["yes", "no", "cancel"]),
+    help="yes: shut the guest down, synchronise once more, boot that. no: power the source off"
+    " and boot an earlier point. Without it you are asked.",
+)
+@click.option(
+    "--on-shutdown-timeout",
+    type=click.Choice(["abort", "use-quiesced", "power-off", "wait"]),
+    default="abort",
+    show_default=True,
+    help="What to do when the guest does not shut down, or Tools are not running.",
+)
+@click.option("--shutdown-timeout", type=Duration(), default="10m", show_default=True)
+@click.option("--heartbeat-timeout", type=Duration(), default="5m", show_default=True)
+@click.option("--point", metavar="ID", help="For no: the recovery point to boot.")
+@click.option(
+    "--require",
+    type=click.Choice(["crash", "filesystem", "application", "clean-shutdown"]),
+    default="crash",
+    show_default=True,
+    help="Boot nothing below this level.",
+)
+@click.option("--source-lost", is_flag=True, help="The source is gone: it is not contacted.")
+@click.option("--dry-run", is_flag=True, help="Show what is known and stop.")
+@click.option("--commit", "commit_too", is_flag=True, help="Commit once the replica answers.")
+@command
+def begin(
+    out: Output,
+    job: str,
+    config: Path | None,
+    final_sync: str | None,
+    on_shutdown_timeout: str,
+    shutdown_timeout: float,
+    heartbeat_timeout: float,
+    point: str | None,
+    require: str,
+    source_lost: bool,
+    dry_run: bool,
+    commit_too: bool,
+) -> int:
+    """Fail JOB over to its replica."""
+    from vreplica.failover.choices import Choices, FinalSync, OnShutdownTimeout
+    from vreplica.failover.table import State
+    from vreplica.jobs import failover as jobs
+    from vreplica.points import Level
+
+    found = _job(job, config)
+    known = jobs.preview(found, source_lost=source_lost)
+    if dry_run or not out.as_json:
+        _answer(out, known.to_dict(), showfailover.preview(known))
+    if dry_run or final_sync == "cancel":
+        return exits.OK
+    answer = final_sync or _ask()
+    if answer == "cancel":
+        out.note("cancelled: nothing was changed")
+        return exits.OK
+    choices = Choices(
+        final_sync=FinalSync(answer),
+        on_shutdown_timeout=OnShutdownTimeout(on_shutdown_timeout),
+        shutdown_timeout_s=shutdown_timeout,
+        heartbeat_timeout_s=heartbeat_timeout,
+        point=point,
+        require=Level(require),
+        source_lost=source_lost,
+    )
+
+    def work(tell: Tell, listener: Listener) -> Outcome:
+        outcome = jobs.begin(found, choices, tell, listener)
+        answered = outcome.facts.get("answered")
+        if commit_too and outcome.state is State.RUNNING and answered:
+            outcome = jobs.commit(found, tell, listener)
+        return outcome
+
+    return _run(out, found, work)
+
+
+@failover.command(short_help="Go on with a failover that stopped.")
+@job_argument
+@config_option
+@command
+def resume(out: Output, job: str, config: Path | None) -> int:
+    """Go on where JOB's failover stopped. Whoever ran it before can do nothing more."""
+    from vreplica.jobs import failover as jobs
+
+    found = _job(job, config)
+    return _run(out, found, lambda tell, listener: jobs.resume(found, tell, listener))
+
+
+@failover.command(short_help="Tell what a failover did.")
+@job_argument
+@config_option
+@command
+def show(out: Output, job: str, config: Path | None) -> int:
+    """Tell where JOB's failover stands and everything that it did, with times."""
+    from vreplica.failover.journal import load
+    from vreplica.failover.runner import show as look
+    from vreplica.jobs import failover as jobs
+
+    folder = jobs.current(_job(job, config))
+    outcome, entries = look(folder), load(folder)
+    value = {**_value(outcome), "entries": [showfailover.entry_dict(e) for e in entries]}
+    _answer(out, value, showfailover.record(outcome, entries))
+    return exits.OK
+
+
+@failover.command("list", short_help="List a job's failovers.")
+@job_argument
+@config_option
+@command
+def list_(out: Output, job: str, config: Path | None) -> int:
+    """List JOB's failovers, oldest first."""
+    from vreplica.jobs import failover as jobs
+
+    found = jobs.history(_job(job, config))
+    value = {"job": job, "failovers": [_value(outcome) for outcome in found]}
+    _answer(out, value, showfailover.listing(job, found))
+    return exits.OK
+
+
+@click.command(short_help="Put both sides back after a failover.")
+@job_argument
+@config_option
+@command
+def undo(out: Output, job: str, config: Path | None) -> int:
+    """Replica off and back on its recovery point, source on, JOB on. Not after a commit."""
+    from vreplica.jobs import failover as jobs
+
+    found = _job(job, config)
+    return _run(out, found, lambda tell, listener: jobs.undo(found, tell, listener))
+
+
+@click.command(short_help="Make a failover permanent.")
+@job_argument
+@config_option
+@command
+def commit(out: Output, job: str, config: Path | None) -> int:
+    """Make JOB's failover permanent: there is no undo afterwards."""
+    from vreplica.jobs import failover as jobs
+
+    found = _job(job, config)
+    return _run(out, found, lambda tell, listener: jobs.commit(found, tell, listener))
+
+
+def _job(name: str, config: Path | None) -> Job:
+    import vreplica
+
+    loaded = vreplica.load(config)
+    (only,) = loaded.select((name,))
+    return loaded[only]
+
+
+def _ask() -> str:
+    """The one question. Never asked where nobody can answer."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise click.UsageError("no terminal to ask at: say --final-sync yes, no or cancel")
+    answer: str = click.prompt(
+        "Final synchronisation before the replica starts?",
+        type=click.Choice(["yes", "no", "cancel"]),
+        default="cancel",
+        err=True,
+    )
+    return answer
+
+
+def _run(out: Output, job: Job, work: Callable[[Tell, Listener], Outcome]) -> int:
+    from vreplica.cli.progress import Watcher
+    from vreplica.failover.errors import FailoverUnderWay, NoFailover, NotPossibleNow
+    from vreplica.failover.table import State
+
+    try:
+        with Watcher(out, job.name) as watcher:
+            outcome = work(lambda text: out.note(f"{job.name}: {text}"), watcher)
+    except VReplicaError as error:
+        if not isinstance(error, NotPossibleNow | FailoverUnderWay | NoFailover):
+            then = f"`vreplica-sync failover resume {job.name}` goes on with it"
+            error.where.next_run = then
+        raise
+    _answer(out, _value(outcome), showfailover.outcome(job.name, outcome))
+    return STOPPED if outcome.state is State.ABORTED else exits.OK
+
+
+def _value(outcome: Outcome) -> dict[str, Any]:
+    return {"failover": outcome.id, "state": outcome.state.value, "facts": outcome.facts}
+
+
+def _answer(out: Output, value: dict[str, Any], parts: Any) -> None:
+    if out.as_json:
+        out.json(value)
+    else:
+        out.show(*parts)

@@ -1,0 +1,101 @@
+"""Failovers as people read them. Pure: values in, renderables out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from vreplica.cli.show import HEAD, facts, grid, indented, moment, points
+
+if TYPE_CHECKING:
+    from vreplica.failover.journal import Entry
+    from vreplica.failover.runner import Outcome
+    from vreplica.jobs.failover import Preview
+
+NEXT = {
+    "running": "commit it (vreplica-sync commit JOB) or undo it (vreplica-sync undo JOB)",
+    "aborted": "nothing was changed; the job is on again, and point A stays",
+    "committed": "the replica is in service for good; the job stays off",
+    "undone": "both sides are as before, and the job is on again",
+}
+
+
+def preview(known: Preview) -> Iterator[RenderableType]:
+    yield Text.assemble((known.job, HEAD), ": failover to ", known.replica.name)
+    if known.source is None:
+        source = f"cannot be read: {known.source_trouble}"
+    else:
+        tools = "running" if known.source.tools_running else known.source.tools_status
+        source = f"{known.source.name}, {known.source.power_state}, Tools {tools}"
+    chosen = known.booted_by_no
+    if known.insured_level is not None:
+        yes = (
+            f"point A while it runs ({known.insured_level}), guest shutdown, final sync "
+            "(clean-shutdown), replica on"
+        )
+    elif known.source is not None:
+        yes = "final sync of a source that is off already (crash: how it went down is not known)"
+    else:
+        yes = f"no sync is possible; boots {chosen.id}"
+    yield facts(
+        ("source", [source]),
+        ("replica", [f"{known.replica.name}, {known.replica.power_state}"]),
+        ("yes", [yes]),
+        ("no", [f"source off, boots {chosen.id} ({chosen.level}, {moment(chosen.time)})"]),
+        ("remarks", known.remarks),
+    )
+    yield from points(known.job, known.points)
+
+
+def outcome(job: str, done: Outcome) -> Iterator[RenderableType]:
+    yield Text.assemble((job, HEAD), f": failover {done.id} is ", (str(done.state), HEAD))
+    booted = f"{done.facts['point']} ({done.facts['level']})" if "point" in done.facts else ""
+    silent = "no heartbeat within its time" if done.facts.get("answered") is False else ""
+    then = NEXT.get(done.state.value, "resume it: vreplica-sync failover resume JOB")
+    yield facts(
+        ("source", [str(done.facts.get("source", ""))]),
+        ("reason", [str(done.facts.get("reason", ""))]),
+        ("booted", [booted]),
+        ("guest", [silent]),
+        ("next", [then.replace("JOB", job)]),
+    )
+
+
+def listing(job: str, found: Sequence[Outcome]) -> Iterator[RenderableType]:
+    if not found:
+        yield Text.assemble((job, HEAD), ": no failover yet")
+        return
+    table = grid("failover", "state", "point", "level")
+    for each in found:
+        table.add_row(
+            each.id,
+            str(each.state),
+            str(each.facts.get("point", "-")),
+            str(each.facts.get("level", "-")),
+        )
+    yield indented(table)
+
+
+def record(done: Outcome, entries: Sequence[Entry]) -> Iterator[RenderableType]:
+    yield Text.assemble("failover ", (done.id, HEAD), f" is {done.state}")
+    table = grid("time", "epoch>", "what", "data~")
+    for entry in entries:
+        what = str(entry.event) if entry.event is not None else f"{entry.kind} {entry.step}".strip()
+        data = ", ".join(f"{k}={v}" for k, v in entry.data.items())
+        table.add_row(moment(entry.time), str(entry.epoch), what, data)
+    yield indented(table)
+
+
+def entry_dict(entry: Entry) -> dict[str, Any]:
+    return {
+        "n": entry.n,
+        "epoch": entry.epoch,
+        "time": entry.time.isoformat(),
+        "kind": entry.kind,
+        "step": entry.step,
+        "event": entry.event.value if entry.event is not None else None,
+        "data": entry.data,
+    }

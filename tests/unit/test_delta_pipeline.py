@@ -199,7 +199,7 @@ def test_checkpoints_follow_a_flush_and_end_at_the_capacity() -> None:
         Extents.of(0, CAPACITY),
         sink=digests,
         block=BLOCK,
-        io_size=4 * BLOCK,
+        io_size=8 * BLOCK,
         batch_size=8 * BLOCK,
         checkpoint_s=0,
     )

@@ -45,6 +45,9 @@ DEPTH: Final = 3
 """Slots: one being read, one hashed, one written. 24 MiB, under the 32 MiB that one host's NFC
 service may have in flight (it has 48 MiB; VDDK 8.0 Programming Guide)."""
 
+ARENA_SHARE: Final = 8
+"""The arena is at most this part of the bytes that are looked at."""
+
 CHECKPOINT_S: Final = 30.0
 """A resumed copy repeats at most about this much work."""
 
@@ -152,8 +155,8 @@ class _Copy:
         self.extents = extents.clip(0, geometry.capacity).align(geometry.block, geometry.capacity)
         self.io_size = max(geometry.block, round_down(io_size, geometry.block))
         total = self.extents.total
-        # A small delta takes a small arena: fresh memory costs time to fault in.
-        wanted = min(batch_size, max(1, -(-total // depth)))
+        # A small delta takes a small arena: fresh memory costs about as much as moving the bytes.
+        wanted = min(batch_size, total // (depth * ARENA_SHARE))
         self.slot_size = round_up(max(wanted, min(self.io_size, batch_size)), geometry.block)
         self.depth = depth
         self.stats = CopyStats(selected_bytes=total)

@@ -1,0 +1,71 @@
+"""Peak memory of one cycle of the engine, in a process of its own.
+
+    python -m benchmarks.memory CAPACITY_GIB DATA_MIB
+
+A full copy with a new digest map, then a delta of a sixteenth, then a rescan. Prints JSON:
+the peak resident memory of the interpreter alone (with this package's imports not yet done),
+the peak at the end, and seconds of each step.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from time import perf_counter
+
+
+def peak_kib() -> int:
+    """VmHWM of this process."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1])
+    raise SystemExit("no VmHWM in /proc/self/status")
+
+
+def main() -> None:
+    interpreter = peak_kib()
+    from benchmarks.patterndisk import PatternDisk
+    from vreplica.delta import ALGORITHM, copy, modes
+    from vreplica.extents import Extents
+    from vreplica.points.digestmap import DigestMap
+
+    capacity, pieces = int(float(sys.argv[1]) * 2**30), int(sys.argv[2])
+    seconds = {}
+    with tempfile.TemporaryDirectory() as folder:
+        digests = DigestMap.create(
+            Path(folder) / "map", capacity_bytes=capacity, algorithm=ALGORITHM
+        )
+        for point, mode in enumerate(("full", "delta", "rescan")):
+            source = PatternDisk(capacity, pieces, seed=1 + point)
+            target = PatternDisk(capacity, 1)
+            if mode == "full":
+                plan = modes.full(source.allocated(), Extents.empty(), capacity)
+            elif mode == "delta":
+                changed = Extents.from_array(source.allocated().array[::16])
+                plan = modes.delta(changed, capacity)
+            else:
+                plan = modes.rescan(source.allocated(), digests.not_zero(), capacity)
+            started = perf_counter()
+            pending = digests.begin(str(point))
+            copy(
+                source,
+                target,
+                plan.extents,
+                known=digests if plan.use_known else None,
+                sink=pending,
+                seed=digests.seed,
+                source_zero=plan.source_zero,
+                target_zero=plan.target_zero,
+            )
+            digests.seal(pending)
+            digests.apply(str(point))
+            seconds[mode] = perf_counter() - started
+            assert target.written == plan.extents.total
+        digests.close()
+    print(json.dumps({"interpreter_kib": interpreter, "peak_kib": peak_kib(), "seconds": seconds}))
+
+
+if __name__ == "__main__":
+    main()

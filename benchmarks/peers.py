@@ -1,0 +1,149 @@
+"""Side by side with other programs on the same disks, in one command:
+
+    python -m benchmarks.peers [--rounds 5] [--only full-flat] [--json results.json]
+
+Each round runs every contender of a work once, one after the other, so that a change of the
+machine's mood hits all alike; the table shows medians and bests of whole processes, and the
+ratio to the best peer in the same run. See README.md for the method.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import mmap
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+from benchmarks.works import Contender, Work, works
+
+WARM_BYTES = 2 << 30
+
+
+@dataclass
+class Series:
+    """What one contender needed, in seconds, a value a round."""
+
+    wall: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+    engine: list[float] = field(default_factory=list)
+    last: dict[str, Any] = field(default_factory=dict)
+
+
+def warm_memory() -> None:
+    """Touch and free memory, so that a run does not pay for what the hypervisor took back."""
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE
+    mmap.mmap(-1, WARM_BYTES, flags=flags).close()
+
+
+def measure(contender: Contender, series: Series) -> None:
+    contender.prepare()
+    warm_memory()
+    environment = {**os.environ, **contender.environment}
+    cpu, started = _cpu_of_children(), perf_counter()
+    done = subprocess.run(
+        contender.command, check=False, env=environment, capture_output=True, text=True
+    )
+    wall = perf_counter() - started
+    series.cpu.append(_cpu_of_children() - cpu)
+    if done.returncode:
+        raise SystemExit(f"{contender.name}: {done.stderr.strip()[-2000:]}")
+    series.wall.append(wall)
+    if done.stdout.startswith("{"):
+        series.last = json.loads(done.stdout)
+        series.engine.append(series.last["engine_s"])
+
+
+def _cpu_of_children() -> float:
+    """User and system seconds of all processes that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def run_work(work: Work, rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
+    series = {contender.name: Series() for contender in work.contenders}
+    for number in range(rounds):
+        for contender in work.contenders:
+            measure(contender, series[contender.name])
+            if number == 0:
+                contender.check()
+            wall = series[contender.name].wall[-1]
+            say(f"{work.name} round {number + 1}/{rounds} {contender.name}: {wall:.3f} s")
+    peers = [median(series[c.name].wall) for c in work.contenders if c.role == "peer"]
+    rows = []
+    for contender in work.contenders:
+        one = series[contender.name]
+        middle = median(one.wall)
+        rows.append(
+            {
+                "name": contender.name,
+                "role": contender.role,
+                "median_s": middle,
+                "best_s": min(one.wall),
+                "engine_median_s": median(one.engine) if one.engine else None,
+                "engine_best_s": min(one.engine) if one.engine else None,
+                "ratio_to_best_peer": middle / min(peers) if peers else None,
+                "cpu_median_s": median(one.cpu),
+                "wall_s": one.wall,
+                "cpu_s": one.cpu,
+                "engine_s": one.engine,
+                "last": one.last,
+            }
+        )
+    return {"work": work.name, "what": work.what, "rounds": rounds, "rows": rows}
+
+
+def table(result: dict[str, Any]) -> str:
+    lines = [f"\n{result['work']}: {result['what']}", ""]
+    lines.append(
+        f"| {'contender':44} | median | best | cpu | in process, median (best) | to best peer |"
+    )
+    lines.append(f"|{'-' * 46}|---|---|---|---|---|")
+    for row in result["rows"]:
+        engine = (
+            f"{row['engine_median_s']:.3f} ({row['engine_best_s']:.3f})"
+            if row["engine_median_s"] is not None
+            else ""
+        )
+        ratio = f"{row['ratio_to_best_peer']:.2f}" if row["ratio_to_best_peer"] else ""
+        name = ("**" + row["name"] + "**") if row["role"] == "ours" else row["name"]
+        lines.append(
+            f"| {name:44} | {row['median_s']:.3f} | {row['best_s']:.3f} "
+            f"| {row['cpu_median_s']:.2f} | {engine} | {ratio} |"
+        )
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description="Run the engine and its peers side by side.")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", action="append", help="name of a work; may be repeated")
+    parser.add_argument("--capacity-gib", type=float, default=4.0)
+    parser.add_argument("--dir", type=Path, help="where the disks go (default: a temporary one)")
+    parser.add_argument("--json", type=Path, help="write all measurements here")
+    options = parser.parse_args(arguments)
+    folder = Path(tempfile.mkdtemp(prefix="vreplica-bench-", dir=options.dir))
+    results = []
+    try:
+        for work in works(folder, options.capacity_gib, options.only):
+            result = run_work(work, options.rounds, lambda text: print(text, file=sys.stderr))
+            results.append(result)
+            print(table(result), flush=True)
+            if options.json is not None:
+                options.json.write_text(json.dumps(results, indent=1))
+    finally:
+        shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()

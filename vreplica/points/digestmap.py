@@ -51,6 +51,7 @@ from vreplica.points.mapfile import (
     RECORDS_AT,
     TABLE_AT,
     Header,
+    merge_table,
     page_digest,
     read_header,
     read_table,
@@ -249,8 +250,8 @@ class DigestMap:
             self._header = write_header(
                 self._fd, replace(self._header, state=FOLDING, next_point=point)
             )
-            for page, data in self._folded(read_records(_sidecar(self.path))):
-                write_all(self._fd, data, RECORDS_AT + page * PAGE)
+            for page, data, start, end in self._folded(read_records(_sidecar(self.path))):
+                write_all(self._fd, data[start:end], RECORDS_AT + page * PAGE + start)
                 write_all(self._fd, page_digest(data), TABLE_AT + page * PAGE_DIGEST)
             root = self._root_with(iter(()))
             if root != found.root:
@@ -311,6 +312,8 @@ class DigestMap:
 
     def _mapped(self) -> None:
         self._map = mmap.mmap(self._fd, self._header.size, prot=mmap.PROT_READ)
+        # No reading ahead: a lookup here and there would fill the page cache with the file's holes.
+        self._map.madvise(mmap.MADV_RANDOM)
         self._records = np.frombuffer(self._map, np.uint8, offset=RECORDS_AT).reshape(-1, RECORD)
         self._touched = 0
 
@@ -346,38 +349,34 @@ class DigestMap:
 
     def _folded(
         self, records: Iterator[tuple[NDArray[np.int64], Digests]]
-    ) -> Iterator[tuple[int, bytes]]:
-        """Pages that the records change, each once, with the records in place."""
+    ) -> Iterator[tuple[int, bytes, int, int]]:
+        """Pages that the records change, each once: number, content, changed bytes [from, to)."""
         number, page = -1, np.empty((0, RECORD), np.uint8)
+        low, high = PAGE_RECORDS, 0
         for blocks, digests in records:
             pages = blocks // PAGE_RECORDS
             cuts = np.flatnonzero(np.diff(pages)) + 1
             for start, end in zip([0, *cuts.tolist()], [*cuts.tolist(), len(pages)], strict=True):
                 if int(pages[start]) != number:
                     if number >= 0:
-                        yield number, page.tobytes()
-                    number = int(pages[start])
+                        yield number, page.tobytes(), low * RECORD, high * RECORD
+                    number, low, high = int(pages[start]), PAGE_RECORDS, 0
                     page = self._page(number).copy()
-                page[blocks[start:end] % PAGE_RECORDS] = digests[start:end]
+                rows = blocks[start:end] % PAGE_RECORDS
+                page[rows] = digests[start:end]
+                low, high = min(low, int(rows[0])), max(high, int(rows[-1]) + 1)
         if number >= 0:
-            yield number, page.tobytes()
+            yield number, page.tobytes(), low * RECORD, high * RECORD
 
-    def _root_with(self, folded: Iterator[tuple[int, bytes]]) -> bytes:
+    def _root_with(self, folded: Iterator[tuple[int, bytes, int, int]]) -> bytes:
         """The root digest with some pages replaced; they ascend."""
         changed, made = array("q"), bytearray()
-        for page, data in folded:
+        for page, data, _, _ in folded:
             changed.append(page)
             made += page_digest(data)
         pages, digests = read_table(self._fd, self._header)
         if changed:
-            new_pages = np.array(changed, np.int64)
-            kept = ~np.isin(pages, new_pages)
-            pages = np.concatenate((pages[kept], new_pages))
-            new_digests = np.frombuffer(made, np.uint8).reshape(-1, PAGE_DIGEST)
-            digests = np.concatenate((digests[kept], new_digests))
-            order = np.argsort(pages, kind="stable")
-            order = order[digests[order].any(axis=1)]
-            pages, digests = pages[order], digests[order]
+            pages, digests = merge_table(pages, digests, np.array(changed, np.int64), made)
         return root_digest(self._header, pages, digests)
 
     def _unusable(self, reason: str) -> DigestMapUnusable:

@@ -8,9 +8,9 @@
 A page is 1,024 records (16 KiB): the digests of 64 MiB of disk at blocks of 64 KiB. The page
 digests have room for 64 TiB of blocks of 64 KiB, so a disk can grow without moving records.
 
-    page digest = zeros if all its records are zeros, else BLAKE2b-256("vreplica-page"; page)
-    root digest = BLAKE2b-256("vreplica-root"; algorithm 16s, seed u64, block u32, capacity u64,
-                  then (page number u64, page digest) of every page that is not zeros, ascending)
+    page digest = zeros if all its records are zeros, else SHA-256 of the page
+    root digest = SHA-256 of "vreplica-root-1\0", algorithm 16s, seed u64, block u32, capacity u64,
+                  then (page number u64, page digest) of every page that is not zeros, ascending
 
 All integers are little-endian. The root says which content the map stands for; it does not
 depend on how the file is laid out or which of its holes are allocated.
@@ -21,7 +21,7 @@ from __future__ import annotations
 import os
 import struct
 from dataclasses import dataclass, replace
-from hashlib import blake2b
+from hashlib import blake2b, sha256
 from pathlib import Path
 from typing import Final, Self
 
@@ -45,6 +45,7 @@ FOLDING: Final = 1
 
 _HEADER: Final = struct.Struct("<8sHHI16sQQQ64s64s32s")
 _SUM: Final = 16
+_ZEROS: Final = bytes(PAGE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,9 +143,7 @@ def write_all(fd: int, data: bytes | memoryview, at: int) -> None:
 
 def page_digest(page: bytes) -> bytes:
     """32 bytes; zeros for a page of zeros."""
-    if not page.strip(b"\0"):
-        return bytes(PAGE_DIGEST)
-    return blake2b(page, digest_size=PAGE_DIGEST, person=b"vreplica-page").digest()
+    return bytes(PAGE_DIGEST) if page == _ZEROS else sha256(page).digest()
 
 
 def root_digest(header: Header, pages: NDArray[np.int64], digests: NDArray[np.uint8]) -> bytes:
@@ -155,7 +154,7 @@ def root_digest(header: Header, pages: NDArray[np.int64], digests: NDArray[np.ui
     identity = struct.pack(
         "<16sQIQ", header.algorithm.encode(), header.seed, header.block, header.capacity
     )
-    state = blake2b(identity, digest_size=32, person=b"vreplica-root")
+    state = sha256(b"vreplica-root-1\0" + identity)
     state.update(rows.data)
     return state.digest()
 
@@ -184,6 +183,22 @@ def read_table(fd: int, header: Header) -> tuple[NDArray[np.int64], NDArray[np.u
         digests.append(rows[held])
         at = stop
     return np.concatenate(numbers), np.concatenate(digests)
+
+
+def merge_table(
+    pages: NDArray[np.int64],
+    digests: NDArray[np.uint8],
+    new_pages: NDArray[np.int64],
+    new_digests: bytes | bytearray,
+) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    """A table as `read_table` gives it, with some pages replaced; pages of zeros drop out."""
+    kept = ~np.isin(pages, new_pages)
+    pages = np.concatenate((pages[kept], new_pages))
+    rows = np.frombuffer(new_digests, np.uint8).reshape(-1, PAGE_DIGEST)
+    digests = np.concatenate((digests[kept], rows))
+    order = np.argsort(pages, kind="stable")
+    order = order[digests[order].any(axis=1)]
+    return pages[order], digests[order]
 
 
 def sync_dir(path: Path) -> None:

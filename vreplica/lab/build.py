@@ -20,6 +20,7 @@ from vreplica.lab.inventory import (
     Network,
     ResourcePool,
 )
+from vreplica.lab.managers import DatastoreBrowser, FileManager, VirtualDiskManager
 from vreplica.lab.privileges import AuthorizationManager
 from vreplica.lab.service import (
     CustomFieldsManager,
@@ -47,6 +48,8 @@ _MANAGERS: dict[str, Any] = {
     "customFieldsManager": CustomFieldsManager,
     "setting": OptionManager,
     "authorizationManager": AuthorizationManager,
+    "fileManager": FileManager,
+    "virtualDiskManager": VirtualDiskManager,
 }
 
 
@@ -114,6 +117,8 @@ def _build(site: Site) -> None:
         )
         for label in site.spec.datastores
     ]
+    for item in datastores:
+        _make(site, DatastoreBrowser, f"datastoreBrowser-{item._moId}", datastore=item)
     networks = [
         _make(site, Network, site.new_id("network"), name=label, parent=nets) for label in NETWORKS
     ]

@@ -183,7 +183,7 @@ class Chains:
         while path and path not in links:
             with self.disks.open(path, single_link=True) as disk:
                 hint = disk.info.parent_hint
-            links[path] = self.disks.beside(path, hint.rpartition("/")[2]) if hint else ""
+            links[path] = self.disks.parent_of(path, hint) if hint else ""
             path = links[path]
         return links
 
@@ -278,10 +278,16 @@ class Chains:
                     self.open_leaves()
                 self.vm._site.flush()
 
+    def foreign(self) -> set[str]:
+        """Links that other VMs stand on as well: those of linked clones."""
+        others = (v for v in self.vm._site.vms() if v is not self.vm)
+        mine = self.vm.links.keys()
+        return {link for other in others for link in other.links.keys() & mine}
+
     def collapse_one(self) -> bool:
-        vm, needed = self.vm, self.needed()
+        vm, needed, foreign = self.vm, self.needed(), self.foreign()
         for link in list(vm.links):
-            if link in needed:
+            if link in needed or link in foreign:
                 continue
             children = [c for c, parent in vm.links.items() if parent == link]
             if not children:
@@ -289,7 +295,7 @@ class Chains:
                 vm._site.flush()
                 self.disks.unlink(link)
                 return True
-            if len(children) == 1:
+            if len(children) == 1 and children[0] not in foreign:
                 self.merge(link, children[0])
                 return True
         return False

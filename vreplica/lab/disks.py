@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from vreplica.errors import VReplicaError
 from vreplica.extents import Extents
-from vreplica.lab.cbt import ctk_path, spelled
+from vreplica.lab.cbt import copy_sparse, ctk_path, spelled
 from vreplica.lab.vmodl import fault, vim
 from vreplica.units import BLOCK, MIB, SECTOR, round_down
 from vreplica.vddk import Adapter, DiskType, Handle, Library, VddkConfig, VddkDisk
@@ -81,6 +81,11 @@ class Disks:
     def beside(self, ds_path: str, name: str) -> str:
         """The datastore path of a file in the same folder."""
         return ds_path.rpartition("/")[0] + "/" + name
+
+    def parent_of(self, ds_path: str, hint: str) -> str:
+        """What a descriptor's parentFileNameHint means: beside it, relative, or absolute."""
+        below = Path(os.path.normpath(self.path(ds_path).parent / hint))
+        return self.ds_path(below)
 
     def free_name(self, ds_path: str) -> str:
         """`[ds] d/x.vmdk`, or with _1, _2, ... where that is taken."""
@@ -276,6 +281,17 @@ class Disks:
         ):
             copy_allocated(read, source, write)
         return uuid
+
+    def copy_link(self, source: str, target: str) -> None:
+        """The files of one link with its map, as they are; the names stay, so do the hints."""
+        old, new = self.path(source), self.path(target)
+        if new.exists():
+            raise fault(vim.fault.FileAlreadyExists, f"File {target} already exists", file=target)
+        new.parent.mkdir(parents=True, exist_ok=True)
+        names = (old.name, f"{old.stem}-flat.vmdk", f"{old.stem}-ctk.vmdk")
+        for file in (old.with_name(n) for n in names):
+            if file.exists():
+                copy_sparse(file, new.with_name(file.name))
 
     # -- space ------------------------------------------------------------------------------
 

@@ -158,6 +158,9 @@ class Tasks:
     def start(self, method: Method, this: Any, function: Callable[..., Any], args: Any) -> Task:
         """Run the part before the first yield here, the rest in a thread."""
         entity = this.task_entity() if hasattr(type(this), "task_entity") else this
+        if not isinstance(entity, vim.ManagedEntity):
+            # TaskInfo.entity cannot be a manager: clients fail to read such a task.
+            entity = self.site.datacenter
         steps: Any = None
         if inspect.isgeneratorfunction(function):
             steps = function(this, *args)

@@ -13,6 +13,7 @@ from vreplica.lab.disks import split
 from vreplica.lab.entity import Entity
 from vreplica.lab.guest import Guest
 from vreplica.lab.managed import live, view
+from vreplica.lab.moving import MovingMethods
 from vreplica.lab.snapshots import SnapshotMethods
 from vreplica.lab.tracking import TrackingMethods
 from vreplica.lab.vmconfig import change
@@ -20,7 +21,9 @@ from vreplica.lab.vmfiles import FileViews, remove_folder, write_vmx
 from vreplica.lab.vmodl import fault, now, vim
 
 
-class VirtualMachine(SnapshotMethods, TrackingMethods, FileViews, Entity, vim.VirtualMachine):
+class VirtualMachine(
+    SnapshotMethods, TrackingMethods, MovingMethods, FileViews, Entity, vim.VirtualMachine
+):
     """State: name, config, power, host, resourcePool, parent, links, current, ..."""
 
     config: Any
@@ -379,7 +382,8 @@ class VirtualMachine(SnapshotMethods, TrackingMethods, FileViews, Entity, vim.Vi
             for path in self.links:
                 if self.chains.disks.path(path).exists():
                     self.chains.disks.check_unlocked(path)
-            links = list(self.links)
+            foreign = self.chains.foreign()
+            links = [link for link in self.links if link not in foreign]
             self.leave()
             self._site.flush()
             for path in reversed(links):

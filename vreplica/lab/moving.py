@@ -1,0 +1,180 @@
+"""CloneVM_Task and RelocateVM_Task: full, linked and instant clones, Storage vMotion."""
+
+from __future__ import annotations
+
+import copy
+import uuid
+from collections.abc import Generator, Iterator
+from typing import Any
+
+from vreplica.lab import devices
+from vreplica.lab.disks import split
+from vreplica.lab.vmfiles import write_vmx
+from vreplica.lab.vmodl import fault, invalid_argument, vim
+
+_LINKED = "createNewChildDiskBacking"
+_LOCATORS = ("moveAllDiskBackingsAndDisallowSharing", "moveAllDiskBackingsAndAllowSharing")
+
+
+class MovingMethods:
+    """The part of a VirtualMachine that makes copies of it and moves it."""
+
+    _site: Any
+    name: Any
+    config: Any
+    power: str
+    chains: Any
+    links: dict[str, str]
+    host: Any
+    resourcePool: Any
+    parent: Any
+    current: Any
+
+    def CloneVM_Task(self, folder: Any, name: str, spec: Any) -> Generator[int, None, Any]:
+        folder.need_free(name)
+        location = spec.location
+        if self.config.template and location.pool is None:
+            raise invalid_argument("spec.location.pool")
+        linked = location.diskMoveType == _LINKED
+        if linked and spec.snapshot is None:
+            raise invalid_argument("spec.location.diskMoveType")
+        if not linked and location.diskMoveType not in (None, *_LOCATORS):
+            raise fault(vim.fault.InvalidArgument, location.diskMoveType)
+        source = spec.snapshot.config if spec.snapshot is not None else self.config
+        yield 0
+        made = self.copy_into(folder, name, location, source, linked)
+        if spec.config is not None:
+            made.reconfigure(spec.config)
+        if spec.template:
+            made.mark_template(True)
+        self._site.post_vm("VmClonedEvent", made, f"{self.name} was cloned", sourceVm=_named(self))
+        if spec.powerOn:
+            for _ in made.PowerOnVM_Task():
+                pass
+        yield 90
+        return made
+
+    def InstantClone_Task(self, spec: Any) -> Generator[int, None, Any]:
+        if self.power != "poweredOn":
+            self.need_power("poweredOn", "poweredOn")  # type: ignore[attr-defined]
+        folder = spec.location.folder or self.parent
+        folder.need_free(spec.name)
+        yield 0
+        # The child shares what the parent's disks hold now: through a link of its own.
+        taken = self.freeze_disks(f"instant clone {spec.name}", "", False)  # type: ignore[attr-defined]
+        made = self.copy_into(folder, spec.name, spec.location, taken.config, True)
+        made.reconfigure(vim.vm.ConfigSpec(extraConfig=spec.config or []))
+        for _ in made.PowerOnVM_Task():
+            pass
+        return made
+
+    def copy_into(self, folder: Any, name: str, location: Any, source: Any, linked: bool) -> Any:
+        """A new VM with the disks of `source`, copied whole or as links on top of them."""
+        site, disks = self._site, self._site.disks
+        store = (
+            location.datastore.name
+            if location.datastore
+            else split(self.config.files.vmPathName)[0]
+        )
+        pool = location.pool or self.resourcePool
+        host = location.host or (self.host if pool is self.resourcePool else None)
+        config = copy.deepcopy(source)
+        found = devices.disks_of(config)
+        spec = vim.vm.ConfigSpec(name=name, files=vim.vm.FileInfo(vmPathName=f"[{store}]"))
+        made = folder.create_vm(spec, pool, site.choose_host(pool, host))
+        vmx = made.config.files.vmPathName
+        links: dict[str, str] = {}
+        created: list[str] = []
+        try:
+            for disk in found:
+                old = disk.backing.fileName
+                path = disks.free_name(disks.beside(vmx, f"{split(vmx)[1].partition('/')[0]}.vmdk"))
+                if linked:
+                    path = disks.delta_name(path)
+                    disks.create_child(old, path)
+                    links.update(self.chains.discover(path))
+                else:
+                    thin = bool(disk.backing.thinProvisioned)
+                    disk.backing.uuid = disks.copy(old, path, thin=thin)
+                    links[path] = ""
+                created.append(path)
+                disk.backing.changeId = None
+                self.chains.point(disk.backing, path, links)
+                disk.diskObjectId = f"{made.config.instanceUuid[:8]}-{disk.key}"
+        except BaseException:
+            for path in created:
+                disks.unlink(path)
+            made.leave()
+            raise
+        config.name, config.files = name, made.config.files
+        config.uuid, config.instanceUuid = str(uuid.uuid4()), made.config.instanceUuid
+        config.template = config.changeTrackingEnabled = False
+        devices.connect_nics(config, False)
+        for nic in devices.nics_of(config):
+            # Two cards with one address on a network would both fail.
+            nic.macAddress = "00:50:56:" + bytes([0x80, *uuid.uuid4().bytes[:2]]).hex(":")
+        made.set(config=config, links=links)
+        write_vmx(made)
+        return made
+
+    def RelocateVM_Task(self, spec: Any, priority: Any = None) -> Iterator[int]:
+        if spec.datastore is not None and self.current is not None and spec.disk:
+            raise fault(vim.fault.InvalidState, "Disks of a VM with snapshots move together.")
+        yield 0
+        if spec.datastore is not None:
+            yield from self.move_disks(spec.datastore.name, spec.disk or ())
+        if spec.host is not None and spec.host is not self.host:
+            self.move_host(spec.host)
+        if spec.pool is not None and spec.pool is not self.resourcePool:
+            old = self.resourcePool
+            old.vm = [v for v in old.vm if v is not self]
+            spec.pool.vm = [*spec.pool.vm, self]
+            self.resourcePool = spec.pool
+
+    def move_host(self, host: Any) -> None:
+        host.need_connected()
+        self.host.vm = [v for v in self.host.vm if v is not self]
+        host.vm = [*host.vm, self]
+        self.host = host
+
+    def move_disks(self, store: str, locators: Any) -> Iterator[int]:
+        """Copy every link with its map to another datastore, then drop the old files.
+
+        Tracking goes on with the same changeIds, as vSphere has kept them since 6.0 where it
+        could; a client has to compare the uuid in any case.
+        """
+        wanted = {d.diskId: d.datastore.name for d in locators}
+        disks, foreign = self._site.disks, self.chains.foreign()
+        moved: dict[str, str] = {}
+        configs = [self.config, *(s.config for s in self.all_snapshots())]  # type: ignore[attr-defined]
+        for config in configs:
+            for disk in devices.disks_of(config):
+                target = wanted.get(disk.key, store)
+                for link in self.chains.ancestry(disk.backing.fileName):
+                    if split(link)[0] != target:
+                        moved[link] = f"[{target}] {split(link)[1]}"
+        with self.chains.lock:
+            running = bool(self.chains.leaves)
+            self.chains.close_leaves()
+            try:
+                for number, (old, new) in enumerate(moved.items()):
+                    disks.copy_link(old, new)
+                    yield 10 + 80 * number // len(moved)
+                links = {moved.get(k, k): moved.get(v, v) for k, v in self.links.items()}
+                with self._site.changed:
+                    self.config = self.chains.rebase(self.config, links, moved)
+                    self.links = links
+                    for snapshot in self.all_snapshots():  # type: ignore[attr-defined]
+                        snapshot.config = self.chains.rebase(snapshot.config, links, moved)
+                self._site.flush()
+                for old in moved:
+                    if old not in foreign:
+                        disks.unlink(old)
+            finally:
+                if running:
+                    self.chains.open_leaves()
+        write_vmx(self)
+
+
+def _named(vm: Any) -> Any:
+    return vim.event.VmEventArgument(vm=vm, name=vm.name)

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import vreplica
-from vreplica.cli import app
+from vreplica.cli.app import app
 from vreplica.lab import Lab, LabControl
 from vreplica.units import BLOCK, MIB
 

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import vreplica
-from vreplica.cli import app
+from vreplica.cli.app import app
 from vreplica.errors import DiskClosed, VReplicaError
 from vreplica.points import DiskPoint, Level, RecoveryPoint
 from vreplica.sync import Job

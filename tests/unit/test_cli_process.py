@@ -203,6 +203,14 @@ def test_a_second_signal_ends_it_at_once(folder: Path) -> None:
     assert process.returncode == 130
 
 
+def test_help_needs_nothing_that_is_slow_to_load() -> None:
+    script = "import sys; from vreplica.cli.app import app; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert not {"numpy", "pydantic", "pyVmomi", "vreplica.lab"} & set(loaded)
+
+
 # -- the terminal ---------------------------------------------------------------------------
 
 

@@ -1,5 +1,16 @@
 """The command `vreplica-sync`: people's and programs' way to what `import vreplica` offers."""
 
-from vreplica.cli.app import app, main
+from __future__ import annotations
 
-__all__ = ["app", "main"]
+import sys
+
+
+def main() -> None:
+    """The console script."""
+    try:
+        from vreplica.cli.app import app
+
+        app(prog_name="vreplica-sync")
+    except KeyboardInterrupt:
+        # Before any command has begun, while modules are still being read.
+        sys.exit(130)

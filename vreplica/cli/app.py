@@ -1,8 +1,6 @@
-"""The command group and the entry point."""
+"""The command group."""
 
 from __future__ import annotations
-
-import sys
 
 import click
 
@@ -50,8 +48,3 @@ for each in (
     lab,
 ):
     app.add_command(each)
-
-
-def main() -> None:
-    """The console script."""
-    sys.exit(app(prog_name="vreplica-sync"))

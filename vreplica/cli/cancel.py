@@ -13,7 +13,6 @@ from typing import Any
 
 from vreplica.cli import exits
 from vreplica.cli.output import Output
-from vreplica.delta import Control
 
 _CODES = {
     signal.SIGINT: exits.INTERRUPTED,
@@ -30,6 +29,9 @@ class Cancellation:
     """
 
     def __init__(self, out: Output, then: str, *, unwind: bool = False) -> None:
+        # With it comes numpy, which `--help` can do without.
+        from vreplica.delta import Control
+
         self.control = Control()
         self.code: int | None = None
         self._out = out

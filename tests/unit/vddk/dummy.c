@@ -167,6 +167,7 @@ static void report(void)
       ssize_t n = readlink(line, link, sizeof link - 1);
       if (n > 0) { link[n] = 0; say(log_info, "holds %s", link); }
    }
+   say(log_info, "end of report");
 }
 
 VixError VixDiskLib_Open(void *connection, const char *path, uint32_t flags, Disk **out)

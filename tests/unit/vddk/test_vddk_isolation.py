@@ -67,6 +67,11 @@ def reports(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -
     caplog.set_level(logging.DEBUG, "vreplica.vddk")
 
     def collect(word: str) -> list[str]:
+        # Log lines come on a thread of their own, after the answer perhaps.
+        end = time.monotonic() + 10
+        while "end of report" not in caplog.messages and time.monotonic() < end:
+            time.sleep(0.01)
+        assert "end of report" in caplog.messages
         lines = [r.message.removeprefix(f"{word} ") for r in caplog.records if word in r.message]
         caplog.clear()
         return lines

@@ -134,6 +134,22 @@ class LabControl:
     def set_host(self, site: str, *, connected: bool, host: str | None = None) -> None:
         self.do("set_host", site=site, host=host, connected=connected)
 
+    def host_power_loss(self, site: str, host: str | None = None) -> None:
+        """Everything on a host (or on all) goes dark; change maps are given up."""
+        self.do("host_power_loss", site=site, host=host)
+
+    # -- an application in the guest --------------------------------------------------------
+
+    def app_start(self, site: str, vm: str, disk_key: int = 2000, seed: int = 0) -> None:
+        """A SQLite database on a disk of at least 18 MiB; see vreplica.lab.guestapp."""
+        self.do("app_start", site=site, vm=vm, disk_key=disk_key, seed=seed)
+
+    def app_work(self, site: str, vm: str, transfers: int, *, write_back: float = 0.0) -> int:
+        """Work, and let the guest write part of its cache back; returns committed transactions."""
+        values = {"site": site, "vm": vm, "transfers": transfers, "write_back": write_back}
+        done: int = self.do("app_work", **values)
+        return done
+
     def end_sessions(self, site: str) -> None:
         self.do("end_sessions", site=site)
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from vreplica.errors import VReplicaError
 from vreplica.lab.faults import Rule
+from vreplica.lab.guestapp import GuestApp
 from vreplica.lab.layout import SOCKET
 from vreplica.lab.making import make_vm
 from vreplica.lab.nfc import Fault
@@ -40,6 +41,7 @@ class Commands:
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
+        self._apps: dict[str, GuestApp] = {}
 
     def _vm(self, site: str, vm: str) -> Any:
         return self._site(site).find_vm(vm)
@@ -136,6 +138,30 @@ class Commands:
             if host is None or item.name == host:
                 item.change_connection(connected)
         return {}
+
+    def host_power_loss(self, site: str, host: str | None = None) -> Any:
+        for item in self._site(site).cluster.host:
+            if host is None or item.name == host:
+                for vm in item.vm:
+                    vm.lose_power()
+        return {}
+
+    # -- an application in the guest --------------------------------------------------------
+
+    def app_start(self, site: str, vm: str, disk_key: int = 2000, seed: int = 0) -> Any:
+        found = self._vm(site, vm)
+        folder = self._site(site).directory / "guests" / found._moId
+        app = GuestApp(found, folder, disk_key, seed)
+        app.start()
+        self._apps[found._moId] = app
+        return {}
+
+    def app_work(self, site: str, vm: str, transfers: int, write_back: float = 0.0) -> Any:
+        app = self._apps[self._vm(site, vm)._moId]
+        done = app.work(transfers)
+        if write_back:
+            app.write_back(write_back)
+        return done
 
     def end_sessions(self, site: str) -> Any:
         found = self._site(site)

@@ -7,8 +7,9 @@
       quiesce       works | applicationFault | filesystemFault | filesystemOnly
       hostname, ip  what Tools report
 
-`hook(event)` is called with "freeze", "thaw", "stop" and "start", for an application in the
-guest that has state of its own.
+`hook(event)` is called with "freeze" (applications), "sync" (file systems), "thaw", "stop" (a
+clean shutdown), "lost" (the power is gone) and "start": an application in the guest, with state
+of its own, hears of it there.
 """
 
 from __future__ import annotations
@@ -153,8 +154,9 @@ class Guest:
         self._call("start")
 
     def stopped(self) -> None:
-        """The power is gone without the guest's doing."""
+        """The power is gone without the guest's doing; what was in its memory is, too."""
         self.vm.shutting_down = False
+        self._call("lost")
 
     # -- quiescing --------------------------------------------------------------------------
 
@@ -185,8 +187,10 @@ class Guest:
         if windows and how == "works":
             documents["writer0.xml"] = _WRITER.format("System Writer")
             documents["writer1.xml"] = _WRITER.format("SqlServerWriter")
-        if how == "works" and (windows or self.settings.get("scripts", True)):
+        # Applications first, through VSS or the freeze scripts; then the file systems.
+        if how == "works":
             self._call("freeze")
+        self._call("sync")
         self._frozen = True
         return documents
 

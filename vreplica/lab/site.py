@@ -34,6 +34,9 @@ _RECORDED = frozenset({"ShutdownGuest", "RebootGuest", "StandbyGuest", "Unregist
 """Calls that are no tasks and still stand in vCenter's list of recent tasks."""
 
 
+CBT_BUGS = ("", "drop", "past-end", "empty-page")
+
+
 @dataclass
 class Settings:
     """What can be changed while the lab runs; kept with the state."""
@@ -44,12 +47,16 @@ class Settings:
     """vCenter ends a session after 30 minutes without a call."""
     task_delay_s: float = 0.0
     """How much longer every task takes."""
+    cbt_bug: str = ""
+    """A defect in the answers about changed areas: drop, past-end or empty-page."""
 
     def change(self, **values: Any) -> None:
         known = {f.name: f.type for f in fields(self)}
         for name, value in values.items():
             if name not in known:
                 raise ValueError(f"no such setting: {name}; known: {', '.join(known)}")
+            if name == "cbt_bug" and value not in CBT_BUGS:
+                raise ValueError(f"cbt_bug is one of {', '.join(filter(None, CBT_BUGS))}, or empty")
             setattr(self, name, type(getattr(self, name))(value))
 
 

@@ -12,19 +12,34 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from vreplica.extents import Extents
 from vreplica.lab import devices
 from vreplica.lab.cbt import ChangeId
 from vreplica.lab.vmodl import fault, invalid_argument, vim
+from vreplica.units import KIB
 
 
-def page(changed: Extents, start: int, capacity: int, size: int) -> Any:
-    """One answer from the absolute offset `start` on."""
+def page(changed: Extents, start: int, capacity: int, size: int, bug: str = "") -> Any:
+    """One answer from the absolute offset `start` on.
+
+    `bug`: a defect that has been seen somewhere: "drop" loses every tenth area without a word
+    (KB 2136854 and its like), "past-end" lets the last area reach past the disk, "empty-page"
+    covers nothing from the second page on.
+    """
     rows = changed.clip(start, capacity).array
     covered = capacity - start
     if len(rows) > size:
         covered = int(rows[size - 1, 1]) - start
         rows = rows[:size]
+    if bug == "drop":
+        rows = np.delete(rows, slice(9, None, 10), axis=0)
+    elif bug == "past-end" and start + covered == capacity and len(rows):
+        rows = rows.copy()
+        rows[-1, 1] = capacity + 64 * KIB
+    elif bug == "empty-page" and start:
+        covered = 0
     info: Any = vim.VirtualMachine.DiskChangeInfo
     return info(
         startOffset=start,
@@ -59,7 +74,8 @@ class TrackingMethods:
         if not 0 <= startOffset < capacity:
             raise invalid_argument("startOffset")
         changed = self._changed(disk, changeId)
-        return page(changed, startOffset, capacity, self._site.settings.page_size)
+        settings = self._site.settings
+        return page(changed, startOffset, capacity, settings.page_size, settings.cbt_bug)
 
     def _changed(self, disk: Any, change_id: str) -> Extents:
         path = disk.backing.fileName

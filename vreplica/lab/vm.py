@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from vreplica.lab import devices
+from vreplica.lab.cbt import ctk_path
 from vreplica.lab.chain import Chains
 from vreplica.lab.disks import split
 from vreplica.lab.entity import Entity
@@ -254,6 +255,25 @@ class VirtualMachine(
         if not clean:
             self.guest_state.stopped()
         self._site.post_vm("VmPoweredOffEvent", self, f"{self.name} is powered off")
+
+    def lose_power(self) -> None:
+        """The host is gone: nothing is flushed, and the change maps are not to be trusted.
+
+        ESXi finds such a map marked as in use and gives it up (KB 320557): the next power-on
+        begins a new generation.
+        """
+        with self.chains.lock:
+            if self.power == "poweredOff":
+                return
+            self.guest_state.stopped()
+            self.chains.close_leaves()
+            config = self.switched(False)
+            for disk in devices.disks_of(config):
+                path = self.chains.disks.path(disk.backing.fileName)
+                ctk_path(path).unlink(missing_ok=True)
+                if hasattr(disk.backing, "changeId"):
+                    disk.backing.changeId = None
+            self.set(power="poweredOff", boot_time=None, clean_power_off=False, config=config)
 
     def switched(self, on: bool) -> Any:
         """The configuration with its network cards as a power change leaves them."""

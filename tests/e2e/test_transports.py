@@ -1,0 +1,82 @@
+"""The same work over VDDK's ABI and over NFC alone: equal results."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from vreplica.nfc import NfcConfig
+from vreplica.sync import Mode, Transport, plan, run
+from vreplica.units import BLOCK, MIB
+from vreplica.vddk import VddkConfig
+
+Content = Callable[..., Path]
+
+
+@pytest.mark.parametrize("transport", [Transport.VDDK, Transport.NFC])
+def test_full_delta_and_rescan_ship_the_same(
+    world, content: Content, tmp_path: Path, transport: Transport
+) -> None:
+    vm = world.make_vm(content(32 * MIB, 1), content(8 * MIB, 2))
+    job = world.job(vm, transport=transport)
+    assert plan(job).transport == f"{transport}: the job says so"
+    first = run(job, verify=True)
+    world.power_on(vm)
+    for number in range(5):
+        world.write(vm, 2000, number * 4 * MIB, bytes([number + 1]) * BLOCK)
+    world.write(vm, 2001, 0, bytes(2 * BLOCK))
+    second = run(job, verify=True)
+    assert [d.mode for d in second.disks] == [Mode.DELTA, Mode.DELTA]
+    assert second.disks[0].shipped_bytes == 5 * BLOCK
+    for report in (first, second):
+        assert report.verified is not None
+        assert report.verified.equal
+    path = world.point_disks(job, second.point.snapshot)[2000]
+    image = world.image(1, path, tmp_path / "point.raw").read_bytes()
+    for number in range(5):
+        assert image[number * 4 * MIB :][:BLOCK] == bytes([number + 1]) * BLOCK
+
+
+def test_without_a_vddk_that_is_named_nfc_is_taken_and_said(world, content: Content) -> None:
+    vm = world.make_vm(content(4 * MIB))
+    job = replace(world.job(vm), vddk=VddkConfig())
+    assert plan(job).transport == "nfc: no VDDK is named; NFC needs none"
+    assert run(job, verify=True).verified.equal
+
+
+WITHOUT = """
+import ctypes, pickle, sys
+
+def refuse(*args, **kwargs):
+    raise AssertionError("a C library was loaded")
+
+ctypes.CDLL = refuse
+job = pickle.load(open(sys.argv[1], "rb"))
+from vreplica.sync import run
+report = run(job, verify=True)
+assert report.verified.equal
+print(report.point.id)
+"""
+
+
+def test_nfc_alone_needs_no_c_library(world, content: Content, tmp_path: Path) -> None:
+    import pickle
+
+    vm = world.make_vm(content(4 * MIB))
+    job = world.job(vm, transport=Transport.NFC, nfc=NfcConfig())
+    script, data = tmp_path / "without.py", tmp_path / "job.pickle"
+    script.write_text(WITHOUT)
+    data.write_bytes(pickle.dumps(job))
+    done = subprocess.run(
+        [sys.executable, str(script), str(data)],
+        timeout=120,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr

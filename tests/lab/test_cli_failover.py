@@ -1,0 +1,145 @@
+"""The failover commands as a user types them: a question, an answer, and the way back."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import select
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from vreplica.cli import app
+from vreplica.lab import Lab, LabControl
+from vreplica.units import MIB
+
+
+def invoke(*args: str) -> Result:
+    result = CliRunner().invoke(app, list(args))
+    assert "Traceback" not in result.output
+    return result
+
+
+@pytest.fixture
+def jobs(lab: Lab, control: LabControl) -> tuple[str, str]:
+    """A job file and the name of its only job, whose VM runs and has one recovery point."""
+    name = f"vm-{uuid.uuid4().hex[:8]}"
+    control.create_vm(
+        "site-a",
+        name,
+        disks=[(4 * MIB, True, None)],
+        guest_id="windows2019srv_64Guest",
+        power_on=True,
+    )
+    control.guest_write("site-a", name, 2000, 0, b"x" * 4096)
+    text = (lab.directory / "jobs.toml").read_text()
+    file = lab.directory / f"{name}.toml"
+    file.write_text(text.replace("web01", name))
+    assert invoke("run", "-q", "-c", str(file)).exit_code == 0
+    return str(file), name
+
+
+def test_yes_then_undo(jobs: tuple[str, str]) -> None:
+    file, job = jobs
+    began = invoke("failover", job, "--final-sync", "yes", "--json", "-c", file)
+    assert began.exit_code == 0, began.output
+    value = json.loads(began.stdout)
+    assert (value["state"], value["facts"]["level"]) == ("running", "clean-shutdown")
+    refused = invoke("run", "-c", file)
+    assert refused.exit_code == 3
+    assert value["failover"] in refused.output
+    again = invoke("failover", job, "--final-sync", "yes", "-c", file)
+    assert again.exit_code == 9
+    shown = json.loads(invoke("failover", "show", job, "--json", "-c", file).stdout)
+    steps = [entry["step"] for entry in shown["entries"] if entry["kind"] == "call"]
+    assert "ShutdownGuest source" in steps
+    assert "PowerOff source" not in steps
+    undone = invoke("undo", job, "--json", "-c", file)
+    assert json.loads(undone.stdout)["state"] == "undone"
+    assert invoke("commit", job, "-c", file).exit_code == 9
+    assert invoke("run", "-q", "-c", file).exit_code == 0
+    listed = json.loads(invoke("failover", "list", job, "--json", "-c", file).stdout)
+    assert [f["state"] for f in listed["failovers"]] == ["undone"]
+
+
+def test_commit_once_it_answers(jobs: tuple[str, str]) -> None:
+    file, job = jobs
+    done = invoke("failover", job, "--final-sync", "no", "--commit", "--json", "-c", file)
+    assert json.loads(done.stdout)["state"] == "committed"
+    assert invoke("undo", job, "-c", file).exit_code == 9
+
+
+def test_a_guest_that_hangs_ends_with_nine_and_nothing_changed(
+    jobs: tuple[str, str], control: LabControl
+) -> None:
+    file, job = jobs
+    control.set_guest("site-a", job, shutdown="hangs")
+    done = invoke("failover", job, "--final-sync", "yes", "--shutdown-timeout", "1s", "-c", file)
+    assert done.exit_code == 9
+    assert "did not shut down" in done.output
+    assert invoke("run", "-q", "-c", file).exit_code == 0
+
+
+@pytest.mark.parametrize("arguments", [["--dry-run"], ["--final-sync", "cancel"]])
+def test_looking_changes_nothing(jobs: tuple[str, str], arguments: list[str]) -> None:
+    file, job = jobs
+    looked = invoke("failover", job, *arguments, "-c", file)
+    assert looked.exit_code == 0
+    assert "point A while it runs (application)" in looked.stdout
+    assert "no failover yet" in invoke("failover", "list", job, "-c", file).stdout
+    assert invoke("failover", "show", job, "-c", file).exit_code == 9
+
+
+def test_without_a_terminal_it_never_asks(jobs: tuple[str, str]) -> None:
+    file, job = jobs
+    asked = invoke("failover", job, "-c", file)
+    assert asked.exit_code == 2
+    assert "--final-sync" in asked.output
+
+
+def test_a_wrong_duration_is_a_usage_error(jobs: tuple[str, str]) -> None:
+    file, job = jobs
+    asked = invoke("failover", job, "--shutdown-timeout", "soon", "-c", file)
+    assert asked.exit_code == 2
+    assert "10m" in asked.output
+
+
+def at_a_terminal(file: str, job: str, answer: str) -> tuple[int, str]:
+    """The command at a terminal of its own, answering its question."""
+    program = str(Path(sys.executable).with_name("vreplica-sync"))
+    main, other = pty.openpty()
+    process = subprocess.Popen(
+        [program, "failover", job, "-c", file], stdin=other, stdout=other, stderr=other
+    )
+    os.close(other)
+    seen, answered, end = b"", False, time.monotonic() + 60
+    while time.monotonic() < end:
+        ready, _, _ = select.select([main], [], [], 0.5)
+        if ready:
+            try:
+                data = os.read(main, 65536)
+            except OSError:
+                break
+            seen += data
+        if not answered and b"Final synchronisation" in seen:
+            os.write(main, answer.encode() + b"\n")
+            answered = True
+    os.close(main)
+    return process.wait(20), seen.decode()
+
+
+@pytest.mark.parametrize(("answer", "state"), [("cancel", "no failover yet"), ("yes", "running")])
+def test_at_a_terminal_it_shows_the_plan_and_asks(
+    jobs: tuple[str, str], answer: str, state: str
+) -> None:
+    file, job = jobs
+    code, seen = at_a_terminal(file, job, answer)
+    assert code == 0, seen
+    assert seen.index("point A while it runs") < seen.index("Final synchronisation")
+    assert state in invoke("failover", "list", job, "-c", file).stdout

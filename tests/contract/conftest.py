@@ -125,6 +125,34 @@ for _layout in ("sparse", "flat", "delta-on-thin"):
     kind(f"vddk-isolated-{_layout}")(partial(vddk, LAYOUTS[_layout], True))
 
 
+@kind("vddk-server")
+def vddk_server(folder: Path, capacity: int, content: Content) -> Opener:
+    """Over the lab's map of servers, with transport mode nbdssl and so with async requests."""
+    LAYOUTS["delta-on-thin"](folder, capacity, content)
+    thumbprint = ":".join(["A1"] * 20)
+    (folder / "hosts.map").write_text(
+        f"vcenter\tvc.lab\t443\t{thumbprint}\troot\tsecret\ndatastore\tvc.lab\t443\tds1\t{folder}\n"
+    )
+    settings = folder / "vixdisklib.conf"
+    settings.write_text(f"vreplica.lab.root={folder}\n")
+
+    def opener(read_only: bool) -> Disk:
+        connection = VddkConnection(
+            server="vc.lab",
+            user="root",
+            password="secret",
+            thumbprint_sha1=thumbprint,
+            vmx_spec="moref=vm-1",
+            read_only=read_only,
+        )
+        config, path = VddkConfig(config_file=settings), "[ds1] disk-000002.vmdk"
+        disk = open_disk(config, connection, path, read_only=read_only)
+        assert disk.transport_mode == "nbdssl"
+        return disk
+
+    return opener
+
+
 # -- NFC, from a lab host, over memory and over files ---------------------------------------
 
 CLEAN_UP: list[Callable[[], None]] = []

@@ -8,7 +8,7 @@ One process a disk, so that a crash of the library fails that disk and no other;
 in it for all calls, so that Open, Close and QueryAllocatedBlocks come from the same thread and
 calls on the handle never overlap, as the VDDK 8.0 Programming Guide asks.
 
-Started by `isolated` as a fresh interpreter, never by fork: InitEx starts threads that a fork
+Started by `process` as a fresh interpreter, never by fork: InitEx starts threads that a fork
 would strand. LD_LIBRARY_PATH holds the library's own folder, whose copies of libstdc++ and
 OpenSSL must reach neither the engine nor programs that the library starts; it is put back as
 soon as the interpreter runs. Nothing outside the standard library is imported, and of this
@@ -30,6 +30,7 @@ import threading
 import time
 from typing import Any
 
+from vreplica.units import SECTOR
 from vreplica.vddk import wire
 from vreplica.vddk.binding import CallFailed, LoadFailed
 from vreplica.vddk.raw import Interrupted, Piece, RawDisk
@@ -166,7 +167,7 @@ class Helper:
 
     def pieces(self, body: bytes) -> list[Piece]:
         return [
-            (start, count, self.regions[region].at(position, count * 512))
+            (start, count, self.regions[region].at(position, count * SECTOR))
             for start, count, region, position in wire.PIECE.iter_unpack(body)
         ]
 

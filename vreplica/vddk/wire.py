@@ -12,9 +12,9 @@
     BLOCKS    start, count, chunk u64          answer: number of bytes u64, then a memfd with them
     FLUSH, CLOSE   nothing
 
-Disk data never passes here: a piece names a region of shared memory (0: the slots, 1...:
-arenas) and the position in it. Message boundaries come from the
-kernel; end of file on one side means that the other process is gone.
+Disk data never passes here: a piece names a region of shared memory (0: the slots, 1...: arenas)
+and the position in it. Message boundaries come from the kernel; end of file on one side means
+that the other process is gone.
 """
 
 from __future__ import annotations

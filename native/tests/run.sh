@@ -28,7 +28,7 @@ compile "$out/gcc" "${CC:-gcc}" $sanitize
 # shellcheck disable=SC2086
 ${CC:-gcc} $sanitize -shared -Wl,-soname,libvixDiskLib.so.8 -o "$out/libvixDiskLib.so.8" "$out"/gcc/*.o $libs
 
-for name in content refusals; do # these see the public header only
+for name in content refusals lab; do # these see the public header only
     # shellcheck disable=SC2086
     ${CC:-gcc} $flags $sanitize -o "$out/$name" "$native/tests/$name.c" "$native/tests/abi.c" \
         "$out/libvixDiskLib.so.8" $libs

@@ -1,0 +1,233 @@
+/*
+ * The native library against the plain calls below it. Usage: native_speed FOLDER
+ *
+ * Makes a 4 GiB sparse disk of which 40 % is allocated, in runs of 1 MiB at random places, and times,
+ * with a warm cache: the allocated bytes with pread; the whole disk with VixDiskLib_Read, holes
+ * included; its allocated blocks; a sparse copy of it with qemu-img convert and VixDiskLib_Clone.
+ */
+#include <vixDiskLib.h>
+
+#include <fcntl.h>
+#include <semaphore.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#define MIB (1ull << 20)
+#define SIZE_MIB 4096u
+#define USED_MIB (SIZE_MIB * 2 / 5)
+
+static void ok(VixError err, const char *what)
+{
+   if (err != VIX_OK) {
+      fprintf(stderr, "%s: error %llu\n", what, (unsigned long long)err);
+      exit(1);
+   }
+}
+
+static double now(void)
+{
+   struct timespec t;
+   clock_gettime(CLOCK_MONOTONIC, &t);
+   return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static uint8_t buffer[MIB];
+static VixDiskLibConnection connection;
+
+static void make_disk(const char *path)
+{
+   VixDiskLibCreateParams params = {.diskType = VIXDISKLIB_DISK_MONOLITHIC_SPARSE,
+      .adapterType = VIXDISKLIB_ADAPTER_SCSI_LSILOGIC, .capacity = SIZE_MIB * MIB / 512};
+   static uint8_t chosen[SIZE_MIB];
+   VixDiskLibHandle h;
+   ok(VixDiskLib_Create(connection, path, &params, NULL, NULL), "create");
+   ok(VixDiskLib_Open(connection, path, 0, &h), "open");
+   srandom(1);
+   for (unsigned left = USED_MIB; left;) {
+      unsigned at = (unsigned)random() % SIZE_MIB;
+      left -= !chosen[at];
+      chosen[at] = 1;
+   }
+   for (size_t i = 0; i < sizeof buffer; i++) {
+      buffer[i] = (uint8_t)random();
+   }
+   for (unsigned i = 0; i < SIZE_MIB; i++) {
+      if (chosen[i]) {
+         ok(VixDiskLib_Write(h, i * MIB / 512, MIB / 512, buffer), "write");
+      }
+   }
+   ok(VixDiskLib_Close(h), "close");
+}
+
+static double time_pread(const char *path)
+{
+   int fd = open(path, O_RDONLY);
+   off_t end = lseek(fd, 0, SEEK_END);
+   double start = now();
+   for (unsigned i = 0; i < USED_MIB; i++) { /* the grains are the last bytes of the file */
+      if (pread(fd, buffer, MIB, end - (off_t)((USED_MIB - i) * MIB)) != (ssize_t)MIB) {
+         ok(VIX_E_FILE_ERROR, "pread");
+      }
+   }
+   double took = now() - start;
+   close(fd);
+   return took;
+}
+
+static double time_read(const char *path)
+{
+   VixDiskLibHandle h;
+   double start = now();
+   ok(VixDiskLib_Open(connection, path, VIXDISKLIB_FLAG_OPEN_READ_ONLY, &h), "open");
+   for (unsigned i = 0; i < SIZE_MIB; i++) {
+      ok(VixDiskLib_Read(h, i * MIB / 512, MIB / 512, buffer), "read");
+   }
+   ok(VixDiskLib_Close(h), "close");
+   return now() - start;
+}
+
+#define IN_FLIGHT 8u
+
+static void one_done(void *slots, VixError result)
+{
+   ok(result, "ReadAsync");
+   sem_post(slots);
+}
+
+/* Requests of one handle are read by several threads of the library. Each has its own buffer; they
+ * come back in any order, so a slot may be filled twice, which a benchmark may. */
+static double time_async(const char *path)
+{
+   static uint8_t buffers[IN_FLIGHT][MIB];
+   VixDiskLibHandle h;
+   sem_t slots;
+   sem_init(&slots, 0, IN_FLIGHT);
+   double start = now();
+   ok(VixDiskLib_Open(connection, path, VIXDISKLIB_FLAG_OPEN_READ_ONLY, &h), "open");
+   for (unsigned i = 0; i < SIZE_MIB; i++) {
+      sem_wait(&slots);
+      VixError err = VixDiskLib_ReadAsync(h, i * MIB / 512, MIB / 512, buffers[i % IN_FLIGHT],
+         one_done, &slots);
+      ok(err == VIX_ASYNC ? VIX_OK : err, "ReadAsync");
+   }
+   ok(VixDiskLib_Wait(h), "wait");
+   ok(VixDiskLib_Close(h), "close");
+   double took = now() - start;
+   sem_destroy(&slots);
+   return took;
+}
+
+static double time_blocks(const char *path)
+{
+   VixDiskLibHandle h;
+   VixDiskLibBlockList *list;
+   double start = now();
+   ok(VixDiskLib_Open(connection, path, VIXDISKLIB_FLAG_OPEN_READ_ONLY, &h), "open");
+   ok(VixDiskLib_QueryAllocatedBlocks(h, 0, SIZE_MIB * MIB / 512, 128, &list), "query");
+   ok(VixDiskLib_FreeBlockList(list), "free");
+   ok(VixDiskLib_Close(h), "close");
+   return now() - start;
+}
+
+static double time_clone(const char *from, const char *to)
+{
+   VixDiskLibCreateParams params = {.diskType = VIXDISKLIB_DISK_MONOLITHIC_SPARSE,
+      .adapterType = VIXDISKLIB_ADAPTER_SCSI_LSILOGIC};
+   unlink(to);
+   double start = now();
+   ok(VixDiskLib_Clone(connection, to, connection, from, &params, NULL, NULL, 0), "clone");
+   return now() - start;
+}
+
+static double time_command(const char *command, const char *to)
+{
+   unlink(to);
+   double start = now();
+   if (system(command) != 0) {
+      fprintf(stderr, "%s failed\n", command);
+      exit(1);
+   }
+   return now() - start;
+}
+
+/* Of this process and of the commands it ran, in seconds. */
+static double cpu(void)
+{
+   double total = 0;
+   const int who[] = {RUSAGE_SELF, RUSAGE_CHILDREN};
+   for (int i = 0; i < 2; i++) {
+      struct rusage use;
+      getrusage(who[i], &use);
+      total += (double)(use.ru_utime.tv_sec + use.ru_stime.tv_sec)
+         + (double)(use.ru_utime.tv_usec + use.ru_stime.tv_usec) / 1e6;
+   }
+   return total;
+}
+
+typedef struct {
+   const char *name;
+   double wall;
+   double cpu;
+} result;
+
+/* Best of several, each by itself: a busy machine makes wall clocks long, CPU time less so. */
+#define TIME(r, label, call) \
+   do { \
+      double cpu_before_ = cpu(); \
+      double wall_ = (call); \
+      double cpu_ = cpu() - cpu_before_; \
+      (r)->name = (label); \
+      (r)->wall = !(r)->wall || wall_ < (r)->wall ? wall_ : (r)->wall; \
+      (r)->cpu = !(r)->cpu || cpu_ < (r)->cpu ? cpu_ : (r)->cpu; \
+   } while (0)
+
+static void print(const result *r, const result *against)
+{
+   printf("%-44s %7.3f s %7.3f s CPU", r->name, r->wall, r->cpu);
+   if (against) {
+      printf("   %.2f x, %.2f x CPU", r->wall / against->wall, r->cpu / against->cpu);
+   }
+   printf("\n");
+}
+
+int main(int argc, char **argv)
+{
+   result pread_ = {0}, read_ = {0}, async_ = {0}, blocks = {0}, clone_ = {0}, convert = {0}, parallel = {0};
+   if (argc != 2 || chdir(argv[1]) != 0) {
+      fprintf(stderr, "usage: native_speed FOLDER\n");
+      return 2;
+   }
+   ok(VixDiskLib_InitEx(8, 0, NULL, NULL, NULL, NULL, NULL), "init");
+   ok(VixDiskLib_ConnectEx(NULL, 0, NULL, NULL, &connection), "connect");
+   make_disk("source.vmdk");
+   for (int i = 0; i < 7; i++) {
+      TIME(&pread_, "pread of what is allocated", time_pread("source.vmdk"));
+      TIME(&read_, "VixDiskLib_Read of all, holes too", time_read("source.vmdk"));
+      TIME(&async_, "VixDiskLib_ReadAsync of all, 8 in flight", time_async("source.vmdk"));
+      TIME(&blocks, "QueryAllocatedBlocks of all", time_blocks("source.vmdk"));
+   }
+   for (int i = 0; i < 3; i++) {
+      TIME(&convert, "qemu-img convert",
+         time_command("qemu-img convert -f vmdk -O vmdk source.vmdk converted.vmdk", "converted.vmdk"));
+      TIME(&parallel, "qemu-img convert -W -m 16",
+         time_command("qemu-img convert -W -m 16 -f vmdk -O vmdk source.vmdk converted.vmdk",
+            "converted.vmdk"));
+      TIME(&clone_, "VixDiskLib_Clone", time_clone("source.vmdk", "clone.vmdk"));
+   }
+   printf("%u MiB, %u MiB allocated; best of 7 and of 3\n", SIZE_MIB, USED_MIB);
+   print(&pread_, NULL);
+   print(&read_, &pread_);
+   print(&async_, &pread_);
+   print(&blocks, &pread_);
+   print(&convert, NULL);
+   print(&parallel, &convert);
+   print(&clone_, &convert);
+   struct rusage use;
+   getrusage(RUSAGE_SELF, &use);
+   printf("peak memory %ld KiB\n", use.ru_maxrss);
+   return system("qemu-img compare -q source.vmdk clone.vmdk") == 0 ? 0 : 1;
+}

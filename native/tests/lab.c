@@ -1,0 +1,191 @@
+/* Connections to the lab's vCenters through DIR/hosts.map. Runs in a fresh folder. */
+#include "check.h"
+
+#include <stdarg.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define THUMBPRINT "AA:BB:CC:00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF:01"
+
+static char root[500];
+static char warnings[10000];
+
+static void note(const char *fmt, va_list args)
+{
+   size_t used = strlen(warnings);
+   vsnprintf(warnings + used, sizeof warnings - used, fmt, args);
+}
+
+static void write_file(const char *path, const char *text)
+{
+   FILE *f = fopen(path, "w");
+   CHECK(f && fputs(text, f) >= 0 && fclose(f) == 0);
+}
+
+typedef struct {
+   const char *host;
+   uint32_t port;
+   const char *user;
+   const char *password;
+   const char *thumbprint;
+   const char *vmx;
+} place;
+
+static const place good = {"vc-a.lab", 8443, "root", "s3cret", THUMBPRINT, "moref=vm-7"};
+
+static VixError connect_to(place p, Bool read_only, VixDiskLibConnection *out)
+{
+   VixDiskLibConnectParams *params = VixDiskLib_AllocateConnectParams();
+   params->serverName = (char *)p.host;
+   params->port = p.port;
+   params->credType = VIXDISKLIB_CRED_UID;
+   params->creds.uid.userName = (char *)p.user;
+   params->creds.uid.password = (char *)p.password;
+   params->thumbPrint = (char *)p.thumbprint;
+   params->vmxSpec = (char *)p.vmx;
+   VixError err = VixDiskLib_ConnectEx(params, read_only, "snapshot-1", "file:nbdssl:nbd", out);
+   VixDiskLib_FreeConnectParams(params);
+   return err;
+}
+
+static void refused(void)
+{
+   VixDiskLibConnection c;
+   place p = good;
+   p.host = "vc-z.lab";
+   GIVES(VIX_E_CANNOT_CONNECT_TO_HOST, connect_to(p, 1, &c));
+   p = good;
+   p.port = 0; /* 443 */
+   GIVES(VIX_E_CANNOT_CONNECT_TO_HOST, connect_to(p, 1, &c));
+   p = good;
+   p.password = "s3crets";
+   GIVES(VIX_E_AUTHENTICATION_FAIL, connect_to(p, 1, &c));
+   p.password = NULL;
+   GIVES(VIX_E_AUTHENTICATION_FAIL, connect_to(p, 1, &c));
+   p = good;
+   p.vmx = "[ds1] vm/vm.vmx?dcPath=x";
+   GIVES(VIX_E_INVALID_ARG, connect_to(p, 1, &c));
+   p.vmx = NULL;
+   GIVES(VIX_E_INVALID_ARG, connect_to(p, 1, &c));
+}
+
+static void thumbprints(void)
+{
+   VixDiskLibConnection c;
+   VixDiskLibHandle h;
+   place p = good;
+   p.thumbprint = "00:11:22";
+   OK(connect_to(p, 1, &c)); /* a wrong one shows at Open, as it does with VDDK */
+   warnings[0] = 0;
+   GIVES(VIX_E_FAIL, VixDiskLib_Open(c, "[ds1] vm/vm.vmdk", 4, &h));
+   OK(VixDiskLib_Disconnect(c));
+   OK(connect_to(p, 1, &c));
+   CHECK(strstr(warnings, "00:11:22") && strstr(warnings, THUMBPRINT));
+   CHECK(!strstr(warnings, "s3cret"));
+   OK(VixDiskLib_Disconnect(c));
+   p.thumbprint = "aabbcc00112233445566778899aabbccddeeff01";
+   OK(connect_to(p, 1, &c));
+   OK(VixDiskLib_Open(c, "[ds1] vm/vm.vmdk", 4, &h));
+   OK(VixDiskLib_Close(h));
+   OK(VixDiskLib_Disconnect(c));
+}
+
+static void paths(VixDiskLibConnection c)
+{
+   VixDiskLibHandle h;
+   static const char *const wrong[] = {"[ds1] ../secret.vmdk", "[ds1] vm/../../secret.vmdk",
+      "[ds1] vm/link.vmdk", "[ds2] vm/vm.vmdk", "[ds1] nothing/vm.vmdk", "[ds1] vm/nothing.vmdk"};
+   for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+      GIVES(VIX_E_FILE_NOT_FOUND, VixDiskLib_Open(c, wrong[i], 4, &h));
+   }
+   GIVES(VIX_E_FILE_NAME_INVALID, VixDiskLib_Open(c, "vm/vm.vmdk", 4, &h));
+   GIVES(VIX_E_FILE_NAME_INVALID, VixDiskLib_Open(c, "[ds1] /etc/passwd", 4, &h));
+   GIVES(VIX_E_FILE_NAME_INVALID, VixDiskLib_Open(c, "[ds1", 4, &h));
+}
+
+static void access_rules(VixDiskLibConnection here)
+{
+   VixDiskLibConnection c;
+   VixDiskLibHandle reader;
+   VixDiskLibHandle writer;
+   uint8_t sector[512] = {42};
+   OK(connect_to(good, 0, &c));
+   OK(VixDiskLib_Open(c, "[ds1] vm/vm.vmdk", 0, &writer));
+   CHECK(!strcmp(VixDiskLib_GetTransportMode(writer), "nbdssl"));
+   OK(VixDiskLib_Write(writer, 9, 1, sector));
+   /* As the leaf of a running machine: no reading of it, its parents are free. */
+   GIVES(VIX_E_FILE_ALREADY_LOCKED, VixDiskLib_Open(c, "[ds1] vm/vm.vmdk", 4, &reader));
+   GIVES(VIX_E_FILE_ALREADY_LOCKED, VixDiskLib_Open(c, "[ds1] vm/vm.vmdk", 0, &reader));
+   OK(VixDiskLib_Open(here, "store/vm/vm.vmdk", 4, &reader)); /* local reading is not held back */
+   OK(VixDiskLib_Close(reader));
+   OK(VixDiskLib_Close(writer));
+   OK(VixDiskLib_Open(c, "[ds1] vm/vm.vmdk", 4, &reader));
+   OK(VixDiskLib_Read(reader, 9, 1, sector));
+   CHECK(sector[0] == 42);
+   VixDiskLibCreateParams params = {.diskType = VIXDISKLIB_DISK_VMFS_FLAT, .capacity = 8};
+   GIVES(VIX_E_NOT_SUPPORTED_ON_REMOTE_OBJECT,
+      VixDiskLib_Create(c, "[ds1] vm/new.vmdk", &params, NULL, NULL));
+   GIVES(VIX_E_NOT_SUPPORTED_ON_REMOTE_OBJECT, VixDiskLib_CreateChild(reader, "store/vm/kid.vmdk",
+      VIXDISKLIB_DISK_MONOLITHIC_SPARSE, NULL, NULL));
+   GIVES(VIX_E_NOT_SUPPORTED_ON_REMOTE_OBJECT, VixDiskLib_Unlink(c, "[ds1] vm/vm.vmdk"));
+   OK(VixDiskLib_Close(reader));
+   params.diskType = VIXDISKLIB_DISK_MONOLITHIC_SPARSE;
+   OK(VixDiskLib_Clone(here, "copy.vmdk", c, "[ds1] vm/vm.vmdk", &params, NULL, NULL, 0));
+   OK(VixDiskLib_Disconnect(c));
+   OK(connect_to(good, 1, &c)); /* read only from the connection on */
+   OK(VixDiskLib_Open(c, "[ds1] vm/vm.vmdk", 0, &reader));
+   GIVES(VIX_E_FILE_READ_ONLY, VixDiskLib_Write(reader, 0, 1, sector));
+   OK(VixDiskLib_Close(reader));
+   paths(c);
+   VixDiskLibConnectParams *back;
+   OK(VixDiskLib_GetConnectParams(c, &back));
+   CHECK(!strcmp(back->serverName, "vc-a.lab") && back->port == 8443 && !back->creds.uid.password);
+   VixDiskLib_FreeConnectParams(back);
+   OK(VixDiskLib_Disconnect(c));
+}
+
+static void parents(VixDiskLibConnection here)
+{
+   VixDiskLibConnection c;
+   VixDiskLibHandle h;
+   h = open_disk(here, "secret.vmdk", 4);
+   OK(VixDiskLib_CreateChild(h, "store/vm/outside.vmdk", VIXDISKLIB_DISK_MONOLITHIC_SPARSE, NULL,
+      NULL));
+   OK(VixDiskLib_Close(h));
+   OK(connect_to(good, 1, &c));
+   GIVES(VIX_E_FILE_ACCESS_ERROR, VixDiskLib_Open(c, "[ds1] vm/outside.vmdk", 4, &h));
+   OK(VixDiskLib_Disconnect(c));
+   OK(VixDiskLib_Open(here, "store/vm/outside.vmdk", 4, &h));
+   OK(VixDiskLib_Close(h));
+}
+
+int main(void)
+{
+   char text[2000];
+   CHECK(getcwd(root, sizeof root));
+   CHECK(mkdir("store", 0777) == 0 && mkdir("store/vm", 0777) == 0);
+   snprintf(text, sizeof text, "# the lab\nvreplica.lab.root = %s\nvixDiskLib.nfc.LogLevel=4\n", root);
+   write_file("lab.conf", text);
+   GIVES(VIX_E_FILE_NOT_FOUND, VixDiskLib_InitEx(8, 0, NULL, note, NULL, NULL, "absent.conf"));
+   OK(VixDiskLib_InitEx(8, 0, NULL, note, NULL, NULL, "lab.conf"));
+   CHECK(!strcmp(VixDiskLib_ListTransportModes(), "file:nbdssl"));
+   VixDiskLibConnection c;
+   GIVES(VIX_E_CANNOT_CONNECT_TO_HOST, connect_to(good, 1, &c)); /* no map yet */
+   snprintf(text, sizeof text,
+      "vcenter\tvc-b.lab\t8443\t00:01\tother\tother\nbroken line\n"
+      "vcenter\tvc-a.lab\t8443\t" THUMBPRINT "\troot\ts3cret\n"
+      "datastore\tvc-b.lab\t8443\tds2\t%s/store\n"
+      "datastore\tvc-a.lab\t8443\tds1\t%s/store\n", root, root);
+   write_file("hosts.map", text);
+   VixDiskLibConnection here = local();
+   make(here, "store/vm/vm.vmdk", VIXDISKLIB_DISK_VMFS_THIN, 1000);
+   make(here, "secret.vmdk", VIXDISKLIB_DISK_VMFS_THIN, 1000);
+   CHECK(symlink("../../secret.vmdk", "store/vm/link.vmdk") == 0);
+   refused();
+   thumbprints();
+   access_rules(here);
+   parents(here);
+   OK(VixDiskLib_Disconnect(here));
+   VixDiskLib_Exit();
+   return 0;
+}

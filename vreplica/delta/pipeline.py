@@ -303,8 +303,14 @@ class _Copy:
         stats.shipped_bytes += written - zeroed
         stats.redundant_bytes += nbytes - written
         stats.changed_blocks += int(write.sum())
+        self._look_at_content(np.flatnonzero(write & ~zero), slot[:nbytes])
         batch.write = geometry.spans(blocks, self.io_size, write)
         batch.changed, batch.digests = blocks[fresh], digests[fresh]
+
+    def _look_at_content(self, shipped: NDArray[np.int64], slot: memoryview) -> None:
+        for number in self.stats.content.choose(len(shipped)):
+            at = int(shipped[number]) * self.geometry.block
+            self.stats.content.add(slot[at : at + self.geometry.block])
 
     def _report(self) -> None:
         if self.progress is not None:

@@ -8,8 +8,10 @@ into what was read from the source and what was known to be zeros without a read
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from time import perf_counter
+
+from vreplica.delta.sample import ContentSample
 
 
 @dataclass(slots=True)
@@ -40,6 +42,8 @@ class CopyStats:
     read_requests: int = 0
     write_requests: int = 0
     retries: int = 0
+    content: ContentSample = field(default_factory=ContentSample)
+    """What kind of data was shipped."""
     read_s: float = 0.0
     hash_s: float = 0.0
     write_s: float = 0.0
@@ -54,8 +58,15 @@ class CopyStats:
         return total
 
     def to_dict(self) -> dict[str, float]:
-        """For `--json`."""
-        return {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        """For `--json`; the sample as `compressibility` and `high_entropy_share`."""
+        values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        content: ContentSample = values.pop("content")
+        return {
+            **values,
+            "sampled_pieces": content.pieces,
+            "compressibility": content.compressibility,
+            "high_entropy_share": content.high_entropy_share,
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,6 +74,8 @@ class Library:
     def load(cls, config: VddkConfig | None = None) -> Library:
         """The library that the configuration names; the same object for the same file.
 
+        VMware's library wants its first call from the main thread (VDDK 7.0 release notes).
+
         Raises LibraryProblem, also where it already runs with another config file.
         """
         config = config or VddkConfig()

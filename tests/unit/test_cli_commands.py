@@ -249,6 +249,7 @@ def test_plan_shows_modes_reasons_and_steps(invoke: Invoke, play: Play) -> None:
         POINT.id,
     ):
         assert text in result.stdout
+    assert not any(line.endswith(" ") for line in result.stdout.splitlines())
     assert json.loads(invoke("plan", "web01", "--json").stdout) == PLAN.to_dict()
 
 

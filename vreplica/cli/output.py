@@ -56,7 +56,7 @@ class Output:
     def show(self, *parts: RenderableType) -> None:
         """A result for people; an empty line sets it off from the one before."""
         if self._shown:
-            self._out.print()
+            _print(self._out, "")
         self._shown = True
         for part in parts:
             _print(self._out, part)
@@ -110,8 +110,16 @@ def _leaves(error: BaseException) -> list[BaseException]:
 
 def _print(console: Console, part: RenderableType) -> None:
     """Lines are folded between words for a reader, and left whole for a program."""
-    whole = isinstance(part, str | Text) and not console.is_terminal
-    console.print(part, markup=False, highlight=False, soft_wrap=whole)
+    if console.is_terminal:
+        console.print(part, markup=False, highlight=False)
+        return
+    with console.capture() as captured:
+        whole = isinstance(part, str | Text)
+        console.print(part, markup=False, highlight=False, soft_wrap=whole)
+    # Cells of a table are filled up with blanks, which nobody needs in a file.
+    lines = captured.get().removesuffix("\n").split("\n")
+    console.file.write("".join(f"{line.rstrip()}\n" for line in lines))
+    console.file.flush()
 
 
 def _console(*, stderr: bool) -> Console:

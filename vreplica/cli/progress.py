@@ -39,7 +39,8 @@ class Watcher:
         self._job = job
         self._spinner = Spinner("dots", Text(f"{job}: starting"))
         self._bars = Progress(*_columns(out.err.width), console=out.err)
-        self._tasks: dict[tuple[str, str], TaskID] = {}
+        self._tasks: dict[str, TaskID] = {}
+        """The bar of each disk, in the step that is under way."""
         self._live: Live | None = None
         self._lock = threading.RLock()
         self._timer: threading.Timer | None = None
@@ -50,7 +51,7 @@ class Watcher:
     def __call__(self, event: events.Event) -> None:
         match event:
             case events.Step():
-                self._spinner.update(text=Text(f"{self._job}: {event.text}"))
+                self._begin(event)
                 self._out.step(f"{self._job}: {event.text}")
             case events.Warn():
                 self._out.warning(f"{self._job}: {event.text}")
@@ -84,20 +85,23 @@ class Watcher:
                 )
                 self._live.start()
 
-    def _move(self, event: events.Progress) -> None:
-        key = (event.activity, event.disk)
+    def _begin(self, step: events.Step) -> None:
         with self._lock:
-            if key not in self._tasks:
-                for other, task in self._tasks.items():
-                    # A new activity takes the place of the one before.
-                    self._bars.update(task, visible=other[0] == event.activity)
-                self._tasks[key] = self._bars.add_task(event.disk, total=None)
-        self._bars.update(
-            self._tasks[key],
-            total=event.total_bytes,
-            completed=event.done_bytes,
-            shipped=event.shipped_bytes,
-        )
+            self._spinner.update(text=Text(f"{self._job}: {step.text}"))
+            for task in self._tasks.values():
+                self._bars.remove_task(task)
+            self._tasks.clear()
+
+    def _move(self, event: events.Progress) -> None:
+        with self._lock:
+            if event.disk not in self._tasks:
+                self._tasks[event.disk] = self._bars.add_task(event.disk, total=None)
+            self._bars.update(
+                self._tasks[event.disk],
+                total=event.total_bytes,
+                completed=event.done_bytes,
+                shipped=event.shipped_bytes,
+            )
 
 
 class _Amount(ProgressColumn):

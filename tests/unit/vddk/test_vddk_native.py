@@ -150,13 +150,52 @@ def test_attach_puts_a_link_on_another_base_for_good(library: Library, tmp_path:
     assert read(library, child, 0, SECTOR) == b"2" * SECTOR, "also when opened anew"
 
 
-def test_unlink_takes_all_files_of_a_disk(library: Library, tmp_path: Path) -> None:
+def test_clone_copies_the_chain_into_one_disk(library: Library, tmp_path: Path) -> None:
+    base, child, copy = (tmp_path / n for n in ("a.vmdk", "a-000001.vmdk", "copy.vmdk"))
+    library.create(base, 4 * MIB)
+    write(library, base, MIB, b"x" * MIB)
+    with library.open(base) as parent:
+        library.create_child(parent, child)
+    write(library, child, 0, b"y" * MIB)
+    library.clone(child, copy, DiskType.MONOLITHIC_FLAT)
+    assert read(library, copy, 0, 4 * MIB) == b"y" * MIB + b"x" * MIB + bytes(2 * MIB)
+    with library.open(copy) as disk:
+        assert disk.info.links == 1
+    with pytest.raises(FileExists):
+        library.clone(child, copy)
+    library.clone(base, copy, overwrite=True)
+    assert read(library, copy, 0, MIB) == bytes(MIB)
+
+
+def test_grow_keeps_the_content_and_adds_zeros(library: Library, tmp_path: Path) -> None:
+    path = tmp_path / "a.vmdk"
+    library.create(path, MIB)
+    write(library, path, 0, b"z" * MIB)
+    library.grow(path, 3 * MIB)
+    assert read(library, path, 0, 3 * MIB) == b"z" * MIB + bytes(2 * MIB)
+
+
+def test_shrink_gives_back_what_is_zero(library: Library, tmp_path: Path) -> None:
+    path = tmp_path / "a.vmdk"
+    library.create(path, 8 * MIB)
+    write(library, path, 0, os.urandom(8 * MIB))
+    write(library, path, MIB, bytes(7 * MIB))
+    before = path.stat().st_size
+    with library.open(path, read_only=False) as disk:
+        library.shrink(disk)
+    assert path.stat().st_size < before // 2
+    library.check_repair(path)
+
+
+def test_rename_and_unlink_take_all_files_of_a_disk(library: Library, tmp_path: Path) -> None:
     library.create(tmp_path / "a.vmdk", MIB, DiskType.VMFS_FLAT)
     assert {p.name for p in tmp_path.iterdir()} == {"a.vmdk", "a-flat.vmdk"}
-    library.unlink(tmp_path / "a.vmdk")
+    library.rename(tmp_path / "a.vmdk", tmp_path / "b.vmdk")
+    assert {p.name for p in tmp_path.iterdir()} == {"b.vmdk", "b-flat.vmdk"}
+    library.unlink(tmp_path / "b.vmdk")
     assert not list(tmp_path.iterdir())
     with pytest.raises(DiskNotFound):
-        library.unlink(tmp_path / "a.vmdk")
+        library.unlink(tmp_path / "b.vmdk")
 
 
 def test_metadata_is_read_written_and_missing(library: Library, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,34 @@ def test_a_replica_is_written_and_reads_the_same_by_nfc_and_by_vddk(
             disk.read_into(0, memoryview(back))
             assert back == bytes(5 * MIB) + data + bytes(16 * MIB)
             assert disk.allocated().covers(Extents.of(5 * MIB, 8 * MIB))
+
+
+def test_check_logs_in_and_opens_nothing(
+    lab: Lab, si: Any, control: LabControl, config: nfc.NfcConfig
+) -> None:
+    vm = make(control, "checked")
+    path, server = vm["disks"][0]["path"], nfc_server(lab, "checked")
+    for read_only in (True, False):
+        host = nfc.check(si, vm=vm["moref"], path=path, read_only=read_only, config=config)
+        assert host == server.address
+    pinned = replace(config, pinned_sha256={server.address: "00" * 32})
+    with pytest.raises(errors.CertificateMismatch):
+        nfc.check(si, vm=vm["moref"], path=path, config=pinned)
+
+
+def test_an_account_without_the_privilege_gets_no_ticket(
+    lab: Lab, control: LabControl, connect: Callable[..., Any], config: nfc.NfcConfig
+) -> None:
+    vm = make(control, "forbidden")
+    control.set_user("site-a", "guest", "guest", ["System.Read"])
+    with pytest.raises(errors.TicketRefused) as caught:
+        nfc.check(
+            connect(lab.specs[0], user="guest", password="guest"),
+            vm=vm["moref"],
+            path=vm["disks"][0]["path"],
+            config=config,
+        )
+    assert "VirtualMachine.Provisioning.DiskRandomRead" in str(caught.value)
 
 
 def test_the_disk_database_is_the_vmdks(control: LabControl, open_: Any) -> None:

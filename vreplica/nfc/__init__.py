@@ -5,8 +5,9 @@
     with closing(nfc.open_disk(session.stub, vm="vm-42", path="[ds1] web/web.vmdk")) as disk:
         disk.read_into(0, view)
 
-`open_disk` is all that a replication needs; `probe` tells beforehand whether a host's port 902
-answers. See docs/transports.md for when to prefer VDDK and for what is known of the protocol.
+`open_disk` is all that a replication needs. Beforehand `check` tells whether ticket, port 902,
+certificate and login of the VM's host are good, and `probe` whether a port answers at all. See
+docs/transports.md for when to prefer VDDK and for what is known of the protocol.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from vreplica.nfc import authd
 from vreplica.nfc.authd import Greeting, Ticket, probe
 from vreplica.nfc.config import HostLimits, Mode, NfcConfig, Timeouts
 from vreplica.nfc.disk import NfcDisk, NfcDiskInfo, NfcStats
@@ -32,6 +34,7 @@ __all__ = [
     "TicketService",
     "TicketSource",
     "Timeouts",
+    "check",
     "open_disk",
     "probe",
 ]
@@ -66,10 +69,36 @@ def open_disk(
     settings = config or NfcConfig()
     if settings.mode == "nbd":
         log.warning("%s: mode nbd sends the disk's content over the network unencrypted", path)
-    if hasattr(source, "host_trouble"):
-        tickets: TicketSource = source
-    else:
-        if vm is None:
-            raise TypeError("open_disk needs the VM's moref (vm=) to ask a stub for tickets")
-        tickets = TicketService(source, vm, path, disk_key=disk_key, port=settings.port)
+    tickets = _tickets(source, vm, path, disk_key, settings)
     return NfcDisk(tickets, settings, path, read_only=read_only)
+
+
+def check(
+    source: Any,
+    *,
+    path: str,
+    read_only: bool = True,
+    vm: str | None = None,
+    disk_key: int | None = None,
+    config: NfcConfig | None = None,
+) -> str:
+    """Everything up to opening the disk, for a preflight; the host that would serve it.
+
+    Takes a ticket and logs in with it: reachable port, certificate, privileges. Arguments and
+    errors are those of `open_disk`.
+    """
+    settings = config or NfcConfig()
+    ticket = _tickets(source, vm, path, disk_key, settings).ticket(read_only=read_only)
+    authd.connect(ticket, settings, path=path).close()
+    return ticket.host
+
+
+def _tickets(
+    source: Any, vm: str | None, path: str, disk_key: int | None, config: NfcConfig
+) -> TicketSource:
+    if hasattr(source, "host_trouble"):
+        given: TicketSource = source
+        return given
+    if vm is None:
+        raise TypeError("asking a stub for tickets needs the VM's moref (vm=)")
+    return TicketService(source, vm, path, disk_key=disk_key, port=config.port)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import ssl
@@ -21,6 +22,7 @@ from pyVmomi import vim
 import vreplica.lab
 from vreplica.lab import LabControl
 from vreplica.sync import Job, Placement
+from vreplica.sync.job import Transport
 from vreplica.units import BLOCK, MIB
 from vreplica.vddk import VddkConfig
 from vreplica.vsphere import Endpoint, Session, SnapshotInfo, connect
@@ -118,6 +120,8 @@ class World:
             "placement": Placement(datastore=self.sites[1]["datastores"][0], name=f"{vm}-replica"),
             "state_dir": self.work / "state",
             "vddk": self.vddk,
+            # The same suite over NFC: VREPLICA_TEST_TRANSPORT=nfc.
+            "transport": Transport(os.environ.get("VREPLICA_TEST_TRANSPORT", "auto")),
         }
         return Job(**{**settings, **changes})
 

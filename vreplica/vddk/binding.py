@@ -113,10 +113,11 @@ class Api:
 def encoded(text: str) -> bytes:
     """For a `const char *`: UTF-8; names of files that are not UTF-8 keep their bytes.
 
-    Raises ValueError where C would see only the part before a NUL.
+    Raises ValueError where C would see only the part before a NUL; it does not say what, since
+    passwords pass here too.
     """
     if "\0" in text:
-        raise ValueError(f"a NUL in {text!r}")
+        raise ValueError("a NUL in a text for VixDiskLib")
     return text.encode("utf-8", "surrogateescape")
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Final
 
@@ -67,6 +67,11 @@ class VddkConnection:
     snapshot_ref: str | None = None
     read_only: bool = True
     cookie: str | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        for name in fields(self):
+            if "\0" in str(getattr(self, name.name)):
+                raise ValueError(f"a NUL in {name.name}")
 
 
 @dataclass(frozen=True, slots=True)

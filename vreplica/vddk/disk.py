@@ -21,6 +21,7 @@ from vreplica.errors import DiskClosed, ReadOnlyDisk, VReplicaError
 from vreplica.extents import Extents
 from vreplica.units import BLOCK, SECTOR
 from vreplica.vddk import blocks
+from vreplica.vddk.binding import encoded
 from vreplica.vddk.config import VddkConfig, VddkConnection, locate
 from vreplica.vddk.errors import (
     ConnectionReadOnly,
@@ -251,6 +252,7 @@ def open_disk(
     HelperFailed where its process fails, ConnectionReadOnly on a write through a read-only
     connection to a server.
     """
+    encoded(path)
     if connection.server is not None and connection.read_only and not read_only:
         raise ConnectionReadOnly(path=path, server=connection.server)
 

@@ -143,6 +143,15 @@ def test_refusals_become_errors_by_meaning(
     assert str(copy) == str(error)
 
 
+def test_a_nul_is_refused_without_showing_what_it_was_in(dummy: Any, isolation: bool) -> None:
+    config = dummy.config(isolation=isolation)
+    with pytest.raises(ValueError, match="a NUL") as caught:
+        open_disk(config, VddkConnection(), "/d/a.vmdk\0.txt")
+    with pytest.raises(ValueError, match="a NUL in password") as caught:
+        replace(REMOTE, password="hunter2\0")
+    assert "hunter2" not in str(caught.value)
+
+
 def test_names_that_are_not_utf_8_keep_their_bytes(dummy: Any, isolation: bool) -> None:
     path = dummy.disk(bytes(MIB), os.fsdecode(b"latin-\xe9.raw"))
     dummy.open(path, isolation=isolation).close()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vreplica.delta.compare import FIRST_DIFFERENCES, compare
+from vreplica.delta.compare import FIRST_DIFFERENCES, PIECE, compare, sample_of
 from vreplica.delta.control import Control
 from vreplica.delta.errors import CopyCancelled
 from vreplica.disk import MemoryDisk
@@ -137,3 +137,23 @@ def test_progress_ends_at_all_bytes() -> None:
     seen: list[tuple[int, int]] = []
     compare(disk_of([1] * 9), disk_of([1]), progress=lambda *p: seen.append(p))
     assert seen[-1] == (9 * SECTOR, 9 * SECTOR)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 60), st.integers(1, 9)), max_size=5),
+    st.sampled_from([0.0, 0.1, 0.5, 1.0]),
+)
+def test_a_sample_is_a_share_of_the_pieces_and_inside(
+    places: list[tuple[int, int]], share: float
+) -> None:
+    asked = Extents.from_pairs([(a * PIECE, (a + n) * PIECE - 512) for a, n in places])
+    sample = sample_of(asked, share, 1)
+    assert asked.covers(sample)
+    pieces = list(asked.split(PIECE))
+    assert len(list(sample.split(PIECE))) == -int(-len(pieces) * share // 1)
+    assert set(sample.split(PIECE)) <= set(pieces)
+
+
+def test_a_sample_of_62_tib_is_made_without_listing_it() -> None:
+    sample = sample_of(Extents.of(0, 62 << 40), 0.00001, 1)
+    assert len(list(sample.split(PIECE))) == 651

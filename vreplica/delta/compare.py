@@ -7,9 +7,10 @@
 Nothing of the copier is used: other loops, other buffers, plain bytes instead of XXH3, so that
 a mistake of the copier is not repeated by its check.
 
-The root digest of a side is BLAKE2b-256 over every 1 MiB piece of the looked-at ranges that
-is not all zeros, ascending: offset u64 and length u64 (little-endian), then the bytes. Holes
-and written zeros therefore give the same root.
+The root digest of a side is SHA-256 over every piece of the looked-at ranges that is not all
+zeros, ascending: offset u64 and length u64 (little-endian), then the bytes. Pieces are ranges
+cut at multiples of 1 MiB. Holes and written zeros therefore give the same root, as long as the
+ranges are the same; both sides of one report have the same.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from hashlib import blake2b
+from hashlib import sha256
 from itertools import islice
 from time import perf_counter
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,12 @@ from vreplica.disk import Disk
 from vreplica.errors import VReplicaError
 from vreplica.extents import Extents
 from vreplica.units import MIB, SECTOR
+
+if TYPE_CHECKING:
+    from hashlib import _Hash as Hash
+
+ROOT_ALGORITHM: Final = "sha256"
+"""With the processor's SHA extensions twice as fast as BLAKE2b, and known to every auditor."""
 
 PIECE: Final = MIB
 _PIECES: Final = 8
@@ -105,7 +112,7 @@ def compare(
         source.allocated().union(target.allocated()).align(SECTOR, capacity)
     ).align(SECTOR, capacity)
     found, done = _Found(), 0
-    roots = blake2b(digest_size=32), blake2b(digest_size=32)
+    roots = sha256(), sha256()
     buffers = memoryview(bytearray(PIECE * _PIECES)), memoryview(bytearray(PIECE * _PIECES))
     pieces = wanted.split(PIECE)
     with ThreadPoolExecutor(2, thread_name_prefix="vreplica-compare") as readers:
@@ -139,6 +146,27 @@ def compare(
     )
 
 
+def sample_of(extents: Extents, share: float, random_seed: int | None = None) -> Extents:
+    """A random `share` (0 to 1) of `extents`, in pieces of 1 MiB: for `compare(extents=...)`."""
+    if share >= 1:
+        return extents
+    rows = extents.array
+    first = rows[:, 0] // PIECE
+    after = np.cumsum(-(-rows[:, 1] // PIECE) - first)
+    total = int(after[-1]) if len(after) else 0
+    wanted = min(total, int(np.ceil(total * share)))
+    if not wanted:
+        return Extents.empty()
+    rng = np.random.default_rng(random_seed)
+    # Without a list of all pieces, which 62 TiB would make long.
+    chosen = np.unique(rng.integers(0, total, wanted))
+    while len(chosen) < wanted:
+        chosen = np.unique(np.concatenate((chosen, rng.integers(0, total, wanted - len(chosen)))))
+    row = np.searchsorted(after, chosen, side="right")
+    pieces = first[row] + chosen - (np.concatenate(([0], after[:-1]))[row])
+    return Extents.from_blocks(pieces, PIECE, extents.end).intersect(extents)
+
+
 def _places(batch: list[tuple[int, int]]) -> Iterator[tuple[int, tuple[int, int]]]:
     """Where in the buffer each piece lies: one after the other."""
     at = 0
@@ -163,7 +191,7 @@ def _read(disk: Disk, buffer: memoryview, batch: list[tuple[int, int]]) -> None:
         raise
 
 
-def _digest(root: blake2b, buffer: memoryview, batch: list[tuple[int, int]]) -> None:
+def _digest(root: Hash, buffer: memoryview, batch: list[tuple[int, int]]) -> None:
     for at, (start, end) in _places(batch):
         data = buffer[at : at + end - start]
         if np.frombuffer(data, np.uint64).any():

@@ -31,9 +31,10 @@ from vreplica.jobs.positions import KeyPath, locate
 from vreplica.jobs.problems import from_validation, suggestion
 from vreplica.jobs.rules import broken_rules
 from vreplica.jobs.schema import JobFile
-from vreplica.nfc import NfcConfig
+from vreplica.nfc import HostLimits, NfcConfig
 from vreplica.points import Level, Retention
 from vreplica.sync.job import Job, OnCbtLoss, Placement, QuiescePolicy, Transport
+from vreplica.units import MIB
 from vreplica.vddk import VddkConfig
 from vreplica.vsphere import Endpoint
 
@@ -71,7 +72,7 @@ class Config(Mapping[str, Job]):
             state_dir=self.state_dir,
             transport=Transport(table.transport),
             vddk=self._vddk(),
-            nfc=NfcConfig(mode=self._file.nfc.mode),
+            nfc=self._nfc(),
             quiesce=QuiescePolicy(table.quiesce),
             quiesce_timeout_min=table.quiesce_timeout_min,
             quiesce_attempts=table.quiesce_attempts,
@@ -120,6 +121,13 @@ class Config(Mapping[str, Job]):
             password=secrets.read(table.password, site, table.user, self._base),
             sha256=table.sha256,
             port=table.port,
+        )
+
+    def _nfc(self) -> NfcConfig:
+        table = self._file.nfc
+        limits = HostLimits(table.in_flight_mib * MIB, table.open_disks)
+        return NfcConfig(
+            mode=table.mode, depth=table.depth, limits=limits, pinned_sha256=dict(table.sha256)
         )
 
     def _vddk(self) -> VddkConfig:

@@ -3,7 +3,7 @@
     state_dir = "..."
     [sites.NAME]     host port user password sha256
     [vddk]           libdir config isolation transport_modes
-    [nfc]            mode
+    [nfc]            mode depth in_flight_mib open_disks sha256
     [defaults]       what a job says, for all jobs that do not say it themselves
     [jobs.NAME]      source = { site, vm }   destination = { site, datastore, name, ... }   ...
 
@@ -115,6 +115,10 @@ class Nfc(Model):
     """See vreplica.nfc.NfcConfig."""
 
     mode: Literal["nbdssl", "nbd"] = "nbdssl"
+    depth: Whole = Field(default=8, ge=1, le=64)
+    in_flight_mib: Whole = Field(default=32, ge=1, le=96)
+    open_disks: Whole = Field(default=32, ge=1, le=50)
+    sha256: dict[Text, Thumbprint] = {}
 
 
 class Source(Model):

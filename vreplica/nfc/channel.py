@@ -22,6 +22,7 @@ from vreplica.nfc.errors import HostConnection, HostTimeout, NfcProtocol
 T = TypeVar("T")
 
 _WAIT: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+_KEEPALIVE_S: Final = 60
 _CLOSED: Final = "the host closed the connection"
 
 
@@ -83,7 +84,10 @@ class Channel:
             doing = f"connecting to port {port}"
             raise kind(host=host, path=path, doing=doing, reason=reason) from error
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # A paused or throttled copy must not look idle to a firewall.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEPALIVE_S)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _KEEPALIVE_S)
         return cls(sock, host=host, path=path)
 
     # -- TLS --------------------------------------------------------------------------------

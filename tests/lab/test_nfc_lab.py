@@ -13,7 +13,7 @@ import pytest
 from pyVim.task import WaitForTask
 from pyVmomi import vim
 
-from vreplica import nfc
+from vreplica import nfc, vsphere
 from vreplica.delta import copy
 from vreplica.errors import VReplicaError
 from vreplica.extents import Extents
@@ -24,6 +24,7 @@ from vreplica.nfc.ticket import TicketService
 from vreplica.units import KIB, MIB
 from vreplica.vddk import VddkConfig, VddkConnection
 from vreplica.vddk import open_disk as open_vddk
+from vreplica.vsphere import Endpoint
 
 CAPACITY = 24 * MIB
 KEY = 2000
@@ -261,6 +262,28 @@ def test_a_cycle_goes_on_over_a_connection_that_the_host_cut(
         assert back == data
         assert disk.stats.connections == 2
     control.clear_faults("site-a")
+
+
+def test_a_session_that_ended_meanwhile_is_opened_again_for_the_ticket(
+    lab: Lab, control: LabControl, config: nfc.NfcConfig
+) -> None:
+    vm = make(control, "slept")
+    entry, spec = lab.layout.read()["sites"][0], lab.specs[0]
+    end = Endpoint(spec.host, spec.user, spec.password, entry["sha256"], spec.port)
+    with vsphere.connect(end) as session:
+
+        def logged_in() -> Any:
+            session.refresh()
+            return session.service_instance
+
+        path = vm["disks"][0]["path"]
+        with closing(
+            nfc.open_disk(logged_in, vm=vm["moref"], path=path, read_only=False, config=config)
+        ) as disk:
+            control.end_sessions("site-a")
+            nfc_server(lab, "slept").drop_all()
+            disk.write_from(0, memoryview(b"s" * MIB))
+            assert disk.stats.connections == 2
 
 
 def test_a_disk_is_opened_again_after_a_restart_of_vcenter(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from vreplica import nfc, vddk
 from vreplica.disk import Disk
@@ -39,8 +40,14 @@ def _open(
 ) -> Disk:
     transport, _ = choose(job)
     if transport is Transport.NFC:
+
+        def logged_in() -> Any:
+            # A copy makes no calls, and vCenter ends a session after half an hour without one.
+            session.refresh()
+            return session.service_instance
+
         return nfc.open_disk(
-            session.service_content.rootFolder,
+            logged_in,
             path=disk.path,
             vm=vm.moref,
             disk_key=disk.key,

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from vreplica.delta import Control
+from vreplica.delta.errors import CopyCancelled
 from vreplica.points import Level, Retention
 from vreplica.sync import Event, Job, Mode, RunReport, Step, plan, points, run, verify
 from vreplica.units import BLOCK, MIB
@@ -198,3 +200,24 @@ def test_a_point_says_the_level_that_was_reached(
     assert plan(job).expected_level is level
     assert run(job).point.level is level
     assert points(job)[0].level is level
+
+
+def test_a_cancelled_verification_keeps_the_point_and_leaves_no_snapshot(
+    world, content: Content
+) -> None:
+    vm = world.make_vm(content(8 * MIB, 31))
+    job = world.job(vm)
+    control = Control()
+
+    def cancel_at_verify(event: Event) -> None:
+        if isinstance(event, Step) and event.name == "verify":
+            control.cancel()
+
+    with pytest.raises(CopyCancelled):
+        run(job, listener=cancel_at_verify, verify=True, control=control)
+    assert len(points(job)) == 1
+    assert not world.source_snapshots(vm)
+    with pytest.raises(CopyCancelled):
+        verify(job, control=control)
+    assert not world.source_snapshots(vm)
+    assert verify(job).equal

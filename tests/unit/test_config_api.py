@@ -1,0 +1,45 @@
+"""The library's face: every public name is there, and none costs anything before it is used."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+import vreplica
+
+
+def test_the_public_names_are_those_of_the_table() -> None:
+    assert vreplica.__all__ == sorted(vreplica.__all__)
+    assert set(vreplica.__all__) == {"__version__", *vreplica._EXPORTS}
+    assert dir(vreplica) == sorted(vreplica.__all__)
+
+
+def test_public_names_are_no_modules_whatever_was_imported_before() -> None:
+    script = (
+        "import json, vreplica.sync, vreplica.jobs, vreplica as v;"
+        "print(json.dumps({n: type(getattr(v, n)).__name__ for n in v.__all__}))"
+    )
+    kinds = json.loads(
+        subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, check=True
+        ).stdout
+    )
+    functions = {"load", "plan", "recovery_points", "run", "verify"}
+    assert {name for name, kind in kinds.items() if kind == "function"} >= functions
+    assert "module" not in kinds.values()
+
+
+def test_importing_the_library_loads_nothing_else() -> None:
+    script = "import sys, vreplica; print(*(m for m in sys.modules if m.startswith('vreplica')))"
+    loaded = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert loaded == ["vreplica"]
+
+
+def test_what_is_not_public_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'frobnicate'"):
+        _ = vreplica.frobnicate

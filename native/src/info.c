@@ -2,6 +2,7 @@
 #include "bytes.h"
 #include "disk.h"
 #include "encoding.h"
+#include "geometry.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,13 +40,23 @@ static VixDiskLibAdapterType adapter(const vr_link *leaf)
    return type;
 }
 
-VixError VixDiskLib_GetInfo(VixDiskLibHandle diskHandle, VixDiskLibInfo **info)
+static VixDiskLibGeometry geometry(const vr_link *leaf)
 {
-   VixError err = vr_disk_check(diskHandle);
-   if (err != VIX_OK || !info) {
-      return err != VIX_OK ? err : VIX_E_INVALID_ARG;
+   VixDiskLibGeometry g = {
+      .cylinders = ddb_number(leaf, "geometry.cylinders", 0),
+      .heads = ddb_number(leaf, "geometry.heads", 0),
+      .sectors = ddb_number(leaf, "geometry.sectors", 0),
+   };
+   if (!g.cylinders || !g.heads || !g.sectors) {
+      char *name = ddb(leaf, "adapterType");
+      g = vr_geometry(leaf->capacity, name);
+      free(name);
    }
-   const vr_link *leaf = diskHandle->leaf;
+   return g;
+}
+
+static VixError describe(const vr_link *leaf, VixDiskLibInfo **info)
+{
    char *uuid = ddb(leaf, "uuid");
    const char *hint = leaf->descriptor.parent_hint;
    size_t hint_bytes = hint ? strlen(hint) + 1 : 0;
@@ -62,9 +73,7 @@ VixError VixDiskLib_GetInfo(VixDiskLibHandle diskHandle, VixDiskLibInfo **info)
    out->capacity = leaf->capacity;
    out->adapterType = adapter(leaf);
    out->numLinks = vr_link_count(leaf);
-   out->physGeo.cylinders = ddb_number(leaf, "geometry.cylinders", 0);
-   out->physGeo.heads = ddb_number(leaf, "geometry.heads", 0);
-   out->physGeo.sectors = ddb_number(leaf, "geometry.sectors", 0);
+   out->physGeo = geometry(leaf);
    out->biosGeo.cylinders = ddb_number(leaf, "geometry.biosCylinders", 0);
    out->biosGeo.heads = ddb_number(leaf, "geometry.biosHeads", 0);
    out->biosGeo.sectors = ddb_number(leaf, "geometry.biosSectors", 0);
@@ -72,6 +81,18 @@ VixError VixDiskLib_GetInfo(VixDiskLibHandle diskHandle, VixDiskLibInfo **info)
    out->physicalSectorSize = ddb_number(leaf, "physicalSectorSize", VIXDISKLIB_SECTOR_SIZE);
    *info = out;
    return VIX_OK;
+}
+
+VixError VixDiskLib_GetInfo(VixDiskLibHandle diskHandle, VixDiskLibInfo **info)
+{
+   VixError err = vr_disk_check(diskHandle);
+   if (err != VIX_OK || !info) {
+      return err != VIX_OK ? err : VIX_E_INVALID_ARG;
+   }
+   pthread_rwlock_rdlock(&diskHandle->use); /* an async write may be changing the content ID */
+   err = describe(diskHandle->leaf, info);
+   pthread_rwlock_unlock(&diskHandle->use);
+   return err;
 }
 
 void VixDiskLib_FreeInfo(VixDiskLibInfo *info)
@@ -93,7 +114,9 @@ VixError VixDiskLib_ReadMetadata(VixDiskLibHandle diskHandle, const char *key, c
    if (err != VIX_OK || !is_key(key)) {
       return err != VIX_OK ? err : VIX_E_INVALID_ARG;
    }
+   pthread_rwlock_rdlock(&diskHandle->use);
    char *value = ddb(diskHandle->leaf, key);
+   pthread_rwlock_unlock(&diskHandle->use);
    if (!value) {
       return VIX_E_DISK_KEY_NOTFOUND;
    }
@@ -193,14 +216,17 @@ VixError VixDiskLib_GetMetadataKeys(VixDiskLibHandle diskHandle, char *keys, siz
       return err;
    }
    size_t needed = 1;
+   pthread_rwlock_rdlock(&diskHandle->use);
    each_key(diskHandle->leaf, add_length, &needed);
    if (requiredLen) {
       *requiredLen = needed;
    }
-   if (!keys || maxLen < needed) {
-      return VIX_E_BUFFER_TOOSMALL;
+   if (keys && maxLen >= needed) {
+      each_key(diskHandle->leaf, add_key, &keys);
+      *keys = 0;
+   } else {
+      err = VIX_E_BUFFER_TOOSMALL;
    }
-   each_key(diskHandle->leaf, add_key, &keys);
-   *keys = 0;
-   return VIX_OK;
+   pthread_rwlock_unlock(&diskHandle->use);
+   return err;
 }

@@ -1,4 +1,5 @@
-/* The layouts of the interface on Linux x86-64, as the published declarations have them. */
+/* The layouts of the interface on Linux x86-64, as the published declarations have them, and its
+ * functions: a program with this file links only when none is missing. */
 #include <vixDiskLib.h>
 
 #define AT(type, member, where) \
@@ -40,3 +41,52 @@ SIZE(VixDiskLibCreateParams, 32);
 SIZE(VixDiskLibBlock, 16);
 AT(VixDiskLibBlockList, blocks, 8);
 SIZE(VixDiskLibBlockList, 24);
+
+typedef void (*any_function)(void);
+extern const any_function vr_abi_functions[];
+
+const any_function vr_abi_functions[] = {
+   (any_function)VixDiskLib_AllocateConnectParams,
+   (any_function)VixDiskLib_Attach,
+   (any_function)VixDiskLib_CheckRepair,
+   (any_function)VixDiskLib_Cleanup,
+   (any_function)VixDiskLib_Clone,
+   (any_function)VixDiskLib_Close,
+   (any_function)VixDiskLib_Connect,
+   (any_function)VixDiskLib_ConnectEx,
+   (any_function)VixDiskLib_Create,
+   (any_function)VixDiskLib_CreateChild,
+   (any_function)VixDiskLib_Defragment,
+   (any_function)VixDiskLib_Disconnect,
+   (any_function)VixDiskLib_EndAccess,
+   (any_function)VixDiskLib_Exit,
+   (any_function)VixDiskLib_Flush,
+   (any_function)VixDiskLib_FreeBlockList,
+   (any_function)VixDiskLib_FreeConnectParams,
+   (any_function)VixDiskLib_FreeErrorText,
+   (any_function)VixDiskLib_FreeInfo,
+   (any_function)VixDiskLib_GetConnectParams,
+   (any_function)VixDiskLib_GetErrorText,
+   (any_function)VixDiskLib_GetInfo,
+   (any_function)VixDiskLib_GetMetadataKeys,
+   (any_function)VixDiskLib_GetTransportMode,
+   (any_function)VixDiskLib_Grow,
+   (any_function)VixDiskLib_Init,
+   (any_function)VixDiskLib_InitEx,
+   (any_function)VixDiskLib_IsAttachPossible,
+   (any_function)VixDiskLib_ListTransportModes,
+   (any_function)VixDiskLib_Open,
+   (any_function)VixDiskLib_PrepareForAccess,
+   (any_function)VixDiskLib_QueryAllocatedBlocks,
+   (any_function)VixDiskLib_Read,
+   (any_function)VixDiskLib_ReadAsync,
+   (any_function)VixDiskLib_ReadMetadata,
+   (any_function)VixDiskLib_Rename,
+   (any_function)VixDiskLib_Shrink,
+   (any_function)VixDiskLib_SpaceNeededForClone,
+   (any_function)VixDiskLib_Unlink,
+   (any_function)VixDiskLib_Wait,
+   (any_function)VixDiskLib_Write,
+   (any_function)VixDiskLib_WriteAsync,
+   (any_function)VixDiskLib_WriteMetadata,
+};

@@ -159,6 +159,27 @@ static void parents(VixDiskLibConnection here)
    OK(VixDiskLib_Close(h));
 }
 
+static void extents_outside(void)
+{
+   VixDiskLibHandle h;
+   write_file("data-flat.vmdk", "a sector of text");
+   CHECK(truncate("data-flat.vmdk", 512) == 0);
+   write_file("store/out.vmdk", "# Disk DescriptorFile\nCID=12345678\nparentCID=ffffffff\n"
+      "createType=\"vmfs\"\nRW 1 VMFS \"../data-flat.vmdk\"\n");
+   write_file("outside.conf", "vreplica.extents.allowOutside = \"1\"\n");
+   for (int allowed = 0; allowed < 2; allowed++) {
+      OK(VixDiskLib_InitEx(8, 0, NULL, NULL, NULL, NULL, allowed ? "outside.conf" : NULL));
+      VixDiskLibConnection c = local();
+      VixError err = VixDiskLib_Open(c, "store/out.vmdk", 4, &h);
+      CHECK(err == (allowed ? (VixError)VIX_OK : (VixError)VIX_E_FILE_ACCESS_ERROR));
+      if (allowed) {
+         OK(VixDiskLib_Close(h));
+      }
+      OK(VixDiskLib_Disconnect(c));
+      VixDiskLib_Exit();
+   }
+}
+
 int main(void)
 {
    char text[2000];
@@ -187,5 +208,6 @@ int main(void)
    parents(here);
    OK(VixDiskLib_Disconnect(here));
    VixDiskLib_Exit();
+   extents_outside();
    return 0;
 }

@@ -355,6 +355,26 @@ def test_a_paused_copy_issues_nothing_until_it_goes_on() -> None:
     assert content(target) == content(source)
 
 
+def test_a_copy_that_fails_while_paused_ends() -> None:
+    control = Control()
+
+    class Failing(MemoryDisk):
+        def write_many(self, requests: Sequence[Request]) -> None:
+            control.pause()
+            raise Broken("target")
+
+    with pytest.raises(Broken):
+        copy(
+            disk_of([1] * BLOCKS),
+            Failing(CAPACITY),
+            Extents.of(0, CAPACITY),
+            block=BLOCK,
+            io_size=BLOCK,
+            batch_size=BLOCK,
+            control=control,
+        )
+
+
 def test_failures_of_other_stages_are_noted_on_the_first() -> None:
     both_in = threading.Barrier(2, timeout=10)
 

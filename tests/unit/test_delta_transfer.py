@@ -127,3 +127,23 @@ def test_a_cancelled_copy_does_not_wait_for_retries() -> None:
     with pytest.raises(Passing):
         transfer(host, control).run(SLOT, SPANS)
     assert len(host.calls) == 1
+
+
+def test_the_fence_is_asked_before_every_try() -> None:
+    asked = 0
+
+    def fence() -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 3:
+            raise Lasting
+
+    def judge(requests: Sequence[Request], call: int) -> None:
+        raise Passing
+
+    host = Host(judge)
+    policy = RetryPolicy(attempts=9, first_wait_s=0.0, longest_wait_s=0.0)
+    one = Transfer(host, smallest=UNIT, control=Control(), policy=policy, fence=fence)
+    with pytest.raises(Lasting):
+        one.run(SLOT, SPANS)
+    assert len(host.calls) == 2

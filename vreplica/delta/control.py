@@ -9,6 +9,9 @@ import threading
 
 from vreplica.delta.throttle import Throttle
 
+_RECHECK_S = 0.2
+"""How long a paused copy takes to notice that one of its stages has failed."""
+
 
 class Control:
     """Thread-safe. One may steer several copies at once, which then share the throttle."""
@@ -40,18 +43,20 @@ class Control:
     def resume(self) -> None:
         self._running.set()
 
-    def admit(self, read_bytes: int = 0) -> bool:
+    def admit(self, read_bytes: int = 0, stopped: threading.Event | None = None) -> bool:
         """Wait while paused and for the throttle; False when the copy is to end.
 
-        What a copy reads is throttled; it writes no more than it has read.
+        What a copy reads is throttled; it writes no more than it has read. `stopped` is the
+        copy's own end: another of its stages has failed.
         """
-        while not self.cancelled:
-            self._running.wait()
+        while not (self.cancelled or (stopped is not None and stopped.is_set())):
+            if not self._running.wait(_RECHECK_S):
+                continue
             wait = self.throttle.take(read_bytes) if self.throttle and read_bytes else 0.0
             if not wait:
-                break
+                return not self.cancelled
             self.sleep(wait)
-        return not self.cancelled
+        return False
 
     def sleep(self, seconds: float) -> None:
         """Wait, but no longer than until `cancel`."""

@@ -20,6 +20,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from queue import SimpleQueue
 from time import perf_counter
 from typing import Final, Protocol
@@ -119,10 +120,10 @@ def copy(
     job.target_zero = target_zero or Extents.empty()
     job.progress, job.control, job.fence = progress, control or Control(), fence
     job.checkpoint_s = checkpoint_s
-    job.reads, job.writes = (
-        Transfer(call, smallest=block, control=job.control, policy=retry, on_retry=on_retry)
-        for call in (source.read_many, target.write_many)
+    transfer = partial(
+        Transfer, smallest=block, control=job.control, policy=retry, on_retry=on_retry
     )
+    job.reads, job.writes = transfer(source.read_many), transfer(target.write_many, fence=fence)
     return job.run()
 
 
@@ -242,7 +243,7 @@ class _Copy:
         return first
 
     def _admit(self, read_bytes: int = 0) -> None:
-        if not self.control.admit(read_bytes):
+        if not self.control.admit(read_bytes, self.stopped):
             raise CopyCancelled(done_bytes=self.done_bytes, total_bytes=self.stats.selected_bytes)
 
     # -- reader thread ----------------------------------------------------------------------
@@ -332,8 +333,6 @@ class _Copy:
         while (batch := self.decided.get()) is not None and not self.stopped.is_set():
             if batch.write:
                 self._admit()
-                if self.fence is not None:
-                    self.fence()
                 assert batch.slot is not None
                 with self.clocks["write"]:
                     self.writes.run(self.slots[batch.slot], batch.write)

@@ -40,7 +40,10 @@ DEFAULT_RETRY: Final = RetryPolicy()
 
 
 class Transfer:
-    """One direction of one disk: `call` is its `read_many` or `write_many`."""
+    """One direction of one disk: `call` is its `read_many` or `write_many`.
+
+    `fence` is called before every try, and ends the transfer by raising.
+    """
 
     def __init__(
         self,
@@ -50,11 +53,13 @@ class Transfer:
         control: Control,
         policy: RetryPolicy,
         on_retry: Callable[[VReplicaError], None] | None = None,
+        fence: Callable[[], None] | None = None,
     ) -> None:
         self._call = call
         self._smallest = smallest
         self._control = control
         self._on_retry = on_retry
+        self._fence = fence
         self._largest: int | None = None
         self._in_flight: int | None = None
         self.requests = 0
@@ -81,6 +86,9 @@ class Transfer:
         """False: nothing done, to be issued again in smaller requests."""
 
         def attempt() -> None:
+            # Before every try: much may have happened during the wait for it.
+            if self._fence is not None:
+                self._fence()
             self._call([(span.offset, slot[span.at : span.at + span.length]) for span in group])
 
         try:

@@ -13,11 +13,12 @@ import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 from vreplica.vsphere import Endpoint, connect, probe_certificate
@@ -29,6 +30,7 @@ from vreplica.vsphere.certificate import (
 )
 from vreplica.vsphere.errors import (
     CertificateChanged,
+    CertificateUnusable,
     HostUnreachable,
     NotVSphere,
     ThumbprintInvalid,
@@ -48,8 +50,13 @@ class Certificate:
         *,
         ca: bool = False,
         expired: bool = False,
+        weak: bool = False,
     ) -> None:
-        self.key = ec.generate_private_key(ec.SECP256R1())
+        self.key: Any = (
+            rsa.generate_private_key(65537, 1024)
+            if weak
+            else ec.generate_private_key(ec.SECP256R1())
+        )
         self.subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         now = datetime.now(UTC)
         start, end = now - timedelta(days=30), now + timedelta(days=-1 if expired else 30)
@@ -102,6 +109,7 @@ class Server:
             with plain, contextlib.suppress(OSError):
                 plain.settimeout(5)
                 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+                context.set_ciphers("DEFAULT:@SECLEVEL=0")
                 context.load_cert_chain(self.certificate.file)
                 with context.wrap_socket(plain, server_side=True) as secure:
                     self.handshakes += 1
@@ -221,6 +229,16 @@ def test_an_expired_certificate_is_accepted_when_it_is_the_pinned_one(tmp_path: 
             connect(endpoint(server, server.certificate.sha256), timeout_s=5)
     finally:
         server.stop()
+
+
+def test_a_key_that_openssl_calls_too_weak_is_named_so(tmp_path: Path) -> None:
+    server = Server(Certificate("vcenter", tmp_path, weak=True))
+    try:
+        with pytest.raises(CertificateUnusable, match=r"is the pinned one.*too weak"):
+            connect(endpoint(server, server.certificate.sha256), timeout_s=5)
+    finally:
+        server.stop()
+    assert server.received == []
 
 
 @pytest.mark.parametrize(

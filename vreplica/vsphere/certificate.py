@@ -21,7 +21,12 @@ from contextlib import closing
 from http.client import HTTPSConnection
 from typing import Final
 
-from vreplica.vsphere.errors import CertificateChanged, HostUnreachable, ThumbprintInvalid
+from vreplica.vsphere.errors import (
+    CertificateChanged,
+    CertificateUnusable,
+    HostUnreachable,
+    ThumbprintInvalid,
+)
 
 NO_CHECK_TIME: Final = 0x200000
 """X509_V_FLAG_NO_CHECK_TIME (OpenSSL x509_vfy.h). Who pins a certificate trusts this very one;
@@ -124,10 +129,11 @@ class PinnedConnection(HTTPSConnection):
         """Connect within `timeout`; afterwards an answer may take `reply_timeout_s`."""
         try:
             super().connect()
-        except ssl.SSLCertVerificationError:
+        except ssl.SSLCertVerificationError as error:
             shown = fetch_certificate(self.host, self.port, timeout_s=self.timeout or 30)
             require_pin(self.host, shown, self.pin)
-            raise
+            # A pin does not make a key longer: OpenSSL's security level stays in force.
+            raise CertificateUnusable(self.host, error.verify_message) from error
         # The chain was verified; a certificate issued *by* the pinned one would pass that too.
         try:
             require_pin(self.host, self.sock.getpeercert(True) or b"", self.pin)

@@ -71,6 +71,16 @@ class CertificateChanged(VSphereError):
 
 
 @dataclass(eq=False)
+class CertificateUnusable(VSphereError):
+    """It is the pinned one, and OpenSSL on this machine refuses it all the same."""
+
+    template = "the certificate of {host} is the pinned one, but cannot be used: {reason}"
+    remedy = "Renew the certificate of {host} (RSA of 2048 bits or more, SHA-256) and pin it."
+    host: str
+    reason: str
+
+
+@dataclass(eq=False)
 class NotVSphere(VSphereError):
     template = "{host}:{port} answers, but not as a vCenter or ESXi host: {reason}"
     remedy = "Check host name and port; the vSphere API is at https://{host}/sdk."

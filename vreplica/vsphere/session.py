@@ -184,6 +184,10 @@ class Session:
         """With its disks. Raises ObjectGone."""
         return snapshots.read_snapshot(self._link, vm_ref, moref)
 
+    def read_snapshots(self, vm_ref: VmRef) -> tuple[SnapshotInfo, ...]:
+        """All of a VM's snapshots with their disks, depth first, in one read."""
+        return snapshots.read_all(self._link, vm_ref)
+
     def remove_snapshot(
         self, vm_ref: VmRef, moref: str, *, progress: Progress | None = None
     ) -> Removal:

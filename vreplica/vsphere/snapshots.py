@@ -9,12 +9,13 @@ What vSphere does silently is made loud here (VDDK 8.0 Programming Guide; vSpher
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, Final, Literal
 
 from vreplica.errors import VSphereError
 from vreplica.vsphere import manifest, tasks
-from vreplica.vsphere.collector import read, read_one
+from vreplica.vsphere.collector import Steps, read, read_one
 from vreplica.vsphere.devices import disks_of
 from vreplica.vsphere.errors import (
     ConsolidationFailed,
@@ -90,22 +91,39 @@ def read_snapshot(link: Link, vm: VmRef, snapshot: str) -> SnapshotInfo:
         link.managed(vim.VirtualMachine, vm.moref),
         link.managed(vim.vm.Snapshot, snapshot),
     ]
+    for info in _read(link, vm, operation, roots, ()):
+        if info.moref == snapshot:
+            return info
+    raise ObjectGone(operation, snapshot).at(vm=vm.name)
+
+
+def read_all(link: Link, vm: VmRef) -> tuple[SnapshotInfo, ...]:
+    """All snapshots of a VM, depth first, each with its own disks: one read for all."""
+    roots = [link.managed(vim.VirtualMachine, vm.moref)]
+    steps = ((vim.VirtualMachine, "rootSnapshot"), (vim.vm.Snapshot, "childSnapshot"))
+    return tuple(_read(link, vm, "reading snapshots", roots, steps))
+
+
+def _read(
+    link: Link, vm: VmRef, operation: str, roots: list[Any], steps: Steps
+) -> Iterator[SnapshotInfo]:
+    """The snapshots whose configuration was reached from `roots`."""
     properties = {vim.VirtualMachine: ("snapshot",), vim.vm.Snapshot: ("config",)}
-    tree = config = None
-    for found in read(link, operation, roots, properties, vm=vm.name):
+    tree, configs = None, {}
+    for found in read(link, operation, roots, properties, steps, vm=vm.name):
         if isinstance(found.managed, vim.VirtualMachine):
             tree = found.get("snapshot")
         else:
-            config = found.get("config")
+            configs[found.moref] = found.get("config")
     for info in snapshots_of(tree):
-        if info.moref == snapshot and config is not None:
+        config = configs.get(info.moref)
+        if config is not None:
             whole = replace(
                 info,
                 disks=disks_of(config.hardware.device),
                 extra_config=options_of(config.extraConfig),
             )
-            return _with_writers(link, vm, whole, config.files.snapshotDirectory or "")
-    raise ObjectGone(operation, snapshot).at(vm=vm.name)
+            yield _with_writers(link, vm, whole, config.files.snapshotDirectory or "")
 
 
 def _with_writers(link: Link, vm: VmRef, info: SnapshotInfo, directory: str) -> SnapshotInfo:

@@ -93,6 +93,10 @@ def test_the_tree_is_read_depth_first_with_parents(source: Session, new_vm: Any)
         three.moref: one.moref,
     }
     assert source.read_vm(vm).current_snapshot == three.moref
+    whole = source.read_snapshots(vm)
+    assert [s.moref for s in whole] == [s.moref for s in tree]
+    assert {s.moref: s.disks for s in whole} == {s.moref: s.disks for s in (one, two, three)}
+    assert source.read_snapshots(new_vm()) == ()
 
 
 def test_a_revert_brings_the_disk_back_and_leaves_the_vm_off(

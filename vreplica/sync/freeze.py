@@ -4,7 +4,7 @@
     ----------------------------------------------------------------------------
     no              -               -                               crash
     yes             no              (the request would be ignored)  crash
-    yes             yes             flag, and a VSS manifest        application
+    yes             yes             flag, and writers in manifest   application
     yes             yes             flag only                       filesystem
     yes             yes             none                            crash
 
@@ -76,7 +76,8 @@ def freeze(
         evidence = quiesce_evidence(snapshot, vm)
         level = Level(evidence) if evidence else Level.CRASH
         if level < requested:
-            notes.append(f"quiescing was asked for and reached {level} consistency")
+            why = f": {snapshot.vss_problem}" if snapshot.vss_problem else ""
+            notes.append(f"quiescing was asked for and reached {level} consistency{why}")
     if level < job.require:
         session.remove_snapshot(vm.ref, snapshot.moref)
         raise LevelNotReached(

@@ -113,8 +113,7 @@ def read_replica(session: Session, job: Job, ref: VmRef) -> ReplicaState:
         raise NotOurReplica(name=job.placement.name, job=job.name).at(vm=vm.ref.name)
     points: list[RecoveryPoint] = []
     foreign: list[SnapshotInfo] = []
-    for entry in vm.snapshots:
-        snapshot = session.read_snapshot(ref, entry.moref)
+    for snapshot in session.read_snapshots(ref):
         point = RecoveryPoint.from_extra_config(snapshot.extra_config, snapshot.moref)
         if point is not None and point.job == job.name:
             points.append(point)

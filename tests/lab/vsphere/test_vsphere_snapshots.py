@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from vreplica.lab import Lab, LabControl, tracking
+from vreplica.lab import Lab, LabControl
 from vreplica.units import KIB, MIB
 from vreplica.vsphere import (
     ALL_IN_USE,
+    CbtCoverage,
     CbtEnableRefused,
     CbtNotActive,
     CbtQueryFailed,
@@ -332,30 +333,43 @@ def test_a_change_id_that_never_was_is_invalid(source: Session, new_vm: Any, tex
 
 
 def test_a_session_that_ends_between_pages_goes_on(
-    source: Session,
-    new_vm: Any,
-    write: Any,
-    control: LabControl,
-    monkeypatch: pytest.MonkeyPatch,
+    source: Session, new_vm: Any, write: Any, control: LabControl
 ) -> None:
     vm = new_vm(power_on=True, cbt=True)
     for block in range(0, 60, 2):
         write(vm, block * BLOCK)
     made = source.create_snapshot(vm, "s")
-    pages: list[int] = []
-
-    def page_and_end(changed: Any, start: int, capacity: int, size: int) -> Any:
-        pages.append(start)
-        if len(pages) % 7 == 0:
-            control.end_sessions(SITE)
-        return answer(changed, start, capacity, 1)
-
-    answer = tracking.page
-    monkeypatch.setattr(tracking, "page", page_and_end)
-    found = disks_of(source, vm, made.moref, ALL_IN_USE)
+    control.settings(SITE, page_size=1)
+    for skip in (3, 11, 19):
+        control.add_fault(SITE, method="QueryChangedDiskAreas", action="session", skip=skip)
+    try:
+        found = disks_of(source, vm, made.moref, ALL_IN_USE)
+        struck = [rule["struck"] for rule in control.list_faults(SITE)]
+    finally:
+        control.clear_faults(SITE)
+        control.settings(SITE, page_size=2000)
     assert found == [(b * BLOCK, (b + 1) * BLOCK) for b in range(0, 60, 2)]
-    assert pages == sorted(set(pages)), "no page was asked for twice"
-    assert len(pages) == 30
+    assert struck == [1, 1, 1]
+
+
+@pytest.mark.parametrize("bug", ["past-end", "empty-page"])
+def test_answers_with_a_known_bug_are_cut_or_refused(
+    source: Session, new_vm: Any, write: Any, control: LabControl, bug: str
+) -> None:
+    vm = new_vm(power_on=True, cbt=True)
+    for offset in (0, 4 * BLOCK, 8 * MIB - BLOCK):
+        write(vm, offset)
+    made = source.create_snapshot(vm, "s")
+    control.settings(SITE, page_size=2, cbt_bug=bug)
+    try:
+        if bug == "past-end":
+            found = disks_of(source, vm, made.moref, ALL_IN_USE)
+            assert found[-1] == (8 * MIB - BLOCK, 8 * MIB)
+        else:
+            with pytest.raises(CbtCoverage, match="speaks for 0 bytes"):
+                disks_of(source, vm, made.moref, ALL_IN_USE)
+    finally:
+        control.settings(SITE, page_size=2000, cbt_bug="")
 
 
 # -- power ----------------------------------------------------------------------------------------

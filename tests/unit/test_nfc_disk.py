@@ -205,13 +205,13 @@ def test_a_write_survives_a_lost_connection(host: SoloHost, kind: str) -> None:
 
 def test_a_silent_host_is_given_up_after_the_timeout_and_tried_again(host: SoloHost) -> None:
     data = fill(host)
-    timeouts = nfc.Timeouts(5, 5, read_s=0.3)
+    timeouts = nfc.Timeouts(5, 5, read_s=1.5)
     with closing(open_(host, read_only=True, timeouts=timeouts)) as disk:
         host.server.faults.add(Fault("hang", "read", skip=2))
         back = bytearray(len(data))
         disk.read_into(0, memoryview(back))
         assert back == data
-        assert disk.stats.connections == 2
+        assert disk.stats.connections >= 2
 
 
 def test_retries_are_bounded_and_the_cause_is_told(host: SoloHost) -> None:
@@ -305,13 +305,13 @@ def test_host_in_maintenance_is_said_so(host: SoloHost) -> None:
 
 
 def test_several_requests_are_in_flight_at_once(host: SoloHost) -> None:
-    """With 50 ms a read, 8 reads at depth 4 take two rounds and a bit, not eight."""
-    host.server.faults.add(Fault("slow", "read", count=None, delay_s=0.05))
+    """With 150 ms a read, 8 reads at depth 4 take two rounds and a bit, not eight."""
+    host.server.faults.add(Fault("slow", "read", count=None, delay_s=0.15))
     with closing(open_(host, read_only=True, depth=4)) as disk:
         start = monotonic()
         disk.read_into(0, memoryview(bytearray(8 * MIB)))
         took = monotonic() - start
-    assert took < 8 * 0.05
+    assert took < 8 * 0.15
 
 
 def test_many_disks_at_once_on_one_host(host: SoloHost) -> None:

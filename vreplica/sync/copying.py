@@ -213,7 +213,7 @@ def _report(task: DiskTask, stats: CopyStats, allocated: int | None) -> DiskRun:
         changed_bytes=stats.selected_bytes,
         read_bytes=stats.read_bytes,
         redundant_bytes=stats.redundant_bytes,
-        zero_bytes=stats.zero_bytes,
+        zero_bytes=stats.zero_bytes - stats.zeroed_bytes,
         shipped_bytes=stats.shipped_bytes + stats.zeroed_bytes,
         seconds=stats.total_s,
     )

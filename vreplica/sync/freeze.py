@@ -63,7 +63,7 @@ def freeze(
     notes: list[str] = []
     wanted = job.quiesce is not QuiescePolicy.NEVER
     asks = wanted and vm.power_state == "poweredOn" and vm.tools_running
-    requested = _best_level(vm) if wanted else Level.CRASH
+    requested = quiesced_level(vm) if wanted else Level.CRASH
     snapshot = _quiesced(job, session, vm, run_id, notes) if asks else None
     if snapshot is None:
         snapshot = session.create_snapshot(
@@ -112,8 +112,10 @@ def _quiesced(
     return None
 
 
-def _best_level(vm: VmInfo) -> Level:
-    return Level.APPLICATION if vm.guest_family == "windows" else Level.FILESYSTEM
+def quiesced_level(vm: VmInfo) -> Level:
+    """The best that quiescing can prove of this guest (`quiesce_evidence` says why)."""
+    levels = {"windows": Level.APPLICATION, "linux": Level.FILESYSTEM}
+    return levels.get(vm.guest_family, Level.CRASH)
 
 
 def _text(job: Job, run_id: str) -> str:

@@ -13,6 +13,7 @@ reference of QueryChangedDiskAreas).
 from __future__ import annotations
 
 from vreplica.points import DiskPoint, Level, RecoveryPoint
+from vreplica.sync.freeze import quiesced_level
 from vreplica.sync.job import Job, QuiescePolicy
 from vreplica.sync.preflight import find_problems, replicated_disks
 from vreplica.sync.report import DiskPlan, Mode, Plan
@@ -117,7 +118,15 @@ def expected_level(
                 "a quiesce request would be ignored without a word"
             )
         ]
-    return (Level.APPLICATION if vm.guest_family == "windows" else Level.FILESYSTEM), []
+    best = quiesced_level(vm)
+    if best is Level.CRASH:
+        return best, [
+            (
+                f"{vm.ref.name}'s guest ({vm.guest_id}) is neither Windows nor Linux: nothing proves "
+                "that it quiesces"
+            )
+        ]
+    return best, []
 
 
 def _steps(job: Job, vm: VmInfo, replica: ReplicaState | None) -> list[str]:

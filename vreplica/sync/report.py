@@ -123,7 +123,9 @@ class VerifyReport:
 
     @property
     def equal(self) -> bool:
-        return all(d.equal for d in self.disks)
+        """Every disk of the point was found on both sides, and all are equal."""
+        looked_at = {d.key for d in self.disks}
+        return all(d.equal for d in self.disks) and looked_at == {d.key for d in self.point.disks}
 
     def to_dict(self) -> dict[str, Any]:
         return {

@@ -12,6 +12,7 @@ import pytest
 
 from vreplica.nfc import NfcConfig
 from vreplica.sync import Mode, Transport, plan, run
+from vreplica.sync.errors import PreflightFailed
 from vreplica.units import BLOCK, MIB
 from vreplica.vddk import VddkConfig
 
@@ -47,6 +48,20 @@ def test_without_a_vddk_that_is_named_nfc_is_taken_and_said(world, content: Cont
     job = replace(world.job(vm), vddk=VddkConfig())
     assert plan(job).transport == "nfc: no VDDK is named; NFC needs none"
     assert run(job, verify=True).verified.equal
+
+
+def test_a_host_that_shows_another_certificate_is_found_before_anything_is_done(
+    world, content: Content
+) -> None:
+    vm = world.make_vm(content(4 * MIB))
+    pinned = NfcConfig(pinned_sha256={"127.0.0.1": "00:" * 31 + "00"})
+    job = world.job(vm, transport=Transport.NFC, nfc=pinned)
+    with pytest.raises(PreflightFailed) as caught:
+        run(job)
+    (problem,) = caught.value.problems
+    assert vm in problem
+    assert "certificate" in problem
+    assert not world.source_snapshots(vm)
 
 
 WITHOUT = """

@@ -120,12 +120,8 @@ def expected_level(
         ]
     best = quiesced_level(vm)
     if best is Level.CRASH:
-        return best, [
-            (
-                f"{vm.ref.name}'s guest ({vm.guest_id}) is neither Windows nor Linux: nothing proves "
-                "that it quiesces"
-            )
-        ]
+        reason = f"the guest of {vm.ref.name} ({vm.guest_id}) is neither Windows nor Linux"
+        return best, [f"{reason}: nothing proves that it quiesces"]
     return best, []
 
 

@@ -11,6 +11,7 @@ from vreplica.points import MAX_POINTS, Level
 from vreplica.sync.job import Job, QuiescePolicy
 from vreplica.sync.state import ReplicaState, Sites, identity, snapshot_name
 from vreplica.sync.tracking import may_rescan, switched_off
+from vreplica.sync.transport import way_problem
 from vreplica.units import human_size
 from vreplica.vsphere import VmDisk, VmInfo
 
@@ -31,6 +32,7 @@ def find_problems(
         *_level_problems(job, vm, level),
         *_replica_problems(job, vm, replica),
         *_destination_problems(job, sites, vm, replica),
+        *_way_problems(job, sites, vm, replica),
     ]
 
 
@@ -164,3 +166,17 @@ def _destination_problems(
             f"{vm.ref.name} takes {human_size(vm.storage_committed_bytes)}: free space there "
             "or choose another one"
         )
+
+
+def _way_problems(
+    job: Job, sites: Sites, vm: VmInfo, replica: ReplicaState | None
+) -> Iterator[str]:
+    """One disk of each side: all disks of a VM are served by the same host."""
+    ways = [(sites.source, vm, True)]
+    if replica is not None:
+        ways.append((sites.destination, replica.vm, False))
+    for session, info, read_only in ways:
+        for disk in info.disks[:1]:
+            problem = way_problem(job, session, info.ref, disk, read_only)
+            if problem is not None:
+                yield problem

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 from vreplica import nfc, vddk
 from vreplica.disk import Disk
+from vreplica.errors import VReplicaError
 from vreplica.sync.job import Job, Transport
 from vreplica.vddk.config import ENV_LIBDIR
 from vreplica.vsphere import Session, VmDisk, VmRef
@@ -35,19 +37,43 @@ def open_leaf(job: Job, session: Session, vm: VmRef, disk: VmDisk) -> Disk:
     return _open(job, session, vm, disk, snapshot=None, read_only=False)
 
 
+def way_problem(job: Job, session: Session, vm: VmRef, disk: VmDisk, read_only: bool) -> str | None:
+    """What keeps a disk's host from serving it: port, certificate, ticket. None: nothing found.
+
+    VDDK finds its own way to the host and says nothing of it before it opens a disk.
+    """
+    if choose(job)[0] is not Transport.NFC:
+        return None
+    try:
+        nfc.check(
+            _logged_in(session),
+            path=disk.path,
+            vm=vm.moref,
+            disk_key=disk.key,
+            read_only=read_only,
+            config=job.nfc,
+        )
+    except VReplicaError as error:
+        return " ".join([f"{vm.name}: {error.message}", *error.explain()])
+    return None
+
+
+def _logged_in(session: Session) -> Callable[[], Any]:
+    def now() -> Any:
+        # A copy makes no calls, and vCenter ends a session after half an hour without one.
+        session.refresh()
+        return session.service_instance
+
+    return now
+
+
 def _open(
     job: Job, session: Session, vm: VmRef, disk: VmDisk, *, snapshot: str | None, read_only: bool
 ) -> Disk:
     transport, _ = choose(job)
     if transport is Transport.NFC:
-
-        def logged_in() -> Any:
-            # A copy makes no calls, and vCenter ends a session after half an hour without one.
-            session.refresh()
-            return session.service_instance
-
         return nfc.open_disk(
-            logged_in,
+            _logged_in(session),
             path=disk.path,
             vm=vm.moref,
             disk_key=disk.key,

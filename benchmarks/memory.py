@@ -16,12 +16,18 @@ from pathlib import Path
 from time import perf_counter
 
 
-def peak_kib() -> int:
-    """VmHWM of this process."""
-    for line in Path("/proc/self/status").read_text().splitlines():
+def peak_kib(process: str = "self") -> int:
+    """VmHWM of a process. (getrusage would count the parent's memory at the fork.)"""
+    for line in Path(f"/proc/{process}/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1])
-    raise SystemExit("no VmHWM in /proc/self/status")
+    raise SystemExit(f"no VmHWM in /proc/{process}/status")
+
+
+def children_peak_kib() -> int:
+    """Sum over the children that are running now."""
+    lists = Path("/proc/self/task").glob("*/children")
+    return sum(peak_kib(pid) for text in lists for pid in text.read_text().split())
 
 
 def main() -> None:

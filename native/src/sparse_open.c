@@ -16,7 +16,8 @@ VixError vr_sparse_close(vr_extent *e)
    if (s->stream) {
       err = vr_stream_finish(e);
    }
-   if (s->marked_unclean) {
+   /* A mark that was there before says that a writer died: CheckRepair takes it back. */
+   if (s->marked_unclean && !s->header.unclean) {
       VixError marked = vr_sparse_mark(e, false);
       err = err == VIX_OK ? marked : err;
    }

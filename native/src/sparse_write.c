@@ -108,8 +108,11 @@ VixError vr_sparse_store_entries(vr_extent *e, uint64_t table, const uint8_t *en
    for (int which = VR_PRIMARY; which <= (s->redundant ? VR_REDUNDANT : VR_PRIMARY); which++) {
       uint64_t at;
       VixError err = vr_sparse_table_at(e, which, table, &at);
+      /* After a writer died the redundant table may be behind: all of it, then. */
+      bool all = which == VR_REDUNDANT && s->header.unclean;
+      uint64_t from = all ? 0 : first * 4;
       if (err == VIX_OK && at) {
-         err = vr_file_write(e->file, at + first * 4, entries + first * 4, count * 4);
+         err = vr_file_write(e->file, at + from, entries + from, all ? s->table_bytes : count * 4);
       }
       if (err != VIX_OK) {
          vr_cache_drop(&s->grain_tables, table); /* what the file has is the truth */

@@ -8,19 +8,26 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from vreplica.units import MIB
+from vreplica.vddk import DiskType, Library
+
 ROOT = Path(__file__).parents[2]
 LIMIT_KIB = 256 * 1024
 
 
-def measured(*command: object) -> dict[str, Any]:
-    done = subprocess.run(
+def program(*command: object) -> str:
+    """Run `python -m ...` at the root of the project; its output."""
+    return subprocess.run(
         [sys.executable, "-m", *map(str, command)],
         cwd=ROOT,
         check=True,
         capture_output=True,
         text=True,
-    )
-    result: dict[str, Any] = json.loads(done.stdout)
+    ).stdout
+
+
+def measured(*command: object) -> dict[str, Any]:
+    result: dict[str, Any] = json.loads(program(*command))
     return result
 
 
@@ -32,13 +39,8 @@ def test_memory_is_the_same_for_4_gib_and_62_tib() -> None:
 
 
 def test_a_copy_of_vmdks_with_helper_processes_stays_under_the_limit(tmp_path: Path) -> None:
-    from benchmarks import testdisk
-    from vreplica.units import MIB
-    from vreplica.vddk import DiskType, Library
-
-    disk = testdisk.TestDisk(testdisk.Recipe(capacity=512 * MIB))
     source, target = tmp_path / "source.vmdk", tmp_path / "target.vmdk"
-    testdisk.make(source, disk, "sparse")
+    program("benchmarks.testdisk", source, "--form", "sparse", "--capacity-gib", 0.5)
     Library.load().create(target, 512 * MIB, DiskType.MONOLITHIC_SPARSE)
     run = measured(
         "benchmarks.ours", "full", source, target, "--map", tmp_path / "map", "--isolation"

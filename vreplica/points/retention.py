@@ -19,7 +19,7 @@ the base, the leaf, a test failover and a snapshot made by somebody else."""
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """Keep the newest `last` points (1 to 28)."""
+    """Keep `last` points (1 to 28): the newest, and the newest of the highest level among them."""
 
     last: int = 7
 
@@ -32,8 +32,11 @@ class Retention:
         ordered = sorted(points, key=lambda p: (p.time, p.id))
         if not ordered:
             return []
-        keep = {p.id for p in ordered[-self.last :]} | {best(ordered).id}
-        return [p for p in ordered if p.id not in keep]
+        keep = ordered[-self.last :]
+        if best(ordered) not in keep:
+            # The newest always stays, so with `last` 1 there are two.
+            keep = [best(ordered), *keep[-max(1, self.last - 1) :]]
+        return [p for p in ordered if p not in keep]
 
 
 def best(points: Sequence[RecoveryPoint]) -> RecoveryPoint:

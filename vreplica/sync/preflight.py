@@ -124,11 +124,10 @@ def _replica_problems(job: Job, vm: VmInfo, replica: ReplicaState | None) -> Ite
             f"replica {name} was made from another VM ({latest.source_name}, {latest.source_vm}); "
             f"this one is {identity(vm)}: choose another replica name"
         )
-    kept = len(replica.points) - len(job.retention.expired(replica.points))
-    if kept >= MAX_POINTS:
+    if len(replica.points) > MAX_POINTS:
         yield (
-            f"replica {name} has {len(replica.points)} recovery points; a snapshot chain takes "
-            f"{MAX_POINTS}: keep fewer"
+            f"replica {name} has {len(replica.points)} recovery points and a snapshot chain takes "
+            f"{MAX_POINTS}: retention could not remove any; remove the oldest snapshots in vCenter"
         )
     yield from _shape_problems(job, vm, replica)
 

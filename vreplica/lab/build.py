@@ -6,6 +6,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from vreplica.lab import switches
 from vreplica.lab.cert import Certificate
 from vreplica.lab.collector import PropertyCollector
 from vreplica.lab.events import EventManager
@@ -151,6 +152,10 @@ def _build(site: Site) -> None:
     hosts.adopt(cluster)
     stores.childEntity = datastores
     nets.childEntity = networks
+    networks = [*networks, *switches.build(site, nets, site.spec.portgroups)]
+    for host in found:
+        host.network = networks
+    cluster.network = networks
     dc.set(datastore=datastores, network=networks)
     for field, kind in _MANAGERS.items():
         moid = kind.__name__ if field != "setting" else "VpxSettings"

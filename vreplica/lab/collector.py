@@ -15,6 +15,7 @@ from collections import deque
 from typing import Any
 
 from vreplica.lab.managed import Managed, vmodl_class
+from vreplica.lab.privileges import need_property
 from vreplica.lab.properties import (
     change_xml,
     names_of,
@@ -196,6 +197,7 @@ class PropertyCollector(Managed, vmodl.query.PropertyCollector):
             properties, missing = [], []
             for path in paths:
                 try:
+                    need_property(self._site, self._site.current.user, item, path)
                     text = value_xml(item, path, version)
                 except vim.fault.NoPermission as error:
                     missing.append(query.MissingProperty(path=path, fault=error))

@@ -59,10 +59,8 @@ class Layout:
 
     def specs(self) -> list[SiteSpec]:
         """Raises NoLab."""
-        return [
-            SiteSpec(**{**s["spec"], "datastores": tuple(s["spec"]["datastores"])})
-            for s in self.read()["sites"]
-        ]
+        values: list[dict[str, Any]] = [s["spec"] for s in self.read()["sites"]]
+        return [SiteSpec(**{k: _listed(v) for k, v in spec.items()}) for spec in values]
 
     def read(self) -> dict[str, Any]:
         try:
@@ -72,6 +70,11 @@ class Layout:
 
     def certificate(self, site: str) -> cert.Certificate:
         return cert.load(self.directory / site / "site.pem")
+
+
+def _listed(value: Any) -> Any:
+    """JSON has no tuples."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 def free_port(host: str) -> int:
@@ -88,6 +91,7 @@ def create(
     ports: dict[str, int] | None = None,
     datastores: tuple[str, ...] = ("ds1", "ds2"),
     hosts: int = 1,
+    portgroups: tuple[str, ...] = (),
     user: str = USER,
     password: str | None = None,
 ) -> Layout:
@@ -108,6 +112,7 @@ def create(
             password=password or secrets.token_urlsafe(12),
             datastores=tuple(f"{name}-{d}" for d in datastores),
             hosts=hosts,
+            portgroups=tuple(portgroups),
         )
         entries.append(
             {

@@ -78,6 +78,16 @@ def check(site: Site, call: Any, method: Any, this: Any, arguments: list[Any]) -
         need(site, call.user, privilege, this)
 
 
+def need_property(site: Site, user: str, item: Any, path: str) -> None:
+    """Raises NoPermission where reading a property takes a privilege that the user lacks."""
+    try:
+        privilege = type(item)._GetPropertyInfo(path.partition(".")[0].partition("[")[0]).privId
+    except AttributeError:
+        return  # reading it says that there is no such property
+    if user and privilege and privilege not in _FREE:
+        need(site, user, privilege, item)
+
+
 def need(site: Site, user: str, privilege: str, item: Any) -> None:
     have = held(site, user)
     if have is not None and privilege not in have:

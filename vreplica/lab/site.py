@@ -21,7 +21,7 @@ from vreplica.lab.cert import Certificate
 from vreplica.lab.disks import Disks
 from vreplica.lab.faults import DropConnection, Faults
 from vreplica.lab.managed import Registry
-from vreplica.lab.privileges import check
+from vreplica.lab.privileges import check, need_property
 from vreplica.lab.properties import read
 from vreplica.lab.soap import Request
 from vreplica.lab.store import Store
@@ -47,6 +47,8 @@ class Settings:
     """vCenter ends a session after 30 minutes without a call."""
     task_delay_s: float = 0.0
     """How much longer every task takes."""
+    stun_s: float = 0.0
+    """How long a running guest stands still at every snapshot."""
     cbt_bug: str = ""
     """A defect in the answers about changed areas: drop, past-end or empty-page."""
 
@@ -71,6 +73,7 @@ class SiteSpec:
     password: str
     datastores: tuple[str, ...]
     hosts: int = 1
+    portgroups: tuple[str, ...] = ()
 
 
 class Site(Registry):
@@ -274,5 +277,6 @@ class Site(Registry):
         """How pyVmomi reads an attribute: exactly of the declared type."""
         if call.session is None and (wsdl_name(type(this)), name) not in OPEN_PROPERTIES:
             raise call.not_authenticated()
+        need_property(self, call.user, this, name)
         value, kind = read(this, name)
         return coerce(kind, value)

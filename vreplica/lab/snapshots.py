@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 import zipfile
 from collections.abc import Generator, Iterator
 from datetime import datetime
@@ -170,6 +171,8 @@ class SnapshotMethods:
         site, vm = self._site, self
 
         def work() -> Any:
+            if vm.power == "poweredOn":
+                time.sleep(site.settings.stun_s)
             config = copy.deepcopy(vm.config)
             if vm.power != "poweredOn":
                 for disk in devices.disks_of(config):

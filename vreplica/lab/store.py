@@ -5,7 +5,7 @@
     events(key, body)               the event list, only ever added to
 
     reference {"$ref": moid}   data object {"$d": wsdl name, "v": {field: value}}
-    class {"$class": wsdl name}
+    class {"$class": [namespace, name]}
     date {"$t": iso}           bytes {"$b": base64}     typed array {"$list": item, "of": wsdl name}
 
 Changed rows are written before a reply leaves and before a task ends. WAL with
@@ -88,7 +88,7 @@ def encode(value: Any) -> Any:
     if isinstance(value, DataObject):
         return _packed(value)
     if isinstance(value, type):
-        return {"$class": wsdl_name(value)}
+        return {"$class": support.GetQualifiedWsdlName(value)}
     if isinstance(value, datetime):
         return {"$t": value.isoformat()}
     if isinstance(value, bytes):
@@ -116,7 +116,7 @@ def decode(value: Any, ghosts: Ghosts) -> Any:
     if "$d" in value:
         return _unpacked(value["$d"], value["v"], ghosts)
     if "$class" in value:
-        return wsdl_type(value["$class"])
+        return support.GetWsdlType(*value["$class"])
     if "$t" in value:
         return datetime.fromisoformat(value["$t"])
     if "$b" in value:

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from vreplica.extents import Extents
 from vreplica.lab import devices
 from vreplica.lab.cbt import ChangeId
@@ -21,31 +19,35 @@ from vreplica.lab.vmodl import fault, invalid_argument, vim
 from vreplica.units import KIB
 
 
-def page(changed: Extents, start: int, capacity: int, size: int, bug: str = "") -> Any:
-    """One answer from the absolute offset `start` on.
-
-    `bug`: a defect that has been seen somewhere: "drop" loses every tenth area without a word
-    (KB 2136854 and its like), "past-end" lets the last area reach past the disk, "empty-page"
-    covers nothing from the second page on.
-    """
+def page(changed: Extents, start: int, capacity: int, size: int) -> Any:
+    """One answer from the absolute offset `start` on."""
     rows = changed.clip(start, capacity).array
     covered = capacity - start
     if len(rows) > size:
         covered = int(rows[size - 1, 1]) - start
         rows = rows[:size]
-    if bug == "drop":
-        rows = np.delete(rows, slice(9, None, 10), axis=0)
-    elif bug == "past-end" and start + covered == capacity and len(rows):
-        rows = rows.copy()
-        rows[-1, 1] = capacity + 64 * KIB
-    elif bug == "empty-page" and start:
-        covered = 0
     info: Any = vim.VirtualMachine.DiskChangeInfo
     return info(
         startOffset=start,
         length=covered,
         changedArea=[info.DiskChangeExtent(start=int(a), length=int(b - a)) for a, b in rows],
     )
+
+
+def spoil(answer: Any, bug: str, capacity: int) -> Any:
+    """The same answer with a defect that has been seen somewhere.
+
+    "drop" loses every tenth area without a word (KB 2136854 and its like), "past-end" lets the
+    last area reach past the disk, "empty-page" covers nothing from the second page on.
+    """
+    areas = answer.changedArea
+    if bug == "drop":
+        answer.changedArea = [a for n, a in enumerate(areas) if n % 10 != 9]
+    elif bug == "past-end" and answer.startOffset + answer.length == capacity and areas:
+        areas[-1].length = capacity + 64 * KIB - areas[-1].start
+    elif bug == "empty-page" and answer.startOffset:
+        answer.length = 0
+    return answer
 
 
 class TrackingMethods:
@@ -75,7 +77,8 @@ class TrackingMethods:
             raise invalid_argument("startOffset")
         changed = self._changed(disk, changeId)
         settings = self._site.settings
-        return page(changed, startOffset, capacity, settings.page_size, settings.cbt_bug)
+        answer = page(changed, startOffset, capacity, settings.page_size)
+        return spoil(answer, settings.cbt_bug, capacity)
 
     def _changed(self, disk: Any, change_id: str) -> Extents:
         path = disk.backing.fileName

@@ -14,11 +14,9 @@ from vreplica.lab.hostaccess import HostServers, NfcService
 from vreplica.lab.inventory import (
     Cluster,
     Datacenter,
-    Datastore,
     EnvironmentBrowser,
     Folder,
     Host,
-    Network,
     ResourcePool,
 )
 from vreplica.lab.managers import DatastoreBrowser, FileManager, VirtualDiskManager
@@ -33,6 +31,7 @@ from vreplica.lab.service import (
     content,
 )
 from vreplica.lab.site import Site, SiteSpec
+from vreplica.lab.storage import Network
 from vreplica.lab.tasks import TaskManager
 from vreplica.lab.vmodl import vim
 from vreplica.units import TIB

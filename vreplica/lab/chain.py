@@ -321,7 +321,12 @@ class Chains:
             for path in folder.glob("*-[0-9][0-9][0-9][0-9][0-9][0-9].vmdk"):
                 if path not in known and self.is_ours(path.name):
                     log.info("%s: removing %s, which no snapshot has", self.vm.name, path.name)
-                    self.disks.unlink(self.disks.ds_path(path))
+                    # It may be half made, so that the library could not open it. A delta is
+                    # one file.
+                    path.unlink(missing_ok=True)
+                    ctk_path(path).unlink(missing_ok=True)
+            for path in folder.glob("*-ctk.new"):
+                path.unlink(missing_ok=True)
 
     def is_ours(self, name: str) -> bool:
         """A delta of one of this VM's disks, by its name."""

@@ -31,7 +31,7 @@ from vreplica.lab.service import (
     content,
 )
 from vreplica.lab.site import Site, SiteSpec
-from vreplica.lab.storage import Network
+from vreplica.lab.storage import Datastore, Network
 from vreplica.lab.tasks import TaskManager
 from vreplica.lab.vmodl import vim
 from vreplica.units import TIB

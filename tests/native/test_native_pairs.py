@@ -19,6 +19,8 @@ WRITABLE = [
     DiskType.VMFS_THIN,
 ]
 SPARSE = {DiskType.MONOLITHIC_SPARSE, DiskType.SPLIT_SPARSE}
+SPLIT = {DiskType.SPLIT_SPARSE, DiskType.SPLIT_FLAT}
+SEVERAL_EXTENTS = (4500 << 20) + 77 * 512
 QEMU_FORMS = [
     "subformat=monolithicSparse",
     "subformat=monolithicSparse,zeroed_grain=on",
@@ -32,11 +34,13 @@ QEMU_FORMS = [
 def test_qemu_img_reads_what_the_library_writes(
     form: DiskType, library: Library, qemu_img: Any, new_model: Callable[..., Any], tmp_path: Path
 ) -> None:
-    model = new_model()
+    model = new_model(SEVERAL_EXTENTS) if form in SPLIT else new_model()
     disk = tmp_path / "disk.vmdk"
     library.create(disk, model.capacity, form)
     with library.open(disk, read_only=False) as handle:
         model.churn(handle, 60)
+        if form in SPLIT:
+            model.write(handle, (2047 << 20) - 1024, b"\3" * 4096)  # across two extents
         handle.flush()
     qemu_img.compare(model.path, disk)
     if form in SPARSE:
@@ -78,12 +82,11 @@ def test_the_library_reads_and_continues_what_qemu_img_writes(
     new_model: Callable[..., Any],
     tmp_path: Path,
 ) -> None:
-    model = new_model()
+    model = new_model(2100 << 20) if "twoGb" in options else new_model()
     model.fill(40)
     disk = tmp_path / "disk.vmdk"
     qemu_img.convert(model.path, disk, options)
-    with library.open(disk) as handle:
-        model.assert_equal(handle)
+    qemu_img.compare(model.path, disk)
     with library.open(disk, read_only=False) as handle:
         model.churn(handle, 30)
         model.assert_equal(handle)

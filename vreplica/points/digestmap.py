@@ -234,6 +234,7 @@ class DigestMap:
         root = self._root_with(self._folded(pending.records()))
         pending.seal(root)
         pending.close()
+        sync_dir(self.path)
         return root.hex()
 
     def apply(self, point: str) -> None:
@@ -267,8 +268,8 @@ class DigestMap:
     def discard(self) -> None:
         """Give up the sidecar: the cycle was not committed."""
         self._close_pending()
+        # Not made durable: a sidecar that comes back after a crash is told by its head.
         _sidecar(self.path).unlink(missing_ok=True)
-        sync_dir(self.path)
 
     def grow(self, capacity_bytes: int) -> None:
         """The disk has grown: what is new is zeros, and a short last block is unknown now.

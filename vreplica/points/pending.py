@@ -70,7 +70,6 @@ class PendingDigests:
         file = path.open("wb", buffering=0)
         try:
             _write_frame(file, _HEAD, json.dumps(asdict(head)).encode())
-            os.fsync(file.fileno())
         except BaseException:
             file.close()
             raise

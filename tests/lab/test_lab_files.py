@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import http.client
 import stat
 from collections.abc import Callable
@@ -47,6 +48,8 @@ def test_a_folder_holds_one_lab_or_none(lab: Lab, tmp_path: Path) -> None:
     assert not down(tmp_path / "new")
 
 
+# pyvmomi does not close a connection that ends during its TLS handshake.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_scenario_file_sets_rules_of_calls_and_of_nfc(
     lab: Lab, control: LabControl, tmp_path: Path, connect: Callable[..., Any]
 ) -> None:
@@ -76,6 +79,7 @@ def test_a_scenario_file_sets_rules_of_calls_and_of_nfc(
             break
         except (OSError, http.client.HTTPException):
             continue
+    gc.collect()
     assert state == "poweredOff"
     assert control.list_faults("site-a")[0]["struck"] == 1
     control.clear_faults("site-a")

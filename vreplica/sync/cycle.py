@@ -317,7 +317,8 @@ class _Cycle:
             if replica is None:
                 return "there is none"
             if replica.latest is None:
-                if replica.vm.extra_config.get(LEAF_KEY) == self.id:
+                # Ours and still empty-handed: no snapshot, also none that we cannot read.
+                if replica.vm.extra_config.get(LEAF_KEY) == self.id and not replica.vm.snapshots:
                     self.sites.destination.destroy_vm(replica.vm.ref)
                     return "what this run had begun was removed again"
                 return "no recovery point yet; the next run fills it anew"

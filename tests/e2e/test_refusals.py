@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from pyVmomi import vim
 
+from vreplica.delta.audit import ChangeTrackingLied
 from vreplica.errors import DiskError, VReplicaError
 from vreplica.points import Level
 from vreplica.sync import Job, Mode, OnCbtLoss, Placement, QuiescePolicy, plan, points, run
@@ -267,3 +268,26 @@ def test_a_lost_digest_map_costs_redundant_writes_and_no_data(world, content: Co
     assert report.disks[0].mode is Mode.RESCAN
     assert report.shipped_bytes == BLOCK
     assert report.verified.equal
+
+
+def test_change_tracking_that_loses_writes_is_found_out_and_nothing_is_committed(
+    world, content: Content
+) -> None:
+    vm = world.make_vm(content(16 * MIB))
+    job = world.job(vm, audit_share=1.0)
+    first = run(job).point
+    world.power_on(vm)
+    for number in range(20):
+        world.write(vm, 2000, number * 8 * BLOCK, bytes([number + 1]) * BLOCK)
+    world.control.settings(world.here, cbt_bug="drop")
+    try:
+        with pytest.raises(ChangeTrackingLied) as caught:
+            run(job)
+    finally:
+        world.control.settings(world.here, cbt_bug="")
+    assert "Hard disk 1" in told(caught.value)
+    assert points(job) == (first,)
+    assert not world.source_snapshots(vm)
+    report = run(job, verify=True)
+    assert report.verified.equal
+    assert report.disks[0].audited_bytes == 16 * MIB - 20 * BLOCK

@@ -57,7 +57,7 @@ POINT = RecoveryPoint(
     excluded=("Hard disk 2",),
 )
 DISK = DiskRun(
-    2000, "Hard disk 1", Mode.DELTA, "tracked", GIB, None, 8 * MIB, 4 * MIB, MIB, 0, 3 * MIB, 1.5
+    2000, "Hard disk 1", Mode.DELTA, "tracked", GIB, None, 8 * MIB, 4 * MIB, MIB, 0, 3 * MIB, 0, 1.5
 )
 REPORT = RunReport("web01", POINT, (DISK,), ("went back",), (), (), None, 2, TIME, 1.6)
 EQUAL = VerifyReport(

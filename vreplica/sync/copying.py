@@ -4,6 +4,7 @@
                choose what to look at          delta/modes.py, from the settled mode
                digest map of the latest point  -> known; new digests -> its sidecar
                copy                            delta/pipeline.py
+               audit a sample of the rest      delta/audit.py, after a delta
                seal the sidecar                its root goes into the recovery point
     after the commit:  follow() folds the sidecars in
 
@@ -19,9 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vreplica.delta import ALGORITHM, Control, CopyProgress, CopyStats, copy, hash_blocks, modes
+from vreplica.delta.audit import audit
 from vreplica.delta.errors import CopyCancelled
 from vreplica.disk import Disk
 from vreplica.errors import VReplicaError
+from vreplica.extents import Extents
 from vreplica.points import DiskPoint, RecoveryPoint
 from vreplica.points.digestmap import DigestMap
 from vreplica.points.maperrors import DigestMapUnusable
@@ -34,6 +37,9 @@ from vreplica.sync.state import ReplicaState, Sites, disk_identity
 from vreplica.sync.tracking import Settled
 from vreplica.sync.transport import open_leaf, open_snapshot_disk
 from vreplica.vsphere import VmDisk, VmInfo
+
+AUDIT_SECONDS = 10.0
+"""The most that one disk's audit may add to a run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,9 +157,10 @@ def _copy_one(run: Copying, task: DiskTask) -> DiskCopy:
             control=run.control,
             fence=run.fence,
         )
+        audited = _audit(run, task, source, digests)
         root = digests.seal(pending) if digests is not None and pending is not None else ""
     return DiskCopy(
-        report=_report(task, stats, allocated),
+        report=_report(task, stats, allocated, audited),
         point=DiskPoint(
             key=task.source.key,
             label=label,
@@ -202,7 +209,29 @@ def _what_to_copy(
     return modes.full(allocated, target.allocated(), capacity), allocated.total
 
 
-def _report(task: DiskTask, stats: CopyStats, allocated: int | None) -> DiskRun:
+def _audit(run: Copying, task: DiskTask, source: Disk, digests: DigestMap | None) -> int:
+    """Bytes read of what tracking calls unchanged. Raises ChangeTrackingLied.
+
+    The whole disk is sampled, holes too: writes that tracking lost may have gone where nothing
+    was before.
+    """
+    changed = task.settled.changed
+    if changed is None or digests is None or not run.job.audit_share:
+        return 0
+    report = audit(
+        source,
+        digests,
+        changed,
+        Extents.of(0, task.source.capacity_bytes),
+        seed=digests.seed,
+        share=run.job.audit_share,
+        max_seconds=AUDIT_SECONDS,
+    )
+    report.raise_if_different()
+    return report.read_bytes
+
+
+def _report(task: DiskTask, stats: CopyStats, allocated: int | None, audited: int) -> DiskRun:
     return DiskRun(
         key=task.source.key,
         label=task.source.label,
@@ -215,5 +244,6 @@ def _report(task: DiskTask, stats: CopyStats, allocated: int | None) -> DiskRun:
         redundant_bytes=stats.redundant_bytes,
         zero_bytes=stats.zero_bytes - stats.zeroed_bytes,
         shipped_bytes=stats.shipped_bytes + stats.zeroed_bytes,
+        audited_bytes=audited,
         seconds=stats.total_s,
     )

@@ -83,6 +83,9 @@ class Job:
     """Labels (`Hard disk 2`) of disks that are left out on purpose."""
     retention: Retention = field(default_factory=Retention)
     parallel_disks: int = 2
+    audit_share: float = 0.001
+    """Share of the blocks that change tracking calls unchanged that every delta reads and
+    compares with the digest map, bounded in time; 0: none."""
 
     @property
     def job_dir(self) -> Path:

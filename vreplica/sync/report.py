@@ -75,7 +75,8 @@ class DiskRun:
     """What a run did with one disk. All sizes in bytes.
 
     changed: what CBT (or the allocation) named; read: read from the source; redundant: read but
-    equal to what the replica has; zero: zero blocks that needed no write; shipped: written.
+    equal to what the replica has; zero: zero blocks that needed no write; shipped: written;
+    audited: read beside that, of what change tracking calls unchanged.
     """
 
     key: int
@@ -89,6 +90,7 @@ class DiskRun:
     redundant_bytes: int
     zero_bytes: int
     shipped_bytes: int
+    audited_bytes: int
     seconds: float
 
 

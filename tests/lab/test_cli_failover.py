@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from vreplica.cli import app
+from vreplica.cli.app import app
 from vreplica.lab import Lab, LabControl
 from vreplica.units import MIB
 

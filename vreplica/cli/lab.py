@@ -9,6 +9,7 @@ import click
 from rich.text import Text
 
 from vreplica.cli import exits, show
+from vreplica.cli.labfault import fault
 from vreplica.cli.options import command, dir_option
 from vreplica.cli.output import Output
 
@@ -68,6 +69,9 @@ def down(out: Output, folder: Path) -> int:
     else:
         out.show("stopped" if ran else "it was not running")
     return exits.OK
+
+
+lab.add_command(fault)
 
 
 def _answer(out: Output, status: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vreplica.errors import VReplicaError
+from vreplica.errors import ConfigError, VReplicaError
 from vreplica.lab.layout import SOCKET
 
 
@@ -18,6 +18,14 @@ from vreplica.lab.layout import SOCKET
 class LabRefused(VReplicaError):
     template = "the lab refused {command}: {reason}"
     command: str
+    reason: str
+
+
+@dataclass(eq=False)
+class ScenarioInvalid(ConfigError):
+    template = "the scenario {path} cannot be used: {reason}"
+    remedy = "It is TOML with [[fault]] and [[nfc]] tables, each with its site; see docs/lab.md."
+    path: str
     reason: str
 
 
@@ -192,11 +200,18 @@ class LabControl:
         kind = "slow"
         delay_s = 0.5
         """
-        scenario = tomllib.loads(Path(path).read_text())
-        rules = [("add_fault", r) for r in scenario.get("fault", [])]
-        rules += [("add_nfc_fault", r) for r in scenario.get("nfc", [])]
-        for site in {rule["site"] for _, rule in rules}:
-            self.do("seed_faults", site=site, seed=int(scenario.get("seed", 0)))
+        try:
+            scenario = tomllib.loads(Path(path).read_text())
+            rules = [("add_fault", dict(r)) for r in scenario.get("fault", [])]
+            rules += [("add_nfc_fault", dict(r)) for r in scenario.get("nfc", [])]
+            sites = {rule["site"] for _, rule in rules}
+            seed = int(scenario.get("seed", 0))
+        except KeyError:
+            raise ScenarioInvalid(path=str(path), reason="a rule names no site") from None
+        except (OSError, ValueError, TypeError) as error:
+            raise ScenarioInvalid(path=str(path), reason=str(error)) from error
+        for site in sites:
+            self.do("seed_faults", site=site, seed=seed)
         for command, rule in rules:
             self.do(command, site=rule.pop("site"), rule=rule)
         return len(rules)

@@ -1,0 +1,80 @@
+"""`lab fault`: a rule from the command line strikes, is listed, and goes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from vreplica.cli.app import app
+from vreplica.lab import Lab, LabControl
+from vreplica.units import MIB
+
+
+def invoke(*args: str) -> Result:
+    result = CliRunner().invoke(app, list(args))
+    assert "Traceback" not in result.output
+    return result
+
+
+@pytest.fixture
+def where(lab: Lab) -> list[str]:
+    return ["--dir", str(lab.directory)]
+
+
+def test_a_rule_strikes_once_and_is_told(lab: Lab, control: LabControl, where: list[str]) -> None:
+    control.create_vm("site-a", "faulty", disks=[(MIB, True, None)])
+    text = (lab.directory / "jobs.toml").read_text().replace("web01", "faulty")
+    job = lab.directory / "faulty.toml"
+    job.write_text(text)
+    site = [*where, "--site", "site-a"]
+    rule = ["--method", "CreateSnapshot*", "--object", "faulty", "--fault", "FileLocked"]
+    added = invoke("lab", "fault", "add", *site, *rule, "--json")
+    assert added.exit_code == 0, added.output
+    failed = invoke("run", "-q", "-c", str(job))
+    assert failed.exit_code != 0
+    listed = json.loads(invoke("lab", "fault", "list", *site, "--json").stdout)
+    (known,) = [r for r in listed["rules"] if r["id"] == json.loads(added.stdout)["rule"]]
+    assert known["struck"] == 1
+    assert "FileLocked" in invoke("lab", "fault", "list", *site).stdout
+    assert invoke("run", "-q", "-c", str(job)).exit_code == 0
+    assert invoke("lab", "fault", "clear", *site).exit_code == 0
+    assert "no rules" in invoke("lab", "fault", "list", *site).stdout
+
+
+def test_a_scenario_file_is_loaded(lab: Lab, where: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "scenario.toml"
+    file.write_text('seed = 3\n[[fault]]\nsite = "site-b"\nmethod = "Nothing*"\n')
+    assert invoke("lab", "fault", "load", *where, str(file)).exit_code == 0
+    listed = invoke("lab", "fault", "list", *where, "--site", "site-b").stdout
+    assert "Nothing*" in listed
+    invoke("lab", "fault", "clear", *where, "--site", "site-b")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["add", "--site", "site-a", "--fault", "NoSuchFault"], "NoSuchFault"),
+        (["add", "--site", "nowhere"], "nowhere"),
+        (["add", "--site", "site-a", "--action", "explode"], "explode"),
+        (["clear", "--site", "site-a", "--rule", "999"], "999"),
+        (["load", "/nonexistent"], "/nonexistent"),
+    ],
+)
+def test_what_does_not_exist_is_a_clear_error(
+    where: list[str], arguments: list[str], said: str
+) -> None:
+    result = invoke("lab", "fault", arguments[0], *where, *arguments[1:])
+    assert result.exit_code not in (0, 70)
+    assert said in result.output
+
+
+def test_a_scenario_that_is_none_is_a_clear_error(where: list[str], tmp_path: Path) -> None:
+    for number, text in enumerate(("[[fault]]\nmethod = 'x'\n", "no toml", "fault = 3\n")):
+        file = tmp_path / f"{number}.toml"
+        file.write_text(text)
+        result = invoke("lab", "fault", "load", *where, str(file))
+        assert result.exit_code == 2, result.output
+        assert str(file) in result.output

@@ -1,0 +1,137 @@
+"""lab fault add|list|clear|load: what goes wrong in a lab, on demand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from vreplica.cli import exits, show
+from vreplica.cli.options import command, dir_option
+from vreplica.cli.output import Output
+
+ACTIONS = ("fault", "delay", "hang", "drop", "lost-reply", "session", "host", "restart", "locked")
+
+site_option = click.option("--site", required=True, metavar="NAME", help="site-a or site-b.")
+
+
+@click.group(short_help="Make a lab fail on demand.")
+def fault() -> None:
+    """Make a lab fail on demand, by rules: which call, on which object, when, and how.
+
+    \b
+    vreplica-sync lab fault add --dir LAB --site site-a \\
+        --method 'CreateSnapshot*' --object web01 --fault ApplicationQuiesceFault
+    """
+
+
+@fault.command(short_help="Add a rule.")
+@dir_option
+@site_option
+@click.option("--method", default="*", show_default=True, help="Pattern of the method's name.")
+@click.option("--object", "on", metavar="PATTERN", help="Name or id of what it is called on.")
+@click.option("--action", type=click.Choice(ACTIONS), default="fault", show_default=True)
+@click.option("--fault", "kind", default="SystemError", show_default=True, help="vSphere fault.")
+@click.option("--where", type=click.Choice(["call", "task"]), default="call", show_default=True)
+@click.option("--count", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--always", is_flag=True, help="Instead of --count: until the rule is cleared.")
+@click.option("--skip", type=click.IntRange(min=0), default=0, help="Calls to let pass first.")
+@click.option("--probability", type=click.FloatRange(0, 1), default=1.0, show_default=True)
+@click.option("--delay", "delay_s", type=click.FloatRange(min=0), default=0.0, help="Seconds.")
+@command
+def add(
+    out: Output,
+    folder: Path,
+    site: str,
+    method: str,
+    on: str | None,
+    action: str,
+    kind: str,
+    where: str,
+    count: int,
+    always: bool,
+    skip: int,
+    probability: float,
+    delay_s: float,
+) -> int:
+    """Add a rule; it strikes --count times (default once)."""
+    from vreplica.lab import LabControl
+
+    number = LabControl(folder).add_fault(
+        site,
+        method=method,
+        object=on,
+        action=action,
+        fault=kind,
+        where=where,
+        count=None if always else count,
+        skip=skip,
+        probability=probability,
+        delay_s=delay_s,
+    )
+    _answer(out, {"site": site, "rule": number}, f"rule {number} of {site}")
+    return exits.OK
+
+
+@fault.command("list")
+@dir_option
+@site_option
+@command
+def list_(out: Output, folder: Path, site: str) -> int:
+    """List a site's rules with how often each was met and struck."""
+    from vreplica.lab import LabControl
+
+    rules = LabControl(folder).list_faults(site)
+    if out.as_json:
+        out.json({"site": site, "rules": rules})
+    elif not rules:
+        out.show(f"{site}: no rules")
+    else:
+        table = show.grid("rule>", "method", "object", "action", "fault~", "met>", "struck>")
+        for rule in rules:
+            table.add_row(
+                str(rule["id"]),
+                rule["method"],
+                rule["object"] or "*",
+                rule["action"],
+                rule["fault"] if rule["action"] == "fault" else "",
+                str(rule["seen"]),
+                str(rule["struck"]),
+            )
+        out.show(table)
+    return exits.OK
+
+
+@fault.command()
+@dir_option
+@site_option
+@click.option("--rule", type=int, metavar="NUMBER", help="Only this one.")
+@command
+def clear(out: Output, folder: Path, site: str, rule: int | None) -> int:
+    """Take a site's rules away; calls that hang go on."""
+    from vreplica.lab import LabControl
+
+    LabControl(folder).clear_faults(site, rule)
+    _answer(out, {"site": site, "cleared": rule}, f"{site}: cleared")
+    return exits.OK
+
+
+@fault.command()
+@dir_option
+@click.argument("scenario", type=click.Path(path_type=Path))
+@command
+def load(out: Output, folder: Path, scenario: Path) -> int:
+    """Add the rules of a scenario file (TOML, see docs/lab.md)."""
+    from vreplica.lab import LabControl
+
+    LabControl(folder).load_scenario(scenario)
+    _answer(out, {"scenario": str(scenario)}, f"{scenario}: loaded")
+    return exits.OK
+
+
+def _answer(out: Output, value: dict[str, Any], text: str) -> None:
+    if out.as_json:
+        out.json(value)
+    else:
+        out.show(text)

@@ -132,6 +132,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--dir", type=Path, help="where the disks go (default: a temporary one)")
     parser.add_argument("--json", type=Path, help="write all measurements here")
     options = parser.parse_args(arguments)
+    if options.dir is not None:
+        Path(options.dir).mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="vreplica-bench-", dir=options.dir))
     results = []
     try:

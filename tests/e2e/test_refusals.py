@@ -174,6 +174,8 @@ def test_a_truncated_vmdk_is_an_error_that_names_the_disk(world, content: Conten
     assert "end of the file" in told(caught.value)
     assert not world.source_snapshots(vm)
     assert points(job) == ()
+    with world.connect(0) as session:
+        assert not session.read_vm(session.find_vm(vm)).cbt_enabled, "tracking was put back too"
 
 
 def test_a_disk_that_breaks_under_the_copy_is_named_and_the_point_stays(

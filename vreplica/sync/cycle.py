@@ -303,12 +303,20 @@ class _Cycle:
             raise
 
     def _put_back_source(self, vm: VmInfo) -> str:
+        """`vm`: as it was before this run changed anything."""
+        source = self.sites.source
         try:
-            for snapshot in self.sites.source.read_vm(vm.ref).snapshots:
+            now = source.read_vm(vm.ref)
+            for snapshot in now.snapshots:
                 if snapshot.name == snapshot_name(self.job.name):
-                    self.sites.source.remove_snapshot(vm.ref, snapshot.moref)
+                    source.remove_snapshot(vm.ref, snapshot.moref)
         except VReplicaError as error:
             return f"our snapshot may still be there, the next run removes it ({error.message})"
+        if now.cbt_enabled and not vm.cbt_enabled:
+            try:
+                source.disable_cbt(vm.ref)
+            except VReplicaError as error:
+                return f"no snapshot of ours on it, but CBT was left enabled ({error.message})"
         return "as before, no snapshot of ours on it"
 
     def _put_back_replica(self) -> str:

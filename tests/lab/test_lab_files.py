@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import http.client
 import stat
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,7 @@ def test_a_scenario_file_sets_rules_of_calls_and_of_nfc(
             state = vm.runtime.powerState
             break
         except (OSError, http.client.HTTPException):
-            continue
+            time.sleep(0.05)
     gc.collect()
     assert state == "poweredOff"
     assert control.list_faults("site-a")[0]["struck"] == 1

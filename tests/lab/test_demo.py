@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,3 +180,23 @@ def test_ctrl_c_takes_the_lab_down_and_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(ProcessLookupError):
         os.kill(lab, 0)
+
+
+def test_kill_leaves_no_lab_and_no_folder(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        COMMAND,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    ) as process:
+        assert process.stderr is not None
+        while not process.stderr.readline().startswith("Making web01"):
+            assert process.poll() is None
+        (folder,) = tmp_path.iterdir()
+        lab = int((folder / "lab.pid").read_text())
+        process.kill()
+    end = time.monotonic() + 60
+    while Path(f"/proc/{lab}").exists() or folder.exists():
+        assert time.monotonic() < end, "the lab outlived the demo"
+        time.sleep(0.1)

@@ -67,15 +67,17 @@ def demo(out: Output, keep: Path | None) -> int:
         raise click.BadParameter(f"{keep} is not empty", param_hint="--keep")
     with Cancellation(out, "the lab is taken down", unwind=True) as cancellation:
         with _lab_folder(out, keep) as folder:
-            code = exits.guarded(out, lambda: _demo(out, folder, cancellation))
+            code = exits.guarded(
+                out, lambda: _demo(out, folder, cancellation, temporary=keep is None)
+            )
         if keep is not None and not code:
             out.note(f"\nStart the lab again: vreplica-sync lab up --dir {keep}")
             out.note(f"then, for example:   vreplica-sync plan --config {keep}/jobs.toml")
     return cancellation.code or code
 
 
-def _demo(out: Output, folder: Path, cancellation: Cancellation) -> int:
-    report = _play(out, folder, cancellation)
+def _demo(out: Output, folder: Path, cancellation: Cancellation, *, temporary: bool) -> int:
+    report = _play(out, folder, cancellation, temporary)
     if out.as_json:
         out.json(report.to_dict())
     else:
@@ -83,7 +85,7 @@ def _demo(out: Output, folder: Path, cancellation: Cancellation) -> int:
     return exits.OK if report.verified.equal else exits.DIFFERENT
 
 
-def _play(out: Output, folder: Path, cancellation: Cancellation) -> DemoReport:
+def _play(out: Output, folder: Path, cancellation: Cancellation, temporary: bool) -> DemoReport:
     import vreplica
     import vreplica.lab
     from vreplica.cli.demovm import VM_NAME, make_vm, write_as_guest
@@ -97,7 +99,7 @@ def _play(out: Output, folder: Path, cancellation: Cancellation) -> DemoReport:
         out.note(text)
 
     chapter(f"Starting two vCenters with ESXi hosts in {folder}")
-    site = vreplica.lab.up(folder)["sites"][0]["name"]
+    site = vreplica.lab.up(folder, temporary=temporary)["sites"][0]["name"]
     control = vreplica.lab.LabControl(folder)
     chapter(f"Making {VM_NAME} in {site}: 2 GiB thin with files and a log, 1 GiB thick with data")
     make_vm(control, site)

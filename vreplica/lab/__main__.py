@@ -1,4 +1,4 @@
-"""python -m vreplica.lab serve DIR"""
+"""python -m vreplica.lab serve DIR [--temporary]"""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ from vreplica.lab.process import serve
 
 
 def main(arguments: list[str]) -> int:
-    if len(arguments) != 2 or arguments[0] != "serve":
-        print("usage: python -m vreplica.lab serve DIR", file=sys.stderr)
+    if (
+        arguments[:1] != ["serve"]
+        or arguments[2:] not in ([], ["--temporary"])
+        or not arguments[1:]
+    ):
+        print("usage: python -m vreplica.lab serve DIR [--temporary]", file=sys.stderr)
         return 2
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    serve(arguments[1])
+    serve(arguments[1], temporary="--temporary" in arguments)
     return 0
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,30 +32,39 @@ class LabDidNotStart(VReplicaError):
     reason: str
 
 
-def up(directory: str | Path, **options: Any) -> dict[str, Any]:
+def up(directory: str | Path, *, temporary: bool = False, **options: Any) -> dict[str, Any]:
     """Make the lab where there is none, start its process, wait until it answers.
 
-    Does nothing where it runs already. Returns what `status` returns. Options as for
+    Does nothing where it runs already. Returns what `status` returns. `temporary`: the lab ends
+    with the calling process, however that ends, and its folder goes with it. Options as for
     `Lab.create`; they count only where the lab is made.
     """
     folder = Path(directory).absolute()
     if not Layout(folder).config.exists():
         layout.create(folder, **options)
     if running(folder) is None:
-        _spawn(folder)
+        _spawn(folder, temporary)
     return status(folder)
 
 
-def _spawn(folder: Path) -> None:
-    with (folder / LOG).open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "vreplica.lab", "serve", str(folder)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            cwd="/",
-        )
+def _spawn(folder: Path, temporary: bool) -> None:
+    # The writing end is never closed: it breaks when this process ends, also by kill -9.
+    lifeline = os.pipe()[0] if temporary else os.open(os.devnull, os.O_RDONLY)
+    try:
+        with (folder / LOG).open("ab") as log:
+            process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "vreplica.lab", "serve", str(folder)),
+                    *(["--temporary"] if temporary else []),
+                ],
+                stdin=lifeline,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                cwd="/",
+            )
+    finally:
+        os.close(lifeline)
     deadline = time.monotonic() + START_S
     while running(folder) is None:
         if process.poll() is not None:
@@ -118,14 +129,29 @@ def _alive(pid: int) -> bool:
     return True
 
 
-def serve(directory: str | Path) -> None:
-    """Serve until asked to stop, by SIGTERM or through the control socket."""
+def serve(directory: str | Path, *, temporary: bool = False) -> None:
+    """Serve until asked to stop, by SIGTERM or through the control socket.
+
+    `temporary`: also until standard input ends; then the folder is removed.
+    """
     lab = Lab(directory)
     pid = lab.directory / PID
     signal.signal(signal.SIGTERM, lambda *_: lab.stopped.set())
     signal.signal(signal.SIGINT, lambda *_: lab.stopped.set())
     lab.start()
     pid.write_text(f"{os.getpid()}\n")
+    orphaned = threading.Event()
+    if temporary:
+
+        def watch() -> None:
+            while os.read(0, 1):
+                pass
+            orphaned.set()
+            lab.stopped.set()
+
+        threading.Thread(target=watch, name="lab-lifeline", daemon=True).start()
     lab.stopped.wait()
     lab.stop()
     pid.unlink(missing_ok=True)
+    if orphaned.is_set():
+        shutil.rmtree(lab.directory, ignore_errors=True)

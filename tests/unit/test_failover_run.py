@@ -229,6 +229,45 @@ def test_waiting_on_is_what_wait_does(folder: Path) -> None:
     assert "PowerOff source" not in model.calls
 
 
+@pytest.mark.parametrize("ends", ["at the console", "by tools that come back"])
+def test_wait_goes_on_without_tools_until_it_is_off(folder: Path, ends: str) -> None:
+    model = Model(tools=False)
+    looks = itertools.count()
+
+    def can_shut_down() -> bool:
+        if next(looks) == 5:
+            if ends == "at the console":
+                model.source_on = False
+            else:
+                model.tools = True
+        return model.tools
+
+    model.source_can_shut_down = can_shut_down  # type: ignore[method-assign]
+    choices = replace(YES, on_shutdown_timeout=OnShutdownTimeout.WAIT)
+    outcome = begin(folder, model, choices, quiet)
+    assert outcome.state is State.RUNNING
+    assert "PowerOff source" not in model.calls
+    # How a source that nobody asked went down is not known.
+    level = Level.CRASH if ends == "at the console" else Level.CLEAN_SHUTDOWN
+    assert outcome.facts["level"] == level.value
+
+
+def test_wait_asks_the_guest_again(folder: Path) -> None:
+    model = Model(shuts_down_after=None)
+    real = model.shut_down_source
+
+    def shut_down() -> None:
+        real()
+        if model.calls.count("ShutdownGuest") == 3:
+            model.shutting_down = 1
+
+    model.shut_down_source = shut_down  # type: ignore[method-assign]
+    choices = replace(YES, on_shutdown_timeout=OnShutdownTimeout.WAIT)
+    assert begin(folder, model, choices, quiet).state is State.RUNNING
+    assert model.calls.count("ShutdownGuest") == 3
+    assert "PowerOff source" not in model.calls
+
+
 def test_no_boots_the_newest_point_of_the_highest_level(folder: Path) -> None:
     model = Model(
         chain=[

@@ -105,6 +105,12 @@ class Work:
             self.sleep(min(POLL_S, left))
         return True
 
+    def pause(self, text: str) -> None:
+        """Before another look at something that nobody can put a time to."""
+        self.journal.check()
+        self.tell(text)
+        self.sleep(POLL_S)
+
 
 Step = Callable[[Work], Seen]
 
@@ -129,12 +135,15 @@ def insure(work: Work) -> Seen:
 
 
 def request_shutdown(work: Work) -> Seen:
-    if work.sides.source_is_off():
-        return _seen_off(work)
-    if not work.sides.source_can_shut_down():
-        return _by_policy(work, "VMware Tools are not running in the source's guest")
-    work.do(SHUT_DOWN, work.sides.shut_down_source)
-    return Seen(Event.SHUTDOWN_REQUESTED)
+    while not work.sides.source_is_off():
+        if work.sides.source_can_shut_down():
+            work.do(SHUT_DOWN, work.sides.shut_down_source)
+            return Seen(Event.SHUTDOWN_REQUESTED)
+        reason = "VMware Tools are not running in the source's guest"
+        if work.choices.on_shutdown_timeout is not OnShutdownTimeout.WAIT:
+            return _by_policy(work, reason)
+        work.pause(f"{reason}: waiting until they are, or until it is shut down at its console")
+    return _seen_off(work)
 
 
 def wait_for_shutdown(work: Work) -> Seen:
@@ -145,6 +154,8 @@ def wait_for_shutdown(work: Work) -> Seen:
         if work.choices.on_shutdown_timeout is not OnShutdownTimeout.WAIT:
             return _by_policy(work, f"the guest did not shut down within {seconds:.0f} s")
         work.tell(f"still not off after {seconds:.0f} s; waiting on, as was chosen")
+        if work.sides.source_can_shut_down() and not work.sides.source_is_off():
+            work.do(SHUT_DOWN, work.sides.shut_down_source)
     return _seen_off(work)
 
 
@@ -223,7 +234,8 @@ def give_up(work: Work, reason: str) -> Seen:
 
 def _by_policy(work: Work, reason: str) -> Seen:
     policy = work.choices.on_shutdown_timeout
-    if policy in (OnShutdownTimeout.ABORT, OnShutdownTimeout.WAIT):
+    assert policy is not OnShutdownTimeout.WAIT, "who waits does not come here"
+    if policy is OnShutdownTimeout.ABORT:
         return give_up(work, reason)
     work.tell(f"{reason}; powering the source off, as was chosen ({policy.value})")
     # It may have shut down between the last look and now; then nothing has to be pulled.

@@ -9,7 +9,9 @@ from typing import Any
 from vreplica.lab import switches
 from vreplica.lab.cert import Certificate
 from vreplica.lab.collector import PropertyCollector
+from vreplica.lab.customization import CustomizationSpecManager
 from vreplica.lab.events import EventManager
+from vreplica.lab.guestops import PARTS, GuestOperationsManager
 from vreplica.lab.hostaccess import HostServers, NfcService
 from vreplica.lab.inventory import (
     Cluster,
@@ -36,7 +38,6 @@ from vreplica.lab.tasks import TaskManager
 from vreplica.lab.vmodl import vim
 from vreplica.units import TIB
 
-NETWORKS = ("VM Network", "Isolated")
 CAPACITY = TIB
 
 _MANAGERS: dict[str, Any] = {
@@ -50,6 +51,8 @@ _MANAGERS: dict[str, Any] = {
     "authorizationManager": AuthorizationManager,
     "fileManager": FileManager,
     "virtualDiskManager": VirtualDiskManager,
+    "customizationSpecManager": CustomizationSpecManager,
+    "guestOperationsManager": GuestOperationsManager,
 }
 
 
@@ -60,6 +63,7 @@ def open_site(directory: Path, spec: SiteSpec, certificate: Certificate) -> Site
     site = Site(directory, spec, certificate)
     if site.store.meta().get("built"):
         site.store.load(site, site)
+        _services(site)
     else:
         site.instance_uuid = str(uuid.uuid4())
         _build(site)
@@ -119,8 +123,18 @@ def _build(site: Site) -> None:
     ]
     for item in datastores:
         _make(site, DatastoreBrowser, f"datastoreBrowser-{item._moId}", datastore=item)
+    isolated = set(site.spec.isolated)
     networks = [
-        _make(site, Network, site.new_id("network"), name=label, parent=nets) for label in NETWORKS
+        _make(
+            site,
+            Network,
+            site.new_id("network"),
+            name=label,
+            parent=nets,
+            uplink=label not in isolated,
+        )
+        for label in (*site.spec.networks, *site.spec.isolated)
+        if label not in site.spec.portgroups
     ]
     cluster = _make(site, Cluster, site.new_id("domain-c"), name=f"{name}-cluster", parent=hosts)
     pool = _make(site, ResourcePool, site.new_id("resgroup"), name="Resources", parent=cluster)
@@ -151,19 +165,25 @@ def _build(site: Site) -> None:
     hosts.adopt(cluster)
     stores.childEntity = datastores
     nets.childEntity = networks
-    networks = [*networks, *switches.build(site, nets, site.spec.portgroups)]
+    networks = [*networks, *switches.build(site, nets, site.spec.portgroups, isolated)]
     for host in found:
         host.network = networks
     cluster.network = networks
     dc.set(datastore=datastores, network=networks)
-    for field, kind in _MANAGERS.items():
-        moid = kind.__name__ if field != "setting" else "VpxSettings"
-        _make(site, kind, moid)
+    _services(site)
     instance = "VirtualCenter.InstanceName"
     site.objects["VpxSettings"].options = {instance: f"127.0.0.1:{site.spec.port}"}
     site.objects["CustomFieldsManager"].field = []
     _make(site, NfcService, "nfcService")
     _make(site, ServiceInstance, "ServiceInstance", capability=vim.Capability())
+
+
+def _services(site: Site) -> None:
+    """Make those that are not there; a lab of an earlier version has fewer."""
+    kinds = {k.__name__ if f != "setting" else "VpxSettings": k for f, k in _MANAGERS.items()}
+    for moid, kind in {**kinds, **PARTS}.items():
+        if moid not in site.objects:
+            _make(site, kind, moid)
 
 
 def _connect(site: Site) -> None:

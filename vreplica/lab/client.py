@@ -90,6 +90,21 @@ class LabControl:
         found: dict[str, Any] = self.do("set_guest", site=site, vm=vm, values=values)
         return found
 
+    def set_programs(self, site: str, vm: str, programs: dict[str, list[str] | None]) -> None:
+        """What guest operations can start: a path in the guest, and the command of this machine
+        that plays it (None takes it away); see vreplica.lab.guestfs."""
+        self.do("set_programs", site=site, vm=vm, programs=programs)
+
+    def guest_path(self, site: str, vm: str, path: str) -> Path:
+        """Where a file of the guest lies on this machine."""
+        return Path(self.do("guest_path", site=site, vm=vm, path=path))
+
+    def conflicts(self, site: str) -> list[dict[str, Any]]:
+        """MAC and IP addresses that two running VMs had on one network: network, kind, value,
+        vms."""
+        found: list[dict[str, Any]] = self.do("conflicts", site=site)
+        return found
+
     # -- machines ---------------------------------------------------------------------------
 
     def create_vm(

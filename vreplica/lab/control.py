@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from vreplica.errors import VReplicaError
 from vreplica.lab.faults import Rule
 from vreplica.lab.guestapp import GuestApp
+from vreplica.lab.guestnet import note_conflicts
 from vreplica.lab.layout import SOCKET
 from vreplica.lab.making import make_vm
 from vreplica.lab.nfc import Fault
@@ -75,7 +76,20 @@ class Commands:
     def set_guest(self, site: str, vm: str, values: dict[str, Any]) -> Any:
         found = self._vm(site, vm)
         found.guest_state.change(**values)
+        note_conflicts(found)
         return found.guest_state.settings
+
+    def set_programs(self, site: str, vm: str, programs: dict[str, list[str] | None]) -> Any:
+        state = self._vm(site, vm).guest_state
+        merged = {**state.settings["programs"], **programs}
+        state.change(programs={p: list(c) for p, c in merged.items() if c is not None})
+        return sorted(state.settings["programs"])
+
+    def guest_path(self, site: str, vm: str, path: str) -> Any:
+        return str(self._vm(site, vm).guest_state.files.path(path))
+
+    def conflicts(self, site: str) -> Any:
+        return self._site(site).conflicts
 
     # -- machines ---------------------------------------------------------------------------
 

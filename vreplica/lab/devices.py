@@ -12,6 +12,7 @@ A client names new devices by negative keys, which end with the call.
 
 from __future__ import annotations
 
+import re
 import secrets
 from dataclasses import dataclass
 from typing import Any
@@ -162,22 +163,50 @@ def place(devices: list[Any], made: Any, index: int) -> None:
     controller.device = [*(controller.device or ()), made.key]
 
 
-def add_nic(devices: list[Any], made: Any, index: int, networks: Any) -> None:
+def add_nic(
+    devices: list[Any], made: Any, index: int, networks: Any, *, running: bool = False
+) -> None:
     """`networks(backing)` finds the network, or raises InvalidDeviceBacking."""
     made.key = _free_key(devices, 4000)
     made.controllerKey = 100
     made.unitNumber = 7 + made.key - 4000
     network = networks(made.backing, index)
     made.deviceInfo = described(f"Network adapter {made.key - 3999}", network.name)
-    if made.addressType not in ("manual", "Manual") or not made.macAddress:
-        made.addressType = "assigned"
-        tail = secrets.token_bytes(3)
-        made.macAddress = "00:50:56:" + bytes([0x80 | (tail[0] & 0x3F), *tail[1:]]).hex(":")
+    address_nic(made, made.addressType, made.macAddress, index)
     if made.connectable is None:
         made.connectable = device.VirtualDevice.ConnectInfo(
-            startConnected=True, allowGuestControl=True, connected=False
+            startConnected=True, allowGuestControl=True, connected=running
         )
+    made.connectable.connected = running and bool(made.connectable.connected)
     devices.append(made)
+
+
+def address_nic(nic: Any, kind: str | None, mac: str | None, index: int) -> None:
+    """`manual` takes the given MAC; `assigned` is vCenter's (the default), `generated` the
+    host's: both by their own prefix, and anew unless the card has such a one."""
+    kind = (kind or "assigned").lower()
+    if kind == "manual":
+        if not re.fullmatch(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}", mac or "") or (
+            int(str(mac)[:2], 16) & 1
+        ):
+            raise invalid_device(index, "macAddress", f"'{mac}' is not a MAC address.")
+        nic.macAddress = str(mac).lower()
+    elif kind in _PREFIXES:
+        prefix = _PREFIXES[kind]
+        if not (nic.addressType == kind and (nic.macAddress or "").startswith(prefix)):
+            nic.macAddress = new_mac(kind)
+    else:
+        raise invalid_device(index, "addressType", f"'{kind}' is no type of address.")
+    nic.addressType = kind
+
+
+def new_mac(kind: str = "assigned") -> str:
+    tail = secrets.token_bytes(3)
+    first = 0x80 | (tail[0] & 0x3F) if kind == "assigned" else tail[0]
+    return _PREFIXES[kind] + bytes([first, *tail[1:]]).hex(":")
+
+
+_PREFIXES = {"assigned": "00:50:56:", "generated": "00:0c:29:"}
 
 
 def add_other(devices: list[Any], made: Any) -> None:

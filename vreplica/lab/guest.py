@@ -5,7 +5,9 @@
       shutdown      works | hangs                           what ShutdownGuest leads to
       shutdown_s    seconds that it takes
       quiesce       works | applicationFault | filesystemFault | filesystemOnly
-      hostname, ip  what Tools report
+      hostname, ip, addresses, gateways, dns, domain       what Tools report; see guestnet
+      user, password, programs                             for guest operations; see guestops
+      customize, customize_s                               see customization
 
 `hook(event)` is called with "freeze" (applications), "sync" (file systems), "thaw", "stop" (a
 clean shutdown), "lost" (the power is gone) and "start": an application in the guest, with state
@@ -18,6 +20,9 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from vreplica.lab import customization
+from vreplica.lab.guestfs import GuestFiles
+from vreplica.lab.guestnet import checked_addresses, ip_stack, nic_infos, note_conflicts
 from vreplica.lab.vmconfig import full_name, guest_family
 from vreplica.lab.vmodl import fault, vim
 
@@ -31,12 +36,22 @@ DEFAULTS: dict[str, Any] = {
     "quiesce": "works",
     "hostname": "",
     "ip": "",
+    "addresses": {},
+    "gateways": [],
+    "dns": [],
+    "domain": "",
+    "user": "",
+    "password": "guest",
+    "programs": {},
+    "customize": "works",
+    "customize_s": 0.1,
 }
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "tools": ("running", "notRunning", "notInstalled"),
     "shutdown": ("works", "hangs"),
     "quiesce": ("works", "applicationFault", "filesystemFault", "filesystemOnly"),
+    "customize": ("works", "fails", "networkFails"),
 }
 
 _TOOLS_VERSION = "12389"
@@ -46,6 +61,7 @@ _WRITER = '<WRITER_METADATA><IDENTIFICATION friendlyName="{}"/></WRITER_METADATA
 class Guest:
     def __init__(self, vm: VirtualMachine) -> None:
         self.vm = vm
+        self.files = GuestFiles(vm)
         self.hook: Callable[[str], None] | None = None
         self._frozen = False
 
@@ -60,7 +76,15 @@ class Guest:
                 raise ValueError(f"no such guest setting: {name}; known: {', '.join(DEFAULTS)}")
             if name in CHOICES and value not in CHOICES[name]:
                 raise ValueError(f"{name} is one of {', '.join(CHOICES[name])}")
+        if "addresses" in values:
+            values["addresses"] = checked_addresses(values["addresses"])
         self.vm.guest_settings = {**(self.vm.guest_settings or {}), **values}
+
+    @property
+    def user(self) -> str:
+        """Who may log in to the guest."""
+        windows = guest_family(self.vm.config.guestId) == "windows"
+        return self.settings["user"] or ("Administrator" if windows else "root")
 
     @property
     def on(self) -> bool:
@@ -95,7 +119,11 @@ class Guest:
             made.guestId, made.guestFullName = guest_id, full_name(guest_id)
             made.guestFamily = f"{family}Guest" if family != "other" else "otherGuestFamily"
             made.hostName = self.settings["hostname"] or self.vm.name
-            made.ipAddress = self.settings["ip"] or None
+            made.net = nic_infos(self.vm)
+            made.ipAddress = next((ip for nic in made.net for ip in nic.ipAddress), None)
+            made.ipStack = ip_stack(self.vm, made.hostName)
+        if installed:
+            made.customizationInfo = customization.status(self.vm)
         return made
 
     def state(self) -> str:
@@ -152,6 +180,8 @@ class Guest:
 
     def started(self) -> None:
         self._call("start")
+        customization.begin(self.vm)
+        note_conflicts(self.vm)
 
     def stopped(self) -> None:
         """The power is gone without the guest's doing; what was in its memory is, too."""
@@ -200,5 +230,7 @@ class Guest:
             self._call("thaw")
 
     def _call(self, event: str) -> None:
+        if event in ("stop", "lost"):
+            self.files.end()
         if self.hook is not None:
             self.hook(event)

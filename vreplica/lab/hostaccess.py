@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import fcntl
 import os
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vreplica.lab.hostweb import HostWeb
 from vreplica.lab.managed import Managed
 from vreplica.lab.nfc import Identity, LibraryStore, NfcServer, Refused, TicketBook
 from vreplica.lab.nfc.store import FILE_ACCESS, FILE_LOCKED, FILE_NOT_FOUND
@@ -34,6 +36,27 @@ class HostServers:
     def __init__(self, site: Site) -> None:
         self.site = site
         self.by_host: dict[str, NfcServer] = {}
+        self._webs: dict[str, HostWeb] = {}
+        self._lock = threading.Lock()
+
+    def web(self, host: Any) -> HostWeb:
+        """The host's HTTPS endpoint, opened when it is first needed."""
+        with self._lock:
+            if host._moId not in self._webs:
+                made = HostWeb(self.site, self.by_host[host._moId].identity)
+                made.serve()
+                self._webs[host._moId] = made
+            return self._webs[host._moId]
+
+    def thumbprint(self, host: Any) -> str | None:
+        """SHA-1 of the host's certificate, as vCenter knows it."""
+        server = self.by_host.get(host._moId)
+        return server.identity.thumbprints.sha1 if server else None
+
+    def certificate(self, host: Any) -> bytes:
+        """PEM."""
+        text = self.by_host[host._moId].identity.pem.read_bytes()
+        return text[text.index(b"-----BEGIN CERTIFICATE") :]
 
     def start(self) -> None:
         store = LibraryStore(self.resolve)
@@ -51,6 +74,9 @@ class HostServers:
         for server in self.by_host.values():
             server.stop()
         self.by_host.clear()
+        for web in self._webs.values():
+            web.stop()
+        self._webs.clear()
 
     def resolve(self, path: str, read_only: bool) -> Path:
         """Raises Refused: not there, or the running VM's own leaf."""

@@ -163,13 +163,21 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     allow_reuse_address = True
     request_queue_size = 128
 
-    def __init__(self, site: Site, files: Any) -> None:
+    def __init__(
+        self,
+        site: Site,
+        files: Any,
+        *,
+        port: int | None = None,
+        tls: ssl.SSLContext | None = None,
+        handler: type[Handler] = Handler,
+    ) -> None:
         self.site = site
         self.files = files
-        self._tls = site.certificate.context()
+        self._tls = tls or site.certificate.context()
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
-        super().__init__((site.spec.host, site.spec.port), Handler)
+        super().__init__((site.spec.host, site.spec.port if port is None else port), handler)
 
     def serve(self) -> None:
         # The default poll keeps a stopping lab waiting for half a second.

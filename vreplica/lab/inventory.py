@@ -16,8 +16,9 @@ from typing import Any
 from vreplica.lab import devices
 from vreplica.lab.disks import split
 from vreplica.lab.entity import Entity, duplicate
-from vreplica.lab.managed import Managed, view
+from vreplica.lab.managed import Managed, live, view
 from vreplica.lab.snapshots import Snapshot
+from vreplica.lab.switches import host_network
 from vreplica.lab.vm import VirtualMachine
 from vreplica.lab.vmconfig import change, new_config
 from vreplica.lab.vmfiles import read_vmx, write_vmx
@@ -251,6 +252,15 @@ class Host(Entity, vim.HostSystem):
         )
 
     @view
+    def config(self) -> Any:
+        return vim.host.ConfigInfo(
+            host=self,
+            product=about(self._site, host=True),
+            network=host_network(self.network),
+            certificate=list(self._site.host_servers.certificate(self)),
+        )
+
+    @live
     def summary(self) -> Any:
         return vim.host.Summary(
             host=self,
@@ -271,6 +281,7 @@ class Host(Entity, vim.HostSystem):
             config=vim.host.Summary.ConfigSummary(
                 name=self.name,
                 port=self._site.spec.port,
+                sslThumbprint=self._site.host_servers.thumbprint(self),
                 product=about(self._site, host=True),
                 vmotionEnabled=False,
             ),

@@ -92,6 +92,8 @@ def create(
     datastores: tuple[str, ...] = ("ds1", "ds2"),
     hosts: int = 1,
     portgroups: tuple[str, ...] = (),
+    networks: tuple[str, ...] = ("VM Network",),
+    isolated: tuple[str, ...] = ("Isolated",),
     user: str = USER,
     password: str | None = None,
 ) -> Layout:
@@ -113,6 +115,8 @@ def create(
             datastores=tuple(f"{name}-{d}" for d in datastores),
             hosts=hosts,
             portgroups=tuple(portgroups),
+            networks=tuple(networks),
+            isolated=tuple(isolated),
         )
         entries.append(
             {

@@ -8,6 +8,7 @@ from collections.abc import Generator, Iterator
 from typing import Any
 
 from vreplica.lab import devices
+from vreplica.lab.customization import check
 from vreplica.lab.disks import split
 from vreplica.lab.vmfiles import write_vmx
 from vreplica.lab.vmodl import fault, invalid_argument, vim
@@ -29,6 +30,7 @@ class MovingMethods:
     resourcePool: Any
     parent: Any
     current: Any
+    guest_settings: dict[str, Any] | None
 
     def CloneVM_Task(self, folder: Any, name: str, spec: Any) -> Generator[int, None, Any]:
         folder.need_free(name)
@@ -41,8 +43,13 @@ class MovingMethods:
         if not linked and location.diskMoveType not in (None, *_LOCATORS):
             raise fault(vim.fault.InvalidArgument, location.diskMoveType)
         source = spec.snapshot.config if spec.snapshot is not None else self.config
+        if spec.customization is not None:
+            check(self, source, spec.customization)
         yield 0
         made = self.copy_into(folder, name, location, source, linked)
+        made.guest_settings = dict(self.guest_settings or {})
+        if spec.customization is not None:
+            made.keep_customization(spec.customization)
         if spec.config is not None:
             made.reconfigure(spec.config)
         if spec.template:
@@ -111,8 +118,10 @@ class MovingMethods:
         config.template = config.changeTrackingEnabled = False
         devices.connect_nics(config, False)
         for nic in devices.nics_of(config):
-            # Two cards with one address on a network would both fail.
-            nic.macAddress = "00:50:56:" + bytes([0x80, *uuid.uuid4().bytes[:2]]).hex(":")
+            # Two cards with one address on a network would both fail; but an address that
+            # somebody set by hand is copied as it is.
+            if nic.addressType != "manual":
+                nic.macAddress = devices.new_mac(nic.addressType)
         made.set(config=config, links=links)
         write_vmx(made)
         return made

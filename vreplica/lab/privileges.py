@@ -23,6 +23,21 @@ _MISSING = {
     "RevertToSnapshot_Task": "VirtualMachine.State.RevertToSnapshot",
     "Destroy_Task": "VirtualMachine.Inventory.Delete",
     "TerminateSession": "Sessions.TerminateSession",
+    "ValidateCredentialsInGuest": "VirtualMachine.GuestOperations.Query",
+    "StartProgramInGuest": "VirtualMachine.GuestOperations.Execute",
+    "TerminateProcessInGuest": "VirtualMachine.GuestOperations.Execute",
+    "ListProcessesInGuest": "VirtualMachine.GuestOperations.Query",
+    "ReadEnvironmentVariableInGuest": "VirtualMachine.GuestOperations.Query",
+    "ListFilesInGuest": "VirtualMachine.GuestOperations.Query",
+    "InitiateFileTransferFromGuest": "VirtualMachine.GuestOperations.Query",
+    "InitiateFileTransferToGuest": "VirtualMachine.GuestOperations.Modify",
+    "MakeDirectoryInGuest": "VirtualMachine.GuestOperations.Modify",
+    "DeleteFileInGuest": "VirtualMachine.GuestOperations.Modify",
+    "DeleteDirectoryInGuest": "VirtualMachine.GuestOperations.Modify",
+    "MoveFileInGuest": "VirtualMachine.GuestOperations.Modify",
+    "CreateTemporaryFileInGuest": "VirtualMachine.GuestOperations.Modify",
+    "CreateTemporaryDirectoryInGuest": "VirtualMachine.GuestOperations.Modify",
+    "ChangeFileAttributesInGuest": "VirtualMachine.GuestOperations.Modify",
 }
 """Where the type registry names no privilege, since it depends on the object."""
 
@@ -74,8 +89,11 @@ def check(site: Site, call: Any, method: Any, this: Any, arguments: list[Any]) -
     have = held(site, call.user)
     if have is None:
         return
+    item = this
+    if arguments and method.name.endswith("Guest"):
+        item = arguments[0]  # guest operations are the manager's, their privilege is the VM's
     for privilege in needed(method, arguments):
-        need(site, call.user, privilege, this)
+        need(site, call.user, privilege, item)
 
 
 def need_property(site: Site, user: str, item: Any, path: str) -> None:

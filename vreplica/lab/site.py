@@ -74,6 +74,9 @@ class SiteSpec:
     datastores: tuple[str, ...]
     hosts: int = 1
     portgroups: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ("VM Network",)
+    isolated: tuple[str, ...] = ("Isolated",)
+    """Networks and distributed port groups without an uplink."""
 
 
 class Site(Registry):
@@ -110,6 +113,8 @@ class Site(Registry):
         self.disks = Disks(self)
         self.sessions = Sessions(self, meta.get("sessions", {}))
         self.tasks = Tasks(self)
+        self.conflicts: list[dict[str, Any]] = []
+        """Of MAC and IP addresses, as `guestnet` met them since the start."""
         self.users: dict[str, dict[str, Any]] = {
             spec.user: {"password": spec.password, "privileges": None},
             **meta.get("users", {}),

@@ -89,6 +89,8 @@ class Datastore(Entity, vim.Datastore):
 
 
 class Network(Entity, vim.Network):
+    uplink: bool = True
+
     @view
     def summary(self) -> Any:
         return vim.Network.Summary(

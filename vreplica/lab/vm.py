@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import threading
 from collections.abc import Iterator
 from typing import Any
 
-from vreplica.lab import devices
+from vreplica.lab import customization, devices
 from vreplica.lab.chain import Chains
+from vreplica.lab.customization import CustomizationMethods
 from vreplica.lab.disks import split
 from vreplica.lab.entity import Entity
 from vreplica.lab.guest import Guest
+from vreplica.lab.guestnet import note_conflicts
 from vreplica.lab.managed import live, view
 from vreplica.lab.moving import MovingMethods
 from vreplica.lab.power import PowerMethods
@@ -29,6 +32,7 @@ class VirtualMachine(
     SnapshotMethods,
     TrackingMethods,
     MovingMethods,
+    CustomizationMethods,
     FileViews,
     Entity,
     vim.VirtualMachine,
@@ -47,6 +51,8 @@ class VirtualMachine(
     collapse_due: bool
     consolidation_needed: bool
     clean_power_off: bool
+    customization: Any
+    customized: dict[str, Any]
 
     def __init__(self, site: Any, moid: str) -> None:
         super().__init__(site, moid)
@@ -66,6 +72,8 @@ class VirtualMachine(
             collapse_due=False,
             consolidation_needed=False,
             clean_power_off=True,
+            customization=None,
+            customized={},
         )
 
     @property
@@ -244,6 +252,8 @@ class VirtualMachine(
             if running and not self.chains.leaves:
                 self.chains.open_leaves()
             write_vmx(self)
+        if made.networks:
+            note_conflicts(self)
 
     def grow(self, disk: Any, capacity: int) -> None:
         path = disk.backing.fileName
@@ -305,6 +315,7 @@ class VirtualMachine(
             for path in reversed(links):
                 self.chains.disks.unlink(path)
             remove_folder(self)
+            shutil.rmtree(self.guest_state.files.folder, ignore_errors=True)
         self._site.post_vm("VmRemovedEvent", self, f"Removed {self.name}")
 
     def leave(self) -> None:
@@ -339,3 +350,4 @@ class VirtualMachine(
             return
         if self.shutting_down:
             self.guest_state.resume_shutdown()
+        customization.begin(self)

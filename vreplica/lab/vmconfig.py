@@ -107,6 +107,8 @@ class Change:
     removed: list[Any] = field(default_factory=list)
     grown: dict[int, int] = field(default_factory=dict)
     """Disk key -> new capacity in bytes."""
+    networks: bool = False
+    """Network cards were added or changed."""
 
 
 def change(site: Site, old: Any, spec: Any, *, running: bool, snapshots: bool) -> Change:
@@ -240,7 +242,8 @@ class _Devices:
         elif isinstance(wanted, kinds.VirtualController):
             devices.add_controller(self.list, wanted, index)
         elif isinstance(wanted, kinds.VirtualEthernetCard):
-            devices.add_nic(self.list, wanted, index, self.site.network_of)
+            self.made.networks = True
+            devices.add_nic(self.list, wanted, index, self.site.network_of, running=self.running)
         else:
             devices.add_other(self.list, wanted)
 
@@ -311,18 +314,36 @@ class _Devices:
         if isinstance(existing, devices.device.VirtualDisk):
             self.edit_disk(index, existing, wanted)
         elif isinstance(existing, devices.device.VirtualEthernetCard):
-            if wanted.backing is not None:
-                network = self.site.network_of(wanted.backing, index)
-                existing.backing = wanted.backing
-                existing.deviceInfo = devices.described(existing.deviceInfo.label, network.name)
-            existing.connectable = wanted.connectable or existing.connectable
-            if wanted.macAddress and wanted.addressType in ("manual", "Manual"):
-                existing.macAddress, existing.addressType = wanted.macAddress, "manual"
+            self.edit_nic(index, existing, wanted)
         else:
             for info in wanted._GetPropertyList():
                 given = getattr(wanted, info.name)
                 if given is not None and given != [] and info.name not in ("key", "deviceInfo"):
                     setattr(existing, info.name, given)
+
+    def edit_nic(self, index: int, existing: Any, wanted: Any) -> None:
+        """Network and connection may change while the VM runs, the MAC may not."""
+        self.made.networks = True
+        if wanted.backing is not None:
+            network = self.site.network_of(wanted.backing, index)
+            existing.backing = wanted.backing
+            existing.deviceInfo = devices.described(existing.deviceInfo.label, network.name)
+        if wanted.connectable is not None:
+            existing.connectable = wanted.connectable
+            # Of a VM that is off no card is connected, whatever is asked.
+            connected = self.running and bool(wanted.connectable.connected)
+            existing.connectable.connected = connected
+        before = existing.addressType, existing.macAddress
+        if wanted.addressType or wanted.macAddress:
+            kind = wanted.addressType or ("manual" if wanted.macAddress else None)
+            devices.address_nic(existing, kind, wanted.macAddress, index)
+        if self.running and (existing.addressType, existing.macAddress) != before:
+            raise fault(
+                vim.fault.InvalidPowerState,
+                "The attempted operation cannot be performed in the current state (Powered on).",
+                requestedState="poweredOff",
+                existingState="poweredOn",
+            )
 
     def edit_disk(self, index: int, existing: Any, wanted: Any) -> None:
         old = existing.capacityInBytes

@@ -1,0 +1,177 @@
+"""When a job is due. Pure: what is known of the job goes in, a moment comes out.
+
+    cron    at the times of an expression, in a zone; of several missed times one is caught up
+    every   so long after the last run began
+    rpo     in time: a run that begins now still ends before the newest point is too old
+
+                 point P (its data)                    P + rpo
+                     |--------------- age -------------->|
+                     |                  |<- estimate --->|
+                     |            |<--->|  slack: planning and waiting take time too
+                     |           due    latest start = the deadline
+
+Times are aware and in UTC; only cron and windows look at a zone's clock. On the day on which
+summer time begins a time that is skipped comes at the end of the gap, and none comes twice on
+the day on which it ends (cronsim, after Debian's cron).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from hashlib import blake2b
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from cronsim import CronSim, CronSimError
+
+from vreplica.hours import Opening
+
+MARGIN: Final = 1.25
+"""On the longest of the recent durations: the next run may be longer."""
+FIRST_BACKOFF: Final = timedelta(minutes=1)
+LONGEST_BACKOFF: Final = timedelta(hours=1)
+SLACK_SHARE: Final = 0.1
+"""Of the RPO: what a run may wait for its turn before it would be late."""
+_UTC_ZONE: Final = ZoneInfo("UTC")
+
+
+@dataclass(frozen=True, slots=True)
+class Cron:
+    expression: str
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for what is no expression, or never comes."""
+        try:
+            next(CronSim(self.expression, datetime.now(UTC)))
+        except (CronSimError, StopIteration) as error:
+            raise ValueError(f"{self.expression!r} is no cron expression: {error}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Every:
+    period: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Rpo:
+    target: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """When a job runs. `rpo` beside cron or every is only watched, not planned by."""
+
+    when: Cron | Every | Rpo
+    zone: ZoneInfo = _UTC_ZONE
+    opening: Opening = field(default_factory=Opening)
+    jitter: timedelta = timedelta(0)
+    """Cron and every are late by up to this, each job by its own constant share."""
+    priority: int = 0
+    """Higher goes first."""
+    rpo: timedelta | None = None
+
+    @property
+    def target(self) -> timedelta | None:
+        """The age of the newest point that must not be passed, where there is one."""
+        return self.when.target if isinstance(self.when, Rpo) else self.rpo
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What is known of a job. Times in UTC."""
+
+    name: str
+    rule: Rule
+    since: datetime
+    """When it was first seen, or switched on again: nothing before that is caught up."""
+    last_start: datetime | None = None
+    last_end: datetime | None = None
+    failures: int = 0
+    """In a row, since the last run that made a point."""
+    point_time: datetime | None = None
+    """The moment of the source that the newest point shows."""
+    durations_s: tuple[float, ...] = ()
+    """Of recent runs that made a point, snapshot to commit."""
+    running: bool = False
+    paused: bool = False
+    holds: tuple[str, ...] = ()
+    """What a run of it occupies, as `host:...`, `datastore:...`."""
+
+    @property
+    def estimate(self) -> timedelta | None:
+        """How long the next run takes; None where no run has shown it."""
+        return timedelta(seconds=max(self.durations_s) * MARGIN) if self.durations_s else None
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A run that should begin: since `at`, and by `deadline`."""
+
+    at: datetime
+    deadline: datetime
+
+
+def due(now: datetime, job: Standing) -> Due | None:
+    """The run that is due, whatever stands in its way; None where none is."""
+    match job.rule.when:
+        case Cron(expression):
+            found = _cron(now, job, expression)
+        case Every(period):
+            at = (job.last_start + period if job.last_start else job.since) + _late(job, period)
+            found = Due(at, at + period)
+        case Rpo(target):
+            found = _rpo(job, target)
+    if found is None or found.at > now or now < not_before(job):
+        return None
+    return found
+
+
+def not_before(job: Standing) -> datetime:
+    """After failures in a row the next try waits, longer each time."""
+    if not job.failures or job.last_end is None:
+        return job.since
+    return job.last_end + min(FIRST_BACKOFF * (1 << min(job.failures - 1, 16)), LONGEST_BACKOFF)
+
+
+def next_opening(now: datetime, rule: Rule) -> datetime | None:
+    """The first moment from now on at which its windows are open; None: not within a week."""
+    wall = rule.opening.next(now.astimezone(rule.zone))
+    return wall.astimezone(UTC) if wall else None
+
+
+def is_open(now: datetime, rule: Rule) -> bool:
+    return rule.opening.holds(now.astimezone(rule.zone))
+
+
+def _cron(now: datetime, job: Standing, expression: str) -> Due | None:
+    late = _late(job, job.rule.jitter)
+    before, after = _slots(expression, job.rule.zone, (now - late).replace(second=0, microsecond=0))
+    seen = max(job.since, job.last_start - late) if job.last_start else job.since
+    return Due(before + late, after + late) if before > seen else None
+
+
+@lru_cache(65536)
+def _slots(expression: str, zone: ZoneInfo, minute: datetime) -> tuple[datetime, datetime]:
+    """The expression's times around a minute: the last one up to it, the next one after it."""
+    wall = minute.astimezone(zone)
+    before = next(CronSim(expression, wall + timedelta(minutes=1), reverse=True))
+    return before.astimezone(UTC), next(CronSim(expression, wall)).astimezone(UTC)
+
+
+def _rpo(job: Standing, target: timedelta) -> Due:
+    if job.point_time is None:
+        return Due(job.since, job.since + target)
+    # Without a measured duration: begin halfway.
+    estimate = job.estimate if job.estimate is not None else target / 2
+    deadline = job.point_time + target - estimate
+    return Due(deadline - target * SLACK_SHARE, deadline)
+
+
+def _late(job: Standing, most: timedelta) -> timedelta:
+    """A job's own share of the jitter, the same at every time."""
+    if not job.rule.jitter:
+        return timedelta(0)
+    share = int.from_bytes(blake2b(job.name.encode(), digest_size=4).digest(), "big") / 2**32
+    return min(job.rule.jitter, most) * share

@@ -8,17 +8,18 @@ from pathlib import Path
 import pytest
 
 from vreplica.jobs import load
+from vreplica.jobs.scheduletable import ScheduleTable, ServiceTable
 from vreplica.jobs.schema import (
     Defaults,
     Destination,
     JobFile,
     JobTable,
     Nfc,
-    Secret,
     Site,
     Source,
     Vddk,
 )
+from vreplica.jobs.tables import Secret
 
 PAGE = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text(encoding="utf-8")
 
@@ -38,7 +39,13 @@ def test_the_example_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert config["db01"].exclude_disks == {"Hard disk 3"}
 
 
-@pytest.mark.parametrize("model", [Site, JobTable, Vddk, Nfc, Secret, Source, Destination, JobFile])
+@pytest.mark.parametrize(
+    "model",
+    [
+        *(Site, JobTable, Vddk, Nfc, Secret, Source, Destination, JobFile),
+        *(ScheduleTable, ServiceTable),
+    ],
+)
 def test_every_key_is_explained(model: type) -> None:
     prose = re.sub(r"```.*?```", "", PAGE, flags=re.DOTALL)
     for key in model.model_fields:  # type: ignore[attr-defined]
@@ -48,4 +55,5 @@ def test_every_key_is_explained(model: type) -> None:
 def test_defaults_are_those_of_the_page() -> None:
     for key, field in Defaults.model_fields.items():
         shown = f'"{field.default}"' if isinstance(field.default, str) else str(field.default)
+        shown = "none" if field.default is None else shown
         assert re.search(rf"^\| `{key}` \| `?{re.escape(shown)}`? \|", PAGE, re.MULTILINE), key

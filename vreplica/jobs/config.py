@@ -30,6 +30,7 @@ from vreplica.jobs.errors import (
 from vreplica.jobs.positions import KeyPath, locate
 from vreplica.jobs.problems import from_validation, suggestion
 from vreplica.jobs.rules import broken_rules
+from vreplica.jobs.schedule import Rule
 from vreplica.jobs.schema import JobFile
 from vreplica.nfc import HostLimits, NfcConfig
 from vreplica.points import Level, Retention
@@ -111,6 +112,12 @@ class Config(Mapping[str, Job]):
         if self._file.state_dir is not None:
             return self._base / self._file.state_dir.expanduser()
         return _xdg("XDG_STATE_HOME", ".local/state") / "vreplica"
+
+    def rule(self, name: str) -> Rule | None:
+        """When a job runs; None where only people start it. Raises UnknownJob."""
+        self.select([name])
+        table = self._file.jobs[name].schedule
+        return table.rule() if table else None
 
     def endpoint(self, site: str) -> Endpoint:
         """How to log in to a site of this file. Raises SecretUnavailable."""

@@ -11,17 +11,18 @@ from pydantic_core import ErrorDetails
 
 from vreplica.jobs.errors import Problem
 from vreplica.jobs.positions import KeyPath, Lines, line_of
+from vreplica.jobs.scheduletable import ScheduleTable, ServiceTable
 from vreplica.jobs.schema import (
     Defaults,
     Destination,
     JobFile,
     JobTable,
     Nfc,
-    Secret,
     Site,
     Source,
     Vddk,
 )
+from vreplica.jobs.tables import Secret
 
 _MODELS: dict[KeyPath, type[BaseModel]] = {
     (): JobFile,
@@ -31,6 +32,10 @@ _MODELS: dict[KeyPath, type[BaseModel]] = {
     ("sites", "*"): Site,
     ("sites", "*", "password"): Secret,
     ("jobs", "*"): JobTable,
+    ("service",): ServiceTable,
+    ("service", "database"): Secret,
+    ("defaults", "schedule"): ScheduleTable,
+    ("jobs", "*", "schedule"): ScheduleTable,
     ("jobs", "*", "source"): Source,
     ("jobs", "*", "destination"): Destination,
 }

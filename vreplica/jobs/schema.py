@@ -4,6 +4,7 @@
     [sites.NAME]     host port user password sha256
     [vddk]           libdir config isolation transport_modes
     [nfc]            mode depth in_flight_mib open_disks sha256
+    [service]        database movers' limits                    (scheduletable)
     [defaults]       what a job says, for all jobs that do not say it themselves
     [jobs.NAME]      source = { site, vm }   destination = { site, datastore, name, ... }   ...
 
@@ -16,18 +17,14 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, Field, model_validator
 
+from vreplica.jobs.scheduletable import ScheduleTable, ServiceTable
+from vreplica.jobs.tables import Model, Secret, Switch, Text, Whole, problem
 from vreplica.points import MAX_POINTS
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 """A job's name is also the name of its folder below state_dir."""
-
-
-def problem(what: str, remedy: str) -> PydanticCustomError:
-    """A validation error that brings its own remedy."""
-    return PydanticCustomError("vreplica", "{what}", {"what": what, "remedy": remedy})
 
 
 def _host(value: str) -> str:
@@ -51,45 +48,8 @@ def _thumbprint(value: str) -> str:
     return ":".join(digits[i : i + 2] for i in range(0, 64, 2))
 
 
-Text = Annotated[str, Field(min_length=1)]
-Whole = Annotated[int, Field(strict=True)]
-"""Not also "3", 3.0 and true, which are slips."""
-Switch = Annotated[bool, Field(strict=True)]
 Host = Annotated[Text, AfterValidator(_host)]
 Thumbprint = Annotated[str, AfterValidator(_thumbprint)]
-
-
-class Model(BaseModel):
-    """Unknown keys are errors; what was written is never repeated, since it may be a secret."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, hide_input_in_errors=True, str_strip_whitespace=True
-    )
-
-
-class Secret(Model):
-    """Where a password is kept; exactly one of the three. Read when a job needs it."""
-
-    env: Text | None = None
-    file: Path | None = None
-    keyring: Text | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _no_plain_password(cls, value: object) -> object:
-        if not isinstance(value, dict):
-            raise problem(
-                "may not be written into the file",
-                'Say where it is kept: { env = "VARIABLE" }, { file = "path" }'
-                ' or { keyring = "service" }.',
-            )
-        return value
-
-    @model_validator(mode="after")
-    def _one_place(self) -> Secret:
-        if sum(place is not None for place in (self.env, self.file, self.keyring)) != 1:
-            raise problem("needs exactly one place", "Give one of env, file and keyring.")
-        return self
 
 
 class Site(Model):
@@ -148,6 +108,7 @@ class Defaults(Model):
     on_cbt_loss: Literal["ask", "rescan", "fail"] = "ask"
     keep: Whole = Field(default=7, ge=1, le=MAX_POINTS)
     parallel_disks: Whole = Field(default=2, ge=1, le=16)
+    schedule: ScheduleTable | None = None
 
     @model_validator(mode="after")
     def _level_needs_quiescing(self) -> Defaults:
@@ -170,5 +131,6 @@ class JobFile(Model):
     sites: dict[str, Site] = {}
     vddk: Vddk = Vddk()
     nfc: Nfc = Nfc()
+    service: ServiceTable = ServiceTable()
     defaults: Defaults = Defaults()
     jobs: dict[str, JobTable] = {}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vreplica.errors import ConfigError
-from vreplica.jobs.schema import Secret
+from vreplica.jobs.tables import Secret
 
 
 @dataclass(eq=False)

@@ -1,0 +1,52 @@
+"""What all tables of a job file have in common."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+Text = Annotated[str, Field(min_length=1)]
+Whole = Annotated[int, Field(strict=True)]
+"""Not also "3", 3.0 and true, which are slips."""
+Switch = Annotated[bool, Field(strict=True)]
+
+
+def problem(what: str, remedy: str) -> PydanticCustomError:
+    """A validation error that brings its own remedy."""
+    return PydanticCustomError("vreplica", "{what}", {"what": what, "remedy": remedy})
+
+
+class Model(BaseModel):
+    """Unknown keys are errors; what was written is never repeated, since it may be a secret."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, hide_input_in_errors=True, str_strip_whitespace=True
+    )
+
+
+class Secret(Model):
+    """Where a password is kept; exactly one of the three. Read when a job needs it."""
+
+    env: Text | None = None
+    file: Path | None = None
+    keyring: Text | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_plain_password(cls, value: object) -> object:
+        if not isinstance(value, dict):
+            raise problem(
+                "may not be written into the file",
+                'Say where it is kept: { env = "VARIABLE" }, { file = "path" }'
+                ' or { keyring = "service" }.',
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Secret:
+        if sum(place is not None for place in (self.env, self.file, self.keyring)) != 1:
+            raise problem("needs exactly one place", "Give one of env, file and keyring.")
+        return self

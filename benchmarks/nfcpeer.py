@@ -2,7 +2,7 @@
 
 python benchmarks/nfcpeer.py host DIR CORE     a lab host; prints port, thumbprint, then
                                                answers each line of stdin with a ticket
-python benchmarks/nfcpeer.py raw DIR CORE      a TCP and a TLS port that send zeros or take
+python benchmarks/nfcpeer.py raw DIR CORE      a TCP and a TLS port that send 128 MiB or take them
 python benchmarks/nfcpeer.py delay PORT MS     a proxy that holds every byte for MS each way
 """
 
@@ -50,6 +50,7 @@ def host(folder: Path, file: str = "") -> None:
 def raw(folder: Path) -> None:
     """A client says u8 direction (0: send to me), u64 bytes; then the bytes go, in 1 MiB pieces."""
     context = Identity.make(folder / "raw.pem", "raw").context()
+    content = [memoryview(bytearray(os.urandom(MIB))) for _ in range(CAPACITY // MIB)]
     ports = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
     print(*(port.getsockname()[1] for port in ports), flush=True)
 
@@ -60,17 +61,13 @@ def raw(folder: Path) -> None:
             sock = tls.wrap_socket(plain, server_side=True) if tls else plain
             with sock:
                 direction, size = struct.unpack("<BQ", sock.recv(9))
-                buffer = memoryview(bytearray(os.urandom(MIB)))
-                done = 0
-                while done < size:
+                for number in range(size // MIB):
+                    view = content[number % len(content)]
                     if direction == 0:
-                        sock.sendall(buffer)
-                        done += MIB
-                    else:
-                        got = sock.recv_into(buffer)
-                        if not got:
-                            break
-                        done += got
+                        sock.sendall(view)
+                        continue
+                    while view:
+                        view = view[sock.recv_into(view) :]
                 if direction:
                     sock.sendall(b"k")
 

@@ -155,7 +155,10 @@ class MemoryDisk:
             target = view[start - offset : end - offset]
             piece = self._pieces.get(start // self._PIECE)
             at = start % self._PIECE
-            target[:] = bytes(end - start) if piece is None else piece[at : at + end - start]
+            if piece is None:
+                target[:] = bytes(end - start)
+            else:
+                target[:] = memoryview(piece)[at : at + end - start]
 
     def write_from(self, offset: int, view: memoryview) -> None:
         view = view.cast("B")

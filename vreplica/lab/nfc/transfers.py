@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import random
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
@@ -31,6 +32,8 @@ from vreplica.nfc.wire import Aio
 from vreplica.units import SECTOR
 
 WORKERS: Final = 4
+KEPT: Final = 8
+"""Buffers that a session keeps for later requests."""
 
 
 class ProtocolBroken(Exception):
@@ -53,9 +56,27 @@ class _Write:
     """A write whose fragments come in."""
 
     offset: int
-    data: bytearray
+    data: memoryview
     missing: int
     refused: Refused | None
+
+
+class _Buffers:
+    """Memory that is used again: fresh pages cost more than what is copied into them."""
+
+    def __init__(self) -> None:
+        self._free: deque[bytearray] = deque(maxlen=KEPT)
+
+    def take(self, size: int) -> memoryview:
+        """`size` bytes of any content."""
+        with suppress(IndexError):
+            if len(found := self._free.pop()) >= size:
+                return memoryview(found)[:size]
+        return memoryview(bytearray(size))
+
+    def give(self, view: memoryview) -> None:
+        assert isinstance(view.obj, bytearray)
+        self._free.append(view.obj)
 
 
 class Transfers:
@@ -67,6 +88,7 @@ class Transfers:
         self._faults = faults
         self._memory = memory
         self._writes: dict[int, _Write] = {}
+        self._buffers = _Buffers()
         self._workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="lab-nfc")
         self._random = random.Random(0)
 
@@ -116,7 +138,7 @@ class Transfers:
         if write.refused:
             self._peer.receive(length)
         else:
-            self._peer.receive_into(memoryview(write.data)[at : at + length])
+            self._peer.receive_into(write.data[at : at + length])
         write.missing -= length
         if write.missing > 0:
             return
@@ -132,8 +154,8 @@ class Transfers:
                 raise Refused(store.FILE_READ_ONLY, "the disk is open read-only")
             self._memory.take(total)
         except Refused as refused:
-            return _Write(offset, bytearray(), total, refused)
-        return _Write(offset, bytearray(total), total, None)
+            return _Write(offset, memoryview(b""), total, refused)
+        return _Write(offset, self._buffers.take(total), total, None)
 
     # -- working ----------------------------------------------------------------------------
 
@@ -169,8 +191,9 @@ class Transfers:
             (at, min(self.buffer_bytes, length - at)) for at in range(0, length, self.buffer_bytes)
         ]
         self._random.shuffle(pieces)
+        buffer = self._buffers.take(min(self.buffer_bytes, length))
         for at, size in pieces:
-            data = memoryview(bytearray(size))
+            data = buffer[:size]
             with file.lock:
                 file.stored.disk.read_into(offset + at, data)
             payload = wire.FRAGMENT.pack(
@@ -182,6 +205,7 @@ class Transfers:
                 wire_length=size,
             )
             self._peer.reply(Aio.IO, op_id, payload, data, fault)
+        self._buffers.give(buffer)
 
     def _write(self, file: OpenFile, op_id: int, write: _Write) -> None:
         total = len(write.data)
@@ -189,7 +213,8 @@ class Transfers:
         if fault and fault.kind == "corrupt":
             write.data[total // 2] ^= 1
         with file.lock:
-            file.stored.disk.write_from(write.offset, memoryview(write.data))
+            file.stored.disk.write_from(write.offset, write.data)
+        self._buffers.give(write.data)
         payload = wire.FRAGMENT.pack(
             opcode=wire.OP_WRITE,
             offset=write.offset,

@@ -12,6 +12,8 @@ from vreplica.jobs.scheduletable import ScheduleTable, ServiceTable
 from vreplica.jobs.schema import (
     Defaults,
     Destination,
+    GroupMember,
+    GroupTable,
     JobFile,
     JobTable,
     Nfc,
@@ -43,7 +45,7 @@ def test_the_example_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     "model",
     [
         *(Site, JobTable, Vddk, Nfc, Secret, Source, Destination, JobFile),
-        *(ScheduleTable, ServiceTable),
+        *(ScheduleTable, ServiceTable, GroupTable, GroupMember),
     ],
 )
 def test_every_key_is_explained(model: type) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vreplica.cli import exits, showfailover
+from vreplica.cli import exits, groups, showfailover
 from vreplica.cli.options import command, config_option
 from vreplica.cli.output import Output
 from vreplica.errors import VReplicaError
@@ -26,7 +26,12 @@ if TYPE_CHECKING:
 STOPPED = 9
 """The exit code of a failover that was given up by its policy: the source is as it was."""
 
-job_argument = click.argument("job")
+job_argument = click.argument("job", metavar="JOB|group:NAME")
+on_error_option = click.option(
+    "--on-error",
+    type=click.Choice(["stop", "continue"]),
+    help="Of a group: what to do when a member fails. Default: as the job file says.",
+)
 _DURATION = re.compile(r"(\d+)([smh]?)")
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
@@ -62,6 +67,7 @@ def failover() -> None:
     \b
     failover web01                    shows what is known, asks Yes / No / Cancel
     failover web01 --final-sync yes   guest shutdown, final sync, replica on
+    failover group:shop               the same for all jobs of a group, in their order
     failover begin --help             all options
 
     Until the commit, `vreplica-sync undo JOB` puts both sides back.
@@ -97,6 +103,7 @@ def failover() -> None:
 @click.option("--source-lost", is_flag=True, help="The source is gone: it is not contacted.")
 @click.option("--dry-run", is_flag=True, help="Show what is known and stop.")
 @click.option("--commit", "commit_too", is_flag=True, help="Commit once the replica answers.")
+@on_error_option
 @command
 def begin(
     out: Output,
@@ -111,17 +118,25 @@ def begin(
     source_lost: bool,
     dry_run: bool,
     commit_too: bool,
+    on_error: str | None,
 ) -> int:
-    """Fail JOB over to its replica."""
+    """Fail JOB over to its replica, or all jobs of a group."""
     from vreplica.failover.choices import Choices, FinalSync, OnShutdownTimeout
     from vreplica.failover.table import State
     from vreplica.jobs import failover as jobs
     from vreplica.points import Level
 
-    found = _job(job, config)
-    known = jobs.preview(found, source_lost=source_lost)
+    group = groups.Commands(out, job, config) if groups.is_group(job) else None
+    if group is not None:
+        if point is not None:
+            raise click.UsageError("--point is of one job: a group's members each boot their best")
+        value, shown = group.previews(source_lost=source_lost)
+    else:
+        found = _job(job, config)
+        known = jobs.preview(found, source_lost=source_lost)
+        value, shown = known.to_dict(), showfailover.preview(known)
     if dry_run or not out.as_json:
-        _answer(out, known.to_dict(), showfailover.preview(known))
+        _answer(out, value, shown)
     if dry_run or final_sync == "cancel":
         return exits.OK
     answer = final_sync or _ask()
@@ -137,6 +152,8 @@ def begin(
         require=Level(require),
         source_lost=source_lost,
     )
+    if group is not None:
+        return group.begin(choices, on_error, commit=commit_too)
 
     def work(tell: Tell, listener: Listener) -> Outcome:
         outcome = jobs.begin(found, choices, tell, listener)
@@ -151,11 +168,14 @@ def begin(
 @failover.command(short_help="Go on with a failover that stopped.")
 @job_argument
 @config_option
+@on_error_option
 @command
-def resume(out: Output, job: str, config: Path | None) -> int:
+def resume(out: Output, job: str, config: Path | None, on_error: str | None) -> int:
     """Go on where JOB's failover stopped. Whoever ran it before can do nothing more."""
     from vreplica.jobs import failover as jobs
 
+    if groups.is_group(job):
+        return groups.Commands(out, job, config).resume(on_error)
     found = _job(job, config)
     return _run(out, found, lambda tell, listener: jobs.resume(found, tell, listener))
 
@@ -163,17 +183,25 @@ def resume(out: Output, job: str, config: Path | None) -> int:
 @failover.command(short_help="Tell what a failover did.")
 @job_argument
 @config_option
+@click.option(
+    "--page", type=click.Path(path_type=Path, dir_okay=False), help="Write it as an HTML page too."
+)
 @command
-def show(out: Output, job: str, config: Path | None) -> int:
+def show(out: Output, job: str, config: Path | None, page: Path | None) -> int:
     """Tell where JOB's failover stands and everything that it did, with times."""
+    from vreplica.cli import failoverpage
     from vreplica.failover.journal import load
-    from vreplica.failover.runner import show as look
+    from vreplica.failover.record import record_of
     from vreplica.jobs import failover as jobs
 
+    if groups.is_group(job):
+        return groups.Commands(out, job, config).show(page)
     folder = jobs.current(_job(job, config))
-    outcome, entries = look(folder), load(folder)
-    value = {**_value(outcome), "entries": [showfailover.entry_dict(e) for e in entries]}
-    _answer(out, value, showfailover.record(outcome, entries))
+    record = record_of(job, folder.name, load(folder))
+    if page is not None:
+        page.write_text(failoverpage.single(record), encoding="utf-8")
+    entries = [showfailover.entry_dict(e) for e in record.entries]
+    _answer(out, {**record.to_dict(), "entries": entries}, showfailover.record(record))
     return exits.OK
 
 
@@ -185,6 +213,8 @@ def list_(out: Output, job: str, config: Path | None) -> int:
     """List JOB's failovers, oldest first."""
     from vreplica.jobs import failover as jobs
 
+    if groups.is_group(job):
+        return groups.Commands(out, job, config).list()
     found = jobs.history(_job(job, config))
     value = {"job": job, "failovers": [_value(outcome) for outcome in found]}
     _answer(out, value, showfailover.listing(job, found))
@@ -199,6 +229,8 @@ def undo(out: Output, job: str, config: Path | None) -> int:
     """Replica off and back on its recovery point, source on, JOB on. Not after a commit."""
     from vreplica.jobs import failover as jobs
 
+    if groups.is_group(job):
+        return groups.Commands(out, job, config).undo()
     found = _job(job, config)
     return _run(out, found, lambda tell, listener: jobs.undo(found, tell, listener))
 
@@ -211,6 +243,8 @@ def commit(out: Output, job: str, config: Path | None) -> int:
     """Make JOB's failover permanent: there is no undo afterwards."""
     from vreplica.jobs import failover as jobs
 
+    if groups.is_group(job):
+        return groups.Commands(out, job, config).commit()
     found = _job(job, config)
     return _run(out, found, lambda tell, listener: jobs.commit(found, tell, listener))
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 from rich.console import RenderableType
 from rich.text import Text
 
-from vreplica.cli.show import HEAD, facts, grid, indented, moment, points
+from vreplica.cli.show import HEAD, duration, facts, grid, indented, moment, points
 
 if TYPE_CHECKING:
     from vreplica.failover.journal import Entry
+    from vreplica.failover.record import Record
     from vreplica.failover.runner import Outcome
     from vreplica.jobs.failover import Preview
 
@@ -79,10 +80,14 @@ def listing(job: str, found: Sequence[Outcome]) -> Iterator[RenderableType]:
     yield indented(table)
 
 
-def record(done: Outcome, entries: Sequence[Entry]) -> Iterator[RenderableType]:
+def record(done: Record) -> Iterator[RenderableType]:
     yield Text.assemble("failover ", (done.id, HEAD), f" is {done.state}")
+    down = f"{duration(done.downtime_s)} (source off to heartbeat)" if done.downtime_s else ""
+    parts = ", ".join(f"{name} {duration(seconds)}" for name, seconds in done.parts_s)
+    booted = f"{done.point} ({done.level})" if done.point else ""
+    yield facts(("booted", [booted]), ("downtime", [down]), ("of which", [parts]))
     table = grid("time", "epoch>", "what", "data~")
-    for entry in entries:
+    for entry in done.entries:
         what = str(entry.event) if entry.event is not None else f"{entry.kind} {entry.step}".strip()
         data = ", ".join(f"{k}={v}" for k, v in entry.data.items())
         table.add_row(moment(entry.time), str(entry.epoch), what, data)

@@ -29,6 +29,15 @@ class OnShutdownTimeout(Enum):
     """Go on waiting."""
 
 
+class OnError(Enum):
+    """What a group does when a member fails."""
+
+    STOP = "stop"
+    """Begin nobody else; what was begun stays where it is, to be resumed or undone."""
+    CONTINUE = "continue"
+    """Go on with the others, without those that need the one that failed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Choices:
     """The operator's word. Times in seconds."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from vreplica.errors import VReplicaError
 from vreplica.points import Level
@@ -85,3 +86,41 @@ class FailoverUnderWay(FailoverError):
     job: str
     failover: str
     state: str
+
+
+@dataclass(eq=False)
+class MemberGivenUp(FailoverError):
+    template = "the failover of {member} was given up: {reason}"
+    remedy = "Undo the group, or fail the others over by themselves."
+    member: str
+    reason: str
+
+
+@dataclass(eq=False)
+class MemberSilent(FailoverError):
+    template = "the replica of {member} runs, but gave no heartbeat within its time"
+    remedy = (
+        "Look at its console. `vreplica-sync failover resume` asks it once more; who needs it "
+        "waits, unless the group says `heartbeat = false` for it."
+    )
+    retryable = True
+    member: str
+
+
+@dataclass(eq=False)
+class GroupNotRunning(FailoverError):
+    template = "group {group} cannot be committed: {still}"
+    remedy = "Resume the group, or undo it."
+    group: str
+    members: dict[str, str]
+
+    def _values(self) -> dict[str, Any]:
+        still = ", ".join(f"{name} is {state}" for name, state in self.members.items())
+        return {**super()._values(), "still": still}
+
+
+@dataclass(eq=False)
+class Interrupted(FailoverError):
+    template = "interrupted between two steps"
+    remedy = "`vreplica-sync failover resume` goes on with it."
+    exit_code = 130

@@ -24,6 +24,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from errno import EEXIST
 from pathlib import Path
 from typing import Any, Self
 
@@ -85,10 +86,19 @@ class Journal:
 
     @classmethod
     def begin(cls, folder: Path, data: dict[str, Any]) -> Self:
-        """A new failover with the operator's choices in `data`."""
-        folder.mkdir(parents=True, mode=0o700)
+        """A new failover with the operator's choices in `data`. Raises FileExistsError.
+
+        A folder without an entry is that of a process which died before it had done anything.
+        """
+        folder.mkdir(parents=True, mode=0o700, exist_ok=True)
         journal = cls._open(folder)
-        journal.write("begin", data=data)
+        try:
+            if journal.entries:
+                raise FileExistsError(EEXIST, "there is a failover already", str(folder))
+            journal.write("begin", data=data)
+        except BaseException:
+            journal.close()
+            raise
         return journal
 
     @classmethod

@@ -1,8 +1,8 @@
 """Runs a failover: state -> step -> event, each event durable before the next step begins.
 
-begin   -> advance until RUNNING, or an end
+begin   -> advance until RUNNING, or an end; or no further than a goal
 resume  -> the same, from where the journal stands, with a new epoch
-undo    -> back, from anywhere between source off and commit
+undo    -> back, from anywhere between source off and commit; before that: given up
 commit  -> RUNNING becomes permanent
 """
 
@@ -15,10 +15,10 @@ from typing import Any
 
 from vreplica.failover.choices import Choices
 from vreplica.failover.errors import NotPossibleNow
-from vreplica.failover.journal import Journal, load, state_of
+from vreplica.failover.journal import Entry, Journal, load, state_of
 from vreplica.failover.sides import Sides
-from vreplica.failover.steps import STEPS, Work
-from vreplica.failover.table import TRANSITIONS, Event, State
+from vreplica.failover.steps import POWER_OFF, SHUT_DOWN, STEPS, Work, give_up
+from vreplica.failover.table import GIVEN_UP_BY_UNDO, TRANSITIONS, Event, State, at_or_past
 
 Tell = Callable[[str], None]
 
@@ -32,19 +32,32 @@ class Outcome:
     facts: dict[str, Any]
 
 
-def begin(folder: Path, sides: Sides, choices: Choices, tell: Tell) -> Outcome:
-    """Start a failover in a new folder, whose name is its id, and go as far as it goes."""
+def begin(
+    folder: Path, sides: Sides, choices: Choices, tell: Tell, goal: State | None = None
+) -> Outcome:
+    """Start a failover in a new folder, whose name is its id, and go as far as it goes.
+
+    With a goal: no further than that state; `resume` goes on from there.
+    """
     journal = Journal.begin(folder, choices.to_dict())
-    return _advance(journal, sides, tell)
+    return _advance(journal, sides, tell, goal)
 
 
-def resume(folder: Path, sides: Sides, tell: Tell) -> Outcome:
+def resume(folder: Path, sides: Sides, tell: Tell, goal: State | None = None) -> Outcome:
     """Go on with a failover that stopped; whoever ran it before can do nothing more."""
-    return _advance(Journal.take_over(folder), sides, tell)
+    return _advance(Journal.take_over(folder), sides, tell, goal)
 
 
 def undo(folder: Path, sides: Sides, tell: Tell) -> Outcome:
-    """Put both sides back. Raises NotPossibleNow before the source is off and after a commit."""
+    """Put both sides back; before the guest was asked to shut down: the job on again.
+
+    Raises NotPossibleNow while the guest shuts down and after a commit.
+    """
+    if _untouched(load(folder)):
+        journal = Journal.take_over(folder)
+        if _untouched(journal.entries):
+            return _give_up(journal, sides, tell)
+        journal.close()
     return _ask(folder, sides, tell, Event.UNDO_ASKED, "undo")
 
 
@@ -75,11 +88,35 @@ def _ask(folder: Path, sides: Sides, tell: Tell, event: Event, asked: str) -> Ou
     return _advance(journal, sides, tell)
 
 
-def _advance(journal: Journal, sides: Sides, tell: Tell) -> Outcome:
+def was_asked(entries: list[Entry]) -> bool:
+    """Was the source asked to go off? An intent counts: it may have been carried out."""
+    return any(e.kind == "intent" and e.step in (POWER_OFF, SHUT_DOWN) for e in entries)
+
+
+def _untouched(entries: list[Entry]) -> bool:
+    return state_of(entries) in GIVEN_UP_BY_UNDO and not was_asked(entries)
+
+
+def _give_up(journal: Journal, sides: Sides, tell: Tell) -> Outcome:
     try:
-        choices = Choices.from_dict(journal.choices)
-        work = Work(journal.folder.name, sides, journal, choices, tell)
+        seen = give_up(_work(journal, sides, tell), "undone before the source was touched")
+        journal.write("event", event=seen.event, data=seen.facts)
+        return Outcome(journal.folder.name, journal.state, journal.facts())
+    finally:
+        journal.close()
+
+
+def _work(journal: Journal, sides: Sides, tell: Tell) -> Work:
+    choices = Choices.from_dict(journal.choices)
+    return Work(journal.folder.name, sides, journal, choices, tell)
+
+
+def _advance(journal: Journal, sides: Sides, tell: Tell, goal: State | None = None) -> Outcome:
+    try:
+        work = _work(journal, sides, tell)
         while (step := STEPS.get(journal.state)) is not None:
+            if goal is not None and at_or_past(journal.state, goal):
+                break
             seen = step(work)
             journal.write("event", event=seen.event, data=seen.facts)
             tell(f"{journal.state}: {seen.event}")

@@ -108,6 +108,17 @@ REPLICA_MAY_BE_ON: Final = frozenset({S.FENCED, S.BOOTING, S.RUNNING, S.COMMITTE
 """In FENCED it may be on when the process died between the power-on and its journal entry."""
 
 
+GIVEN_UP_BY_UNDO: Final = frozenset({S.READY, S.DISABLED, S.INSURED})
+"""An undo here only switches the job on again, unless something was asked of the source already
+and its process died before it could say so; then it is possible after a resume."""
+
+
+def at_or_past(state: State, goal: State) -> bool:
+    """Has a failover on its way reached `goal`? The states stand in the order of that way."""
+    order = list(State)
+    return order.index(state) >= order.index(goal)
+
+
 def next_state(state: State, event: Event) -> State:
     """Where `event` leads from `state`. Raises ValueError where it may not happen."""
     try:

@@ -18,6 +18,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from vreplica.failover.choices import OnError
+from vreplica.failover.group import Group, Member
 from vreplica.jobs import secrets
 from vreplica.jobs.errors import (
     JobFileInvalid,
@@ -25,6 +27,7 @@ from vreplica.jobs.errors import (
     NoJobFile,
     NoJobs,
     Problem,
+    UnknownGroup,
     UnknownJob,
 )
 from vreplica.jobs.positions import KeyPath, locate
@@ -105,6 +108,22 @@ class Config(Mapping[str, Job]):
         if not self:
             raise NoJobs(str(self.path))
         return list(dict.fromkeys(names)) or list(self)
+
+    @property
+    def groups(self) -> list[str]:
+        """The names of the file's groups, in its order."""
+        return list(self._file.groups)
+
+    def group(self, name: str) -> Group:
+        """Raises UnknownGroup."""
+        if name not in self._file.groups:
+            hint = suggestion(name, self.groups, "Groups in this file")
+            raise UnknownGroup(str(self.path), name, hint)
+        table = self._file.groups[name]
+        members = tuple(
+            Member(job, m.after, float(m.delay_s), m.heartbeat) for job, m in table.members.items()
+        )
+        return Group(name, members, table.parallel, OnError(table.on_error))
 
     @property
     def state_dir(self) -> Path:

@@ -78,6 +78,15 @@ class UnknownJob(ConfigError, KeyError):
 
 
 @dataclass(eq=False)
+class UnknownGroup(ConfigError, KeyError):
+    template = "{file} has no group {name}"
+    remedy = "{hint}"
+    file: str
+    name: str
+    hint: str
+
+
+@dataclass(eq=False)
 class NoJobs(ConfigError):
     template = "{file} has no jobs"
     remedy = "Write a table [jobs.NAME] for each VM that is to be replicated."

@@ -14,6 +14,7 @@ from vreplica.errors import VReplicaError
 from vreplica.failover import runner
 from vreplica.failover.choices import Choices
 from vreplica.failover.errors import FailoverUnderWay, NoFailover
+from vreplica.failover.journal import load
 from vreplica.failover.runner import Outcome, Tell
 from vreplica.failover.table import ENDED, State
 from vreplica.jobs.sides import VSphereSides
@@ -95,9 +96,9 @@ def preview(job: Job, *, source_lost: bool = False) -> Preview:
 
 
 def folders(job: Job) -> list[Path]:
-    """The job's failovers, oldest first."""
+    """The job's failovers, oldest first. One whose process died before it began is none."""
     root = job.job_dir / "failovers"
-    return sorted(p for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
+    return sorted(p for p in root.iterdir() if p.is_dir() and load(p)) if root.is_dir() else []
 
 
 def history(job: Job) -> list[Outcome]:
@@ -112,15 +113,31 @@ def current(job: Job) -> Path:
     return next((f for f in found if runner.show(f).state not in ENDED), found[-1])
 
 
-def begin(job: Job, choices: Choices, tell: Tell, listener: Listener = ignore) -> Outcome:
-    """A new failover, as far as it goes. Raises FailoverUnderWay where one has not ended."""
+def check_free(job: Job) -> None:
+    """Raise FailoverUnderWay where a failover has not ended, or was committed."""
     for outcome in history(job):
         if outcome.state not in ENDED or outcome.state is State.COMMITTED:
             raise FailoverUnderWay(job=job.name, failover=outcome.id, state=outcome.state.value)
-    folder = job.job_dir / "failovers" / f"fo-{new_id()}"
+
+
+def begin(
+    job: Job,
+    choices: Choices,
+    tell: Tell,
+    listener: Listener = ignore,
+    *,
+    id_: str | None = None,
+    goal: State | None = None,
+) -> Outcome:
+    """A new failover, as far as it goes. Raises FailoverUnderWay where one has not ended.
+
+    For a group: the id that it has in its members, and the state at which to stop for the others.
+    """
+    check_free(job)
+    folder = job.job_dir / "failovers" / (id_ or f"fo-{new_id()}")
     folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with VSphereSides(job, folder.name, listener) as sides:
-        return runner.begin(folder, sides, choices, tell)
+        return runner.begin(folder, sides, choices, tell, goal)
 
 
 def resume(job: Job, tell: Tell, listener: Listener = ignore) -> Outcome:

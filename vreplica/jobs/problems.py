@@ -15,6 +15,8 @@ from vreplica.jobs.scheduletable import ScheduleTable, ServiceTable
 from vreplica.jobs.schema import (
     Defaults,
     Destination,
+    GroupMember,
+    GroupTable,
     JobFile,
     JobTable,
     Nfc,
@@ -38,6 +40,8 @@ _MODELS: dict[KeyPath, type[BaseModel]] = {
     ("jobs", "*", "schedule"): ScheduleTable,
     ("jobs", "*", "source"): Source,
     ("jobs", "*", "destination"): Destination,
+    ("groups", "*"): GroupTable,
+    ("groups", "*", "members", "*"): GroupMember,
 }
 """Which model stands at which path: for the names that a misspelt key may have meant."""
 
@@ -52,6 +56,7 @@ _EXAMPLES = {
     "vm": 'vm = "web01"',
     "datastore": 'datastore = "store1"',
     "name": 'name = "web01-replica"',
+    "members": 'members = { db01 = {}, web01 = { after = ["db01"] } }',
 }
 
 _TYPES = {
@@ -60,6 +65,7 @@ _TYPES = {
     "int_type": ("a whole number", "Write it in digits, without quotes."),
     "bool_type": ("true or false", "Write true or false, without quotes."),
     "frozen_set_type": ("a list", 'Write a list: ["...", "..."]'),
+    "tuple_type": ("a list", 'Write a list: ["...", "..."]'),
     "dict_type": ("a table", 'Write a table: { "..." = "..." }'),
     "model_type": ("a table", 'Write a table: { key = "value" }'),
 }
@@ -122,7 +128,7 @@ def _said(detail: ErrorDetails, path: KeyPath, raw: dict[str, Any]) -> tuple[str
             return f"is below {context['ge']}", f"Give {context['ge']} or more."
         case "less_than_equal":
             return f"is above {context['le']}", f"Give {context['le']} or less."
-        case "string_too_short":
+        case "string_too_short" | "too_short":
             return "is empty", "Give a value, or leave the key out where it has a default."
     if kind in _TYPES:
         noun, remedy = _TYPES[kind]
@@ -140,9 +146,11 @@ def _other_keys(key: str, table: KeyPath, raw: dict[str, Any]) -> str:
 
 
 def _pattern(path: KeyPath) -> KeyPath:
-    """`sites` and `jobs` hold tables of any name."""
-    if path[:1] in (("sites",), ("jobs",)):
-        return (path[0], "*", *path[2:])
+    """`sites`, `jobs`, `groups` and their `members` hold tables of any name."""
+    if path[:1] in (("sites",), ("jobs",), ("groups",)):
+        path = (path[0], "*", *path[2:])
+    if path[:3] == ("groups", "*", "members"):
+        path = (*path[:3], "*", *path[4:])
     return path
 
 

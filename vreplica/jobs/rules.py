@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vreplica.jobs.errors import Problem
+from vreplica.jobs.grouprules import broken_groups
 from vreplica.jobs.positions import KeyPath, Lines
 from vreplica.jobs.problems import problem_at, suggestion
 from vreplica.jobs.schema import NAME, JobFile, JobTable
@@ -35,6 +36,7 @@ def broken_rules(file: JobFile, lines: Lines) -> Iterator[Problem]:
         yield from unknown
         if not unknown:
             yield from _replica_of_its_own(file, lines, path, job, replicas)
+    yield from broken_groups(file, lines)
 
 
 def _replica_of_its_own(

@@ -7,6 +7,7 @@
     [service]        database movers' limits                    (scheduletable)
     [defaults]       what a job says, for all jobs that do not say it themselves
     [jobs.NAME]      source = { site, vm }   destination = { site, datastore, name, ... }   ...
+    [groups.NAME]    members = { JOB = { after, delay_s, heartbeat } }   parallel   on_error
 
 What needs the rest of the file (does the site exist?) is checked in `rules`.
 """
@@ -126,6 +127,22 @@ class JobTable(Defaults):
     exclude_disks: frozenset[Text] = frozenset()
 
 
+class GroupMember(Model):
+    """See vreplica.failover.group.Member."""
+
+    after: tuple[Text, ...] = ()
+    delay_s: Whole = Field(default=0, ge=0, le=86400)
+    heartbeat: Switch = True
+
+
+class GroupTable(Model):
+    """Jobs that fail over together."""
+
+    members: dict[str, GroupMember] = Field(min_length=1)
+    parallel: Whole = Field(default=4, ge=1, le=32)
+    on_error: Literal["stop", "continue"] = "stop"
+
+
 class JobFile(Model):
     state_dir: Path | None = None
     sites: dict[str, Site] = {}
@@ -134,3 +151,4 @@ class JobFile(Model):
     service: ServiceTable = ServiceTable()
     defaults: Defaults = Defaults()
     jobs: dict[str, JobTable] = {}
+    groups: dict[str, GroupTable] = {}

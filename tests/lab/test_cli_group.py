@@ -1,0 +1,144 @@
+"""A group's failover as a user types it: order, one report, kill -9 and the way back."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from vreplica.cli.app import app
+from vreplica.lab import Lab, LabControl
+from vreplica.units import MIB
+
+NAMES = ("db01", "app01", "web01")
+YES = ("--final-sync", "yes", "--shutdown-timeout", "3s")
+
+
+def invoke(*args: str) -> Result:
+    result = CliRunner().invoke(app, list(args))
+    assert "Traceback" not in result.output
+    return result
+
+
+@pytest.fixture(scope="module")
+def file(lab: Lab, control: LabControl) -> str:
+    """A job file with a group of three running VMs, each with a point."""
+    text = (lab.directory / "jobs.toml").read_text()
+    head, _, job = text.partition("[jobs.")
+    jobs = "".join(f"[jobs.{job}".replace("web01", name) + "\n" for name in NAMES)
+    path = lab.directory / "group.toml"
+    path.write_text(
+        head
+        + jobs
+        + '[groups.shop.members]\ndb01 = {}\napp01 = { after = ["db01"] }\n'
+        + 'web01 = { after = ["app01"], delay_s = 1 }\n'
+    )
+    for name in NAMES:
+        control.create_vm("site-a", name, disks=[(4 * MIB, True, None)], power_on=True)
+        control.guest_write("site-a", name, 2000, 0, b"x" * 4096)
+    assert invoke("run", "-q", "-c", str(path)).exit_code == 0
+    return str(path)
+
+
+@pytest.fixture
+def started(si: Any) -> Callable[[], list[str]]:
+    """Names in the order in which vCenter says that site-a's VMs were asked to shut down."""
+
+    def names() -> list[str]:
+        tasks = [t.info for t in si.content.taskManager.recentTask]
+        asked = [t for t in tasks if "shutdownguest" in t.descriptionId.lower()]
+        return [t.entityName for t in sorted(asked, key=lambda t: t.queueTime)]
+
+    return names
+
+
+class Page(HTMLParser):
+    """What a page refers to outside of itself, and its text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.refers: list[str] = []
+        self.words: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.refers += [f"{tag} {v}" for k, v in attrs if k in ("src", "href")]
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+def test_in_order_with_one_report_and_back(
+    file: str, started: Callable[[], list[str]], tmp_path: Path
+) -> None:
+    plan = invoke("failover", "group:shop", "--dry-run", "-c", file)
+    assert plan.exit_code == 0
+    assert plan.stdout.count("point A while it runs") == 3
+    done = invoke("failover", "group:shop", *YES, "--json", "-c", file)
+    assert done.exit_code == 0, done.output
+    value = json.loads(done.stdout)
+    assert value["state"] == "running"
+    assert started() == ["web01", "app01", "db01"]
+    records = {m["job"]: m["record"] for m in value["members"]}
+    for record in records.values():
+        assert record["level"] == "clean-shutdown"
+        assert record["downtime_s"] == pytest.approx(sum(record["downtime_parts_s"].values()))
+    assert records["db01"]["answered"] < records["app01"]["answered"] < records["web01"]["answered"]
+    page = tmp_path / "report.html"
+    shown = invoke("failover", "show", "group:shop", "--page", str(page), "-c", file)
+    assert shown.exit_code == 0
+    seen = Page(page.read_text())
+    assert not seen.refers, "the page needs nothing else"
+    assert {"Failover of group shop", *NAMES} <= set(seen.words)
+    assert invoke("failover", "group:shop", *YES, "-c", file).exit_code == 9
+    assert invoke("undo", "group:shop", "-q", "-c", file).exit_code == 0
+    assert invoke("run", "-q", "-c", file).exit_code == 0
+    listed = json.loads(invoke("failover", "list", "group:shop", "--json", "-c", file).stdout)
+    assert [f["state"] for f in listed["failovers"]] == ["undone"]
+
+
+def test_a_guest_that_hangs_stops_the_group_with_nine(file: str, control: LabControl) -> None:
+    control.set_guest("site-a", "app01", shutdown="hangs")
+    done = invoke("failover", "group:shop", *YES, "--json", "-c", file)
+    control.set_guest("site-a", "app01", shutdown="works")
+    assert done.exit_code == 9
+    value = json.loads(done.stdout)
+    states = {m["job"]: m["state"] for m in value["members"]}
+    assert states == {"db01": "insured", "app01": "aborted", "web01": "synced"}
+    assert invoke("commit", "group:shop", "-c", file).exit_code == 9
+    assert invoke("undo", "group:shop", "-q", "-c", file).exit_code == 0
+    assert invoke("run", "-q", "-c", file).exit_code == 0
+
+
+def test_killed_in_the_middle_another_process_takes_the_group_to_the_end(
+    file: str, control: LabControl
+) -> None:
+    control.set_guest("site-a", "app01", shutdown="hangs")
+    program = str(Path(sys.executable).with_name("vreplica-sync"))
+    command = [program, "failover", "group:shop", "--final-sync", "yes", "-c", file]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    end = time.monotonic() + 60
+    for line in process.stderr:
+        if "app01: waiting for the guest's shutdown" in line or time.monotonic() > end:
+            break
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stderr.close()
+    control.power("site-a", "app01", on=False)
+    resumed = invoke("failover", "resume", "group:shop", "--json", "-c", file)
+    assert resumed.exit_code == 0, resumed.output
+    value = json.loads(resumed.stdout)
+    assert [m["state"] for m in value["members"]] == ["running"] * 3
+    assert invoke("commit", "group:shop", "-q", "-c", file).exit_code == 0
+    assert invoke("undo", "group:shop", "-q", "-c", file).exit_code == 9

@@ -1,0 +1,111 @@
+"""The reports of a failover and of a group's as pages. Pure: values in, HTML out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from vreplica.cli.page import Html, Tone, bars, facts, heading, page, table, toned
+from vreplica.cli.show import duration, moment
+
+if TYPE_CHECKING:
+    from vreplica.failover.record import Record
+    from vreplica.jobs.groups import GroupOutcome
+
+TONES: dict[str, Tone] = {
+    "running": "good",
+    "committed": "good",
+    "undone": "plain",
+    "aborted": "bad",
+    "stopped": "bad",
+}
+
+
+def single(record: Record) -> str:
+    lead = f"{record.id}, {moment(record.began)}"
+    return page(f"Failover of {record.job}", lead, _single(record))
+
+
+def group(outcome: GroupOutcome) -> str:
+    name = outcome.group.name
+    lead = f"{outcome.id}, {moment(outcome.entries[0].time)}"
+    return page(f"Failover of group {name}", lead, _group(outcome))
+
+
+def _group(outcome: GroupOutcome) -> Iterator[Html]:
+    offs = [m.record.source_off for m in outcome.members if m.record and m.record.source_off]
+    ons = [m.record.answered for m in outcome.members if m.record and m.record.answered]
+    whole = duration((max(ons) - min(offs)).total_seconds()) if offs and ons else "not measured"
+    yield facts(
+        ("state", toned(outcome.state, TONES.get(outcome.state, "plain"))),
+        ("members", str(len(outcome.members))),
+        ("at an error", outcome.group.on_error.value),
+        ("final sync", outcome.choices.final_sync.value),
+        ("first source off to last answer", whole),
+    )
+    yield heading("Members")
+    rows = []
+    for member in outcome.members:
+        state = str(member.state or "not begun")
+        record = member.record
+        rows.append(
+            (
+                member.job,
+                ", ".join(outcome.group[member.job].after) or "-",
+                toned(state, TONES.get(state, "plain")),
+                f"{record.point} ({record.level})" if record and record.point else "-",
+                _downtime(record) if record else "-",
+                member.trouble or "",
+            )
+        )
+    yield table(("job", "after", "state", "booted~", "downtime", "trouble~"), rows)
+    yield heading("Turns")
+    yield table(
+        ("time", "turn", "result~"),
+        [
+            (moment(e.time), e.step, str(e.data.get("trouble") or e.data.get("state", "")))
+            for e in outcome.entries
+            if e.kind in ("call", "note")
+        ],
+    )
+    for member in outcome.members:
+        if member.record is not None:
+            yield heading(member.job)
+            yield from _single(member.record)
+
+
+def _single(record: Record) -> Iterator[Html]:
+    state = record.state.value
+    yield facts(
+        ("state", toned(state, TONES.get(state, "plain"))),
+        ("source", str(record.facts.get("source", ""))),
+        ("reason", str(record.facts.get("reason", ""))),
+        ("booted", f"{record.point} ({record.level})" if record.point else ""),
+        ("downtime", _downtime(record)),
+        ("of which", ", ".join(f"{n} {duration(s)}" for n, s in record.parts_s)),
+    )
+    if record.parts_s:
+        yield bars(record.parts_s)
+    rows = []
+    for entry in record.entries:
+        if entry.kind == "intent":
+            continue
+        what = str(entry.event) if entry.event is not None else f"{entry.kind} {entry.step}".strip()
+        data = ", ".join(f"{k}: {_plain(v)}" for k, v in entry.data.items())
+        failed = str(entry.data.get("result", "")).startswith("failed")
+        rows.append(
+            (moment(entry.time), str(entry.epoch), what, toned(data, "bad" if failed else "plain"))
+        )
+    yield table(("time", "process", "what", "result and facts~"), rows)
+
+
+def _plain(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _downtime(record: Record) -> str:
+    if record.downtime_s is not None:
+        return duration(record.downtime_s)
+    if record.source_off is not None and record.facts.get("answered") is False:
+        return "not over: the guest gave no heartbeat in its time"
+    return "not measured"

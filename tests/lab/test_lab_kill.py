@@ -112,3 +112,65 @@ def finished(task: Any) -> Any:
     if info.error is not None and not isinstance(info.error, vim.fault.TooManySnapshotLevels):
         raise info.error
     return info
+
+
+def test_killed_in_the_middle_of_a_clone_or_a_move_no_file_is_left_over(
+    tmp_path: Path, connect: Callable[..., Any]
+) -> None:
+    directory = tmp_path / "lab"
+    pid = lab_module.up(directory)["pid"]
+    control, spec = LabControl(directory), Lab(directory).specs[0]
+    chance = random.Random(7)
+    content = tmp_path / "content"
+    content.write_bytes(chance.randbytes(16 * MIB))
+    disks: list[Any] = [(16 * MIB, True, content), (16 * MIB, False, content)]
+    control.create_vm("site-a", "source", disks, cbt=True)
+    control.create_vm("site-a", "mover", disks, cbt=True)
+    interrupted = 0
+    try:
+        for turn in range(6):
+            si = connect(spec)
+            vms = {v.name: v for v in si.content.rootFolder.childEntity[0].vmFolder.childEntity}
+            stores = {d.name: d for d in si.content.rootFolder.childEntity[0].datastore}
+            if turn % 2:
+                away = "ds2" if "ds1" in vms["mover"].datastore[0].name else "ds1"
+                target = vim.vm.RelocateSpec(datastore=stores[f"site-a-{away}"])
+                task = vms["mover"].RelocateVM_Task(target)
+            else:
+                clone = vim.vm.CloneSpec(location=vim.vm.RelocateSpec(), powerOn=False)
+                clone.template = False
+                task = vms["source"].CloneVM_Task(vms["source"].parent, f"copy{turn}", clone)
+            while task.info.state == "queued":
+                pass
+            time.sleep(chance.random() * 0.1)
+            os.kill(pid, signal.SIGKILL)
+            pid = lab_module.up(directory)["pid"]
+            si = connect(spec)
+            task = vim.Task(task._moId, si._stub)
+            interrupted += task.info.state == "error"
+            names = {v["name"] for v in control.do("list_vms", site="site-a")}
+            known: set[str] = set()
+            for name in names:
+                described = control.describe_vm("site-a", name)
+                assert len(described["disks"]) == 2
+                known |= set(described["links"])
+                assert control.do("power", site="site-a", vm=name, on=True) == {}
+                for disk in described["disks"]:
+                    key, size = disk["key"], 16 * MIB
+                    found = control.guest_read("site-a", name, key, 0, size)
+                    assert found == content.read_bytes()
+                control.power("site-a", name, on=False)
+            site = directory / "site-a"
+            on_disk = {
+                f"[{p.parts[-3]}] {p.parts[-2]}/{p.name}"
+                for p in site.glob("*/*/*.vmdk")
+                if not p.name.endswith(("-flat.vmdk", "-ctk.vmdk"))
+            }
+            assert on_disk == known
+            # Every folder that is left is a VM's.
+            assert {p.stem for p in site.glob("*/*/*.vmx")} == names
+            for folder in (p for p in site.glob("*-ds*/*") if p.is_dir()):
+                assert list(folder.glob("*.vmx")) or list(folder.glob("*.vmdk"))
+    finally:
+        lab_module.down(directory)
+    assert interrupted

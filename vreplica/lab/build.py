@@ -76,7 +76,13 @@ def open_site(directory: Path, spec: SiteSpec, certificate: Certificate) -> Site
 def resume(site: Site) -> None:
     """Finish what a crash interrupted, and lock the disks of VMs that run."""
     for vm in site.vms():
-        vm.resume()
+        if vm.unfinished:
+            vm.leave()
+    site.flush()
+    site.loose.settle()
+    with site.loose.operation():
+        for vm in site.vms():
+            vm.resume()
     site.flush()
 
 

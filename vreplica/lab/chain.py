@@ -18,8 +18,6 @@ change map before it reaches the disk.
 from __future__ import annotations
 
 import copy
-import logging
-import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -35,8 +33,6 @@ from vreplica.vddk import Handle
 
 if TYPE_CHECKING:
     from vreplica.lab.vm import VirtualMachine
-
-log = logging.getLogger("vreplica.lab")
 
 DEPTH_MAX = 32
 """Links in a chain (vSphere: 32 snapshots at most)."""
@@ -291,6 +287,7 @@ class Chains:
                 continue
             children = [c for c, parent in vm.links.items() if parent == link]
             if not children:
+                vm._site.loose.leaving([link])
                 vm.links = {k: v for k, v in vm.links.items() if k != link}
                 vm._site.flush()
                 self.disks.unlink(link)
@@ -305,6 +302,7 @@ class Chains:
         above = [c for c, parent in vm.links.items() if parent == child]
         self.disks.check_unlocked(child)
         self.disks.merge(link, child, above)
+        vm._site.loose.leaving([child])
         moved = {child: link}
         links = {k: moved.get(v, v) for k, v in vm.links.items() if k != child}
         with vm._site.changed:
@@ -313,25 +311,3 @@ class Chains:
                 snapshot.config = self.rebase(snapshot.config, links, moved)
         vm._site.flush()
         self.disks.unlink(child)
-
-    def sweep(self) -> None:
-        """Remove links that a crash left behind before the state knew them, or after."""
-        known = {self.disks.path(link) for link in self.vm.links}
-        for folder in {path.parent for path in known}:
-            for path in folder.glob("*-[0-9][0-9][0-9][0-9][0-9][0-9].vmdk"):
-                if path not in known and self.is_ours(path.name):
-                    log.info("%s: removing %s, which no snapshot has", self.vm.name, path.name)
-                    # It may be half made, so that the library could not open it. A delta is
-                    # one file.
-                    path.unlink(missing_ok=True)
-                    ctk_path(path).unlink(missing_ok=True)
-            for path in folder.glob("*-ctk.new"):
-                path.unlink(missing_ok=True)
-
-    def is_ours(self, name: str) -> bool:
-        """A delta of one of this VM's disks, by its name."""
-        stems = {
-            re.sub(r"-\d{6}$", "", split(link)[1].rpartition("/")[2].removesuffix(".vmdk"))
-            for link in self.vm.links
-        }
-        return re.sub(r"-\d{6}\.vmdk$", "", name) in stems

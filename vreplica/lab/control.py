@@ -8,6 +8,7 @@ Over the Unix socket DIR/control.sock, mode 0600. The client is `vreplica.lab.cl
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -252,8 +253,12 @@ class _Handler(socketserver.StreamRequestHandler):
                 raise ValueError(f"no such command: {name}")
             if size:
                 request["payload"] = data
-            value = command(commands, **request)
-            for site in self.server.commands.lab.sites.values():
+            sites = list(commands.lab.sites.values())
+            with contextlib.ExitStack() as work:
+                for site in sites:
+                    work.enter_context(site.loose.operation())
+                value = command(commands, **request)
+            for site in sites:
                 site.flush()
         except (ValueError, KeyError, TypeError, OSError, VReplicaError) as error:
             return {"error": f"{error}"}, b""

@@ -151,6 +151,7 @@ class Disks:
         path = self.path(ds_path)
         if not thin:
             self.need_space(ds_path, capacity)
+        self.site.loose.making(ds_path)
         path.parent.mkdir(parents=True, exist_ok=True)
         with self.explained(ds_path):
             kind = DiskType.VMFS_THIN if thin else DiskType.VMFS_FLAT
@@ -170,6 +171,7 @@ class Disks:
         return api_uuid(bytes.fromhex(re.sub("[ -]", "", text))) if text else None
 
     def create_child(self, parent: str, child: str) -> None:
+        self.site.loose.making(child)
         with self.explained(child), self.open(parent) as opened:
             self.library.create_child(opened, self.path(child), DiskType.MONOLITHIC_SPARSE)
 
@@ -287,6 +289,7 @@ class Disks:
         old, new = self.path(source), self.path(target)
         if new.exists():
             raise fault(vim.fault.FileAlreadyExists, f"File {target} already exists", file=target)
+        self.site.loose.making(target)
         new.parent.mkdir(parents=True, exist_ok=True)
         names = (old.name, f"{old.stem}-flat.vmdk", f"{old.stem}-ctk.vmdk")
         for file in (old.with_name(n) for n in names):

@@ -83,7 +83,7 @@ class Folder(Entity, vim.Folder):
         self._site.post_vm("VmCreatedEvent", vm, f"Created {vm.name}", template=False)
         return vm
 
-    def create_vm(self, spec: Any, pool: Any, host: Any) -> Any:
+    def create_vm(self, spec: Any, pool: Any, host: Any, *, unfinished: bool = False) -> Any:
         site, disks = self._site, self._site.disks
         store, rest = split(spec.files.vmPathName)
         if not rest.endswith(".vmx"):
@@ -96,10 +96,16 @@ class Folder(Entity, vim.Folder):
         vmx = f"[{store}] {rest}"
         if disks.path(vmx).exists():
             raise fault(vim.fault.FileAlreadyExists, f"File {vmx} already exists", file=vmx)
+        site.loose.making(vmx)
         made = change(site, new_config(spec.name, vmx), spec, running=False, snapshots=False)
         vm = VirtualMachine(site, site.new_id("vm"))
         vm.__dict__.update(
-            name=spec.name, config=made.config, host=host, resourcePool=pool, parent=self
+            name=spec.name,
+            config=made.config,
+            host=host,
+            resourcePool=pool,
+            parent=self,
+            unfinished=unfinished,
         )
         for disk in devices.disks_of(made.config):
             vm.links.update(vm.chains.discover(disk.backing.fileName))

@@ -88,7 +88,7 @@ class MovingMethods:
         config = copy.deepcopy(source)
         found = devices.disks_of(config)
         spec = vim.vm.ConfigSpec(name=name, files=vim.vm.FileInfo(vmPathName=f"[{store}]"))
-        made = folder.create_vm(spec, pool, site.choose_host(pool, host))
+        made = folder.create_vm(spec, pool, site.choose_host(pool, host), unfinished=True)
         vmx = made.config.files.vmPathName
         links: dict[str, str] = {}
         created: list[str] = []
@@ -122,7 +122,7 @@ class MovingMethods:
             # somebody set by hand is copied as it is.
             if nic.addressType != "manual":
                 nic.macAddress = devices.new_mac(nic.addressType)
-        made.set(config=config, links=links)
+        made.set(config=config, links=links, unfinished=False)
         write_vmx(made)
         return made
 
@@ -170,15 +170,16 @@ class MovingMethods:
                     disks.copy_link(old, new)
                     yield 10 + 80 * number // len(moved)
                 links = {moved.get(k, k): moved.get(v, v) for k, v in self.links.items()}
+                gone = [old for old in moved if old not in foreign]
+                self._site.loose.leaving(gone)
                 with self._site.changed:
                     self.config = self.chains.rebase(self.config, links, moved)
                     self.links = links
                     for snapshot in self.all_snapshots():  # type: ignore[attr-defined]
                         snapshot.config = self.chains.rebase(snapshot.config, links, moved)
                 self._site.flush()
-                for old in moved:
-                    if old not in foreign:
-                        disks.unlink(old)
+                for old in gone:
+                    disks.unlink(old)
             finally:
                 if running:
                     self.chains.open_leaves()

@@ -20,6 +20,7 @@ from vreplica.lab.calls import OPEN_PROPERTIES, Call, Current, Sessions
 from vreplica.lab.cert import Certificate
 from vreplica.lab.disks import Disks
 from vreplica.lab.faults import DropConnection, Faults
+from vreplica.lab.loose import LooseFiles
 from vreplica.lab.managed import Registry
 from vreplica.lab.privileges import check, need_property
 from vreplica.lab.properties import read
@@ -111,6 +112,7 @@ class Site(Registry):
         self.instance_uuid: str = meta.get("instance_uuid", "")
         self.settings.change(**meta.get("settings", {}))
         self.disks = Disks(self)
+        self.loose = LooseFiles(self)
         self.sessions = Sessions(self, meta.get("sessions", {}))
         self.tasks = Tasks(self)
         self.conflicts: list[dict[str, Any]] = []

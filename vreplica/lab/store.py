@@ -1,6 +1,7 @@
 """State that survives a kill: one SQLite row for each managed object.
 
     objects(moid, class, body)      body: JSON of the object's plain attributes
+    loose(path)                     files in the making, or about to go (lab.loose)
     meta(key, value)                counters and site settings
     events(key, body)               the event list, only ever added to
 
@@ -19,6 +20,7 @@ import base64
 import json
 import sqlite3
 import threading
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,7 @@ from vreplica.lab.vmodl import (
 _SCHEMA = """
 create table if not exists objects (moid text primary key, class text, body text);
 create table if not exists events (key integer primary key, body text);
+create table if not exists loose (path text primary key);
 create table if not exists meta (key text primary key, value text);
 """
 
@@ -187,6 +190,18 @@ class Store:
     def meta(self) -> dict[str, Any]:
         with self._lock:
             return {k: json.loads(v) for k, v in self._db.execute("select key, value from meta")}
+
+    def note_files(self, paths: Iterable[str]) -> None:
+        with self._lock:
+            self._db.executemany("replace into loose values (?)", [(p,) for p in paths])
+
+    def forget_files(self, paths: Iterable[str]) -> None:
+        with self._lock:
+            self._db.executemany("delete from loose where path = ?", [(p,) for p in paths])
+
+    def noted_files(self) -> set[str]:
+        with self._lock:
+            return {path for (path,) in self._db.execute("select path from loose")}
 
     def load(self, site: Any, registry: Registry) -> int:
         """Make every object, then fill it, so that references find their objects."""

@@ -188,7 +188,7 @@ class Tasks:
         site = self.site
         values: dict[str, Any] = {}
         try:
-            with site.answering(call):
+            with site.answering(call), site.loose.operation():
                 task.set(state="running", started=now(), progress=0)
                 site.faults.in_task(task)
                 begin = getattr(entity, "begin_task", None)

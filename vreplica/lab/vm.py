@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from vreplica.lab import customization, devices
+from vreplica.lab.cbt import ctk_path
 from vreplica.lab.chain import Chains
 from vreplica.lab.customization import CustomizationMethods
 from vreplica.lab.disks import split
@@ -51,6 +52,8 @@ class VirtualMachine(
     collapse_due: bool
     consolidation_needed: bool
     clean_power_off: bool
+    unfinished: bool
+    """A clone whose disks are not all there."""
     customization: Any
     customized: dict[str, Any]
 
@@ -72,6 +75,7 @@ class VirtualMachine(
             collapse_due=False,
             consolidation_needed=False,
             clean_power_off=True,
+            unfinished=False,
             customization=None,
             customized={},
         )
@@ -238,7 +242,9 @@ class VirtualMachine(
             for disk in devices.disks_of(made.config):
                 if disk.backing.fileName not in links:
                     links.update(self.chains.discover(disk.backing.fileName))
-            if made.removed or made.grown or made.created:
+            # A disk of a running VM is open, and so a new one has to be opened, too.
+            old = {d.backing.fileName for d in self.disks()}
+            if made.grown or old != {d.backing.fileName for d in devices.disks_of(made.config)}:
                 self.chains.close_leaves()
             for key, capacity in made.grown.items():
                 self.grow(devices.find(made.config.hardware.device, key), capacity)
@@ -246,9 +252,11 @@ class VirtualMachine(
                 self.chains.track(made.config)
             self.set(config=made.config, links=links, name=made.config.name)
             self.forget_links(made.removed)
+            gone = [link for path in made.destroy for link in self.unneeded(path)]
+            self._site.loose.leaving(gone)
             self._site.flush()
-            for path in made.destroy:
-                self.destroy_chain(path)
+            for link in gone:
+                self.chains.disks.unlink(link)
             if running and not self.chains.leaves:
                 self.chains.open_leaves()
             write_vmx(self)
@@ -270,11 +278,11 @@ class VirtualMachine(
         if removed:
             self.links = kept
 
-    def destroy_chain(self, path: str) -> None:
-        """Delete a disk with its links, except those that a snapshot still needs."""
-        for link in self.chains.discover(path):
-            if link not in self.links:
-                self.chains.disks.unlink(link)
+    def unneeded(self, path: str) -> list[str]:
+        """A disk's links, except those that a snapshot or another VM still needs."""
+        foreign = {link for v in self._site.vms() if v is not self for link in v.links}
+        found = self.chains.discover(path)
+        return [link for link in found if link not in self.links and link not in foreign]
 
     def Rename_Task(self, newName: str) -> None:
         super().Rename_Task(newName)
@@ -310,6 +318,7 @@ class VirtualMachine(
                     self.chains.disks.check_unlocked(path)
             foreign = self.chains.foreign()
             links = [link for link in self.links if link not in foreign]
+            self._site.loose.leaving([*links, self.config.files.vmPathName])
             self.leave()
             self._site.flush()
             for path in reversed(links):
@@ -332,7 +341,8 @@ class VirtualMachine(
 
     def resume(self) -> None:
         """After every object is loaded."""
-        self.chains.sweep()
+        for link in self.links:
+            ctk_path(self.chains.disks.path(link)).with_suffix(".new").unlink(missing_ok=True)
         try:
             if self.collapse_due:
                 for _ in self.chains.collapse():

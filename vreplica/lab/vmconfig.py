@@ -138,6 +138,8 @@ def _scalars(config: Any, spec: Any, running: bool) -> None:
     for name, hot in (
         ("numCPUs", config.cpuHotAddEnabled),
         ("memoryMB", config.memoryHotAddEnabled),
+        ("firmware", spec.firmware == config.firmware),
+        ("version", spec.version == config.version),
     ):
         if running and getattr(spec, name) is not None and not hot:
             raise fault(
@@ -268,6 +270,10 @@ class _Devices:
         else:
             if not disks.path(path).is_file():
                 raise fault(vim.fault.FileNotFound, f"File {path} was not found", file=path)
+            if path in {d.backing.fileName for d in devices.disks_of(self.made.config)}:
+                raise devices.invalid_device(index, "backing.fileName", f"{path} is attached.")
+            if self.running:
+                disks.check_unlocked(path)
             capacity = disks.capacity(path)
             backing.uuid = disks.uuid_of(path)
             text = disks.path(path).read_bytes()[:2048]

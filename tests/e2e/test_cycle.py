@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from blake3 import blake3
 
 from vreplica.delta import Control
 from vreplica.delta.errors import CopyCancelled
@@ -165,6 +166,33 @@ def test_verify_finds_a_point_equal_also_while_the_guest_writes_on(world, conten
     assert later.disks[0].changed_since_bytes == BLOCK
     assert later.disks[0].compared_bytes == 32 * MIB - BLOCK
     assert not world.source_snapshots(vm)
+
+
+def test_digests_of_a_verification_are_those_of_the_images_that_qemu_img_makes(
+    world, content: Content, tmp_path: Path
+) -> None:
+    vm = world.make_vm(content(48 * MIB, 41), content(8 * MIB + 512 * 7, 42))
+    job = world.job(vm)
+    point = run(job).point
+    world.power_on(vm)
+    world.write(vm, 2000, 5 * MIB, random.Random(43).randbytes(3 * BLOCK))
+    report = verify(job)
+    assert report.equal
+    assert report.disks[0].changed_since_bytes >= 3 * BLOCK
+    digests = {}
+    for key, path in world.point_disks(job, point.snapshot).items():
+        image = world.image(1, path, tmp_path / f"{key}.raw").read_bytes()
+        digests[key] = blake3(image).hexdigest()
+    assert {d.key: d.image_digest for d in report.disks} == digests
+    lines = "".join(f"{d.key} {d.capacity_bytes} {digests[d.key]}\n" for d in report.disks)
+    assert report.totals.image_digest == blake3(lines.encode()).hexdigest()
+
+    sampled = verify(job, share=0.2, seed=5, algorithm="xxh3-128")
+    assert sampled.equal
+    assert sampled.sampled
+    spots = [d.spot for d in sampled.disks]
+    assert all(s is not None and 0 < s.pieces < s.of_pieces for s in spots)
+    assert verify(job, share=0.2, seed=5, algorithm="xxh3-128").totals == sampled.totals
 
 
 def test_verify_finds_a_byte_that_differs(world, content: Content) -> None:

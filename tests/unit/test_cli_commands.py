@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,12 +12,21 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
 
 import vreplica
 from vreplica.cli.app import app
+from vreplica.cli.verifypage import render
+from vreplica.delta import SpotChecked
 from vreplica.errors import DiskClosed, VReplicaError
 from vreplica.points import DiskPoint, Level, RecoveryPoint
-from vreplica.sync import Job
+from vreplica.sync import Job, proof, signing
 from vreplica.sync.events import Progress, Step, Warn
 from vreplica.sync.job import OnCbtLoss
 from vreplica.sync.report import (
@@ -301,6 +311,113 @@ def test_verify_says_where_it_differs_and_ends_with_8(invoke: Invoke, play: Play
     assert "Hard disk 1 differs in bytes 4096-4607" in result.stdout
 
 
+def openssl_like_keys(folder: Path) -> tuple[Path, Path]:
+    key = Ed25519PrivateKey.generate()
+    private, public = folder / "key.pem", folder / "key.pub.pem"
+    private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    private.chmod(0o600)
+    public.write_bytes(
+        key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    )
+    return private, public
+
+
+def test_a_signed_report_is_checked_and_every_changed_byte_is_found(
+    invoke: Invoke, play: Play, tmp_path: Path
+) -> None:
+    play("verify", EQUAL)
+    private, public = openssl_like_keys(tmp_path)
+    report, page = tmp_path / "web01.json", tmp_path / "web01.html"
+    made = invoke(
+        "verify",
+        "web01",
+        *("--report", str(report)),
+        *("--page", str(page)),
+        *("--sign-key", str(private)),
+    )
+    assert made.exit_code == 0, made.output
+    data = report.read_bytes()
+    assert json.loads(data)["point"]["id"] == POINT.id
+    signature = tmp_path / "web01.json.sig"
+    signing.private_key(private).public_key().verify(signature.read_bytes(), data)
+    good = invoke("verify-report", str(report), "--key", str(public))
+    assert good.exit_code == 0, good.output
+    assert "the signature is good" in good.stdout
+    assert POINT.id in good.stdout
+    for at in range(0, len(data), 97):
+        report.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+        bad = invoke("verify-report", str(report), "--key", str(public))
+        assert bad.exit_code == 8
+        assert "is not what was signed" in bad.stderr
+    html = page.read_text()
+    assert hashlib.sha256(data).hexdigest() in html
+    assert "<dd>signed</dd>" in html
+
+
+def test_a_signed_report_of_a_difference_is_exit_code_8_and_its_page_says_where(
+    invoke: Invoke, play: Play, tmp_path: Path
+) -> None:
+    play("verify", DIFFERENT)
+    private, public = openssl_like_keys(tmp_path)
+    report, page = tmp_path / "r.json", tmp_path / "r.html"
+    args = ["--report", str(report), "--page", str(page), "--sign-key", str(private)]
+    assert invoke("verify", "web01", *args).exit_code == 8
+    checked = invoke("verify-report", str(report), "--key", str(public), "--json")
+    assert checked.exit_code == 8
+    assert json.loads(checked.stdout)["report"]["equal"] is False
+    html = page.read_text()
+    assert "64 KiB differ" in html
+    assert "4096 to 4607" in html
+    assert "<script" not in html
+    assert "http" not in html
+
+
+def test_a_report_whose_verdict_or_totals_are_not_those_of_its_disks_is_refused(
+    tmp_path: Path,
+) -> None:
+    private, public = openssl_like_keys(tmp_path)
+    key = signing.private_key(private)
+    path = tmp_path / "r.json"
+    value = json.loads(proof.write(DIFFERENT, path, key))
+    lies = [{**value, "equal": True}, {**value, "totals": {**value["totals"], "source_root": "0"}}]
+    for lie in lies:
+        path.write_text(json.dumps(lie))
+        proof.signature_of(path).write_bytes(key.sign(path.read_bytes()))
+        with pytest.raises(proof.ReportContradictsItself):
+            proof.check(path, public)
+
+
+def test_keys_that_cannot_be_used_are_told_before_anything_is_read(
+    invoke: Invoke, play: Play, tmp_path: Path
+) -> None:
+    asked = play("verify", EQUAL)
+    private, public = openssl_like_keys(tmp_path)
+    report = ("--report", str(tmp_path / "r.json"))
+    for make, said in (
+        (lambda: private.chmod(0o644), "have access to it"),
+        (lambda: private.write_bytes(public.read_bytes()), "no private key in PEM form"),
+        (private.unlink, "No such file"),
+    ):
+        private.chmod(0o600)
+        make()
+        result = invoke("verify", "web01", *report, "--sign-key", str(private))
+        assert result.exit_code == 2
+        assert said in result.stderr
+        assert "what to do: " in result.stderr
+    assert asked == []
+
+
+def test_a_page_escapes_names_and_tells_of_a_sample(tmp_path: Path) -> None:
+    spot = SpotChecked(seed=9, pieces=10, of_pieces=1000)
+    disk = replace(EQUAL.disks[0], label="<b>&", spot=spot)
+    html = render(replace(EQUAL, disks=(disk,), source="<i>web01"))
+    assert "&lt;b&gt;&amp;" in html
+    assert "&lt;i&gt;web01" in html
+    assert "No difference in the sample" in html
+    assert "10 of 1000 MiB (1.00%), seed 9" in html
+    assert f"fewer than {spot.rules_out_pieces} of these MiB differ" in html
+
+
 # -- errors before any job ------------------------------------------------------------------
 
 
@@ -373,6 +490,15 @@ def test_a_defect_is_an_error_object_under_json(invoke: Invoke, play: Play) -> N
         ["run", "--require", "clean-shutdown"],
         ["run", "-v", "-q"],
         ["verify", "--point"],
+        ["verify", "--sample", "0%"],
+        ["verify", "--sample", "101%"],
+        ["verify", "--sample", "nan"],
+        ["verify", "web01", "--sample", "5%", "--full"],
+        ["verify", "web01", "--seed", "5"],
+        ["verify", "web01", "--sign-key", "k.pem"],
+        ["verify", "--report", "r.json"],
+        ["verify", "--hash", "md5"],
+        ["verify-report", "r.json"],
         ["frobnicate"],
         ["--frobnicate"],
         ["thumbprint"],

@@ -10,6 +10,7 @@ from vreplica.cli.demo import demo
 from vreplica.cli.failover import commit, failover, undo
 from vreplica.cli.lab import lab
 from vreplica.cli.thumbprint import thumbprint
+from vreplica.cli.verify import verify, verify_report
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -40,7 +41,8 @@ for each in (
     replicate.plan,
     replicate.run,
     replicate.points,
-    replicate.verify,
+    verify,
+    verify_report,
     failover,
     undo,
     commit,

@@ -27,7 +27,10 @@ body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto
 h1 { font-size: 1.5rem; margin: 0 0 .25rem; } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem; }
 .lead, footer { color: var(--dim); } .lead { margin: 0 0 1.5rem; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .25rem 1.5rem; margin: 0; }
-dt { color: var(--dim); } dd { margin: 0; }
+dt { color: var(--dim); } dd { margin: 0; min-width: 0; overflow-wrap: anywhere; }
+code { font: .85em/1.4 ui-monospace, monospace; }
+.verdict { font-size: 1.25rem; margin: 0 0 1rem; }
+@media (max-width: 32rem) { dl { grid-template-columns: 1fr; gap: 0; } dd { margin: 0 0 .5rem; } }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th { text-align: left; font-weight: 600; color: var(--dim); white-space: nowrap; }
@@ -76,6 +79,15 @@ def text(value: str) -> Html:
 
 def toned(value: str, tone: Tone) -> Html:
     return Html(f'<span class="{tone}">{escape(value)}</span>')
+
+
+def code(value: str) -> Html:
+    """A digest, a file's name: to be compared letter by letter."""
+    return Html(f"<code>{escape(value)}</code>")
+
+
+def verdict(value: str, tone: Tone) -> Html:
+    return Html(f'<p class="verdict {tone}">{escape(value)}</p>')
 
 
 def output(value: str) -> Html:

@@ -1,4 +1,4 @@
-"""run, plan, points, verify: one job after the other, whatever becomes of those before."""
+"""run, plan, points: one job after the other, whatever becomes of those before."""
 
 from __future__ import annotations
 
@@ -74,11 +74,11 @@ def run(
                     verify=verify,
                     control=cancellation.control,
                 )
-            _answer(out, report.to_dict(), show.run(report))
+            answer(out, report.to_dict(), show.run(report))
             unequal = report.verified is not None and not report.verified.equal
             return exits.DIFFERENT if unequal else exits.OK
 
-        code = _each(out, config, jobs, work, lambda: cancellation.code is not None)
+        code = each_job(out, config, jobs, work, lambda: cancellation.code is not None)
     return cancellation.code or code
 
 
@@ -95,10 +95,10 @@ def plan(out: Output, jobs: tuple[str, ...], config: Path | None) -> int:
 
     def work(job: Job) -> int:
         report = vreplica.plan(job)
-        _answer(out, report.to_dict(), show.plan(report))
+        answer(out, report.to_dict(), show.plan(report))
         return exits.PREFLIGHT if report.problems else exits.OK
 
-    return _each(out, config, jobs, work)
+    return each_job(out, config, jobs, work)
 
 
 @click.command(short_help="List recovery points.")
@@ -112,42 +112,13 @@ def points(out: Output, jobs: tuple[str, ...], config: Path | None) -> int:
     def work(job: Job) -> int:
         found = vreplica.recovery_points(job)
         value = {"job": job.name, "points": [point.to_dict() for point in found]}
-        _answer(out, value, show.points(job.name, found))
+        answer(out, value, show.points(job.name, found))
         return exits.OK
 
-    return _each(out, config, jobs, work)
+    return each_job(out, config, jobs, work)
 
 
-@click.command(short_help="Compare replicas with their sources.")
-@jobs_argument
-@config_option
-@click.option("--point", metavar="ID", help="The recovery point. Default: the newest.")
-@command
-def verify(out: Output, jobs: tuple[str, ...], config: Path | None, point: str | None) -> int:
-    """Compare a recovery point of each JOB with the source, block by block.
-
-    Blocks that the source has changed since the point are counted, not compared. Ends with 8
-    when anything else differs.
-    """
-    import vreplica
-    from vreplica.cli.cancel import Cancellation
-    from vreplica.cli.progress import Watcher
-
-    with Cancellation(out, "the source's snapshot is removed") as cancellation:
-
-        def work(job: Job) -> int:
-            with Watcher(out, job.name) as watcher:
-                report = vreplica.verify(
-                    job, point=point, listener=watcher, control=cancellation.control
-                )
-            _answer(out, report.to_dict(), show.verify(report))
-            return exits.OK if report.equal else exits.DIFFERENT
-
-        code = _each(out, config, jobs, work, lambda: cancellation.code is not None)
-    return cancellation.code or code
-
-
-def _each(
+def each_job(
     out: Output,
     config: Path | None,
     names: tuple[str, ...],
@@ -170,7 +141,7 @@ def _with_job(work: Callable[[Job], int], config: Config, name: str) -> int:
     return work(config[name])
 
 
-def _answer(out: Output, value: dict[str, Any], parts: Iterable[RenderableType]) -> None:
+def answer(out: Output, value: dict[str, Any], parts: Iterable[RenderableType]) -> None:
     if out.as_json:
         out.json(value)
     else:

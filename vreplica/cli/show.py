@@ -15,8 +15,9 @@ from rich.text import Text
 from vreplica.units import human_size
 
 if TYPE_CHECKING:
+    from vreplica.delta import SpotChecked
     from vreplica.points import RecoveryPoint
-    from vreplica.sync import Plan, RunReport, VerifyReport
+    from vreplica.sync import DiskVerify, Plan, RunReport, VerifyReport
 
 GOOD, BAD, HEAD = "green", "bold red", "bold"
 
@@ -101,7 +102,8 @@ def points(job: str, found: Sequence[RecoveryPoint]) -> Iterator[RenderableType]
 
 def verify(report: VerifyReport) -> Iterator[RenderableType]:
     different = sum(disk.different_bytes for disk in report.disks)
-    verdict = ("equal", GOOD) if report.equal else (f"{human_size(different)} differ", BAD)
+    good = "no difference in the sample" if report.sampled else "equal"
+    verdict = (good, GOOD) if report.equal else (f"{human_size(different)} differ", BAD)
     text = f"recovery point {report.point.id} and the source, {duration(report.seconds)}: "
     yield _head(report.job, text, verdict)
     table = grid("disk", "capacity>", "compared>", "changed since>", "different>", "verdict")
@@ -115,10 +117,38 @@ def verify(report: VerifyReport) -> Iterator[RenderableType]:
             Text("equal", GOOD) if disk.equal else Text("different", BAD),
         )
     yield indented(table)
+    yield facts(*((disk.label, _digests(report.algorithm, disk)) for disk in report.disks))
     for disk in report.disks:
         ranges = ", ".join(f"{start}-{end - 1}" for start, end in disk.first_differences)
         if ranges:
             yield indented(_hanging(f"{disk.label} differs in bytes", ranges))
+
+
+def _digests(algorithm: str, disk: DiskVerify) -> Iterator[str]:
+    if disk.spot is not None:
+        yield from spot_check(disk.spot)
+    if disk.image_digest is not None:
+        yield f"{algorithm} of the point's image: {disk.image_digest}"
+    if disk.source_root == disk.replica_root:
+        yield f"{algorithm} root of both: {disk.source_root}"
+    else:
+        yield f"{algorithm} root of the source: {disk.source_root}"
+        yield f"{algorithm} root of the point: {disk.replica_root}"
+
+
+def spot_check(spot: SpotChecked) -> Iterator[str]:
+    """What a sample was, and what it is worth."""
+    yield f"looked at {spot.pieces} of {spot.of_pieces} MiB ({spot.share:.2%}), seed {spot.seed}"
+    least = spot.rules_out_pieces
+    if spot.pieces == spot.of_pieces:
+        return
+    if least > spot.of_pieces:
+        yield "which rules nothing out"
+        return
+    yield (
+        f"with {spot.confidence:.0%} confidence fewer than {least} of these MiB differ "
+        f"({least / spot.of_pieces:.2%}); a single one would be missed with {1 - spot.share:.0%}"
+    )
 
 
 def duration(seconds: float) -> str:

@@ -5,6 +5,7 @@ from vreplica.delta.control import Control
 from vreplica.delta.hash import ALGORITHM, hash_blocks
 from vreplica.delta.modes import CopyPlan
 from vreplica.delta.pipeline import DigestSink, KnownDigests, copy
+from vreplica.delta.spotcheck import SpotCheck, SpotChecked
 from vreplica.delta.stats import CopyProgress, CopyStats
 
 __all__ = [
@@ -16,6 +17,8 @@ __all__ = [
     "CopyStats",
     "DigestSink",
     "KnownDigests",
+    "SpotCheck",
+    "SpotChecked",
     "compare",
     "copy",
     "hash_blocks",

@@ -17,7 +17,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from xxhash import xxh3_128_digest
+from xxhash import xxh3_128, xxh3_128_digest
 
 from vreplica.units import BLOCK, SECTOR
 
@@ -72,6 +72,11 @@ def hash_blocks(buffer: memoryview, block: int = BLOCK, seed: int = 0) -> Digest
         if reserved.any():  # pragma: no cover - one block in 2**128
             digests[wanted[reserved], -1] = 1
     return digests
+
+
+def stream() -> xxh3_128:
+    """XXH3-128 of a stream, without a seed: what `xxh128sum` prints."""
+    return xxh3_128()
 
 
 def is_zero(digests: Digests) -> NDArray[np.bool_]:

@@ -7,6 +7,8 @@ from datetime import datetime
 from enum import Enum
 from typing import Any
 
+from vreplica.delta import SpotChecked
+from vreplica.delta.rootdigest import BLAKE3, total
 from vreplica.points import Level, RecoveryPoint
 
 
@@ -96,7 +98,11 @@ class DiskRun:
 
 @dataclass(frozen=True, slots=True)
 class DiskVerify:
-    """One disk compared: `compared` + `changed_since` = capacity when all was looked at."""
+    """One disk compared: `compared` + `changed_since` = capacity when all was looked at.
+
+    What the digests are: docs/verify.md. The roots cover `looked_at`, byte ranges; the image
+    digest covers all of the point's disk, None where it was not asked for.
+    """
 
     key: int
     label: str
@@ -107,10 +113,46 @@ class DiskVerify:
     first_differences: tuple[tuple[int, int], ...]
     source_root: str
     replica_root: str
+    image_digest: str | None = None
+    looked_at: tuple[tuple[int, int], ...] = ()
+    spot: SpotChecked | None = None
+    """None: everything that had not changed since the point was looked at."""
 
     @property
     def equal(self) -> bool:
         return self.different_bytes == 0
+
+    def to_dict(self) -> dict[str, Any]:
+        spot = self.spot
+        sample = spot and {
+            **asdict(spot),
+            "share": spot.share,
+            "rules_out_pieces": spot.rules_out_pieces,
+        }
+        return {
+            "key": self.key,
+            "label": self.label,
+            "equal": self.equal,
+            "capacity_bytes": self.capacity_bytes,
+            "compared_bytes": self.compared_bytes,
+            "changed_since_bytes": self.changed_since_bytes,
+            "different_bytes": self.different_bytes,
+            "first_differences": [list(pair) for pair in self.first_differences],
+            "source_root": self.source_root,
+            "replica_root": self.replica_root,
+            "image_digest": self.image_digest,
+            "sample": sample,
+            "looked_at": [list(pair) for pair in self.looked_at],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """One digest for all disks of a point; what it is made of says delta/rootdigest.py."""
+
+    source_root: str
+    replica_root: str
+    image_digest: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,21 +164,48 @@ class VerifyReport:
     disks: tuple[DiskVerify, ...]
     started: datetime
     seconds: float
+    algorithm: str = BLAKE3
+    source: str = ""
+    replica: str = ""
+    """Which VMs, and where: for whoever reads the report elsewhere."""
 
     @property
     def equal(self) -> bool:
-        """Every disk of the point was found on both sides, and all are equal."""
+        """Every disk of the point was found on both sides, and no byte looked at differs."""
         looked_at = {d.key for d in self.disks}
         return all(d.equal for d in self.disks) and looked_at == {d.key for d in self.point.disks}
+
+    @property
+    def sampled(self) -> bool:
+        """True where only a share was looked at: then `equal` is no proof."""
+        return any(d.spot is not None for d in self.disks)
+
+    @property
+    def totals(self) -> Totals:
+        def over(digests: list[str]) -> str:
+            named = zip(self.disks, digests, strict=True)
+            return total(self.algorithm, ((d.key, d.capacity_bytes, h) for d, h in named))
+
+        images = [d.image_digest for d in self.disks if d.image_digest is not None]
+        return Totals(
+            over([d.source_root for d in self.disks]),
+            over([d.replica_root for d in self.disks]),
+            over(images) if len(images) == len(self.disks) else None,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         return {
             "job": self.job,
             "equal": self.equal,
+            "coverage": "sample" if self.sampled else "full",
+            "source": self.source,
+            "replica": self.replica,
             "point": self.point.to_dict(),
             "started": self.started.isoformat(),
             "seconds": self.seconds,
-            "disks": [{**_plain(d), "equal": d.equal} for d in self.disks],
+            "algorithm": self.algorithm,
+            "totals": asdict(self.totals),
+            "disks": [d.to_dict() for d in self.disks],
         }
 
 

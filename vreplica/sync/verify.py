@@ -11,12 +11,15 @@ excepted: the source's snapshot still stands.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from vreplica.delta import CompareReport, Control, compare
+from vreplica.delta import CompareReport, Control, SpotCheck, compare
+from vreplica.delta.rootdigest import BLAKE3
 from vreplica.extents import Extents
 from vreplica.points import RecoveryPoint
 from vreplica.sync.errors import NoPoints, NoSuchPoint, NotOurReplica
@@ -31,19 +34,51 @@ from vreplica.vsphere import SnapshotInfo, VmDisk, VmRef
 SHOWN_DIFFERENCES = 16
 
 
+@dataclass(frozen=True, slots=True)
+class Scrutiny:
+    """How closely to look. The default is all there is to compare, without image digests."""
+
+    share: float = 1.0
+    """Below 1: that share of what is allocated, in pieces of 1 MiB."""
+    seed: int = 0
+    """Chooses the pieces; each disk adds its key."""
+    algorithm: str = BLAKE3
+    image: bool = False
+    """Read all of the point's disks and digest them whole."""
+
+    def sample(self, key: int) -> SpotCheck | None:
+        return None if self.share >= 1 else SpotCheck(self.share, self.seed + key)
+
+
 def verify(
     job: Job,
     *,
     point: str | None = None,
+    share: float = 1.0,
+    seed: int | None = None,
+    algorithm: str = BLAKE3,
+    image: bool | None = None,
     listener: Listener = ignore,
     control: Control | None = None,
 ) -> VerifyReport:
     """Compare a recovery point (default: the latest) with the source as it is now.
 
+    `share` below 1 looks at a sample, chosen by `seed` (default: a random one) and recorded.
+    `algorithm`: `blake3` or `xxh3-128`. `image`: digest the point's whole disks too; by default
+    where everything is looked at.
+
     What has changed on the source since the point is left out and counted. A difference is no
     error here: `report.equal` says. `control` cancels, pauses and resumes. Raises CbtError where
     changed block tracking cannot tell what changed since, and CopyCancelled.
     """
+    if not 0 < share <= 1:
+        raise ValueError(f"a share is above 0 and at most 1, not {share}")
+    scrutiny = Scrutiny(
+        share=share,
+        seed=secrets.randbits(32) if seed is None else seed,
+        algorithm=algorithm,
+        image=share >= 1 if image is None else image,
+    )
     with job_lock(job), Sites.open(job) as sites:
         listener(Step("read", f"reading {job.source_vm} and {job.placement.name}"))
         vm = sites.source.read_vm(sites.source.find_vm(job.source_vm))
@@ -68,7 +103,16 @@ def verify(
                     since[disk.key] = changed_since(sites.source, vm, snapshot, disk, base)
             listener(Step("verify", f"comparing point {chosen.id} with the source"))
             return compare_point(
-                job, sites, vm.ref, snapshot, replica.vm.ref, chosen, since, listener, control
+                job,
+                sites,
+                vm.ref,
+                snapshot,
+                replica.vm.ref,
+                chosen,
+                since,
+                listener,
+                control,
+                scrutiny,
             )
         finally:
             sites.source.remove_snapshot(vm.ref, snapshot.moref)
@@ -84,9 +128,10 @@ def compare_point(
     since: Mapping[int, Extents],
     listener: Listener,
     control: Control | None = None,
+    scrutiny: Scrutiny | None = None,
 ) -> VerifyReport:
     """Compare every disk of a point with a snapshot of the source, less what changed `since`."""
-    started = datetime.now(UTC)
+    started, scrutiny = datetime.now(UTC), scrutiny or Scrutiny()
     assert point.snapshot is not None, "a point that was read from the destination"
     frozen = sites.destination.read_snapshot(replica, point.snapshot)
     mirrors = {d.key: d for d in frozen.disks}
@@ -105,6 +150,9 @@ def compare_point(
                 left,
                 right,
                 exclude=excluded,
+                sample=scrutiny.sample(key),
+                algorithm=scrutiny.algorithm,
+                image=scrutiny.image,
                 control=control,
                 progress=lambda done, total: listener(
                     Progress("verify", disk.label, done, total, 0)
@@ -119,7 +167,16 @@ def compare_point(
     with ThreadPoolExecutor(job.parallel_disks, "vreplica-verify") as pool:
         disks = tuple(pool.map(one, both))
     seconds = (datetime.now(UTC) - started).total_seconds()
-    return VerifyReport(job.name, point, disks, started, seconds)
+    return VerifyReport(
+        job=job.name,
+        point=point,
+        disks=disks,
+        started=started,
+        seconds=seconds,
+        algorithm=scrutiny.algorithm,
+        source=f"{source.name} at {job.source.host}",
+        replica=f"{replica.name} at {job.destination.host}",
+    )
 
 
 def _choose(job: Job, points: tuple[RecoveryPoint, ...], wanted: str | None) -> RecoveryPoint:
@@ -137,10 +194,13 @@ def _result(disk: VmDisk, report: CompareReport, excluded: Extents) -> DiskVerif
         key=disk.key,
         label=disk.label,
         capacity_bytes=disk.capacity_bytes,
-        compared_bytes=report.compared_bytes + report.hole_bytes,
+        compared_bytes=report.compared_bytes + (0 if report.spot else report.hole_bytes),
         changed_since_bytes=excluded.total,
         different_bytes=report.different_bytes,
         first_differences=tuple(pairs[:SHOWN_DIFFERENCES]),
         source_root=report.source_root,
         replica_root=report.target_root,
+        image_digest=report.image_digest,
+        looked_at=tuple(report.looked_at),
+        spot=report.spot,
     )

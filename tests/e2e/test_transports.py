@@ -64,6 +64,42 @@ def test_a_host_that_shows_another_certificate_is_found_before_anything_is_done(
     assert not world.source_snapshots(vm)
 
 
+def test_a_cycle_survives_lost_connections_spent_tickets_and_short_memory(
+    world, content: Content
+) -> None:
+    vm = world.make_vm(content(32 * MIB, 3))
+    job = world.job(vm, transport=Transport.NFC, nfc=NfcConfig(reconnect_wait_s=0.05))
+    here, there = (site["name"] for site in world.sites)
+    world.control.add_nfc_fault(here, kind="drop", operation="read", skip=3)
+    world.control.add_nfc_fault(here, kind="error", operation="read", code=2, skip=5)
+    world.control.add_nfc_fault(there, kind="truncate", operation="write", skip=4)
+    world.control.add_nfc_fault(there, kind="error", operation="write", code=5, skip=8)
+    world.control.add_nfc_fault(there, kind="drop", operation="login", skip=1, count=2)
+    try:
+        report = run(job, verify=True)
+    finally:
+        world.control.clear_faults(here)
+        world.control.clear_faults(there)
+    assert report.verified.equal
+    path = world.point_disks(job, report.point.snapshot)[2000]
+    with world.connect(0) as session:
+        (source,) = session.read_vm(session.find_vm(vm)).disks
+    assert world.equal((0, source.path), (1, path))
+
+
+def test_a_host_in_maintenance_is_a_problem_that_the_plan_names(world, content: Content) -> None:
+    vm = world.make_vm(content(4 * MIB))
+    job = world.job(vm, transport=Transport.NFC)
+    world.control.set_host(world.here, maintenance=True)
+    try:
+        (problem,) = plan(job).problems
+    finally:
+        world.control.set_host(world.here, maintenance=False)
+    assert vm in problem
+    assert "the host is in maintenance mode" in problem
+    assert not plan(job).problems
+
+
 WITHOUT = """
 import ctypes, pickle, sys
 

@@ -18,7 +18,7 @@ from vreplica.delta import copy
 from vreplica.errors import VReplicaError
 from vreplica.extents import Extents
 from vreplica.lab import Lab, LabControl
-from vreplica.lab.nfc import NfcServer
+from vreplica.lab.nfc import Identity, NfcServer
 from vreplica.nfc import errors
 from vreplica.nfc.ticket import TicketService
 from vreplica.units import KIB, MIB
@@ -243,6 +243,44 @@ def test_a_host_that_is_cut_off_is_said_so(lab: Lab, control: LabControl, open_:
             disk.read_into(0, memoryview(bytearray(MIB)))
         finally:
             control.set_host("site-a", connected=True)
+
+
+def test_a_host_in_maintenance_whose_port_is_closed_is_said_so(
+    control: LabControl, si: Any, config: nfc.NfcConfig, open_: Any
+) -> None:
+    vm = make(control, "maintained")
+    control.set_host("site-a", maintenance=True)
+    try:
+        for ask in (
+            lambda: open_(vm),
+            lambda: nfc.check(si, vm=vm["moref"], path=vm["disks"][0]["path"], config=config),
+        ):
+            with pytest.raises(errors.HostLeaving) as caught:
+                ask()
+            assert "the host is in maintenance mode" in caught.value.message
+    finally:
+        control.set_host("site-a", maintenance=False)
+    open_(vm).close()
+
+
+def test_a_renewed_certificate_is_refused_with_both_thumbprints_until_vcenter_knows_it(
+    lab: Lab, control: LabControl, open_: Any, tmp_path: Path
+) -> None:
+    vm = make(control, "renewed")
+    server = nfc_server(lab, "renewed")
+    old, new = server.identity, Identity.make(tmp_path / "new.pem", "esx1.site-a.lab")
+    context, server._context = server._context, new.context()
+    try:
+        with pytest.raises(errors.CertificateMismatch) as caught:
+            open_(vm)
+        told = caught.value
+        assert (told.expected, told.found) == (old.thumbprints.sha1, new.thumbprints.sha1)
+        assert old.thumbprints.sha1 in told.message
+        assert new.thumbprints.sha1 in told.message
+        server.identity = new  # vCenter hands out the new one
+        open_(vm).close()
+    finally:
+        server.identity, server._context = old, context
 
 
 def test_a_cycle_goes_on_over_a_connection_that_the_host_cut(

@@ -103,6 +103,27 @@ def test_open_disks_are_limited(limits: HostLimits) -> None:
         stack.enter_context(Admission("esx01", limits))
 
 
+def test_copies_inside_one_host_do_not_wait_for_each_others_second_disk(tmp_path: Path) -> None:
+    limits = HostLimits(4 * MIB, 3, wait_s=20, runtime_dir=tmp_path)
+    together, done = threading.Barrier(3), []
+
+    def copy() -> None:
+        together.wait()
+        with Admission("esx01", limits, first_of_two=True):
+            sleep(0.05)
+            with Admission("esx01", limits):
+                done.append(1)
+
+    threads = [threading.Thread(target=copy) for _ in range(3)]
+    start = monotonic()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(done) == 3
+    assert monotonic() - start < limits.wait_s
+
+
 def test_another_process_counts_and_its_death_frees(limits: HostLimits) -> None:
     with another_process(limits) as process, Admission("ESX01", limits) as admission:
         with admission.in_flight(MIB, 4 * MIB) as granted:

@@ -78,7 +78,8 @@ class Nfc(Model):
     mode: Literal["nbdssl", "nbd"] = "nbdssl"
     depth: Whole = Field(default=8, ge=1, le=64)
     in_flight_mib: Whole = Field(default=32, ge=1, le=96)
-    open_disks: Whole = Field(default=32, ge=1, le=50)
+    open_disks: Whole = Field(default=32, ge=2, le=50)
+    """Two at least: a copy inside one host has both of its disks open there."""
     sha256: dict[Text, Thumbprint] = {}
 
 

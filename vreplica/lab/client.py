@@ -154,8 +154,16 @@ class LabControl:
     def set_datastore(self, site: str, datastore: str, *, capacity: int) -> None:
         self.do("set_datastore", site=site, datastore=datastore, capacity=capacity)
 
-    def set_host(self, site: str, *, connected: bool, host: str | None = None) -> None:
-        self.do("set_host", site=site, host=host, connected=connected)
+    def set_host(
+        self,
+        site: str,
+        *,
+        connected: bool = True,
+        maintenance: bool = False,
+        host: str | None = None,
+    ) -> None:
+        """Of one host or all. In maintenance a host's port 902 does not answer."""
+        self.do("set_host", site=site, host=host, connected=connected, maintenance=maintenance)
 
     def host_power_loss(self, site: str, host: str | None = None) -> None:
         """Everything on a host (or on all) goes dark; change maps are given up."""

@@ -148,10 +148,21 @@ class Commands:
         self._site(site).disks.forget_usage()
         return {}
 
-    def set_host(self, site: str, host: str | None = None, connected: bool = True) -> Any:
-        for item in self._site(site).cluster.host:
+    def set_host(
+        self,
+        site: str,
+        host: str | None = None,
+        connected: bool = True,
+        maintenance: bool = False,
+    ) -> Any:
+        found = self._site(site)
+        for item in found.cluster.host:
             if host is None or item.name == host:
                 item.change_connection(connected)
+                if item.maintenance != maintenance:
+                    item.maintenance = maintenance
+                    server = found.host_servers.by_host[item._moId]
+                    server.stop() if maintenance else server.start()
         return {}
 
     def host_power_loss(self, site: str, host: str | None = None) -> Any:

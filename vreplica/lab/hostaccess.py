@@ -67,7 +67,8 @@ class HostServers:
             else:
                 identity = Identity.make(pem, host.name, self.site.spec.host)
             server = NfcServer(identity, TicketBook(), store, address=self.site.spec.host)
-            server.start()
+            if not host.maintenance:
+                server.start()
             self.by_host[host._moId] = server
 
     def stop(self) -> None:

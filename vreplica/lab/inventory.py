@@ -246,6 +246,7 @@ class Host(Entity, vim.HostSystem):
     datastore: Any
     network: Any
     connected: bool
+    maintenance: bool = False
     uuid: str
 
     @view
@@ -253,7 +254,7 @@ class Host(Entity, vim.HostSystem):
         return vim.host.RuntimeInfo(
             connectionState="connected" if self.connected else "disconnected",
             powerState="poweredOn",
-            inMaintenanceMode=False,
+            inMaintenanceMode=self.maintenance,
             bootTime=self._site.started,
         )
 

@@ -19,7 +19,8 @@ from vreplica.nfc import authd
 from vreplica.nfc.authd import Greeting, Ticket, probe
 from vreplica.nfc.config import HostLimits, Mode, NfcConfig, Timeouts
 from vreplica.nfc.disk import NfcDisk, NfcDiskInfo, NfcStats
-from vreplica.nfc.link import TicketSource
+from vreplica.nfc.errors import HostConnection
+from vreplica.nfc.link import TicketSource, with_trouble
 from vreplica.nfc.ticket import TicketService
 
 __all__ = [
@@ -49,6 +50,7 @@ def open_disk(
     read_only: bool = True,
     vm: str | None = None,
     disk_key: int | None = None,
+    first_of_two: bool = False,
     config: NfcConfig | None = None,
 ) -> NfcDisk:
     """Open a disk of a VM.
@@ -60,6 +62,9 @@ def open_disk(
         the snapshot's own configuration.
     vm: the VM's moref; needed with a stub.
     disk_key: the device key of the disk, for writing; found by the path where it is not given.
+    first_of_two: another disk will be opened while this one is open. Where both are at one host,
+        copies that all have their first disk could wait for their second for good; so one of
+        the host's places for open disks is never a first one's.
 
     The connection is made again, with a new ticket from `source`, when it is lost; so `source`
     must stay usable while the disk is open.
@@ -70,7 +75,7 @@ def open_disk(
     if settings.mode == "nbd":
         log.warning("%s: mode nbd sends the disk's content over the network unencrypted", path)
     tickets = _tickets(source, vm, path, disk_key, settings)
-    return NfcDisk(tickets, settings, path, read_only=read_only)
+    return NfcDisk(tickets, settings, path, read_only=read_only, first_of_two=first_of_two)
 
 
 def check(
@@ -88,8 +93,15 @@ def check(
     errors are those of `open_disk`.
     """
     settings = config or NfcConfig()
-    ticket = _tickets(source, vm, path, disk_key, settings).ticket(read_only=read_only)
-    authd.connect(ticket, settings, path=path).close()
+    tickets = _tickets(source, vm, path, disk_key, settings)
+    ticket = tickets.ticket(read_only=read_only)
+    try:
+        authd.connect(ticket, settings, path=path).close()
+    except HostConnection as error:
+        told = with_trouble(error, tickets)
+        if told is error:
+            raise
+        raise told from error
     return ticket.host
 
 

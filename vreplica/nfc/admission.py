@@ -46,14 +46,18 @@ class Slots:
         self._count = count
         self.held: set[int] = set()
 
-    def take(self, wanted: int) -> int:
-        """Take up to `wanted` more slots without waiting; how many it became."""
-        start = random.randrange(self._count)
+    def take(self, wanted: int, spare: int = 0) -> int:
+        """Take up to `wanted` more slots without waiting; how many it became.
+
+        The last `spare` of the slots are not touched, where there are more than that.
+        """
+        among = max(1, self._count - spare)
+        start = random.randrange(among)
         got = 0
-        for number in range(self._count):
+        for number in range(among):
             if got == wanted:
                 break
-            slot = (start + number) % self._count
+            slot = (start + number) % among
             if slot not in self.held and self._lock(slot):
                 self.held.add(slot)
                 got += 1
@@ -85,9 +89,12 @@ class Slots:
 
 
 class Admission:
-    """One open disk's share of one host. A context manager; holds a disk slot until closed."""
+    """One open disk's share of one host. A context manager; holds a disk slot until closed.
 
-    def __init__(self, host: str, limits: HostLimits) -> None:
+    `first_of_two`: its holder will want a second one, maybe of this host, while it has this.
+    """
+
+    def __init__(self, host: str, limits: HostLimits, *, first_of_two: bool = False) -> None:
         self._host = host
         self._limits = limits
         folder = host_dir(host, limits)
@@ -96,7 +103,7 @@ class Admission:
         self._bytes = Slots(folder / "in-flight", units)
         self._units = units
         try:
-            self._wait(self._disks, 1, 1, "slot for an open disk", limits.open_disks)
+            self._wait(self._disks, 1, 1, "slot for an open disk", limits.open_disks, first_of_two)
         except BaseException:
             self.close()
             raise
@@ -132,10 +139,12 @@ class Admission:
     ) -> None:
         self.close()
 
-    def _wait(self, slots: Slots, low: int, high: int, what: str, limit: int) -> None:
+    def _wait(
+        self, slots: Slots, low: int, high: int, what: str, limit: int, spare: int = 0
+    ) -> None:
         deadline = monotonic() + self._limits.wait_s
         pause = _POLL_S
-        while slots.take(high) < low:
+        while slots.take(high, spare) < low:
             # Holding some while waiting for more could leave two waiters stuck for good.
             slots.release()
             if monotonic() >= deadline:

@@ -77,7 +77,13 @@ class NfcDisk:
     """Implements `vreplica.disk.Disk`. Open it with `vreplica.nfc.open_disk`."""
 
     def __init__(
-        self, tickets: TicketSource, config: NfcConfig, path: str, *, read_only: bool
+        self,
+        tickets: TicketSource,
+        config: NfcConfig,
+        path: str,
+        *,
+        read_only: bool,
+        first_of_two: bool = False,
     ) -> None:
         """Connects. Raises NfcError, TicketRefused, AdmissionTimeout."""
         self._config = config
@@ -86,7 +92,7 @@ class NfcDisk:
         self._io_bytes = config.io_bytes
         self._written: list[tuple[int, int]] = []
         self._closed = False
-        self._link = Link(tickets, config, path, read_only=read_only)
+        self._link = Link(tickets, config, path, read_only=read_only, first_of_two=first_of_two)
         self._link.open()
         self._capacity = self._link.file.capacity_bytes
 

@@ -34,7 +34,13 @@ class Link:
     """An open disk on a session. Not thread-safe."""
 
     def __init__(
-        self, tickets: TicketSource, config: NfcConfig, path: str, *, read_only: bool
+        self,
+        tickets: TicketSource,
+        config: NfcConfig,
+        path: str,
+        *,
+        read_only: bool,
+        first_of_two: bool,
     ) -> None:
         self.path: Final = path
         self.host = ""
@@ -43,6 +49,7 @@ class Link:
         self._tickets = tickets
         self._config = config
         self._read_only = read_only
+        self._first_of_two = first_of_two
         self._buffer = config.buffer_bytes
         self._session: Session | None = None
         self._admission: Admission | None = None
@@ -97,7 +104,9 @@ class Link:
     def _open(self, ticket: Ticket) -> None:
         self.drop()
         self.host = ticket.host
-        self._admission = Admission(ticket.host, self._config.limits)
+        self._admission = Admission(
+            ticket.host, self._config.limits, first_of_two=self._first_of_two
+        )
         try:
             try:
                 self._connect(ticket)
@@ -108,13 +117,10 @@ class Link:
                 self._connect(self._new_ticket())
         except HostConnection as error:
             self.drop()
-            trouble = None if isinstance(error, HostLeaving) else self._tickets.host_trouble()
-            if trouble:
-                reason = f"{error.reason}; {trouble}"
-                raise HostLeaving(
-                    host=error.host, path=error.path, doing=error.doing, reason=reason
-                ) from error
-            raise
+            told = with_trouble(error, self._tickets)
+            if told is error:
+                raise
+            raise told from error
         except BaseException:
             self.drop()
             raise
@@ -140,6 +146,15 @@ class Link:
             *(self.path, self.host, self._config.mode, session.version),
             self.file.capacity_bytes,
         )
+
+
+def with_trouble(error: HostConnection, tickets: TicketSource) -> HostConnection:
+    """The error, as HostLeaving where vCenter knows why the host does not answer."""
+    trouble = None if isinstance(error, HostLeaving) else tickets.host_trouble()
+    if not trouble:
+        return error
+    reason = f"{error.reason}; {trouble}"
+    return HostLeaving(host=error.host, path=error.path, doing=error.doing, reason=reason)
 
 
 class _BuffersRefused(VReplicaError):

@@ -120,7 +120,12 @@ def _copy_one(run: Copying, task: DiskTask) -> DiskCopy:
         source = stack.enter_context(
             closing(
                 open_snapshot_disk(
-                    run.job, run.sites.source, run.vm.ref, run.frozen.snapshot.moref, task.source
+                    run.job,
+                    run.sites.source,
+                    run.vm.ref,
+                    run.frozen.snapshot.moref,
+                    task.source,
+                    first_of_two=True,
                 )
             )
         )

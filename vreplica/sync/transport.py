@@ -27,9 +27,22 @@ def choose(job: Job) -> tuple[Transport, str]:
     return Transport.NFC, "no VDDK is named; NFC needs none"
 
 
-def open_snapshot_disk(job: Job, session: Session, vm: VmRef, snapshot: str, disk: VmDisk) -> Disk:
-    """A disk as a snapshot froze it, read-only. `disk` comes from the snapshot's own config."""
-    return _open(job, session, vm, disk, snapshot=snapshot, read_only=True)
+def open_snapshot_disk(
+    job: Job,
+    session: Session,
+    vm: VmRef,
+    snapshot: str,
+    disk: VmDisk,
+    *,
+    first_of_two: bool = False,
+) -> Disk:
+    """A disk as a snapshot froze it, read-only. `disk` comes from the snapshot's own config.
+
+    `first_of_two`: another one will be opened while this one is.
+    """
+    return _open(
+        job, session, vm, disk, snapshot=snapshot, read_only=True, first_of_two=first_of_two
+    )
 
 
 def open_leaf(job: Job, session: Session, vm: VmRef, disk: VmDisk) -> Disk:
@@ -68,7 +81,14 @@ def _logged_in(session: Session) -> Callable[[], Any]:
 
 
 def _open(
-    job: Job, session: Session, vm: VmRef, disk: VmDisk, *, snapshot: str | None, read_only: bool
+    job: Job,
+    session: Session,
+    vm: VmRef,
+    disk: VmDisk,
+    *,
+    snapshot: str | None,
+    read_only: bool,
+    first_of_two: bool = False,
 ) -> Disk:
     transport, _ = choose(job)
     if transport is Transport.NFC:
@@ -78,6 +98,7 @@ def _open(
             vm=vm.moref,
             disk_key=disk.key,
             read_only=read_only,
+            first_of_two=first_of_two,
             config=job.nfc,
         )
     endpoint = session.endpoint

@@ -141,7 +141,11 @@ def compare_point(
         disk = sources[key]
         excluded = since.get(key, Extents.empty())
         with (
-            closing(open_snapshot_disk(job, sites.source, source, snapshot.moref, disk)) as left,
+            closing(
+                open_snapshot_disk(
+                    job, sites.source, source, snapshot.moref, disk, first_of_two=True
+                )
+            ) as left,
             closing(
                 open_snapshot_disk(job, sites.destination, replica, frozen.moref, mirrors[key])
             ) as right,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import pickle
 import random
 import re
 import ssl
 import subprocess
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +23,7 @@ from pyVmomi import vim
 
 import vreplica.lab
 from vreplica.lab import LabControl
-from vreplica.sync import Job, Placement
+from vreplica.sync import Event, Job, Placement, RunReport, Step, points, run
 from vreplica.sync.job import Transport
 from vreplica.units import BLOCK, MIB
 from vreplica.vddk import VddkConfig
@@ -77,7 +79,13 @@ class World:
 
     def reconfigure(self, vm: str, change: Callable[[Any], Any]) -> None:
         """`change` makes a ConfigSpec from the VM's ConfigInfo; as an administrator would."""
-        end = self.endpoint(0)
+        with self.managed(0, vm) as found:
+            WaitForTask(found.ReconfigVM_Task(change(found.config)))
+
+    @contextmanager
+    def managed(self, number: int, vm: str) -> Iterator[Any]:
+        """pyVmomi's own VM object, for what an administrator does by other tools."""
+        end = self.endpoint(number)
         plain = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         plain.check_hostname = False
         plain.verify_mode = ssl.CERT_NONE
@@ -89,7 +97,7 @@ class World:
                 service.content.rootFolder, [vim.VirtualMachine], True
             )
             (found,) = [v for v in view.view if v.name == vm]
-            WaitForTask(found.ReconfigVM_Task(change(found.config)))
+            yield found
         finally:
             Disconnect(service)
 
@@ -155,6 +163,36 @@ class World:
         with connect(job.destination) as session:
             found = session.read_snapshot(session.find_vm(job.placement.name), snapshot)
             return {d.key: d.path for d in found.disks}
+
+    def run_and_compare(self, job: Job) -> tuple[RunReport, list[bool]]:
+        """Run; before the source's snapshot goes, let qemu-img compare it with the new point."""
+        results: list[bool] = []
+
+        def listener(event: Event) -> None:
+            if isinstance(event, Step) and event.name == "release":
+                (snapshot,) = self.source_snapshots(job.source_vm)
+                with self.connect(0) as session:
+                    vm = session.find_vm(job.source_vm)
+                    frozen = session.read_snapshot(vm, snapshot.moref)
+                newest = points(job)[-1]
+                replica = self.point_disks(job, newest.snapshot or "")
+                results.extend(
+                    self.equal((0, d.path), (1, replica[d.key]))
+                    for d in frozen.disks
+                    if d.key in replica
+                )
+
+        return run(job, listener=listener), results
+
+    def run_and_kill(self, job: Job, place: str, folder: Path) -> int:
+        """A run in a process of its own, killed at a place that runner.py knows."""
+        script, data = Path(__file__).with_name("runner.py"), folder / "job.pickle"
+        data.write_bytes(pickle.dumps((job, place)))
+        done = subprocess.run(
+            [sys.executable, str(script), str(data)], timeout=120, check=False, capture_output=True
+        )
+        assert done.returncode in (-9, 0), done.stderr.decode()
+        return done.returncode
 
     def source_snapshots(self, vm: str) -> tuple[SnapshotInfo, ...]:
         with self.connect(0) as session:

@@ -19,24 +19,7 @@ Content = Callable[..., Path]
 
 
 def run_and_compare(world, job: Job) -> tuple[RunReport, list[bool]]:
-    """Run; before the source's snapshot goes, let qemu-img compare it with the new point."""
-    results: list[bool] = []
-
-    def listener(event: Event) -> None:
-        if isinstance(event, Step) and event.name == "release":
-            (snapshot,) = world.source_snapshots(job.source_vm)
-            with world.connect(0) as session:
-                vm = session.find_vm(job.source_vm)
-                frozen = session.read_snapshot(vm, snapshot.moref)
-            newest = points(job)[-1]
-            replica = world.point_disks(job, newest.snapshot)
-            results.extend(
-                world.equal((0, d.path), (1, replica[d.key]))
-                for d in frozen.disks
-                if d.key in replica
-            )
-
-    return run(job, listener=listener), results
+    return world.run_and_compare(job)
 
 
 def test_full_then_delta_of_two_disks(world, content: Content) -> None:

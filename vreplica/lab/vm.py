@@ -27,6 +27,8 @@ from vreplica.lab.vmodl import MethodFault, fault, now, vim
 
 log = logging.getLogger("vreplica.lab")
 
+NEWEST = "vmx-21"
+
 
 class VirtualMachine(
     PowerMethods,
@@ -262,6 +264,14 @@ class VirtualMachine(
             write_vmx(self)
         if made.networks:
             note_conflicts(self)
+
+    def UpgradeVM_Task(self, version: str | None = None) -> Iterator[int]:
+        self.need_power("poweredOff", "poweredOff")
+        wanted, have = (int(v.rpartition("-")[2]) for v in (version or NEWEST, self.config.version))
+        if wanted <= have:
+            raise fault(vim.fault.AlreadyUpgraded, "The virtual hardware is up to date.")
+        yield 0
+        self.reconfigure(vim.vm.ConfigSpec(version=version or NEWEST))
 
     def grow(self, disk: Any, capacity: int) -> None:
         path = disk.backing.fileName

@@ -33,6 +33,7 @@ from vreplica.sync.events import Listener, Progress, Step, Warn
 from vreplica.sync.freeze import Frozen
 from vreplica.sync.job import Job
 from vreplica.sync.report import DiskRun, Mode
+from vreplica.sync.shape import Origin, bring_map, map_path
 from vreplica.sync.state import ReplicaState, Sites, disk_identity
 from vreplica.sync.tracking import Settled
 from vreplica.sync.transport import open_leaf, open_snapshot_disk
@@ -49,6 +50,8 @@ class DiskTask:
     source: VmDisk
     target: VmDisk
     settled: Settled
+    origin: Origin | None = None
+    """What a new disk of the replica is a copy of; None for one that was there, or is empty."""
 
     @property
     def may_write_bytes(self) -> int:
@@ -182,7 +185,7 @@ def _copy_one(run: Copying, task: DiskTask) -> DiskCopy:
 
 def _open_map(run: Copying, task: DiskTask, target: Disk) -> DigestMap | None:
     """The digest map that this copy works with; None where a delta has to do without."""
-    path = run.job.job_dir / f"disk-{task.source.key}.digests"
+    path = map_path(run.job.job_dir, task.source.key)
     if task.settled.mode is Mode.FULL:
         return DigestMap.create(
             path, capacity_bytes=task.source.capacity_bytes, algorithm=ALGORITHM
@@ -190,7 +193,14 @@ def _open_map(run: Copying, task: DiskTask, target: Disk) -> DigestMap | None:
     assert run.replica.latest is not None, "only a full copy starts without a point"
     latest = run.replica.latest.id
     try:
-        return DigestMap.open(path, latest_point=latest)
+        if task.origin is not None:
+            latest = task.origin.point.id
+            bring_map(run.job.job_dir, task.origin, task.source)
+        found = DigestMap.open(path, latest_point=latest)
+        if found.capacity_bytes == task.source.capacity_bytes:
+            return found
+        found.close()
+        raise DigestMapUnusable(path=str(path), reason="it is of a disk of another size")
     except DigestMapUnusable as error:
         if task.settled.mode is Mode.DELTA:
             run.listener(

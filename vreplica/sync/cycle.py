@@ -26,28 +26,31 @@ from vreplica.points import RecoveryPoint
 from vreplica.points.model import LEAF_KEY, new_id
 from vreplica.sync.copying import Copying, DiskCopy, DiskTask, copy_disks, follow
 from vreplica.sync.errand import Errand, check_enabled
-from vreplica.sync.errors import Cancelled, PreflightFailed
+from vreplica.sync.errors import Cancelled, PreflightFailed, SourceChanged
 from vreplica.sync.events import Event, Listener, Step, Warn, ignore
 from vreplica.sync.freeze import Frozen, freeze
 from vreplica.sync.job import Job
+from vreplica.sync.mend import Mending
 from vreplica.sync.plan import make_plan
 from vreplica.sync.preflight import replicated_disks
-from vreplica.sync.report import Plan, RunReport, VerifyReport
+from vreplica.sync.report import Mode, Plan, RunReport, VerifyReport
+from vreplica.sync.shape import Shape, base_files, delete_unused, reshape, shape_of
 from vreplica.sync.space import check_space
 from vreplica.sync.state import (
     JOB_KEY,
     SOURCE_KEY,
     ReplicaState,
     Sites,
+    disk_identity,
     find_replica,
     identity,
     job_lock,
     read_replica,
     snapshot_name,
 )
-from vreplica.sync.tracking import ensure_active, settle
+from vreplica.sync.tracking import ensure_active, reset, settle
 from vreplica.sync.verify import compare_point
-from vreplica.vsphere import ReplicaSpec, VmInfo
+from vreplica.vsphere import ReplicaSpec, VmDisk, VmInfo
 
 
 def run(
@@ -82,12 +85,14 @@ class _Cycle:
     control: Control
     errand: Errand
     id: str = field(init=False)
+    mending: Mending = field(init=False)
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     recovered: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.id = self.errand.point or new_id()
+        self.mending = Mending(self.job, self.sites, self._hear, self.recovered)
 
     def run(self, verify: bool) -> RunReport:
         self._step("read", f"reading {self.job.source_vm} and {self.job.placement.name}")
@@ -100,12 +105,18 @@ class _Cycle:
             self._hear(Warn(warning))
         vm, replica = self._mend(vm, replica)
         with self._undone_on_failure(vm):
+            shape = shape_of(self.job, vm, replicated_disks(self.job, vm), replica)
             if replica is None:
                 replica = self._create_replica(vm)
-            vm = self._track(vm)
+            elif shape.changed:
+                destination = self.sites.destination
+                replica, shape = reshape(
+                    self.job, destination, vm, replica, shape, self.id, self._hear
+                )
+            vm = self._track(vm, shape)
             self._heed_cancel()
             frozen = self._freeze(vm)
-            copies = self._copy(vm, replica, plan, frozen)
+            copies = self._copy(vm, replica, shape, plan, frozen)
             self._heed_cancel()
             point = self._commit(vm, replica, frozen, copies)
         # The point exists: what follows can be late or fail, and the point stands.
@@ -133,28 +144,15 @@ class _Cycle:
 
     def _mend(self, vm: VmInfo, replica: ReplicaState | None) -> tuple[VmInfo, ReplicaState | None]:
         """Undo what a run that was killed has left on either side."""
-        leftovers = [s for s in vm.snapshots if s.name == snapshot_name(self.job.name)]
-        for snapshot in leftovers:
-            self._step("mend", f"removing the snapshot that an earlier run left on {vm.ref.name}")
-            self.sites.source.remove_snapshot(vm.ref, snapshot.moref)
-            self.recovered.append(f"removed a snapshot left on {vm.ref.name}")
-        if leftovers:
-            vm = self.sites.source.read_vm(vm.ref)
+        vm = self.mending.clear_source(vm)
         if replica is not None and not replica.clean:
-            replica = self._take_back(replica)
+            replica = self.mending.take_back(replica)
         return vm, replica
 
-    def _take_back(self, replica: ReplicaState) -> ReplicaState:
-        name, latest = replica.vm.ref.name, replica.latest
-        if latest is None or latest.snapshot is None:
-            self.recovered.append(f"replica {name} had no recovery point yet; it is filled anew")
-            return replica
-        self._step("mend", f"taking replica {name} back to point {latest.id}")
-        self.sites.destination.revert_to_snapshot(replica.vm.ref, latest.snapshot)
-        self.recovered.append(f"took replica {name} back to point {latest.id}")
-        return read_replica(self.sites.destination, self.job, replica.vm.ref)
-
-    def _track(self, vm: VmInfo) -> VmInfo:
+    def _track(self, vm: VmInfo, shape: Shape) -> VmInfo:
+        if shape.grown:
+            self._step("track", f"resetting changed block tracking on {vm.ref.name}")
+            return reset(self.sites.source, vm, snapshot_name(self.job.name))
         if not vm.cbt_enabled:
             self._step("track", f"enabling changed block tracking on {vm.ref.name}")
         return ensure_active(self.sites.source, vm, snapshot_name(self.job.name))
@@ -190,19 +188,24 @@ class _Cycle:
     # -- the copy, and the commit -------------------------------------------------------------
 
     def _copy(
-        self, vm: VmInfo, replica: ReplicaState, plan: Plan, frozen: Frozen
+        self, vm: VmInfo, replica: ReplicaState, shape: Shape, plan: Plan, frozen: Frozen
     ) -> list[DiskCopy]:
         planned = {d.key: d for d in plan.disks}
         sources = {d.key: d for d in frozen.snapshot.disks}
         targets = {d.key: d for d in replica.vm.disks}
         tasks = []
-        for disk in (sources[d.key] for d in replicated_disks(self.job, vm)):
+        if any(not _same(d.disk, sources.get(d.disk.key)) for d in shape.disks):
+            raise SourceChanged
+        for disk in (sources[d.disk.key] for d in shape.disks):
+            made = shape.of(disk.key)
+            if made.new and made.origin is None:
+                planned[disk.key] = replace(planned[disk.key], mode=Mode.FULL)
             settled = settle(
                 self.job, self.sites.source, vm, frozen, disk, planned[disk.key], replica
             )
             if settled.mode is not planned[disk.key].mode:
                 self._hear(Warn(f"{disk.label}: {settled.mode}, since {settled.reason}"))
-            tasks.append(DiskTask(disk, targets[disk.key], settled))
+            tasks.append(DiskTask(disk, targets[disk.key], settled, made.origin))
         check_space(self.job, self.sites.destination, tasks)
         self._step("copy", f"copying {len(tasks)} disk{'s' * (len(tasks) > 1)}")
         self.sites.destination.set_extra_config(replica.vm.ref, {LEAF_KEY: self.id})
@@ -279,12 +282,19 @@ class _Cycle:
         """Remove the points that retention lets go; the newest state is read afresh."""
         removed: list[str] = []
         try:
-            now = read_replica(self.sites.destination, self.job, replica.vm.ref)
+            destination, gone = self.sites.destination, set[str]()
+            now = read_replica(destination, self.job, replica.vm.ref)
             for old in self.job.retention.expired(now.points):
                 if old.snapshot is not None:
                     self._step("retain", f"removing recovery point {old.id}")
-                    self.sites.destination.remove_snapshot(replica.vm.ref, old.snapshot)
+                    destination.remove_snapshot(replica.vm.ref, old.snapshot)
                     removed.append(old.id)
+                    frozen = now.frozen(old)
+                    gone |= base_files(frozen.disks if frozen else ())
+            gone -= base_files(now.vm.disks)
+            if gone:
+                now = read_replica(destination, self.job, replica.vm.ref)
+                delete_unused(self.job, destination, now, sorted(gone), self._hear)
         except VReplicaError as error:
             self._hear(Warn(f"an old recovery point could not be removed: {error}"))
         return removed
@@ -297,44 +307,11 @@ class _Cycle:
         try:
             yield
         except BaseException as error:
-            source, target = self._put_back_source(vm), self._put_back_replica()
+            source = self.mending.put_back_source(vm)
+            target = self.mending.put_back_replica(self.id)
             if isinstance(error, VReplicaError):
                 error.at(vm=vm.ref.name, source_state=source, replica_state=target)
             raise
-
-    def _put_back_source(self, vm: VmInfo) -> str:
-        """`vm`: as it was before this run changed anything."""
-        source = self.sites.source
-        try:
-            now = source.read_vm(vm.ref)
-            for snapshot in now.snapshots:
-                if snapshot.name == snapshot_name(self.job.name):
-                    source.remove_snapshot(vm.ref, snapshot.moref)
-        except VReplicaError as error:
-            return f"our snapshot may still be there, the next run removes it ({error.message})"
-        if now.cbt_enabled and not vm.cbt_enabled:
-            try:
-                source.disable_cbt(vm.ref)
-            except VReplicaError as error:
-                return f"no snapshot of ours on it, but CBT was left enabled ({error.message})"
-        return "as before, no snapshot of ours on it"
-
-    def _put_back_replica(self) -> str:
-        try:
-            replica = find_replica(self.sites.destination, self.job)
-            if replica is None:
-                return "there is none"
-            if replica.latest is None:
-                # Ours and still empty-handed: no snapshot, also none that we cannot read.
-                if replica.vm.extra_config.get(LEAF_KEY) == self.id and not replica.vm.snapshots:
-                    self.sites.destination.destroy_vm(replica.vm.ref)
-                    return "what this run had begun was removed again"
-                return "no recovery point yet; the next run fills it anew"
-            if not replica.clean and replica.latest.snapshot is not None:
-                self.sites.destination.revert_to_snapshot(replica.vm.ref, replica.latest.snapshot)
-            return f"at recovery point {replica.latest.id}"
-        except VReplicaError as error:
-            return f"the next run takes it back to its latest recovery point ({error.message})"
 
     def _step(self, name: str, text: str) -> None:
         self.listener(Step(name, text))
@@ -347,6 +324,13 @@ class _Cycle:
         if isinstance(event, Warn):
             self.warnings.append(event.text)
         self.listener(event)
+
+
+def _same(disk: VmDisk, frozen: VmDisk | None) -> bool:
+    """Is the snapshot's disk the one that the replica was made ready for?"""
+    if frozen is None or frozen.capacity_bytes != disk.capacity_bytes:
+        return False
+    return disk_identity(frozen) == disk_identity(disk)
 
 
 def _describe(point: RecoveryPoint) -> str:

@@ -85,6 +85,13 @@ class CbtWasReset(CbtError):
 
 
 @dataclass(eq=False)
+class SourceChanged(PreflightError):
+    template = "the disks of the source changed while the run was beginning"
+    remedy = "Run it again: the next run takes them as they are then."
+    retryable = True
+
+
+@dataclass(eq=False)
 class NotOurReplica(ReplicaError):
     template = "a VM named {name} exists at the destination and is not job {job}'s replica"
     remedy = "Choose another `destination.name`, or remove or rename that VM yourself."

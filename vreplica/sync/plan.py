@@ -1,7 +1,9 @@
 """What the next run does with each disk, and why. Decides; changes nothing.
 
     no replica, no point        -> full
+    disk new on the source      -> full, that disk only
     disk's UUID changed         -> rescan
+    disk grown or re-added      -> rescan, of a copy of what the replica has (sync/shape.py)
     CBT off, reset or silent    -> rescan, or a problem where the job says so
     otherwise                   -> delta since the changeId of the latest point
 
@@ -17,6 +19,7 @@ from vreplica.sync.freeze import quiesced_level
 from vreplica.sync.job import Job, QuiescePolicy
 from vreplica.sync.preflight import find_problems, replicated_disks
 from vreplica.sync.report import DiskPlan, Mode, Plan
+from vreplica.sync.shape import DiskShape, Shape, shape_of
 from vreplica.sync.state import ReplicaState, Sites, disk_identity, find_replica, snapshot_name
 from vreplica.sync.tracking import generation
 from vreplica.sync.transport import choose
@@ -39,9 +42,10 @@ def make_plan(
     known_level: Level | None = None,
 ) -> Plan:
     """`known_level`: what a source that is off is worth, where the caller saw how it went down."""
-    disks = tuple(plan_disk(disk, vm, replica) for disk in replicated_disks(job, vm))
+    shape = shape_of(job, vm, replicated_disks(job, vm), replica)
+    disks = tuple(plan_disk(disk, vm, replica, shape) for disk in shape.disks)
     level, warnings = expected_level(job, vm, known_level)
-    problems = find_problems(job, sites, vm, replica, level)
+    problems = find_problems(job, sites, vm, replica, shape, level)
     return Plan(
         job=job.name,
         source_vm=vm.ref.name,
@@ -52,19 +56,24 @@ def make_plan(
         transport="{}: {}".format(*choose(job)),
         expected_level=level,
         base_point=replica.latest if replica else None,
-        steps=tuple(_steps(job, vm, replica)),
+        steps=tuple(_steps(job, vm, replica, shape)),
         warnings=tuple(warnings),
         problems=tuple(problems),
     )
 
 
-def plan_disk(disk: VmDisk, vm: VmInfo, replica: ReplicaState | None) -> DiskPlan:
-    mode, reason = choose_mode(disk, vm.cbt_enabled, replica)
-    return DiskPlan(disk.key, disk.label, disk.capacity_bytes, mode, reason)
+def plan_disk(disk: DiskShape, vm: VmInfo, replica: ReplicaState | None, shape: Shape) -> DiskPlan:
+    mode, reason = choose_mode(disk.disk, vm.cbt_enabled, replica)
+    if disk.new:
+        mode, reason = Mode.RESCAN if disk.origin else Mode.FULL, disk.reason
+    elif shape.grown and mode is Mode.DELTA:
+        mode = Mode.RESCAN
+        reason = f"change tracking is reset, since {', '.join(shape.grown)} has grown"
+    return DiskPlan(disk.disk.key, disk.disk.label, disk.disk.capacity_bytes, mode, reason)
 
 
 def choose_mode(disk: VmDisk, cbt_enabled: bool, replica: ReplicaState | None) -> tuple[Mode, str]:
-    """Full, delta or rescan for one disk, with the reason in words."""
+    """Full, delta or rescan for a disk whose place on the replica stays, with the reason."""
     if replica is None:
         return Mode.FULL, "there is no replica yet"
     if replica.latest is None:
@@ -76,8 +85,6 @@ def choose_mode(disk: VmDisk, cbt_enabled: bool, replica: ReplicaState | None) -
         return Mode.RESCAN, (
             f"the disk was replaced: its UUID was {base.uuid}, now {disk_identity(disk)}"
         )
-    if base.capacity_bytes != disk.capacity_bytes:
-        return Mode.RESCAN, f"the disk's size was {base.capacity_bytes}, now {disk.capacity_bytes}"
     return _tracking(disk, base, cbt_enabled, replica.latest)
 
 
@@ -125,7 +132,7 @@ def expected_level(
     return best, []
 
 
-def _steps(job: Job, vm: VmInfo, replica: ReplicaState | None) -> list[str]:
+def _steps(job: Job, vm: VmInfo, replica: ReplicaState | None, shape: Shape) -> list[str]:
     name = vm.ref.name
     steps: list[str] = []
     if any(s.name == snapshot_name(job.name) for s in vm.snapshots):
@@ -134,7 +141,10 @@ def _steps(job: Job, vm: VmInfo, replica: ReplicaState | None) -> list[str]:
         steps.append(f"create replica {job.placement.name} on {job.placement.datastore}")
     elif replica.latest and not replica.clean:
         steps.append(f"take the replica back to point {replica.latest.id}")
-    if not vm.cbt_enabled:
+    steps += shape.steps()
+    if shape.grown:
+        steps.append(f"reset changed block tracking on {name}")
+    elif not vm.cbt_enabled:
         steps.append(f"enable changed block tracking on {name}")
     steps.append(f"snapshot {name}")
     steps.append("copy what differs")

@@ -9,11 +9,13 @@ from collections.abc import Iterator
 
 from vreplica.points import MAX_POINTS, Level
 from vreplica.sync.job import Job, QuiescePolicy
+from vreplica.sync.shape import Shape
 from vreplica.sync.state import ReplicaState, Sites, identity, snapshot_name
 from vreplica.sync.tracking import may_rescan, switched_off
 from vreplica.sync.transport import way_problem
 from vreplica.units import human_size
 from vreplica.vsphere import VmDisk, VmInfo
+from vreplica.vsphere.reshape import wanted_networks
 
 
 def replicated_disks(job: Job, vm: VmInfo) -> tuple[VmDisk, ...]:
@@ -22,16 +24,22 @@ def replicated_disks(job: Job, vm: VmInfo) -> tuple[VmDisk, ...]:
 
 
 def find_problems(
-    job: Job, sites: Sites, vm: VmInfo, replica: ReplicaState | None, level: Level
+    job: Job,
+    sites: Sites,
+    vm: VmInfo,
+    replica: ReplicaState | None,
+    shape: Shape,
+    level: Level,
 ) -> list[str]:
     """All problems; empty when the run can start."""
     return [
         *_vm_problems(job, vm),
         *_disk_problems(job, vm),
-        *_tracking_problems(job, vm, replica),
+        *_tracking_problems(job, vm, replica, shape),
         *_level_problems(job, vm, level),
         *_replica_problems(job, vm, replica),
-        *_destination_problems(job, sites, vm, replica),
+        *_shape_problems(job, sites, vm, replica),
+        *_destination_problems(job, sites, vm, replica, shape),
         *_way_problems(job, sites, vm, replica),
     ]
 
@@ -78,8 +86,12 @@ def _disk_problems(job: Job, vm: VmInfo) -> Iterator[str]:
             yield f"{d.label} is shared between VMs: it cannot be tracked; {remedy}"
 
 
-def _tracking_problems(job: Job, vm: VmInfo, replica: ReplicaState | None) -> Iterator[str]:
-    off = switched_off(vm, replica)
+def _tracking_problems(
+    job: Job, vm: VmInfo, replica: ReplicaState | None, shape: Shape
+) -> Iterator[str]:
+    # After a disk has grown tracking is begun anew, so that it does not matter who switched it
+    # off; it may have been the run before this one.
+    off = switched_off(vm, replica) and not shape.grown
     if off and not may_rescan(job, switched_off=True):
         yield (
             f"changed block tracking was switched off on {vm.ref.name} after its last recovery "
@@ -129,28 +141,26 @@ def _replica_problems(job: Job, vm: VmInfo, replica: ReplicaState | None) -> Ite
             f"replica {name} has {len(replica.points)} recovery points and a snapshot chain takes "
             f"{MAX_POINTS}: retention could not remove any; remove the oldest snapshots in vCenter"
         )
-    yield from _shape_problems(job, vm, replica)
 
 
-def _shape_problems(job: Job, vm: VmInfo, replica: ReplicaState) -> Iterator[str]:
-    have = {d.key: d for d in replica.vm.disks}
-    for d in replicated_disks(job, vm):
-        mirror = have.get(d.key)
-        if mirror is None:
+def _shape_problems(
+    job: Job, sites: Sites, vm: VmInfo, replica: ReplicaState | None
+) -> Iterator[str]:
+    """Networks that the replica's cards are to be attached to."""
+    if replica is None:
+        return
+    wanted = wanted_networks(vm, replica.vm, job.placement.networks)
+    there = {n.name for n in sites.destination.networks()} if wanted else set()
+    for card, network in wanted.items():
+        if network not in there:
             yield (
-                f"{d.label} is new: replica {replica.vm.ref.name} has no such disk; "
-                f"list {d.label!r} in exclude_disks, or start a new replica under another name"
-            )
-        elif mirror.capacity_bytes != d.capacity_bytes:
-            yield (
-                f"{d.label} has {human_size(d.capacity_bytes)}, the replica's has "
-                f"{human_size(mirror.capacity_bytes)}: a disk with recovery points cannot be "
-                "resized; start a new replica under another name"
+                f"{card} is on a network that the destination does not have as {network!r}; there "
+                f"are {', '.join(sorted(there))}: map it in destination.networks"
             )
 
 
 def _destination_problems(
-    job: Job, sites: Sites, vm: VmInfo, replica: ReplicaState | None
+    job: Job, sites: Sites, vm: VmInfo, replica: ReplicaState | None, shape: Shape
 ) -> Iterator[str]:
     stores = {d.name: d for d in sites.destination.datastores()}
     store = stores.get(job.placement.datastore)
@@ -165,6 +175,17 @@ def _destination_problems(
             f"{vm.ref.name} takes {human_size(vm.storage_committed_bytes)}: free space there "
             "or choose another one"
         )
+    elif replica is not None and store.free_bytes < (needed := _new_disks_bytes(vm, shape)):
+        yield (
+            f"datastore {store.name} has {human_size(store.free_bytes)} free and the replica's new "
+            f"disks may take {human_size(needed)}: free space there, or leave disks out by name"
+        )
+
+
+def _new_disks_bytes(vm: VmInfo, shape: Shape) -> int:
+    """At most, for disks that the replica gets; they are thin."""
+    wanted = sum(d.disk.capacity_bytes for d in shape.disks if d.new)
+    return min(wanted, vm.storage_committed_bytes or wanted)
 
 
 def _way_problems(

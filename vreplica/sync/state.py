@@ -63,10 +63,22 @@ class ReplicaState:
     """Oldest first, in the order of the snapshot chain."""
     foreign: tuple[SnapshotInfo, ...]
     """Snapshots that are not recovery points of this job."""
+    snapshots: tuple[SnapshotInfo, ...] = ()
+    """All of them, with the disks that they froze."""
 
     @property
     def latest(self) -> RecoveryPoint | None:
         return self.points[-1] if self.points else None
+
+    def frozen(self, point: RecoveryPoint) -> SnapshotInfo | None:
+        """The snapshot that is this point, with its disks."""
+        return next((s for s in self.snapshots if s.moref == point.snapshot), None)
+
+    @property
+    def disks(self) -> tuple[VmDisk, ...]:
+        """Its disks as they are when it stands on its latest point."""
+        frozen = self.frozen(self.latest) if self.latest and not self.clean else None
+        return frozen.disks if frozen else self.vm.disks
 
     @property
     def stands_on(self) -> RecoveryPoint | None:
@@ -113,13 +125,14 @@ def read_replica(session: Session, job: Job, ref: VmRef) -> ReplicaState:
         raise NotOurReplica(name=job.placement.name, job=job.name).at(vm=vm.ref.name)
     points: list[RecoveryPoint] = []
     foreign: list[SnapshotInfo] = []
-    for snapshot in session.read_snapshots(ref):
+    snapshots = session.read_snapshots(ref)
+    for snapshot in snapshots:
         point = RecoveryPoint.from_extra_config(snapshot.extra_config, snapshot.moref)
         if point is not None and point.job == job.name:
             points.append(point)
         else:
             foreign.append(snapshot)
-    return ReplicaState(vm, tuple(points), tuple(foreign))
+    return ReplicaState(vm, tuple(points), tuple(foreign), snapshots)
 
 
 def points(job: Job) -> tuple[RecoveryPoint, ...]:

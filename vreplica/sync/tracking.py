@@ -51,6 +51,20 @@ def ensure_active(session: Session, vm: VmInfo, stun_name: str) -> VmInfo:
     return session.read_vm(vm.ref)
 
 
+def reset(session: Session, vm: VmInfo, stun_name: str) -> VmInfo:
+    """Begin a new generation of tracking: off and on, each with a stun where the VM runs.
+
+    For a disk that has grown: ESXi has reported wrong areas after that (KB-2090639, KB-95965).
+    Steps of KB-2139574.
+    """
+    if vm.cbt_enabled:
+        session.disable_cbt(vm.ref)
+        if vm.power_state == "poweredOn":
+            stun = session.create_snapshot(vm.ref, stun_name, "resets change tracking", None)
+            session.remove_snapshot(vm.ref, stun.moref)
+    return ensure_active(session, session.read_vm(vm.ref), stun_name)
+
+
 @dataclass(frozen=True, slots=True)
 class Settled:
     """How one disk is brought over, now that its snapshot exists.

@@ -71,6 +71,7 @@ from vreplica.vsphere.model import (
     VmInfo,
     VmRef,
 )
+from vreplica.vsphere.reshape import NewDisk, Reshape
 from vreplica.vsphere.session import Session, connect
 from vreplica.vsphere.snapshots import quiesce_evidence
 from vreplica.vsphere.tasks import Progress
@@ -104,6 +105,7 @@ __all__ = [
     "LoginFailed",
     "NameTaken",
     "NetworkInfo",
+    "NewDisk",
     "Nic",
     "NotVSphere",
     "ObjectGone",
@@ -119,6 +121,7 @@ __all__ = [
     "Removal",
     "ReplicaNotAsAsked",
     "ReplicaSpec",
+    "Reshape",
     "Session",
     "SessionLost",
     "SnapshotFailed",

@@ -183,8 +183,8 @@ class PlacementAmbiguous(VSphereError):
 
 @dataclass(eq=False)
 class ReplicaNotAsAsked(VSphereError):
-    template = "the replica {name} was created with other disks than asked for: {difference}"
-    remedy = "It was removed again. Check the hardware version and controllers of the source."
+    template = "the replica {name} has got other disks than asked for: {difference}"
+    remedy = "That was taken back. Check the hardware version and controllers of the source."
     name: str
     difference: str
 

@@ -37,7 +37,7 @@ def change(
     managed = link.managed(vim.VirtualMachine, vm.moref)
     paths = [DEVICES, "runtime.host"]
     entry = read_one(link, operation, managed, paths, vm=vm.name)
-    reachable = _Networks(link, entry.get("runtime.host")) if networks else None
+    reachable = HostNetworks(link, entry.get("runtime.host")) if networks else None
     edits = []
     for device in entry.get(DEVICES) or []:
         nic = here.get(device.key)
@@ -57,7 +57,7 @@ def change(
     return read_vm(link, vm).nics
 
 
-class _Networks:
+class HostNetworks:
     """The networks of one host, by name."""
 
     def __init__(self, link: Link, host: Any) -> None:

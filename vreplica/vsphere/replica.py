@@ -57,10 +57,10 @@ def config_spec(spec: ReplicaSpec, place: Place) -> Any:
     source = spec.source
     disks = wanted_disks(spec)
     changes = [
-        *(_add(_controller(c)) for c in source.controllers if c.type in ADDABLE),
+        *(_add(controller_device(c)) for c in source.controllers if c.type in ADDABLE),
         *(_add(_disk(d, spec, place.datastore), file="create") for d in disks),
         *(
-            _add(_nic(n, place.backings[n.key], spec))
+            _add(nic_device(n, place.backings[n.key], keep_mac=spec.keep_mac))
             for n in source.nics
             if n.key in place.backings
         ),
@@ -106,7 +106,7 @@ def _add(device: Any, file: str | None = None) -> Any:
     return change
 
 
-def _controller(controller: Controller) -> Any:
+def controller_device(controller: Controller) -> Any:
     device = CONTROLLERS[controller.type](key=controller.key, busNumber=controller.bus_number)
     if isinstance(device, vim.vm.device.VirtualSCSIController):
         # A replica shares its disks with nobody, whatever the source does.
@@ -134,17 +134,17 @@ def _disk(disk: VmDisk, spec: ReplicaSpec, datastore: str) -> Any:
     )
 
 
-def _nic(nic: Nic, backing: Any, spec: ReplicaSpec) -> Any:
+def nic_device(nic: Nic, backing: Any, *, keep_mac: bool) -> Any:
     kind = NICS.get(nic.type, NICS["vmxnet3"])
     device = kind(
         key=nic.key,
         backing=backing,
-        addressType="manual" if spec.keep_mac and nic.mac else "generated",
+        addressType="manual" if keep_mac and nic.mac else "generated",
         connectable=vim.vm.device.VirtualDevice.ConnectInfo(
             startConnected=False, connected=False, allowGuestControl=True
         ),
     )
-    if spec.keep_mac and nic.mac:
+    if keep_mac and nic.mac:
         device.macAddress = nic.mac
     return device
 

@@ -16,7 +16,18 @@ from types import TracebackType
 from typing import Any, Self
 
 from vreplica.extents import Extents
-from vreplica.vsphere import cbt, history, inventory, nics, power, replica, snapshots, vm
+from vreplica.vsphere import (
+    cbt,
+    diskfiles,
+    history,
+    inventory,
+    nics,
+    power,
+    replica,
+    reshape,
+    snapshots,
+    vm,
+)
 from vreplica.vsphere.link import Link
 from vreplica.vsphere.model import (
     About,
@@ -280,6 +291,26 @@ class Session:
     def create_replica(self, spec: ReplicaSpec, *, progress: Progress | None = None) -> VmRef:
         """A VM like `spec.source` with empty disks, powered off, NICs disconnected."""
         return replica.create(self._link, spec, self._waiting(LONG_S, progress))
+
+    def reshape_replica(self, vm_ref: VmRef, want: reshape.Reshape) -> VmInfo:
+        """Change hardware and disks of a powered-off replica to what its source has."""
+        return reshape.apply(self._link, vm_ref, want, self._waiting(SHORT_S))
+
+    def upgrade_replica(self, vm_ref: VmRef, source: VmInfo) -> None:
+        """Give a powered-off replica its source's virtual hardware version, where newer."""
+        reshape.upgrade(self._link, vm_ref, source, self._waiting(SHORT_S))
+
+    def copy_disk(self, vm_ref: VmRef, source: str, target: str) -> None:
+        """A new base disk with what a disk's whole chain holds, made by the host itself."""
+        diskfiles.copy(self._link, vm_ref, source, target, self._waiting(LONG_S))
+
+    def extend_disk(self, vm_ref: VmRef, path: str, capacity_bytes: int) -> None:
+        """Grow a base disk that no VM has, to whole KiB."""
+        diskfiles.extend(self._link, vm_ref, path, capacity_bytes, self._waiting(SHORT_S))
+
+    def delete_disk(self, vm_ref: VmRef, path: str) -> bool:
+        """Delete the files of a disk that no VM has; False where there were none."""
+        return diskfiles.delete(self._link, vm_ref, path, self._waiting(SHORT_S))
 
     def set_nics(
         self, vm_ref: VmRef, *, connect: bool, networks: Mapping[str, str] | None = None

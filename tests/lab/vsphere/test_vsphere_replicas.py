@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from vreplica.vsphere import (
     ObjectGone,
     PlacementNotFound,
     ReplicaSpec,
+    Reshape,
     Session,
     VmNotFound,
     VmRef,
@@ -172,3 +174,39 @@ def test_a_full_datastore_is_named(
         control.set_datastore("site-b", "site-b-ds2", capacity=capacity)
     with pytest.raises(VmNotFound):
         target.find_vm(f"{vm.name}-r")
+
+
+def test_a_controller_of_another_type_takes_the_place_of_the_old_one_with_its_disks(
+    source: Session, target: Session, new_vm: Any, replicate: Any
+) -> None:
+    vm = new_vm(disks=[(8 * MIB, True, None)] * 2)
+    replica = replicate(vm)
+    info = source.read_vm(vm)
+    other = tuple(
+        dataclasses.replace(c, type="lsilogic-sas") if c.key == 1000 else c
+        for c in info.controllers
+    )
+    before = target.read_vm(replica).disks
+    made = target.reshape_replica(replica, Reshape(dataclasses.replace(info, controllers=other)))
+    assert [d.position for d in made.disks] == [("lsilogic-sas", 0, 0), ("lsilogic-sas", 0, 1)]
+    assert [(d.key, d.path) for d in made.disks] == [(d.key, d.path) for d in before]
+    again = target.reshape_replica(replica, Reshape(dataclasses.replace(info, controllers=other)))
+    assert again == made, "what is so already is left alone"
+
+
+def test_virtual_hardware_is_upgraded_and_never_put_back(
+    source: Session, target: Session, new_vm: Any, replicate: Any
+) -> None:
+    vm = new_vm()
+    info = source.read_vm(vm)
+    replica = target.create_replica(
+        ReplicaSpec(
+            name=f"{vm.name}-r",
+            source=dataclasses.replace(info, hw_version="vmx-17"),
+            datastore=STORE,
+        )
+    )
+    target.upgrade_replica(replica, info)
+    assert target.read_vm(replica).hw_version == info.hw_version == "vmx-21"
+    target.upgrade_replica(replica, dataclasses.replace(info, hw_version="vmx-13"))
+    assert target.read_vm(replica).hw_version == "vmx-21"

@@ -1,0 +1,248 @@
+"""The source's shape changes between two points: the replica follows, earlier points stay."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pyVim.task import WaitForTask
+from pyVmomi import vim
+
+from vreplica.points import Retention
+from vreplica.sync import Mode, plan, points, run
+from vreplica.units import BLOCK, KIB, MIB
+
+Content = Callable[..., Path]
+device: Any = vim.vm.device
+
+
+def disk_of(config: Any, key: int) -> Any:
+    return next(d for d in config.hardware.device if d.key == key)
+
+
+def grow(world: Any, vm: str, key: int, capacity: int) -> None:
+    def spec(config: Any) -> Any:
+        disk = disk_of(config, key)
+        disk.capacityInBytes, disk.capacityInKB = capacity, capacity // KIB
+        change = device.VirtualDeviceSpec(operation="edit", device=disk)
+        return vim.vm.ConfigSpec(deviceChange=[change])
+
+    world.reconfigure(vm, spec)
+
+
+def add_disk(
+    world: Any, vm: str, unit: int, capacity: int, path: str = "", controller: int = 1000
+) -> None:
+    disk = device.VirtualDisk(
+        key=-1,
+        controllerKey=controller,
+        unitNumber=unit,
+        capacityInBytes=capacity,
+        capacityInKB=capacity // KIB,
+        backing=device.VirtualDisk.FlatVer2BackingInfo(
+            fileName=path, diskMode="persistent", thinProvisioned=True
+        ),
+    )
+    change = device.VirtualDeviceSpec(operation="add", device=disk)
+    if not path:
+        change.fileOperation = "create"
+    world.reconfigure(vm, lambda _: vim.vm.ConfigSpec(deviceChange=[change]))
+
+
+def remove_disk(world: Any, vm: str, key: int) -> str:
+    """Detach; returns where its file is."""
+    paths = []
+
+    def spec(config: Any) -> Any:
+        disk = disk_of(config, key)
+        paths.append(disk.backing.fileName)
+        change = device.VirtualDeviceSpec(operation="remove", device=disk)
+        return vim.vm.ConfigSpec(deviceChange=[change])
+
+    world.reconfigure(vm, spec)
+    return str(paths[0])
+
+
+def replica_files(world: Any, job: Any) -> set[str]:
+    """Base disks in the replica's folder."""
+    with world.connect(1) as session:
+        vmx = session.read_vm(session.find_vm(job.placement.name)).vmx_path
+    folder = world.file(1, vmx).parent
+    return {p.name for p in folder.glob("*-flat.vmdk")}
+
+
+def images(world: Any, job: Any, point: Any, folder: Path) -> dict[int, bytes]:
+    return {
+        key: world.image(1, path, folder / f"{point.id}-{key}.raw").read_bytes()
+        for key, path in world.point_disks(job, point.snapshot).items()
+    }
+
+
+def test_a_grown_and_an_added_disk_are_carried_over_and_earlier_points_stay(
+    world: Any, content: Content, tmp_path: Path
+) -> None:
+    vm = world.make_vm(content(24 * MIB + 512 * 8, 1), content(8 * MIB, 2))
+    job = world.job(vm, retention=Retention(last=3))
+    first = run(job).point
+    before = images(world, job, first, tmp_path)
+    grow(world, vm, 2000, 40 * MIB)
+    add_disk(world, vm, 4, 8 * MIB)
+    world.power_on(vm)
+    random.seed(4)
+    fresh = random.randbytes(3 * BLOCK)
+    world.write(vm, 2000, 38 * MIB, fresh)
+    world.write(vm, 2000, MIB, fresh[:BLOCK])
+    world.write(vm, 2004, 0, fresh)
+
+    said = plan(job)
+    assert not said.problems
+    assert {d.key: d.mode for d in said.disks} == {
+        2000: Mode.RESCAN,
+        2001: Mode.RESCAN,
+        2004: Mode.FULL,
+    }
+    reasons = {d.key: d.reason for d in said.disks}
+    assert "grown from" in reasons[2000]
+    assert "has grown" in reasons[2001]
+    assert "new on the source" in reasons[2004]
+
+    report, equal = world.run_and_compare(job)
+    assert equal == [True, True, True]
+    shipped = {d.key: d.shipped_bytes for d in report.disks}
+    # The block at the old end, 4 KiB of which were there, is shipped where it held anything.
+    assert 4 * BLOCK <= shipped[2000] <= 5 * BLOCK
+    assert shipped[2001] == 0
+    assert shipped[2004] == 3 * BLOCK
+    assert images(world, job, first, tmp_path) == before
+    assert set(world.point_disks(job, report.point.snapshot)) == {2000, 2001, 2004}
+
+    again, equal = world.run_and_compare(job)
+    assert equal == [True, True, True]
+    assert {d.mode for d in again.disks} == {Mode.DELTA}
+    assert images(world, job, first, tmp_path) == before
+
+    old = len(replica_files(world, job))
+    run(job)
+    assert points(job)[0].id == report.point.id
+    assert len(replica_files(world, job)) == old - 1, "the ungrown disk went with its last point"
+    with world.connect(1) as session:
+        ref = session.find_vm(job.placement.name)
+        session.revert_to_snapshot(ref, points(job)[0].snapshot)
+        session.power_on(ref)
+        session.power_off(ref)
+
+
+def test_a_removed_disk_leaves_the_replica_and_comes_back_with_what_it_had(
+    world: Any, content: Content, tmp_path: Path
+) -> None:
+    vm = world.make_vm(content(8 * MIB, 1), content(16 * MIB, 2))
+    job = world.job(vm)
+    first = run(job).point
+    before = images(world, job, first, tmp_path)
+
+    path = remove_disk(world, vm, 2001)
+    assert any("detach the replica's Hard disk 2" in step for step in plan(job).steps)
+    without, equal = world.run_and_compare(job)
+    assert equal == [True]
+    assert set(world.point_disks(job, without.point.snapshot)) == {2000}
+    assert images(world, job, first, tmp_path) == before
+
+    add_disk(world, vm, 5, 16 * MIB, path)
+    world.power_on(vm)
+    world.write(vm, 2005, 4 * MIB, b"n" * BLOCK)
+    (back,) = [d for d in plan(job).disks if d.key == 2005]
+    assert back.mode is Mode.RESCAN
+    assert first.id in back.reason
+    report, equal = world.run_and_compare(job)
+    assert equal == [True, True]
+    assert {d.key: d.shipped_bytes for d in report.disks} == {2000: 0, 2005: BLOCK}
+    assert images(world, job, first, tmp_path) == before
+
+
+def test_hardware_follows_before_the_next_point_is_made(world: Any, content: Content) -> None:
+    vm = world.make_vm(content(4 * MIB), cpus=1, memory_mib=512)
+    job = world.job(vm)
+    first = run(job).point
+
+    def spec(config: Any) -> Any:
+        (nic,) = [d for d in config.hardware.device if isinstance(d, device.VirtualEthernetCard)]
+        second = device.VirtualE1000e(key=-2, backing=nic.backing, addressType="generated")
+        scsi = device.ParaVirtualSCSIController(key=-3, busNumber=1, sharedBus="noSharing")
+        other = device.VirtualEthernetCard.NetworkBackingInfo(deviceName="Isolated")
+        nic.backing = other
+        change = device.VirtualDeviceSpec
+        return vim.vm.ConfigSpec(
+            numCPUs=4,
+            memoryMB=1024,
+            firmware="efi",
+            guestId="debian11_64Guest",
+            deviceChange=[
+                change(operation="edit", device=nic),
+                change(operation="add", device=second),
+                change(operation="add", device=scsi),
+            ],
+        )
+
+    world.reconfigure(vm, spec)
+    add_disk(world, vm, 0, 4 * MIB, controller=1001)
+    steps = "\n".join(plan(job).steps)
+    for text in ("processors: 1 becomes 4", "network VM Network becomes Isolated", "e", "pvscsi 1"):
+        assert text in steps
+    report, equal = world.run_and_compare(job)
+    assert equal == [True, True]
+    with world.connect(1) as session:
+        ref = session.find_vm(job.placement.name)
+        now = session.read_vm(ref)
+        assert (now.cpus, now.memory_mib, now.firmware) == (4, 1024, "efi")
+        assert now.guest_id == "debian11_64Guest"
+        assert [(n.type, n.network) for n in now.nics] == [
+            ("vmxnet3", "Isolated"),
+            ("e1000e", "VM Network"),
+        ]
+        assert not any(n.start_connected for n in now.nics)
+        assert {d.position for d in now.disks} >= {("pvscsi", 1, 0)}
+    assert not plan(job).steps[0].startswith("change")
+    with world.connect(1) as session:
+        session.revert_to_snapshot(ref, first.snapshot)
+        old = session.read_vm(ref)
+        assert (old.cpus, len(old.disks), len(old.nics)) == (1, 1, 1), "a point is both"
+    assert run(job, verify=True).verified.equal
+    assert report.point in points(job)
+
+
+def test_a_killed_run_that_had_reshaped_leaves_nothing_behind(
+    world: Any, content: Content, tmp_path: Path
+) -> None:
+    vm = world.make_vm(content(24 * MIB))
+    job = world.job(vm)
+    first = run(job).point
+    before, files = images(world, job, first, tmp_path), replica_files(world, job)
+    grow(world, vm, 2000, 32 * MIB)
+    world.power_on(vm)
+    world.write(vm, 2000, 30 * MIB, b"k" * BLOCK)
+    assert world.run_and_kill(job, "bytes+0.5", tmp_path) == -9
+    assert points(job) == (first,)
+    assert images(world, job, first, tmp_path) == before
+    assert replica_files(world, job) != files
+    report, equal = world.run_and_compare(job)
+    assert equal == [True]
+    assert report.shipped_bytes == BLOCK
+    assert len(replica_files(world, job)) == len(files) + 1
+
+
+def test_storage_vmotion_is_no_change(world: Any, content: Content) -> None:
+    vm = world.make_vm(content(8 * MIB))
+    job = world.job(vm)
+    run(job)
+    with world.managed(0, vm) as found:
+        here = {d.name for d in found.datastore}
+        (other,) = [d for d in found.runtime.host.datastore if d.name not in here][:1]
+        WaitForTask(found.RelocateVM_Task(vim.vm.RelocateSpec(datastore=other)))
+    world.power_on(vm)
+    world.write(vm, 2000, MIB, b"m" * BLOCK)
+    report, equal = world.run_and_compare(job)
+    assert equal == [True]
+    assert report.disks[0].mode is Mode.DELTA
+    assert report.shipped_bytes == BLOCK

@@ -33,6 +33,12 @@ LEVELS = ("crash", "filesystem", "application")
     " was reset, stop where somebody switched it off. Default: as the job says.",
 )
 @click.option(
+    "--discard-replica-changes",
+    is_flag=True,
+    help="Where somebody has changed the replica since its latest point (started it, written to"
+    " its disks): take it back to that point, once. Default: stop, or as the job says.",
+)
+@click.option(
     "--require",
     type=click.Choice(LEVELS),
     help="Fail rather than make a point below this level. Default: as the job says.",
@@ -44,6 +50,7 @@ def run(
     config: Path | None,
     verify: bool,
     on_cbt_loss: str | None,
+    discard_replica_changes: bool,
     require: str | None,
 ) -> int:
     """Bring replicas up to date: one new recovery point for each JOB (default: all jobs).
@@ -55,11 +62,13 @@ def run(
     from vreplica.cli.cancel import Cancellation
     from vreplica.cli.progress import Watcher
     from vreplica.points import Level
-    from vreplica.sync import OnCbtLoss
+    from vreplica.sync import OnCbtLoss, OnReplicaChange
 
     changes: dict[str, Any] = {}
     if on_cbt_loss is not None:
         changes["on_cbt_loss"] = OnCbtLoss(on_cbt_loss)
+    if discard_replica_changes:
+        changes["on_replica_change"] = OnReplicaChange.DISCARD
     if require is not None:
         changes["require"] = Level(require)
 

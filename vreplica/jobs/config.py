@@ -37,7 +37,7 @@ from vreplica.jobs.schedule import Rule
 from vreplica.jobs.schema import JobFile
 from vreplica.nfc import HostLimits, NfcConfig
 from vreplica.points import Level, Retention
-from vreplica.sync.job import Job, OnCbtLoss, Placement, QuiescePolicy, Transport
+from vreplica.sync.job import Job, OnCbtLoss, OnReplicaChange, Placement, QuiescePolicy, Transport
 from vreplica.units import MIB
 from vreplica.vddk import VddkConfig
 from vreplica.vsphere import Endpoint
@@ -82,6 +82,7 @@ class Config(Mapping[str, Job]):
             quiesce_attempts=table.quiesce_attempts,
             require=Level(table.require),
             on_cbt_loss=OnCbtLoss(table.on_cbt_loss),
+            on_replica_change=OnReplicaChange(table.on_replica_change),
             exclude_disks=table.exclude_disks,
             retention=Retention(table.keep),
             parallel_disks=table.parallel_disks,

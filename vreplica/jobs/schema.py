@@ -108,6 +108,7 @@ class Defaults(Model):
     quiesce_attempts: Whole = Field(default=3, ge=1, le=20)
     require: Literal["crash", "filesystem", "application"] = "crash"
     on_cbt_loss: Literal["ask", "rescan", "fail"] = "ask"
+    on_replica_change: Literal["stop", "discard"] = "stop"
     keep: Whole = Field(default=7, ge=1, le=MAX_POINTS)
     parallel_disks: Whole = Field(default=2, ge=1, le=16)
     schedule: ScheduleTable | None = None

@@ -17,7 +17,7 @@ from vreplica.points.model import LEAF_KEY
 from vreplica.sync import Job, Listener, run
 from vreplica.sync.errand import Errand, disable, enable
 from vreplica.sync.errors import JobBusy, NoPoints
-from vreplica.sync.state import ReplicaState, find_replica, job_lock
+from vreplica.sync.state import ReplicaState, find_replica, job_lock, put_on
 from vreplica.vsphere import Session, VmRef, connect
 
 LOCK_WAIT_S: Final = 600.0
@@ -110,7 +110,7 @@ class VSphereSides:
         replica = self._replica()
         (snapshot,) = (p.snapshot for p in replica.points if p.id == point)
         assert snapshot is not None, "points that were read have their snapshot"
-        self._destination.revert_to_snapshot(replica.vm.ref, snapshot)
+        put_on(self._destination, replica.vm.ref, snapshot)
 
     def power_on_replica(self) -> None:
         ref = self._replica().vm.ref

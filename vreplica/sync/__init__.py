@@ -8,7 +8,7 @@ verify(job) compares a recovery point with the source, block by block
 
 from vreplica.sync.cycle import run
 from vreplica.sync.events import Event, Listener, Progress, Step, Warn
-from vreplica.sync.job import Job, OnCbtLoss, Placement, QuiescePolicy, Transport
+from vreplica.sync.job import Job, OnCbtLoss, OnReplicaChange, Placement, QuiescePolicy, Transport
 from vreplica.sync.plan import plan
 from vreplica.sync.report import DiskPlan, DiskRun, DiskVerify, Mode, Plan, RunReport, VerifyReport
 from vreplica.sync.state import points
@@ -23,6 +23,7 @@ __all__ = [
     "Listener",
     "Mode",
     "OnCbtLoss",
+    "OnReplicaChange",
     "Placement",
     "Plan",
     "Progress",

@@ -103,7 +103,7 @@ class _Cycle:
             raise PreflightFailed(job=self.job.name, problems=plan.problems).at(vm=vm.ref.name)
         for warning in plan.warnings:
             self._hear(Warn(warning))
-        vm, replica = self._mend(vm, replica)
+        vm, replica = self._mend(vm, replica, plan.outside_changes)
         with self._undone_on_failure(vm):
             shape = shape_of(self.job, vm, replicated_disks(self.job, vm), replica)
             if replica is None:
@@ -142,10 +142,15 @@ class _Cycle:
 
     # -- before anything is copied ------------------------------------------------------------
 
-    def _mend(self, vm: VmInfo, replica: ReplicaState | None) -> tuple[VmInfo, ReplicaState | None]:
-        """Undo what a run that was killed has left on either side."""
+    def _mend(
+        self, vm: VmInfo, replica: ReplicaState | None, outside: tuple[str, ...]
+    ) -> tuple[VmInfo, ReplicaState | None]:
+        """Undo what a run that was killed has left on either side, and what others did."""
         vm = self.mending.clear_source(vm)
-        if replica is not None and not replica.clean:
+        for text in outside:
+            name = self.job.placement.name
+            self._hear(Warn(f"what others changed on replica {name} is discarded: {text}"))
+        if replica is not None and (outside or not replica.clean):
             replica = self.mending.take_back(replica)
         return vm, replica
 
@@ -177,6 +182,7 @@ class _Cycle:
                     SOURCE_KEY: identity(vm),
                     LEAF_KEY: self.id,
                 },
+                track_changes=True,
             )
         )
         return read_replica(self.sites.destination, self.job, ref)

@@ -22,6 +22,15 @@ class OnCbtLoss(Enum):
     FAIL = "fail"
 
 
+class OnReplicaChange(Enum):
+    """What to do when somebody else has changed the replica since its latest point."""
+
+    STOP = "stop"
+    """Change nothing and say how to go on: what is on it is in no recovery point."""
+    DISCARD = "discard"
+    """Take it back to its latest point."""
+
+
 class QuiescePolicy(Enum):
     """How the source's snapshot is taken."""
 
@@ -79,6 +88,7 @@ class Job:
     quiesce_attempts: int = 3
     require: Level = Level.CRASH
     on_cbt_loss: OnCbtLoss = OnCbtLoss.ASK
+    on_replica_change: OnReplicaChange = OnReplicaChange.STOP
     exclude_disks: frozenset[str] = frozenset()
     """Labels (`Hard disk 2`) of disks that are left out on purpose."""
     retention: Retention = field(default_factory=Retention)

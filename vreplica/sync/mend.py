@@ -13,7 +13,14 @@ from vreplica.points.model import LEAF_KEY
 from vreplica.sync.events import Listener, Step
 from vreplica.sync.job import Job
 from vreplica.sync.shape import delete_unused, made_by_run
-from vreplica.sync.state import ReplicaState, Sites, find_replica, read_replica, snapshot_name
+from vreplica.sync.state import (
+    ReplicaState,
+    Sites,
+    find_replica,
+    put_on,
+    read_replica,
+    snapshot_name,
+)
 from vreplica.vsphere import VmInfo
 
 
@@ -89,7 +96,7 @@ class Mending:
     def _revert(self, replica: ReplicaState, snapshot: str) -> ReplicaState:
         """Disks and hardware as the snapshot has them; files that a run had made are deleted."""
         destination, made = self.sites.destination, made_by_run(replica)
-        destination.revert_to_snapshot(replica.vm.ref, snapshot)
+        put_on(destination, replica.vm.ref, snapshot)
         back = read_replica(destination, self.job, replica.vm.ref)
         delete_unused(self.job, destination, back, made, self.listener)
         return back

@@ -17,7 +17,8 @@ from __future__ import annotations
 from vreplica.points import DiskPoint, Level, RecoveryPoint
 from vreplica.sync.freeze import quiesced_level
 from vreplica.sync.job import Job, QuiescePolicy
-from vreplica.sync.preflight import find_problems, replicated_disks
+from vreplica.sync.outside import changes_outside
+from vreplica.sync.preflight import find_problems, outside_problems, replicated_disks
 from vreplica.sync.report import DiskPlan, Mode, Plan
 from vreplica.sync.shape import DiskShape, Shape, shape_of
 from vreplica.sync.state import ReplicaState, Sites, disk_identity, find_replica, snapshot_name
@@ -44,8 +45,12 @@ def make_plan(
     """`known_level`: what a source that is off is worth, where the caller saw how it went down."""
     shape = shape_of(job, vm, replicated_disks(job, vm), replica)
     disks = tuple(plan_disk(disk, vm, replica, shape) for disk in shape.disks)
+    outside = changes_outside(job, sites.destination, replica)
     level, warnings = expected_level(job, vm, known_level)
-    problems = find_problems(job, sites, vm, replica, shape, level)
+    problems = [
+        *find_problems(job, sites, vm, replica, shape, level),
+        *outside_problems(job, replica, outside),
+    ]
     return Plan(
         job=job.name,
         source_vm=vm.ref.name,
@@ -56,9 +61,10 @@ def make_plan(
         transport="{}: {}".format(*choose(job)),
         expected_level=level,
         base_point=replica.latest if replica else None,
-        steps=tuple(_steps(job, vm, replica, shape)),
+        steps=tuple(_steps(job, vm, replica, shape, outside)),
         warnings=tuple(warnings),
         problems=tuple(problems),
+        outside_changes=outside,
     )
 
 
@@ -132,14 +138,16 @@ def expected_level(
     return best, []
 
 
-def _steps(job: Job, vm: VmInfo, replica: ReplicaState | None, shape: Shape) -> list[str]:
+def _steps(
+    job: Job, vm: VmInfo, replica: ReplicaState | None, shape: Shape, outside: tuple[str, ...]
+) -> list[str]:
     name = vm.ref.name
     steps: list[str] = []
     if any(s.name == snapshot_name(job.name) for s in vm.snapshots):
         steps.append(f"remove the snapshot that an earlier run left on {name}")
     if replica is None:
         steps.append(f"create replica {job.placement.name} on {job.placement.datastore}")
-    elif replica.latest and not replica.clean:
+    elif replica.latest and (not replica.clean or outside):
         steps.append(f"take the replica back to point {replica.latest.id}")
     steps += shape.steps()
     if shape.grown:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vreplica.points import MAX_POINTS, Level
-from vreplica.sync.job import Job, QuiescePolicy
+from vreplica.sync.job import Job, OnReplicaChange, QuiescePolicy
 from vreplica.sync.shape import Shape
 from vreplica.sync.state import ReplicaState, Sites, identity, snapshot_name
 from vreplica.sync.tracking import may_rescan, switched_off
@@ -141,6 +141,20 @@ def _replica_problems(job: Job, vm: VmInfo, replica: ReplicaState | None) -> Ite
             f"replica {name} has {len(replica.points)} recovery points and a snapshot chain takes "
             f"{MAX_POINTS}: retention could not remove any; remove the oldest snapshots in vCenter"
         )
+
+
+def outside_problems(
+    job: Job, replica: ReplicaState | None, changes: tuple[str, ...]
+) -> Iterator[str]:
+    """What somebody else did to the replica is never thrown away unasked."""
+    if replica is None or not changes or job.on_replica_change is OnReplicaChange.DISCARD:
+        return
+    point = replica.latest.id if replica.latest else "none"
+    yield (
+        f"replica {replica.vm.ref.name} was changed since point {point}: {'; '.join(changes)}. "
+        "That is in no recovery point: clone the VM if any of it is to be kept; then run once "
+        "with --discard-replica-changes, which takes the replica back to that point"
+    )
 
 
 def _shape_problems(

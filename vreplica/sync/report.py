@@ -54,6 +54,8 @@ class Plan:
     steps: tuple[str, ...]
     warnings: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
+    outside_changes: tuple[str, ...] = ()
+    """What somebody else did to the replica since its latest point."""
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -69,6 +71,7 @@ class Plan:
             "steps": list(self.steps),
             "warnings": list(self.warnings),
             "problems": list(self.problems),
+            "outside_changes": list(self.outside_changes),
         }
 
 

@@ -29,6 +29,9 @@ from vreplica.vsphere import Session, SnapshotInfo, VmDisk, VmInfo, VmNotFound, 
 
 JOB_KEY = "vreplica.job"
 SOURCE_KEY = "vreplica.source"
+REVERTED_KEY = "vreplica.reverted"
+"""When we last took the replica back to a point, by the destination's clock: what was started
+before that has left nothing on it."""
 
 
 @dataclass(slots=True)
@@ -133,6 +136,12 @@ def read_replica(session: Session, job: Job, ref: VmRef) -> ReplicaState:
         else:
             foreign.append(snapshot)
     return ReplicaState(vm, tuple(points), tuple(foreign), snapshots)
+
+
+def put_on(session: Session, replica: VmRef, snapshot: str) -> None:
+    """Disks and hardware of a replica as a recovery point has them."""
+    session.revert_to_snapshot(replica, snapshot)
+    session.set_extra_config(replica, {REVERTED_KEY: session.refresh().isoformat()})
 
 
 def points(job: Job) -> tuple[RecoveryPoint, ...]:

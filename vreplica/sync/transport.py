@@ -50,6 +50,11 @@ def open_leaf(job: Job, session: Session, vm: VmRef, disk: VmDisk) -> Disk:
     return _open(job, session, vm, disk, snapshot=None, read_only=False)
 
 
+def open_current(job: Job, session: Session, vm: VmRef, disk: VmDisk) -> Disk:
+    """The current disk of a powered-off VM, read-only."""
+    return _open(job, session, vm, disk, snapshot=None, read_only=True)
+
+
 def way_problem(job: Job, session: Session, vm: VmRef, disk: VmDisk, read_only: bool) -> str | None:
     """What keeps a disk's host from serving it: port, certificate, ticket. None: nothing found.
 

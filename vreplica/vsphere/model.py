@@ -284,6 +284,8 @@ class ReplicaSpec:
     keep_bios_uuid: bool = True
     """Guests take it for their machine identity (licences, cloud-init)."""
     keep_mac: bool = False
+    track_changes: bool = False
+    """Changed block tracking of the replica itself: whoever writes to it is noticed."""
     network_optional: bool = False
     """True: a NIC without a destination network is left out instead of refused."""
 

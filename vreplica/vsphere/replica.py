@@ -88,6 +88,8 @@ def config_spec(spec: ReplicaSpec, place: Place) -> Any:
         deviceChange=changes,
         extraConfig=[vim.option.OptionValue(key=k, value=v) for k, v in options.items()],
     )
+    if spec.track_changes:
+        config.changeTrackingEnabled = True
     if source.nested_hv:
         config.nestedHVEnabled = True
     if source.vbs:

@@ -19,10 +19,19 @@ from vreplica.vddk import VddkConfig
 Content = Callable[..., Path]
 
 
-@pytest.mark.parametrize("transport", [Transport.VDDK, Transport.NFC])
+@pytest.mark.parametrize(
+    ("transport", "tracked"),
+    [(Transport.VDDK, False), (Transport.NFC, False), (Transport.NFC, True)],
+)
 def test_full_delta_and_rescan_ship_the_same(
-    world, content: Content, tmp_path: Path, transport: Transport
+    world, content: Content, tmp_path: Path, request, transport: Transport, tracked: bool
 ) -> None:
+    # Whether a host tracks what a client writes is in conflict between sources: it must not matter.
+    for site in world.sites:
+        world.control.settings(site["name"], track_outside_writes=tracked)
+        request.addfinalizer(
+            lambda name=site["name"]: world.control.settings(name, track_outside_writes=False)
+        )
     vm = world.make_vm(content(32 * MIB, 1), content(8 * MIB, 2))
     job = world.job(vm, transport=transport)
     assert plan(job).transport == f"{transport}: the job says so"

@@ -46,11 +46,19 @@ def test_a_rule_strikes_once_and_is_told(lab: Lab, control: LabControl, where: l
 
 def test_a_scenario_file_is_loaded(lab: Lab, where: list[str], tmp_path: Path) -> None:
     file = tmp_path / "scenario.toml"
-    file.write_text('seed = 3\n[[fault]]\nsite = "site-b"\nmethod = "Nothing*"\n')
+    file.write_text(
+        'seed = 3\n[[fault]]\nsite = "site-b"\nmethod = "Nothing*"\n'
+        '[[nfc]]\nsite = "site-b"\nkind = "slow"\noperation = "read"\ndelay_s = 0.1\n'
+    )
     assert invoke("lab", "fault", "load", *where, str(file)).exit_code == 0
-    listed = invoke("lab", "fault", "list", *where, "--site", "site-b").stdout
+    site = [*where, "--site", "site-b"]
+    listed = invoke("lab", "fault", "list", *site).stdout
     assert "Nothing*" in listed
-    invoke("lab", "fault", "clear", *where, "--site", "site-b")
+    assert "nfc read" in listed
+    (nfc,) = json.loads(invoke("lab", "fault", "list", *site, "--json").stdout)["nfc"]
+    assert (nfc["kind"], nfc["operation"], nfc["struck"]) == ("slow", "read", 0)
+    invoke("lab", "fault", "clear", *site)
+    assert "no rules" in invoke("lab", "fault", "list", *site).stdout
 
 
 @pytest.mark.parametrize(
@@ -72,7 +80,8 @@ def test_what_does_not_exist_is_a_clear_error(
 
 
 def test_a_scenario_that_is_none_is_a_clear_error(where: list[str], tmp_path: Path) -> None:
-    for number, text in enumerate(("[[fault]]\nmethod = 'x'\n", "no toml", "fault = 3\n")):
+    texts = ("[[fault]]\nmethod = 'x'\n", "no toml", "fault = 3\n")
+    for number, text in enumerate(texts):
         file = tmp_path / f"{number}.toml"
         file.write_text(text)
         result = invoke("lab", "fault", "load", *where, str(file))

@@ -174,3 +174,35 @@ def test_killed_in_the_middle_of_a_clone_or_a_move_no_file_is_left_over(
     finally:
         lab_module.down(directory)
     assert interrupted
+
+
+def test_rules_of_faults_go_on_where_they_stood_after_a_kill(
+    tmp_path: Path, connect: Callable[..., Any]
+) -> None:
+    directory = tmp_path / "lab"
+    pid = lab_module.up(directory)["pid"]
+    control, spec = LabControl(directory), Lab(directory).specs[0]
+    try:
+        control.add_fault("site-a", method="CurrentTime", fault="FileLocked", skip=1, count=2)
+        control.add_nfc_fault("site-a", kind="slow", operation="read", count=None)
+        si = connect(spec)
+        si.CurrentTime()
+        with pytest.raises(vim.fault.FileLocked):
+            si.CurrentTime()
+        os.kill(pid, signal.SIGKILL)
+        pid = lab_module.up(directory)["pid"]
+        (rule,) = control.list_faults("site-a")
+        assert (rule["seen"], rule["struck"]) == (2, 1)
+        assert [r["kind"] for r in control.list_nfc_faults("site-a")] == ["slow"]
+        si = connect(spec)
+        with pytest.raises(vim.fault.FileLocked):
+            si.CurrentTime()
+        si.CurrentTime()
+        assert control.add_fault("site-a", method="Nothing") == rule["id"] + 1
+        control.clear_faults("site-a")
+        os.kill(pid, signal.SIGKILL)
+        lab_module.up(directory)
+        assert control.list_faults("site-a") == []
+        assert control.list_nfc_faults("site-a") == []
+    finally:
+        lab_module.down(directory)

@@ -355,3 +355,50 @@ def test_many_hosts_have_a_server_each(tmp_path: Path) -> None:
         assert len({s.identity.thumbprints.sha1 for s in servers}) == 3
         for server in servers:
             assert nfc.probe("127.0.0.1", server.port).nfcssl
+
+
+def test_a_datastore_that_is_full_refuses_writes_until_there_is_room(
+    lab: Lab, control: LabControl, open_: Any
+) -> None:
+    disks = [(CAPACITY, True, None), (4 * MIB, False, None)]
+    vm = control.create_vm("site-a", "filling", disks=disks)
+    store = lab.sites["site-a"].datastore("site-a-ds1")
+    before, data = store.capacity, memoryview(os.urandom(MIB))
+    control.set_datastore(
+        "site-a", "site-a-ds1", capacity=lab.sites["site-a"].disks.used("site-a-ds1") + 3 * MIB
+    )
+    try:
+        with closing(open_(vm, read_only=False)) as disk:
+            disk.write_from(0, data)
+            disk.write_from(MIB, data)
+            with pytest.raises(errors.DiskFull, match="site-a-ds1"):
+                disk.write_many([(number * MIB, data) for number in range(2, 8)])
+            # What is there already can be written again.
+            disk.write_from(0, data)
+        # A thick disk has its room.
+        with closing(open_(vm, path=vm["disks"][1]["path"], read_only=False)) as disk:
+            disk.write_from(0, data)
+    finally:
+        control.set_datastore("site-a", "site-a-ds1", capacity=before)
+    with closing(open_(vm, read_only=False)) as disk:
+        disk.write_from(7 * MIB, data)
+
+
+@pytest.mark.parametrize("tracked", [False, True])
+def test_writes_over_nfc_are_in_the_change_map_where_the_lab_is_set_so(
+    control: LabControl, si: Any, open_: Any, tracked: bool
+) -> None:
+    vm = make(control, f"tracked-{tracked}", cbt=True)
+    first = snapshot(si, vm)
+    change_id = next(d for d in first.config.hardware.device if d.key == KEY).backing.changeId
+    leaf = control.describe_vm("site-a", vm["moref"])["disks"][0]["path"]
+    control.settings("site-a", track_outside_writes=tracked)
+    try:
+        with closing(open_(vm, path=leaf, read_only=False)) as disk:
+            disk.write_from(MIB, memoryview(os.urandom(64 * KIB)))
+    finally:
+        control.settings("site-a", track_outside_writes=False)
+    taken = snapshot(si, vm)
+    machine = vim.VirtualMachine(vm["moref"], si._stub)
+    areas = machine.QueryChangedDiskAreas(taken, KEY, 0, change_id).changedArea
+    assert [(a.start, a.length) for a in areas] == ([(MIB, 64 * KIB)] if tracked else [])

@@ -79,13 +79,14 @@ def add(
 @site_option
 @command
 def list_(out: Output, folder: Path, site: str) -> int:
-    """List a site's rules with how often each was met and struck."""
+    """List a site's rules, its hosts' NFC servers' too, with how often each was met and struck."""
     from vreplica.lab import LabControl
 
-    rules = LabControl(folder).list_faults(site)
+    control = LabControl(folder)
+    rules, nfc = control.list_faults(site), control.list_nfc_faults(site)
     if out.as_json:
-        out.json({"site": site, "rules": rules})
-    elif not rules:
+        out.json({"site": site, "rules": rules, "nfc": nfc})
+    elif not rules and not nfc:
         out.show(f"{site}: no rules")
     else:
         table = show.grid("rule>", "method", "object", "action", "fault~", "met>", "struck>")
@@ -99,6 +100,10 @@ def list_(out: Output, folder: Path, site: str) -> int:
                 str(rule["seen"]),
                 str(rule["struck"]),
             )
+        for rule in nfc:
+            met, struck = str(rule["seen"]), str(rule["struck"])
+            what = (f"nfc {rule['operation']}", rule["host"], rule["kind"], "")
+            table.add_row("", *what, met, struck)
         out.show(table)
     return exits.OK
 
@@ -109,7 +114,7 @@ def list_(out: Output, folder: Path, site: str) -> int:
 @click.option("--rule", type=int, metavar="NUMBER", help="Only this one.")
 @command
 def clear(out: Output, folder: Path, site: str, rule: int | None) -> int:
-    """Take a site's rules away; calls that hang go on."""
+    """Take a site's rules away, or one of them; without --rule those of NFC as well."""
     from vreplica.lab import LabControl
 
     LabControl(folder).clear_faults(site, rule)

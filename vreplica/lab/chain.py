@@ -105,7 +105,7 @@ class Chains:
             if leaf.changes is not None:
                 leaf.changes.mark(offset, data.nbytes)
             path = devices.find(self.vm.config.hardware.device, key).backing.fileName
-            self.disks.need_room(path, data.nbytes)
+            self.disks.need_room(path, offset, data.nbytes)
             with self.disks.explained(path):
                 leaf.handle.write_from(offset, data)
 

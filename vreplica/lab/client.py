@@ -202,6 +202,11 @@ class LabControl:
         found: list[dict[str, Any]] = self.do("list_faults", site=site)
         return found
 
+    def list_nfc_faults(self, site: str) -> list[dict[str, Any]]:
+        """The same for the hosts' NFC servers."""
+        found: list[dict[str, Any]] = self.do("list_nfc_faults", site=site)
+        return found
+
     def clear_faults(self, site: str, number: int | None = None) -> None:
         """One rule, or all of them with those of the hosts' NFC servers."""
         self.do("clear_faults", site=site, number=number)

@@ -213,6 +213,14 @@ class Commands:
     def list_faults(self, site: str) -> Any:
         return self._site(site).faults.describe()
 
+    def list_nfc_faults(self, site: str) -> Any:
+        found = self._site(site)
+        return [
+            {"host": host.name, **fault, "seen": counts[0], "struck": counts[1]}
+            for host in found.cluster.host
+            for fault, counts in found.host_servers.by_host[host._moId].faults.kept()["rules"]
+        ]
+
     def clear_faults(self, site: str, number: int | None = None) -> Any:
         self._site(site).faults.clear(number)
         if number is None:
@@ -222,13 +230,15 @@ class Commands:
 
     def seed_faults(self, site: str, seed: int) -> Any:
         self._site(site).faults.seed(seed)
+        for server in self._site(site).host_servers.by_host.values():
+            server.faults.seed(seed)
         return {}
 
     def add_nfc_fault(self, site: str, rule: dict[str, Any], host: str | None = None) -> Any:
         found = self._site(site)
         for item in found.cluster.host:
             if host is None or item.name == host:
-                found.host_servers.by_host[item._moId].faults.add(Fault(**rule))
+                found.host_servers.by_host[item._moId].faults.add(Fault.make(**rule))
         return {}
 
     def set_user(

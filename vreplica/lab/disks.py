@@ -57,6 +57,7 @@ class Disks:
     def __init__(self, site: Site) -> None:
         self.site = site
         self._usage: dict[str, tuple[float, int]] = {}
+        self._grows: dict[str, bool] = {}
 
     @cached_property
     def library(self) -> Library:
@@ -182,6 +183,7 @@ class Disks:
             with self.explained(ds_path):
                 self.library.unlink(path)
         ctk_path(path).unlink(missing_ok=True)
+        self._grows.pop(ds_path, None)
 
     def grow(self, ds_path: str, capacity: int) -> None:
         """Extend a base disk: its flat file, then the one extent of its descriptor."""
@@ -313,11 +315,37 @@ class Disks:
         """Take the next sums fresh."""
         self._usage.clear()
 
-    def need_room(self, ds_path: str, size: int) -> None:
-        """As `need_space`, by the last known sum: for every write of a guest."""
+    def need_room(self, ds_path: str, offset: int, size: int) -> None:
+        """As `need_space`, for every write into a disk: by the last sum and what came since."""
+        if not self.grows(ds_path):
+            return
         name, _ = split(ds_path)
         if self.used(name) + size > self.capacity_of(name):
-            raise self.full(ds_path)
+            # What came since may have gone over what was there.
+            self._usage.pop(name)
+            if self.used(name) + size > self.capacity_of(name):
+                if self.is_allocated(ds_path, offset, size):
+                    return
+                raise self.full(ds_path)
+        when, total = self._usage[name]
+        self._usage[name] = (when, total + size)
+
+    def is_allocated(self, ds_path: str, offset: int, size: int) -> bool:
+        """Whether a thin base disk has all of this already; of a delta link nobody says so."""
+        path = self.path(ds_path)
+        flat = path.with_name(f"{path.stem}-flat.vmdk")
+        if not flat.exists():
+            return False
+        with flat.open("rb") as file:
+            return os.lseek(file.fileno(), offset, os.SEEK_HOLE) >= offset + size
+
+    def grows(self, ds_path: str) -> bool:
+        """Whether writing may take room: a thick base disk has all of its own."""
+        if ds_path not in self._grows:
+            with self.path(ds_path).open("rb") as file:
+                head = file.read(2048)
+            self._grows[ds_path] = b" VMFS " not in head or b"thinProvisioned" in head
+        return self._grows[ds_path]
 
     def need_space(self, ds_path: str, size: int) -> None:
         """Raises NoDiskSpace where `size` more bytes do not fit."""

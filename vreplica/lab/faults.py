@@ -15,18 +15,19 @@
     locked       consolidation finds a locked file: snapshots go, consolidationNeeded stays
 
 `count` strikes (None: any number) after `skip` calls that match, each with `probability`; the
-same seed gives the same strikes.
+same seed gives the same strikes. Rules and their counts are kept with the state, so a lab that
+is killed goes on failing where it stood.
 """
 
 from __future__ import annotations
 
 import fnmatch
-import random
 import threading
 import time
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from vreplica.lab.nfc.faults import Chance
 from vreplica.lab.vmodl import MethodFault, fault, support, vim, vmodl, wsdl_type
 
 if TYPE_CHECKING:
@@ -99,17 +100,31 @@ class Faults:
         self._lock = threading.Lock()
         self._rules: dict[int, tuple[Rule, list[int]]] = {}
         self._next = 1
-        self._random = random.Random(seed)
+        self._chance = Chance(seed)
 
     def add(self, rule: Rule) -> int:
         with self._lock:
             number, self._next = self._next, self._next + 1
             self._rules[number] = (rule, [0, 0])
+        self._keep()
         return number
 
     def seed(self, seed: int) -> None:
         with self._lock:
-            self._random = random.Random(seed)
+            self._chance = Chance(seed)
+        self._keep()
+
+    def _keep(self) -> None:
+        with self._lock:
+            rules = [[n, asdict(rule), list(counts)] for n, (rule, counts) in self._rules.items()]
+            kept = {"next": self._next, "chance": self._chance.kept(), "rules": rules}
+        self.site.keep(faults=kept)
+
+    def restore(self, kept: dict[str, Any]) -> None:
+        """What `_keep` wrote."""
+        if kept:
+            self._next, self._chance = kept["next"], Chance(*kept["chance"])
+            self._rules = {n: (Rule(**rule), counts) for n, rule, counts in kept["rules"]}
 
     def clear(self, number: int | None = None) -> None:
         """Take one rule away, or all of them; what hangs goes on."""
@@ -118,6 +133,7 @@ class Faults:
                 self._rules.clear()
             elif self._rules.pop(number, None) is None:
                 raise ValueError(f"there is no rule {number}")
+        self._keep()
 
     def describe(self) -> list[dict[str, Any]]:
         with self._lock:
@@ -164,6 +180,15 @@ class Faults:
     def _strike(self, method: str, item: Any, where: str, *, after: bool) -> Any:
         if not self._rules:
             return None
+        met, found = self._choose(method, item, where, after=after)
+        if met:
+            # Before it acts: what is done once must not be done again after a kill.
+            self._keep()
+        return found
+
+    def _choose(self, method: str, item: Any, where: str, *, after: bool) -> tuple[bool, Any]:
+        """(whether a rule counted the call, the one that strikes)."""
+        met = False
         names = [getattr(item, "_moId", ""), str(getattr(item, "name", "") or "")]
         owner = getattr(item, "vm", None)
         if isinstance(item, vim.vm.Snapshot):
@@ -182,13 +207,14 @@ class Faults:
                 if rule.object and not any(fnmatch.fnmatchcase(n, rule.object) for n in names):
                     continue
                 counts[0] += 1
+                met = True
                 if counts[0] <= rule.skip or (rule.count is not None and counts[1] >= rule.count):
                     continue
-                if rule.probability < 1 and self._random.random() >= rule.probability:
+                if rule.probability < 1 and self._chance.draw() >= rule.probability:
                     continue
                 counts[1] += 1
-                return number, rule
-        return None
+                return True, (number, rule)
+        return met, None
 
     def _act(self, number: int, rule: Rule, call: Any, item: Any) -> None:
         if rule.delay_s:

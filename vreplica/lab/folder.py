@@ -94,7 +94,13 @@ class DatastoreFiles:
             request.reply(404, b"")
             return
         status = 200 if path.exists() else 201
-        path.write_bytes(request.body())
+        content = request.body()
+        try:
+            self.site.disks.need_space(self.site.disks.ds_path(path), len(content))
+        except MethodFault:
+            request.reply(507, b"")
+            return
+        path.write_bytes(content)
         request.reply(status, b"")
 
     def delete(self, request: Any, path: Path) -> None:

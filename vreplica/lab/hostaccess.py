@@ -8,16 +8,25 @@ The service is not in the public WSDL; `vreplica.nfc.ticket` says where its call
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vreplica.lab.cbt import ChangeMap, UntrackedDisk, ctk_path
 from vreplica.lab.hostweb import HostWeb
 from vreplica.lab.managed import Managed
 from vreplica.lab.nfc import Identity, LibraryStore, NfcServer, Refused, TicketBook
-from vreplica.lab.nfc.store import FILE_ACCESS, FILE_LOCKED, FILE_NOT_FOUND
+from vreplica.lab.nfc.faults import Faults
+from vreplica.lab.nfc.store import (
+    DISK_FULL,
+    FILE_ACCESS,
+    FILE_LOCKED,
+    FILE_NOT_FOUND,
+    BeforeWrite,
+)
 from vreplica.lab.privileges import need
 from vreplica.lab.vmodl import MethodFault, invalid_argument, vim
 from vreplica.nfc.ticket import register
@@ -59,17 +68,26 @@ class HostServers:
         return text[text.index(b"-----BEGIN CERTIFICATE") :]
 
     def start(self) -> None:
-        store = LibraryStore(self.resolve)
+        store = LibraryStore(self.resolve, self.writes)
         for host in self.site.cluster.host:
             pem = self.site.directory / f"{host.name}.pem"
             if pem.exists():
                 identity = Identity.load(pem)
             else:
                 identity = Identity.make(pem, host.name, self.site.spec.host)
-            server = NfcServer(identity, TicketBook(), store, address=self.site.spec.host)
+            faults = Faults(changed=self.keep_faults)
+            faults.restore(self.site.nfc_faults.get(host._moId, {}))
+            server = NfcServer(
+                identity, TicketBook(), store, address=self.site.spec.host, faults=faults
+            )
             if not host.maintenance:
                 server.start()
             self.by_host[host._moId] = server
+
+    def keep_faults(self) -> None:
+        kept = {moid: server.faults.kept() for moid, server in self.by_host.items()}
+        self.site.nfc_faults = {m: k for m, k in kept.items() if k["rules"]}
+        self.site.keep(nfc_faults=self.site.nfc_faults)
 
     def stop(self) -> None:
         for server in self.by_host.values():
@@ -95,6 +113,22 @@ class HostServers:
         if read_only and _written(file):
             raise Refused(FILE_LOCKED, f"{path} is locked")
         return file
+
+    def writes(self, path: str) -> BeforeWrite:
+        """Room on the datastore, and the change map where the lab is set to mark it."""
+        site = self.site
+        file = ctk_path(site.disks.path(path))
+
+        def before(offset: int, length: int) -> None:
+            try:
+                site.disks.need_room(path, offset, length)
+            except MethodFault as full:
+                raise Refused(DISK_FULL, full.msg) from None
+            if site.settings.track_outside_writes:
+                with contextlib.suppress(UntrackedDisk):
+                    ChangeMap(file).mark(offset, length)
+
+        return before
 
 
 def _written(file: Path) -> bool:

@@ -50,6 +50,8 @@ class Settings:
     """How much longer every task takes."""
     stun_s: float = 0.0
     """How long a running guest stands still at every snapshot."""
+    track_outside_writes: bool = False
+    """Whether what comes in over NFC is in the change map; sources about ESXi are in conflict."""
     cbt_bug: str = ""
     """A defect in the answers about changed areas: drop, past-end or empty-page."""
 
@@ -113,6 +115,9 @@ class Site(Registry):
         self.settings.change(**meta.get("settings", {}))
         self.disks = Disks(self)
         self.loose = LooseFiles(self)
+        self.faults.restore(meta.get("faults", {}))
+        self.nfc_faults: dict[str, Any] = meta.get("nfc_faults", {})
+        """By host id, as its NFC server's Faults keeps them."""
         self.sessions = Sessions(self, meta.get("sessions", {}))
         self.tasks = Tasks(self)
         self.conflicts: list[dict[str, Any]] = []

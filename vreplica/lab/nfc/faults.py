@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 import threading
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
 
 Kind = Literal[
     "slow",  # the reply comes after delay_s
@@ -37,26 +38,84 @@ class Fault:
     start: int = 0
     end: int | None = None
 
+    @classmethod
+    def make(cls, **values: Any) -> Fault:
+        """Raises ValueError for a kind or an operation that does not exist."""
+        made = cls(**values)
+        for value, known in ((made.kind, get_args(Kind)), (made.operation, get_args(Operation))):
+            if value not in known:
+                raise ValueError(f"no such fault of NFC: {value}; known: {', '.join(known)}")
+        return made
+
+
+class Chance:
+    """Random numbers that go on where they stood after a restart."""
+
+    def __init__(self, seed: int = 0, draws: int = 0) -> None:
+        self._seed, self._draws = seed, 0
+        self._random = random.Random(seed)
+        for _ in range(draws):
+            self.draw()
+
+    def draw(self) -> float:
+        self._draws += 1
+        return self._random.random()
+
+    def kept(self) -> list[int]:
+        return [self._seed, self._draws]
+
 
 class Faults:
-    """The rules of one host. Thread-safe; the same seed gives the same strikes."""
+    """The rules of one host. Thread-safe; the same seed gives the same strikes.
 
-    def __init__(self, seed: int = 0) -> None:
+    `changed` is called whenever `kept` gives something else.
+    """
+
+    def __init__(self, seed: int = 0, changed: Callable[[], None] = lambda: None) -> None:
         self.struck = 0
-        self._random = random.Random(seed)
+        self._changed = changed
+        self._chance = Chance(seed)
+        self._noise = random.Random(seed)
         self._rules: list[tuple[Fault, list[int]]] = []
         self._lock = threading.Lock()
 
     def add(self, fault: Fault) -> None:
         with self._lock:
             self._rules.append((fault, [0, 0]))  # requests seen, strikes
+        self._changed()
 
     def clear(self) -> None:
         with self._lock:
             self._rules.clear()
+        self._changed()
+
+    def seed(self, seed: int) -> None:
+        with self._lock:
+            self._chance = Chance(seed)
+        self._changed()
+
+    def kept(self) -> dict[str, Any]:
+        with self._lock:
+            rules = [[asdict(fault), list(counts)] for fault, counts in self._rules]
+            return {"chance": self._chance.kept(), "rules": rules}
+
+    def restore(self, kept: dict[str, Any]) -> None:
+        if kept:
+            self._chance = Chance(*kept["chance"])
+            self._rules = [(Fault(**fault), counts) for fault, counts in kept["rules"]]
 
     def strike(self, operation: Operation, offset: int = 0, length: int = 0) -> Fault | None:
         """The first rule that hits this request, if one does."""
+        if not self._rules:
+            return None
+        met, found = self._choose(operation, offset, length)
+        if met:
+            self._changed()
+        return found
+
+    def _choose(self, operation: Operation, offset: int, length: int) -> tuple[bool, Fault | None]:
+        """(whether a rule counted the request, the one that strikes)."""
+        met = False
         with self._lock:
             for fault, counts in self._rules:
                 if fault.operation not in ("any", operation):
@@ -64,15 +123,17 @@ class Faults:
                 beyond = fault.end is not None and offset >= fault.end
                 if length and (beyond or offset + length <= fault.start):
                     continue
+                if fault.count is not None and counts[1] >= fault.count:
+                    continue
                 counts[0] += 1
-                spent = fault.count is not None and counts[1] >= fault.count
-                if spent or counts[0] <= fault.skip or self._random.random() >= fault.probability:
+                met = True
+                if counts[0] <= fault.skip or self._chance.draw() >= fault.probability:
                     continue
                 counts[1] += 1
                 self.struck += 1
-                return fault
-        return None
+                return True, fault
+        return met, None
 
     def noise(self, size: int) -> bytes:
         with self._lock:
-            return self._random.randbytes(size)
+            return self._noise.randbytes(size)

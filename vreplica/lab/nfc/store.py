@@ -25,6 +25,7 @@ FILE_READ_ONLY: Final = 11
 FILE_ACCESS: Final = 13
 FILE_LOCKED: Final = 15
 OUT_OF_RANGE: Final = 16007
+DISK_FULL: Final = 8
 HOST_SHUTDOWN: Final = 14014
 HOST_NOT_AVAILABLE: Final = 14015
 
@@ -47,6 +48,9 @@ class StoredDisk(Protocol):
     def metadata(self, key: str) -> str | None:
         """An entry of the disk's database without `ddb.`; None where there is none."""
 
+    def before_write(self, offset: int, length: int) -> None:
+        """Raises Refused where the datastore has no room for it."""
+
     def close(self) -> None: ...
 
 
@@ -60,9 +64,16 @@ class Store(Protocol):
 Resolve = Callable[[str, bool], Path]
 """(datastore path, read only) -> file, or Refused: not there, in use by a running VM, ..."""
 
+BeforeWrite = Callable[[int, int], None]
+Writes = Callable[[str], BeforeWrite]
+"""datastore path -> what is asked before bytes [offset, offset + length) are written."""
+
 
 class _LibraryDisk:
-    def __init__(self, handle: Handle, path: str, *, read_only: bool) -> None:
+    def __init__(
+        self, handle: Handle, path: str, *, read_only: bool, before: BeforeWrite | None = None
+    ) -> None:
+        self._before = before
         self.disk: Final[Disk] = VddkDisk(handle, path, read_only=read_only)
         self._handle = handle
 
@@ -71,6 +82,10 @@ class _LibraryDisk:
             return self._handle.read_metadata(key)
         except MetadataMissing:
             return None
+
+    def before_write(self, offset: int, length: int) -> None:
+        if self._before is not None:
+            self._before(offset, length)
 
     def close(self) -> None:
         try:
@@ -82,8 +97,9 @@ class _LibraryDisk:
 class LibraryStore:
     """VMDK files of the lab's datastores, opened in this process through the native library."""
 
-    def __init__(self, resolve: Resolve) -> None:
+    def __init__(self, resolve: Resolve, writes: Writes | None = None) -> None:
         self._resolve = resolve
+        self._writes = writes
         self._library = Library.load()
 
     def open(self, path: str, *, read_only: bool) -> StoredDisk:
@@ -92,7 +108,8 @@ class LibraryStore:
             handle = self._library.open(file, read_only=read_only)
         except VddkError as error:
             raise Refused(error.code, error.message) from error
-        return _LibraryDisk(handle, path, read_only=read_only)
+        before = self._writes(path) if self._writes is not None and not read_only else None
+        return _LibraryDisk(handle, path, read_only=read_only, before=before)
 
 
 # -- memory ---------------------------------------------------------------------------------
@@ -109,6 +126,9 @@ class _Held:
 
     def metadata(self, key: str) -> str | None:
         return self._store.ddb.get(self._path, {}).get(key)
+
+    def before_write(self, offset: int, length: int) -> None:
+        """Memory has room."""
 
     def close(self) -> None:
         self._store.given_back(self._path, writer=self._writer)

@@ -213,6 +213,7 @@ class Transfers:
         if fault and fault.kind == "corrupt":
             write.data[total // 2] ^= 1
         with file.lock:
+            file.stored.before_write(write.offset, total)
             file.stored.disk.write_from(write.offset, write.data)
         self._buffers.give(write.data)
         payload = wire.FRAGMENT.pack(

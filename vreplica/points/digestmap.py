@@ -248,9 +248,8 @@ class DigestMap:
         if not self._follows(found.head):
             raise self._unusable(f"the digests of {point} do not follow {self._header.point!r}")
         try:
-            self._header = write_header(
-                self._fd, replace(self._header, state=FOLDING, next_point=point)
-            )
+            folding = replace(self._header, state=FOLDING, next_point=point)
+            self._header = write_header(self._fd, folding, records_first=False)
             for page, data, start, end in self._folded(read_records(_sidecar(self.path))):
                 write_all(self._fd, data[start:end], RECORDS_AT + page * PAGE + start)
                 write_all(self._fd, page_digest(data), TABLE_AT + page * PAGE_DIGEST)

@@ -122,13 +122,15 @@ def read_header(fd: int) -> Header | None:
     return max(valid, key=lambda header: header.generation, default=None)
 
 
-def write_header(fd: int, header: Header) -> Header:
+def write_header(fd: int, header: Header, *, records_first: bool = True) -> Header:
     """Make this header the one that counts, durably; returns it with its new generation.
 
-    What was written to the file before is durable before the header is.
+    `records_first`: what was written to the file before is durable before the header is. Not
+    needed where nothing was, and every sync is a flush of the device's cache.
     """
     header = replace(header, generation=header.generation + 1)
-    os.fsync(fd)
+    if records_first:
+        os.fsync(fd)
     write_all(fd, header.pack(), HEADER * (header.generation % 2))
     os.fsync(fd)
     return header

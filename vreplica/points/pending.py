@@ -95,10 +95,16 @@ class PendingDigests:
             self._flush()
 
     def checkpoint(self, position: int) -> None:
-        """Every selected byte below `position` is durable on the replica: so is this file."""
+        """Every selected byte below `position` is durable on the replica: so is this file.
+
+        At the end of the disk the file is not, yet: `seal` is next and makes it so. A checkpoint
+        that is lost is work to do again; one that is found is true, as it is written when the
+        replica's bytes are durable already.
+        """
         self._flush()
         _write_frame(self._file, _CHECKPOINT, struct.pack("<Q", position))
-        os.fsync(self._file.fileno())
+        if position < self.head.capacity:
+            os.fsync(self._file.fileno())
         self.position = position
 
     def seal(self, root: bytes) -> None:

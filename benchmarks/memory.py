@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import sys
-import tempfile
 from pathlib import Path
 from time import perf_counter
 
@@ -32,6 +31,8 @@ def children_peak_kib() -> int:
 
 def main() -> None:
     interpreter = peak_kib()
+    import tempfile
+
     from benchmarks.patterndisk import PatternDisk
     from vreplica.delta import ALGORITHM, copy, modes
     from vreplica.extents import Extents

@@ -14,8 +14,9 @@
 typedef struct vr_file {
    int fd;
    bool writable;
-   atomic_bool dirty;  /* written since the last sync */
-   atomic_bool broken; /* a sync failed: what the kernel dropped stays lost, so every later one fails */
+   atomic_size_t unsent; /* bytes written since the kernel was last asked to write back */
+   atomic_bool dirty;    /* written since the last sync */
+   atomic_bool broken;   /* a sync failed: what the kernel dropped stays lost, so each later one fails */
    char path[];
 } vr_file;
 

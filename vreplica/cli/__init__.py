@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
 def main() -> None:
     """The console script."""
+    # numpy's OpenBLAS starts a thread for each core, which is half of numpy's import time here
+    # (80 ms instead of 140), for linear algebra that nothing in this package does.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         from vreplica.cli.app import app
 

@@ -7,8 +7,10 @@ libdir/                     what VDDK programs call "libdir", and InitEx is told
 
 from __future__ import annotations
 
+import logging
 import os
 import re
+import sys
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Final
@@ -16,8 +18,12 @@ from typing import Final
 import vreplica
 from vreplica.vddk import abi
 from vreplica.vddk.errors import LibraryNotFound
+from vreplica.vddk.session import LOG, PANIC, WARN
 
 ENV_LIBDIR: Final = "VREPLICA_VDDK_LIBDIR"
+
+LEVELS: Final = {LOG: logging.DEBUG, WARN: logging.WARNING, PANIC: logging.ERROR}
+"""Level of the library's log -> level of `logging`."""
 
 _SONAME = re.compile(r"libvixDiskLib\.so\.(\d+)")
 
@@ -86,16 +92,10 @@ class LibraryFile:
 def bundled_libdir() -> Path | None:
     """Where this package's native library was installed, also for editable installs."""
     beside = Path(vreplica.__file__).parent / "_native"
-    if beside.is_dir():
-        return beside
-    # An editable install keeps compiled files in site-packages, away from the sources.
-    from importlib.metadata import PackageNotFoundError, distribution
-
-    try:
-        located = Path(str(distribution("vreplica").locate_file("vreplica/_native")))
-    except PackageNotFoundError:
-        return None
-    return located if located.is_dir() else None
+    # An editable install keeps compiled files in site-packages, away from the sources. (Asking
+    # importlib.metadata would say the same, and load the email package for it.)
+    installed = (Path(folder, "vreplica", "_native") for folder in sys.path)
+    return next((libdir for libdir in (beside, *installed) if libdir.is_dir()), None)
 
 
 def libdir_of(config: VddkConfig) -> Path:

@@ -31,7 +31,6 @@ from vreplica.vddk.errors import (
     VddkError,
 )
 from vreplica.vddk.info import DiskInfo
-from vreplica.vddk.isolated import open_helper
 from vreplica.vddk.library import Library
 
 log = logging.getLogger("vreplica.vddk")
@@ -258,6 +257,9 @@ def open_disk(
 
     def open_backend() -> Backend:
         if config.isolation:
+            # Here, as a library that runs in this process needs none of it.
+            from vreplica.vddk.isolated import open_helper
+
             file = locate(config)
             return open_helper(file, config, connection, path, read_only, single_link)
         return Library.load(config).open(

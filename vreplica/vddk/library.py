@@ -26,10 +26,9 @@ from vreplica.units import SECTOR
 from vreplica.vddk import abi
 from vreplica.vddk.abi import Adapter, DiskType
 from vreplica.vddk.binding import CallFailed, LoadFailed, encoded
-from vreplica.vddk.config import LibraryFile, VddkConfig, VddkConnection, locate
+from vreplica.vddk.config import LEVELS, LibraryFile, VddkConfig, VddkConnection, locate
 from vreplica.vddk.errors import AlreadyInitialised, from_load
 from vreplica.vddk.handle import Handle, explained
-from vreplica.vddk.process import LEVELS
 from vreplica.vddk.raw import RawDisk, modes_for, open_flags
 from vreplica.vddk.session import Link, Session
 

@@ -20,13 +20,10 @@ from contextlib import suppress
 from pathlib import Path
 
 import vreplica
+from vreplica.vddk.config import LEVELS
 from vreplica.vddk.errors import HelperBroken
-from vreplica.vddk.session import LOG, PANIC, WARN
 
 log = logging.getLogger("vreplica.vddk")
-
-LEVELS = {LOG: logging.DEBUG, WARN: logging.WARNING, PANIC: logging.ERROR}
-"""Level of the library -> level of `logging`."""
 
 EXIT_S = 5.0
 """How long a helper may take to end once its disk is closed, before it is killed."""

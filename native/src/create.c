@@ -11,10 +11,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 /* Split disks have extents of 2047 MiB, so that each stays under 2 GiB with its tables. */
 #define SPLIT_SECTORS (2047ull * 2048)
+#define FILES_SPARE 32u /* for what else a process has open */
 
 typedef struct {
    VixDiskLibDiskType type;
@@ -318,6 +320,14 @@ VixError vr_create_split_extent(const char *path, VixDiskLibDiskType type, uint6
    return err;
 }
 
+/* Whoever opens a disk has all its extents open at once. */
+static bool too_many_files(uint64_t extents)
+{
+   struct rlimit limit;
+   return getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY
+      && extents + FILES_SPARE > limit.rlim_cur;
+}
+
 VixError vr_create(const char *path, const vr_create_plan *plan)
 {
    const form *f = form_of(plan->type);
@@ -336,12 +346,16 @@ VixError vr_create(const char *path, const vr_create_plan *plan)
       || extents_of(f, plan->capacity) > VR_EXTENTS_MAX) {
       return VIX_E_INVALID_ARG;
    }
+   if (too_many_files(extents_of(f, plan->capacity))) {
+      return VIX_E_DISK_TOOMANYOPENFILES;
+   }
    size_t length;
    char *text = describe(path, plan, f, &length);
    if (!text) {
       return VIX_E_OUT_OF_MEMORY;
    }
-   VixError err = make_files(path, plan, f, text, length);
+   VixError err = length > VR_DESCRIPTOR_MAX ? VIX_E_FILE_TOO_BIG
+                                             : make_files(path, plan, f, text, length);
    free(text);
    return err == VIX_OK ? vr_sync_folder(path) : err;
 }
@@ -349,7 +363,7 @@ VixError vr_create(const char *path, const vr_create_plan *plan)
 VixError vr_create_space(VixDiskLibDiskType type, uint64_t capacity, uint64_t held, uint64_t *bytes)
 {
    const form *f = form_of(type);
-   if (!f) {
+   if (!f || f->storage == COWD) { /* a delta of ESXi is never a disk of its own */
       return VIX_E_NOT_SUPPORTED;
    }
    uint64_t tables = 0;

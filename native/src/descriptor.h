@@ -19,7 +19,7 @@
 #include <stdbool.h>
 
 #define VR_NO_PARENT 0xffffffffu
-#define VR_DESCRIPTOR_MAX (1u << 20)
+#define VR_DESCRIPTOR_MAX (4u << 20) /* bytes; 62 TiB in extents of 2 GiB take 1.2 MB */
 #define VR_EXTENTS_MAX 65536u
 
 typedef enum {

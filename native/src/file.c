@@ -258,6 +258,11 @@ VixError vr_file_sync(vr_file *file)
    return VIX_OK;
 }
 
+void vr_file_begin_sync(const vr_file *file)
+{
+   (void)sync_file_range(file->fd, 0, 0, SYNC_FILE_RANGE_WRITE); /* only a hint */
+}
+
 void vr_file_next_data(const vr_file *file, uint64_t offset, uint64_t limit, uint64_t *data,
    uint64_t *hole)
 {

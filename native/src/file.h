@@ -40,6 +40,8 @@ VixError vr_file_truncate(vr_file *file, uint64_t bytes);
 /* Gives the space back; reads as zeros after. Writes zeros where the file system cannot. */
 VixError vr_file_punch(vr_file *file, uint64_t offset, uint64_t bytes);
 VixError vr_file_sync(vr_file *file);
+/* Lets the kernel begin to store what was written, so that a later sync finds little left to do. */
+void vr_file_begin_sync(const vr_file *file);
 /* The next data and the hole after it at or after `offset`; both `limit` when there is none before
  * it. A file system that does not know says that all is data. */
 void vr_file_next_data(const vr_file *file, uint64_t offset, uint64_t limit, uint64_t *data,

@@ -2,6 +2,7 @@
 #include "check.h"
 
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -170,6 +171,22 @@ static void files(void)
    CHECK(access("there.vmdk", F_OK) && access("there-flat.vmdk", F_OK));
 }
 
+/* A disk that this process could not open afterwards is not made. */
+static void too_many_extents(void)
+{
+   struct rlimit limit;
+   CHECK(getrlimit(RLIMIT_NOFILE, &limit) == 0);
+   struct rlimit low = {100, limit.rlim_max};
+   VixDiskLibCreateParams params = {.diskType = VIXDISKLIB_DISK_SPLIT_SPARSE, .capacity = 100ull << 22};
+   CHECK(setrlimit(RLIMIT_NOFILE, &low) == 0);
+   GIVES(VIX_E_DISK_TOOMANYOPENFILES, VixDiskLib_Create(c, "many.vmdk", &params, NULL, NULL));
+   CHECK(access("many.vmdk", F_OK) && access("many-s001.vmdk", F_OK));
+   CHECK(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+   OK(VixDiskLib_Create(c, "many.vmdk", &params, NULL, NULL));
+   OK(try_open("many.vmdk", 0));
+   OK(VixDiskLib_Unlink(c, "many.vmdk"));
+}
+
 static void truncated(void)
 {
    make(c, "cut.vmdk", VIXDISKLIB_DISK_MONOLITHIC_SPARSE, 1000);
@@ -208,6 +225,7 @@ int main(void)
    metadata();
    chains();
    files();
+   too_many_extents();
    truncated();
    OK(VixDiskLib_Disconnect(c));
    VixDiskLib_Exit();

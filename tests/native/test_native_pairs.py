@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -152,4 +153,61 @@ def test_zeros_over_a_parents_data_cost_no_grain(
         model.assert_equal(handle)
     assert child.stat().st_size == before
     qemu_img.compare(model.path, child)
+    qemu_img.check(child)
+
+
+LIBRARY_BASES = [*WRITABLE, DiskType.STREAM_OPTIMIZED]
+QEMU_BASES = [*QEMU_FORMS, "subformat=streamOptimized"]
+CHILDREN = [DiskType.MONOLITHIC_SPARSE, DiskType.SPLIT_SPARSE, DiskType.VMFS_SPARSE, "qemu-img"]
+
+
+@pytest.mark.parametrize("child_form", CHILDREN, ids=str)
+@pytest.mark.parametrize("base_form", [*LIBRARY_BASES, *QEMU_BASES], ids=str)
+def test_both_sides_write_and_read_every_pair_of_base_and_child(
+    base_form: DiskType | str,
+    child_form: DiskType | str,
+    library: Library,
+    qemu_img: Any,
+    tool: Callable[[str, str], str],
+    new_model: Callable[..., Any],
+    tmp_path: Path,
+) -> None:
+    model = new_model(capacity=(4 << 20) + 77 * 512)
+    base, child = tmp_path / "base.vmdk", tmp_path / "child.vmdk"
+    model.fill(8)
+    if isinstance(base_form, str):
+        qemu_img.convert(model.path, base, base_form)
+    else:
+        library.create(base, model.capacity, base_form)
+        with library.open(base, read_only=False) as handle:
+            handle.write_from(0, memoryview(model.path.read_bytes()))
+    if isinstance(child_form, str):
+        qemu_img.run("create", "-q", "-f", "vmdk", "-b", base, "-F", "vmdk", child)
+    else:
+        with library.open(base) as handle:
+            library.create_child(handle, child, child_form)
+
+    def equal_for_both() -> None:
+        qemu_img.compare(model.path, child)
+        with library.open(child) as handle:
+            assert handle.info.links == 2
+            model.assert_equal(handle)
+
+    with library.open(child, read_only=False) as handle:
+        model.churn(handle, 8)
+    equal_for_both()
+    with model.path.open("r+b") as file:
+        for offset, size in ((512, 1536), (1 << 20, 65536), (3 << 20, 512)):
+            write = f"write -q -P 9 {offset} {size}"
+            subprocess.run(
+                [tool("qemu-io", "qemu-utils"), "-f", "vmdk", "-c", write, child],
+                check=True,
+                timeout=60,
+            )
+            file.seek(offset)
+            file.write(b"\x09" * size)
+    equal_for_both()
+    with library.open(child, read_only=False) as handle:
+        model.churn(handle, 4)
+    equal_for_both()
     qemu_img.check(child)

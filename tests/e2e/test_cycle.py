@@ -114,8 +114,10 @@ def test_retention_removes_the_oldest_points_and_harms_no_other(
     removed: list[str] = []
     for number in range(5):
         world.write(vm, 2000, number * BLOCK, bytes([number + 1]) * BLOCK)
+        foretold = [p.id for p in plan(job).expiring]
         report, equal = run_and_compare(world, job)
         assert equal == [True]
+        assert foretold == list(report.removed_points)
         removed += report.removed_points
         image = tmp_path / "now.raw"
         world.image(1, world.point_disks(job, report.point.snapshot)[2000], image)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -287,6 +288,29 @@ def test_points_are_listed_with_what_was_reached_and_asked_for(invoke: Invoke, p
         assert text in result.stdout
     shown = json.loads(invoke("points", "web01", "--json").stdout)
     assert shown == {"job": "web01", "points": [POINT.to_dict()]}
+
+
+def test_what_keeps_each_point_is_shown_on_request(
+    invoke: Invoke, play: Play, job_file: Path
+) -> None:
+    job_file.write_text(CONFIG.replace('vm = "web01" }', 'vm = "web01" }\nkeep = 1'))
+    older = [
+        replace(POINT, id=f"old-{n}", time=TIME.replace(hour=n), level=level)
+        for n, level in enumerate((Level.APPLICATION, Level.CRASH))
+    ]
+    play("recovery_points", (*older, POINT))
+    text = invoke("points", "web01", "--retention").stdout
+    assert "3 recovery points, keeping last 1: 1 may go" in text
+    assert re.search(r"old-0 .*newest at level application", text)
+    assert re.search(r"old-1 .*goes", text)
+    shown = json.loads(invoke("points", "web01", "--retention", "--json").stdout)
+    assert [p["stays"] for p in shown["points"]] == [True, False, True]
+
+
+def test_a_plan_names_the_points_that_will_be_removed(invoke: Invoke, play: Play) -> None:
+    play("plan", replace(PLAN, expiring=(POINT,)))
+    assert f"then removed  point {POINT.id}" in invoke("plan", "web01").stdout
+    assert json.loads(invoke("plan", "web01", "--json").stdout)["expiring"] == [POINT.id]
 
 
 def test_no_points_yet_is_an_answer_not_an_error(invoke: Invoke, play: Play) -> None:

@@ -97,7 +97,7 @@ def test_retention_never_lets_the_newest_and_the_best_go(levels, last, random) -
     shuffled = random.sample(points, len(points))
     expired = Retention(last=last).expired(shuffled)
     kept = [p for p in points if p not in expired]
-    assert len(kept) <= max(last, 2)
+    assert len(kept) <= max(last, 3)
     assert len(kept) >= min(last, len(points))
     if points:
         assert kept[-1] == points[-1]
@@ -108,3 +108,76 @@ def test_retention_never_lets_the_newest_and_the_best_go(levels, last, random) -
 def test_retention_refuses_what_a_chain_cannot_hold(last: int) -> None:
     with pytest.raises(ValueError, match="between 1 and 28"):
         Retention(last=last)
+
+
+def at(day: int, hour: int = 0, level: Level = Level.CRASH) -> RecoveryPoint:
+    return make_point((day - 1) * 24 + hour, level)
+
+
+def ids(points: list[RecoveryPoint]) -> list[str]:
+    return [p.id for p in points]
+
+
+def test_hours_days_and_weeks_keep_the_newest_point_of_each() -> None:
+    points = [at(day, hour) for day in range(1, 22) for hour in (2, 14)]
+    stay = [v for v in Retention(last=1, daily=3, weekly=3).review(points) if v.stays]
+    # 2026-01-01 is a Thursday: weeks end with the days 4, 11, 18.
+    assert [(v.point.time.day, v.point.time.hour) for v in stay] == [
+        (11, 14), (18, 14), (19, 14), (20, 14), (21, 14),
+    ]  # fmt: skip
+    assert stay[-1].reasons == ("newest", "last 1", "daily 2026-01-21", "weekly 2026-W04")
+    assert stay[1].reasons == ("weekly 2026-W03",)
+
+
+def test_periods_without_a_point_are_not_counted() -> None:
+    points = [at(1), at(5), at(9), at(30)]
+    assert Retention(last=1, daily=3).expired(points) == [points[0]]
+
+
+def test_hourly_counts_hours_that_have_points() -> None:
+    points = [at(1, hour) for hour in range(24)]
+    assert len(Retention(last=1, hourly=5).expired(points)) == 24 - 5
+
+
+def test_the_last_application_consistent_point_stays_beside_an_older_clean_shutdown() -> None:
+    points = [make_point(n) for n in range(10)]
+    points[1] = make_point(1, Level.CLEAN_SHUTDOWN)
+    points[4] = make_point(4, Level.APPLICATION)
+    stay = [v for v in Retention(last=2).review(points) if v.stays]
+    assert [v.point.id for v in stay] == ["p001", "p004", "p009"]
+    assert stay[1].reasons[0] == "newest at level application"
+
+
+counts = st.integers(0, 9)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 24 * 60), st.sampled_from(list(Level))), max_size=60),
+    st.tuples(st.integers(1, 9), counts, counts, counts).filter(
+        lambda n: max(n[0], 3) + sum(n[1:]) <= MAX_POINTS
+    ),
+    st.randoms(use_true_random=False),
+)
+def test_retention_holds_with_every_mixture_of_rules(made, numbers, random) -> None:
+    points = [make_point(*each) for each in dict(made).items()]
+    rule = Retention(*numbers)
+    expired = rule.expired(random.sample(points, len(points)))
+    assert expired == sorted(expired, key=lambda p: p.time)
+    kept = sorted((p for p in points if p not in expired), key=lambda p: p.time)
+    assert len(kept) <= rule.most <= MAX_POINTS
+    # What stays, stays: applying it twice changes nothing, and a rule less keeps no more.
+    assert rule.expired(kept) == []
+    assert set(ids(kept)) >= set(
+        ids([p for p in points if p not in Retention(rule.last).expired(points)])
+    )
+    if points:
+        assert kept[-1] == max(points, key=lambda p: p.time)
+        assert max(p.level for p in kept) == max(p.level for p in points)
+        sound = [p for p in points if p.level >= Level.APPLICATION]
+        assert not sound or max(sound, key=lambda p: p.time) in kept
+
+
+@pytest.mark.parametrize("numbers", [(7, 24), (28, 1), (1, 0, 26), (7, -1)])
+def test_rules_that_a_chain_cannot_hold_are_refused(numbers: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"chain takes|below 0"):
+        Retention(*numbers)

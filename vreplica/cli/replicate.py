@@ -113,13 +113,27 @@ def plan(out: Output, jobs: tuple[str, ...], config: Path | None) -> int:
 @click.command(short_help="List recovery points.")
 @jobs_argument
 @config_option
+@click.option(
+    "--retention",
+    is_flag=True,
+    help="Say what keeps each point, and which ones may go.",
+)
 @command
-def points(out: Output, jobs: tuple[str, ...], config: Path | None) -> int:
+def points(out: Output, jobs: tuple[str, ...], config: Path | None, retention: bool) -> int:
     """List the recovery points of each JOB, as the destination itself has them."""
     import vreplica
 
     def work(job: Job) -> int:
         found = vreplica.recovery_points(job)
+        if retention:
+            verdicts = job.retention.review(found)
+            kept = [
+                {"id": v.point.id, "stays": v.stays, "reasons": list(v.reasons)} for v in verdicts
+            ]
+            rule = job.retention.describe()
+            value = {"job": job.name, "keep": rule, "points": kept}
+            answer(out, value, show.retention(job.name, rule, verdicts))
+            return exits.OK
         value = {"job": job.name, "points": [point.to_dict() for point in found]}
         answer(out, value, show.points(job.name, found))
         return exits.OK

@@ -16,7 +16,7 @@ from vreplica.units import human_size
 
 if TYPE_CHECKING:
     from vreplica.delta import SpotChecked
-    from vreplica.points import RecoveryPoint
+    from vreplica.points import RecoveryPoint, Verdict
     from vreplica.sync import DiskVerify, Plan, RunReport, VerifyReport
 
 GOOD, BAD, HEAD = "green", "bold red", "bold"
@@ -65,6 +65,10 @@ def plan(report: Plan) -> Iterator[RenderableType]:
         ("last point", [f"{base.id}, {moment(base.time)}, {base.level}"] if base else ["none yet"]),
         ("expected", [f"{report.expected_level}-consistent" if not report.problems else ""]),
         ("warnings", report.warnings),
+        (
+            "then removed",
+            [f"point {p.id}, {moment(p.time)}, {p.level}" for p in report.expiring],
+        ),
         ("steps", [f"{number}. {step}" for number, step in enumerate(report.steps, 1)]),
     )
     if report.problems:
@@ -98,6 +102,20 @@ def points(job: str, found: Sequence[RecoveryPoint]) -> Iterator[RenderableType]
     else:
         lines = [f"{point.id}: {', '.join(point.excluded) or 'none'}" for point in found]
         yield facts(("excluded", lines))
+
+
+def retention(job: str, rule: str, verdicts: Sequence[Verdict]) -> Iterator[RenderableType]:
+    going = sum(not v.stays for v in verdicts)
+    yield _head(
+        job, f"{counted(len(verdicts), 'recovery point')}, keeping {rule}: {going or 'none'} may go"
+    )
+    table = grid("id", "time", "level", "kept as~")
+    for verdict in verdicts:
+        point = verdict.point
+        why = Text(", ".join(verdict.reasons)) if verdict.stays else Text("goes", BAD)
+        table.add_row(point.id, moment(point.time), str(point.level), why)
+    if verdicts:
+        yield indented(table)
 
 
 def verify(report: VerifyReport) -> Iterator[RenderableType]:

@@ -36,7 +36,7 @@ from vreplica.jobs.rules import broken_rules
 from vreplica.jobs.schedule import Rule
 from vreplica.jobs.schema import JobFile
 from vreplica.nfc import HostLimits, NfcConfig
-from vreplica.points import Level, Retention
+from vreplica.points import Level
 from vreplica.sync.job import Job, OnCbtLoss, OnReplicaChange, Placement, QuiescePolicy, Transport
 from vreplica.units import MIB
 from vreplica.vddk import VddkConfig
@@ -84,7 +84,7 @@ class Config(Mapping[str, Job]):
             on_cbt_loss=OnCbtLoss(table.on_cbt_loss),
             on_replica_change=OnReplicaChange(table.on_replica_change),
             exclude_disks=table.exclude_disks,
-            retention=Retention(table.keep),
+            retention=table.retention(),
             parallel_disks=table.parallel_disks,
         )
 

@@ -22,7 +22,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from vreplica.jobs.scheduletable import ScheduleTable, ServiceTable
 from vreplica.jobs.tables import Model, Secret, Switch, Text, Whole, problem
-from vreplica.points import MAX_POINTS
+from vreplica.points import MAX_POINTS, Retention
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 """A job's name is also the name of its folder below state_dir."""
@@ -110,6 +110,9 @@ class Defaults(Model):
     on_cbt_loss: Literal["ask", "rescan", "fail"] = "ask"
     on_replica_change: Literal["stop", "discard"] = "stop"
     keep: Whole = Field(default=7, ge=1, le=MAX_POINTS)
+    keep_hourly: Whole = Field(default=0, ge=0, le=MAX_POINTS)
+    keep_daily: Whole = Field(default=0, ge=0, le=MAX_POINTS)
+    keep_weekly: Whole = Field(default=0, ge=0, le=MAX_POINTS)
     parallel_disks: Whole = Field(default=2, ge=1, le=16)
     schedule: ScheduleTable | None = None
 
@@ -121,6 +124,20 @@ class Defaults(Model):
                 'Set quiesce = "try" or "require", or require = "crash".',
             )
         return self
+
+    @model_validator(mode="after")
+    def _chain_takes_all_points(self) -> Defaults:
+        try:
+            self.retention()
+        except ValueError as error:
+            raise problem(
+                f"keep, keep_hourly, keep_daily and keep_weekly are too much together: {error}",
+                "Keep fewer; where keep is below 3 it counts as 3.",
+            ) from None
+        return self
+
+    def retention(self) -> Retention:
+        return Retention(self.keep, self.keep_hourly, self.keep_daily, self.keep_weekly)
 
 
 class JobTable(Defaults):

@@ -1,13 +1,20 @@
-"""Which recovery points may go. Pure: decides, removes nothing.
+"""Which recovery points may go, and why the others stay. Pure: decides, removes nothing.
 
-The newest point and the newest one of the highest level are never among them: consistency,
-once reached, is not thrown away for the sake of a count.
+    last     the newest ones
+    hourly   the newest of each of the latest N hours that have a point
+    daily    the same for days, weekly for weeks (Monday to Sunday); all in UTC
+
+Rules do not share: a point stays when one of them wants it. Never among those that go, and
+counted in `last`, are the newest point, the newest one of the highest level, and the newest that
+is application-consistent or better: consistency, once reached, is not thrown away for a count.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
 
 from vreplica.points.level import Level
 from vreplica.points.model import RecoveryPoint
@@ -16,27 +23,86 @@ MAX_POINTS = 28
 """A snapshot chain ends at 32 links (vSphere configuration maximums); the rest is headroom for
 the base, the leaf, a test failover and a snapshot made by somebody else."""
 
+PROTECTED: Final = 3
+"""Points that stay whatever the counts say."""
+
+
+def _week(time: datetime) -> str:
+    return "{}-W{:02}".format(*time.isocalendar())
+
+
+_PERIODS: Final[dict[str, Callable[[datetime], str]]] = {
+    "hourly": lambda time: f"{time:%Y-%m-%d %H}h",
+    "daily": lambda time: f"{time:%Y-%m-%d}",
+    "weekly": _week,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What becomes of one point: it goes where nothing speaks for it."""
+
+    point: RecoveryPoint
+    reasons: tuple[str, ...]
+
+    @property
+    def stays(self) -> bool:
+        return bool(self.reasons)
+
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """Keep `last` points (1 to 28): the newest, and the newest of the highest level among them."""
+    """See the module. Together at most 28 points, of which three are always spoken for."""
 
     last: int = 7
+    hourly: int = 0
+    daily: int = 0
+    weekly: int = 0
 
     def __post_init__(self) -> None:
         if not 1 <= self.last <= MAX_POINTS:
             raise ValueError(f"keep must be between 1 and {MAX_POINTS} points, not {self.last}")
+        if min(self.hourly, self.daily, self.weekly) < 0:
+            raise ValueError("a number of hours, days or weeks is not below 0")
+        if self.most > MAX_POINTS:
+            raise ValueError(
+                f"{self.most} points are more than the {MAX_POINTS} that a chain takes"
+            )
+
+    @property
+    def most(self) -> int:
+        """How many points can stay at most."""
+        return max(self.last, PROTECTED) + self.hourly + self.daily + self.weekly
+
+    def review(self, points: Sequence[RecoveryPoint]) -> list[Verdict]:
+        """Every point (any order) with what keeps it, oldest first."""
+        ordered = sorted(points, key=_age)
+        reasons: dict[str, list[str]] = {p.id: [] for p in ordered}
+        for point, reason in _protected(ordered):
+            reasons[point.id].append(reason)
+        counted = {name for name, why in reasons.items() if why}
+        for point in reversed(ordered):
+            if len(counted) >= self.last and point.id not in counted:
+                break
+            counted.add(point.id)
+            reasons[point.id].append(f"last {self.last}")
+        for rule, period in _PERIODS.items():
+            seen: set[str] = set()
+            for point in reversed(ordered):
+                name = period(point.time.astimezone(UTC))
+                if name not in seen and len(seen) < getattr(self, rule):
+                    seen.add(name)
+                    reasons[point.id].append(f"{rule} {name}")
+        return [Verdict(p, tuple(reasons[p.id])) for p in ordered]
 
     def expired(self, points: Sequence[RecoveryPoint]) -> list[RecoveryPoint]:
         """The points (any order) that may be removed, oldest first."""
-        ordered = sorted(points, key=lambda p: (p.time, p.id))
-        if not ordered:
-            return []
-        keep = ordered[-self.last :]
-        if best(ordered) not in keep:
-            # The newest always stays, so with `last` 1 there are two.
-            keep = [best(ordered), *keep[-max(1, self.last - 1) :]]
-        return [p for p in ordered if p not in keep]
+        return [v.point for v in self.review(points) if not v.stays]
+
+    def describe(self) -> str:
+        """`last 7, daily 4`"""
+        rules = ("last", *_PERIODS)
+        return ", ".join(f"{rule} {n}" for rule in rules if (n := getattr(self, rule)))
 
 
 def best(points: Sequence[RecoveryPoint]) -> RecoveryPoint:
@@ -44,4 +110,22 @@ def best(points: Sequence[RecoveryPoint]) -> RecoveryPoint:
     consistent = [p for p in points if p.level > Level.CRASH]
     top = max((p.level for p in consistent), default=None)
     candidates = [p for p in consistent if p.level == top] or list(points)
-    return max(candidates, key=lambda p: (p.time, p.id))
+    return max(candidates, key=_age)
+
+
+def _age(point: RecoveryPoint) -> tuple[datetime, str]:
+    return point.time, point.id
+
+
+def _protected(ordered: Sequence[RecoveryPoint]) -> list[tuple[RecoveryPoint, str]]:
+    """The points (at most PROTECTED) that no count lets go, each with the reason."""
+    if not ordered:
+        return []
+    found = [(ordered[-1], "newest")]
+    top = best(ordered)
+    if top.level > Level.CRASH:
+        found.append((top, f"newest at level {top.level}"))
+    sound = [p for p in ordered if p.level >= Level.APPLICATION]
+    if sound and sound[-1] is not top:
+        found.append((sound[-1], f"newest at level {sound[-1].level}"))
+    return found

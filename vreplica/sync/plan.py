@@ -14,6 +14,9 @@ reference of QueryChangedDiskAreas).
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime
+
 from vreplica.points import DiskPoint, Level, RecoveryPoint
 from vreplica.sync.freeze import quiesced_level
 from vreplica.sync.job import Job, QuiescePolicy
@@ -62,6 +65,7 @@ def make_plan(
         expected_level=level,
         base_point=replica.latest if replica else None,
         steps=tuple(_steps(job, vm, replica, shape, outside)),
+        expiring=_expiring(job, replica, level),
         warnings=tuple(warnings),
         problems=tuple(problems),
         outside_changes=outside,
@@ -136,6 +140,14 @@ def expected_level(
         reason = f"the guest of {vm.ref.name} ({vm.guest_id}) is neither Windows nor Linux"
         return best, [f"{reason}: nothing proves that it quiesces"]
     return best, []
+
+
+def _expiring(job: Job, replica: ReplicaState | None, level: Level) -> tuple[RecoveryPoint, ...]:
+    """What goes after a run that makes a point of this level now."""
+    if replica is None or replica.latest is None:
+        return ()
+    coming = replace(replica.latest, id="", time=datetime.now(UTC), level=level, snapshot=None)
+    return tuple(job.retention.expired([*replica.points, coming]))
 
 
 def _steps(

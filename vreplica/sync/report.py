@@ -56,6 +56,8 @@ class Plan:
     problems: tuple[str, ...] = ()
     outside_changes: tuple[str, ...] = ()
     """What somebody else did to the replica since its latest point."""
+    expiring: tuple[RecoveryPoint, ...] = ()
+    """What retention will remove once the run has made its point."""
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -69,6 +71,7 @@ class Plan:
             "expected_level": self.expected_level.value,
             "base_point": self.base_point.id if self.base_point else None,
             "steps": list(self.steps),
+            "expiring": [p.id for p in self.expiring],
             "warnings": list(self.warnings),
             "problems": list(self.problems),
             "outside_changes": list(self.outside_changes),

@@ -111,6 +111,27 @@ def test_failures_in_a_row_are_tried_again_later_and_later() -> None:
     assert waits == [1, 2, 4, 60]
 
 
+def test_a_failed_nightly_run_is_tried_again_the_same_night() -> None:
+    failed = job(Rule(Cron("0 3 * * *")), last_start=NOW, last_end=NOW + 10 * M, failures=1)
+    assert begins(NOW + 10 * M, failed) == []
+    assert begins(NOW + 11 * M, failed) == ["web01"]
+
+
+@pytest.mark.parametrize("when", [Cron("0 * * * *"), Every(H), Rpo(H)])
+def test_a_clock_that_was_set_back_makes_no_job_stand_still(when: Cron | Every | Rpo) -> None:
+    ahead = NOW + 1000 * H
+    for failures in (0, 3):
+        standing = job(
+            Rule(when),
+            since=ahead,
+            last_start=ahead,
+            last_end=ahead,
+            point_time=ahead,
+            failures=failures,
+        )
+        assert begins(NOW, standing) == ["web01"]
+
+
 def test_what_runs_is_not_begun_again_and_what_is_paused_not_at_all() -> None:
     rule = Rule(Every(H))
     assert begins(NOW, job(rule, running=True, last_start=NOW - 5 * H)) == []

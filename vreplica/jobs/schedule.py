@@ -17,7 +17,7 @@ the day on which it ends (cronsim, after Debian's cron).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from hashlib import blake2b
@@ -35,6 +35,7 @@ LONGEST_BACKOFF: Final = timedelta(hours=1)
 SLACK_SHARE: Final = 0.1
 """Of the RPO: what a run may wait for its turn before it would be late."""
 _UTC_ZONE: Final = ZoneInfo("UTC")
+_LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +116,10 @@ class Due:
 
 def due(now: datetime, job: Standing) -> Due | None:
     """The run that is due, whatever stands in its way; None where none is."""
+    job = _not_ahead(now, job)
+    if job.failures:
+        again = not_before(job)
+        return Due(again, again) if again <= now else None
     match job.rule.when:
         case Cron(expression):
             found = _cron(now, job, expression)
@@ -123,9 +128,7 @@ def due(now: datetime, job: Standing) -> Due | None:
             found = Due(at, at + period)
         case Rpo(target):
             found = _rpo(job, target)
-    if found is None or found.at > now or now < not_before(job):
-        return None
-    return found
+    return found if found is not None and found.at <= now else None
 
 
 def not_before(job: Standing) -> datetime:
@@ -133,6 +136,25 @@ def not_before(job: Standing) -> datetime:
     if not job.failures or job.last_end is None:
         return job.since
     return job.last_end + min(FIRST_BACKOFF * (1 << min(job.failures - 1, 16)), LONGEST_BACKOFF)
+
+
+def _not_ahead(now: datetime, job: Standing) -> Standing:
+    """A clock that was set back leaves times that are still to come: they count as unknown.
+
+    Otherwise a job would stand still for as long as the clock had been ahead; like this it runs
+    once too often, which puts its times right.
+    """
+    known = (job.since, job.last_start, job.last_end, job.point_time)
+    if all(t is None or t <= now for t in known):
+        return job
+    since, last_start, last_end, point_time = (t if t and t <= now else None for t in known)
+    return replace(
+        job,
+        since=since or _LONG_AGO,
+        last_start=last_start,
+        last_end=last_end,
+        point_time=point_time,
+    )
 
 
 def next_opening(now: datetime, rule: Rule) -> datetime | None:

@@ -1,8 +1,8 @@
 """The tables of a job file that say when jobs run, and how many at a time.
 
 schedule = { rpo = "15m" }
-    schedule = { every = "4h", windows = ["mon-fri 22:00-06:00", "sat,sun"] }
-    schedule = { cron = "30 2 * * *", timezone = "Europe/Berlin", rpo = "26h", jitter = "10m" }
+schedule = { every = "4h", windows = ["mon-fri 22:00-06:00", "sat,sun"] }
+schedule = { cron = "30 2 * * *", timezone = "Europe/Berlin", rpo = "26h", jitter = "10m" }
 
 [service]
 database = { env = "VREPLICA_DATABASE" }

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 from zoneinfo import ZoneInfo
 
 import pytest
+from cronsim import CronSim
 from hypothesis import given
 from hypothesis import strategies as st
 
 from vreplica.hours import Hours, Opening
 from vreplica.jobs.planner import Alarm, Limits, plan_tick
-from vreplica.jobs.schedule import Cron, Every, Rpo, Rule, Standing, due
+from vreplica.jobs.schedule import Cron, Every, Rpo, Rule, Standing, due, next_due
 
 NOW = datetime(2026, 11, 28, 3, 0, tzinfo=UTC)
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -61,6 +63,28 @@ def test_a_time_that_comes_twice_when_summer_time_ends_runs_once() -> None:
     assert due(first, standing) is not None
     ran = replace(standing, last_start=first)
     assert [m for m in range(1, 180) if due(first + m * M, ran)] == []
+
+
+@pytest.mark.parametrize("expression", ["30 2 * * *", "*/20 * * * *", "0 3 * * *", "5 1,2 * * *"])
+@pytest.mark.parametrize(
+    "day", [datetime(2026, 3, 28, 22, tzinfo=UTC), datetime(2026, 10, 24, 22, tzinfo=UTC)]
+)
+def test_around_a_change_of_the_clock_each_time_comes_once_and_none_is_left_out(
+    expression: str, day: datetime
+) -> None:
+    """Planned minute by minute, a job runs at exactly the times that the expression has."""
+    rule = Rule(Cron(expression), zone=BERLIN)
+    standing = job(rule, since=day, last_start=day)
+    ran = []
+    for minute in range(1, 6 * 60):
+        now = day + minute * M
+        found = next_due(now, standing)
+        if found.at <= now:
+            ran.append(found.at)
+            standing = replace(standing, last_start=now)
+        assert next_due(now, standing).at > now
+    times = (t.astimezone(UTC) for t in CronSim(expression, day.astimezone(BERLIN)))
+    assert ran == list(takewhile(lambda t: t < day + 6 * H, times))
 
 
 def test_what_is_no_cron_expression_is_refused() -> None:

@@ -9,6 +9,7 @@ from vreplica.cli import exits, replicate
 from vreplica.cli.demo import demo
 from vreplica.cli.failover import commit, failover, undo
 from vreplica.cli.lab import lab
+from vreplica.cli.service import catalog, history, schedule, serve, status
 from vreplica.cli.thumbprint import thumbprint
 from vreplica.cli.verify import verify, verify_report
 
@@ -46,6 +47,11 @@ for each in (
     failover,
     undo,
     commit,
+    serve,
+    status,
+    history,
+    schedule,
+    catalog,
     thumbprint,
     lab,
 ):

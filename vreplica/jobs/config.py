@@ -34,6 +34,7 @@ from vreplica.jobs.positions import KeyPath, locate
 from vreplica.jobs.problems import from_validation, suggestion
 from vreplica.jobs.rules import broken_rules
 from vreplica.jobs.schedule import Rule
+from vreplica.jobs.scheduletable import ServiceTable
 from vreplica.jobs.schema import JobFile
 from vreplica.nfc import HostLimits, NfcConfig
 from vreplica.points import Level
@@ -138,6 +139,27 @@ class Config(Mapping[str, Job]):
         self.select([name])
         table = self._file.jobs[name].schedule
         return table.rule() if table else None
+
+    @property
+    def service(self) -> ServiceTable:
+        """What the service may do."""
+        return self._file.service
+
+    def catalog_url(self) -> str:
+        """Where the catalog is. Raises SecretUnavailable."""
+        place = self._file.service.database
+        if place is None:
+            return f"sqlite:///{self.state_dir / 'catalog.sqlite'}"
+        return secrets.read(place, "service", "database", self._base)
+
+    def sites(self) -> list[str]:
+        """The sites that jobs name, each once."""
+        return list(dict.fromkeys(s for name in self for s in self.sites_of(name)))
+
+    def sites_of(self, name: str) -> tuple[str, str]:
+        """The names of a job's source and destination site."""
+        table = self._file.jobs[name]
+        return table.source.site, table.destination.site
 
     def endpoint(self, site: str) -> Endpoint:
         """How to log in to a site of this file. Raises SecretUnavailable."""

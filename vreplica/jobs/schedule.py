@@ -116,19 +116,24 @@ class Due:
 
 def due(now: datetime, job: Standing) -> Due | None:
     """The run that is due, whatever stands in its way; None where none is."""
+    found = next_due(now, job)
+    return found if found.at <= now else None
+
+
+def next_due(now: datetime, job: Standing) -> Due:
+    """The run that is due, or else the next one, as things stand now."""
     job = _not_ahead(now, job)
     if job.failures:
         again = not_before(job)
-        return Due(again, again) if again <= now else None
+        return Due(again, again)
     match job.rule.when:
         case Cron(expression):
-            found = _cron(now, job, expression)
+            return _cron(now, job, expression)
         case Every(period):
             at = (job.last_start + period if job.last_start else job.since) + _late(job, period)
-            found = Due(at, at + period)
+            return Due(at, at + period)
         case Rpo(target):
-            found = _rpo(job, target)
-    return found if found is not None and found.at <= now else None
+            return _rpo(job, target)
 
 
 def not_before(job: Standing) -> datetime:
@@ -167,19 +172,25 @@ def is_open(now: datetime, rule: Rule) -> bool:
     return rule.opening.holds(now.astimezone(rule.zone))
 
 
-def _cron(now: datetime, job: Standing, expression: str) -> Due | None:
+def _cron(now: datetime, job: Standing, expression: str) -> Due:
     late = _late(job, job.rule.jitter)
     before, after = _slots(expression, job.rule.zone, (now - late).replace(second=0, microsecond=0))
     seen = max(job.since, job.last_start - late) if job.last_start else job.since
-    return Due(before + late, after + late) if before > seen else None
+    return Due(before + late, after + late) if before > seen else Due(after + late, after + late)
 
 
 @lru_cache(65536)
 def _slots(expression: str, zone: ZoneInfo, minute: datetime) -> tuple[datetime, datetime]:
-    """The expression's times around a minute: the last one up to it, the next one after it."""
-    wall = minute.astimezone(zone)
-    before = next(CronSim(expression, wall + timedelta(minutes=1), reverse=True))
-    return before.astimezone(UTC), next(CronSim(expression, wall)).astimezone(UTC)
+    """The expression's times around a minute: the last one up to it, the next one after it.
+
+    The iterator may begin in the wrong one of two equal hours, so it is held to the moment.
+    """
+    end = minute + timedelta(minutes=1)
+    backwards = CronSim(expression, end.astimezone(zone), reverse=True)
+    forwards = CronSim(expression, minute.astimezone(zone))
+    before = next(at for slot in backwards if (at := slot.astimezone(UTC)) < end)
+    after = next(at for slot in forwards if (at := slot.astimezone(UTC)) > minute)
+    return before, after
 
 
 def _rpo(job: Standing, target: timedelta) -> Due:

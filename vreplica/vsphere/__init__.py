@@ -70,6 +70,7 @@ from vreplica.vsphere.model import (
     VmDisk,
     VmInfo,
     VmRef,
+    Whereabouts,
 )
 from vreplica.vsphere.reshape import NewDisk, Reshape
 from vreplica.vsphere.session import Session, connect
@@ -137,6 +138,7 @@ __all__ = [
     "VmInfo",
     "VmNotFound",
     "VmRef",
+    "Whereabouts",
     "WrongPowerState",
     "connect",
     "obstacle",

@@ -18,7 +18,7 @@ from typing import Any
 from vreplica.vsphere.collector import Found, Properties, read
 from vreplica.vsphere.errors import AmbiguousVm, VmNotFound
 from vreplica.vsphere.link import Link
-from vreplica.vsphere.model import DatastoreInfo, HostInfo, NetworkInfo, VmRef
+from vreplica.vsphere.model import DatastoreInfo, HostInfo, NetworkInfo, VmRef, Whereabouts
 from vreplica.vsphere.vmomi import moref, unescape, vim
 
 INTO_VMS = (
@@ -149,6 +149,31 @@ def places(link: Link, extra: Properties | None = None) -> Tree:
     properties.update({k: tuple(v) for k, v in (extra or {}).items()})
     root = link.content.rootFolder
     return Tree.of(read(link, "reading the inventory", [root], properties, INTO_PLACES))
+
+
+def whereabouts(link: Link) -> tuple[Whereabouts, ...]:
+    """Every VM with its host and datastores, by name; one read for all of them."""
+    root = link.content.rootFolder
+    properties: Properties = {
+        vim.VirtualMachine: ("name", "summary.config.instanceUuid", "runtime.host", "datastore"),
+        vim.HostSystem: ("name",),
+        vim.Datastore: ("name",),
+    }
+    tree = Tree.of(
+        read(link, "finding out where VMs are", [root], properties, (*INTO_PLACES, *INTO_VMS[2:]))
+    )
+    names = {key: tree.name(found) for key, found in tree.objects.items()}
+    return tuple(
+        Whereabouts(
+            vm=VmRef(f.moref, tree.name(f)),
+            instance_uuid=f.get("summary.config.instanceUuid"),
+            host=names.get(moref(f.get("runtime.host"))) if f.get("runtime.host") else None,
+            datastores=tuple(
+                names[moref(d)] for d in f.get("datastore") or [] if moref(d) in names
+            ),
+        )
+        for f in tree.of_kind(vim.VirtualMachine)
+    )
 
 
 def datastores(tree: Tree) -> tuple[DatastoreInfo, ...]:

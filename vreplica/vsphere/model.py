@@ -50,6 +50,16 @@ class VmRef:
 
 
 @dataclass(frozen=True, slots=True)
+class Whereabouts:
+    """Where a VM is: on which host it is registered, on which datastores its files lie."""
+
+    vm: VmRef
+    instance_uuid: str | None
+    host: str | None
+    datastores: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Controller:
     """A storage controller.
 

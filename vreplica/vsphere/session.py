@@ -46,6 +46,7 @@ from vreplica.vsphere.model import (
     TaskRecord,
     VmInfo,
     VmRef,
+    Whereabouts,
 )
 from vreplica.vsphere.tasks import PATIENCE_S, Progress, Waiting
 from vreplica.vsphere.vmomi import utc, vim
@@ -158,6 +159,10 @@ class Session:
 
     def hosts(self) -> tuple[HostInfo, ...]:
         return inventory.hosts(inventory.places(self._link))
+
+    def whereabouts(self) -> tuple[Whereabouts, ...]:
+        """Where every VM is, read in one go."""
+        return inventory.whereabouts(self._link)
 
     def networks(self) -> tuple[NetworkInfo, ...]:
         return inventory.networks(inventory.places(self._link))

@@ -1,0 +1,199 @@
+"""The catalog's ledger: one run a job, epochs, leases, and what a lost mover leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from vreplica.jobs import ledger
+from vreplica.jobs.catalog import Catalog, CatalogTooNew, CatalogUnreachable
+from vreplica.jobs.dispatch import Dispatcher
+from vreplica.jobs.planner import Limits, Start
+from vreplica.jobs.schedule import Due, Every, Rpo, Rule
+from vreplica.jobs.status import job_status
+from vreplica.points import Level
+
+TTL = timedelta(seconds=30)
+RULE = Rule(Every(timedelta(hours=1)))
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Iterator[Catalog]:
+    opened = Catalog.open(f"sqlite:///{tmp_path}/catalog.sqlite")
+    yield opened
+    opened.close()
+
+
+def dispatcher(catalog: Catalog, mover: str = "m1", **more: object) -> tuple[Dispatcher, list[str]]:
+    told: list[str] = []
+    rules = {"a": RULE, "b": RULE}
+    made = Dispatcher(
+        catalog, mover, rules, Limits(), lambda what, job, data: told.append(f"{what}: {job}")
+    )
+    for name, value in more.items():
+        setattr(made, name, value)
+    return made, told
+
+
+def join(catalog: Catalog, mover: str, capacity: int = 4, ago: float = 0.0) -> None:
+    with catalog.transaction() as c:
+        now = catalog.now(c) - timedelta(seconds=ago)
+        ledger.join(c, mover, capacity, now, TTL)
+
+
+def states(catalog: Catalog) -> dict[str, str]:
+    return {row["job"]: row["state"] for row in reversed(catalog.history())}
+
+
+def test_a_round_queues_each_due_job_once(catalog: Catalog) -> None:
+    join(catalog, "m1")
+    plan, _ = dispatcher(catalog)
+    assert sorted(q.job for q in plan.round({})) == ["a", "b"]
+    assert plan.round({}) == []
+    assert states(catalog) == {"a": "queued", "b": "queued"}
+
+
+def test_the_database_refuses_a_second_active_run_of_a_job(catalog: Catalog) -> None:
+    join(catalog, "m1")
+    start = Start("a", Due(datetime.now(UTC), datetime.now(UTC)), ())
+    with catalog.transaction() as c:
+        ledger.know(c, ["a"], catalog.now(c))
+        ledger.queue(c, "r1", start, "m1", catalog.now(c))
+        with pytest.raises(sa.exc.IntegrityError):
+            ledger.queue(c, "r2", start, "m1", catalog.now(c))
+    assert [row["id"] for row in catalog.history()] == ["r1"]
+
+
+def test_no_more_is_queued_than_the_movers_have_room_for(catalog: Catalog) -> None:
+    join(catalog, "m1", capacity=1)
+    plan, _ = dispatcher(catalog)
+    assert len(plan.round({})) == 1
+    join(catalog, "m2", capacity=1)
+    (second,) = plan.round({})
+    assert second.mover == "m2"
+
+
+def test_a_job_goes_to_the_mover_that_ran_it_last(catalog: Catalog) -> None:
+    join(catalog, "m1")
+    join(catalog, "m2")
+    plan, _ = dispatcher(catalog)
+    first = {q.job: q for q in plan.round({})}
+    with catalog.transaction() as c:
+        now = catalog.now(c)
+        for queued in first.values():
+            ticket = ledger.begin(c, queued.id, queued.mover, now)
+            assert ticket is not None
+            assert ledger.finish(c, ticket, now, state="done", point_time=now, seconds=1.0)
+        # Due again at once.
+        c.execute(sa.text("UPDATE vr_job SET last_start = '2026-01-01T00:00:00.000000+00:00'"))
+    again = {q.job: q for q in plan.round({})}
+    assert {j: q.mover for j, q in again.items()} == {j: q.mover for j, q in first.items()}
+
+
+def test_a_run_taken_up_again_gets_a_new_epoch_and_the_old_ticket_writes_nothing(
+    catalog: Catalog,
+) -> None:
+    join(catalog, "m1")
+    plan, _ = dispatcher(catalog)
+    run = next(q.id for q in plan.round({}) if q.job == "a")
+    with catalog.transaction() as c:
+        now = catalog.now(c)
+        old = ledger.begin(c, run, "m1", now)
+        new = ledger.begin(c, run, "m1", now)
+        assert old is not None
+        assert new is not None
+        assert (old.again, new.again) == (False, True)
+        assert new.epoch > old.epoch
+        assert not ledger.finish(c, old, now, state="failed", error="late")
+        assert ledger.finish(c, new, now, state="done", point_time=now)
+        assert not ledger.finish(c, new, now, state="failed", error="twice")
+    assert states(catalog)["a"] == "done"
+
+
+def test_runs_of_a_mover_that_is_gone_are_lost_and_begin_elsewhere(catalog: Catalog) -> None:
+    join(catalog, "m1")
+    plan, told = dispatcher(catalog)
+    runs = {q.job: q.id for q in plan.round({})}
+    with catalog.transaction() as c:
+        ticket = ledger.begin(c, runs["a"], "m1", catalog.now(c))
+    assert ticket is not None
+    join(catalog, "m2")
+    # Within lease and grace nothing is taken from it.
+    join_ago = (TTL + plan.grace).total_seconds()
+    with catalog.transaction() as c:
+        c.execute(sa.delete(sa.table("vr_mover", sa.column("id"))).where(sa.column("id") == "m1"))
+        ledger.join(c, "m1", 4, catalog.now(c) - timedelta(seconds=join_ago - 5), TTL)
+    assert plan.round({}) == []
+    with catalog.transaction() as c:
+        ledger.join(c, "m1", 4, catalog.now(c) - timedelta(seconds=join_ago + 1), TTL)
+        c.execute(sa.text("UPDATE vr_job SET last_start = '2026-01-01T00:00:00.000000+00:00'"))
+    again = plan.round({})
+    assert {q.mover for q in again} == {"m2"}
+    assert {q.job for q in again} == {"a", "b"}
+    assert sorted(told) == ["run lost: a", "run lost: b"]
+    with catalog.transaction() as c:
+        now = catalog.now(c)
+        assert ledger.begin(c, runs["b"], "m1", now) is None
+        assert not ledger.finish(c, ticket, now, state="done", point_time=now)
+
+
+def test_an_alarm_is_told_when_it_comes_and_when_it_goes(catalog: Catalog) -> None:
+    join(catalog, "m1", capacity=1)
+    rule = Rule(Rpo(timedelta(minutes=15)))
+    plan, told = dispatcher(catalog, rules={"a": rule})
+    (queued,) = plan.round({})
+    with catalog.transaction() as c:
+        now = catalog.now(c)
+        c.execute(
+            sa.text("UPDATE vr_job SET point_time = :t"),
+            {"t": (now - timedelta(hours=1)).isoformat()},
+        )
+    plan.round({})
+    plan.round({})
+    assert told == ["RPO violated: a"]
+    with catalog.transaction() as c:
+        ticket = ledger.begin(c, queued.id, "m1", now)
+        assert ticket is not None
+        ledger.finish(c, ticket, now, state="done", point_time=now, seconds=2.0)
+    plan.round({})
+    assert told == ["RPO violated: a", "RPO kept again: a"]
+    assert [row["what"] for row in catalog.trail("a")] == ["RPO kept again", "RPO violated"]
+
+
+def test_status_says_what_comes_next(catalog: Catalog) -> None:
+    rules = {"a": RULE, "b": Rule(Rpo(timedelta(minutes=15)))}
+    found = {s.job: s for s in job_status(catalog, rules)}
+    assert found["a"].why == "every 1:00:00"
+    assert found["b"].why == "there is no point yet"
+    assert catalog.pause("a", "me", paused=True)
+    assert not catalog.pause("a", "me", paused=True)
+    assert next(s for s in job_status(catalog, rules) if s.job == "a").state == "paused"
+    assert catalog.trail("a")[0]["who"] == "me"
+
+
+def test_points_of_the_destination_replace_what_was_known(catalog: Catalog) -> None:
+    with catalog.transaction() as c:
+        now = catalog.now(c)
+        ledger.know(c, ["a"], now)
+        point = ("p1", now, str(Level.CRASH), {"id": "p1"})
+        ledger.set_points(c, "a", [point, ("p2", now + TTL, str(Level.CRASH), {})])
+        ledger.set_points(c, "a", [point])
+    (row,) = catalog.read(sa.text("SELECT id, job FROM vr_point").columns())  # type: ignore[arg-type]
+    assert row == {"id": "p1", "job": "a"}
+
+
+def test_a_catalog_of_a_later_version_is_refused(catalog: Catalog, tmp_path: Path) -> None:
+    with catalog.transaction() as c:
+        c.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(CatalogTooNew, match="9999"):
+        Catalog.open(f"sqlite:///{tmp_path}/catalog.sqlite")
+
+
+def test_a_database_that_is_not_there_is_said_so() -> None:
+    with pytest.raises(CatalogUnreachable, match="cannot be opened") as caught:
+        Catalog.open("postgresql://me:secret@127.0.0.1:1/nothing")
+    assert "secret" not in str(caught.value)

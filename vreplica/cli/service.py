@@ -1,0 +1,237 @@
+"""serve, status, history, schedule pause|resume, catalog rebuild: many jobs, kept in step."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vreplica.cli import exits, show
+from vreplica.cli.options import command, config_option, jobs_argument
+from vreplica.cli.output import Output
+from vreplica.errors import ConfigError
+
+if TYPE_CHECKING:
+    from vreplica.jobs import Config
+    from vreplica.jobs.catalog import Catalog
+
+
+@dataclass(eq=False)
+class ServiceNotInstalled(ConfigError):
+    template = "the service's libraries are not installed ({missing})"
+    remedy = "pip install 'vreplica[service]'"
+    missing: str
+
+
+@contextlib.contextmanager
+def _installed() -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "vreplica":
+            raise
+        raise ServiceNotInstalled(str(error.name)) from None
+
+
+@contextlib.contextmanager
+def _catalog(config: Config) -> Iterator[Catalog]:
+    with _installed():
+        from vreplica.jobs.catalog import Catalog
+    catalog = Catalog.open(config.catalog_url())
+    try:
+        yield catalog
+    finally:
+        catalog.close()
+
+
+@click.command(short_help="Run all jobs by their schedules, as a service.")
+@config_option
+@click.option("--mover", metavar="NAME", help="This mover's name. Default: the host's.")
+@command
+def serve(out: Output, config: Path | None, mover: str | None) -> int:
+    """Run every job that has a schedule, until SIGTERM or Ctrl-C.
+
+    With a PostgreSQL database in [service] several machines share the work: `serve` on another
+    one, with the same file, joins. What runs when the service is stopped is cancelled and leaves
+    nothing behind; what was cut off by a crash is put in order when it starts again.
+    """
+    import vreplica
+
+    with _installed():
+        from vreplica.jobs.service import Service
+    from vreplica.cli.servicelog import log_to_stderr
+
+    log_to_stderr(as_json=out.as_json, verbose=out.verbosity > 1)
+    service = Service(vreplica.load(config), mover=mover)
+    asked: list[int] = []
+
+    def stop(number: int, _: Any) -> None:
+        asked.append(number)
+        service.ask_to_stop()
+
+    signals = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, stop) for number in signals]
+    try:
+        service.start()
+        service.wait()
+    finally:
+        service.stop()
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)
+    return exits.OK
+
+
+@click.command(short_help="How old is each replica, and what comes next?")
+@jobs_argument
+@config_option
+@command
+def status(out: Output, config: Path | None, jobs: tuple[str, ...]) -> int:
+    """Tell of each scheduled job how old its newest point is, and when and why it runs next.
+
+    Reads the service's catalog; nothing is changed. Ends with 11 when an RPO is violated.
+    """
+    import vreplica
+
+    loaded = vreplica.load(config)
+    names = loaded.select(jobs)
+    with _catalog(loaded) as catalog:
+        from vreplica.jobs.status import job_status
+
+        found = job_status(catalog, {n: r for n in names if (r := loaded.rule(n))})
+    if out.as_json:
+        for one in found:
+            out.json(one.to_dict())
+    else:
+        table = show.grid("job", "point", "target", "state", "next", "~why")
+        for one in found:
+            table.add_row(
+                one.job,
+                _age(one.age),
+                _age(one.target) if one.target else "-",
+                one.state,
+                _moment(one.next_at),
+                one.why,
+            )
+        out.show(table)
+        unplanned = [n for n in names if loaded.rule(n) is None]
+        if unplanned:
+            out.note(f"without a schedule: {', '.join(unplanned)}")
+    return exits.RPO_VIOLATED if any(one.violated for one in found) else exits.OK
+
+
+@click.command(short_help="What the service did.")
+@jobs_argument
+@config_option
+@click.option("--limit", type=click.IntRange(1, 10_000), default=30, show_default=True)
+@command
+def history(out: Output, config: Path | None, jobs: tuple[str, ...], limit: int) -> int:
+    """List the service's latest runs, newest first."""
+    import vreplica
+
+    loaded = vreplica.load(config)
+    names = set(loaded.select(jobs))
+    with _catalog(loaded) as catalog:
+        rows = [r for r in catalog.history(None, limit) if r["job"] in names]
+    if out.as_json:
+        for row in rows:
+            out.json(row)
+        return exits.OK
+    table = show.grid("begun", "job", "state", "took>", "mover", "error~")
+    for row in rows:
+        took = (row["ended"] - row["began"]).total_seconds() if row["ended"] and row["began"] else 0
+        table.add_row(
+            _moment(row["began"] or row["queued"]),
+            row["job"],
+            row["state"],
+            show.duration(took) if took else "-",
+            row["mover"],
+            row["error"] or "",
+        )
+    out.show(table)
+    return exits.OK
+
+
+@click.group(short_help="Pause and resume the schedule of jobs.")
+def schedule() -> None:
+    """Pause and resume the schedule of jobs; a run that is under way goes on."""
+
+
+@schedule.command("pause")
+@click.argument("jobs", nargs=-1, required=True, metavar="JOB...")
+@config_option
+@command
+def pause(out: Output, config: Path | None, jobs: tuple[str, ...]) -> int:
+    """Begin no more runs of these jobs until they are resumed. `run` works all the same."""
+    return _pause(out, config, jobs, paused=True)
+
+
+@schedule.command("resume")
+@click.argument("jobs", nargs=-1, required=True, metavar="JOB...")
+@config_option
+@command
+def resume(out: Output, config: Path | None, jobs: tuple[str, ...]) -> int:
+    """Plan these jobs again, from now on."""
+    return _pause(out, config, jobs, paused=False)
+
+
+def _pause(out: Output, config: Path | None, jobs: tuple[str, ...], *, paused: bool) -> int:
+    import vreplica
+
+    loaded = vreplica.load(config)
+    names = loaded.select(jobs)
+    with _catalog(loaded) as catalog:
+        from vreplica.jobs import ledger
+
+        with catalog.transaction() as c:
+            ledger.know(c, names, catalog.now(c))
+        for name in names:
+            changed = catalog.pause(name, getpass.getuser(), paused=paused)
+            word = "paused" if paused else "planned again"
+            text = word if changed else f"was {word} already"
+            if out.as_json:
+                out.json({"job": name, "paused": paused, "changed": changed})
+            else:
+                out.show(f"{name}: {text}")
+    return exits.OK
+
+
+@click.group(short_help="The service's catalog.")
+def catalog() -> None:
+    """The service's catalog of jobs, runs, points and failovers. It can be lost."""
+
+
+@catalog.command()
+@jobs_argument
+@config_option
+@command
+def rebuild(out: Output, config: Path | None, jobs: tuple[str, ...]) -> int:
+    """Read points from the destinations and failovers from their journals into the catalog."""
+    import vreplica
+
+    loaded = vreplica.load(config)
+    with _catalog(loaded) as opened:
+        from vreplica.jobs.rebuild import keep
+
+        for name in loaded.select(jobs):
+            points = vreplica.recovery_points(loaded[name])
+            keep(opened, getpass.getuser(), loaded[name], points)
+            if out.as_json:
+                out.json({"job": name, "points": len(points)})
+            else:
+                out.show(f"{name}: {show.counted(len(points), 'recovery point')}")
+    return exits.OK
+
+
+def _moment(at: datetime | None) -> str:
+    return f"{at:%Y-%m-%d %H:%M:%S}" if at else "-"
+
+
+def _age(age: timedelta | None) -> str:
+    return show.duration(age.total_seconds()) if age is not None else "none yet"

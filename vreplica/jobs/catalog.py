@@ -1,0 +1,188 @@
+"""The catalog: what is known of jobs, runs, points and failovers, in SQLite or PostgreSQL.
+
+It can be lost: what matters stands on the destinations (recovery points describe themselves)
+and in the failovers' journals, and `rebuild` reads it back from there. So `run` and `failover`
+work without it; the service keeps it, and needs `pip install 'vreplica[service]'`.
+
+One clock: the database's, so that movers whose clocks differ agree about who is late.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config as AlembicConfig
+from alembic.script import ScriptDirectory
+from alembic.util.exc import CommandError
+from sqlalchemy.pool import NullPool
+
+from vreplica.errors import ConfigError
+from vreplica.jobs import tablesql as t
+
+Connection = sa.Connection
+
+_MIGRATIONS = Path(__file__).parent / "migrations"
+_PLANNING = 0x76726570
+"""The number of the advisory lock under which one mover plans ("vrep")."""
+_BUSY_TIMEOUT_S = 30.0
+
+
+@dataclass(eq=False)
+class CatalogUnreachable(ConfigError):
+    template = "the catalog at {place} cannot be opened: {reason}"
+    remedy = "Is the database running, the URL right, and may this user create tables there?"
+    retryable = True
+    place: str
+    reason: str
+
+
+@dataclass(eq=False)
+class CatalogTooNew(ConfigError):
+    template = "the catalog at {place} was made by a later version of vreplica ({version})"
+    remedy = "Use that version on every mover; a catalog is never taken back."
+    place: str
+    version: str
+
+
+class Catalog:
+    """One database. Thread-safe: every call takes a connection of its own."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self.engine = engine
+        self.place = engine.url.render_as_string(hide_password=True)
+
+    @classmethod
+    def open(cls, url: str) -> Self:
+        """Open, and bring the schema up to this version. Raises CatalogUnreachable, CatalogTooNew.
+
+        `url`: `sqlite:///PATH` or `postgresql://USER:PASSWORD@HOST/DATABASE`.
+        """
+        catalog = cls(_engine(url))
+        try:
+            catalog._migrate()
+        except sa.exc.SQLAlchemyError as error:
+            catalog.close()
+            reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+            raise CatalogUnreachable(place=catalog.place, reason=reason) from None
+        return catalog
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+    def _migrate(self) -> None:
+        config = AlembicConfig()
+        config.set_main_option("script_location", str(_MIGRATIONS))
+        with self.transaction() as connection:
+            if self.engine.dialect.name == "postgresql":
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_PLANNING + 1)))
+            config.attributes["connection"] = connection
+            try:
+                command.upgrade(config, "head")
+            except CommandError:
+                version = connection.execute(sa.text("SELECT version_num FROM alembic_version"))
+                found = str(version.scalar())
+                known = [s.revision for s in ScriptDirectory.from_config(config).walk_revisions()]
+                if found in known:
+                    raise
+                raise CatalogTooNew(place=self.place, version=found) from None
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[sa.Connection]:
+        """One transaction that writes; it commits at the end, or nothing of it happened."""
+        with self.engine.begin() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def planning(self) -> Iterator[sa.Connection | None]:
+        """A transaction that one mover at a time is in; None where another one is."""
+        with self.engine.begin() as connection:
+            if self.engine.dialect.name == "postgresql":
+                lock = sa.func.pg_try_advisory_xact_lock(_PLANNING)
+                if not connection.execute(sa.select(lock)).scalar():
+                    yield None
+                    return
+            yield connection
+
+    def now(self, connection: sa.Connection | None = None) -> datetime:
+        """The database's clock, in UTC."""
+        if self.engine.dialect.name != "postgresql":
+            return datetime.now(UTC)
+        query = sa.select(sa.func.clock_timestamp())
+        if connection is not None:
+            moment = connection.execute(query).scalar_one()
+        else:
+            with self.engine.connect() as own:
+                moment = own.execute(query).scalar_one()
+        return moment.astimezone(UTC)  # type: ignore[no-any-return]
+
+    # -- what people ask and decide -----------------------------------------------------------
+
+    def pause(self, job: str, who: str, *, paused: bool) -> bool:
+        """Stop planning a job, or go on. False where it is so already, or was never seen."""
+        with self.transaction() as c:
+            values: dict[str, Any] = {"paused": paused}
+            if not paused:
+                values["since"] = self.now(c)
+            query = sa.update(t.jobs).where(t.jobs.c.name == job, t.jobs.c.paused != paused)
+            changed = c.execute(query.values(values)).rowcount > 0
+            if changed:
+                self.note(c, who, "job paused" if paused else "job resumed", job)
+        return changed
+
+    def note(
+        self, connection: sa.Connection, who: str, what: str, job: str | None = None, **data: Any
+    ) -> None:
+        """An entry of the audit trail, in the caller's transaction."""
+        values = {"time": self.now(connection), "who": who, "what": what, "job": job, "data": data}
+        connection.execute(sa.insert(t.audit).values(values))
+
+    def read(self, query: sa.Select[Any]) -> list[dict[str, Any]]:
+        """Rows as dicts."""
+        with self.engine.connect() as c:
+            return [dict(row) for row in c.execute(query).mappings()]
+
+    def history(self, job: str | None = None, limit: int = 50) -> list[dict[str, Any]]:
+        """The latest runs, newest first."""
+        query = sa.select(t.runs).order_by(t.runs.c.queued.desc()).limit(limit)
+        return self.read(query.where(t.runs.c.job == job) if job else query)
+
+    def trail(self, job: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
+        """The latest entries of the audit trail, newest first."""
+        query = sa.select(t.audit).order_by(t.audit.c.n.desc()).limit(limit)
+        return self.read(query.where(t.audit.c.job == job) if job else query)
+
+
+def _engine(url: str) -> sa.Engine:
+    parsed = sa.make_url(url)
+    if parsed.get_backend_name() == "postgresql":
+        return sa.create_engine(
+            parsed.set(drivername="postgresql+psycopg"),
+            pool_pre_ping=True,
+            connect_args={"connect_timeout": 10},
+        )
+    if parsed.database:
+        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    engine = sa.create_engine(
+        parsed,
+        poolclass=NullPool,
+        connect_args={"timeout": _BUSY_TIMEOUT_S, "isolation_level": None},
+    )
+
+    # The driver's own transactions begin late and without the lock; these begin with it.
+    @sa.event.listens_for(engine, "connect")
+    def _connected(connection: Any, _: Any) -> None:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+
+    @sa.event.listens_for(engine, "begin")
+    def _begin(connection: sa.Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine

@@ -1,0 +1,105 @@
+"""One round of the service: see what is, plan, queue what begins. Whoever plans, plans alone.
+
+leases over? -> their runs are lost          in one transaction, under one lock:
+standings -> plan_tick -> a mover for each   two movers never plan at the same time
+alarms: told once, when they come and when they go
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from vreplica.jobs import ledger
+from vreplica.jobs.catalog import Catalog, Connection
+from vreplica.jobs.lease import GRACE
+from vreplica.jobs.mover import Tell
+from vreplica.jobs.planner import Limits, Start, Tick, plan_tick
+from vreplica.jobs.schedule import Rule
+from vreplica.points.model import new_id
+
+log = logging.getLogger("vreplica.service")
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """A run that a mover is to execute."""
+
+    id: str
+    job: str
+    mover: str
+
+
+@dataclass(slots=True)
+class Dispatcher:
+    """Plans for the whole fleet when it is this process's turn."""
+
+    catalog: Catalog
+    mover: str
+    rules: Mapping[str, Rule]
+    limits: Limits
+    tell: Tell
+    grace: timedelta = GRACE
+    new_id: Callable[[], str] = new_id
+
+    def round(self, places: Mapping[str, tuple[str, ...]]) -> list[Queued]:
+        """Plan and queue. Empty also where another mover is planning."""
+        told: list[tuple[str, str, dict[str, str]]] = []
+        with self.catalog.planning() as c:
+            if c is None:
+                return []
+            now = self.catalog.now(c)
+            ledger.know(c, self.rules, now)
+            ledger.place(c, places)
+            for run, job, mover in ledger.lose_dead(c, now, self.grace):
+                self.catalog.note(c, self.mover, "run lost", job, run=run, mover=mover)
+                told.append(("run lost", job, {"run": run, "mover": mover}))
+            movers = ledger.movers(c)
+            busy = sum(m.active for m in movers)
+            room = sum(max(0, m.free) for m in movers)
+            limits = replace(self.limits, total=min(self.limits.total, busy + room))
+            tick = plan_tick(now, ledger.standings(c, self.rules), limits)
+            told += self._alarms(c, tick)
+            queued = []
+            for start, mover in self._assign(c, tick.starts, movers):
+                entry = Queued(self.new_id(), start.job, mover)
+                ledger.queue(c, entry.id, start, mover, now)
+                queued.append(entry)
+        for what, job, data in told:
+            self.tell(what, job, dict(data))
+        for waiting in tick.waiting:
+            log.debug("job %s waits: %s", waiting.job, waiting.why)
+        return queued
+
+    def _assign(
+        self, c: Connection, starts: tuple[Start, ...], movers: list[ledger.Mover]
+    ) -> list[tuple[Start, str]]:
+        """The mover that ran the job last, since its digest maps are there; else the freest."""
+        free = {m.id: m.free for m in movers}
+        before = ledger.last_movers(c, [s.job for s in starts])
+        assigned = []
+        for start in starts:
+            wanted = before.get(start.job, "")
+            if free.get(wanted, 0) <= 0:
+                wanted = max(free, key=lambda m: free[m])
+            free[wanted] -= 1
+            assigned.append((start, wanted))
+        return assigned
+
+    def _alarms(self, c: Connection, tick: Tick) -> list[tuple[str, str, dict[str, str]]]:
+        told = []
+        now = {a.job: a for a in tick.alarms}
+        known = ledger.alarms(c)
+        for job in self.rules:
+            alarm = now.get(job)
+            name = str(alarm.alarm) if alarm else None
+            if known.get(job) == name:
+                continue
+            ledger.set_alarm(c, job, name)
+            what = name or "RPO kept again"
+            data = {"target": str(alarm.target), "age": str(alarm.age)} if alarm else {}
+            self.catalog.note(c, self.mover, what, job, **data)
+            told.append((what, job, data))
+        return told

@@ -1,0 +1,1 @@
+"""The catalog's schema, version by version (Alembic). `Catalog.open` brings a database up to it."""

@@ -1,0 +1,167 @@
+"""Executes one run of the service: at least once asked, at most one recovery point.
+
+    ticket (epoch up) -> is the point there already? -> vreplica.run, fenced -> the catalog's row
+
+The run's id is the id of the point that it makes; so a run that is taken up again after a crash
+finds its point at the destination, or makes it now.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from vreplica.delta import Control
+from vreplica.delta.errors import CopyCancelled
+from vreplica.errors import PreflightError, VReplicaError
+from vreplica.jobs import ledger
+from vreplica.jobs.catalog import Catalog
+from vreplica.jobs.lease import Lease
+from vreplica.jobs.ledger import Ticket
+from vreplica.points import RecoveryPoint
+from vreplica.sync import Job, RunReport, points, run
+from vreplica.sync.errand import Errand
+from vreplica.sync.errors import Cancelled
+
+log = logging.getLogger("vreplica.service")
+
+CHECK_S: Final = 2.0
+"""Between two looks at the epoch in the catalog; the lease is looked at before every write."""
+
+Tell = Callable[[str, str, dict[str, Any]], None]
+"""What happened, to which job, with what."""
+
+
+@dataclass(eq=False)
+class RunTakenAway(PreflightError):
+    template = "run {run} of job {job} is not this mover's any more: {reason}"
+    remedy = "Nothing to do: whoever has it now puts both sides in order."
+    run: str
+    job: str
+    reason: str
+
+
+@dataclass(slots=True)
+class Fence:
+    """Raises as soon as this process may write no more for a run."""
+
+    ticket: Ticket
+    lease: Lease
+    catalog: Catalog
+    clock: Callable[[], float] = time.monotonic
+    _looked: float = float("-inf")
+
+    def __call__(self) -> None:
+        if not self.lease.good:
+            raise RunTakenAway(self.ticket.run, self.ticket.job, "its lease is over")
+        if self.clock() - self._looked < CHECK_S:
+            return
+        self.look()
+
+    def look(self) -> None:
+        """Look into the catalog, whatever was seen before."""
+        with self.catalog.transaction() as c:
+            now = ledger.epoch(c, self.ticket.job)
+        if now != self.ticket.epoch:
+            reason = f"its epoch is {self.ticket.epoch}, the job's is {now}"
+            raise RunTakenAway(self.ticket.run, self.ticket.job, reason)
+        self._looked = self.clock()
+
+
+@dataclass(slots=True)
+class Mover:
+    """What the runs of one process share. `jobs` gives a job with its secrets."""
+
+    id: str
+    catalog: Catalog
+    lease: Lease
+    jobs: Mapping[str, Job]
+    tell: Tell
+    run: Callable[..., RunReport] = run
+    find_points: Callable[[Job], tuple[RecoveryPoint, ...]] = points
+    controls: dict[str, Control] = field(default_factory=dict)
+    stopping: bool = False
+
+    def execute(self, run_id: str) -> str:
+        """One run, to its end. Returns the state it ended in; never raises VReplicaError."""
+        with self.catalog.transaction() as c:
+            ticket = ledger.begin(c, run_id, self.id, self.catalog.now(c))
+        if ticket is None:
+            return "not mine"
+        control = self.controls[run_id] = Control()
+        if self.stopping:
+            control.cancel()
+        try:
+            return self._execute(ticket, control)
+        finally:
+            del self.controls[run_id]
+
+    def cancel_all(self) -> None:
+        """Every run ends at its next batch and leaves nothing behind."""
+        self.stopping = True
+        for control in list(self.controls.values()):
+            control.cancel()
+
+    def _execute(self, ticket: Ticket, control: Control) -> str:
+        started = time.monotonic()
+        try:
+            job = self.jobs[ticket.job]
+            made = self._made_before(job, ticket)
+            if made is None:
+                fence = Fence(ticket, self.lease, self.catalog)
+                fence.look()
+                report = self.run(
+                    job, control=control, errand=Errand(point=ticket.run, fence=fence)
+                )
+                made, result = report.point, report.to_dict()
+                seconds: float | None = report.seconds
+            else:
+                result, seconds = {"point": made.to_dict(), "found": True}, None
+        except RunTakenAway as error:
+            log.warning("%s", error)
+            return "taken away"
+        except (Cancelled, CopyCancelled):
+            return self._end(ticket, "cancelled", error="cancelled: the service stops")
+        except VReplicaError as error:
+            return self._end(ticket, "failed", error=str(error), result=error.to_dict())
+        except Exception as error:
+            log.exception("run %s of job %s", ticket.run, ticket.job)
+            return self._end(ticket, "failed", error=f"a defect: {error!r}")
+        log.info("run %s of job %s took %.1f s", ticket.run, ticket.job, time.monotonic() - started)
+        return self._end(ticket, "done", result=result, point=made, seconds=seconds)
+
+    def _made_before(self, job: Job, ticket: Ticket) -> RecoveryPoint | None:
+        if not ticket.again:
+            return None
+        return next((p for p in self.find_points(job) if p.id == ticket.run), None)
+
+    def _end(
+        self,
+        ticket: Ticket,
+        state: str,
+        *,
+        error: str | None = None,
+        result: dict[str, Any] | None = None,
+        point: RecoveryPoint | None = None,
+        seconds: float | None = None,
+    ) -> str:
+        with self.catalog.transaction() as c:
+            ours = ledger.finish(
+                c,
+                ticket,
+                self.catalog.now(c),
+                state=state,
+                result=result,
+                error=error,
+                point_time=point.time if point else None,
+                seconds=seconds,
+            )
+            if not ours:
+                return "taken away"
+            data = {"run": ticket.run, **({"error": error} if error else {})}
+            self.catalog.note(c, self.id, f"run {state}", ticket.job, **data)
+        self.tell(f"run {state}", ticket.job, {**(result or {}), **data})
+        return state

@@ -1,0 +1,63 @@
+"""What a run of each job occupies: hosts and datastores of both ends, as they are now.
+
+job --> source VM  --> host:SITE/esx1   datastore:SITE/ds1 ...
+    `-> replica VM --> host:DR/esx7     datastore:DR/store1
+        (not there yet: where it will be put)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from vreplica.sync import Job
+from vreplica.vsphere import HostInfo, Whereabouts
+
+
+@dataclass(frozen=True, slots=True)
+class SiteNow:
+    """One site, read once."""
+
+    name: str
+    vms: tuple[Whereabouts, ...]
+    hosts: tuple[HostInfo, ...]
+
+    def find(self, wanted: str) -> Whereabouts | None:
+        """By moref, instance UUID, name, or the last part of an inventory path."""
+        last = wanted.rpartition("/")[2]
+        for key in (wanted, last):
+            for vm in self.vms:
+                if key in (vm.vm.moref, vm.instance_uuid, vm.vm.name):
+                    return vm
+        return None
+
+    def holds(self, where: Whereabouts) -> tuple[str, ...]:
+        host = (f"host:{self.name}/{where.host}",) if where.host else ()
+        return (*host, *(f"datastore:{self.name}/{d}" for d in where.datastores))
+
+
+def holds(job: Job, source: SiteNow, destination: SiteNow) -> tuple[str, ...]:
+    """Everything that a run of `job` occupies; nothing for a VM that is not there."""
+    vm = source.find(job.source_vm)
+    replica = destination.find(job.placement.name)
+    there = destination.holds(replica) if replica else _planned(job, destination)
+    return tuple(dict.fromkeys((*(source.holds(vm) if vm else ()), *there)))
+
+
+def _planned(job: Job, site: SiteNow) -> tuple[str, ...]:
+    """Where the replica is going to be: the host that the job names, or the only one."""
+    names = [h.name for h in site.hosts if job.placement.datastore in h.datastores]
+    host = job.placement.host or (names[0] if len(names) == 1 else None)
+    taken = (f"host:{site.name}/{host}",) if host else ()
+    return (*taken, f"datastore:{site.name}/{job.placement.datastore}")
+
+
+def all_holds(
+    jobs: Mapping[str, tuple[Job, str, str]], sites: Mapping[str, SiteNow]
+) -> dict[str, tuple[str, ...]]:
+    """For each job (with the names of its two sites) whose sites could be read."""
+    return {
+        name: holds(job, sites[a], sites[b])
+        for name, (job, a, b) in jobs.items()
+        if a in sites and b in sites
+    }

@@ -13,6 +13,8 @@ from vreplica.delta import Control
 from vreplica.delta.errors import CopyCancelled
 from vreplica.points import Level, Retention
 from vreplica.sync import Event, Job, Mode, RunReport, Step, plan, points, run, verify
+from vreplica.sync.accepted import NotFlagged, accept
+from vreplica.sync.errors import NoSuchPoint
 from vreplica.units import BLOCK, MIB
 
 Content = Callable[..., Path]
@@ -194,6 +196,42 @@ def test_verify_finds_a_byte_that_differs(world, content: Content) -> None:
     report = verify(job)
     assert not report.equal
     assert report.disks[0].first_differences == ((7 * MIB, 7 * MIB + 512),)
+
+
+def test_a_mass_encryption_is_flagged_and_the_clean_point_before_it_stays_until_accepted(
+    world, content: Content
+) -> None:
+    vm = world.make_vm(content(64 * MIB, 51))
+    job = world.job(vm, retention=Retention(last=1))
+    world.power_on(vm)
+    full = run(job)
+    assert not full.point.suspicions
+    world.write(vm, 2000, 30 * MIB, b"a line of a log\n" * (9 * MIB // 16))
+    clean = run(job)
+    assert not clean.point.suspicions
+    stats = clean.point.disks[0].stats
+    assert stats is not None
+    assert stats.shipped_bytes == 9 * MIB
+    assert stats.changed_bytes == stats.redundant_bytes + stats.zero_bytes + stats.shipped_bytes
+    assert stats.compressibility < 0.1
+    assert clean.disks[0].compressibility == pytest.approx(stats.compressibility, abs=0.001)
+    for n in range(0, 40, 8):
+        world.write(vm, 2000, n * MIB, random.Random(n).randbytes(8 * MIB))
+    odd = run(job)
+    assert odd.point.flagged
+    assert any("looks like mass encryption" in text for text in odd.warnings)
+    newest = [run(job) for _ in range(2)][-1]
+    assert [p.id for p in points(job)] == [clean.point.id, odd.point.id, newest.point.id]
+    assert [p.flagged for p in points(job)] == [False, True, False]
+    assert any(f"--accept {odd.point.id}" in text for text in newest.warnings)
+    with pytest.raises(NotFlagged):
+        accept(job, (clean.point.id,))
+    with pytest.raises(NoSuchPoint):
+        accept(job, ("nonsense",))
+    assert [p.accepted for p in accept(job, (odd.point.id,))] == [False, True, False]
+    last = run(job)
+    assert not any("flagged" in text for text in last.warnings)
+    assert [p.id for p in points(job)] == [last.point.id]
 
 
 @pytest.mark.parametrize(

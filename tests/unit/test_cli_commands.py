@@ -27,6 +27,7 @@ from vreplica.cli.verifypage import render
 from vreplica.delta import SpotChecked
 from vreplica.errors import DiskClosed, VReplicaError
 from vreplica.points import DiskPoint, Level, RecoveryPoint
+from vreplica.points.changes import ChangeStats
 from vreplica.sync import Job, proof, signing
 from vreplica.sync.events import Progress, Step, Warn
 from vreplica.sync.job import OnCbtLoss
@@ -313,6 +314,40 @@ def test_a_plan_names_the_points_that_will_be_removed(invoke: Invoke, play: Play
     assert json.loads(invoke("plan", "web01", "--json").stdout)["expiring"] == [POINT.id]
 
 
+def test_a_flagged_point_is_exit_code_10_and_said_with_what_to_do(
+    invoke: Invoke, play: Play
+) -> None:
+    point = replace(POINT, suspicions=("Hard disk 1: 9 GiB changed where 1 MiB are usual",))
+    play("run", replace(REPORT, point=point))
+    result = invoke("run", "web01")
+    assert result.exit_code == 10
+    assert "looks like mass encryption" in result.stdout
+    assert "9 GiB changed where 1 MiB are usual" in result.stdout
+    assert f"vreplica-sync points web01 --accept {POINT.id}" in result.stdout
+    play("run", replace(REPORT, point=point, verified=DIFFERENT))
+    assert invoke("run", "web01", "--verify").exit_code == 8
+
+
+def test_points_show_statistics_and_flags_and_older_points_without(
+    invoke: Invoke, play: Play
+) -> None:
+    stats = ChangeStats(16 * MIB, 9 * MIB, 2 * MIB, 5 * MIB, 40, 0.42, 0.1, GIB)
+    odd = replace(
+        POINT,
+        id="20260302T123000Z-aaaaaa",
+        disks=(replace(POINT.disks[0], stats=stats),),
+        suspicions=("Hard disk 1: much",),
+    )
+    play("recovery_points", (POINT, odd, replace(odd, id="old", accepted=True)))
+    shown = invoke("points", "web01").stdout
+    for text in ("16 MiB", "9 MiB", "2 MiB", "5 MiB", "42%", "old was flagged, and accepted"):
+        assert text in shown
+    assert shown.count("is flagged: it looks like mass encryption") == 1
+    values = json.loads(invoke("points", "web01", "--json").stdout)["points"]
+    assert [v["flagged"] for v in values] == [False, True, False]
+    assert values[1]["disks"][0]["stats"]["redundant_bytes"] == 9 * MIB
+
+
 def test_no_points_yet_is_an_answer_not_an_error(invoke: Invoke, play: Play) -> None:
     play("recovery_points", ())
     result = invoke("points", "web01")
@@ -513,6 +548,7 @@ def test_a_defect_is_an_error_object_under_json(invoke: Invoke, play: Play) -> N
         ["run", "--on-cbt-loss", "panic"],
         ["run", "--require", "clean-shutdown"],
         ["run", "-v", "-q"],
+        ["points", "--accept", "p1"],
         ["verify", "--point"],
         ["verify", "--sample", "0%"],
         ["verify", "--sample", "101%"],

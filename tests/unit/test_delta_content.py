@@ -80,7 +80,7 @@ def test_much_more_change_of_encrypted_data_is_flagged_with_its_numbers() -> Non
     found = suspect(cycle(2000, 0.97), USUAL)
     assert found is not None
     assert "97%" in str(found)
-    assert str(2000 * MIB) in str(found)
+    assert "1.95 GiB changed where 51 MiB are usual" in str(found)
 
 
 @pytest.mark.parametrize(
@@ -100,8 +100,11 @@ def test_what_has_an_everyday_reason_is_not_flagged(
     assert suspect(now, history) is None
 
 
-def test_without_history_only_the_extreme_is_flagged() -> None:
+def test_with_little_history_only_the_extreme_is_flagged_and_with_none_nothing() -> None:
     assert suspect(cycle(2000, 0.99), USUAL[:2]) is not None
+    assert suspect(cycle(700, 0.99), USUAL[:2]) is None
+    assert suspect(cycle(4000, 1.0), []) is None
+    assert suspect(cycle(4000, 1.0), [ChangeSummary(1, 1, 99, 1.0, first=True)] * 9) is None
 
 
 def test_one_odd_cycle_does_not_hide_the_next() -> None:

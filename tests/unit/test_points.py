@@ -46,6 +46,18 @@ def test_a_point_comes_back_from_its_description() -> None:
     assert RecoveryPoint.from_extra_config(values, "snapshot-1") == point
 
 
+def test_a_description_without_statistics_and_flags_is_that_of_an_older_point() -> None:
+    point = make_point(1)
+    values = point.to_extra_config()
+    assert '"stats"' not in "".join(values.values())
+    assert "suspicions" not in "".join(values.values())
+    read = RecoveryPoint.from_extra_config(values)
+    assert read is not None
+    assert not read.flagged
+    assert [d.stats for d in read.disks] == [None, None]
+    assert read.to_dict()["disks"][0]["stats"] is None
+
+
 @pytest.mark.parametrize("missing", [POINT_KEY, f"{DISK_KEY}2001"])
 def test_an_incomplete_description_is_no_point(missing: str) -> None:
     values = make_point(1).to_extra_config()

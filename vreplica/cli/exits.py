@@ -16,6 +16,7 @@ FAILED = 1
 USAGE = 2
 PREFLIGHT = 3
 DIFFERENT = 8
+SUSPICIOUS = 10
 RPO_VIOLATED = 11
 INTERNAL = 70
 """EX_SOFTWARE of sysexits.h"""
@@ -39,6 +40,7 @@ Exit codes:
     7  the replica is not in the state that it should be in
     8  source and replica differ where they must be equal
     9  a failover could not go on
+   10  run: done, but the new recovery point is flagged: the change looks like mass encryption
    11  status: a job's newest point is older than its target
    70  a defect in vreplica
   130  cancelled by Ctrl-C (143: by SIGTERM, 129: by SIGHUP)

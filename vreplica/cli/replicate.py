@@ -85,7 +85,9 @@ def run(
                 )
             answer(out, report.to_dict(), show.run(report))
             unequal = report.verified is not None and not report.verified.equal
-            return exits.DIFFERENT if unequal else exits.OK
+            if unequal:
+                return exits.DIFFERENT
+            return exits.SUSPICIOUS if report.point.flagged else exits.OK
 
         code = each_job(out, config, jobs, work, lambda: cancellation.code is not None)
     return cancellation.code or code
@@ -118,13 +120,33 @@ def plan(out: Output, jobs: tuple[str, ...], config: Path | None) -> int:
     is_flag=True,
     help="Say what keeps each point, and which ones may go.",
 )
+@click.option(
+    "--accept",
+    multiple=True,
+    metavar="ID",
+    help="Take the flag of this point as looked at: what stood before it may go again.",
+)
 @command
-def points(out: Output, jobs: tuple[str, ...], config: Path | None, retention: bool) -> int:
-    """List the recovery points of each JOB, as the destination itself has them."""
+def points(
+    out: Output,
+    jobs: tuple[str, ...],
+    config: Path | None,
+    retention: bool,
+    accept: tuple[str, ...],
+) -> int:
+    """List the recovery points of each JOB, as the destination itself has them.
+
+    A point is flagged when the change that led to it looks like mass encryption. Until it is
+    accepted, the last clean point before it is kept, whatever retention says.
+    """
     import vreplica
+    from vreplica.sync import accepted
+
+    if accept and len(vreplica.load(config).select(jobs)) > 1:
+        raise click.UsageError("--accept is for the points of one JOB")
 
     def work(job: Job) -> int:
-        found = vreplica.recovery_points(job)
+        found = accepted.accept(job, accept) if accept else vreplica.recovery_points(job)
         if retention:
             verdicts = job.retention.review(found)
             kept = [

@@ -28,7 +28,9 @@ def run(report: RunReport) -> Iterator[RenderableType]:
         report.job,
         f"recovery point {point.id}, level {point.level}, in {duration(report.seconds)}",
     )
-    table = grid("disk", "mode", "capacity>", "changed>", "read>", "shipped>", "time>")
+    table = grid(
+        "disk", "mode", "capacity>", "changed>", "read>", "redundant>", "shipped>", "zlib>", "time>"
+    )
     for disk in report.disks:
         table.add_row(
             disk.label,
@@ -36,10 +38,13 @@ def run(report: RunReport) -> Iterator[RenderableType]:
             human_size(disk.capacity_bytes),
             human_size(disk.changed_bytes),
             human_size(disk.read_bytes),
+            human_size(disk.redundant_bytes),
             human_size(disk.shipped_bytes),
+            "-" if disk.compressibility is None else f"{disk.compressibility:.0%}",
             duration(disk.seconds),
         )
     yield indented(table)
+    yield from flag(point)
     yield facts(
         ("before", report.recovered),
         ("excluded", point.excluded),
@@ -83,7 +88,9 @@ def points(job: str, found: Sequence[RecoveryPoint]) -> Iterator[RenderableType]
         yield _head(job, "no recovery point yet")
         return
     yield _head(job, f"{counted(len(found), 'recovery point')}, oldest first")
-    table = grid("id", "time", "level~", "mode", "shipped>")
+    table = grid(
+        "id", "time", "level~", "mode", "changed>", "redundant>", "zero>", "shipped>", "zlib>"
+    )
     for point in found:
         level = str(point.level)
         if point.requested > point.level:
@@ -93,9 +100,11 @@ def points(job: str, found: Sequence[RecoveryPoint]) -> Iterator[RenderableType]
             moment(point.time),
             level,
             "+".join(dict.fromkeys(disk.mode for disk in point.disks)),
-            human_size(sum(disk.shipped_bytes for disk in point.disks)),
+            *_changes(point),
         )
     yield indented(table)
+    for point in found:
+        yield from flag(point)
     without = {", ".join(point.excluded) for point in found}
     if len(without) == 1:
         yield facts(("excluded", without))
@@ -116,6 +125,40 @@ def retention(job: str, rule: str, verdicts: Sequence[Verdict]) -> Iterator[Rend
         table.add_row(point.id, moment(point.time), str(point.level), why)
     if verdicts:
         yield indented(table)
+
+
+def flag(point: RecoveryPoint) -> Iterator[RenderableType]:
+    """Why a point is flagged, and what to do about it."""
+    for what in point.suspicions:
+        if point.accepted:
+            yield indented(_hanging(f"{point.id} was flagged, and accepted:", what))
+        else:
+            yield indented(Text(f"{point.id} is flagged: it looks like mass encryption", BAD))
+            yield indented(_hanging("-", what))
+    if point.flagged:
+        yield indented(
+            Group(
+                "Look at the guest before you trust this point or a later one. What stood clean "
+                "before it is kept until:",
+                f"  vreplica-sync points {point.job} --accept {point.id}",
+            )
+        )
+
+
+def _changes(point: RecoveryPoint) -> Iterator[str]:
+    """changed, redundant, zero, shipped, zlib; of points that were made without, what is known."""
+    known = [disk.stats for disk in point.disks if disk.stats is not None]
+    if len(known) < len(point.disks) or not known:
+        yield from ("-", "-", "-", human_size(sum(disk.shipped_bytes for disk in point.disks)), "-")
+        return
+    yield human_size(sum(s.changed_bytes for s in known))
+    yield human_size(sum(s.redundant_bytes for s in known))
+    yield human_size(sum(s.zero_bytes for s in known))
+    yield human_size(sum(s.shipped_bytes for s in known))
+    sampled = [s for s in known if s.sampled_pieces]
+    weight = sum(s.shipped_bytes for s in sampled)
+    packed = sum(s.compressibility * s.shipped_bytes for s in sampled)
+    yield f"{packed / weight:.0%}" if weight else "-"
 
 
 def verify(report: VerifyReport) -> Iterator[RenderableType]:

@@ -12,8 +12,14 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Final
 
+from vreplica.units import human_size
+
 MIN_HISTORY: Final = 5
-"""Cycles before anything is judged by history."""
+"""Cycles before anything is judged by history; with none at all nothing is flagged."""
+
+MIN_SHARE: Final = 0.02
+"""Below this share of what is allocated a change is no mass of anything: an archive is
+written, a few packages are installed."""
 
 RATE_FACTOR: Final = 4.0
 """Changed bytes above this multiple of the history's high mark count as far outside."""
@@ -21,9 +27,12 @@ RATE_FACTOR: Final = 4.0
 ENTROPY_STEP: Final = 0.35
 """Rise of the share of incompressible pieces over the history's high mark."""
 
+CLEAR_STEP: Final = 0.1
+"""Where the usual share is high already, it has to rise by this at least."""
+
 ALWAYS_ENTROPY: Final = 0.9
 ALWAYS_SHARE: Final = 0.2
-"""Without history: this share of the disk changed, almost all of it incompressible."""
+"""With little history: this share of the disk changed, almost all of it incompressible."""
 
 MIN_PIECES: Final = 32
 
@@ -52,7 +61,8 @@ class Suspicion:
 
     def __str__(self) -> str:
         return (
-            f"{self.changed_bytes} bytes changed where {self.usual_bytes} are usual, and "
+            f"{human_size(self.changed_bytes)} changed where {human_size(self.usual_bytes)} are "
+            f"usual, and "
             f"{self.high_entropy_share:.0%} of a sample looks encrypted where "
             f"{self.usual_share:.0%} is usual"
         )
@@ -67,16 +77,21 @@ def suspect(now: ChangeSummary, history: Sequence[ChangeSummary]) -> Suspicion |
     if now.first or now.pieces < MIN_PIECES:
         return None
     past = [one for one in history if not one.first]
+    if not past or now.changed_bytes < MIN_SHARE * now.allocated_bytes:
+        return None
     if len(past) < MIN_HISTORY:
         large = now.changed_bytes >= ALWAYS_SHARE * max(1, now.allocated_bytes)
         if large and now.high_entropy_share >= ALWAYS_ENTROPY:
-            return Suspicion(now.changed_bytes, 0, now.high_entropy_share, 0.0)
+            middle = round(median(one.changed_bytes for one in past))
+            share = median(one.high_entropy_share for one in past)
+            return Suspicion(now.changed_bytes, middle, now.high_entropy_share, share)
         return None
     usual_bytes = _high_mark([one.changed_bytes for one in past])
     shares = [one.high_entropy_share for one in past if one.pieces >= MIN_PIECES]
     usual_share = _high_mark(shares) if shares else 0.0
     rate = now.changed_bytes > RATE_FACTOR * usual_bytes
-    content = now.high_entropy_share > min(0.95, usual_share + ENTROPY_STEP)
+    risen = max(usual_share + CLEAR_STEP, min(0.95, usual_share + ENTROPY_STEP))
+    content = now.high_entropy_share > risen
     if rate and content:
         middle = round(median(one.changed_bytes for one in past))
         return Suspicion(now.changed_bytes, middle, now.high_entropy_share, median(shares or [0.0]))

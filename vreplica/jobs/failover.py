@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,6 +83,7 @@ def preview(job: Job, *, source_lost: bool = False) -> Preview:
         level, remarks = expected_level(job, source)
     elif source is not None:
         remarks = [f"{source.name} is {source.power_state} already: nothing has to be shut down"]
+    remarks += flag_remarks(replica.points)
     return Preview(
         job=job.name,
         source=source,
@@ -93,6 +94,21 @@ def preview(job: Job, *, source_lost: bool = False) -> Preview:
         insured_level=level,
         remarks=tuple(remarks),
     )
+
+
+def flag_remarks(points: Sequence[RecoveryPoint]) -> list[str]:
+    """What an operator has to know before any of these points is booted."""
+    first = next((n for n, point in enumerate(points) if point.flagged), None)
+    if first is None:
+        return []
+    remarks = [
+        f"point {points[first].id} is flagged ({what}); later ones may hold the same"
+        for what in points[first].suspicions
+    ]
+    if first:
+        clean = best(points[:first])
+        remarks.append(f"the best point from before it: --final-sync no --point {clean.id}")
+    return remarks
 
 
 def folders(job: Job) -> list[Path]:

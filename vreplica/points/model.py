@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from vreplica.points.changes import ChangeStats
 from vreplica.points.level import Level
 
 FORMAT = 1
@@ -51,6 +52,8 @@ class DiskPoint:
     shipped_bytes: int
     root: str
     """Root digest of the disk's content, hex; empty when no digest map was kept."""
+    stats: ChangeStats | None = None
+    """None: of a point that was made before points had them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +73,17 @@ class RecoveryPoint:
     excluded: tuple[str, ...] = ()
     """Labels of disks of the source that are not replicated."""
     notes: tuple[str, ...] = ()
+    suspicions: tuple[str, ...] = ()
+    """Why the change that led here looks like mass encryption; empty: it does not."""
+    accepted: bool = field(default=False, compare=False)
+    """The operator has looked at `suspicions`. Kept beside the point, not in it."""
     snapshot: str | None = field(default=None, compare=False)
     """moref of the replica's snapshot; known once the point exists."""
+
+    @property
+    def flagged(self) -> bool:
+        """Suspicious, and nobody has said yet that it is in order."""
+        return bool(self.suspicions) and not self.accepted
 
     def disk(self, key: int) -> DiskPoint | None:
         return next((d for d in self.disks if d.key == key), None)
@@ -90,6 +102,7 @@ class RecoveryPoint:
             "disks": [d.key for d in self.disks],
             "excluded": list(self.excluded),
             "notes": list(self.notes),
+            **({"suspicions": list(self.suspicions)} if self.suspicions else {}),
         }
         values = {POINT_KEY: _dump(point)}
         for d in self.disks:
@@ -102,6 +115,7 @@ class RecoveryPoint:
                     "mode": d.mode,
                     "shipped": d.shipped_bytes,
                     "root": d.root,
+                    **({"stats": d.stats.to_values()} if d.stats is not None else {}),
                 }
             )
         return values
@@ -129,6 +143,7 @@ class RecoveryPoint:
                 disks=disks,
                 excluded=tuple(point["excluded"]),
                 notes=tuple(point["notes"]),
+                suspicions=tuple(point.get("suspicions", ())),
                 snapshot=snapshot,
             )
         except (KeyError, ValueError, TypeError):
@@ -147,6 +162,8 @@ class RecoveryPoint:
             "snapshot": self.snapshot,
             "excluded": list(self.excluded),
             "notes": list(self.notes),
+            "suspicions": list(self.suspicions),
+            "flagged": self.flagged,
             "disks": [
                 {
                     "key": d.key,
@@ -157,6 +174,7 @@ class RecoveryPoint:
                     "mode": d.mode,
                     "shipped_bytes": d.shipped_bytes,
                     "root": d.root,
+                    "stats": d.stats.to_dict() if d.stats is not None else None,
                 }
                 for d in self.disks
             ],
@@ -177,4 +195,5 @@ def _disk(key: int, value: dict[str, Any]) -> DiskPoint:
         mode=value["mode"],
         shipped_bytes=value["shipped"],
         root=value["root"],
+        stats=ChangeStats.from_values(value["stats"]) if "stats" in value else None,
     )

@@ -7,6 +7,9 @@
 Rules do not share: a point stays when one of them wants it. Never among those that go, and
 counted in `last`, are the newest point, the newest one of the highest level, and the newest that
 is application-consistent or better: consistency, once reached, is not thrown away for a count.
+Nor does what stood before a change that looks like mass encryption, until that is accepted:
+
+    c c c C F . . . n      C: the last clean point, F: the first flagged one, n: the newest
 """
 
 from __future__ import annotations
@@ -78,9 +81,10 @@ class Retention:
         """Every point (any order) with what keeps it, oldest first."""
         ordered = sorted(points, key=_age)
         reasons: dict[str, list[str]] = {p.id: [] for p in ordered}
-        for point, reason in _protected(ordered):
+        for point, reason in (*_protected(ordered), *_guarded(ordered)):
             reasons[point.id].append(reason)
-        counted = {name for name, why in reasons.items() if why}
+        protected = {name for name, why in reasons.items() if why}
+        counted = set(protected)
         for point in reversed(ordered):
             if len(counted) >= self.last and point.id not in counted:
                 break
@@ -93,6 +97,11 @@ class Retention:
                 if name not in seen and len(seen) < getattr(self, rule):
                     seen.add(name)
                     reasons[point.id].append(f"{rule} {name}")
+        # Guarded points come on top of what `most` counts: the oldest others make room.
+        spare = [p.id for p in ordered if reasons[p.id] and p.id not in protected]
+        excess = len(spare) + len(protected) - MAX_POINTS
+        for name in spare[: max(0, excess)]:
+            reasons[name].clear()
         return [Verdict(p, tuple(reasons[p.id])) for p in ordered]
 
     def expired(self, points: Sequence[RecoveryPoint]) -> list[RecoveryPoint]:
@@ -129,3 +138,19 @@ def _protected(ordered: Sequence[RecoveryPoint]) -> list[tuple[RecoveryPoint, st
     if sound and sound[-1] is not top:
         found.append((sound[-1], f"newest at level {sound[-1].level}"))
     return found
+
+
+def _guarded(ordered: Sequence[RecoveryPoint]) -> list[tuple[RecoveryPoint, str]]:
+    """The last clean point before the first flagged one, the best of the clean ones, and it.
+
+    Without a clean one before it there is nothing to guard. The flagged point stays as well,
+    since with it the reason would go.
+    """
+    first = next((n for n, point in enumerate(ordered) if point.flagged), 0)
+    clean = ordered[:first]
+    if not clean:
+        return []
+    reason = f"clean before {ordered[first].id}"
+    found = [(clean[-1], f"last {reason}"), (ordered[first], "flagged, not accepted yet")]
+    top = best(clean)
+    return found if top is clean[-1] else [*found, (top, f"best {reason}")]

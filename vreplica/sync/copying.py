@@ -35,6 +35,7 @@ from vreplica.sync.job import Job
 from vreplica.sync.report import DiskRun, Mode
 from vreplica.sync.shape import Origin, bring_map, map_path
 from vreplica.sync.state import ReplicaState, Sites, disk_identity
+from vreplica.sync.suspicion import change_stats
 from vreplica.sync.tracking import Settled
 from vreplica.sync.transport import open_leaf, open_snapshot_disk
 from vreplica.vsphere import VmDisk, VmInfo
@@ -178,6 +179,15 @@ def _copy_one(run: Copying, task: DiskTask) -> DiskCopy:
             mode=task.settled.mode.value,
             shipped_bytes=stats.shipped_bytes + stats.zeroed_bytes,
             root=root,
+            stats=change_stats(
+                stats,
+                task.settled.mode,
+                disk_identity(task.source),
+                allocated,
+                task.source.capacity_bytes,
+                run.replica.latest,
+                task.source.key,
+            ),
         ),
         map_path=digests.path if digests is not None else None,
     )
@@ -261,4 +271,6 @@ def _report(task: DiskTask, stats: CopyStats, allocated: int | None, audited: in
         shipped_bytes=stats.shipped_bytes + stats.zeroed_bytes,
         audited_bytes=audited,
         seconds=stats.total_s,
+        compressibility=stats.content.compressibility if stats.content.pieces else None,
+        high_entropy_share=stats.content.high_entropy_share if stats.content.pieces else None,
     )

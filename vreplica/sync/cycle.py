@@ -48,6 +48,7 @@ from vreplica.sync.state import (
     read_replica,
     snapshot_name,
 )
+from vreplica.sync.suspicion import flag_warnings, suspicions
 from vreplica.sync.tracking import ensure_active, reset, settle
 from vreplica.sync.verify import compare_point
 from vreplica.vsphere import ReplicaSpec, VmDisk, VmInfo
@@ -234,6 +235,7 @@ class _Cycle:
         self, vm: VmInfo, replica: ReplicaState, frozen: Frozen, copies: list[DiskCopy]
     ) -> RecoveryPoint:
         destination, target = self.sites.destination, replica.vm.ref
+        disks = tuple(c.point for c in copies)
         point = RecoveryPoint(
             id=self.id,
             job=self.job.name,
@@ -242,10 +244,13 @@ class _Cycle:
             time=frozen.snapshot.created,
             level=frozen.level,
             requested=frozen.requested,
-            disks=tuple(c.point for c in copies),
+            disks=disks,
             excluded=tuple(d.label for d in vm.disks if d.label in self.job.exclude_disks),
             notes=frozen.notes,
+            suspicions=suspicions(disks),
         )
+        for what in point.suspicions:
+            self._hear(Warn(f"this change looks like mass encryption: {what}"))
         self._step("commit", f"making recovery point {point.id} of {target.name}")
         self.errand.fence()
         destination.set_extra_config(target, {**point.to_extra_config(), LEAF_KEY: ""})
@@ -290,6 +295,8 @@ class _Cycle:
         try:
             destination, gone = self.sites.destination, set[str]()
             now = read_replica(destination, self.job, replica.vm.ref)
+            for text in flag_warnings(self.job.name, now.points, self.id):
+                self._hear(Warn(text))
             for old in self.job.retention.expired(now.points):
                 if old.snapshot is not None:
                     self._step("retain", f"removing recovery point {old.id}")

@@ -100,6 +100,10 @@ class DiskRun:
     shipped_bytes: int
     audited_bytes: int
     seconds: float
+    compressibility: float | None = None
+    """Of a sample of what was shipped: size after zlib / before; None where none was taken."""
+    high_entropy_share: float | None = None
+    """How much of the sample looks encrypted or compressed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,8 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Self
 
 from vreplica.points import RecoveryPoint
@@ -126,13 +127,14 @@ def read_replica(session: Session, job: Job, ref: VmRef) -> ReplicaState:
     vm = session.read_vm(ref)
     if vm.extra_config.get(JOB_KEY) != job.name:
         raise NotOurReplica(name=job.placement.name, job=job.name).at(vm=vm.ref.name)
+    accepted = _accepted(job)
     points: list[RecoveryPoint] = []
     foreign: list[SnapshotInfo] = []
     snapshots = session.read_snapshots(ref)
     for snapshot in snapshots:
         point = RecoveryPoint.from_extra_config(snapshot.extra_config, snapshot.moref)
         if point is not None and point.job == job.name:
-            points.append(point)
+            points.append(replace(point, accepted=point.id in accepted))
         else:
             foreign.append(snapshot)
     return ReplicaState(vm, tuple(points), tuple(foreign), snapshots)
@@ -142,6 +144,18 @@ def put_on(session: Session, replica: VmRef, snapshot: str) -> None:
     """Disks and hardware of a replica as a recovery point has them."""
     session.revert_to_snapshot(replica, snapshot)
     session.set_extra_config(replica, {REVERTED_KEY: session.refresh().isoformat()})
+
+
+def accepted_path(job: Job) -> Path:
+    """Where sync/accepted.py keeps what the operator has accepted."""
+    return job.job_dir / "accepted"
+
+
+def _accepted(job: Job) -> frozenset[str]:
+    try:
+        return frozenset(accepted_path(job).read_text().split())
+    except FileNotFoundError:
+        return frozenset()
 
 
 def points(job: Job) -> tuple[RecoveryPoint, ...]:

@@ -1,0 +1,88 @@
+"""What one cycle changed on one disk, kept with its recovery point.
+
+    changed = redundant + zero + shipped          whole blocks of 64 KiB
+
+A point also carries the shipped bytes and the content of the cycles before it (`past`), so that
+the next change is judged by the job's history although retention has removed those points.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+MAX_PAST: Final = 12
+
+
+@dataclass(frozen=True, slots=True)
+class PastChange:
+    """One earlier cycle: what it shipped, how much of that was sampled, and how it looked."""
+
+    shipped_bytes: int
+    sampled_pieces: int
+    high_entropy_share: float
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeStats:
+    """Sizes in bytes."""
+
+    changed_bytes: int
+    """What CBT named, or a full copy or a rescan looked at."""
+    redundant_bytes: int
+    """Of it, what the replica had already."""
+    zero_bytes: int
+    """Of it, what became zeros."""
+    shipped_bytes: int
+    """Of it, data."""
+    sampled_pieces: int
+    """Pieces of 4 KiB of the shipped data that were looked at for the two numbers below."""
+    compressibility: float
+    """Their size after zlib / before: 1.0 cannot be compressed."""
+    high_entropy_share: float
+    """The share of them that looks encrypted or compressed, 0 to 1."""
+    allocated_bytes: int
+    """Of the disk, when it was last asked for; its capacity where it never was."""
+    past: tuple[PastChange, ...] = ()
+    """Earlier cycles of this disk, oldest first; full copies are not among them."""
+
+    def to_values(self) -> dict[str, Any]:
+        """For a line of a .vmx: short."""
+        return {
+            "changed": self.changed_bytes,
+            "redundant": self.redundant_bytes,
+            "zero": self.zero_bytes,
+            "shipped": self.shipped_bytes,
+            "sampled": self.sampled_pieces,
+            "compress": self.compressibility,
+            "random": self.high_entropy_share,
+            "allocated": self.allocated_bytes,
+            "past": [[p.shipped_bytes, p.sampled_pieces, p.high_entropy_share] for p in self.past],
+        }
+
+    @classmethod
+    def from_values(cls, value: dict[str, Any]) -> ChangeStats:
+        return cls(
+            changed_bytes=int(value["changed"]),
+            redundant_bytes=int(value["redundant"]),
+            zero_bytes=int(value["zero"]),
+            shipped_bytes=int(value["shipped"]),
+            sampled_pieces=int(value["sampled"]),
+            compressibility=float(value["compress"]),
+            high_entropy_share=float(value["random"]),
+            allocated_bytes=int(value["allocated"]),
+            past=tuple(PastChange(int(b), int(n), float(s)) for b, n, s in value["past"]),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {
+            "changed_bytes": self.changed_bytes,
+            "redundant_bytes": self.redundant_bytes,
+            "zero_bytes": self.zero_bytes,
+            "shipped_bytes": self.shipped_bytes,
+            "sampled_pieces": self.sampled_pieces,
+            "compressibility": self.compressibility,
+            "high_entropy_share": self.high_entropy_share,
+            "allocated_bytes": self.allocated_bytes,
+        }

@@ -25,7 +25,8 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
-from benchmarks.works import Contender, Work, works
+from benchmarks.bench import Contender, Work
+from benchmarks.works import works
 
 WARM_BYTES = 2 << 30
 
@@ -49,7 +50,9 @@ def warm_memory() -> None:
 def measure(contender: Contender, series: Series) -> None:
     contender.prepare()
     warm_memory()
-    environment = {**os.environ, **contender.environment}
+    # As after an install: modules are compiled, and the command starts no OpenBLAS threads.
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", **contender.environment}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     cpu, started = _cpu_of_children(), perf_counter()
     done = subprocess.run(
         contender.command, check=False, env=environment, capture_output=True, text=True
@@ -80,6 +83,8 @@ def run_work(work: Work, rounds: int, say: Callable[[str], None]) -> dict[str, A
             wall = series[contender.name].wall[-1]
             say(f"{work.name} round {number + 1}/{rounds} {contender.name}: {wall:.3f} s")
     peers = [median(series[c.name].wall) for c in work.contenders if c.role == "peer"]
+    floors = [series[c.name].engine for c in work.contenders if c.role == "floor"]
+    least = min((median(times) for times in floors if times), default=None)
     rows = []
     for contender in work.contenders:
         one = series[contender.name]
@@ -93,6 +98,10 @@ def run_work(work: Work, rounds: int, say: Callable[[str], None]) -> dict[str, A
                 "engine_median_s": median(one.engine) if one.engine else None,
                 "engine_best_s": min(one.engine) if one.engine else None,
                 "ratio_to_best_peer": middle / min(peers) if peers else None,
+                "engine_to_c": median(one.engine) / least if one.engine and least else None,
+                "shipped_to_changed": one.last["shipped_bytes"] / work.changed_bytes
+                if work.changed_bytes and contender.role == "ours"
+                else None,
                 "cpu_median_s": median(one.cpu),
                 "wall_s": one.wall,
                 "cpu_s": one.cpu,
@@ -103,25 +112,31 @@ def run_work(work: Work, rounds: int, say: Callable[[str], None]) -> dict[str, A
     return {"work": work.name, "what": work.what, "rounds": rounds, "rows": rows}
 
 
+COLUMNS = ("contender", "median", "best", "cpu", "to best peer", "in process, median (best)")
+MORE = ("in process to C", "shipped / changed")
+
+
 def table(result: dict[str, Any]) -> str:
+    """In Markdown."""
     lines = [f"\n{result['work']}: {result['what']}", ""]
-    lines.append(
-        f"| {'contender':44} | median | best | cpu | in process, median (best) | to best peer |"
-    )
-    lines.append(f"|{'-' * 46}|---|---|---|---|---|")
+    lines += [f"| {' | '.join(COLUMNS + MORE)} |", "|---" * len(COLUMNS + MORE) + "|"]
     for row in result["rows"]:
-        engine = (
-            f"{row['engine_median_s']:.3f} ({row['engine_best_s']:.3f})"
-            if row["engine_median_s"] is not None
-            else ""
-        )
-        ratio = f"{row['ratio_to_best_peer']:.2f}" if row["ratio_to_best_peer"] else ""
-        name = ("**" + row["name"] + "**") if row["role"] == "ours" else row["name"]
-        lines.append(
-            f"| {name:44} | {row['median_s']:.3f} | {row['best_s']:.3f} "
-            f"| {row['cpu_median_s']:.2f} | {engine} | {ratio} |"
-        )
+        own = row["engine_median_s"]
+        cells = [
+            f"**{row['name']}**" if row["role"] == "ours" else row["name"],
+            *(f"{row[name]:.3f}" for name in ("median_s", "best_s")),
+            f"{row['cpu_median_s']:.2f}",
+            _ratio(row["ratio_to_best_peer"]),
+            "" if own is None else f"{own:.3f} ({row['engine_best_s']:.3f})",
+            _ratio(row["engine_to_c"]),
+            _ratio(row["shipped_to_changed"]),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _ratio(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

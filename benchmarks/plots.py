@@ -1,6 +1,6 @@
 """SVG plots from the JSON of `peers` and `scaling`, with nothing but this file.
 
-    python -m benchmarks.plots OUTDIR --peers results.json --scaling scaling.json
+    python -m benchmarks.plots OUTDIR --peers results.json [--peers more.json] --scaling scaling.json
 
 One bar chart for each work (median of whole processes, a line from best to worst, the engine's
 own time inside its bar), and one line chart each for capacity and change.
@@ -100,13 +100,13 @@ def svg(parts: list[str], height: float) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Draw what was measured.")
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--peers", type=Path)
+    parser.add_argument("--peers", type=Path, action="append", default=[])
     parser.add_argument("--scaling", type=Path)
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     made = {}
-    if options.peers is not None:
-        for result in json.loads(options.peers.read_text()):
+    for path in options.peers:
+        for result in json.loads(path.read_text()):
             made[f"{result['work']}.svg"] = bars(result)
     if options.scaling is not None:
         scaling = json.loads(options.scaling.read_text())

@@ -11,7 +11,7 @@ the machine's own, so disks are the same on one machine, not between machines.
 
     python -m benchmarks.testdisk OUT.vmdk --form sparse [--changed] [--capacity-gib 4] ...
 
-makes one as a VMDK, of every form that the native library can write.
+makes one as a VMDK, of every form that the native library can write: all of them but seSparse.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +46,18 @@ class Recipe:
     redundant_blocks: int = 200
     kinds: tuple[str, ...] = _KINDS
     seed: int = 20_240_229
+
+
+@cache
+def _system_files() -> bytes:
+    """The files of an operating system: this one's libraries, by name."""
+    pool = bytearray()
+    for path in sorted(Path("/usr/lib").rglob("*.so*")):
+        if path.is_file() and not path.is_symlink():
+            pool += path.read_bytes()
+        if len(pool) >= _POOL:
+            break
+    return bytes(pool) * (_POOL // len(pool) + 1) if pool else b""
 
 
 class TestDisk:
@@ -84,18 +96,9 @@ class TestDisk:
         ).encode()
         return lines * (_POOL // len(lines) + 1)
 
-    @cached_property
+    @property
     def _files(self) -> bytes:
-        """The files of an operating system: this one's libraries, by name."""
-        pool = bytearray()
-        for path in sorted(Path("/usr/lib").rglob("*.so*")):
-            if path.is_file() and not path.is_symlink():
-                pool += path.read_bytes()
-            if len(pool) >= _POOL:
-                break
-        while len(pool) < _POOL:
-            pool += pool or self._text
-        return bytes(pool)
+        return _system_files() or self._text
 
     # -- changes ----------------------------------------------------------------------------
 
@@ -117,10 +120,24 @@ class TestDisk:
         for offset, length in self._runs:
             yield offset, rng.bytes(length)
 
+    def changed(self) -> Iterator[tuple[int, bytes]]:
+        """(offset, data) of every cluster after the changes, ascending: each byte once."""
+        runs = self.changes()
+        run = next(runs, None)
+        for start, data in self.base():
+            cluster, end = bytearray(data), start + len(data)
+            while run is not None and run[0] < end:
+                at = run[0] - start
+                cluster[at : at + len(run[1])] = run[1]
+                run = next(runs, None)
+            yield start, bytes(cluster)
+
     def _place_clusters(self) -> list[tuple[int, int]]:
         recipe, rng = self.recipe, np.random.default_rng([self.recipe.seed, 0])
         blocks = recipe.capacity // BLOCK
         wanted = round(blocks * recipe.allocated)
+        if not wanted:
+            return []
         largest = max(1, recipe.largest_cluster // BLOCK)
         sizes: list[int] = []
         while sum(sizes) < wanted:
@@ -137,7 +154,9 @@ class TestDisk:
     def _place_changes(self) -> list[tuple[int, int]]:
         """Where the short runs go; sets the changed and the redundant blocks."""
         recipe, rng = self.recipe, np.random.default_rng([self.recipe.seed, 4])
-        held = np.concatenate([np.arange(s // BLOCK, e // BLOCK) for s, e in self.clusters])
+        held = np.concatenate(
+            [np.empty(0, np.int64), *(np.arange(s // BLOCK, e // BLOCK) for s, e in self.clusters)]
+        )
         wanted = min(len(held), round(recipe.capacity // BLOCK * recipe.changed))
         changed: set[int] = set()
         while len(changed) < wanted:
@@ -154,6 +173,7 @@ class TestDisk:
             for _ in range(int(rng.integers(1, 9))):
                 sector = int(rng.integers(0, BLOCK // 512 - 8))
                 runs.append((block * BLOCK + sector * 512, 512 * int(rng.integers(1, 9))))
+        # Ascending by block and, where they overlap, in the order in which they are written.
         return runs
 
 
@@ -164,22 +184,48 @@ FORMS = {
     "flat": DiskType.MONOLITHIC_FLAT,
     "split-sparse": DiskType.SPLIT_SPARSE,
     "split-flat": DiskType.SPLIT_FLAT,
+    "stream": DiskType.STREAM_OPTIMIZED,
     "vmfs-flat": DiskType.VMFS_FLAT,
     "vmfs-thin": DiskType.VMFS_THIN,
 }
+
+CHAINS = {
+    "hosted-delta": (DiskType.MONOLITHIC_SPARSE, DiskType.MONOLITHIC_SPARSE),
+    "vmfs-delta": (DiskType.VMFS_FLAT, DiskType.VMFS_SPARSE),
+}
+"""A base beside the disk, named NAME-base.vmdk, and a link that holds what was changed."""
 
 
 def make(path: Path, disk: TestDisk, form: str, *, changed: bool = False) -> None:
     """Write the disk as a new VMDK; `changed`: as it is after `changes()`."""
     library = Library.load()
-    library.create(path, disk.recipe.capacity, FORMS[form])
+    if form in CHAINS:
+        base, link = CHAINS[form]
+        below = path.with_name(f"{path.stem}-base{path.suffix}")
+        _write(library, below, disk, base, disk.base())
+        with library.open(below) as handle:
+            library.create_child(handle, path, link)
+        if changed:
+            change(path, disk)
+    else:
+        # In one pass from front to back, as a stream cannot be written in any other way.
+        content = disk.changed() if changed else disk.base()
+        _write(library, path, disk, FORMS[form], content)
+
+
+def _write(
+    library: Library,
+    path: Path,
+    disk: TestDisk,
+    form: DiskType,
+    content: Iterator[tuple[int, bytes]],
+) -> None:
+    library.create(path, disk.recipe.capacity, form)
     with library.open(path, read_only=False) as handle:
-        for offset, data in disk.base():
+        for offset, data in content:
             view = memoryview(data)
             for at in range(0, len(data), MIB):
                 handle.write_from(offset + at, view[at : at + MIB])
-    if changed:
-        change(path, disk)
 
 
 def change(path: Path, disk: TestDisk) -> None:
@@ -192,11 +238,13 @@ def change(path: Path, disk: TestDisk) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Make a test disk.")
     parser.add_argument("path", type=Path)
-    parser.add_argument("--form", choices=FORMS, default="sparse")
+    parser.add_argument("--form", choices=[*FORMS, *CHAINS], default="sparse")
     parser.add_argument("--changed", action="store_true", help="as it is after the changes")
     parser.add_argument("--capacity-gib", type=float, default=4.0)
     parser.add_argument("--allocated", type=float, default=0.40)
     parser.add_argument("--change-share", type=float, default=0.01)
+    parser.add_argument("--redundant-blocks", type=int, default=Recipe().redundant_blocks)
+    parser.add_argument("--kind", action="append", choices=_KINDS, help="default: all, in turn")
     parser.add_argument("--seed", type=int, default=Recipe().seed)
     options = parser.parse_args()
     disk = TestDisk(
@@ -204,6 +252,8 @@ def main() -> None:
             capacity=round(options.capacity_gib * GIB) // BLOCK * BLOCK,
             allocated=options.allocated,
             changed=options.change_share,
+            redundant_blocks=options.redundant_blocks,
+            kinds=tuple(options.kind or _KINDS),
             seed=options.seed,
         )
     )

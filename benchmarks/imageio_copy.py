@@ -1,0 +1,45 @@
+"""A copy by ovirt-imageio's client, NBD at both ends, as its `ovirt-img` does it.
+
+    python -m benchmarks.imageio_copy SOURCE FORMAT TARGET FORMAT [--bitmap NAME]
+
+With a bitmap only what that calls dirty is copied. Uses imageio's own copier and servers
+(qemu-nbd); nothing of this project.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from ovirt_imageio.client import _api, _io
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="One copy by ovirt-imageio.")
+    for name in ("source", "source_format", "target", "target_format"):
+        parser.add_argument(name)
+    parser.add_argument("--bitmap")
+    options = parser.parse_args()
+    workers = _api.MAX_WORKERS
+    with (
+        _api._open_nbd(
+            options.source,
+            options.source_format,
+            read_only=True,
+            shared=workers,
+            bitmap=options.bitmap,
+        ) as source,
+        _api._open_nbd(options.target, options.target_format, shared=workers) as target,
+    ):
+        _io.copy(
+            source,
+            target,
+            dirty=options.bitmap is not None,
+            max_workers=workers,
+            zero=False,
+            hole=False,
+        )
+        target.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,6 +1,6 @@
 """SVG plots from the JSON of `peers` and `scaling`, with nothing but this file.
 
-    python -m benchmarks.plots OUTDIR --peers results.json [--peers more.json] --scaling scaling.json
+    python -m benchmarks.plots OUTDIR --peers a.json --peers b.json --scaling scaling.json
 
 One bar chart for each work (median of whole processes, a line from best to worst, the engine's
 own time inside its bar), and one line chart each for capacity and change.

@@ -105,7 +105,10 @@ static VixError read_header(vr_extent *e)
       err = vr_stream_read_footer(e);
    }
    s->unclean_at = 72;
-   s->first_grain = h->descriptor + h->descriptor_size + 1;
+   if (__builtin_add_overflow(h->descriptor, h->descriptor_size, &s->first_grain)
+      || __builtin_add_overflow(s->first_grain, (uint64_t)1, &s->first_grain)) {
+      return VIX_E_DISK_INVALIDDISK;
+   }
    s->zero_grains = h->version >= 2 && (h->flags & VR_SPARSE_FLAG_ZERO_GRAIN);
    s->compressed = h->flags & VR_SPARSE_FLAG_COMPRESSED;
    return err;

@@ -204,6 +204,12 @@ static void truncated(void)
    GIVES(VIX_E_DISK_NEEDSREPAIR, try_open("cut.vmdk", 4));
    CHECK(truncate("cut.vmdk", 100) == 0);
    GIVES(VIX_E_DISK_INVALIDDISK, try_open("cut.vmdk", 4));
+
+   make(c, "wrap.vmdk", VIXDISKLIB_DISK_SPLIT_SPARSE, 1000);
+   int fd = open("wrap-s001.vmdk", O_WRONLY);
+   uint64_t descriptor = UINT64_MAX; /* and its size 0: one past it is sector 0 */
+   CHECK(fd >= 0 && pwrite(fd, &descriptor, 8, 28) == 8 && close(fd) == 0);
+   GIVES(VIX_E_DISK_INVALIDDISK, try_open("wrap.vmdk", 0));
 }
 
 int main(void)

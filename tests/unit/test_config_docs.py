@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from vreplica.jobs import load
+from vreplica.jobs.guesttable import GuestTable, NicTable
 from vreplica.jobs.scheduletable import ScheduleTable, ServiceTable
 from vreplica.jobs.schema import (
     Defaults,
@@ -45,7 +46,7 @@ def test_the_example_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     "model",
     [
         *(Site, JobTable, Vddk, Nfc, Secret, Source, Destination, JobFile),
-        *(ScheduleTable, ServiceTable, GroupTable, GroupMember),
+        *(ScheduleTable, ServiceTable, GroupTable, GroupMember, GuestTable, NicTable),
     ],
 )
 def test_every_key_is_explained(model: type) -> None:

@@ -10,6 +10,7 @@ from vreplica.cli.demo import demo
 from vreplica.cli.failover import commit, failover, undo
 from vreplica.cli.lab import lab
 from vreplica.cli.service import catalog, history, schedule, serve, status
+from vreplica.cli.testfailover import test_failover
 from vreplica.cli.thumbprint import thumbprint
 from vreplica.cli.verify import verify, verify_report
 
@@ -52,6 +53,7 @@ for each in (
     history,
     schedule,
     catalog,
+    test_failover,
     thumbprint,
     lab,
 ):

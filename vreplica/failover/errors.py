@@ -124,3 +124,46 @@ class Interrupted(FailoverError):
     template = "interrupted between two steps"
     remedy = "`vreplica-sync failover resume` goes on with it."
     exit_code = 130
+
+
+@dataclass(eq=False)
+class TrialRefused(FailoverError):
+    """A test failover was refused before anything was made."""
+
+    exit_code = 3
+
+
+@dataclass(eq=False)
+class CannotClone(TrialRefused):
+    template = "{host} is a single ESXi host, which cannot clone a VM"
+    remedy = "Name a vCenter as the destination's site: a test failover is a linked clone."
+    host: str
+
+
+@dataclass(eq=False)
+class VmInTheWay(TrialRefused):
+    template = "there is a VM {vm} already"
+    remedy = (
+        "If it is a test VM that was kept, `vreplica-sync test-failover {job} --clean` removes "
+        "it; otherwise rename it."
+    )
+    job: str
+    vm: str
+
+
+@dataclass(eq=False)
+class ProductionNetwork(TrialRefused):
+    template = "network {network} is one that the replica of {job} itself is connected to"
+    remedy = (
+        "Name an isolated network (test_network, --network). A test VM beside the real one "
+        "answers for it; --force allows that all the same."
+    )
+    network: str
+    job: str
+
+
+@dataclass(eq=False)
+class NoGuestLogin(TrialRefused):
+    template = "job {job} has no login for its guest, which a script needs"
+    remedy = "Give [jobs.{job}.guest] a user and a password of the guest itself."
+    job: str

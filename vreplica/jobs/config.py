@@ -13,6 +13,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from vreplica.jobs.errors import (
     UnknownGroup,
     UnknownJob,
 )
+from vreplica.jobs.guesttable import GuestTable
 from vreplica.jobs.positions import KeyPath, locate
 from vreplica.jobs.problems import from_validation, suggestion
 from vreplica.jobs.rules import broken_rules
@@ -38,10 +40,19 @@ from vreplica.jobs.scheduletable import ServiceTable
 from vreplica.jobs.schema import JobFile
 from vreplica.nfc import HostLimits, NfcConfig
 from vreplica.points import Level
-from vreplica.sync.job import Job, OnCbtLoss, OnReplicaChange, Placement, QuiescePolicy, Transport
+from vreplica.sync.job import (
+    Customize,
+    Guest,
+    Job,
+    OnCbtLoss,
+    OnReplicaChange,
+    Placement,
+    QuiescePolicy,
+    Transport,
+)
 from vreplica.units import MIB
 from vreplica.vddk import VddkConfig
-from vreplica.vsphere import Endpoint
+from vreplica.vsphere import Endpoint, Identity, NicRule
 
 FILE_NAME = "vreplica.toml"
 ENV_CONFIG = "VREPLICA_CONFIG"
@@ -73,6 +84,7 @@ class Config(Mapping[str, Job]):
                 resource_pool=to.resource_pool,
                 folder=to.folder,
                 networks=dict(to.networks),
+                test_network=to.test_network,
             ),
             state_dir=self.state_dir,
             transport=Transport(table.transport),
@@ -87,6 +99,7 @@ class Config(Mapping[str, Job]):
             exclude_disks=table.exclude_disks,
             retention=table.retention(),
             parallel_disks=table.parallel_disks,
+            guest=self._guest(name, table.guest),
         )
 
     def __iter__(self) -> Iterator[str]:
@@ -167,9 +180,26 @@ class Config(Mapping[str, Job]):
         return Endpoint(
             host=table.host,
             user=table.user,
-            password=secrets.read(table.password, site, table.user, self._base),
+            password=secrets.read(table.password, f"site {site}", table.user, self._base),
             sha256=table.sha256,
             port=table.port,
+        )
+
+    def _guest(self, job: str, table: GuestTable | None) -> Guest:
+        if table is None:
+            return Guest()
+        password = None
+        if table.password is not None and table.user is not None:
+            whose = f"the guest of job {job}"
+            password = partial(secrets.read, table.password, whose, table.user, self._base)
+        customize = table.customize or ("spec" if table.spec else None)
+        nics = tuple(NicRule(nic.ip, nic.gateway, nic.dns) for nic in table.nics)
+        return Guest(
+            user=table.user,
+            password=password,
+            customize=Customize(customize) if customize else None,
+            spec=table.spec,
+            identity=Identity(table.hostname, table.domain, nics),
         )
 
     def _nfc(self) -> NfcConfig:

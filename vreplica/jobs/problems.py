@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from vreplica.jobs.errors import Problem
+from vreplica.jobs.guesttable import GuestTable, NicTable
 from vreplica.jobs.positions import KeyPath, Lines, line_of
 from vreplica.jobs.scheduletable import ScheduleTable, ServiceTable
 from vreplica.jobs.schema import (
@@ -40,6 +41,9 @@ _MODELS: dict[KeyPath, type[BaseModel]] = {
     ("jobs", "*", "schedule"): ScheduleTable,
     ("jobs", "*", "source"): Source,
     ("jobs", "*", "destination"): Destination,
+    ("jobs", "*", "guest"): GuestTable,
+    ("jobs", "*", "guest", "password"): Secret,
+    ("jobs", "*", "guest", "nics", "*"): NicTable,
     ("groups", "*"): GroupTable,
     ("groups", "*", "members", "*"): GroupMember,
 }
@@ -146,11 +150,12 @@ def _other_keys(key: str, table: KeyPath, raw: dict[str, Any]) -> str:
 
 
 def _pattern(path: KeyPath) -> KeyPath:
-    """`sites`, `jobs`, `groups` and their `members` hold tables of any name."""
+    """`sites`, `jobs`, `groups` and their `members` hold tables of any name, `nics` by number."""
     if path[:1] in (("sites",), ("jobs",), ("groups",)):
         path = (path[0], "*", *path[2:])
-    if path[:3] == ("groups", "*", "members"):
-        path = (*path[:3], "*", *path[4:])
+    for tables in (("groups", "*", "members"), ("jobs", "*", "guest", "nics")):
+        if path[: len(tables)] == tables:
+            path = (*tables, "*", *path[len(tables) + 1 :])
     return path
 
 

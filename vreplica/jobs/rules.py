@@ -36,7 +36,19 @@ def broken_rules(file: JobFile, lines: Lines) -> Iterator[Problem]:
         yield from unknown
         if not unknown:
             yield from _replica_of_its_own(file, lines, path, job, replicas)
+        yield from _test_apart(lines, path, job)
     yield from broken_groups(file, lines)
+
+
+def _test_apart(lines: Lines, path: KeyPath, job: JobTable) -> Iterator[Problem]:
+    """A test failover next to production would answer for it."""
+    if job.destination.test_network in job.destination.networks.values():
+        yield problem_at(
+            lines,
+            (*path, "destination", "test_network"),
+            "is a network that the replica itself is connected to at a failover",
+            "Name an isolated network, on a switch without an uplink.",
+        )
 
 
 def _replica_of_its_own(

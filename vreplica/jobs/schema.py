@@ -20,6 +20,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from vreplica.jobs.guesttable import GuestTable
 from vreplica.jobs.scheduletable import ScheduleTable, ServiceTable
 from vreplica.jobs.tables import Model, Secret, Switch, Text, Whole, problem
 from vreplica.points import MAX_POINTS, Retention
@@ -96,6 +97,7 @@ class Destination(Model):
     resource_pool: Text | None = None
     folder: Text | None = None
     networks: dict[str, str] = {}
+    test_network: Text | None = None
 
 
 class Defaults(Model):
@@ -144,6 +146,7 @@ class JobTable(Defaults):
     source: Source
     destination: Destination
     exclude_disks: frozenset[Text] = frozenset()
+    guest: GuestTable | None = None
 
 
 class GroupMember(Model):

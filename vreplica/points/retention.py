@@ -14,7 +14,7 @@ Nor does what stood before a change that looks like mass encryption, until that 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -104,9 +104,25 @@ class Retention:
             reasons[name].clear()
         return [Verdict(p, tuple(reasons[p.id])) for p in ordered]
 
-    def expired(self, points: Sequence[RecoveryPoint]) -> list[RecoveryPoint]:
-        """The points (any order) that may be removed, oldest first."""
-        return [v.point for v in self.review(points) if not v.stays]
+    def expired(
+        self, points: Sequence[RecoveryPoint], held: Collection[str] = ()
+    ) -> list[RecoveryPoint]:
+        """The points (any order) that may be removed, oldest first.
+
+        held: ids of points that a test VM stands on. Neither they nor any before them may go:
+        removing a snapshot changes the link that it froze and the one above. For as long, more
+        points are kept than asked for; beyond MAX_POINTS those between go instead.
+        """
+        review = self.review(points)
+        last = max((n for n, v in enumerate(review) if v.point.id in held), default=-1)
+        free = review[last + 1 :]
+        gone = [v.point for v in free if not v.stays]
+        if last >= 0:
+            protected = [p.id for p, _ in _protected([v.point for v in review])]
+            spare = [v.point for v in free if v.stays and v.point.id not in protected]
+            surplus = len(review) - len(gone) - MAX_POINTS
+            gone = sorted([*gone, *spare[: max(0, surplus)]], key=_age)
+        return gone
 
     def describe(self) -> str:
         """`last 7, daily 4`"""

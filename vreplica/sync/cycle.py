@@ -24,6 +24,7 @@ from vreplica.delta import Control
 from vreplica.errors import VReplicaError, VSphereError
 from vreplica.points import RecoveryPoint
 from vreplica.points.model import LEAF_KEY, new_id
+from vreplica.sync import testvm
 from vreplica.sync.copying import Copying, DiskCopy, DiskTask, copy_disks, follow
 from vreplica.sync.errand import Errand, check_enabled
 from vreplica.sync.errors import Cancelled, PreflightFailed, SourceChanged
@@ -153,6 +154,8 @@ class _Cycle:
             self._hear(Warn(f"what others changed on replica {name} is discarded: {text}"))
         if replica is not None and (outside or not replica.clean):
             replica = self.mending.take_back(replica)
+        if replica is not None and (left := testvm.clean(self.sites.destination, self.job)):
+            self.recovered.append(f"removed test VM {left}, whose process is gone")
         return vm, replica
 
     def _track(self, vm: VmInfo, shape: Shape) -> VmInfo:
@@ -297,7 +300,8 @@ class _Cycle:
             now = read_replica(destination, self.job, replica.vm.ref)
             for text in flag_warnings(self.job.name, now.points, self.id):
                 self._hear(Warn(text))
-            for old in self.job.retention.expired(now.points):
+            held = testvm.held(destination, self.job)
+            for old in self.job.retention.expired(now.points, held):
                 if old.snapshot is not None:
                     self._step("retain", f"removing recovery point {old.id}")
                     destination.remove_snapshot(replica.vm.ref, old.snapshot)

@@ -138,3 +138,15 @@ class NotVerified(VerifyError):
     )
     point: str
     different: int
+
+
+@dataclass(eq=False)
+class BeingTested(PreflightError):
+    template = "test VM {vm} of job {job} is in use by {owner}"
+    remedy = (
+        "Wait for that test. One that is kept, or whose machine is gone, is removed by "
+        "`vreplica-sync test-failover {job} --clean`."
+    )
+    job: str
+    vm: str
+    owner: str

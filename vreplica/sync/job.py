@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -10,7 +10,7 @@ from pathlib import Path
 from vreplica.nfc import NfcConfig
 from vreplica.points import Level, Retention
 from vreplica.vddk import VddkConfig
-from vreplica.vsphere import Endpoint
+from vreplica.vsphere import Endpoint, GuestLogin, Identity
 
 
 class OnCbtLoss(Enum):
@@ -53,6 +53,34 @@ class Transport(Enum):
         return self.value
 
 
+class Customize(Enum):
+    """How a guest's rules reach it at a failover."""
+
+    SPEC = "spec"
+    """By a customization specification: vCenter and Tools apply it at the next boot."""
+    SCRIPT = "script"
+    """By a script through guest operations, once the guest answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Guest:
+    """The account for scripts in the guest, and who the guest is after a failover."""
+
+    user: str | None = None
+    password: Callable[[], str] | None = field(default=None, repr=False, compare=False)
+    """Read when a script needs it, so that replication does not depend on it."""
+    customize: Customize | None = None
+    spec: str | None = None
+    """The name of a specification in the destination's vCenter; None: made from `identity`."""
+    identity: Identity = field(default_factory=Identity)
+
+    def login(self) -> GuestLogin | None:
+        """Raises what reading the password raises."""
+        if self.user is None or self.password is None:
+            return None
+        return GuestLogin(self.user, self.password())
+
+
 @dataclass(frozen=True, slots=True)
 class Placement:
     """Where a replica is created, by the names vCenter shows. None: the only one there is."""
@@ -64,6 +92,8 @@ class Placement:
     folder: str | None = None
     networks: Mapping[str, str] = field(default_factory=dict)
     """Source network name -> destination network name."""
+    test_network: str | None = None
+    """The isolated network of test failovers; None: their cards stay disconnected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +126,8 @@ class Job:
     audit_share: float = 0.001
     """Share of the blocks that change tracking calls unchanged that every delta reads and
     compares with the digest map, bounded in time; 0: none."""
+
+    guest: Guest = field(default_factory=Guest)
 
     @property
     def job_dir(self) -> Path:

@@ -225,6 +225,9 @@ class GuestState:
     host_name: str | None
     ip_address: str | None
     question: str | None
+    customization: str = ""
+    """IDLE, PENDING, RUNNING, SUCCEEDED, FAILED; empty where vCenter says nothing."""
+    customization_error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,6 +301,51 @@ class ReplicaSpec:
     """Changed block tracking of the replica itself: whoever writes to it is noticed."""
     network_optional: bool = False
     """True: a NIC without a destination network is left out instead of refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class GuestLogin:
+    """Who runs scripts in a guest: an account of the guest, not of vCenter."""
+
+    user: str
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class NicRule:
+    """What a network card gets: an address with prefix length (`10.2.0.5/24`), or None: DHCP."""
+
+    ip: str | None = None
+    gateway: str | None = None
+    dns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a guest is on another site's networks. `nics`: in the order of the VM's cards; cards
+    without a rule stay as they are (by script) or use DHCP (by specification)."""
+
+    hostname: str | None = None
+    domain: str | None = None
+    nics: tuple[NicRule, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptResult:
+    """How a script in a guest ended. `exit_code` is None where its time was over, or unknown."""
+
+    exit_code: int | None
+    output: str
+    truncated: bool
+    seconds: float
+
+    def to_dict(self) -> dict[str, object]:
+        return {
+            "exit_code": self.exit_code,
+            "output": self.output,
+            "truncated": self.truncated,
+            "seconds": self.seconds,
+        }
 
 
 @dataclass(frozen=True, slots=True)

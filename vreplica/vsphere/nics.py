@@ -57,6 +57,31 @@ def change(
     return read_vm(link, vm).nics
 
 
+def attach_all(link: Link, vm: VmRef, network: str, waiting: Waiting) -> tuple[Nic, ...]:
+    """All cards of a VM that is off onto one network, connected at power-on, with new addresses.
+
+    Raises PlacementNotFound with the networks of the VM's host.
+    """
+    operation = f"attaching the network cards to {network}"
+    managed = link.managed(vim.VirtualMachine, vm.moref)
+    entry = read_one(link, operation, managed, [DEVICES, "runtime.host"], vm=vm.name)
+    wanted = HostNetworks(link, entry.get("runtime.host")).backing(network)
+    edits = []
+    for card in entry.get(DEVICES) or []:
+        if isinstance(card, vim.vm.device.VirtualEthernetCard):
+            card.backing = wanted
+            # Also where an address was set by hand, which a clone would keep.
+            card.addressType, card.macAddress = "generated", None
+            card.connectable = vim.vm.device.VirtualDevice.ConnectInfo(
+                startConnected=True, connected=False, allowGuestControl=True
+            )
+            edits.append(vim.vm.device.VirtualDeviceSpec(device=card, operation="edit"))
+    if edits:
+        spec = vim.vm.ConfigSpec(deviceChange=edits)
+        tasks.run(link, operation, managed.ReconfigVM_Task, spec, vm=vm.name, waiting=waiting)
+    return read_vm(link, vm).nics
+
+
 class HostNetworks:
     """The networks of one host, by name."""
 

@@ -18,7 +18,10 @@ from typing import Any, Self
 from vreplica.extents import Extents
 from vreplica.vsphere import (
     cbt,
+    clone,
+    customize,
     diskfiles,
+    guestops,
     history,
     inventory,
     nics,
@@ -34,14 +37,17 @@ from vreplica.vsphere.model import (
     DatastoreInfo,
     Endpoint,
     EventRecord,
+    GuestLogin,
     GuestState,
     HostInfo,
+    Identity,
     NetworkInfo,
     Nic,
     PowerState,
     Quiesce,
     Removal,
     ReplicaSpec,
+    ScriptResult,
     SnapshotInfo,
     TaskRecord,
     VmInfo,
@@ -325,10 +331,56 @@ class Session:
         waiting = self._waiting(SHORT_S)
         return nics.change(self._link, vm_ref, connect, networks or {}, waiting)
 
+    def clone_linked(
+        self,
+        vm_ref: VmRef,
+        snapshot_moref: str,
+        name: str,
+        *,
+        extra_config: Mapping[str, str],
+        bios_uuid: str | None = None,
+    ) -> VmRef:
+        """A throw-away VM on a snapshot, off, its cards disconnected; vCenter only."""
+        waiting, link = self._waiting(SHORT_S), self._link
+        return clone.linked(link, vm_ref, snapshot_moref, name, extra_config, bios_uuid, waiting)
+
+    def attach_nics(self, vm_ref: VmRef, network: str) -> tuple[Nic, ...]:
+        """All cards of a VM that is off onto one network, with new MAC addresses, connected at
+        power-on. Raises PlacementNotFound."""
+        return nics.attach_all(self._link, vm_ref, network, self._waiting(SHORT_S))
+
     def set_extra_config(self, vm_ref: VmRef, options: Mapping[str, str]) -> None:
         """Set entries of the VM's extraConfig; an empty value removes one."""
         replica.set_extra_config(self._link, vm_ref, options, self._waiting(SHORT_S))
 
     def destroy_vm(self, vm_ref: VmRef) -> None:
-        """Remove a powered-off VM with its files: only for a replica that never got a point."""
+        """Remove a powered-off VM with its files: a replica that never got a point, a test VM."""
         replica.destroy(self._link, vm_ref, self._waiting(SHORT_S))
+
+    # -- in the guest -------------------------------------------------------------------------
+
+    def customize(self, vm_ref: VmRef, spec: str | Identity) -> None:
+        """A host name and addresses for the next boot of a VM that is off: a specification by its
+        name in vCenter, or rules for a Linux guest. Nothing happens where one is pending.
+
+        Raises NoSpecification, CustomizationRefused.
+        """
+        customize.apply(self._link, vm_ref, spec, self._waiting(SHORT_S))
+
+    def run_script(
+        self,
+        vm_ref: VmRef,
+        login: GuestLogin,
+        script: bytes,
+        *,
+        windows: bool,
+        suffix: str = "",
+        timeout_s: float = 300.0,
+    ) -> ScriptResult:
+        """Run a script in the guest through VMware Tools and wait for its end.
+
+        Raises GuestLoginRefused, GuestOperationsUnavailable.
+        """
+        return guestops.run_script(
+            self._link, vm_ref, login, script, windows=windows, suffix=suffix, timeout_s=timeout_s
+        )

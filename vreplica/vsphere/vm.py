@@ -36,6 +36,7 @@ GUEST = (
     "guest.guestStateChangeSupported",
     "guest.hostName",
     "guest.ipAddress",
+    "guest.customizationInfo",
     "guestHeartbeatStatus",
 )
 PLACES = ((vim.VirtualMachine, "datastore"), (vim.VirtualMachine, "network"))
@@ -177,6 +178,7 @@ def read_guest(link: Link, vm: VmRef) -> GuestState:
     managed = link.managed(vim.VirtualMachine, vm.moref)
     entry = read_one(link, "reading the guest's state", managed, GUEST, vm=vm.name)
     question = entry.get("runtime.question")
+    custom = entry.get("guest.customizationInfo")
     return GuestState(
         power_state=str(entry.get("runtime.powerState")),  # type: ignore[arg-type]
         tools_running=_running(entry),
@@ -187,6 +189,8 @@ def read_guest(link: Link, vm: VmRef) -> GuestState:
         host_name=entry.get("guest.hostName") or None,
         ip_address=entry.get("guest.ipAddress") or None,
         question=question.text if question is not None else None,
+        customization=str(getattr(custom, "customizationStatus", "")).rpartition("_")[2],
+        customization_error=getattr(custom, "errorMsg", None) or None,
     )
 
 

@@ -1,0 +1,249 @@
+"""Test failovers: booted apart from production, replication goes on, nothing is left behind."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from vreplica.failover.errors import NoGuestLogin, ProductionNetwork, VmInTheWay
+from vreplica.jobs import testing
+from vreplica.points import Level, Retention
+from vreplica.sync import Job, points, run
+from vreplica.sync.errors import BeingTested
+from vreplica.sync.job import Customize, Guest
+from vreplica.sync.testvm import Mark, hold
+from vreplica.units import MIB
+from vreplica.vsphere import GuestLogin, Identity, NicRule, PlacementNotFound
+
+Content = Callable[..., Path]
+LINUX = "ubuntu64Guest"
+SOON = testing.TestOptions(network="Isolated", heartbeat_timeout_s=10)
+
+
+def password() -> str:
+    return "guest"
+
+
+@pytest.fixture
+def job(world, content: Content) -> Iterator[Job]:
+    """A running VM with one point, and the password of its guest."""
+    vm = world.make_vm(content(8 * MIB), guest_id=LINUX)
+    made = world.job(vm, guest=Guest("root", password))
+    world.power_on(vm)
+    run(made)
+    yield made
+    testing.clean(made)
+    world.control.power(world.here, vm, on=False)
+
+
+def quiet(text: str) -> None:
+    pass
+
+
+def copy_of(world, job: Job) -> str:
+    return f"{job.placement.name}-test"
+
+
+def there(world, job: Job) -> bool:
+    return copy_of(world, job) in world.vm_names(1)
+
+
+def write(world, job: Job, number: int) -> None:
+    world.write(job.source_vm, 2000, number * 64 * 1024, bytes([number]) * 4096)
+
+
+def test_it_boots_apart_is_looked_at_and_thrown_away(world, job: Job) -> None:
+    (point,) = points(job)
+    said: list[str] = []
+    report = testing.run_test(job, SOON, said.append)
+    assert report.passed, report.trouble
+    assert (report.point.id, report.network, report.removed) == (point.id, "Isolated", True)
+    assert report.host_name
+    assert not there(world, job)
+    with world.connect(1) as session:
+        replica = session.read_vm(session.find_vm(job.placement.name))
+    assert replica.power_state == "poweredOff"
+    assert points(job) == (point,)
+    assert not set(report.macs) & {nic.mac for nic in replica.nics}
+    assert not world.control.conflicts(world.sites[1]["name"])
+
+
+def test_a_script_in_the_guest_decides(world, job: Job, tmp_path: Path) -> None:
+    world.control.set_programs(world.sites[1]["name"], job.placement.name, {"/bin/sh": ["sh"]})
+    script = tmp_path / "check.sh"
+    script.write_text("echo seen by the script; echo and wrong >&2; exit 3\n")
+    report = testing.run_test(job, replace(SOON, script=script), quiet)
+    assert report.script is not None
+    assert report.script.exit_code == 3
+    assert report.script.output == "seen by the script\nand wrong\n"
+    assert not report.passed
+    script.write_text("#!/bin/sh\nexit 0\n")
+    assert testing.run_test(job, replace(SOON, script=script), quiet).passed
+    script.write_text("sleep 60\n")
+    slow = testing.run_test(job, replace(SOON, script=script, script_timeout_s=0.5), quiet)
+    assert slow.script is not None
+    assert slow.script.exit_code is None
+    wrong = replace(job, guest=Guest("root", lambda: "wrong"))
+    refused = testing.run_test(wrong, replace(SOON, script=script), quiet)
+    assert "the guest refuses the login" in (refused.trouble or "")
+    assert refused.removed
+    with pytest.raises(NoGuestLogin):
+        testing.run_test(replace(job, guest=Guest()), replace(SOON, script=script), quiet)
+    assert "wrong" not in repr(GuestLogin("root", "wrong"))
+
+
+def test_replication_and_retention_go_on_but_never_below_the_test_vm(
+    world, job: Job, tmp_path: Path
+) -> None:
+    (first,) = points(job)
+    assert testing.run_test(job, replace(SOON, keep=True), quiet).kept
+    with world.connect(1) as session:
+        (disk,) = session.read_vm(session.find_vm(copy_of(world, job))).disks
+    before = world.image(1, disk.path, tmp_path / "before.raw").read_bytes()
+    few = replace(job, retention=Retention(2))
+    for number in range(1, 5):
+        write(world, job, number)
+        run(few)
+    kept = [p.id for p in points(job)]
+    assert kept[0] == first.id
+    assert len(kept) == 3, "the held one and two more"
+    assert world.image(1, disk.path, tmp_path / "after.raw").read_bytes() == before
+    with pytest.raises(VmInTheWay):
+        testing.run_test(job, SOON, quiet)
+    assert testing.clean(job) == copy_of(world, job)
+    report = run(few)
+    assert first.id in report.removed_points
+    assert report.points == 2
+
+
+def test_production_networks_are_refused_and_unknown_ones_named(world, job: Job) -> None:
+    with pytest.raises(ProductionNetwork):
+        testing.run_test(job, replace(SOON, network="VM Network"), quiet)
+    with pytest.raises(PlacementNotFound, match="Isolatd"):
+        testing.run_test(job, replace(SOON, network="Isolatd"), quiet)
+    forced = replace(SOON, network="VM Network", force=True)
+    assert testing.run_test(job, forced, quiet).passed
+    without = testing.run_test(job, replace(SOON, network=None), quiet)
+    assert without.passed
+    assert without.network is None
+
+
+def test_a_silent_guest_fails_the_test_and_the_vm_goes(world, job: Job) -> None:
+    site = world.sites[1]["name"]
+    world.control.set_guest(site, job.placement.name, tools="notRunning")
+    report = testing.run_test(job, replace(SOON, heartbeat_timeout_s=0.5), quiet)
+    assert (report.passed, report.heartbeat_s, report.removed) == (False, None, True)
+    assert not there(world, job)
+
+
+@pytest.mark.parametrize("method", ["CloneVM_Task", "ReconfigVM_Task", "PowerOnVM_Task"])
+def test_what_fails_on_the_way_is_told_and_cleaned_up(world, job: Job, method: str) -> None:
+    site = world.sites[1]["name"]
+    world.control.add_fault(site, method=method, fault="NoDiskSpace", count=1)
+    report = testing.run_test(job, SOON, quiet)
+    assert report.trouble
+    assert not there(world, job)
+    assert testing.run_test(job, SOON, quiet).passed
+
+
+KILLER = """
+import os, pickle, signal, sys
+from vreplica.jobs import testing
+
+job, options, place = pickle.load(open(sys.argv[1], "rb"))
+
+def do(self, what, call):
+    if what.startswith(place):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(self, what, call)
+
+real = testing._Test._do
+testing._Test._do = do
+testing.run_test(job, options, lambda text: None)
+"""
+
+
+@pytest.mark.parametrize(
+    ("place", "then"),
+    [("attach", "run"), ("power on", "run"), ("destroy", "run"), ("power off", "test")],
+)
+def test_killed_anywhere_the_next_run_or_test_removes_it(
+    world, job: Job, tmp_path: Path, place: str, then: str
+) -> None:
+    script, data = tmp_path / "killer.py", tmp_path / "data.pickle"
+    script.write_text(KILLER)
+    data.write_bytes(pickle.dumps((job, SOON, place)))
+    done = subprocess.run(
+        [sys.executable, str(script), str(data)], timeout=60, check=False, capture_output=True
+    )
+    assert done.returncode == -9, done.stderr.decode()
+    assert there(world, job)
+    if then == "run":
+        assert f"removed test VM {copy_of(world, job)}, whose process is gone" in run(job).recovered
+    else:
+        assert testing.run_test(job, SOON, quiet).passed
+    assert not there(world, job)
+
+
+def test_a_test_that_is_under_way_is_not_cleaned_up(world, job: Job) -> None:
+    testing.run_test(job, replace(SOON, keep=True), quiet)
+    with world.connect(1) as session:
+        found = session.find_vm(copy_of(world, job))
+        mark = Mark.load(session.read_vm(found).extra_config["vreplica.test"])
+        assert mark is not None
+        session.set_extra_config(found, {"vreplica.test": replace(mark, keep=False).dump()})
+    with hold(job, replace(mark, keep=False)):
+        assert not run(job).recovered
+        with pytest.raises(BeingTested):
+            testing.clean(job)
+    assert there(world, job)
+
+
+@pytest.mark.parametrize("how", list(Customize))
+def test_the_rules_for_the_other_site_are_applied(world, job: Job, how: Customize) -> None:
+    site, name = world.sites[1]["name"], job.placement.name
+    identity = Identity("web01-dr", "dr.example", (NicRule("10.9.0.5/24", "10.9.0.1"),))
+    wanted = replace(job, guest=replace(job.guest, customize=how, identity=identity))
+    # The script is not to be run here: what stands for sh only shows it.
+    show = {"/bin/sh": [sys.executable, "-c", "import sys; print(open(sys.argv[1]).read())"]}
+    world.control.set_programs(site, name, show)
+    report = testing.run_test(wanted, SOON, quiet)
+    assert report.passed, report.trouble
+    if how is Customize.SPEC:
+        assert (report.host_name, report.addresses) == ("web01-dr", ("10.9.0.5",))
+    else:
+        assert report.identity_script is not None
+        (mac,) = report.macs
+        assert f"found=$(device {mac.lower()})" in report.identity_script.output
+        assert 'card "$found" 10.9.0.5/24 "10.9.0.1"' in report.identity_script.output
+
+
+def test_a_specification_of_vcenter_is_taken_by_its_name(world, job: Job) -> None:
+    named = replace(job, guest=replace(job.guest, customize=Customize.SPEC, spec="nobody's"))
+    report = testing.run_test(named, SOON, quiet)
+    assert "no customization specification nobody's" in (report.trouble or "")
+    assert report.removed
+    world.control.set_guest(world.sites[1]["name"], job.placement.name, tools="notInstalled")
+    ruled = replace(job.guest, customize=Customize.SPEC, identity=Identity("web01-dr"))
+    refused = testing.run_test(replace(job, guest=ruled), SOON, quiet)
+    assert "Tools is not installed" in (refused.trouble or "")
+    world.control.set_guest(world.sites[1]["name"], job.placement.name, tools="running")
+    world.control.set_guest(world.sites[1]["name"], job.placement.name, customize="fails")
+    failed = testing.run_test(replace(job, guest=ruled), SOON, quiet)
+    assert "The customization failed in the guest" in (failed.trouble or "")
+
+
+def test_any_point_can_be_tried(world, job: Job) -> None:
+    write(world, job, 5)
+    run(job)
+    first, second = points(job)
+    assert second.level is Level.FILESYSTEM
+    report = testing.run_test(job, replace(SOON, point=first.id), quiet)
+    assert report.passed
+    assert report.point == first

@@ -1,0 +1,98 @@
+"""A job's guest in the job file: what it becomes, and what is wrong with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from vreplica.jobs import load
+from vreplica.jobs.errors import JobFileInvalid
+from vreplica.jobs.identity import described
+from vreplica.jobs.secrets import SecretUnavailable
+from vreplica.sync.job import Customize
+from vreplica.vsphere import GuestLogin, Identity, NicRule
+
+FILE = f"""\
+[sites.main]
+host = "vc.example"
+user = "u"
+password = {{ env = "SITE_PASSWORD" }}
+sha256 = "{"AB" * 32}"
+[jobs.web]
+source = {{ site = "main", vm = "web" }}
+destination = {{ site = "main", datastore = "d", name = "w", networks = {{ a = "b" }} }}
+[jobs.web.guest]
+"""
+LOGIN = 'user = "root"\npassword = { env = "GUEST_PASSWORD" }\n'
+
+
+@pytest.fixture(autouse=True)
+def passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SITE_PASSWORD", "s")
+    monkeypatch.setenv("GUEST_PASSWORD", "g")
+
+
+def written(tmp_path: Path, guest: str) -> Path:
+    file = tmp_path / "jobs.toml"
+    file.write_text(FILE + guest)
+    return file
+
+
+def test_rules_and_login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = 'customize = "script"\nhostname = "web"\ndomain = "dr.example"\n'
+    nics = (
+        'nics = [{ ip = "10.2.0.5/24", gateway = "10.2.0.1", dns = ["10.2.0.2"] }, { dhcp = true }]'
+    )
+    job = load(written(tmp_path, LOGIN + text + nics))["web"]
+    assert job.guest.customize is Customize.SCRIPT
+    rules = (NicRule("10.2.0.5/24", "10.2.0.1", ("10.2.0.2",)), NicRule())
+    assert job.guest.identity == Identity("web", "dr.example", rules)
+    assert job.guest.login() == GuestLogin("root", "g")
+    assert described(job) == [
+        "by script as root, once the guest answers",
+        "web.dr.example",
+        "card 1: 10.2.0.5/24 via 10.2.0.1, DNS 10.2.0.2",
+        "card 2: DHCP",
+    ]
+    # Replication does not depend on it: it is only missed when a script needs it.
+    monkeypatch.delenv("GUEST_PASSWORD")
+    job = load(written(tmp_path, LOGIN))["web"]
+    with pytest.raises(SecretUnavailable, match="the guest of job web"):
+        job.guest.login()
+
+
+def test_a_specification_by_its_name(tmp_path: Path) -> None:
+    job = load(written(tmp_path, 'spec = "dr-web"\n'))["web"]
+    assert (job.guest.customize, job.guest.spec) == (Customize.SPEC, "dr-web")
+    assert described(job) == ["customization specification dr-web, before the power-on"]
+
+
+@pytest.mark.parametrize(
+    ("guest", "said"),
+    [
+        ('user = "root"', "has a user without a password"),
+        ('spec = "a"\nhostname = "web"\ncustomize = "spec"', "beside rules of its own"),
+        ('hostname = "web"', "does not say how its rules reach the guest"),
+        ('customize = "spec"', "says how, but not what"),
+        ('customize = "script"\nhostname = "web"', "has no login for its script"),
+        ('customize = "spec"\nnics = [{ dhcp = true }]', "has no hostname"),
+        ('hostname = "web.dr.example"', "is not a host name"),
+        ('nics = [{ ip = "10.2.0.5" }]', "nics[0].ip: has no prefix length"),
+        ('nics = [{ ip = "10.2.0.500/24" }]', "nics[0].ip: is not an IP address"),
+        ("nics = [{ }]", "nics[0]: needs either an address or DHCP"),
+        ("nics = [{ dhpc = true }]", "nics[0].dhpc: is not a known key"),
+        ('nics = [{ dhcp = true, dns = ["one"] }]', "dns[0]: is not an IP address"),
+    ],
+)
+def test_what_is_wrong_is_said(tmp_path: Path, guest: str, said: str) -> None:
+    with pytest.raises(JobFileInvalid) as caught:
+        load(written(tmp_path, guest))
+    assert said in "\n".join(str(p) for p in caught.value.problems)
+
+
+def test_the_test_network_may_not_be_one_of_production(tmp_path: Path) -> None:
+    file = written(tmp_path, "")
+    file.write_text(file.read_text().replace("networks = {", 'test_network = "b", networks = {'))
+    with pytest.raises(JobFileInvalid, match="test_network: is a network that the replica itself"):
+        load(file)

@@ -50,6 +50,8 @@ VERSION: Final = "replicate-1"
 WORKFLOW: Final = "replicate"
 PLACES_S: Final = 60.0
 """How old the knowledge of where VMs are may get."""
+GAP_S: Final = 1.0
+"""At least between two rounds, however many runs end; and five times what the last one took."""
 DRAIN_S: Final = 60.0
 """What runs may take to end after they were cancelled."""
 _ENDED: Final = ("SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
@@ -198,6 +200,7 @@ class Service:
 
     def _plan(self) -> None:
         while not self._stopped.is_set():
+            began = time.monotonic()
             self._wake.clear()
             try:
                 self._where()
@@ -207,6 +210,7 @@ class Service:
             except Exception:
                 # A database that is away, a defect: the service goes on, the log tells.
                 log.exception("planning failed; it is tried again in %.0f s", self._tick_s)
+            self._stopped.wait(max(GAP_S, 5 * (time.monotonic() - began)))
             self._wake.wait(self._tick_s)
 
     def _reconcile(self) -> None:

@@ -1,0 +1,48 @@
+"""What one round of the planner costs with 10,000 jobs of all kinds, 200 of them running."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from vreplica.hours import Hours, Opening
+from vreplica.jobs.planner import Limits, plan_tick
+from vreplica.jobs.schedule import Cron, Every, Rpo, Rule, Standing
+
+NOW = datetime(2026, 1, 1, 3, 0, tzinfo=UTC)
+
+
+def standings(n: int) -> list[Standing]:
+    """Every third job by cron (each at a time of its own), by interval, by RPO in windows."""
+    zone = ZoneInfo("Europe/Berlin")
+    night = Opening((Hours.parse("mon-fri 20:00-06:00"), Hours.parse("sat,sun")))
+    made = []
+    for i in range(n):
+        when = (
+            Cron(f"{i % 60} {i // 60 % 24} * * *"),
+            Every(timedelta(hours=1)),
+            Rpo(timedelta(minutes=15)),
+        )[i % 3]
+        age = timedelta(seconds=i % 5000)
+        made.append(
+            Standing(
+                name=f"vm{i}",
+                rule=Rule(when, zone=zone, opening=night, rpo=timedelta(hours=30)),
+                since=NOW - timedelta(days=9),
+                last_start=NOW - age,
+                last_end=NOW - age / 2,
+                point_time=NOW - age,
+                durations_s=(30.0, 40.0, 50.0),
+                running=i % 50 == 0,
+                holds=(f"host:a/{i % 200}", f"datastore:a/{i % 100}", f"host:b/{i % 199}"),
+            )
+        )
+    return made
+
+
+def test_a_round_with_10000_jobs(benchmark: Any) -> None:
+    jobs = standings(10_000)
+    tick = benchmark(lambda: plan_tick(NOW, jobs, Limits()))
+    assert tick.starts
+    assert tick.waiting

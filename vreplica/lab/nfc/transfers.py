@@ -22,7 +22,7 @@ from typing import Final
 
 from vreplica.errors import DiskError
 from vreplica.extents import Extents
-from vreplica.lab.nfc import store
+from vreplica.lab.nfc import fastlz, store
 from vreplica.lab.nfc.faults import Faults
 from vreplica.lab.nfc.limits import HostMemory
 from vreplica.lab.nfc.store import Refused, StoredDisk
@@ -32,6 +32,8 @@ from vreplica.nfc.wire import Aio
 from vreplica.units import SECTOR
 
 WORKERS: Final = 4
+FASTLZ: Final = 2
+"""In `compression`: the fragment is a FastLZ block. The product's client never asks for it."""
 KEPT: Final = 8
 """Buffers that a session keeps for later requests."""
 
@@ -96,8 +98,8 @@ class Transfers:
         """One IO frame. Raises Refused, ProtocolBroken."""
         values = wire.FRAGMENT.unpack(payload)
         file = files.get(values["handle"])
-        if values["compression"] != wire.PLAIN:
-            raise ProtocolBroken("compression is not served")
+        if values["compression"] not in (wire.PLAIN, FASTLZ):
+            raise ProtocolBroken(f"compression {values['compression']}")
         if values["opcode"] == wire.OP_WRITE:
             self._take_fragment(op_id, values, file)
         elif values["opcode"] == wire.OP_READ:
@@ -125,18 +127,22 @@ class Transfers:
             raise Refused(store.INVALID_ARGUMENT, "the lengths differ")
         opened = _checked(file, offset, length)
         self._memory.take(length)
-        self._submit(opened, op_id, length, lambda: self._read(opened, op_id, offset, length))
+        fast = values["compression"] == FASTLZ
+        self._submit(opened, op_id, length, lambda: self._read(opened, op_id, offset, length, fast))
 
     def _take_fragment(self, op_id: int, values: dict[str, int], file: OpenFile | None) -> None:
         at, length, total = values["at"], values["length"], values["total"]
         inside = 0 < length <= self.buffer_bytes and at + length <= total
-        if not inside or values["wire_length"] != length:
+        fast, wire_length = values["compression"] == FASTLZ, values["wire_length"]
+        if not inside or not (0 < wire_length <= length if fast else wire_length == length):
             raise ProtocolBroken(f"write fragment {values}")
         write = self._writes.get(op_id)
         if write is None:
             write = self._writes[op_id] = self._new_write(values, file)
         if write.refused:
-            self._peer.receive(length)
+            self._peer.receive(wire_length)
+        elif fast:
+            self._unpack(write, at, length, self._peer.receive(wire_length))
         else:
             self._peer.receive_into(write.data[at : at + length])
         write.missing -= length
@@ -146,6 +152,14 @@ class Transfers:
         if write.refused or file is None:
             raise write.refused or Refused(store.INVALID_ARGUMENT)
         self._submit(file, op_id, total, lambda: self._write(file, op_id, write))
+
+    def _unpack(self, write: _Write, at: int, length: int, block: bytes) -> None:
+        try:
+            write.data[at : at + length] = fastlz.decompress(block, length)
+        except ValueError as error:
+            self._memory.give(len(write.data))
+            write.data = memoryview(b"")
+            write.refused = Refused(store.INVALID_ARGUMENT, f"FastLZ: {error}")
 
     def _new_write(self, values: dict[str, int], file: OpenFile | None) -> _Write:
         offset, total = values["offset"], values["total"]
@@ -185,7 +199,7 @@ class Transfers:
             code = int(getattr(error, "code", store.FAIL))
             self._peer.refuse(op_id, Refused(code, error.message))
 
-    def _read(self, file: OpenFile, op_id: int, offset: int, length: int) -> None:
+    def _read(self, file: OpenFile, op_id: int, offset: int, length: int, fast: bool) -> None:
         fault = self._peer.suffer(self._faults, "read", offset, length)
         pieces = [
             (at, min(self.buffer_bytes, length - at)) for at in range(0, length, self.buffer_bytes)
@@ -196,15 +210,19 @@ class Transfers:
             data = buffer[:size]
             with file.lock:
                 file.stored.disk.read_into(offset + at, data)
+            sent: bytes | memoryview = data
+            if fast and len(packed := fastlz.compress(data)) < size:
+                sent = packed
             payload = wire.FRAGMENT.pack(
                 opcode=wire.OP_READ,
+                compression=wire.PLAIN if sent is data else FASTLZ,
                 offset=offset,
                 total=length,
                 at=at,
                 length=size,
-                wire_length=size,
+                wire_length=len(sent),
             )
-            self._peer.reply(Aio.IO, op_id, payload, data, fault)
+            self._peer.reply(Aio.IO, op_id, payload, sent, fault)
         self._buffers.give(buffer)
 
     def _write(self, file: OpenFile, op_id: int, write: _Write) -> None:

@@ -6,9 +6,11 @@ import click
 
 import vreplica
 from vreplica.cli import exits, replicate
+from vreplica.cli.check import check
 from vreplica.cli.demo import demo
 from vreplica.cli.failover import commit, failover, undo
 from vreplica.cli.lab import lab
+from vreplica.cli.schema import schema
 from vreplica.cli.service import catalog, history, schedule, serve, status
 from vreplica.cli.testfailover import test_failover
 from vreplica.cli.thumbprint import thumbprint
@@ -31,6 +33,7 @@ def app() -> None:
 
     \b
     vreplica-sync demo                 try everything on an embedded lab
+    vreplica-sync check                is everything there that the jobs need?
     vreplica-sync plan                 what would the next runs do, and why?
     vreplica-sync run web01 db01       bring these replicas up to date
     vreplica-sync verify web01         compare a replica with its source
@@ -40,6 +43,7 @@ def app() -> None:
 
 for each in (
     demo,
+    check,
     replicate.plan,
     replicate.run,
     replicate.points,
@@ -55,6 +59,7 @@ for each in (
     catalog,
     test_failover,
     thumbprint,
+    schema,
     lab,
 ):
     app.add_command(each)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -174,3 +174,13 @@ class JobFile(Model):
     defaults: Defaults = Defaults()
     jobs: dict[str, JobTable] = {}
     groups: dict[str, GroupTable] = {}
+
+
+def json_schema() -> dict[str, Any]:
+    """The file's JSON schema, for editors. What goes across tables is only checked by `load`."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **JobFile.model_json_schema(),
+        "title": "vreplica job file",
+        "description": "See docs/configuration.md.",
+    }

@@ -23,7 +23,11 @@ class Model(BaseModel):
     """Unknown keys are errors; what was written is never repeated, since it may be a secret."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, hide_input_in_errors=True, str_strip_whitespace=True
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+        str_strip_whitespace=True,
+        use_attribute_docstrings=True,
     )
 
 

@@ -82,6 +82,7 @@ from vreplica.vsphere.model import (
     VmRef,
     Whereabouts,
 )
+from vreplica.vsphere.privileges import Lack, ReplicaPlace
 from vreplica.vsphere.reshape import NewDisk, Reshape
 from vreplica.vsphere.session import Session, connect
 from vreplica.vsphere.snapshots import quiesce_evidence
@@ -117,6 +118,7 @@ __all__ = [
     "HostInfo",
     "HostUnreachable",
     "Identity",
+    "Lack",
     "LicenseForbids",
     "LoginFailed",
     "NameTaken",
@@ -138,6 +140,7 @@ __all__ = [
     "QuiesceFailed",
     "Removal",
     "ReplicaNotAsAsked",
+    "ReplicaPlace",
     "ReplicaSpec",
     "Reshape",
     "ScriptResult",

@@ -26,6 +26,7 @@ from vreplica.vsphere import (
     inventory,
     nics,
     power,
+    privileges,
     replica,
     reshape,
     snapshots,
@@ -54,6 +55,7 @@ from vreplica.vsphere.model import (
     VmRef,
     Whereabouts,
 )
+from vreplica.vsphere.privileges import Lack, ReplicaPlace
 from vreplica.vsphere.tasks import PATIENCE_S, Progress, Waiting
 from vreplica.vsphere.vmomi import utc, vim
 
@@ -172,6 +174,16 @@ class Session:
 
     def networks(self) -> tuple[NetworkInfo, ...]:
         return inventory.networks(inventory.places(self._link))
+
+    def lacking_on(self, vm_ref: VmRef) -> tuple[Lack, ...]:
+        """Privileges that a source VM needs and this account does not hold there."""
+        return privileges.of_source(self._link, vm_ref)
+
+    def place_of(self, spec: ReplicaSpec) -> ReplicaPlace:
+        """Where `create_replica` would put it, with the privileges that this account lacks there.
+
+        Raises PlacementNotFound, PlacementAmbiguous."""
+        return privileges.of_place(self._link, spec)
 
     def recent_tasks(self, vm_ref: VmRef | None = None) -> tuple[TaskRecord, ...]:
         """vCenter's own recent tasks, oldest first."""

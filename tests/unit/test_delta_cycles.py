@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import os
 import random
+import stat
 import tempfile
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import numpy as np
-import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -25,6 +25,7 @@ from vreplica.delta.hash import ALGORITHM, hash_blocks
 from vreplica.delta.pipeline import copy
 from vreplica.disk import MemoryDisk
 from vreplica.extents import Extents
+from vreplica.points import pending as pending_file
 from vreplica.points.digestmap import DigestMap
 from vreplica.points.maperrors import DigestMapUnusable
 from vreplica.points.maprebuild import rebuild
@@ -38,10 +39,11 @@ class Crash(Exception):
     """The process ends here."""
 
 
-def disk_of(content: bytes | bytearray, allocated: Extents) -> MemoryDisk:
-    disk = MemoryDisk(len(content))
+def disk_of(content: bytes | bytearray, allocated: Extents) -> Leaf:
+    disk = Leaf(len(content))
     for start, end in allocated:
         disk.write_from(start, memoryview(content)[start:end])
+    disk.flush()
     disk.ops.clear()
     return disk
 
@@ -70,6 +72,123 @@ def crashes(most: int) -> st.SearchStrategy[int | None]:
     return st.one_of(st.none(), st.none(), st.integers(0, most))
 
 
+class Leaf(MemoryDisk):
+    """A replica's disk that knows which writes a power cut may still undo."""
+
+    def __init__(self, capacity_bytes: int) -> None:
+        super().__init__(capacity_bytes)
+        self.unsynced: list[tuple[int, bytes]] = []
+
+    def write_from(self, offset: int, view: memoryview) -> None:
+        old = bytearray(view.nbytes)
+        self.read_into(offset, memoryview(old))
+        self.unsynced.append((offset, bytes(old)))
+        super().write_from(offset, view)
+
+    def flush(self) -> None:
+        super().flush()
+        self.unsynced.clear()
+
+    def cut_power(self, chance: random.Random) -> None:
+        for offset, old in reversed(self.unsynced):
+            if chance.random() < 0.5:
+                super().write_from(offset, memoryview(old))
+        self.unsynced.clear()
+
+
+class Files:
+    """The map and its sidecar, and what a power cut may leave of them.
+
+    Every write, sync and removal is a step at which the process may end. What was not synced
+    may be lost, each write on its own, in whole or in part; what was not synced in the folder
+    may be as it was before.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.sidecar = path, path.with_name(path.name + ".pending")
+        self.steps = Countdown(None)
+        self.unsynced: list[tuple[int, bytes]] = []
+        """Of the map: where something was written since its last sync, and what was there."""
+        self.synced_size = 0
+        """Of the sidecar."""
+        self.earlier: list[bytes | None] = []
+        """What the sidecar's name stood for before changes of the folder that were not synced."""
+
+    def cut_power(self, chance: random.Random) -> None:
+        with self.path.open("r+b", buffering=0) as file:
+            for at, old in reversed(self.unsynced):
+                kind = chance.randrange(3)
+                part = SECTOR * chance.randrange(max(1, len(old) // SECTOR)) if kind == 2 else 0
+                if kind:
+                    os.pwrite(file.fileno(), old[part:], at + part)
+        self.unsynced.clear()
+        now = self.content()
+        if now is not None:
+            size = chance.randint(min(self.synced_size, len(now)), len(now))
+            tail = bytes(len(now) - size) if chance.random() < 0.3 else b""
+            now = now[:size] + tail
+        left = chance.choice([*self.earlier, now])
+        self.earlier.clear()
+        if left is None:
+            self.sidecar.unlink(missing_ok=True)
+        else:
+            self.sidecar.write_bytes(left)
+            self.synced_size = len(left)
+
+    def content(self) -> bytes | None:
+        return self.sidecar.read_bytes() if self.sidecar.exists() else None
+
+    def __enter__(self) -> None:
+        real_pwrite, real_unlink, real_open = os.pwrite, Path.unlink, Path.open
+        real_frame = pending_file._write_frame
+
+        def pwrite(fd: int, data: Any, at: int) -> int:
+            self.steps()
+            self.unsynced.append((at, os.pread(fd, len(data), at).ljust(len(data), b"\0")))
+            return real_pwrite(fd, data, at)
+
+        def fsync(fd: int) -> None:
+            self.steps()
+            status = os.fstat(fd)
+            if stat.S_ISDIR(status.st_mode):
+                self.earlier.clear()
+            elif status.st_ino == self.path.stat().st_ino:
+                self.unsynced.clear()
+            else:
+                self.synced_size = status.st_size
+
+        def unlink(path: Path, missing_ok: bool = False) -> None:
+            self.steps()
+            if path == self.sidecar:
+                self.earlier.append(self.content())
+            real_unlink(path, missing_ok=missing_ok)
+
+        def opened(path: Path, mode: str = "r", **options: Any) -> Any:
+            if path == self.sidecar and mode in {"wb", "r+b"}:
+                self.earlier.append(self.content())
+                self.synced_size = 0 if mode == "wb" else self.synced_size
+            return real_open(path, mode, **options)
+
+        def frame(file: Any, kind: int, payload: bytes) -> None:
+            self.steps()
+            real_frame(file, kind, payload)
+
+        self.patches = [
+            mock.patch.object(os, "pwrite", pwrite),
+            mock.patch.object(os, "fsync", fsync),
+            mock.patch.object(Path, "unlink", unlink),
+            mock.patch.object(Path, "open", opened),
+            mock.patch.object(pending_file, "_write_frame", frame),
+        ]
+        for patch in self.patches:
+            patch.start()
+
+    def __exit__(self, *_: object) -> None:
+        for patch in self.patches:
+            patch.stop()
+        self.steps = Countdown(None)
+
+
 class Cycles(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
@@ -80,12 +199,14 @@ class Cycles(RuleBasedStateMachine):
         self.source = MemoryDisk(START)
         self.changed = Extents.empty()
         """Since the snapshot of the latest point: what change tracking would report."""
-        self.replica = MemoryDisk(START)
+        self.replica = Leaf(START)
         self.points: list[tuple[str, bytes, Extents]] = [("", bytes(START), Extents.empty())]
         self.count = 0
-        self.broken: tuple[str, MemoryDisk, Extents, Extents] | None = None
+        self.reverted = False
+        self.broken: tuple[str, Leaf, Extents, Extents] | None = None
         """Of a cycle that broke off: id, snapshot, its extents, and what changed up to it."""
         DigestMap.create(self.path, capacity_bytes=START, algorithm=ALGORITHM, block=BLOCK).close()
+        self.files = Files(self.path)
 
     def teardown(self) -> None:
         if hasattr(self, "folder"):
@@ -135,6 +256,7 @@ class Cycles(RuleBasedStateMachine):
         del self.points[max(1, len(self.points) - back) :]
         self.revert_leaf()
         self.changed = Extents.of(0, self.source.capacity_bytes)
+        self.reverted = True
 
     def revert_leaf(self) -> None:
         _, content, allocated = self.points[-1]
@@ -144,18 +266,29 @@ class Cycles(RuleBasedStateMachine):
     def open_map(self) -> DigestMap:
         """As a cycle does it: a map that is of no use is made anew from the replica."""
         latest = self.points[-1][0]
-        try:
-            found = DigestMap.open(self.path, latest_point=latest)
-        except DigestMapUnusable:
-            return self.rebuilt(latest)
+        with self.files:
+            try:
+                found = DigestMap.open(self.path, latest_point=latest)
+            except DigestMapUnusable:
+                assert self.reverted, "only a point that is taken back may cost a map"
+                return self.rebuilt(latest)
+            finally:
+                self.reverted = False
         if found.capacity_bytes < self.replica.capacity_bytes:
-            found.grow(self.replica.capacity_bytes)
+            with self.files:
+                found.grow(self.replica.capacity_bytes)
         return found
 
     def rebuilt(self, latest: str) -> DigestMap:
         return rebuild(
             self.path, self.replica, hash_blocks, point=latest, algorithm=ALGORITHM, block=BLOCK
         )
+
+    def cut_power(self, seed: int) -> None:
+        """Both machines: what was not made durable may be lost."""
+        chance = random.Random(seed)
+        self.files.cut_power(chance)
+        self.replica.cut_power(chance)
 
     # -- cycles -----------------------------------------------------------------------------
 
@@ -164,8 +297,9 @@ class Cycles(RuleBasedStateMachine):
         mode=st.sampled_from(["delta", "rescan", "full"]),
         writes=crashes(6),
         steps=crashes(25),
+        power=st.one_of(st.none(), st.integers(0, 2**32)),
     )
-    def cycle(self, mode: str, writes: int | None, steps: int | None) -> None:
+    def cycle(self, mode: str, writes: int | None, steps: int | None, power: int | None) -> None:
         """One run. It breaks off after some writes, or some steps of the map, or not at all."""
         self.count += 1
         point = f"p{self.count}"
@@ -179,19 +313,28 @@ class Cycles(RuleBasedStateMachine):
             plan = modes.rescan(snapshot.allocated(), found.not_zero(), capacity)
         else:
             plan = modes.full(snapshot.allocated(), self.replica.allocated(), capacity)
-        self.run(found, point, snapshot, plan, changed, Countdown(writes), Countdown(steps))
+        self.run(found, point, snapshot, plan, changed, Countdown(writes), Countdown(steps), power)
 
     @precondition(lambda self: self.broken is not None)
-    @rule(resume=st.booleans(), writes=crashes(4))
-    def recover(self, resume: bool, writes: int | None) -> None:
+    @rule(
+        resume=st.booleans(),
+        writes=crashes(4),
+        steps=crashes(20),
+        power=st.one_of(st.none(), st.integers(0, 2**32)),
+    )
+    def recover(
+        self, resume: bool, writes: int | None, steps: int | None, power: int | None
+    ) -> None:
         """The next run after one that broke off: goes on, or goes back to the latest point."""
         assert self.broken is not None
         point, snapshot, extents, changed = self.broken
         self.broken = None
         found = self.open_map()
-        pending = found.resume() if resume else None
+        with self.files:
+            pending = found.resume() if resume else None
         if pending is None or pending.head.point != point:
-            found.discard()
+            with self.files:
+                found.discard()
             found.close()
             self.revert_leaf()
             self.changed = self.changed.union(changed)
@@ -199,23 +342,26 @@ class Cycles(RuleBasedStateMachine):
         assert pending.position > 0
         rest = extents.clip(pending.position, snapshot.capacity_bytes)
         plan = modes.delta(rest, snapshot.capacity_bytes, snapshot.allocated())
-        self.run(found, point, snapshot, plan, changed, Countdown(writes), Countdown(None), pending)
+        ends = Countdown(writes), Countdown(steps), power
+        self.run(found, point, snapshot, plan, changed, *ends, pending)
 
     def run(
         self,
         found: DigestMap,
         point: str,
-        snapshot: MemoryDisk,
+        snapshot: Leaf,
         plan: modes.CopyPlan,
         changed: Extents,
         writes: Countdown,
         steps: Countdown,
+        power: int | None,
         pending: Any = None,
     ) -> None:
-        committed = False
+        committed = crashed = False
         extents = plan.extents
         try:
-            with counted(steps):
+            self.files.steps = steps
+            with self.files:
                 pending = pending or found.begin(point)
                 copy(
                     snapshot,
@@ -239,10 +385,13 @@ class Cycles(RuleBasedStateMachine):
                 found.apply(point)
             assert found.root == root
         except Crash:
+            crashed = True
             if not committed:
                 self.broken = (point, snapshot, extents, changed)
         finally:
             found.close()
+        if crashed and power is not None:
+            self.cut_power(power)
         if committed:
             assert content_of(self.replica) == content_of(snapshot)
 
@@ -262,83 +411,5 @@ class Cycles(RuleBasedStateMachine):
         found.close()
 
 
-class counted:
-    """Every write, sync and removal of the map's files is a step at which the process may end."""
-
-    def __init__(self, steps: Countdown) -> None:
-        self.steps = steps
-
-    def __enter__(self) -> None:
-        real_pwrite, real_fsync, real_unlink = os.pwrite, os.fsync, Path.unlink
-        steps = self.steps
-
-        def pwrite(fd: int, data: memoryview, at: int) -> int:
-            steps()
-            return real_pwrite(fd, data, at)
-
-        def fsync(fd: int) -> None:
-            steps()
-            real_fsync(fd)
-
-        def unlink(path: Path, missing_ok: bool = False) -> None:
-            steps()
-            real_unlink(path, missing_ok=missing_ok)
-
-        self.patches = [
-            mock.patch.object(os, "pwrite", pwrite),
-            mock.patch.object(os, "fsync", fsync),
-            mock.patch.object(Path, "unlink", unlink),
-        ]
-        for patch in self.patches:
-            patch.start()
-
-    def __exit__(self, *_: object) -> None:
-        for patch in self.patches:
-            patch.stop()
-
-
 TestCycles = Cycles.TestCase
-TestCycles.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
-
-
-@pytest.mark.parametrize("writes", range(1, 26))
-def test_a_full_copy_that_breaks_off_anywhere_goes_on_from_its_checkpoint(
-    tmp_path: Path, writes: int
-) -> None:
-    content = random.Random(writes).randbytes(40 * BLOCK)
-    source, target = disk_of(content, Extents.of(0, len(content))), MemoryDisk(len(content))
-    path = tmp_path / "map"
-    found = DigestMap.create(path, capacity_bytes=len(content), algorithm=ALGORITHM, block=BLOCK)
-    sizes: dict[str, Any] = {
-        "block": BLOCK,
-        "io_size": BLOCK,
-        "batch_size": 3 * BLOCK,
-        "checkpoint_s": 0,
-    }
-    with pytest.raises(Crash):
-        copy(
-            source,
-            target,
-            Extents.of(0, len(content)),
-            sink=found.begin("p"),
-            seed=found.seed,
-            fence=Countdown(writes),
-            **sizes,
-        )
-    found.close()
-    source.ops.clear()
-    found = DigestMap.open(path, latest_point="")
-    pending = found.resume()
-    if pending is None:
-        assert writes < 2, "there was a checkpoint"
-        found.close()
-        return
-    rest = Extents.of(pending.position, len(content))
-    copy(source, target, rest, sink=pending, seed=found.seed, **sizes)
-    assert sum(length for op, _, length in source.ops if op == "read") == rest.total
-    found.seal(pending)
-    found.apply("p")
-    assert content_of(target) == content
-    expected = hash_blocks(memoryview(content), BLOCK, found.seed)
-    assert np.array_equal(found.lookup(np.arange(40)), expected)
-    found.close()
+TestCycles.settings = settings(max_examples=400, stateful_step_count=30, deadline=None)

@@ -75,6 +75,29 @@ def test_commit_once_it_answers(jobs: tuple[str, str]) -> None:
     assert invoke("undo", job, "-c", file).exit_code == 9
 
 
+def test_back_again_and_forward_again(jobs: tuple[str, str]) -> None:
+    file, job = jobs
+    early = invoke("failback", job, "--final-sync", "yes", "-c", file)
+    assert early.exit_code == 9
+    assert "not failed over for good" in early.output
+    invoke("failover", job, "--final-sync", "yes", "--commit", "-q", "-c", file)
+    refused = invoke("run", "-c", file)
+    assert (refused.exit_code, "failback" in refused.output) == (3, True)
+    planned = invoke("plan", "-c", file)
+    assert (planned.exit_code, "failback" in planned.output) == (3, True)
+    again = invoke("failover", job, "--dry-run", "-c", file)
+    assert (again.exit_code, "failback" in again.output) == (9, True)
+    looked = json.loads(invoke("failback", job, "--dry-run", "--json", "-c", file).stdout)
+    assert (looked["source"], looked["replica"]) == ("poweredOn", "poweredOff")
+    back = invoke("failback", job, "--final-sync", "yes", "--commit", "--json", "-c", file)
+    value = json.loads(back.stdout)
+    assert (value["state"], value["facts"]["level"]) == ("committed", "clean-shutdown")
+    report = json.loads(invoke("run", "--json", "-c", file).stdout)
+    assert report["disks"][0]["mode"] == "delta"
+    listed = json.loads(invoke("failover", "list", job, "--json", "-c", file).stdout)
+    assert [f["failover"][:3] for f in listed["failovers"]] == ["fo-", "fb-"]
+
+
 def test_a_guest_that_hangs_ends_with_nine_and_nothing_changed(
     jobs: tuple[str, str], control: LabControl
 ) -> None:

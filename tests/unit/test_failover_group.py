@@ -187,6 +187,7 @@ class Sides:
             ),
             "power_off_replica": lambda: w.replica_on.__setitem__(name, False),
             "put_replica_on": lambda id_: w.leaf.__setitem__(name, id_),
+            "settle_direction": lambda *_: None,
         }
         act = effects[method]
 
@@ -209,6 +210,9 @@ class Sides:
         self.world.calls.append(f"sync{id_[-2:]} {self.name}")
         self.world.die()
         return made
+
+    def replica_is_frozen(self) -> bool:
+        return True
 
     def source_is_off(self) -> bool:
         return not self.world.on[self.name]

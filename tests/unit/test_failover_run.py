@@ -74,7 +74,25 @@ class Model:
         self.calls.append(name)
         self._edge()
 
+    frozen: bool = True
+    """False: a failback, whose replica holds the original VM's last state in no point yet."""
+    settled: str | None = None
+
     # -- Sides ------------------------------------------------------------------------------
+
+    def replica_is_frozen(self) -> bool:
+        return self.frozen
+
+    def freeze_replica(self, failover: str) -> None:
+        def act() -> None:
+            self.chain.append(point(f"{failover}-0", Level.CLEAN_SHUTDOWN, len(self.chain)))
+            self.leaf, self.frozen = f"{failover}-0", True
+
+        self._effect("freeze", act)
+
+    def settle_direction(self, failover: str, booted: str, level: Level, lost: bool) -> None:
+        assert booted in [p.id for p in self.chain]
+        self._effect("settle", lambda: setattr(self, "settled", failover))
 
     def disable_job(self, failover: str) -> None:
         self._effect("disable", lambda: setattr(self, "job_on", False))
@@ -87,6 +105,7 @@ class Model:
 
     def sync(self, id_: str, known_level: Level | None, fence: Callable[[], None]) -> RecoveryPoint:
         assert not self.job_on, "a sync beside a job that is on"
+        assert self.frozen, "a sync over a state that no point keeps"
         assert not self.replica_on, "a sync into a running replica"
         self._edge()
         self.leaf = None

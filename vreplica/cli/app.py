@@ -8,6 +8,7 @@ import vreplica
 from vreplica.cli import exits, replicate
 from vreplica.cli.check import check
 from vreplica.cli.demo import demo
+from vreplica.cli.failback import failback
 from vreplica.cli.failover import commit, failover, undo
 from vreplica.cli.lab import lab
 from vreplica.cli.schema import schema
@@ -38,6 +39,7 @@ def app() -> None:
     vreplica-sync run web01 db01       bring these replicas up to date
     vreplica-sync verify web01         compare a replica with its source
     vreplica-sync failover web01       bring the replica into service
+    vreplica-sync failback web01       and, once that is committed, back to the original
     """
 
 
@@ -50,6 +52,7 @@ for each in (
     verify,
     verify_report,
     failover,
+    failback,
     undo,
     commit,
     serve,

@@ -20,6 +20,7 @@ from vreplica.cli.output import Output
 from vreplica.errors import VReplicaError
 
 if TYPE_CHECKING:
+    from vreplica.failover.choices import Choices
     from vreplica.failover.runner import Outcome, Tell
     from vreplica.sync import Job, Listener
 
@@ -121,10 +122,8 @@ def begin(
     on_error: str | None,
 ) -> int:
     """Fail JOB over to its replica, or all jobs of a group."""
-    from vreplica.failover.choices import Choices, FinalSync, OnShutdownTimeout
     from vreplica.failover.table import State
     from vreplica.jobs import failover as jobs
-    from vreplica.points import Level
 
     group = groups.Commands(out, job, config) if groups.is_group(job) else None
     if group is not None:
@@ -143,13 +142,13 @@ def begin(
     if answer == "cancel":
         out.note("cancelled: nothing was changed")
         return exits.OK
-    choices = Choices(
-        final_sync=FinalSync(answer),
-        on_shutdown_timeout=OnShutdownTimeout(on_shutdown_timeout),
-        shutdown_timeout_s=shutdown_timeout,
-        heartbeat_timeout_s=heartbeat_timeout,
+    choices = choices_of(
+        answer,
+        on_shutdown_timeout=on_shutdown_timeout,
+        shutdown_timeout=shutdown_timeout,
+        heartbeat_timeout=heartbeat_timeout,
         point=point,
-        require=Level(require),
+        require=require,
         source_lost=source_lost,
     )
     if group is not None:
@@ -249,6 +248,32 @@ def commit(out: Output, job: str, config: Path | None) -> int:
     return _run(out, found, lambda tell, listener: jobs.commit(found, tell, listener))
 
 
+def choices_of(
+    answer: str,
+    *,
+    on_shutdown_timeout: str,
+    shutdown_timeout: float,
+    heartbeat_timeout: float,
+    point: str | None,
+    require: str,
+    source_lost: bool,
+    **_: Any,
+) -> Choices:
+    """The options of `failover` and `failback` as the operator's word."""
+    from vreplica.failover.choices import Choices, FinalSync, OnShutdownTimeout
+    from vreplica.points import Level
+
+    return Choices(
+        final_sync=FinalSync(answer),
+        on_shutdown_timeout=OnShutdownTimeout(on_shutdown_timeout),
+        shutdown_timeout_s=shutdown_timeout,
+        heartbeat_timeout_s=heartbeat_timeout,
+        point=point,
+        require=Level(require),
+        source_lost=source_lost,
+    )
+
+
 def _job(name: str, config: Path | None) -> Job:
     import vreplica
 
@@ -272,14 +297,22 @@ def _ask() -> str:
 
 def _run(out: Output, job: Job, work: Callable[[Tell, Listener], Outcome]) -> int:
     from vreplica.cli.progress import Watcher
-    from vreplica.failover.errors import FailoverUnderWay, NoFailover, NotPossibleNow
+    from vreplica.failover.errors import (
+        FailedOverAlready,
+        FailoverUnderWay,
+        NoFailover,
+        NothingToFailBack,
+        NotPossibleNow,
+        OriginalGone,
+    )
     from vreplica.failover.table import State
 
     try:
         with Watcher(out, job.name) as watcher:
             outcome = work(lambda text: out.note(f"{job.name}: {text}"), watcher)
     except VReplicaError as error:
-        if not isinstance(error, NotPossibleNow | FailoverUnderWay | NoFailover):
+        begun = NotPossibleNow | FailoverUnderWay | NoFailover | FailedOverAlready
+        if not isinstance(error, begun | NothingToFailBack | OriginalGone):
             then = f"`vreplica-sync failover resume {job.name}` goes on with it"
             error.where.next_run = then
         raise

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 NEXT = {
     "running": "commit it (vreplica-sync commit JOB) or undo it (vreplica-sync undo JOB)",
     "aborted": "nothing was changed; the job is on again, and point A stays",
-    "committed": "the replica is in service for good; the job stays off",
+    "committed": "in service for good; failover: the job stays off, and `failback JOB` is the way "
+    "back; failback: the job replicates forward again",
     "undone": "both sides are as before, and the job is on again",
 }
 
@@ -32,6 +33,14 @@ def preview(known: Preview) -> Iterator[RenderableType]:
         tools = "running" if known.source.tools_running else known.source.tools_status
         source = f"{known.source.name}, {known.source.power_state}, Tools {tools}"
     chosen = known.booted_by_no
+    boots = (
+        f"{chosen.id} ({chosen.level}, {moment(chosen.time)})"
+        if chosen
+        else (
+            f"{known.replica.name} as it is: what {known.source.name if known.source else 'it'} "
+            "wrote in service is lost"
+        )
+    )
     if known.insured_level is not None:
         yes = (
             f"point A while it runs ({known.insured_level}), guest shutdown, final sync "
@@ -40,12 +49,12 @@ def preview(known: Preview) -> Iterator[RenderableType]:
     elif known.source is not None:
         yes = "final sync of a source that is off already (crash: how it went down is not known)"
     else:
-        yes = f"no sync is possible; boots {chosen.id}"
+        yes = f"no sync is possible; boots {boots}"
     yield facts(
         ("source", [source]),
         ("replica", [f"{known.replica.name}, {known.replica.power_state}"]),
         ("yes", [yes]),
-        ("no", [f"source off, boots {chosen.id} ({chosen.level}, {moment(chosen.time)})"]),
+        ("no", [f"source off, boots {boots}"]),
         ("remarks", known.remarks),
     )
     yield from points(known.job, known.points)

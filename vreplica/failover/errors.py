@@ -79,10 +79,7 @@ class NoFailover(FailoverError):
 @dataclass(eq=False)
 class FailoverUnderWay(FailoverError):
     template = "job {job} has a failover already: {failover} is {state}"
-    remedy = (
-        "Go on with it (`vreplica-sync failover resume {job}`), or undo it; "
-        "a committed one has settled the job's direction."
-    )
+    remedy = "Go on with it (`vreplica-sync failover resume {job}`), or undo it."
     job: str
     failover: str
     state: str
@@ -167,3 +164,34 @@ class NoGuestLogin(TrialRefused):
     template = "job {job} has no login for its guest, which a script needs"
     remedy = "Give [jobs.{job}.guest] a user and a password of the guest itself."
     job: str
+
+
+@dataclass(eq=False)
+class FailedOverAlready(FailoverError):
+    template = "job {job} was failed over for good by {failover}: its replica is in service"
+    remedy = "`vreplica-sync failback {job}` brings it back to the original VM."
+    job: str
+    failover: str
+
+
+@dataclass(eq=False)
+class NothingToFailBack(FailoverError):
+    template = "job {job} is not failed over for good: {why}"
+    remedy = (
+        "A failback follows a committed failover: `vreplica-sync failover {job}`, then "
+        "`vreplica-sync commit {job}`; before the commit `vreplica-sync undo {job}` goes back."
+    )
+    job: str
+    why: str
+
+
+@dataclass(eq=False)
+class OriginalGone(FailoverError):
+    template = "the original VM of job {job} ({vm}) is not at its site: {reason}"
+    remedy = (
+        "If it was only unregistered, register it again. If it is lost for good, "
+        "`vreplica-sync failback {job} --new-vm` replicates to a new VM in its place."
+    )
+    job: str
+    vm: str
+    reason: str

@@ -2,13 +2,13 @@
 
 begin   -> advance until RUNNING, or an end; or no further than a goal
 resume  -> the same, from where the journal stands, with a new epoch
-undo    -> back, from anywhere between source off and commit; before that: given up
+undo    -> back, from anywhere before the commit; before the source was touched: given up
 commit  -> RUNNING becomes permanent
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,14 +32,23 @@ class Outcome:
     facts: dict[str, Any]
 
 
+UNDER_WAY = {(Event.UNDO_ASKED, State.UNDOING), (Event.COMMIT_ASKED, State.COMMITTING)}
+
+
 def begin(
-    folder: Path, sides: Sides, choices: Choices, tell: Tell, goal: State | None = None
+    folder: Path,
+    sides: Sides,
+    choices: Choices,
+    tell: Tell,
+    goal: State | None = None,
+    more: Mapping[str, Any] | None = None,
 ) -> Outcome:
     """Start a failover in a new folder, whose name is its id, and go as far as it goes.
 
-    With a goal: no further than that state; `resume` goes on from there.
+    With a goal: no further than that state; `resume` goes on from there. `more` is kept beside
+    the choices, for whoever has to make the sides again.
     """
-    journal = Journal.begin(folder, choices.to_dict())
+    journal = Journal.begin(folder, {**choices.to_dict(), **(more or {})})
     return _advance(journal, sides, tell, goal)
 
 
@@ -49,9 +58,9 @@ def resume(folder: Path, sides: Sides, tell: Tell, goal: State | None = None) ->
 
 
 def undo(folder: Path, sides: Sides, tell: Tell) -> Outcome:
-    """Put both sides back; before the guest was asked to shut down: the job on again.
+    """Put both sides back; before anything was asked of the source: the job on again.
 
-    Raises NotPossibleNow while the guest shuts down and after a commit.
+    Raises NotPossibleNow after a commit, and where it has ended.
     """
     if _untouched(load(folder)):
         journal = Journal.take_over(folder)
@@ -79,8 +88,8 @@ def show(folder: Path) -> Outcome:
 def _ask(folder: Path, sides: Sides, tell: Tell, event: Event, asked: str) -> Outcome:
     state = show(folder).state
     reached = TRANSITIONS.get((state, event))
-    # An undo that was killed is gone on with.
-    if reached is None and not (event is Event.UNDO_ASKED and state is State.UNDOING):
+    # An undo or a commit that was killed is gone on with.
+    if reached is None and (event, state) not in UNDER_WAY:
         raise NotPossibleNow(failover=folder.name, asked=asked, state=state.value)
     journal = Journal.take_over(folder)
     if reached is not None:

@@ -35,6 +35,22 @@ class Sides(Protocol):
         called before every write and stops the copy by raising.
         """
 
+    def replica_is_frozen(self) -> bool:
+        """The replica's present state is kept in a recovery point: syncs overwrite nothing.
+
+        Not so when a failback begins: its replica is the original VM with its last state.
+        """
+
+    def freeze_replica(self, failover: str) -> None:
+        """Keep that state in a recovery point of its own; refused where that is not safe."""
+
+    def settle_direction(self, failover: str, booted: str, level: Level, lost: bool) -> None:
+        """The failover is permanent: which way the job replicates from now on, if at all.
+
+        `booted`: the point that the replica was started from; `level`: how the source went down;
+        `lost`: the source is not to be contacted.
+        """
+
     # -- the source -------------------------------------------------------------------------
 
     def source_is_off(self) -> bool:

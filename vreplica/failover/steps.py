@@ -4,7 +4,7 @@ A step looks first (has it happened already?), acts, and looks again; it returns
 it saw with the facts that go with it. So a step that is repeated after a crash finds its own
 work done and changes nothing.
 
-    READY          disable the job
+    READY          disable the job; a failback: freeze the original VM's last state
     DISABLED       final sync: point A, the insurance       No / off / lost: straight to source off
     INSURED        ask the guest to shut down               (Tools absent: the policy)
     SHUTTING_DOWN  wait until it is off                     (time over: the policy)
@@ -12,6 +12,7 @@ work done and changes nothing.
     SYNCED         fence: source off right now, replica on its point
     FENCED         look once more, power the replica on
     BOOTING        wait for its heartbeat
+    COMMITTING     settle which way the job replicates
     UNDOING        replica off and back on its point, source on, job on
 """
 
@@ -117,6 +118,8 @@ Step = Callable[[Work], Seen]
 
 def disable(work: Work) -> Seen:
     work.do("disable job", work.sides.disable_job, work.id)
+    if not work.sides.replica_is_frozen():
+        work.do("freeze replica", work.sides.freeze_replica, work.id)
     return Seen(Event.JOB_DISABLED)
 
 
@@ -199,9 +202,24 @@ def wait_for_answer(work: Work) -> Seen:
     return Seen(Event.REPLICA_ANSWERED, {"answered": answered})
 
 
+def settle(work: Work) -> Seen:
+    facts = work.journal.facts()
+    level = Level(facts.get("off_level", Level.CRASH.value))
+    lost = work.choices.source_lost
+    call = work.sides.settle_direction
+    work.do("settle direction", call, work.id, facts["point"], level, lost)
+    return Seen(Event.DIRECTION_SETTLED)
+
+
 def put_back(work: Work) -> Seen:
-    """Replica off and on its point again, source on, job on: in this order, never both on."""
+    """Replica off and on its point again, source on, job on: in this order, never both on.
+
+    A guest that was asked to shut down may still be at it; it is started again once it is off.
+    """
     point = work.journal.facts().get("point")
+    if work.attempted(SHUT_DOWN) and "off_level" not in work.journal.facts():
+        limit = work.choices.shutdown_timeout_s
+        work.wait_until(work.sides.source_is_off, limit, "waiting for the guest's shutdown")
     if work.sides.replica_is_on():
         work.do("PowerOff replica", work.sides.power_off_replica)
     if point is not None and work.sides.replica_stands_on() != point:
@@ -221,6 +239,7 @@ STEPS: Final[dict[State, Step]] = {
     State.SYNCED: check_fence,
     State.FENCED: start_replica,
     State.BOOTING: wait_for_answer,
+    State.COMMITTING: settle,
     State.UNDOING: put_back,
 }
 """RUNNING waits for the operator: commit or undo."""

@@ -12,6 +12,7 @@ where it stands without asking the one that wrote it:
     FENCED         the source was seen off right now, the replica's leaf stands on that point
     BOOTING        the replica was powered on
     RUNNING        the replica's guest answers, or its time to do so is over (recorded which)
+    COMMITTING     no way back any more: the job's direction is being settled
     COMMITTED      the failover is permanent
     UNDOING        on the way back: replica off and taken back, source on, job on
     UNDONE         as before
@@ -39,6 +40,7 @@ class State(Enum):
     FENCED = "fenced"
     BOOTING = "booting"
     RUNNING = "running"
+    COMMITTING = "committing"
     COMMITTED = "committed"
     UNDOING = "undoing"
     UNDONE = "undone"
@@ -62,6 +64,7 @@ class Event(Enum):
     REPLICA_STARTED = "replica started"
     REPLICA_ANSWERED = "replica answered"
     COMMIT_ASKED = "commit asked"
+    DIRECTION_SETTLED = "direction settled"
     UNDO_ASKED = "undo asked"
     BOTH_PUT_BACK = "both put back"
     GIVEN_UP = "given up"
@@ -91,8 +94,13 @@ TRANSITIONS: Final[dict[tuple[State, Event], State]] = {
     (S.SYNCED, E.FENCE_CHECKED): S.FENCED,
     (S.FENCED, E.REPLICA_STARTED): S.BOOTING,
     (S.BOOTING, E.REPLICA_ANSWERED): S.RUNNING,
-    (S.RUNNING, E.COMMIT_ASKED): S.COMMITTED,
-    # From the moment the source is off until the commit there is a way back.
+    (S.RUNNING, E.COMMIT_ASKED): S.COMMITTING,
+    (S.COMMITTING, E.DIRECTION_SETTLED): S.COMMITTED,
+    # Until the commit there is a way back from everywhere, also where an error has stopped it.
+    (S.READY, E.UNDO_ASKED): S.UNDOING,
+    (S.DISABLED, E.UNDO_ASKED): S.UNDOING,
+    (S.INSURED, E.UNDO_ASKED): S.UNDOING,
+    (S.SHUTTING_DOWN, E.UNDO_ASKED): S.UNDOING,
     (S.SOURCE_OFF, E.UNDO_ASKED): S.UNDOING,
     (S.SYNCED, E.UNDO_ASKED): S.UNDOING,
     (S.FENCED, E.UNDO_ASKED): S.UNDOING,
@@ -104,7 +112,9 @@ TRANSITIONS: Final[dict[tuple[State, Event], State]] = {
 ENDED: Final = frozenset({S.COMMITTED, S.UNDONE, S.ABORTED})
 """Nothing leads out of these."""
 
-REPLICA_MAY_BE_ON: Final = frozenset({S.FENCED, S.BOOTING, S.RUNNING, S.COMMITTED, S.UNDOING})
+REPLICA_MAY_BE_ON: Final = frozenset(
+    {S.FENCED, S.BOOTING, S.RUNNING, S.COMMITTING, S.COMMITTED, S.UNDOING}
+)
 """In FENCED it may be on when the process died between the power-on and its journal entry."""
 
 

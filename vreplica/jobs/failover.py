@@ -1,22 +1,30 @@
 """Failovers of a job: the preview an operator decides by, and begin, resume, undo, commit.
 
-<job>/failovers/<id>/     one folder each; at most one of them has not ended
+<job>/failovers/<id>/     one folder each, fo-... there, fb-... back; at most one has not ended
+
+The newest committed one says where the job's VM is in service.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from vreplica.errors import VReplicaError
 from vreplica.failover import runner
 from vreplica.failover.choices import Choices
-from vreplica.failover.errors import FailoverUnderWay, NoFailover
+from vreplica.failover.errors import (
+    FailedOverAlready,
+    FailoverUnderWay,
+    NoFailover,
+    NothingToFailBack,
+)
 from vreplica.failover.journal import load
 from vreplica.failover.runner import Outcome, Tell
 from vreplica.failover.table import ENDED, State
+from vreplica.jobs.failback import Back, BackSides, prepare
 from vreplica.jobs.sides import VSphereSides
 from vreplica.points import Level, RecoveryPoint
 from vreplica.points.model import new_id
@@ -25,7 +33,7 @@ from vreplica.sync import Job, Listener
 from vreplica.sync.errors import NoPoints
 from vreplica.sync.events import ignore
 from vreplica.sync.plan import expected_level
-from vreplica.sync.state import find_replica
+from vreplica.sync.state import JOB_KEY, find_replica
 from vreplica.vsphere import VmInfo, connect
 
 
@@ -42,7 +50,8 @@ class Preview:
     source_trouble: str | None
     replica: VmInfo
     points: tuple[RecoveryPoint, ...]
-    booted_by_no: RecoveryPoint
+    booted_by_no: RecoveryPoint | None
+    """None before a failback: its replica's last state is not frozen yet, and is what No boots."""
     insured_level: Level | None
     remarks: tuple[str, ...]
 
@@ -58,17 +67,42 @@ class Preview:
                 "insurance": self.insured_level.value if self.insured_level else None,
                 "level": Level.CLEAN_SHUTDOWN.value if self.insured_level else None,
             },
-            "no": {"point": self.booted_by_no.id, "level": self.booted_by_no.level.value},
+            "no": {"point": self.booted_by_no.id, "level": self.booted_by_no.level.value}
+            if self.booted_by_no
+            else None,
             "remarks": list(self.remarks),
         }
 
 
 def preview(job: Job, *, source_lost: bool = False) -> Preview:
-    """Look at both sides. Raises NoPoints where there is nothing to fail over to."""
+    """Look at both sides. Raises NoPoints where there is nothing to fail over to, and
+    FailedOverAlready where it is in service already."""
+    _not_failed_over(job)
     with connect(job.destination) as session:
         replica = find_replica(session, job)
     if replica is None or not replica.points:
         raise NoPoints(job=job.name)
+    return _looked_at(job, replica.vm, replica.points, source_lost)
+
+
+def preview_back(job: Job, *, source_lost: bool = False, new_vm: str | None = None) -> Preview:
+    """The same before a failback: `source` is the VM in service, `replica` the original."""
+    back = plan_back(job, new_vm)
+    way = back.job(job)
+    with connect(way.destination) as session:
+        if back.new_vm:
+            with connect(job.destination) as other:
+                vm = other.read_vm(other.find_vm(back.replica))
+            return _looked_at(way, replace(vm, ref=replace(vm.ref, name=back.original)), (), False)
+        vm = session.read_vm(session.find_vm(back.original))
+        ours = vm.extra_config.get(JOB_KEY) == way.name
+        found = find_replica(session, way) if ours else None
+    return _looked_at(way, vm, found.points if found else (), source_lost)
+
+
+def _looked_at(
+    job: Job, replica: VmInfo, points: tuple[RecoveryPoint, ...], source_lost: bool
+) -> Preview:
     source: VmInfo | None = None
     trouble = "declared lost by the operator" if source_lost else None
     if not source_lost:
@@ -83,14 +117,14 @@ def preview(job: Job, *, source_lost: bool = False) -> Preview:
         level, remarks = expected_level(job, source)
     elif source is not None:
         remarks = [f"{source.name} is {source.power_state} already: nothing has to be shut down"]
-    remarks += flag_remarks(replica.points)
+    remarks += flag_remarks(points)
     return Preview(
         job=job.name,
         source=source,
         source_trouble=trouble,
-        replica=replica.vm,
-        points=replica.points,
-        booted_by_no=best(replica.points),
+        replica=replica,
+        points=points,
+        booted_by_no=best(points) if points else None,
         insured_level=level,
         remarks=tuple(remarks),
     )
@@ -114,7 +148,10 @@ def flag_remarks(points: Sequence[RecoveryPoint]) -> list[str]:
 def folders(job: Job) -> list[Path]:
     """The job's failovers, oldest first. One whose process died before it began is none."""
     root = job.job_dir / "failovers"
-    return sorted(p for p in root.iterdir() if p.is_dir() and load(p)) if root.is_dir() else []
+    if not root.is_dir():
+        return []
+    begun = [(entries[0].time, p) for p in root.iterdir() if p.is_dir() and (entries := load(p))]
+    return [folder for _, folder in sorted(begun)]
 
 
 def history(job: Job) -> list[Outcome]:
@@ -130,10 +167,9 @@ def current(job: Job) -> Path:
 
 
 def check_free(job: Job) -> None:
-    """Raise FailoverUnderWay where a failover has not ended, or was committed."""
-    for outcome in history(job):
-        if outcome.state not in ENDED or outcome.state is State.COMMITTED:
-            raise FailoverUnderWay(job=job.name, failover=outcome.id, state=outcome.state.value)
+    """Raise FailoverUnderWay where one has not ended, FailedOverAlready after a commit."""
+    _none_under_way(job)
+    _not_failed_over(job)
 
 
 def begin(
@@ -145,7 +181,7 @@ def begin(
     id_: str | None = None,
     goal: State | None = None,
 ) -> Outcome:
-    """A new failover, as far as it goes. Raises FailoverUnderWay where one has not ended.
+    """A new failover, as far as it goes. Raises as `check_free`.
 
     For a group: the id that it has in its members, and the state at which to stop for the others.
     """
@@ -154,6 +190,68 @@ def begin(
     folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with VSphereSides(job, folder.name, listener) as sides:
         return runner.begin(folder, sides, choices, tell, goal)
+
+
+def failed_over(job: Job) -> Outcome | None:
+    """The committed failover by which the job's replica is in service; None: the original is."""
+    last: Outcome | None = None
+    for folder in folders(job):
+        outcome = runner.show(folder)
+        if outcome.state is State.COMMITTED:
+            last = None if _back(folder) else outcome
+    return last
+
+
+def plan_back(job: Job, new_vm: str | None = None) -> Back:
+    """What a failback would go between. Changes nothing. Raises NothingToFailBack and what
+    keeps the original VM from being gone back to."""
+    _none_under_way(job)
+    there = failed_over(job)
+    if there is None:
+        newest = history(job)[-1:]
+        why = f"{newest[0].id} is {newest[0].state}" if newest else "it has no failover"
+        raise NothingToFailBack(job=job.name, why=why)
+    return prepare(job, there, new_vm=new_vm)
+
+
+def begin_back(
+    job: Job,
+    choices: Choices,
+    tell: Tell,
+    listener: Listener = ignore,
+    *,
+    new_vm: str | None = None,
+) -> Outcome:
+    """Go back to the original VM (or, with the datastore `new_vm`, to a new one) with only what
+    differs, as far as it goes. Raises as `plan_back`."""
+    back = plan_back(job, new_vm)
+    folder = job.job_dir / "failovers" / f"fb-{new_id()}"
+    with BackSides(job, back, folder.name, listener) as sides:
+        return runner.begin(folder, sides, choices, tell, more=back.to_dict())
+
+
+def _not_failed_over(job: Job) -> None:
+    there = failed_over(job)
+    if there is not None:
+        raise FailedOverAlready(job=job.name, failover=there.id)
+
+
+def _none_under_way(job: Job) -> None:
+    for outcome in history(job):
+        if outcome.state not in ENDED:
+            raise FailoverUnderWay(job=job.name, failover=outcome.id, state=outcome.state.value)
+
+
+def _back(folder: Path) -> Back | None:
+    entries = load(folder)
+    return Back.of_journal(entries[0].data) if entries else None
+
+
+def _sides(job: Job, folder: Path, listener: Listener) -> VSphereSides:
+    back = _back(folder)
+    if back is not None:
+        return BackSides(job, back, folder.name, listener)
+    return VSphereSides(job, folder.name, listener)
 
 
 def resume(job: Job, tell: Tell, listener: Listener = ignore) -> Outcome:
@@ -175,5 +273,5 @@ def _go_on(
     call: Callable[[Path, VSphereSides, Tell], Outcome], job: Job, tell: Tell, listener: Listener
 ) -> Outcome:
     folder = current(job)
-    with VSphereSides(job, folder.name, listener) as sides:
+    with _sides(job, folder, listener) as sides:
         return call(folder, sides, tell)

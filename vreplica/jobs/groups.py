@@ -187,7 +187,7 @@ def commit(folder: Path, jobs: Jobs, tell: Tell) -> GroupOutcome:
     on_its_way = {
         m.job: str(m.state)
         for m in show(folder, jobs).members
-        if m.state is not None and m.state not in ENDED and m.state is not State.RUNNING
+        if m.state is not None and m.state not in (*ENDED, State.RUNNING, State.COMMITTING)
     }
     if on_its_way:
         raise GroupNotRunning(group=folder.parent.name, members=on_its_way)
@@ -288,7 +288,7 @@ class _Run:
 
     def commit(self, name: str) -> Outcome | None:
         folder = _folder(self._jobs[name], self._journal.folder.name)
-        if not load(folder) or runner.show(folder).state is not State.RUNNING:
+        if not load(folder) or runner.show(folder).state not in (State.RUNNING, State.COMMITTING):
             return None
         with VSphereSides(self._jobs[name], folder.name, self._listener(name)) as sides:
             return runner.commit(folder, sides, self._teller(name))

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Final, Self
 
 from vreplica.points import Level, RecoveryPoint
-from vreplica.points.model import LEAF_KEY
+from vreplica.points.model import BOOTED, LEAF_KEY
 from vreplica.sync import Job, Listener, run
 from vreplica.sync.errand import Errand, disable, enable
 from vreplica.sync.errors import JobBusy, NoPoints
@@ -72,13 +72,26 @@ class VSphereSides:
         enable(self._job, failover)
 
     def points(self) -> tuple[RecoveryPoint, ...]:
-        return self._replica().points
+        replica = find_replica(self._destination, self._job)
+        return replica.points if replica is not None else ()
 
     def sync(
         self, point: str, known_level: Level | None, fence: Callable[[], None]
     ) -> RecoveryPoint:
         errand = Errand(point, known_level, fence, self._failover)
         return run(self._job, listener=self._listener, errand=errand).point
+
+    def replica_is_frozen(self) -> bool:
+        # Whatever the replica holds came from a run, which ends with a point.
+        return True
+
+    def freeze_replica(self, failover: str) -> None:
+        raise AssertionError("a replica's state is always a point's")
+
+    def settle_direction(self, failover: str, booted: str, level: Level, lost: bool) -> None:
+        """Off for good: a run from the old source would overwrite what is in service."""
+        with job_lock(self._job):
+            disable(self._job, failover, committed=True)
 
     # -- the source -------------------------------------------------------------------------
 
@@ -100,7 +113,10 @@ class VSphereSides:
     # -- the replica ------------------------------------------------------------------------
 
     def replica_is_on(self) -> bool:
-        return self._destination.power_state(self._replica().vm.ref) != "poweredOff"
+        replica = find_replica(self._destination, self._job)
+        if replica is None:
+            return False
+        return self._destination.power_state(replica.vm.ref) != "poweredOff"
 
     def replica_stands_on(self) -> str | None:
         point = self._replica().stands_on
@@ -114,7 +130,7 @@ class VSphereSides:
 
     def power_on_replica(self) -> None:
         ref = self._replica().vm.ref
-        self._destination.set_extra_config(ref, {LEAF_KEY: f"booted by {self._failover}"})
+        self._destination.set_extra_config(ref, {LEAF_KEY: f"{BOOTED}{self._failover}"})
         self._destination.power_on(ref)
 
     def power_off_replica(self) -> None:

@@ -29,6 +29,9 @@ DISK_KEY = "vreplica.point.disk."
 LEAF_KEY = "vreplica.leaf"
 """Holds the id of the run that is writing to the replica's disks; empty when none is."""
 
+BOOTED = "booted by "
+"""Begins that value, before the failover's id, from right before the replica is started."""
+
 
 def new_id() -> str:
     """An id for a run and for the point that it makes: sorts by time, unique."""
@@ -54,6 +57,10 @@ class DiskPoint:
     """Root digest of the disk's content, hex; empty when no digest map was kept."""
     stats: ChangeStats | None = None
     """None: of a point that was made before points had them."""
+    diverged_since: str | None = None
+    """For the frozen last state of a VM that was the source before: a changeId of the *holder's*
+    own tracking. The point holds what the source held at `change_id`, and on top what the holder
+    itself changed since this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +123,7 @@ class RecoveryPoint:
                     "shipped": d.shipped_bytes,
                     "root": d.root,
                     **({"stats": d.stats.to_values()} if d.stats is not None else {}),
+                    **({"diverged": d.diverged_since} if d.diverged_since else {}),
                 }
             )
         return values
@@ -196,4 +204,5 @@ def _disk(key: int, value: dict[str, Any]) -> DiskPoint:
         shipped_bytes=value["shipped"],
         root=value["root"],
         stats=ChangeStats.from_values(value["stats"]) if "stats" in value else None,
+        diverged_since=value.get("diverged"),
     )

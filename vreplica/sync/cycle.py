@@ -163,6 +163,10 @@ class _Cycle:
             self._step("track", f"resetting changed block tracking on {vm.ref.name}")
             return reset(self.sites.source, vm, snapshot_name(self.job.name))
         if not vm.cbt_enabled:
+            if vm.snapshots:
+                # Recovery points of the other direction: beneath them tracking would leave out
+                # changes without a word (since vSphere 6.5). Each run reads everything instead.
+                return vm
             self._step("track", f"enabling changed block tracking on {vm.ref.name}")
         return ensure_active(self.sites.source, vm, snapshot_name(self.job.name))
 
@@ -211,7 +215,14 @@ class _Cycle:
             if made.new and made.origin is None:
                 planned[disk.key] = replace(planned[disk.key], mode=Mode.FULL)
             settled = settle(
-                self.job, self.sites.source, vm, frozen, disk, planned[disk.key], replica
+                self.job,
+                self.sites.source,
+                vm,
+                frozen,
+                disk,
+                planned[disk.key],
+                replica,
+                self.sites.destination,
             )
             if settled.mode is not planned[disk.key].mode:
                 self._hear(Warn(f"{disk.label}: {settled.mode}, since {settled.reason}"))

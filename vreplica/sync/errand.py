@@ -1,6 +1,7 @@
 """A run on behalf of a failover: it names the point, knows the source, and holds the job.
 
 <job>/disabled      the id of the failover that has switched the job off; absent: it is on
+                    "<id> committed": for good, the replica is what is in service now
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from vreplica.errors import PreflightError
 from vreplica.points import Level
-from vreplica.sync.errors import JobDisabled
+from vreplica.sync.errors import JobDisabled, JobFailedOver
 from vreplica.sync.job import Job
 
 
@@ -32,30 +34,51 @@ class Errand:
 
 def disabled_by(job: Job) -> str | None:
     """The failover that has switched the job off, or None."""
-    try:
-        return (job.job_dir / "disabled").read_text().strip()
-    except FileNotFoundError:
+    return _holder(job)[0]
+
+
+def failed_over_by(job: Job) -> str | None:
+    """The failover by which the job's replica is in service for good, or None."""
+    failover, committed = _holder(job)
+    return failover if committed else None
+
+
+def why_disabled(job: Job) -> PreflightError | None:
+    """What a run of the job would be refused with; None where it is on."""
+    failover, committed = _holder(job)
+    if failover is None:
         return None
+    if committed:
+        return JobFailedOver(job=job.name, failover=failover)
+    return JobDisabled(job=job.name, failover=failover)
 
 
 def check_enabled(job: Job, failover: str | None) -> None:
-    """Raise JobDisabled where somebody else has switched the job off."""
-    holder = disabled_by(job)
-    if holder is not None and holder != failover:
-        raise JobDisabled(job=job.name, failover=holder)
+    """Raise JobDisabled or JobFailedOver where somebody else has switched the job off."""
+    refusal = why_disabled(job)
+    if refusal is not None and disabled_by(job) != failover:
+        raise refusal
 
 
-def disable(job: Job, failover: str) -> None:
+def _holder(job: Job) -> tuple[str | None, bool]:
+    try:
+        words = (job.job_dir / "disabled").read_text().split()
+    except FileNotFoundError:
+        return None, False
+    return " ".join(words[:1]) or "unknown", words[1:] == ["committed"]
+
+
+def disable(job: Job, failover: str, *, committed: bool = False) -> None:
     """Switch the job off, durably; harmless when it is off for this failover already.
 
-    Call with the job's lock held: then no run is in flight. Raises JobDisabled where another
-    failover has it.
+    Call with the job's lock held: then no run is in flight. `committed`: for good. Raises
+    JobDisabled where another failover has it.
     """
     check_enabled(job, failover)
     path = job.job_dir / "disabled"
     fresh = path.with_suffix(".new")
     with fresh.open("w") as file:
-        file.write(f"{failover}\n")
+        file.write(f"{failover}{' committed' * committed}\n")
         file.flush()
         os.fsync(file.fileno())
     fresh.replace(path)

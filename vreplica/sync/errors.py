@@ -49,6 +49,17 @@ class JobDisabled(PreflightError):
 
 
 @dataclass(eq=False)
+class JobFailedOver(PreflightError):
+    template = (
+        "job {job} was failed over for good by {failover}: its replica is in service, and a run "
+        "would put the old source's content over it"
+    )
+    remedy = "`vreplica-sync failback {job}` brings it back to the original VM; then it runs again."
+    job: str
+    failover: str
+
+
+@dataclass(eq=False)
 class Cancelled(PreflightError):
     template = "cancelled on request"
     exit_code = 130

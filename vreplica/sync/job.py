@@ -12,6 +12,9 @@ from vreplica.points import Level, Retention
 from vreplica.vddk import VddkConfig
 from vreplica.vsphere import Endpoint, GuestLogin, Identity
 
+BACK = "~back"
+"""Ends the name of a job's other direction; no job of a file can have it in its name."""
+
 
 class OnCbtLoss(Enum):
     """What to do when changed block tracking cannot say what changed."""
@@ -132,3 +135,12 @@ class Job:
     @property
     def job_dir(self) -> Path:
         return self.state_dir / self.name
+
+    @property
+    def other_way(self) -> str:
+        """The name of the same job in the opposite direction (a failback)."""
+        return self.name.removesuffix(BACK) if self.name.endswith(BACK) else self.name + BACK
+
+    @property
+    def is_back(self) -> bool:
+        return self.name.endswith(BACK)

@@ -18,6 +18,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from vreplica.points import DiskPoint, Level, RecoveryPoint
+from vreplica.sync.errand import why_disabled
 from vreplica.sync.freeze import quiesced_level
 from vreplica.sync.job import Job, QuiescePolicy
 from vreplica.sync.outside import changes_outside
@@ -35,7 +36,11 @@ def plan(job: Job) -> Plan:
     with Sites.open(job) as sites:
         vm = sites.source.read_vm(sites.source.find_vm(job.source_vm))
         replica = find_replica(sites.destination, job)
-        return make_plan(job, sites, vm, replica)
+        found = make_plan(job, sites, vm, replica)
+    off = why_disabled(job)
+    if off is None:
+        return found
+    return replace(found, problems=(" ".join([off.message, *off.explain()]), *found.problems))
 
 
 def make_plan(

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vreplica.points import MAX_POINTS, Level
+from vreplica.points.model import BOOTED, LEAF_KEY
 from vreplica.sync.job import Job, OnReplicaChange, QuiescePolicy
 from vreplica.sync.shape import Shape
-from vreplica.sync.state import ReplicaState, Sites, identity, snapshot_name
+from vreplica.sync.state import ReplicaState, Sites, foreign_snapshots, identity
 from vreplica.sync.tracking import may_rescan, switched_off
 from vreplica.sync.transport import way_problem
 from vreplica.units import human_size
@@ -33,7 +34,7 @@ def find_problems(
 ) -> list[str]:
     """All problems; empty when the run can start."""
     return [
-        *_vm_problems(job, vm),
+        *_vm_problems(job, sites, vm),
         *_disk_problems(job, vm),
         *_tracking_problems(job, vm, replica, shape),
         *_level_problems(job, vm, level),
@@ -44,7 +45,7 @@ def find_problems(
     ]
 
 
-def _vm_problems(job: Job, vm: VmInfo) -> Iterator[str]:
+def _vm_problems(job: Job, sites: Sites, vm: VmInfo) -> Iterator[str]:
     name = vm.ref.name
     if vm.fault_tolerant or not vm.snapshots_supported:
         yield f"{name} cannot be snapshotted (fault tolerance, or its configuration)"
@@ -59,7 +60,7 @@ def _vm_problems(job: Job, vm: VmInfo) -> Iterator[str]:
             f"{name} ({vm.hw_version}) does not support changed block tracking: "
             "upgrade its virtual hardware to version 7 or later"
         )
-    foreign = [s.name for s in vm.snapshots if s.name != snapshot_name(job.name)]
+    foreign = [s.name for s in foreign_snapshots(sites.source, job, vm)]
     if foreign:
         yield (
             f"{name} has snapshots that are not ours ({', '.join(foreign)}): changed block "
@@ -126,6 +127,13 @@ def _replica_problems(job: Job, vm: VmInfo, replica: ReplicaState | None) -> Ite
         yield (
             f"replica {name} is {replica.vm.power_state}: what it writes would be lost; "
             "finish its failover, or power it off"
+        )
+    leaf = replica.vm.extra_config.get(LEAF_KEY, "")
+    if leaf.startswith(BOOTED):
+        yield (
+            f"replica {name} was started by failover {leaf.removeprefix(BOOTED)}: its disks may "
+            "hold what its guest wrote since, and a run would throw that away; undo that failover, "
+            f"or commit it and bring it back with `vreplica-sync failback {job.name}`"
         )
     if replica.foreign:
         names = ", ".join(s.name for s in replica.foreign)

@@ -109,6 +109,22 @@ def identity(vm: VmInfo) -> str:
     return vm.instance_uuid or vm.bios_uuid or vm.ref.moref
 
 
+def foreign_snapshots(session: Session, job: Job, vm: VmInfo) -> list[SnapshotInfo]:
+    """Snapshots of the source that are neither ours nor recovery points of the other direction.
+
+    A VM that was a replica keeps those beneath it; no run writes to them any more.
+    """
+    if all(s.name == snapshot_name(job.name) for s in vm.snapshots):
+        return []
+    found = []
+    for snapshot in session.read_snapshots(vm.ref):
+        point = RecoveryPoint.from_extra_config(snapshot.extra_config)
+        other = point is not None and point.job == job.other_way and point.id == snapshot.name
+        if snapshot.name != snapshot_name(job.name) and not other:
+            found.append(snapshot)
+    return found
+
+
 def disk_identity(disk: VmDisk) -> str:
     """The disk's UUID; a key alone is only a position that another disk can take."""
     return disk.uuid or disk.disk_object_id or ""

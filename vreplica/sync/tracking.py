@@ -86,6 +86,7 @@ def settle(
     disk: VmDisk,
     planned: DiskPlan,
     replica: ReplicaState,
+    destination: Session,
 ) -> Settled:
     """The mode that is really possible for a disk of the snapshot.
 
@@ -99,6 +100,8 @@ def settle(
         return Settled(planned.mode, planned.reason, None, disk.change_id)
     try:
         changed = changed_since(session, vm, frozen.snapshot, disk, base)
+        if base.diverged_since is not None:
+            changed = changed.union(_diverged(destination, replica, base, base.diverged_since))
     except CbtError as error:
         error.at(disk=disk.label)
         if error.retryable or not may_rescan(job):
@@ -107,6 +110,15 @@ def settle(
             Mode.RESCAN, f"tracking could not answer: {error.message}", None, disk.change_id
         )
     return Settled(Mode.DELTA, planned.reason, changed, disk.change_id)
+
+
+def _diverged(destination: Session, replica: ReplicaState, base: DiskPoint, since: str) -> Extents:
+    """What the replica, a source before, had changed itself when its last state was frozen."""
+    assert replica.latest is not None, "a base is of a point"
+    assert replica.latest.snapshot is not None, "a point that was read has its snapshot"
+    return destination.changed_extents(
+        replica.vm.ref, replica.latest.snapshot, base.key, since, base.capacity_bytes
+    )
 
 
 def changed_since(

@@ -1,0 +1,201 @@
+"""Failback on the lab: back to the original VM with only what differs, and forward again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from vreplica.failover.choices import Choices, FinalSync
+from vreplica.failover.errors import OriginalGone
+from vreplica.failover.table import State
+from vreplica.jobs import failover
+from vreplica.points import Level
+from vreplica.sync import Job, Mode, Progress, plan, points, run
+from vreplica.sync.errors import JobFailedOver, PreflightFailed
+from vreplica.units import BLOCK, MIB
+
+Content = Callable[..., Path]
+YES = Choices(shutdown_timeout_s=20, heartbeat_timeout_s=20)
+WINDOWS = "windows2019srv_64Guest"
+
+
+def quiet(text: str) -> None:
+    pass
+
+
+def failed_over(world, content: Content, choices: Choices = YES) -> tuple[str, Job]:
+    """A job whose replica is in service for good, with writes that the original does not have."""
+    vm = world.make_vm(content(16 * MIB), guest_id=WINDOWS)
+    job = world.job(vm)
+    world.power_on(vm)
+    run(job)
+    world.write(vm, 2000, 3 * MIB, b"since" * 100 + bytes(12))
+    assert failover.begin(job, choices, quiet).state is State.RUNNING
+    assert failover.commit(job, quiet).state is State.COMMITTED
+    there(world, job, 5 * MIB, b"there")
+    return vm, job
+
+
+def there(world, job: Job, offset: int, word: bytes) -> None:
+    data = (word * 512)[:512]
+    world.control.guest_write(world.sites[1]["name"], job.placement.name, 2000, offset, data)
+
+
+def is_on(world, number: int, vm: str) -> bool:
+    with world.connect(number) as session:
+        return session.power_state(session.find_vm(vm)) == "poweredOn"
+
+
+def disk(world, number: int, vm: str) -> tuple[int, str]:
+    with world.connect(number) as session:
+        return number, session.read_vm(session.find_vm(vm)).disks[0].path
+
+
+def test_back_with_only_what_differs_and_forward_again(world, content: Content) -> None:
+    vm, job = failed_over(world, content)
+    with pytest.raises(JobFailedOver, match="for good"):
+        run(job)
+    assert "failback" in plan(job).problems[0]
+
+    shipped: list[int] = []
+    looked_at: list[int] = []
+
+    def listener(event: object) -> None:
+        if isinstance(event, Progress) and event.activity == "copy":
+            shipped.append(event.shipped_bytes)
+            looked_at.append(event.total_bytes)
+
+    done = failover.begin_back(job, YES, quiet, listener)
+    assert done.state is State.RUNNING
+    assert done.facts["level"] == Level.CLEAN_SHUTDOWN.value
+    assert max(shipped) == BLOCK, "the one block that differs, and nothing else"
+    assert max(looked_at) <= 2 * BLOCK, "change tracking of the replica said where"
+    assert is_on(world, 0, vm)
+    assert not is_on(world, 1, job.placement.name)
+    frozen, insurance, final = world.source_snapshots(vm)
+    assert [s.name for s in (frozen, insurance, final)] == [f"{done.id}-{x}" for x in "0ab"]
+    assert world.equal(disk(world, 1, job.placement.name), disk(world, 0, vm))
+
+    assert failover.commit(job, quiet).state is State.COMMITTED
+    assert not world.source_snapshots(vm), "the original carries no snapshots on"
+    world.write(vm, 2000, 9 * MIB, b"home" * 128)
+    report = run(job, verify=True)
+    assert report.disks[0].mode is Mode.DELTA
+    assert report.shipped_bytes == BLOCK
+    assert report.verified is not None
+    assert report.verified.equal
+    assert len(points(job)) == 5, "the replica's older points and its last state are kept"
+
+
+def test_an_undone_failback_leaves_both_as_they_were(world, content: Content) -> None:
+    vm, job = failed_over(world, content)
+    before = world.image(*disk(world, 0, vm), world.work / f"{vm}-before.raw").read_bytes()
+    done = failover.begin_back(job, YES, quiet)
+    assert failover.undo(job, quiet).state is State.UNDONE
+    assert is_on(world, 1, job.placement.name)
+    assert not is_on(world, 0, vm)
+    # The original's last state is still there, bootable, beneath what came back.
+    frozen = next(s for s in world.source_snapshots(vm) if s.name == f"{done.id}-0")
+    with world.connect(0) as session:
+        (kept,) = session.read_snapshot(session.find_vm(vm), frozen.moref).disks
+    assert world.image(0, kept.path, world.work / f"{vm}-kept.raw").read_bytes() == before
+    with pytest.raises(JobFailedOver):
+        run(job)
+    # And once more, this time for good.
+    there(world, job, 7 * MIB, b"more")
+    assert failover.begin_back(job, YES, quiet).state is State.RUNNING
+    assert world.equal(disk(world, 1, job.placement.name), disk(world, 0, vm))
+    failover.commit(job, quiet)
+    assert run(job, verify=True).verified.equal
+
+
+def test_an_original_that_was_run_between_two_failbacks_is_frozen_anew(
+    world, content: Content
+) -> None:
+    vm, job = failed_over(world, content)
+    failover.begin_back(job, YES, quiet)
+    failover.undo(job, quiet)
+    world.power_on(vm)
+    world.write(vm, 2000, 11 * MIB, b"by hand " * 64)
+    world.control.power(world.here, vm, on=False)
+    done = failover.begin_back(job, YES, quiet)
+    assert world.equal(disk(world, 1, job.placement.name), disk(world, 0, vm))
+    (frozen,) = [s for s in world.source_snapshots(vm) if s.name == f"{done.id}-0"]
+    with world.connect(0) as session:
+        (kept,) = session.read_snapshot(session.find_vm(vm), frozen.moref).disks
+    image = world.image(0, kept.path, world.work / f"{vm}-kept.raw").read_bytes()
+    assert image[11 * MIB :].startswith(b"by hand")
+    failover.undo(job, quiet)
+
+
+def test_what_the_original_wrote_after_the_booted_point_is_taken_back_too(
+    world, content: Content
+) -> None:
+    vm, job = failed_over(world, content, replace(YES, final_sync=FinalSync.NO))
+    done = failover.begin_back(job, YES, quiet)
+    assert done.state is State.RUNNING
+    # The block at 3 MiB was written after the point that was booted: the replica has it not.
+    assert world.equal(disk(world, 1, job.placement.name), disk(world, 0, vm))
+    frozen = world.source_snapshots(vm)[0]
+    with world.connect(0) as session:
+        (kept,) = session.read_snapshot(session.find_vm(vm), frozen.moref).disks
+    image = world.image(0, kept.path, world.work / f"{vm}-kept.raw").read_bytes()
+    assert image[3 * MIB :].startswith(b"since"), "and what it wrote is kept in its own point"
+
+
+def test_without_tracking_and_digest_maps_it_is_a_rescan(world, content: Content) -> None:
+    vm, job = failed_over(world, content)
+    for file in job.job_dir.glob("*.digests"):
+        file.unlink()
+    # Tracking of the replica starts anew, as after a crash of its host.
+    world.control.power(world.sites[1]["name"], job.placement.name, on=False)
+    with world.connect(1) as session:
+        session.disable_cbt(session.find_vm(job.placement.name))
+    world.control.power(world.sites[1]["name"], job.placement.name, on=True)
+    modes: list[str] = []
+    failover.begin_back(job, YES, modes.append)
+    assert world.equal(disk(world, 1, job.placement.name), disk(world, 0, vm))
+    assert failover.commit(job, quiet).state is State.COMMITTED
+    assert run(job, verify=True).verified.equal
+
+
+def test_a_lost_original_is_replaced_by_a_new_vm_when_told_to(world, content: Content) -> None:
+    vm, job = failed_over(world, content)
+    with world.connect(0) as session:
+        session.destroy_vm(session.find_vm(vm))
+    with pytest.raises(OriginalGone, match=vm):
+        failover.begin_back(job, YES, quiet)
+    done = failover.begin_back(job, YES, quiet, new_vm=world.sites[0]["datastores"][0])
+    assert done.state is State.RUNNING
+    assert is_on(world, 0, vm)
+    assert world.equal(disk(world, 1, job.placement.name), disk(world, 0, vm))
+    assert failover.commit(job, quiet).state is State.COMMITTED
+    report = run(job, verify=True)
+    assert report.disks[0].mode is Mode.DELTA
+    assert report.verified is not None
+    assert report.verified.equal
+
+
+def test_a_booted_replica_is_never_taken_back_by_a_run(world, content: Content) -> None:
+    """Not even where this machine's files, which say that the job is off, were lost."""
+    _, job = failed_over(world, content)
+    world.control.power(world.sites[1]["name"], job.placement.name, on=False)
+    before = world.image(*disk(world, 1, job.placement.name), world.work / "b.raw").read_bytes()
+    with pytest.raises(PreflightFailed) as refused:
+        run(replace(job, state_dir=world.work / "lost"))
+    assert any("was started by failover" in p for p in refused.value.problems)
+    after = world.image(*disk(world, 1, job.placement.name), world.work / "a.raw").read_bytes()
+    assert after == before
+
+
+def test_an_original_that_somebody_started_is_not_written_to(world, content: Content) -> None:
+    vm, job = failed_over(world, content)
+    world.power_on(vm)
+    with pytest.raises(PreflightFailed) as refused:
+        failover.begin_back(job, YES, quiet)
+    assert "is poweredOn" in refused.value.problems[0]
+    assert not world.source_snapshots(vm)
+    world.control.power(world.here, vm, on=False)

@@ -1,0 +1,65 @@
+"""failback JOB: after a committed failover, bring the VM back to where it came from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vreplica.cli import exits, showfailover
+from vreplica.cli.failover import _answer, _ask, _job, _run, begin, choices_of, job_argument
+from vreplica.cli.options import command, config_option
+from vreplica.cli.output import Output
+
+if TYPE_CHECKING:
+    from vreplica.failover.runner import Outcome, Tell
+    from vreplica.sync import Listener
+
+OWN = {"job", "config", "on_error", "as_json", "verbose", "quiet", "debug"}
+"""Options of `failover` that this command has by itself, or has not."""
+
+
+@click.command(
+    short_help="Bring a failed-over VM back to its original.",
+    params=[p for p in begin.params if p.name not in OWN],
+)
+@job_argument
+@config_option
+@click.option(
+    "--new-vm",
+    metavar="DATASTORE",
+    help="The original VM is lost for good: make a new one in its place on this datastore.",
+)
+@command
+def failback(out: Output, job: str, config: Path | None, new_vm: str | None, **options: Any) -> int:
+    """Bring JOB's VM back from its replica to the original VM, with only what differs.
+
+    The same question and the same options as `failover`, the other way round: the VM in service
+    is shut down, what differs goes to the original, which is started. The original's last state
+    is kept in a recovery point of its own until the commit. After the commit JOB replicates
+    forward again.
+    """
+    from vreplica.failover.table import State
+    from vreplica.jobs import failover as jobs
+
+    found = _job(job, config)
+    known = jobs.preview_back(found, source_lost=options["source_lost"], new_vm=new_vm)
+    if options["dry_run"] or not out.as_json:
+        _answer(out, known.to_dict(), showfailover.preview(known))
+    if options["dry_run"] or options["final_sync"] == "cancel":
+        return exits.OK
+    answer = options["final_sync"] or _ask()
+    if answer == "cancel":
+        out.note("cancelled: nothing was changed")
+        return exits.OK
+    choices = choices_of(answer, **options)
+
+    def work(tell: Tell, listener: Listener) -> Outcome:
+        outcome = jobs.begin_back(found, choices, tell, listener, new_vm=new_vm)
+        answered = outcome.facts.get("answered")
+        if options["commit_too"] and outcome.state is State.RUNNING and answered:
+            outcome = jobs.commit(found, tell, listener)
+        return outcome
+
+    return _run(out, found, work)

@@ -184,10 +184,12 @@ class World:
 
         return run(job, listener=listener), results
 
-    def run_and_kill(self, job: Job, place: str, folder: Path) -> int:
+    def run_and_kill(
+        self, job: Job, place: str, folder: Path, checkpoint_s: float | None = None
+    ) -> int:
         """A run in a process of its own, killed at a place that runner.py knows."""
         script, data = Path(__file__).with_name("runner.py"), folder / "job.pickle"
-        data.write_bytes(pickle.dumps((job, place)))
+        data.write_bytes(pickle.dumps((job, place, checkpoint_s)))
         done = subprocess.run(
             [sys.executable, str(script), str(data)], timeout=120, check=False, capture_output=True
         )

@@ -9,9 +9,11 @@ import sys
 from pathlib import Path
 
 import vreplica.vsphere as vsphere
-from vreplica.sync import Progress, Step, cycle, run
+from vreplica.sync import Progress, Step, copying, cycle, run
 
-job, place = pickle.loads(Path(sys.argv[1]).read_bytes())
+job, place, checkpoint_s = pickle.loads(Path(sys.argv[1]).read_bytes())
+if checkpoint_s is not None:
+    copying.CHECKPOINT_S = checkpoint_s
 name, _, after = place.partition("+")
 seen = 0
 
@@ -27,6 +29,22 @@ def listener(event):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+class Deadly:
+    """The replica's disk, whose write after so many kills the process."""
+
+    def __init__(self, disk, writes):
+        self.disk, self.left = disk, writes
+
+    def __getattr__(self, name):
+        return getattr(self.disk, name)
+
+    def write_many(self, requests):
+        self.left -= 1
+        if self.left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        self.disk.write_many(requests)
+
+
 def die_after(module, attribute):
     real = getattr(module, attribute)
 
@@ -37,6 +55,9 @@ def die_after(module, attribute):
     setattr(module, attribute, wrapped)
 
 
+if name == "writes":
+    open_leaf = copying.open_leaf
+    copying.open_leaf = lambda *a: Deadly(open_leaf(*a), int(after))
 if name == "after":
     if after == "commit":
         real = vsphere.Session.create_snapshot

@@ -15,13 +15,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from vreplica.delta import ALGORITHM, Control, CopyProgress, CopyStats, copy, hash_blocks, modes
 from vreplica.delta.audit import audit
 from vreplica.delta.errors import CopyCancelled
+from vreplica.delta.pipeline import CHECKPOINT_S
+from vreplica.delta.transfer import DEFAULT_RETRY
 from vreplica.disk import Disk
 from vreplica.errors import VReplicaError
 from vreplica.extents import Extents
@@ -29,16 +31,21 @@ from vreplica.points import DiskPoint, RecoveryPoint
 from vreplica.points.digestmap import DigestMap
 from vreplica.points.maperrors import DigestMapUnusable
 from vreplica.points.maprebuild import rebuild
+from vreplica.points.pending import PendingDigests
 from vreplica.sync.events import Listener, Progress, Step, Warn
 from vreplica.sync.freeze import Frozen
 from vreplica.sync.job import Job
 from vreplica.sync.report import DiskRun, Mode
+from vreplica.sync.resume import progress_of
 from vreplica.sync.shape import Origin, bring_map, map_path
 from vreplica.sync.state import ReplicaState, Sites, disk_identity
 from vreplica.sync.suspicion import change_stats
 from vreplica.sync.tracking import Settled
 from vreplica.sync.transport import open_leaf, open_snapshot_disk
 from vreplica.vsphere import VmDisk, VmInfo
+
+RETRY = DEFAULT_RETRY
+"""For requests of both disks."""
 
 AUDIT_SECONDS = 10.0
 """The most that one disk's audit may add to a run."""
@@ -53,6 +60,9 @@ class DiskTask:
     settled: Settled
     origin: Origin | None = None
     """What a new disk of the replica is a copy of; None for one that was there, or is empty."""
+    resumes: str | None = None
+    """The point that its digest map was of when the run that is gone on with began; "": of none.
+    None: begun now."""
 
     @property
     def may_write_bytes(self) -> int:
@@ -120,6 +130,9 @@ def _guarded(run: Copying, task: DiskTask) -> DiskCopy:
 
 def _copy_one(run: Copying, task: DiskTask) -> DiskCopy:
     label = task.source.label
+    done = progress_of(run.job, run.run_id, task.source.key) if task.resumes is not None else None
+    if done is not None and done.sealed:
+        return _copied(run, task, CopyStats(), None, 0, done.root.hex(), map_of(run, task))
     with ExitStack() as stack:
         source = stack.enter_context(
             closing(
@@ -140,7 +153,7 @@ def _copy_one(run: Copying, task: DiskTask) -> DiskCopy:
         if digests is not None:
             stack.enter_context(closing(digests))
         plan, allocated = _what_to_copy(task, source, target, digests)
-        pending = digests.begin(run.run_id) if digests is not None else None
+        pending, position = _sidecar(run, task, digests)
 
         def tell(progress: CopyProgress) -> None:
             run.listener(
@@ -156,7 +169,7 @@ def _copy_one(run: Copying, task: DiskTask) -> DiskCopy:
         stats = copy(
             source,
             target,
-            plan.extents,
+            plan.extents.clip(position, task.source.capacity_bytes),
             known=digests if plan.use_known else None,
             sink=pending,
             seed=digests.seed if digests is not None else 0,
@@ -165,14 +178,29 @@ def _copy_one(run: Copying, task: DiskTask) -> DiskCopy:
             progress=tell,
             control=run.control,
             fence=run.fence,
+            checkpoint_s=CHECKPOINT_S,
+            retry=RETRY,
         )
         audited = _audit(run, task, source, digests)
         root = digests.seal(pending) if digests is not None and pending is not None else ""
+    path = digests.path if digests is not None else None
+    return _copied(run, task, stats, allocated, audited, root, path)
+
+
+def _copied(
+    run: Copying,
+    task: DiskTask,
+    stats: CopyStats,
+    allocated: int | None,
+    audited: int,
+    root: str,
+    path: Path | None,
+) -> DiskCopy:
     return DiskCopy(
         report=_report(task, stats, allocated, audited),
         point=DiskPoint(
             key=task.source.key,
-            label=label,
+            label=task.source.label,
             uuid=disk_identity(task.source),
             capacity_bytes=task.source.capacity_bytes,
             change_id=task.settled.change_id,
@@ -189,13 +217,34 @@ def _copy_one(run: Copying, task: DiskTask) -> DiskCopy:
                 task.source.key,
             ),
         ),
-        map_path=digests.path if digests is not None else None,
+        map_path=path,
     )
+
+
+def _sidecar(
+    run: Copying, task: DiskTask, digests: DigestMap | None
+) -> tuple[PendingDigests | None, int]:
+    """Where the digests of this run go, and the byte up to which the disk is done already."""
+    if digests is None:
+        return None, 0
+    if task.resumes is not None and progress_of(run.job, run.run_id, task.source.key) is not None:
+        pending = digests.resume()
+        if pending is not None:
+            return pending, pending.position
+    return digests.begin(run.run_id), 0
+
+
+def map_of(run: Copying, task: DiskTask) -> Path:
+    return map_path(run.job.job_dir, task.source.key)
 
 
 def _open_map(run: Copying, task: DiskTask, target: Disk) -> DigestMap | None:
     """The digest map that this copy works with; None where a delta has to do without."""
-    path = map_path(run.job.job_dir, task.source.key)
+    path = map_of(run, task)
+    if task.resumes is not None:
+        # A run is resumed only where its maps are good; that of a full copy can be made again.
+        with suppress(DigestMapUnusable):
+            return DigestMap.open(path, latest_point=task.resumes)
     if task.settled.mode is Mode.FULL:
         return DigestMap.create(
             path, capacity_bytes=task.source.capacity_bytes, algorithm=ALGORITHM

@@ -21,20 +21,30 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from vreplica.delta import Control
-from vreplica.errors import VReplicaError, VSphereError
+from vreplica.errors import VReplicaError
 from vreplica.points import RecoveryPoint
 from vreplica.points.model import LEAF_KEY, new_id
 from vreplica.sync import testvm
+from vreplica.sync.commit import commit, describe
 from vreplica.sync.copying import Copying, DiskCopy, DiskTask, copy_disks, follow
 from vreplica.sync.errand import Errand, check_enabled
 from vreplica.sync.errors import Cancelled, PreflightFailed, SourceChanged
 from vreplica.sync.events import Event, Listener, Step, Warn, ignore
 from vreplica.sync.freeze import Frozen, freeze
+from vreplica.sync.held import held_in_place
 from vreplica.sync.job import Job
 from vreplica.sync.mend import Mending
 from vreplica.sync.plan import make_plan
 from vreplica.sync.preflight import replicated_disks
 from vreplica.sync.report import Mode, Plan, RunReport, VerifyReport
+from vreplica.sync.resume import (
+    Resumable,
+    forget,
+    frozen_of,
+    record_of,
+    shape_as_is,
+    worth_resuming,
+)
 from vreplica.sync.shape import Shape, base_files, delete_unused, reshape, shape_of
 from vreplica.sync.space import check_space
 from vreplica.sync.state import (
@@ -49,7 +59,7 @@ from vreplica.sync.state import (
     read_replica,
     snapshot_name,
 )
-from vreplica.sync.suspicion import flag_warnings, suspicions
+from vreplica.sync.suspicion import flag_warnings
 from vreplica.sync.tracking import ensure_active, reset, settle
 from vreplica.sync.verify import compare_point
 from vreplica.vsphere import ReplicaSpec, VmDisk, VmInfo
@@ -88,6 +98,8 @@ class _Cycle:
     errand: Errand
     id: str = field(init=False)
     mending: Mending = field(init=False)
+    copying: bool = False
+    """Disks are being written, and the next run could go on with it."""
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     recovered: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -100,27 +112,41 @@ class _Cycle:
         self._step("read", f"reading {self.job.source_vm} and {self.job.placement.name}")
         vm = self.sites.source.read_vm(self.sites.source.find_vm(self.job.source_vm))
         replica = find_replica(self.sites.destination, self.job)
-        plan = make_plan(self.job, self.sites, vm, replica, self.errand.known_level)
+        fresh = self.errand.failover is not None
+        plan = make_plan(
+            self.job, self.sites, vm, replica, self.errand.known_level, may_resume=not fresh
+        )
         if plan.problems:
             raise PreflightFailed(job=self.job.name, problems=plan.problems).at(vm=vm.ref.name)
         for warning in plan.warnings:
             self._hear(Warn(warning))
-        vm, replica = self._mend(vm, replica, plan.outside_changes)
+        with held_in_place(self.job, self.sites.source, vm.ref, self._hear):
+            return self._work(vm, replica, plan, verify)
+
+    def _work(
+        self, vm: VmInfo, replica: ReplicaState | None, plan: Plan, verify: bool
+    ) -> RunReport:
+        resumed = plan.resumes
+        if resumed is None:
+            vm, replica = self._mend(vm, replica, plan.outside_changes)
+        else:
+            self.id = resumed.record.run
+            self.recovered.append(f"went on with {resumed.text}")
         with self._undone_on_failure(vm):
-            shape = shape_of(self.job, vm, replicated_disks(self.job, vm), replica)
-            if replica is None:
-                replica = self._create_replica(vm)
-            elif shape.changed:
-                destination = self.sites.destination
-                replica, shape = reshape(
-                    self.job, destination, vm, replica, shape, self.id, self._hear
-                )
-            vm = self._track(vm, shape)
+            if resumed is not None and replica is not None:
+                self._step("resume", f"going on with {resumed.text}")
+                frozen = frozen_of(self.sites.source, vm, resumed.record)
+                shape = shape_as_is(frozen.snapshot.disks, resumed)
+            else:
+                replica, shape = self._prepare(vm, replica)
+                vm = self._track(vm, shape)
+                self._heed_cancel()
+                frozen = self._freeze(vm)
+            copies = self._copy(vm, replica, shape, plan, frozen, resumed)
             self._heed_cancel()
-            frozen = self._freeze(vm)
-            copies = self._copy(vm, replica, shape, plan, frozen)
-            self._heed_cancel()
+            self.copying = False
             point = self._commit(vm, replica, frozen, copies)
+        forget(self.job)
         # The point exists: what follows can be late or fail, and the point stands.
         follow(self._copying(vm, replica, frozen), copies, point)
         try:
@@ -144,10 +170,21 @@ class _Cycle:
 
     # -- before anything is copied ------------------------------------------------------------
 
+    def _prepare(self, vm: VmInfo, replica: ReplicaState | None) -> tuple[ReplicaState, Shape]:
+        """The replica, there and in the shape of its source."""
+        shape = shape_of(self.job, vm, replicated_disks(self.job, vm), replica)
+        if replica is None:
+            return self._create_replica(vm), shape
+        if not shape.changed:
+            return replica, shape
+        destination = self.sites.destination
+        return reshape(self.job, destination, vm, replica, shape, self.id, self._hear)
+
     def _mend(
         self, vm: VmInfo, replica: ReplicaState | None, outside: tuple[str, ...]
     ) -> tuple[VmInfo, ReplicaState | None]:
         """Undo what a run that was killed has left on either side, and what others did."""
+        forget(self.job)
         vm = self.mending.clear_source(vm)
         for text in outside:
             name = self.job.placement.name
@@ -202,7 +239,13 @@ class _Cycle:
     # -- the copy, and the commit -------------------------------------------------------------
 
     def _copy(
-        self, vm: VmInfo, replica: ReplicaState, shape: Shape, plan: Plan, frozen: Frozen
+        self,
+        vm: VmInfo,
+        replica: ReplicaState,
+        shape: Shape,
+        plan: Plan,
+        frozen: Frozen,
+        resumed: Resumable | None,
     ) -> list[DiskCopy]:
         planned = {d.key: d for d in plan.disks}
         sources = {d.key: d for d in frozen.snapshot.disks}
@@ -226,10 +269,17 @@ class _Cycle:
             )
             if settled.mode is not planned[disk.key].mode:
                 self._hear(Warn(f"{disk.label}: {settled.mode}, since {settled.reason}"))
-            tasks.append(DiskTask(disk, targets[disk.key], settled, made.origin))
+            base = None
+            if resumed is not None and settled.mode.value == resumed.disk(disk.key).mode:
+                # Of another mode is another choice of blocks: begun anew, on the same leaf.
+                base = resumed.disk(disk.key).base
+            tasks.append(DiskTask(disk, targets[disk.key], settled, made.origin, base))
         check_space(self.job, self.sites.destination, tasks)
         self._step("copy", f"copying {len(tasks)} disk{'s' * (len(tasks) > 1)}")
         self.sites.destination.set_extra_config(replica.vm.ref, {LEAF_KEY: self.id})
+        if self.errand.failover is None:
+            record_of(self.job, self.id, replica, frozen, tasks).save(self.job)
+            self.copying = True
         return copy_disks(self._copying(vm, replica, frozen), tasks)
 
     def _copying(self, vm: VmInfo, replica: ReplicaState, frozen: Frozen) -> Copying:
@@ -248,35 +298,12 @@ class _Cycle:
     def _commit(
         self, vm: VmInfo, replica: ReplicaState, frozen: Frozen, copies: list[DiskCopy]
     ) -> RecoveryPoint:
-        destination, target = self.sites.destination, replica.vm.ref
-        disks = tuple(c.point for c in copies)
-        point = RecoveryPoint(
-            id=self.id,
-            job=self.job.name,
-            source_vm=identity(vm),
-            source_name=vm.ref.name,
-            time=frozen.snapshot.created,
-            level=frozen.level,
-            requested=frozen.requested,
-            disks=disks,
-            excluded=tuple(d.label for d in vm.disks if d.label in self.job.exclude_disks),
-            notes=frozen.notes,
-            suspicions=suspicions(disks),
-        )
-        for what in point.suspicions:
+        made = describe(self.job, vm, frozen, copies, self.id)
+        for what in made.suspicions:
             self._hear(Warn(f"this change looks like mass encryption: {what}"))
-        self._step("commit", f"making recovery point {point.id} of {target.name}")
+        self._step("commit", f"making recovery point {self.id} of {replica.vm.ref.name}")
         self.errand.fence()
-        destination.set_extra_config(target, {**point.to_extra_config(), LEAF_KEY: ""})
-        try:
-            snapshot = destination.create_snapshot(target, point.id, _describe(point), None)
-        except VSphereError:
-            # The reply may be lost with the work done: what the destination has, counts.
-            made = read_replica(destination, self.job, target).latest
-            if made is None or made.id != point.id:
-                raise
-            return made
-        return replace(point, snapshot=snapshot.moref)
+        return commit(self.job, self.sites.destination, replica.vm.ref, made)
 
     # -- after the commit ---------------------------------------------------------------------
 
@@ -335,11 +362,25 @@ class _Cycle:
         try:
             yield
         except BaseException as error:
+            if isinstance(error, VReplicaError) and self._goes_on(error):
+                raise
+            forget(self.job)
             source = self.mending.put_back_source(vm)
             target = self.mending.put_back_replica(self.id)
             if isinstance(error, VReplicaError):
                 error.at(vm=vm.ref.name, source_state=source, replica_state=target)
             raise
+
+    def _goes_on(self, error: VReplicaError) -> bool:
+        """Is the work of this run kept for the next one, which a retry may let end well?"""
+        if not (self.copying and error.retryable and worth_resuming(self.job, self.id)):
+            return False
+        error.at(
+            source_state="our snapshot stays on it, for the next run",
+            replica_state="its recovery points are untouched; its disks are in the middle of a run",
+            next_run="goes on where this one broke off",
+        )
+        return True
 
     def _step(self, name: str, text: str) -> None:
         self.listener(Step(name, text))
@@ -359,11 +400,3 @@ def _same(disk: VmDisk, frozen: VmDisk | None) -> bool:
     if frozen is None or frozen.capacity_bytes != disk.capacity_bytes:
         return False
     return disk_identity(frozen) == disk_identity(disk)
-
-
-def _describe(point: RecoveryPoint) -> str:
-    return (
-        f"Recovery point of {point.source_name} at {point.time:%Y-%m-%d %H:%M:%S} UTC, "
-        f"{point.level} consistent, made by vreplica for job {point.job}. "
-        "The replication needs it; retention removes it."
-    )

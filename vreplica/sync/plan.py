@@ -24,6 +24,7 @@ from vreplica.sync.job import Job, QuiescePolicy
 from vreplica.sync.outside import changes_outside
 from vreplica.sync.preflight import find_problems, outside_problems, replicated_disks
 from vreplica.sync.report import DiskPlan, Mode, Plan
+from vreplica.sync.resume import Resumable, find
 from vreplica.sync.shape import DiskShape, Shape, shape_of
 from vreplica.sync.state import ReplicaState, Sites, disk_identity, find_replica, snapshot_name
 from vreplica.sync.tracking import generation
@@ -49,12 +50,22 @@ def make_plan(
     vm: VmInfo,
     replica: ReplicaState | None,
     known_level: Level | None = None,
+    *,
+    may_resume: bool = True,
 ) -> Plan:
     """`known_level`: what a source that is off is worth, where the caller saw how it went down."""
     shape = shape_of(job, vm, replicated_disks(job, vm), replica)
     disks = tuple(plan_disk(disk, vm, replica, shape) for disk in shape.disks)
+    resumes, reason = find(job, sites.destination, vm, replica) if may_resume else (None, "")
+    if resumes is not None:
+        disks = tuple(
+            DiskPlan(d.key, d.label, d.capacity_bytes, Mode(d.mode), d.reason)
+            for d in resumes.record.disks
+        )
     outside = changes_outside(job, sites.destination, replica)
     level, warnings = expected_level(job, vm, known_level)
+    if reason:
+        warnings.append(f"an earlier run broke off and is not gone on with: {reason}")
     problems = [
         *find_problems(job, sites, vm, replica, shape, level),
         *outside_problems(job, replica, outside),
@@ -69,11 +80,12 @@ def make_plan(
         transport="{}: {}".format(*choose(job)),
         expected_level=level,
         base_point=replica.latest if replica else None,
-        steps=tuple(_steps(job, vm, replica, shape, outside)),
+        steps=tuple(_steps(job, vm, replica, shape, outside, resumes)),
         expiring=_expiring(job, replica, level),
         warnings=tuple(warnings),
         problems=tuple(problems),
         outside_changes=outside,
+        resumes=resumes,
     )
 
 
@@ -156,9 +168,20 @@ def _expiring(job: Job, replica: ReplicaState | None, level: Level) -> tuple[Rec
 
 
 def _steps(
-    job: Job, vm: VmInfo, replica: ReplicaState | None, shape: Shape, outside: tuple[str, ...]
+    job: Job,
+    vm: VmInfo,
+    replica: ReplicaState | None,
+    shape: Shape,
+    outside: tuple[str, ...],
+    resumes: Resumable | None,
 ) -> list[str]:
     name = vm.ref.name
+    if resumes is not None:
+        return [
+            f"go on with {resumes.text}",
+            "make a recovery point of the replica",
+            f"remove the snapshot of {name}",
+        ]
     steps: list[str] = []
     if any(s.name == snapshot_name(job.name) for s in vm.snapshots):
         steps.append(f"remove the snapshot that an earlier run left on {name}")

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vreplica.delta import SpotChecked
 from vreplica.delta.rootdigest import BLAKE3, total
 from vreplica.points import Level, RecoveryPoint
+
+if TYPE_CHECKING:
+    from vreplica.sync.resume import Resumable
 
 
 class Mode(Enum):
@@ -58,6 +61,8 @@ class Plan:
     """What somebody else did to the replica since its latest point."""
     expiring: tuple[RecoveryPoint, ...] = ()
     """What retention will remove once the run has made its point."""
+    resumes: Resumable | None = None
+    """The run that broke off and is gone on with."""
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -75,6 +80,7 @@ class Plan:
             "warnings": list(self.warnings),
             "problems": list(self.problems),
             "outside_changes": list(self.outside_changes),
+            "resumes": self.resumes.to_dict() if self.resumes else None,
         }
 
 

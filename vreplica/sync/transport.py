@@ -106,8 +106,16 @@ def _open(
             first_of_two=first_of_two,
             config=job.nfc,
         )
+    connection = vddk_connection(session, vm, snapshot, read_only=read_only)
+    return vddk.open_disk(job.vddk, connection, disk.path, read_only=read_only)
+
+
+def vddk_connection(
+    session: Session, vm: VmRef, snapshot: str | None, *, read_only: bool
+) -> vddk.VddkConnection:
+    """How VDDK logs in for a VM: as the session did."""
     endpoint = session.endpoint
-    connection = vddk.VddkConnection(
+    return vddk.VddkConnection(
         server=endpoint.host,
         port=endpoint.port,
         user=endpoint.user,
@@ -117,4 +125,3 @@ def _open(
         snapshot_ref=snapshot,
         read_only=read_only,
     )
-    return vddk.open_disk(job.vddk, connection, disk.path, read_only=read_only)

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from blake3 import blake3
 
+from vreplica import hours
 from vreplica.delta import Control
 from vreplica.delta.errors import CopyCancelled
+from vreplica.delta.throttle import Window
 from vreplica.points import Level, Retention
 from vreplica.sync import Event, Job, Mode, RunReport, Step, plan, points, run, verify
 from vreplica.sync.accepted import NotFlagged, accept
 from vreplica.sync.errors import NoSuchPoint
+from vreplica.sync.events import Progress, Warn
+from vreplica.sync.holding import pause, resume
+from vreplica.sync.job import Limits
 from vreplica.units import BLOCK, MIB
 
 Content = Callable[..., Path]
@@ -196,6 +203,50 @@ def test_verify_finds_a_byte_that_differs(world, content: Content) -> None:
     report = verify(job)
     assert not report.equal
     assert report.disks[0].first_differences == ((7 * MIB, 7 * MIB + 512),)
+
+
+def test_a_limited_run_is_paused_and_resumed_from_outside_and_comes_out_equal(
+    world, content: Content
+) -> None:
+    vm = world.make_vm(content(24 * MIB, 61))
+    job = world.job(vm, limits=Limits(3.0 * MIB))
+    heard: list[str] = []
+
+    def listener(event: Event) -> None:
+        if isinstance(event, Progress) and "asked" not in heard:
+            heard.append("asked")
+            pause(job)
+        elif isinstance(event, Warn):
+            heard.append(event.text)
+            if event.text.startswith("paused"):
+                resume(job)
+
+    report = run(job, listener=listener, verify=True)
+    assert any("the source's snapshot grows until it goes on" in text for text in heard)
+    assert any(text.startswith("going on after") for text in heard)
+    assert report.verified is not None
+    assert report.verified.equal
+    # 8 MiB are read twice at 3 MiB a second, by the copy and by the comparison, less what the
+    # bucket held: no run within its limits is faster.
+    assert report.seconds > 3
+
+
+def test_a_held_run_that_is_cancelled_leaves_nothing_behind(world, content: Content) -> None:
+    vm = world.make_vm(content(8 * MIB, 62))
+    job = world.job(vm, limits=Limits(windows=(Window(0, hours.parse("mon-sun")),)))
+    control = Control()
+
+    def cancel_when_held(event: Event) -> None:
+        if isinstance(event, Step) and event.name == "copy":
+            pause(job)
+            threading.Timer(1.0, control.cancel).start()
+
+    with pytest.raises(CopyCancelled):
+        run(job, listener=cancel_when_held, control=control)
+    assert not world.source_snapshots(vm)
+    assert job.placement.name not in world.vm_names(1)
+    assert not (job.job_dir / "paused").exists()
+    assert run(replace(job, limits=Limits())).point
 
 
 def test_a_mass_encryption_is_flagged_and_the_clean_point_before_it_stays_until_accepted(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from datetime import datetime, time
+from datetime import datetime
 
 import pytest
 
 from vreplica.delta.control import Control
 from vreplica.delta.throttle import Throttle, Window
+from vreplica.hours import parse
 
 MONDAY_NOON = datetime(2026, 3, 2, 12, 0)
 
@@ -74,16 +75,16 @@ def test_the_first_window_that_holds_counts(moment: datetime, rate: float | None
     one = throttle(
         clock,
         99.0,
-        Window(10.0, time(8), time(18), frozenset(range(5))),
-        Window(None, days=frozenset({5})),
-        Window(0, time(22), time(6), frozenset({6})),
+        Window(10.0, parse("mon-fri 08:00-18:00")),
+        Window(None, parse("sat")),
+        Window(0, parse("sun 22:00-06:00")),
     )
     assert one.rate() == rate
 
 
 def test_a_window_that_ends_lets_the_copy_go_on() -> None:
     clock = Clock()
-    one = throttle(clock, None, Window(0, time(8), time(18)))
+    one = throttle(clock, None, Window(0, parse("08:00-18:00")))
     assert one.take(1) > 0
     clock.wall = MONDAY_NOON.replace(hour=18)
     assert one.take(1) == 0

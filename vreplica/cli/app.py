@@ -11,6 +11,7 @@ from vreplica.cli.demo import demo
 from vreplica.cli.failback import failback
 from vreplica.cli.failover import commit, failover, undo
 from vreplica.cli.lab import lab
+from vreplica.cli.pause import pause, resume
 from vreplica.cli.schema import schema
 from vreplica.cli.service import catalog, history, schedule, serve, status
 from vreplica.cli.testfailover import test_failover
@@ -48,6 +49,8 @@ for each in (
     check,
     replicate.plan,
     replicate.run,
+    pause,
+    resume,
     replicate.points,
     verify,
     verify_report,

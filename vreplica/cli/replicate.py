@@ -43,6 +43,12 @@ LEVELS = ("crash", "filesystem", "application")
     type=click.Choice(LEVELS),
     help="Fail rather than make a point below this level. Default: as the job says.",
 )
+@click.option(
+    "--rate",
+    type=click.FloatRange(min=0),
+    metavar="MIB_S",
+    help="Read at most so many MiB a second, whatever the job's limits say; 0: no limit.",
+)
 @command
 def run(
     out: Output,
@@ -52,6 +58,7 @@ def run(
     on_cbt_loss: str | None,
     discard_replica_changes: bool,
     require: str | None,
+    rate: float | None,
 ) -> int:
     """Bring replicas up to date: one new recovery point for each JOB (default: all jobs).
 
@@ -63,6 +70,8 @@ def run(
     from vreplica.cli.progress import Watcher
     from vreplica.points import Level
     from vreplica.sync import OnCbtLoss, OnReplicaChange
+    from vreplica.sync.job import Limits
+    from vreplica.units import MIB
 
     changes: dict[str, Any] = {}
     if on_cbt_loss is not None:
@@ -71,6 +80,8 @@ def run(
         changes["on_replica_change"] = OnReplicaChange.DISCARD
     if require is not None:
         changes["require"] = Level(require)
+    if rate is not None:
+        changes["limits"] = Limits(rate * MIB or None)
 
     then = "the replica goes back to its last recovery point"
     with Cancellation(out, then) as cancellation:

@@ -13,8 +13,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, time
+from datetime import datetime
 from time import monotonic
+
+from vreplica.hours import Span
 
 _RECHECK_S = 1.0
 _SHORTEST_S = 0.001
@@ -22,25 +24,11 @@ _SHORTEST_S = 0.001
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A rate for some hours of some days, local time. `end` before `start`: over midnight."""
+    """A rate for some hours or a period, by the clock that the throttle is given."""
 
     bytes_per_s: float | None
     """None: no limit; 0: nothing at all."""
-    start: time = time(0)
-    end: time = time(0)
-    """Equal to `start`: the whole day."""
-    days: frozenset[int] = frozenset(range(7))
-    """0 is Monday; of a window over midnight, the day it starts on."""
-
-    def holds(self, now: datetime) -> bool:
-        at, day = now.time(), now.weekday()
-        if self.start < self.end:
-            return day in self.days and self.start <= at < self.end
-        if self.start == self.end:
-            return day in self.days
-        return (day in self.days and at >= self.start) or (
-            (day - 1) % 7 in self.days and at < self.end
-        )
+    when: Span
 
 
 class Throttle:
@@ -64,7 +52,7 @@ class Throttle:
         """Bytes per second that are allowed now; None: no limit."""
         moment = self._now()
         for window in self._windows:
-            if window.holds(moment):
+            if window.when.holds(moment):
                 return window.bytes_per_s
         return self._default
 

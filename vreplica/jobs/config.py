@@ -44,6 +44,7 @@ from vreplica.sync.job import (
     Customize,
     Guest,
     Job,
+    Limits,
     OnCbtLoss,
     OnReplicaChange,
     Placement,
@@ -100,6 +101,8 @@ class Config(Mapping[str, Job]):
             retention=table.retention(),
             parallel_disks=table.parallel_disks,
             guest=self._guest(name, table.guest),
+            limits=table.limits.limits() if table.limits else Limits(),
+            audit_share=table.audit_percent / 100,
         )
 
     def __iter__(self) -> Iterator[str]:

@@ -11,6 +11,7 @@ from pydantic_core import ErrorDetails
 
 from vreplica.jobs.errors import Problem
 from vreplica.jobs.guesttable import GuestTable, NicTable
+from vreplica.jobs.limitstable import LimitsTable, RateWindow
 from vreplica.jobs.positions import KeyPath, Lines, line_of
 from vreplica.jobs.scheduletable import ScheduleTable, ServiceTable
 from vreplica.jobs.schema import (
@@ -39,6 +40,10 @@ _MODELS: dict[KeyPath, type[BaseModel]] = {
     ("service", "database"): Secret,
     ("defaults", "schedule"): ScheduleTable,
     ("jobs", "*", "schedule"): ScheduleTable,
+    ("defaults", "limits"): LimitsTable,
+    ("defaults", "limits", "windows", "*"): RateWindow,
+    ("jobs", "*", "limits"): LimitsTable,
+    ("jobs", "*", "limits", "windows", "*"): RateWindow,
     ("jobs", "*", "source"): Source,
     ("jobs", "*", "destination"): Destination,
     ("jobs", "*", "guest"): GuestTable,
@@ -59,6 +64,7 @@ _EXAMPLES = {
     "site": 'site = "NAME", one of the tables [sites.NAME]',
     "vm": 'vm = "web01"',
     "datastore": 'datastore = "store1"',
+    "when": 'when = "mon-fri 08:00-18:00"',
     "name": 'name = "web01-replica"',
     "members": 'members = { db01 = {}, web01 = { after = ["db01"] } }',
 }
@@ -66,6 +72,8 @@ _EXAMPLES = {
 _TYPES = {
     "string_type": ("a text", 'Write it in quotes: "..."'),
     "path_type": ("a path", 'Write it in quotes: "/some/path"'),
+    "float_type": ("a number", "Write it in digits, without quotes."),
+    "float_parsing": ("a number", "Write it in digits, without quotes."),
     "int_type": ("a whole number", "Write it in digits, without quotes."),
     "bool_type": ("true or false", "Write true or false, without quotes."),
     "frozen_set_type": ("a list", 'Write a list: ["...", "..."]'),
@@ -156,7 +164,7 @@ def _pattern(path: KeyPath) -> KeyPath:
     for tables in (("groups", "*", "members"), ("jobs", "*", "guest", "nics")):
         if path[: len(tables)] == tables:
             path = (*tables, "*", *path[len(tables) + 1 :])
-    return path
+    return tuple("*" if isinstance(part, int) else part for part in path)
 
 
 def _moved(path: KeyPath, known_as: dict[KeyPath, KeyPath]) -> KeyPath:

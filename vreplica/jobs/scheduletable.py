@@ -45,7 +45,7 @@ def _cron(value: str) -> str:
     return value
 
 
-def _zone(value: str) -> str:
+def zone(value: str) -> str:
     try:
         ZoneInfo(value)
     except (ZoneInfoNotFoundError, ValueError, OSError):
@@ -76,7 +76,7 @@ class ScheduleTable(Model):
     cron: Annotated[Text, AfterValidator(_cron)] | None = None
     every: Duration | None = None
     rpo: Duration | None = None
-    timezone: Annotated[Text, AfterValidator(_zone)] = "UTC"
+    timezone: Annotated[Text, AfterValidator(zone)] = "UTC"
     windows: tuple[Span, ...] = ()
     blackout: tuple[Span, ...] = ()
     jitter: Duration | None = None

@@ -21,6 +21,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from vreplica.jobs.guesttable import GuestTable
+from vreplica.jobs.limitstable import LimitsTable
 from vreplica.jobs.scheduletable import ScheduleTable, ServiceTable
 from vreplica.jobs.tables import Model, Secret, Switch, Text, Whole, problem
 from vreplica.points import MAX_POINTS, Retention
@@ -116,6 +117,8 @@ class Defaults(Model):
     keep_daily: Whole = Field(default=0, ge=0, le=MAX_POINTS)
     keep_weekly: Whole = Field(default=0, ge=0, le=MAX_POINTS)
     parallel_disks: Whole = Field(default=2, ge=1, le=16)
+    limits: LimitsTable | None = None
+    audit_percent: Annotated[float, Field(ge=0, le=100)] = 0.1
     schedule: ScheduleTable | None = None
 
     @model_validator(mode="after")

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from vreplica.delta import ALGORITHM, Control, CopyProgress, CopyStats, copy, hash_blocks, modes
@@ -46,6 +47,8 @@ from vreplica.vsphere import VmDisk, VmInfo
 
 RETRY = DEFAULT_RETRY
 """For requests of both disks."""
+
+RETRIES_TOLD = 5
 
 AUDIT_SECONDS = 10.0
 """The most that one disk's audit may add to a run."""
@@ -180,6 +183,7 @@ def _copy_one(run: Copying, task: DiskTask) -> DiskCopy:
             fence=run.fence,
             checkpoint_s=CHECKPOINT_S,
             retry=RETRY,
+            on_retry=_teller(run, label),
         )
         audited = _audit(run, task, source, digests)
         root = digests.seal(pending) if digests is not None and pending is not None else ""
@@ -283,6 +287,19 @@ def _what_to_copy(
     return modes.full(allocated, target.allocated(), capacity), allocated.total
 
 
+def _teller(run: Copying, label: str) -> Callable[[VReplicaError], None]:
+    """Tells of requests that are repeated, but not of each on a line that stays bad."""
+    number = count(1)
+
+    def tell(error: VReplicaError) -> None:
+        told = next(number)
+        if told <= RETRIES_TOLD:
+            rest = "; further ones are not told" if told == RETRIES_TOLD else ""
+            run.listener(Warn(f"{label}: {error.message}; trying again{rest}"))
+
+    return tell
+
+
 def _audit(run: Copying, task: DiskTask, source: Disk, digests: DigestMap | None) -> int:
     """Bytes read of what tracking calls unchanged. Raises ChangeTrackingLied.
 
@@ -320,6 +337,7 @@ def _report(task: DiskTask, stats: CopyStats, allocated: int | None, audited: in
         shipped_bytes=stats.shipped_bytes + stats.zeroed_bytes,
         audited_bytes=audited,
         seconds=stats.total_s,
+        retries=stats.retries,
         compressibility=stats.content.compressibility if stats.content.pieces else None,
         high_entropy_share=stats.content.high_entropy_share if stats.content.pieces else None,
     )

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 
 from vreplica.delta import Control
 from vreplica.errors import VReplicaError
@@ -32,6 +33,7 @@ from vreplica.sync.errors import Cancelled, PreflightFailed, SourceChanged
 from vreplica.sync.events import Event, Listener, Step, Warn, ignore
 from vreplica.sync.freeze import Frozen, freeze
 from vreplica.sync.held import held_in_place
+from vreplica.sync.holding import Holding, size_of
 from vreplica.sync.job import Job
 from vreplica.sync.mend import Mending
 from vreplica.sync.plan import make_plan
@@ -84,8 +86,10 @@ def run(
     errand = errand or Errand()
     with job_lock(job):
         check_enabled(job, errand.failover)
-        with Sites.open(job) as sites:
-            cycle = _Cycle(job, sites, listener, control or Control(), errand)
+        control = control or Control()
+        holding = Holding(job, control, listener, limited=errand.failover is None)
+        with holding, Sites.open(job) as sites:
+            cycle = _Cycle(job, sites, listener, control, errand, holding)
             return cycle.run(verify)
 
 
@@ -96,6 +100,7 @@ class _Cycle:
     listener: Listener
     control: Control
     errand: Errand
+    holding: Holding
     id: str = field(init=False)
     mending: Mending = field(init=False)
     copying: bool = False
@@ -280,7 +285,8 @@ class _Cycle:
         if self.errand.failover is None:
             record_of(self.job, self.id, replica, frozen, tasks).save(self.job)
             self.copying = True
-        return copy_disks(self._copying(vm, replica, frozen), tasks)
+        with self.holding.measuring(partial(size_of, self.sites, vm)):
+            return copy_disks(self._copying(vm, replica, frozen), tasks)
 
     def _copying(self, vm: VmInfo, replica: ReplicaState, frozen: Frozen) -> Copying:
         return Copying(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, tzinfo
 from enum import Enum
 from pathlib import Path
 
+from vreplica.delta.throttle import Throttle, Window
 from vreplica.nfc import NfcConfig
 from vreplica.points import Level, Retention
 from vreplica.vddk import VddkConfig
@@ -100,6 +102,22 @@ class Placement:
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """How fast all disks of a run together may be read; the first window that holds counts."""
+
+    bytes_per_s: float | None = None
+    """Outside of all windows; None: no limit."""
+    windows: tuple[Window, ...] = ()
+    zone: tzinfo = UTC
+    """Whose clock the windows mean."""
+
+    def throttle(self) -> Throttle | None:
+        if self.bytes_per_s is None and not self.windows:
+            return None
+        return Throttle(self.bytes_per_s, self.windows, now=lambda: datetime.now(self.zone))
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """One VM, kept in step with one replica.
 
@@ -126,6 +144,8 @@ class Job:
     """Labels (`Hard disk 2`) of disks that are left out on purpose."""
     retention: Retention = field(default_factory=Retention)
     parallel_disks: int = 2
+    limits: Limits = field(default_factory=Limits)
+    """Not for a failover's synchronisations: there every minute is downtime."""
     audit_share: float = 0.001
     """Share of the blocks that change tracking calls unchanged that every delta reads and
     compares with the digest map, bounded in time; 0: none."""

@@ -110,6 +110,8 @@ class DiskRun:
     """Of a sample of what was shipped: size after zlib / before; None where none was taken."""
     high_entropy_share: float | None = None
     """How much of the sample looks encrypted or compressed."""
+    retries: int = 0
+    """Requests that failed and were repeated."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from vreplica.extents import Extents
 from vreplica.points import RecoveryPoint
 from vreplica.sync.errors import NoPoints, NoSuchPoint, NotOurReplica
 from vreplica.sync.events import Listener, Progress, Step, Warn, ignore
+from vreplica.sync.holding import Holding
 from vreplica.sync.job import Job
 from vreplica.sync.report import DiskVerify, VerifyReport
 from vreplica.sync.state import Sites, find_replica, identity, job_lock, snapshot_name
@@ -79,7 +80,8 @@ def verify(
         algorithm=algorithm,
         image=share >= 1 if image is None else image,
     )
-    with job_lock(job), Sites.open(job) as sites:
+    control = control or Control()
+    with job_lock(job), Holding(job, control, listener), Sites.open(job) as sites:
         listener(Step("read", f"reading {job.source_vm} and {job.placement.name}"))
         vm = sites.source.read_vm(sites.source.find_vm(job.source_vm))
         replica = find_replica(sites.destination, job)

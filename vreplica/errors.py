@@ -49,6 +49,8 @@ class VReplicaError(Exception):
 
     def __post_init__(self) -> None:
         self.where = Where()
+        self.in_place = True
+        """False: `retryable`, but not by the object that raised it, which is of no use now."""
         super().__init__()
 
     def __str__(self) -> str:

@@ -105,7 +105,11 @@ class Transfer:
     def _worth_a_retry(self, error: BaseException) -> bool:
         if not isinstance(error, VReplicaError) or self._control.cancelled:
             return False
-        return error.retryable and not (error.shrink_requests and self._can_shrink())
+        return (
+            error.retryable
+            and error.in_place
+            and not (error.shrink_requests and self._can_shrink())
+        )
 
     def _can_shrink(self) -> bool:
         return self._largest is None or self._largest > self._smallest or self._in_flight != 1

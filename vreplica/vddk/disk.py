@@ -193,8 +193,10 @@ class VddkDisk:
         """Remembers that the disk has to be opened again, where that is allowed."""
         try:
             yield
-        except (HelperFailed, HostConnection):
+        except (HelperFailed, HostConnection) as error:
             self._lost = self._open_again is not None
+            # A writer's helper is not started anew: what it had not flushed may be gone.
+            error.in_place = self._lost or not isinstance(error, HelperFailed)
             raise
 
     def _reopen(self, open_again: Callable[[], Backend]) -> None:

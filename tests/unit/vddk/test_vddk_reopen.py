@@ -161,6 +161,23 @@ def test_a_copy_goes_on_after_the_death_of_its_reader(dummy: Any) -> None:
     assert bytes(whole(target)) == content
 
 
+def test_a_copy_ends_at_once_when_its_writer_died_and_a_new_run_may_help(dummy: Any) -> None:
+    source = MemoryDisk(16 * MIB, os.urandom(16 * MIB))
+    retried: list[str] = []
+    target = dummy.open(dummy.disk(bytes(16 * MIB)), read_only=False)
+    kill(target)
+    with pytest.raises(HelperDied) as caught:
+        copy(
+            source,
+            target,
+            Extents.of(0, 16 * MIB),
+            on_retry=lambda error: retried.append(type(error).__name__),
+        )
+    assert retried == []
+    assert caught.value.retryable
+    target.close()
+
+
 def whole(disk: MemoryDisk) -> memoryview:
     view = buffer(disk.capacity_bytes)
     disk.read_into(0, view)

@@ -10,6 +10,7 @@ from vreplica.cli.check import check
 from vreplica.cli.demo import demo
 from vreplica.cli.failback import failback
 from vreplica.cli.failover import commit, failover, undo
+from vreplica.cli.init import init
 from vreplica.cli.lab import lab
 from vreplica.cli.pause import pause, resume
 from vreplica.cli.schema import schema
@@ -35,6 +36,7 @@ def app() -> None:
 
     \b
     vreplica-sync demo                 try everything on an embedded lab
+    vreplica-sync init                 write a first job file
     vreplica-sync check                is everything there that the jobs need?
     vreplica-sync plan                 what would the next runs do, and why?
     vreplica-sync run web01 db01       bring these replicas up to date
@@ -46,6 +48,7 @@ def app() -> None:
 
 for each in (
     demo,
+    init,
     check,
     replicate.plan,
     replicate.run,

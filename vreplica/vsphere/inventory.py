@@ -121,6 +121,23 @@ def find_vm(link: Link, ref: str) -> VmRef:
     raise VmNotFound(link.endpoint.host, ref, similar(wanted, [tree.name(f) for f in vms]))
 
 
+def vms(link: Link) -> tuple[tuple[VmRef, str], ...]:
+    """Every VM that is no template, with its path, by name."""
+    properties: Properties = {
+        vim.VirtualMachine: (*NAMED, "parentVApp", "summary.config.template"),
+        vim.Folder: NAMED,
+        vim.Datacenter: NAMED,
+        vim.VirtualApp: NAMED,
+    }
+    root = link.content.rootFolder
+    tree = Tree.of(read(link, "listing the VMs", [root], properties, INTO_VMS))
+    return tuple(
+        (VmRef(f.moref, tree.name(f)), tree.path(f))
+        for f in tree.of_kind(vim.VirtualMachine)
+        if not f.get("summary.config.template")
+    )
+
+
 def similar(wanted: str, names: Iterable[str]) -> tuple[str, ...]:
     """Up to five names that may have been meant, capitals and domain suffixes aside."""
     by_fold: dict[str, str] = {}

@@ -154,6 +154,10 @@ class Session:
         """By name, inventory path, moref or instance UUID. Raises VmNotFound, AmbiguousVm."""
         return inventory.find_vm(self._link, ref)
 
+    def vms(self) -> tuple[tuple[VmRef, str], ...]:
+        """Every VM that is no template, with its inventory path, by name."""
+        return inventory.vms(self._link)
+
     def read_vm(self, vm_ref: VmRef) -> VmInfo:
         """Everything about a VM, fresh, in one read."""
         return vm.read_vm(self._link, vm_ref)
@@ -180,9 +184,7 @@ class Session:
         return privileges.of_source(self._link, vm_ref)
 
     def place_of(self, spec: ReplicaSpec) -> ReplicaPlace:
-        """Where `create_replica` would put it, with the privileges that this account lacks there.
-
-        Raises PlacementNotFound, PlacementAmbiguous."""
+        """Where `create_replica` would put it. Raises PlacementNotFound, PlacementAmbiguous."""
         return privileges.of_place(self._link, spec)
 
     def recent_tasks(self, vm_ref: VmRef | None = None) -> tuple[TaskRecord, ...]:

@@ -1,0 +1,90 @@
+"""What `init` lets choose: VMs, datastore, host, networks, each from what the sites have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vreplica.cli.init import ask
+from vreplica.cli.output import Output
+from vreplica.units import human_size
+
+if TYPE_CHECKING:
+    from vreplica.jobs.starter import Start, StartJob, StartSite
+    from vreplica.vsphere import Session, VmRef
+
+Side = tuple["Session", "StartSite"]
+
+
+def choose(out: Output, source: Side, destination: Side, given: dict[str, Any]) -> Start:
+    """Raises click.UsageError for a name that does not exist, with those that do."""
+    from vreplica.jobs.starter import Start
+
+    session, site = source
+    refs, jobs = _vms(session, given["vms"])
+    there, target = destination
+    stores = {d.name: d for d in there.datastores() if d.accessible}
+    for store in stores.values():
+        out.step(f"datastore {store.name}: {human_size(store.free_bytes)} free")
+    datastore = one("datastore", given["datastore"], sorted(stores), "--datastore")
+    hosts = [h.name for h in there.hosts() if datastore in h.datastores]
+    host = one("host", given["host"], hosts, "--host") if given["host"] else None
+    return Start(
+        source=site,
+        destination=target,
+        datastore=datastore,
+        jobs=jobs,
+        networks=_networks(session, refs, there, given["networks"]),
+        host=host,
+    )
+
+
+def one(kind: str, given: str | None, names: Sequence[str], option: str) -> str:
+    """The named one; the only one where none is named; else the one that is chosen."""
+    if not given and len(names) == 1:
+        return names[0]
+    chosen = given or ask(kind.capitalize(), option, choices=names)
+    if chosen not in names:
+        raise click.UsageError(f"there is no {kind} {chosen!r}; there are {', '.join(names)}")
+    return chosen
+
+
+def _vms(session: Session, named: Sequence[str]) -> tuple[list[VmRef], list[StartJob]]:
+    from vreplica.jobs.starter import StartJob
+
+    found = session.vms()
+    if not named:
+        names = [ref.name for ref, _ in found]
+        answer = ask("VMs to replicate, with commas between them", "--vm", choices=names)
+        named = [part.strip() for part in answer.split(",") if part.strip()]
+    refs = [session.find_vm(name) for name in dict.fromkeys(named)]
+    paths = {ref.moref: path for ref, path in found}
+    unique = [ref.name for ref, _ in found]
+    return refs, [
+        StartJob(ref.name if unique.count(ref.name) == 1 else f"/{paths[ref.moref]}", ref.name)
+        for ref in refs
+    ]
+
+
+def _networks(
+    session: Session, refs: Sequence[VmRef], there: Session, given: Sequence[str]
+) -> dict[str, str]:
+    """Each network of the chosen VMs to one of the destination; the same name needs no word."""
+    pairs: dict[str, str] = {}
+    for text in given:
+        name, equals, target = text.partition("=")
+        if not equals:
+            raise click.UsageError(f"--network {text} is not FROM=TO")
+        pairs[name] = target
+    targets = sorted({n.name for n in there.networks()})
+    for target in pairs.values():
+        one("network", target, targets, "--network")
+    needed = dict.fromkeys(
+        nic.network for ref in refs for nic in session.read_vm(ref).nics if nic.network
+    )
+    for name in needed:
+        if name not in pairs and name not in targets:
+            pairs[name] = one(f"network for {name}", None, targets, f"--network {name!r}=NAME")
+    return pairs

@@ -134,7 +134,9 @@ def add_controller(devices: list[Any], made: Any, index: int) -> None:
         raise invalid_device(index, "busNumber", f"Bus {bus} is taken or does not exist.")
     made.busNumber, made.key = bus, family.first + bus
     made.controllerKey, made.unitNumber = 100, 3 + bus
-    made.deviceInfo = described(f"{family.label} {bus}", type(made)._wsdlName[7:])
+    made.deviceInfo = described(
+        f"{family.label} {bus}", type(made)._wsdlName.removeprefix("Virtual")
+    )
     if isinstance(made, device.VirtualSCSIController):
         made.scsiCtlrUnitNumber = 7
         made.sharedBus = made.sharedBus or "noSharing"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vreplica.lab.managed import Managed, live
+from vreplica.lab.managed import Managed, live, vmodl_class
 from vreplica.lab.vmodl import fault, invalid_argument, vim
 
 RECENT = 20
@@ -24,11 +24,11 @@ class Entity(Managed, vim.ManagedEntity):
 
     @live
     def availableField(self) -> Any:
-        kind = next(b for b in type(self).__mro__ if not issubclass(b, Managed))
+        kind = vmodl_class(type(self))
         fields = self._site.content.customFieldsManager.field
         return [f for f in fields if f.managedObjectType in (None, kind)]
 
-    def SetCustomValue(self, key: str, value: str) -> None:
+    def setCustomValue(self, key: str, value: str) -> None:
         found = next((f for f in self.availableField if f.name == key), None)
         if found is None:
             raise invalid_argument("key")

@@ -140,6 +140,13 @@ class MovingMethods:
             spec.pool.vm = [*spec.pool.vm, self]
             self.resourcePool = spec.pool
 
+    def MigrateVM_Task(
+        self, pool: Any = None, host: Any = None, priority: Any = None, state: Any = None
+    ) -> Iterator[int]:
+        if state is not None and state != self.power:
+            self.need_power(state, state)  # type: ignore[attr-defined]
+        yield from self.RelocateVM_Task(vim.vm.RelocateSpec(pool=pool, host=host))
+
     def move_host(self, host: Any) -> None:
         host.need_connected()
         self.host.vm = [v for v in self.host.vm if v is not self]

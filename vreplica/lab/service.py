@@ -210,6 +210,16 @@ class SearchIndex(Managed, vim.SearchIndex):
             return next((h for h in self._site.cluster.host if h.name == dnsName), None)
         return next((v for v in self._site.vms() if v.guest.hostName == dnsName), None)
 
+    def FindAllByDnsName(self, datacenter: Any, dnsName: str, vmSearch: bool) -> Any:
+        if not vmSearch:
+            return [h for h in self._site.cluster.host if h.name == dnsName]
+        return [v for v in self._site.vms() if v.guest.hostName == dnsName]
+
+    def FindAllByIp(self, datacenter: Any, ip: str, vmSearch: bool) -> Any:
+        self.FindByIp(datacenter, ip, False)  # says so where it is no address
+        found = self._site.vms() if vmSearch else ()
+        return [v for v in found if any(ip in nic.ipAddress for nic in v.guest.net)]
+
     def FindByIp(self, datacenter: Any, ip: str, vmSearch: bool) -> Any:
         try:
             ipaddress.ip_address(ip)

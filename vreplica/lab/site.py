@@ -270,6 +270,10 @@ class Site(Registry):
                 f"{wsdl_name(type(this))}.{method.name} is not part of the lab",
             )
         check(self, call, method, this, request.arguments)
+        owner = this.vm if isinstance(this, vim.vm.Snapshot) else this
+        on_host = method.is_task or method.name == "QueryChangedDiskAreas"
+        if on_host and isinstance(owner, vim.VirtualMachine):
+            owner.host.need_connected()
         arguments = list(request.arguments)
         while arguments and arguments[-1] is None:
             arguments.pop()

@@ -65,7 +65,7 @@ class VirtualMachine(
             _chains=Chains(self),
             _guest=Guest(self),
             _snapshots=[],
-            _busy=None,
+            _busy=[],
             _busy_lock=threading.Lock(),
             power="poweredOff",
             boot_time=None,
@@ -96,22 +96,21 @@ class VirtualMachine(
     # -- tasks ------------------------------------------------------------------------------
 
     def begin_task(self, task: Any) -> None:
-        """One task at a time. Raises TaskInProgress."""
+        """One task at a time, but any number of clones side by side. Raises TaskInProgress."""
         with self.__dict__["_busy_lock"]:
             busy = self.__dict__["_busy"]
-            if busy is not None:
+            if busy and not all(t.method == "CloneVM_Task" for t in (task, *busy)):
                 raise fault(
                     vim.fault.TaskInProgress,
                     "The operation is not allowed in the current state: another task is in "
                     "progress.",
-                    task=busy,
+                    task=busy[0],
                 )
-            self.__dict__["_busy"] = task
+            busy.append(task)
 
     def end_task(self, task: Any) -> None:
         with self.__dict__["_busy_lock"]:
-            if self.__dict__["_busy"] is task:
-                self.__dict__["_busy"] = None
+            self.__dict__["_busy"] = [t for t in self.__dict__["_busy"] if t is not task]
 
     # -- views ------------------------------------------------------------------------------
 

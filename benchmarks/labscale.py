@@ -1,0 +1,144 @@
+"""The lab at 1,000 VMs on 20 hosts: how long it takes to start, and to answer a property query.
+
+    python -m benchmarks.labscale [--vms 1000] [--rounds 7]
+
+VMs have two disks and a network card each. The client is a process of its own over TLS. Told are
+the answer read to its last byte, which is the lab's doing, and the same call through pyvmomi,
+whose parsing of the answer is most of it. Limits of the project: 5 s and 1.5 s.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from vreplica.lab import Lab
+from vreplica.lab.making import make_vm
+from vreplica.units import MIB
+
+HOSTS = 20
+QUERIES = {
+    "name, power, address, host": ("name", "runtime.powerState", "guest.ipAddress", "runtime.host"),
+    "typical": (
+        "name",
+        "runtime.powerState",
+        "config.uuid",
+        "config.changeTrackingEnabled",
+        "config.hardware.device",
+        "snapshot",
+        "guest",
+    ),
+    "summary": ("summary",),
+}
+CLIENT = """
+import http.client, json, ssl, sys, time
+from pyVmomi import SoapStubAdapter, vim, vmodl
+
+given = json.load(sys.stdin)
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+stub = SoapStubAdapter(
+    host=given["host"], port=given["port"], version="vim.version.v8_0_3_0", sslContext=context
+)
+service = vim.ServiceInstance("ServiceInstance", stub)
+content = service.content
+content.sessionManager.Login(given["user"], given["password"])
+view = content.viewManager.CreateContainerView(content.rootFolder, [vim.VirtualMachine], True)
+kinds = vmodl.query.PropertyCollector
+walk = kinds.TraversalSpec(type=vim.view.ContainerView, path="view", skip=False)
+rows = {}
+for name, paths in given["queries"].items():
+    spec = kinds.FilterSpec(
+        objectSet=[kinds.ObjectSpec(obj=view, skip=True, selectSet=[walk])],
+        propSet=[kinds.PropertySpec(type=vim.VirtualMachine, pathSet=paths)],
+    )
+    rows[name] = []
+    method = kinds.RetrieveContents.info
+    body = stub.SerializeRequest(content.propertyCollector, method, [[spec]])
+    raw = http.client.HTTPSConnection(given["host"], given["port"], context=context)
+    for _ in range(given["rounds"]):
+        begin = time.perf_counter()
+        headers = {"Cookie": stub.cookie, "SOAPAction": '"urn:vim25/8.0.3.0"'}
+        raw.request("POST", "/sdk", body, headers)
+        answer = raw.getresponse().read()
+        bare = time.perf_counter() - begin
+        assert answer.count(b"<returnval>") == given["vms"]
+        wall, cpu = time.perf_counter(), time.process_time()
+        found = content.propertyCollector.RetrieveContents([spec])
+        times = [bare, time.perf_counter() - wall, time.process_time() - cpu]
+        rows[name].append([*times, len(answer)])
+        assert len(found) == given["vms"]
+print(json.dumps(rows))
+"""
+
+
+def fill(folder: Path, count: int) -> None:
+    with Lab.create(folder, sites=("site-a",), hosts=HOSTS) as lab:
+        for number in range(count):
+            make_vm(
+                lab.sites["site-a"],
+                f"vm{number:04}",
+                disks=[(MIB, True, None)] * 2,
+                host=f"esx{number % HOSTS + 1}.site-a.lab",
+            )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--vms", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=7)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        fill(Path(folder) / "lab", options.vms)
+        starts = []
+        for _ in range(3):
+            lab = Lab(Path(folder) / "lab")
+            begin = time.perf_counter()
+            lab.start()
+            starts.append(time.perf_counter() - begin)
+            if len(starts) < 3:
+                lab.stop()
+        print(f"start, {options.vms} VMs on {HOSTS} hosts: {_said(starts)} s")
+        spec = lab.specs[0]
+        given = {
+            "host": spec.host,
+            "port": spec.port,
+            "user": spec.user,
+            "password": spec.password,
+            "queries": QUERIES,
+            "rounds": options.rounds,
+            "vms": options.vms,
+        }
+        begin = time.process_time()
+        done = subprocess.run(
+            [sys.executable, "-c", CLIENT],
+            input=json.dumps(given),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        server = time.process_time() - begin
+        for name, rows in json.loads(done.stdout).items():
+            bare, whole, client, sizes = zip(*rows, strict=True)
+            print(
+                f"{name}, {sizes[0] / MIB:.1f} MiB: first {bare[0]:.2f} s, then "
+                f"{_said(bare[1:])} s; through pyvmomi {_said(whole)} s, of which its own CPU "
+                f"{statistics.median(client):.2f} s"
+            )
+        print(f"server's CPU for all of it: {server:.2f} s")
+        lab.stop()
+
+
+def _said(values: Sequence[float]) -> str:
+    return f"median {statistics.median(values):.2f}, best {min(values):.2f}"
+
+
+if __name__ == "__main__":
+    main()

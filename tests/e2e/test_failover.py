@@ -82,6 +82,21 @@ def test_yes_shuts_the_guest_down_and_pulls_no_plug(world, content: Content) -> 
     assert drive(commit, job).state is State.COMMITTED
 
 
+def nics(world, number: int, vm: str) -> list[bool]:
+    with world.connect(number) as session:
+        return [n.start_connected for n in session.read_vm(session.find_vm(vm)).nics]
+
+
+def test_only_the_side_in_service_is_on_the_network(world, content: Content) -> None:
+    vm, job = ready(world, content)
+    name = job.placement.name
+    assert (nics(world, 0, vm), nics(world, 1, name)) == ([True], [False])
+    drive(begin, job, replace(YES, disconnect_source_nics=True))
+    assert (nics(world, 0, vm), nics(world, 1, name)) == ([False], [True])
+    drive(undo, job)
+    assert (nics(world, 0, vm), nics(world, 1, name)) == ([True], [False])
+
+
 def test_a_job_in_a_failover_runs_for_nobody_else(world, content: Content) -> None:
     _, job = ready(world, content)
     drive(begin, job, YES)
@@ -126,6 +141,23 @@ def test_a_guest_that_hangs_is_dealt_with_as_was_chosen(
     assert (outcome.facts["point"], outcome.facts["level"]) == (booted, level.value)
     assert "f1-a" in [p.id for p in points(job)], "the insurance is kept"
     assert any("poweroff" in t.lower() for t in tasks_of(world, vm))
+
+
+def test_a_plug_that_an_administrator_pulls_meanwhile_is_told(world, content: Content) -> None:
+    vm, job = ready(world, content)
+    world.control.set_guest(world.here, vm, shutdown="hangs")
+
+    class Meddled(VSphereSides):
+        def shut_down_source(self) -> None:
+            super().shut_down_source()
+            with world.connect(0) as session:
+                session.power_off(session.find_vm(vm))
+
+    folder = job.job_dir / "failovers" / "f1"
+    folder.parent.mkdir(parents=True)
+    with Meddled(job, "f1", ignore) as sides:
+        outcome = begin(folder, sides, YES, quiet)
+    assert outcome.facts["level"] == Level.CRASH.value
 
 
 def test_a_guest_that_hangs_is_left_alone_by_default(world, content: Content) -> None:

@@ -188,6 +188,7 @@ class Sides:
             "power_off_replica": lambda: w.replica_on.__setitem__(name, False),
             "put_replica_on": lambda id_: w.leaf.__setitem__(name, id_),
             "settle_direction": lambda *_: None,
+            "connect_source": lambda *_: None,
         }
         act = effects[method]
 
@@ -216,6 +217,9 @@ class Sides:
 
     def source_is_off(self) -> bool:
         return not self.world.on[self.name]
+
+    def source_was_pulled(self) -> bool:
+        return False
 
     def source_can_shut_down(self) -> bool:
         return True

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from vreplica.errors import VReplicaError
 from vreplica.failover import steps
 from vreplica.failover.choices import Choices, FinalSync, OnShutdownTimeout
 from vreplica.failover.errors import (
@@ -145,6 +146,18 @@ class Model:
     def power_on_source(self) -> None:
         self._effect("PowerOn source", lambda: setattr(self, "source_on", True))
 
+    pulled: bool = False
+
+    def source_was_pulled(self) -> bool:
+        return self.pulled
+
+    source_connected: bool = True
+
+    def connect_source(self, connect: bool) -> None:
+        assert not self.source_on
+        name = "connect source" if connect else "disconnect source"
+        self._effect(name, lambda: setattr(self, "source_connected", connect))
+
     def replica_is_on(self) -> bool:
         return self.replica_on
 
@@ -248,6 +261,66 @@ def test_waiting_on_is_what_wait_does(folder: Path) -> None:
     assert "PowerOff source" not in model.calls
 
 
+@pytest.mark.parametrize(
+    ("seconds", "limit", "made"),
+    [
+        ([300], 600, ["f1-a"]),
+        ([900, 300, 50], 100, ["f1-a", "f1-a2", "f1-a3"]),
+        ([900, 800], 100, ["f1-a", "f1-a2"]),
+        ([6400, 3200, 1600, 800, 400, 200], 10, ["f1-a", "f1-a2", "f1-a3", "f1-a4", "f1-a5"]),
+    ],
+)
+def test_passes_are_repeated_until_one_is_short_or_they_do_not_shrink(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    seconds: list[int],
+    limit: float,
+    made: list[str],
+) -> None:
+    model = Model()
+    now = [0.0]
+    real = model.sync
+
+    def sync(id_: str, known_level: Level | None, fence: Callable[[], None]) -> RecoveryPoint:
+        now[0] += seconds.pop(0) if seconds else 1
+        return real(id_, known_level, fence)
+
+    def work(*args, **kwargs):
+        return steps.Work(*args, clock=lambda: now[0], sleep=lambda s: None, **kwargs)
+
+    model.sync = sync  # type: ignore[method-assign]
+    monkeypatch.setattr("vreplica.failover.runner.Work", work)
+    outcome = begin(folder, model, replace(YES, max_downtime_s=limit), quiet)
+    assert [p.id for p in model.chain] == ["old", *made, "f1-b"]
+    assert outcome.facts["point_a"] == made[-1]
+
+
+def test_a_later_pass_that_reached_less_is_not_what_use_quiesced_boots(folder: Path) -> None:
+    model = Model(shuts_down_after=None)
+    real = model.sync
+
+    def sync(id_: str, known_level: Level | None, fence: Callable[[], None]) -> RecoveryPoint:
+        made = real(id_, known_level, fence)
+        model.quiesced = Level.CRASH
+        return made
+
+    model.sync = sync  # type: ignore[method-assign]
+    policy = OnShutdownTimeout.USE_QUIESCED
+    choices = replace(YES, on_shutdown_timeout=policy, max_downtime_s=0)
+    outcome = begin(folder, model, choices, quiet)
+    assert (outcome.facts["point"], outcome.facts["level"]) == ("f1-a", "application")
+
+
+def test_a_source_whose_cards_were_disconnected_gets_them_back_by_undo(folder: Path) -> None:
+    model = Model()
+    begin(folder, model, replace(YES, disconnect_source_nics=True), quiet)
+    assert not model.source_connected
+    assert model.calls.index("disconnect source") < model.calls.index("PowerOn replica")
+    undo(folder, model, quiet)
+    assert model.source_connected
+    assert model.calls.index("connect source") < model.calls.index("PowerOn source")
+
+
 @pytest.mark.parametrize("ends", ["at the console", "by tools that come back"])
 def test_wait_goes_on_without_tools_until_it_is_off(folder: Path, ends: str) -> None:
     model = Model(tools=False)
@@ -269,6 +342,21 @@ def test_wait_goes_on_without_tools_until_it_is_off(folder: Path, ends: str) -> 
     # How a source that nobody asked went down is not known.
     level = Level.CRASH if ends == "at the console" else Level.CLEAN_SHUTDOWN
     assert outcome.facts["level"] == level.value
+
+
+def test_a_plug_that_somebody_else_pulls_meanwhile_counts_as_crash(folder: Path) -> None:
+    model = Model(pulled=True)
+    outcome = begin(folder, model, YES, quiet)
+    assert (outcome.facts["source"], outcome.facts["level"]) == ("powered off by others", "crash")
+
+
+def test_undo_leaves_a_source_off_that_was_off_before(folder: Path) -> None:
+    model = Model(source_on=False)
+    begin(folder, model, YES, quiet)
+    assert undo(folder, model, quiet).state is State.UNDONE
+    assert not model.source_on
+    assert not model.replica_on
+    assert model.job_on
 
 
 def test_wait_asks_the_guest_again(folder: Path) -> None:
@@ -422,6 +510,9 @@ SCENARIOS: dict[str, tuple[Callable[[], Model], Choices]] = {
     ),
     "no": (Model, replace(YES, final_sync=FinalSync.NO)),
     "lost": (lambda: Model(source_on=False), replace(YES, source_lost=True)),
+    "back": (lambda: Model(frozen=False), YES),
+    "passes": (Model, replace(YES, max_downtime_s=0.5)),
+    "disconnected": (Model, replace(YES, disconnect_source_nics=True)),
 }
 
 
@@ -457,11 +548,12 @@ def test_killed_at_any_call_it_ends_as_if_it_had_not_been(name: str, tmp_path: P
             (p.id, p.level) for p in straight.chain
         ], kill_at
         harmless = {"disable", "enable", "ShutdownGuest", "revert to app", "PowerOff source"}
+        harmless |= {"disconnect source"}
         once = [c for c in model.calls if c not in harmless]
         assert len(once) == len(set(once)), f"{kill_at}: an effect happened twice: {model.calls}"
 
 
-@pytest.mark.parametrize("name", ["yes", "no", "hangs, use-quiesced"])
+@pytest.mark.parametrize("name", ["yes", "no", "hangs, use-quiesced", "back", "disconnected"])
 def test_killed_at_any_call_of_an_undo_both_are_put_back(name: str, tmp_path: Path) -> None:
     make, choices = SCENARIOS[name]
     straight = make()
@@ -483,3 +575,140 @@ def test_killed_at_any_call_of_an_undo_both_are_put_back(name: str, tmp_path: Pa
         assert model.job_on
         assert model.leaf == straight.leaf
         assert show(folder).state is State.UNDONE
+
+
+@pytest.mark.parametrize("name", ["yes", "back"])
+def test_killed_at_any_call_of_a_commit_it_is_committed_by_the_next(
+    name: str, tmp_path: Path
+) -> None:
+    make, choices = SCENARIOS[name]
+    straight = make()
+    begin(tmp_path / "straight" / "f1", straight, choices, quiet)
+    first = straight.boundary
+    commit(tmp_path / "straight" / "f1", straight, quiet)
+    assert straight.boundary > first
+    for kill_at in range(first, straight.boundary):
+        for go_on in (commit, resume):
+            model, folder = make(), tmp_path / f"{kill_at}-{go_on.__name__}" / "f1"
+            begin(folder, model, choices, quiet)
+            model.kill_at = kill_at
+            with pytest.raises(Killed):
+                commit(folder, model, quiet)
+            model.kill_at = None
+            with pytest.raises(NotPossibleNow, match="committing"):
+                undo(folder, model, quiet)
+            assert go_on(folder, model, quiet).state is State.COMMITTED
+            assert model.settled == "f1"
+            assert model.replica_on
+            assert not model.source_on
+
+
+@pytest.mark.parametrize("at", ["PowerOn replica", "commit"])
+def test_a_process_that_was_frozen_does_nothing_once_another_has_taken_over(
+    folder: Path, at: str
+) -> None:
+    """Stopped (SIGSTOP) right before an effect; meanwhile another process takes over."""
+    model = Model()
+    if at == "commit":
+        begin(folder, model, YES, quiet)
+        journal = Journal.take_over(folder)
+        undo(folder, model, quiet)
+        calls = list(model.calls)
+        work = steps.Work("f1", model, journal, YES, quiet)
+        with pytest.raises(FailoverTakenOver):
+            steps.settle(work)
+    else:
+        real = model.source_is_off
+
+        def thawed_after_an_undo() -> bool:
+            if model.leaf == "f1-b" and model.job_on is False and not model.replica_on:
+                model.source_is_off = real  # type: ignore[method-assign]
+                if show(folder).state is State.FENCED:
+                    off = real()
+                    undo(folder, model, quiet)
+                    return off
+                model.source_is_off = thawed_after_an_undo  # type: ignore[method-assign]
+            return real()
+
+        model.source_is_off = thawed_after_an_undo  # type: ignore[method-assign]
+        with pytest.raises(FailoverTakenOver):
+            begin(folder, model, YES, quiet)
+        calls = list(model.calls)
+        assert "PowerOn replica" not in calls
+        assert model.source_on, "the undo started it; the one that was thawed saw it off"
+    assert model.calls == calls
+    assert show(folder).state is State.UNDONE
+    assert model.settled is None
+
+
+class Fault(VReplicaError):
+    """Whatever vCenter, a host or a datastore can fail with."""
+
+
+FAULTS = {
+    "point A fails: quiescing, datastore, destination host": ("sync", 0, State.DISABLED),
+    "the source's host is gone when it is asked": ("source_can_shut_down", 0, State.INSURED),
+    "vCenter restarts when the guest is to be asked": ("shut_down_source", 0, State.INSURED),
+    "vCenter restarts while the guest shuts down": ("source_is_off", 2, State.SHUTTING_DOWN),
+    "the datastore is full at the final delta": ("sync", 1, State.SOURCE_OFF),
+    "the replica was changed outside at the final delta": ("sync", 1, State.SOURCE_OFF),
+    "the source's vCenter is gone at the fence": ("replica_stands_on", 0, State.SYNCED),
+    "the destination's host is down at the power-on": ("power_on_replica", 0, State.FENCED),
+    "the destination's vCenter restarts while it boots": ("replica_answers", 0, State.BOOTING),
+}
+"""What fails, at which of its calls, and the state that it stops in: docs/failover.md."""
+
+
+@pytest.mark.parametrize("policy", list(OnShutdownTimeout))
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("then", [resume, undo])
+def test_a_fault_stops_it_where_the_page_says_and_both_ways_on_are_open(
+    tmp_path: Path, fault: str, policy: OnShutdownTimeout, then: Callable[..., Outcome]
+) -> None:
+    method, at, state = FAULTS[fault]
+    model, folder = Model(), tmp_path / "f1"
+    real, calls = getattr(model, method), itertools.count()
+
+    def broken(*args: object) -> object:
+        if next(calls) == at:
+            raise Fault
+        return real(*args)
+
+    setattr(model, method, broken)
+    choices = replace(YES, on_shutdown_timeout=policy)
+    with pytest.raises(Fault):
+        begin(folder, model, choices, quiet)
+    assert show(folder).state is state
+    assert not model.job_on
+    assert not (model.source_on and model.replica_on)
+    assert "PowerOff source" not in model.calls
+    outcome = then(folder, model, quiet)
+    if then is resume:
+        assert outcome.state is State.RUNNING
+        assert outcome.facts["level"] == Level.CLEAN_SHUTDOWN.value
+        assert model.replica_on
+        assert not model.source_on
+    else:
+        assert outcome.state in (State.UNDONE, State.ABORTED)
+        assert model.source_on
+        assert model.job_on
+        assert not model.replica_on
+    assert model.chain[0].id == "old", "no point is lost"
+
+
+@pytest.mark.parametrize("policy", list(OnShutdownTimeout))
+def test_a_level_that_is_too_low_leaves_undo_and_its_remedy_says_so(
+    folder: Path, policy: OnShutdownTimeout
+) -> None:
+    model = Model(source_on=False)
+    choices = replace(YES, on_shutdown_timeout=policy, require=Level.APPLICATION)
+    with pytest.raises(LevelTooLow) as refused:
+        begin(folder, model, choices, quiet)
+    assert "undo" in refused.value.remedy.lower()
+    assert show(folder).state is State.SOURCE_OFF
+    assert undo(folder, model, quiet).state is State.UNDONE
+    assert model.job_on
+    # A new failover to the point that is of the level.
+    again = replace(choices, final_sync=FinalSync.NO, point="old")
+    outcome = begin(folder.parent / "f2", model, again, quiet)
+    assert (outcome.state, outcome.facts["point"]) == (State.RUNNING, "old")

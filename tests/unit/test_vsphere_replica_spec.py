@@ -183,7 +183,25 @@ def test_network_cards_are_there_and_disconnected() -> None:
         assert nic.addressType == "generated"
     kept = config_spec(spec(keep_mac=True), place())
     nic = added(kept, device.VirtualEthernetCard)[0]
-    assert (nic.addressType, nic.macAddress) == ("manual", MAC)
+    assert (nic.addressType, nic.macAddress) == ("assigned", MAC)
+
+
+@pytest.mark.parametrize(
+    ("mac", "kind"),
+    [
+        ("00:50:56:3f:00:01", "manual"),
+        ("00:50:56:80:00:01", "assigned"),
+        ("00:50:56:bf:00:01", "assigned"),
+        ("00:0C:29:00:00:01", "generated"),
+        ("52:54:00:00:00:01", "manual"),
+    ],
+)
+def test_a_kept_address_has_the_type_with_which_a_host_takes_it(mac: str, kind: str) -> None:
+    wanted = spec(keep_mac=True)
+    cards = tuple(replace(n, mac=mac) for n in wanted.source.nics)
+    wanted = replace(wanted, source=replace(wanted.source, nics=cards))
+    nic = added(config_spec(wanted, place()), device.VirtualEthernetCard)[0]
+    assert (nic.addressType, nic.macAddress) == (kind, mac)
 
 
 def test_a_card_without_a_network_is_left_out_only_by_the_placement() -> None:

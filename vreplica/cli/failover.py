@@ -101,6 +101,16 @@ def failover() -> None:
     show_default=True,
     help="Boot nothing below this level.",
 )
+@click.option(
+    "--max-downtime",
+    type=Duration(),
+    help="Repeat the pass while the source runs until one takes no longer (five at most).",
+)
+@click.option(
+    "--disconnect-source-nics",
+    is_flag=True,
+    help="Once the source is off, keep its network cards disconnected; `undo` connects them.",
+)
 @click.option("--source-lost", is_flag=True, help="The source is gone: it is not contacted.")
 @click.option("--dry-run", is_flag=True, help="Show what is known and stop.")
 @click.option("--commit", "commit_too", is_flag=True, help="Commit once the replica answers.")
@@ -116,6 +126,8 @@ def begin(
     heartbeat_timeout: float,
     point: str | None,
     require: str,
+    max_downtime: float | None,
+    disconnect_source_nics: bool,
     source_lost: bool,
     dry_run: bool,
     commit_too: bool,
@@ -149,6 +161,8 @@ def begin(
         heartbeat_timeout=heartbeat_timeout,
         point=point,
         require=require,
+        max_downtime=max_downtime,
+        disconnect_source_nics=disconnect_source_nics,
         source_lost=source_lost,
     )
     if group is not None:
@@ -256,6 +270,8 @@ def choices_of(
     heartbeat_timeout: float,
     point: str | None,
     require: str,
+    max_downtime: float | None,
+    disconnect_source_nics: bool,
     source_lost: bool,
     **_: Any,
 ) -> Choices:
@@ -271,6 +287,8 @@ def choices_of(
         point=point,
         require=Level(require),
         source_lost=source_lost,
+        max_downtime_s=max_downtime,
+        disconnect_source_nics=disconnect_source_nics,
     )
 
 

@@ -26,6 +26,8 @@ NEXT = {
 
 
 def preview(known: Preview) -> Iterator[RenderableType]:
+    from vreplica.jobs.foresight import rate_in_words
+
     yield Text.assemble((known.job, HEAD), ": failover to ", known.replica.name)
     if known.source is None:
         source = f"cannot be read: {known.source_trouble}"
@@ -55,6 +57,8 @@ def preview(known: Preview) -> Iterator[RenderableType]:
         ("replica", [f"{known.replica.name}, {known.replica.power_state}"]),
         ("yes", [yes]),
         ("no", [f"source off, boots {boots}"]),
+        ("downtime", [f"not known before a pass was made; {rate_in_words(known.points)}"]),
+        ("steps, yes", [f"{n}. {step}" for n, step in enumerate(known.steps_yes(), 1)]),
         ("remarks", known.remarks),
     )
     yield from points(known.job, known.points)

@@ -52,6 +52,10 @@ class Choices:
     """Refuse to boot anything lower."""
     source_lost: bool = False
     """The operator declares the source lost: it is not contacted."""
+    max_downtime_s: float | None = None
+    """Repeat the pass while the source runs until one takes no longer; None: one pass."""
+    disconnect_source_nics: bool = False
+    """Once the source is off its cards stay off the network, should somebody start it again."""
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -62,6 +66,8 @@ class Choices:
             "point": self.point,
             "require": self.require.value,
             "source_lost": self.source_lost,
+            "max_downtime_s": self.max_downtime_s,
+            "disconnect_source_nics": self.disconnect_source_nics,
         }
 
     @classmethod
@@ -74,4 +80,7 @@ class Choices:
             point=value["point"],
             require=Level(value["require"]),
             source_lost=value["source_lost"],
+            # Journals of before have neither.
+            max_downtime_s=value.get("max_downtime_s"),
+            disconnect_source_nics=value.get("disconnect_source_nics", False),
         )

@@ -62,11 +62,17 @@ class Sides(Protocol):
     def shut_down_source(self) -> None:
         """Ask the guest to shut down; returns at once."""
 
+    def source_was_pulled(self) -> bool:
+        """Somebody powered it off after its guest was last asked to shut down."""
+
     def power_off_source(self) -> None:
         """Pull its plug. Returns when it is off."""
 
     def power_on_source(self) -> None:
         """Returns when it is on."""
+
+    def connect_source(self, connect: bool) -> None:
+        """Its network cards, for its next start; it is off."""
 
     # -- the replica ------------------------------------------------------------------------
 

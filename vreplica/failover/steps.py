@@ -34,6 +34,15 @@ from vreplica.points.retention import best
 POWER_OFF: Final = "PowerOff source"
 SHUT_DOWN: Final = "ShutdownGuest source"
 
+DISCONNECT: Final = "disconnect source's network cards"
+
+MAX_PASSES: Final = 5
+"""While the source runs. Each makes a recovery point, and more do not help what does not shrink."""
+
+SHRINKS: Final = 0.8
+"""A pass that takes more than this share of the one before shows that the guest writes about as
+fast as it is copied: another one would be no shorter."""
+
 POLL_S: Final = 2.0
 """Between two looks at a power state or heartbeat: cheap for vCenter, soon enough for people."""
 
@@ -132,9 +141,32 @@ def insure(work: Work) -> Seen:
     if work.choices.final_sync is FinalSync.NO:
         work.do(POWER_OFF, work.sides.power_off_source)
         return _seen_off(work)
-    work.tell("making a quiesced recovery point while the source runs")
-    point = work.sync(work.point_a, None)
+    point = _passes(work)
     return Seen(Event.POINT_A_MADE, {"point_a": point.id, "level_a": point.level.value})
+
+
+def _passes(work: Work) -> RecoveryPoint:
+    """Point A, and more of its kind until one took no longer than the downtime may be.
+
+    The final sync brings what changed since the last pass: about as much as changed during it,
+    so about as long as it took, or less. Of several points the newest of the highest level is A.
+    """
+    limit = work.choices.max_downtime_s
+    made: list[RecoveryPoint] = []
+    took: float | None = None
+    while len(made) < MAX_PASSES:
+        number = len(made) + 1
+        work.tell(f"pass {number}: a quiesced recovery point while the source runs")
+        before, began = took, work.clock()
+        made.append(work.sync(work.point_a if number == 1 else f"{work.point_a}{number}", None))
+        took = work.clock() - began
+        work.tell(f"pass {number} took {took:.0f} s: the final sync takes about that, or less")
+        if limit is None or took <= limit:
+            break
+        if before is not None and took > before * SHRINKS:
+            work.tell(f"the pass before took {before:.0f} s: more of them would be no shorter")
+            break
+    return max(made, key=lambda p: (p.level, made.index(p)))
 
 
 def request_shutdown(work: Work) -> Seen:
@@ -166,7 +198,7 @@ def settle_point(work: Work) -> Seen:
     """Which recovery point boots; a final sync goes into a point of its own."""
     facts = work.journal.facts()
     if facts.get("use_a"):
-        point = _named(work, work.point_a)
+        point = _named(work, facts.get("point_a", work.point_a))
     elif work.choices.final_sync is FinalSync.YES and not work.choices.source_lost:
         work.tell("final synchronisation of what changed since the last point")
         point = work.sync(work.point_b, Level(facts["off_level"]))
@@ -186,6 +218,8 @@ def check_fence(work: Work) -> Seen:
     _source_must_be_off(work)
     if work.sides.replica_stands_on() != point:
         work.do(f"RevertToSnapshot replica to {point}", work.sides.put_replica_on, point)
+    if work.choices.disconnect_source_nics and not work.choices.source_lost:
+        work.do(DISCONNECT, work.sides.connect_source, False)
     return Seen(Event.FENCE_CHECKED)
 
 
@@ -214,7 +248,8 @@ def settle(work: Work) -> Seen:
 def put_back(work: Work) -> Seen:
     """Replica off and on its point again, source on, job on: in this order, never both on.
 
-    A guest that was asked to shut down may still be at it; it is started again once it is off.
+    A guest that was asked to shut down may still be at it; it is started again once it is off. A
+    source that was off from the beginning stays off.
     """
     point = work.journal.facts().get("point")
     if work.attempted(SHUT_DOWN) and "off_level" not in work.journal.facts():
@@ -224,7 +259,10 @@ def put_back(work: Work) -> Seen:
         work.do("PowerOff replica", work.sides.power_off_replica)
     if point is not None and work.sides.replica_stands_on() != point:
         work.do(f"RevertToSnapshot replica to {point}", work.sides.put_replica_on, point)
-    if not work.choices.source_lost and work.sides.source_is_off():
+    leave = work.choices.source_lost or work.journal.facts().get("was_off")
+    if not leave and work.sides.source_is_off():
+        if work.attempted(DISCONNECT):
+            work.do("connect source's network cards", work.sides.connect_source, True)
         work.do("PowerOn source", work.sides.power_on_source)
     work.do("enable job", work.sides.enable_job, work.id)
     return Seen(Event.BOTH_PUT_BACK)
@@ -270,15 +308,20 @@ def _seen_off(work: Work) -> Seen:
     source that was off without our doing may have had its plug pulled: that counts as crash.
     """
     _source_must_be_off(work)
+    facts: dict[str, Any]
     if work.attempted(POWER_OFF):
         use_a = work.choices.on_shutdown_timeout is OnShutdownTimeout.USE_QUIESCED
         use_a = use_a and work.journal.state is not State.DISABLED
         facts = {"source": "powered off", "off_level": Level.CRASH.value, "use_a": use_a}
+    elif work.attempted(SHUT_DOWN) and work.sides.source_was_pulled():
+        facts = {"source": "powered off by others", "off_level": Level.CRASH.value, "use_a": False}
     elif work.attempted(SHUT_DOWN):
         level = Level.CLEAN_SHUTDOWN.value
         facts = {"source": "shut down by its guest", "off_level": level, "use_a": False}
     else:
         facts = {"source": "was off", "off_level": Level.CRASH.value, "use_a": False}
+        if work.journal.state is State.DISABLED:
+            facts["was_off"] = True
     return Seen(Event.SOURCE_SEEN_OFF, facts)
 
 

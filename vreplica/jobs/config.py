@@ -85,6 +85,7 @@ class Config(Mapping[str, Job]):
                 resource_pool=to.resource_pool,
                 folder=to.folder,
                 networks=dict(to.networks),
+                keep_mac=to.keep_mac,
                 test_network=to.test_network,
             ),
             state_dir=self.state_dir,

@@ -18,7 +18,7 @@ from typing import Any, Self
 from vreplica.errors import VReplicaError
 from vreplica.failover.errors import NoPointToBoot, OriginalGone
 from vreplica.failover.runner import Outcome
-from vreplica.jobs.sides import VSphereSides
+from vreplica.jobs.sides import DISCONNECTED_KEY, VSphereSides
 from vreplica.points import Level
 from vreplica.sync import Job, Listener, OnCbtLoss, Placement
 from vreplica.sync.adopt import adopt, drop_points, obstacles
@@ -27,7 +27,7 @@ from vreplica.sync.errors import NoPoints, PreflightFailed
 from vreplica.sync.events import Warn
 from vreplica.sync.outside import changes_outside
 from vreplica.sync.state import JOB_KEY, Sites, find_replica, identity
-from vreplica.vsphere import VmNotFound, connect
+from vreplica.vsphere import VmNotFound, VmRef, connect
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,7 @@ class Back:
                 datastore=self.datastore,
                 name=self.original,
                 networks={there: here for here, there in job.placement.networks.items()},
+                keep_mac=job.placement.keep_mac,
             ),
             on_cbt_loss=OnCbtLoss.RESCAN,
             exclude_disks=frozenset(),
@@ -99,6 +100,14 @@ class BackSides(VSphereSides):
             level=Level(self._back.level),
             listener=self._listener,
         )
+
+    def _connect_replica(self, ref: VmRef) -> None:
+        """The original's cards are as their owner set them, unless the failover disconnected
+        them. Those of a new VM are disconnected."""
+        marked = self._destination.read_vm(ref).extra_config.get(DISCONNECTED_KEY)
+        if marked or self._back.new_vm:
+            super()._connect_replica(ref)
+            self._destination.set_extra_config(ref, {DISCONNECTED_KEY: ""})
 
     def settle_direction(self, failover: str, booted: str, level: Level, lost: bool) -> None:
         """Forward again: the replica's state at its shutdown is the base of the next run."""

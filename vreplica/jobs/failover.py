@@ -25,6 +25,7 @@ from vreplica.failover.journal import load
 from vreplica.failover.runner import Outcome, Tell
 from vreplica.failover.table import ENDED, State
 from vreplica.jobs.failback import Back, BackSides, prepare
+from vreplica.jobs.foresight import change_rate, steps_no, steps_yes
 from vreplica.jobs.sides import VSphereSides
 from vreplica.points import Level, RecoveryPoint
 from vreplica.points.model import new_id
@@ -70,8 +71,30 @@ class Preview:
             "no": {"point": self.booted_by_no.id, "level": self.booted_by_no.level.value}
             if self.booted_by_no
             else None,
+            "change_bytes_per_second": change_rate(self.points),
+            "steps": {"yes": self.steps_yes(), "no": self.steps_no()},
             "remarks": list(self.remarks),
         }
+
+    @property
+    def _source_name(self) -> str:
+        return self.source.name if self.source is not None else "the source"
+
+    @property
+    def _running(self) -> bool:
+        return self.source is not None and self.source.power_state == "poweredOn"
+
+    def steps_yes(self, *, disconnect: bool = False) -> list[str]:
+        """What Yes does on both vCenters, in order; nothing where no sync is possible."""
+        if self.source is None:
+            return []
+        replica = self.replica.name
+        return steps_yes(self._source_name, replica, running=self._running, disconnect=disconnect)
+
+    def steps_no(self, *, disconnect: bool = False) -> list[str]:
+        point = self.booted_by_no.id if self.booted_by_no else "its own last state, frozen first"
+        name, replica = self._source_name, self.replica.name
+        return steps_no(name, replica, point, running=self._running, disconnect=disconnect)
 
 
 def preview(job: Job, *, source_lost: bool = False) -> Preview:

@@ -98,6 +98,7 @@ class Destination(Model):
     resource_pool: Text | None = None
     folder: Text | None = None
     networks: dict[str, str] = {}
+    keep_mac: Switch = False
     test_network: Text | None = None
 
 

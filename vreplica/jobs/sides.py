@@ -20,6 +20,9 @@ from vreplica.sync.errors import JobBusy, NoPoints
 from vreplica.sync.state import ReplicaState, find_replica, job_lock, put_on
 from vreplica.vsphere import Session, VmRef, connect
 
+DISCONNECTED_KEY: Final = "vreplica.disconnected"
+"""On a source whose network cards a failover has disconnected: that failover's id."""
+
 LOCK_WAIT_S: Final = 600.0
 """How long a sync that is in flight may take to end before the failover gives up waiting."""
 
@@ -104,11 +107,25 @@ class VSphereSides:
     def shut_down_source(self) -> None:
         self._source.shutdown_guest(self._source_vm)
 
+    def source_was_pulled(self) -> bool:
+        # Both times are vCenter's own. It forgets tasks after some minutes; we look every second.
+        events = self._source.events(self._source_vm)
+        asked = [e.time for e in events if e.type == "VmGuestShutdownEvent"]
+        tasks = self._source.recent_tasks(self._source_vm)
+        pulls = [t.queued for t in tasks if "poweroff" in t.operation.lower()]
+        return bool(asked) and any(pull >= max(asked) for pull in pulls)
+
     def power_off_source(self) -> None:
         self._source.power_off(self._source_vm)
 
     def power_on_source(self) -> None:
         self._source.power_on(self._source_vm)
+
+    def connect_source(self, connect: bool) -> None:
+        """The mark stays on the VM: whoever starts it for good connects its cards again."""
+        self._source.set_nics(self._source_vm, connect=connect)
+        mark = "" if connect else self._failover
+        self._source.set_extra_config(self._source_vm, {DISCONNECTED_KEY: mark})
 
     # -- the replica ------------------------------------------------------------------------
 
@@ -131,7 +148,12 @@ class VSphereSides:
     def power_on_replica(self) -> None:
         ref = self._replica().vm.ref
         self._destination.set_extra_config(ref, {LEAF_KEY: f"{BOOTED}{self._failover}"})
+        self._connect_replica(ref)
         self._destination.power_on(ref)
+
+    def _connect_replica(self, ref: VmRef) -> None:
+        """A replica is made with its cards disconnected; a revert disconnects them again."""
+        self._destination.set_nics(ref, connect=True)
 
     def power_off_replica(self) -> None:
         self._destination.power_off(self._replica().vm.ref)

@@ -97,6 +97,8 @@ class Placement:
     folder: str | None = None
     networks: Mapping[str, str] = field(default_factory=dict)
     """Source network name -> destination network name."""
+    keep_mac: bool = False
+    """The replica's cards have the source's MAC addresses: right where both are never on."""
     test_network: str | None = None
     """The isolated network of test failovers; None: their cards stay disconnected."""
 

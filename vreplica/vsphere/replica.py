@@ -141,7 +141,7 @@ def nic_device(nic: Nic, backing: Any, *, keep_mac: bool) -> Any:
     device = kind(
         key=nic.key,
         backing=backing,
-        addressType="manual" if keep_mac and nic.mac else "generated",
+        addressType=_address_type(nic.mac) if keep_mac and nic.mac else "generated",
         connectable=vim.vm.device.VirtualDevice.ConnectInfo(
             startConnected=False, connected=False, allowGuestControl=True
         ),
@@ -149,6 +149,15 @@ def nic_device(nic: Nic, backing: Any, *, keep_mac: bool) -> Any:
     if keep_mac and nic.mac:
         device.macAddress = nic.mac
     return device
+
+
+def _address_type(mac: str) -> str:
+    """`manual`, except for addresses that vCenter or a host made: as static ones ESXi refuses
+    them at power-on (of 00:50:56 it takes 00 to 3F only; vSphere Networking, "MAC Addresses")."""
+    parts = mac.lower().split(":")
+    if parts[:3] == ["00", "50", "56"]:
+        return "manual" if int(parts[3], 16) < 0x40 else "assigned"
+    return "generated" if parts[:3] == ["00", "0c", "29"] else "manual"
 
 
 def differences(spec: ReplicaSpec, made: VmInfo) -> str:
@@ -167,6 +176,11 @@ def differences(spec: ReplicaSpec, made: VmInfo) -> str:
                 f"{disk.label} has {there.capacity_bytes} bytes instead of {disk.capacity_bytes}"
             )
     wrong += [f"{d.label} was not asked for" for d in found.values()]
+    cards = {n.key: n for n in made.nics}
+    for nic in spec.source.nics if spec.keep_mac else ():
+        card = cards.get(nic.key)
+        if nic.mac and card is not None and (card.mac or "").lower() != nic.mac.lower():
+            wrong.append(f"{nic.label} has address {card.mac} instead of {nic.mac}")
     return "; ".join(wrong)
 
 

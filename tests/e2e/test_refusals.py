@@ -293,3 +293,17 @@ def test_change_tracking_that_loses_writes_is_found_out_and_nothing_is_committed
     report = run(job, verify=True)
     assert report.verified.equal
     assert report.disks[0].audited_bytes == 16 * MIB - 20 * BLOCK
+
+
+def test_more_points_than_a_chain_takes_are_refused_beforehand(world, content: Content) -> None:
+    vm = world.make_vm(content(4 * MIB))
+    job = world.job(vm)
+    run(job)
+    with world.connect(1) as session:
+        ref = session.find_vm(job.placement.name)
+        # Each freezes the description of the first point, and so is one.
+        for number in range(28):
+            session.create_snapshot(ref, f"kept-{number}", "", None)
+    with nothing_changes(world, vm, job), pytest.raises(PreflightFailed) as caught:
+        run(job)
+    assert "has 29 recovery points and a snapshot chain takes 28" in told(caught.value)

@@ -14,6 +14,7 @@ from vreplica.cli.init import init
 from vreplica.cli.lab import lab
 from vreplica.cli.pause import pause, resume
 from vreplica.cli.schema import schema
+from vreplica.cli.seed import seed
 from vreplica.cli.service import catalog, history, schedule, serve, status
 from vreplica.cli.testfailover import test_failover
 from vreplica.cli.thumbprint import thumbprint
@@ -55,6 +56,7 @@ for each in (
     pause,
     resume,
     replicate.points,
+    seed,
     verify,
     verify_report,
     failover,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from vreplica.delta import SpotChecked
     from vreplica.points import RecoveryPoint, Verdict
     from vreplica.sync import DiskVerify, Plan, RunReport, VerifyReport
+    from vreplica.sync.seed import SeedReport
 
 GOOD, BAD, HEAD = "green", "bold red", "bold"
 
@@ -53,6 +54,15 @@ def run(report: RunReport) -> Iterator[RenderableType]:
     )
     if report.verified is not None:
         yield from verify(report.verified)
+
+
+def seed(report: SeedReport) -> Iterator[RenderableType]:
+    yield _head(report.job, f"replica {report.replica} begins with what was there")
+    table = grid("disk", "from~", "read>")
+    for disk in report.disks:
+        table.add_row(disk.label, disk.path, human_size(disk.read_bytes))
+    yield indented(table)
+    yield facts(("copied in full", report.empty), ("next", [f"vreplica-sync run {report.job}"]))
 
 
 def plan(report: Plan) -> Iterator[RenderableType]:

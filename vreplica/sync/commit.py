@@ -14,7 +14,7 @@ from vreplica.points.model import LEAF_KEY
 from vreplica.sync.copying import DiskCopy
 from vreplica.sync.freeze import Frozen
 from vreplica.sync.job import Job
-from vreplica.sync.state import identity, read_replica
+from vreplica.sync.state import SEED_KEY, identity, read_replica
 from vreplica.sync.suspicion import suspicions
 from vreplica.vsphere import Session, VmInfo, VmRef
 
@@ -41,7 +41,7 @@ def describe(
 
 def commit(job: Job, destination: Session, target: VmRef, point: RecoveryPoint) -> RecoveryPoint:
     """Make the point. Returns it with its snapshot."""
-    destination.set_extra_config(target, {**point.to_extra_config(), LEAF_KEY: ""})
+    destination.set_extra_config(target, {**point.to_extra_config(), LEAF_KEY: "", SEED_KEY: ""})
     try:
         snapshot = destination.create_snapshot(target, point.id, _text(point), None)
     except VSphereError:

@@ -36,6 +36,7 @@ from vreplica.points.pending import PendingDigests
 from vreplica.sync.events import Listener, Progress, Step, Warn
 from vreplica.sync.freeze import Frozen
 from vreplica.sync.job import Job
+from vreplica.sync.outside import need_untouched_seed
 from vreplica.sync.report import DiskRun, Mode
 from vreplica.sync.resume import progress_of
 from vreplica.sync.shape import Origin, bring_map, map_path
@@ -253,9 +254,11 @@ def _open_map(run: Copying, task: DiskTask, target: Disk) -> DigestMap | None:
         return DigestMap.create(
             path, capacity_bytes=task.source.capacity_bytes, algorithm=ALGORITHM
         )
-    assert run.replica.latest is not None, "only a full copy starts without a point"
-    latest = run.replica.latest.id
+    latest = run.replica.base
+    assert latest, "only a full copy starts with nothing"
     try:
+        if run.replica.latest is None:
+            need_untouched_seed(run.sites.destination, run.replica, path)
         if task.origin is not None:
             latest = task.origin.point.id
             bring_map(run.job.job_dir, task.origin, task.source)

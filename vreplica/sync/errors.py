@@ -111,6 +111,25 @@ class NotOurReplica(ReplicaError):
 
 
 @dataclass(eq=False)
+class HasReplica(ReplicaError):
+    template = "job {job} has a replica already: {name}"
+    remedy = "Only a new one is seeded. Rename or remove that VM, or choose another name."
+    name: str
+    job: str
+
+
+@dataclass(eq=False)
+class SeedUnusable(PreflightError):
+    template = "{what} cannot seed the replica: {reason}"
+    remedy = (
+        "Name a powered-off VM at the destination, or disks as '[datastore] dir/disk.vmdk', "
+        "none larger than the source's disk. What was named is untouched."
+    )
+    what: str
+    reason: str
+
+
+@dataclass(eq=False)
 class NoSuchPoint(ConfigError):
     template = "job {job} has no recovery point {point}"
     remedy = "`vreplica-sync points {job}` lists them. The newest: {newest}."

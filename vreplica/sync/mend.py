@@ -83,7 +83,8 @@ class Mending:
                 return "there is none"
             if replica.latest is None:
                 # Ours and still empty-handed: no snapshot, also none that we cannot read.
-                if replica.vm.extra_config.get(LEAF_KEY) == run_id and not replica.vm.snapshots:
+                ours = replica.vm.extra_config.get(LEAF_KEY) == run_id and not replica.seed[0]
+                if ours and not replica.vm.snapshots:
                     self.sites.destination.destroy_vm(replica.vm.ref)
                     return "what this run had begun was removed again"
                 return "no recovery point yet; the next run fills it anew"

@@ -17,12 +17,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from datetime import datetime
+from pathlib import Path
 
 from vreplica.delta.audit import audit
 from vreplica.errors import CbtError, ReplicaError, VReplicaError
 from vreplica.extents import Extents
 from vreplica.points import RecoveryPoint
 from vreplica.points.digestmap import DigestMap
+from vreplica.points.maperrors import DigestMapUnusable
+from vreplica.points.model import LEAF_KEY
 from vreplica.sync.job import Job
 from vreplica.sync.shape import map_path
 from vreplica.sync.state import REVERTED_KEY, ReplicaState
@@ -69,6 +72,14 @@ def power_on_since_point(session: Session, replica: ReplicaState) -> EventRecord
         if event.type.endswith("PoweredOnEvent") and (last is None or event.time > last):
             return event
     return None
+
+
+def need_untouched_seed(session: Session, replica: ReplicaState, path: Path) -> None:
+    """Raise DigestMapUnusable where a replica without a point is not as it was seeded."""
+    if replica.vm.extra_config.get(LEAF_KEY) != replica.seed[0]:
+        raise DigestMapUnusable(path=str(path), reason="a run has written to the replica since")
+    if power_on_since_point(session, replica) is not None:
+        raise DigestMapUnusable(path=str(path), reason="the replica was powered on since")
 
 
 def _writes(

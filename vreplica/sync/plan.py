@@ -1,6 +1,7 @@
 """What the next run does with each disk, and why. Decides; changes nothing.
 
     no replica, no point        -> full
+    no point, but a seed        -> rescan, of what it was seeded with
     disk new on the source      -> full, that disk only
     disk's UUID changed         -> rescan
     disk grown or re-added      -> rescan, of a copy of what the replica has (sync/shape.py)
@@ -103,6 +104,8 @@ def choose_mode(disk: VmDisk, cbt_enabled: bool, replica: ReplicaState | None) -
     """Full, delta or rescan for a disk whose place on the replica stays, with the reason."""
     if replica is None:
         return Mode.FULL, "there is no replica yet"
+    if replica.latest is None and disk.key in replica.seed[1]:
+        return Mode.RESCAN, "the replica begins with what it was seeded with"
     if replica.latest is None:
         return Mode.FULL, "the replica has no recovery point yet"
     base = replica.latest.disk(disk.key)

@@ -211,12 +211,12 @@ def record_of(
         requested=frozen.requested.value,
         notes=frozen.notes,
         excluded=tuple(sorted(job.exclude_disks)),
-        disks=tuple(_record(task, latest) for task in tasks),
+        disks=tuple(_record(task, replica.base) for task in tasks),
     )
 
 
-def _record(task: DiskTask, latest: str) -> DiskRecord:
-    base = task.origin.point.id if task.origin else latest
+def _record(task: DiskTask, base: str) -> DiskRecord:
+    base = task.origin.point.id if task.origin else base
     if task.settled.mode is Mode.FULL:
         base = ""
     return DiskRecord(

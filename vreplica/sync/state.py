@@ -15,6 +15,7 @@ and it is clean when nothing was written since its newest snapshot:
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -30,6 +31,8 @@ from vreplica.vsphere import Session, SnapshotInfo, VmDisk, VmInfo, VmNotFound, 
 
 JOB_KEY = "vreplica.job"
 SOURCE_KEY = "vreplica.source"
+SEED_KEY = "vreplica.seed"
+"""What a replica without a point began with (sync/seed.py), as JSON: id and keys of its disks."""
 REVERTED_KEY = "vreplica.reverted"
 """When we last took the replica back to a point, by the destination's clock: what was started
 before that has left nothing on it."""
@@ -77,6 +80,21 @@ class ReplicaState:
     def frozen(self, point: RecoveryPoint) -> SnapshotInfo | None:
         """The snapshot that is this point, with its disks."""
         return next((s for s in self.snapshots if s.moref == point.snapshot), None)
+
+    @property
+    def seed(self) -> tuple[str, frozenset[int]]:
+        """Id and keys of the disks that were seeded; ("", none) once there is a point."""
+        try:
+            value = json.loads(self.vm.extra_config.get(SEED_KEY) or "{}")
+            found = str(value["id"]), frozenset(int(k) for k in value["keys"])
+        except (ValueError, KeyError, TypeError):
+            return "", frozenset()
+        return found if self.latest is None else ("", frozenset())
+
+    @property
+    def base(self) -> str:
+        """What digest maps of it are of: its latest point, or what it was seeded with, or ""."""
+        return self.latest.id if self.latest else self.seed[0]
 
     @property
     def disks(self) -> tuple[VmDisk, ...]:

@@ -40,6 +40,8 @@ class NewDisk:
     like: VmDisk
     path: str
     exists: bool
+    any_size: bool = False
+    """Attach it even where it is not as large as `like`; the answer has its size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,8 +249,9 @@ def _attach(disk: NewDisk) -> Any:
         key=like.key,
         controllerKey=like.controller_key,
         unitNumber=like.unit_number,
-        capacityInBytes=like.capacity_bytes,
-        capacityInKB=-(-like.capacity_bytes // KIB),
+        # That of a file that is there is its own.
+        capacityInBytes=None if disk.exists else like.capacity_bytes,
+        capacityInKB=0 if disk.exists else -(-like.capacity_bytes // KIB),
         backing=vim.vm.device.VirtualDisk.FlatVer2BackingInfo(
             fileName=disk.path, diskMode="persistent", thinProvisioned=True
         ),
@@ -285,6 +288,6 @@ def _wrong(want: Reshape, made: VmInfo) -> str:
         if found is None or found.position != disk.like.position:
             kind, bus, unit = disk.like.position
             wrong.append(f"{disk.like.label} is not at {kind} {bus}:{unit}")
-        elif found.capacity_bytes != disk.like.capacity_bytes:
+        elif not disk.any_size and found.capacity_bytes != disk.like.capacity_bytes:
             wrong.append(f"{disk.like.label} has {found.capacity_bytes} bytes")
     return "; ".join(wrong)

@@ -1,0 +1,51 @@
+"""seed: begin a replica with what is at the destination already."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from vreplica.cli import exits, show
+from vreplica.cli.options import command, config_option
+from vreplica.cli.output import Output
+
+
+@click.command(short_help="Begin a replica with what is at the destination.")
+@click.argument("job")
+@click.option(
+    "--from",
+    "sources",
+    multiple=True,
+    required=True,
+    metavar="WHAT",
+    help="At the destination: a VM (a clone, a restored backup, another job's replica), or"
+    " '[datastore] dir/disk.vmdk', once for each disk in their order, or 'Hard disk 2=[...]'.",
+)
+@config_option
+@command
+def seed(out: Output, job: str, sources: tuple[str, ...], config: Path | None) -> int:
+    """Make the replica of JOB from copies of what is at the destination already.
+
+    The destination's host makes the copies; what they are made from stays as it is. Each copy is
+    read once, and the next run ships only what differs from the source.
+    """
+    import vreplica
+    from vreplica.cli.cancel import Cancellation
+    from vreplica.cli.progress import Watcher
+    from vreplica.sync.seed import seed as make
+
+    with Cancellation(out, "the replica that was begun is removed again") as cancellation:
+
+        def work() -> int:
+            found = vreplica.load(config)[job]
+            with Watcher(out, job) as watcher:
+                report = make(found, sources, listener=watcher, control=cancellation.control)
+            if out.as_json:
+                out.json(report.to_dict())
+            else:
+                out.show(*show.seed(report))
+            return exits.OK
+
+        code = exits.guarded(out, work, job=job)
+    return cancellation.code or code

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable
@@ -125,8 +127,6 @@ print(report.point.id)
 
 
 def test_nfc_alone_needs_no_c_library(world, content: Content, tmp_path: Path) -> None:
-    import pickle
-
     vm = world.make_vm(content(4 * MIB))
     job = world.job(vm, transport=Transport.NFC, nfc=NfcConfig())
     script, data = tmp_path / "without.py", tmp_path / "job.pickle"
@@ -140,3 +140,84 @@ def test_nfc_alone_needs_no_c_library(world, content: Content, tmp_path: Path) -
         text=True,
     )
     assert done.returncode == 0, done.stderr
+
+
+THERE_AND_BACK = """
+import json, pickle, sys
+
+job, folder, here, there = pickle.load(open(sys.argv[1], "rb"))
+alone = job.transport.value == "nfc"
+processes = []
+
+def watch(event, arguments):
+    if event in ("subprocess.Popen", "os.posix_spawn", "os.fork"):
+        processes.append(event)
+    if event == "ctypes.dlopen" and "vixDiskLib" in str(arguments[0]) and alone:
+        raise OSError("there is no VixDiskLib here")
+
+sys.addaudithook(watch)
+from vreplica.failover.choices import Choices
+from vreplica.jobs import failover
+from vreplica.lab import LabControl
+from vreplica.sync import Progress, run
+
+shipped = {}
+
+def listener(event):
+    if isinstance(event, Progress) and event.activity == "copy":
+        shipped["back"] = max(shipped.get("back", 0), event.shipped_bytes)
+
+def quiet(text):
+    pass
+
+control, choices = LabControl(folder), Choices(shutdown_timeout_s=20, heartbeat_timeout_s=20)
+shipped["full"] = sum(d.shipped_bytes for d in run(job).disks)
+control.guest_write(here, job.source_vm, 2000, 3 << 20, b"here" * 128)
+shipped["delta"] = sum(d.shipped_bytes for d in run(job).disks)
+states = [failover.begin(job, choices, quiet), failover.commit(job, quiet)]
+control.guest_write(there, job.placement.name, 2000, 5 << 20, b"back" * 128)
+states.append(failover.begin_back(job, choices, quiet, listener))
+print(json.dumps({
+    "states": [s.state.value for s in states],
+    "levels": [s.facts.get("level") for s in states],
+    "shipped": shipped,
+    "processes": bool(processes),
+}))
+"""
+
+
+def test_failover_and_failback_by_nfc_alone_end_as_by_vddk(
+    world, content: Content, tmp_path: Path
+) -> None:
+    image = content(16 * MIB, 5)
+    answers, disks = [], []
+    for transport in (Transport.NFC, Transport.VDDK):
+        vm = world.make_vm(image, guest_id="windows2019srv_64Guest")
+        job = world.job(vm, transport=transport)
+        world.power_on(vm)
+        script, data = tmp_path / "there-and-back.py", tmp_path / "job.pickle"
+        script.write_text(THERE_AND_BACK)
+        names = [site["name"] for site in world.sites]
+        data.write_bytes(pickle.dumps((job, world.folder, *names)))
+        done = subprocess.run(
+            [sys.executable, str(script), str(data)],
+            timeout=180,
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        answer = json.loads(done.stdout)
+        # VDDK's library lives in helper processes; by NFC there is none.
+        assert answer.pop("processes") == (transport is Transport.VDDK)
+        answers.append(answer)
+        with world.connect(0) as session:
+            (disk,) = session.read_vm(session.find_vm(vm)).disks
+        disks.append((0, disk.path))
+        back = world.image(0, disk.path, tmp_path / "back.raw").read_bytes()
+        assert back[3 * MIB :][:512] == b"here" * 128
+        assert back[5 * MIB :][:512] == b"back" * 128
+    assert answers[0] == answers[1]
+    assert answers[0]["states"] == ["running", "committed", "running"]
+    assert answers[0]["shipped"]["delta"] == answers[0]["shipped"]["back"] == BLOCK
+    assert world.equal(*disks)

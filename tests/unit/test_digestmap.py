@@ -506,3 +506,30 @@ def test_a_map_of_62_tib_costs_what_it_holds(path: Path) -> None:
     found.close()
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024  # KiB
     assert path.stat().st_blocks * 512 < 70 * MIB  # 2,000 pages of 16 KiB and their digests
+
+
+def test_a_fold_is_ordered_by_syncs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A power cut finds the mark where any record changed, and the end only after all of them."""
+    found = make(path)
+    cycle(found, "p", BEFORE)
+    pending = found.begin("q")
+    pending.add(*arrays(CHANGE))
+    found.seal(pending)
+    seen: list[str] = []
+    real_pwrite, real_fsync = os.pwrite, os.fsync
+
+    def pwrite(fd: int, data: memoryview, at: int) -> int:
+        what = "header" if at < mapfile.TABLE_AT else "records"
+        if seen[-1:] != [what]:
+            seen.append(what)
+        return real_pwrite(fd, data, at)
+
+    def fsync(fd: int) -> None:
+        seen.append("sync")
+        real_fsync(fd)
+
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    monkeypatch.setattr(os, "fsync", fsync)
+    found.apply("q")
+    assert seen == ["header", "sync", "records", "sync", "header", "sync"]
+    found.close()

@@ -15,9 +15,9 @@ from vreplica.failover.errors import SourceIsOn
 from vreplica.failover.runner import Outcome, begin, commit, resume, show, undo
 from vreplica.failover.table import State
 from vreplica.jobs.sides import VSphereSides
-from vreplica.points import Level
+from vreplica.points import Level, RecoveryPoint
 from vreplica.sync import Job, Mode, points, run
-from vreplica.sync.errors import JobDisabled
+from vreplica.sync.errors import DestinationTooSmall, JobDisabled
 from vreplica.sync.events import ignore
 from vreplica.units import BLOCK, MIB
 
@@ -169,6 +169,32 @@ def test_a_guest_that_hangs_is_left_alone_by_default(world, content: Content) ->
     assert not is_on(world, 1, job.placement.name)
     assert not any("poweroff" in t.lower() for t in tasks_of(world, vm))
     assert run(job).point
+
+
+def test_a_datastore_that_is_full_at_the_final_sync_stops_it_and_resume_goes_on(
+    world, content: Content
+) -> None:
+    vm, job = ready(world, content)
+    folder = job.job_dir / "failovers" / "f1"
+    folder.parent.mkdir(parents=True)
+
+    class Full(VSphereSides):
+        def sync(
+            self, point: str, known_level: Level | None, fence: Callable[[], None]
+        ) -> RecoveryPoint:
+            if point == "f1-a":
+                return super().sync(point, known_level, fence)
+            with world.datastore_left(1, job.placement.datastore, MIB):
+                return super().sync(point, known_level, fence)
+
+    with Full(job, "f1", ignore) as sides, pytest.raises(DestinationTooSmall):
+        begin(folder, sides, YES, quiet)
+    assert show(folder).state is State.SOURCE_OFF
+    assert not is_on(world, 0, vm)
+    assert not is_on(world, 1, job.placement.name)
+    assert [p.id for p in points(job)][1:] == ["f1-a"]
+    outcome = drive(resume, job)
+    assert (outcome.state, outcome.facts["level"]) == (State.RUNNING, "clean-shutdown")
 
 
 def test_no_boots_the_last_consistent_point_without_a_sync(world, content: Content) -> None:

@@ -19,7 +19,9 @@ from vreplica.points import Level, RecoveryPoint
 from vreplica.sync import Job, Mode, points, run
 from vreplica.sync.errors import DestinationTooSmall, JobDisabled
 from vreplica.sync.events import ignore
+from vreplica.sync.job import Customize, Guest
 from vreplica.units import BLOCK, MIB
+from vreplica.vsphere import Identity, NicRule
 
 Content = Callable[..., Path]
 YES = Choices(shutdown_timeout_s=20, heartbeat_timeout_s=20)
@@ -40,7 +42,7 @@ def drive(call: Callable[..., Outcome], job: Job, *more: object) -> Outcome:
 
 def ready(world, content: Content, **settings: object) -> tuple[str, Job]:
     """A running VM with one point, and writes since."""
-    vm = world.make_vm(content(16 * MIB), guest_id=WINDOWS, **settings)
+    vm = world.make_vm(content(16 * MIB), **{"guest_id": WINDOWS, **settings})
     job = world.job(vm)
     world.power_on(vm)
     run(job)
@@ -232,6 +234,48 @@ def test_a_source_that_somebody_starts_again_keeps_the_replica_off(world, conten
     assert drive(undo, job).state is State.UNDONE
 
 
+@pytest.mark.parametrize("how", list(Customize))
+def test_the_replica_is_on_its_network_with_the_addresses_of_the_other_site(
+    world, content: Content, how: Customize
+) -> None:
+    _, job = ready(world, content, guest_id="ubuntu64Guest")
+    replica, site = job.placement.name, world.sites[1]["name"]
+    rules = Identity("web01-dr", None, (NicRule("10.9.0.5/24", "10.9.0.1"),))
+    job = replace(job, guest=Guest("root", lambda: "guest", how, identity=rules))
+    # What stands for sh only takes note: the script is not for this machine.
+    note = [sys.executable, "-c", "import shutil, sys; shutil.copy(sys.argv[1], 'noted')"]
+    world.control.set_programs(site, replica, {"/bin/sh": note})
+    with world.connect(1) as session:
+        (before,) = session.read_vm(session.find_vm(replica)).nics
+    assert not before.start_connected
+    outcome = drive(begin, job, YES)
+    assert outcome.state is State.RUNNING
+    assert "guest_trouble" not in outcome.facts
+    with world.connect(1) as session:
+        ref = session.find_vm(replica)
+        (nic,) = session.read_vm(ref).nics
+        guest = session.read_guest(ref)
+    assert nic.connected
+    if how is Customize.SPEC:
+        assert (guest.host_name, guest.ip_address) == ("web01-dr", "10.9.0.5")
+    else:
+        noted = world.control.guest_path(site, replica, "/noted").read_text()
+        assert f"found=$(device {nic.mac})" in noted
+    assert drive(undo, job).state is State.UNDONE
+    with world.connect(1) as session:
+        (after,) = session.read_vm(session.find_vm(replica)).nics
+    assert not after.start_connected, "a replica that is taken back talks to nobody"
+
+
+def test_a_script_that_fails_is_told_and_stops_nothing(world, content: Content) -> None:
+    _, job = ready(world, content, guest_id="ubuntu64Guest")
+    rules = Identity("web01-dr")
+    wrong = Guest("root", lambda: "wrong", Customize.SCRIPT, identity=rules)
+    outcome = drive(begin, replace(job, guest=wrong), YES)
+    assert outcome.state is State.RUNNING
+    assert "the guest refuses the login" in outcome.facts["guest_trouble"]
+
+
 KILLER = """
 import os, pickle, signal, sys
 from pathlib import Path
@@ -239,6 +283,7 @@ from vreplica.failover.runner import begin
 from vreplica.jobs.sides import VSphereSides
 from vreplica.sync import Progress, Step
 from vreplica.sync.events import ignore
+from vreplica.sync.job import Customize, Guest
 
 job, choices, name = pickle.load(open(sys.argv[1], "rb"))
 die = lambda: os.kill(os.getpid(), signal.SIGKILL)

@@ -11,9 +11,12 @@ import sys
 import time
 import uuid
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from pyVim.task import WaitForTask
+from pyVmomi import vim
 
 from vreplica.cli.app import app
 from vreplica.lab import Lab, LabControl
@@ -66,6 +69,29 @@ def test_yes_then_undo(jobs: tuple[str, str]) -> None:
     assert invoke("run", "-q", "-c", file).exit_code == 0
     listed = json.loads(invoke("failover", "list", job, "--json", "-c", file).stdout)
     assert [f["state"] for f in listed["failovers"]] == ["undone"]
+
+
+def test_the_record_is_compared_with_vcenters_own(
+    jobs: tuple[str, str], si: Any, tmp_path: Path
+) -> None:
+    file, job = jobs
+    assert invoke("failover", job, "--final-sync", "yes", "-q", "-c", file).exit_code == 0
+    same = invoke("failover", "show", job, "--check", "--json", "-c", file)
+    check = json.loads(same.stdout)["check"]
+    assert (same.exit_code, check["findings"]) == (0, []), check
+    assert check["agreed"] >= 8, "two syncs at both sites, the shutdown, the power-on"
+    # Somebody else does something to the source meanwhile.
+    view = si.content.viewManager.CreateContainerView(
+        si.content.rootFolder, [vim.VirtualMachine], True
+    )
+    (source,) = [v for v in view.view if v.name == job]
+    WaitForTask(source.ReconfigVM_Task(vim.vm.ConfigSpec(annotation="changed")))
+    page = tmp_path / "failover.html"
+    other = invoke("failover", "show", job, "--check", "--page", str(page), "-c", file)
+    assert other.exit_code == 8
+    assert "unknown, source" in other.stdout
+    assert "reconfig" in other.stdout
+    assert "differs" in page.read_text()
 
 
 def test_commit_once_it_answers(jobs: tuple[str, str]) -> None:

@@ -96,3 +96,16 @@ def test_the_test_network_may_not_be_one_of_production(tmp_path: Path) -> None:
     file.write_text(file.read_text().replace("networks = {", 'test_network = "b", networks = {'))
     with pytest.raises(JobFileInvalid, match="test_network: is a network that the replica itself"):
         load(file)
+
+
+def test_a_site_has_places_and_networks_for_its_jobs(tmp_path: Path) -> None:
+    file = written(tmp_path, "")
+    site = 'folder = "replicas"\nresource_pool = "dr"\ntest_network = "t"\n'
+    site += 'networks = { a = "x", c = "d" }\n[jobs.web]'
+    file.write_text(file.read_text().replace("[jobs.web]", site, 1))
+    place = load(file)["web"].placement
+    assert (place.folder, place.resource_pool, place.test_network) == ("replicas", "dr", "t")
+    assert place.networks == {"a": "b", "c": "d"}
+    file.write_text(file.read_text().replace('test_network = "t"', 'test_network = "d"'))
+    with pytest.raises(JobFileInvalid, match="test_network: is a network that the replica itself"):
+        load(file)

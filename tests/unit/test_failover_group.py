@@ -230,6 +230,15 @@ class Sides:
     def replica_stands_on(self) -> str | None:
         return self.world.leaf[self.name]
 
+    def tasks(self) -> dict[str, list[str]]:
+        return {}
+
+    def preparations(self) -> tuple[()]:
+        return ()
+
+    def finishings(self) -> tuple[()]:
+        return ()
+
     def replica_answers(self) -> bool:
         return self.world.replica_on[self.name] and self.name not in self.world.silent
 

@@ -178,6 +178,15 @@ class Model:
     def power_off_replica(self) -> None:
         self._effect("PowerOff replica", lambda: setattr(self, "replica_on", False))
 
+    def tasks(self) -> dict[str, list[str]]:
+        return {}
+
+    def preparations(self) -> tuple[()]:
+        return ()
+
+    def finishings(self) -> tuple[()]:
+        return ()
+
     def replica_answers(self) -> bool:
         return self.replica_on and self.heartbeat
 
@@ -453,6 +462,27 @@ def test_a_source_that_comes_back_is_never_joined_by_the_replica(folder: Path) -
     with pytest.raises(SourceIsOn):
         resume(folder, model, quiet)
     assert not model.replica_on
+
+
+def test_what_prepares_the_replica_comes_before_its_start_and_the_last_look(folder: Path) -> None:
+    model = Model()
+    prepare = [("connect", lambda: model.calls.append("connect"))]
+    finish = [("address", lambda: model.calls.append("address"))]
+    model.preparations = lambda: prepare  # type: ignore[method-assign,assignment,return-value]
+    model.finishings = lambda: finish  # type: ignore[method-assign,assignment,return-value]
+    begin(folder, model, YES, quiet)
+    assert model.calls[-3:] == ["connect", "PowerOn replica", "address"]
+
+    other = Model()
+
+    def meddled() -> None:
+        other.source_on, other.shutting_down = True, None
+
+    prepare = [("connect", meddled)]
+    other.preparations = lambda: prepare  # type: ignore[method-assign,assignment,return-value]
+    with pytest.raises(SourceIsOn):
+        begin(folder.with_name("f2"), other, YES, quiet)
+    assert not other.replica_on
 
 
 def test_a_silent_replica_is_said_and_can_still_be_undone(folder: Path) -> None:

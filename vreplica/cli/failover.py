@@ -199,23 +199,34 @@ def resume(out: Output, job: str, config: Path | None, on_error: str | None) -> 
 @click.option(
     "--page", type=click.Path(path_type=Path, dir_okay=False), help="Write it as an HTML page too."
 )
+@click.option(
+    "--check", is_flag=True, help="Compare it with vCenter's own tasks; 8 when they differ."
+)
 @command
-def show(out: Output, job: str, config: Path | None, page: Path | None) -> int:
+def show(out: Output, job: str, config: Path | None, page: Path | None, check: bool) -> int:
     """Tell where JOB's failover stands and everything that it did, with times."""
     from vreplica.cli import failoverpage
     from vreplica.failover.journal import load
     from vreplica.failover.record import record_of
     from vreplica.jobs import failover as jobs
+    from vreplica.jobs.check import compare
 
     if groups.is_group(job):
+        if check:
+            raise click.UsageError("--check is of one job: name a member of the group")
         return groups.Commands(out, job, config).show(page)
-    folder = jobs.current(_job(job, config))
+    found = _job(job, config)
+    folder = jobs.current(found)
     record = record_of(job, folder.name, load(folder))
+    checked = compare(found, record) if check else None
     if page is not None:
-        page.write_text(failoverpage.single(record), encoding="utf-8")
+        page.write_text(failoverpage.single(record, checked), encoding="utf-8")
     entries = [showfailover.entry_dict(e) for e in record.entries]
-    _answer(out, {**record.to_dict(), "entries": entries}, showfailover.record(record))
-    return exits.OK
+    value = {**record.to_dict(), "entries": entries}
+    if checked is not None:
+        value["check"] = checked.to_dict()
+    _answer(out, value, showfailover.record(record, checked))
+    return exits.DIFFERENT if checked is not None and not checked.equal else exits.OK
 
 
 @failover.command("list", short_help="List a job's failovers.")

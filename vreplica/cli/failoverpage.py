@@ -10,6 +10,7 @@ from vreplica.cli.show import duration, moment
 
 if TYPE_CHECKING:
     from vreplica.failover.record import Record
+    from vreplica.jobs.check import Comparison
     from vreplica.jobs.groups import GroupOutcome
 
 TONES: dict[str, Tone] = {
@@ -21,9 +22,23 @@ TONES: dict[str, Tone] = {
 }
 
 
-def single(record: Record) -> str:
+def single(record: Record, checked: Comparison | None = None) -> str:
     lead = f"{record.id}, {moment(record.began)}"
-    return page(f"Failover of {record.job}", lead, _single(record))
+    parts = [*_single(record), *(_checked(checked) if checked is not None else ())]
+    return page(f"Failover of {record.job}", lead, parts)
+
+
+def _checked(checked: Comparison) -> Iterator[Html]:
+    yield heading("Compared with vCenter's own tasks")
+    verdict = toned("agrees", "good") if checked.equal else toned("differs", "bad")
+    yield facts(
+        ("verdict", verdict),
+        ("tasks in both", str(checked.agreed)),
+        ("not asked", "; ".join(checked.not_asked)),
+    )
+    if checked.findings:
+        rows = [(f.kind, f.side, f.text) for f in checked.findings]
+        yield table(("kind", "side", "what~"), rows)
 
 
 def group(outcome: GroupOutcome) -> str:
@@ -58,7 +73,7 @@ def _group(outcome: GroupOutcome) -> Iterator[Html]:
                 member.trouble or "",
             )
         )
-    yield table(("job", "after", "state", "booted~", "downtime", "trouble~"), rows)
+    yield table(("job", "after", "state", "booted~", "downtime~", "trouble~"), rows)
     yield heading("Turns")
     yield table(
         ("time", "turn", "result~"),
@@ -100,6 +115,8 @@ def _single(record: Record) -> Iterator[Html]:
 
 
 def _plain(value: object) -> str:
+    if isinstance(value, dict):
+        return "; ".join(f"{name} {_plain(each)}" for name, each in value.items())
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 from rich.console import RenderableType
 from rich.text import Text
 
-from vreplica.cli.show import HEAD, duration, facts, grid, indented, moment, points
+from vreplica.cli.show import BAD, GOOD, HEAD, duration, facts, grid, indented, moment, points
 
 if TYPE_CHECKING:
     from vreplica.failover.journal import Entry
     from vreplica.failover.record import Record
     from vreplica.failover.runner import Outcome
+    from vreplica.jobs.check import Comparison
     from vreplica.jobs.failover import Preview
 
 NEXT = {
@@ -59,6 +60,7 @@ def preview(known: Preview) -> Iterator[RenderableType]:
         ("no", [f"source off, boots {boots}"]),
         ("downtime", [f"not known before a pass was made; {rate_in_words(known.points)}"]),
         ("steps, yes", [f"{n}. {step}" for n, step in enumerate(known.steps_yes(), 1)]),
+        ("guest", known.identity),
         ("remarks", known.remarks),
     )
     yield from points(known.job, known.points)
@@ -73,7 +75,7 @@ def outcome(job: str, done: Outcome) -> Iterator[RenderableType]:
         ("source", [str(done.facts.get("source", ""))]),
         ("reason", [str(done.facts.get("reason", ""))]),
         ("booted", [booted]),
-        ("guest", [silent]),
+        ("guest", [silent, str(done.facts.get("guest_trouble", ""))]),
         ("next", [then.replace("JOB", job)]),
     )
 
@@ -93,7 +95,7 @@ def listing(job: str, found: Sequence[Outcome]) -> Iterator[RenderableType]:
     yield indented(table)
 
 
-def record(done: Record) -> Iterator[RenderableType]:
+def record(done: Record, checked: Comparison | None = None) -> Iterator[RenderableType]:
     yield Text.assemble("failover ", (done.id, HEAD), f" is {done.state}")
     down = f"{duration(done.downtime_s)} (source off to heartbeat)" if done.downtime_s else ""
     parts = ", ".join(f"{name} {duration(seconds)}" for name, seconds in done.parts_s)
@@ -102,9 +104,14 @@ def record(done: Record) -> Iterator[RenderableType]:
     table = grid("time", "epoch>", "what", "data~")
     for entry in done.entries:
         what = str(entry.event) if entry.event is not None else f"{entry.kind} {entry.step}".strip()
-        data = ", ".join(f"{k}={v}" for k, v in entry.data.items())
+        data = ", ".join(f"{k}={v}" for k, v in entry.data.items() if k != "tasks")
         table.add_row(moment(entry.time), str(entry.epoch), what, data)
     yield indented(table)
+    if checked is not None:
+        verdict = ("agrees", GOOD) if checked.equal else ("differs", BAD)
+        yield Text.assemble("vCenter's own record ", verdict, f": {checked.agreed} tasks in both")
+        rows = [f"{f.kind}, {f.side}: {f.text}" for f in checked.findings]
+        yield facts(("findings", rows), ("not asked", checked.not_asked))
 
 
 def entry_dict(entry: Entry) -> dict[str, Any]:

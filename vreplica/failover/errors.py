@@ -195,3 +195,11 @@ class OriginalGone(FailoverError):
     job: str
     vm: str
     reason: str
+
+
+@dataclass(eq=False)
+class IdentityScriptFailed(FailoverError):
+    template = "the script for addresses and host name ended with {code}: {output}"
+    remedy = "The guest runs: set its addresses at its console."
+    code: int | None
+    output: str

@@ -6,14 +6,20 @@ the journal's fence, after their intent is on disk, and must be harmless when re
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from vreplica.points import Level, RecoveryPoint
 
+Effect = tuple[str, Callable[[], None]]
+"""Its name in the journal, and the call."""
+
 
 class Sides(Protocol):
     """Source, replica and job of one failover. Every call may raise VReplicaError."""
+
+    def tasks(self) -> dict[str, list[str]]:
+        """side -> keys of the vCenter tasks that were started since this was asked last."""
 
     # -- the job ----------------------------------------------------------------------------
 
@@ -85,8 +91,14 @@ class Sides(Protocol):
     def put_replica_on(self, point: str) -> None:
         """Revert the (powered-off) replica to a recovery point."""
 
+    def preparations(self) -> Sequence[Effect]:
+        """What has to be done to the (powered-off) replica before its power-on."""
+
     def power_on_replica(self) -> None:
         """Returns when it is on."""
+
+    def finishings(self) -> Sequence[Effect]:
+        """What has to be done in the replica's guest once it answers."""
 
     def power_off_replica(self) -> None:
         """Returns when it is off."""

@@ -10,8 +10,8 @@ work done and changes nothing.
     SHUTTING_DOWN  wait until it is off                     (time over: the policy)
     SOURCE_OFF     settle the point: B by a final sync, A, or the one that was chosen
     SYNCED         fence: source off right now, replica on its point
-    FENCED         look once more, power the replica on
-    BOOTING        wait for its heartbeat
+    FENCED         prepare its guest's addresses, look once more, power the replica on
+    BOOTING        wait for its heartbeat; addresses and host name by script
     COMMITTING     settle which way the job replicates
     UNDOING        replica off and back on its point, source on, job on
 """
@@ -23,8 +23,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from vreplica.errors import VReplicaError
 from vreplica.failover.choices import Choices, FinalSync, OnShutdownTimeout
-from vreplica.failover.errors import LevelTooLow, NoPointToBoot, SourceIsOn
+from vreplica.failover.errors import FailoverTakenOver, LevelTooLow, NoPointToBoot, SourceIsOn
 from vreplica.failover.journal import Journal
 from vreplica.failover.sides import Sides
 from vreplica.failover.table import Event, State
@@ -74,10 +75,16 @@ class Work:
             try:
                 result = call(*args)
             except Exception as error:
-                self.journal.write("call", step=what, data={"result": f"failed: {error}"})
+                self._result(what, f"failed: {error}")
                 raise
-            self.journal.write("call", step=what, data={"result": "done"})
+            self._result(what, "done")
         return result
+
+    def _result(self, what: str, result: str) -> None:
+        """With the keys of vCenter's tasks, so that its own record can be held against ours."""
+        tasks = {side: keys for side, keys in self.sides.tasks().items() if keys}
+        data = {"result": result, **({"tasks": tasks} if tasks else {})}
+        self.journal.write("call", step=what, data=data)
 
     def attempted(self, what: str) -> bool:
         """Was this effect ever begun, by whichever process?"""
@@ -99,8 +106,13 @@ class Work:
         made = self.find_point(id_)
         if made is None:
             self.journal.write("intent", step=f"sync {id_}", data={})
-            made = self.sides.sync(id_, known_level, self.journal.check)
-            self.journal.write("call", step=f"sync {id_}", data={"result": made.level.value})
+            try:
+                made = self.sides.sync(id_, known_level, self.journal.check)
+            except VReplicaError as error:
+                if not isinstance(error, FailoverTakenOver):
+                    self._result(f"sync {id_}", f"failed: {error}")
+                raise
+            self._result(f"sync {id_}", made.level.value)
         return made
 
     def wait_until(self, done: Callable[[], bool], seconds: float, text: str) -> bool:
@@ -226,6 +238,9 @@ def check_fence(work: Work) -> Seen:
 def start_replica(work: Work) -> Seen:
     _source_must_be_off(work)
     if not work.sides.replica_is_on():
+        for what, call in work.sides.preparations():
+            work.do(what, call)
+            _source_must_be_off(work)
         work.do("PowerOn replica", work.sides.power_on_replica)
     return Seen(Event.REPLICA_STARTED)
 
@@ -233,7 +248,15 @@ def start_replica(work: Work) -> Seen:
 def wait_for_answer(work: Work) -> Seen:
     limit = work.choices.heartbeat_timeout_s
     answered = work.wait_until(work.sides.replica_answers, limit, "waiting for the replica's guest")
-    return Seen(Event.REPLICA_ANSWERED, {"answered": answered})
+    facts: dict[str, Any] = {"answered": answered}
+    for what, call in work.sides.finishings() if answered else ():
+        try:
+            work.do(what, call)
+        except VReplicaError as error:
+            # The replica runs, which is what counts now; the rest can be done by hand.
+            facts["guest_trouble"] = f"{what}: {error}"
+            work.tell(facts["guest_trouble"])
+    return Seen(Event.REPLICA_ANSWERED, facts)
 
 
 def settle(work: Work) -> Seen:

@@ -73,6 +73,7 @@ class Config(Mapping[str, Job]):
         self.select([name])
         table = self._file.jobs[name]
         to = table.destination
+        there = self._file.sites[to.site]
         return Job(
             name=name,
             source=self.endpoint(table.source.site),
@@ -82,11 +83,11 @@ class Config(Mapping[str, Job]):
                 datastore=to.datastore,
                 name=to.name,
                 host=to.host,
-                resource_pool=to.resource_pool,
-                folder=to.folder,
-                networks=dict(to.networks),
+                resource_pool=to.resource_pool or there.resource_pool,
+                folder=to.folder or there.folder,
+                networks={**there.networks, **to.networks},
+                test_network=to.test_network or there.test_network,
                 keep_mac=to.keep_mac,
-                test_network=to.test_network,
             ),
             state_dir=self.state_dir,
             transport=Transport(table.transport),

@@ -67,6 +67,8 @@ class Back:
             ),
             on_cbt_loss=OnCbtLoss.RESCAN,
             exclude_disks=frozenset(),
+            # The rules are for the other site; they are not taken back by themselves.
+            guest=replace(job.guest, customize=None),
         )
 
 

@@ -26,6 +26,7 @@ from vreplica.failover.runner import Outcome, Tell
 from vreplica.failover.table import ENDED, State
 from vreplica.jobs.failback import Back, BackSides, prepare
 from vreplica.jobs.foresight import change_rate, steps_no, steps_yes
+from vreplica.jobs.identity import described
 from vreplica.jobs.sides import VSphereSides
 from vreplica.points import Level, RecoveryPoint
 from vreplica.points.model import new_id
@@ -55,6 +56,8 @@ class Preview:
     """None before a failback: its replica's last state is not frozen yet, and is what No boots."""
     insured_level: Level | None
     remarks: tuple[str, ...]
+    identity: tuple[str, ...] = ()
+    """The rules for the guest at the destination, in words."""
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -74,6 +77,7 @@ class Preview:
             "change_bytes_per_second": change_rate(self.points),
             "steps": {"yes": self.steps_yes(), "no": self.steps_no()},
             "remarks": list(self.remarks),
+            "guest": list(self.identity),
         }
 
     @property
@@ -150,6 +154,7 @@ def _looked_at(
         booted_by_no=best(points) if points else None,
         insured_level=level,
         remarks=tuple(remarks),
+        identity=tuple(described(job)),
     )
 
 

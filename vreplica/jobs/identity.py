@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Final
 
+from vreplica.failover.errors import IdentityScriptFailed
 from vreplica.jobs import identityscript
 from vreplica.sync import Job
 from vreplica.sync.job import Customize
-from vreplica.vsphere import ScriptResult, Session, VmRef
+from vreplica.vsphere import CustomizationRefused, GuestState, ScriptResult, Session, VmRef
 
 SCRIPT_TIMEOUT_S: Final = 120.0
+CUSTOMIZE_TIMEOUT_S: Final = 600.0
+"""It begins when Tools are up, and ends with a restart of the guest on some systems."""
+POLL_S: Final = 2.0
 
 
 def give_identity(session: Session, vm: VmRef, job: Job) -> ScriptResult:
@@ -28,6 +34,38 @@ def give_identity(session: Session, vm: VmRef, job: Job) -> ScriptResult:
         suffix=".ps1" if windows else ".sh",
         timeout_s=SCRIPT_TIMEOUT_S,
     )
+
+
+def check_script(result: ScriptResult) -> None:
+    """Raises IdentityScriptFailed unless it ended with 0."""
+    if result.exit_code != 0:
+        last = " / ".join(result.output.strip().splitlines()[-3:]) or "it wrote nothing"
+        raise IdentityScriptFailed(code=result.exit_code, output=last)
+
+
+def wait_customized(
+    session: Session,
+    vm: VmRef,
+    *,
+    timeout_s: float = CUSTOMIZE_TIMEOUT_S,
+    tell: Callable[[str], None] | None = None,
+) -> GuestState:
+    """Wait for a specification to be taken over; the guest may restart for it.
+
+    Raises CustomizationRefused where it failed or was not done in time.
+    """
+    start = time.monotonic()
+    while True:
+        guest = session.read_guest(vm)
+        if guest.customization == "FAILED":
+            raise CustomizationRefused(guest.customization_error or "it failed there")
+        if guest.customization not in ("PENDING", "RUNNING"):
+            return guest
+        if time.monotonic() - start > timeout_s:
+            raise CustomizationRefused(f"it was not done within {timeout_s:.0f} s")
+        if tell is not None:
+            tell("waiting for the guest's customization")
+        time.sleep(POLL_S)
 
 
 def described(job: Job) -> list[str]:

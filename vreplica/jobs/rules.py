@@ -36,13 +36,15 @@ def broken_rules(file: JobFile, lines: Lines) -> Iterator[Problem]:
         yield from unknown
         if not unknown:
             yield from _replica_of_its_own(file, lines, path, job, replicas)
-        yield from _test_apart(lines, path, job)
+            yield from _test_apart(file, lines, path, job)
     yield from broken_groups(file, lines)
 
 
-def _test_apart(lines: Lines, path: KeyPath, job: JobTable) -> Iterator[Problem]:
+def _test_apart(file: JobFile, lines: Lines, path: KeyPath, job: JobTable) -> Iterator[Problem]:
     """A test failover next to production would answer for it."""
-    if job.destination.test_network in job.destination.networks.values():
+    to, there = job.destination, file.sites[job.destination.site]
+    networks = {**there.networks, **to.networks}
+    if (to.test_network or there.test_network) in networks.values():
         yield problem_at(
             lines,
             (*path, "destination", "test_network"),
@@ -68,7 +70,8 @@ def _replica_of_its_own(
             "is the source VM itself",
             "Give the replica another name or another site.",
         )
-    replica = (target, job.destination.folder or "", job.destination.name)
+    folder = job.destination.folder or file.sites[job.destination.site].folder or ""
+    replica = (target, folder, job.destination.name)
     if other := replicas.get(replica):
         yield problem_at(
             lines,

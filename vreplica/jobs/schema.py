@@ -63,6 +63,11 @@ class Site(Model):
     user: Text
     password: Secret
     sha256: Thumbprint
+    resource_pool: Text | None = None
+    folder: Text | None = None
+    networks: dict[str, str] = {}
+    test_network: Text | None = None
+    """These four: for jobs with their destination here that do not say it themselves."""
 
 
 class Vddk(Model):

@@ -12,11 +12,14 @@ from contextlib import ExitStack
 from functools import cached_property
 from typing import Final, Self
 
+from vreplica.failover.sides import Effect
+from vreplica.jobs.identity import check_script, give_identity, wait_customized
 from vreplica.points import Level, RecoveryPoint
 from vreplica.points.model import BOOTED, LEAF_KEY
 from vreplica.sync import Job, Listener, run
 from vreplica.sync.errand import Errand, disable, enable
 from vreplica.sync.errors import JobBusy, NoPoints
+from vreplica.sync.job import Customize
 from vreplica.sync.state import ReplicaState, find_replica, job_lock, put_on
 from vreplica.vsphere import Session, VmRef, connect
 
@@ -33,6 +36,7 @@ class VSphereSides:
     def __init__(self, job: Job, failover: str, listener: Listener) -> None:
         self._job, self._failover, self._listener = job, failover, listener
         self._stack = ExitStack()
+        self._tasks: dict[str, list[str]] = {"source": [], "destination": []}
 
     def __enter__(self) -> Self:
         return self
@@ -58,6 +62,18 @@ class VSphereSides:
             raise NoPoints(job=self._job.name)
         return replica
 
+    def tasks(self) -> dict[str, list[str]]:
+        # Only of sessions that are open: a lost source is not asked.
+        for side, name in (("source", "_source"), ("destination", "_destination")):
+            if name in self.__dict__:
+                self._tasks[side] += self.__dict__[name].started_tasks()
+        heard, self._tasks = self._tasks, {"source": [], "destination": []}
+        return heard
+
+    def _heard(self, source: tuple[str, ...], destination: tuple[str, ...]) -> None:
+        self._tasks["source"] += source
+        self._tasks["destination"] += destination
+
     # -- the job ----------------------------------------------------------------------------
 
     def disable_job(self, failover: str) -> None:
@@ -81,7 +97,7 @@ class VSphereSides:
     def sync(
         self, point: str, known_level: Level | None, fence: Callable[[], None]
     ) -> RecoveryPoint:
-        errand = Errand(point, known_level, fence, self._failover)
+        errand = Errand(point, known_level, fence, self._failover, self._heard)
         return run(self._job, listener=self._listener, errand=errand).point
 
     def replica_is_frozen(self) -> bool:
@@ -145,15 +161,42 @@ class VSphereSides:
         assert snapshot is not None, "points that were read have their snapshot"
         put_on(self._destination, replica.vm.ref, snapshot)
 
+    def preparations(self) -> tuple[Effect, ...]:
+        if self._job.guest.customize is Customize.SPEC:
+            return (("CustomizeVM replica", self._customize_replica),)
+        return ()
+
+    def _customize_replica(self) -> None:
+        ref, guest = self._replica().vm.ref, self._job.guest
+        self._mark_leaf(ref)
+        self._destination.customize(ref, guest.spec or guest.identity)
+
     def power_on_replica(self) -> None:
         ref = self._replica().vm.ref
-        self._destination.set_extra_config(ref, {LEAF_KEY: f"{BOOTED}{self._failover}"})
+        self._mark_leaf(ref)
         self._connect_replica(ref)
         self._destination.power_on(ref)
 
     def _connect_replica(self, ref: VmRef) -> None:
         """A replica is made with its cards disconnected; a revert disconnects them again."""
         self._destination.set_nics(ref, connect=True)
+
+    def _mark_leaf(self, ref: VmRef) -> None:
+        """From here on it is no recovery point: an undo takes all that follows back."""
+        self._destination.set_extra_config(ref, {LEAF_KEY: f"{BOOTED}{self._failover}"})
+
+    def finishings(self) -> tuple[Effect, ...]:
+        if self._job.guest.customize is Customize.SCRIPT:
+            return (("addresses by script in replica's guest", self._run_identity_script),)
+        if self._job.guest.customize is Customize.SPEC:
+            return (("customization of replica's guest", self._wait_customized),)
+        return ()
+
+    def _run_identity_script(self) -> None:
+        check_script(give_identity(self._destination, self._replica().vm.ref, self._job))
+
+    def _wait_customized(self) -> None:
+        wait_customized(self._destination, self._replica().vm.ref)
 
     def power_off_replica(self) -> None:
         self._destination.power_off(self._replica().vm.ref)

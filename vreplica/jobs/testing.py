@@ -30,7 +30,7 @@ from vreplica.failover.errors import (
 )
 from vreplica.failover.journal import Journal
 from vreplica.failover.runner import Tell
-from vreplica.jobs.identity import give_identity
+from vreplica.jobs.identity import give_identity, wait_customized
 from vreplica.points import RecoveryPoint
 from vreplica.points.model import DISK_KEY, LEAF_KEY, POINT_KEY, new_id
 from vreplica.points.retention import best
@@ -39,7 +39,6 @@ from vreplica.sync.errors import NoPoints
 from vreplica.sync.job import Customize
 from vreplica.sync.state import JOB_KEY, SOURCE_KEY, ReplicaState, find_replica
 from vreplica.vsphere import (
-    CustomizationRefused,
     GuestState,
     PlacementNotFound,
     ScriptResult,
@@ -314,7 +313,8 @@ class _Test:
                 return
             self._tell(f"waiting for the guest's heartbeat: {limit - waited:.0f} s left")
             time.sleep(min(POLL_S, max(0.1, limit - waited)))
-        self._wait_customized(vm, start)
+        if self._job.guest.customize is Customize.SPEC:
+            wait_customized(self._session, vm, timeout_s=limit, tell=self._tell)
         if self._job.guest.customize is Customize.SCRIPT:
             self._identity = self._do(
                 "give the guest its addresses", lambda: give_identity(self._session, vm, self._job)
@@ -322,20 +322,6 @@ class _Test:
         if self._script is not None:
             self._run_script(vm, self._script)
         self._guest = self._session.read_guest(vm)
-
-    def _wait_customized(self, vm: VmRef, start: float) -> None:
-        """A guest that takes a specification over is at it for a while, and may restart."""
-        limit = self._options.heartbeat_timeout_s
-        while True:
-            self._guest = self._session.read_guest(vm)
-            if self._guest.customization == "FAILED":
-                raise CustomizationRefused(self._guest.customization_error or "it failed there")
-            if self._guest.customization not in ("PENDING", "RUNNING"):
-                return
-            if time.monotonic() - start > limit:
-                raise CustomizationRefused(f"it was not done within {limit:.0f} s")
-            self._tell("waiting for the guest's customization")
-            time.sleep(POLL_S)
 
     def _run_script(self, vm: VmRef, script: bytes) -> None:
         login, file = self._job.guest.login(), self._options.script

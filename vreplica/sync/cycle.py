@@ -90,7 +90,11 @@ def run(
         holding = Holding(job, control, listener, limited=errand.failover is None)
         with holding, Sites.open(job) as sites:
             cycle = _Cycle(job, sites, listener, control, errand, holding)
-            return cycle.run(verify)
+            try:
+                return cycle.run(verify)
+            finally:
+                source = sites.source.started_tasks()
+                errand.started(source, sites.destination.started_tasks())
 
 
 @dataclass(slots=True)

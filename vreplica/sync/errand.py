@@ -20,16 +20,22 @@ def _open() -> None:
     """The fence of a run that nobody can take over."""
 
 
+def _forget(source: tuple[str, ...], destination: tuple[str, ...]) -> None:
+    """For whoever keeps no record."""
+
+
 @dataclass(frozen=True, slots=True)
 class Errand:
     """`point`: the id of the recovery point to make; `known_level`: what a source that is off is
     worth; `fence`: called before every write and before the commit, stops the run by raising;
-    `failover`: whose run this is."""
+    `failover`: whose run this is; `started`: gets the keys of the tasks that the run starts, at
+    the source and at the destination, also where it fails."""
 
     point: str | None = None
     known_level: Level | None = None
     fence: Callable[[], None] = _open
     failover: str | None = None
+    started: Callable[[tuple[str, ...], tuple[str, ...]], None] = _forget
 
 
 def disabled_by(job: Job) -> str | None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from vreplica.vsphere.collector import read
 from vreplica.vsphere.faults import words
 from vreplica.vsphere.link import Link
 from vreplica.vsphere.model import EventRecord, TaskRecord, VmRef
 from vreplica.vsphere.vmomi import moref, unescape, utc, vim, wire_name
+
+PAGE: Final = 100
 
 
 def recent_tasks(link: Link, vm: VmRef | None = None) -> tuple[TaskRecord, ...]:
@@ -29,6 +31,29 @@ def recent_tasks(link: Link, vm: VmRef | None = None) -> tuple[TaskRecord, ...]:
     )
     records = [_task(f.get("info")) for f in found if f.get("info") is not None]
     return tuple(sorted(records, key=lambda r: (r.queued, r.key)))
+
+
+def tasks_between(link: Link, vm: VmRef, begin: datetime, end: datetime) -> tuple[TaskRecord, ...]:
+    """Tasks of a VM queued in a time: from the history, and the recent ones where it lags."""
+    operation = "reading the history of tasks"
+    spec = vim.TaskFilterSpec(
+        entity=vim.TaskFilterSpec.ByEntity(
+            entity=link.managed(vim.VirtualMachine, vm.moref), recursion="self"
+        ),
+        time=vim.TaskFilterSpec.ByTime(timeType="queuedTime", beginTime=begin, endTime=end),
+    )
+    manager = link.content.taskManager
+    collector = link.call(operation, manager.CreateCollectorForTasks, spec, vm=vm.name)
+    found: dict[str, TaskRecord] = {}
+    try:
+        while page := link.ask(operation, collector.ReadNextTasks, PAGE, vm=vm.name, answers=False):
+            found |= {record.key: record for record in map(_task, page)}
+    finally:
+        link.call(operation, collector.DestroyCollector, vm=vm.name, answers=False)
+    for record in recent_tasks(link, vm):
+        if begin <= record.queued <= end:
+            found.setdefault(record.key, record)
+    return tuple(sorted(found.values(), key=lambda r: (r.queued, r.key)))
 
 
 def _task(info: Any) -> TaskRecord:

@@ -59,6 +59,8 @@ class Link:
         self._reply_timeout_s = reply_timeout_s
         self._lock = threading.Lock()
         self._logins = 0
+        self.started: list[str] = []
+        """Keys of the tasks that this session has started, for whoever keeps a record."""
         self.host_names: dict[str, str] = {}
         host, port = endpoint.host, endpoint.port
         pin = normal_sha256(endpoint.sha256)

@@ -191,6 +191,19 @@ class Session:
         """vCenter's own recent tasks, oldest first."""
         return history.recent_tasks(self._link, vm_ref)
 
+    def tasks_between(
+        self, vm_ref: VmRef, begin: datetime, end: datetime
+    ) -> tuple[TaskRecord, ...]:
+        """vCenter's tasks of a VM that were queued in a time (by its own clock), oldest first;
+        as far back as it keeps them."""
+        return history.tasks_between(self._link, vm_ref, begin, end)
+
+    def started_tasks(self) -> tuple[str, ...]:
+        """Keys of the tasks that this session has started since this was asked last."""
+        found = tuple(self._link.started)
+        del self._link.started[: len(found)]
+        return found
+
     def events(
         self, vm_ref: VmRef | None = None, *, since: datetime | None = None
     ) -> tuple[EventRecord, ...]:

@@ -25,7 +25,7 @@ from vreplica.vsphere.errors import (
 )
 from vreplica.vsphere.faults import to_error
 from vreplica.vsphere.link import Link
-from vreplica.vsphere.vmomi import vim
+from vreplica.vsphere.vmomi import moref, vim
 
 FIRST_POLL_S: Final = 0.05
 LAST_POLL_S: Final = 1.0
@@ -63,6 +63,7 @@ def run(
     while True:
         try:
             task = link.call(operation, method, *arguments, vm=vm, let=let + busy)
+            link.started.append(moref(task))
             return wait(link, task, operation, vm=vm, waiting=waiting, let=let + busy)
         except vim.fault.TaskInProgress as fault:
             _wait_for_other(link, fault.task, operation, vm, started, waiting)

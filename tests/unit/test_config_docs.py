@@ -10,6 +10,7 @@ import pytest
 from vreplica.jobs import load
 from vreplica.jobs.guesttable import GuestTable, NicTable
 from vreplica.jobs.limitstable import LimitsTable, RateWindow
+from vreplica.jobs.notifytable import HookTable, MailTable, NotifyTable, WebhookTable
 from vreplica.jobs.scheduletable import ScheduleTable, ServiceTable
 from vreplica.jobs.schema import (
     Defaults,
@@ -49,6 +50,7 @@ def test_the_example_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         *(Site, JobTable, Vddk, Nfc, Secret, Source, Destination, JobFile),
         *(ScheduleTable, ServiceTable, GroupTable, GroupMember, GuestTable, NicTable),
         *(LimitsTable, RateWindow),
+        *(NotifyTable, WebhookTable, MailTable, HookTable),
     ],
 )
 def test_every_key_is_explained(model: type) -> None:

@@ -12,6 +12,7 @@ from vreplica.cli.failback import failback
 from vreplica.cli.failover import commit, failover, undo
 from vreplica.cli.init import init
 from vreplica.cli.lab import lab
+from vreplica.cli.notify import notify
 from vreplica.cli.pause import pause, resume
 from vreplica.cli.schema import schema
 from vreplica.cli.seed import seed
@@ -67,6 +68,7 @@ for each in (
     status,
     history,
     schedule,
+    notify,
     catalog,
     test_failover,
     thumbprint,

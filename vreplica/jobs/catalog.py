@@ -51,6 +51,18 @@ class CatalogTooNew(ConfigError):
     version: str
 
 
+@dataclass(eq=False)
+class CatalogUrlInvalid(ConfigError):
+    """Nothing of the URL is repeated: its password may be what is not quoted."""
+
+    template = "the database URL of [service] cannot be used: {reason}"
+    remedy = (
+        "Write postgresql://USER:PASSWORD@HOST:PORT/DATABASE; of the password's characters all but"
+        " letters, digits, - . _ and ~ as %XX."
+    )
+    reason: str
+
+
 class Catalog:
     """One database. Thread-safe: every call takes a connection of its own."""
 
@@ -60,7 +72,8 @@ class Catalog:
 
     @classmethod
     def open(cls, url: str) -> Self:
-        """Open, and bring the schema up to this version. Raises CatalogUnreachable, CatalogTooNew.
+        """Open, and bring the schema up to this version. Raises CatalogUrlInvalid,
+        CatalogUnreachable, CatalogTooNew.
 
         `url`: `sqlite:///PATH` or `postgresql://USER:PASSWORD@HOST/DATABASE`.
         """
@@ -160,7 +173,12 @@ class Catalog:
 
 
 def _engine(url: str) -> sa.Engine:
-    parsed = sa.make_url(url)
+    try:
+        parsed = sa.make_url(url)
+    except (sa.exc.ArgumentError, ValueError):
+        raise CatalogUrlInvalid(reason="it is no URL") from None
+    if parsed.get_backend_name() not in ("postgresql", "sqlite"):
+        raise CatalogUrlInvalid(reason="it names neither PostgreSQL nor SQLite")
     if parsed.get_backend_name() == "postgresql":
         return sa.create_engine(
             parsed.set(drivername="postgresql+psycopg"),

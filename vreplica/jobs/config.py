@@ -12,12 +12,12 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from vreplica.failover.choices import OnError
 from vreplica.failover.group import Group, Member
@@ -27,17 +27,21 @@ from vreplica.jobs.errors import (
     JobFileUnreadable,
     NoJobFile,
     NoJobs,
+    NoReceivers,
     Problem,
     UnknownGroup,
     UnknownJob,
+    UnknownReceiver,
 )
 from vreplica.jobs.guesttable import GuestTable
+from vreplica.jobs.notifytable import NotifyTable
 from vreplica.jobs.positions import KeyPath, locate
 from vreplica.jobs.problems import from_validation, suggestion
 from vreplica.jobs.rules import broken_rules
 from vreplica.jobs.schedule import Rule
 from vreplica.jobs.scheduletable import ServiceTable
 from vreplica.jobs.schema import JobFile
+from vreplica.jobs.tables import Secret
 from vreplica.nfc import HostLimits, NfcConfig
 from vreplica.points import Level
 from vreplica.sync.job import (
@@ -163,12 +167,39 @@ class Config(Mapping[str, Job]):
         """What the service may do."""
         return self._file.service
 
+    @property
+    def notify(self) -> Mapping[str, NotifyTable]:
+        """Who is told of what, by name."""
+        return self._file.notify
+
+    def select_receivers(self, names: Sequence[str] = ()) -> list[str]:
+        """These, each once, or all where none is named. Raises UnknownReceiver, NoReceivers."""
+        for name in names:
+            if name not in self.notify:
+                hint = suggestion(name, self.notify, "Receivers in this file")
+                raise UnknownReceiver(str(self.path), name, hint)
+        if not self.notify:
+            raise NoReceivers(str(self.path))
+        return list(dict.fromkeys(names)) or list(self.notify)
+
+    def secret(self, place: Secret, what: str, user: str) -> Callable[[], str]:
+        """Reads a secret each time that it is called; raises SecretUnavailable."""
+        return partial(secrets.read, place, what, user, self._base)
+
+    def resolve(self, path: Path) -> Path:
+        """A path of the file, as this process can open it."""
+        return self._base / path.expanduser()
+
+    def secret_variables(self) -> frozenset[str]:
+        """The environment's variables that hold secrets: nothing for other programs."""
+        return frozenset(_variables(self._file))
+
     def catalog_url(self) -> str:
         """Where the catalog is. Raises SecretUnavailable."""
         place = self._file.service.database
         if place is None:
             return f"sqlite:///{self.state_dir / 'catalog.sqlite'}"
-        return secrets.read(place, "service", "database", self._base)
+        return secrets.read(place, "the database URL of [service]", "database", self._base)
 
     def sites(self) -> list[str]:
         """The sites that jobs name, each once."""
@@ -185,7 +216,9 @@ class Config(Mapping[str, Job]):
         return Endpoint(
             host=table.host,
             user=table.user,
-            password=secrets.read(table.password, f"site {site}", table.user, self._base),
+            password=secrets.read(
+                table.password, f"the password of site {site}", table.user, self._base
+            ),
             sha256=table.sha256,
             port=table.port,
         )
@@ -195,8 +228,8 @@ class Config(Mapping[str, Job]):
             return Guest()
         password = None
         if table.password is not None and table.user is not None:
-            whose = f"the guest of job {job}"
-            password = partial(secrets.read, table.password, whose, table.user, self._base)
+            what = f"the password of the guest of job {job}"
+            password = partial(secrets.read, table.password, what, table.user, self._base)
         customize = table.customize or ("spec" if table.spec else None)
         nics = tuple(NicRule(nic.ip, nic.gateway, nic.dns) for nic in table.nics)
         return Guest(
@@ -257,6 +290,18 @@ def find() -> Path:
         if candidate.is_file():
             return candidate
     raise NoJobFile(", ".join(str(c if c.is_absolute() else f"./{c}") for c in candidates))
+
+
+def _variables(value: Any) -> Iterator[str]:
+    if isinstance(value, Secret):
+        if value.env is not None:
+            yield value.env
+    elif isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from _variables(getattr(value, name))
+    elif isinstance(value, Mapping):
+        for each in value.values():
+            yield from _variables(each)
 
 
 def _xdg(variable: str, default: str) -> Path:

@@ -70,7 +70,8 @@ class Dispatcher:
         for what, job, data in told:
             self.tell(what, job, dict(data))
         for waiting in tick.waiting:
-            log.debug("job %s waits: %s", waiting.job, waiting.why)
+            more = {"job": waiting.job, "mover": self.mover}
+            log.debug("job %s waits: %s", waiting.job, waiting.why, extra=more)
         return queued
 
     def _assign(

@@ -87,6 +87,22 @@ class UnknownGroup(ConfigError, KeyError):
 
 
 @dataclass(eq=False)
+class UnknownReceiver(ConfigError, KeyError):
+    template = "{file} has no receiver {name}"
+    remedy = "{hint}"
+    file: str
+    name: str
+    hint: str
+
+
+@dataclass(eq=False)
+class NoReceivers(ConfigError):
+    template = "{file} has no receivers of notifications"
+    remedy = "Write a table [notify.NAME]; docs/configuration.md shows one of each kind."
+    file: str
+
+
+@dataclass(eq=False)
 class NoJobs(ConfigError):
     template = "{file} has no jobs"
     remedy = "Write a table [jobs.NAME] for each VM that is to be replicated."

@@ -106,7 +106,6 @@ class Mover:
             control.cancel()
 
     def _execute(self, ticket: Ticket, control: Control) -> str:
-        started = time.monotonic()
         try:
             job = self.jobs[ticket.job]
             made = self._made_before(job, ticket)
@@ -121,16 +120,15 @@ class Mover:
             else:
                 result, seconds = {"point": made.to_dict(), "found": True}, None
         except RunTakenAway as error:
-            log.warning("%s", error)
+            log.warning("%s", error, extra=self._fields(ticket))
             return "taken away"
         except (Cancelled, CopyCancelled):
             return self._end(ticket, "cancelled", error="cancelled: the service stops")
         except VReplicaError as error:
             return self._end(ticket, "failed", error=str(error), result=error.to_dict())
         except Exception as error:
-            log.exception("run %s of job %s", ticket.run, ticket.job)
+            log.exception("run %s of job %s", ticket.run, ticket.job, extra=self._fields(ticket))
             return self._end(ticket, "failed", error=f"a defect: {error!r}")
-        log.info("run %s of job %s took %.1f s", ticket.run, ticket.job, time.monotonic() - started)
         return self._end(ticket, "done", result=result, point=made, seconds=seconds)
 
     def _made_before(self, job: Job, ticket: Ticket) -> RecoveryPoint | None:
@@ -164,4 +162,11 @@ class Mover:
             data = {"run": ticket.run, **({"error": error} if error else {})}
             self.catalog.note(c, self.id, f"run {state}", ticket.job, **data)
         self.tell(f"run {state}", ticket.job, {**(result or {}), **data})
+        if point is not None and point.flagged:
+            why = {"run": ticket.run, "point": point.id, "suspicions": list(point.suspicions)}
+            self.tell("point flagged", ticket.job, why)
         return state
+
+    def _fields(self, ticket: Ticket) -> dict[str, str]:
+        """For `extra=` of a log record."""
+        return {"run": ticket.run, "job": ticket.job, "mover": self.id}

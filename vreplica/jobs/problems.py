@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 from vreplica.jobs.errors import Problem
 from vreplica.jobs.guesttable import GuestTable, NicTable
 from vreplica.jobs.limitstable import LimitsTable, RateWindow
+from vreplica.jobs.notifytable import HookTable, MailTable, NotifyTable, WebhookTable
 from vreplica.jobs.positions import KeyPath, Lines, line_of
 from vreplica.jobs.scheduletable import ScheduleTable, ServiceTable
 from vreplica.jobs.schema import (
@@ -49,6 +50,13 @@ _MODELS: dict[KeyPath, type[BaseModel]] = {
     ("jobs", "*", "guest"): GuestTable,
     ("jobs", "*", "guest", "password"): Secret,
     ("jobs", "*", "guest", "nics", "*"): NicTable,
+    ("notify", "*"): NotifyTable,
+    ("notify", "*", "webhook"): WebhookTable,
+    ("notify", "*", "webhook", "url"): Secret,
+    ("notify", "*", "webhook", "sign"): Secret,
+    ("notify", "*", "mail"): MailTable,
+    ("notify", "*", "mail", "password"): Secret,
+    ("notify", "*", "hook"): HookTable,
     ("groups", "*"): GroupTable,
     ("groups", "*", "members", "*"): GroupMember,
 }
@@ -66,6 +74,10 @@ _EXAMPLES = {
     "datastore": 'datastore = "store1"',
     "when": 'when = "mon-fri 08:00-18:00"',
     "name": 'name = "web01-replica"',
+    "url": 'url = { env = "VARIABLE" }: the URL is a secret',
+    "sender": 'sender = "vreplica@example.com"',
+    "to": 'to = ["ops@example.com"]',
+    "command": 'command = ["/path/of/program", "argument"]',
     "members": 'members = { db01 = {}, web01 = { after = ["db01"] } }',
 }
 
@@ -158,8 +170,8 @@ def _other_keys(key: str, table: KeyPath, raw: dict[str, Any]) -> str:
 
 
 def _pattern(path: KeyPath) -> KeyPath:
-    """`sites`, `jobs`, `groups` and their `members` hold tables of any name, `nics` by number."""
-    if path[:1] in (("sites",), ("jobs",), ("groups",)):
+    """Tables of any name: `sites`, `jobs`, `notify`, `groups`, `members`; `nics` by number."""
+    if path[:1] in (("sites",), ("jobs",), ("notify",), ("groups",)):
         path = (path[0], "*", *path[2:])
     for tables in (("groups", "*", "members"), ("jobs", "*", "guest", "nics")):
         if path[: len(tables)] == tables:

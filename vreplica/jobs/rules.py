@@ -17,12 +17,7 @@ def broken_rules(file: JobFile, lines: Lines) -> Iterator[Problem]:
     for name, job in file.jobs.items():
         path: KeyPath = ("jobs", name)
         if not NAME.fullmatch(name):
-            yield problem_at(
-                lines,
-                path,
-                "is not a name that a job can have",
-                "Use letters, digits, dot, dash and underscore, beginning with a letter or digit.",
-            )
+            yield _no_name(lines, path, "job")
         unknown = [
             problem_at(
                 lines,
@@ -38,6 +33,18 @@ def broken_rules(file: JobFile, lines: Lines) -> Iterator[Problem]:
             yield from _replica_of_its_own(file, lines, path, job, replicas)
             yield from _test_apart(file, lines, path, job)
     yield from broken_groups(file, lines)
+    for name in file.notify:
+        if not NAME.fullmatch(name):
+            yield _no_name(lines, ("notify", name), "receiver")
+
+
+def _no_name(lines: Lines, path: KeyPath, noun: str) -> Problem:
+    return problem_at(
+        lines,
+        path,
+        f"is not a name that a {noun} can have",
+        "Use letters, digits, dot, dash and underscore, beginning with a letter or digit.",
+    )
 
 
 def _test_apart(file: JobFile, lines: Lines, path: KeyPath, job: JobTable) -> Iterator[Problem]:

@@ -7,6 +7,7 @@
     [service]        database movers' limits                    (scheduletable)
     [defaults]       what a job says, for all jobs that do not say it themselves
     [jobs.NAME]      source = { site, vm }   destination = { site, datastore, name, ... }   ...
+    [notify.NAME]    on, and one of webhook, mail and hook               (notifytable)
     [groups.NAME]    members = { JOB = { after, delay_s, heartbeat } }   parallel   on_error
 
 What needs the rest of the file (does the site exist?) is checked in `rules`.
@@ -22,6 +23,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from vreplica.jobs.guesttable import GuestTable
 from vreplica.jobs.limitstable import LimitsTable
+from vreplica.jobs.notifytable import NotifyTable
 from vreplica.jobs.scheduletable import ScheduleTable, ServiceTable
 from vreplica.jobs.tables import Model, Secret, Switch, Text, Whole, problem
 from vreplica.points import MAX_POINTS, Retention
@@ -180,6 +182,7 @@ class JobFile(Model):
     vddk: Vddk = Vddk()
     nfc: Nfc = Nfc()
     service: ServiceTable = ServiceTable()
+    notify: dict[str, NotifyTable] = {}
     defaults: Defaults = Defaults()
     jobs: dict[str, JobTable] = {}
     groups: dict[str, GroupTable] = {}

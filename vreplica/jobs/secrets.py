@@ -1,11 +1,19 @@
-"""Passwords, read from where the job file says they are, at the moment that a job needs them."""
+"""Passwords and other secrets, read from where the job file says, when something needs them.
+
+What was read is remembered, so that `hide` can take it out of whatever is about to be logged:
+a server that repeats a password in its answer, a library that puts a URL into its message.
+"""
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
+from urllib.parse import quote, unquote
 
 from vreplica.errors import ConfigError
 from vreplica.jobs.tables import Secret
@@ -13,69 +21,100 @@ from vreplica.jobs.tables import Secret
 
 @dataclass(eq=False)
 class SecretUnavailable(ConfigError):
-    template = "the password of {whose} is not to be had from {place}: {reason}"
+    template = "{what} is not to be had from {place}: {reason}"
     remedy = "{hint}"
-    whose: str
+    what: str
+    """As in "the password of site main"."""
     place: str
     reason: str
     hint: str
 
 
-def read(secret: Secret, whose: str, user: str, base: Path) -> str:
-    """The password. A relative file is looked for in `base`, the job file's folder."""
+_SHORTEST: Final = 6
+"""Shorter ones are words that stand in any log; vCenter and ESXi take none."""
+_TOKEN: Final = 16
+"""From this length on a piece of a URL's path or query may be what grants access."""
+_given: set[str] = set()
+
+
+def read(secret: Secret, what: str, user: str, base: Path) -> str:
+    """The secret. A relative file is looked for in `base`, the job file's folder."""
     if secret.env is not None:
-        return _from_environment(secret.env, whose)
-    if secret.file is not None:
-        return _from_file(base / secret.file.expanduser(), whose)
-    assert secret.keyring is not None
-    return _from_keyring(secret.keyring, whose, user)
+        value = _from_environment(secret.env, what)
+    elif secret.file is not None:
+        value = _from_file(base / secret.file.expanduser(), what)
+    else:
+        assert secret.keyring is not None
+        value = _from_keyring(secret.keyring, what, user)
+    _remember(value)
+    return value
 
 
-def _from_environment(name: str, whose: str) -> str:
+def hide(text: str) -> str:
+    """The text, with three asterisks for each secret that `read` has given out so far."""
+    for value in sorted(_given, key=len, reverse=True):
+        text = text.replace(value, "***")
+    return text
+
+
+def _remember(value: str) -> None:
+    """As it is, and as it looks in a URL, in JSON and in a repr; of a URL also its parts."""
+    parts = {value}
+    if "://" in value:
+        rest = value.partition("://")[2]
+        password = rest.rpartition("@")[0].partition(":")[2]
+        tokens = re.findall(rf"[^/?&=#@:]{{{_TOKEN},}}", rest)
+        parts |= {password, unquote(password), *tokens}
+    for part in list(parts):
+        parts |= {quote(part, safe=""), json.dumps(part)[1:-1], repr(part)[1:-1]}
+    _given.update(part for part in parts if len(part) >= _SHORTEST)
+
+
+def _from_environment(name: str, what: str) -> str:
     place = f"the environment variable {name}"
     value = os.environ.get(name)
     if not value:
         reason = "it is empty" if value == "" else "it is not set"
-        raise SecretUnavailable(whose, place, reason, f"Set {name} for this process.")
+        raise SecretUnavailable(what, place, reason, f"Set {name} for this process.")
     return value
 
 
-def _from_file(path: Path, whose: str) -> str:
+def _from_file(path: Path, what: str) -> str:
     place = f"the file {path}"
     try:
         mode = path.stat().st_mode
         if stat.S_ISREG(mode) and mode & 0o077:
             raise SecretUnavailable(
-                whose,
+                what,
                 place,
                 f"others than its owner have access to it (mode {stat.S_IMODE(mode):04o})",
-                f"Take that away: chmod 600 {path}. Then change the password.",
+                f"Take that away: chmod 600 {path}. Then change it.",
             )
         value = path.read_text(encoding="utf-8").removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError:
         raise SecretUnavailable(
-            whose, place, "it is not UTF-8 text", "Write the password alone into it."
+            what, place, "it is not UTF-8 text", "Write it alone into it."
         ) from None
     except OSError as error:
         raise SecretUnavailable(
-            whose,
+            what,
             place,
             error.strerror or type(error).__name__,
-            "Write the password alone into a file that only this user can read.",
+            "Write it alone into a file that only this user can read.",
         ) from None
     if not value:
-        raise SecretUnavailable(whose, place, "it is empty", "Write the password alone into it.")
+        raise SecretUnavailable(what, place, "it is empty", "Write it alone into it.")
     return value
 
 
-def _from_keyring(service: str, whose: str, user: str) -> str:
+def _from_keyring(service: str, what: str, user: str) -> str:
     place = f"the keyring's service {service}"
     try:
         import keyring
         import keyring.errors
     except ImportError:
         raise SecretUnavailable(
-            whose,
+            what,
             place,
             "the keyring package is not installed",
             "pip install 'vreplica[keyring]'",
@@ -84,10 +123,10 @@ def _from_keyring(service: str, whose: str, user: str) -> str:
         value = keyring.get_password(service, user)
     except keyring.errors.KeyringError as error:
         raise SecretUnavailable(
-            whose, place, str(error) or type(error).__name__, "Unlock or set up the keyring."
+            what, place, str(error) or type(error).__name__, "Unlock or set up the keyring."
         ) from None
     if not value:
         raise SecretUnavailable(
-            whose, place, f"it has no password for {user}", f"keyring set {service} {user}"
+            what, place, f"it has no password for {user}", f"keyring set {service} {user}"
         )
     return str(value)

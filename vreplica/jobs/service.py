@@ -37,8 +37,10 @@ from vreplica.jobs import ledger
 from vreplica.jobs.catalog import Catalog
 from vreplica.jobs.config import Config
 from vreplica.jobs.dispatch import Dispatcher, Queued
+from vreplica.jobs.events import Events
 from vreplica.jobs.lease import TTL, Lease
 from vreplica.jobs.mover import Mover, Tell
+from vreplica.jobs.notify import Notifier
 from vreplica.jobs.planner import TICK_S
 from vreplica.jobs.whereabouts import SiteNow, all_holds
 from vreplica.vsphere import connect
@@ -114,17 +116,21 @@ class Service:
         self._lock = _only_one(state / f"mover-{self.id}.lock", self.id)
         url = self.config.catalog_url()
         self.catalog = Catalog.open(url)
+        self.notifier = Notifier(self.config)
+        tell = Events(self.id, self.notifier, lambda e: self._tell(e.what, e.job, e.data))
         self.lease = Lease(self._renew, self._join)
-        self.mover = Mover(self.id, self.catalog, self.lease, self.config, self._tell)
+        self.mover = Mover(self.id, self.catalog, self.lease, self.config, tell)
         rules = {name: rule for name in self.config if (rule := self.config.rule(name))}
         limits = self.config.service.limits()
-        self.dispatcher = Dispatcher(self.catalog, self.id, rules, limits, self._tell)
+        self.dispatcher = Dispatcher(self.catalog, self.id, rules, limits, tell)
         self.lease.start()
         self._launch(url)
         self._reconcile()
         self._thread = threading.Thread(target=self._plan, name="vreplica-planner")
         self._thread.start()
-        log.info("mover %s works on %d scheduled jobs", self.id, len(rules))
+        log.info(
+            "mover %s works on %d scheduled jobs", self.id, len(rules), extra={"mover": self.id}
+        )
 
     def stop(self, drain_s: float = DRAIN_S) -> None:
         """Plan no more, cancel what runs (it leaves nothing behind), leave the fleet."""
@@ -143,6 +149,7 @@ class Service:
         with self.catalog.transaction() as c:
             if not ledger.active(c, self.id):
                 ledger.leave(c, self.id)
+        self.notifier.close()
         self.catalog.close()
         self._lock.close()
 
@@ -243,13 +250,13 @@ class Service:
                 with connect(self.config.endpoint(name)) as session:
                     sites[name] = SiteNow(name, session.whereabouts(), session.hosts())
             except VReplicaError as error:
-                log.warning("site %s: %s", name, error)
+                log.warning("site %s: %s", name, error, extra={"site": name})
         jobs = {}
         for name in self.config:
             try:
                 jobs[name] = (self.config[name], *self.config.sites_of(name))
             except VReplicaError as error:
-                log.warning("job %s: %s", name, error)
+                log.warning("job %s: %s", name, error, extra={"job": name})
         self._places |= all_holds(jobs, sites)
         self._places_at = time.monotonic()
 

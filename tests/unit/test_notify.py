@@ -1,0 +1,367 @@
+"""Notifications: what receivers get, and that none of them holds anything up."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiosmtpd.controller import Controller
+from click.testing import CliRunner
+
+from vreplica.cli.app import app
+from vreplica.jobs import load
+from vreplica.jobs.errors import JobFileInvalid
+from vreplica.jobs.events import MUST_KNOW, Event, Events
+from vreplica.jobs.notify import Notifier, Outbox, receiver
+from vreplica.jobs.receivers import NotificationFailed, ReceiverAway
+
+FAILED = Event("run failed", "web01", "m1", {"run": "r1", "error": "the host is away"})
+
+
+class Web:
+    """A server that keeps what it is sent, and answers as it is told."""
+
+    def __init__(self) -> None:
+        self.got: list[tuple[dict[str, str], bytes]] = []
+        self.answers = [200]
+        self.hold = threading.Event()
+        self.hold.set()
+        web = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                web.hold.wait(10)
+                web.got.append((dict(self.headers), body))
+                code = web.answers.pop(0) if len(web.answers) > 1 else web.answers[0]
+                self.send_response(code)
+                if 300 <= code < 400:
+                    self.send_header("Location", "/elsewhere")
+                self.end_headers()
+                self.wfile.write(f"no such thing: {self.path}".encode())
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/hooks/t0ken"
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.05,))
+        self.thread.start()
+
+    def close(self) -> None:
+        self.hold.set()
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()
+
+
+@pytest.fixture
+def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
+    server = Web()
+    monkeypatch.setenv("CHAT_URL", server.url)
+    monkeypatch.setenv("SIGN_KEY", "key-of-the-chat")
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    yield server
+    server.close()
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    file = tmp_path / "vreplica.toml"
+    file.write_text(text)
+    return file
+
+
+CHAT = '[notify.chat]\nwebhook = { url = { env = "CHAT_URL" }, sign = { env = "SIGN_KEY" } }\n'
+
+
+def until(condition: Any) -> None:
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+# -- webhook --------------------------------------------------------------------------------------
+
+
+def test_a_webhook_gets_signed_json_that_people_can_read(tmp_path: Path, web: Web) -> None:
+    to = receiver(load(written(tmp_path, CHAT)), "chat")
+    assert to.send([FAILED, FAILED]).startswith("HTTP 200 OK")
+    ((headers, body),) = web.got
+    digest = hmac.new(b"key-of-the-chat", body, hashlib.sha256).hexdigest()
+    assert headers["X-Vreplica-Signature-256"] == f"sha256={digest}"
+    sent = json.loads(body)
+    assert sent["text"].splitlines() == ["job web01: run failed: the host is away"] * 2
+    assert sent["events"][0]["data"]["run"] == "r1"
+    assert sent["events"][0]["id"] == FAILED.id
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (404, NotificationFailed),
+        (302, NotificationFailed),
+        (429, ReceiverAway),
+        (503, ReceiverAway),
+    ],
+)
+def test_a_refusal_says_its_code_and_never_the_url(
+    tmp_path: Path, web: Web, code: int, kind: type
+) -> None:
+    web.answers = [code]
+    with pytest.raises(NotificationFailed) as caught:
+        receiver(load(written(tmp_path, CHAT)), "chat").send([FAILED])
+    assert type(caught.value) is kind
+    assert f"HTTP {code}" in str(caught.value)
+    assert "t0ken" not in str(caught.value)
+    assert len(web.got) == 1
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["ftp://h/s3cret", "http://", "http://u:s3cret@h/", "http://h:s3cret/", "https://h/s3cret x"],
+)
+def test_a_url_that_cannot_be_used_is_not_repeated(
+    tmp_path: Path, web: Web, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("CHAT_URL", url)
+    with pytest.raises(NotificationFailed, match="its URL") as caught:
+        receiver(load(written(tmp_path, CHAT)), "chat").send([FAILED])
+    assert "s3cret" not in str(caught.value)
+
+
+# -- mail -----------------------------------------------------------------------------------------
+
+
+class Box:
+    def __init__(self) -> None:
+        self.mails: list[Any] = []
+
+    async def handle_RCPT(self, _: Any, __: Any, envelope: Any, who: str, ___: Any) -> str:
+        if who.startswith("nobody"):
+            return "550 no such user"
+        envelope.rcpt_tos.append(who)
+        return "250 OK"
+
+    async def handle_DATA(self, _: Any, __: Any, envelope: Any) -> str:
+        self.mails.append(envelope)
+        return "250 OK"
+
+
+@pytest.fixture
+def smtp() -> Iterator[tuple[Box, int]]:
+    box = Box()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    controller = Controller(box, hostname="127.0.0.1", port=port)
+    controller.start()
+    yield box, port
+    controller.stop()
+
+
+def mail_file(tmp_path: Path, port: int, to: str, security: str = "none") -> Path:
+    return written(
+        tmp_path,
+        f'[notify.ops.mail]\nhost = "127.0.0.1"\nport = {port}\nsecurity = "{security}"\n'
+        f'sender = "v@example.com"\nto = [{to}]\n',
+    )
+
+
+def test_a_mail_has_all_events_and_says_who_was_refused(
+    tmp_path: Path, smtp: tuple[Box, int]
+) -> None:
+    box, port = smtp
+    file = mail_file(tmp_path, port, '"a@example.com", "nobody@example.com"')
+    said = receiver(load(file), "ops").send([FAILED, FAILED])
+    assert said.startswith("accepted for 1 of 2; refused: nobody@example.com (550")
+    text = box.mails[0].content.decode()
+    assert "Subject: [vreplica] job web01: run failed: the host is away" in text
+    assert text.count("run failed: the host is away  (mover m1)") == 2
+
+
+def test_a_mail_is_not_sent_in_the_clear_where_starttls_is_wanted(
+    tmp_path: Path, smtp: tuple[Box, int]
+) -> None:
+    box, port = smtp
+    with pytest.raises(NotificationFailed, match="STARTTLS"):
+        receiver(load(mail_file(tmp_path, port, '"a@example.com"', "starttls")), "ops").send(
+            [FAILED]
+        )
+    assert box.mails == []
+
+
+def test_nobody_accepted_is_a_failure(tmp_path: Path, smtp: tuple[Box, int]) -> None:
+    with pytest.raises(NotificationFailed, match="nobody is accepted"):
+        receiver(load(mail_file(tmp_path, smtp[1], '"nobody@example.com"')), "ops").send([FAILED])
+
+
+# -- hook -----------------------------------------------------------------------------------------
+
+
+def hook(tmp_path: Path, script: str, timeout_s: int = 10) -> Any:
+    file = written(
+        tmp_path,
+        '[sites.a]\nhost = "a"\nuser = "u"\npassword = { env = "SITE_PASSWORD" }\n'
+        f'sha256 = "{"AA" * 32}"\n'
+        f"[notify.page.hook]\ncommand = ['sh', '-c', '{script}']\ntimeout_s = {timeout_s}\n",
+    )
+    return receiver(load(file), "page")
+
+
+def test_a_hook_gets_the_event_and_none_of_the_passwords(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SITE_PASSWORD", "vc-s3cret")
+    monkeypatch.setenv("PAGER_TOKEN", "its-own")
+    hook(tmp_path, "cat > got; env > env").send([FAILED])
+    assert json.loads((tmp_path / "got").read_text())["event"] == "run failed"
+    environment = (tmp_path / "env").read_text()
+    assert "its-own" in environment
+    assert "vc-s3cret" not in environment
+
+
+def test_a_hooks_exit_code_is_told_and_75_is_tried_again(tmp_path: Path) -> None:
+    with pytest.raises(NotificationFailed, match="exit code 3: not on duty") as caught:
+        hook(tmp_path, "echo not on duty; exit 3").send([FAILED])
+    assert not caught.value.retryable
+    with pytest.raises(ReceiverAway, match="exit code 75"):
+        hook(tmp_path, "exit 75").send([FAILED])
+
+
+def test_a_hook_that_hangs_is_ended_with_what_it_started(tmp_path: Path) -> None:
+    with pytest.raises(NotificationFailed, match="did not end within 1 s"):
+        hook(tmp_path, "sleep 60 & wait", timeout_s=1).send([FAILED])
+
+
+# -- queues ---------------------------------------------------------------------------------------
+
+
+class Slow:
+    name, batch = "slow", 10
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+        self.got: list[list[Event]] = []
+        self.away = 0
+
+    def send(self, events: Any) -> str:
+        self.go.wait(10)
+        if self.away:
+            self.away -= 1
+            raise ReceiverAway("slow", "busy")
+        self.got.append(list(events))
+        return "ok"
+
+
+def test_a_slow_receiver_holds_nobody_and_gets_what_waits_together(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    slow = Slow()
+    box = Outbox(slow, MUST_KNOW, capacity=5)
+    box.put(FAILED)
+    until(lambda: box.waiting == 0)  # its thread has it
+    for _ in range(7):
+        box.put(FAILED)
+    assert box.counts.dropped == 2
+    slow.go.set()
+    until(lambda: box.counts.sent == 6)
+    assert [len(events) for events in slow.got] == [1, 5]
+    box.close(time.monotonic() + 5)
+    assert "its queue is full" in caplog.text
+    assert "2 events were dropped" in caplog.text
+
+
+def test_a_receiver_that_is_away_is_tried_again() -> None:
+    slow = Slow()
+    slow.go.set()
+    slow.away = 2
+    box = Outbox(slow, MUST_KNOW, first_wait_s=0.01)
+    box.put(FAILED)
+    box.put(Event("run done", "web01", "m1", {}))  # not wanted
+    until(lambda: box.counts.sent == 1)
+    box.close(time.monotonic() + 5)
+    assert slow.got == [[FAILED]]
+
+
+def test_what_cannot_be_sent_before_the_end_is_counted_and_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    slow = Slow()
+    box = Outbox(slow, MUST_KNOW)
+    box.put(FAILED)
+    until(lambda: box.waiting == 0)
+    box.put(FAILED)
+    box.close(time.monotonic())
+    assert box.counts.dropped == 1
+    assert "the service stops; not told any more [job web01: run failed" in caplog.text
+    slow.go.set()
+
+
+def test_a_listener_that_raises_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    heard: list[str] = []
+
+    def broken(event: Event) -> None:
+        raise ZeroDivisionError
+
+    Events("m1", broken, lambda e: heard.append(e.what))("run lost", "a", {"mover": "m2"})
+    assert heard == ["run lost"]
+    assert "mover m2 is gone" in caplog.text
+
+
+def test_every_receiver_of_the_file_hears_what_it_wants(tmp_path: Path, web: Web) -> None:
+    file = written(tmp_path, CHAT.replace("[notify.chat]", '[notify.chat]\non = ["run done"]'))
+    notifier = Notifier(load(file))
+    Events("m1", notifier)("run failed", "web01", {})
+    Events("m1", notifier)("run done", "web01", {"seconds": 2.0})
+    notifier.close()
+    assert [json.loads(b)["text"] for _, b in web.got] == ["job web01: run done: in 2.0 s"]
+
+
+# -- the job file and the command -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "what", "remedy"),
+    [
+        ("", "needs exactly one receiver", "Give one of webhook, mail and hook."),
+        ('on = ["run fails"]\nhook.command = ["x"]', "is none of the values", "Choose"),
+        ("hook.command = []", "is empty", "Give a value"),
+        ('webhook.url = "http://h/s3cret"', "may not be written into the file", "Say where"),
+        ('mail = { host = "h", sender = "x", to = ["a@b"] }', "is not an e-mail", "Write"),
+        ('mail = { host = "h", sender = "a@b", to = ["a@b"], user = "u" }', "half a login", "Give"),
+        ('webhook = { ur = { env = "X" } }', "is not a known key", "Did you mean url?"),
+    ],
+)
+def test_a_mistake_is_told_with_line_and_remedy(
+    tmp_path: Path, text: str, what: str, remedy: str
+) -> None:
+    with pytest.raises(JobFileInvalid) as caught:
+        load(written(tmp_path, f"[notify.x]\n{text}\n"))
+    told = [p for p in caught.value.problems if what in p.what and remedy in p.remedy]
+    assert told, caught.value.problems
+    assert told[0].line in (1, 2)
+    assert "s3cret" not in str(caught.value.to_dict())
+
+
+def test_notify_test_says_what_came_back(tmp_path: Path, web: Web) -> None:
+    file = written(tmp_path, CHAT + '[notify.page]\nhook = { command = ["false"] }\n')
+    done = CliRunner().invoke(app, ["notify", "test", "-c", str(file), "chat"])
+    assert done.exit_code == 0
+    assert done.stdout.startswith("chat: HTTP 200 OK")
+    assert json.loads(web.got[0][1])["events"][0]["event"] == "test"
+    both = CliRunner().invoke(app, ["notify", "test", "-c", str(file)])
+    assert both.exit_code == 1
+    assert "receiver page was not told: exit code 1" in both.stderr
+    unknown = CliRunner().invoke(app, ["notify", "test", "-c", str(file), "chatt"])
+    assert unknown.exit_code == 2
+    assert "Did you mean chat?" in unknown.stderr

@@ -83,6 +83,11 @@ def movers(c: sa.Connection) -> list[Mover]:
     return [Mover(*row) for row in c.execute(query)]
 
 
+def leases(c: sa.Connection) -> dict[str, datetime]:
+    """Until when each mover is believed to live."""
+    return {row.id: row.until for row in c.execute(sa.select(t.movers.c.id, t.movers.c.until))}
+
+
 def lose_dead(c: sa.Connection, now: datetime, grace: timedelta) -> list[tuple[str, str, str]]:
     """Runs (id, job, mover) of movers whose lease is over since `grace`: lost, epochs raised.
 

@@ -66,6 +66,13 @@ def _span(value: str) -> str:
     return value
 
 
+def _listen(value: str) -> str:
+    host, colon, port = value.rpartition(":")
+    if not (host and colon and port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        raise problem("is not an address with a port", 'Write it as "127.0.0.1:9464".')
+    return value
+
+
 Duration = Annotated[timedelta, BeforeValidator(duration)]
 Span = Annotated[Text, AfterValidator(_span)]
 
@@ -123,6 +130,8 @@ class ServiceTable(Model):
     runs_per_datastore: Whole = Field(default=4, ge=1)
     exceptions: dict[Text, Annotated[Whole, Field(ge=0)]] = {}
     """Limits of their own, by `host:NAME` or `datastore:NAME`."""
+    metrics: Annotated[Text, AfterValidator(_listen)] | None = None
+    """Where Prometheus finds metrics; None: nowhere."""
 
     def limits(self) -> Limits:
         return Limits(self.runs_per_host, self.runs_per_datastore, self.runs, dict(self.exceptions))

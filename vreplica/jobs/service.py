@@ -39,6 +39,7 @@ from vreplica.jobs.config import Config
 from vreplica.jobs.dispatch import Dispatcher, Queued
 from vreplica.jobs.events import Events
 from vreplica.jobs.lease import TTL, Lease
+from vreplica.jobs.metrics import Metrics, Server
 from vreplica.jobs.mover import Mover, Tell
 from vreplica.jobs.notify import Notifier
 from vreplica.jobs.planner import TICK_S
@@ -106,6 +107,7 @@ class Service:
         self._places_at = float("-inf")
         self._thread: threading.Thread | None = None
         self._lock: Any = None
+        self._metrics_server: Server | None = None
 
     # -- life ---------------------------------------------------------------------------------
 
@@ -117,10 +119,15 @@ class Service:
         url = self.config.catalog_url()
         self.catalog = Catalog.open(url)
         self.notifier = Notifier(self.config)
-        tell = Events(self.id, self.notifier, lambda e: self._tell(e.what, e.job, e.data))
+        rules = {name: rule for name in self.config if (rule := self.config.rule(name))}
+        self.metrics = Metrics(self.catalog, rules, self.notifier)
+        if address := self.config.service.metrics:
+            self._metrics_server = self.metrics.serve(address)
+        tell = Events(
+            self.id, self.notifier, self.metrics, lambda e: self._tell(e.what, e.job, e.data)
+        )
         self.lease = Lease(self._renew, self._join)
         self.mover = Mover(self.id, self.catalog, self.lease, self.config, tell)
-        rules = {name: rule for name in self.config if (rule := self.config.rule(name))}
         limits = self.config.service.limits()
         self.dispatcher = Dispatcher(self.catalog, self.id, rules, limits, tell)
         self.lease.start()
@@ -150,6 +157,8 @@ class Service:
             if not ledger.active(c, self.id):
                 ledger.leave(c, self.id)
         self.notifier.close()
+        if self._metrics_server is not None:
+            self._metrics_server.close()
         self.catalog.close()
         self._lock.close()
 
@@ -213,6 +222,7 @@ class Service:
                 self._where()
                 for queued in self.dispatcher.round(self._places):
                     self._enqueue(queued)
+                self.metrics.round(time.monotonic() - began)
                 self._reconcile()
             except Exception:
                 # A database that is away, a defect: the service goes on, the log tells.

@@ -1,0 +1,70 @@
+"""The metrics page: what Prometheus reads of jobs, movers and runs."""
+
+from __future__ import annotations
+
+import urllib.request
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from vreplica.jobs import ledger, load
+from vreplica.jobs.catalog import Catalog
+from vreplica.jobs.errors import JobFileInvalid
+from vreplica.jobs.events import Event
+from vreplica.jobs.metrics import Metrics, MetricsUnavailable
+from vreplica.jobs.schedule import Rpo, Rule
+
+RULE = Rule(Rpo(timedelta(minutes=15)))
+
+
+def test_the_page_tells_of_jobs_movers_and_runs(tmp_path: Path) -> None:
+    catalog = Catalog.open(f"sqlite:///{tmp_path}/c.sqlite")
+    with catalog.transaction() as c:
+        now = catalog.now(c)
+        ledger.know(c, ["a", "b"], now)
+        ledger.join(c, "m1", 8, now, timedelta(seconds=30))
+        ledger.set_points(c, "a", [("p1", now - timedelta(minutes=20), "crash", {})])
+        ledger.set_alarm(c, "a", "RPO violated")
+    metrics = Metrics(catalog, {"a": RULE, "b": RULE})
+    disk = {"changed_bytes": 10, "read_bytes": 8, "shipped_bytes": 6}
+    metrics(Event("run done", "a", "m1", {"seconds": 2.0, "disks": [disk, disk]}))
+    metrics(Event("run failed", "b", "m1", {"error": "x"}))
+    metrics(Event("RPO violated", "b", "m1", {}))
+    metrics.round(0.2)
+    server = metrics.serve("127.0.0.1:0")
+    try:
+        with pytest.raises(MetricsUnavailable, match="in use"):
+            metrics.serve(f"127.0.0.1:{server.port}")
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(f"http://127.0.0.1:{server.port}/metrics", timeout=10) as answer:
+            page = answer.read().decode()
+    finally:
+        server.close()
+        catalog.close()
+    found = {
+        (s.name, *s.labels.values()): s.value
+        for family in text_string_to_metric_families(page)
+        for s in family.samples
+    }
+    assert 1200 <= found["vreplica_job_point_age_seconds", "a"] < 1260
+    assert ("vreplica_job_point_age_seconds", "b") not in found
+    assert found["vreplica_job_rpo_target_seconds", "b"] == 900
+    assert found["vreplica_job_rpo_violated", "a"] == 1
+    assert found["vreplica_job_rpo_violated", "b"] == 0
+    assert 0 < found["vreplica_mover_lease_seconds", "m1"] <= 30
+    assert found["vreplica_runs_total", "a", "done"] == 1
+    assert found["vreplica_runs_total", "b", "failed"] == 1
+    assert found["vreplica_shipped_bytes_total", "a"] == 12
+    assert found["vreplica_run_duration_seconds_count",] == 1
+    assert found["vreplica_planner_round_seconds_count",] == 1
+    assert found["vreplica_catalog_up",] == 1
+
+
+@pytest.mark.parametrize("address", ["9464", "host", "host:x", "h:70000"])
+def test_an_address_that_cannot_be_one_is_refused(tmp_path: Path, address: str) -> None:
+    file = tmp_path / "vreplica.toml"
+    file.write_text(f'[service]\nmetrics = "{address}"\n')
+    with pytest.raises(JobFileInvalid, match=r":2: service\.metrics: is not an address"):
+        load(file)

@@ -6,16 +6,25 @@ import hashlib
 import hmac
 import json
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import AuthResult, LoginPassword
 from click.testing import CliRunner
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from vreplica.cli.app import app
 from vreplica.jobs import load
@@ -203,6 +212,75 @@ def test_a_mail_is_not_sent_in_the_clear_where_starttls_is_wanted(
 def test_nobody_accepted_is_a_failure(tmp_path: Path, smtp: tuple[Box, int]) -> None:
     with pytest.raises(NotificationFailed, match="nobody is accepted"):
         receiver(load(mail_file(tmp_path, smtp[1], '"nobody@example.com"')), "ops").send([FAILED])
+
+
+@pytest.fixture
+def tls(tmp_path: Path) -> ssl.SSLContext:
+    """A server's certificate for 127.0.0.1 that no system trusts, kept as ca.pem."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
+    now = datetime.now(UTC)
+    names = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(names, critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    (tmp_path / "ca.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
+    (tmp_path / "key.pem").write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    )
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(tmp_path / "ca.pem", tmp_path / "key.pem")
+    return context
+
+
+def test_a_password_goes_only_to_a_server_whose_certificate_is_trusted(
+    tmp_path: Path, tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAIL_PASSWORD", "mail-s3cret")
+    logins: list[bytes] = []
+
+    def login(_: Any, __: Any, ___: Any, ____: Any, data: LoginPassword) -> AuthResult:
+        logins.append(data.password)
+        return AuthResult(success=data.password == b"mail-s3cret", handled=False)
+
+    box = Box()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    controller = Controller(
+        box, hostname="127.0.0.1", port=port, tls_context=tls, authenticator=login
+    )
+    controller.start()
+    try:
+        file = mail_file(tmp_path, port, '"a@example.com"', "starttls")
+        text = file.read_text() + 'user = "v"\npassword = { env = "MAIL_PASSWORD" }\n'
+        with pytest.raises(NotificationFailed, match="its certificate is not trusted"):
+            receiver(load(written(tmp_path, text)), "ops").send([FAILED])
+        assert logins == []
+        trusted = load(written(tmp_path, text + 'ca_file = "ca.pem"\n'))
+        assert receiver(trusted, "ops").send([FAILED]) == "accepted for 1 of 1"
+        monkeypatch.setenv("MAIL_PASSWORD", "wr0ng-one")
+        with pytest.raises(NotificationFailed, match="SMTP 535") as caught:
+            receiver(trusted, "ops").send([FAILED])
+        assert not caught.value.retryable
+    finally:
+        controller.stop()
+    assert len(box.mails) == 1
+
+
+def test_a_webhooks_certificate_is_checked(
+    tmp_path: Path, tls: ssl.SSLContext, web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    web.server.socket = tls.wrap_socket(web.server.socket, server_side=True)
+    monkeypatch.setenv("CHAT_URL", web.url.replace("http:", "https:"))
+    with pytest.raises(NotificationFailed, match="its certificate is not trusted"):
+        receiver(load(written(tmp_path, CHAT)), "chat").send([FAILED])
+    text = CHAT.replace("webhook = {", 'webhook = { ca_file = "ca.pem",')
+    assert receiver(load(written(tmp_path, text)), "chat").send([FAILED]).startswith("HTTP 200")
 
 
 # -- hook -----------------------------------------------------------------------------------------

@@ -14,7 +14,6 @@ from datetime import timedelta
 
 from vreplica.jobs import ledger
 from vreplica.jobs.catalog import Catalog, Connection
-from vreplica.jobs.lease import GRACE
 from vreplica.jobs.mover import Tell
 from vreplica.jobs.planner import Limits, Start, Tick, plan_tick
 from vreplica.jobs.schedule import Rule
@@ -41,7 +40,8 @@ class Dispatcher:
     rules: Mapping[str, Rule]
     limits: Limits
     tell: Tell
-    grace: timedelta = GRACE
+    grace: timedelta = timedelta(seconds=10)
+    """After a lease's end before its runs are given away: an effect under way ends."""
     new_id: Callable[[], str] = new_id
 
     def round(self, places: Mapping[str, tuple[str, ...]]) -> list[Queued]:

@@ -15,9 +15,6 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Final
 
-TTL: Final = timedelta(seconds=30)
-GRACE: Final = timedelta(seconds=10)
-"""After the lease's end before runs are given away: an effect that was under way ends."""
 _OWN_SHARE: Final = 0.8
 """Of the lease is what the process itself believes in: clocks of two machines drift."""
 
@@ -29,7 +26,7 @@ class Lease:
         self,
         renew: Callable[[], bool],
         rejoin: Callable[[], None],
-        ttl: timedelta = TTL,
+        ttl: timedelta,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._renew, self._rejoin, self._ttl, self._clock = renew, rejoin, ttl, clock

@@ -123,6 +123,9 @@ class ServiceTable(Model):
 
     database: Secret | None = None
     """Where the URL of a PostgreSQL database is kept; None: SQLite in state_dir."""
+    lease: Duration = timedelta(seconds=30)
+    """How long a mover that does not answer keeps its runs; a third more until they are given
+    away."""
     runs: Whole = Field(default=1000, ge=1)
     """All movers together."""
     runs_per_mover: Whole = Field(default=8, ge=1, le=256)
@@ -132,6 +135,12 @@ class ServiceTable(Model):
     """Limits of their own, by `host:NAME` or `datastore:NAME`."""
     metrics: Annotated[Text, AfterValidator(_listen)] | None = None
     """Where Prometheus finds metrics; None: nowhere."""
+
+    @model_validator(mode="after")
+    def _lease_is_no_hair_trigger(self) -> ServiceTable:
+        if self.lease < timedelta(seconds=5):
+            raise problem("has a lease below 5 s", "A short pause of the machine would end it.")
+        return self
 
     def limits(self) -> Limits:
         return Limits(self.runs_per_host, self.runs_per_datastore, self.runs, dict(self.exceptions))

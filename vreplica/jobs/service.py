@@ -38,7 +38,7 @@ from vreplica.jobs.catalog import Catalog
 from vreplica.jobs.config import Config
 from vreplica.jobs.dispatch import Dispatcher, Queued
 from vreplica.jobs.events import Events
-from vreplica.jobs.lease import TTL, Lease
+from vreplica.jobs.lease import Lease
 from vreplica.jobs.metrics import Metrics, Server
 from vreplica.jobs.mover import Mover, Tell
 from vreplica.jobs.notify import Notifier
@@ -126,10 +126,13 @@ class Service:
         tell = Events(
             self.id, self.notifier, self.metrics, lambda e: self._tell(e.what, e.job, e.data)
         )
-        self.lease = Lease(self._renew, self._join)
+        self._ttl = self.config.service.lease
+        self.lease = Lease(self._renew, self._join, self._ttl)
         self.mover = Mover(self.id, self.catalog, self.lease, self.config, tell)
         limits = self.config.service.limits()
-        self.dispatcher = Dispatcher(self.catalog, self.id, rules, limits, tell)
+        self.dispatcher = Dispatcher(
+            self.catalog, self.id, rules, limits, tell, grace=self._ttl / 3
+        )
         self.lease.start()
         self._launch(url)
         self._reconcile()
@@ -272,12 +275,12 @@ class Service:
 
     def _renew(self) -> bool:
         with self.catalog.transaction() as c:
-            return ledger.renew(c, self.id, self.catalog.now(c), TTL)
+            return ledger.renew(c, self.id, self.catalog.now(c), self._ttl)
 
     def _join(self) -> None:
         with self.catalog.transaction() as c:
             workers = self.config.service.runs_per_mover
-            ledger.join(c, self.id, workers, self.catalog.now(c), TTL)
+            ledger.join(c, self.id, workers, self.catalog.now(c), self._ttl)
 
 
 def _queue_of(mover: str) -> str:

@@ -1,0 +1,338 @@
+"""`vreplica-sync serve` over a lab: killed, restarted, two movers on one PostgreSQL."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import vreplica
+from vreplica.jobs.catalog import Catalog
+from vreplica.lab import LabControl, down, up
+from vreplica.units import MIB
+from vreplica.vsphere import connect
+
+SERVE = [sys.executable, "-c", "from vreplica.cli import main; main()", "serve"]
+
+
+@dataclass
+class Fleet:
+    """A lab with hosts at two sites, VMs on all of them, and job files that share a catalog."""
+
+    folder: Path
+    control: LabControl
+    status: dict[str, Any]
+    vms: list[str]
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def job_file(self, name: str, service: str, schedule: str, hosts: int = 1) -> Path:
+        """Like the lab's own, with one job a VM; `name` has a state folder of its own."""
+        lab = self.folder / "lab"
+        text = (lab / "jobs.toml").read_text().partition("[jobs.")[0]
+        text = text.replace('state_dir = "state"', f'state_dir = "state-{name}"')
+        text += f"[service]\n{service}\n"
+        for number, vm in enumerate(self.vms):
+            text += (
+                f"\n[jobs.{vm}]\n"
+                f'source = {{ site = "site-a", vm = "{vm}" }}\n'
+                f'destination = {{ site = "site-b", datastore = "site-b-ds1", name = "{vm}-r",'
+                f' host = "{host_name("site-b", number % hosts, self.status)}" }}\n'
+                f"schedule = {{ {schedule} }}\nkeep = 3\n"
+            )
+        path = lab / f"{name}.toml"
+        path.write_text(text)
+        return path
+
+    def serve(self, path: Path, mover: str) -> subprocess.Popen[bytes]:
+        command = [*SERVE, "--config", str(path), "--mover", mover]
+        with (self.folder / f"{mover}.log").open("ab") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=log)
+        self.processes.append(process)
+        return process
+
+    def points(self, path: Path) -> dict[str, list[str]]:
+        config = vreplica.load(path)
+        return {vm: [p.id for p in vreplica.recovery_points(config[vm])] for vm in self.vms}
+
+    def leftovers(self) -> list[str]:
+        return [vm for vm in self.vms if self.control.describe_vm("site-a", vm)["snapshots"]]
+
+
+def host_name(site: str, number: int, status: dict[str, Any]) -> str:
+    (found,) = [s for s in status["sites"] if s["name"] == site]
+    return str(found["hosts"][number])
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Callable[[int, int], Fleet]]:
+    made: list[Fleet] = []
+
+    def make(vms: int, hosts: int) -> Fleet:
+        lab = tmp_path / "lab"
+        status = up(lab, temporary=True, hosts=hosts)
+        control = LabControl(lab)
+        for site in status["sites"]:
+            config = vreplica.load(lab / "jobs.toml")
+            with connect(config.endpoint(site["name"])) as session:
+                site["hosts"] = [h.name for h in session.hosts()]
+        names = [f"vm{n:02d}" for n in range(vms)]
+        for number, name in enumerate(names):
+            host = host_name("site-a", number % hosts, status)
+            disk = (4 * MIB, True, None)
+            control.create_vm("site-a", name, disks=[disk], power_on=True, host=host)
+        made.append(Fleet(tmp_path, control, status, names))
+        return made[0]
+
+    yield make
+    for one in made:
+        for process in one.processes:
+            process.kill()
+            process.wait()
+        down(one.folder / "lab")
+
+
+def until(what: str, done: Callable[[], bool], seconds: float = 120.0) -> None:
+    end = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < end, f"not within {seconds:.0f} s: {what}"
+        time.sleep(0.2)
+
+
+def runs(catalog: Catalog, state: str) -> list[dict[str, Any]]:
+    return [r for r in catalog.history(limit=10_000) if r["state"] == state]
+
+
+def write(fleet: Fleet, text: bytes) -> None:
+    for vm in fleet.vms:
+        fleet.control.guest_write("site-a", vm, 2000, 0, text.ljust(512, b"."))
+
+
+def assert_points_and_runs_agree(fleet: Fleet, path: Path, catalog: Catalog) -> None:
+    """Each point on a replica is that of one run that is done, and none is there twice."""
+    done = Counter(r["id"] for r in runs(catalog, "done"))
+    for vm, ids in fleet.points(path).items():
+        assert len(ids) == len(set(ids)), vm
+        assert ids, vm
+        assert all(done[i] == 1 for i in ids), (vm, ids)
+
+
+def test_a_killed_service_goes_on_where_it_was_and_a_stopped_one_leaves_nothing(
+    fleet: Callable[[int, int], Fleet],
+) -> None:
+    here = fleet(3, 1)
+    path = here.job_file("one", 'lease = "5s"', 'every = "2s"')
+    first = here.serve(path, "m1")
+    database = vreplica.load(path).state_dir / "catalog.sqlite"
+    until("the catalog is there", database.exists)
+    catalog = Catalog.open(f"sqlite:///{database}")
+    until("every job has run", lambda: len({r["job"] for r in runs(catalog, "done")}) == 3)
+    until("a run is under way", lambda: bool(runs(catalog, "running")))
+    first.kill()
+    first.wait()
+    cut_off = {r["id"] for r in runs(catalog, "running")}
+
+    second = here.serve(path, "m1")
+    until("what was cut off has ended", lambda: cut_off <= {r["id"] for r in runs(catalog, "done")})
+    before = len(runs(catalog, "done"))
+    until("runs go on", lambda: len(runs(catalog, "done")) > before + 3)
+    taken = subprocess.run(
+        [*SERVE, "--config", str(path), "--mover", "m1"], capture_output=True, check=False
+    )
+    assert taken.returncode == 3
+    assert b"is running here as mover m1" in taken.stderr
+
+    second.send_signal(signal.SIGTERM)
+    assert second.wait(60) == 0
+    assert not runs(catalog, "running")
+    assert here.leftovers() == []
+    assert {r["state"] for r in catalog.history(limit=1000)} <= {"done", "cancelled", "queued"}
+    assert_points_and_runs_agree(here, path, catalog)
+    catalog.close()
+
+
+# -- PostgreSQL -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def postgres() -> Iterator[Callable[..., str]]:
+    """`postgres()` starts a server and gives a URL; with `restart=True` it is cut off and back."""
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not programs:
+        reason = "PostgreSQL is not installed (Debian package postgresql)"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    binaries = programs[-1].parent
+    folder = Path("/tmp") / f"vreplica-pg-{os.getpid()}"  # its user has to reach it
+    folder.mkdir(mode=0o755)
+    become = []
+    if os.geteuid() == 0:
+        user = pwd.getpwnam("postgres")
+        os.chown(folder, user.pw_uid, user.pw_gid)
+        become = ["runuser", "-u", "postgres", "--"]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    data = folder / "data"
+
+    def call(*command: object) -> None:
+        subprocess.run([*become, *map(str, command)], check=True, cwd="/", capture_output=True)
+
+    def start(*, restart: bool = False) -> str:
+        options = f"-k {folder} -p {port} -c listen_addresses=127.0.0.1 -c fsync=off"
+        if restart:
+            call(binaries / "pg_ctl", "-D", data, "-m", "immediate", "stop")
+        else:
+            call(binaries / "initdb", "-D", data, "-U", "vreplica", "-A", "trust")
+        log = folder / "log"
+        call(binaries / "pg_ctl", "-D", data, "-w", "-l", log, "-o", options, "start")
+        return f"postgresql://vreplica@127.0.0.1:{port}/postgres"
+
+    yield start
+    if data.exists():
+        call(binaries / "pg_ctl", "-D", data, "-m", "immediate", "stop")
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@dataclass
+class Observer:
+    """Counts, in the lab, VMs of each host that have a snapshot of ours: runs at one moment."""
+
+    fleet: Fleet
+    highest: Counter[str] = field(default_factory=Counter)
+    looks: int = 0
+    stopped: threading.Event = field(default_factory=threading.Event)
+
+    def __enter__(self) -> Observer:
+        self.thread = threading.Thread(target=self._watch)
+        self.thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stopped.set()
+        self.thread.join()
+
+    def _watch(self) -> None:
+        hosts = len(self.fleet.status["sites"][0]["hosts"])
+        while not self.stopped.wait(0.2):
+            now = Counter(
+                host_name("site-a", n % hosts, self.fleet.status)
+                for n, vm in enumerate(self.fleet.vms)
+                if self.fleet.control.describe_vm("site-a", vm)["snapshots"]
+            )
+            self.looks += 1
+            for host, n in now.items():
+                self.highest[host] = max(self.highest[host], n)
+
+
+def most_at_once(rows: list[dict[str, Any]], kind: str) -> int:
+    """The most runs that held one resource of a kind at one moment, by the catalog's times."""
+    steps: dict[str, list[tuple[Any, int]]] = defaultdict(list)
+    for row in rows:
+        for resource in row["holds"]:
+            if resource.startswith(kind) and row["began"] and row["ended"]:
+                steps[resource] += [(row["began"], 1), (row["ended"], -1)]
+    highest = 0
+    for changes in steps.values():
+        level = 0
+        for _, change in sorted(changes):
+            level += change
+            highest = max(highest, level)
+    return highest
+
+
+def two_movers(
+    here: Fleet, postgres: Callable[..., str], hosts: int, per_host: int, rpo: str, seconds: float
+) -> None:
+    url = postgres()
+    os.environ["VREPLICA_TEST_DATABASE"] = url
+    service = (
+        'database = { env = "VREPLICA_TEST_DATABASE" }\nlease = "5s"\n'
+        f"runs_per_host = {per_host}\nruns_per_datastore = 100\nruns_per_mover = 4"
+    )
+    paths = {m: here.job_file(m, service, f'rpo = "{rpo}"', hosts) for m in ("m1", "m2")}
+    catalog = Catalog.open(url)
+    with Observer(here) as observer:
+        movers = {m: here.serve(path, m) for m, path in paths.items()}
+        jobs = len(here.vms)
+        until(
+            "every job has run",
+            lambda: len({r["job"] for r in runs(catalog, "done")}) == jobs,
+            seconds,
+        )
+        assert {r["mover"] for r in runs(catalog, "done")} == {"m1", "m2"}
+        postgres(restart=True)
+
+        def running_on(mover: str) -> list[dict[str, Any]]:
+            return [r for r in runs(catalog, "running") if r["mover"] == mover]
+
+        # Killed under load, restarted under its name: its own runs go on.
+        until("m1 is at work", lambda: bool(running_on("m1")), seconds)
+        movers["m1"].kill()
+        movers["m1"].wait()
+        cut_off = {r["id"] for r in running_on("m1")}
+        movers["m1"] = here.serve(paths["m1"], "m1")
+        until(
+            "what was cut off has ended",
+            lambda: not cut_off & {r["id"] for r in runs(catalog, "running")},
+            seconds,
+        )
+        # Killed for good: after the lease and a third, the other has its jobs.
+        until("m2 is at work", lambda: bool(running_on("m2")), seconds)
+        movers["m2"].kill()
+        movers["m2"].wait()
+        killed = catalog.now()
+        orphans = {r["job"] for r in running_on("m2")}
+        until(
+            "m1 has run what m2 had begun",
+            lambda: (
+                orphans
+                <= {
+                    r["job"]
+                    for r in runs(catalog, "done")
+                    if r["mover"] == "m1" and r["ended"] > killed
+                }
+            ),
+            seconds,
+        )
+        lost = [r for r in runs(catalog, "lost") if r["mover"] == "m2"]
+        assert {r["job"] for r in lost} >= orphans
+        assert all(r["ended"] - killed < timedelta(seconds=60) for r in lost)
+        movers["m1"].send_signal(signal.SIGTERM)
+        assert movers["m1"].wait(90) == 0
+    rows = catalog.history(limit=10_000)
+    assert observer.looks > 5
+    assert max(observer.highest.values()) <= per_host
+    assert most_at_once([r for r in rows if r["state"] == "done"], "host:") <= per_host
+    assert here.leftovers() == []
+    assert_points_and_runs_agree(here, paths["m1"], catalog)
+    failed = [r["error"] for r in rows if r["state"] == "failed"]
+    assert not failed, failed
+    catalog.close()
+
+
+def test_two_movers_share_the_work_and_one_takes_over_from_the_other(
+    fleet: Callable[[int, int], Fleet], postgres: Callable[..., str]
+) -> None:
+    two_movers(fleet(8, 2), postgres, hosts=2, per_host=2, rpo="20s", seconds=120)
+
+
+@pytest.mark.slow
+def test_sixty_vms_on_six_hosts_by_two_movers(
+    fleet: Callable[[int, int], Fleet], postgres: Callable[..., str]
+) -> None:
+    two_movers(fleet(60, 6), postgres, hosts=6, per_host=2, rpo="15m", seconds=600)

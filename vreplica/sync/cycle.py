@@ -47,7 +47,8 @@ from vreplica.sync.resume import (
     shape_as_is,
     worth_resuming,
 )
-from vreplica.sync.shape import Shape, base_files, delete_unused, reshape, shape_of
+from vreplica.sync.retain import retain
+from vreplica.sync.shape import Shape, reshape, shape_of
 from vreplica.sync.space import check_space
 from vreplica.sync.state import (
     JOB_KEY,
@@ -61,7 +62,6 @@ from vreplica.sync.state import (
     read_replica,
     snapshot_name,
 )
-from vreplica.sync.suspicion import flag_warnings
 from vreplica.sync.tracking import ensure_active, reset, settle
 from vreplica.sync.verify import compare_point
 from vreplica.vsphere import ReplicaSpec, VmDisk, VmInfo
@@ -163,7 +163,7 @@ class _Cycle:
         finally:
             # Also where verifying failed or was cancelled: the snapshot would grow till then.
             self._finish_source(vm, frozen)
-        removed = self._retain(replica)
+        removed = retain(self.job, self.sites.destination, replica.vm.ref, self.id, self._hear)
         return RunReport(
             job=self.job.name,
             point=point,
@@ -340,30 +340,6 @@ class _Cycle:
             self.sites.source.remove_snapshot(vm.ref, frozen.snapshot.moref)
         except VReplicaError as error:
             self._hear(Warn(f"the next run removes the snapshot of {vm.ref.name}: {error}"))
-
-    def _retain(self, replica: ReplicaState) -> list[str]:
-        """Remove the points that retention lets go; the newest state is read afresh."""
-        removed: list[str] = []
-        try:
-            destination, gone = self.sites.destination, set[str]()
-            now = read_replica(destination, self.job, replica.vm.ref)
-            for text in flag_warnings(self.job.name, now.points, self.id):
-                self._hear(Warn(text))
-            held = testvm.held(destination, self.job)
-            for old in self.job.retention.expired(now.points, held):
-                if old.snapshot is not None:
-                    self._step("retain", f"removing recovery point {old.id}")
-                    destination.remove_snapshot(replica.vm.ref, old.snapshot)
-                    removed.append(old.id)
-                    frozen = now.frozen(old)
-                    gone |= base_files(frozen.disks if frozen else ())
-            gone -= base_files(now.vm.disks)
-            if gone:
-                now = read_replica(destination, self.job, replica.vm.ref)
-                delete_unused(self.job, destination, now, sorted(gone), self._hear)
-        except VReplicaError as error:
-            self._hear(Warn(f"an old recovery point could not be removed: {error}"))
-        return removed
 
     # -- when it fails ------------------------------------------------------------------------
 

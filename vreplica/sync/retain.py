@@ -1,0 +1,42 @@
+"""After a run has made its point: points that retention lets go, and files that only they had."""
+
+from __future__ import annotations
+
+from vreplica.errors import VReplicaError
+from vreplica.sync import testvm
+from vreplica.sync.events import Listener, Step, Warn
+from vreplica.sync.job import Job
+from vreplica.sync.shape import base_files, delete_unused
+from vreplica.sync.state import read_replica
+from vreplica.sync.suspicion import flag_warnings
+from vreplica.vsphere import Session, VmRef
+
+
+def retain(
+    job: Job, destination: Session, replica: VmRef, point: str, listener: Listener
+) -> list[str]:
+    """Ids of the points that were removed. `point`: the one that was made.
+
+    The newest state is read afresh. What cannot be removed is a warning: the point stands.
+    """
+    removed: list[str] = []
+    try:
+        gone: set[str] = set()
+        now = read_replica(destination, job, replica)
+        for text in flag_warnings(job.name, now.points, point):
+            listener(Warn(text))
+        held = testvm.held(destination, job)
+        for old in job.retention.expired(now.points, held):
+            if old.snapshot is not None:
+                listener(Step("retain", f"removing recovery point {old.id}"))
+                destination.remove_snapshot(replica, old.snapshot)
+                removed.append(old.id)
+                frozen = now.frozen(old)
+                gone |= base_files(frozen.disks if frozen else ())
+        gone -= base_files(now.vm.disks)
+        if gone:
+            now = read_replica(destination, job, replica)
+            delete_unused(job, destination, now, sorted(gone), listener)
+    except VReplicaError as error:
+        listener(Warn(f"an old recovery point could not be removed: {error}"))
+    return removed

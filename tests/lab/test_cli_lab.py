@@ -62,7 +62,9 @@ def test_plan_run_points_verify_one_after_the_other(jobs: str, web01: LabControl
 
     first = invoke("run", "-c", jobs)
     assert first.exit_code == 0, first.output
-    assert re.search(r"Hard disk 1 +full +5 MiB +192 KiB +192 KiB +192 KiB", first.stdout)
+    assert re.search(
+        r"Hard disk 1 +full +5 MiB +192 KiB +192 KiB +0 B +192 KiB +100%", first.stdout
+    )
 
     web01.guest_write("site-a", "web01", 2000, 4 * MIB, os.urandom(512))
     again = invoke("plan", "-c", jobs, "--json")

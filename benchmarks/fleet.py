@@ -210,9 +210,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--vms", type=int, default=Size.vms)
-    parser.add_argument("--hosts", type=int, default=Size.hosts)
-    parser.add_argument("--movers", type=int, default=Size.movers)
+    parser.add_argument("--vms", type=int, default=Size().vms)
+    parser.add_argument("--hosts", type=int, default=Size().hosts)
+    parser.add_argument("--movers", type=int, default=Size().movers)
     parser.add_argument("--hours", type=float, default=3.0)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path)

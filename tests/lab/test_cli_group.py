@@ -142,3 +142,25 @@ def test_killed_in_the_middle_another_process_takes_the_group_to_the_end(
     assert [m["state"] for m in value["members"]] == ["running"] * 3
     assert invoke("commit", "group:shop", "-q", "-c", file).exit_code == 0
     assert invoke("undo", "group:shop", "-q", "-c", file).exit_code == 9
+
+
+def test_back_in_the_same_order_and_forward_again(file: str) -> None:
+    """After the one above, whose group is in service at the other site."""
+    refused = invoke("failover", "group:shop", *YES, "-c", file)
+    assert (refused.exit_code, "failback" in refused.output) == (9, True)
+    plan = invoke("failback", "group:shop", "--dry-run", "-c", file)
+    assert plan.exit_code == 0
+    assert plan.stdout.count("point A while it runs") == 3
+    one = invoke("failback", "group:shop", "--final-sync", "yes", "--new-vm", "ds", "-c", file)
+    assert one.exit_code == 2
+    back = invoke("failback", "group:shop", *YES, "--json", "-c", file)
+    assert back.exit_code == 0, back.output
+    value = json.loads(back.stdout)
+    assert (value["state"], value["back"]) == ("running", True)
+    records = {m["job"]: m["record"] for m in value["members"]}
+    assert records["web01"]["source_off"] < records["app01"]["source_off"]
+    assert records["db01"]["answered"] < records["app01"]["answered"] < records["web01"]["answered"]
+    assert invoke("commit", "group:shop", "-q", "-c", file).exit_code == 0
+    assert invoke("run", "-q", "-c", file).exit_code == 0
+    again = invoke("failback", "group:shop", *YES, "-c", file)
+    assert (again.exit_code, "no member" in again.output) == (9, True)

@@ -11,10 +11,18 @@ from typing import Any
 import pytest
 
 from vreplica.failover.choices import Choices, FinalSync, OnError
-from vreplica.failover.errors import FailoverUnderWay, GroupNotRunning, NotPossibleNow
+from vreplica.failover.errors import (
+    FailedOverAlready,
+    FailoverUnderWay,
+    GroupNotRunning,
+    NothingToFailBack,
+    NotPossibleNow,
+)
 from vreplica.failover.group import Group, Member, Pass, cycle, waves
+from vreplica.failover.runner import Outcome
 from vreplica.failover.table import State
-from vreplica.jobs import failover, groups
+from vreplica.jobs import failover, groups, groupstate
+from vreplica.jobs.failback import Back
 from vreplica.points import Level, RecoveryPoint
 from vreplica.sync import Job, Placement
 from vreplica.vsphere import Endpoint
@@ -165,6 +173,7 @@ class Sides:
 
     def __init__(self, job: Job, failover: str, listener: object) -> None:
         self.name = job.name
+        self.source, self.target = self.world.on, self.world.replica_on
 
     def __enter__(self) -> Sides:
         return self
@@ -178,14 +187,14 @@ class Sides:
         effects = {
             "disable_job": lambda *_: w.job_on.__setitem__(name, False),
             "enable_job": lambda *_: w.job_on.__setitem__(name, True),
-            "shut_down_source": lambda: w.on.__setitem__(name, name in w.hangs),
-            "power_off_source": lambda: w.on.__setitem__(name, False),
-            "power_on_source": lambda: w.on.__setitem__(name, True),
+            "shut_down_source": lambda: self.source.__setitem__(name, name in w.hangs),
+            "power_off_source": lambda: self.source.__setitem__(name, False),
+            "power_on_source": lambda: self.source.__setitem__(name, True),
             "power_on_replica": lambda: (
-                w.replica_on.__setitem__(name, True),
+                self.target.__setitem__(name, True),
                 w.leaf.__setitem__(name, None),
             ),
-            "power_off_replica": lambda: w.replica_on.__setitem__(name, False),
+            "power_off_replica": lambda: self.target.__setitem__(name, False),
             "put_replica_on": lambda id_: w.leaf.__setitem__(name, id_),
             "settle_direction": lambda *_: None,
             "connect_source": lambda *_: None,
@@ -216,7 +225,7 @@ class Sides:
         return True
 
     def source_is_off(self) -> bool:
-        return not self.world.on[self.name]
+        return not self.source[self.name]
 
     def source_was_pulled(self) -> bool:
         return False
@@ -225,7 +234,7 @@ class Sides:
         return True
 
     def replica_is_on(self) -> bool:
-        return self.world.replica_on[self.name]
+        return self.target[self.name]
 
     def replica_stands_on(self) -> str | None:
         return self.world.leaf[self.name]
@@ -240,15 +249,28 @@ class Sides:
         return ()
 
     def replica_answers(self) -> bool:
-        return self.world.replica_on[self.name] and self.name not in self.world.silent
+        return self.target[self.name] and self.name not in self.world.silent
+
+
+class SidesBack(Sides):
+    """The replica is the source, and the original what is started."""
+
+    def __init__(self, job: Job, back: Back, failover: str, listener: object) -> None:
+        super().__init__(job, failover, listener)
+        self.source, self.target = self.target, self.source
+
+
+def way_back(job: Job, of: Outcome, *, new_vm: str | None = None) -> Back:
+    return Back("original", "replica", "ds", str(of.facts["point"]), "clean-shutdown", of.id)
 
 
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     made = World()
     monkeypatch.setattr(Sides, "world", made, raising=False)
-    monkeypatch.setattr(groups, "VSphereSides", Sides)
     monkeypatch.setattr(failover, "VSphereSides", Sides)
+    monkeypatch.setattr(failover, "BackSides", SidesBack)
+    monkeypatch.setattr(failover, "prepare", way_back)
     # These processes die in the model only: what is written need not reach the disk.
     monkeypatch.setattr("os.fsync", lambda fd: None)
     return made
@@ -269,12 +291,12 @@ def quiet(text: str) -> None:
 
 def begin(
     tmp_path: Path, jobs: dict[str, Job], group: Group = SHOP, choices: Choices = YES
-) -> groups.GroupOutcome:
+) -> groupstate.GroupOutcome:
     return groups.begin(tmp_path, group, jobs, choices, quiet)
 
 
 def folder(tmp_path: Path) -> Path:
-    return groups.folders(tmp_path, "shop")[-1]
+    return groupstate.folders(tmp_path, "shop")[-1]
 
 
 def order_of(world: World, call: str) -> list[str]:
@@ -292,7 +314,7 @@ def test_all_are_insured_then_brought_down_backwards_then_started(
     assert max(i for i, k in enumerate(kinds) if k == "sync-a") < kinds.index("shut_down_source")
     assert max(i for i, k in enumerate(kinds) if k == "sync-b") < kinds.index("power_on_replica")
     assert groups.commit(folder(tmp_path), jobs, quiet).state == "committed"
-    with pytest.raises(FailoverUnderWay):
+    with pytest.raises(FailedOverAlready):
         begin(tmp_path, jobs)
 
 
@@ -363,7 +385,7 @@ def test_a_member_that_is_failed_over_already_refuses_the_group_before_anything_
     with pytest.raises(FailoverUnderWay):
         begin(tmp_path, jobs)
     assert world.calls == before
-    assert not groups.folders(tmp_path, "shop")
+    assert not groupstate.folders(tmp_path, "shop")
 
 
 @pytest.mark.parametrize("final_sync", list(FinalSync))
@@ -410,3 +432,95 @@ def test_undo_also_ends_what_a_kill_left(
         assert not any(now.replica_on.values()), kill_at
         ended = {m.state for m in outcome.members}
         assert ended <= {State.UNDONE, State.ABORTED, None}
+
+
+# -- and back ---------------------------------------------------------------------------------
+
+
+def there(tmp_path: Path, jobs: dict[str, Job]) -> None:
+    """All members are failed over for good."""
+    begin(tmp_path, jobs)
+    assert groups.commit(folder(tmp_path), jobs, quiet).state == "committed"
+
+
+def back(
+    tmp_path: Path, jobs: dict[str, Job], group: Group = SHOP, choices: Choices = YES
+) -> groupstate.GroupOutcome:
+    return groups.begin_back(tmp_path, group, jobs, choices, quiet)
+
+
+def test_back_goes_through_the_same_passes_in_the_same_order(
+    world: World, jobs: dict[str, Job], tmp_path: Path
+) -> None:
+    with pytest.raises(NothingToFailBack):
+        back(tmp_path, jobs)
+    there(tmp_path, jobs)
+    world.calls.clear()
+    outcome = back(tmp_path, jobs)
+    assert (outcome.state, outcome.back) == ("running", True)
+    assert all(world.on.values())
+    assert not any(world.replica_on.values())
+    assert order_of(world, "shut_down_source") == ["web", "app", "db", "mail"]
+    assert order_of(world, "power_on_replica") == ["db", "app", "web", "mail"]
+    kinds = [c.split()[0] for c in world.calls]
+    assert max(i for i, k in enumerate(kinds) if k == "sync-a") < kinds.index("shut_down_source")
+    assert max(i for i, k in enumerate(kinds) if k == "sync-b") < kinds.index("power_on_replica")
+    with pytest.raises(FailoverUnderWay):
+        back(tmp_path, jobs)
+    assert groups.commit(folder(tmp_path), jobs, quiet).state == "committed"
+    assert [groupstate.show(f).back for f in groupstate.folders(tmp_path, "shop")] == [False, True]
+    # And there again.
+    assert begin(tmp_path, jobs).state == "running"
+
+
+def test_an_undone_failback_leaves_the_replicas_in_service(
+    world: World, jobs: dict[str, Job], tmp_path: Path
+) -> None:
+    there(tmp_path, jobs)
+    world.calls.clear()
+    back(tmp_path, jobs)
+    assert groups.undo(folder(tmp_path), jobs, quiet).state == "undone"
+    assert order_of(world, "power_off_replica") == ["web", "app", "db", "mail"]
+    assert all(world.replica_on.values())
+    assert not any(world.on.values())
+    assert back(tmp_path, jobs).state == "running"
+
+
+def test_a_member_that_runs_on_its_original_is_left_out(
+    world: World, jobs: dict[str, Job], tmp_path: Path
+) -> None:
+    there(tmp_path, jobs)
+    failover.begin_back(jobs["app"], YES, quiet)
+    with pytest.raises(FailoverUnderWay):
+        back(tmp_path, jobs)
+    failover.commit(jobs["app"], quiet)
+    outcome = back(tmp_path, jobs)
+    assert (outcome.state, [m.job for m in outcome.members]) == ("running", ["db", "web", "mail"])
+    assert outcome.group["web"].after == ()
+
+
+def test_a_failback_that_was_killed_at_any_call_ends_both_ways(
+    world: World, jobs: dict[str, Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there(tmp_path, jobs)
+    begun = world.edge
+    back(tmp_path, jobs)
+    for kill_at in range(begun + 1, world.edge + 1):
+        for ends in ("resume", "undo"):
+            state = tmp_path / f"{kill_at}-{ends}"
+            state.mkdir()
+            mine = {name: replace(job, state_dir=state) for name, job in jobs.items()}
+            now = World(kill_at=kill_at)
+            monkeypatch.setattr(Sides, "world", now)
+            there(state, mine)
+            with pytest.raises(Killed):
+                back(state, mine)
+            if ends == "resume":
+                outcome = groups.resume(folder(state), mine, quiet)
+                assert outcome.state == "running", (kill_at, outcome.troubles)
+            else:
+                outcome = groups.undo(folder(state), mine, quiet)
+                assert outcome.state in ("undone", "aborted"), (kill_at, outcome.troubles)
+            home = ends == "resume"
+            assert all(on is home for on in now.on.values()), kill_at
+            assert all(on is not home for on in now.replica_on.values()), kill_at

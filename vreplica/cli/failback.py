@@ -1,4 +1,4 @@
-"""failback JOB: after a committed failover, bring the VM back to where it came from."""
+"""failback JOB|group:NAME: after a committed failover, bring VMs back to where they came from."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vreplica.cli import exits, showfailover
+from vreplica.cli import exits, groups, showfailover
 from vreplica.cli.failover import _answer, _ask, _job, _run, begin, choices_of, job_argument
 from vreplica.cli.options import command, config_option
 from vreplica.cli.output import Output
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from vreplica.failover.runner import Outcome, Tell
     from vreplica.sync import Listener
 
-OWN = {"job", "config", "on_error", "as_json", "verbose", "quiet", "debug"}
-"""Options of `failover` that this command has by itself, or has not."""
+OWN = {"job", "config", "as_json", "verbose", "quiet", "debug"}
+"""Options of `failover` that this command has by itself."""
 
 
 @click.command(
@@ -38,15 +38,22 @@ def failback(out: Output, job: str, config: Path | None, new_vm: str | None, **o
     The same question and the same options as `failover`, the other way round: the VM in service
     is shut down, what differs goes to the original, which is started. The original's last state
     is kept in a recovery point of its own until the commit. After the commit JOB replicates
-    forward again.
+    forward again. With group:NAME: those of its members that are failed over, in their order.
     """
     from vreplica.failover.table import State
     from vreplica.jobs import failover as jobs
 
-    found = _job(job, config)
-    known = jobs.preview_back(found, source_lost=options["source_lost"], new_vm=new_vm)
+    group = groups.Commands(out, job, config) if groups.is_group(job) else None
+    if group is not None:
+        if new_vm is not None or options["point"] is not None:
+            raise click.UsageError("--new-vm and --point are of one job: fail that member back")
+        value, shown = group.previews(source_lost=options["source_lost"], back=True)
+    else:
+        found = _job(job, config)
+        known = jobs.preview_back(found, source_lost=options["source_lost"], new_vm=new_vm)
+        value, shown = known.to_dict(), showfailover.preview(known)
     if options["dry_run"] or not out.as_json:
-        _answer(out, known.to_dict(), showfailover.preview(known))
+        _answer(out, value, shown)
     if options["dry_run"] or options["final_sync"] == "cancel":
         return exits.OK
     answer = options["final_sync"] or _ask()
@@ -54,6 +61,8 @@ def failback(out: Output, job: str, config: Path | None, new_vm: str | None, **o
         out.note("cancelled: nothing was changed")
         return exits.OK
     choices = choices_of(answer, **options)
+    if group is not None:
+        return group.begin(choices, options["on_error"], commit=options["commit_too"], back=True)
 
     def work(tell: Tell, listener: Listener) -> Outcome:
         outcome = jobs.begin_back(found, choices, tell, listener, new_vm=new_vm)

@@ -11,7 +11,7 @@ from vreplica.cli.show import duration, moment
 if TYPE_CHECKING:
     from vreplica.failover.record import Record
     from vreplica.jobs.check import Comparison
-    from vreplica.jobs.groups import GroupOutcome
+    from vreplica.jobs.groupstate import GroupOutcome
 
 TONES: dict[str, Tone] = {
     "running": "good",
@@ -44,7 +44,7 @@ def _checked(checked: Comparison) -> Iterator[Html]:
 def group(outcome: GroupOutcome) -> str:
     name = outcome.group.name
     lead = f"{outcome.id}, {moment(outcome.entries[0].time)}"
-    return page(f"Failover of group {name}", lead, _group(outcome))
+    return page(f"{outcome.kind.capitalize()} of group {name}", lead, _group(outcome))
 
 
 def _group(outcome: GroupOutcome) -> Iterator[Html]:

@@ -1,4 +1,5 @@
-"""failover group:NAME and its undo, commit, resume, show, list: what cli.failover hands over."""
+"""failover and failback group:NAME, their undo, commit, resume, show, list: what cli.failover and
+cli.failback hand over."""
 
 from __future__ import annotations
 
@@ -18,8 +19,7 @@ if TYPE_CHECKING:
     from vreplica.failover.group import Group
     from vreplica.failover.runner import Tell
     from vreplica.jobs import Config
-    from vreplica.jobs.groups import GroupOutcome
-    from vreplica.sync import Job
+    from vreplica.jobs.groupstate import GroupOutcome
 
 PREFIX = "group:"
 """No job's name has a colon."""
@@ -28,7 +28,8 @@ STOPPED = 9
 
 NEXT = {
     "running": "commit it (vreplica-sync commit GROUP) or undo it (vreplica-sync undo GROUP)",
-    "committed": "the replicas are in service for good; their jobs stay off",
+    "committed": "failover: the replicas are in service for good, and `failback GROUP` is the way "
+    "back; failback: the jobs replicate forward again",
     "undone": "both sides are as before, and the jobs are on again",
     "aborted": "no replica was started; the jobs are on again",
     "stopped": "mend the trouble, then vreplica-sync failover resume GROUP;"
@@ -47,36 +48,41 @@ class Commands:
         import vreplica
 
         self.out, self.name = out, name
-        self._loaded: Config = vreplica.load(config)
-        self.group: Group = self._loaded.group(name.removeprefix(PREFIX))
-
-    @property
-    def jobs(self) -> dict[str, Job]:
-        return {member.name: self._loaded[member.name] for member in self.group.members}
+        self._jobs: Config = vreplica.load(config)
+        self.group: Group = self._jobs.group(name.removeprefix(PREFIX))
 
     @property
     def _folder(self) -> Path:
-        from vreplica.jobs import groups
+        from vreplica.jobs import groupstate
 
-        return groups.current(self._loaded.state_dir, self.jobs, self.group.name)
+        return groupstate.current(self._jobs.state_dir, self.group.name)
 
-    def previews(self, *, source_lost: bool) -> tuple[dict[str, Any], Iterator[RenderableType]]:
-        """What is known of every member, and the order."""
+    def previews(
+        self, *, source_lost: bool, back: bool = False
+    ) -> tuple[dict[str, Any], Iterator[RenderableType]]:
+        """What is known of every member, and the order. For a failback: of those to bring back."""
         from vreplica.cli import showfailover
-        from vreplica.jobs import failover
+        from vreplica.jobs import failover, groups
 
-        known = [failover.preview(job, source_lost=source_lost) for job in self.jobs.values()]
-        value = {"group": self.group.to_dict(), "members": [each.to_dict() for each in known]}
+        group = groups.away(self.group, self._jobs) if back else self.group
+        look = failover.preview_back if back else failover.preview
+        known = [look(self._jobs[m.name], source_lost=source_lost) for m in group.members]
+        value = {"group": group.to_dict(), "members": [each.to_dict() for each in known]}
+        left = [m.name for m in self.group.members if m.name not in group]
 
         def shown() -> Iterator[RenderableType]:
-            yield from order(self.group)
+            yield from order(group)
+            if left:
+                yield facts(("left out", [f"{name} runs on its original" for name in left]))
             for each in known:
                 yield Text("")
                 yield from showfailover.preview(each)
 
         return value, shown()
 
-    def begin(self, choices: Choices, on_error: str | None, *, commit: bool) -> int:
+    def begin(
+        self, choices: Choices, on_error: str | None, *, commit: bool, back: bool = False
+    ) -> int:
         from dataclasses import replace
 
         from vreplica.jobs import groups
@@ -84,44 +90,43 @@ class Commands:
         group = self.group
         if (chosen := _on_error(on_error)) is not None:
             group = replace(group, on_error=chosen)
-        outcome = groups.begin(self._loaded.state_dir, group, self.jobs, choices, self._tell)
+        start = groups.begin_back if back else groups.begin
+        outcome = start(self._jobs.state_dir, group, self._jobs, choices, self._tell)
         if commit and outcome.state == "running":
-            outcome = groups.commit(self._folder, self.jobs, self._tell)
+            outcome = groups.commit(self._folder, self._jobs, self._tell)
         return self._answer(outcome)
 
     def resume(self, on_error: str | None) -> int:
         from vreplica.jobs import groups
 
         chosen = _on_error(on_error)
-        return self._answer(groups.resume(self._folder, self.jobs, self._tell, chosen))
+        return self._answer(groups.resume(self._folder, self._jobs, self._tell, chosen))
 
     def undo(self) -> int:
         from vreplica.jobs import groups
 
-        return self._answer(groups.undo(self._folder, self.jobs, self._tell))
+        return self._answer(groups.undo(self._folder, self._jobs, self._tell))
 
     def commit(self) -> int:
         from vreplica.jobs import groups
 
-        return self._answer(groups.commit(self._folder, self.jobs, self._tell))
+        return self._answer(groups.commit(self._folder, self._jobs, self._tell))
 
     def show(self, page: Path | None) -> int:
         from vreplica.cli import failoverpage
-        from vreplica.jobs import groups
+        from vreplica.jobs import groupstate
 
-        outcome = groups.show(self._folder, self.jobs)
+        outcome = groupstate.show(self._folder)
         if page is not None:
             page.write_text(failoverpage.group(outcome), encoding="utf-8")
         self._answer(outcome)
         return exits.OK
 
     def list(self) -> int:
-        from vreplica.jobs import groups
+        from vreplica.jobs import groupstate
 
-        jobs = self.jobs
-        found = [
-            groups.show(f, jobs) for f in groups.folders(self._loaded.state_dir, self.group.name)
-        ]
+        folders = groupstate.folders(self._jobs.state_dir, self.group.name)
+        found = [groupstate.show(f) for f in folders]
         if self.out.as_json:
             self.out.json({"group": self.group.name, "failovers": [f.to_dict() for f in found]})
             return exits.OK
@@ -165,7 +170,7 @@ def order(group: Group) -> Iterator[RenderableType]:
 
 
 def report(name: str, outcome: GroupOutcome) -> Iterator[RenderableType]:
-    yield Text.assemble((name, HEAD), f": failover {outcome.id} is ", (outcome.state, HEAD))
+    yield Text.assemble((name, HEAD), f": {outcome.kind} {outcome.id} is ", (outcome.state, HEAD))
     table = grid("job", "state", "booted", "level", "downtime>", "trouble~")
     for member in outcome.members:
         record = member.record

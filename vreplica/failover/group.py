@@ -14,9 +14,9 @@ Pure but for threads: what a turn does is handed in.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from vreplica.failover.choices import OnError
@@ -44,6 +44,18 @@ class Group:
 
     def __getitem__(self, name: str) -> Member:
         return next(m for m in self.members if m.name == name)
+
+    def __contains__(self, name: str) -> bool:
+        return any(m.name == name for m in self.members)
+
+    def only(self, names: Collection[str]) -> Group:
+        """The group of these members. Who is not among them is taken to be there already."""
+        members = tuple(
+            replace(m, after=tuple(o for o in m.after if o in names))
+            for m in self.members
+            if m.name in names
+        )
+        return replace(self, members=members)
 
     @property
     def forwards(self) -> dict[str, tuple[str, ...]]:

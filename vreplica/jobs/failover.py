@@ -249,13 +249,15 @@ def begin_back(
     listener: Listener = ignore,
     *,
     new_vm: str | None = None,
+    id_: str | None = None,
+    goal: State | None = None,
 ) -> Outcome:
     """Go back to the original VM (or, with the datastore `new_vm`, to a new one) with only what
-    differs, as far as it goes. Raises as `plan_back`."""
+    differs, as far as it goes. Raises as `plan_back`. id_, goal: as for `begin`."""
     back = plan_back(job, new_vm)
-    folder = job.job_dir / "failovers" / f"fb-{new_id()}"
+    folder = job.job_dir / "failovers" / (id_ or f"fb-{new_id()}")
     with BackSides(job, back, folder.name, listener) as sides:
-        return runner.begin(folder, sides, choices, tell, more=back.to_dict())
+        return runner.begin(folder, sides, choices, tell, goal, back.to_dict())
 
 
 def _not_failed_over(job: Job) -> None:
@@ -275,7 +277,8 @@ def _back(folder: Path) -> Back | None:
     return Back.of_journal(entries[0].data) if entries else None
 
 
-def _sides(job: Job, folder: Path, listener: Listener) -> VSphereSides:
+def sides_of(job: Job, folder: Path, listener: Listener) -> VSphereSides:
+    """Source and replica as they stand to each other in this failover or failback."""
     back = _back(folder)
     if back is not None:
         return BackSides(job, back, folder.name, listener)
@@ -301,5 +304,5 @@ def _go_on(
     call: Callable[[Path, VSphereSides, Tell], Outcome], job: Job, tell: Tell, listener: Listener
 ) -> Outcome:
     folder = current(job)
-    with _sides(job, folder, listener) as sides:
+    with sides_of(job, folder, listener) as sides:
         return call(folder, sides, tell)

@@ -1,18 +1,14 @@
-"""Failovers of groups: the same failovers of the same jobs, in turn, with a journal of their own.
+"""Failovers of groups: the same failovers of the same jobs, in turn, there and back.
 
-<state_dir>/.groups/<group>/<id>/journal.jsonl      begin {choices, group}, then for each turn
-                                                    intent "start web01", call "start web01" {...}
-<state_dir>/<job>/failovers/<id>/                   each member's own, under the group's id
-
-So whoever finds the group's journal knows where each member's is, and a member's says how far it
-got: nothing has to be kept in step. A member is resumed, undone, committed by the rules of a
-single failover.
+Each member has a failover of its own under the group's id (groupstate), and is resumed, undone
+and committed by the rules of a single one. A failback goes through the same passes: who needs
+whom does not depend on which of its two VMs is in service.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 from typing import Any, Final
@@ -25,14 +21,14 @@ from vreplica.failover.errors import (
     Interrupted,
     MemberGivenUp,
     MemberSilent,
-    NoFailover,
+    NothingToFailBack,
 )
 from vreplica.failover.group import Group, Pass
-from vreplica.failover.journal import Entry, Journal, load
-from vreplica.failover.record import Record, record_of
+from vreplica.failover.journal import Journal, load
 from vreplica.failover.runner import Outcome, Tell
 from vreplica.failover.table import ENDED, GIVEN_UP_BY_UNDO, State, at_or_past
 from vreplica.jobs import failover
+from vreplica.jobs.groupstate import GroupOutcome, folders, member_folder, show
 from vreplica.jobs.sides import VSphereSides
 from vreplica.points.model import new_id
 from vreplica.sync import Job
@@ -45,138 +41,73 @@ BRING_DOWN: Final = "bring down"
 START: Final = "start"
 
 
-@dataclass(frozen=True, slots=True)
-class MemberReport:
-    """`state` is None for a member whose failover was never begun."""
-
-    job: str
-    state: State | None
-    record: Record | None
-    trouble: str | None
-    """What its last turn failed with, or why it had none."""
-
-
-@dataclass(frozen=True, slots=True)
-class GroupOutcome:
-    """Where a group's failover stands, with the record of each member."""
-
-    id: str
-    group: Group
-    choices: Choices
-    entries: tuple[Entry, ...]
-    members: tuple[MemberReport, ...]
-
-    @property
-    def state(self) -> str:
-        """running | committed | undone | aborted, when all say so; stopped: they do not."""
-        begun = {m.state for m in self.members if m.state is not None}
-        if not begun or begun <= {State.ABORTED}:
-            return "aborted"
-        if begun <= {State.ABORTED, State.UNDONE}:
-            return "undone"
-        if self.troubles or len(begun) > 1 or None in {m.state for m in self.members}:
-            return "stopped"
-        (only,) = begun
-        return only.value if only in (State.RUNNING, State.COMMITTED) else "stopped"
-
-    @property
-    def troubles(self) -> dict[str, str]:
-        return {m.job: m.trouble for m in self.members if m.trouble is not None}
-
-    @property
-    def ended(self) -> bool:
-        return all(m.state is None or m.state in ENDED for m in self.members)
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "failover": self.id,
-            "group": self.group.to_dict(),
-            "state": self.state,
-            "choices": self.choices.to_dict(),
-            "began": self.entries[0].time.isoformat() if self.entries else None,
-            "last": self.entries[-1].time.isoformat() if self.entries else None,
-            "members": [
-                {
-                    "job": m.job,
-                    "state": m.state.value if m.state is not None else None,
-                    "trouble": m.trouble,
-                    **({"record": m.record.to_dict()} if m.record is not None else {}),
-                }
-                for m in self.members
-            ],
-        }
-
-
-def folders(state_dir: Path, group: str) -> list[Path]:
-    """The group's failovers, oldest first."""
-    root = state_dir / ".groups" / group
-    return sorted(p for p in root.iterdir() if p.is_dir() and load(p)) if root.is_dir() else []
-
-
-def current(state_dir: Path, jobs: Jobs, group: str) -> Path:
-    """The group's failover that has not ended, else the newest. Raises NoFailover."""
-    found = folders(state_dir, group)
-    if not found:
-        raise NoFailover(job=f"group:{group}")
-    return next((f for f in found if not show(f, jobs).ended), found[-1])
-
-
-def show(folder: Path, jobs: Jobs) -> GroupOutcome:
-    """Where it stands; takes nothing over. `jobs`: the members' jobs as they are configured."""
-    entries = load(folder)
-    group = Group.from_dict(entries[0].data["group"])
-    troubles: dict[str, str | None] = {}
-    for entry in entries:
-        if entry.kind in ("call", "note"):
-            troubles[entry.data["job"]] = entry.data.get("trouble")
-    members = []
-    for member in group.members:
-        own = _folder(jobs[member.name], folder.name)
-        journal = load(own)
-        members.append(
-            MemberReport(
-                job=member.name,
-                state=runner.show(own).state if journal else None,
-                record=record_of(member.name, folder.name, journal) if journal else None,
-                trouble=troubles.get(member.name),
-            )
-        )
-    choices = Choices.from_dict(entries[0].data["choices"])
-    return GroupOutcome(folder.name, group, choices, tuple(entries), tuple(members))
-
-
 def begin(state_dir: Path, group: Group, jobs: Jobs, choices: Choices, tell: Tell) -> GroupOutcome:
-    """Fail all members over, as far as it goes. Raises FailoverUnderWay before anything is done.
+    """Fail all members over, as far as it goes. Before anything is done it raises
+    FailoverUnderWay, and FailedOverAlready where a member's replica is in service.
 
     What members fail with is in the outcome.
     """
-    for found in folders(state_dir, group.name):
-        before = show(found, jobs)
-        if not before.ended or before.state == "committed":
-            name = f"group:{group.name}"
-            raise FailoverUnderWay(job=name, failover=before.id, state=before.state)
+    _none_under_way(state_dir, group)
     for member in group.members:
         failover.check_free(jobs[member.name])
-    folder = state_dir / ".groups" / group.name / f"fo-{new_id()}"
+    return _begin(state_dir, group, jobs, choices, tell, back=False)
+
+
+def begin_back(
+    state_dir: Path, group: Group, jobs: Jobs, choices: Choices, tell: Tell
+) -> GroupOutcome:
+    """Fail those members back whose replicas are in service (`away`), as far as it goes.
+
+    Raises before anything is done: FailoverUnderWay, NothingToFailBack, and what keeps a member
+    from going back (failover.plan_back).
+    """
+    _none_under_way(state_dir, group)
+    group = away(group, jobs)
+    for member in group.members:
+        failover.plan_back(jobs[member.name])
+    return _begin(state_dir, group, jobs, choices, tell, back=True)
+
+
+def away(group: Group, jobs: Jobs) -> Group:
+    """The group without the members that run on their originals. Raises NothingToFailBack."""
+    there = {m.name for m in group.members if failover.failed_over(jobs[m.name]) is not None}
+    if not there:
+        why = "no member's replica is in service"
+        raise NothingToFailBack(job=f"group:{group.name}", why=why)
+    return group.only(there)
+
+
+def _none_under_way(state_dir: Path, group: Group) -> None:
+    for folder in folders(state_dir, group.name):
+        before = show(folder)
+        if not before.ended:
+            name = f"group:{group.name}"
+            raise FailoverUnderWay(job=name, failover=before.id, state=before.state)
+
+
+def _begin(
+    state_dir: Path, group: Group, jobs: Jobs, choices: Choices, tell: Tell, *, back: bool
+) -> GroupOutcome:
+    folder = state_dir / ".groups" / group.name / f"{'fb' if back else 'fo'}-{new_id()}"
     folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    data = {"choices": choices.to_dict(), "group": group.to_dict()}
-    with _Run(Journal.begin(folder, data), group, jobs, choices, tell) as run:
+    data = {"choices": choices.to_dict(), "group": group.to_dict(), "back": back}
+    with _Run(Journal.begin(folder, data), group, jobs, tell) as run:
         run.forwards()
-    return show(folder, jobs)
+    return show(folder)
 
 
 def resume(folder: Path, jobs: Jobs, tell: Tell, on_error: OnError | None = None) -> GroupOutcome:
     """Go on with a group's failover that stopped; whoever ran it before does nothing more."""
     with _taken_over(folder, jobs, tell, on_error) as run:
         run.forwards()
-    return show(folder, jobs)
+    return show(folder)
 
 
 def undo(folder: Path, jobs: Jobs, tell: Tell) -> GroupOutcome:
     """Put all members back, who needs others first. One that fails does not keep the others."""
     with _taken_over(folder, jobs, tell, OnError.CONTINUE) as run:
         run.backwards("undo", run.undo)
-    return show(folder, jobs)
+    return show(folder)
 
 
 def commit(folder: Path, jobs: Jobs, tell: Tell) -> GroupOutcome:
@@ -186,14 +117,14 @@ def commit(folder: Path, jobs: Jobs, tell: Tell) -> GroupOutcome:
     """
     on_its_way = {
         m.job: str(m.state)
-        for m in show(folder, jobs).members
+        for m in show(folder).members
         if m.state is not None and m.state not in (*ENDED, State.RUNNING, State.COMMITTING)
     }
     if on_its_way:
         raise GroupNotRunning(group=folder.parent.name, members=on_its_way)
     with _taken_over(folder, jobs, tell, OnError.STOP) as run:
         run.backwards("commit", run.commit)
-    return show(folder, jobs)
+    return show(folder)
 
 
 def _taken_over(folder: Path, jobs: Jobs, tell: Tell, on_error: OnError | None) -> _Run:
@@ -201,21 +132,16 @@ def _taken_over(folder: Path, jobs: Jobs, tell: Tell, on_error: OnError | None) 
     group = Group.from_dict(journal.choices["group"])
     if on_error is not None:
         group = replace(group, on_error=on_error)
-    return _Run(journal, group, jobs, Choices.from_dict(journal.choices["choices"]), tell)
-
-
-def _folder(job: Job, id_: str) -> Path:
-    return job.job_dir / "failovers" / id_
+    return _Run(journal, group, jobs, tell)
 
 
 class _Run:
     """One process at work on a group's failover. A context manager: closes the journal."""
 
-    def __init__(
-        self, journal: Journal, group: Group, jobs: Jobs, choices: Choices, tell: Tell
-    ) -> None:
-        self._journal, self._group, self._jobs = journal, group, jobs
-        self._choices, self._tell = choices, tell
+    def __init__(self, journal: Journal, group: Group, jobs: Jobs, tell: Tell) -> None:
+        self._journal, self._group, self._jobs, self._tell = journal, group, jobs, tell
+        self._choices = Choices.from_dict(journal.choices["choices"])
+        self._begin = failover.begin_back if journal.choices.get("back") else failover.begin
         self._pass: Pass | None = None
         self._lost: dict[str, str] = {}
         self._lock = Lock()
@@ -249,22 +175,15 @@ class _Run:
 
     def _towards(self, goal: State) -> Callable[[str], Outcome | None]:
         def act(name: str) -> Outcome | None:
-            job, tell = self._jobs[name], self._teller(name)
-            folder = _folder(job, self._journal.folder.name)
+            folder = self._folder(name)
             if not load(folder):
-                return failover.begin(
-                    job,
-                    self._choices,
-                    tell,
-                    self._listener(name),
-                    id_=folder.name,
-                    goal=goal,
-                )
+                job, tell, listener = self._jobs[name], self._teller(name), self._listener(name)
+                return self._begin(job, self._choices, tell, listener, id_=folder.name, goal=goal)
             outcome = runner.show(folder)
             if not at_or_past(outcome.state, goal):
                 return self._resume(name, goal)
             if outcome.state is State.RUNNING and outcome.facts.get("answered") is False:
-                with VSphereSides(job, folder.name, self._listener(name)) as sides:
+                with self._sides(name) as sides:
                     if sides.replica_answers():
                         return replace(outcome, facts={**outcome.facts, "answered": True})
             return outcome
@@ -272,7 +191,7 @@ class _Run:
         return act
 
     def undo(self, name: str) -> Outcome | None:
-        folder = _folder(self._jobs[name], self._journal.folder.name)
+        folder = self._folder(name)
         if not load(folder):
             return None
         state = runner.show(folder).state
@@ -283,21 +202,25 @@ class _Run:
             outcome = self._resume(name, State.SOURCE_OFF)
             if outcome.state in ENDED:
                 return outcome
-        with VSphereSides(self._jobs[name], folder.name, self._listener(name)) as sides:
+        with self._sides(name) as sides:
             return runner.undo(folder, sides, self._teller(name))
 
     def commit(self, name: str) -> Outcome | None:
-        folder = _folder(self._jobs[name], self._journal.folder.name)
+        folder = self._folder(name)
         if not load(folder) or runner.show(folder).state not in (State.RUNNING, State.COMMITTING):
             return None
-        with VSphereSides(self._jobs[name], folder.name, self._listener(name)) as sides:
+        with self._sides(name) as sides:
             return runner.commit(folder, sides, self._teller(name))
 
     def _resume(self, name: str, goal: State) -> Outcome:
-        job = self._jobs[name]
-        folder = _folder(job, self._journal.folder.name)
-        with VSphereSides(job, folder.name, self._listener(name)) as sides:
-            return runner.resume(folder, sides, self._teller(name), goal)
+        with self._sides(name) as sides:
+            return runner.resume(self._folder(name), sides, self._teller(name), goal)
+
+    def _folder(self, name: str) -> Path:
+        return member_folder(self._journal.folder, name)
+
+    def _sides(self, name: str) -> VSphereSides:
+        return failover.sides_of(self._jobs[name], self._folder(name), self._listener(name))
 
     @staticmethod
     def _was_asked(folder: Path, state: State) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zipfile
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,12 +22,12 @@ def result(task: Any) -> Any:
     return task.info.result
 
 
-def level_of(lab: Lab, snapshot: Any, folder: Path, acknowledged: int) -> str:
+def level_of(lab: Lab, snapshot: Any, acknowledged: int) -> str:
     """By opening the database in the snapshot's disk."""
     device = next(d for d in snapshot.config.hardware.device if d.key == 2000)
     file = lab.sites["site-a"].disks.path(device.backing.fileName)
     with open_disk(VddkConfig(isolation=False), VddkConnection(), str(file)) as disk:
-        return judge(reader(disk), folder).level(acknowledged)
+        return judge(reader(disk)).level(acknowledged)
 
 
 @pytest.fixture
@@ -47,7 +46,7 @@ def database(control: LabControl, si: Any, request: Any) -> Any:
 
 
 def test_images_of_the_three_levels_differ_by_their_database(
-    lab: Lab, control: LabControl, database: Any, tmp_path: Path
+    lab: Lab, control: LabControl, database: Any
 ) -> None:
     name = database.name
     quiesced = vim.vm.WindowsQuiesceSpec(
@@ -55,17 +54,17 @@ def test_images_of_the_three_levels_differ_by_their_database(
     )
     done = control.app_work("site-a", name, 40, write_back=0.4)
     crash = result(database.CreateSnapshot_Task("crash", "", False, False))
-    assert level_of(lab, crash, tmp_path / "crash", done) == "crash"
+    assert level_of(lab, crash, done) == "crash"
 
     control.set_guest("site-a", name, quiesce="filesystemOnly")
     done = control.app_work("site-a", name, 40)
     files = result(database.CreateSnapshotEx_Task("files", "", False, quiesced))
-    assert level_of(lab, files, tmp_path / "files", done) == "filesystem"
+    assert level_of(lab, files, done) == "filesystem"
 
     control.set_guest("site-a", name, quiesce="works")
     done = control.app_work("site-a", name, 40)
     whole = result(database.CreateSnapshotEx_Task("whole", "", False, quiesced))
-    assert level_of(lab, whole, tmp_path / "whole", done) == "application"
+    assert level_of(lab, whole, done) == "application"
 
     trees, tree = {}, database.snapshot.rootSnapshotList
     while tree:
@@ -85,7 +84,7 @@ def test_images_of_the_three_levels_differ_by_their_database(
 
 
 def test_a_clean_shutdown_keeps_everything_and_a_power_off_does_not(
-    lab: Lab, control: LabControl, database: Any, tmp_path: Path
+    lab: Lab, control: LabControl, database: Any
 ) -> None:
     name = database.name
     done = control.app_work("site-a", name, 30)
@@ -94,12 +93,12 @@ def test_a_clean_shutdown_keeps_everything_and_a_power_off_does_not(
         pass
     clean = result(database.CreateSnapshot_Task("clean", "", False, False))
     # The shutdown finished the transfer that was half done: one transaction more.
-    assert level_of(lab, clean, tmp_path / "clean", done + 1) == "application"
+    assert level_of(lab, clean, done + 1) == "application"
     WaitForTask(database.PowerOnVM_Task())
     done = control.app_work("site-a", name, 30, write_back=0.3)
     WaitForTask(database.PowerOffVM_Task())
     dirty = result(database.CreateSnapshot_Task("dirty", "", False, False))
-    assert level_of(lab, dirty, tmp_path / "dirty", done) == "crash"
+    assert level_of(lab, dirty, done) == "crash"
     WaitForTask(database.RemoveAllSnapshots_Task())
 
 

@@ -25,6 +25,7 @@ ONLY_IN = {
     "pyVim": ("vsphere/", "lab/"),
     "ctypes": ("vddk/",),
     "xxhash": ("delta/hash.py",),
+    "apsw": ("lab/guestapp.py", "lab/guestvfs.py"),
     "dbos": ("jobs/service.py",),
     "sqlalchemy": ("jobs/catalog.py", "jobs/ledger.py", "jobs/tablesql.py", "jobs/migrations/"),
     "alembic": ("jobs/catalog.py", "jobs/migrations/"),

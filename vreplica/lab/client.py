@@ -172,7 +172,7 @@ class LabControl:
     # -- an application in the guest --------------------------------------------------------
 
     def app_start(self, site: str, vm: str, disk_key: int = 2000, seed: int = 0) -> None:
-        """A SQLite database on a disk of at least 18 MiB; see vreplica.lab.guestapp."""
+        """A SQLite database on a disk of at least 18 MiB; the lab needs apsw for it (guestapp)."""
         self.do("app_start", site=site, vm=vm, disk_key=disk_key, seed=seed)
 
     def app_work(self, site: str, vm: str, transfers: int, *, write_back: float = 0.0) -> int:

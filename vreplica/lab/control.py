@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 
 from vreplica.errors import VReplicaError
 from vreplica.lab.faults import Rule
-from vreplica.lab.guestapp import GuestApp
 from vreplica.lab.guestnet import note_conflicts
 from vreplica.lab.layout import SOCKET
 from vreplica.lab.making import make_vm
@@ -28,6 +27,7 @@ from vreplica.lab.nfc import Fault
 from vreplica.lab.vmodl import MethodFault
 
 if TYPE_CHECKING:
+    from vreplica.lab.guestapp import GuestApp
     from vreplica.lab.lab import Lab
 
 log = logging.getLogger("vreplica.lab.control")
@@ -175,9 +175,14 @@ class Commands:
     # -- an application in the guest --------------------------------------------------------
 
     def app_start(self, site: str, vm: str, disk_key: int = 2000, seed: int = 0) -> Any:
+        try:
+            from vreplica.lab.guestapp import GuestApp
+        except ModuleNotFoundError:
+            raise ValueError(
+                "the application in the guest takes apsw: pip install 'vreplica[lab]'"
+            ) from None
         found = self._vm(site, vm)
-        folder = self._site(site).directory / "guests" / found._moId
-        app = GuestApp(found, folder, disk_key, seed)
+        app = GuestApp(found, disk_key, seed)
         app.start()
         self._apps[found._moId] = app
         return {}

@@ -218,10 +218,14 @@ class Guest:
             documents["writer0.xml"] = _WRITER.format("System Writer")
             documents["writer1.xml"] = _WRITER.format("SqlServerWriter")
         # Applications first, through VSS or the freeze scripts; then the file systems.
-        if how == "works":
-            self._call("freeze")
-        self._call("sync")
         self._frozen = True
+        try:
+            if how == "works":
+                self._call("freeze")
+            self._call("sync")
+        except BaseException:
+            self.thaw()
+            raise
         return documents
 
     def thaw(self) -> None:

@@ -1,197 +1,186 @@
-"""A database inside a guest: SQLite over files that live on the virtual disk.
+"""A database inside a guest: SQLite, whose files live on the virtual disk through a VFS.
 
-    accounts in SQLite --- app.db, app.db-wal ---> page cache --- write-back ---> virtual disk
-    (a transfer is two                              (a folder of               (tracked, as every
-     transactions: half                              the lab: lost             write of a guest)
-     of it is in memory)                             with the power)
+    accounts in SQLite --- app.db, app.db-wal ---> guestvfs ---> virtual disk
+    (a transfer is two                             (page cache,  (tracked, as every
+     transactions: half                             in memory)    write of a guest)
+     of it is in memory)
 
-    disk   base          base + 64 KiB               base + 64 KiB + ROOM
-           directory     app.db                      app.db-wal
-
-Python's SQLite takes no VFS of one's own, so the files lie in a folder that plays the guest's
-page cache, and what the guest has written back is what differs from the disk. The database
-runs with synchronous=OFF, as an application does that trusts the operating system.
+The database runs in WAL mode with synchronous=NORMAL, as SQLite advises: the log is on the disk
+when it is checkpointed, not when a transaction is committed. Checkpoints come before a transfer,
+never after one, so the last transactions that were acknowledged are in memory only.
 
 What an image then holds tells how it was taken:
     application   the transfer finished, the log checkpointed and gone, `clean` set
     filesystem    every committed transaction, in a log that has to be replayed; a transfer may
                   be half done
-    crash         what had been written back by chance: committed transactions are missing, the
-                  directory is older than the files, or the database is damaged
+    crash         what had been synced, or written back by chance: committed transactions are
+                  missing
+
+The application is memory, too: after a restart of the lab it has to be started again.
 """
 
 from __future__ import annotations
 
-import json
 import random
-import shutil
-import sqlite3
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+import apsw
+
 from vreplica.disk import Disk
-from vreplica.units import KIB, MIB
+from vreplica.lab.guestvfs import Files, GuestVFS, Read, Write
 
 if TYPE_CHECKING:
     from vreplica.lab.vm import VirtualMachine
 
-BASE = MIB
-ROOM = 8 * MIB
-PAGE = 4 * KIB
-NAMES = ("app.db", "app.db-wal")
-_FIRST = BASE + 64 * KIB
 _ACCOUNTS = 64
+_LOG = 32
+"""Transactions after which the log is checkpointed."""
 
 
-def place_of(name: str) -> int:
-    """Where a file begins on the disk."""
-    return _FIRST + NAMES.index(name) * ROOM
+class Database:
+    """The application's database in the files of a disk; opening it recovers it."""
+
+    def __init__(self, read: Read, write: Write) -> None:
+        """Raises ValueError or apsw.Error where the disk holds something else, or damage."""
+        self.files = Files(read, write)
+        self.fresh = not self.files.sizes
+        self.replayed = self.files.sizes.get("app.db-wal", 0) > 0
+        self._vfs = GuestVFS(self.files)
+        self.sql = apsw.Connection("app.db", vfs=self._vfs.name)
+        try:
+            modes = ("locking_mode=exclusive", "temp_store=memory", "journal_mode=memory")
+            for mode in (*modes, "journal_mode=wal", "synchronous=normal"):
+                self.sql.execute(f"pragma {mode}").fetchall()
+            self.sql.wal_autocheckpoint(0)
+        except apsw.Error:
+            self.close(lost=True)
+            raise
+
+    def value(self, query: str) -> int:
+        return int(self.sql.execute(query).get)
+
+    def checkpoint(self, mode: int) -> None:
+        self.sql.wal_checkpoint(mode=mode)
+
+    def close(self, *, lost: bool) -> None:
+        """Checkpoint, delete the log and sync all files; or nothing of it: the power is gone."""
+        self.sql.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, int(lost))
+        self.sql.close()
+        self._vfs.unregister()
+        if not lost:
+            self.files.sync()
 
 
 class GuestApp:
     """The application of one VM. Its hook is told when the guest freezes, stops or loses power."""
 
-    def __init__(self, vm: VirtualMachine, folder: Path, key: int = 2000, seed: int = 0) -> None:
-        self.vm, self.folder, self.key = vm, folder, key
+    def __init__(self, vm: VirtualMachine, key: int = 2000, seed: int = 0) -> None:
+        self.vm, self.key = vm, key
         self.acknowledged = 0
         """Transactions that the application was told are committed."""
         self._random = random.Random(seed)
-        self._lock = threading.RLock()
-        self._written: dict[tuple[str, int], bytes] = {}
-        self._pending: tuple[int, int] | None = None
-        self._db: sqlite3.Connection | None = None
+        self._may_work = threading.Condition(threading.RLock())
+        self._held = False
+        self._logged = 0
+        self._pending: int | None = None
+        self._db: Database | None = None
 
     # -- life -------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Open the database, from the disk where it has one; SQLite then recovers it."""
-        with self._lock:
-            shutil.rmtree(self.folder, ignore_errors=True)
-            self.folder.mkdir(parents=True)
-            self._written.clear()
-            fresh = not extract(self._read, self.folder)
-            db = sqlite3.connect(
-                self.folder / "app.db", isolation_level=None, check_same_thread=False
-            )
-            db.execute("pragma journal_mode=wal")
-            db.execute("pragma synchronous=off")
-            db.execute("pragma wal_autocheckpoint=64")
-            self._db = db
-            if fresh:
-                db.execute("create table accounts (id integer primary key, amount integer)")
-                db.execute("create table state (clean integer, transactions integer)")
+        with self._may_work:
+            self._stop(lost=True)
+            self._db = db = Database(self._read, self._write)
+            if db.fresh:
+                db.sql.execute("create table accounts (id integer primary key, amount integer)")
+                db.sql.execute("create table state (clean integer, transactions integer)")
                 rows = [(n, 1000) for n in range(_ACCOUNTS)]
-                db.executemany("insert into accounts values (?, ?)", rows)
-                db.execute("insert into state values (0, 0)")
-            (self.acknowledged,) = db.execute("select transactions from state").fetchone()
-            self.sync()
+                db.sql.executemany("insert into accounts values (?, ?)", rows)
+                db.sql.execute("insert into state values (0, 0)")
+            self.acknowledged = db.value("select transactions from state")
+            db.files.sync()
         self.vm.guest_state.hook = self.hear
 
     def hear(self, event: str) -> None:
-        """What happens to the guest."""
-        with self._lock:
+        """What happens to the guest. Frozen, it holds its I/O until it is thawed."""
+        with self._may_work:
+            self._held = event in ("freeze", "sync")
             if event == "freeze":
-                self.settle()
-            elif event == "sync":
-                self.sync()
+                self._settle()
+            elif event == "sync" and self._db is not None:
+                self._db.files.sync()
             elif event == "thaw":
                 self._clean(0)
             elif event == "stop":
-                self.settle()
-                self._close()
-                self.sync()
+                self._settle()
+                self._stop(lost=False)
             elif event == "lost":
-                self._close()
+                self._stop(lost=True)
             elif event == "start":
                 self.start()
+            self._may_work.notify_all()
 
-    def _close(self) -> None:
-        if self._db is not None:
-            self._db.close()
-            self._db = None
+    def _stop(self, *, lost: bool) -> None:
+        db, self._db, self._pending, self._logged = self._db, None, None, 0
+        if db is not None:
+            db.close(lost=lost)
 
     # -- work -------------------------------------------------------------------------------
 
     def work(self, transfers: int) -> int:
         """Move money; the last transfer stays half done. Returns committed transactions."""
-        with self._lock:
+        with self._may_work:
             for _ in range(transfers):
+                self._may_work.wait_for(lambda: not self._held)
+                if self._logged >= _LOG and self._db is not None:
+                    self._db.checkpoint(apsw.SQLITE_CHECKPOINT_PASSIVE)
+                    self._logged = 0
                 self._credit()
                 giver, taker = self._random.sample(range(_ACCOUNTS), 2)
                 self._transaction("update accounts set amount = amount - 1 where id = ?", giver)
-                self._pending = (giver, taker)
+                self._pending = taker
             return self.acknowledged
 
     def _credit(self) -> None:
         if self._pending is not None:
-            _, taker = self._pending
-            self._pending = None
+            taker, self._pending = self._pending, None
             self._transaction("update accounts set amount = amount + 1 where id = ?", taker)
 
     def _transaction(self, statement: str, account: int) -> None:
         if self._db is None:
             raise ValueError("the application does not run")
-        self._db.execute("begin immediate")
-        self._db.execute(statement, (account,))
-        self._db.execute("update state set transactions = transactions + 1")
-        self._db.execute("commit")
+        with self._db.sql as transaction:
+            transaction.execute(statement, (account,))
+            transaction.execute("update state set transactions = transactions + 1")
         self.acknowledged += 1
+        self._logged += 1
 
-    def settle(self) -> None:
-        """What a VSS writer or a freeze script does: finish, checkpoint, mark, flush."""
-        if self._db is None:
-            return
-        self._credit()
-        self._clean(1)
-        self._db.execute("pragma wal_checkpoint(truncate)")
-        self.sync()
+    def _settle(self) -> None:
+        """What a VSS writer or a freeze script does: finish, mark, checkpoint, flush."""
+        if self._db is not None:
+            self._credit()
+            self._clean(1)
+            self._db.checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            self._logged = 0
+            self._db.files.sync()
 
     def _clean(self, value: int) -> None:
         if self._db is not None:
-            self._db.execute("update state set clean = ?", (value,))
+            self._db.sql.execute("update state set clean = ?", (value,))
+
+    def write_back(self, share: float = 0.5) -> int:
+        """Some of the page cache, as a guest's kernel does by itself; returns pages."""
+        with self._may_work:
+            return self._db.files.write_back(share, self._random) if self._db is not None else 0
 
     # -- the disk ---------------------------------------------------------------------------
 
-    def sync(self) -> None:
-        """All of the page cache, then the directory."""
-        for name, at, data in self._dirty():
-            self._put(name, at, data)
-        self._write_directory()
-
-    def write_back(self, fraction: float = 0.5) -> int:
-        """Some of the page cache, in any order, as a guest's kernel does by itself."""
-        with self._lock:
-            dirty = list(self._dirty())
-            self._random.shuffle(dirty)
-            chosen = dirty[: int(len(dirty) * fraction)]
-            for name, at, data in chosen:
-                self._put(name, at, data)
-            return len(chosen)
-
-    def _dirty(self) -> list[tuple[str, int, bytes]]:
-        found = []
-        for name in NAMES:
-            path = self.folder / name
-            content = path.read_bytes() if path.exists() else b""
-            if len(content) > ROOM:
-                raise ValueError(f"{name} has outgrown its {ROOM} bytes")
-            for at in range(0, len(content), PAGE):
-                data = content[at : at + PAGE].ljust(PAGE, b"\0")
-                if self._written.get((name, at)) != data:
-                    found.append((name, at, data))
-        return found
-
-    def _put(self, name: str, at: int, data: bytes) -> None:
-        self.vm.chains.write(self.key, place_of(name) + at, memoryview(data))
-        self._written[name, at] = data
-
-    def _write_directory(self) -> None:
-        sizes = {n: p.stat().st_size for n in NAMES if (p := self.folder / n).exists()}
-        text = json.dumps(sizes).encode().ljust(PAGE, b"\0")
-        self.vm.chains.write(self.key, BASE, memoryview(text))
+    def _write(self, offset: int, data: bytes) -> None:
+        self.vm.chains.write(self.key, offset, memoryview(data))
 
     def _read(self, offset: int, size: int) -> bytes:
         return bytes(self.vm.chains.read(self.key, offset, size))
@@ -201,7 +190,7 @@ class GuestApp:
 
 
 def reader(disk: Disk) -> Callable[[int, int], bytes]:
-    """The way to read an image for `extract`."""
+    """The way to read an image for `judge`."""
 
     def read(offset: int, size: int) -> bytes:
         buffer = bytearray(size)
@@ -209,18 +198,6 @@ def reader(disk: Disk) -> Callable[[int, int], bytes]:
         return bytes(buffer)
 
     return read
-
-
-def extract(read: Callable[[int, int], bytes], folder: Path) -> bool:
-    """Copy the files out of an image; False where it has none."""
-    text = read(BASE, PAGE).rstrip(b"\0")
-    if not text:
-        return False
-    for name, size in json.loads(text).items():
-        whole = -(-size // PAGE) * PAGE
-        content = read(place_of(name), whole)[:size] if size else b""
-        (folder / name).write_bytes(content)
-    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,26 +219,27 @@ class Verdict:
         return "application" if self.clean and self.whole and not self.replayed else "filesystem"
 
 
-def judge(read: Callable[[int, int], bytes], folder: Path) -> Verdict:
-    """Open the database that an image holds, as its application would after a boot."""
+def judge(read: Read) -> Verdict:
+    """Open the database that an image holds, as its application would after a boot.
+
+    The image is only read: what recovery writes stays in the page cache.
+    """
     broken = Verdict(opens=False, transactions=0, clean=False, whole=False, replayed=False)
-    folder.mkdir(parents=True, exist_ok=True)
     try:
-        if not extract(read, folder):
-            return broken
-    except ValueError:
+        db = Database(read, lambda offset, data: None)
+    except (ValueError, apsw.Error):
         return broken
-    log = folder / "app.db-wal"
-    replayed = log.exists() and log.stat().st_size > 0
-    db = sqlite3.connect(folder / "app.db")
     try:
-        (good,) = db.execute("pragma integrity_check").fetchone()
-        if good != "ok":
+        if db.fresh or db.sql.execute("pragma integrity_check").get != "ok":
             return broken
-        clean, transactions = db.execute("select clean, transactions from state").fetchone()
-        (total,) = db.execute("select sum(amount) from accounts").fetchone()
-    except sqlite3.DatabaseError:
+        return Verdict(
+            opens=True,
+            transactions=db.value("select transactions from state"),
+            clean=bool(db.value("select clean from state")),
+            whole=db.value("select sum(amount) from accounts") == _ACCOUNTS * 1000,
+            replayed=db.replayed,
+        )
+    except apsw.Error:
         return broken
     finally:
-        db.close()
-    return Verdict(True, transactions, bool(clean), total == _ACCOUNTS * 1000, replayed)
+        db.close(lost=True)

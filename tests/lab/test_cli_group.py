@@ -79,7 +79,7 @@ class Page(HTMLParser):
 
 
 def test_in_order_with_one_report_and_back(
-    file: str, started: Callable[[], list[str]], tmp_path: Path
+    file: str, control: LabControl, started: Callable[[], list[str]], tmp_path: Path
 ) -> None:
     plan = invoke("failover", "group:shop", "--dry-run", "-c", file)
     assert plan.exit_code == 0
@@ -100,6 +100,17 @@ def test_in_order_with_one_report_and_back(
     seen = Page(page.read_text())
     assert not seen.refers, "the page needs nothing else"
     assert {"Failover of group shop", *NAMES} <= set(seen.words)
+    assert "Compared with vCenter's own tasks and events" not in seen.words
+    check = ("failover", "show", "group:shop", "--check", "--page", str(page), "-c", file)
+    same = json.loads(invoke(*check, "--json").stdout)["check"]
+    assert [(same[n]["equal"], same[n]["findings"]) for n in NAMES] == [(True, [])] * 3
+    # No task tells of this: a guest that goes down by itself.
+    control.power("site-b", "app01-replica", on=False)
+    other = invoke(*check)
+    assert other.exit_code == 8
+    assert "app01: vCenter's own record differs" in other.stdout
+    assert "VmPoweredOffEvent of app01-replica, without a task" in other.stdout
+    assert Page(page.read_text()).words.count("differs") == 1
     assert invoke("failover", "group:shop", *YES, "-c", file).exit_code == 9
     assert invoke("undo", "group:shop", "-q", "-c", file).exit_code == 0
     assert invoke("run", "-q", "-c", file).exit_code == 0

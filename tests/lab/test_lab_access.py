@@ -291,12 +291,15 @@ def test_history_collectors_and_events_name_what_was_done(si: Any, faulty: Any) 
     WaitForTask(faulty.RemoveAllSnapshots_Task())
     by_entity = vim.TaskFilterSpec.ByEntity(entity=faulty, recursion="self")
     collector = si.content.taskManager.CreateCollectorForTasks(vim.TaskFilterSpec(entity=by_entity))
-    collector.RewindCollector()
+    # A new one stands before the oldest.
     names, page = [], collector.ReadNextTasks(2)
     while page:
         names += [t.name.info.wsdlName for t in page]
         page = collector.ReadNextTasks(2)
     assert names[-2:] == ["CreateSnapshot_Task", "RemoveAllSnapshots_Task"]
+    collector.SetCollectorPageSize(1)
+    collector.ResetCollector()
+    assert [t.name.info.wsdlName for t in collector.ReadNextTasks(9)] == names[-1:]
     collector.DestroyCollector()
     events = vim.event.EventFilterSpec(
         entity=vim.event.EventFilterSpec.ByEntity(entity=faulty, recursion="self")

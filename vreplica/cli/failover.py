@@ -200,7 +200,7 @@ def resume(out: Output, job: str, config: Path | None, on_error: str | None) -> 
     "--page", type=click.Path(path_type=Path, dir_okay=False), help="Write it as an HTML page too."
 )
 @click.option(
-    "--check", is_flag=True, help="Compare it with vCenter's own tasks; 8 when they differ."
+    "--check", is_flag=True, help="Compare it with vCenter's own tasks and events; 8: they differ."
 )
 @command
 def show(out: Output, job: str, config: Path | None, page: Path | None, check: bool) -> int:
@@ -212,9 +212,7 @@ def show(out: Output, job: str, config: Path | None, page: Path | None, check: b
     from vreplica.jobs.check import compare
 
     if groups.is_group(job):
-        if check:
-            raise click.UsageError("--check is of one job: name a member of the group")
-        return groups.Commands(out, job, config).show(page)
+        return groups.Commands(out, job, config).show(page, check=check)
     found = _job(job, config)
     folder = jobs.current(found)
     record = record_of(job, folder.name, load(folder))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from vreplica.cli.page import Html, Tone, bars, facts, heading, page, table, toned
@@ -29,11 +29,12 @@ def single(record: Record, checked: Comparison | None = None) -> str:
 
 
 def _checked(checked: Comparison) -> Iterator[Html]:
-    yield heading("Compared with vCenter's own tasks")
+    yield heading("Compared with vCenter's own tasks and events")
     verdict = toned("agrees", "good") if checked.equal else toned("differs", "bad")
     yield facts(
         ("verdict", verdict),
         ("tasks in both", str(checked.agreed)),
+        ("only in its events", str(checked.by_events) if checked.by_events else ""),
         ("not asked", "; ".join(checked.not_asked)),
     )
     if checked.findings:
@@ -41,13 +42,16 @@ def _checked(checked: Comparison) -> Iterator[Html]:
         yield table(("kind", "side", "what~"), rows)
 
 
-def group(outcome: GroupOutcome) -> str:
+def group(outcome: GroupOutcome, checked: Mapping[str, Comparison] | None = None) -> str:
+    """`checked`: by member."""
     name = outcome.group.name
     lead = f"{outcome.id}, {moment(outcome.entries[0].time)}"
-    return page(f"{outcome.kind.capitalize()} of group {name}", lead, _group(outcome))
+    return page(
+        f"{outcome.kind.capitalize()} of group {name}", lead, _group(outcome, checked or {})
+    )
 
 
-def _group(outcome: GroupOutcome) -> Iterator[Html]:
+def _group(outcome: GroupOutcome, checked: Mapping[str, Comparison]) -> Iterator[Html]:
     offs = [m.record.source_off for m in outcome.members if m.record and m.record.source_off]
     ons = [m.record.answered for m in outcome.members if m.record and m.record.answered]
     whole = duration((max(ons) - min(offs)).total_seconds()) if offs and ons else "not measured"
@@ -87,6 +91,8 @@ def _group(outcome: GroupOutcome) -> Iterator[Html]:
         if member.record is not None:
             yield heading(member.job)
             yield from _single(member.record)
+        if member.job in checked:
+            yield from _checked(checked[member.job])
 
 
 def _single(record: Record) -> Iterator[Html]:

@@ -108,10 +108,18 @@ def record(done: Record, checked: Comparison | None = None) -> Iterator[Renderab
         table.add_row(moment(entry.time), str(entry.epoch), what, data)
     yield indented(table)
     if checked is not None:
-        verdict = ("agrees", GOOD) if checked.equal else ("differs", BAD)
-        yield Text.assemble("vCenter's own record ", verdict, f": {checked.agreed} tasks in both")
-        rows = [f"{f.kind}, {f.side}: {f.text}" for f in checked.findings]
-        yield facts(("findings", rows), ("not asked", checked.not_asked))
+        yield from comparison(checked)
+
+
+def comparison(checked: Comparison, of: str = "") -> Iterator[RenderableType]:
+    """`of`: a group's member."""
+    verdict = ("agrees", GOOD) if checked.equal else ("differs", BAD)
+    events = f", {checked.by_events} only in its events" if checked.by_events else ""
+    both = f": {checked.agreed} tasks in both{events}"
+    whose = f"{of}: vCenter's own record " if of else "vCenter's own record "
+    yield Text.assemble(whose, verdict, both)
+    rows = [f"{f.kind}, {f.side}: {f.text}" for f in checked.findings]
+    yield facts(("findings", rows), ("not asked", checked.not_asked))
 
 
 def entry_dict(entry: Entry) -> dict[str, Any]:

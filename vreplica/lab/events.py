@@ -57,7 +57,6 @@ class EventManager(Managed, vim.event.EventManager):
         made = EventHistoryCollector(self._site, f"session[{self._site.new_id('eventhistory')}]")
         objects = self._site.current.objects
         made.__dict__.update(filter=filter, _objects=objects, _source=self)
-        made.ResetCollector()
         objects[made._moId] = made
         return made
 
@@ -129,10 +128,17 @@ def mine_is_known(item: Any) -> bool:
 
 
 class _HistoryCollector(Managed, vim.HistoryCollector):
-    """A cursor over a list: the latest page is a property, the rest is read back and forth."""
+    """A cursor over a list: the latest page is a property, the rest is read back and forth.
+
+    A new one stands before the oldest (vSphere API, HistoryCollector).
+    """
 
     _persistent = False
     filter: Any
+
+    def __init__(self, site: Any, moid: str) -> None:
+        super().__init__(site, moid)
+        self.__dict__["_at"] = 0
 
     def everything(self) -> list[Any]:
         """All that match, oldest first."""
@@ -145,8 +151,8 @@ class _HistoryCollector(Managed, vim.HistoryCollector):
         self.touch()
 
     def ResetCollector(self) -> None:
-        """To just after the latest page."""
-        self.__dict__["_at"] = len(self.everything())
+        """To just before the latest page."""
+        self.__dict__["_at"] = max(0, len(self.everything()) - self.__dict__.get("_page", 10))
 
     def RewindCollector(self) -> None:
         self.__dict__["_at"] = 0

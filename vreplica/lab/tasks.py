@@ -243,7 +243,6 @@ class TaskManager(Managed, vim.TaskManager):
         made = TaskHistoryCollector(self._site, f"session[{self._site.new_id('taskhistory')}]")
         objects = self._site.current.objects
         made.__dict__.update(filter=filter, _objects=objects)
-        made.ResetCollector()
         objects[made._moId] = made
         return made
 

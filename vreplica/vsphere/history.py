@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -9,7 +10,7 @@ from vreplica.vsphere.collector import read
 from vreplica.vsphere.faults import words
 from vreplica.vsphere.link import Link
 from vreplica.vsphere.model import EventRecord, TaskRecord, VmRef
-from vreplica.vsphere.vmomi import moref, unescape, utc, vim, wire_name
+from vreplica.vsphere.vmomi import moref, unescape, utc, vim, vmodl, wire_name
 
 PAGE: Final = 100
 
@@ -43,17 +44,31 @@ def tasks_between(link: Link, vm: VmRef, begin: datetime, end: datetime) -> tupl
         time=vim.TaskFilterSpec.ByTime(timeType="queuedTime", beginTime=begin, endTime=end),
     )
     manager = link.content.taskManager
-    collector = link.call(operation, manager.CreateCollectorForTasks, spec, vm=vm.name)
-    found: dict[str, TaskRecord] = {}
     try:
-        while page := link.ask(operation, collector.ReadNextTasks, PAGE, vm=vm.name, answers=False):
-            found |= {record.key: record for record in map(_task, page)}
-    finally:
-        link.call(operation, collector.DestroyCollector, vm=vm.name, answers=False)
+        pages = _pages(link, operation, manager.CreateCollectorForTasks, spec, "ReadNextTasks", vm)
+        found = {info.key: _task(info) for info in pages}
+    except vmodl.fault.NotSupported:
+        # A single ESXi host has only its recent ones.
+        found = {}
     for record in recent_tasks(link, vm):
         if begin <= record.queued <= end:
             found.setdefault(record.key, record)
     return tuple(sorted(found.values(), key=lambda r: (r.queued, r.key)))
+
+
+def _pages(
+    link: Link, operation: str, create: Any, spec: Any, read_next: str, vm: VmRef
+) -> Iterator[Any]:
+    """All that a history collector finds, oldest first. Raises NotSupported unmapped."""
+    let = (vmodl.fault.NotSupported,)
+    collector = link.call(operation, create, spec, vm=vm.name, let=let)
+    try:
+        link.ask(operation, collector.RewindCollector, vm=vm.name, answers=False)
+        following = getattr(collector, read_next)
+        while page := link.ask(operation, following, PAGE, vm=vm.name, answers=False):
+            yield from page
+    finally:
+        link.call(operation, collector.DestroyCollector, vm=vm.name, answers=False)
 
 
 def _task(info: Any) -> TaskRecord:
@@ -87,6 +102,26 @@ def events(
     manager = link.content.eventManager
     name = vm.name if vm else None
     found = link.ask("reading events", manager.QueryEvents, spec, vm=name, answers=False)
+    return _in_order(found or [])
+
+
+def events_between(
+    link: Link, vm: VmRef, begin: datetime, end: datetime, types: Sequence[str]
+) -> tuple[EventRecord, ...]:
+    """Events of a VM of these types in a time, as far back as vCenter keeps them."""
+    spec = vim.event.EventFilterSpec(
+        entity=vim.event.EventFilterSpec.ByEntity(
+            entity=link.managed(vim.VirtualMachine, vm.moref), recursion="self"
+        ),
+        time=vim.event.EventFilterSpec.ByTime(beginTime=begin, endTime=end),
+        eventTypeId=list(types),
+    )
+    create = link.content.eventManager.CreateCollectorForEvents
+    operation = "reading the history of events"
+    return _in_order(_pages(link, operation, create, spec, "ReadNextEvents", vm))
+
+
+def _in_order(found: Iterable[Any]) -> tuple[EventRecord, ...]:
     records = [
         EventRecord(
             key=event.key,
@@ -96,6 +131,6 @@ def events(
             vm=unescape(event.vm.name) if event.vm is not None else None,
             message=event.fullFormattedMessage or "",
         )
-        for event in found or []
+        for event in found
     ]
     return tuple(sorted(records, key=lambda r: (r.time, r.key)))

@@ -10,7 +10,7 @@ sent once. All methods may be called from several threads.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
@@ -209,6 +209,13 @@ class Session:
     ) -> tuple[EventRecord, ...]:
         """vCenter's own events, oldest first."""
         return history.events(self._link, vm_ref, since)
+
+    def events_between(
+        self, vm_ref: VmRef, begin: datetime, end: datetime, types: Sequence[str]
+    ) -> tuple[EventRecord, ...]:
+        """vCenter's events of a VM in a time (by its own clock); `types`: their names in the API,
+        as `VmPoweredOnEvent`."""
+        return history.events_between(self._link, vm_ref, begin, end, types)
 
     # -- snapshots ----------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ import pytest
 
 from vreplica.lab import Lab, LabControl
 from vreplica.units import MIB
-from vreplica.vsphere import AmbiguousVm, Endpoint, Session, VmNotFound, VmRef, connect
+from vreplica.vsphere import AmbiguousVm, Endpoint, Session, VmNotFound, VmRef, connect, history
 
 
 def test_the_server_says_what_it_is(source: Session, endpoint: Any) -> None:
@@ -149,6 +149,27 @@ def test_own_tasks_and_events_are_read_back(source: Session, new_vm: Any) -> Non
     kinds = [e.type for e in source.events(vm, since=before)]
     assert kinds.index("VmPoweredOnEvent") < kinds.index("VmPoweredOffEvent")
     assert all(e.vm == vm.name for e in source.events(vm))
+
+
+def test_the_history_is_read_page_by_page(
+    source: Session, new_vm: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also what is recent no more: that is where a record is compared with vCenter's own."""
+    monkeypatch.setattr(history, "PAGE", 2)
+    monkeypatch.setattr(history, "recent_tasks", lambda *_: ())
+    vm = new_vm()
+    before = source.refresh()
+    for _ in range(2):
+        source.power_on(vm)
+        source.power_off(vm)
+    after = source.refresh()
+    tasks = source.tasks_between(vm, before, after)
+    assert [t.operation.rpartition(".")[2] for t in tasks] == ["powerOn", "powerOff"] * 2
+    kinds = ("VmPoweredOnEvent", "VmPoweredOffEvent")
+    events = source.events_between(vm, before, after, kinds)
+    assert [e.type for e in events] == [*kinds, *kinds]
+    assert source.events_between(vm, before, after, ["VmMigratedEvent"]) == ()
+    assert source.tasks_between(vm, after.replace(year=2099), after.replace(year=2100)) == ()
 
 
 def test_a_vm_that_never_was_has_no_events(source: Session) -> None:

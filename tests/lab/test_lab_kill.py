@@ -168,7 +168,9 @@ def test_killed_in_the_middle_of_a_clone_or_a_move_no_file_is_left_over(
             }
             assert on_disk == known
             # Every folder that is left is a VM's.
-            assert {p.stem for p in site.glob("*/*/*.vmx")} == names
+            homes = {f"[{p.parts[-3]}] {p.parts[-2]}/{p.name}" for p in site.glob("*/*/*.vmx")}
+            vms = si.content.rootFolder.childEntity[0].vmFolder.childEntity
+            assert homes == {v.config.files.vmPathName for v in vms}
             for folder in (p for p in site.glob("*-ds*/*") if p.is_dir()):
                 assert list(folder.glob("*.vmx")) or list(folder.glob("*.vmdk"))
     finally:

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from vreplica.disk import check_request
 from vreplica.lab import devices
 from vreplica.lab.cbt import ChangeMap, UntrackedDisk, ctk_path
-from vreplica.lab.disks import split
+from vreplica.lab.paths import split
 from vreplica.lab.vmodl import MethodFault, fault, vim
 from vreplica.units import MIB
 from vreplica.vddk import Handle

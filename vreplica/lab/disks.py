@@ -1,7 +1,5 @@
 """All work on VMDK files, through the native library; the rest of the lab knows paths only.
 
-    "[ds1] web/web-000001.vmdk"  <->  DIR/site-a/ds1/web/web-000001.vmdk
-
     web.vmdk  <-  web-000001.vmdk  <-  web-000002.vmdk        a chain; the right end is the leaf
     merge(web.vmdk, web-000001.vmdk, [web-000002.vmdk]):
     web.vmdk (now with what -000001 held)  <-  web-000002.vmdk
@@ -15,96 +13,28 @@ import contextlib
 import os
 import re
 import secrets
-import time
 from collections.abc import Iterator
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from vreplica.errors import VReplicaError
 from vreplica.extents import Extents
 from vreplica.lab.cbt import copy_sparse, ctk_path, spelled
+from vreplica.lab.space import Space, taken
 from vreplica.lab.vmodl import fault, vim
 from vreplica.units import BLOCK, MIB, SECTOR, round_down
 from vreplica.vddk import Adapter, DiskType, Handle, Library, VddkConfig, VddkDisk
 from vreplica.vddk.config import bundled_libdir
 from vreplica.vddk.errors import DiskFull, DiskLocked, DiskNotFound, FileExists
 
-if TYPE_CHECKING:
-    from vreplica.lab.site import Site
-
-_PATH = re.compile(r"\[([^\]]+)\]\s*(.*)")
 _PIECE = 4 * MIB
-_USAGE_S = 1.0
-"""How long a sum over a datastore's files is taken as current."""
 
 
-def split(ds_path: str) -> tuple[str, str]:
-    """`[ds] dir/x.vmdk` -> (ds, dir/x.vmdk). Raises InvalidDatastorePath."""
-    match = _PATH.fullmatch((ds_path or "").strip())
-    if match is None or any(part == ".." for part in match[2].split("/")):
-        raise fault(
-            vim.fault.InvalidDatastorePath,
-            f"Invalid datastore path '{ds_path}'.",
-            datastorePath=ds_path or "",
-        )
-    return match[1], match[2].strip("/")
-
-
-class Disks:
-    """The datastores of one site as folders of files."""
-
-    def __init__(self, site: Site) -> None:
-        self.site = site
-        self._usage: dict[str, tuple[float, int]] = {}
-        self._grows: dict[str, bool] = {}
+class Disks(Space):
+    """The disks of one site."""
 
     @cached_property
     def library(self) -> Library:
         return Library.load(VddkConfig(libdir=bundled_libdir()))
-
-    # -- paths ------------------------------------------------------------------------------
-
-    def folder(self, datastore: str) -> Path:
-        return self.site.directory / datastore
-
-    def path(self, ds_path: str) -> Path:
-        """Where a datastore path lies. Raises InvalidDatastorePath, InvalidDatastore."""
-        name, rest = split(ds_path)
-        if not self.folder(name).is_dir():
-            raise fault(vim.fault.InvalidDatastore, f"Invalid datastore '{name}'.", name=name)
-        return self.folder(name) / rest
-
-    def ds_path(self, path: Path) -> str:
-        datastore, *rest = path.relative_to(self.site.directory).parts
-        return f"[{datastore}] {'/'.join(rest)}"
-
-    def beside(self, ds_path: str, name: str) -> str:
-        """The datastore path of a file in the same folder."""
-        return ds_path.rpartition("/")[0] + "/" + name
-
-    def parent_of(self, ds_path: str, hint: str) -> str:
-        """What a descriptor's parentFileNameHint means: beside it, relative, or absolute."""
-        below = Path(os.path.normpath(self.path(ds_path).parent / hint))
-        return self.ds_path(below)
-
-    def free_name(self, ds_path: str) -> str:
-        """`[ds] d/x.vmdk`, or with _1, _2, ... where that is taken."""
-        path = self.path(ds_path)
-        number = 0
-        while path.exists():
-            number += 1
-            path = path.with_name(f"{self.path(ds_path).stem}_{number}{path.suffix}")
-        return self.ds_path(path)
-
-    def delta_name(self, ds_path: str) -> str:
-        """The next free `x-000001.vmdk` for a disk of any depth of its chain."""
-        path = self.path(ds_path)
-        stem = re.sub(r"-\d{6}$", "", path.stem)
-        number = 1
-        while (made := path.with_name(f"{stem}-{number:06d}.vmdk")).exists():
-            number += 1
-        return self.ds_path(made)
 
     # -- making and removing ----------------------------------------------------------------
 
@@ -137,15 +67,6 @@ class Disks:
                 f"Error caused by file {ds_path}: {error.message}",
                 file=ds_path,
             ) from error
-
-    def full(self, ds_path: str) -> Any:
-        name, _ = split(ds_path)
-        return fault(
-            vim.fault.NoDiskSpace,
-            f"Insufficient disk space on datastore '{name}'.",
-            file=ds_path,
-            datastore=name,
-        )
 
     def create(self, ds_path: str, capacity: int, *, thin: bool) -> str:
         """Make an empty base disk; returns its uuid as the API spells it."""
@@ -183,7 +104,7 @@ class Disks:
             with self.explained(ds_path):
                 self.library.unlink(path)
         ctk_path(path).unlink(missing_ok=True)
-        self._grows.pop(ds_path, None)
+        self.forget(ds_path)
 
     def grow(self, ds_path: str, capacity: int) -> None:
         """Extend a base disk: its flat file, then the one extent of its descriptor."""
@@ -277,6 +198,8 @@ class Disks:
 
     def copy(self, source: str, target: str, *, thin: bool) -> str:
         """A new base disk with the content of a whole chain; returns its uuid."""
+        if thin:
+            self.need_space(target, self.allocated(source).total)
         uuid = self.create(target, self.capacity(source), thin=thin)
         with (
             self.open(source) as read,
@@ -291,69 +214,13 @@ class Disks:
         old, new = self.path(source), self.path(target)
         if new.exists():
             raise fault(vim.fault.FileAlreadyExists, f"File {target} already exists", file=target)
+        names = (old.name, f"{old.stem}-flat.vmdk", f"{old.stem}-ctk.vmdk")
+        files = [file for n in names if (file := old.with_name(n)).exists()]
+        self.need_space(target, sum(map(taken, files)))
         self.site.loose.making(target)
         new.parent.mkdir(parents=True, exist_ok=True)
-        names = (old.name, f"{old.stem}-flat.vmdk", f"{old.stem}-ctk.vmdk")
-        for file in (old.with_name(n) for n in names):
-            if file.exists():
-                copy_sparse(file, new.with_name(file.name))
-
-    # -- space ------------------------------------------------------------------------------
-
-    def capacity_of(self, datastore: str) -> int:
-        return int(self.site.datastore(datastore).capacity)
-
-    def used(self, datastore: str) -> int:
-        """Bytes that the files take; a thick disk takes its capacity though its file is sparse."""
-        when, total = self._usage.get(datastore, (0.0, 0))
-        if time.monotonic() - when > _USAGE_S:
-            total = sum(_taken(f) for f in _files(self.folder(datastore)))
-            self._usage[datastore] = (time.monotonic(), total)
-        return total
-
-    def forget_usage(self) -> None:
-        """Take the next sums fresh."""
-        self._usage.clear()
-
-    def need_room(self, ds_path: str, offset: int, size: int) -> None:
-        """As `need_space`, for every write into a disk: by the last sum and what came since."""
-        if not self.grows(ds_path):
-            return
-        name, _ = split(ds_path)
-        if self.used(name) + size > self.capacity_of(name):
-            # What came since may have gone over what was there.
-            self._usage.pop(name)
-            if self.used(name) + size > self.capacity_of(name):
-                if self.is_allocated(ds_path, offset, size):
-                    return
-                raise self.full(ds_path)
-        when, total = self._usage[name]
-        self._usage[name] = (when, total + size)
-
-    def is_allocated(self, ds_path: str, offset: int, size: int) -> bool:
-        """Whether a thin base disk has all of this already; of a delta link nobody says so."""
-        path = self.path(ds_path)
-        flat = path.with_name(f"{path.stem}-flat.vmdk")
-        if not flat.exists():
-            return False
-        with flat.open("rb") as file:
-            return os.lseek(file.fileno(), offset, os.SEEK_HOLE) >= offset + size
-
-    def grows(self, ds_path: str) -> bool:
-        """Whether writing may take room: a thick base disk has all of its own."""
-        if ds_path not in self._grows:
-            with self.path(ds_path).open("rb") as file:
-                head = file.read(2048)
-            self._grows[ds_path] = b" VMFS " not in head or b"thinProvisioned" in head
-        return self._grows[ds_path]
-
-    def need_space(self, ds_path: str, size: int) -> None:
-        """Raises NoDiskSpace where `size` more bytes do not fit."""
-        name, _ = split(ds_path)
-        self._usage.pop(name, None)
-        if self.used(name) + size > self.capacity_of(name):
-            raise self.full(ds_path)
-        self._usage.pop(name, None)
+        for file in files:
+            copy_sparse(file, new.with_name(file.name))
 
 
 def copy_allocated(read: Handle, name: str, write: Handle, limit: int | None = None) -> None:
@@ -369,24 +236,3 @@ def api_uuid(raw: bytes) -> str:
     """`6000C290-1234-...`: how the API spells what a VMDK has as `60 00 c2 90 ...`."""
     text = raw.hex()
     return "-".join([text[:8].upper(), *(text[i : i + 4] for i in (8, 12, 16)), text[20:]])
-
-
-def _files(folder: Path) -> Iterator[os.DirEntry[str]]:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                yield from _files(Path(entry.path))
-            else:
-                yield entry
-
-
-def _taken(entry: os.DirEntry[str]) -> int:
-    try:
-        found = entry.stat(follow_symlinks=False)
-        if entry.name.endswith("-flat.vmdk"):
-            descriptor = Path(entry.path.removesuffix("-flat.vmdk") + ".vmdk")
-            if "thinProvisioned" not in descriptor.read_text(errors="replace"):
-                return found.st_size
-    except OSError:
-        return 0
-    return found.st_blocks * 512

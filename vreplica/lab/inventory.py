@@ -14,9 +14,9 @@ from collections.abc import Generator, Iterator
 from typing import Any
 
 from vreplica.lab import devices
-from vreplica.lab.disks import split
 from vreplica.lab.entity import Entity, duplicate
 from vreplica.lab.managed import Managed, live, view
+from vreplica.lab.paths import split
 from vreplica.lab.snapshots import Snapshot
 from vreplica.lab.switches import host_network
 from vreplica.lab.vm import VirtualMachine
@@ -87,12 +87,7 @@ class Folder(Entity, vim.Folder):
         site, disks = self._site, self._site.disks
         store, rest = split(spec.files.vmPathName)
         if not rest.endswith(".vmx"):
-            folder = rest or spec.name
-            number, base = 0, folder
-            while disks.path(f"[{store}] {folder}").exists():
-                number += 1
-                folder = f"{base}_{number}"
-            rest = f"{folder}/{spec.name}.vmx"
+            rest = f"{split(disks.free_folder(store, rest or spec.name))[1]}/{spec.name}.vmx"
         vmx = f"[{store}] {rest}"
         if disks.path(vmx).exists():
             raise fault(vim.fault.FileAlreadyExists, f"File {vmx} already exists", file=vmx)

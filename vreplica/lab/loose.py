@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vreplica.lab.cbt import ctk_path
+from vreplica.lab.vmfiles import home_files
 
 if TYPE_CHECKING:
     from vreplica.lab.site import Site
@@ -79,6 +80,7 @@ class LooseFiles:
         for name in sorted(set(ds_paths) - owned, key=lambda p: p.endswith(".vmx")):
             log.info("%s: removing %s, which no VM has", self.site.name, name)
             path = self.site.disks.path(name)
+            self.site.disks.forget(name)
             for file in _files(path):
                 file.unlink(missing_ok=True)
             if path.parent.parent != self.site.directory:
@@ -89,7 +91,7 @@ class LooseFiles:
 def _files(path: Path) -> list[Path]:
     """All that belongs to a name; half made, no library could tell."""
     if path.suffix == ".vmx":
-        return [path.with_suffix(s) for s in (".vmx", ".vmx~", ".vmsd", ".vmsd~", ".nvram")]
+        return home_files(path)
     changes = ctk_path(path)
     flat = path.with_name(f"{path.stem}-flat.vmdk")
     return [path, path.with_name(path.name + "~"), flat, changes, changes.with_suffix(".new")]

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from vreplica.lab.disks import split
 from vreplica.lab.managed import Managed
+from vreplica.lab.paths import split
 from vreplica.lab.vmodl import fault, invalid_argument, vim
 from vreplica.units import KIB
 

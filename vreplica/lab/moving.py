@@ -1,4 +1,4 @@
-"""CloneVM_Task and RelocateVM_Task: full, linked and instant clones, Storage vMotion."""
+"""CloneVM_Task and RelocateVM_Task: full, linked and instant clones, other places for a VM."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 
 from vreplica.lab import devices
 from vreplica.lab.customization import check
-from vreplica.lab.disks import split
+from vreplica.lab.paths import split
+from vreplica.lab.relocate import plan, relocate
 from vreplica.lab.vmfiles import write_vmx
 from vreplica.lab.vmodl import fault, invalid_argument, vim
 
@@ -127,11 +128,12 @@ class MovingMethods:
         return made
 
     def RelocateVM_Task(self, spec: Any, priority: Any = None) -> Iterator[int]:
-        if spec.datastore is not None and self.current is not None and spec.disk:
-            raise fault(vim.fault.InvalidState, "Disks of a VM with snapshots move together.")
+        store = spec.datastore.name if spec.datastore is not None else None
+        move = plan(self, store, {d.diskId: d.datastore.name for d in spec.disk or ()})
         yield 0
-        if spec.datastore is not None:
-            yield from self.move_disks(spec.datastore.name, spec.disk or ())
+        before = self.host, self._site.datastore(split(move.home[0])[0])
+        if move.links or move.home[0] != move.home[1]:
+            yield from relocate(self, move)
         if spec.host is not None and spec.host is not self.host:
             self.move_host(spec.host)
         if spec.pool is not None and spec.pool is not self.resourcePool:
@@ -139,6 +141,16 @@ class MovingMethods:
             old.vm = [v for v in old.vm if v is not self]
             spec.pool.vm = [*spec.pool.vm, self]
             self.resourcePool = spec.pool
+        self._site.post_vm(
+            "VmRelocatedEvent",
+            self,
+            f"Completed the relocation of {self.name}",
+            template=bool(self.config.template),
+            sourceHost=vim.event.HostEventArgument(host=before[0], name=before[0].name),
+            sourceDatastore=vim.event.DatastoreEventArgument(
+                datastore=before[1], name=before[1].name
+            ),
+        )
 
     def MigrateVM_Task(
         self, pool: Any = None, host: Any = None, priority: Any = None, state: Any = None
@@ -152,45 +164,6 @@ class MovingMethods:
         self.host.vm = [v for v in self.host.vm if v is not self]
         host.vm = [*host.vm, self]
         self.host = host
-
-    def move_disks(self, store: str, locators: Any) -> Iterator[int]:
-        """Copy every link with its map to another datastore, then drop the old files.
-
-        Tracking goes on with the same changeIds, as vSphere has kept them since 6.0 where it
-        could; a client has to compare the uuid in any case.
-        """
-        wanted = {d.diskId: d.datastore.name for d in locators}
-        disks, foreign = self._site.disks, self.chains.foreign()
-        moved: dict[str, str] = {}
-        configs = [self.config, *(s.config for s in self.all_snapshots())]  # type: ignore[attr-defined]
-        for config in configs:
-            for disk in devices.disks_of(config):
-                target = wanted.get(disk.key, store)
-                for link in self.chains.ancestry(disk.backing.fileName):
-                    if split(link)[0] != target:
-                        moved[link] = f"[{target}] {split(link)[1]}"
-        with self.chains.lock:
-            running = bool(self.chains.leaves)
-            self.chains.close_leaves()
-            try:
-                for number, (old, new) in enumerate(moved.items()):
-                    disks.copy_link(old, new)
-                    yield 10 + 80 * number // len(moved)
-                links = {moved.get(k, k): moved.get(v, v) for k, v in self.links.items()}
-                gone = [old for old in moved if old not in foreign]
-                self._site.loose.leaving(gone)
-                with self._site.changed:
-                    self.config = self.chains.rebase(self.config, links, moved)
-                    self.links = links
-                    for snapshot in self.all_snapshots():  # type: ignore[attr-defined]
-                        snapshot.config = self.chains.rebase(snapshot.config, links, moved)
-                self._site.flush()
-                for old in gone:
-                    disks.unlink(old)
-            finally:
-                if running:
-                    self.chains.open_leaves()
-        write_vmx(self)
 
 
 def _named(vm: Any) -> Any:

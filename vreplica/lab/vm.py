@@ -12,12 +12,12 @@ from vreplica.lab import customization, devices
 from vreplica.lab.cbt import ctk_path
 from vreplica.lab.chain import Chains
 from vreplica.lab.customization import CustomizationMethods
-from vreplica.lab.disks import split
 from vreplica.lab.entity import Entity
 from vreplica.lab.guest import Guest
 from vreplica.lab.guestnet import note_conflicts
 from vreplica.lab.managed import live, view
 from vreplica.lab.moving import MovingMethods
+from vreplica.lab.paths import split
 from vreplica.lab.power import PowerMethods
 from vreplica.lab.snapshots import SnapshotMethods
 from vreplica.lab.tracking import TrackingMethods

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from vreplica.lab import devices
-from vreplica.lab.disks import split
+from vreplica.lab.paths import split
 from vreplica.lab.vmodl import fault, invalid_argument, now, vim
 from vreplica.units import KIB, SECTOR, TIB
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
+from pathlib import Path
 from typing import Any
 
 from vreplica.lab import devices
-from vreplica.lab.disks import split
 from vreplica.lab.managed import live
+from vreplica.lab.paths import split
 from vreplica.lab.store import Ghosts, decode, encode
 from vreplica.lab.vmodl import fault, now, vim
 
@@ -108,16 +110,27 @@ def _replace(path: Any, text: str) -> None:
     fresh.replace(path)
 
 
+def home_files(vmx: Path) -> list[Path]:
+    """What a VM has beside its disks, half made ones included."""
+    kinds = (".vmx", ".vmx~", ".vmsd", ".vmsd~", ".nvram", ".log", ".zip")
+    folder = vmx.parent
+    return [f for f in folder.iterdir() if f.suffix in kinds] if folder.is_dir() else []
+
+
+def copy_home(vmx: Path, target: Path) -> None:
+    """Everything of a VM that is not a disk."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for file in home_files(vmx):
+        shutil.copy2(file, target.with_name(file.name))
+
+
 def remove_folder(vm: Any) -> None:
     """Everything of a destroyed VM that is not a disk, and its folder where that is empty."""
-    folder = vm._site.disks.path(vm.config.files.vmPathName).parent
-    stem = folder.name
-    for path in list(folder.glob("*")) if folder.is_dir() else ():
-        ours = path.suffix in (".vmx", ".vmsd", ".nvram", ".log", ".zip") or path.stem == stem
-        if path.is_file() and ours and path.suffix != ".vmdk":
-            path.unlink(missing_ok=True)
+    vmx = vm._site.disks.path(vm.config.files.vmPathName)
+    for file in home_files(vmx):
+        file.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
-        folder.rmdir()
+        vmx.parent.rmdir()
 
 
 class FileViews:

@@ -265,6 +265,9 @@ def test_a_mass_encryption_is_flagged_and_the_clean_point_before_it_stays_until_
     assert stats.shipped_bytes == 9 * MIB
     assert stats.changed_bytes == stats.redundant_bytes + stats.zero_bytes + stats.shipped_bytes
     assert stats.compressibility < 0.1
+    assert stats.seconds is not None
+    assert clean.point.overhead_s is not None
+    assert 0 < stats.seconds < stats.seconds + clean.point.overhead_s < clean.seconds
     assert clean.disks[0].compressibility == pytest.approx(stats.compressibility, abs=0.001)
     for n in range(0, 40, 8):
         world.write(vm, 2000, n * MIB, random.Random(n).randbytes(8 * MIB))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vreplica.points import MAX_POINTS, DiskPoint, Level, RecoveryPoint, Retention
+from vreplica.points.changes import ChangeStats, PastChange
 from vreplica.points.model import DISK_KEY, POINT_KEY, new_id
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -55,7 +58,26 @@ def test_a_description_without_statistics_and_flags_is_that_of_an_older_point() 
     assert read is not None
     assert not read.flagged
     assert [d.stats for d in read.disks] == [None, None]
+    assert read.overhead_s is None
     assert read.to_dict()["disks"][0]["stats"] is None
+
+
+def test_how_long_a_run_took_comes_back_and_may_be_missing() -> None:
+    stats = ChangeStats(9, 2, 3, 4, 40, 0.42, 0.1, 99, (PastChange(1, 2, 0.5),), seconds=1.25)
+    point = replace(
+        make_point(1),
+        disks=(replace(make_point(1).disks[0], stats=stats),),
+        overhead_s=7.5,
+    )
+    values = point.to_extra_config()
+    read = RecoveryPoint.from_extra_config(values)
+    assert read == replace(point, snapshot=None)
+    assert (read.overhead_s, read.disks[0].stats) == (7.5, stats)
+    older = json.loads(values[f"{DISK_KEY}2000"])
+    del older["stats"]["s"]
+    read = RecoveryPoint.from_extra_config({**values, f"{DISK_KEY}2000": json.dumps(older)})
+    assert read is not None
+    assert read.disks[0].stats == replace(stats, seconds=None)
 
 
 @pytest.mark.parametrize("missing", [POINT_KEY, f"{DISK_KEY}2001"])

@@ -50,6 +50,11 @@ class CopyStats:
     flush_s: float = 0.0
     total_s: float = 0.0
 
+    @property
+    def busy_s(self) -> float:
+        """Of the slowest stage: what the copy takes when nothing makes it wait."""
+        return max(self.read_s, self.hash_s, self.write_s + self.flush_s)
+
     def __add__(self, other: CopyStats) -> CopyStats:
         """Sum of several disks or of the parts of a resumed copy."""
         total = CopyStats()

@@ -45,6 +45,9 @@ class ChangeStats:
     """Of the disk, when it was last asked for; its capacity where it never was."""
     past: tuple[PastChange, ...] = ()
     """Earlier cycles of this disk, oldest first; full copies are not among them."""
+    seconds: float | None = None
+    """What bringing the disk over took, pauses and the waits of limits left out; None: of a point
+    that was made before points had it."""
 
     def to_values(self) -> dict[str, Any]:
         """For a line of a .vmx: short."""
@@ -58,6 +61,7 @@ class ChangeStats:
             "random": self.high_entropy_share,
             "allocated": self.allocated_bytes,
             "past": [[p.shipped_bytes, p.sampled_pieces, p.high_entropy_share] for p in self.past],
+            **({"s": self.seconds} if self.seconds is not None else {}),
         }
 
     @classmethod
@@ -72,6 +76,7 @@ class ChangeStats:
             high_entropy_share=float(value["random"]),
             allocated_bytes=int(value["allocated"]),
             past=tuple(PastChange(int(b), int(n), float(s)) for b, n, s in value["past"]),
+            seconds=float(value["s"]) if "s" in value else None,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -85,4 +90,5 @@ class ChangeStats:
             "compressibility": self.compressibility,
             "high_entropy_share": self.high_entropy_share,
             "allocated_bytes": self.allocated_bytes,
+            "seconds": self.seconds,
         }

@@ -82,6 +82,9 @@ class RecoveryPoint:
     notes: tuple[str, ...] = ()
     suspicions: tuple[str, ...] = ()
     """Why the change that led here looks like mass encryption; empty: it does not."""
+    overhead_s: float | None = None
+    """What its run took up to this description beside its disks, each of which has its own
+    `stats.seconds`; None: of a point that was made before points had it."""
     accepted: bool = field(default=False, compare=False)
     """The operator has looked at `suspicions`. Kept beside the point, not in it."""
     snapshot: str | None = field(default=None, compare=False)
@@ -110,6 +113,7 @@ class RecoveryPoint:
             "excluded": list(self.excluded),
             "notes": list(self.notes),
             **({"suspicions": list(self.suspicions)} if self.suspicions else {}),
+            **({"overhead": self.overhead_s} if self.overhead_s is not None else {}),
         }
         values = {POINT_KEY: _dump(point)}
         for d in self.disks:
@@ -152,6 +156,7 @@ class RecoveryPoint:
                 excluded=tuple(point["excluded"]),
                 notes=tuple(point["notes"]),
                 suspicions=tuple(point.get("suspicions", ())),
+                overhead_s=float(point["overhead"]) if "overhead" in point else None,
                 snapshot=snapshot,
             )
         except (KeyError, ValueError, TypeError):
@@ -172,6 +177,7 @@ class RecoveryPoint:
             "notes": list(self.notes),
             "suspicions": list(self.suspicions),
             "flagged": self.flagged,
+            "overhead_s": self.overhead_s,
             "disks": [
                 {
                     "key": d.key,

@@ -20,9 +20,14 @@ from vreplica.vsphere import Session, VmInfo, VmRef
 
 
 def describe(
-    job: Job, vm: VmInfo, frozen: Frozen, copies: Sequence[DiskCopy], run_id: str
+    job: Job,
+    vm: VmInfo,
+    frozen: Frozen,
+    copies: Sequence[DiskCopy],
+    run_id: str,
+    overhead_s: float,
 ) -> RecoveryPoint:
-    """The point that the replica's disks hold now."""
+    """The point that the replica's disks hold now. `overhead_s`: of the run beside its disks."""
     disks = tuple(c.point for c in copies)
     return RecoveryPoint(
         id=run_id,
@@ -36,6 +41,7 @@ def describe(
         excluded=tuple(d.label for d in vm.disks if d.label in job.exclude_disks),
         notes=frozen.notes,
         suspicions=suspicions(disks),
+        overhead_s=round(overhead_s, 3),
     )
 
 

@@ -19,6 +19,7 @@ from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from time import perf_counter
 
 from vreplica.delta import ALGORITHM, Control, CopyProgress, CopyStats, copy, hash_blocks, modes
 from vreplica.delta.audit import audit
@@ -98,6 +99,17 @@ class Copying:
     fence: Callable[[], None]
 
 
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """What one disk came to. `allocated`: None where it was not asked for."""
+
+    stats: CopyStats
+    allocated: int | None
+    audited: int
+    seconds: float
+    """At work: without pauses, and without the waits of limits."""
+
+
 def copy_disks(run: Copying, tasks: Sequence[DiskTask]) -> list[DiskCopy]:
     """Copy all disks, `parallel_disks` at a time. Raises the first real failure."""
     with ThreadPoolExecutor(run.job.parallel_disks, "vreplica-disk") as pool:
@@ -133,10 +145,11 @@ def _guarded(run: Copying, task: DiskTask) -> DiskCopy:
 
 
 def _copy_one(run: Copying, task: DiskTask) -> DiskCopy:
-    label = task.source.label
+    label, started = task.source.label, perf_counter()
     done = progress_of(run.job, run.run_id, task.source.key) if task.resumes is not None else None
     if done is not None and done.sealed:
-        return _copied(run, task, CopyStats(), None, 0, done.root.hex(), map_of(run, task))
+        nothing = _Done(CopyStats(), None, 0, 0.0)
+        return _copied(run, task, nothing, done.root.hex(), map_of(run, task))
     with ExitStack() as stack:
         source = stack.enter_context(
             closing(
@@ -189,20 +202,14 @@ def _copy_one(run: Copying, task: DiskTask) -> DiskCopy:
         audited = _audit(run, task, source, digests)
         root = digests.seal(pending) if digests is not None and pending is not None else ""
     path = digests.path if digests is not None else None
-    return _copied(run, task, stats, allocated, audited, root, path)
+    seconds = perf_counter() - started - stats.total_s + stats.busy_s
+    return _copied(run, task, _Done(stats, allocated, audited, seconds), root, path)
 
 
-def _copied(
-    run: Copying,
-    task: DiskTask,
-    stats: CopyStats,
-    allocated: int | None,
-    audited: int,
-    root: str,
-    path: Path | None,
-) -> DiskCopy:
+def _copied(run: Copying, task: DiskTask, done: _Done, root: str, path: Path | None) -> DiskCopy:
+    stats = done.stats
     return DiskCopy(
-        report=_report(task, stats, allocated, audited),
+        report=_report(task, done),
         point=DiskPoint(
             key=task.source.key,
             label=task.source.label,
@@ -216,10 +223,11 @@ def _copied(
                 stats,
                 task.settled.mode,
                 disk_identity(task.source),
-                allocated,
+                done.allocated,
                 task.source.capacity_bytes,
                 run.replica.latest,
                 task.source.key,
+                done.seconds,
             ),
         ),
         map_path=path,
@@ -325,20 +333,21 @@ def _audit(run: Copying, task: DiskTask, source: Disk, digests: DigestMap | None
     return report.read_bytes
 
 
-def _report(task: DiskTask, stats: CopyStats, allocated: int | None, audited: int) -> DiskRun:
+def _report(task: DiskTask, done: _Done) -> DiskRun:
+    stats = done.stats
     return DiskRun(
         key=task.source.key,
         label=task.source.label,
         mode=task.settled.mode,
         reason=task.settled.reason,
         capacity_bytes=task.source.capacity_bytes,
-        allocated_bytes=allocated,
+        allocated_bytes=done.allocated,
         changed_bytes=stats.selected_bytes,
         read_bytes=stats.read_bytes,
         redundant_bytes=stats.redundant_bytes,
         zero_bytes=stats.zero_bytes - stats.zeroed_bytes,
         shipped_bytes=stats.shipped_bytes + stats.zeroed_bytes,
-        audited_bytes=audited,
+        audited_bytes=done.audited,
         seconds=stats.total_s,
         retries=stats.retries,
         compressibility=stats.content.compressibility if stats.content.pieces else None,

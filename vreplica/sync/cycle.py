@@ -20,8 +20,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
+from time import perf_counter
 
 from vreplica.delta import Control
+from vreplica.delta.stats import Clock
 from vreplica.errors import VReplicaError
 from vreplica.points import RecoveryPoint
 from vreplica.points.model import LEAF_KEY, new_id
@@ -110,6 +112,8 @@ class _Cycle:
     copying: bool = False
     """Disks are being written, and the next run could go on with it."""
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    began: float = field(default_factory=perf_counter)
+    disks_clock: Clock = field(default_factory=Clock)
     recovered: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -174,7 +178,7 @@ class _Cycle:
             verified=verified,
             points=len(replica.points) + 1 - len(removed),
             started=self.started,
-            seconds=(datetime.now(UTC) - self.started).total_seconds(),
+            seconds=perf_counter() - self.began,
         )
 
     # -- before anything is copied ------------------------------------------------------------
@@ -290,7 +294,7 @@ class _Cycle:
         if self.errand.failover is None:
             record_of(self.job, self.id, replica, frozen, tasks).save(self.job)
             self.copying = True
-        with self.holding.measuring(partial(size_of, self.sites, vm)):
+        with self.holding.measuring(partial(size_of, self.sites, vm)), self.disks_clock:
             return copy_disks(self._copying(vm, replica, frozen), tasks)
 
     def _copying(self, vm: VmInfo, replica: ReplicaState, frozen: Frozen) -> Copying:
@@ -309,7 +313,8 @@ class _Cycle:
     def _commit(
         self, vm: VmInfo, replica: ReplicaState, frozen: Frozen, copies: list[DiskCopy]
     ) -> RecoveryPoint:
-        made = describe(self.job, vm, frozen, copies, self.id)
+        overhead_s = perf_counter() - self.began - self.disks_clock.seconds
+        made = describe(self.job, vm, frozen, copies, self.id, overhead_s)
         for what in made.suspicions:
             self._hear(Warn(f"this change looks like mass encryption: {what}"))
         self._step("commit", f"making recovery point {self.id} of {replica.vm.ref.name}")

@@ -27,8 +27,9 @@ def change_stats(
     capacity: int,
     latest: RecoveryPoint | None,
     key: int,
+    seconds: float,
 ) -> ChangeStats:
-    """What the point keeps of one disk's copy. `latest`: the point before it."""
+    """What the point keeps of one disk's copy, which took `seconds`. `latest`: the point before."""
     content = stats.content
     before = latest.disk(key) if latest is not None and mode is not Mode.FULL else None
     if before is not None and before.uuid != uuid:
@@ -47,6 +48,7 @@ def change_stats(
         high_entropy_share=round(content.high_entropy_share, 3),
         allocated_bytes=allocated,
         past=_history(before, flagged=latest is not None and latest.flagged),
+        seconds=round(seconds, 3),
     )
 
 

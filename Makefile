@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+# Tests wait for processes and polls more than they compute: more of them than processors.
+WORKERS ?= 4
 
 .PHONY: demo test lint native-test bench clean system-packages
 
@@ -9,7 +11,7 @@ demo: $(VENV)/.base
 	$(BIN)/vreplica-sync demo
 
 test: system-packages $(VENV)/.test lint native-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Callable
 
 import pytest
@@ -12,6 +13,9 @@ from hypothesis import settings
 # A deadline per example measures the machine's load, not the code.
 settings.register_profile("vreplica", deadline=None)
 settings.load_profile("vreplica")
+
+# A shell has background jobs ignore Ctrl-C, and children inherit that: tests send it to both.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

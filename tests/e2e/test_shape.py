@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pyVim.task import WaitForTask
 from pyVmomi import vim
 
+from vreplica.failover.choices import Choices, FinalSync
+from vreplica.jobs import failover
 from vreplica.points import Retention
 from vreplica.sync import Mode, plan, points, run
 from vreplica.units import BLOCK, KIB, MIB
+from vreplica.vsphere import Keep
 
 Content = Callable[..., Path]
 device: Any = vim.vm.device
@@ -246,3 +250,41 @@ def test_storage_vmotion_is_no_change(world: Any, content: Content) -> None:
     assert equal == [True]
     assert report.disks[0].mode is Mode.DELTA
     assert report.shipped_bytes == BLOCK
+
+
+def names(world: Any, number: int, vm: str) -> tuple[str | None, list[str | None]]:
+    """BIOS UUID and MAC addresses."""
+    with world.connect(number) as session:
+        found = session.read_vm(session.find_vm(vm))
+    return found.bios_uuid, [nic.mac for nic in found.nics]
+
+
+def test_the_replica_has_the_names_that_the_job_wants(world, content: Content) -> None:
+    vm = world.make_vm(content(16 * MIB))
+    job = world.job(vm)
+    name = job.placement.name
+    same = replace(job, placement=replace(job.placement, keep=Keep(bios_uuid=True, mac=True)))
+    own = replace(job, placement=replace(job.placement, keep=Keep(bios_uuid=False, mac=False)))
+    run(same)
+    uuid, macs = names(world, 0, vm)
+    assert names(world, 1, name) == (uuid, macs)
+    # From now on it shall have its own: the next run says so, and changes it once.
+    said = " ".join(plan(own).steps)
+    assert "BIOS UUID" in said
+    assert "MAC address" in said
+    run(own)
+    other, others = names(world, 1, name)
+    assert other not in (None, uuid)
+    assert not set(others) & set(macs)
+    run(own)
+    assert names(world, 1, name) == (other, others)
+    # A point of before has the source's; what is started has what is wanted now.
+    first = points(own)[0].id
+    begun = Choices(final_sync=FinalSync.NO, point=first, heartbeat_timeout_s=0.1)
+    failover.begin(own, begun, print)
+    booted, cards = names(world, 1, name)
+    assert booted != uuid
+    assert not set(cards) & set(macs)
+    failover.undo(own, print)
+    run(same)
+    assert names(world, 1, name) == (uuid, macs)

@@ -12,7 +12,7 @@ from pyVmomi.SoapAdapter import SerializeToStr
 from vreplica.units import GIB, TIB
 from vreplica.vsphere.cbt import obstacle
 from vreplica.vsphere.devices import CONTROLLERS, controllers_of, disks_of, nics_of
-from vreplica.vsphere.model import Controller, Nic, ReplicaSpec, VmDisk, VmInfo, VmRef
+from vreplica.vsphere.model import Controller, Keep, Nic, ReplicaSpec, VmDisk, VmInfo, VmRef
 from vreplica.vsphere.placement import Place
 from vreplica.vsphere.replica import config_spec, differences
 
@@ -181,7 +181,7 @@ def test_network_cards_are_there_and_disconnected() -> None:
         assert nic.backing.deviceName == "DR net"
         assert nic.macAddress is None
         assert nic.addressType == "generated"
-    kept = config_spec(spec(keep_mac=True), place())
+    kept = config_spec(spec(keep=Keep(mac=True)), place())
     nic = added(kept, device.VirtualEthernetCard)[0]
     assert (nic.addressType, nic.macAddress) == ("assigned", MAC)
 
@@ -197,7 +197,7 @@ def test_network_cards_are_there_and_disconnected() -> None:
     ],
 )
 def test_a_kept_address_has_the_type_with_which_a_host_takes_it(mac: str, kind: str) -> None:
-    wanted = spec(keep_mac=True)
+    wanted = spec(keep=Keep(mac=True))
     cards = tuple(replace(n, mac=mac) for n in wanted.source.nics)
     wanted = replace(wanted, source=replace(wanted.source, nics=cards))
     nic = added(config_spec(wanted, place()), device.VirtualEthernetCard)[0]

@@ -57,7 +57,7 @@ from vreplica.sync.job import (
 )
 from vreplica.units import MIB
 from vreplica.vddk import VddkConfig
-from vreplica.vsphere import Endpoint, Identity, NicRule
+from vreplica.vsphere import Endpoint, Identity, Keep, NicRule
 
 FILE_NAME = "vreplica.toml"
 ENV_CONFIG = "VREPLICA_CONFIG"
@@ -91,7 +91,7 @@ class Config(Mapping[str, Job]):
                 folder=to.folder or there.folder,
                 networks={**there.networks, **to.networks},
                 test_network=to.test_network or there.test_network,
-                keep_mac=to.keep_mac,
+                keep=Keep(bios_uuid=to.keep_bios_uuid, mac=to.keep_mac),
             ),
             state_dir=self.state_dir,
             transport=Transport(table.transport),

@@ -27,7 +27,7 @@ from vreplica.sync.errors import NoPoints, PreflightFailed
 from vreplica.sync.events import Warn
 from vreplica.sync.outside import changes_outside
 from vreplica.sync.state import JOB_KEY, Sites, find_replica, identity
-from vreplica.vsphere import VmNotFound, VmRef, connect
+from vreplica.vsphere import AS_IS, VmNotFound, VmRef, connect
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,8 @@ class Back:
                 datastore=self.datastore,
                 name=self.original,
                 networks={there: here for here, there in job.placement.networks.items()},
-                keep_mac=job.placement.keep_mac,
+                # The original has its own, whatever its replica has.
+                keep=job.placement.keep if self.new_vm else AS_IS,
             ),
             on_cbt_loss=OnCbtLoss.RESCAN,
             exclude_disks=frozenset(),

@@ -9,7 +9,7 @@ from typing import Final
 from vreplica.failover.errors import IdentityScriptFailed
 from vreplica.jobs import identityscript
 from vreplica.sync import Job
-from vreplica.sync.job import Customize
+from vreplica.sync.job import Customize, Guest
 from vreplica.vsphere import CustomizationRefused, GuestState, ScriptResult, Session, VmRef
 
 SCRIPT_TIMEOUT_S: Final = 120.0
@@ -68,9 +68,17 @@ def wait_customized(
         time.sleep(POLL_S)
 
 
+WHOSE: Final = {True: "the source's", False: "its own", None: "as it is"}
+
+
 def described(job: Job) -> list[str]:
-    """The rules in words, for the preview; empty where there are none."""
-    guest = job.guest
+    """The replica's names and the rules for its guest in words, for the preview."""
+    guest, keep = job.guest, job.placement.keep
+    names = f"BIOS UUID: {WHOSE[keep.bios_uuid]}, MAC addresses: {WHOSE[keep.mac]}"
+    return [names, *_rules(guest)]
+
+
+def _rules(guest: Guest) -> list[str]:
     if guest.customize is None:
         return []
     if guest.spec is not None:

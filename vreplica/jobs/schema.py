@@ -106,6 +106,7 @@ class Destination(Model):
     folder: Text | None = None
     networks: dict[str, str] = {}
     keep_mac: Switch = False
+    keep_bios_uuid: Switch = True
     test_network: Text | None = None
 
 

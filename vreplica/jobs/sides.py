@@ -174,8 +174,15 @@ class VSphereSides:
     def power_on_replica(self) -> None:
         ref = self._replica().vm.ref
         self._mark_leaf(ref)
+        self._name_replica(ref)
         self._connect_replica(ref)
         self._destination.power_on(ref)
+
+    def _name_replica(self, ref: VmRef) -> None:
+        """A point of before has the names that were wanted then. A lost source cannot tell its."""
+        if "_source" in self.__dict__:
+            source = self._source.read_vm(self._source_vm)
+            self._destination.name_replica(ref, source, self._job.placement.keep)
 
     def _connect_replica(self, ref: VmRef) -> None:
         """A replica is made with its cards disconnected; a revert disconnects them again."""

@@ -185,7 +185,8 @@ def add_nic(
 
 def address_nic(nic: Any, kind: str | None, mac: str | None, index: int) -> None:
     """`manual` takes the given MAC; `assigned` is vCenter's (the default), `generated` the
-    host's: both by their own prefix, and anew unless the card has such a one."""
+    host's: both take one with their own prefix, and are anew where none is given, unless the card
+    has such a one; an empty one asks for another."""
     kind = (kind or "assigned").lower()
     if kind == "manual":
         if not re.fullmatch(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}", mac or "") or (
@@ -194,9 +195,9 @@ def address_nic(nic: Any, kind: str | None, mac: str | None, index: int) -> None
             raise invalid_device(index, "macAddress", f"'{mac}' is not a MAC address.")
         nic.macAddress = str(mac).lower()
     elif kind in _PREFIXES:
-        prefix = _PREFIXES[kind]
-        if not (nic.addressType == kind and (nic.macAddress or "").startswith(prefix)):
-            nic.macAddress = new_mac(kind)
+        had = nic.macAddress if nic.addressType == kind else None
+        given = had if mac is None else mac.lower()
+        nic.macAddress = given if (given or "").startswith(_PREFIXES[kind]) else new_mac(kind)
     else:
         raise invalid_device(index, "addressType", f"'{kind}' is no type of address.")
     nic.addressType = kind

@@ -300,6 +300,8 @@ class DigestMap:
             return
         self._close_pending()
         self._unmap()
+        # By itself: a process that is being started has its descriptors, and the lock, until exec.
+        fcntl.flock(self._fd, fcntl.LOCK_UN)
         os.close(self._fd)
         self._fd = -1
 

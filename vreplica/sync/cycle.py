@@ -232,7 +232,7 @@ class _Cycle:
                 resource_pool=place.resource_pool,
                 folder=place.folder,
                 networks=dict(place.networks),
-                keep_mac=place.keep_mac,
+                keep=place.keep,
                 exclude_disks=frozenset(
                     d.key for d in vm.disks if d.label in self.job.exclude_disks
                 ),

@@ -12,7 +12,7 @@ from vreplica.delta.throttle import Throttle, Window
 from vreplica.nfc import NfcConfig
 from vreplica.points import Level, Retention
 from vreplica.vddk import VddkConfig
-from vreplica.vsphere import Endpoint, GuestLogin, Identity
+from vreplica.vsphere import Endpoint, GuestLogin, Identity, Keep
 
 BACK = "~back"
 """Ends the name of a job's other direction; no job of a file can have it in its name."""
@@ -97,8 +97,8 @@ class Placement:
     folder: str | None = None
     networks: Mapping[str, str] = field(default_factory=dict)
     """Source network name -> destination network name."""
-    keep_mac: bool = False
-    """The replica's cards have the source's MAC addresses: right where both are never on."""
+    keep: Keep = field(default_factory=Keep)
+    """Which of the source's names the replica has: right where both are never on."""
     test_network: str | None = None
     """The isolated network of test failovers; None: their cards stay disconnected."""
 

@@ -111,7 +111,7 @@ def shape_of(
     return Shape(
         tuple(_disk_shape(d, have.get(d.key), replica) for d in disks),
         tuple(m for m in replica.disks if m.key not in {d.key for d in disks}),
-        differences(vm, replica.vm, job.placement.networks),
+        differences(vm, replica.vm, job.placement.networks, job.placement.keep),
     )
 
 
@@ -197,7 +197,9 @@ def reshape(
     new = {d.disk.key for d in shape.disks if d.new}
     old = {d.key for d in replica.vm.disks}
     detach = (*(d.key for d in shape.gone), *sorted(new & old))
-    session.reshape_replica(ref, Reshape(vm, job.placement.networks, detach, tuple(attach)))
+    place = job.placement
+    want = Reshape(vm, place.networks, place.keep, detach, tuple(attach))
+    session.reshape_replica(ref, want)
     made = read_replica(session, job, ref)
     if not made.points:
         gone = [d for d in replica.vm.disks if d.key in detach]

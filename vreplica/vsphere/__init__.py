@@ -58,6 +58,7 @@ from vreplica.vsphere.guesterrors import (
     NoSpecification,
 )
 from vreplica.vsphere.model import (
+    AS_IS,
     About,
     Controller,
     DatastoreInfo,
@@ -67,6 +68,7 @@ from vreplica.vsphere.model import (
     GuestState,
     HostInfo,
     Identity,
+    Keep,
     NetworkInfo,
     Nic,
     NicRule,
@@ -90,6 +92,7 @@ from vreplica.vsphere.tasks import Progress
 
 __all__ = [
     "ALL_IN_USE",
+    "AS_IS",
     "About",
     "AmbiguousVm",
     "BadReply",
@@ -118,6 +121,7 @@ __all__ = [
     "HostInfo",
     "HostUnreachable",
     "Identity",
+    "Keep",
     "Lack",
     "LicenseForbids",
     "LoginFailed",

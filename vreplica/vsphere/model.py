@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Final, Literal
 
 PowerState = Literal["poweredOn", "poweredOff", "suspended"]
 
@@ -276,6 +276,18 @@ class Removal:
 
 
 @dataclass(frozen=True, slots=True)
+class Keep:
+    """Which of its source's names a replica has. False: its own; None: those that it has."""
+
+    bios_uuid: bool | None = True
+    """Guests take it for their machine identity (licences, cloud-init)."""
+    mac: bool | None = False
+
+
+AS_IS: Final = Keep(None, None)
+
+
+@dataclass(frozen=True, slots=True)
 class ReplicaSpec:
     """A replica to create, made like `source`, at places given by name. None: the only one.
 
@@ -294,9 +306,7 @@ class ReplicaSpec:
     exclude_disks: frozenset[int] = frozenset()
     thin: bool | None = True
     annotation: str = ""
-    keep_bios_uuid: bool = True
-    """Guests take it for their machine identity (licences, cloud-init)."""
-    keep_mac: bool = False
+    keep: Keep = field(default_factory=Keep)
     track_changes: bool = False
     """Changed block tracking of the replica itself: whoever writes to it is noticed."""
     network_optional: bool = False

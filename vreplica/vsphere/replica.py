@@ -60,7 +60,7 @@ def config_spec(spec: ReplicaSpec, place: Place) -> Any:
         *(_add(controller_device(c)) for c in source.controllers if c.type in ADDABLE),
         *(_add(_disk(d, spec, place.datastore), file="create") for d in disks),
         *(
-            _add(nic_device(n, place.backings[n.key], keep_mac=spec.keep_mac))
+            _add(nic_device(n, place.backings[n.key], keep_mac=bool(spec.keep.mac)))
             for n in source.nics
             if n.key in place.backings
         ),
@@ -75,7 +75,7 @@ def config_spec(spec: ReplicaSpec, place: Place) -> Any:
         name=spec.name,
         version=source.hw_version or None,
         guestId=source.guest_id or None,
-        uuid=source.bios_uuid if spec.keep_bios_uuid else None,
+        uuid=source.bios_uuid if spec.keep.bios_uuid else None,
         annotation=spec.annotation or None,
         files=vim.vm.FileInfo(vmPathName=f"[{place.datastore}]"),
         numCPUs=source.cpus,
@@ -141,7 +141,7 @@ def nic_device(nic: Nic, backing: Any, *, keep_mac: bool) -> Any:
     device = kind(
         key=nic.key,
         backing=backing,
-        addressType=_address_type(nic.mac) if keep_mac and nic.mac else "generated",
+        addressType=address_type(nic.mac) if keep_mac and nic.mac else "generated",
         connectable=vim.vm.device.VirtualDevice.ConnectInfo(
             startConnected=False, connected=False, allowGuestControl=True
         ),
@@ -151,7 +151,7 @@ def nic_device(nic: Nic, backing: Any, *, keep_mac: bool) -> Any:
     return device
 
 
-def _address_type(mac: str) -> str:
+def address_type(mac: str) -> str:
     """`manual`, except for addresses that vCenter or a host made: as static ones ESXi refuses
     them at power-on (of 00:50:56 it takes 00 to 3F only; vSphere Networking, "MAC Addresses")."""
     parts = mac.lower().split(":")
@@ -177,7 +177,7 @@ def differences(spec: ReplicaSpec, made: VmInfo) -> str:
             )
     wrong += [f"{d.label} was not asked for" for d in found.values()]
     cards = {n.key: n for n in made.nics}
-    for nic in spec.source.nics if spec.keep_mac else ():
+    for nic in spec.source.nics if spec.keep.mac else ():
         card = cards.get(nic.key)
         if nic.mac and card is not None and (card.mac or "").lower() != nic.mac.lower():
             wrong.append(f"{nic.label} has address {card.mac} instead of {nic.mac}")

@@ -17,12 +17,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vreplica.units import KIB
-from vreplica.vsphere import tasks
+from vreplica.vsphere import likeness, tasks
 from vreplica.vsphere.collector import read_one
 from vreplica.vsphere.devices import ADDABLE
 from vreplica.vsphere.errors import ReplicaNotAsAsked
+from vreplica.vsphere.likeness import address, pairs, readdressed, wanted_uuid
 from vreplica.vsphere.link import Link
-from vreplica.vsphere.model import Controller, Nic, VmDisk, VmInfo, VmRef
+from vreplica.vsphere.model import AS_IS, Controller, Keep, Nic, VmDisk, VmInfo, VmRef
 from vreplica.vsphere.nics import DEVICES, HostNetworks
 from vreplica.vsphere.replica import CARRIED_OPTIONS, controller_device, nic_device
 from vreplica.vsphere.tasks import Waiting
@@ -50,6 +51,7 @@ class Reshape:
 
     source: VmInfo
     networks: Mapping[str, str] = field(default_factory=dict)
+    keep: Keep = AS_IS
     detach: tuple[int, ...] = ()
     attach: tuple[NewDisk, ...] = ()
 
@@ -69,9 +71,12 @@ PLAIN = (
 """Field of VmInfo, of ConfigSpec, and its name for people."""
 
 
-def differences(source: VmInfo, replica: VmInfo, networks: Mapping[str, str]) -> tuple[str, ...]:
+def differences(
+    source: VmInfo, replica: VmInfo, networks: Mapping[str, str], keep: Keep
+) -> tuple[str, ...]:
     """Everything but disks that `apply` would change, one sentence each."""
-    return tuple(_differences(source, replica, networks))
+    hardware = _differences(source, replica, networks)
+    return (*hardware, *likeness.differences(source, replica, keep))
 
 
 def _differences(source: VmInfo, replica: VmInfo, networks: Mapping[str, str]) -> Iterator[str]:
@@ -89,7 +94,7 @@ def _differences(source: VmInfo, replica: VmInfo, networks: Mapping[str, str]) -
             yield f"controller {new.type} {new.bus_number} is added"
         else:
             yield f"controller {old.type} {old.bus_number} becomes {new.type}"
-    for mine, theirs in _nics(source, replica):
+    for mine, theirs in pairs(source, replica):
         if theirs is None:
             assert mine is not None
             yield f"{mine.label} is removed"
@@ -105,7 +110,7 @@ def wanted_networks(source: VmInfo, replica: VmInfo, networks: Mapping[str, str]
     """Networks that `apply` will attach a card to, by the card's name."""
     return {
         theirs.label: _mapped(theirs, networks) or "unknown"
-        for mine, theirs in _nics(source, replica)
+        for mine, theirs in pairs(source, replica)
         if theirs is not None
         and (mine is None or mine.type != theirs.type or mine.network != _mapped(theirs, networks))
     }
@@ -145,17 +150,6 @@ def _controllers(source: VmInfo, replica: VmInfo) -> Iterator[tuple[Controller |
         old = have.get(wanted.key)
         if wanted.type in ADDABLE and (old is None or old.type != wanted.type):
             yield old, wanted
-
-
-def _nics(source: VmInfo, replica: VmInfo) -> Iterator[tuple[Nic | None, Nic | None]]:
-    """The replica's and the source's cards in the order in which the guest sees them."""
-    mine = sorted(replica.nics, key=lambda n: n.key)
-    theirs = sorted(source.nics, key=lambda n: n.key)
-    for number in range(max(len(mine), len(theirs))):
-        yield (
-            mine[number] if number < len(mine) else None,
-            theirs[number] if number < len(theirs) else None,
-        )
 
 
 def _mapped(nic: Nic, networks: Mapping[str, str]) -> str | None:
@@ -216,6 +210,8 @@ def _config_spec(
         fields["bootOptions"] = vim.vm.BootOptions(efiSecureBootEnabled=source.secure_boot)
     if source.vbs != now.vbs:
         fields["flags"] = vim.vm.FlagInfo(vbsEnabled=source.vbs)
+    if (wanted := wanted_uuid(source, now, want.keep)) is not None:
+        fields["uuid"] = wanted
     options = _options(source, now)
     if options:
         fields["extraConfig"] = [vim.option.OptionValue(key=k, value=v) for k, v in options.items()]
@@ -262,20 +258,28 @@ def _attach(disk: NewDisk) -> Any:
 def _nic_changes(
     want: Reshape, now: VmInfo, devices: Mapping[int, Any], reachable: HostNetworks | None
 ) -> Iterator[Any]:
-    for mine, theirs in _nics(want.source, now):
+    for mine, theirs in pairs(want.source, now):
         network = _mapped(theirs, want.networks) if theirs is not None else None
         if mine is not None and (theirs is None or mine.type != theirs.type):
             yield _change("remove", devices[mine.key])
             mine = None
-        if theirs is None or (mine is not None and mine.network == network):
+        if theirs is None:
             continue
-        assert reachable is not None, "asked for where a card changes"
-        backing = reachable.backing(network or "unknown")
+        moves = mine is None or mine.network != network
+        if mine is not None and not moves and not readdressed(mine, theirs, want.keep):
+            continue
+        backing = None
+        if moves:
+            assert reachable is not None, "asked for where a card changes"
+            backing = reachable.backing(network or "unknown")
         if mine is None:
-            yield _change("add", nic_device(theirs, backing, keep_mac=False))
-        else:
+            yield _change("add", nic_device(theirs, backing, keep_mac=bool(want.keep.mac)))
+            continue
+        if moves:
             devices[mine.key].backing = backing
-            yield _change("edit", devices[mine.key])
+        if readdressed(mine, theirs, want.keep):
+            address(devices[mine.key], theirs, want.keep)
+        yield _change("edit", devices[mine.key])
 
 
 def _wrong(want: Reshape, made: VmInfo) -> str:

@@ -24,6 +24,7 @@ from vreplica.vsphere import (
     guestops,
     history,
     inventory,
+    likeness,
     nics,
     power,
     privileges,
@@ -42,6 +43,7 @@ from vreplica.vsphere.model import (
     GuestState,
     HostInfo,
     Identity,
+    Keep,
     NetworkInfo,
     Nic,
     PowerState,
@@ -340,6 +342,10 @@ class Session:
     def reshape_replica(self, vm_ref: VmRef, want: reshape.Reshape) -> VmInfo:
         """Change hardware and disks of a powered-off replica to what its source has."""
         return reshape.apply(self._link, vm_ref, want, self._waiting(SHORT_S))
+
+    def name_replica(self, vm_ref: VmRef, source: VmInfo, keep: Keep) -> None:
+        """Give a powered-off replica BIOS UUID and MAC addresses as they are wanted."""
+        likeness.apply(self._link, vm_ref, source, keep, self._waiting(SHORT_S))
 
     def upgrade_replica(self, vm_ref: VmRef, source: VmInfo) -> None:
         """Give a powered-off replica its source's virtual hardware version, where newer."""

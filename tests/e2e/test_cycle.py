@@ -262,8 +262,8 @@ def test_a_mass_encryption_is_flagged_and_the_clean_point_before_it_stays_until_
     assert not clean.point.suspicions
     stats = clean.point.disks[0].stats
     assert stats is not None
-    assert stats.shipped_bytes == 9 * MIB
-    assert stats.changed_bytes == stats.redundant_bytes + stats.zero_bytes + stats.shipped_bytes
+    assert stats.data_bytes == 9 * MIB
+    assert stats.changed_bytes == stats.redundant_bytes + stats.zero_bytes + stats.data_bytes
     assert stats.compressibility < 0.1
     assert stats.seconds is not None
     assert clean.point.overhead_s is not None

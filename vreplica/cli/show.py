@@ -156,7 +156,8 @@ def flag(point: RecoveryPoint) -> Iterator[RenderableType]:
 
 
 def _changes(point: RecoveryPoint) -> Iterator[str]:
-    """changed, redundant, zero, shipped, zlib; of points that were made without, what is known."""
+    """changed, redundant, zero, shipped (zeros too, as `run` counts), zlib; of points that were
+    made without, what is known."""
     known = [disk.stats for disk in point.disks if disk.stats is not None]
     if len(known) < len(point.disks) or not known:
         yield from ("-", "-", "-", human_size(sum(disk.shipped_bytes for disk in point.disks)), "-")
@@ -164,10 +165,10 @@ def _changes(point: RecoveryPoint) -> Iterator[str]:
     yield human_size(sum(s.changed_bytes for s in known))
     yield human_size(sum(s.redundant_bytes for s in known))
     yield human_size(sum(s.zero_bytes for s in known))
-    yield human_size(sum(s.shipped_bytes for s in known))
+    yield human_size(sum(s.zero_bytes + s.data_bytes for s in known))
     sampled = [s for s in known if s.sampled_pieces]
-    weight = sum(s.shipped_bytes for s in sampled)
-    packed = sum(s.compressibility * s.shipped_bytes for s in sampled)
+    weight = sum(s.data_bytes for s in sampled)
+    packed = sum(s.compressibility * s.data_bytes for s in sampled)
     yield f"{packed / weight:.0%}" if weight else "-"
 
 

@@ -1,8 +1,8 @@
 """What one cycle changed on one disk, kept with its recovery point.
 
-    changed = redundant + zero + shipped          whole blocks of 64 KiB
+    changed = redundant + zero + data             whole blocks of 64 KiB
 
-A point also carries the shipped bytes and the content of the cycles before it (`past`), so that
+A point also carries the data and the content of the cycles before it (`past`), so that
 the next change is judged by the job's history although retention has removed those points.
 """
 
@@ -16,9 +16,9 @@ MAX_PAST: Final = 12
 
 @dataclass(frozen=True, slots=True)
 class PastChange:
-    """One earlier cycle: what it shipped, how much of that was sampled, and how it looked."""
+    """One earlier cycle: how much data, how much of that was sampled, and how it looked."""
 
-    shipped_bytes: int
+    data_bytes: int
     sampled_pieces: int
     high_entropy_share: float
 
@@ -33,10 +33,10 @@ class ChangeStats:
     """Of it, what the replica had already."""
     zero_bytes: int
     """Of it, what became zeros."""
-    shipped_bytes: int
+    data_bytes: int
     """Of it, data."""
     sampled_pieces: int
-    """Pieces of 4 KiB of the shipped data that were looked at for the two numbers below."""
+    """Pieces of 4 KiB of that data that were looked at for the two numbers below."""
     compressibility: float
     """Their size after zlib / before: 1.0 cannot be compressed."""
     high_entropy_share: float
@@ -55,12 +55,12 @@ class ChangeStats:
             "changed": self.changed_bytes,
             "redundant": self.redundant_bytes,
             "zero": self.zero_bytes,
-            "shipped": self.shipped_bytes,
+            "shipped": self.data_bytes,
             "sampled": self.sampled_pieces,
             "compress": self.compressibility,
             "random": self.high_entropy_share,
             "allocated": self.allocated_bytes,
-            "past": [[p.shipped_bytes, p.sampled_pieces, p.high_entropy_share] for p in self.past],
+            "past": [[p.data_bytes, p.sampled_pieces, p.high_entropy_share] for p in self.past],
             **({"s": self.seconds} if self.seconds is not None else {}),
         }
 
@@ -70,7 +70,7 @@ class ChangeStats:
             changed_bytes=int(value["changed"]),
             redundant_bytes=int(value["redundant"]),
             zero_bytes=int(value["zero"]),
-            shipped_bytes=int(value["shipped"]),
+            data_bytes=int(value["shipped"]),
             sampled_pieces=int(value["sampled"]),
             compressibility=float(value["compress"]),
             high_entropy_share=float(value["random"]),
@@ -85,7 +85,7 @@ class ChangeStats:
             "changed_bytes": self.changed_bytes,
             "redundant_bytes": self.redundant_bytes,
             "zero_bytes": self.zero_bytes,
-            "shipped_bytes": self.shipped_bytes,
+            "data_bytes": self.data_bytes,
             "sampled_pieces": self.sampled_pieces,
             "compressibility": self.compressibility,
             "high_entropy_share": self.high_entropy_share,

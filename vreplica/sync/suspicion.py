@@ -41,7 +41,7 @@ def change_stats(
         changed_bytes=stats.selected_bytes,
         redundant_bytes=stats.redundant_bytes,
         zero_bytes=stats.zeroed_bytes,
-        shipped_bytes=stats.shipped_bytes,
+        data_bytes=stats.shipped_bytes,
         sampled_pieces=content.pieces,
         # As they are written, so that a point is equal to what is read of it.
         compressibility=round(content.compressibility, 3),
@@ -55,16 +55,14 @@ def change_stats(
 def suspicion(stats: ChangeStats, mode: str) -> Suspicion | None:
     """Judge one disk's cycle."""
     now = ChangeSummary(
-        stats.shipped_bytes,
+        stats.data_bytes,
         stats.allocated_bytes,
         stats.sampled_pieces,
         stats.high_entropy_share,
         first=mode == Mode.FULL.value,
     )
     past = [
-        ChangeSummary(
-            p.shipped_bytes, stats.allocated_bytes, p.sampled_pieces, p.high_entropy_share
-        )
+        ChangeSummary(p.data_bytes, stats.allocated_bytes, p.sampled_pieces, p.high_entropy_share)
         for p in stats.past
     ]
     return suspect(now, past)
@@ -91,6 +89,6 @@ def _history(before: DiskPoint | None, *, flagged: bool) -> tuple[PastChange, ..
         return ()
     past, own = before.stats.past, before.stats
     if before.mode != Mode.FULL.value and not flagged:
-        made = PastChange(own.shipped_bytes, own.sampled_pieces, own.high_entropy_share)
+        made = PastChange(own.data_bytes, own.sampled_pieces, own.high_entropy_share)
         past = (*past, made)
     return past[-MAX_PAST:]

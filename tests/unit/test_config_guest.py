@@ -11,7 +11,7 @@ from vreplica.jobs.errors import JobFileInvalid
 from vreplica.jobs.identity import described
 from vreplica.jobs.secrets import SecretUnavailable
 from vreplica.sync.job import Customize
-from vreplica.vsphere import GuestLogin, Identity, NicRule
+from vreplica.vsphere import GuestLogin, Identity, Keep, NicRule
 
 FILE = f"""\
 [sites.main]
@@ -50,6 +50,7 @@ def test_rules_and_login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert job.guest.identity == Identity("web", "dr.example", rules)
     assert job.guest.login() == GuestLogin("root", "g")
     assert described(job) == [
+        "BIOS UUID: the source's, MAC addresses: its own",
         "by script as root, once the guest answers",
         "web.dr.example",
         "card 1: 10.2.0.5/24 via 10.2.0.1, DNS 10.2.0.2",
@@ -65,7 +66,16 @@ def test_rules_and_login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_specification_by_its_name(tmp_path: Path) -> None:
     job = load(written(tmp_path, 'spec = "dr-web"\n'))["web"]
     assert (job.guest.customize, job.guest.spec) == (Customize.SPEC, "dr-web")
-    assert described(job) == ["customization specification dr-web, before the power-on"]
+    assert described(job)[1:] == ["customization specification dr-web, before the power-on"]
+
+
+def test_whose_names_the_replica_has(tmp_path: Path) -> None:
+    file = written(tmp_path, "")
+    own = "keep_mac = true, keep_bios_uuid = false, networks = {"
+    file.write_text(file.read_text().replace("networks = {", own))
+    job = load(file)["web"]
+    assert job.placement.keep == Keep(bios_uuid=False, mac=True)
+    assert described(job) == ["BIOS UUID: its own, MAC addresses: the source's"]
 
 
 @pytest.mark.parametrize(

@@ -173,6 +173,8 @@ def _copy_one(run: Copying, task: DiskTask) -> DiskCopy:
         pending, position = _sidecar(run, task, digests)
 
         def tell(progress: CopyProgress) -> None:
+            # A batch of which nothing has to be written is one too.
+            run.fence()
             run.listener(
                 Progress(
                     "copy",
@@ -282,7 +284,11 @@ def _open_map(run: Copying, task: DiskTask, target: Disk) -> DigestMap | None:
             )
             return None
         run.listener(Step("digest", f"reading the replica's {task.source.label}: {error.message}"))
-    return rebuild(path, target, hash_blocks, point=latest, algorithm=ALGORITHM)
+
+    def heed(done: int, total: int) -> None:
+        run.fence()
+
+    return rebuild(path, target, hash_blocks, point=latest, algorithm=ALGORITHM, progress=heed)
 
 
 def _what_to_copy(

@@ -167,7 +167,9 @@ class _Cycle:
         finally:
             # Also where verifying failed or was cancelled: the snapshot would grow till then.
             self._finish_source(vm, frozen)
-        removed = retain(self.job, self.sites.destination, replica.vm.ref, self.id, self._hear)
+        removed = retain(
+            self.job, self.sites.destination, replica.vm.ref, self.id, self._hear, self.errand
+        )
         return RunReport(
             job=self.job.name,
             point=point,
@@ -354,6 +356,8 @@ class _Cycle:
         try:
             yield
         except BaseException as error:
+            # Whoever was taken over leaves it to those who took over, as if it had been killed.
+            self.errand.fence()
             if isinstance(error, VReplicaError) and self._goes_on(error):
                 raise
             forget(self.job)
@@ -375,13 +379,15 @@ class _Cycle:
         return True
 
     def _step(self, name: str, text: str) -> None:
-        self.listener(Step(name, text))
+        self._hear(Step(name, text))
 
     def _heed_cancel(self) -> None:
         if self.control.cancelled:
             raise Cancelled
 
     def _hear(self, event: Event) -> None:
+        if isinstance(event, Step):  # those of mending, reshaping and retention too
+            self.errand.fence()
         if isinstance(event, Warn):
             self.warnings.append(event.text)
         self.listener(event)

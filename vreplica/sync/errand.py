@@ -27,9 +27,10 @@ def _forget(source: tuple[str, ...], destination: tuple[str, ...]) -> None:
 @dataclass(frozen=True, slots=True)
 class Errand:
     """`point`: the id of the recovery point to make; `known_level`: what a source that is off is
-    worth; `fence`: called before every write and before the commit, stops the run by raising;
-    `failover`: whose run this is; `started`: gets the keys of the tasks that the run starts, at
-    the source and at the destination, also where it fails."""
+    worth; `fence`: called before every step, read and write, stops the run by raising, and nothing
+    is put back then: that is for whoever has the run now; `failover`: whose run this is; `started`:
+    gets the keys of the tasks that the run starts, at the source and at the destination, also
+    where it fails."""
 
     point: str | None = None
     known_level: Level | None = None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from vreplica.errors import VReplicaError
+from vreplica.points import MAX_POINTS, Retention
 from vreplica.sync import testvm
+from vreplica.sync.errand import Errand
 from vreplica.sync.events import Listener, Step, Warn
 from vreplica.sync.job import Job
 from vreplica.sync.shape import base_files, delete_unused
@@ -13,9 +15,15 @@ from vreplica.vsphere import Session, VmRef
 
 
 def retain(
-    job: Job, destination: Session, replica: VmRef, point: str, listener: Listener
+    job: Job,
+    destination: Session,
+    replica: VmRef,
+    point: str,
+    listener: Listener,
+    errand: Errand,
 ) -> list[str]:
-    """Ids of the points that were removed. `point`: the one that was made.
+    """Ids of the points that were removed. `point`: the one that was made. A failover keeps as
+    many as a chain takes, whatever the job says: until it is committed it may yet boot any.
 
     The newest state is read afresh. What cannot be removed is a warning: the point stands.
     """
@@ -26,7 +34,8 @@ def retain(
         for text in flag_warnings(job.name, now.points, point):
             listener(Warn(text))
         held = testvm.held(destination, job)
-        for old in job.retention.expired(now.points, held):
+        retention = job.retention if errand.failover is None else Retention(MAX_POINTS)
+        for old in retention.expired(now.points, held):
             if old.snapshot is not None:
                 listener(Step("retain", f"removing recovery point {old.id}"))
                 destination.remove_snapshot(replica, old.snapshot)

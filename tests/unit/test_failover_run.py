@@ -368,6 +368,22 @@ def test_undo_leaves_a_source_off_that_was_off_before(folder: Path) -> None:
     assert model.job_on
 
 
+def test_undo_leaves_the_replica_in_service_where_the_source_cannot_be_read(folder: Path) -> None:
+    model = Model()
+    begin(folder, model, YES, quiet)
+    calls, off = list(model.calls), model.source_is_off
+
+    def gone() -> bool:
+        raise Fault
+
+    model.source_is_off = gone  # type: ignore[method-assign]
+    with pytest.raises(Fault):
+        undo(folder, model, quiet)
+    assert (show(folder).state, model.calls, model.replica_on) == (State.RUNNING, calls, True)
+    model.source_is_off = off  # type: ignore[method-assign]
+    assert undo(folder, model, quiet).state is State.UNDONE
+
+
 def test_wait_asks_the_guest_again(folder: Path) -> None:
     model = Model(shuts_down_after=None)
     real = model.shut_down_source

@@ -254,7 +254,9 @@ def undo(out: Output, job: str, config: Path | None) -> int:
     if groups.is_group(job):
         return groups.Commands(out, job, config).undo()
     found = _job(job, config)
-    return _run(out, found, lambda tell, listener: jobs.undo(found, tell, listener))
+    code = _run(out, found, lambda tell, listener: jobs.undo(found, tell, listener))
+    # Given up is what was asked for.
+    return exits.OK if code == STOPPED else code
 
 
 @click.command(short_help="Make a failover permanent.")

@@ -17,7 +17,7 @@ from vreplica.failover.choices import Choices
 from vreplica.failover.errors import NotPossibleNow
 from vreplica.failover.journal import Entry, Journal, load, state_of
 from vreplica.failover.sides import Sides
-from vreplica.failover.steps import POWER_OFF, SHUT_DOWN, STEPS, Work, give_up
+from vreplica.failover.steps import POWER_OFF, SHUT_DOWN, STEPS, Work, give_up, starts_source
 from vreplica.failover.table import GIVEN_UP_BY_UNDO, TRANSITIONS, Event, State, at_or_past
 
 Tell = Callable[[str], None]
@@ -60,7 +60,8 @@ def resume(folder: Path, sides: Sides, tell: Tell, goal: State | None = None) ->
 def undo(folder: Path, sides: Sides, tell: Tell) -> Outcome:
     """Put both sides back; before anything was asked of the source: the job on again.
 
-    Raises NotPossibleNow after a commit, and where it has ended.
+    Raises NotPossibleNow after a commit, and where it has ended; and what keeps the source from
+    being read now, before the replica is taken out of service for it.
     """
     if _untouched(load(folder)):
         journal = Journal.take_over(folder)
@@ -93,7 +94,13 @@ def _ask(folder: Path, sides: Sides, tell: Tell, event: Event, asked: str) -> Ou
         raise NotPossibleNow(failover=folder.name, asked=asked, state=state.value)
     journal = Journal.take_over(folder)
     if reached is not None:
-        journal.write("event", event=event, data={})
+        try:
+            if event is Event.UNDO_ASKED and starts_source(_work(journal, sides, tell)):
+                sides.source_is_off()
+            journal.write("event", event=event, data={})
+        except BaseException:
+            journal.close()
+            raise
     return _advance(journal, sides, tell)
 
 

@@ -282,13 +282,17 @@ def put_back(work: Work) -> Seen:
         work.do("PowerOff replica", work.sides.power_off_replica)
     if point is not None and work.sides.replica_stands_on() != point:
         work.do(f"RevertToSnapshot replica to {point}", work.sides.put_replica_on, point)
-    leave = work.choices.source_lost or work.journal.facts().get("was_off")
-    if not leave and work.sides.source_is_off():
+    if starts_source(work) and work.sides.source_is_off():
         if work.attempted(DISCONNECT):
             work.do("connect source's network cards", work.sides.connect_source, True)
         work.do("PowerOn source", work.sides.power_on_source)
     work.do("enable job", work.sides.enable_job, work.id)
     return Seen(Event.BOTH_PUT_BACK)
+
+
+def starts_source(work: Work) -> bool:
+    """Does an undo start the source again? Not one that is lost or was off from the beginning."""
+    return not (work.choices.source_lost or work.journal.facts().get("was_off"))
 
 
 STEPS: Final[dict[State, Step]] = {

@@ -12,7 +12,12 @@ from typing import Any, Final
 
 from vreplica.vsphere import tasks
 from vreplica.vsphere.collector import read_one
-from vreplica.vsphere.errors import PowerTimeout, ToolsUnavailable, WrongPowerState
+from vreplica.vsphere.errors import (
+    HostDisconnected,
+    PowerTimeout,
+    ToolsUnavailable,
+    WrongPowerState,
+)
 from vreplica.vsphere.link import Link
 from vreplica.vsphere.model import GuestState, PowerState, VmRef
 from vreplica.vsphere.tasks import Waiting
@@ -23,9 +28,15 @@ POLL_S: Final = 1.0
 
 
 def state(link: Link, vm: VmRef) -> PowerState:
+    """As the VM's host has it now. Raises HostDisconnected where vCenter only remembers."""
+    operation = "reading the power state"
     managed = link.managed(vim.VirtualMachine, vm.moref)
-    paths = ["runtime.powerState"]
-    entry = read_one(link, "reading the power state", managed, paths, vm=vm.name)
+    paths = ["runtime.powerState", "runtime.connectionState"]
+    entry = read_one(link, operation, managed, paths, vm=vm.name)
+    connection = str(entry.get("runtime.connectionState"))
+    if connection in ("disconnected", "orphaned"):
+        remembered = f"the VM is {connection}, was {entry.get('runtime.powerState')}"
+        raise HostDisconnected(operation, remembered).at(vm=vm.name)
     return str(entry.get("runtime.powerState"))  # type: ignore[return-value]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from vreplica.failover.errors import FailoverTakenOver, JournalDamaged
+from vreplica.failover.errors import EffectUnderWay, FailoverTakenOver, JournalDamaged
 from vreplica.failover.journal import Journal, load, state_of
 from vreplica.failover.table import Event, State
 
@@ -75,6 +75,20 @@ def test_taking_over_waits_for_the_effect_that_is_under_way(folder: Path) -> Non
     assert took.exists()
     with pytest.raises(FailoverTakenOver), journal.fence():
         pass
+    journal.close()
+
+
+def test_who_is_frozen_in_an_effect_is_named_to_the_one_who_wants_to_take_over(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vreplica.failover.journal.TAKE_OVER_S", 0.2)
+    journal = Journal.begin(folder, {})
+    with journal.fence():
+        journal.write("intent", step="PowerOn replica", data={})
+        with pytest.raises(EffectUnderWay, match="PowerOn replica") as refused:
+            Journal.take_over(folder)
+    assert refused.value.pid == os.getpid()
+    journal.check()
     journal.close()
 
 

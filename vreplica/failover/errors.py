@@ -24,6 +24,18 @@ class FailoverTakenOver(FailoverError):
 
 
 @dataclass(eq=False)
+class EffectUnderWay(FailoverError):
+    template = "process {pid} is in the middle of `{step}` of this failover"
+    remedy = (
+        "Wait until it is done. If that process hangs or was stopped, end it (`kill -9 {pid}`) and "
+        "do this again: what it had begun is looked at first, and done once."
+    )
+    retryable = True
+    pid: int
+    step: str
+
+
+@dataclass(eq=False)
 class JournalDamaged(FailoverError):
     template = "journal {path} cannot be read at line {line}: {reason}"
     remedy = (

@@ -8,10 +8,12 @@ One folder per failover, one line of JSON per entry, each made durable before th
       {"n": 2, "epoch": 1, "time": ..., "kind": "call",   "step": "disable job", "data": {...}}
       {"n": 3, "epoch": 1, "time": ..., "kind": "event",  "event": "job disabled", "data": {}}
       ...
-    <job>/failovers/<id>/epoch            the number of the process that may act
+    <job>/failovers/<id>/epoch            epoch and id of the process that may act
 
 A process that takes a failover over writes a higher epoch; every effect of an older one is
-refused from then on (`Fence`), also in the middle of a copy. A last line that broke off when
+refused from then on (`fence`), also in the middle of a copy. While an effect is under way nobody
+takes over, since nothing else could keep a process that is frozen in it from ending it later: who
+wants to is told which process to end. A last line that broke off when
 its writer was killed is cut off: what it would have said had not been acted upon yet.
 """
 
@@ -20,16 +22,22 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from errno import EEXIST
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
-from vreplica.failover.errors import FailoverTakenOver, JournalDamaged
+from vreplica.failover.errors import EffectUnderWay, FailoverTakenOver, JournalDamaged
 from vreplica.failover.table import Event, State, next_state
+
+TAKE_OVER_S: Final = 30.0
+"""How long taking over waits for an effect of the present holder: a power-on takes seconds."""
+
+POLL_S: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +111,10 @@ class Journal:
 
     @classmethod
     def take_over(cls, folder: Path) -> Self:
-        """Go on with a failover; whoever had it before may do nothing more."""
+        """Go on with a failover; whoever had it before may do nothing more.
+
+        Raises EffectUnderWay where that process is in the middle of an effect and stays there.
+        """
         return cls._open(folder)
 
     @classmethod
@@ -173,8 +184,9 @@ class Journal:
     @contextmanager
     def fence(self) -> Iterator[None]:
         """Inside, nobody can take the failover over; refused where somebody has already."""
-        with _epoch_file(self.folder, fcntl.LOCK_SH) as fd:
-            newest = _read_epoch(fd)
+        with _epoch_file(self.folder) as fd:
+            fcntl.flock(fd, fcntl.LOCK_SH)
+            newest, _ = _read_epoch(fd)
             if newest != self.epoch:
                 raise FailoverTakenOver(own=self.epoch, newest=newest)
             yield
@@ -216,25 +228,40 @@ def _read(folder: Path) -> tuple[list[Entry], int]:
 
 def _raise_epoch(folder: Path) -> int:
     """Take the next epoch. Waits for an effect of the present holder that is under way."""
-    with _epoch_file(folder, fcntl.LOCK_EX) as fd:
-        epoch = _read_epoch(fd) + 1
-        os.pwrite(fd, b"%20d\n" % epoch, 0)
+    with _epoch_file(folder) as fd:
+        end = time.monotonic() + TAKE_OVER_S
+        while not _locked(fd):
+            if time.monotonic() > end:
+                begun = [e.step for e in load(folder) if e.kind == "intent"]
+                raise EffectUnderWay(pid=_read_epoch(fd)[1], step=begun[-1] if begun else "")
+            time.sleep(POLL_S)
+        epoch = _read_epoch(fd)[0] + 1
+        os.pwrite(fd, b"%20d %20d\n" % (epoch, os.getpid()), 0)
         os.fsync(fd)
     return epoch
 
 
+def _locked(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 @contextmanager
-def _epoch_file(folder: Path, lock: int) -> Iterator[int]:
+def _epoch_file(folder: Path) -> Iterator[int]:
     fd = os.open(folder / "epoch", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(fd, lock)
         yield fd
     finally:
         os.close(fd)
 
 
-def _read_epoch(fd: int) -> int:
-    return int(os.pread(fd, 32, 0) or b"0")
+def _read_epoch(fd: int) -> tuple[int, int]:
+    """(epoch, id of its process; 0: not known)."""
+    epoch, pid, *_ = (*os.pread(fd, 64, 0).split(), b"0", b"0")
+    return int(epoch), int(pid)
 
 
 def _sync_folder(folder: Path) -> None:

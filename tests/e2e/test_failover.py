@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from vreplica.failover.choices import Choices, FinalSync, OnShutdownTimeout
+from vreplica.failover.choices import Choices, FinalSync
 from vreplica.failover.errors import SourceIsOn
 from vreplica.failover.runner import Outcome, begin, commit, resume, show, undo
 from vreplica.failover.table import State
 from vreplica.jobs.sides import VSphereSides
-from vreplica.points import Level, RecoveryPoint
+from vreplica.points import Level
 from vreplica.sync import Job, Mode, points, run
-from vreplica.sync.errors import DestinationTooSmall, JobDisabled
+from vreplica.sync.errors import JobDisabled
 from vreplica.sync.events import ignore
 from vreplica.sync.job import Customize, Guest
 from vreplica.units import BLOCK, MIB
@@ -125,26 +125,6 @@ def test_undo_puts_both_back_and_replication_goes_on(world, content: Content) ->
     assert outcome.facts["point"] in [p.id for p in points(job)]
 
 
-@pytest.mark.parametrize(
-    ("policy", "level", "booted"),
-    [
-        (OnShutdownTimeout.POWER_OFF, Level.CRASH, "f1-b"),
-        (OnShutdownTimeout.USE_QUIESCED, Level.APPLICATION, "f1-a"),
-    ],
-)
-def test_a_guest_that_hangs_is_dealt_with_as_was_chosen(
-    world, content: Content, policy: OnShutdownTimeout, level: Level, booted: str
-) -> None:
-    vm, job = ready(world, content)
-    world.control.set_guest(world.here, vm, shutdown="hangs")
-    choices = replace(YES, shutdown_timeout_s=3, on_shutdown_timeout=policy)
-    outcome = drive(begin, job, choices)
-    assert outcome.state is State.RUNNING
-    assert (outcome.facts["point"], outcome.facts["level"]) == (booted, level.value)
-    assert "f1-a" in [p.id for p in points(job)], "the insurance is kept"
-    assert any("poweroff" in t.lower() for t in tasks_of(world, vm))
-
-
 def test_a_plug_that_an_administrator_pulls_meanwhile_is_told(world, content: Content) -> None:
     vm, job = ready(world, content)
     world.control.set_guest(world.here, vm, shutdown="hangs")
@@ -160,43 +140,6 @@ def test_a_plug_that_an_administrator_pulls_meanwhile_is_told(world, content: Co
     with Meddled(job, "f1", ignore) as sides:
         outcome = begin(folder, sides, YES, quiet)
     assert outcome.facts["level"] == Level.CRASH.value
-
-
-def test_a_guest_that_hangs_is_left_alone_by_default(world, content: Content) -> None:
-    vm, job = ready(world, content)
-    world.control.set_guest(world.here, vm, shutdown="hangs")
-    outcome = drive(begin, job, replace(YES, shutdown_timeout_s=3))
-    assert outcome.state is State.ABORTED
-    assert is_on(world, 0, vm)
-    assert not is_on(world, 1, job.placement.name)
-    assert not any("poweroff" in t.lower() for t in tasks_of(world, vm))
-    assert run(job).point
-
-
-def test_a_datastore_that_is_full_at_the_final_sync_stops_it_and_resume_goes_on(
-    world, content: Content
-) -> None:
-    vm, job = ready(world, content)
-    folder = job.job_dir / "failovers" / "f1"
-    folder.parent.mkdir(parents=True)
-
-    class Full(VSphereSides):
-        def sync(
-            self, point: str, known_level: Level | None, fence: Callable[[], None]
-        ) -> RecoveryPoint:
-            if point == "f1-a":
-                return super().sync(point, known_level, fence)
-            with world.datastore_left(1, job.placement.datastore, MIB):
-                return super().sync(point, known_level, fence)
-
-    with Full(job, "f1", ignore) as sides, pytest.raises(DestinationTooSmall):
-        begin(folder, sides, YES, quiet)
-    assert show(folder).state is State.SOURCE_OFF
-    assert not is_on(world, 0, vm)
-    assert not is_on(world, 1, job.placement.name)
-    assert [p.id for p in points(job)][1:] == ["f1-a"]
-    outcome = drive(resume, job)
-    assert (outcome.state, outcome.facts["level"]) == (State.RUNNING, "clean-shutdown")
 
 
 def test_no_boots_the_last_consistent_point_without_a_sync(world, content: Content) -> None:

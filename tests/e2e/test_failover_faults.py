@@ -1,0 +1,406 @@
+"""Every fault of docs/failover.md on the lab, by the command, with the guest's database as judge.
+
+    begin -> the fault strikes at its moment -> state, exit code, power of both, every point
+          -> mended, then `resume` to the end, or `undo`: and no transaction is missing
+
+A guest that does not shut down is what the policy is for: each policy has its own end. Any other
+fault ends the same under all of them (tests/unit/test_failover_run.py shows it of every pair); here
+CI takes one policy and one way on of each, `-m slow` all.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+import vreplica
+from vreplica.cli.app import app
+from vreplica.failover import steps
+from vreplica.jobs.sides import VSphereSides
+from vreplica.lab.guestapp import judge, reader
+from vreplica.points import RecoveryPoint
+from vreplica.sync import Job, freeze, points
+from vreplica.units import MIB
+from vreplica.vddk import VddkConfig, VddkConnection, open_disk
+
+POLICIES = ("abort", "use-quiesced", "power-off", "wait")
+
+
+@dataclass
+class Scene:
+    """A busy guest with one application-consistent point, and the job file of it."""
+
+    world: Any
+    vm: str
+    hooks: dict[str, list[Callable[[], None]]] = field(default_factory=dict)
+    committed: int = 0
+    """Transactions that the guest's application was told are committed."""
+
+    @property
+    def file(self) -> Path:
+        return self.world.folder / f"{self.vm}.toml"
+
+    @property
+    def job(self) -> Job:
+        return vreplica.load(self.file)[self.vm]
+
+    @property
+    def replica(self) -> str:
+        return f"{self.vm}-replica"
+
+    @property
+    def there(self) -> str:
+        return str(self.world.sites[1]["name"])
+
+    def setting(self, line: str) -> None:
+        """A line more in the job's table."""
+        text = self.file.read_text()
+        table = f"[jobs.{self.vm}]\n"
+        self.file.write_text(text.replace(table, table + line + "\n"))
+
+    def guest(self, **values: object) -> None:
+        self.world.control.set_guest(self.world.here, self.vm, **values)
+
+    def work(self, transfers: int = 20) -> None:
+        control = self.world.control
+        self.committed = control.app_work(self.world.here, self.vm, transfers, write_back=0.4)
+
+    def cli(self, *args: str) -> tuple[int, str]:
+        done = CliRunner().invoke(app, [*args, "-c", str(self.file)])
+        assert "Traceback" not in done.output
+        return done.exit_code, done.output
+
+    def begin(self, policy: str, *more: str) -> tuple[int, str]:
+        """`failover JOB --final-sync yes`, with short times."""
+        times = ["--shutdown-timeout", "2s", "--heartbeat-timeout", "10s"]
+        asked = ["--final-sync", "yes", "--on-shutdown-timeout", policy, *times, *more]
+        return self.cli("failover", self.vm, "-q", *asked)
+
+    def shown(self) -> dict[str, Any]:
+        code, text = self.cli("failover", "show", self.vm, "--json")
+        assert code == 0, text
+        value: dict[str, Any] = json.loads(text)
+        return value
+
+    def on(self) -> tuple[bool, bool]:
+        """(source, replica), as the lab itself knows it: also where a vCenter does not answer."""
+        found = [
+            self.world.control.describe_vm(self.world.here, self.vm),
+            self.world.control.describe_vm(self.there, self.replica),
+        ]
+        return found[0]["power"] == "poweredOn", found[1]["power"] == "poweredOn"
+
+    def level_in(self, point: RecoveryPoint, acknowledged: int) -> str:
+        """What the database in a recovery point says of itself when it is opened."""
+        assert point.snapshot is not None
+        path = self.world.point_disks(self.job, point.snapshot)[2000]
+        with closing(
+            open_disk(VddkConfig(isolation=False), VddkConnection(), str(self.world.file(1, path)))
+        ) as disk:
+            return judge(reader(disk)).level(acknowledged)
+
+
+@pytest.fixture
+def scene(world, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
+    monkeypatch.setattr(steps, "POLL_S", 0.2)
+    monkeypatch.setattr(freeze, "RETRY_DELAY_S", 0.05)
+    vm = world.make_vm(20 * MIB, guest_id="windows2019srv_64Guest")
+    made = Scene(world, vm)
+    # A count of one, so that it is seen what a failover keeps for itself.
+    text = (world.folder / "jobs.toml").read_text().replace("web01", vm)
+    made.file.write_text(text)
+    made.setting("keep = 1")
+    hooked(monkeypatch, made.hooks)
+    world.power_on(vm)
+    world.control.app_start(world.here, vm, seed=7)
+    made.work()
+    assert made.cli("run", "-q", vm)[0] == 0
+    made.work()
+    yield made
+    mend(made)
+
+
+def hooked(monkeypatch: pytest.MonkeyPatch, hooks: dict[str, list[Callable[[], None]]]) -> None:
+    """What stands in `hooks` under a moment happens at it: the first the first time, and so on."""
+
+    def strike(moment: str) -> None:
+        if waiting := hooks.get(moment):
+            waiting.pop(0)()
+
+    def wrap(method: str, before: str | None = None, after: str | None = None) -> None:
+        real = getattr(VSphereSides, method)
+
+        def wrapped(self: VSphereSides, *args: Any) -> Any:
+            a = method == "sync" and args[0].endswith("-a")
+            if before is not None:
+                strike("point A" if a else before)
+            result = real(self, *args)
+            if after is not None and not a:
+                strike(after)
+            return result
+
+        monkeypatch.setattr(VSphereSides, method, wrapped)
+
+    wrap("sync", "final sync", "fence")
+    wrap("source_can_shut_down", "look")
+    wrap("shut_down_source", "request", "shutdown")
+    wrap("power_on_replica", "power-on", "boot")
+
+
+def mend(scene: Scene) -> None:
+    """Whatever the fault was, its cause is gone."""
+    world = scene.world
+    for site in world.sites:
+        world.control.clear_faults(site["name"])
+        world.control.set_host(site["name"])
+        for name in site["datastores"]:
+            world.control.set_datastore(site["name"], name, capacity=64 << 30)
+    scene.guest(tools="running", shutdown="works", quiesce="works")
+
+
+# -- a guest that does not shut down: every policy has its own end --------------------------------
+
+
+@dataclass(frozen=True)
+class End:
+    state: str
+    code: int
+    on: tuple[bool, bool]
+    point: str | None = None
+    level: str | None = None
+    pulled: bool = False
+
+
+ENDS = {
+    "abort": End("aborted", 9, (True, False)),
+    "use-quiesced": End("running", 0, (False, True), "-a", "application", pulled=True),
+    "power-off": End("running", 0, (False, True), "-b", "crash", pulled=True),
+    "wait": End("running", 0, (False, True), "-b", "clean-shutdown"),
+}
+
+
+def hangs(scene: Scene) -> None:
+    """The guest goes on working. When it is asked once more, it works."""
+    scene.guest(shutdown="hangs")
+    scene.hooks["shutdown"] = [scene.work]
+    scene.hooks["request"] = [lambda: None, lambda: mend(scene)]
+
+
+def tools_absent(scene: Scene) -> None:
+    """From the first look at them on; at the third they are there again."""
+    away = lambda: scene.guest(tools="notRunning")  # noqa: E731
+    scene.hooks["look"] = [away, lambda: None, lambda: mend(scene)]
+
+
+TROUBLES = {"it hangs": hangs, "Tools are absent": tools_absent}
+
+
+def troubles() -> Iterator[Any]:
+    for trouble, policy in product(TROUBLES, POLICIES):
+        quick = trouble == "it hangs" or policy in ("abort", "wait")
+        yield pytest.param(trouble, policy, marks=() if quick else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("trouble", "policy"), list(troubles()))
+def test_a_guest_that_does_not_shut_down_ends_as_the_policy_says(
+    scene: Scene, trouble: str, policy: str
+) -> None:
+    before = points(scene.job)
+    TROUBLES[trouble](scene)
+    end = ENDS[policy]
+    code, said = scene.begin(policy)
+    shown = scene.shown()
+    assert (code, shown["state"]) == (end.code, end.state), said
+    assert scene.on() == end.on
+    made = points(scene.job)
+    assert [p.id for p in made][: len(before)] == [p.id for p in before]
+    a = next(p for p in made if p.id.endswith("-a"))
+    for point in (*before, a):
+        assert scene.level_in(point, 0) == "application", "it stays bootable"
+    steps_done = [e["step"] for e in shown["entries"] if e["kind"] == "call"]
+    assert ("PowerOff source" in steps_done) is end.pulled
+    scene.hooks.clear()
+    mend(scene)
+    if end.state == "aborted":
+        assert scene.cli("run", "-q", scene.vm)[0] == 0, "the job is on"
+        assert scene.begin(policy)[0] == 0
+        assert scene.on() == (False, True)
+        return
+    assert (shown["point"][-2:], shown["level"]) == (end.point, end.level)
+    if policy == "wait":
+        # The shutdown finished the transfer that was half done: one transaction more.
+        assert scene.level_in(made[-1], scene.committed + 1) == "application"
+    assert scene.cli("undo", scene.vm, "-q")[0] == 0
+    assert scene.on() == (True, False)
+    assert scene.cli("run", "-q", scene.vm)[0] == 0
+
+
+# -- everything else: the same under every policy -------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Fault:
+    """`moment`: when it strikes; None: before the failover begins. What is to be seen then."""
+
+    moment: str | None
+    strike: Callable[[Scene], None]
+    state: str
+    code: int
+    on: tuple[bool, bool]
+    settings: tuple[str, ...] = ()
+    mended: Callable[[Scene], None] = mend
+
+
+def host_gone(number: int) -> Callable[[Scene], None]:
+    return lambda s: s.world.control.set_host(s.world.sites[number]["name"], connected=False)
+
+
+def vcenter_gone(number: int) -> Callable[[Scene], None]:
+    return lambda s: s.world.control.add_fault(
+        s.world.sites[number]["name"], method="*", action="drop", count=None
+    )
+
+
+def vcenter_restarts_at(method: str) -> Callable[[Scene], None]:
+    return lambda s: s.world.control.add_fault(s.world.here, method=method, action="restart")
+
+
+def full(scene: Scene) -> None:
+    world, store = scene.world, scene.job.placement.datastore
+    with world.connect(1) as session:
+        (found,) = [d for d in session.datastores() if d.name == store]
+    used = found.capacity_bytes - found.free_bytes
+    world.control.set_datastore(scene.there, store, capacity=used + MIB // 2)
+
+
+def changed_outside(scene: Scene) -> None:
+    control = scene.world.control
+    control.power(scene.there, scene.replica, on=True)
+    control.guest_write(scene.there, scene.replica, 2000, 512, b"others".ljust(512, b"."))
+    control.power(scene.there, scene.replica, on=False)
+
+
+def discard(scene: Scene) -> None:
+    scene.setting('on_replica_change = "discard"')
+
+
+def quiesce_fails(scene: Scene) -> None:
+    scene.guest(quiesce="applicationFault")
+
+
+FAULTS = {
+    "quiescing fails and is required": Fault(
+        None, quiesce_fails, "disabled", 6, (True, False), ('quiesce = "require"',)
+    ),
+    "datastore full at point A": Fault("point A", full, "disabled", 3, (True, False)),
+    "destination host down at point A": Fault(
+        "point A", host_gone(1), "disabled", 5, (True, False)
+    ),
+    "source host gone when it is asked": Fault(
+        "request", host_gone(0), "insured", 5, (True, False)
+    ),
+    "vCenter restarts when it is asked": Fault(
+        None, vcenter_restarts_at("ShutdownGuest"), "insured", 5, (True, False)
+    ),
+    "vCenter gone during the shutdown": Fault(
+        "shutdown", vcenter_gone(0), "shutting-down", 5, (False, False)
+    ),
+    "datastore full at the final sync": Fault("final sync", full, "source-off", 3, (False, False)),
+    "replica changed by others": Fault(
+        "final sync", changed_outside, "source-off", 3, (False, False), mended=discard
+    ),
+    "destination host down at the final sync": Fault(
+        "final sync", host_gone(1), "source-off", 5, (False, False)
+    ),
+    "source host gone at the final sync": Fault(
+        "final sync", host_gone(0), "source-off", 3, (False, False)
+    ),
+    "source vCenter gone at the fence": Fault(
+        "fence", vcenter_gone(0), "synced", 5, (False, False)
+    ),
+    "source host gone at the fence": Fault("fence", host_gone(0), "synced", 5, (False, False)),
+    "destination host down at the power-on": Fault(
+        "power-on", host_gone(1), "fenced", 5, (False, False)
+    ),
+    "destination vCenter gone while it boots": Fault(
+        "boot", vcenter_gone(1), "booting", 5, (False, True)
+    ),
+}
+RESUMED_IN_CI = [
+    "vCenter restarts when it is asked",
+    "datastore full at the final sync",
+    "replica changed by others",
+    "destination host down at the power-on",
+    "source host gone at the fence",
+]
+
+
+def cases() -> Iterator[Any]:
+    for fault, policy, then in product(FAULTS, POLICIES, ("resume", "undo")):
+        quick = policy == "abort" and then == ("resume" if fault in RESUMED_IN_CI else "undo")
+        marks = () if quick else pytest.mark.slow
+        yield pytest.param(fault, policy, then, marks=marks, id=f"{fault}: {policy}, {then}")
+
+
+@pytest.mark.parametrize(("fault", "policy", "then"), list(cases()))
+def test_a_fault_stops_it_as_documented_and_nothing_is_lost(
+    scene: Scene, fault: str, policy: str, then: str
+) -> None:
+    expected, before = FAULTS[fault], points(scene.job)
+    for line in expected.settings:
+        scene.setting(line)
+    if expected.moment is None:
+        expected.strike(scene)
+    else:
+        scene.hooks[expected.moment] = [lambda: expected.strike(scene)]
+    code, said = scene.begin(policy)
+    assert not any(scene.hooks.values()), "it struck"
+    shown = scene.shown()
+    assert (code, shown["state"]) == (expected.code, expected.state), said
+    assert "failover resume" in said, "how it goes on is said"
+    if expected.state == "shutting-down":
+        for _ in range(50):
+            if scene.on() == expected.on:
+                break
+            time.sleep(0.1)
+    assert scene.on() == expected.on
+    expected.mended(scene)
+    mend(scene)
+    kept = points(scene.job)
+    assert [p.id for p in kept][: len(before)] == [p.id for p in before], "no point is lost"
+    for point in kept:
+        assert scene.level_in(point, 0) == "application", f"{point.id} stays bootable"
+
+    assert scene.cli("run", "-q", scene.vm)[0] == 3, "the job is off meanwhile"
+    args = ["failover", "resume", scene.vm] if then == "resume" else ["undo", scene.vm]
+    code, said = scene.cli(*args, "-q")
+    assert code == 0, said
+    shown = scene.shown()
+    if then == "resume":
+        assert (shown["state"], shown["level"]) == ("running", "clean-shutdown")
+        assert scene.on() == (False, True)
+        final = points(scene.job)[-1]
+        # The shutdown finished the transfer that was half done: one transaction more.
+        assert scene.level_in(final, scene.committed + 1) == "application"
+        calls = [e["step"] for e in shown["entries"] if e["kind"] == "call"]
+        assert "PowerOff source" not in calls
+        return
+    early = expected.state in ("disabled", "insured") and "ShutdownGuest source" not in [
+        e["step"] for e in shown["entries"] if e["kind"] == "intent"
+    ]
+    assert shown["state"] == ("aborted" if early else "undone")
+    assert scene.on() == (True, False)
+    done = scene.committed
+    scene.work(1)
+    assert scene.committed > done, "the source has every transaction, and goes on"
+    assert scene.cli("run", "-q", scene.vm)[0] == 0
+    assert scene.level_in(points(scene.job)[-1], scene.committed) == "application"

@@ -49,9 +49,21 @@ static const form *form_of(VixDiskLibDiskType type)
    return NULL;
 }
 
-static uint64_t extents_of(const form *f, uint64_t capacity)
+uint64_t vr_split_extents(uint64_t sectors)
 {
-   return f->split ? vr_ceil_div(capacity, SPLIT_SECTORS) : 1;
+   return vr_ceil_div(sectors, SPLIT_SECTORS);
+}
+
+VixError vr_check_extents(uint64_t extents)
+{
+   struct rlimit limit;
+   if (extents > VR_EXTENTS_MAX) {
+      return VIX_E_INVALID_ARG;
+   }
+   return getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY
+         && extents + FILES_SPARE > limit.rlim_cur
+      ? VIX_E_DISK_TOOMANYOPENFILES
+      : VIX_OK;
 }
 
 static char *extent_file(const form *f, const char *path, uint64_t index)
@@ -270,6 +282,20 @@ static VixError make_descriptor(const char *path, const char *text, size_t lengt
    return err;
 }
 
+static void remove_extent(const form *f, const char *path, uint64_t index)
+{
+   char *file = extent_file(f, path, index);
+   if (file) {
+      unlink(file);
+   }
+   free(file);
+}
+
+void vr_remove_split_extent(const char *path, VixDiskLibDiskType type, uint64_t index)
+{
+   remove_extent(form_of(type), path, index);
+}
+
 /* Extents first and the descriptor last: a disk that can be opened is whole. */
 static VixError make_files(const char *path, const vr_create_plan *plan, const form *f,
    const char *text, size_t length)
@@ -281,9 +307,8 @@ static VixError make_files(const char *path, const vr_create_plan *plan, const f
       return VIX_E_FILE_ALREADY_EXISTS;
    }
    uint64_t made = 0;
-   uint64_t count = extents_of(f, plan->capacity);
    VixError err = VIX_OK;
-   for (uint64_t left = plan->capacity; err == VIX_OK && made < count;) {
+   for (uint64_t left = plan->capacity; err == VIX_OK && left;) {
       uint64_t sectors = f->split ? vr_min(left, SPLIT_SECTORS) : left;
       char *file = extent_file(f, path, made);
       err = file ? make_extent(file, f, sectors, NULL, 0) : VIX_E_OUT_OF_MEMORY;
@@ -295,11 +320,7 @@ static VixError make_files(const char *path, const vr_create_plan *plan, const f
       err = make_descriptor(path, text, length);
    }
    while (err != VIX_OK && made) {
-      char *file = extent_file(f, path, --made);
-      if (file) {
-         unlink(file);
-      }
-      free(file);
+      remove_extent(f, path, --made);
    }
    return err;
 }
@@ -320,14 +341,6 @@ VixError vr_create_split_extent(const char *path, VixDiskLibDiskType type, uint6
    return err;
 }
 
-/* Whoever opens a disk has all its extents open at once. */
-static bool too_many_files(uint64_t extents)
-{
-   struct rlimit limit;
-   return getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY
-      && extents + FILES_SPARE > limit.rlim_cur;
-}
-
 VixError vr_create(const char *path, const vr_create_plan *plan)
 {
    const form *f = form_of(plan->type);
@@ -342,20 +355,20 @@ VixError vr_create(const char *path, const vr_create_plan *plan)
    if (!vr_is_utf8(path)) {
       return VIX_E_INVALID_UTF8_STRING;
    }
-   if (!plan->capacity || plan->capacity > INT64_MAX / VIXDISKLIB_SECTOR_SIZE
-      || extents_of(f, plan->capacity) > VR_EXTENTS_MAX) {
+   if (!plan->capacity || plan->capacity > INT64_MAX / VIXDISKLIB_SECTOR_SIZE) {
       return VIX_E_INVALID_ARG;
    }
-   if (too_many_files(extents_of(f, plan->capacity))) {
-      return VIX_E_DISK_TOOMANYOPENFILES;
+   VixError err = vr_check_extents(f->split ? vr_split_extents(plan->capacity) : 1);
+   if (err != VIX_OK) {
+      return err;
    }
    size_t length;
    char *text = describe(path, plan, f, &length);
    if (!text) {
       return VIX_E_OUT_OF_MEMORY;
    }
-   VixError err = length > VR_DESCRIPTOR_MAX ? VIX_E_FILE_TOO_BIG
-                                             : make_files(path, plan, f, text, length);
+   err = length > VR_DESCRIPTOR_MAX ? VIX_E_FILE_TOO_BIG
+                                    : make_files(path, plan, f, text, length);
    free(text);
    return err == VIX_OK ? vr_sync_folder(path) : err;
 }

@@ -79,31 +79,54 @@ static VixError grow_sparse(vr_extent *e, uint64_t capacity)
    return err;
 }
 
-static VixError grow_last(vr_link *link, uint64_t more)
+/* The new descriptor makes all of it part of the disk. */
+static VixError finish(vr_link *link, uint64_t capacity, bool geometry)
+{
+   VixError err = geometry ? vr_geometry_store(&link->descriptor, capacity) : VIX_OK;
+   if (err == VIX_OK) {
+      err = vr_link_flush(link);
+   }
+   return err == VIX_OK ? vr_link_store_descriptor(link) : err;
+}
+
+static VixError grow_last(vr_link *link, uint64_t capacity, bool geometry)
 {
    size_t last = link->extent_count - 1;
    vr_extent *e = &link->extents[last];
-   uint64_t sectors = e->sectors + more;
+   uint64_t sectors = e->sectors + (capacity - link->capacity);
    VixError err = e->type == VR_EXTENT_FLAT
       ? vr_file_truncate(e->file, e->offset + sectors * VIXDISKLIB_SECTOR_SIZE)
       : grow_sparse(e, sectors);
-   return err == VIX_OK
-      ? vr_descriptor_set_extent_sectors(&link->descriptor, last, sectors)
-      : err;
+   if (err == VIX_OK) {
+      err = vr_descriptor_set_extent_sectors(&link->descriptor, last, sectors);
+   }
+   return err == VIX_OK ? finish(link, capacity, geometry) : err;
 }
 
-/* A split disk gets one more extent, or several. */
-static VixError grow_split(vr_link *link, VixDiskLibDiskType type, uint64_t more)
+/* A split disk gets one more extent, or several; on an error they go again. */
+static VixError grow_split(vr_link *link, VixDiskLibDiskType type, uint64_t capacity, bool geometry)
 {
-   VixError err = VIX_OK;
-   for (uint64_t index = link->extent_count; err == VIX_OK && more; index++) {
+   uint64_t index = link->extent_count;
+   uint64_t more = capacity - link->capacity;
+   VixError err = vr_check_extents(index + vr_split_extents(more));
+   while (err == VIX_OK && more) {
       uint64_t sectors;
       char *line;
       err = vr_create_split_extent(link->path, type, index, more, &sectors, &line);
       if (err == VIX_OK) {
+         index++;
          err = vr_descriptor_add_extent(&link->descriptor, line, sectors);
       }
       more -= sectors;
+   }
+   if (err == VIX_OK) {
+      err = vr_sync_folder(link->path);
+   }
+   if (err == VIX_OK) {
+      err = finish(link, capacity, geometry);
+   }
+   while (err != VIX_OK && index > link->extent_count) {
+      vr_remove_split_extent(link->path, type, --index);
    }
    return err;
 }
@@ -111,28 +134,19 @@ static VixError grow_split(vr_link *link, VixDiskLibDiskType type, uint64_t more
 static VixError grow_link(vr_link *link, uint64_t capacity, bool geometry)
 {
    const char *type = link->descriptor.create_type;
-   uint64_t more = capacity - link->capacity;
-   VixError err;
    if (link->descriptor.parent_cid != VR_NO_PARENT) {
       return VIX_E_DISK_NOTNORMAL; /* snapshots depend on its size */
    }
    if (!strcasecmp(type, "twoGbMaxExtentSparse")) {
-      err = grow_split(link, VIXDISKLIB_DISK_SPLIT_SPARSE, more);
-   } else if (!strcasecmp(type, "twoGbMaxExtentFlat")) {
-      err = grow_split(link, VIXDISKLIB_DISK_SPLIT_FLAT, more);
-   } else if (!strcasecmp(type, "monolithicSparse") || !strcasecmp(type, "monolithicFlat")
-      || !strcasecmp(type, "vmfs")) {
-      err = grow_last(link, more);
-   } else {
-      err = VIX_E_DISK_NOTSUPPORTED;
+      return grow_split(link, VIXDISKLIB_DISK_SPLIT_SPARSE, capacity, geometry);
    }
-   if (err == VIX_OK && geometry) {
-      err = vr_geometry_store(&link->descriptor, capacity);
+   if (!strcasecmp(type, "twoGbMaxExtentFlat")) {
+      return grow_split(link, VIXDISKLIB_DISK_SPLIT_FLAT, capacity, geometry);
    }
-   if (err == VIX_OK) {
-      err = vr_link_flush(link);
-   }
-   return err == VIX_OK ? vr_link_store_descriptor(link) : err;
+   return !strcasecmp(type, "monolithicSparse") || !strcasecmp(type, "monolithicFlat")
+         || !strcasecmp(type, "vmfs")
+      ? grow_last(link, capacity, geometry)
+      : VIX_E_DISK_NOTSUPPORTED;
 }
 
 VixError VixDiskLib_Grow(VixDiskLibConnection connection, const char *path,

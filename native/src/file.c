@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -217,6 +218,23 @@ VixError vr_file_truncate(vr_file *file, uint64_t bytes)
    }
    atomic_store(&file->dirty, true);
    return ftruncate(file->fd, (off_t)bytes) == 0 ? VIX_OK : vr_errno(errno);
+}
+
+VixError vr_file_rename(vr_file *file, const char *path)
+{
+   if (rename(file->path, path) != 0) {
+      return vr_errno(errno);
+   }
+   memmove(file->path, path, strlen(path) + 1);
+   return VIX_OK;
+}
+
+bool vr_file_is_in_place(const vr_file *file)
+{
+   struct stat named;
+   struct stat open;
+   return stat(file->path, &named) == 0 && fstat(file->fd, &open) == 0
+      && named.st_dev == open.st_dev && named.st_ino == open.st_ino;
 }
 
 VixError vr_file_punch(vr_file *file, uint64_t offset, uint64_t bytes)

@@ -37,6 +37,10 @@ VixError vr_file_write(vr_file *file, uint64_t offset, const void *buf, size_t b
 /* `iov` is used up. */
 VixError vr_file_writev(vr_file *file, uint64_t offset, struct iovec *iov, int count);
 VixError vr_file_truncate(vr_file *file, uint64_t bytes);
+/* In place of what has that name. `path` is not longer than the file's own. */
+VixError vr_file_rename(vr_file *file, const char *path);
+/* Whether its name still leads to it. */
+bool vr_file_is_in_place(const vr_file *file);
 /* Gives the space back; reads as zeros after. Writes zeros where the file system cannot. */
 VixError vr_file_punch(vr_file *file, uint64_t offset, uint64_t bytes);
 VixError vr_file_sync(vr_file *file);

@@ -148,40 +148,6 @@ VixError vr_link_flush(vr_link *leaf)
    return result == VIX_OK ? err : result;
 }
 
-/* A shorter text is padded to the old length first: whatever moment the process ends at, the file
- * holds one whole descriptor, since descriptors are smaller than the page the kernel copies at once. */
-VixError vr_link_store_descriptor(vr_link *link)
-{
-   size_t length;
-   char *text = vr_descriptor_text(&link->descriptor, &length);
-   if (!text) {
-      return VIX_E_OUT_OF_MEMORY;
-   }
-   uint64_t room = link->descriptor_room;
-   VixError err = VIX_OK;
-   if (!room) {
-      err = vr_file_size(link->file, &room);
-   } else if (length > room) {
-      err = VIX_E_DISK_FULL;
-   }
-   uint64_t padded = length > room ? length : room;
-   char *image = err == VIX_OK ? malloc(padded) : NULL;
-   if (err == VIX_OK && !image) {
-      err = VIX_E_OUT_OF_MEMORY;
-   }
-   if (err == VIX_OK) {
-      memset(image, link->descriptor_room ? 0 : '\n', padded);
-      memcpy(image, text, length);
-      err = vr_file_write(link->file, link->descriptor_at, image, padded);
-   }
-   if (err == VIX_OK && !link->descriptor_room && padded > length) {
-      err = vr_file_truncate(link->file, length);
-   }
-   free(image);
-   free(text);
-   return err;
-}
-
 uint32_t vr_random_cid(uint32_t other_than)
 {
    uint32_t cid = other_than;

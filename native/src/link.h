@@ -57,8 +57,10 @@ VixError vr_link_map(vr_link *link, uint64_t sector, uint64_t sectors, bool exac
 /* Whether the chain from here down holds nothing there. NULL holds nothing. */
 VixError vr_link_is_hole(vr_link *link, uint64_t sector, uint64_t sectors, bool *hole);
 
-/* Stores the descriptor as it stands now, in one write. */
+/* Stores the descriptor as it stands now: all of it or nothing. May change `file`. */
 VixError vr_link_store_descriptor(vr_link *link);
+/* Removes what a process that died while storing may have left beside the descriptor. */
+void vr_link_remove_leftover(const char *path);
 /* Gives the content a new ID, once per opening. */
 VixError vr_link_touch(vr_link *link);
 uint32_t vr_random_cid(uint32_t other_than);

@@ -136,6 +136,23 @@ static VixError open_extents(vr_link *link, const vr_link_options *options)
    return VIX_OK;
 }
 
+/* Opens the file of the descriptor and locks it as the options say. A writer may have put a new file
+ * in its place before the lock was had (store.c); then that one counts. */
+static VixError open_file(const vr_link *link, const vr_link_options *options, vr_file **out)
+{
+   for (;;) {
+      VixError err = vr_file_open(link->path, options->writable, out);
+      if (err != VIX_OK || !(options->writable || options->refuse_locked)) {
+         return err;
+      }
+      err = options->writable ? vr_lock_for_writing(*out) : vr_lock_is_free(*out);
+      if (err != VIX_OK || vr_file_is_in_place(*out)) {
+         return err;
+      }
+      vr_file_close(*out);
+   }
+}
+
 /* What was opened before an error is in *out too. */
 static VixError load_one(const char *path, const vr_link_options *options, vr_link **out)
 {
@@ -149,12 +166,7 @@ static VixError load_one(const char *path, const vr_link_options *options, vr_li
    if (!link->path) {
       return VIX_E_OUT_OF_MEMORY;
    }
-   VixError err = vr_file_open(path, options->writable, &link->file);
-   if (err == VIX_OK && options->writable) {
-      err = vr_lock_for_writing(link->file);
-   } else if (err == VIX_OK && options->refuse_locked) {
-      err = vr_lock_is_free(link->file);
-   }
+   VixError err = open_file(link, options, &link->file);
    return err == VIX_OK ? load_descriptor(link) : err;
 }
 

@@ -193,8 +193,9 @@ VixError VixDiskLib_Unlink(VixDiskLibConnection connection, const char *path)
       }
       free(file);
    }
-   if (err == VIX_OK && unlink(path) != 0) {
-      err = vr_errno(errno);
+   if (err == VIX_OK) {
+      vr_link_remove_leftover(path);
+      err = unlink(path) == 0 ? VIX_OK : vr_errno(errno);
    }
    vr_link_close(link);
    return err;

@@ -125,6 +125,7 @@ static VixError write_new_descriptor(vr_link *link, const char *dst)
 
 static void unlink_old(vr_link *link, const char *dst)
 {
+   vr_link_remove_leftover(link->path);
    unlink(link->path);
    for (size_t i = 0; i < link->descriptor.extent_count; i++) {
       const vr_extent_line *line = &link->descriptor.extents[i];

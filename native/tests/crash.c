@@ -1,17 +1,17 @@
 /*
  * A process that dies at any moment leaves a disk without a fault, with every write that returned.
  *
- * The library is linked in with its calls that change files wrapped (-Wl,--wrap): the Nth of them
- * kills the process, before it or half-way through it, for N from the first to the last. Each disk
- * is then read, checked by CheckRepair and, where it is installed, by `qemu-img check`. Runs in a
- * fresh folder.
+ * The library is linked in with its calls that change files wrapped (kill.c): the Nth of them kills
+ * the process, before it or between two pages that it writes, for N from the first to the last. Each
+ * disk is then read, checked by CheckRepair and, where it is installed, by `qemu-img check`. Runs in
+ * a fresh folder.
  */
 #include "check.h"
+#include "kill.h"
 
-#include <fcntl.h>
 #include <signal.h>
 #include <sys/mman.h>
-#include <sys/uio.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -21,60 +21,6 @@ static struct {
    int acknowledged; /* writes that returned */
    int finished;
 } *shared;
-
-static long calls_left = -1; /* -1: no end is set */
-static int half_way;
-
-ssize_t __real_pwritev64(int fd, const struct iovec *iov, int count, off_t offset);
-ssize_t __wrap_pwritev64(int fd, const struct iovec *iov, int count, off_t offset);
-int __real_ftruncate64(int fd, off_t length);
-int __wrap_ftruncate64(int fd, off_t length);
-int __real_fallocate64(int fd, int mode, off_t offset, off_t length);
-int __wrap_fallocate64(int fd, int mode, off_t offset, off_t length);
-int __wrap_fdatasync(int fd);
-
-static int dies_now(void)
-{
-   return calls_left >= 0 && calls_left-- == 0;
-}
-
-ssize_t __wrap_pwritev64(int fd, const struct iovec *iov, int count, off_t offset)
-{
-   if (dies_now()) {
-      for (int i = 0; half_way && i < count; i++) {
-         size_t part = iov[i].iov_len / 2;
-         struct iovec half = {iov[i].iov_base, i + 1 < count ? iov[i].iov_len : part};
-         if (half.iov_len && __real_pwritev64(fd, &half, 1, offset) < 0) {
-            _exit(9);
-         }
-         offset += (off_t)iov[i].iov_len;
-      }
-      raise(SIGKILL);
-   }
-   return __real_pwritev64(fd, iov, count, offset);
-}
-
-int __wrap_ftruncate64(int fd, off_t length)
-{
-   if (dies_now()) {
-      raise(SIGKILL);
-   }
-   return __real_ftruncate64(fd, length);
-}
-
-int __wrap_fallocate64(int fd, int mode, off_t offset, off_t length)
-{
-   if (dies_now()) {
-      raise(SIGKILL);
-   }
-   return __real_fallocate64(fd, mode, offset, length);
-}
-
-int __wrap_fdatasync(int fd)
-{
-   (void)fd; /* the kernel outlives the process here */
-   return 0;
-}
 
 typedef struct {
    uint64_t at;
@@ -154,6 +100,7 @@ typedef struct {
    void (*act)(VixDiskLibConnection c);
    const char *disk;
    int writes; /* `act` is write_steps */
+   void (*check)(VixDiskLibConnection c);
 } scenario;
 
 static void clean_folder(void)
@@ -222,25 +169,125 @@ static void defragment(VixDiskLibConnection c)
    OK(VixDiskLib_Close(h));
 }
 
+/* The parent gets another name, so that Attach has something to store; the old one leads there. */
+static void rename_parent(void)
+{
+   OK(VixDiskLib_Rename("disk.vmdk", "another-name-than-before.vmdk"));
+   CHECK(symlink("another-name-than-before.vmdk", "disk.vmdk") == 0);
+}
+
+static void prepare_renamed(VixDiskLibConnection c)
+{
+   prepare_delta(c);
+   rename_parent();
+}
+
 static void attach(VixDiskLibConnection c)
 {
-   VixDiskLibHandle parent = open_disk(c, "disk.vmdk", VIXDISKLIB_FLAG_OPEN_READ_ONLY);
+   VixDiskLibHandle parent =
+      open_disk(c, "another-name-than-before.vmdk", VIXDISKLIB_FLAG_OPEN_READ_ONLY);
    VixDiskLibHandle child = open_disk(c, "child.vmdk", VIXDISKLIB_FLAG_OPEN_SINGLE_LINK);
    OK(VixDiskLib_Attach(parent, child));
-   OK(VixDiskLib_WriteMetadata(child, "vreplica.point", "a value of some length"));
+   OK(VixDiskLib_WriteMetadata(child, "adapterType", "a value that is longer than before"));
+   OK(VixDiskLib_WriteMetadata(child, "adapterType", "short"));
    OK(VixDiskLib_Close(child));
 }
 
+/* Disks whose descriptors take several pages. */
+enum { EXTENTS = 200, MORE_EXTENTS = 2 };
+#define SPLIT_SECTORS (2047ull * 2048)
+
+static void prepare_long(VixDiskLibConnection c)
+{
+   memset(model, 0, sizeof model);
+   make(c, "disk.vmdk", VIXDISKLIB_DISK_SPLIT_SPARSE, EXTENTS * SPLIT_SECTORS);
+}
+
+static void prepare_long_delta(VixDiskLibConnection c)
+{
+   prepare_long(c);
+   VixDiskLibHandle h = open_disk(c, "disk.vmdk", 0);
+   OK(VixDiskLib_CreateChild(h, "child.vmdk", VIXDISKLIB_DISK_SPLIT_SPARSE, NULL, NULL));
+   OK(VixDiskLib_Close(h));
+   rename_parent();
+}
+
+static void grow_long(VixDiskLibConnection c)
+{
+   OK(VixDiskLib_Grow(c, "disk.vmdk", (EXTENTS + MORE_EXTENTS) * SPLIT_SECTORS, 1, NULL, NULL));
+}
+
+/* The descriptor of a split disk is whole: every line is one that belongs there, once. */
+static int extents_of(const char *stem)
+{
+   static const char *const keys[] = {"version", "encoding", "CID", "parentCID", "createType",
+      "parentFileNameHint", "ddb.adapterType ", "ddb.geometry.cylinders ", "ddb.geometry.heads ",
+      "ddb.geometry.sectors ", "ddb.virtualHWVersion ", "ddb.uuid "};
+   enum { KEYS = sizeof keys / sizeof *keys };
+   int seen[KEYS] = {0};
+   int extents = 0;
+   char line[200];
+   char name[100];
+   snprintf(name, sizeof name, "%s.vmdk", stem);
+   FILE *f = fopen(name, "r");
+   CHECK(f);
+   while (fgets(line, sizeof line, f)) {
+      char wanted[200];
+      snprintf(wanted, sizeof wanted, "RW %llu SPARSE \"%s-s%03d.vmdk\"\n", SPLIT_SECTORS, stem,
+         extents + 1);
+      int key = 0;
+      while (key < KEYS
+         && (strncmp(line, keys[key], strlen(keys[key])) || line[strlen(keys[key])] != '=')) {
+         key++;
+      }
+      if (!strcmp(line, wanted)) {
+         extents++;
+      } else if (*line != '#' && *line != '\n') {
+         CHECK(key < KEYS && !seen[key]++ && line[strlen(line) - 1] == '\n');
+      }
+   }
+   CHECK(fclose(f) == 0);
+   for (int key = 0; key < KEYS; key++) {
+      CHECK(seen[key] || !strcmp(keys[key], "encoding") || !strcmp(keys[key], "parentFileNameHint"));
+   }
+   return extents;
+}
+
+static void check_long_delta(VixDiskLibConnection c)
+{
+   VixDiskLibHandle h = open_disk(c, "child.vmdk", VIXDISKLIB_FLAG_OPEN_SINGLE_LINK);
+   char value[100];
+   OK(VixDiskLib_ReadMetadata(h, "adapterType", value, sizeof value, NULL));
+   CHECK(!strcmp(value, "lsilogic") || !strcmp(value, "a value that is longer than before")
+      || !strcmp(value, "short"));
+   OK(VixDiskLib_Close(h));
+   CHECK(extents_of("child") == EXTENTS);
+}
+
+static void check_long(VixDiskLibConnection c)
+{
+   VixDiskLibHandle h = open_disk(c, "disk.vmdk", 0);
+   VixDiskLibInfo *info;
+   int extents = extents_of("disk");
+   CHECK(extents == EXTENTS || extents == EXTENTS + MORE_EXTENTS);
+   OK(VixDiskLib_GetInfo(h, &info));
+   CHECK(info->capacity == (uint64_t)extents * SPLIT_SECTORS);
+   VixDiskLib_FreeInfo(info);
+   OK(VixDiskLib_Close(h));
+}
+
 static const scenario scenarios[] = {
-   {"sparse", prepare_sparse, write_disk, "disk.vmdk", 1},
-   {"split", prepare_split, write_disk, "disk.vmdk", 1},
-   {"thin", prepare_thin, write_disk, "disk.vmdk", 1},
-   {"delta", prepare_delta, write_child, "child.vmdk", 1},
-   {"cowd", prepare_cowd, write_child, "child.vmdk", 1},
-   {"grow", prepare_written, grow, "disk.vmdk", 0},
-   {"shrink", prepare_written, shrink, "disk.vmdk", 0},
-   {"defragment", prepare_written, defragment, "disk.vmdk", 0},
-   {"attach", prepare_delta, attach, "child.vmdk", 0},
+   {"sparse", prepare_sparse, write_disk, "disk.vmdk", 1, NULL},
+   {"split", prepare_split, write_disk, "disk.vmdk", 1, NULL},
+   {"thin", prepare_thin, write_disk, "disk.vmdk", 1, NULL},
+   {"delta", prepare_delta, write_child, "child.vmdk", 1, NULL},
+   {"cowd", prepare_cowd, write_child, "child.vmdk", 1, NULL},
+   {"grow", prepare_written, grow, "disk.vmdk", 0, NULL},
+   {"shrink", prepare_written, shrink, "disk.vmdk", 0, NULL},
+   {"defragment", prepare_written, defragment, "disk.vmdk", 0, NULL},
+   {"attach", prepare_renamed, attach, "child.vmdk", 0, NULL},
+   {"long attach", prepare_long_delta, attach, "child.vmdk", 0, check_long_delta},
+   {"long grow", prepare_long, grow_long, "disk.vmdk", 0, check_long},
 };
 
 /* False once the work is done before its Nth call. */
@@ -253,8 +300,7 @@ static int survives(VixDiskLibConnection c, const scenario *s, long n)
    pid_t child = fork(); /* no thread of the library is running */
    CHECK(child >= 0);
    if (!child) {
-      calls_left = n / 2;
-      half_way = n % 2;
+      kill_at(n, s->check ? 3 : 2); /* what is checked more closely is torn in more places */
       s->act(c);
       shared->finished = 1;
       _exit(0);
@@ -270,6 +316,9 @@ static int survives(VixDiskLibConnection c, const scenario *s, long n)
       check_image(s->disk);
    }
    check_content(c, s->disk, under_way ? &steps[shared->acknowledged] : NULL);
+   if (s->check) {
+      s->check(c);
+   }
    int finished = shared->finished;
    if (s->writes && !finished) { /* another writer goes on, without a repair before */
       s->act(c);
@@ -282,6 +331,43 @@ static int survives(VixDiskLibConnection c, const scenario *s, long n)
    OK(VixDiskLib_CheckRepair(c, s->disk, 0));
    check_content(c, s->disk, under_way ? &steps[shared->acknowledged] : NULL);
    return finished;
+}
+
+static struct {
+   VixDiskLibConnection c;
+   VixDiskLibHandle first;
+} late;
+
+static void replace_and_close(void)
+{
+   VixDiskLibHandle second;
+   OK(VixDiskLib_WriteMetadata(late.first, "adapterType", "a value that is longer than before"));
+   CHECK(VixDiskLib_Open(late.c, "disk.vmdk", 0, &second) == VIX_E_FILE_ALREADY_LOCKED);
+   OK(VixDiskLib_Close(late.first));
+}
+
+/* A second writer has the file open while the first puts another in its place and goes. */
+static void lock_of_a_replaced_file(VixDiskLibConnection c)
+{
+   char value[100];
+   char key[40];
+   struct stat before;
+   struct stat after;
+   clean_folder();
+   base(c, VIXDISKLIB_DISK_VMFS_THIN);
+   late.c = c;
+   late.first = open_disk(c, "disk.vmdk", 0);
+   for (int i = 0; i < 100; i++) {
+      snprintf(key, sizeof key, "vreplica.key%d", i);
+      OK(VixDiskLib_WriteMetadata(late.first, key, "one of many, so that there are two pages"));
+   }
+   CHECK(stat("disk.vmdk", &before) == 0);
+   call_before_next_lock(replace_and_close);
+   VixDiskLibHandle second = open_disk(c, "disk.vmdk", 0);
+   CHECK(stat("disk.vmdk", &after) == 0 && after.st_ino != before.st_ino);
+   OK(VixDiskLib_ReadMetadata(second, "adapterType", value, sizeof value, NULL));
+   CHECK(!strcmp(value, "a value that is longer than before"));
+   OK(VixDiskLib_Close(second));
 }
 
 int main(void)
@@ -298,6 +384,7 @@ int main(void)
       printf("  %s: %ld ends\n", scenarios[i].name, n);
       CHECK(n >= 4);
    }
+   lock_of_a_replaced_file(c);
    OK(VixDiskLib_Disconnect(c));
    VixDiskLib_Exit();
    return 0;

@@ -41,6 +41,11 @@ static void ranges_and_rights(void)
    GIVES(VIX_E_INVALID_ARG, VixDiskLib_QueryAllocatedBlocks(h, 1, 128, 128, &list));
    GIVES(VIX_E_DISK_OUTOFRANGE, VixDiskLib_QueryAllocatedBlocks(h, 1024, 128, 128, &list));
    GIVES(VIX_E_INVALID_HANDLE, VixDiskLib_Read(NULL, 0, 1, buffer));
+   uint64_t bytes = 7;
+   GIVES(VIX_E_NOT_SUPPORTED,
+      VixDiskLib_SpaceNeededForClone(h, VIXDISKLIB_DISK_VMFS_SPARSE, &bytes));
+   GIVES(VIX_E_NOT_SUPPORTED, VixDiskLib_SpaceNeededForClone(h, VIXDISKLIB_DISK_UNKNOWN, &bytes));
+   CHECK(bytes == 7);
    OK(VixDiskLib_Close(h));
 }
 
@@ -99,6 +104,68 @@ static void metadata(void)
    CHECK(info->physGeo.heads == 64 && info->physGeo.sectors == 32 && !info->parentFileNameHint);
    VixDiskLib_FreeInfo(info);
    OK(VixDiskLib_Close(h));
+}
+
+static VixError put_metadata(VixDiskLibHandle h, int number)
+{
+   char key[40];
+   char value[100];
+   snprintf(key, sizeof key, "vreplica.key%03d", number);
+   snprintf(value, sizeof value, "%080d", number);
+   return VixDiskLib_WriteMetadata(h, key, value);
+}
+
+/* A descriptor in a sparse file is changed within one page, or not at all. */
+static void long_embedded_descriptor(void)
+{
+   char value[100];
+   char before[21 * 512];
+   char after[21 * 512];
+   make(c, "e.vmdk", VIXDISKLIB_DISK_MONOLITHIC_SPARSE, 1000);
+   VixDiskLibHandle h = open_disk(c, "e.vmdk", 0);
+   int fd = open("e.vmdk", O_RDONLY);
+   int made = 0;
+   do {
+      CHECK(fd >= 0 && pread(fd, before, sizeof before, 0) == sizeof before);
+   } while (put_metadata(h, made++) == VIX_OK);
+   CHECK(made > 20 && made < 35);
+   GIVES(VIX_E_DISK_FULL, put_metadata(h, made));
+   CHECK(pread(fd, after, sizeof after, 0) == sizeof after && close(fd) == 0);
+   CHECK(!memcmp(before, after, sizeof before));
+   OK(VixDiskLib_ReadMetadata(h, "vreplica.key001", value, 100, NULL));
+   GIVES(VIX_E_DISK_KEY_NOTFOUND, VixDiskLib_ReadMetadata(h, "vreplica.key100", value, 100, NULL));
+   OK(VixDiskLib_Write(h, 0, 1, buffer));
+   OK(VixDiskLib_Close(h));
+   OK(try_open("e.vmdk", 0));
+}
+
+/* One with a file of its own keeps its lock, its rights and the links to it. */
+static void long_descriptor(void)
+{
+   struct stat st;
+   make(c, "long.vmdk", VIXDISKLIB_DISK_VMFS_THIN, 1000);
+   CHECK(chmod("long.vmdk", 0640) == 0 && symlink("long.vmdk", "to-long.vmdk") == 0);
+   CHECK(mkdir("long.vmdk~", 0777) == 0);
+   VixDiskLibHandle h = open_disk(c, "to-long.vmdk", 0);
+   int made = 0;
+   while (stat("long.vmdk", &st) == 0 && st.st_size < 4000) {
+      OK(put_metadata(h, made++));
+   }
+   GIVES(VIX_E_FILE_ALREADY_EXISTS, put_metadata(h, made)); /* a folder is nobody's leftover */
+   CHECK(rmdir("long.vmdk~") == 0);
+   write_file("long.vmdk~", "of a process that died");
+   for (int i = 0; i < 100; i++) {
+      OK(put_metadata(h, i));
+      GIVES(VIX_E_FILE_ALREADY_LOCKED, try_open("long.vmdk", 0));
+   }
+   CHECK(stat("long.vmdk", &st) == 0 && st.st_size > 8192 && (st.st_mode & 0777) == 0640);
+   CHECK(lstat("to-long.vmdk", &st) == 0 && S_ISLNK(st.st_mode) && access("long.vmdk~", F_OK));
+   OK(VixDiskLib_Write(h, 0, 1, buffer));
+   OK(VixDiskLib_Close(h));
+   OK(try_open("long.vmdk", 0));
+   write_file("long.vmdk~", "of a process that died");
+   OK(VixDiskLib_Unlink(c, "long.vmdk"));
+   CHECK(access("long.vmdk~", F_OK) && access("long.vmdk", F_OK));
 }
 
 static void chains(void)
@@ -181,6 +248,10 @@ static void too_many_extents(void)
    CHECK(setrlimit(RLIMIT_NOFILE, &low) == 0);
    GIVES(VIX_E_DISK_TOOMANYOPENFILES, VixDiskLib_Create(c, "many.vmdk", &params, NULL, NULL));
    CHECK(access("many.vmdk", F_OK) && access("many-s001.vmdk", F_OK));
+   make(c, "many.vmdk", VIXDISKLIB_DISK_SPLIT_SPARSE, 8);
+   GIVES(VIX_E_DISK_TOOMANYOPENFILES, VixDiskLib_Grow(c, "many.vmdk", params.capacity, 1, NULL, NULL));
+   CHECK(access("many-s002.vmdk", F_OK));
+   OK(VixDiskLib_Unlink(c, "many.vmdk"));
    CHECK(setrlimit(RLIMIT_NOFILE, &limit) == 0);
    OK(VixDiskLib_Create(c, "many.vmdk", &params, NULL, NULL));
    OK(try_open("many.vmdk", 0));
@@ -229,6 +300,8 @@ int main(void)
    locks();
    ranges_and_rights();
    metadata();
+   long_embedded_descriptor();
+   long_descriptor();
    chains();
    files();
    too_many_extents();

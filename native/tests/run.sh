@@ -39,8 +39,9 @@ done
 
 # Hundreds of processes that die, beside the rest: without the sanitizers' start-up time.
 # shellcheck disable=SC2086
-${CC:-gcc} $flags -Wl,--wrap=pwritev64,--wrap=ftruncate64,--wrap=fallocate64,--wrap=fdatasync \
-    -o "$out/crash" "$native/tests/crash.c" "$native"/src/*.c $libs
+${CC:-gcc} $flags \
+    -Wl,--wrap=pwritev64,--wrap=ftruncate64,--wrap=fallocate64,--wrap=rename,--wrap=flock,--wrap=fdatasync \
+    -o "$out/crash" "$native/tests/crash.c" "$native/tests/kill.c" "$native"/src/*.c $libs
 (cd "$memory" && "$out/crash" >"$out/crash.log" 2>&1) &
 crash=$!
 

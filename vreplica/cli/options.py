@@ -20,7 +20,7 @@ def command(callback: Callback) -> Callable[..., None]:
 
     @click.option("--json", "as_json", is_flag=True, help="Results as JSON, one document a line.")
     @click.option("-v", "--verbose", is_flag=True, help="Say each step.")
-    @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+    @click.option("-q", "--quiet", is_flag=True, help="Only results and errors.")
     @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
     @wraps(callback)
     def call(*, as_json: bool, verbose: bool, quiet: bool, debug: bool, **more: Any) -> None:

@@ -98,7 +98,7 @@ class _Check:
         session = self._try(area, lambda: self._stack.enter_context(connect(endpoint)))
         if session:
             about = session.about
-            who = f"{endpoint.host}: {about.name} {about.build}, logged in as {endpoint.user}"
+            who = f"{endpoint.host}: {about.name}, logged in as {endpoint.user}"
             self._good(area, who)
         return session
 

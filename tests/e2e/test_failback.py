@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pyVmomi import vim
 
 from vreplica.failover.choices import Choices, FinalSync
 from vreplica.failover.errors import OriginalGone
@@ -15,7 +16,9 @@ from vreplica.jobs import failover
 from vreplica.points import Level
 from vreplica.sync import Job, Mode, Progress, plan, points, run
 from vreplica.sync.errors import JobFailedOver, PreflightFailed
+from vreplica.sync.job import Customize, Guest
 from vreplica.units import BLOCK, MIB
+from vreplica.vsphere import Identity, NicRule, customize
 
 Content = Callable[..., Path]
 YES = Choices(shutdown_timeout_s=20, heartbeat_timeout_s=20)
@@ -160,6 +163,48 @@ def test_without_tracking_and_digest_maps_it_is_a_rescan(world, content: Content
     assert world.equal(disk(world, 1, job.placement.name), disk(world, 0, vm))
     assert failover.commit(job, quiet).state is State.COMMITTED
     assert run(job, verify=True).verified.equal
+
+
+def keep_specification(world, number: int, vm: str, name: str, identity: Identity) -> None:
+    """In the vCenter that `vm` is in."""
+    info = vim.CustomizationSpecInfo(name=name, description="", type="Linux")
+    item = vim.CustomizationSpecItem(info=info, spec=customize.made(identity, 1))
+    with world.managed(number, vm) as found:
+        service = vim.ServiceInstance("ServiceInstance", found._stub)
+        service.content.customizationSpecManager.CreateCustomizationSpec(item)
+
+
+def guest_of(world, number: int, vm: str) -> tuple[str | None, str | None]:
+    with world.connect(number) as session:
+        guest = session.read_guest(session.find_vm(vm))
+    return guest.host_name, guest.ip_address
+
+
+def test_each_site_gives_the_guest_its_addresses_by_a_named_specification(
+    world, content: Content
+) -> None:
+    vm = world.make_vm(content(16 * MIB), guest_id="ubuntu64Guest")
+    job = world.job(vm)
+    world.power_on(vm)
+    run(job)
+    there, home = (NicRule("10.2.0.5/24", "10.2.0.1"),), (NicRule("10.1.0.5/24", "10.1.0.1"),)
+    keep_specification(world, 1, job.placement.name, "dr", Identity("web-dr", None, there))
+    keep_specification(world, 0, vm, "home", Identity("web", None, home))
+    only_there = Guest(customize=Customize.SPEC, spec="dr")
+    both = replace(only_there, failback=Guest(customize=Customize.SPEC, spec="home"))
+    job = replace(job, guest=both)
+    assert failover.begin(job, YES, quiet).state is State.RUNNING
+    assert guest_of(world, 1, job.placement.name) == ("web-dr", "10.2.0.5")
+    failover.commit(job, quiet)
+    remarks = failover.preview_back(replace(job, guest=only_there)).remarks
+    assert any("the other site's addresses" in remark for remark in remarks)
+    known = failover.preview_back(job)
+    assert "customization specification home, before the power-on" in known.identity
+    assert not any("addresses" in remark for remark in known.remarks)
+    assert failover.begin_back(job, YES, quiet).state is State.RUNNING
+    assert guest_of(world, 0, vm) == ("web", "10.1.0.5")
+    failover.commit(job, quiet)
+    assert run(job).disks[0].mode is Mode.DELTA
 
 
 def test_a_lost_original_is_replaced_by_a_new_vm_when_told_to(world, content: Content) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from vreplica.jobs import load
-from vreplica.jobs.guesttable import GuestTable, NicTable
+from vreplica.jobs.guesttable import GuestTable, NicTable, RulesTable
 from vreplica.jobs.limitstable import LimitsTable, RateWindow
 from vreplica.jobs.notifytable import HookTable, MailTable, NotifyTable, WebhookTable
 from vreplica.jobs.scheduletable import ScheduleTable, ServiceTable
@@ -48,7 +48,7 @@ def test_the_example_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     "model",
     [
         *(Site, JobTable, Vddk, Nfc, Secret, Source, Destination, JobFile),
-        *(ScheduleTable, ServiceTable, GroupTable, GroupMember, GuestTable, NicTable),
+        *(ScheduleTable, ServiceTable, GroupTable, GroupMember, GuestTable, NicTable, RulesTable),
         *(LimitsTable, RateWindow),
         *(NotifyTable, WebhookTable, MailTable, HookTable),
     ],

@@ -78,6 +78,22 @@ def test_whose_names_the_replica_has(tmp_path: Path) -> None:
     assert described(job) == ["BIOS UUID: its own, MAC addresses: the source's"]
 
 
+def test_rules_for_the_way_back(tmp_path: Path) -> None:
+    back = '[jobs.web.guest.failback]\ncustomize = "script"\nnics = [{ ip = "10.1.0.5/24" }]\n'
+    job = load(written(tmp_path, LOGIN + 'spec = "dr-web"\n' + back))["web"]
+    assert (job.guest.customize, job.guest.spec) == (Customize.SPEC, "dr-web")
+    home = job.guest.failback
+    assert home is not None
+    assert (home.customize, home.identity.nics) == (Customize.SCRIPT, (NicRule("10.1.0.5/24"),))
+    assert home.login() == GuestLogin("root", "g")
+    with pytest.raises(JobFileInvalid, match="has no login for its script"):
+        load(written(tmp_path, back))
+    with pytest.raises(JobFileInvalid, match="user: is not a known key"):
+        load(written(tmp_path, LOGIN + back + 'user = "other"\n'))
+    with pytest.raises(JobFileInvalid, match=r"failback.nics\[0\].dhpc: is not a known key"):
+        load(written(tmp_path, LOGIN + back.replace("ip =", "dhpc = true, ip =")))
+
+
 @pytest.mark.parametrize(
     ("guest", "said"),
     [

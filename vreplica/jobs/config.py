@@ -13,6 +13,7 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ from vreplica.jobs.errors import (
     UnknownJob,
     UnknownReceiver,
 )
-from vreplica.jobs.guesttable import GuestTable
+from vreplica.jobs.guesttable import GuestTable, RulesTable
 from vreplica.jobs.notifytable import NotifyTable
 from vreplica.jobs.positions import KeyPath, locate
 from vreplica.jobs.problems import from_validation, suggestion
@@ -230,15 +231,9 @@ class Config(Mapping[str, Job]):
         if table.password is not None and table.user is not None:
             what = f"the password of the guest of job {job}"
             password = partial(secrets.read, table.password, what, table.user, self._base)
-        customize = table.customize or ("spec" if table.spec else None)
-        nics = tuple(NicRule(nic.ip, nic.gateway, nic.dns) for nic in table.nics)
-        return Guest(
-            user=table.user,
-            password=password,
-            customize=Customize(customize) if customize else None,
-            spec=table.spec,
-            identity=Identity(table.hostname, table.domain, nics),
-        )
+        login = Guest(table.user, password)
+        failback = _ruled(login, table.failback) if table.failback is not None else None
+        return replace(_ruled(login, table), failback=failback)
 
     def _nfc(self) -> NfcConfig:
         table = self._file.nfc
@@ -255,6 +250,17 @@ class Config(Mapping[str, Job]):
             isolation=table.isolation,
             transport_modes=table.transport_modes,
         )
+
+
+def _ruled(login: Guest, table: RulesTable) -> Guest:
+    customize = table.customize or ("spec" if table.spec else None)
+    nics = tuple(NicRule(nic.ip, nic.gateway, nic.dns) for nic in table.nics)
+    return replace(
+        login,
+        customize=Customize(customize) if customize else None,
+        spec=table.spec,
+        identity=Identity(table.hostname, table.domain, nics),
+    )
 
 
 def load(path: str | os.PathLike[str] | None = None) -> Config:

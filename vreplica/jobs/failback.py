@@ -68,8 +68,8 @@ class Back:
             ),
             on_cbt_loss=OnCbtLoss.RESCAN,
             exclude_disks=frozenset(),
-            # The rules are for the other site; they are not taken back by themselves.
-            guest=replace(job.guest, customize=None),
+            # The rules are for the other site, those for this one are not to be guessed from them.
+            guest=job.guest.failback or replace(job.guest, customize=None),
         )
 
 

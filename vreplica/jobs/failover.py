@@ -124,7 +124,15 @@ def preview_back(job: Job, *, source_lost: bool = False, new_vm: str | None = No
         vm = session.read_vm(session.find_vm(back.original))
         ours = vm.extra_config.get(JOB_KEY) == way.name
         found = find_replica(session, way) if ours else None
-    return _looked_at(way, vm, found.points if found else (), source_lost)
+    known = _looked_at(way, vm, found.points if found else (), source_lost)
+    return replace(known, remarks=(*known.remarks, *_addresses_there(job)))
+
+
+def _addresses_there(job: Job) -> list[str]:
+    if job.guest.customize is None or job.guest.failback is not None:
+        return []
+    table = f"[jobs.{job.name}.guest.failback]"
+    return [f"the guest comes back with the other site's addresses: there is no {table}"]
 
 
 def _looked_at(

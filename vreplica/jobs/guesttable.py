@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, model_validator
 
@@ -58,11 +58,9 @@ class NicTable(Model):
         return self
 
 
-class GuestTable(Model):
-    """See vreplica.sync.job.Guest."""
+class RulesTable(Model):
+    """Who the guest is at one site, and how it learns that."""
 
-    user: Text | None = None
-    password: Secret | None = None
     customize: Literal["spec", "script"] | None = None
     spec: Text | None = None
     hostname: HostName | None = None
@@ -70,10 +68,8 @@ class GuestTable(Model):
     nics: tuple[NicTable, ...] = ()
 
     @model_validator(mode="after")
-    def _fits_together(self) -> GuestTable:
+    def _fits_together(self) -> Self:
         rules = bool(self.hostname or self.nics)
-        if (self.user is None) != (self.password is None):
-            raise problem("has a user without a password, or the other way", "Give both or none.")
         if self.spec is not None and (rules or self.customize == "script"):
             raise problem(
                 "names a specification of vCenter beside rules of its own",
@@ -89,10 +85,25 @@ class GuestTable(Model):
                 "says how, but not what",
                 'Give hostname, nics = [{ ip = "10.2.0.5/24" }], or spec = "NAME".',
             )
-        if self.customize == "script" and self.user is None:
-            raise problem("has no login for its script", "Give user and password of the guest.")
         if self.customize == "spec" and rules and not self.hostname:
             raise problem(
                 "has no hostname, which a specification needs", 'Give hostname = "web01".'
             )
+        return self
+
+
+class GuestTable(RulesTable):
+    """See vreplica.sync.job.Guest."""
+
+    user: Text | None = None
+    password: Secret | None = None
+    failback: RulesTable | None = None
+
+    @model_validator(mode="after")
+    def _has_its_login(self) -> Self:
+        if (self.user is None) != (self.password is None):
+            raise problem("has a user without a password, or the other way", "Give both or none.")
+        ways = {self.customize, self.failback.customize if self.failback else None}
+        if "script" in ways and self.user is None:
+            raise problem("has no login for its script", "Give user and password of the guest.")
         return self

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from vreplica.jobs.errors import Problem
-from vreplica.jobs.guesttable import GuestTable, NicTable
+from vreplica.jobs.guesttable import GuestTable, NicTable, RulesTable
 from vreplica.jobs.limitstable import LimitsTable, RateWindow
 from vreplica.jobs.notifytable import HookTable, MailTable, NotifyTable, WebhookTable
 from vreplica.jobs.positions import KeyPath, Lines, line_of
@@ -50,6 +50,8 @@ _MODELS: dict[KeyPath, type[BaseModel]] = {
     ("jobs", "*", "guest"): GuestTable,
     ("jobs", "*", "guest", "password"): Secret,
     ("jobs", "*", "guest", "nics", "*"): NicTable,
+    ("jobs", "*", "guest", "failback"): RulesTable,
+    ("jobs", "*", "guest", "failback", "nics", "*"): NicTable,
     ("notify", "*"): NotifyTable,
     ("notify", "*", "webhook"): WebhookTable,
     ("notify", "*", "webhook", "url"): Secret,
@@ -173,9 +175,9 @@ def _pattern(path: KeyPath) -> KeyPath:
     """Tables of any name: `sites`, `jobs`, `notify`, `groups`, `members`; `nics` by number."""
     if path[:1] in (("sites",), ("jobs",), ("notify",), ("groups",)):
         path = (path[0], "*", *path[2:])
-    for tables in (("groups", "*", "members"), ("jobs", "*", "guest", "nics")):
-        if path[: len(tables)] == tables:
-            path = (*tables, "*", *path[len(tables) + 1 :])
+    members = ("groups", "*", "members")
+    if path[:3] == members:
+        path = (*members, "*", *path[4:])
     return tuple("*" if isinstance(part, int) else part for part in path)
 
 

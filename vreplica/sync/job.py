@@ -78,6 +78,8 @@ class Guest:
     spec: str | None = None
     """The name of a specification in the destination's vCenter; None: made from `identity`."""
     identity: Identity = field(default_factory=Identity)
+    failback: Guest | None = None
+    """The same for the original, back at its site; None: its guest keeps what it has."""
 
     def login(self) -> GuestLogin | None:
         """Raises what reading the password raises."""

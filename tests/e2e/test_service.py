@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import shutil
@@ -14,13 +15,16 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 import vreplica
+from vreplica.failover import journal as journals
+from vreplica.jobs import tablesql
 from vreplica.jobs.catalog import Catalog
 from vreplica.lab import LabControl, down, up
 from vreplica.units import MIB
@@ -162,6 +166,88 @@ def test_a_killed_service_goes_on_where_it_was_and_a_stopped_one_leaves_nothing(
     assert {r["state"] for r in catalog.history(limit=1000)} <= {"done", "cancelled", "queued"}
     assert_points_and_runs_agree(here, path, catalog)
     catalog.close()
+
+
+def cli(path: Path, *arguments: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-c", "from vreplica.cli import main; main()", *arguments]
+    return subprocess.Popen(
+        [*command, "--config", str(path)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+
+
+def ended(process: subprocess.Popen[bytes], code: int = 0) -> str:
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == code, output.decode()
+    return output.decode()
+
+
+def test_a_failover_goes_on_when_the_service_that_does_it_is_killed_and_when_it_is_stopped(
+    fleet: Callable[[int, int], Fleet],
+) -> None:
+    here = fleet(2, 1)
+    path = here.job_file("one", 'lease = "5s"', 'every = "1s"')
+    failovers = vreplica.load(path)["vm00"].job_dir / "failovers"
+
+    def journal() -> list[journals.Entry]:
+        found = list(failovers.glob("fo-*"))
+        return journals.load(found[0]) if found else []
+
+    def steps() -> list[str]:
+        return [e.step for e in journal() if e.kind == "intent"]
+
+    first = here.serve(path, "m1")
+    database = vreplica.load(path).state_dir / "catalog.sqlite"
+    until("the catalog is there", database.exists)
+    catalog = Catalog.open(f"sqlite:///{database}")
+    until("every job has run", lambda: len({r["job"] for r in runs(catalog, "done")}) == 2)
+
+    # Killed while it waits for the guest's shutdown; the client that asked waits on.
+    here.control.set_guest("site-a", "vm00", shutdown_s=4)
+    client = cli(path, "failover", "vm00", "--final-sync", "yes", "--by-service", "--json")
+    until("the guest was asked", lambda: "ShutdownGuest source" in steps())
+    first.kill()
+    first.wait()
+    second = here.serve(path, "m1")
+    until("it is gone on with", lambda: len({e.epoch for e in journal()}) > 2)
+    # Stopped in the middle: it is put off until the next start.
+    second.send_signal(signal.SIGTERM)
+    assert second.wait(60) == 0
+    third = here.serve(path, "m1")
+    answer = ended(client)
+    assert '"state": "running"' in answer, answer
+    effects = Counter(steps())
+    assert effects["ShutdownGuest source"] == effects["PowerOn replica"] == 1, effects
+    assert json.loads(ended(cli(path, "failover", "show", "vm00", "--check", "--json")))
+
+    # The other job went on, this one did not, and is not late.
+    def newest(job: str) -> datetime:
+        return max(r["queued"] for r in catalog.history(job) if r["kind"] == "run")
+
+    begun = next(r["began"] for r in catalog.history("vm00") if r["kind"] == "failover")
+    until("vm01 runs on", lambda: newest("vm01") > begun)
+    assert newest("vm00") < begun
+    (status,) = json_lines(ended(cli(path, "status", "vm00", "--json"), 0))
+    assert (status["state"], status["failover"]["state"]) == ("off", "running")
+    again = ended(cli(path, "failover", "vm00", "--final-sync", "no", "--by-service"), 9)
+    assert "has a failover already" in again
+
+    ended(cli(path, "undo", "vm00", "--by-service"))
+    until("vm00 runs again", lambda: newest("vm00") > begun)
+    # What was done without the service is known to it, too.
+    ended(cli(path, "failover", "vm00", "--final-sync", "no", "--commit"))
+    here_and_there = {r["state"] for r in catalog.read(sa.select(tablesql.failovers))}
+    assert here_and_there == {"undone", "committed"}
+    third.send_signal(signal.SIGTERM)
+    assert third.wait(60) == 0
+    points = {r["id"] for r in catalog.read(sa.select(tablesql.points)) if r["job"] == "vm01"}
+    assert points == set(here.points(path)["vm01"])
+    asked = [r["what"] for r in catalog.trail("vm00") if r["what"].startswith("failover")]
+    assert Counter(asked) == {"failover asked": 3, "failover done": 2, "failover failed": 1}
+    catalog.close()
+
+
+def json_lines(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
 
 
 # -- PostgreSQL -----------------------------------------------------------------------------------

@@ -26,8 +26,15 @@ ONLY_IN = {
     "ctypes": ("vddk/",),
     "xxhash": ("delta/hash.py",),
     "apsw": ("lab/guestapp.py", "lab/guestvfs.py"),
-    "dbos": ("jobs/service.py",),
-    "sqlalchemy": ("jobs/catalog.py", "jobs/ledger.py", "jobs/tablesql.py", "jobs/migrations/"),
+    "dbos": ("jobs/engine.py",),
+    "sqlalchemy": (
+        "jobs/catalog.py",
+        "jobs/ledger.py",
+        "jobs/notices.py",
+        "jobs/orders.py",
+        "jobs/tablesql.py",
+        "jobs/migrations/",
+    ),
     "alembic": ("jobs/catalog.py", "jobs/migrations/"),
     "prometheus_client": ("jobs/metrics.py",),
 }

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from vreplica.jobs import ledger
 from vreplica.jobs.catalog import Catalog, CatalogTooNew, CatalogUnreachable
 from vreplica.jobs.dispatch import Dispatcher
+from vreplica.jobs.lease import Watch
 from vreplica.jobs.planner import Limits, Start
 from vreplica.jobs.schedule import Due, Every, Rpo, Rule
 from vreplica.jobs.status import job_status
@@ -89,7 +90,7 @@ def test_a_job_goes_to_the_mover_that_ran_it_last(catalog: Catalog) -> None:
             assert ticket is not None
             assert ledger.finish(c, ticket, now, state="done", point_time=now, seconds=1.0)
         # Due again at once.
-        c.execute(sa.text("UPDATE vr_job SET last_start = '2026-01-01T00:00:00.000000+00:00'"))
+        again_due(c)
     again = {q.job: q for q in plan.round({})}
     assert {j: q.mover for j, q in again.items()} == {j: q.mover for j, q in first.items()}
 
@@ -114,23 +115,53 @@ def test_a_run_taken_up_again_gets_a_new_epoch_and_the_old_ticket_writes_nothing
     assert states(catalog)["a"] == "done"
 
 
+class Clock:
+    """This process's own, wherever the one on the wall is set to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def watching(catalog: Catalog, clock: Clock) -> Watch:
+    watch = Watch(TTL * 4 / 3, clock)
+    look(catalog, watch)
+    return watch
+
+
+def look(catalog: Catalog, watch: Watch) -> None:
+    with catalog.transaction() as c:
+        watch.look(ledger.leases(c))
+
+
+def renew(catalog: Catalog, mover: str) -> None:
+    with catalog.transaction() as c:
+        assert ledger.renew(c, mover, catalog.now(c), TTL)
+
+
+def again_due(c: sa.Connection) -> None:
+    c.execute(sa.text("UPDATE vr_job SET last_start = '2026-01-01T00:00:00.000000+00:00'"))
+
+
 def test_runs_of_a_mover_that_is_gone_are_lost_and_begin_elsewhere(catalog: Catalog) -> None:
     join(catalog, "m1")
-    plan, told = dispatcher(catalog)
+    clock = Clock()
+    watch = watching(catalog, clock)
+    plan, told = dispatcher(catalog, watch=watch)
     runs = {q.job: q.id for q in plan.round({})}
     with catalog.transaction() as c:
         ticket = ledger.begin(c, runs["a"], "m1", catalog.now(c))
+        again_due(c)
     assert ticket is not None
     join(catalog, "m2")
-    # Within lease and grace nothing is taken from it.
-    join_ago = (TTL + plan.grace).total_seconds()
-    with catalog.transaction() as c:
-        c.execute(sa.delete(sa.table("vr_mover", sa.column("id"))).where(sa.column("id") == "m1"))
-        ledger.join(c, "m1", 4, catalog.now(c) - timedelta(seconds=join_ago - 5), TTL)
+    clock.now += 39
+    renew(catalog, "m2")
+    look(catalog, watch)
+    # Within the lease and a third more nothing is taken from it.
     assert plan.round({}) == []
-    with catalog.transaction() as c:
-        ledger.join(c, "m1", 4, catalog.now(c) - timedelta(seconds=join_ago + 1), TTL)
-        c.execute(sa.text("UPDATE vr_job SET last_start = '2026-01-01T00:00:00.000000+00:00'"))
+    clock.now += 2
     again = plan.round({})
     assert {q.mover for q in again} == {"m2"}
     assert {q.job for q in again} == {"a", "b"}
@@ -139,6 +170,43 @@ def test_runs_of_a_mover_that_is_gone_are_lost_and_begin_elsewhere(catalog: Cata
         now = catalog.now(c)
         assert ledger.begin(c, runs["b"], "m1", now) is None
         assert not ledger.finish(c, ticket, now, state="done", point_time=now)
+
+
+def test_one_that_renews_after_it_was_given_up_but_before_the_round_keeps_its_runs(
+    catalog: Catalog,
+) -> None:
+    join(catalog, "m1")
+    clock = Clock()
+    watch = watching(catalog, clock)
+    plan, told = dispatcher(catalog, watch=watch)
+    assert len(plan.round({})) == 2
+    clock.now += 100
+    renew(catalog, "m1")
+    assert plan.round({}) == []
+    assert told == []
+
+
+@pytest.mark.parametrize("jump", [timedelta(hours=3), timedelta(hours=-3)])
+def test_a_clock_that_jumps_makes_nobody_dead_and_keeps_nobody_alive(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch, jump: timedelta
+) -> None:
+    join(catalog, "m1")
+    join(catalog, "m2")
+    clock = Clock()
+    watch = watching(catalog, clock)
+    plan, told = dispatcher(catalog, watch=watch)
+    first = {q.job: q for q in plan.round({})}
+    now = Catalog.now
+    monkeypatch.setattr(Catalog, "now", lambda self, c=None: now(self, c) + jump)
+    assert plan.round({}) == []
+    assert told == []
+    clock.now += 30
+    renew(catalog, "m1")
+    look(catalog, watch)
+    clock.now += 15
+    plan.round({})
+    assert told == [f"run lost: {q.job}" for q in first.values() if q.mover == "m2"]
+    assert told
 
 
 def test_an_alarm_is_told_when_it_comes_and_when_it_goes(catalog: Catalog) -> None:

@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from prometheus_client.parser import text_string_to_metric_families
 
 from vreplica.jobs import ledger, load
@@ -14,6 +15,7 @@ from vreplica.jobs.catalog import Catalog
 from vreplica.jobs.errors import JobFileInvalid
 from vreplica.jobs.events import Event
 from vreplica.jobs.metrics import Metrics, MetricsUnavailable
+from vreplica.jobs.planner import Limits
 from vreplica.jobs.schedule import Rpo, Rule
 
 RULE = Rule(Rpo(timedelta(minutes=15)))
@@ -23,11 +25,14 @@ def test_the_page_tells_of_jobs_movers_and_runs(tmp_path: Path) -> None:
     catalog = Catalog.open(f"sqlite:///{tmp_path}/c.sqlite")
     with catalog.transaction() as c:
         now = catalog.now(c)
-        ledger.know(c, ["a", "b"], now)
+        ledger.know(c, ["a", "b", "c"], now)
         ledger.join(c, "m1", 8, now, timedelta(seconds=30))
-        ledger.set_points(c, "a", [("p1", now - timedelta(minutes=20), "crash", {})])
+        flagged = {"flagged": True}
+        ledger.set_points(c, "a", [("p1", now - timedelta(minutes=20), "crash", flagged)])
+        c.execute(sa.text("UPDATE vr_job SET holds = '[\"host:h1\"]'"))
+        ledger.set_off(c, "c", "fo-1")
         ledger.set_alarm(c, "a", "RPO violated")
-    metrics = Metrics(catalog, {"a": RULE, "b": RULE})
+    metrics = Metrics(catalog, dict.fromkeys("abc", RULE), Limits(per_host=1))
     disk = {"changed_bytes": 10, "read_bytes": 8, "shipped_bytes": 6}
     metrics(Event("run done", "a", "m1", {"seconds": 2.0, "disks": [disk, disk]}))
     metrics(Event("run failed", "b", "m1", {"error": "x"}))
@@ -60,6 +65,9 @@ def test_the_page_tells_of_jobs_movers_and_runs(tmp_path: Path) -> None:
     assert found["vreplica_run_duration_seconds_count",] == 1
     assert found["vreplica_planner_round_seconds_count",] == 1
     assert found["vreplica_catalog_up",] == 1
+    assert found["vreplica_jobs_waiting", "host"] == 1
+    assert [found["vreplica_job_off", job] for job in "abc"] == [0, 0, 1]
+    assert [found["vreplica_job_point_flagged", job] for job in "abc"] == [1, 0, 0]
 
 
 @pytest.mark.parametrize("address", ["9464", "host", "host:x", "h:70000"])

@@ -27,10 +27,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from vreplica.cli.app import app
-from vreplica.jobs import load
+from vreplica.jobs import ledger, load, notices
+from vreplica.jobs.catalog import Catalog
 from vreplica.jobs.errors import JobFileInvalid
 from vreplica.jobs.events import MUST_KNOW, Event, Events
-from vreplica.jobs.notify import Notifier, Outbox, receiver
+from vreplica.jobs.notify import receiver
+from vreplica.jobs.outbox import Notifier, Outbox
 from vreplica.jobs.receivers import NotificationFailed, ReceiverAway
 
 FAILED = Event("run failed", "web01", "m1", {"run": "r1", "error": "the host is away"})
@@ -321,7 +323,7 @@ def test_a_hook_that_hangs_is_ended_with_what_it_started(tmp_path: Path) -> None
         hook(tmp_path, "sleep 60 & wait", timeout_s=1).send([FAILED])
 
 
-# -- queues ---------------------------------------------------------------------------------------
+# -- what waits in the catalog ---------------------------------------------------------------------
 
 
 class Slow:
@@ -341,48 +343,103 @@ class Slow:
         return "ok"
 
 
-def test_a_slow_receiver_holds_nobody_and_gets_what_waits_together(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+@pytest.fixture
+def catalog(tmp_path: Path) -> Iterator[Catalog]:
+    opened = Catalog.open(f"sqlite:///{tmp_path}/catalog.sqlite")
+    opened.receivers = {"slow": MUST_KNOW}
+    yield opened
+    opened.close()
+
+
+def note(catalog: Catalog, what: str = "run failed", **data: Any) -> None:
+    with catalog.transaction() as c:
+        catalog.note(c, "m1", what, "web01", **data)
+
+
+def waiting(catalog: Catalog, receiver: str = "slow") -> list[str]:
+    with catalog.transaction() as c:
+        return [e.text for e in notices.waiting(c, receiver, 100).values()]
+
+
+def test_a_slow_receiver_gets_what_waits_together_in_order(catalog: Catalog) -> None:
     slow = Slow()
-    box = Outbox(slow, MUST_KNOW, capacity=5)
-    box.put(FAILED)
-    until(lambda: box.waiting == 0)  # its thread has it
-    for _ in range(7):
-        box.put(FAILED)
-    assert box.counts.dropped == 2
+    note(catalog, run="r0", error="0")
+    box = Outbox(slow, catalog, "m1")
+    for n in range(1, 15):
+        note(catalog, run=f"r{n}", error=str(n))
+    note(catalog, "run done")  # not wanted
     slow.go.set()
-    until(lambda: box.counts.sent == 6)
-    assert [len(events) for events in slow.got] == [1, 5]
+    box.wake()
+    until(lambda: box.counts.sent == 15)
     box.close(time.monotonic() + 5)
-    assert "its queue is full" in caplog.text
-    assert "2 events were dropped" in caplog.text
+    assert [e.data["error"] for sent in slow.got for e in sent] == [str(n) for n in range(15)]
+    assert 2 <= len(slow.got) <= 3
+    assert waiting(catalog) == []
 
 
-def test_a_receiver_that_is_away_is_tried_again() -> None:
+def test_a_receiver_that_is_away_is_tried_again(catalog: Catalog) -> None:
     slow = Slow()
     slow.go.set()
     slow.away = 2
-    box = Outbox(slow, MUST_KNOW, first_wait_s=0.01)
-    box.put(FAILED)
-    box.put(Event("run done", "web01", "m1", {}))  # not wanted
+    note(catalog)
+    box = Outbox(slow, catalog, "m1", first_wait_s=0.01)
     until(lambda: box.counts.sent == 1)
     box.close(time.monotonic() + 5)
-    assert slow.got == [[FAILED]]
+    assert len(slow.got) == 1
 
 
-def test_what_cannot_be_sent_before_the_end_is_counted_and_logged(
-    caplog: pytest.LogCaptureFixture,
+def test_what_was_not_sent_when_a_process_was_killed_is_sent_by_the_next(
+    catalog: Catalog,
 ) -> None:
+    hangs, lives = Slow(), Slow()
+    note(catalog, error="the host is away")
+    killed = Outbox(hangs, catalog, "m1")
+    lives.go.set()
+    # Whoever has no lease any more does not keep the receiver.
+    other = Outbox(lives, catalog, "m2")
+    until(lambda: bool(lives.got))
+    assert [e.text for e in lives.got[0]] == ["job web01: run failed: the host is away"]
+    other.close(time.monotonic() + 5)
+    hangs.go.set()
+    killed.close(time.monotonic() + 5)
+    # Sent twice it has the same id, so that a receiver can tell.
+    assert {e.id for sent in hangs.got for e in sent} <= {lives.got[0][0].id}
+
+
+def test_only_one_of_the_movers_that_live_tells_a_receiver(catalog: Catalog) -> None:
+    with catalog.transaction() as c:
+        now = catalog.now(c)
+        for mover in ("m1", "m2"):
+            ledger.join(c, mover, 1, now, timedelta(seconds=30))
+        assert notices.claim(c, "slow", "m1")
+        assert not notices.claim(c, "slow", "m2")
+        ledger.leave(c, "m1")
+        assert notices.claim(c, "slow", "m2")
+        notices.release(c, "slow", "m2")
+        assert notices.claim(c, "slow", "m3")
+
+
+def test_what_cannot_be_sent_before_the_end_waits_in_the_catalog(catalog: Catalog) -> None:
     slow = Slow()
-    box = Outbox(slow, MUST_KNOW)
-    box.put(FAILED)
-    until(lambda: box.waiting == 0)
-    box.put(FAILED)
+    note(catalog)
+    box = Outbox(slow, catalog, "m1")
     box.close(time.monotonic())
-    assert box.counts.dropped == 1
-    assert "the service stops; not told any more [job web01: run failed" in caplog.text
+    assert waiting(catalog) == ["job web01: run failed"]
     slow.go.set()
+    box.close(time.monotonic() + 5)
+
+
+def test_what_is_too_old_is_dropped_and_said(
+    catalog: Catalog, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note(catalog)
+    now = Catalog.now
+    monkeypatch.setattr(Catalog, "now", lambda self, c=None: now(self, c) + timedelta(days=2))
+    slow = Slow()
+    box = Outbox(slow, catalog, "m1")
+    until(lambda: box.counts.dropped == 1)
+    box.close(time.monotonic() + 5)
+    assert "1 events were too old" in caplog.text
 
 
 def test_a_listener_that_raises_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
@@ -396,13 +453,33 @@ def test_a_listener_that_raises_harms_nobody(caplog: pytest.LogCaptureFixture) -
     assert "mover m2 is gone" in caplog.text
 
 
-def test_every_receiver_of_the_file_hears_what_it_wants(tmp_path: Path, web: Web) -> None:
+def test_every_receiver_of_the_file_hears_what_it_wants(
+    tmp_path: Path, web: Web, catalog: Catalog
+) -> None:
     file = written(tmp_path, CHAT.replace("[notify.chat]", '[notify.chat]\non = ["run done"]'))
-    notifier = Notifier(load(file))
-    Events("m1", notifier)("run failed", "web01", {})
+    notifier = Notifier(load(file), catalog, "m1")
+    note(catalog, "run failed")
+    note(catalog, "run done", seconds=2.0)
     Events("m1", notifier)("run done", "web01", {"seconds": 2.0})
+    until(lambda: bool(web.got))
     notifier.close()
     assert [json.loads(b)["text"] for _, b in web.got] == ["job web01: run done: in 2.0 s"]
+
+
+def test_a_secret_that_is_missing_shows_before_anything_is_to_be_told(
+    tmp_path: Path,
+    catalog: Catalog,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CHAT_URL", "http://127.0.0.1:1/")
+    monkeypatch.delenv("SIGN_KEY", raising=False)
+    file = written(tmp_path, CHAT)
+    Notifier(load(file), catalog, "m1").close()
+    assert "the signing key of notify.chat is not to be had" in caplog.text
+    checked = CliRunner().invoke(app, ["check", "-c", str(file)])
+    assert checked.exit_code == 2
+    assert "SIGN_KEY" in checked.stderr
 
 
 # -- the job file and the command -----------------------------------------------------------------

@@ -17,6 +17,7 @@ from vreplica.cli.replicate import answer, each_job
 from vreplica.cli.show import BAD, GOOD, counted, grid, indented
 
 if TYPE_CHECKING:
+    from vreplica.errors import VReplicaError
     from vreplica.sync import CheckReport, Job
 
 _STYLE = {"good": GOOD, "note": "yellow", "problem": BAD}
@@ -29,10 +30,12 @@ _STYLE = {"good": GOOD, "note": "yellow", "problem": BAD}
 def check(out: Output, jobs: tuple[str, ...], config: Path | None) -> int:
     """Try everything that each JOB needs, and change nothing: passwords, certificates, logins,
     privileges, the VM, datastore, host and networks of the replica, the way to its hosts, and
-    all that `plan` looks at.
+    all that `plan` looks at; without a JOB also the secrets of those who are to be notified.
 
     Ends with 3 when there is a problem.
     """
+    import vreplica
+    from vreplica.jobs.notify import missing
     from vreplica.sync import check as try_all
 
     def work(job: Job) -> int:
@@ -40,7 +43,15 @@ def check(out: Output, jobs: tuple[str, ...], config: Path | None) -> int:
         answer(out, report.to_dict(), show(report))
         return exits.PREFLIGHT if report.problems else exits.OK
 
-    return each_job(out, config, jobs, work)
+    loaded = vreplica.load(config)
+    codes = [_told(out, error) for error in missing(loaded)] if not jobs else []
+    codes.append(each_job(out, config, jobs, work))
+    return next((code for code in codes if code), exits.OK)
+
+
+def _told(out: Output, error: VReplicaError) -> int:
+    out.error(error)
+    return error.exit_code
 
 
 def show(report: CheckReport) -> Iterator[RenderableType]:

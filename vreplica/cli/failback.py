@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vreplica.cli import exits, groups, showfailover
+from vreplica.cli import byservice, exits, groups, showfailover
 from vreplica.cli.failover import _answer, _ask, _job, _run, begin, choices_of, job_argument
 from vreplica.cli.options import command, config_option
 from vreplica.cli.output import Output
@@ -61,6 +61,9 @@ def failback(out: Output, job: str, config: Path | None, new_vm: str | None, **o
         out.note("cancelled: nothing was changed")
         return exits.OK
     choices = choices_of(answer, **options)
+    if options["by_service"]:
+        commit = options["commit_too"]
+        return byservice.ask(out, config, job, "back", choices, commit=commit, new_vm=new_vm)
     if group is not None:
         return group.begin(choices, options["on_error"], commit=options["commit_too"], back=True)
 
@@ -71,4 +74,4 @@ def failback(out: Output, job: str, config: Path | None, new_vm: str | None, **o
             outcome = jobs.commit(found, tell, listener)
         return outcome
 
-    return _run(out, found, work)
+    return _run(out, config, found, work)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vreplica.cli import exits, groups, showfailover
+from vreplica.cli import byservice, exits, groups, showfailover
 from vreplica.cli.options import command, config_option
 from vreplica.cli.output import Output
 from vreplica.errors import VReplicaError
@@ -115,6 +115,7 @@ def failover() -> None:
 @click.option("--dry-run", is_flag=True, help="Show what is known and stop.")
 @click.option("--commit", "commit_too", is_flag=True, help="Commit once the replica answers.")
 @on_error_option
+@byservice.by_service_option
 @command
 def begin(
     out: Output,
@@ -132,6 +133,7 @@ def begin(
     dry_run: bool,
     commit_too: bool,
     on_error: str | None,
+    by_service: bool,
 ) -> int:
     """Fail JOB over to its replica, or all jobs of a group."""
     from vreplica.failover.table import State
@@ -165,32 +167,41 @@ def begin(
         disconnect_source_nics=disconnect_source_nics,
         source_lost=source_lost,
     )
+    if by_service:
+        return byservice.ask(out, config, job, "begin", choices, commit=commit_too)
     if group is not None:
         return group.begin(choices, on_error, commit=commit_too)
+    new = jobs.new_failover()
+    byservice.reserve(out, config, found, new)
 
     def work(tell: Tell, listener: Listener) -> Outcome:
-        outcome = jobs.begin(found, choices, tell, listener)
+        outcome = jobs.begin(found, choices, tell, listener, id_=new)
         answered = outcome.facts.get("answered")
         if commit_too and outcome.state is State.RUNNING and answered:
             outcome = jobs.commit(found, tell, listener)
         return outcome
 
-    return _run(out, found, work)
+    return _run(out, config, found, work, new)
 
 
 @failover.command(short_help="Go on with a failover that stopped.")
 @job_argument
 @config_option
 @on_error_option
+@byservice.by_service_option
 @command
-def resume(out: Output, job: str, config: Path | None, on_error: str | None) -> int:
+def resume(
+    out: Output, job: str, config: Path | None, on_error: str | None, by_service: bool
+) -> int:
     """Go on where JOB's failover stopped. Whoever ran it before can do nothing more."""
     from vreplica.jobs import failover as jobs
 
+    if by_service:
+        return byservice.ask(out, config, job, "resume")
     if groups.is_group(job):
         return groups.Commands(out, job, config).resume(on_error)
     found = _job(job, config)
-    return _run(out, found, lambda tell, listener: jobs.resume(found, tell, listener))
+    return _run(out, config, found, lambda tell, listener: jobs.resume(found, tell, listener))
 
 
 @failover.command(short_help="Tell what a failover did.")
@@ -246,15 +257,18 @@ def list_(out: Output, job: str, config: Path | None) -> int:
 @click.command(short_help="Put both sides back after a failover.")
 @job_argument
 @config_option
+@byservice.by_service_option
 @command
-def undo(out: Output, job: str, config: Path | None) -> int:
+def undo(out: Output, job: str, config: Path | None, by_service: bool) -> int:
     """Replica off and back on its recovery point, source on, JOB on. Not after a commit."""
     from vreplica.jobs import failover as jobs
 
+    if by_service:
+        return byservice.ask(out, config, job, "undo")
     if groups.is_group(job):
         return groups.Commands(out, job, config).undo()
     found = _job(job, config)
-    code = _run(out, found, lambda tell, listener: jobs.undo(found, tell, listener))
+    code = _run(out, config, found, lambda tell, listener: jobs.undo(found, tell, listener))
     # Given up is what was asked for.
     return exits.OK if code == STOPPED else code
 
@@ -262,15 +276,18 @@ def undo(out: Output, job: str, config: Path | None) -> int:
 @click.command(short_help="Make a failover permanent.")
 @job_argument
 @config_option
+@byservice.by_service_option
 @command
-def commit(out: Output, job: str, config: Path | None) -> int:
+def commit(out: Output, job: str, config: Path | None, by_service: bool) -> int:
     """Make JOB's failover permanent: there is no undo afterwards."""
     from vreplica.jobs import failover as jobs
 
+    if by_service:
+        return byservice.ask(out, config, job, "commit")
     if groups.is_group(job):
         return groups.Commands(out, job, config).commit()
     found = _job(job, config)
-    return _run(out, found, lambda tell, listener: jobs.commit(found, tell, listener))
+    return _run(out, config, found, lambda tell, listener: jobs.commit(found, tell, listener))
 
 
 def choices_of(
@@ -324,7 +341,14 @@ def _ask() -> str:
     return answer
 
 
-def _run(out: Output, job: Job, work: Callable[[Tell, Listener], Outcome]) -> int:
+def _run(
+    out: Output,
+    config: Path | None,
+    job: Job,
+    work: Callable[[Tell, Listener], Outcome],
+    reserved: str | None = None,
+) -> int:
+    """`reserved`: the id under which the catalog was told of it before it began."""
     from vreplica.cli.progress import Watcher
     from vreplica.failover.errors import (
         FailedOverAlready,
@@ -345,6 +369,8 @@ def _run(out: Output, job: Job, work: Callable[[Tell, Listener], Outcome]) -> in
             then = f"`vreplica-sync failover resume {job.name}` goes on with it"
             error.where.next_run = then
         raise
+    finally:
+        byservice.tell_failovers(out, config, job, reserved)
     _answer(out, _value(outcome), showfailover.outcome(job.name, outcome))
     return STOPPED if outcome.state is State.ABORTED else exits.OK
 

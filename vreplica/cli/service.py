@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import getpass
 import signal
-from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,41 +11,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vreplica.cli import exits, show
+from vreplica.cli.byservice import installed, opened
 from vreplica.cli.options import command, config_option, jobs_argument
 from vreplica.cli.output import Output
-from vreplica.errors import ConfigError
 
 if TYPE_CHECKING:
-    from vreplica.jobs import Config
-    from vreplica.jobs.catalog import Catalog
-
-
-@dataclass(eq=False)
-class ServiceNotInstalled(ConfigError):
-    template = "the service's libraries are not installed ({missing})"
-    remedy = "pip install 'vreplica[service]'"
-    missing: str
-
-
-@contextlib.contextmanager
-def _installed() -> Iterator[None]:
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] == "vreplica":
-            raise
-        raise ServiceNotInstalled(str(error.name)) from None
-
-
-@contextlib.contextmanager
-def _catalog(config: Config) -> Iterator[Catalog]:
-    with _installed():
-        from vreplica.jobs.catalog import Catalog
-    catalog = Catalog.open(config.catalog_url())
-    try:
-        yield catalog
-    finally:
-        catalog.close()
+    pass
 
 
 @click.command(short_help="Run all jobs by their schedules, as a service.")
@@ -64,7 +32,7 @@ def serve(out: Output, config: Path | None, mover: str | None) -> int:
     """
     import vreplica
 
-    with _installed():
+    with installed():
         from vreplica.jobs.service import Service
     from vreplica.cli.servicelog import log_to_stderr
 
@@ -101,7 +69,7 @@ def status(out: Output, config: Path | None, jobs: tuple[str, ...]) -> int:
 
     loaded = vreplica.load(config)
     names = loaded.select(jobs)
-    with _catalog(loaded) as catalog:
+    with opened(loaded) as catalog:
         from vreplica.jobs.status import job_status
 
         found = job_status(catalog, {n: r for n in names if (r := loaded.rule(n))})
@@ -120,6 +88,12 @@ def status(out: Output, config: Path | None, jobs: tuple[str, ...]) -> int:
                 one.why,
             )
         out.show(table)
+        for one in found:
+            if one.flagged is not None:
+                out.warning(
+                    f"{one.job}: point {one.flagged} looks like mass encryption; the clean one"
+                    f" before it is kept until `vreplica-sync points {one.job} --accept`"
+                )
         unplanned = [n for n in names if loaded.rule(n) is None]
         if unplanned:
             out.note(f"without a schedule: {', '.join(unplanned)}")
@@ -132,23 +106,24 @@ def status(out: Output, config: Path | None, jobs: tuple[str, ...]) -> int:
 @click.option("--limit", type=click.IntRange(1, 10_000), default=30, show_default=True)
 @command
 def history(out: Output, config: Path | None, jobs: tuple[str, ...], limit: int) -> int:
-    """List the service's latest runs, newest first."""
+    """List the service's latest runs and failovers, newest first."""
     import vreplica
 
     loaded = vreplica.load(config)
     names = set(loaded.select(jobs))
-    with _catalog(loaded) as catalog:
+    with opened(loaded) as catalog:
         rows = [r for r in catalog.history(None, limit) if r["job"] in names]
     if out.as_json:
         for row in rows:
             out.json(row)
         return exits.OK
-    table = show.grid("begun", "job", "state", "took>", "mover", "error~")
+    table = show.grid("begun", "job", "what", "state", "took>", "mover", "error~")
     for row in rows:
         took = (row["ended"] - row["began"]).total_seconds() if row["ended"] and row["began"] else 0
         table.add_row(
             _moment(row["began"] or row["queued"]),
             row["job"],
+            row["order"]["do"] if row["order"] else row["kind"],
             row["state"],
             show.duration(took) if took else "-",
             row["mover"],
@@ -186,7 +161,7 @@ def _pause(out: Output, config: Path | None, jobs: tuple[str, ...], *, paused: b
 
     loaded = vreplica.load(config)
     names = loaded.select(jobs)
-    with _catalog(loaded) as catalog:
+    with opened(loaded) as catalog:
         from vreplica.jobs import ledger
 
         with catalog.transaction() as c:
@@ -216,12 +191,12 @@ def rebuild(out: Output, config: Path | None, jobs: tuple[str, ...]) -> int:
     import vreplica
 
     loaded = vreplica.load(config)
-    with _catalog(loaded) as opened:
-        from vreplica.jobs.rebuild import keep
+    with opened(loaded) as there:
+        from vreplica.jobs import mirror
 
         for name in loaded.select(jobs):
             points = vreplica.recovery_points(loaded[name])
-            keep(opened, getpass.getuser(), loaded[name], points)
+            mirror.rebuild(there, getpass.getuser(), loaded[name], points)
             if out.as_json:
                 out.json({"job": name, "points": len(points)})
             else:

@@ -4,6 +4,7 @@ begin   -> advance until RUNNING, or an end; or no further than a goal
 resume  -> the same, from where the journal stands, with a new epoch
 undo    -> back, from anywhere before the commit; before the source was touched: given up
 commit  -> RUNNING becomes permanent
+drive   -> in somebody else's hands: one event a call, in one epoch
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from vreplica.failover.choices import Choices
 from vreplica.failover.errors import NotPossibleNow
@@ -127,15 +128,44 @@ def _work(journal: Journal, sides: Sides, tell: Tell) -> Work:
     return Work(journal.folder.name, sides, journal, choices, tell)
 
 
+class Drive:
+    """A failover in this process's hands, one event at a time. A context manager."""
+
+    def __init__(self, journal: Journal, sides: Sides, tell: Tell) -> None:
+        self._journal = journal
+        self._work = _work(journal, sides, tell)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._journal.close()
+
+    @property
+    def outcome(self) -> Outcome:
+        return Outcome(self._journal.folder.name, self._journal.state, self._journal.facts())
+
+    def reached(self, goal: State | None) -> bool:
+        return goal is not None and at_or_past(self._journal.state, goal)
+
+    def step(self) -> bool:
+        """One event further. False: it has ended, or waits for the operator."""
+        step = STEPS.get(self._journal.state)
+        if step is None:
+            return False
+        seen = step(self._work)
+        self._journal.write("event", event=seen.event, data=seen.facts)
+        self._work.tell(f"{self._journal.state}: {seen.event}")
+        return True
+
+
+def drive(folder: Path, sides: Sides, tell: Tell) -> Drive:
+    """Take a failover over, to go on with it step by step."""
+    return Drive(Journal.take_over(folder), sides, tell)
+
+
 def _advance(journal: Journal, sides: Sides, tell: Tell, goal: State | None = None) -> Outcome:
-    try:
-        work = _work(journal, sides, tell)
-        while (step := STEPS.get(journal.state)) is not None:
-            if goal is not None and at_or_past(journal.state, goal):
-                break
-            seen = step(work)
-            journal.write("event", event=seen.event, data=seen.facts)
-            tell(f"{journal.state}: {seen.event}")
-        return Outcome(journal.folder.name, journal.state, journal.facts())
-    finally:
-        journal.close()
+    with Drive(journal, sides, tell) as it:
+        while not it.reached(goal) and it.step():
+            pass
+        return it.outcome

@@ -10,7 +10,7 @@ One clock: the database's, so that movers whose clocks differ agree about who is
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +27,8 @@ from vreplica.errors import ConfigError
 from vreplica.jobs import tablesql as t
 
 Connection = sa.Connection
+CatalogAway = sa.exc.SQLAlchemyError
+"""What a catalog that was opened raises when its database is away."""
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _PLANNING = 0x76726570
@@ -69,6 +71,8 @@ class Catalog:
     def __init__(self, engine: sa.Engine) -> None:
         self.engine = engine
         self.place = engine.url.render_as_string(hide_password=True)
+        self.receivers: Mapping[str, frozenset[str]] = {}
+        """Who wants to be told which entries of the audit trail."""
 
     @classmethod
     def open(cls, url: str) -> Self:
@@ -152,9 +156,14 @@ class Catalog:
     def note(
         self, connection: sa.Connection, who: str, what: str, job: str | None = None, **data: Any
     ) -> None:
-        """An entry of the audit trail, in the caller's transaction."""
+        """An entry of the audit trail, in the caller's transaction; with a notice for each
+        receiver that wants it, which stays until it has been told."""
         values = {"time": self.now(connection), "who": who, "what": what, "job": job, "data": data}
-        connection.execute(sa.insert(t.audit).values(values))
+        entry = sa.insert(t.audit).values(values).returning(t.audit.c.n)
+        n = connection.execute(entry).scalar_one()
+        rows = [{"receiver": r, "n": n} for r, wanted in self.receivers.items() if what in wanted]
+        if rows:
+            connection.execute(sa.insert(t.notices), rows)
 
     def read(self, query: sa.Select[Any]) -> list[dict[str, Any]]:
         """Rows as dicts."""

@@ -202,6 +202,12 @@ class Config(Mapping[str, Job]):
             return f"sqlite:///{self.state_dir / 'catalog.sqlite'}"
         return secrets.read(place, "the database URL of [service]", "database", self._base)
 
+    @property
+    def has_catalog(self) -> bool:
+        """Is there one that should know what is done here? (A service's, or the file of one.)"""
+        there = self._file.service.database is not None
+        return there or (self.state_dir / "catalog.sqlite").exists()
+
     def sites(self) -> list[str]:
         """The sites that jobs name, each once."""
         return list(dict.fromkeys(s for name in self for s in self.sites_of(name)))

@@ -1,19 +1,21 @@
 """One round of the service: see what is, plan, queue what begins. Whoever plans, plans alone.
 
-leases over? -> their runs are lost          in one transaction, under one lock:
-standings -> plan_tick -> a mover for each   two movers never plan at the same time
+movers gone? -> their runs are lost          in one transaction, under one lock:
+failovers that are asked -> a mover          two movers never plan at the same time
+standings -> plan_tick -> a mover for each
 alarms: told once, when they come and when they go
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from datetime import timedelta
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 
-from vreplica.jobs import ledger
+from vreplica.jobs import ledger, orders
 from vreplica.jobs.catalog import Catalog, Connection
+from vreplica.jobs.lease import Watch
 from vreplica.jobs.mover import Tell
 from vreplica.jobs.planner import Limits, Start, Tick, plan_tick
 from vreplica.jobs.schedule import Rule
@@ -24,11 +26,26 @@ log = logging.getLogger("vreplica.service")
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """A run that a mover is to execute."""
+    """A run or a failover that a mover is to execute."""
 
     id: str
     job: str
     mover: str
+    failover: bool = False
+
+
+def plan(
+    c: Connection,
+    now: datetime,
+    rules: Mapping[str, Rule],
+    limits: Limits,
+    movers: Sequence[ledger.Mover],
+) -> Tick:
+    """What the planner says with the room that the movers have."""
+    busy = sum(m.active for m in movers)
+    room = sum(max(0, m.free) for m in movers)
+    limits = replace(limits, total=min(limits.total, busy + room))
+    return plan_tick(now, ledger.standings(c, rules), limits)
 
 
 @dataclass(slots=True)
@@ -40,8 +57,7 @@ class Dispatcher:
     rules: Mapping[str, Rule]
     limits: Limits
     tell: Tell
-    grace: timedelta = timedelta(seconds=10)
-    """After a lease's end before its runs are given away: an effect under way ends."""
+    watch: Watch = field(default_factory=lambda: Watch(timedelta(seconds=40)))
     new_id: Callable[[], str] = new_id
 
     def round(self, places: Mapping[str, tuple[str, ...]]) -> list[Queued]:
@@ -53,16 +69,13 @@ class Dispatcher:
             now = self.catalog.now(c)
             ledger.know(c, self.rules, now)
             ledger.place(c, places)
-            for run, job, mover in ledger.lose_dead(c, now, self.grace):
-                self.catalog.note(c, self.mover, "run lost", job, run=run, mover=mover)
-                told.append(("run lost", job, {"run": run, "mover": mover}))
+            told += self._lose(c, now)
             movers = ledger.movers(c)
-            busy = sum(m.active for m in movers)
-            room = sum(max(0, m.free) for m in movers)
-            limits = replace(self.limits, total=min(self.limits.total, busy + room))
-            tick = plan_tick(now, ledger.standings(c, self.rules), limits)
+            queued = [Queued(*given, failover=True) for given in orders.hand_out(c, movers)]
+            if queued:
+                movers = ledger.movers(c)
+            tick = plan(c, now, self.rules, self.limits, movers)
             told += self._alarms(c, tick)
-            queued = []
             for start, mover in self._assign(c, tick.starts, movers):
                 entry = Queued(self.new_id(), start.job, mover)
                 ledger.queue(c, entry.id, start, mover, now)
@@ -73,6 +86,15 @@ class Dispatcher:
             more = {"job": waiting.job, "mover": self.mover}
             log.debug("job %s waits: %s", waiting.job, waiting.why, extra=more)
         return queued
+
+    def _lose(self, c: Connection, now: datetime) -> list[tuple[str, str, dict[str, str]]]:
+        told = []
+        for run, kind, job, mover in ledger.lose(c, self.watch.gone(), now):
+            if kind == orders.KIND and not orders.lose(c, run, now):
+                continue
+            self.catalog.note(c, self.mover, f"{kind} lost", job, run=run, mover=mover)
+            told.append((f"{kind} lost", job, {"run": run, "mover": mover}))
+        return told
 
     def _assign(
         self, c: Connection, starts: tuple[Start, ...], movers: list[ledger.Mover]

@@ -1,8 +1,8 @@
 """What the service tells of: the names of its events, and who gets to hear them.
 
     mover, dispatcher --tell(what, job, data)--> Events --+--> the log
-                                                          +--> notify   (queues of its own)
-                                                          +--> metrics
+              |                                           +--> outbox   (looks into the catalog)
+              `--> audit trail, in the catalog            +--> metrics
 
 Nobody who listens holds a run or the planner: a listener returns at once, and what it raises is
 logged and goes no further.
@@ -28,6 +28,9 @@ Name = Literal[
     "RPO will be violated",
     "RPO violated",
     "RPO kept again",
+    "failover done",
+    "failover failed",
+    "failover lost",
 ]
 NAMES: Final[tuple[str, ...]] = get_args(Name)
 TEST: Final = "test"
@@ -40,10 +43,13 @@ MUST_KNOW: Final[frozenset[Name]] = frozenset(
         "RPO will be violated",
         "RPO violated",
         "RPO kept again",
+        "failover done",
+        "failover failed",
+        "failover lost",
     )
 )
 """What receivers get that do not say what they want."""
-_NORMAL: Final = frozenset({"run done", "run cancelled", "RPO kept again"})
+_NORMAL: Final = frozenset({"run done", "run cancelled", "RPO kept again", "failover done"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +83,14 @@ class Event:
 
 
 def _details(what: str, data: dict[str, Any]) -> str:
+    if what == "failover done":
+        return f"{data.get('failover')} is {data.get('state')}"
     if "suspicions" in data:
         return "; ".join(data["suspicions"])
     if "error" in data:
         return str(data["error"])
+    if what == "failover lost":
+        return f"mover {data.get('mover')} is gone; it goes on when that one is back"
     if what == "run lost":
         return f"mover {data.get('mover')} is gone; the job is planned anew"
     if "target" in data:

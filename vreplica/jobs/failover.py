@@ -202,6 +202,11 @@ def current(job: Job) -> Path:
     return next((f for f in found if runner.show(f).state not in ENDED), found[-1])
 
 
+def new_failover() -> str:
+    """An id."""
+    return f"fo-{new_id()}"
+
+
 def check_free(job: Job) -> None:
     """Raise FailoverUnderWay where one has not ended, FailedOverAlready after a commit."""
     _none_under_way(job)
@@ -222,7 +227,7 @@ def begin(
     For a group: the id that it has in its members, and the state at which to stop for the others.
     """
     check_free(job)
-    folder = job.job_dir / "failovers" / (id_ or f"fo-{new_id()}")
+    folder = job.job_dir / "failovers" / (id_ or new_failover())
     folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with VSphereSides(job, folder.name, listener) as sides:
         return runner.begin(folder, sides, choices, tell, goal)

@@ -1,22 +1,45 @@
-"""A mover's lease: renewed in the catalog, and over by this process's own clock.
+"""A mover's lease: renewed in the catalog, and over by each process's own monotonic clock.
 
-    catalog      |------------- until (database's clock) -------------|-- grace --> runs are lost
-    this process |---- may write (monotonic, from before the renewal) ----| stops itself
+    mover   asks --|-- may write, four fifths of the lease --| stops itself
+    catalog          until = ...
+    others             seen --|-------- the lease, and a third --------| its runs are lost
 
-The process counts from before it asked and ends earlier than the catalog does; so when others
-take its runs it has stopped, whether it was frozen, cut off, or its clock was set.
+The mover counts from before it asked; the others from when they saw the renewal, and longer. So
+when they take its runs it has stopped, whether it was frozen or cut off; and whose clock was set,
+forwards or back, does not matter: the moment in the catalog is only compared for being the same.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
-from datetime import timedelta
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
 from typing import Final
 
 _OWN_SHARE: Final = 0.8
 """Of the lease is what the process itself believes in: clocks of two machines drift."""
+
+
+class Watch:
+    """Which movers do not renew any more, as this process sees it. Thread-safe."""
+
+    def __init__(self, patience: timedelta, clock: Callable[[], float] = time.monotonic) -> None:
+        self._patience_s, self._clock = patience.total_seconds(), clock
+        self._seen: dict[str, tuple[datetime, float]] = {}
+
+    def look(self, leases: Mapping[str, datetime]) -> None:
+        """What the catalog says now."""
+        now, before = self._clock(), self._seen
+        self._seen = {
+            mover: before[mover] if mover in before and before[mover][0] == until else (until, now)
+            for mover, until in leases.items()
+        }
+
+    def gone(self) -> dict[str, datetime]:
+        """Movers whose lease has not changed for too long, and what it was."""
+        end = self._clock() - self._patience_s
+        return {mover: until for mover, (until, seen) in self._seen.items() if seen < end}
 
 
 class Lease:

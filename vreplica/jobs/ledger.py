@@ -88,23 +88,28 @@ def leases(c: sa.Connection) -> dict[str, datetime]:
     return {row.id: row.until for row in c.execute(sa.select(t.movers.c.id, t.movers.c.until))}
 
 
-def lose_dead(c: sa.Connection, now: datetime, grace: timedelta) -> list[tuple[str, str, str]]:
-    """Runs (id, job, mover) of movers whose lease is over since `grace`: lost, epochs raised.
+def lose(
+    c: sa.Connection, gone: Mapping[str, datetime], now: datetime
+) -> list[tuple[str, str, str, str]]:
+    """Runs (id, kind, job, mover) of movers that are `gone` (until when each had its lease; one
+    that has renewed since is not), or without a lease: epochs raised, runs lost.
 
-    By then such a mover has stopped itself: its own clock ended the lease earlier.
+    A failover is not: it stays with its mover, see orders.py.
     """
-    c.execute(sa.delete(t.movers).where(t.movers.c.until < now - grace))
+    for mover, until in gone.items():
+        c.execute(sa.delete(t.movers).where(t.movers.c.id == mover, t.movers.c.until == until))
     present = sa.select(t.movers.c.id)
-    query = sa.select(t.runs.c.id, t.runs.c.job, t.runs.c.mover)
+    query = sa.select(t.runs.c.id, t.runs.c.kind, t.runs.c.job, t.runs.c.mover)
     query = query.where(t.runs.c.state.in_(ACTIVE), t.runs.c.mover.not_in(present))
-    lost = [(row[0], row[1], row[2]) for row in c.execute(query)]
-    for run, job, _ in lost:
+    lost = [(row[0], row[1], row[2], row[3]) for row in c.execute(query)]
+    for run, kind, job, _ in lost:
         raise_epoch(c, job)
-        c.execute(
-            sa.update(t.runs)
-            .where(t.runs.c.id == run)
-            .values(state="lost", ended=now, error="its mover is gone")
-        )
+        if kind == "run":
+            c.execute(
+                sa.update(t.runs)
+                .where(t.runs.c.id == run)
+                .values(state="lost", ended=now, error="its mover is gone")
+            )
     return lost
 
 
@@ -127,6 +132,7 @@ def standings(c: sa.Connection, rules: Mapping[str, Rule]) -> list[Standing]:
             sa.select(t.runs.c.job, t.runs.c.holds).where(t.runs.c.state.in_(ACTIVE))
         )
     }
+    asked = set(c.execute(sa.select(t.runs.c.job).where(t.runs.c.state == "asked")).scalars())
     found = []
     for row in c.execute(sa.select(t.jobs).order_by(t.jobs.c.name)):
         rule = rules.get(row.name)
@@ -145,6 +151,7 @@ def standings(c: sa.Connection, rules: Mapping[str, Rule]) -> list[Standing]:
                 durations_s=tuple(row.durations_s),
                 running=run is not None,
                 paused=row.paused,
+                off=row.off is not None or row.name in asked,
                 # What a run took when it began, wherever the VM has moved since.
                 holds=tuple(run.holds if run is not None else row.holds),
             )
@@ -168,6 +175,17 @@ def raise_epoch(c: sa.Connection, job: str) -> int:
 
 def epoch(c: sa.Connection, job: str) -> int:
     return int(c.execute(sa.select(t.jobs.c.epoch).where(t.jobs.c.name == job)).scalar_one())
+
+
+def set_off(c: sa.Connection, job: str, failover: str | None) -> None:
+    """The failover that has switched the job off; None: it is on."""
+    c.execute(sa.update(t.jobs).where(t.jobs.c.name == job).values(off=failover))
+
+
+def offs(c: sa.Connection) -> dict[str, str]:
+    """Jobs that are off, and by which failover."""
+    query = sa.select(t.jobs.c.name, t.jobs.c.off).where(t.jobs.c.off.is_not(None))
+    return {row.name: row.off for row in c.execute(query)}
 
 
 def alarms(c: sa.Connection) -> dict[str, str]:
@@ -208,10 +226,24 @@ def last_movers(c: sa.Connection, jobs: Iterable[str]) -> dict[str, str]:
 
 
 def active(c: sa.Connection, mover: str) -> list[tuple[str, str, datetime]]:
-    """(id, state, queued) of a mover's runs."""
+    """(id, state, queued) of a mover's runs; failovers are not among them."""
     query = sa.select(t.runs.c.id, t.runs.c.state, t.runs.c.queued)
-    query = query.where(t.runs.c.mover == mover, t.runs.c.state.in_(ACTIVE))
+    mine = (t.runs.c.mover == mover, t.runs.c.kind == "run", t.runs.c.state.in_(ACTIVE))
+    query = query.where(*mine)
     return [(row[0], row[1], row[2]) for row in c.execute(query)]
+
+
+def runs_of(c: sa.Connection, mover: str) -> list[str]:
+    """Ids of everything that a mover has to do, runs and failovers."""
+    mine = (t.runs.c.mover == mover, t.runs.c.state.in_(ACTIVE))
+    return list(c.execute(sa.select(t.runs.c.id).where(*mine)).scalars())
+
+
+def runner(c: sa.Connection, job: str) -> str | None:
+    """The mover that has a run of the job under way."""
+    mine = (t.runs.c.job == job, t.runs.c.state.in_(ACTIVE))
+    found: str | None = c.execute(sa.select(t.runs.c.mover).where(*mine)).scalar()
+    return found
 
 
 def begin(c: sa.Connection, run: str, mover: str, now: datetime) -> Ticket | None:
@@ -258,12 +290,13 @@ def finish(
     return True
 
 
-def abandon(c: sa.Connection, run: str, now: datetime, reason: str) -> None:
-    """A run that ended without saying so."""
-    job = c.execute(sa.select(t.runs.c.job).where(t.runs.c.id == run)).scalar_one()
+def abandon(c: sa.Connection, run: str, now: datetime, reason: str, state: str = "lost") -> str:
+    """A run that ended without saying so; its job."""
+    job: str = c.execute(sa.select(t.runs.c.job).where(t.runs.c.id == run)).scalar_one()
     raise_epoch(c, job)
     mine = sa.and_(t.runs.c.id == run, t.runs.c.state.in_(ACTIVE))
-    c.execute(sa.update(t.runs).where(mine).values(state="lost", ended=now, error=reason))
+    c.execute(sa.update(t.runs).where(mine).values(state=state, ended=now, error=reason))
+    return job
 
 
 # -- what the destination and the journals say ----------------------------------------------------
@@ -284,9 +317,41 @@ def set_points(
         c.execute(sa.update(t.jobs).where(t.jobs.c.name == job).values(point_time=newest))
 
 
+def add_point(
+    c: sa.Connection,
+    job: str,
+    point: tuple[str, datetime, str, dict[str, Any]],
+    removed: Sequence[str],
+) -> int:
+    """One more point (id, time, level, description), some less; how many that makes."""
+    i, moment, level, text = point
+    ours = t.points.c.job == job
+    c.execute(sa.delete(t.points).where(ours, t.points.c.id.in_([*removed, i])))
+    row = {"job": job, "id": i, "time": moment, "level": level, "description": text}
+    c.execute(sa.insert(t.points).values(row))
+    c.execute(sa.update(t.jobs).where(t.jobs.c.name == job).values(point_time=moment))
+    return int(c.execute(sa.select(sa.func.count()).where(ours)).scalar_one())
+
+
+def flagged(c: sa.Connection) -> dict[str, str]:
+    """Of each job that has one: the id of its oldest flagged point."""
+    query = sa.select(t.points.c.job, t.points.c.id, t.points.c.description)
+    found: dict[str, str] = {}
+    for job, id_, text in c.execute(query.order_by(t.points.c.time)):
+        if text.get("flagged"):
+            found.setdefault(job, id_)
+    return found
+
+
 def set_failover(
     c: sa.Connection, id_: str, job: str, state: str, facts: dict[str, Any], now: datetime
 ) -> None:
     c.execute(sa.delete(t.failovers).where(t.failovers.c.id == id_))
     values = {"id": id_, "job": job, "state": state, "facts": facts, "seen": now}
     c.execute(sa.insert(t.failovers).values(values))
+
+
+def failover_states(c: sa.Connection) -> dict[str, str]:
+    """Where each failover stood when its journal was last seen, by its id."""
+    query = sa.select(t.failovers.c.id, t.failovers.c.state)
+    return {row.id: row.state for row in c.execute(query)}

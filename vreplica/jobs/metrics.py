@@ -10,6 +10,7 @@ docs/service.md lists the names.
 from __future__ import annotations
 
 import logging
+from collections import Counter as Counts
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,9 +21,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from vreplica.errors import ConfigError
 from vreplica.jobs import ledger
 from vreplica.jobs.catalog import Catalog
+from vreplica.jobs.dispatch import plan
 from vreplica.jobs.events import Event
-from vreplica.jobs.notify import Notifier
-from vreplica.jobs.planner import Alarm
+from vreplica.jobs.outbox import Notifier
+from vreplica.jobs.planner import Alarm, Limits
 from vreplica.jobs.schedule import Rule
 
 log = logging.getLogger("vreplica.service")
@@ -44,7 +46,11 @@ class Metrics:
     """The counters of this process. A listener of `Events`."""
 
     def __init__(
-        self, catalog: Catalog, rules: Mapping[str, Rule], notifier: Notifier | None = None
+        self,
+        catalog: Catalog,
+        rules: Mapping[str, Rule],
+        limits: Limits,
+        notifier: Notifier | None = None,
     ) -> None:
         self.registry = CollectorRegistry()
         more: Any = {"registry": self.registry}
@@ -59,7 +65,7 @@ class Metrics:
         self._rounds = Histogram(
             "vreplica_planner_round_seconds", "Of rounds of planning, with queueing.", **more
         )
-        self.registry.register(_Fleet(catalog, rules, notifier))
+        self.registry.register(_Fleet(catalog, rules, limits, notifier))
 
     def __call__(self, event: Event) -> None:
         kind, _, result = event.what.partition(" ")
@@ -107,9 +113,14 @@ class _Fleet:
     """Reads the catalog at each scrape."""
 
     def __init__(
-        self, catalog: Catalog, rules: Mapping[str, Rule], notifier: Notifier | None
+        self,
+        catalog: Catalog,
+        rules: Mapping[str, Rule],
+        limits: Limits,
+        notifier: Notifier | None,
     ) -> None:
         self._catalog, self._rules, self._notifier = catalog, rules, notifier
+        self._limits = limits
 
     def describe(self) -> list[Metric]:
         """Nothing: or the registry would read the catalog to find the names."""
@@ -134,12 +145,16 @@ class _Fleet:
             alarms = ledger.alarms(c)
             movers = ledger.movers(c)
             leases = ledger.leases(c)
+            flagged = ledger.flagged(c)
+            tick = plan(c, now, self._rules, self._limits, movers)
         age = _gauge("job_point_age_seconds", "Age of the newest point's data.", "job")
         target = _gauge("job_rpo_target_seconds", "Age that must not be passed.", "job")
         violated = _gauge("job_rpo_violated", "1: the newest point is too old.", "job")
         at_risk = _gauge("job_rpo_at_risk", "1: it is going to be.", "job")
         failures = _gauge("job_failures_in_a_row", "Since the last run that made a point.", "job")
         paused = _gauge("job_paused", "1: its schedule is paused.", "job")
+        off = _gauge("job_off", "1: a failover has switched it off.", "job")
+        suspect = _gauge("job_point_flagged", "1: a point looks like mass encryption.", "job")
         for job in standings:
             key = (job.name,)
             if job.point_time is not None:
@@ -150,6 +165,8 @@ class _Fleet:
                 at_risk.add_metric(key, alarms.get(job.name) == str(Alarm.PREDICTED))
             failures.add_metric(key, job.failures)
             paused.add_metric(key, job.paused)
+            off.add_metric(key, job.off)
+            suspect.add_metric(key, job.name in flagged)
         active = _gauge("mover_active_runs", "Queued or running.", "mover")
         capacity = _gauge("mover_capacity_runs", "That it takes at a time.", "mover")
         lease = _gauge("mover_lease_seconds", "Until its lease is over.", "mover")
@@ -157,7 +174,11 @@ class _Fleet:
             active.add_metric((mover.id,), mover.active)
             capacity.add_metric((mover.id,), mover.capacity)
             lease.add_metric((mover.id,), (leases[mover.id] - now).total_seconds())
-        yield from (age, target, violated, at_risk, failures, paused, active, capacity, lease)
+        waiting = _gauge("jobs_waiting", "Due, and cannot begin.", "for")
+        for what, n in Counts(w.what for w in tick.waiting).items():
+            waiting.add_metric((what,), n)
+        yield from (age, target, violated, at_risk, failures, paused, off, suspect)
+        yield from (active, capacity, lease, waiting)
 
     def _notifications(self) -> Iterator[Metric]:
         if self._notifier is None:

@@ -1,6 +1,6 @@
 """Executes one run of the service: at least once asked, at most one recovery point.
 
-    ticket (epoch up) -> is the point there already? -> vreplica.run, fenced -> the catalog's row
+    ticket (epoch up) -> is the point there already? -> vreplica.run, fenced -> the catalog's rows
 
 The run's id is the id of the point that it makes; so a run that is taken up again after a crash
 finds its point at the destination, or makes it now.
@@ -17,14 +17,14 @@ from typing import Any, Final
 from vreplica.delta import Control
 from vreplica.delta.errors import CopyCancelled
 from vreplica.errors import PreflightError, VReplicaError
-from vreplica.jobs import ledger
+from vreplica.jobs import ledger, mirror
 from vreplica.jobs.catalog import Catalog
 from vreplica.jobs.lease import Lease
 from vreplica.jobs.ledger import Ticket
 from vreplica.points import RecoveryPoint
 from vreplica.sync import Job, RunReport, points, run
 from vreplica.sync.errand import Errand
-from vreplica.sync.errors import Cancelled
+from vreplica.sync.errors import Cancelled, JobDisabled, JobFailedOver
 
 log = logging.getLogger("vreplica.service")
 
@@ -108,33 +108,39 @@ class Mover:
     def _execute(self, ticket: Ticket, control: Control) -> str:
         try:
             job = self.jobs[ticket.job]
-            made = self._made_before(job, ticket)
-            if made is None:
-                fence = Fence(ticket, self.lease, self.catalog)
-                fence.look()
-                report = self.run(
-                    job, control=control, errand=Errand(point=ticket.run, fence=fence)
-                )
-                made, result = report.point, report.to_dict()
-                seconds: float | None = report.seconds
-            else:
-                result, seconds = {"point": made.to_dict(), "found": True}, None
+            there = self.find_points(job) if ticket.again else ()
+            made = next((p for p in there if p.id == ticket.run), None)
+            if made is not None:
+                with self.catalog.transaction() as c:
+                    mirror.keep_points(c, job.name, there)
+                result = {"point": made.to_dict(), "found": True}
+                return self._end(ticket, "done", result=result, point=made)
+            fence = Fence(ticket, self.lease, self.catalog)
+            fence.look()
+            report = self.run(job, control=control, errand=Errand(point=ticket.run, fence=fence))
         except RunTakenAway as error:
             log.warning("%s", error, extra=self._fields(ticket))
             return "taken away"
         except (Cancelled, CopyCancelled):
             return self._end(ticket, "cancelled", error="cancelled: the service stops")
+        except (JobDisabled, JobFailedOver) as error:
+            with self.catalog.transaction() as c:
+                mirror.keep_offs(c, [job])
+            return self._end(ticket, "cancelled", error=str(error))
         except VReplicaError as error:
             return self._end(ticket, "failed", error=str(error), result=error.to_dict())
         except Exception as error:
             log.exception("run %s of job %s", ticket.run, ticket.job, extra=self._fields(ticket))
             return self._end(ticket, "failed", error=f"a defect: {error!r}")
-        return self._end(ticket, "done", result=result, point=made, seconds=seconds)
-
-    def _made_before(self, job: Job, ticket: Ticket) -> RecoveryPoint | None:
-        if not ticket.again:
-            return None
-        return next((p for p in self.find_points(job) if p.id == ticket.run), None)
+        state = self._end(
+            ticket, "done", result=report.to_dict(), point=report.point, seconds=report.seconds
+        )
+        try:
+            mirror.keep_run(self.catalog, job, report, self.find_points)
+        except Exception:
+            # The run is done, whatever the list of points says.
+            log.exception("points of job %s", ticket.job, extra=self._fields(ticket))
+        return state
 
     def _end(
         self,
@@ -159,12 +165,15 @@ class Mover:
             )
             if not ours:
                 return "taken away"
-            data = {"run": ticket.run, **({"error": error} if error else {})}
-            self.catalog.note(c, self.id, f"run {state}", ticket.job, **data)
-        self.tell(f"run {state}", ticket.job, {**(result or {}), **data})
-        if point is not None and point.flagged:
-            why = {"run": ticket.run, "point": point.id, "suspicions": list(point.suspicions)}
-            self.tell("point flagged", ticket.job, why)
+            data: dict[str, Any] = {"run": ticket.run, **({"error": error} if error else {})}
+            told = [(f"run {state}", data)]
+            if point is not None and point.flagged:
+                why = {"point": point.id, "suspicions": list(point.suspicions)}
+                told.append(("point flagged", {**data, **why}))
+            for what, more in told:
+                self.catalog.note(c, self.id, what, ticket.job, **more)
+        for what, more in told:
+            self.tell(what, ticket.job, {**(result or {}), **more})
         return state
 
     def _fields(self, ticket: Ticket) -> dict[str, str]:

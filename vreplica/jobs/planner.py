@@ -56,11 +56,13 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A run that is due and cannot begin: `why` names the window or the full resource."""
+    """A run that is due and cannot begin: `why` names the window or the full resource, `what` is
+    its kind: window | host | datastore | runs."""
 
     job: str
     due: Due
     why: str
+    what: str
 
 
 class Alarm(Enum):
@@ -101,26 +103,29 @@ def plan_tick(now: datetime, jobs: Iterable[Standing], limits: Limits) -> Tick:
     waiting: list[Waiting] = []
     alarms: list[RpoAlarm] = []
     for job in jobs:
-        if job.rule.target is not None and (alarm := _alarm(now, job, job.rule.target)):
+        target = job.rule.target
+        if target is not None and not job.off and (alarm := _alarm(now, job, target)):
             alarms.append(alarm)
         if job.running:
             running += 1
             used.update(job.holds)
             continue
-        if job.paused or (found := due(now, job)) is None:
+        if job.paused or job.off or (found := due(now, job)) is None:
             continue
         if is_open(now, job.rule):
             wanted.append((-job.rule.priority, found.deadline, job.name, job, found))
         else:
             opens = next_opening(now, job.rule)
-            waiting.append(Waiting(job.name, found, f"its window opens at {opens or 'no time'}"))
+            why = f"its window opens at {opens or 'no time'}"
+            waiting.append(Waiting(job.name, found, why, "window"))
     starts: list[Start] = []
     for _, _, name, job, found in sorted(wanted, key=lambda w: w[:3]):
         full = next((r for r in job.holds if used[r] >= limits.of(r)), None)
         if running + len(starts) >= limits.total:
             full = "all runs"
         if full is not None:
-            waiting.append(Waiting(name, found, f"{full} is busy"))
+            kind, colon, _ = full.partition(":")
+            waiting.append(Waiting(name, found, f"{full} is busy", kind if colon else "runs"))
             continue
         used.update(job.holds)
         starts.append(Start(name, found, job.holds))

@@ -97,6 +97,8 @@ class Standing:
     """Of recent runs that made a point, snapshot to commit."""
     running: bool = False
     paused: bool = False
+    off: bool = False
+    """A failover has switched it off: nothing is planned, nothing is late."""
     holds: tuple[str, ...] = ()
     """What a run of it occupies, as `host:...`, `datastore:...`."""
 

@@ -37,6 +37,8 @@ class VSphereSides:
         self._job, self._failover, self._listener = job, failover, listener
         self._stack = ExitStack()
         self._tasks: dict[str, list[str]] = {"source": [], "destination": []}
+        self.hold: Callable[[], None] = lambda: None
+        """Asked before every write of a sync too, besides the journal's fence."""
 
     def __enter__(self) -> Self:
         return self
@@ -97,7 +99,11 @@ class VSphereSides:
     def sync(
         self, point: str, known_level: Level | None, fence: Callable[[], None]
     ) -> RecoveryPoint:
-        errand = Errand(point, known_level, fence, self._failover, self._heard)
+        def both() -> None:
+            fence()
+            self.hold()
+
+        errand = Errand(point, known_level, both, self._failover, self._heard)
         return run(self._job, listener=self._listener, errand=errand).point
 
     def replica_is_frozen(self) -> bool:

@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from vreplica.jobs import ledger
-from vreplica.jobs.catalog import Catalog
+from vreplica.jobs import ledger, orders
+from vreplica.jobs.catalog import Catalog, Connection
 from vreplica.jobs.planner import Alarm, Limits, plan_tick
 from vreplica.jobs.schedule import Cron, Every, Rule, Standing, next_due, next_opening
 
 
 @dataclass(frozen=True, slots=True)
 class JobStatus:
-    """One job. `age` is that of the newest point's data; None: there is none."""
+    """One job. `age` is that of the newest point's data; None: there is none.
+
+    `failover`: what the service has in hand, or what has switched the job off; `flagged`: the
+    oldest point that looks like mass encryption and was not accepted.
+    """
 
     job: str
     state: str
-    """idle | running | paused | failing"""
+    """idle | running | paused | failing | failing over | off"""
     age: timedelta | None
     target: timedelta | None
     alarm: str | None
     next_at: datetime | None
     why: str
+    failover: dict[str, Any] | None = None
+    flagged: str | None = None
 
     @property
     def violated(self) -> bool:
@@ -39,6 +45,8 @@ class JobStatus:
             "alarm": self.alarm,
             "next_at": self.next_at.isoformat() if self.next_at else None,
             "why": self.why,
+            "failover": self.failover,
+            "flagged": self.flagged,
         }
 
 
@@ -48,7 +56,45 @@ def job_status(catalog: Catalog, rules: Mapping[str, Rule]) -> list[JobStatus]:
         now = catalog.now(c)
         ledger.know(c, rules, now)
         standings = {s.name: s for s in ledger.standings(c, rules)}
-    return [describe(now, standings[name]) for name in rules]
+        flagged = ledger.flagged(c)
+        failovers = _failovers(c)
+    told = []
+    for name in rules:
+        one = describe(now, standings[name])
+        if name in failovers:
+            state, why = _in_words(failovers[name])
+            one = replace(one, state=state, why=why, next_at=None, failover=failovers[name])
+        told.append(replace(one, flagged=flagged.get(name)))
+    return told
+
+
+def _failovers(c: Connection) -> dict[str, dict[str, Any]]:
+    """{"id", "state": where it stands, "order", "mover"} of jobs whose failover the service has
+    in hand, or that one has switched off."""
+    states, off = ledger.failover_states(c), ledger.offs(c)
+    found: dict[str, tuple[Any, ...]] = {job: (id_, None, None) for job, id_ in off.items()}
+    for job, order in orders.newest_of_all(c).items():
+        if order.state in (*orders.OPEN, "lost"):
+            id_ = order.id if order.order["do"] in orders.PREFIX else off.get(job)
+            found[job] = (id_, order.state, order.mover or None)
+    return {
+        job: {"id": id_, "state": states.get(id_), "order": state, "mover": mover}
+        for job, (id_, state, mover) in found.items()
+    }
+
+
+def _in_words(failover: dict[str, Any]) -> tuple[str, str]:
+    id_, state, mover = failover["id"], failover["state"], failover["mover"]
+    where = f"{id_} is {state}" if state else str(id_)
+    match failover["order"]:
+        case "asked" | "queued":
+            return "failing over", f"failover {where}: asked, waits for the run under way"
+        case "running":
+            return "failing over", f"failover {where}, on mover {mover}"
+        case "lost":
+            return "off", f"failover {where}: mover {mover} is gone and goes on when it is back"
+        case _:
+            return "off", f"by failover {where}"
 
 
 def describe(now: datetime, job: Standing) -> JobStatus:

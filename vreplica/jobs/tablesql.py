@@ -4,7 +4,9 @@
             1 ──── n  vr_point      its recovery points, as the destination last had them
             1 ──── n  vr_failover   its failovers, as their journals last had them
     vr_mover                        who works, and until when that is believed
-    vr_audit                        everything that somebody, or the service, decided
+    vr_audit  1 ── n  vr_notice     everything that somebody, or the service, decided; and which
+                                    receivers have not been told of it yet
+    vr_receiver                     which mover tells each of them
 
 Moments are kept as text, ISO 8601 in UTC, so that they sort and read the same in every database.
 """
@@ -47,11 +49,15 @@ jobs = sa.Table(
     sa.Column("holds", sa.JSON, nullable=False, default=list),
     sa.Column("mover", sa.String(120)),
     sa.Column("alarm", sa.String(40)),
+    sa.Column("off", sa.String(60)),
 )
+"""`off`: the failover that has switched the job off; the planner leaves it alone."""
 runs = sa.Table(
     "vr_run",
     metadata,
     sa.Column("id", sa.String(40), primary_key=True),
+    sa.Column("kind", sa.String(12), nullable=False, default="run"),
+    sa.Column("order", sa.JSON),
     sa.Column("job", sa.String(80), nullable=False),
     sa.Column("state", sa.String(12), nullable=False),
     sa.Column("mover", sa.String(120), nullable=False),
@@ -65,6 +71,7 @@ runs = sa.Table(
     sa.Column("result", sa.JSON),
     sa.Column("error", sa.Text),
 )
+"""`kind`: run | failover; a failover has an `order` (orders.py)."""
 points = sa.Table(
     "vr_point",
     metadata,
@@ -100,4 +107,16 @@ audit = sa.Table(
     sa.Column("what", sa.String(60), nullable=False),
     sa.Column("job", sa.String(80)),
     sa.Column("data", sa.JSON, nullable=False),
+)
+receivers = sa.Table(
+    "vr_receiver",
+    metadata,
+    sa.Column("name", sa.String(80), primary_key=True),
+    sa.Column("sender", sa.String(120)),
+)
+notices = sa.Table(
+    "vr_notice",
+    metadata,
+    sa.Column("receiver", sa.String(80), primary_key=True),
+    sa.Column("n", sa.Integer, primary_key=True),
 )

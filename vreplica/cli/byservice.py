@@ -1,0 +1,246 @@
+"""--by-service: a failover is asked of the service, which does it; the client waits and tells.
+
+ask ──► catalog ──► a mover does it, and goes on with it after a crash
+ `── looks at the catalog until it has ended: same answer, same exit codes
+"""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from vreplica.cli import exits, showfailover
+from vreplica.cli.output import Output
+from vreplica.errors import ConfigError, VReplicaError
+
+if TYPE_CHECKING:
+    from vreplica.failover.choices import Choices
+    from vreplica.jobs import Config
+    from vreplica.jobs.catalog import Catalog
+    from vreplica.points import RecoveryPoint
+    from vreplica.sync import Job, RunReport
+
+LOOK_S: Final = 0.5
+STOPPED: Final = 9
+"""The exit code of a failover that was given up by its policy: the source is as it was."""
+
+by_service_option = click.option(
+    "--by-service",
+    is_flag=True,
+    help="Ask the service to do it and wait for the end; it goes on whatever becomes of this"
+    " process. Without it: from here, service or not.",
+)
+
+
+@dataclass(eq=False)
+class ServiceNotInstalled(ConfigError):
+    template = "the service's libraries are not installed ({missing})"
+    remedy = "pip install 'vreplica[service]'"
+    missing: str
+
+
+@dataclass(eq=False)
+class StoppedThere(VReplicaError):
+    exit_code = 9
+    template = "the service's failover of job {job} stopped: {reason}"
+    remedy = "{then}"
+    job: str
+    reason: str
+    then: str
+
+
+@contextlib.contextmanager
+def installed() -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "vreplica":
+            raise
+        raise ServiceNotInstalled(str(error.name)) from None
+
+
+@contextlib.contextmanager
+def opened(config: Config) -> Iterator[Catalog]:
+    with installed():
+        from vreplica.jobs.catalog import Catalog
+    catalog = Catalog.open(config.catalog_url())
+    try:
+        yield catalog
+    finally:
+        catalog.close()
+
+
+def ask(
+    out: Output,
+    config: Path | None,
+    job: str,
+    do: str,
+    choices: Choices | None = None,
+    **more: Any,
+) -> int:
+    """`do`: begin | back | resume | undo | commit. The exit code, once it has ended."""
+    import vreplica
+
+    if ":" in job:
+        raise click.UsageError("--by-service is of one job: name the members of the group")
+    loaded = vreplica.load(config)
+    loaded.select((job,))
+    order = {"do": do, "who": getpass.getuser(), **more}
+    if choices is not None:
+        order["choices"] = choices.to_dict()
+    with opened(loaded) as catalog:
+        from vreplica.jobs import orders
+
+        with catalog.transaction() as c:
+            id_ = orders.order_id(do)
+            orders.ask(c, id_, job, order, catalog.now(c))
+            catalog.note(c, order["who"], "failover asked", job, run=id_, order=do)
+        out.note(f"{job}: asked the service ({id_})")
+        try:
+            row = _wait(out, catalog, id_, job)
+        except KeyboardInterrupt:
+            out.note(f"{job}: the service goes on with it; `vreplica-sync status {job}` tells how")
+            raise
+    return _ended(out, job, row)
+
+
+def _wait(out: Output, catalog: Catalog, id_: str, job: str) -> Any:
+    """The order's row, once it has ended. A catalog that is away is asked again."""
+    from vreplica.jobs import ledger, orders
+    from vreplica.jobs.catalog import CatalogAway
+
+    told: set[str] = set()
+
+    def tell(text: str) -> None:
+        if text not in told:
+            told.add(text)
+            out.note(f"{job}: {text}")
+
+    while True:
+        try:
+            with catalog.transaction() as c:
+                row = orders.get(c, id_)
+                state = ledger.failover_states(c).get(id_)
+                busy = ledger.runner(c, job)
+        except CatalogAway as error:
+            tell(f"the catalog is away, asking again: {error}")
+        else:
+            assert row is not None, "an order is never taken away"
+            if row.state not in orders.OPEN:
+                return row
+            if row.state == "asked" and busy:
+                tell(f"waits for the run under way on mover {busy}")
+            if row.state == "running":
+                tell(f"mover {row.mover} does it")
+            if state:
+                tell(state)
+        time.sleep(LOOK_S)
+
+
+def _ended(out: Output, job: str, row: Any) -> int:
+    from vreplica.failover.runner import Outcome
+    from vreplica.failover.table import State
+
+    result = row.result or {}
+    error = result.get("error") or ({"message": row.error} if row.error else None)
+    if error is not None:
+        then = error.get("remedy") or "`vreplica-sync status` tells where it stands."
+        if row.state == "lost":
+            then = f"Start mover {row.mover} again: it goes on by itself."
+        out.error(StoppedThere(job, str(error["message"]), then), job)
+        return int(error.get("exit_code", StoppedThere.exit_code))
+    outcome = Outcome(result["failover"], State(result["state"]), result["facts"])
+    if out.as_json:
+        out.json({"failover": outcome.id, "state": result["state"], "facts": outcome.facts})
+    else:
+        out.show(*showfailover.outcome(job, outcome))
+    # Given up is what an undo asks for.
+    given_up = outcome.state is State.ABORTED and row.order["do"] != "undo"
+    return STOPPED if given_up else exits.OK
+
+
+# -- what was done from here, for the service's catalog -------------------------------------------
+
+
+@contextlib.contextmanager
+def _told(out: Output, loaded: Config) -> Iterator[Catalog | None]:
+    """The catalog, where there is one. It can be lost: it keeps nothing from being done."""
+    if not loaded.has_catalog:
+        yield None
+        return
+    how = "`vreplica-sync catalog rebuild` does it"
+    try:
+        with opened(loaded) as catalog:
+            from vreplica.jobs.catalog import CatalogAway
+
+            try:
+                yield catalog
+            except CatalogAway as error:
+                out.warning(f"the catalog was not told ({how}): {error}")
+    except VReplicaError as error:
+        out.warning(f"the catalog was not told ({how}): {error}")
+
+
+def reserve(out: Output, config: Path | None, job: Job, failover: str) -> None:
+    """Before a failover begins here: no mover plans the job any more."""
+    import vreplica
+
+    with _told(out, vreplica.load(config)) as catalog:
+        if catalog is None:
+            return
+        from vreplica.jobs import mirror
+
+        if (mover := mirror.reserve(catalog, job, failover)) is not None:
+            out.note(
+                f"{job.name}: mover {mover} has a run of it under way. On this machine it is waited"
+                " for; on another one interrupt this and use --by-service, which waits for it too"
+            )
+
+
+def tell_failovers(out: Output, config: Path | None, job: Job, reserved: str | None = None) -> None:
+    """After a failover went as far as it did."""
+    import vreplica
+
+    with _told(out, vreplica.load(config)) as catalog:
+        if catalog is None:
+            return
+        from vreplica.jobs import mirror
+
+        if reserved is not None:
+            with catalog.transaction() as c:
+                mirror.release(c, job, reserved)
+        mirror.keep_failovers(catalog, job)
+
+
+def tell_run(out: Output, config: Path | None, job: Job, report: RunReport) -> None:
+    """After a run."""
+    import vreplica
+
+    with _told(out, vreplica.load(config)) as catalog:
+        if catalog is None:
+            return
+        from vreplica.jobs import mirror
+
+        mirror.keep_run(catalog, job, report, vreplica.recovery_points)
+
+
+def tell_points(
+    out: Output, config: Path | None, job: Job, points: Sequence[RecoveryPoint]
+) -> None:
+    """After they were read, or looked at."""
+    import vreplica
+
+    with _told(out, vreplica.load(config)) as catalog:
+        if catalog is None:
+            return
+        from vreplica.jobs import mirror
+
+        with catalog.transaction() as c:
+            mirror.keep_points(c, job.name, points)

@@ -152,6 +152,24 @@ def test_without_a_terminal_it_never_asks(jobs: tuple[str, str]) -> None:
     assert "--final-sync" in asked.output
 
 
+def test_options_that_do_not_go_together_are_refused(jobs: tuple[str, str]) -> None:
+    file, job = jobs
+    both = invoke("failover", job, "--final-sync", "yes", "--point", "p", "-c", file)
+    assert (both.exit_code, "--final-sync no" in both.output) == (2, True)
+    assert "no failover yet" in invoke("failover", "list", job, "-c", file).stdout
+
+
+def test_commit_that_was_asked_for_and_did_not_come_ends_with_nine(
+    jobs: tuple[str, str], control: LabControl
+) -> None:
+    file, job = jobs
+    control.set_guest("site-b", f"{job}-replica", tools="notInstalled")
+    yes = ("--final-sync", "yes", "--heartbeat-timeout", "1s", "--commit", "--json")
+    done = invoke("failover", job, *yes, "-c", file)
+    value = json.loads(done.stdout)
+    assert (done.exit_code, value["state"], value["facts"]["answered"]) == (9, "running", False)
+
+
 def test_a_wrong_duration_is_a_usage_error(jobs: tuple[str, str]) -> None:
     file, job = jobs
     asked = invoke("failover", job, "--shutdown-timeout", "soon", "-c", file)
@@ -159,12 +177,12 @@ def test_a_wrong_duration_is_a_usage_error(jobs: tuple[str, str]) -> None:
     assert "10m" in asked.output
 
 
-def at_a_terminal(file: str, job: str, answer: str) -> tuple[int, str]:
+def at_a_terminal(file: str, answer: str, *command: str) -> tuple[int, str]:
     """The command at a terminal of its own, answering its question."""
     program = str(Path(sys.executable).with_name("vreplica-sync"))
     main, other = pty.openpty()
     process = subprocess.Popen(
-        [program, "failover", job, "-c", file], stdin=other, stdout=other, stderr=other
+        [program, *command, "-c", file], stdin=other, stdout=other, stderr=other
     )
     os.close(other)
     seen, answered, end = b"", False, time.monotonic() + 60
@@ -188,7 +206,16 @@ def test_at_a_terminal_it_shows_the_plan_and_asks(
     jobs: tuple[str, str], answer: str, state: str
 ) -> None:
     file, job = jobs
-    code, seen = at_a_terminal(file, job, answer)
+    code, seen = at_a_terminal(file, answer, "failover", job)
     assert code == 0, seen
     assert seen.index("point A while it runs") < seen.index("Final synchronisation")
     assert state in invoke("failover", "list", job, "-c", file).stdout
+    if answer == "yes":
+        assert invoke("commit", job, "-q", "-c", file).exit_code == 0
+        code, seen = at_a_terminal(file, "cancel", "failback", job)
+        assert (code, "nothing was changed" in seen) == (0, True)
+        assert seen.index("point A while it runs") < seen.index("Final synchronisation")
+        assert "fb-" not in invoke("failover", "list", job, "-c", file).stdout
+        # A program is told what it wants to know, and asked nothing.
+        code, seen = at_a_terminal(file, "yes", "failback", job, "--json")
+        assert (code, "--final-sync" in seen) == (2, True)

@@ -163,7 +163,8 @@ def _ended(out: Output, job: str, row: Any) -> int:
         out.show(*showfailover.outcome(job, outcome))
     # Given up is what an undo asks for.
     given_up = outcome.state is State.ABORTED and row.order["do"] != "undo"
-    return STOPPED if given_up else exits.OK
+    missed = row.order.get("commit") and outcome.state is not State.COMMITTED
+    return STOPPED if given_up or missed else exits.OK
 
 
 # -- what was done from here, for the service's catalog -------------------------------------------

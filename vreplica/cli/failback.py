@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vreplica.cli import byservice, exits, groups, showfailover
-from vreplica.cli.failover import _answer, _ask, _job, _run, begin, choices_of, job_argument
+from vreplica.cli.failover import _answer, _job, _run, ask, begin, choices_of, job_argument
 from vreplica.cli.options import command, config_option
 from vreplica.cli.output import Output
 
@@ -56,7 +56,7 @@ def failback(out: Output, job: str, config: Path | None, new_vm: str | None, **o
         _answer(out, value, shown)
     if options["dry_run"] or options["final_sync"] == "cancel":
         return exits.OK
-    answer = options["final_sync"] or _ask()
+    answer = options["final_sync"] or ask(out)
     if answer == "cancel":
         out.note("cancelled: nothing was changed")
         return exits.OK
@@ -74,4 +74,5 @@ def failback(out: Output, job: str, config: Path | None, new_vm: str | None, **o
             outcome = jobs.commit(found, tell, listener)
         return outcome
 
-    return _run(out, config, found, work)
+    goal = State.COMMITTED if options["commit_too"] else None
+    return _run(out, config, found, work, goal=goal)

@@ -6,7 +6,6 @@ the answer was given with --final-sync, it never asks.
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vreplica.cli import byservice, exits, groups, showfailover
-from vreplica.cli.options import command, config_option
+from vreplica.cli.options import Duration, command, config_option
 from vreplica.cli.output import Output
 from vreplica.errors import VReplicaError
 
 if TYPE_CHECKING:
     from vreplica.failover.choices import Choices
     from vreplica.failover.runner import Outcome, Tell
+    from vreplica.failover.table import State
     from vreplica.sync import Job, Listener
 
 STOPPED = 9
@@ -33,22 +33,6 @@ on_error_option = click.option(
     type=click.Choice(["stop", "continue"]),
     help="Of a group: what to do when a member fails. Default: as the job file says.",
 )
-_DURATION = re.compile(r"(\d+)([smh]?)")
-_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
-
-
-class Duration(click.ParamType[float]):
-    """`90`, `90s`, `10m`, `1h` -> seconds."""
-
-    name = "duration"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        match = _DURATION.fullmatch(str(value))
-        if match is None:
-            self.fail(f"{value!r} is not a duration such as 90s, 10m or 1h", param, ctx)
-        return float(int(match[1]) * _UNITS[match[2]])
 
 
 class JobOrCommand(click.Group):
@@ -113,7 +97,9 @@ def failover() -> None:
 )
 @click.option("--source-lost", is_flag=True, help="The source is gone: it is not contacted.")
 @click.option("--dry-run", is_flag=True, help="Show what is known and stop.")
-@click.option("--commit", "commit_too", is_flag=True, help="Commit once the replica answers.")
+@click.option(
+    "--commit", "commit_too", is_flag=True, help="Commit once the replica answers; 9 if not."
+)
 @on_error_option
 @byservice.by_service_option
 @command
@@ -152,7 +138,7 @@ def begin(
         _answer(out, value, shown)
     if dry_run or final_sync == "cancel":
         return exits.OK
-    answer = final_sync or _ask()
+    answer = final_sync or ask(out)
     if answer == "cancel":
         out.note("cancelled: nothing was changed")
         return exits.OK
@@ -181,7 +167,8 @@ def begin(
             outcome = jobs.commit(found, tell, listener)
         return outcome
 
-    return _run(out, config, found, work, new)
+    goal = State.COMMITTED if commit_too else None
+    return _run(out, config, found, work, new, goal)
 
 
 @failover.command(short_help="Go on with a failover that stopped.")
@@ -307,6 +294,8 @@ def choices_of(
     from vreplica.failover.choices import Choices, FinalSync, OnShutdownTimeout
     from vreplica.points import Level
 
+    if point is not None and answer == "yes" and not source_lost:
+        raise click.UsageError("--point is for --final-sync no: yes boots what it synchronises")
     return Choices(
         final_sync=FinalSync(answer),
         on_shutdown_timeout=OnShutdownTimeout(on_shutdown_timeout),
@@ -328,10 +317,12 @@ def _job(name: str, config: Path | None) -> Job:
     return loaded[only]
 
 
-def _ask() -> str:
-    """The one question. Never asked where nobody can answer."""
+def ask(out: Output) -> str:
+    """The one question. Never asked where nobody can answer, or has seen what it is about."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise click.UsageError("no terminal to ask at: say --final-sync yes, no or cancel")
+    if out.as_json:
+        raise click.UsageError("--json asks nothing: say --final-sync yes, no or cancel")
     answer: str = click.prompt(
         "Final synchronisation before the replica starts?",
         type=click.Choice(["yes", "no", "cancel"]),
@@ -347,8 +338,10 @@ def _run(
     job: Job,
     work: Callable[[Tell, Listener], Outcome],
     reserved: str | None = None,
+    goal: State | None = None,
 ) -> int:
-    """`reserved`: the id under which the catalog was told of it before it began."""
+    """`reserved`: the id under which the catalog was told of it before it began; `goal`: 9 where
+    it was not reached."""
     from vreplica.cli.progress import Watcher
     from vreplica.failover.errors import (
         FailedOverAlready,
@@ -372,7 +365,8 @@ def _run(
     finally:
         byservice.tell_failovers(out, config, job, reserved)
     _answer(out, _value(outcome), showfailover.outcome(job.name, outcome))
-    return STOPPED if outcome.state is State.ABORTED else exits.OK
+    missed = goal is not None and outcome.state is not goal
+    return STOPPED if outcome.state is State.ABORTED or missed else exits.OK
 
 
 def _value(outcome: Outcome) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -13,6 +14,23 @@ from vreplica.cli.exits import guarded
 from vreplica.cli.output import Output, Verbosity
 
 Callback = Callable[..., int]
+
+_DURATION = re.compile(r"(\d+)([smh]?)")
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
+
+
+class Duration(click.ParamType[float]):
+    """`90`, `90s`, `10m`, `1h` -> seconds."""
+
+    name = "duration"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        match = _DURATION.fullmatch(str(value))
+        if match is None:
+            self.fail(f"{value!r} is not a duration such as 90s, 10m or 1h", param, ctx)
+        return float(int(match[1]) * _UNITS[match[2]])
 
 
 def command(callback: Callback) -> Callable[..., None]:

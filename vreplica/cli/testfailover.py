@@ -11,8 +11,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from vreplica.cli import exits
-from vreplica.cli.failover import Duration
-from vreplica.cli.options import command, config_option
+from vreplica.cli.options import Duration, command, config_option
 from vreplica.cli.output import Output
 from vreplica.cli.page import Html, facts, heading, output, page, toned
 from vreplica.cli.show import BAD, GOOD, HEAD, duration, moment

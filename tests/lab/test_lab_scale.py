@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pyVmomi import vim, vmodl
+from pyVmomi.SoapAdapter import SoapSerializer
 
 from vreplica.lab import Lab, LabControl
 from vreplica.lab.making import make_vm
+from vreplica.lab.managed import vmodl_class
+from vreplica.lab.properties import _VAL
+from vreplica.lab.soap import Serializer
+from vreplica.lab.vmodl import NEWEST
 
 COUNT = 200
 TYPICAL = (
@@ -116,6 +122,38 @@ def test_properties_that_a_user_may_not_read_are_in_the_missing_set(
     ]
     with pytest.raises(vim.fault.NoPermission):
         _ = manager.sessionList
+
+
+def test_every_property_of_every_object_can_be_read_and_is_spelled_as_pyvmomi_spells_it(
+    lab: Lab, si: Any, control: LabControl
+) -> None:
+    """The lab writes plain fields by itself; the elements are those of pyvmomi's serializer."""
+    disks: list[Any] = [(1 << 20, True, None)]
+    made = control.create_vm("site-a", "a & <b>", disks=disks, cbt=True, power_on=True)
+    task = vim.VirtualMachine(made["moref"], si._stub).CreateSnapshot_Task("s", "", False, False)
+    while task.info.state in ("queued", "running"):
+        time.sleep(0.01)
+    site, kinds = lab.sites["site-a"], vmodl.query.PropertyCollector
+
+    class Plain(Serializer):
+        _SerializeDataObject = SoapSerializer._SerializeDataObject
+
+    for item in list(site.objects.values()):
+        kind = vmodl_class(type(item))
+        spec = kinds.FilterSpec(
+            objectSet=[kinds.ObjectSpec(obj=kind(item._moId))],
+            propSet=[kinds.PropertySpec(type=kind, all=True)],
+        )
+        (content,) = si.content.propertyCollector.RetrieveContents([spec])
+        assert not content.missingSet
+        for value in (p.val for p in content.propSet):
+            for version in ("vim.version.version9", NEWEST):
+                texts = []
+                for serializer in (Serializer, Plain):
+                    writer = StringIO()
+                    serializer(writer, version).Serialize(value, _VAL)
+                    texts.append(writer.getvalue())
+                assert texts[0] == texts[1]
 
 
 def test_custom_attributes_and_folders(si: Any, control: LabControl) -> None:

@@ -128,7 +128,7 @@ def _build(site: Site) -> None:
         for label in site.spec.datastores
     ]
     for item in datastores:
-        _make(site, DatastoreBrowser, f"datastoreBrowser-{item._moId}", datastore=item)
+        _make(site, DatastoreBrowser, f"datastoreBrowser-{item._moId}", datastore=[item])
     isolated = set(site.spec.isolated)
     networks = [
         _make(

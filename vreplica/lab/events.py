@@ -6,7 +6,7 @@ from collections import deque
 from typing import Any
 
 from vreplica.lab.managed import Managed, live, view
-from vreplica.lab.vmodl import invalid_argument, now, vim
+from vreplica.lab.vmodl import invalid_argument, now, vim, wsdl_name
 
 KEPT = 2000
 PAGE_MAX = 1000
@@ -48,7 +48,20 @@ class EventManager(Managed, vim.event.EventManager):
 
     @view
     def description(self) -> Any:
-        return vim.event.EventDescription(category=[], eventInfo=[])
+        """The categories, and what kinds of events are there."""
+        kinds = {type(e) for e in self.recent} | {vim.event.GeneralUserEvent}
+        return vim.event.EventDescription(
+            category=[
+                vim.ElementDescription(key=k, label=k, summary=k)
+                for k in ("info", "warning", "error", "user")
+            ],
+            eventInfo=[
+                vim.event.EventDescription.EventDetail(
+                    key=kind, description=wsdl_name(kind), category="info"
+                )
+                for kind in sorted(kinds, key=wsdl_name)
+            ],
+        )
 
     def QueryEvents(self, filter: Any, mark: Any = None) -> Any:  # noqa: A002
         return [e for e in self.recent if matches(e, filter)]

@@ -157,7 +157,7 @@ class VirtualDiskManager(Managed, vim.VirtualDiskManager):
 
 
 class DatastoreBrowser(Managed, vim.host.DatastoreBrowser):
-    """`datastore` is the one it was made for."""
+    """`datastore` has the one that it was made for."""
 
     datastore: Any
 
@@ -191,7 +191,7 @@ class DatastoreBrowser(Managed, vim.host.DatastoreBrowser):
                 continue
             files.append(described)
         text = self._site.disks.ds_path(folder)
-        return info.SearchResults(datastore=self.datastore, folderPath=text, file=files)
+        return info.SearchResults(datastore=self.datastore[0], folderPath=text, file=files)
 
 
 _QUERIES = {

@@ -10,11 +10,13 @@ xsi:type subclasses, binary and type checks all come with pyVmomi's own deserial
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from io import StringIO
 from typing import Any, Protocol
 from xml.parsers.expat import ExpatError, ParserCreate
 
 from vreplica.lab.vmodl import (
+    F_LINK,
     F_OPTIONAL,
     NAMESPACE,
     DataObject,
@@ -208,6 +210,16 @@ class Raw(str):
     __slots__ = ()
 
 
+@cache
+def _fields(kind: Any, version: Any) -> list[tuple[str, Any, bool]]:
+    """(name, description, whether its element needs nothing but the text) of a data object."""
+    return [
+        (p.name, p, p.type is not object and support.GetWsdlNamespace(p.version) == NAMESPACE)
+        for p in kind._GetPropertyList()
+        if support.IsChildVersion(version, p.version)
+    ]
+
+
 class Serializer(soap.SoapSerializer):
     """pyVmomi's, with what a server needs on top."""
 
@@ -220,6 +232,32 @@ class Serializer(soap.SoapSerializer):
             # pyVmomi takes either; govmomi finds nothing unless it is spelled like this.
             return "", "ManagedObjectReference"
         return super()._QName(typ, defNS)  # type: ignore[no-any-return]
+
+    def _SerializeDataObject(self, val: Any, info: Any, attr: str, defNS: str) -> None:
+        """The same elements, sooner: most fields are unset, and most others plain text."""
+        kind = support.GetCompatibleType(support.Type(val), self.version)
+        if info.flags & F_LINK or kind is vmodl.LocalizedMethodFault or defNS != NAMESPACE:
+            super()._SerializeDataObject(val, info, attr, defNS)
+            return
+        if kind != info.type:
+            attribute, name = self._QName(kind, defNS)
+            attr += f'{attribute} {self.xsiPrefix}type="{name}"'
+        write = self.writer.write
+        write(f"<{info.name}{attr}>")
+        own: Any = type(val)
+        for name, field, plain in _fields(own, self.version):
+            value = getattr(val, name)
+            if value is None and field.flags & F_OPTIONAL:
+                continue
+            if plain and isinstance(value, str):
+                write(f"<{name}>{soap.XmlEscape(value)}</{name}>")
+            elif plain and isinstance(value, bool):
+                write(f"<{name}>{'true' if value else 'false'}</{name}>")
+            elif plain and isinstance(value, int):
+                write(f"<{name}>{int(value)}</{name}>")
+            else:
+                self._Serialize(value, field, defNS)
+        write(f"</{info.name}>")
 
     def _Serialize(self, val: Any, info: Any, defNS: str) -> None:
         if type(val) is Raw:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import re
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -74,13 +75,11 @@ class Task(Managed, vim.Task):
     @view
     def info(self) -> Any:
         method = method_of(NAMESPACE, self.method)
-        python_name = getattr(method.owner, self.method).info.name
-        owner = wsdl_name(method.owner)
         made = vim.TaskInfo(
             key=self._moId,
             task=self,
             name=getattr(method.owner, self.method),
-            descriptionId=f"{owner}.{support.Uncapitalize(python_name)}",
+            descriptionId=description_id(method),
             state=self.state,
             cancelled=bool(self.cancelled),
             cancelable=False,
@@ -252,11 +251,28 @@ class TaskManager(Managed, vim.TaskManager):
 
     @view
     def description(self) -> Any:
+        """What the words mean that TaskInfo has; a method's label is its name in words."""
+        owners = (vim.VirtualMachine, vim.vm.Snapshot, vim.Folder, vim.HostSystem)
+        names = sorted({n for o in owners for n in dir(o) if n.endswith("_Task")})
+        methods = [method_of(NAMESPACE, n) for n in names]
         return vim.TaskDescription(
-            methodInfo=[],
-            state=[
-                vim.ElementDescription(key=s, label=s, summary=s)
-                for s in ("queued", "running", "success", "error")
-            ],
-            reason=[],
+            methodInfo=[_element(description_id(m), _words(m.name)) for m in methods],
+            state=[_element(s, s) for s in ("queued", "running", "success", "error")],
+            reason=[vim.TypeDescription(key=vim.TaskReasonUser, label="user", summary="user")],
         )
+
+
+def description_id(method: Any) -> str:
+    """`VirtualMachine.createSnapshot` of CreateSnapshot_Task."""
+    python_name = getattr(method.owner, method.name).info.name
+    return f"{wsdl_name(method.owner)}.{support.Uncapitalize(python_name)}"
+
+
+def _element(key: str, label: str) -> Any:
+    return vim.ElementDescription(key=key, label=label, summary=label)
+
+
+def _words(name: str) -> str:
+    """`CreateSnapshot_Task` -> `Create snapshot`."""
+    parts = re.findall("[A-Z]+(?![a-z])|[A-Z][a-z0-9]+", name.removesuffix("_Task"))
+    return " ".join([*parts[:1], *(p if p.isupper() else p.lower() for p in parts[1:])])

@@ -26,6 +26,7 @@ DataObject: Any = support.DataObject
 MethodFault: Any = vmodl.MethodFault
 
 F_OPTIONAL: int = support.F_OPTIONAL
+F_LINK: int = support.F_LINK
 NAMESPACE = "urn:vim25"
 NEWEST: Any = support.newestVersions.Get("vim")
 """The version in which the lab keeps its state; answers go out in the client's."""

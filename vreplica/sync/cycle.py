@@ -386,11 +386,11 @@ class _Cycle:
             raise Cancelled
 
     def _hear(self, event: Event) -> None:
-        if isinstance(event, Step):  # those of mending, reshaping and retention too
-            self.errand.fence()
         if isinstance(event, Warn):
             self.warnings.append(event.text)
         self.listener(event)
+        if isinstance(event, Step):  # those of mending, reshaping and retention too
+            self.errand.fence()
 
 
 def _same(disk: VmDisk, frozen: VmDisk | None) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,7 +11,7 @@ import pytest
 
 from vreplica.failover.choices import Choices, FinalSync
 from vreplica.failover.errors import SourceIsOn
-from vreplica.failover.runner import Outcome, begin, commit, resume, show, undo
+from vreplica.failover.runner import Outcome, begin, commit, undo
 from vreplica.failover.table import State
 from vreplica.jobs.sides import VSphereSides
 from vreplica.points import Level
@@ -217,77 +216,3 @@ def test_a_script_that_fails_is_told_and_stops_nothing(world, content: Content) 
     outcome = drive(begin, replace(job, guest=wrong), YES)
     assert outcome.state is State.RUNNING
     assert "the guest refuses the login" in outcome.facts["guest_trouble"]
-
-
-KILLER = """
-import os, pickle, signal, sys
-from pathlib import Path
-from vreplica.failover.runner import begin
-from vreplica.jobs.sides import VSphereSides
-from vreplica.sync import Progress, Step
-from vreplica.sync.events import ignore
-from vreplica.sync.job import Customize, Guest
-
-job, choices, name = pickle.load(open(sys.argv[1], "rb"))
-die = lambda: os.kill(os.getpid(), signal.SIGKILL)
-
-def listener(event):
-    if isinstance(event, Step) and name == f"step {event.name}":
-        die()
-
-class Killed(VSphereSides):
-    pass
-
-def wrap(method):
-    def wrapped(self, *args):
-        if name == f"before {method}":
-            die()
-        result = getattr(super(Killed, self), method)(*args)
-        if name == f"after {method}":
-            die()
-        return result
-    return wrapped
-
-for method in ("disable_job", "sync", "shut_down_source", "power_on_replica"):
-    setattr(Killed, method, wrap(method))
-folder = job.job_dir / "failovers" / "f1"
-folder.parent.mkdir(parents=True, exist_ok=True)
-with Killed(job, "f1", listener) as sides:
-    begin(folder, sides, choices, lambda text: None)
-"""
-
-
-@pytest.mark.parametrize(
-    "place",
-    [
-        "after disable_job",
-        "step copy",
-        "step commit",
-        "after sync",
-        "before shut_down_source",
-        "after shut_down_source",
-        "before power_on_replica",
-        "after power_on_replica",
-    ],
-)
-def test_killed_anywhere_another_process_takes_it_to_the_end(
-    world, content: Content, tmp_path: Path, place: str
-) -> None:
-    import pickle
-
-    vm, job = ready(world, content)
-    script, data = tmp_path / "killer.py", tmp_path / "data.pickle"
-    script.write_text(KILLER)
-    data.write_bytes(pickle.dumps((job, YES, place)))
-    done = subprocess.run(
-        [sys.executable, str(script), str(data)], timeout=120, check=False, capture_output=True
-    )
-    assert done.returncode == -9, done.stderr.decode()
-    outcome = drive(resume, job)
-    assert outcome.state is State.RUNNING
-    assert outcome.facts["level"] == Level.CLEAN_SHUTDOWN.value
-    assert [p.id for p in points(job)][1:] == ["f1-a", "f1-b"]
-    assert not is_on(world, 0, vm)
-    assert is_on(world, 1, job.placement.name)
-    assert show(job.job_dir / "failovers" / "f1").state is State.RUNNING
-    assert not world.source_snapshots(vm)

@@ -157,11 +157,17 @@ import os, pickle, signal, sys
 from vreplica.jobs import testing
 
 job, options, place = pickle.load(open(sys.argv[1], "rb"))
+when, _, step = place.partition(" ")
+
+def die(now, what):
+    if now == when and what.startswith(step):
+        os.kill(os.getpid(), signal.SIGKILL)
 
 def do(self, what, call):
-    if what.startswith(place):
-        os.kill(os.getpid(), signal.SIGKILL)
-    return real(self, what, call)
+    die("before", what)
+    result = real(self, what, call)
+    die("after", what)
+    return result
 
 real = testing._Test._do
 testing._Test._do = do
@@ -169,10 +175,16 @@ testing.run_test(job, options, lambda text: None)
 """
 
 
-@pytest.mark.parametrize(
-    ("place", "then"),
-    [("attach", "run"), ("power on", "run"), ("destroy", "run"), ("power off", "test")],
-)
+STEPS = ("clone", "attach", "power on", "power off", "destroy")
+QUICK = {("after clone", "run"), ("before power on", "test"), ("after destroy", "run")}
+KILLS = [
+    pytest.param(place, then, marks=() if (place, then) in QUICK else pytest.mark.slow)
+    for place in (f"{when} {step}" for step in STEPS for when in ("before", "after"))
+    for then in ("run", "test")
+]
+
+
+@pytest.mark.parametrize(("place", "then"), KILLS)
 def test_killed_anywhere_the_next_run_or_test_removes_it(
     world, job: Job, tmp_path: Path, place: str, then: str
 ) -> None:
@@ -183,9 +195,11 @@ def test_killed_anywhere_the_next_run_or_test_removes_it(
         [sys.executable, str(script), str(data)], timeout=60, check=False, capture_output=True
     )
     assert done.returncode == -9, done.stderr.decode()
-    assert there(world, job)
+    left = there(world, job)
+    assert left == (place not in ("before clone", "after destroy"))
     if then == "run":
-        assert f"removed test VM {copy_of(world, job)}, whose process is gone" in run(job).recovered
+        told = f"removed test VM {copy_of(world, job)}, whose process is gone"
+        assert (told in run(job).recovered) == left
     else:
         assert testing.run_test(job, SOON, quiet).passed
     assert not there(world, job)

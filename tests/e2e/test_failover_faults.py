@@ -404,3 +404,34 @@ def test_a_fault_stops_it_as_documented_and_nothing_is_lost(
     assert scene.committed > done, "the source has every transaction, and goes on"
     assert scene.cli("run", "-q", scene.vm)[0] == 0
     assert scene.level_in(points(scene.job)[-1], scene.committed) == "application"
+
+
+@pytest.mark.parametrize(
+    ("fault", "point", "level"),
+    [
+        ("source vCenter gone at the fence", "-b", "clean-shutdown"),
+        pytest.param(
+            "source host gone when it is asked", "-a", "application", marks=[pytest.mark.slow]
+        ),
+        pytest.param(
+            "vCenter gone during the shutdown", "-a", "application", marks=[pytest.mark.slow]
+        ),
+    ],
+)
+def test_a_source_that_is_gone_for_good_on_the_way_is_gone_on_without(
+    scene: Scene, fault: str, point: str, level: str
+) -> None:
+    expected = FAULTS[fault]
+    assert expected.moment is not None
+    scene.hooks[expected.moment] = [lambda: expected.strike(scene)]
+    assert scene.begin("abort")[0] == expected.code
+    assert scene.cli("undo", scene.vm, "-q")[0] == 5, "it could not be started"
+    assert scene.shown()["state"] == expected.state
+    # What the operator says is true: the host burnt down.
+    scene.world.control.host_power_loss(scene.world.here)
+    code, said = scene.cli("failover", "resume", scene.vm, "--source-lost", "-q")
+    assert code == 0, said
+    shown = scene.shown()
+    assert (shown["state"], shown["point"][-2:], shown["level"]) == ("running", point, level)
+    assert scene.on() == (False, True)
+    assert scene.cli("commit", scene.vm, "-q")[0] == 0

@@ -434,6 +434,51 @@ def test_a_lost_source_is_not_contacted(folder: Path) -> None:
     assert outcome.facts["point"] == "old"
 
 
+LOST_AT = {
+    State.DISABLED: ("sync", 0),
+    State.INSURED: ("source_can_shut_down", 0),
+    State.SHUTTING_DOWN: ("source_is_off", 2),
+    State.SOURCE_OFF: ("sync", 1),
+    State.SYNCED: ("replica_stands_on", 0),
+    State.FENCED: ("power_on_replica", 0),
+}
+
+
+@pytest.mark.parametrize("state", LOST_AT)
+def test_a_source_that_is_lost_on_the_way_is_not_contacted_any_more(
+    folder: Path, state: State
+) -> None:
+    model, (method, at) = Model(), LOST_AT[state]
+    real, calls = getattr(model, method), itertools.count()
+
+    def broken(*args: object) -> object:
+        if next(calls) == at:
+            raise Fault
+        return real(*args)
+
+    setattr(model, method, broken)
+    with pytest.raises(Fault):
+        begin(folder, model, YES, quiet)
+    assert show(folder).state is state
+    setattr(model, method, real)
+
+    def never(*_: object) -> bool:
+        raise AssertionError("the source was contacted")
+
+    for name in ("source_is_off", "source_can_shut_down", "shut_down_source", "power_off_source"):
+        setattr(model, name, never)
+    model.source_on = False
+    outcome = resume(folder, model, quiet, source_lost=True)
+    assert outcome.state is State.RUNNING
+    settled = state in (State.SYNCED, State.FENCED)
+    newest = "old" if state is State.DISABLED else "f1-a"
+    assert outcome.facts["point"] == ("f1-b" if settled else newest)
+    with pytest.raises(NotPossibleNow, match="lost"):
+        resume(folder, model, quiet, source_lost=True)
+    assert undo(folder, model, quiet).state is State.UNDONE
+    assert not model.source_on
+
+
 def test_a_source_that_was_off_already_is_synced_and_called_crash(folder: Path) -> None:
     model = Model(source_on=False)
     outcome = begin(folder, model, YES, quiet)

@@ -174,21 +174,33 @@ def begin(
 @failover.command(short_help="Go on with a failover that stopped.")
 @job_argument
 @config_option
+@click.option("--source-lost", is_flag=True, help="The source is gone since: go on without it.")
 @on_error_option
 @byservice.by_service_option
 @command
 def resume(
-    out: Output, job: str, config: Path | None, on_error: str | None, by_service: bool
+    out: Output,
+    job: str,
+    config: Path | None,
+    source_lost: bool,
+    on_error: str | None,
+    by_service: bool,
 ) -> int:
     """Go on where JOB's failover stopped. Whoever ran it before can do nothing more."""
     from vreplica.jobs import failover as jobs
 
+    if source_lost and (by_service or groups.is_group(job)):
+        raise click.UsageError("--source-lost is of one job, and from here")
     if by_service:
         return byservice.ask(out, config, job, "resume")
     if groups.is_group(job):
         return groups.Commands(out, job, config).resume(on_error)
     found = _job(job, config)
-    return _run(out, config, found, lambda tell, listener: jobs.resume(found, tell, listener))
+
+    def work(tell: Tell, listener: Listener) -> Outcome:
+        return jobs.resume(found, tell, listener, source_lost=source_lost)
+
+    return _run(out, config, found, work)
 
 
 @failover.command(short_help="Tell what a failover did.")

@@ -48,7 +48,7 @@ class Entry:
     epoch: int
     time: datetime
     kind: str
-    """begin | intent (before an effect) | call (its result) | event | note."""
+    """begin | intent (before an effect) | call (its result) | event | choice | note."""
     step: str = ""
     event: Event | None = None
     data: dict[str, Any] = field(default_factory=dict)
@@ -145,8 +145,12 @@ class Journal:
 
     @property
     def choices(self) -> dict[str, Any]:
-        """What the operator chose when it began."""
-        return self.entries[0].data if self.entries else {}
+        """What the operator chose when it began, and what was chosen since."""
+        chosen: dict[str, Any] = {}
+        for entry in self.entries:
+            if entry.kind in ("begin", "choice"):
+                chosen.update(entry.data)
+        return chosen
 
     def facts(self) -> dict[str, Any]:
         """Everything that events have established, later ones over earlier ones."""

@@ -53,9 +53,27 @@ def begin(
     return _advance(journal, sides, tell, goal)
 
 
-def resume(folder: Path, sides: Sides, tell: Tell, goal: State | None = None) -> Outcome:
-    """Go on with a failover that stopped; whoever ran it before can do nothing more."""
-    return _advance(Journal.take_over(folder), sides, tell, goal)
+def resume(
+    folder: Path,
+    sides: Sides,
+    tell: Tell,
+    goal: State | None = None,
+    *,
+    source_lost: bool = False,
+) -> Outcome:
+    """Go on with a failover that stopped; whoever ran it before can do nothing more.
+
+    source_lost: the operator declares it lost now; it is not contacted any more. Raises
+    NotPossibleNow where the replica is in service already, or the failover has ended.
+    """
+    state = show(folder).state
+    if source_lost and state is not State.UNDOING and at_or_past(state, State.RUNNING):
+        asked = "to declare its source lost"
+        raise NotPossibleNow(failover=folder.name, asked=asked, state=state.value)
+    journal = Journal.take_over(folder)
+    if source_lost:
+        journal.write("choice", step="source declared lost", data={"source_lost": True})
+    return _advance(journal, sides, tell, goal)
 
 
 def undo(folder: Path, sides: Sides, tell: Tell) -> Outcome:

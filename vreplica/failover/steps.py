@@ -56,6 +56,9 @@ class Seen:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
+LOST: Final = Seen(Event.SOURCE_DECLARED_LOST, {"source": "declared lost by the operator"})
+
+
 @dataclass(slots=True)
 class Work:
     """What every step has at hand."""
@@ -147,7 +150,7 @@ def disable(work: Work) -> Seen:
 def insure(work: Work) -> Seen:
     """Point A while the source runs; or nothing to insure."""
     if work.choices.source_lost:
-        return Seen(Event.SOURCE_DECLARED_LOST, {"source": "declared lost by the operator"})
+        return LOST
     if work.sides.source_is_off():
         return _seen_off(work)
     if work.choices.final_sync is FinalSync.NO:
@@ -182,6 +185,8 @@ def _passes(work: Work) -> RecoveryPoint:
 
 
 def request_shutdown(work: Work) -> Seen:
+    if work.choices.source_lost:
+        return LOST
     while not work.sides.source_is_off():
         if work.sides.source_can_shut_down():
             work.do(SHUT_DOWN, work.sides.shut_down_source)
@@ -194,6 +199,8 @@ def request_shutdown(work: Work) -> Seen:
 
 
 def wait_for_shutdown(work: Work) -> Seen:
+    if work.choices.source_lost:
+        return LOST
     seconds = work.choices.shutdown_timeout_s
     while not work.wait_until(
         work.sides.source_is_off, seconds, "waiting for the guest's shutdown"
@@ -275,7 +282,8 @@ def put_back(work: Work) -> Seen:
     source that was off from the beginning stays off.
     """
     point = work.journal.facts().get("point")
-    if work.attempted(SHUT_DOWN) and "off_level" not in work.journal.facts():
+    asked = starts_source(work) and work.attempted(SHUT_DOWN)
+    if asked and "off_level" not in work.journal.facts():
         limit = work.choices.shutdown_timeout_s
         work.wait_until(work.sides.source_is_off, limit, "waiting for the guest's shutdown")
     if work.sides.replica_is_on():

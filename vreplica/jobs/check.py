@@ -114,7 +114,7 @@ def compare(job: Job, record: Record) -> Comparison:
         ("source", job.source, job.source_vm),
         ("destination", job.destination, job.placement.name),
     ):
-        if side == "source" and record.entries[0].data.get("source_lost"):
+        if side == "source" and any(e.data.get("source_lost") for e in record.entries):
             found += Comparison(0, (), ("source: declared lost",))
             continue
         span = (record.began, record.ended or datetime.now(UTC))

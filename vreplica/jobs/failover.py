@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -298,9 +299,11 @@ def sides_of(job: Job, folder: Path, listener: Listener) -> VSphereSides:
     return VSphereSides(job, folder.name, listener)
 
 
-def resume(job: Job, tell: Tell, listener: Listener = ignore) -> Outcome:
-    """Go on with the failover that stopped."""
-    return _go_on(runner.resume, job, tell, listener)
+def resume(
+    job: Job, tell: Tell, listener: Listener = ignore, *, source_lost: bool = False
+) -> Outcome:
+    """Go on with the failover that stopped. `source_lost`: its source is gone for good since."""
+    return _go_on(partial(runner.resume, source_lost=source_lost), job, tell, listener)
 
 
 def undo(job: Job, tell: Tell, listener: Listener = ignore) -> Outcome:

@@ -155,7 +155,10 @@ static VixError split_lines(vr_descriptor *d, const char *text, size_t length)
    while (text < end) {
       const char *newline = memchr(text, '\n', (size_t)(end - text));
       const char *stop = newline ? newline : end;
-      const char *trimmed = stop > text && stop[-1] == '\r' ? stop - 1 : stop;
+      const char *trimmed = stop;
+      while (trimmed > text && trimmed[-1] == '\r') { /* all: what is stored must parse alike */
+         trimmed--;
+      }
       VixError err = vr_insert_line(d, d->line_count, strndup(text, (size_t)(trimmed - text)));
       if (err != VIX_OK) {
          return err;

@@ -37,7 +37,11 @@ VixError vr_disk_read(vr_disk *disk, uint64_t sector, uint64_t sectors, uint8_t 
 VixError vr_disk_write(vr_disk *disk, uint64_t sector, uint64_t sectors, const uint8_t *buf)
 {
    pthread_rwlock_wrlock(&disk->use);
-   VixError err = vr_link_write(disk->leaf, sector, sectors, buf);
+   VixError err = disk->host ? vr_labhost_before_write(disk->host, disk->leaf, sector, sectors)
+                             : VIX_OK;
+   if (err == VIX_OK) {
+      err = vr_link_write(disk->leaf, sector, sectors, buf);
+   }
    pthread_rwlock_unlock(&disk->use);
    return err;
 }
@@ -60,6 +64,7 @@ VixError vr_disk_path(VixDiskLibConnection connection, const char *path, char **
 
 static void disk_free(vr_disk *disk)
 {
+   vr_labhost_close(disk->host);
    pthread_rwlock_destroy(&disk->use);
    disk->magic = 0;
    free(disk);
@@ -99,9 +104,14 @@ VixError VixDiskLib_Open(const VixDiskLibConnection connection, const char *path
       disk->writable = options.writable;
       disk->mode = connection->mode;
       err = vr_link_open(local, &options, &disk->leaf);
+      if (err == VIX_OK && beneath && options.writable) {
+         disk->host = vr_labhost_open(beneath, disk->leaf);
+         err = disk->host ? VIX_OK : VIX_E_OUT_OF_MEMORY;
+      }
       if (err == VIX_OK) {
          *diskHandle = disk;
       } else {
+         vr_link_close(disk->leaf);
          vr_warn("%s cannot be opened: error %u\n", path, (unsigned)VIX_ERROR_CODE(err));
          disk_free(disk);
       }

@@ -2,6 +2,7 @@
 #ifndef VR_DISK_H
 #define VR_DISK_H
 
+#include "labhost.h"
 #include "link.h"
 
 #include <pthread.h>
@@ -12,6 +13,7 @@ struct VixDiskLibHandleStruct {
    bool attached;  /* its links went to a child, which keeps it in `husks` */
    const char *mode;
    vr_link *leaf;
+   vr_labhost *host; /* of a disk of the lab that is written; NULL else */
    pthread_rwlock_t use; /* readers together, a writer alone */
    struct VixDiskLibHandleStruct *husks; /* parents that were attached below, as a list */
    struct {                              /* kept by async.c under its lock */

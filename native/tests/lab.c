@@ -144,6 +144,69 @@ static void access_rules(VixDiskLibConnection here)
    OK(VixDiskLib_Disconnect(c));
 }
 
+static uint32_t epoch_of_block(int block)
+{
+   uint32_t epoch;
+   FILE *f = fopen("store/vm/vm-ctk.vmdk", "r");
+   CHECK(f && fseek(f, 4096 + 4 * block, SEEK_SET) == 0 && fread(&epoch, 4, 1, f) == 1);
+   CHECK(fclose(f) == 0);
+   return epoch;
+}
+
+/* Blocks of 64 KiB, the second epoch of a disk of 1000 sectors. */
+static void make_map(void)
+{
+   struct {
+      char magic[8];
+      uint64_t block, capacity;
+      uint8_t uuid[16];
+      uint64_t epoch;
+   } header = {"", 65536, 1000 * 512, {0}, 2};
+   memcpy(header.magic, "VRLABCTK", 8);
+   FILE *f = fopen("store/vm/vm-ctk.vmdk", "w");
+   CHECK(f && fwrite(&header, sizeof header, 1, f) == 1 && fclose(f) == 0);
+   CHECK(truncate("store/vm/vm-ctk.vmdk", 4096 + 8 * 4) == 0);
+}
+
+/* As a host's: room on the datastore, and the change map where the lab says so. */
+static void host_of_a_write(void)
+{
+   VixDiskLibConnection c;
+   VixDiskLibHandle h;
+   static uint8_t data[256 * 512] = {1};
+   memset(data, 1, sizeof data);
+   OK(connect_to(good, 0, &c));
+   make_map();
+   write_file("store.host", "capacity 1000000000000 track 0\n");
+   OK(VixDiskLib_Open(c, "[ds1] vm/vm.vmdk", 0, &h));
+   OK(VixDiskLib_Write(h, 0, 1, data));
+   OK(VixDiskLib_Close(h));
+   CHECK(epoch_of_block(0) == 0);
+   write_file("store.host", "capacity 1000000000000 track 1\n");
+   OK(VixDiskLib_Open(c, "[ds1] vm/vm.vmdk", 0, &h));
+   OK(VixDiskLib_Write(h, 255, 2, data));
+   OK(VixDiskLib_Write(h, 999, 1, data));
+   OK(VixDiskLib_Close(h));
+   for (int block = 0; block < 8; block++) {
+      CHECK(epoch_of_block(block) == (block == 1 || block == 2 || block == 7 ? 2 : 0));
+   }
+   write_file("store.host", "capacity 1000 track 1\n");
+   OK(VixDiskLib_Open(c, "[ds1] vm/vm.vmdk", 0, &h));
+   warnings[0] = 0;
+   GIVES(VIX_E_DISK_FULL, VixDiskLib_Write(h, 384, 128, data));
+   CHECK(strstr(warnings, "full") && epoch_of_block(3) == 0);
+   OK(VixDiskLib_Write(h, 255, 2, data)); /* over what is there */
+   OK(VixDiskLib_Close(h));
+   VixDiskLibConnection here = local();
+   make(here, "store/vm/thick.vmdk", VIXDISKLIB_DISK_VMFS_FLAT, 1000);
+   OK(VixDiskLib_Disconnect(here));
+   OK(VixDiskLib_Open(c, "[ds1] vm/thick.vmdk", 0, &h));
+   OK(VixDiskLib_Write(h, 384, 128, data)); /* it has its room */
+   OK(VixDiskLib_Close(h));
+   CHECK(unlink("store.host") == 0);
+   OK(VixDiskLib_Disconnect(c));
+}
+
 static void parents(VixDiskLibConnection here)
 {
    VixDiskLibConnection c;
@@ -205,6 +268,7 @@ int main(void)
    refused();
    thumbprints();
    access_rules(here);
+   host_of_a_write();
    parents(here);
    OK(VixDiskLib_Disconnect(here));
    VixDiskLib_Exit();

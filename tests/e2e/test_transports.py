@@ -23,7 +23,7 @@ Content = Callable[..., Path]
 
 @pytest.mark.parametrize(
     ("transport", "tracked"),
-    [(Transport.VDDK, False), (Transport.NFC, False), (Transport.NFC, True)],
+    [(Transport.VDDK, True), (Transport.NFC, False), (Transport.NFC, True)],
 )
 def test_full_delta_and_rescan_ship_the_same(
     world, content: Content, tmp_path: Path, request, transport: Transport, tracked: bool

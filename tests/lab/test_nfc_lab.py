@@ -24,6 +24,7 @@ from vreplica.nfc.ticket import TicketService
 from vreplica.units import KIB, MIB
 from vreplica.vddk import VddkConfig, VddkConnection
 from vreplica.vddk import open_disk as open_vddk
+from vreplica.vddk.errors import DiskFull
 from vreplica.vsphere import Endpoint
 
 CAPACITY = 24 * MIB
@@ -68,6 +69,18 @@ def through_vddk(lab: Lab, vm: dict[str, Any], path: str, *, read_only: bool = T
     )
     config = VddkConfig(config_file=lab.directory / "vixdisklib.conf")
     return open_vddk(config, connection, path, read_only=read_only)
+
+
+@pytest.fixture(params=["nfc", "vddk"])
+def writing(request: Any, lab: Lab, open_: Any) -> Callable[..., Any]:
+    """Opens a disk of a VM for writing, by either way."""
+
+    def go(vm: dict[str, Any], path: str) -> Any:
+        if request.param == "vddk":
+            return closing(through_vddk(lab, vm, path, read_only=False))
+        return closing(open_(vm, path=path, read_only=False))
+
+    return go
 
 
 def snapshot(si: Any, vm: dict[str, Any]) -> Any:
@@ -358,47 +371,48 @@ def test_many_hosts_have_a_server_each(tmp_path: Path) -> None:
 
 
 def test_a_datastore_that_is_full_refuses_writes_until_there_is_room(
-    lab: Lab, control: LabControl, open_: Any
+    lab: Lab, control: LabControl, writing: Any, request: Any
 ) -> None:
     disks = [(CAPACITY, True, None), (4 * MIB, False, None)]
-    vm = control.create_vm("site-a", "filling", disks=disks)
+    vm = control.create_vm("site-a", request.node.name, disks=disks)
+    thin, thick = (d["path"] for d in vm["disks"])
     store = lab.sites["site-a"].datastore("site-a-ds1")
     before, data = store.capacity, memoryview(os.urandom(MIB))
     control.set_datastore(
         "site-a", "site-a-ds1", capacity=lab.sites["site-a"].disks.used("site-a-ds1") + 3 * MIB
     )
     try:
-        with closing(open_(vm, read_only=False)) as disk:
+        with writing(vm, thin) as disk:
             disk.write_from(0, data)
             disk.write_from(MIB, data)
-            with pytest.raises(errors.DiskFull, match="site-a-ds1"):
+            with pytest.raises((errors.DiskFull, DiskFull), match="site-a-ds1"):
                 disk.write_many([(number * MIB, data) for number in range(2, 8)])
             # What is there already can be written again.
             disk.write_from(0, data)
         # A thick disk has its room.
-        with closing(open_(vm, path=vm["disks"][1]["path"], read_only=False)) as disk:
+        with writing(vm, thick) as disk:
             disk.write_from(0, data)
     finally:
         control.set_datastore("site-a", "site-a-ds1", capacity=before)
-    with closing(open_(vm, read_only=False)) as disk:
+    with writing(vm, thin) as disk:
         disk.write_from(7 * MIB, data)
 
 
 @pytest.mark.parametrize("tracked", [False, True])
-def test_writes_over_nfc_are_in_the_change_map_where_the_lab_is_set_so(
-    control: LabControl, si: Any, open_: Any, tracked: bool
+def test_writes_from_outside_are_in_the_change_map_where_the_lab_is_set_so(
+    control: LabControl, si: Any, writing: Any, tracked: bool, request: Any
 ) -> None:
-    vm = make(control, f"tracked-{tracked}", cbt=True)
+    vm = make(control, request.node.name, cbt=True)
     first = snapshot(si, vm)
     change_id = next(d for d in first.config.hardware.device if d.key == KEY).backing.changeId
     leaf = control.describe_vm("site-a", vm["moref"])["disks"][0]["path"]
     control.settings("site-a", track_outside_writes=tracked)
     try:
-        with closing(open_(vm, path=leaf, read_only=False)) as disk:
-            disk.write_from(MIB, memoryview(os.urandom(64 * KIB)))
+        with writing(vm, leaf) as disk:
+            disk.write_from(MIB + 64 * KIB - 512, memoryview(os.urandom(1024)))
     finally:
         control.settings("site-a", track_outside_writes=False)
     taken = snapshot(si, vm)
     machine = vim.VirtualMachine(vm["moref"], si._stub)
     areas = machine.QueryChangedDiskAreas(taken, KEY, 0, change_id).changedArea
-    assert [(a.start, a.length) for a in areas] == ([(MIB, 64 * KIB)] if tracked else [])
+    assert [(a.start, a.length) for a in areas] == ([(MIB, 128 * KIB)] if tracked else [])

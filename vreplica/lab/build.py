@@ -209,6 +209,7 @@ def _connect(site: Site) -> None:
     site.content = content(site, managers)
     site.tasks.restore()
     site.host_servers = HostServers(site)
+    site.disks.tell_library()
 
 
 def vim_collector(site: Site) -> Any:

@@ -146,6 +146,7 @@ class Commands:
     def set_datastore(self, site: str, datastore: str, capacity: int) -> Any:
         self._site(site).datastore(datastore).capacity = capacity
         self._site(site).disks.forget_usage()
+        self._site(site).disks.tell_library()
         return {}
 
     def set_host(

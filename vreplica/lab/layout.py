@@ -9,6 +9,7 @@ DIR/lab.json           sites with url, user, password, thumbprints; 0600
     site-a/site.pem    key and certificate
            state.db    inventory, sessions, tasks, events
            ds1/...     the datastore's files
+           ds1.host    for the native library: its capacity, and whether writes are tracked
 """
 
 from __future__ import annotations

@@ -51,7 +51,8 @@ class Settings:
     stun_s: float = 0.0
     """How long a running guest stands still at every snapshot."""
     track_outside_writes: bool = False
-    """Whether what comes in over NFC is in the change map; sources about ESXi are in conflict."""
+    """Whether what comes in over NFC or VixDiskLib is in the change map; sources about ESXi are in
+    conflict."""
     cbt_bug: str = ""
     """A defect in the answers about changed areas: drop, past-end or empty-page."""
 
@@ -145,6 +146,7 @@ class Site(Registry):
 
     def change_settings(self, **values: Any) -> None:
         self.settings.change(**values)
+        self.disks.tell_library()
         self.keep(settings=asdict(self.settings))
 
     def set_user(self, user: str, password: str, privileges: list[str] | None) -> None:

@@ -2,7 +2,8 @@
 
     capacity   |------ thick disks, whole ------|-- blocks of all other files --|....free....|
 
-Whoever makes a file asks `need_space` before, whoever writes into a disk `need_room`.
+Whoever makes a file asks `need_space` before, whoever writes into a disk `need_room`; the native
+library does so itself for writes through VixDiskLib, by what `tell_library` says.
 """
 
 from __future__ import annotations
@@ -45,6 +46,18 @@ class Space(Paths):
     def forget_usage(self) -> None:
         """Take the next sums fresh."""
         self._usage.clear()
+
+    def tell_library(self) -> None:
+        """What holds for writes through VixDiskLib, which the library has to heed itself.
+
+        Read by native/src/labhost.c; to be called whenever a capacity or a setting has changed.
+        """
+        track = int(self.site.settings.track_outside_writes)
+        for name in self.site.spec.datastores:
+            told = self.folder(name).with_name(f"{name}.host")
+            fresh = told.with_suffix(".new")
+            fresh.write_text(f"capacity {self.capacity_of(name)} track {track}\n")
+            fresh.replace(told)
 
     def need_room(self, ds_path: str, offset: int, size: int) -> None:
         """As `need_space`, for every write into a disk: by the last sum and what came since."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ from vreplica.delta import Control
 from vreplica.delta.errors import CopyCancelled
 from vreplica.delta.transfer import RetryPolicy
 from vreplica.disk import Disk
+from vreplica.nfc import NfcConfig
+from vreplica.nfc.errors import HostConnection
 from vreplica.points import Level
-from vreplica.sync import Mode, Progress, copying, plan, points, run
+from vreplica.sync import Mode, Progress, RunReport, Transport, copying, plan, points, run
 from vreplica.units import BLOCK, MIB
-from vreplica.vsphere import HostUnreachable
 
 Content = Callable[..., Path]
 
@@ -28,8 +30,44 @@ def allocated(raw: Path) -> int:
     return sum(BLOCK for block in blocks if block.strip(b"\0"))
 
 
+class Counting:
+    """The replica's disk, and how much this process writes to it."""
+
+    def __init__(self, disk: Disk, sizes: list[int]) -> None:
+        self.disk, self.sizes = disk, sizes
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.disk, name)
+
+    def write_many(self, requests: Any) -> None:
+        self.sizes += [view.nbytes for _, view in requests]
+        self.disk.write_many(requests)
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """Bytes that this process has written to replicas since it was asked last."""
+    sizes: list[int] = []
+    real = copying.open_leaf
+    monkeypatch.setattr(copying, "open_leaf", lambda *a: Counting(real(*a), sizes))
+
+    def since() -> int:
+        total = sum(sizes)
+        sizes.clear()
+        return total
+
+    return since
+
+
+def adds_up(report: RunReport) -> bool:
+    """Do the statistics of the point cover all that its run brought over?"""
+    known = [d.stats for d in report.point.disks if d.stats is not None]
+    whole = sum(s.redundant_bytes + s.zero_bytes + s.shipped_bytes for s in known)
+    return whole == sum(s.changed_bytes for s in known) and len(known) == len(report.disks)
+
+
 def test_a_full_copy_that_was_killed_goes_on_where_it_was(
-    world: Any, content: Content, tmp_path: Path
+    world: Any, content: Content, tmp_path: Path, written: Callable[[], int]
 ) -> None:
     raws = content(24 * MIB, 1), content(8 * MIB, 2)
     vm = world.make_vm(*raws)
@@ -49,7 +87,9 @@ def test_a_full_copy_that_was_killed_goes_on_where_it_was(
     assert report.point.time == snapshot.created
     assert any("went on with run" in text for text in report.recovered)
     whole = sum(allocated(raw) for raw in raws)
-    assert 0 < report.shipped_bytes < whole * 0.7
+    assert report.shipped_bytes == whole, "what the point is told to have shipped is of both parts"
+    assert adds_up(report)
+    assert 0 < written() < whole * 0.7
     assert not world.source_snapshots(vm)
 
     after, equal = world.run_and_compare(job)
@@ -58,15 +98,17 @@ def test_a_full_copy_that_was_killed_goes_on_where_it_was(
     assert after.shipped_bytes == BLOCK
 
 
-def test_a_delta_that_was_killed_goes_on_twice(
-    world: Any, content: Content, tmp_path: Path
+def test_a_delta_that_was_killed_goes_on_twice_and_its_point_covers_all_parts(
+    world: Any, content: Content, tmp_path: Path, written: Callable[[], int]
 ) -> None:
     vm = world.make_vm(content(24 * MIB))
     job = world.job(vm)
     world.power_on(vm)
     first = run(job).point
     for number in range(100):
-        world.write(vm, 2000, number * 3 * BLOCK, bytes([number + 1]) * BLOCK)
+        # Encrypted at the beginning, a log behind: what the last part sees is harmless.
+        data = random.Random(number).randbytes(BLOCK) if number < 60 else b"log\n" * (BLOCK // 4)
+        world.write(vm, 2000, number * 3 * BLOCK, data)
     assert world.run_and_kill(job, "writes+2", tmp_path, checkpoint_s=0.0) == -9
     once = plan(job).resumes
     assert world.run_and_kill(job, "writes+2", tmp_path, checkpoint_s=0.0) == -9
@@ -77,9 +119,14 @@ def test_a_delta_that_was_killed_goes_on_twice(
     assert 0 < once.done_bytes < twice.done_bytes < 24 * MIB
     assert points(job) == (first,)
     assert plan(job).disks[0].mode is Mode.DELTA
+    written()
     report, equal = world.run_and_compare(job)
     assert equal == [True]
-    assert 0 < report.shipped_bytes < 60 * BLOCK
+    assert 0 < written() < 60 * BLOCK
+    (stats,) = [d.stats for d in report.point.disks]
+    assert stats is not None
+    assert (stats.changed_bytes, stats.shipped_bytes) == (100 * BLOCK, 100 * BLOCK)
+    assert stats.high_entropy_share == pytest.approx(0.6, abs=0.1)
     assert run(job, verify=True).verified.equal
 
 
@@ -126,40 +173,35 @@ def test_a_run_is_undone_where_anything_does_not_fit_any_more(
     assert plan(job).resumes is None
 
 
-class Failing:
-    """The replica's disk until the connection is lost."""
-
-    def __init__(self, disk: Disk, writes: int) -> None:
-        self.disk, self.left = disk, writes
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.disk, name)
-
-    def write_many(self, requests: Any) -> None:
-        self.left -= 1
-        if self.left < 0:
-            raise HostUnreachable("esx", 902, "connection reset")
-        self.disk.write_many(requests)
-
-
-def test_a_connection_that_is_lost_for_good_leaves_the_work_for_the_next_run(
-    world: Any, content: Content, monkeypatch: pytest.MonkeyPatch
+def test_an_nfc_connection_that_is_lost_for_good_leaves_the_work_for_the_next_run(
+    world: Any, content: Content, monkeypatch: pytest.MonkeyPatch, written: Callable[[], int]
 ) -> None:
     raw = content(24 * MIB)
     vm = world.make_vm(raw)
-    job = world.job(vm)
-    real = copying.open_leaf
+    nfc = NfcConfig(reconnects=1, reconnect_wait_s=0.01)
+    job = world.job(vm, transport=Transport.NFC, nfc=nfc)
+    other = world.sites[1]["name"]
+    # Whatever is written behind the middle of the disk: the host resets the connection.
+    world.control.add_nfc_fault(other, kind="drop", operation="write", start=12 * MIB, count=None)
     with monkeypatch.context() as patch:
-        patch.setattr(copying, "open_leaf", lambda *a: Failing(real(*a), 8))
         patch.setattr(copying, "RETRY", RetryPolicy(attempts=1))
         patch.setattr(copying, "CHECKPOINT_S", 0.0)
-        with pytest.raises(HostUnreachable) as caught:
+        with pytest.raises(HostConnection) as caught:
             run(job)
+    assert caught.value.retryable
     assert "goes on" in "\n".join(caught.value.explain())
     assert points(job) == ()
+    broken = plan(job).resumes
+    assert broken is not None
+    assert 0 < broken.done_bytes <= 12 * MIB
+
+    world.control.clear_faults(other)
+    written()
     report, equal = world.run_and_compare(job)
     assert equal == [True]
-    assert 0 < report.shipped_bytes < allocated(raw)
+    assert report.point.id == broken.record.run
+    assert report.shipped_bytes == allocated(raw), "both parts"
+    assert 0 < written() < allocated(raw)
 
 
 def test_a_run_that_is_cancelled_leaves_nothing_to_go_on_with(

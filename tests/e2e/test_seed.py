@@ -13,6 +13,7 @@ from vreplica.sync import Mode, Placement, plan, points, run
 from vreplica.sync.errors import HasReplica, SeedUnusable
 from vreplica.sync.seed import seed
 from vreplica.units import BLOCK, MIB
+from vreplica.vsphere.model import Keep
 
 Content = Callable[..., Path]
 
@@ -93,9 +94,14 @@ def test_the_replica_of_another_job_seeds_and_stays(world: Any, content: Content
     new = world.job(
         vm,
         name="renamed",
-        placement=Placement(old.placement.datastore, f"{vm}-second"),
+        placement=Placement(old.placement.datastore, f"{vm}-second", keep=Keep(mac=True)),
     )
     seed(new, [old.placement.name])
+    macs = []
+    for number, name in enumerate((vm, new.placement.name)):
+        with world.connect(number) as session:
+            macs.append([nic.mac for nic in session.read_vm(session.find_vm(name)).nics])
+    assert macs[0] == macs[1] != []
     report, equal = world.run_and_compare(new)
     assert equal == [True]
     assert report.shipped_bytes == 0

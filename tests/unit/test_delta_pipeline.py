@@ -47,7 +47,7 @@ class DictDigests:
         for block, digest in zip(blocks.tolist(), digests, strict=True):
             self.digests[block] = digest.tobytes()
 
-    def checkpoint(self, position: int) -> None:
+    def checkpoint(self, position: int, counts: object) -> None:
         self.checkpoints.append(position)
 
     def not_zero(self) -> Extents:

@@ -353,7 +353,7 @@ def test_a_broken_cycle_goes_on_from_its_last_checkpoint(path: Path) -> None:
     cycle(found, "p", BEFORE)
     pending = found.begin("q")
     pending.add(*arrays({1: digest(1), 2: digest(2)}))
-    pending.checkpoint(3 * BLOCK)
+    pending.checkpoint(3 * BLOCK, {"shipped_bytes": 2 * BLOCK, "read_s": 0.25})
     pending.add(*arrays({9: digest(9)}))
     pending.close()
     found.close()
@@ -361,9 +361,14 @@ def test_a_broken_cycle_goes_on_from_its_last_checkpoint(path: Path) -> None:
     found = DigestMap.open(path, latest_point="p")
     resumed = found.resume()
     assert resumed is not None
+    assert resumed.counts == {"shipped_bytes": 2 * BLOCK, "read_s": 0.25}
     assert (resumed.head.point, resumed.position, resumed.count) == ("q", 3 * BLOCK, 2)
     resumed.add(*arrays({9: digest(8), 10: digest(8)}))
+    resumed.counts = {"shipped_bytes": 4 * BLOCK}
     found.seal(resumed)
+    sealed = read_pending(path.with_name(path.name + ".pending"))
+    assert sealed is not None
+    assert sealed.counts == {"shipped_bytes": 4 * BLOCK}
     found.apply("q")
     assert remembered(found) == BEFORE | {
         1: digest(1),

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -66,17 +66,23 @@ class DigestSink(Protocol):
     def add(self, blocks: NDArray[np.int64], digests: Digests) -> None:
         """These blocks are now on the target (not yet durable)."""
 
-    def checkpoint(self, position: int) -> None:
-        """Every selected byte below `position` is durable on the target."""
+    def checkpoint(self, position: int, counts: Mapping[str, float]) -> None:
+        """Every selected byte below `position` is durable on the target.
+
+        `counts`: what was counted up to there, as `CopyStats.to_values` gives it.
+        """
 
 
 @dataclass(slots=True)
 class _Batch:
     blocks: Blocks
     slot: int | None
+    read_bytes: int
     write: list[Span]
     changed: Blocks
     digests: Digests | None
+    counts: CopyStats | None = None
+    """Of all batches up to this one, for a checkpoint behind it."""
 
 
 def copy(
@@ -95,6 +101,7 @@ def copy(
     target_zero: Extents | None = None,
     progress: Callable[[CopyProgress], None] | None = None,
     control: Control | None = None,
+    earlier: CopyStats | None = None,
     fence: Callable[[], None] | None = None,
     checkpoint_s: float = CHECKPOINT_S,
     retry: RetryPolicy = DEFAULT_RETRY,
@@ -106,15 +113,18 @@ def copy(
     Without it every block that is not zero is written, and zeros are written wherever
     `target_zero` does not promise them. `source_zero` is not read. `sink` gets the digest of
     every block that differs from `known` (without `known`: of every block), after it was
-    written. `fence` is called before every write and stops the copy by raising. Errors that
-    are `retryable` are retried as `retry` says, each reported to `on_retry`.
+    written. `earlier` is what the parts before this one had come to, of a copy that is gone on
+    with: all counts go on from there. `fence` is called before every write and stops the copy by
+    raising. Errors that are `retryable` are retried as `retry` says, each reported to `on_retry`.
 
     Memory: `depth` slots of `batch_size` (both rounded to whole blocks), whatever the
     capacity. Raises what the disks raise, with the byte offset filled in where the disk did
     not, and CopyCancelled when `control` says so; the target is then as far as it got.
     """
     geometry = Geometry(min(source.capacity_bytes, target.capacity_bytes), block)
-    job = _Copy(source, target, geometry, extents, io_size, batch_size, depth)
+    job = _Copy(
+        source, target, geometry, extents, io_size, batch_size, depth, earlier or CopyStats()
+    )
     job.known, job.sink, job.seed = known, sink, seed
     job.source_zero = source_zero or Extents.empty()
     job.target_zero = target_zero or Extents.empty()
@@ -151,6 +161,7 @@ class _Copy:
         io_size: int,
         batch_size: int,
         depth: int,
+        earlier: CopyStats,
     ) -> None:
         self.source, self.target, self.geometry = source, target, geometry
         self.extents = extents.clip(0, geometry.capacity).align(geometry.block, geometry.capacity)
@@ -160,15 +171,16 @@ class _Copy:
         wanted = min(batch_size, total // (depth * ARENA_SHARE))
         self.slot_size = round_up(max(wanted, min(self.io_size, batch_size)), geometry.block)
         self.depth = depth
-        self.stats = CopyStats(selected_bytes=total)
-        self.stats.selected_blocks = -(-total // geometry.block)
+        self.earlier, self.stats = earlier, earlier.taken()
+        self.stats.selected_bytes += total
+        self.stats.selected_blocks += -(-total // geometry.block)
         self.clocks = {"read": Clock(), "hash": Clock(), "write": Clock(), "flush": Clock()}
         self.free: SimpleQueue[int | None] = SimpleQueue()
         self.filled: SimpleQueue[_Batch | None] = SimpleQueue()
         self.decided: SimpleQueue[_Batch | None] = SimpleQueue()
         self.failures: list[tuple[str, BaseException]] = []
         self.stopped = threading.Event()
-        self.done_bytes = 0
+        self.done_bytes = earlier.selected_bytes
         self.started = perf_counter()
 
     # -- the whole --------------------------------------------------------------------------
@@ -192,15 +204,18 @@ class _Copy:
         if self.failures:
             raise self._first_failure()
         self._report()
-        self.stats.total_s = perf_counter() - self.started
-        self.stats.read_requests, self.stats.write_requests = (
-            self.reads.requests,
-            self.writes.requests,
-        )
-        self.stats.retries = self.reads.retries + self.writes.retries
+        return self._measured(self.stats)
+
+    def _measured(self, stats: CopyStats) -> CopyStats:
+        """With what is not counted by the batch, as it is now."""
+        before = self.earlier
+        stats.total_s = before.total_s + perf_counter() - self.started
+        stats.read_requests = before.read_requests + self.reads.requests
+        stats.write_requests = before.write_requests + self.writes.requests
+        stats.retries = before.retries + self.reads.retries + self.writes.retries
         for name, clock in self.clocks.items():
-            setattr(self.stats, f"{name}_s", clock.seconds)
-        return self.stats
+            setattr(stats, f"{name}_s", getattr(before, f"{name}_s") + clock.seconds)
+        return stats
 
     def _run_stages(self) -> None:
         for slot in range(self.depth):
@@ -256,18 +271,19 @@ class _Copy:
                 return
             self._admit(self.geometry.nbytes(blocks))
             with self.clocks["read"]:
-                self._fill(blocks, self.slots[slot])
-            self.filled.put(_Batch(blocks, slot, [], blocks[:0], None))
+                read_bytes = self._fill(blocks, self.slots[slot])
+            self.filled.put(_Batch(blocks, slot, read_bytes, [], blocks[:0], None))
         self.filled.put(None)
 
-    def _fill(self, blocks: Blocks, slot: memoryview) -> None:
+    def _fill(self, blocks: Blocks, slot: memoryview) -> int:
+        """Returns how many bytes the source was asked for."""
         hole = self.geometry.inside(blocks, self.source_zero)
         for span in self.geometry.spans(blocks, self.slot_size, hole):
             np.frombuffer(slot[span.at : span.at + span.length], np.uint8).fill(0)
         spans = self.geometry.spans(blocks, self.io_size, ~hole)
         if spans:
             self.reads.run(slot, spans)
-            self.stats.read_bytes += sum(span.length for span in spans)
+        return sum(span.length for span in spans)
 
     # -- calling thread ---------------------------------------------------------------------
 
@@ -295,6 +311,7 @@ class _Copy:
             if zero.any():
                 write |= zero & ~geometry.inside(blocks, self.target_zero)
             fresh = np.ones(len(blocks), np.bool_)
+        stats.read_bytes += batch.read_bytes
         zero_bytes = geometry.nbytes(blocks[zero])
         zeroed = geometry.nbytes(blocks[zero & write])
         written = geometry.nbytes(blocks[write])
@@ -307,6 +324,8 @@ class _Copy:
         self._look_at_content(np.flatnonzero(write & ~zero), slot[:nbytes])
         batch.write = geometry.spans(blocks, self.io_size, write)
         batch.changed, batch.digests = blocks[fresh], digests[fresh]
+        if self.sink is not None:
+            batch.counts = stats.taken()
 
     def _look_at_content(self, shipped: NDArray[np.int64], slot: memoryview) -> None:
         for number in self.stats.content.choose(len(shipped)):
@@ -329,7 +348,7 @@ class _Copy:
     # -- writer thread ----------------------------------------------------------------------
 
     def _write(self) -> None:
-        last_checkpoint = perf_counter()
+        last_checkpoint, counts = perf_counter(), self.earlier.taken()
         while (batch := self.decided.get()) is not None and not self.stopped.is_set():
             if batch.write:
                 self._admit()
@@ -340,16 +359,20 @@ class _Copy:
             if self.sink is not None and len(batch.changed) and batch.digests is not None:
                 self.sink.add(batch.changed, batch.digests)
             self.done_bytes += self.geometry.nbytes(batch.blocks)
+            counts = batch.counts or counts
             if self.sink is not None and perf_counter() - last_checkpoint >= self.checkpoint_s:
-                self._checkpoint((int(batch.blocks[-1]) + 1) * self.geometry.block)
+                self._checkpoint((int(batch.blocks[-1]) + 1) * self.geometry.block, counts)
                 last_checkpoint = perf_counter()
         if not self.stopped.is_set():
-            self._checkpoint(self.geometry.capacity)
+            self._checkpoint(self.geometry.capacity, counts)
 
-    def _checkpoint(self, position: int) -> None:
+    def _checkpoint(self, position: int, counts: CopyStats) -> None:
         if self.fence is not None:
             self.fence()
         with self.clocks["flush"]:
             self.target.flush()
         if self.sink is not None:
-            self.sink.checkpoint(min(position, self.geometry.capacity))
+            counts.selected_bytes = self.done_bytes
+            counts.selected_blocks = -(-self.done_bytes // self.geometry.block)
+            values = self._measured(counts).to_values()
+            self.sink.checkpoint(min(position, self.geometry.capacity), values)

@@ -8,10 +8,14 @@ into what was read from the source and what was known to be zeros without a read
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from time import perf_counter
+from typing import Final, Self
 
 from vreplica.delta.sample import ContentSample
+
+_SAMPLE: Final = "content."
 
 
 @dataclass(slots=True)
@@ -61,6 +65,27 @@ class CopyStats:
         for entry in fields(self):
             setattr(total, entry.name, getattr(self, entry.name) + getattr(other, entry.name))
         return total
+
+    def taken(self) -> CopyStats:
+        """As they are now, apart from what is counted on."""
+        return replace(self, content=replace(self.content))
+
+    def to_values(self) -> dict[str, float]:
+        """For a journal, with the sums of the sample."""
+        values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        sample = values.pop("content")
+        return values | {_SAMPLE + e.name: getattr(sample, e.name) for e in fields(sample)}
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, float]) -> Self:
+        """What is not there is 0; what is not known is left out."""
+        found = cls()
+        for entry in fields(cls):
+            if entry.name in values:
+                setattr(found, entry.name, values[entry.name])
+        for entry in fields(found.content):
+            setattr(found.content, entry.name, values.get(_SAMPLE + entry.name, 0))
+        return found
 
     def to_dict(self) -> dict[str, float]:
         """For `--json`; the sample as `compressibility` and `high_entropy_share`."""

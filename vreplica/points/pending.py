@@ -8,8 +8,10 @@
 
     HEAD        JSON: base point, point that it will belong to, seed, block, capacity
     RECORDS     n times block number i64, then n times digest 16 bytes; ascending over the file
-    CHECKPOINT  position u64: every selected byte below it is durable on the replica
-    SEAL        count of records u64, root digest of the map after folding, 32 bytes
+    CHECKPOINT  position u64: every selected byte below it is durable on the replica; counts
+    SEAL        count of records u64, root digest of the map after folding, 32 bytes; counts
+
+    counts      JSON object of numbers: what the run had counted up to there; or nothing
 
 Only a sealed file may be folded. One that broke off is cut back to its last checkpoint, and
 the cycle may go on from there, given that the source's snapshot still exists.
@@ -20,7 +22,7 @@ from __future__ import annotations
 import json
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -35,6 +37,9 @@ _FRAME: Final = struct.Struct("<B3xI")
 _SUM_SIZE: Final = 16
 _HEAD, _RECORDS, _CHECKPOINT, _SEAL = range(1, 5)
 _RECORD_SIZE: Final = 8 + 16
+
+Counts = Mapping[str, float]
+NO_COUNTS: Final[Counts] = {}
 
 FLUSH_RECORDS: Final = 8192
 """Records collected before a frame is written: 192 KiB, 512 MiB of disk."""
@@ -54,11 +59,21 @@ class PendingHead:
 class PendingDigests:
     """The sidecar while a cycle writes it. A digest sink of the copier; one thread at a time."""
 
-    def __init__(self, path: Path, head: PendingHead, file: BinaryIO, count: int, position: int):
+    def __init__(
+        self,
+        path: Path,
+        head: PendingHead,
+        file: BinaryIO,
+        count: int = 0,
+        position: int = 0,
+        counts: Counts = NO_COUNTS,
+    ) -> None:
         self.path, self.head = path, head
         self.count = count
         self.position = position
         """Where the last checkpoint was; 0 when there was none."""
+        self.counts = counts
+        """What that checkpoint said, and what `seal` is to say; empty when there was none."""
         self._file = file
         self._blocks: list[NDArray[np.int64]] = []
         self._digests: list[NDArray[np.uint8]] = []
@@ -73,7 +88,7 @@ class PendingDigests:
         except BaseException:
             file.close()
             raise
-        return cls(path, head, file, 0, 0)
+        return cls(path, head, file)
 
     @classmethod
     def resume(cls, path: Path) -> PendingDigests | None:
@@ -84,7 +99,7 @@ class PendingDigests:
         file = path.open("r+b", buffering=0)
         file.truncate(found.durable_end)
         file.seek(found.durable_end)
-        return cls(path, found.head, file, found.durable_count, found.position)
+        return cls(path, found.head, file, found.durable_count, found.position, found.counts)
 
     def add(self, blocks: NDArray[np.int64], digests: NDArray[np.uint8]) -> None:
         """Blocks that are now on the replica, after all that came before; digests (n, 16)."""
@@ -94,7 +109,7 @@ class PendingDigests:
         if self._held >= FLUSH_RECORDS:
             self._flush()
 
-    def checkpoint(self, position: int) -> None:
+    def checkpoint(self, position: int, counts: Counts = NO_COUNTS) -> None:
         """Every selected byte below `position` is durable on the replica: so is this file.
 
         At the end of the disk the file is not, yet: `seal` is next and makes it so. A checkpoint
@@ -102,15 +117,17 @@ class PendingDigests:
         replica's bytes are durable already.
         """
         self._flush()
-        _write_frame(self._file, _CHECKPOINT, struct.pack("<Q", position))
+        payload = struct.pack("<Q", position) + json.dumps(counts).encode()
+        _write_frame(self._file, _CHECKPOINT, payload)
         if position < self.head.capacity:
             os.fsync(self._file.fileno())
-        self.position = position
+        self.position, self.counts = position, counts
 
     def seal(self, root: bytes) -> None:
         """Complete and durable. `root` is what the map's root digest will be."""
         self._flush()
-        _write_frame(self._file, _SEAL, struct.pack("<Q", self.count) + root)
+        payload = struct.pack("<Q", self.count) + root + json.dumps(self.counts).encode()
+        _write_frame(self._file, _SEAL, payload)
         os.fsync(self._file.fileno())
 
     def records(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8]]]:
@@ -146,6 +163,8 @@ class FoundPending:
     position: int
     durable_end: int
     durable_count: int
+    counts: Counts
+    """Of the seal, or of the last checkpoint."""
 
 
 def read_pending(path: Path) -> FoundPending | None:
@@ -153,6 +172,7 @@ def read_pending(path: Path) -> FoundPending | None:
     head: PendingHead | None = None
     count = position = durable_end = durable_count = at = 0
     root, sealed = b"", False
+    counts = NO_COUNTS
     for kind, payload in _read_frames(path):
         at += _FRAME.size + len(payload) + _SUM_SIZE
         if head is None:
@@ -162,14 +182,16 @@ def read_pending(path: Path) -> FoundPending | None:
         elif kind == _RECORDS:
             count += len(payload) // _RECORD_SIZE
         elif kind == _CHECKPOINT:
-            (position,) = struct.unpack("<Q", payload)
+            (position,) = struct.unpack_from("<Q", payload)
+            counts = json.loads(payload[8:] or b"{}")
             durable_end, durable_count = at, count
         elif kind == _SEAL:
             (sealed_count,) = struct.unpack_from("<Q", payload)
-            root, sealed = payload[8:], sealed_count == count
+            root, sealed = payload[8:40], sealed_count == count
+            counts = json.loads(payload[40:] or b"{}")
     if head is None:
         return None
-    return FoundPending(head, sealed, root, count, position, durable_end, durable_count)
+    return FoundPending(head, sealed, root, count, position, durable_end, durable_count, counts)
 
 
 def read_records(path: Path) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8]]]:

@@ -20,9 +20,10 @@ from vreplica.errors import VReplicaError
 from vreplica.nfc import probe
 from vreplica.sync.job import Job, Transport
 from vreplica.sync.plan import make_plan
+from vreplica.sync.shape import replica_spec
 from vreplica.sync.state import ReplicaState, Sites, find_replica
 from vreplica.sync.transport import choose
-from vreplica.vsphere import Endpoint, Lack, ReplicaSpec, Session, VmInfo, connect
+from vreplica.vsphere import Endpoint, Lack, Session, VmInfo, connect
 
 T = TypeVar("T")
 
@@ -116,15 +117,7 @@ class _Check:
     def _place(self, destination: Session, vm: VmInfo) -> None:
         """Where the replica will be created, since there is none yet."""
         job, to = self._job, self._job.placement
-        spec = ReplicaSpec(
-            source=vm,
-            name=to.name,
-            datastore=to.datastore,
-            host=to.host,
-            resource_pool=to.resource_pool,
-            folder=to.folder,
-            networks=dict(to.networks),
-        )
+        spec = replica_spec(job, vm, "")
         place = self._try("destination", lambda: destination.place_of(spec))
         if place:
             self._good("destination", f"{to.name} can be created on {place.host}, {to.datastore}")

@@ -13,13 +13,14 @@ The first disk that fails stops the others; the failures of all are reported.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from time import perf_counter
+from typing import Self
 
 from vreplica.delta import ALGORITHM, Control, CopyProgress, CopyStats, copy, hash_blocks, modes
 from vreplica.delta.audit import audit
@@ -109,6 +110,22 @@ class _Done:
     seconds: float
     """At work: without pauses, and without the waits of limits."""
 
+    def to_values(self) -> dict[str, float]:
+        """For the sidecar's seal: a run that breaks off later takes the disk as done."""
+        known = {} if self.allocated is None else {"allocated": self.allocated}
+        more = {"audited": self.audited, "seconds": self.seconds}
+        return {**self.stats.to_values(), **known, **more}
+
+    @classmethod
+    def of(cls, values: Mapping[str, float]) -> Self:
+        allocated = values.get("allocated")
+        return cls(
+            CopyStats.from_values(values),
+            int(allocated) if allocated is not None else None,
+            int(values.get("audited", 0)),
+            values.get("seconds", 0.0),
+        )
+
 
 def copy_disks(run: Copying, tasks: Sequence[DiskTask]) -> list[DiskCopy]:
     """Copy all disks, `parallel_disks` at a time. Raises the first real failure."""
@@ -146,10 +163,9 @@ def _guarded(run: Copying, task: DiskTask) -> DiskCopy:
 
 def _copy_one(run: Copying, task: DiskTask) -> DiskCopy:
     label, started = task.source.label, perf_counter()
-    done = progress_of(run.job, run.run_id, task.source.key) if task.resumes is not None else None
-    if done is not None and done.sealed:
-        nothing = _Done(CopyStats(), None, 0, 0.0)
-        return _copied(run, task, nothing, done.root.hex(), map_of(run, task))
+    found = progress_of(run.job, run.run_id, task.source.key) if task.resumes is not None else None
+    if found is not None and found.sealed:
+        return _copied(run, task, _Done.of(found.counts), found.root.hex(), map_of(run, task))
     with ExitStack() as stack:
         source = stack.enter_context(
             closing(
@@ -171,6 +187,7 @@ def _copy_one(run: Copying, task: DiskTask) -> DiskCopy:
             stack.enter_context(closing(digests))
         plan, allocated = _what_to_copy(task, source, target, digests)
         pending, position = _sidecar(run, task, digests)
+        earlier = CopyStats.from_values(pending.counts if pending is not None else {})
 
         def tell(progress: CopyProgress) -> None:
             # A batch of which nothing has to be written is one too.
@@ -196,16 +213,20 @@ def _copy_one(run: Copying, task: DiskTask) -> DiskCopy:
             target_zero=plan.target_zero,
             progress=tell,
             control=run.control,
+            earlier=earlier,
             fence=run.fence,
             checkpoint_s=CHECKPOINT_S,
             retry=RETRY,
             on_retry=_teller(run, label),
         )
         audited = _audit(run, task, source, digests)
-        root = digests.seal(pending) if digests is not None and pending is not None else ""
-    path = digests.path if digests is not None else None
-    seconds = perf_counter() - started - stats.total_s + stats.busy_s
-    return _copied(run, task, _Done(stats, allocated, audited, seconds), root, path)
+        waited = stats.total_s - earlier.total_s - stats.busy_s
+        done = _Done(stats, allocated, audited, perf_counter() - started - waited)
+        root = ""
+        if digests is not None and pending is not None:
+            pending.counts = done.to_values()
+            root = digests.seal(pending)
+    return _copied(run, task, done, root, digests.path if digests is not None else None)
 
 
 def _copied(run: Copying, task: DiskTask, done: _Done, root: str, path: Path | None) -> DiskCopy:

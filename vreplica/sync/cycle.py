@@ -50,23 +50,20 @@ from vreplica.sync.resume import (
     worth_resuming,
 )
 from vreplica.sync.retain import retain
-from vreplica.sync.shape import Shape, reshape, shape_of
+from vreplica.sync.shape import Shape, replica_spec, reshape, shape_of
 from vreplica.sync.space import check_space
 from vreplica.sync.state import (
-    JOB_KEY,
-    SOURCE_KEY,
     ReplicaState,
     Sites,
     disk_identity,
     find_replica,
-    identity,
     job_lock,
     read_replica,
     snapshot_name,
 )
 from vreplica.sync.tracking import ensure_active, reset, settle
 from vreplica.sync.verify import compare_point
-from vreplica.vsphere import ReplicaSpec, VmDisk, VmInfo
+from vreplica.vsphere import VmDisk, VmInfo
 
 
 def run(
@@ -114,12 +111,19 @@ class _Cycle:
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     began: float = field(default_factory=perf_counter)
     disks_clock: Clock = field(default_factory=Clock)
+    earlier_overhead_s: float = 0.0
     recovered: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.id = self.errand.point or new_id()
         self.mending = Mending(self.job, self.sites, self._hear, self.recovered)
+
+    @property
+    def overhead_s(self) -> float:
+        """Beside the disks, up to now, over all parts of a run that is gone on with."""
+        own = perf_counter() - self.began - self.disks_clock.seconds
+        return self.earlier_overhead_s + own
 
     def run(self, verify: bool) -> RunReport:
         self._step("read", f"reading {self.job.source_vm} and {self.job.placement.name}")
@@ -144,6 +148,7 @@ class _Cycle:
             vm, replica = self._mend(vm, replica, plan.outside_changes)
         else:
             self.id = resumed.record.run
+            self.earlier_overhead_s = resumed.record.overhead_s
             self.recovered.append(f"went on with {resumed.text}")
         with self._undone_on_failure(vm):
             if resumed is not None and replica is not None:
@@ -225,27 +230,7 @@ class _Cycle:
     def _create_replica(self, vm: VmInfo) -> ReplicaState:
         place = self.job.placement
         self._step("create", f"creating replica {place.name} on {place.datastore}")
-        ref = self.sites.destination.create_replica(
-            ReplicaSpec(
-                source=vm,
-                name=place.name,
-                datastore=place.datastore,
-                host=place.host,
-                resource_pool=place.resource_pool,
-                folder=place.folder,
-                networks=dict(place.networks),
-                keep=place.keep,
-                exclude_disks=frozenset(
-                    d.key for d in vm.disks if d.label in self.job.exclude_disks
-                ),
-                extra_config={
-                    JOB_KEY: self.job.name,
-                    SOURCE_KEY: identity(vm),
-                    LEAF_KEY: self.id,
-                },
-                track_changes=True,
-            )
-        )
+        ref = self.sites.destination.create_replica(replica_spec(self.job, vm, self.id))
         return read_replica(self.sites.destination, self.job, ref)
 
     def _freeze(self, vm: VmInfo) -> Frozen:
@@ -294,7 +279,7 @@ class _Cycle:
         self._step("copy", f"copying {len(tasks)} disk{'s' * (len(tasks) > 1)}")
         self.sites.destination.set_extra_config(replica.vm.ref, {LEAF_KEY: self.id})
         if self.errand.failover is None:
-            record_of(self.job, self.id, replica, frozen, tasks).save(self.job)
+            record_of(self.job, self.id, replica, frozen, tasks, self.overhead_s).save(self.job)
             self.copying = True
         with self.holding.measuring(partial(size_of, self.sites, vm)), self.disks_clock:
             return copy_disks(self._copying(vm, replica, frozen), tasks)
@@ -315,8 +300,7 @@ class _Cycle:
     def _commit(
         self, vm: VmInfo, replica: ReplicaState, frozen: Frozen, copies: list[DiskCopy]
     ) -> RecoveryPoint:
-        overhead_s = perf_counter() - self.began - self.disks_clock.seconds
-        made = describe(self.job, vm, frozen, copies, self.id, overhead_s)
+        made = describe(self.job, vm, frozen, copies, self.id, self.overhead_s)
         for what in made.suspicions:
             self._hear(Warn(f"this change looks like mass encryption: {what}"))
         self._step("commit", f"making recovery point {self.id} of {replica.vm.ref.name}")

@@ -2,7 +2,8 @@
 
     <job>/run.json                 the run: its source snapshot, the level that this reached, how
                                    each disk was being brought over; written before the first byte
-    <job>/disk-N.digests.pending   per disk: digests of what was written, and checkpoints
+    <job>/disk-N.digests.pending   per disk: digests of what was written, and checkpoints,
+                                   each with what was counted up to there
 
 A checkpoint is believed because of its order: the target flushes what was written, then the
 digests are synced, then the position is. What came after the last one is done again; a block
@@ -73,6 +74,8 @@ class RunRecord:
     notes: tuple[str, ...]
     excluded: tuple[str, ...]
     disks: tuple[DiskRecord, ...]
+    overhead_s: float = 0.0
+    """What had gone by until then."""
 
     def save(self, job: Job) -> None:
         """Durably, all or nothing."""
@@ -199,7 +202,12 @@ def _obstacle(
 
 
 def record_of(
-    job: Job, run: str, replica: ReplicaState, frozen: Frozen, tasks: Sequence[DiskTask]
+    job: Job,
+    run: str,
+    replica: ReplicaState,
+    frozen: Frozen,
+    tasks: Sequence[DiskTask],
+    overhead_s: float,
 ) -> RunRecord:
     """What a run saves before its first byte."""
     latest = replica.latest.id if replica.latest else ""
@@ -212,6 +220,7 @@ def record_of(
         notes=frozen.notes,
         excluded=tuple(sorted(job.exclude_disks)),
         disks=tuple(_record(task, replica.base) for task in tasks),
+        overhead_s=overhead_s,
     )
 
 

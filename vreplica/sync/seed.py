@@ -24,25 +24,22 @@ from typing import Any
 from vreplica.delta import ALGORITHM, Control, hash_blocks
 from vreplica.errors import VReplicaError
 from vreplica.points.maprebuild import rebuild
-from vreplica.points.model import LEAF_KEY, new_id
+from vreplica.points.model import new_id
 from vreplica.sync.errand import check_enabled
 from vreplica.sync.errors import Cancelled, HasReplica, SeedUnusable
 from vreplica.sync.events import Listener, Progress, Step, ignore
 from vreplica.sync.job import Job
 from vreplica.sync.preflight import replicated_disks
-from vreplica.sync.shape import map_path
+from vreplica.sync.shape import map_path, replica_spec
 from vreplica.sync.state import (
-    JOB_KEY,
     SEED_KEY,
-    SOURCE_KEY,
     Sites,
     find_replica,
-    identity,
     job_lock,
 )
 from vreplica.sync.transport import open_current
 from vreplica.units import KIB, human_size
-from vreplica.vsphere import NewDisk, ReplicaSpec, Reshape, Session, VmDisk, VmInfo, VmRef
+from vreplica.vsphere import NewDisk, Reshape, Session, VmDisk, VmInfo, VmRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,21 +168,9 @@ def _by_vm(destination: Session, disks: Sequence[VmDisk], name: str) -> dict[int
 
 def _create(job: Job, sites: Sites, vm: VmInfo, seeded: frozenset[int]) -> tuple[VmRef, str]:
     """The replica without the disks that are to be seeded."""
-    place, run_id = job.placement, new_id()
-    left_out = frozenset(d.key for d in vm.disks if d.label in job.exclude_disks)
-    spec = ReplicaSpec(
-        source=vm,
-        name=place.name,
-        datastore=place.datastore,
-        host=place.host,
-        resource_pool=place.resource_pool,
-        folder=place.folder,
-        networks=dict(place.networks),
-        exclude_disks=left_out | seeded,
-        extra_config={JOB_KEY: job.name, SOURCE_KEY: identity(vm), LEAF_KEY: run_id},
-        track_changes=True,
-    )
-    return sites.destination.create_replica(spec), run_id
+    run_id = new_id()
+    ref = sites.destination.create_replica(replica_spec(job, vm, run_id, seeded))
+    return ref, run_id
 
 
 def _fill(

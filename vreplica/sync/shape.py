@@ -32,9 +32,16 @@ from vreplica.points.mapfile import copy_sparse
 from vreplica.points.model import LEAF_KEY
 from vreplica.sync.events import Listener, Step, Warn
 from vreplica.sync.job import Job
-from vreplica.sync.state import ReplicaState, disk_identity, read_replica
+from vreplica.sync.state import (
+    JOB_KEY,
+    SOURCE_KEY,
+    ReplicaState,
+    disk_identity,
+    identity,
+    read_replica,
+)
 from vreplica.units import KIB, human_size
-from vreplica.vsphere import NewDisk, Reshape, Session, VmDisk, VmInfo
+from vreplica.vsphere import NewDisk, ReplicaSpec, Reshape, Session, VmDisk, VmInfo
 from vreplica.vsphere.reshape import differences
 
 MADE_KEY = "vreplica.made"
@@ -155,6 +162,26 @@ def _came_from(disk: VmDisk, base: DiskPoint | None, origin: Origin) -> str:
             f"it was {origin.disk.label} of point {origin.point.id}, and begins with a copy of it"
         )
     return f"the replica lacks it; begun with a copy of point {origin.point.id}"
+
+
+def replica_spec(
+    job: Job, vm: VmInfo, run_id: str, without: frozenset[int] = frozenset()
+) -> ReplicaSpec:
+    """What a new replica is made as, by a run or for a seed. `without`: keys of disks left out."""
+    place = job.placement
+    return ReplicaSpec(
+        source=vm,
+        name=place.name,
+        datastore=place.datastore,
+        host=place.host,
+        resource_pool=place.resource_pool,
+        folder=place.folder,
+        networks=dict(place.networks),
+        keep=place.keep,
+        exclude_disks=without | {d.key for d in vm.disks if d.label in job.exclude_disks},
+        extra_config={JOB_KEY: job.name, SOURCE_KEY: identity(vm), LEAF_KEY: run_id},
+        track_changes=True,
+    )
 
 
 # -- doing it -------------------------------------------------------------------------------

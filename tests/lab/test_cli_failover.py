@@ -69,6 +69,14 @@ def test_yes_then_undo(jobs: tuple[str, str]) -> None:
     assert invoke("run", "-q", "-c", file).exit_code == 0
     listed = json.loads(invoke("failover", "list", job, "--json", "-c", file).stdout)
     assert [f["state"] for f in listed["failovers"]] == ["undone"]
+    # The next one can be foreseen, from this one and the points that there are.
+    again = ("failover", job, "--dry-run", "--max-downtime", "1m", "-c", file)
+    guess = json.loads(invoke(*again, "--json").stdout)["estimate"]
+    assert guess["measured_in"] == [value["failover"]]
+    assert 0 < guess["final_sync_s"] < guess["downtime_s"]
+    said = invoke(*again).stdout
+    assert "once the source is off" in said
+    assert "under 1 min" in said
 
 
 def test_the_record_is_compared_with_vcenters_own(
@@ -140,6 +148,7 @@ def test_looking_changes_nothing(jobs: tuple[str, str], arguments: list[str]) ->
     file, job = jobs
     looked = invoke("failover", job, *arguments, "-c", file)
     assert looked.exit_code == 0
+    assert "final sync not known before a pass was made" in looked.stdout
     assert "point A while it runs (application)" in looked.stdout
     assert "no failover yet" in invoke("failover", "list", job, "-c", file).stdout
     assert invoke("failover", "show", job, "-c", file).exit_code == 9

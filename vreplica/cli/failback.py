@@ -47,11 +47,13 @@ def failback(out: Output, job: str, config: Path | None, new_vm: str | None, **o
     if group is not None:
         if new_vm is not None or options["point"] is not None:
             raise click.UsageError("--new-vm and --point are of one job: fail that member back")
-        value, shown = group.previews(source_lost=options["source_lost"], back=True)
+        lost, limit = options["source_lost"], options["max_downtime"]
+        value, shown = group.previews(source_lost=lost, max_downtime_s=limit, back=True)
     else:
         found = _job(job, config)
         known = jobs.preview_back(found, source_lost=options["source_lost"], new_vm=new_vm)
-        value, shown = known.to_dict(), showfailover.preview(known)
+        value = known.to_dict(options["max_downtime"])
+        shown = showfailover.preview(known, options["max_downtime"])
     if options["dry_run"] or not out.as_json:
         _answer(out, value, shown)
     if options["dry_run"] or options["final_sync"] == "cancel":

@@ -129,11 +129,12 @@ def begin(
     if group is not None:
         if point is not None:
             raise click.UsageError("--point is of one job: a group's members each boot their best")
-        value, shown = group.previews(source_lost=source_lost)
+        value, shown = group.previews(source_lost=source_lost, max_downtime_s=max_downtime)
     else:
         found = _job(job, config)
         known = jobs.preview(found, source_lost=source_lost)
-        value, shown = known.to_dict(), showfailover.preview(known)
+        value = known.to_dict(max_downtime)
+        shown = showfailover.preview(known, max_downtime)
     if dry_run or not out.as_json:
         _answer(out, value, shown)
     if dry_run or final_sync == "cancel":

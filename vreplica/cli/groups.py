@@ -60,7 +60,7 @@ class Commands:
         return groupstate.current(self._jobs.state_dir, self.group.name)
 
     def previews(
-        self, *, source_lost: bool, back: bool = False
+        self, *, source_lost: bool, max_downtime_s: float | None, back: bool = False
     ) -> tuple[dict[str, Any], Iterator[RenderableType]]:
         """What is known of every member, and the order. For a failback: of those to bring back."""
         from vreplica.cli import showfailover
@@ -69,7 +69,8 @@ class Commands:
         group = groups.away(self.group, self._jobs) if back else self.group
         look = failover.preview_back if back else failover.preview
         known = [look(self._jobs[m.name], source_lost=source_lost) for m in group.members]
-        value = {"group": group.to_dict(), "members": [each.to_dict() for each in known]}
+        members = [each.to_dict(max_downtime_s) for each in known]
+        value = {"group": group.to_dict(), "members": members}
         left = [m.name for m in self.group.members if m.name not in group]
 
         def shown() -> Iterator[RenderableType]:
@@ -78,7 +79,7 @@ class Commands:
                 yield facts(("left out", [f"{name} runs on its original" for name in left]))
             for each in known:
                 yield Text("")
-                yield from showfailover.preview(each)
+                yield from showfailover.preview(each, max_downtime_s)
 
         return value, shown()
 

@@ -9,12 +9,14 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from vreplica.cli.show import BAD, GOOD, HEAD, duration, facts, grid, indented, moment, points
+from vreplica.units import human_size
 
 if TYPE_CHECKING:
     from vreplica.failover.journal import Entry
     from vreplica.failover.record import Record
     from vreplica.failover.runner import Outcome
     from vreplica.jobs.check import Comparison
+    from vreplica.jobs.estimate import Estimate
     from vreplica.jobs.failover import Preview
 
 NEXT = {
@@ -26,9 +28,7 @@ NEXT = {
 }
 
 
-def preview(known: Preview) -> Iterator[RenderableType]:
-    from vreplica.jobs.foresight import rate_in_words
-
+def preview(known: Preview, max_downtime_s: float | None = None) -> Iterator[RenderableType]:
     yield Text.assemble((known.job, HEAD), ": failover to ", known.replica.name)
     if known.source is None:
         source = f"cannot be read: {known.source_trouble}"
@@ -58,12 +58,54 @@ def preview(known: Preview) -> Iterator[RenderableType]:
         ("replica", [f"{known.replica.name}, {known.replica.power_state}"]),
         ("yes", [yes]),
         ("no", [f"source off, boots {boots}"]),
-        ("downtime", [f"not known before a pass was made; {rate_in_words(known.points)}"]),
+        ("downtime", list(_downtime(known, max_downtime_s))),
         ("steps, yes", [f"{n}. {step}" for n, step in enumerate(known.steps_yes(), 1)]),
         ("guest", known.identity),
         ("remarks", known.remarks),
     )
     yield from points(known.job, known.points)
+
+
+def _downtime(known: Preview, limit_s: float | None) -> Iterator[str]:
+    """What is known of how long it takes, and what that rests on."""
+    from vreplica.jobs.foresight import rate_in_words
+
+    guess, measured = known.estimate, known.estimate.measured
+    final, whole, passes = (
+        guess.final_s(limit_s),
+        guess.downtime_s(limit_s),
+        guess.passes(limit_s),
+    )
+    start = duration(measured.start_s) if measured.start_s is not None else "not known"
+    if known.source is not None:
+        told = duration(final) if final is not None else "not known before a pass was made"
+        about = f"about {duration(whole)} once the source is off: " if whole is not None else ""
+        yield f"yes: {about}final sync {told}, start of the replica {start}"
+    yield f"no: start of the replica {start}"
+    if guess.running and measured.shutdown_s is not None:
+        yield f"the guest's shutdown comes before that: {duration(measured.shutdown_s)} last time"
+    if passes:
+        took = ", then ".join(duration(p) for p in passes)
+        reached = ""
+        if limit_s is not None:
+            under = passes[-1] <= limit_s
+            reached = f": {'under' if under else 'not down to'} {duration(limit_s)}"
+        yield f"while the source runs: {took}{reached}"
+    yield f"by: {rate_in_words(known.points)}{_speeds(guess)}"
+    yield (
+        f"by: shutdown and start as in {', '.join(measured.of)}"
+        if measured.of
+        else ("by: no failover of this job came so far, so its start is not known")
+    )
+
+
+def _speeds(guess: Estimate) -> str:
+    said = f", copied at {human_size(int(guess.speed))} a second" if guess.speed else ""
+    if guess.overhead_s is not None:
+        said += f", {duration(guess.overhead_s)} a run beside that"
+    if guess.age_s is not None:
+        said += f"; the newest point is {duration(guess.age_s)} old"
+    return said
 
 
 def outcome(job: str, done: Outcome) -> Iterator[RenderableType]:

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from vreplica.failover.journal import Entry, state_of
 from vreplica.failover.table import ENDED, Event, State
+from vreplica.points import Level
 
 PARTS: Final = (
     ("final sync", Event.POINT_SETTLED),
@@ -39,6 +40,9 @@ class Record:
     """When the replica's guest answered; None where it never did."""
     point: str | None
     level: str | None
+    shutdown_s: float | None
+    """What the guest's shutdown took, from the request until it was seen off; None: it was not
+    asked, or went off otherwise."""
     parts_s: tuple[tuple[str, float], ...]
     facts: dict[str, Any]
     entries: tuple[Entry, ...]
@@ -62,6 +66,7 @@ class Record:
             "ended": _iso(self.ended),
             "source_off": _iso(self.source_off),
             "answered": _iso(self.answered),
+            "shutdown_s": self.shutdown_s,
             "downtime_s": self.downtime_s,
             "downtime_parts_s": dict(self.parts_s),
             "point": self.point,
@@ -86,6 +91,8 @@ def record_of(job: str, id_: str, entries: Sequence[Entry]) -> Record:
             break
         parts.append((name, (times[event] - last).total_seconds()))
         last = times[event]
+    asked = times.get(Event.SHUTDOWN_REQUESTED)
+    by_itself = off is not None and facts.get("off_level") == Level.CLEAN_SHUTDOWN.value
     return Record(
         job=job,
         id=id_,
@@ -96,6 +103,7 @@ def record_of(job: str, id_: str, entries: Sequence[Entry]) -> Record:
         answered=times.get(Event.REPLICA_ANSWERED) if facts.get("answered") else None,
         point=facts.get("point"),
         level=facts.get("level"),
+        shutdown_s=(off - asked).total_seconds() if off and asked and by_itself else None,
         parts_s=tuple(parts),
         facts=facts,
         entries=tuple(entries),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,12 @@ from vreplica.failover.errors import (
     NothingToFailBack,
 )
 from vreplica.failover.journal import load
+from vreplica.failover.record import record_of
 from vreplica.failover.runner import Outcome, Tell
 from vreplica.failover.table import ENDED, State
+from vreplica.jobs.estimate import Estimate, Measured, estimate, measure
 from vreplica.jobs.failback import Back, BackSides, prepare
-from vreplica.jobs.foresight import change_rate, steps_no, steps_yes
+from vreplica.jobs.foresight import steps_no, steps_yes
 from vreplica.jobs.identity import described
 from vreplica.jobs.sides import VSphereSides
 from vreplica.points import Level, RecoveryPoint
@@ -57,10 +60,11 @@ class Preview:
     """None before a failback: its replica's last state is not frozen yet, and is what No boots."""
     insured_level: Level | None
     remarks: tuple[str, ...]
+    estimate: Estimate
     identity: tuple[str, ...] = ()
     """The rules for the guest at the destination, in words."""
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self, max_downtime_s: float | None = None) -> dict[str, Any]:
         return {
             "job": self.job,
             "source": self.source.power_state if self.source else None,
@@ -75,7 +79,7 @@ class Preview:
             "no": {"point": self.booted_by_no.id, "level": self.booted_by_no.level.value}
             if self.booted_by_no
             else None,
-            "change_bytes_per_second": change_rate(self.points),
+            "estimate": self.estimate.to_dict(max_downtime_s),
             "steps": {"yes": self.steps_yes(), "no": self.steps_no()},
             "remarks": list(self.remarks),
             "guest": list(self.identity),
@@ -110,7 +114,7 @@ def preview(job: Job, *, source_lost: bool = False) -> Preview:
         replica = find_replica(session, job)
     if replica is None or not replica.points:
         raise NoPoints(job=job.name)
-    return _looked_at(job, replica.vm, replica.points, source_lost)
+    return _looked_at(job, replica.vm, replica.points, source_lost, _measured(job))
 
 
 def preview_back(job: Job, *, source_lost: bool = False, new_vm: str | None = None) -> Preview:
@@ -121,11 +125,13 @@ def preview_back(job: Job, *, source_lost: bool = False, new_vm: str | None = No
         if back.new_vm:
             with connect(job.destination) as other:
                 vm = other.read_vm(other.find_vm(back.replica))
-            return _looked_at(way, replace(vm, ref=replace(vm.ref, name=back.original)), (), False)
+            vm = replace(vm, ref=replace(vm.ref, name=back.original))
+            return _looked_at(way, vm, (), False, _measured(job))
         vm = session.read_vm(session.find_vm(back.original))
         ours = vm.extra_config.get(JOB_KEY) == way.name
         found = find_replica(session, way) if ours else None
-    known = _looked_at(way, vm, found.points if found else (), source_lost)
+    points = found.points if found else ()
+    known = _looked_at(way, vm, points, source_lost, _measured(job))
     return replace(known, remarks=(*known.remarks, *_addresses_there(job)))
 
 
@@ -136,8 +142,16 @@ def _addresses_there(job: Job) -> list[str]:
     return [f"the guest comes back with the other site's addresses: there is no {table}"]
 
 
+def _measured(job: Job) -> Measured:
+    return measure([record_of(job.name, f.name, load(f)) for f in folders(job)])
+
+
 def _looked_at(
-    job: Job, replica: VmInfo, points: tuple[RecoveryPoint, ...], source_lost: bool
+    job: Job,
+    replica: VmInfo,
+    points: tuple[RecoveryPoint, ...],
+    source_lost: bool,
+    measured: Measured,
 ) -> Preview:
     source: VmInfo | None = None
     trouble = "declared lost by the operator" if source_lost else None
@@ -163,6 +177,13 @@ def _looked_at(
         booted_by_no=best(points) if points else None,
         insured_level=level,
         remarks=tuple(remarks),
+        estimate=estimate(
+            points,
+            measured,
+            running=source is not None and source.power_state == "poweredOn",
+            parallel=job.parallel_disks,
+            now=datetime.now(UTC),
+        ),
         identity=tuple(described(job)),
     )
 

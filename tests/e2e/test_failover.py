@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,11 +14,12 @@ import pytest
 
 from vreplica.failover.choices import Choices, FinalSync
 from vreplica.failover.errors import SourceIsOn
+from vreplica.failover.journal import load
 from vreplica.failover.runner import Outcome, begin, commit, undo
 from vreplica.failover.table import State
 from vreplica.jobs.sides import VSphereSides
 from vreplica.points import Level
-from vreplica.sync import Job, Mode, points, run
+from vreplica.sync import Job, Mode, Step, points, run
 from vreplica.sync.errors import JobDisabled
 from vreplica.sync.events import ignore
 from vreplica.sync.job import Customize, Guest
@@ -103,6 +107,33 @@ def test_a_job_in_a_failover_runs_for_nobody_else(world, content: Content) -> No
     drive(begin, job, YES)
     with pytest.raises(JobDisabled, match="f1"):
         run(job)
+
+
+def test_a_sync_in_flight_ends_before_anything_else(world, content: Content) -> None:
+    _, job = ready(world, content)
+    copying, go_on = threading.Event(), threading.Event()
+
+    def listener(event: object) -> None:
+        if isinstance(event, Step) and event.name == "copy":
+            copying.set()
+            go_on.wait(60)
+
+    with ThreadPoolExecutor(2) as pool:
+        sync = pool.submit(run, job, listener=listener)
+        assert copying.wait(60)
+        begun = pool.submit(drive, begin, job, YES)
+        folder = job.job_dir / "failovers" / "f1"
+        try:
+            while not [e for e in load(folder) if e.kind == "intent"]:
+                time.sleep(0.05)
+            # It looks for the job's lock each second.
+            time.sleep(2.5)
+            assert [e.step for e in load(folder)[1:]] == ["disable job"], "it does no more yet"
+        finally:
+            go_on.set()
+        point = sync.result().point
+        assert begun.result().state is State.RUNNING
+    assert [p.id for p in points(job)][1:] == [point.id, "f1-a", "f1-b"]
 
 
 def test_undo_puts_both_back_and_replication_goes_on(world, content: Content) -> None:

@@ -406,6 +406,16 @@ def test_a_fault_stops_it_as_documented_and_nothing_is_lost(
     assert scene.level_in(points(scene.job)[-1], scene.committed) == "application"
 
 
+def test_vcenters_that_restart_while_they_are_only_asked_are_waited_for(scene: Scene) -> None:
+    control = scene.world.control
+    scene.hooks["shutdown"] = [lambda: control.restart_site(scene.world.here)]
+    scene.hooks["boot"] = [lambda: control.restart_site(scene.there)]
+    code, said = scene.begin("abort")
+    assert code == 0, said
+    assert scene.shown()["level"] == "clean-shutdown"
+    assert scene.on() == (False, True)
+
+
 @pytest.mark.parametrize(
     ("fault", "point", "level"),
     [

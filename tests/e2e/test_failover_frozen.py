@@ -148,7 +148,7 @@ def on(world, job: Job) -> tuple[bool, bool]:
         slow("there", "before PowerOn replica", failover.resume, State.RUNNING),
         ("there", "before PowerOn replica", failover.undo, State.UNDONE),
         ("undo", "before PowerOn source", failover.resume, State.UNDONE),
-        slow("there", "step release", failover.resume, State.RUNNING),
+        ("there", "step release", failover.resume, State.RUNNING),
     ],
 )
 def test_who_was_taken_over_makes_no_call(

@@ -154,6 +154,35 @@ def test_looking_changes_nothing(jobs: tuple[str, str], arguments: list[str]) ->
     assert invoke("failover", "show", job, "-c", file).exit_code == 9
 
 
+@pytest.mark.parametrize(
+    ("guest", "level", "tools", "said"),
+    [
+        ({}, "application", True, "Tools running"),
+        ({"tools": "notRunning"}, "crash", False, "Tools not running"),
+    ],
+)
+def test_what_can_be_reached_and_what_would_be_lost_is_known_before_the_decision(
+    jobs: tuple[str, str],
+    control: LabControl,
+    guest: dict[str, str],
+    level: str,
+    tools: bool,
+    said: str,
+) -> None:
+    file, job = jobs
+    control.set_guest("site-a", job, **guest)
+    known = json.loads(invoke("failover", job, "--dry-run", "--json", "-c", file).stdout)
+    assert (known["source"], known["tools_running"]) == ("poweredOn", tools)
+    assert known["yes"] == {"insurance": level, "level": "clean-shutdown"}
+    (point,) = known["points"]
+    assert known["no"] == {"point": point["id"], "level": "application"}
+    shown = invoke("failover", job, "--dry-run", "-c", file).stdout
+    assert said in shown
+    assert f"point A while it runs ({level})" in shown
+    # What is lost without a final sync: all since that time.
+    assert f"boots {point['id']} (application, {point['time'][:10]}" in shown
+
+
 def test_without_a_terminal_it_never_asks(jobs: tuple[str, str]) -> None:
     file, job = jobs
     asked = invoke("failover", job, "-c", file)

@@ -127,6 +127,38 @@ def test_a_user_without_the_privilege_gets_no_permission(
     WaitForTask(vm.CreateSnapshot_Task("x", "", False, False))
 
 
+def test_files_take_the_datastores_privileges_and_leave_a_vms_own_alone(
+    lab: Lab, si: Any, control: LabControl, connect: Callable[..., Any], replica: dict[str, Any]
+) -> None:
+    spec = lab.specs[0]
+    control.set_user("site-a", "browser", "secret", ["Datastore.Browse"])
+    theirs = connect(spec, user="browser", password="secret")
+    dc = theirs.content.rootFolder.childEntity[0]
+    with pytest.raises(vim.fault.NoPermission) as refused:
+        theirs.content.fileManager.MakeDirectory("[site-a-ds1] new", dc, False)
+    assert refused.value.privilegeId == "Datastore.FileManagement"
+    vm = vim.VirtualMachine(replica["moref"], theirs._stub)
+    clone = vim.vm.CloneSpec(location=vim.vm.RelocateSpec(), powerOn=False, template=False)
+    with pytest.raises(vim.fault.NoPermission):
+        vm.CloneVM_Task(vm.parent, "copy", clone)
+    context = ssl.create_default_context(cafile=str(lab.directory / "site-a" / "site.pem"))
+
+    def status(method: str, name: str, stub: Any, body: bytes | None = None) -> int:
+        web = http.client.HTTPSConnection(spec.host, spec.port, context=context)
+        url = f"/folder/{name}?dcPath=site-a-dc&dsName=site-a-ds1"
+        web.request(method, url, body, {"Cookie": stub.cookie})
+        found = web.getresponse().status
+        web.close()
+        return found
+
+    assert status("GET", "replica/replica.vmx", theirs._stub) == 200
+    assert status("PUT", "replica/notes.txt", theirs._stub, b"x") == 403
+    assert status("PUT", "replica/notes.txt", si._stub, b"x") == 201
+    for name in ("replica.vmx", "replica.vmdk", "replica-flat.vmdk"):
+        assert status("DELETE", f"replica/{name}", si._stub) == 403
+    assert status("DELETE", "replica/notes.txt", si._stub) == 204
+
+
 def test_an_idle_session_expires(
     lab: Lab, control: LabControl, connect: Callable[..., Any]
 ) -> None:

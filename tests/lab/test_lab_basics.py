@@ -184,6 +184,32 @@ def test_waiting_client_sees_a_change_of_power(si: Any, control: LabControl) -> 
     with_filter.DestroyPropertyFilter()
 
 
+def test_updates_come_in_parts_and_each_session_has_its_own(
+    lab: Lab, si: Any, control: LabControl, connect: Callable[..., Any]
+) -> None:
+    vms = [
+        vim.VirtualMachine(control.create_vm("site-a", f"part{n}", disks=[])["moref"], si._stub)
+        for n in range(3)
+    ]
+    query = vmodl.query.PropertyCollector
+    spec = query.FilterSpec(
+        objectSet=[query.ObjectSpec(obj=vm) for vm in vms],
+        propSet=[query.PropertySpec(type=vim.VirtualMachine, pathSet=["name"])],
+    )
+    pc, other = si.content.propertyCollector, connect(lab.specs[0]).content.propertyCollector
+    with_filter = pc.CreateFilter(spec, False)
+    assert other.filter == []
+    assert other.WaitForUpdatesEx("", query.WaitOptions(maxWaitSeconds=0)) is None
+    options = query.WaitOptions(maxWaitSeconds=0, maxObjectUpdates=2)
+    first = pc.WaitForUpdatesEx("", options)
+    assert (first.truncated, len(first.filterSet[0].objectSet)) == (True, 2)
+    rest = pc.WaitForUpdatesEx(first.version, options)
+    assert (rest.truncated, len(rest.filterSet[0].objectSet)) == (False, 1)
+    seen = [u.obj for part in (first, rest) for u in part.filterSet[0].objectSet]
+    assert seen == vms
+    with_filter.DestroyPropertyFilter()
+
+
 def test_pages_of_properties_and_paths_with_keys(si: Any, control: LabControl) -> None:
     for number in range(3):
         control.create_vm("site-a", f"page{number}", disks=[(MIB, True, None)])

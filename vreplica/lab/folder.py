@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from vreplica.lab.privileges import need
 from vreplica.lab.site import Site
 from vreplica.lab.vmodl import MethodFault
 from vreplica.units import MIB
 
+BROWSE = "Datastore.Browse"
+CHANGE = "Datastore.FileManagement"
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)$")
 _PIECE = MIB
 
@@ -36,10 +39,22 @@ class DatastoreFiles:
         if query.get("dcPath", self.site.datacenter.name) != self.site.datacenter.name:
             request.reply(404, b"")
             return
+        name = f"[{query.get('dsName', '')}] {rest}"
+        reading = request.command in ("GET", "HEAD")
         try:
-            path = self.site.disks.path(f"[{query.get('dsName', '')}] {rest}")
+            path = self.site.disks.path(name)
+            store = self.site.datastore(query["dsName"])
         except MethodFault:
             request.reply(404, b"")
+            return
+        try:
+            need(self.site, call.user, BROWSE if reading else CHANGE, store)
+            if not reading:
+                self.site.disks.need_unused(path, name)
+        except MethodFault:
+            # Not allowed, or in use by a VM; what was sent along stays unread.
+            request.close_connection = True
+            request.reply(403, b"")
             return
         {"GET": self.get, "HEAD": self.get, "PUT": self.put, "DELETE": self.delete}[
             request.command

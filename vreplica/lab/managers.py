@@ -41,18 +41,6 @@ class _Files(Managed, vim.FileManager):
             raise fault(vim.fault.FileAlreadyExists, f"File {name} already exists", file=name)
         return path
 
-    def need_unused(self, path: Path, name: str) -> None:
-        """Raises FileLocked for what a registered VM has."""
-        for vm in self._site.vms():
-            used = [*vm.links, vm.config.files.vmPathName]
-            for file in (self._site.disks.path(u) for u in used):
-                if file == path or path in file.parents:
-                    raise fault(
-                        vim.fault.FileLocked,
-                        f"Unable to access file {name} since it is locked",
-                        file=name,
-                    )
-
 
 class FileManager(_Files):
     def MakeDirectory(
@@ -68,7 +56,7 @@ class FileManager(_Files):
 
     def DeleteDatastoreFile_Task(self, name: str, datacenter: Any = None) -> None:
         path = self.existing(name)
-        self.need_unused(path, name)
+        self._site.disks.need_unused(path, name)
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def MoveDatastoreFile_Task(
@@ -80,7 +68,7 @@ class FileManager(_Files):
         force: bool = False,
     ) -> None:
         source = self.existing(sourceName)
-        self.need_unused(source, sourceName)
+        self._site.disks.need_unused(source, sourceName)
         shutil.move(source, self.new(destinationName, force=force))
 
     def CopyDatastoreFile_Task(
@@ -114,7 +102,7 @@ class VirtualDiskManager(Managed, vim.VirtualDiskManager):
 
     def DeleteVirtualDisk_Task(self, name: str, datacenter: Any = None) -> None:
         path = self._files().existing(name)
-        self._files().need_unused(path, name)
+        self._site.disks.need_unused(path, name)
         self._site.disks.check_unlocked(name)
         self._site.disks.unlink(name)
 
@@ -140,7 +128,7 @@ class VirtualDiskManager(Managed, vim.VirtualDiskManager):
         eagerZero: bool = False,
     ) -> None:
         path = self._files().existing(name)
-        self._files().need_unused(path, name)
+        self._site.disks.need_unused(path, name)
         if newCapacityKb * KIB < self._site.disks.capacity(name):
             raise invalid_argument("newCapacityKb")
         self._site.disks.grow(name, newCapacityKb * KIB)

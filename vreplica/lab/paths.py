@@ -60,6 +60,19 @@ class Paths:
         below = Path(os.path.normpath(self.path(ds_path).parent / hint))
         return self.ds_path(below)
 
+    def need_unused(self, path: Path, name: str) -> None:
+        """Raises FileLocked for what a registered VM has, extents and change maps included."""
+        part_of = path.with_name(re.sub(r"-(flat|ctk)\.vmdk$", ".vmdk", path.name))
+        for vm in self.site.vms():
+            used = [*vm.links, vm.config.files.vmPathName]
+            for file in (self.path(u) for u in used):
+                if file == part_of or path in file.parents:
+                    raise fault(
+                        vim.fault.FileLocked,
+                        f"Unable to access file {name} since it is locked",
+                        file=name,
+                    )
+
     def free_name(self, ds_path: str) -> str:
         """`[ds] d/x.vmdk`, or with _1, _2, ... where that is taken."""
         path = self.path(ds_path)

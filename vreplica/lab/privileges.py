@@ -22,6 +22,23 @@ _MISSING = {
     "RegisterVM_Task": "VirtualMachine.Inventory.Register",
     "RevertToSnapshot_Task": "VirtualMachine.State.RevertToSnapshot",
     "Destroy_Task": "VirtualMachine.Inventory.Delete",
+    "CloneVM_Task": "VirtualMachine.Provisioning.Clone",
+    "MigrateVM_Task": "Resource.ColdMigrate",
+    "Rename_Task": "VirtualMachine.Config.Rename",
+    "MoveIntoFolder_Task": "VirtualMachine.Inventory.Move",
+    "SearchDatastore_Task": "Datastore.Browse",
+    "SearchDatastoreSubFolders_Task": "Datastore.Browse",
+    "MakeDirectory": "Datastore.FileManagement",
+    "CopyDatastoreFile_Task": "Datastore.FileManagement",
+    "MoveDatastoreFile_Task": "Datastore.FileManagement",
+    "DeleteDatastoreFile_Task": "Datastore.FileManagement",
+    "CreateVirtualDisk_Task": "Datastore.FileManagement",
+    "CopyVirtualDisk_Task": "Datastore.FileManagement",
+    "ExtendVirtualDisk_Task": "Datastore.FileManagement",
+    "DeleteVirtualDisk_Task": "Datastore.FileManagement",
+    "SetVirtualDiskUuid": "Datastore.FileManagement",
+    "SetField": "Global.SetCustomField",
+    "LogUserEvent": "Global.LogEvent",
     "TerminateSession": "Sessions.TerminateSession",
     "ValidateCredentialsInGuest": "VirtualMachine.GuestOperations.Query",
     "StartProgramInGuest": "VirtualMachine.GuestOperations.Execute",
@@ -68,6 +85,8 @@ def _by_spec(spec: Any) -> Iterator[str]:
         yield prefix + "CPUCount"
     if spec.memoryMB is not None:
         yield prefix + "Memory"
+    if spec.firmware is not None or spec.guestId is not None:
+        yield prefix + "Settings"
     if spec.name is not None:
         yield prefix + "Rename"
     if spec.annotation is not None:

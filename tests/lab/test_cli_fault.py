@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from click.testing import CliRunner, Result
 
+from vreplica.cli import labfault
 from vreplica.cli.app import app
 from vreplica.lab import Lab, LabControl
+from vreplica.lab.faults import Action
+from vreplica.lab.nfc.faults import Kind, Operation
 from vreplica.units import MIB
 
 
@@ -42,6 +46,23 @@ def test_a_rule_strikes_once_and_is_told(lab: Lab, control: LabControl, where: l
     assert invoke("run", "-q", "-c", str(job)).exit_code == 0
     assert invoke("lab", "fault", "clear", *site).exit_code == 0
     assert "no rules" in invoke("lab", "fault", "list", *site).stdout
+
+
+def test_the_choices_are_those_of_the_lab() -> None:
+    assert set(labfault.ACTIONS) == set(get_args(Action))
+    assert set(labfault.KINDS) == set(get_args(Kind))
+    assert set(labfault.OPERATIONS) == set(get_args(Operation))
+
+
+def test_a_rule_of_nfc_is_set_on_one_host(lab: Lab, where: list[str]) -> None:
+    site = [*where, "--site", "site-b"]
+    rule = ["--kind", "corrupt", "--operation", "read", "--always", "--host", "esx1.site-b.lab"]
+    done = invoke("lab", "fault", "nfc", *site, *rule)
+    assert done.exit_code == 0, done.output
+    (known,) = json.loads(invoke("lab", "fault", "list", *site, "--json").stdout)["nfc"]
+    assert (known["kind"], known["operation"], known["count"]) == ("corrupt", "read", None)
+    assert invoke("lab", "fault", "nfc", *site, "--kind", "slow", "--host", "esx9").exit_code != 0
+    invoke("lab", "fault", "clear", *site)
 
 
 def test_a_scenario_file_is_loaded(lab: Lab, where: list[str], tmp_path: Path) -> None:

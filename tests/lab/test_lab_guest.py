@@ -123,6 +123,53 @@ def test_quiescing_is_ignored_without_tools_and_fails_by_order(
     WaitForTask(database.RemoveAllSnapshots_Task())
 
 
+def test_freeze_scripts_make_a_linux_guest_consistent_or_fail_the_snapshot(
+    lab: Lab, control: LabControl, si: Any
+) -> None:
+    disks: list[Any] = [(32 * MIB, True, None)]
+    made = control.create_vm(
+        "site-a", "penguin", disks=disks, guest_id="ubuntu64Guest", power_on=True
+    )
+    vm = vim.VirtualMachine(made["moref"], si._stub)
+    control.app_start("site-a", "penguin", seed=3)
+    done = control.app_work("site-a", "penguin", 10)
+    plain = result(vm.CreateSnapshot_Task("plain", "", False, True))
+    assert level_of(lab, plain, done) == "filesystem"
+
+    control.set_programs("site-a", "penguin", {"/bin/sh": ["sh"]})
+    folder = "/etc/vmware-tools/backupScripts.d"
+    scripts = control.guest_path("site-a", "penguin", folder)
+    scripts.mkdir(parents=True)
+    for name in ("10-app", "20-log"):
+        text = (
+            f'#!/bin/sh\necho {name} $1 >> "$GUEST_ROOT/tmp/calls"\n[ ! -e "$GUEST_ROOT/tmp/no" ]'
+        )
+        (scripts / name).write_text(text)
+        (scripts / name).chmod(0o755)
+    calls = control.guest_path("site-a", "penguin", "/tmp/calls")
+    done = control.app_work("site-a", "penguin", 10)
+    frozen = result(vm.CreateSnapshot_Task("frozen", "", False, True))
+    assert level_of(lab, frozen, done + 1) == "application"
+    assert calls.read_text().splitlines() == [
+        "10-app freeze",
+        "20-log freeze",
+        "20-log thaw",
+        "10-app thaw",
+    ]
+    assert vm.snapshot.rootSnapshotList[0].childSnapshotList[0].backupManifest is None
+
+    control.guest_path("site-a", "penguin", "/tmp/no").touch()
+    calls.unlink()
+    with pytest.raises(vim.fault.ApplicationQuiesceFault, match="10-app"):
+        WaitForTask(vm.CreateSnapshot_Task("no", "", False, True))
+    assert calls.read_text().splitlines() == [
+        "10-app freeze",
+        "20-log freezeFail",
+        "10-app freezeFail",
+    ]
+    WaitForTask(vm.RemoveAllSnapshots_Task())
+
+
 def test_a_host_that_loses_power_gives_up_its_change_maps(
     control: LabControl, si: Any, database: Any
 ) -> None:

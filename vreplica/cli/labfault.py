@@ -12,6 +12,8 @@ from vreplica.cli.options import command, dir_option
 from vreplica.cli.output import Output
 
 ACTIONS = ("fault", "delay", "hang", "drop", "lost-reply", "session", "host", "restart", "locked")
+KINDS = ("slow", "hang", "drop", "truncate", "garbage", "corrupt", "error")
+OPERATIONS = ("login", "open", "read", "write", "allocated", "ddb", "close", "any")
 
 site_option = click.option("--site", required=True, metavar="NAME", help="site-a or site-b.")
 
@@ -71,6 +73,31 @@ def add(
         delay_s=delay_s,
     )
     _answer(out, {"site": site, "rule": number}, f"rule {number} of {site}")
+    return exits.OK
+
+
+@fault.command("nfc", short_help="Add a rule of the hosts' NFC servers.")
+@dir_option
+@site_option
+@click.option("--host", metavar="NAME", help="Only this host's.")
+@click.option("--kind", type=click.Choice(KINDS), required=True)
+@click.option("--operation", type=click.Choice(OPERATIONS), default="any", show_default=True)
+@click.option("--code", type=int, default=7, show_default=True, help="Of an error: VIX code.")
+@click.option("--count", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--always", is_flag=True, help="Instead of --count: until the rules are cleared.")
+@click.option("--skip", type=click.IntRange(min=0), default=0, help="Requests to let pass first.")
+@click.option("--probability", type=click.FloatRange(0, 1), default=1.0, show_default=True)
+@click.option("--delay", "delay_s", type=click.FloatRange(min=0), default=0.0, help="Seconds.")
+@command
+def nfc(
+    out: Output, folder: Path, site: str, host: str | None, always: bool, count: int, **rule: Any
+) -> int:
+    """Add a rule of the hosts' NFC servers; it strikes --count requests (default one)."""
+    from vreplica.lab import LabControl
+
+    rule["count"] = None if always else count
+    LabControl(folder).add_nfc_fault(site, host, **rule)
+    _answer(out, {"site": site, "host": host, **rule}, f"{site}: nfc {rule['kind']}")
     return exits.OK
 
 

@@ -242,9 +242,11 @@ class Commands:
 
     def add_nfc_fault(self, site: str, rule: dict[str, Any], host: str | None = None) -> Any:
         found = self._site(site)
-        for item in found.cluster.host:
-            if host is None or item.name == host:
-                found.host_servers.by_host[item._moId].faults.add(Fault.make(**rule))
+        hosts = [item for item in found.cluster.host if host in (None, item.name)]
+        if not hosts:
+            raise ValueError(f"no such host: {host}")
+        for item in hosts:
+            found.host_servers.by_host[item._moId].faults.add(Fault.make(**rule))
         return {}
 
     def set_user(

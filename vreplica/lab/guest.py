@@ -5,6 +5,7 @@
       shutdown      works | hangs                           what ShutdownGuest leads to
       shutdown_s    seconds that it takes
       quiesce       works | applicationFault | filesystemFault | filesystemOnly
+                    (of a guest that is not Windows: works is by its freeze scripts, if any)
       hostname, ip, addresses, gateways, dns, domain       what Tools report; see guestnet
       user, password, programs                             for guest operations; see guestops
       customize, customize_s                               see customization
@@ -55,6 +56,9 @@ CHOICES: dict[str, tuple[str, ...]] = {
 }
 
 _TOOLS_VERSION = "12389"
+SCRIPTS = "/etc/vmware-tools/backupScripts.d"
+"""Executables that a Linux guest's Tools call with `freeze`, `thaw` or `freezeFail`."""
+_SCRIPT_S = 60.0
 _WRITER = '<WRITER_METADATA><IDENTIFICATION friendlyName="{}"/></WRITER_METADATA>'
 
 
@@ -213,14 +217,16 @@ class Guest:
             )
         # Root elements as VSS writes them (VssComponentMetadata, VssWriterMetadataInfo).
         documents = {"BCD.xml": "<BACKUP_COMPONENTS/>"}
-        windows = guest_family(self.vm.config.guestId) == "windows"
-        if windows and how == "works":
+        # Applications first, through VSS or the freeze scripts; then the file systems.
+        applications = how == "works"
+        if self.files.windows and applications:
             documents["writer0.xml"] = _WRITER.format("System Writer")
             documents["writer1.xml"] = _WRITER.format("SqlServerWriter")
-        # Applications first, through VSS or the freeze scripts; then the file systems.
+        elif applications:
+            applications = self._run_scripts("freeze")
         self._frozen = True
         try:
-            if how == "works":
+            if applications:
                 self._call("freeze")
             self._call("sync")
         except BaseException:
@@ -232,6 +238,25 @@ class Guest:
         if self._frozen:
             self._frozen = False
             self._call("thaw")
+            if not self.files.windows:
+                self._run_scripts("thaw")
+
+    def _run_scripts(self, phase: str) -> bool:
+        """Tools' freeze scripts in their order, afterwards in the opposite one; False without any.
+
+        Raises ApplicationQuiesceFault where one of them fails to freeze; all of them are told.
+        """
+        folder = self.files.path(SCRIPTS)
+        found = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
+        for name in found if phase == "freeze" else reversed(found):
+            code = self.files.run(f"{SCRIPTS}/{name}", phase, _SCRIPT_S)
+            if code and phase == "freeze":
+                self._run_scripts("freezeFail")
+                raise fault(
+                    vim.fault.ApplicationQuiesceFault,
+                    f"The guest OS has reported an error during quiescing: {name} failed ({code}).",
+                )
+        return bool(found)
 
     def _call(self, event: str) -> None:
         if event in ("stop", "lost"):

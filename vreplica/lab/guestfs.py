@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from vreplica.lab.vmconfig import guest_family
-from vreplica.lab.vmodl import fault, invalid_argument, now, vim, vmodl
+from vreplica.lab.vmodl import MethodFault, fault, invalid_argument, now, vim, vmodl
 
 if TYPE_CHECKING:
     from vreplica.lab.vm import VirtualMachine
@@ -196,6 +196,22 @@ class GuestFiles:
         self._remember(process)
         threading.Thread(target=self._wait, args=(process,), daemon=True).start()
         return process.pid
+
+    def run(self, path: str, arguments: str, timeout_s: float) -> int:
+        """Start a program and wait for its end; returns its code: 126 or 127 where it cannot be
+        started, as a shell says it, 124 where it took too long and was ended."""
+        try:
+            pid = self.start(path, arguments, None, (), "root")
+        except vim.fault.GuestPermissionDenied:
+            return 126
+        except MethodFault:
+            return 127
+        child = self._processes[pid].child
+        try:
+            return child.wait(timeout_s) if child is not None else 127
+        except subprocess.TimeoutExpired:
+            self.terminate(pid)
+            return 124
 
     def _remember(self, process: Process) -> None:
         with self._lock:

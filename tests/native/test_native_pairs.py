@@ -1,4 +1,7 @@
-"""Every form and chain shape, written by one side and read by the other: library and qemu-img."""
+"""Every form and chain shape, written by one side and read by the other: library and qemu-img.
+
+`pytest -v` on this file is the table of pairs: `[base of the library or subformat of qemu-child]`.
+"""
 
 from __future__ import annotations
 
@@ -161,8 +164,12 @@ QEMU_BASES = [*QEMU_FORMS, "subformat=streamOptimized"]
 CHILDREN = [DiskType.MONOLITHIC_SPARSE, DiskType.SPLIT_SPARSE, DiskType.VMFS_SPARSE, "qemu-img"]
 
 
-@pytest.mark.parametrize("child_form", CHILDREN, ids=str)
-@pytest.mark.parametrize("base_form", [*LIBRARY_BASES, *QEMU_BASES], ids=str)
+def named(form: DiskType | str) -> str:
+    return form if isinstance(form, str) else form.name
+
+
+@pytest.mark.parametrize("child_form", CHILDREN, ids=named)
+@pytest.mark.parametrize("base_form", [*LIBRARY_BASES, *QEMU_BASES], ids=named)
 def test_both_sides_write_and_read_every_pair_of_base_and_child(
     base_form: DiskType | str,
     child_form: DiskType | str,

@@ -21,16 +21,28 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from click.testing import CliRunner
 
 import vreplica
+from vreplica.cli.app import app
 from vreplica.failover import journal as journals
 from vreplica.jobs import tablesql
 from vreplica.jobs.catalog import Catalog
+from vreplica.jobs.planner import TICK_S
 from vreplica.lab import LabControl, down, up
 from vreplica.units import MIB
 from vreplica.vsphere import connect
 
-SERVE = [sys.executable, "-c", "from vreplica.cli import main; main()", "serve"]
+CLOCKED = """
+import datetime, pathlib, sys
+from vreplica.jobs.catalog import Catalog
+file, true = pathlib.Path(sys.argv.pop(1)), Catalog.now
+def ahead():
+    return datetime.timedelta(hours=int(file.read_text()) if file.exists() else 0)
+Catalog.now = lambda self, c=None: true(self, c) + ahead()
+from vreplica.cli import main; main()
+"""
+"""The command, with the catalog's clock set ahead by the hours that a file says."""
 
 
 @dataclass
@@ -62,15 +74,31 @@ class Fleet:
         return path
 
     def serve(self, path: Path, mover: str) -> subprocess.Popen[bytes]:
-        command = [*SERVE, "--config", str(path), "--mover", mover]
+        command = self.command(path, mover)
         with (self.folder / f"{mover}.log").open("ab") as log:
             process = subprocess.Popen(command, stdout=log, stderr=log)
         self.processes.append(process)
         return process
 
+    def command(self, path: Path, mover: str) -> list[str]:
+        program = [sys.executable, "-c", CLOCKED, str(self.clock)]
+        return [*program, "serve", "--config", str(path), "--mover", mover]
+
+    @property
+    def clock(self) -> Path:
+        return self.folder / "hours-ahead"
+
     def points(self, path: Path) -> dict[str, list[str]]:
         config = vreplica.load(path)
         return {vm: [p.id for p in vreplica.recovery_points(config[vm])] for vm in self.vms}
+
+    def journal(self, vm: str) -> list[journals.Entry]:
+        """Of the failover of a VM, on whichever mover it is."""
+        found = list(self.folder.glob(f"lab/state-*/{vm}/failovers/fo-*"))
+        return journals.load(found[0]) if found else []
+
+    def effects(self, vm: str) -> Counter[str]:
+        return Counter(e.step for e in self.journal(vm) if e.kind == "intent")
 
     def leftovers(self) -> list[str]:
         return [vm for vm in self.vms if self.control.describe_vm("site-a", vm)["snapshots"]]
@@ -116,8 +144,11 @@ def until(what: str, done: Callable[[], bool], seconds: float = 120.0) -> None:
         time.sleep(0.2)
 
 
-def runs(catalog: Catalog, state: str) -> list[dict[str, Any]]:
-    return [r for r in catalog.history(limit=10_000) if r["state"] == state]
+def runs(catalog: Catalog, *states: str) -> list[dict[str, Any]]:
+    t = tablesql.runs
+    columns = (t.c.id, t.c.job, t.c.kind, t.c.state, t.c.mover, t.c.holds, t.c.error)
+    query = sa.select(*columns, t.c.queued, t.c.began, t.c.ended)
+    return catalog.read(query.where(t.c.state.in_(states)) if states else query)
 
 
 def write(fleet: Fleet, text: bytes) -> None:
@@ -131,7 +162,7 @@ def assert_points_and_runs_agree(fleet: Fleet, path: Path, catalog: Catalog) -> 
     for vm, ids in fleet.points(path).items():
         assert len(ids) == len(set(ids)), vm
         assert ids, vm
-        assert all(done[i] == 1 for i in ids), (vm, ids)
+        assert all(done[i] == 1 for i in ids if not i.startswith("fo-")), (vm, ids)
 
 
 def test_a_killed_service_goes_on_where_it_was_and_a_stopped_one_leaves_nothing(
@@ -153,9 +184,12 @@ def test_a_killed_service_goes_on_where_it_was_and_a_stopped_one_leaves_nothing(
     until("what was cut off has ended", lambda: cut_off <= {r["id"] for r in runs(catalog, "done")})
     before = len(runs(catalog, "done"))
     until("runs go on", lambda: len(runs(catalog, "done")) > before + 3)
-    taken = subprocess.run(
-        [*SERVE, "--config", str(path), "--mover", "m1"], capture_output=True, check=False
-    )
+    # The clock is set, with runs under way: nobody is taken to be dead, no job stands still.
+    for hours in ("3", "-3", "0"):
+        here.clock.write_text(hours)
+        before = len(runs(catalog, "done"))
+        until(f"runs go on {hours} h ahead", lambda n=before: len(runs(catalog, "done")) > n + 4)
+    taken = subprocess.run(here.command(path, "m1"), capture_output=True, check=False)
     assert taken.returncode == 3
     assert b"is running here as mover m1" in taken.stderr
 
@@ -175,10 +209,10 @@ def cli(path: Path, *arguments: str) -> subprocess.Popen[bytes]:
     )
 
 
-def ended(process: subprocess.Popen[bytes], code: int = 0) -> str:
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == code, output.decode()
-    return output.decode()
+def called(path: Path, *arguments: str, code: int = 0) -> str:
+    done = CliRunner().invoke(app, [*arguments, "--config", str(path)])
+    assert done.exit_code == code, done.output
+    return done.output
 
 
 def test_a_failover_goes_on_when_the_service_that_does_it_is_killed_and_when_it_is_stopped(
@@ -186,15 +220,6 @@ def test_a_failover_goes_on_when_the_service_that_does_it_is_killed_and_when_it_
 ) -> None:
     here = fleet(2, 1)
     path = here.job_file("one", 'lease = "5s"', 'every = "1s"')
-    failovers = vreplica.load(path)["vm00"].job_dir / "failovers"
-
-    def journal() -> list[journals.Entry]:
-        found = list(failovers.glob("fo-*"))
-        return journals.load(found[0]) if found else []
-
-    def steps() -> list[str]:
-        return [e.step for e in journal() if e.kind == "intent"]
-
     first = here.serve(path, "m1")
     database = vreplica.load(path).state_dir / "catalog.sqlite"
     until("the catalog is there", database.exists)
@@ -204,20 +229,20 @@ def test_a_failover_goes_on_when_the_service_that_does_it_is_killed_and_when_it_
     # Killed while it waits for the guest's shutdown; the client that asked waits on.
     here.control.set_guest("site-a", "vm00", shutdown_s=4)
     client = cli(path, "failover", "vm00", "--final-sync", "yes", "--by-service", "--json")
-    until("the guest was asked", lambda: "ShutdownGuest source" in steps())
+    until("the guest was asked", lambda: "ShutdownGuest source" in here.effects("vm00"))
     first.kill()
     first.wait()
     second = here.serve(path, "m1")
-    until("it is gone on with", lambda: len({e.epoch for e in journal()}) > 2)
+    until("it is gone on with", lambda: len({e.epoch for e in here.journal("vm00")}) > 2)
     # Stopped in the middle: it is put off until the next start.
     second.send_signal(signal.SIGTERM)
     assert second.wait(60) == 0
     third = here.serve(path, "m1")
-    answer = ended(client)
-    assert '"state": "running"' in answer, answer
-    effects = Counter(steps())
+    answer, _ = client.communicate(timeout=120)
+    assert (client.returncode, b'"state": "running"' in answer) == (0, True), answer
+    effects = here.effects("vm00")
     assert effects["ShutdownGuest source"] == effects["PowerOn replica"] == 1, effects
-    assert json.loads(ended(cli(path, "failover", "show", "vm00", "--check", "--json")))
+    assert json.loads(called(path, "failover", "show", "vm00", "--check", "--json"))
 
     # The other job went on, this one did not, and is not late.
     def newest(job: str) -> datetime:
@@ -226,15 +251,15 @@ def test_a_failover_goes_on_when_the_service_that_does_it_is_killed_and_when_it_
     begun = next(r["began"] for r in catalog.history("vm00") if r["kind"] == "failover")
     until("vm01 runs on", lambda: newest("vm01") > begun)
     assert newest("vm00") < begun
-    (status,) = json_lines(ended(cli(path, "status", "vm00", "--json"), 0))
+    (status,) = json_lines(called(path, "status", "vm00", "--json"))
     assert (status["state"], status["failover"]["state"]) == ("off", "running")
-    again = ended(cli(path, "failover", "vm00", "--final-sync", "no", "--by-service"), 9)
+    again = called(path, "failover", "vm00", "--final-sync", "no", "--by-service", code=9)
     assert "has a failover already" in again
 
-    ended(cli(path, "undo", "vm00", "--by-service"))
+    called(path, "undo", "vm00", "--by-service")
     until("vm00 runs again", lambda: newest("vm00") > begun)
     # What was done without the service is known to it, too.
-    ended(cli(path, "failover", "vm00", "--final-sync", "no", "--commit"))
+    called(path, "failover", "vm00", "--final-sync", "no", "--commit")
     here_and_there = {r["state"] for r in catalog.read(sa.select(tablesql.failovers))}
     assert here_and_there == {"undone", "committed"}
     third.send_signal(signal.SIGTERM)
@@ -342,15 +367,25 @@ def most_at_once(rows: list[dict[str, Any]], kind: str) -> int:
 
 
 def two_movers(
-    here: Fleet, postgres: Callable[..., str], hosts: int, per_host: int, rpo: str, seconds: float
+    here: Fleet,
+    postgres: Callable[..., str],
+    *,
+    hosts: int,
+    schedule: str,
+    lease_s: int,
+    runs_per_mover: int,
+    seconds: float = 120,
 ) -> None:
+    """Two a host; every job is due all the time, and its RPO is watched."""
+    per_host = 2
     url = postgres()
     os.environ["VREPLICA_TEST_DATABASE"] = url
     service = (
-        'database = { env = "VREPLICA_TEST_DATABASE" }\nlease = "5s"\n'
-        f"runs_per_host = {per_host}\nruns_per_datastore = 100\nruns_per_mover = 4"
+        f'database = {{ env = "VREPLICA_TEST_DATABASE" }}\nlease = "{lease_s}s"\n'
+        f"runs_per_host = {per_host}\nruns_per_datastore = 100\n"
+        f"runs_per_mover = {runs_per_mover}"
     )
-    paths = {m: here.job_file(m, service, f'rpo = "{rpo}"', hosts) for m in ("m1", "m2")}
+    paths = {m: here.job_file(m, service, schedule, hosts) for m in ("m1", "m2")}
     catalog = Catalog.open(url)
     with Observer(here) as observer:
         movers = {m: here.serve(path, m) for m, path in paths.items()}
@@ -361,7 +396,18 @@ def two_movers(
             seconds,
         )
         assert {r["mover"] for r in runs(catalog, "done")} == {"m1", "m2"}
+        # The database is cut off while a failover waits for its guest's shutdown.
+        failed = here.vms[0]
+        here.control.set_guest("site-a", failed, shutdown_s=3)
+        client = cli(paths["m1"], "failover", failed, "--final-sync", "yes", "--by-service")
+        until(
+            "the guest was asked", lambda: "ShutdownGuest source" in here.effects(failed), seconds
+        )
         postgres(restart=True)
+        answer, _ = client.communicate(timeout=seconds)
+        assert client.returncode == 0, answer
+        assert here.effects(failed)["PowerOn replica"] == 1
+        called(paths["m1"], "undo", failed, "--by-service")
 
         def running_on(mover: str) -> list[dict[str, Any]]:
             return [r for r in runs(catalog, "running") if r["mover"] == mover]
@@ -377,6 +423,7 @@ def two_movers(
             lambda: not cut_off & {r["id"] for r in runs(catalog, "running")},
             seconds,
         )
+        assert cut_off <= {r["id"] for r in runs(catalog, "done")}
         # Killed for good: after the lease and a third, the other has its jobs.
         until("m2 is at work", lambda: bool(running_on("m2")), seconds)
         movers["m2"].kill()
@@ -395,30 +442,39 @@ def two_movers(
             ),
             seconds,
         )
-        lost = [r for r in runs(catalog, "lost") if r["mover"] == "m2"]
+        lost = [r for r in runs(catalog, "lost") if r["mover"] == "m2" and r["ended"] > killed]
         assert {r["job"] for r in lost} >= orphans
-        assert all(r["ended"] - killed < timedelta(seconds=60) for r in lost)
+        # docs/service.md: the lease and a third, seen within a quarter, and a round.
+        took = max(r["ended"] for r in lost) - killed
+        print(f"taken over after {took.total_seconds():.1f} s with a lease of {lease_s} s")
+        assert took < timedelta(seconds=lease_s * (4 / 3 + 1 / 4) + TICK_S)
         movers["m1"].send_signal(signal.SIGTERM)
         assert movers["m1"].wait(90) == 0
-    rows = catalog.history(limit=10_000)
+    rows = runs(catalog)
+    print(f"{Counter(r['state'] for r in rows)}, at most {dict(observer.highest)} a host")
+    assert {r["state"] for r in rows} <= {"done", "lost", "cancelled", "queued"}, rows
+    assert not [e for e in catalog.trail(limit=10_000) if e["what"] == "RPO violated"]
     assert observer.looks > 5
     assert max(observer.highest.values()) <= per_host
     assert most_at_once([r for r in rows if r["state"] == "done"], "host:") <= per_host
     assert here.leftovers() == []
     assert_points_and_runs_agree(here, paths["m1"], catalog)
-    failed = [r["error"] for r in rows if r["state"] == "failed"]
-    assert not failed, failed
     catalog.close()
 
 
 def test_two_movers_share_the_work_and_one_takes_over_from_the_other(
     fleet: Callable[[int, int], Fleet], postgres: Callable[..., str]
 ) -> None:
-    two_movers(fleet(8, 2), postgres, hosts=2, per_host=2, rpo="20s", seconds=120)
+    schedule = 'every = "3s", rpo = "2m"'
+    here = fleet(8, 2)
+    two_movers(here, postgres, hosts=2, schedule=schedule, lease_s=5, runs_per_mover=4)
 
 
 @pytest.mark.slow
 def test_sixty_vms_on_six_hosts_by_two_movers(
     fleet: Callable[[int, int], Fleet], postgres: Callable[..., str]
 ) -> None:
-    two_movers(fleet(60, 6), postgres, hosts=6, per_host=2, rpo="15m", seconds=600)
+    schedule, here = 'every = "30s", rpo = "4m"', fleet(60, 6)
+    two_movers(
+        here, postgres, hosts=6, schedule=schedule, lease_s=30, runs_per_mover=8, seconds=300
+    )

@@ -75,8 +75,7 @@ class Engine:
             "log_level": "WARNING",
             "console_log_level": "WARNING",
         }
-        # That it was stopped is no error, and no traceback: `stop` has asked for it.
-        logging.getLogger("dbos").addFilter(lambda r: "was cancelled" not in r.getMessage())
+        logging.getLogger("dbos").addFilter(_no_stop)
         DBOS(config=settings)
         _register(execute, driver, done)
         DBOS.listen_queues([self._queue(False), self._queue(True)])
@@ -156,6 +155,12 @@ def _register(execute: Callable[[str], str], driver: Driver, done: Callable[[], 
             while (last := event(driven))["more"]:
                 pass
             return settle(driven, last)
+
+
+def _no_stop(record: logging.LogRecord) -> bool:
+    """That a workflow was stopped is no error, and no traceback: `stop` has asked for it."""
+    text = record.getMessage() + repr(record.exc_info and record.exc_info[1])
+    return "was cancelled" not in text and "no longer owned" not in text
 
 
 def _queue(mover: str, failover: bool) -> str:

@@ -214,13 +214,16 @@ def main() -> None:
     parser.add_argument("--vms", type=int, default=Size().vms)
     parser.add_argument("--hosts", type=int, default=Size().hosts)
     parser.add_argument("--movers", type=int, default=Size().movers)
-    parser.add_argument("--hours", type=float, default=3.0)
+    parser.add_argument("--hours", type=float, default=3.0, help="of the steady scene")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plots", type=Path)
     options = parser.parse_args()
     size = Size(vms=options.vms, hosts=options.hosts, movers=options.movers)
-    scenes = [simulate(size, options.seed, options.hours, behind=b) for b in (False, True)]
+    scenes = [
+        simulate(size, options.seed, options.hours, behind=False),
+        simulate(size, options.seed, 24.0, behind=True),
+    ]
     for scene in scenes:
         print(json.dumps({k: v for k, v in scene.items() if k != "backlog"}))
     if options.json:

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     pass
 
 
+LOOK_S = 0.2
+"""Between two looks whether the service was asked to stop."""
+
+
 @click.command(short_help="Run all jobs by their schedules, as a service.")
 @config_option
 @click.option("--mover", metavar="NAME", help="This mover's name. Default: the host's.")
@@ -41,14 +45,15 @@ def serve(out: Output, config: Path | None, mover: str | None) -> int:
     asked: list[int] = []
 
     def stop(number: int, _: Any) -> None:
+        # No more than this: a lock that the interrupted line holds would never be free again.
         asked.append(number)
-        service.ask_to_stop()
 
     signals = (signal.SIGTERM, signal.SIGINT)
     before = [signal.signal(number, stop) for number in signals]
     try:
         service.start()
-        service.wait()
+        while not asked and not service.wait(LOOK_S):
+            pass
     finally:
         service.stop()
         for number, handler in zip(signals, before, strict=True):

@@ -156,10 +156,6 @@ class Service:
             if ledger.runs_of(c, self.id) == []:
                 ledger.leave(c, self.id)
 
-    def ask_to_stop(self) -> None:
-        """`wait` returns; for a signal handler."""
-        self._stopped.set()
-
     def wait(self, seconds: float | None = None) -> bool:
         """Until `stop`, or the time is over."""
         return self._stopped.wait(seconds)

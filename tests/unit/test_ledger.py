@@ -63,9 +63,9 @@ def test_the_database_refuses_a_second_active_run_of_a_job(catalog: Catalog) -> 
     start = Start("a", Due(datetime.now(UTC), datetime.now(UTC)), ())
     with catalog.transaction() as c:
         ledger.know(c, ["a"], catalog.now(c))
-        ledger.queue(c, "r1", start, "m1", catalog.now(c))
+        ledger.queue(c, [("r1", start, "m1")], catalog.now(c))
         with pytest.raises(sa.exc.IntegrityError):
-            ledger.queue(c, "r2", start, "m1", catalog.now(c))
+            ledger.queue(c, [("r2", start, "m1")], catalog.now(c))
     assert [row["id"] for row in catalog.history()] == ["r1"]
 
 

@@ -76,10 +76,12 @@ class Dispatcher:
                 movers = ledger.movers(c)
             tick = plan(c, now, self.rules, self.limits, movers)
             told += self._alarms(c, tick)
-            for start, mover in self._assign(c, tick.starts, movers):
-                entry = Queued(self.new_id(), start.job, mover)
-                ledger.queue(c, entry.id, start, mover, now)
-                queued.append(entry)
+            runs = [
+                (self.new_id(), start, mover)
+                for start, mover in self._assign(c, tick.starts, movers)
+            ]
+            ledger.queue(c, runs, now)
+            queued += [Queued(run, start.job, mover) for run, start, mover in runs]
         for what, job, data in told:
             self.tell(what, job, dict(data))
         for waiting in tick.waiting:

@@ -201,22 +201,26 @@ def set_alarm(c: sa.Connection, job: str, alarm: str | None) -> None:
 # -- runs -----------------------------------------------------------------------------------------
 
 
-def queue(c: sa.Connection, run: str, start: Start, mover: str, now: datetime) -> None:
-    """A run for a mover. The planner has seen that none is active."""
-    c.execute(
-        sa.insert(t.runs).values(
-            id=run,
-            job=start.job,
-            state="queued",
-            mover=mover,
-            holds=list(start.holds),
-            due=start.due.at,
-            queued=now,
-        )
-    )
-    c.execute(
-        sa.update(t.jobs).where(t.jobs.c.name == start.job).values(last_start=now, mover=mover)
-    )
+def queue(c: sa.Connection, runs: Sequence[tuple[str, Start, str]], now: datetime) -> None:
+    """Runs (id, start, mover). The planner has seen that their jobs have none that is active."""
+    if not runs:
+        return
+    rows = [
+        {
+            "id": run,
+            "job": start.job,
+            "state": "queued",
+            "mover": mover,
+            "holds": list(start.holds),
+            "due": start.due.at,
+            "queued": now,
+        }
+        for run, start, mover in runs
+    ]
+    c.execute(sa.insert(t.runs), rows)
+    update = sa.update(t.jobs).where(t.jobs.c.name == sa.bindparam("of"))
+    values = [{"of": start.job, "last_start": now, "mover": mover} for _, start, mover in runs]
+    c.execute(update, values)
 
 
 def last_movers(c: sa.Connection, jobs: Iterable[str]) -> dict[str, str]:

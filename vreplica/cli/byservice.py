@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 LOOK_S: Final = 0.5
 STOPPED: Final = 9
-"""The exit code of a failover that was given up by its policy: the source is as it was."""
+"""The exit code of a failover that was given up by its policy, or not committed as asked."""
 
 by_service_option = click.option(
     "--by-service",

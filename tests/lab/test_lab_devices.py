@@ -138,6 +138,34 @@ def test_a_disk_added_to_a_running_vm_is_tracked_from_the_next_snapshot_on(make:
     m.control.guest_write("site-a", m.name, 2000, 0, b"z" * 512)
 
 
+def test_a_host_that_is_full_starts_no_more(si: Any, control: LabControl) -> None:
+    def made(name: str, cpus: int, reserved: int) -> Any:
+        vm = control.create_vm("site-a", name, cpus=cpus, memory_mib=1024)
+        found = vim.VirtualMachine(vm["moref"], si._stub)
+        allocation = vim.ResourceAllocationInfo(reservation=reserved)
+        WaitForTask(found.ReconfigVM_Task(vim.vm.ConfigSpec(memoryAllocation=allocation)))
+        return found
+
+    wide, loose = made("wide", 8, 0), made("loose", 1, 0)
+    first, second = made("first", 1, 900), made("second", 1, 900)
+    control.set_host("site-a", memory_mib=1024, threads=4)
+    try:
+        with pytest.raises(vim.fault.NotEnoughLogicalCpus) as lacking:
+            WaitForTask(wide.PowerOnVM_Task())
+        assert (lacking.value.numCpuDest, lacking.value.numCpuVm) == (4, 8)
+        WaitForTask(first.PowerOnVM_Task())
+        with pytest.raises(vim.fault.InsufficientMemoryResourcesFault) as full:
+            WaitForTask(second.PowerOnVM_Task())
+        assert (full.value.unreserved, full.value.requested) == (124 << 20, 900 << 20)
+        WaitForTask(loose.PowerOnVM_Task())
+        assert first.runtime.host.summary.quickStats.overallMemoryUsage >= 2048
+        assert first.runtime.host.summary.hardware.memorySize == 1024 << 20
+        WaitForTask(first.PowerOffVM_Task())
+        WaitForTask(second.PowerOnVM_Task())
+    finally:
+        control.set_host("site-a", memory_mib=256 * 1024, threads=32)
+
+
 def test_processors_memory_and_firmware_change_while_the_vm_is_off(make: Any) -> None:
     m = make(power_on=True)
     for spec in ({"numCPUs": 4}, {"memoryMB": 2048}, {"firmware": "efi"}):

@@ -161,9 +161,14 @@ class LabControl:
         connected: bool = True,
         maintenance: bool = False,
         host: str | None = None,
+        **capacity: int,
     ) -> None:
-        """Of one host or all. In maintenance a host's port 902 does not answer."""
-        self.do("set_host", site=site, host=host, connected=connected, maintenance=maintenance)
+        """Of one host or all. In maintenance a host's port 902 does not answer.
+
+        Capacity: memory_mib and threads, by which VMs are admitted when they start.
+        """
+        state = {"connected": connected, "maintenance": maintenance, **capacity}
+        self.do("set_host", site=site, host=host, **state)
 
     def host_power_loss(self, site: str, host: str | None = None) -> None:
         """Everything on a host (or on all) goes dark; change maps are given up."""

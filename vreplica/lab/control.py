@@ -155,11 +155,15 @@ class Commands:
         host: str | None = None,
         connected: bool = True,
         maintenance: bool = False,
+        **capacity: int,
     ) -> Any:
         found = self._site(site)
+        if unknown := capacity.keys() - {"memory_mib", "threads"}:
+            raise ValueError(f"a host has no {', '.join(unknown)}")
         for item in found.cluster.host:
             if host is None or item.name == host:
                 item.change_connection(connected)
+                item.set(**capacity)
                 if item.maintenance != maintenance:
                     item.maintenance = maintenance
                     server = found.host_servers.by_host[item._moId]

@@ -23,7 +23,7 @@ from vreplica.lab.vm import VirtualMachine
 from vreplica.lab.vmconfig import change, new_config
 from vreplica.lab.vmfiles import read_vmx, write_vmx
 from vreplica.lab.vmodl import API_VERSION, fault, invalid_argument, vim, vmodl
-from vreplica.units import GIB
+from vreplica.units import MIB
 
 
 class Folder(Entity, vim.Folder):
@@ -207,14 +207,14 @@ class Cluster(Entity, vim.ClusterComputeResource):
     network: Any
     environmentBrowser: Any
 
-    @view
+    @live
     def summary(self) -> Any:
         hosts = len(self.host)
         return vim.ClusterComputeResource.Summary(
             totalCpu=hosts * 16 * 2600,
-            totalMemory=hosts * 256 * GIB,
+            totalMemory=sum(h.memory_mib for h in self.host) * MIB,
             numCpuCores=16 * hosts,
-            numCpuThreads=32 * hosts,
+            numCpuThreads=sum(h.threads for h in self.host),
             effectiveCpu=hosts * 16 * 2600,
             effectiveMemory=hosts * 250 * 1024,
             numHosts=hosts,
@@ -242,6 +242,8 @@ class Host(Entity, vim.HostSystem):
     network: Any
     connected: bool
     maintenance: bool = False
+    memory_mib: int = 256 * 1024
+    threads: int = 32
     uuid: str
 
     @view
@@ -270,12 +272,12 @@ class Host(Entity, vim.HostSystem):
                 vendor="vreplica",
                 model="lab",
                 uuid=self.uuid,
-                memorySize=256 * GIB,
+                memorySize=self.memory_mib * MIB,
                 cpuModel="lab",
                 cpuMhz=2600,
                 numCpuPkgs=2,
                 numCpuCores=16,
-                numCpuThreads=32,
+                numCpuThreads=self.threads,
                 numNics=2,
                 numHBAs=1,
             ),
@@ -287,7 +289,9 @@ class Host(Entity, vim.HostSystem):
                 product=about(self._site, host=True),
                 vmotionEnabled=False,
             ),
-            quickStats=vim.host.Summary.QuickStats(),
+            quickStats=vim.host.Summary.QuickStats(
+                overallMemoryUsage=sum(v.config.hardware.memoryMB for v in self.running())
+            ),
             overallStatus="green" if self.connected else "red",
             rebootRequired=False,
         )
@@ -302,6 +306,33 @@ class Host(Entity, vim.HostSystem):
                 vmodl.fault.HostNotConnected, "The host is not connected to vCenter Server."
             )
 
+    def running(self) -> list[Any]:
+        return [v for v in self.vm if v.power == "poweredOn"]
+
+    def admit(self, vm: Any) -> None:
+        """Whether the VM may start here. Memory may be overcommitted, but not what is reserved.
+
+        Raises NotEnoughLogicalCpus, InsufficientMemoryResourcesFault.
+        """
+        wanted = vm.config.hardware.numCPU
+        if wanted > self.threads:
+            raise fault(
+                vim.fault.NotEnoughLogicalCpus,
+                f"The host has {self.threads} logical CPUs, the virtual machine {wanted}.",
+                numCpuDest=self.threads,
+                numCpuVm=wanted,
+                host=self,
+            )
+        asked = _reserved_mib(vm)
+        free = self.memory_mib - sum(map(_reserved_mib, self.running()))
+        if asked > free:
+            raise fault(
+                vim.fault.InsufficientMemoryResourcesFault,
+                "The host does not have sufficient memory resources to satisfy the reservation.",
+                unreserved=max(0, free) * MIB,
+                requested=asked * MIB,
+            )
+
     def change_connection(self, connected: bool) -> None:
         self.connected = connected
         for vm in self.vm:
@@ -314,6 +345,11 @@ class Host(Entity, vim.HostSystem):
     def ReconnectHost_Task(self, cnxSpec: Any = None, reconnectSpec: Any = None) -> Iterator[int]:
         yield 0
         self.change_connection(True)
+
+
+def _reserved_mib(vm: Any) -> int:
+    allocation = vm.config.memoryAllocation
+    return int(allocation.reservation or 0) if allocation is not None else 0
 
 
 def about(site: Any, *, host: bool = False) -> Any:

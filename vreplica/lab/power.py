@@ -42,6 +42,7 @@ class PowerMethods:
         yield 0
         with self.chains.lock:
             self.need_power_on()
+            self.host.admit(self)
             self.chains.stun()
             self.chains.open_leaves()
             config = self.switched(True)

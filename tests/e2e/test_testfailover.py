@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from vreplica.failover.errors import NoGuestLogin, ProductionNetwork, VmInTheWay
+from vreplica.failover.errors import NoGuestLogin, NoRoomForTest, ProductionNetwork, VmInTheWay
 from vreplica.jobs import testing
 from vreplica.points import Level, Retention
 from vreplica.sync import Job, points, run
@@ -19,7 +19,7 @@ from vreplica.sync.errors import BeingTested
 from vreplica.sync.job import Customize, Guest
 from vreplica.sync.testvm import Mark, hold
 from vreplica.units import MIB
-from vreplica.vsphere import GuestLogin, Identity, NicRule, PlacementNotFound
+from vreplica.vsphere import GuestLogin, Identity, NicRule, PlacementNotFound, Session
 
 Content = Callable[..., Path]
 LINUX = "ubuntu64Guest"
@@ -251,6 +251,67 @@ def test_a_specification_of_vcenter_is_taken_by_its_name(world, job: Job) -> Non
     world.control.set_guest(world.sites[1]["name"], job.placement.name, customize="fails")
     failed = testing.run_test(replace(job, guest=ruled), SOON, quiet)
     assert "The customization failed in the guest" in (failed.trouble or "")
+
+
+@pytest.fixture
+def single_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The destination is an ESXi host by itself, which has no CloneVM_Task."""
+    real = Session.about.fget
+    alone = property(lambda self: replace(real(self), is_vcenter=False))
+    monkeypatch.setattr(Session, "about", alone)
+
+
+def files_of_copy(world, job: Job) -> list[str]:
+    folder = world.file(1, f"[{job.placement.datastore}] {copy_of(world, job)}/x").parent
+    return sorted(p.name for p in folder.glob("*.vmdk"))
+
+
+@pytest.mark.usefixtures("single_host")
+def test_a_host_that_cannot_clone_copies_the_point(world, job: Job) -> None:
+    write(world, job, 5)
+    run(job)
+    first, _ = points(job)
+    site = world.sites[1]["name"]
+    world.control.add_fault(site, method="CloneVM_Task", fault="NotSupported", count=1)
+    report = testing.run_test(job, replace(SOON, point=first.id, keep=True), quiet)
+    world.control.clear_faults(site)
+    assert report.passed, report.trouble
+    with world.connect(1) as session:
+        found = session.read_vm(session.find_vm(copy_of(world, job)))
+        replica = session.read_vm(session.find_vm(job.placement.name))
+    assert [nic.network for nic in found.nics] == ["Isolated"]
+    assert found.bios_uuid == replica.bios_uuid
+    assert not {nic.mac for nic in found.nics} & {nic.mac for nic in replica.nics}
+    for disk in found.disks:
+        assert not disk.parents, "it stands on nothing of the replica's"
+        frozen = world.point_disks(job, first.snapshot or "")[disk.key]
+        assert world.equal((1, disk.path), (1, frozen))
+    assert testing.clean(job) == copy_of(world, job)
+    assert not files_of_copy(world, job)
+    with world.datastore_left(1, job.placement.datastore, MIB), pytest.raises(NoRoomForTest):
+        testing.run_test(job, SOON, quiet)
+
+
+@pytest.mark.usefixtures("single_host")
+def test_copies_that_a_killed_test_left_go_with_the_next_run(
+    world, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = testing._Test._do
+
+    def do(self: object, what: str, call: Callable[[], object]) -> object:
+        if what == "attach the copies":
+            raise KeyboardInterrupt
+        return real(self, what, call)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(testing._Test, "_do", do)
+        patched.setattr(testing._Test, "_throw_away", lambda *_: False)
+        with pytest.raises(KeyboardInterrupt):
+            testing.run_test(job, SOON, quiet)
+    assert files_of_copy(world, job)
+    assert any(copy_of(world, job) in text for text in run(job).recovered)
+    assert not files_of_copy(world, job)
+    assert not there(world, job)
 
 
 def test_any_point_can_be_tried(world, job: Job) -> None:

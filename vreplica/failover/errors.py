@@ -143,10 +143,15 @@ class TrialRefused(FailoverError):
 
 
 @dataclass(eq=False)
-class CannotClone(TrialRefused):
-    template = "{host} is a single ESXi host, which cannot clone a VM"
-    remedy = "Name a vCenter as the destination's site: a test failover is a linked clone."
-    host: str
+class NoRoomForTest(TrialRefused):
+    template = "datastore {datastore} has {free} free, copies of the point may need {needed}"
+    remedy = (
+        "Free some space there, or name a vCenter as the destination's site: it clones a point "
+        "without copying it."
+    )
+    datastore: str
+    free: str
+    needed: str
 
 
 @dataclass(eq=False)

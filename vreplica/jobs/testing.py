@@ -1,6 +1,7 @@
 """Test failovers: a throw-away VM from a recovery point, looked at, and thrown away.
 
-    hold the point -> linked clone (marked) -> cards on the isolated network, new MACs
+    hold the point -> linked clone, or a copy where the host cannot clone (marked)
+                   -> cards on the isolated network, new MACs
                    -> power on -> heartbeat -> script in the guest -> power off, destroy
 
     <job>/tests/<id>/journal.jsonl     every effect, its intent before it
@@ -22,7 +23,6 @@ from typing import Any, Final
 
 from vreplica.errors import VReplicaError
 from vreplica.failover.errors import (
-    CannotClone,
     NoGuestLogin,
     NoPointToBoot,
     ProductionNetwork,
@@ -30,6 +30,7 @@ from vreplica.failover.errors import (
 )
 from vreplica.failover.journal import Journal
 from vreplica.failover.runner import Tell
+from vreplica.jobs import testcopy
 from vreplica.jobs.identity import give_identity, wait_customized
 from vreplica.points import RecoveryPoint
 from vreplica.points.model import DISK_KEY, LEAF_KEY, POINT_KEY, new_id
@@ -126,15 +127,13 @@ def run_test(job: Job, options: TestOptions, tell: Tell) -> TestReport:
     """One test failover. What goes wrong once the VM is being made is in the report.
 
     Raises before anything is made: NoPoints, NoPointToBoot, ProductionNetwork, PlacementNotFound,
-    CannotClone, VmInTheWay, NoGuestLogin.
+    NoRoomForTest, VmInTheWay, NoGuestLogin.
     """
     script = options.script.read_bytes() if options.script is not None else None
     by_script = script is not None or job.guest.customize is Customize.SCRIPT
     if by_script and job.guest.user is None:
         raise NoGuestLogin(job=job.name)
     with connect(job.destination) as session:
-        if not session.about.is_vcenter:
-            raise CannotClone(host=job.destination.host)
         if name := testvm.clean(session, job):
             tell(f"removed test VM {name}, left by a process that is gone")
         replica = find_replica(session, job)
@@ -143,6 +142,8 @@ def run_test(job: Job, options: TestOptions, tell: Tell) -> TestReport:
         point = _point(replica, options.point)
         network = options.network or job.placement.test_network
         _check(session, job, replica, network, options)
+        if not session.about.is_vcenter:
+            testcopy.check_room(session, replica, point)
         mark = testvm.Mark(
             job=job.name,
             id=f"test-{new_id()}",
@@ -277,7 +278,22 @@ class _Test:
     def _make(self) -> None:
         session, name = self._session, testvm.test_name(self._job)
         assert self._point.snapshot is not None, "points that were read have their snapshot"
-        snapshot, replica = self._point.snapshot, self._replica.vm
+        if session.about.is_vcenter:
+            self._clone(name, self._point.snapshot)
+        else:
+            self._copy(name, self._point.snapshot)
+        vm, network = self._vm, self._network
+        assert vm is not None
+        if network is not None:
+            nics = self._do(f"attach {name} to {network}", lambda: session.attach_nics(vm, network))
+            self._macs = tuple(nic.mac for nic in nics if nic.mac)
+        if self._job.guest.customize is Customize.SPEC:
+            spec = self._job.guest.spec or self._job.guest.identity
+            self._do(f"customize {name}", lambda: session.customize(vm, spec))
+        self._do(f"power on {name}", lambda: session.power_on(vm))
+
+    def _clone(self, name: str, snapshot: str) -> None:
+        session, replica = self._session, self._replica.vm
         # What makes a VM a replica must not be on its copy.
         mine = (JOB_KEY, SOURCE_KEY, LEAF_KEY, POINT_KEY)
         options = {key: "" for key in replica.extra_config if key.startswith(DISK_KEY)}
@@ -288,15 +304,15 @@ class _Test:
                 replica.ref, snapshot, name, extra_config=options, bios_uuid=replica.bios_uuid
             ),
         )
-        vm, network = self._vm, self._network
-        assert vm is not None
-        if network is not None:
-            nics = self._do(f"attach {name} to {network}", lambda: session.attach_nics(vm, network))
-            self._macs = tuple(nic.mac for nic in nics if nic.mac)
-        if self._job.guest.customize is Customize.SPEC:
-            spec = self._job.guest.spec or self._job.guest.identity
-            self._do(f"customize {name}", lambda: session.customize(vm, spec))
-        self._do(f"power on {name}", lambda: session.power_on(vm))
+
+    def _copy(self, name: str, snapshot: str) -> None:
+        """A single ESXi host cannot clone."""
+        session = self._session
+        frozen = session.read_vm(self._replica.vm.ref, snapshot)
+        options = {testvm.TEST_KEY: self._mark.dump()}
+        spec = testcopy.empty(frozen, name, self._network, options)
+        vm = self._vm = self._do(f"create {name}", lambda: session.create_replica(spec))
+        testcopy.fill(session, vm, frozen, self._mark.id, self._do)
 
     def _look(self) -> None:
         vm, limit = self._vm, self._options.heartbeat_timeout_s
@@ -352,5 +368,5 @@ class _Test:
         if session.read_vm(vm).extra_config.get(testvm.TEST_KEY) != self._mark.dump():
             return False
         self._do(f"power off {vm.name}", lambda: session.power_off(vm))
-        self._do(f"destroy {vm.name}", lambda: session.destroy_vm(vm))
+        self._do(f"destroy {vm.name}", lambda: testvm.remove(session, vm))
         return True

@@ -4,9 +4,10 @@ it is left over.
     test VM, extraConfig      vreplica.test = {"job", "id", "point", "owner", "time", "keep"}
     <job>/tests/<id>/hold     the same, written before the VM is made; locked while its maker lives
 
-A test VM is a linked clone: the point it stands on, and every one before it, may not be removed
-while it exists. Both marks count, since either can be lost: a process that died before vCenter
-had made the VM leaves the file, a lost state directory leaves the VM.
+A test VM is a linked clone, where the destination can clone: the point it stands on, and every one
+before it, may not be removed while it exists. Both marks count, since either can be lost: a
+process that died before vCenter had made the VM leaves the file, a lost state directory leaves the
+VM.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from vreplica.errors import VSphereError
 from vreplica.sync.errors import BeingTested
 from vreplica.sync.job import Job
-from vreplica.vsphere import Session, VmInfo, VmNotFound
+from vreplica.sync.shape import MADE_KEY
+from vreplica.vsphere import Session, VmInfo, VmNotFound, VmRef
 
 TEST_KEY: Final = "vreplica.test"
 
@@ -101,10 +104,14 @@ def clean(session: Session, job: Job, *, all_of_them: bool = False) -> str | Non
     if test is not None and all_of_them and _locked(_folder(job, test.mark.id)):
         raise BeingTested(job=job.name, vm=test.vm.name, owner=test.mark.owner)
     if test is not None and (test.orphan or all_of_them):
-        session.power_off(test.vm.ref)
-        session.destroy_vm(test.vm.ref)
-        removed = test.vm.name
-        test = None
+        try:
+            remove(session, test.vm.ref)
+            removed = test.vm.name
+            test = None
+        except VSphereError:
+            # A host that still copies for a process that was killed holds the file: next time.
+            if all_of_them:
+                raise
     left = [f for f, mark in _holds(job) if test is None or test.mark.id != mark.id]
     # A clone whose process was killed goes on in vCenter, and is there in a moment.
     if left and not _is_cloned(session, job):
@@ -112,6 +119,17 @@ def clean(session: Session, job: Job, *, all_of_them: bool = False) -> str | Non
             if _dead(folder):
                 (folder / "hold").unlink(missing_ok=True)
     return removed
+
+
+def remove(session: Session, vm: VmRef) -> None:
+    """Switch a test VM off and remove it, with disk files that it made and did not come to have."""
+    session.power_off(vm)
+    now = session.read_vm(vm)
+    attached = {path for disk in now.disks for path in (disk.path, *disk.parents)}
+    for path in json.loads(now.extra_config.get(MADE_KEY) or "[]"):
+        if path not in attached:
+            session.delete_disk(vm, path)
+    session.destroy_vm(vm)
 
 
 @contextmanager

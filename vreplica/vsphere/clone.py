@@ -43,6 +43,8 @@ def linked(
     config = read_one(link, operation, frozen, ["config"], vm=vm.name).get("config")
     cards = [d for d in config.hardware.device if isinstance(d, vim.vm.device.VirtualEthernetCard)]
     for card in cards:
+        # Left to vCenter, which makes others for a clone.
+        card.macAddress = None
         card.connectable = vim.vm.device.VirtualDevice.ConnectInfo(
             startConnected=False, connected=False, allowGuestControl=True
         )

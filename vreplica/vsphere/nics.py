@@ -70,8 +70,9 @@ def attach_all(link: Link, vm: VmRef, network: str, waiting: Waiting) -> tuple[N
     for card in entry.get(DEVICES) or []:
         if isinstance(card, vim.vm.device.VirtualEthernetCard):
             card.backing = wanted
-            # Also where an address was set by hand, which a clone would keep.
-            card.addressType, card.macAddress = "generated", None
+            # Also where an address was set by hand, which a clone would keep. Empty, since none at
+            # all would leave a generated one as it is.
+            card.addressType, card.macAddress = "generated", ""
             card.connectable = vim.vm.device.VirtualDevice.ConnectInfo(
                 startConnected=True, connected=False, allowGuestControl=True
             )

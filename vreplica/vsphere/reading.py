@@ -113,9 +113,9 @@ class Reader:
         """Every VM that is no template, with its inventory path, by name."""
         return inventory.vms(self._link)
 
-    def read_vm(self, vm_ref: VmRef) -> VmInfo:
-        """Everything about a VM, fresh, in one read."""
-        return vm.read_vm(self._link, vm_ref)
+    def read_vm(self, vm_ref: VmRef, snapshot_moref: str | None = None) -> VmInfo:
+        """Everything about a VM, fresh, in one read; or with what a snapshot of it froze."""
+        return vm.read_vm(self._link, vm_ref, snapshot_moref)
 
     def read_guest(self, vm_ref: VmRef) -> GuestState:
         """Power state, Tools, heartbeat and any open question, fresh."""

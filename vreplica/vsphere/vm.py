@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 from vreplica.vsphere.collector import Found, read, read_one
@@ -85,8 +86,11 @@ LINUX_IDS = (
 )
 
 
-def read_vm(link: Link, vm: VmRef) -> VmInfo:
-    """Everything about a VM as it is now. Raises VmInaccessible without a configuration."""
+def read_vm(link: Link, vm: VmRef, snapshot: str | None = None) -> VmInfo:
+    """Everything about a VM as it is now, or with the configuration that a snapshot froze.
+
+    Raises VmInaccessible without a configuration.
+    """
     managed = link.managed(vim.VirtualMachine, vm.moref)
     properties = {
         vim.VirtualMachine: WHOLE,
@@ -99,6 +103,10 @@ def read_vm(link: Link, vm: VmRef) -> VmInfo:
     entry = next((f for f in found if isinstance(f.managed, vim.VirtualMachine)), None)
     if entry is None:
         raise BadReply(link.endpoint.host, "reading the VM", "it is empty").at(vm=vm.name)
+    if snapshot is not None:
+        frozen = link.managed(vim.vm.Snapshot, snapshot)
+        config = read_one(link, f"reading snapshot {snapshot}", frozen, ["config"], vm=vm.name)
+        entry = replace(entry, values={**entry.values, **config.values})
     host = entry.get("runtime.host")
     return vm_info(link.endpoint.host, entry, found, _host_name(link, host))
 

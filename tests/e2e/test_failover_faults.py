@@ -445,3 +445,38 @@ def test_a_source_that_is_gone_for_good_on_the_way_is_gone_on_without(
     assert (shown["state"], shown["point"][-2:], shown["level"]) == ("running", point, level)
     assert scene.on() == (False, True)
     assert scene.cli("commit", scene.vm, "-q")[0] == 0
+
+
+def test_a_point_below_what_is_required_is_not_booted(scene: Scene) -> None:
+    hangs(scene)
+    code, said = scene.begin("power-off", "--require", "application")
+    assert (code, scene.shown()["state"]) == (9, "source-off"), said
+    assert scene.on() == (False, False)
+    assert scene.cli("failover", "resume", scene.vm, "-q")[0] == 9, "it is not higher now"
+    mend(scene)
+    assert scene.cli("undo", scene.vm, "-q")[0] == 0
+    assert scene.on() == (True, False)
+    *_, a, b = points(scene.job)
+    assert (a.level.value, b.level.value) == ("application", "crash")
+    code, said = scene.cli("failover", scene.vm, "--final-sync", "no", "--point", a.id, "-q")
+    assert code == 0, said
+    assert scene.on() == (False, True)
+    assert scene.level_in(a, 0) == "application"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_source_that_somebody_starts_keeps_the_replica_off(scene: Scene, policy: str) -> None:
+    scene.hooks["fence"] = [lambda: scene.world.power_on(scene.vm)]
+    code, said = scene.begin(policy)
+    assert (code, scene.shown()["state"]) == (9, "synced"), said
+    assert scene.cli("failover", "resume", scene.vm, "-q")[0] == 9
+    assert scene.on() == (True, False)
+    done = scene.committed
+    scene.work()
+    assert scene.cli("undo", scene.vm, "-q")[0] == 0
+    assert scene.on() == (True, False)
+    scene.work(1)
+    assert scene.committed > done
+    assert scene.cli("run", "-q", scene.vm)[0] == 0
+    assert scene.level_in(points(scene.job)[-1], scene.committed) == "application"

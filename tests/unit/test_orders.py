@@ -288,3 +288,32 @@ def test_a_run_of_a_job_that_a_failover_has_switched_off_is_none_that_failed(
     assert mover(there, job, refused).execute(run) == "cancelled"
     assert there.state == "off"
     assert there.round() == []
+
+
+def test_a_database_that_is_away_neither_stops_a_run_nor_loses_what_it_made(
+    there: There, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there.join("m1")
+    ((run, _, _),) = there.round()
+    away = {"tries": 0}
+    true = Catalog.transaction
+
+    def transaction(self: Catalog) -> Any:
+        if away["tries"]:
+            away["tries"] -= 1
+            raise sa.exc.OperationalError("SELECT", {}, Exception("gone"))
+        return true(self)
+
+    def work(*_: Any, errand: Any, **__: Any) -> Report:
+        away["tries"] = 3
+        errand.fence.clock = lambda: 1e9
+        errand.fence()
+        return Report(point("p1"), 1)
+
+    monkeypatch.setattr(Catalog, "transaction", transaction)
+    monkeypatch.setattr("vreplica.jobs.catalog.AGAIN_S", 0.01)
+    job: Any = FakeJob(tmp_path / "a")
+    assert mover(there, job, work).execute(run) == "done"
+    assert away["tries"] == 0
+    with there.catalog.transaction() as c:
+        assert ledger.abandon(c, run, there.catalog.now(c), "a defect") is None

@@ -10,11 +10,13 @@ One clock: the database's, so that movers whose clocks differ agree about who is
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import sqlalchemy as sa
 from alembic import command
@@ -29,6 +31,11 @@ from vreplica.jobs import tablesql as t
 Connection = sa.Connection
 CatalogAway = sa.exc.SQLAlchemyError
 """What a catalog that was opened raises when its database is away."""
+AGAIN_S = 0.5
+"""Between two tries of a database that is away."""
+T = TypeVar("T")
+
+log = logging.getLogger("vreplica.service")
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _PLANNING = 0x76726570
@@ -138,6 +145,15 @@ class Catalog:
             with self.engine.connect() as own:
                 moment = own.execute(query).scalar_one()
         return moment.astimezone(UTC)  # type: ignore[no-any-return]
+
+    def patiently(self, call: Callable[..., T], *args: Any) -> T:
+        """`call`, again and again until the database answers."""
+        while True:
+            try:
+                return call(*args)
+            except CatalogAway as error:
+                log.warning("the catalog is away, trying again: %s", error)
+                time.sleep(AGAIN_S)
 
     # -- what people ask and decide -----------------------------------------------------------
 

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from vreplica.errors import VReplicaError
 from vreplica.failover import runner
@@ -34,10 +34,9 @@ from vreplica.sync.events import Event, Warn
 
 log = logging.getLogger("vreplica.service")
 
-AGAIN_S: Final = 0.5
-"""Between two looks at a lease that is over, or tries of a catalog that is away."""
+LOOK_S: Final = 0.5
+"""Between two looks at a lease that is over, or whether the service has been stopped."""
 
-T = TypeVar("T")
 Result = dict[str, Any]
 """What a step says: {"more": is there another one?, "error": what it failed with, or absent}."""
 
@@ -57,7 +56,7 @@ class Driver:
     @contextmanager
     def take(self, order: str) -> Iterator[Driven | None]:
         """None where it is not this mover's any more."""
-        found = self.patiently(self.begin, order)
+        found = self.catalog.patiently(self.begin, order)
         if found is None:
             yield None
             return
@@ -72,15 +71,6 @@ class Driver:
         """As `orders.begin`."""
         with self.catalog.transaction() as c:
             return orders.begin(c, order, self.id, self.catalog.now(c))
-
-    def patiently(self, call: Callable[..., T], *args: Any) -> T:
-        """Until the catalog answers."""
-        while True:
-            try:
-                return call(*args)
-            except CatalogAway as error:
-                log.warning("the catalog is away, trying again: %s", error)
-                time.sleep(AGAIN_S)
 
     def heed_stop(self) -> None:
         if self.stopping:
@@ -103,7 +93,7 @@ class Driven:
             self.hold()
             return {"more": self._go()}
         except Interrupted:
-            time.sleep(AGAIN_S)
+            time.sleep(LOOK_S)
             return {"more": True}
         except VReplicaError as error:
             told = {"exit_code": error.exit_code, **error.to_dict()}
@@ -118,10 +108,10 @@ class Driven:
         while not driver.lease.good:
             driver.heed_stop()
             lapsed = True
-            time.sleep(AGAIN_S)
+            time.sleep(LOOK_S)
         driver.heed_stop()
-        if lapsed and self.driver.patiently(self._epoch) != self.ticket.epoch:
-            again = driver.patiently(driver.begin, self.ticket.run)
+        if lapsed and self.driver.catalog.patiently(self._epoch) != self.ticket.epoch:
+            again = driver.catalog.patiently(driver.begin, self.ticket.run)
             if again is None:
                 reason = "its lease was over, and something newer was asked"
                 raise RunTakenAway(self.ticket.run, self.ticket.job, reason)
@@ -137,7 +127,7 @@ class Driven:
         result: dict[str, Any] = {"failover": None, "state": None}
         if outcome is not None:
             result = {"failover": outcome.id, "state": outcome.state.value, "facts": outcome.facts}
-        if not self.driver.patiently(self._write, state, {**result, "error": error}, text):
+        if not self.driver.catalog.patiently(self._write, state, {**result, "error": error}, text):
             return "taken away"
         self.driver.tell(f"failover {state}", self.ticket.job, _told(result, text))
         try:

@@ -294,12 +294,16 @@ def finish(
     return True
 
 
-def abandon(c: sa.Connection, run: str, now: datetime, reason: str, state: str = "lost") -> str:
-    """A run that ended without saying so; its job."""
+def abandon(
+    c: sa.Connection, run: str, now: datetime, reason: str, state: str = "lost"
+) -> str | None:
+    """A run that ended without saying so; its job. None: it has said so meanwhile."""
+    mine = sa.and_(t.runs.c.id == run, t.runs.c.state.in_(ACTIVE))
+    values = {"state": state, "ended": now, "error": reason}
+    if not c.execute(sa.update(t.runs).where(mine).values(values)).rowcount:
+        return None
     job: str = c.execute(sa.select(t.runs.c.job).where(t.runs.c.id == run)).scalar_one()
     raise_epoch(c, job)
-    mine = sa.and_(t.runs.c.id == run, t.runs.c.state.in_(ACTIVE))
-    c.execute(sa.update(t.runs).where(mine).values(state=state, ended=now, error=reason))
     return job
 
 

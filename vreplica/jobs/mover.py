@@ -18,7 +18,7 @@ from vreplica.delta import Control
 from vreplica.delta.errors import CopyCancelled
 from vreplica.errors import PreflightError, VReplicaError
 from vreplica.jobs import ledger, mirror
-from vreplica.jobs.catalog import Catalog
+from vreplica.jobs.catalog import Catalog, CatalogAway
 from vreplica.jobs.lease import Lease
 from vreplica.jobs.ledger import Ticket
 from vreplica.points import RecoveryPoint
@@ -59,7 +59,11 @@ class Fence:
             raise RunTakenAway(self.ticket.run, self.ticket.job, "its lease is over")
         if self.clock() - self._looked < CHECK_S:
             return
-        self.look()
+        try:
+            self.look()
+        except CatalogAway:
+            # Nobody takes a run from a lease that is good.
+            self._looked = self.clock()
 
     def look(self) -> None:
         """Look into the catalog, whatever was seen before."""
@@ -87,8 +91,7 @@ class Mover:
 
     def execute(self, run_id: str) -> str:
         """One run, to its end. Returns the state it ended in; never raises VReplicaError."""
-        with self.catalog.transaction() as c:
-            ticket = ledger.begin(c, run_id, self.id, self.catalog.now(c))
+        ticket = self.catalog.patiently(self._begin, run_id)
         if ticket is None:
             return "not mine"
         control = self.controls[run_id] = Control()
@@ -98,6 +101,10 @@ class Mover:
             return self._execute(ticket, control)
         finally:
             del self.controls[run_id]
+
+    def _begin(self, run_id: str) -> Ticket | None:
+        with self.catalog.transaction() as c:
+            return ledger.begin(c, run_id, self.id, self.catalog.now(c))
 
     def cancel_all(self) -> None:
         """Every run ends at its next batch and leaves nothing behind."""
@@ -116,7 +123,7 @@ class Mover:
                 result = {"point": made.to_dict(), "found": True}
                 return self._end(ticket, "done", result=result, point=made)
             fence = Fence(ticket, self.lease, self.catalog)
-            fence.look()
+            self.catalog.patiently(fence.look)
             report = self.run(job, control=control, errand=Errand(point=ticket.run, fence=fence))
         except RunTakenAway as error:
             log.warning("%s", error, extra=self._fields(ticket))
@@ -152,26 +159,30 @@ class Mover:
         point: RecoveryPoint | None = None,
         seconds: float | None = None,
     ) -> str:
-        with self.catalog.transaction() as c:
-            ours = ledger.finish(
-                c,
-                ticket,
-                self.catalog.now(c),
-                state=state,
-                result=result,
-                error=error,
-                point_time=point.time if point else None,
-                seconds=seconds,
-            )
-            if not ours:
-                return "taken away"
-            data: dict[str, Any] = {"run": ticket.run, **({"error": error} if error else {})}
-            told = [(f"run {state}", data)]
-            if point is not None and point.flagged:
-                why = {"point": point.id, "suspicions": list(point.suspicions)}
-                told.append(("point flagged", {**data, **why}))
-            for what, more in told:
-                self.catalog.note(c, self.id, what, ticket.job, **more)
+        data: dict[str, Any] = {"run": ticket.run, **({"error": error} if error else {})}
+        told = [(f"run {state}", data)]
+        if point is not None and point.flagged:
+            why = {"point": point.id, "suspicions": list(point.suspicions)}
+            told.append(("point flagged", {**data, **why}))
+
+        def write() -> bool:
+            with self.catalog.transaction() as c:
+                ours = ledger.finish(
+                    c,
+                    ticket,
+                    self.catalog.now(c),
+                    state=state,
+                    result=result,
+                    error=error,
+                    point_time=point.time if point else None,
+                    seconds=seconds,
+                )
+                for what, more in told if ours else ():
+                    self.catalog.note(c, self.id, what, ticket.job, **more)
+                return ours
+
+        if not self.catalog.patiently(write):
+            return "taken away"
         for what, more in told:
             self.tell(what, ticket.job, {**(result or {}), **more})
         return state

@@ -199,12 +199,11 @@ class Service:
 
     def _give_up(self, run: Queued) -> None:
         reason = "it ended without a result; the log tells more"
+        what, state = ("failover failed", "failed") if run.failover else ("run lost", "lost")
         with self.catalog.transaction() as c:
-            now = self.catalog.now(c)
-            if run.failover:
-                what, job = "failover failed", ledger.abandon(c, run.id, now, reason, "failed")
-            else:
-                what, job = "run lost", ledger.abandon(c, run.id, now, reason)
+            job = ledger.abandon(c, run.id, self.catalog.now(c), reason, state)
+            if job is None:
+                return
             self.catalog.note(c, self.id, what, job, run=run.id, error=reason)
         self.events(what, job, {"run": run.id, "error": reason})
 

@@ -49,7 +49,7 @@ class EventManager(Managed, vim.event.EventManager):
     @view
     def description(self) -> Any:
         """The categories, and what kinds of events are there."""
-        kinds = {type(e) for e in self.recent} | {vim.event.GeneralUserEvent}
+        kinds = {type(e) for e in list(self.recent)} | {vim.event.GeneralUserEvent}
         return vim.event.EventDescription(
             category=[
                 vim.ElementDescription(key=k, label=k, summary=k)
@@ -64,7 +64,7 @@ class EventManager(Managed, vim.event.EventManager):
         )
 
     def QueryEvents(self, filter: Any, mark: Any = None) -> Any:  # noqa: A002
-        return [e for e in self.recent if matches(e, filter)]
+        return [e for e in list(self.recent) if matches(e, filter)]
 
     def CreateCollectorForEvents(self, filter: Any) -> Any:  # noqa: A002
         made = EventHistoryCollector(self._site, f"session[{self._site.new_id('eventhistory')}]")
@@ -196,7 +196,7 @@ class _HistoryCollector(Managed, vim.HistoryCollector):
 
 class EventHistoryCollector(_HistoryCollector, vim.event.EventHistoryCollector):
     def everything(self) -> list[Any]:
-        return [e for e in self.__dict__["_source"].recent if matches(e, self.filter)]
+        return [e for e in list(self.__dict__["_source"].recent) if matches(e, self.filter)]
 
     @live
     def latestPage(self) -> Any:

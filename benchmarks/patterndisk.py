@@ -18,6 +18,8 @@ from vreplica.units import BLOCK, MIB
 class PatternDisk:
     """`pieces` pieces of 1 MiB, evenly spread over the capacity, are allocated."""
 
+    round_trips = False
+
     def __init__(self, capacity_bytes: int, pieces: int, *, seed: int = 1) -> None:
         self.name = "pattern"
         self.capacity_bytes = capacity_bytes

@@ -13,6 +13,8 @@ from vreplica.extents import Extents
 class RawDisk:
     """A raw image. Holes of the file are holes of the disk."""
 
+    round_trips = False
+
     def __init__(self, path: Path, capacity_bytes: int | None = None) -> None:
         self.name = str(path)
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)

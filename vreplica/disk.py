@@ -78,6 +78,10 @@ class Disk(Protocol):
     def capacity_bytes(self) -> int:
         """A multiple of 512."""
 
+    @property
+    def round_trips(self) -> bool:
+        """Requests wait for a network, so that several should be in flight together."""
+
     def read_into(self, offset: int, view: memoryview) -> None:
         """Fill `view` with the bytes at `offset`. Raises DiskError; never fills in part."""
 
@@ -119,6 +123,7 @@ class MemoryDisk:
     """
 
     _PIECE = MIB
+    round_trips: bool = False
 
     def __init__(
         self,

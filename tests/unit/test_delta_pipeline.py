@@ -241,6 +241,23 @@ def test_memory_does_not_follow_the_capacity() -> None:
     assert target.allocated() == source.allocated()
 
 
+@pytest.mark.parametrize(("round_trips", "in_flight"), [(False, 2), (True, 8)])
+def test_more_is_in_flight_where_a_request_waits_for_a_network(
+    round_trips: bool, in_flight: int
+) -> None:
+    together: list[int] = []
+
+    class Far(MemoryDisk):
+        def read_many(self, requests: Sequence[Request]) -> None:
+            together.append(len(requests))
+            super().read_many(requests)
+
+    source, target = Far(256 * MIB), MemoryDisk(256 * MIB)
+    source.round_trips = round_trips
+    copy(source, target, Extents.of(0, 256 * MIB))
+    assert max(together) == in_flight
+
+
 # -- failures -------------------------------------------------------------------------------
 
 

@@ -42,6 +42,10 @@ from vreplica.units import BLOCK, IO_SIZE, MIB, round_down, round_up
 BATCH: Final = 8 * MIB
 """Bytes per slot: eight requests of 1 MiB in flight hide a round trip of an NFC session."""
 
+LOCAL_BATCH: Final = 2 * MIB
+"""Bytes per slot where neither disk has round trips: what was read is hashed and written while
+the processor's caches hold it. A rescan took a third less time than with 8 MiB."""
+
 DEPTH: Final = 3
 """Slots: one being read, one hashed, one written. 24 MiB, under the 32 MiB that one host's NFC
 service may have in flight (it has 48 MiB; VDDK 8.0 Programming Guide)."""
@@ -95,7 +99,7 @@ def copy(
     seed: int = 0,
     block: int = BLOCK,
     io_size: int = IO_SIZE,
-    batch_size: int = BATCH,
+    batch_size: int | None = None,
     depth: int = DEPTH,
     source_zero: Extents | None = None,
     target_zero: Extents | None = None,
@@ -117,11 +121,14 @@ def copy(
     with: all counts go on from there. `fence` is called before every write and stops the copy by
     raising. Errors that are `retryable` are retried as `retry` says, each reported to `on_retry`.
 
-    Memory: `depth` slots of `batch_size` (both rounded to whole blocks), whatever the
-    capacity. Raises what the disks raise, with the byte offset filled in where the disk did
-    not, and CopyCancelled when `control` says so; the target is then as far as it got.
+    Memory: `depth` slots of `batch_size` (whole blocks; None: BATCH, or LOCAL_BATCH where no
+    request waits for a network), whatever the capacity. Raises what the disks raise, with the
+    byte offset filled in where the disk did not, and CopyCancelled when `control` says so; the
+    target is then as far as it got.
     """
     geometry = Geometry(min(source.capacity_bytes, target.capacity_bytes), block)
+    if batch_size is None:
+        batch_size = BATCH if source.round_trips or target.round_trips else LOCAL_BATCH
     job = _Copy(
         source, target, geometry, extents, io_size, batch_size, depth, earlier or CopyStats()
     )

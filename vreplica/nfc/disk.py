@@ -98,6 +98,8 @@ class NfcDisk:
 
     # -- Disk -------------------------------------------------------------------------------
 
+    round_trips = True
+
     @property
     def name(self) -> str:
         return self._link.path

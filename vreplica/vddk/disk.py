@@ -32,6 +32,7 @@ from vreplica.vddk.errors import (
 )
 from vreplica.vddk.info import DiskInfo
 from vreplica.vddk.library import Library
+from vreplica.vddk.raw import SYNC_MODES
 
 log = logging.getLogger("vreplica.vddk")
 
@@ -94,6 +95,10 @@ class VddkDisk:
         self._backend = backend
         self._read_only = read_only
         self._closed = False
+
+    @property
+    def round_trips(self) -> bool:
+        return self.transport_mode not in SYNC_MODES
 
     @property
     def helper_pid(self) -> int | None:

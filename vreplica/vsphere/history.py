@@ -108,7 +108,8 @@ def events(
 def events_between(
     link: Link, vm: VmRef, begin: datetime, end: datetime, types: Sequence[str]
 ) -> tuple[EventRecord, ...]:
-    """Events of a VM of these types in a time, as far back as vCenter keeps them."""
+    """Events of a VM of these types in a time, as far back as the server keeps them; none where
+    it has no collectors."""
     spec = vim.event.EventFilterSpec(
         entity=vim.event.EventFilterSpec.ByEntity(
             entity=link.managed(vim.VirtualMachine, vm.moref), recursion="self"
@@ -118,7 +119,10 @@ def events_between(
     )
     create = link.content.eventManager.CreateCollectorForEvents
     operation = "reading the history of events"
-    return _in_order(_pages(link, operation, create, spec, "ReadNextEvents", vm))
+    try:
+        return _in_order(_pages(link, operation, create, spec, "ReadNextEvents", vm))
+    except vmodl.fault.NotSupported:
+        return ()
 
 
 def _in_order(found: Iterable[Any]) -> tuple[EventRecord, ...]:

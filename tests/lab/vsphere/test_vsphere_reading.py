@@ -172,6 +172,20 @@ def test_the_history_is_read_page_by_page(
     assert source.tasks_between(vm, after.replace(year=2099), after.replace(year=2100)) == ()
 
 
+def test_a_server_without_collectors_has_its_recent_tasks(
+    source: Session, new_vm: Any, control: LabControl
+) -> None:
+    vm = new_vm()
+    before = source.refresh()
+    source.power_on(vm)
+    after = source.refresh()
+    for method in ("CreateCollectorForTasks", "CreateCollectorForEvents"):
+        control.add_fault("site-a", method=method, fault="NotSupported", count=1)
+    (task,) = source.tasks_between(vm, before, after)
+    assert task.operation.endswith("powerOn")
+    assert source.events_between(vm, before, after, ["VmPoweredOnEvent"]) == ()
+
+
 def test_a_vm_that_never_was_has_no_events(source: Session) -> None:
     later = source.refresh().replace(year=2099)
     assert source.events(since=later) == ()

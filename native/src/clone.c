@@ -10,8 +10,6 @@
 #include <unistd.h>
 
 #define BUFFER_BYTES (2u << 20)
-/* The kernel is told to store the copy every so often: else the flush at the end waits for all of it. */
-#define STORE_EVERY_SECTORS ((32u << 20) / VIXDISKLIB_SECTOR_SIZE)
 
 typedef VixError visitor(void *data, uint64_t sector, uint64_t sectors);
 
@@ -44,24 +42,10 @@ typedef struct {
    uint8_t *buffer;
    uint64_t start; /* of what is gathered, in sectors */
    uint64_t end;
-   uint64_t unstored; /* written since the kernel was last told to store it */
    VixDiskLibProgressFunc progress;
    void *progress_data;
    int percent;
 } copier;
-
-static void begin_storing(copier *c, uint64_t sectors)
-{
-   c->unstored += sectors;
-   if (c->unstored >= STORE_EVERY_SECTORS) {
-      c->unstored = 0;
-      for (size_t i = 0; i < c->to->extent_count; i++) {
-         if (atomic_load(&c->to->extents[i].file->dirty)) {
-            vr_file_begin_sync(c->to->extents[i].file);
-         }
-      }
-   }
-}
 
 static VixError copy_gathered(copier *c)
 {
@@ -72,7 +56,6 @@ static VixError copy_gathered(copier *c)
       if (err == VIX_OK) {
          err = vr_link_write(c->to, c->start, part, c->buffer);
       }
-      begin_storing(c, part);
       c->start += part;
       int percent = (int)(c->start * 99 / c->from->capacity);
       if (percent != c->percent) {

@@ -13,10 +13,6 @@
  * (1.6 GiB in pieces of 1 MiB, 6.18 kernel). For smaller writes the call costs more than it saves. */
 #define ALLOCATE_FIRST_BYTES 262144u
 
-/* Every so many bytes the kernel is asked to begin writing them back, so that a sync at the end
- * waits for the last few MiB only: 8 ms instead of 32 after 43 MiB (1 to 16 MiB measured). */
-#define WRITE_BEHIND_BYTES 4194304u
-
 VixError vr_errno(int error)
 {
    switch (error) {
@@ -64,7 +60,7 @@ static VixError adopt(const char *path, int flags, vr_file **out)
    memcpy(file->path, path, length);
    file->writable = (flags & O_ACCMODE) != O_RDONLY;
    atomic_init(&file->dirty, false);
-   atomic_init(&file->unsent, 0);
+   file->behind = (vr_behind){0};
    atomic_init(&file->broken, false);
    /* O_NONBLOCK: a FIFO in the place of a disk must not hang the program. */
    file->fd = open(path, flags | O_CLOEXEC | O_NONBLOCK, 0666);
@@ -159,18 +155,10 @@ VixError vr_file_write(vr_file *file, uint64_t offset, const void *buf, size_t b
    return vr_file_writev(file, offset, &iov, 1);
 }
 
-/* Only a hint, and it takes no error away from the sync that follows: nothing is waited for. */
-static void begin_writing_back(vr_file *file, size_t bytes)
-{
-   if (atomic_fetch_add(&file->unsent, bytes) + bytes >= WRITE_BEHIND_BYTES) {
-      atomic_store(&file->unsent, 0);
-      (void)sync_file_range(file->fd, 0, 0, SYNC_FILE_RANGE_WRITE);
-   }
-}
-
 VixError vr_file_writev(vr_file *file, uint64_t offset, struct iovec *iov, int count)
 {
    atomic_store(&file->dirty, true);
+   uint64_t start = offset;
    size_t whole = 0;
    for (int i = 0; i < count; i++) {
       whole += iov[i].iov_len;
@@ -207,8 +195,11 @@ VixError vr_file_writev(vr_file *file, uint64_t offset, struct iovec *iov, int c
          }
       }
    }
-   begin_writing_back(file, whole);
-   return VIX_OK;
+   VixError err = vr_behind_wrote(&file->behind, file->fd, start, whole);
+   if (err != VIX_OK) {
+      atomic_store(&file->broken, true);
+   }
+   return err;
 }
 
 VixError vr_file_truncate(vr_file *file, uint64_t bytes)
@@ -274,11 +265,6 @@ VixError vr_file_sync(vr_file *file)
       return vr_errno(error);
    }
    return VIX_OK;
-}
-
-void vr_file_begin_sync(const vr_file *file)
-{
-   (void)sync_file_range(file->fd, 0, 0, SYNC_FILE_RANGE_WRITE); /* only a hint */
 }
 
 void vr_file_next_data(const vr_file *file, uint64_t offset, uint64_t limit, uint64_t *data,

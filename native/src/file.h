@@ -5,6 +5,7 @@
 #ifndef VR_FILE_H
 #define VR_FILE_H
 
+#include "behind.h"
 #include "vixDiskLib.h"
 
 #include <stdatomic.h>
@@ -14,9 +15,9 @@
 typedef struct vr_file {
    int fd;
    bool writable;
-   atomic_size_t unsent; /* bytes written since the kernel was last asked to write back */
-   atomic_bool dirty;    /* written since the last sync */
-   atomic_bool broken;   /* a sync failed: what the kernel dropped stays lost, so each later one fails */
+   atomic_bool dirty;  /* written since the last sync */
+   atomic_bool broken; /* a write was not stored: what the kernel dropped stays lost, so each sync fails */
+   vr_behind behind;
    char path[];
 } vr_file;
 
@@ -34,7 +35,7 @@ VixError vr_file_read(const vr_file *file, uint64_t offset, void *buf, size_t by
 /* What lies past the end of the file reads as zeros. */
 VixError vr_file_read_padded(const vr_file *file, uint64_t offset, void *buf, size_t bytes);
 VixError vr_file_write(vr_file *file, uint64_t offset, const void *buf, size_t bytes);
-/* `iov` is used up. */
+/* `iov` is used up. One writer of a file at a time. */
 VixError vr_file_writev(vr_file *file, uint64_t offset, struct iovec *iov, int count);
 VixError vr_file_truncate(vr_file *file, uint64_t bytes);
 /* In place of what has that name. `path` is not longer than the file's own. */
@@ -44,8 +45,6 @@ bool vr_file_is_in_place(const vr_file *file);
 /* Gives the space back; reads as zeros after. Writes zeros where the file system cannot. */
 VixError vr_file_punch(vr_file *file, uint64_t offset, uint64_t bytes);
 VixError vr_file_sync(vr_file *file);
-/* Lets the kernel begin to store what was written, so that a later sync finds little left to do. */
-void vr_file_begin_sync(const vr_file *file);
 /* The next data and the hole after it at or after `offset`; both `limit` when there is none before
  * it. A file system that does not know says that all is data. */
 void vr_file_next_data(const vr_file *file, uint64_t offset, uint64_t limit, uint64_t *data,

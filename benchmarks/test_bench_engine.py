@@ -11,7 +11,8 @@ import pytest
 
 from benchmarks.ours import make_map
 from benchmarks.testdisk import FORMS, TestDisk
-from vreplica.delta import CopyStats, compare, copy, hash_blocks, modes
+from vreplica.delta import CopyStats, copy, hash_blocks, modes
+from vreplica.delta.compare import compare
 from vreplica.extents import Extents
 from vreplica.points.digestmap import DigestMap
 from vreplica.units import BLOCK, KIB, MIB, TIB

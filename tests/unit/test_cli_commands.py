@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
 import vreplica
 from vreplica.cli.app import app
 from vreplica.cli.verifypage import render
-from vreplica.delta import SpotChecked
+from vreplica.delta.spotcheck import SpotChecked
 from vreplica.errors import DiskClosed, VReplicaError
 from vreplica.points import DiskPoint, Level, RecoveryPoint
 from vreplica.points.changes import ChangeStats

@@ -15,7 +15,7 @@ from rich.text import Text
 from vreplica.units import human_size
 
 if TYPE_CHECKING:
-    from vreplica.delta import SpotChecked
+    from vreplica.delta.spotcheck import SpotChecked
     from vreplica.points import RecoveryPoint, Verdict
     from vreplica.sync import DiskVerify, Plan, RunReport, VerifyReport
     from vreplica.sync.seed import SeedReport

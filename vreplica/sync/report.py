@@ -7,8 +7,8 @@ from datetime import datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from vreplica.delta import SpotChecked
 from vreplica.delta.rootdigest import BLAKE3, total
+from vreplica.delta.spotcheck import SpotChecked
 from vreplica.points import Level, RecoveryPoint
 
 if TYPE_CHECKING:

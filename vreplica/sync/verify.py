@@ -18,8 +18,10 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from vreplica.delta import CompareReport, Control, SpotCheck, compare
+from vreplica.delta import Control
+from vreplica.delta.compare import CompareReport, compare
 from vreplica.delta.rootdigest import BLAKE3
+from vreplica.delta.spotcheck import SpotCheck
 from vreplica.extents import Extents
 from vreplica.points import RecoveryPoint
 from vreplica.sync.errors import NoPoints, NoSuchPoint, NotOurReplica

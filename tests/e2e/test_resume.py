@@ -62,7 +62,7 @@ def written(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
 def adds_up(report: RunReport) -> bool:
     """Do the statistics of the point cover all that its run brought over?"""
     known = [d.stats for d in report.point.disks if d.stats is not None]
-    whole = sum(s.redundant_bytes + s.zero_bytes + s.shipped_bytes for s in known)
+    whole = sum(s.redundant_bytes + s.zero_bytes + s.data_bytes for s in known)
     return whole == sum(s.changed_bytes for s in known) and len(known) == len(report.disks)
 
 
@@ -125,7 +125,7 @@ def test_a_delta_that_was_killed_goes_on_twice_and_its_point_covers_all_parts(
     assert 0 < written() < 60 * BLOCK
     (stats,) = [d.stats for d in report.point.disks]
     assert stats is not None
-    assert (stats.changed_bytes, stats.shipped_bytes) == (100 * BLOCK, 100 * BLOCK)
+    assert (stats.changed_bytes, stats.data_bytes) == (100 * BLOCK, 100 * BLOCK)
     assert stats.high_entropy_share == pytest.approx(0.6, abs=0.1)
     assert run(job, verify=True).verified.equal
 

@@ -16,9 +16,17 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from vreplica.delta import modes
 from vreplica.delta.hash import ALGORITHM, hash_blocks
@@ -190,6 +198,8 @@ class Files:
 
 
 class Cycles(RuleBasedStateMachine):
+    syncs = 0
+
     @initialize()
     def begin(self) -> None:
         # Many small syncs: in memory where that is possible.
@@ -358,6 +368,7 @@ class Cycles(RuleBasedStateMachine):
         pending: Any = None,
     ) -> None:
         committed = crashed = False
+        Cycles.syncs += 1
         extents = plan.extents
         try:
             self.files.steps = steps
@@ -411,5 +422,20 @@ class Cycles(RuleBasedStateMachine):
         found.close()
 
 
-TestCycles = Cycles.TestCase
-TestCycles.settings = settings(max_examples=400, stateful_step_count=30, deadline=None)
+def syncs(examples: int) -> int:
+    """Live so many lives of 30 steps; how many syncs were in them."""
+    Cycles.syncs = 0
+    run_state_machine_as_test(
+        Cycles, settings=settings(max_examples=examples, stateful_step_count=30, deadline=None)
+    )
+    print(f"{Cycles.syncs} syncs")
+    return Cycles.syncs
+
+
+def test_syncs_end_as_the_model_says() -> None:
+    assert syncs(600) >= 1500
+
+
+@pytest.mark.slow
+def test_tens_of_thousands_of_syncs_end_as_the_model_says() -> None:
+    assert syncs(6000) >= 30_000

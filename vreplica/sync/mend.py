@@ -12,7 +12,7 @@ from vreplica.errors import VReplicaError
 from vreplica.points.model import LEAF_KEY
 from vreplica.sync.events import Listener, Step
 from vreplica.sync.job import Job
-from vreplica.sync.shape import delete_unused, made_by_run
+from vreplica.sync.shape import delete_unused, made_by_run, remember_unused
 from vreplica.sync.state import (
     ReplicaState,
     Sites,
@@ -96,8 +96,10 @@ class Mending:
 
     def _revert(self, replica: ReplicaState, snapshot: str) -> ReplicaState:
         """Disks and hardware as the snapshot has them; files that a run had made are deleted."""
-        destination, made = self.sites.destination, made_by_run(replica)
+        destination = self.sites.destination
+        # The revert takes the names of the files back, too.
+        remember_unused(self.job, made_by_run(replica))
         put_on(destination, replica.vm.ref, snapshot)
         back = read_replica(destination, self.job, replica.vm.ref)
-        delete_unused(self.job, destination, back, made, self.listener)
+        delete_unused(self.job, destination, back, self.listener)
         return back

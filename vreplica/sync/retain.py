@@ -8,7 +8,7 @@ from vreplica.sync import testvm
 from vreplica.sync.errand import Errand
 from vreplica.sync.events import Listener, Step, Warn
 from vreplica.sync.job import Job
-from vreplica.sync.shape import base_files, delete_unused
+from vreplica.sync.shape import base_files, delete_unused, remember_unused, unused
 from vreplica.sync.state import read_replica
 from vreplica.sync.suspicion import flag_warnings
 from vreplica.vsphere import Session, VmRef
@@ -29,7 +29,6 @@ def retain(
     """
     removed: list[str] = []
     try:
-        gone: set[str] = set()
         now = read_replica(destination, job, replica)
         for text in flag_warnings(job.name, now.points, point):
             listener(Warn(text))
@@ -38,14 +37,13 @@ def retain(
         for old in retention.expired(now.points, held):
             if old.snapshot is not None:
                 listener(Step("retain", f"removing recovery point {old.id}"))
+                frozen = now.frozen(old)
+                gone = base_files(frozen.disks if frozen else ())
+                remember_unused(job, gone - base_files(now.vm.disks))
                 destination.remove_snapshot(replica, old.snapshot)
                 removed.append(old.id)
-                frozen = now.frozen(old)
-                gone |= base_files(frozen.disks if frozen else ())
-        gone -= base_files(now.vm.disks)
-        if gone:
-            now = read_replica(destination, job, replica)
-            delete_unused(job, destination, now, sorted(gone), listener)
+        if unused(job):
+            delete_unused(job, destination, read_replica(destination, job, replica), listener)
     except VReplicaError as error:
         listener(Warn(f"an old recovery point could not be removed: {error}"))
     return removed

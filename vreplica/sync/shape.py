@@ -13,13 +13,15 @@ The replica's disks stand under snapshots, so that they cannot be resized; and w
 must stay. So a disk that changes is a new one, and the points before it keep the old one. The
 copy is made by the destination's host from the point's own files: nothing crosses the wire.
 
-Files that a run makes are named in `vreplica.made` on the replica before they exist, so that a
-run that ends early, or is killed, leaves none behind.
+Files that a run makes are named in `vreplica.made` on the replica before they exist, and those that
+are about to lose their last user in `<job>/unused`, so that a run that ends early, or is killed,
+leaves none behind.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass
@@ -226,11 +228,12 @@ def reshape(
     detach = (*(d.key for d in shape.gone), *sorted(new & old))
     place = job.placement
     want = Reshape(vm, place.networks, place.keep, detach, tuple(attach))
+    if not replica.points:
+        remember_unused(job, base_files(d for d in replica.vm.disks if d.key in detach))
     session.reshape_replica(ref, want)
     made = read_replica(session, job, ref)
     if not made.points:
-        gone = [d for d in replica.vm.disks if d.key in detach]
-        delete_unused(job, session, made, sorted(base_files(gone)), listener)
+        delete_unused(job, session, made, listener)
     return made, Shape(tuple(done), shape.gone, shape.hardware)
 
 
@@ -288,14 +291,25 @@ def base_files(disks: Iterable[VmDisk]) -> set[str]:
     return {d.parents[-1] if d.parents else d.path for d in disks}
 
 
-def delete_unused(
-    job: Job, session: Session, replica: ReplicaState, paths: Iterable[str], listener: Listener
-) -> None:
-    """Delete disk files in the replica's folder that neither it nor a snapshot of it has."""
+def remember_unused(job: Job, paths: Iterable[str]) -> None:
+    """What is about to lose its last user; kept until `delete_unused` has seen to it."""
+    if wanted := {*unused(job), *paths}:
+        _keep_unused(job, wanted)
+
+
+def delete_unused(job: Job, session: Session, replica: ReplicaState, listener: Listener) -> None:
+    """Delete remembered disk files in the replica's folder that neither it nor a snapshot has.
+
+    Those that cannot be deleted now are remembered on.
+    """
+    paths = unused(job)
+    if not paths:
+        return
     snapshots = session.read_snapshots(replica.vm.ref)
     disks = [*replica.vm.disks, *(d for s in snapshots for d in s.disks)]
     used = {path for d in disks for path in (d.path, *d.parents)}
     folder = replica.vm.vmx_path.rpartition("/")[0] + "/"
+    left = []
     for path in paths:
         if path in used or not path.startswith(folder):
             continue
@@ -303,6 +317,29 @@ def delete_unused(
             if session.delete_disk(replica.vm.ref, path):
                 listener(Step("tidy", f"deleted {path}, which no recovery point needs"))
         except VReplicaError as error:
-            listener(
-                Warn(f"{path} is not needed any more and could not be deleted: {error.message}")
-            )
+            left.append(path)
+            text = f"{path} is not needed any more and could not be deleted"
+            listener(Warn(f"{text}; the next run tries again: {error.message}"))
+    _keep_unused(job, left)
+
+
+def unused(job: Job) -> list[str]:
+    """Paths that were remembered."""
+    try:
+        return (job.job_dir / "unused").read_text().splitlines()
+    except FileNotFoundError:
+        return []
+
+
+def _keep_unused(job: Job, paths: Iterable[str]) -> None:
+    path = job.job_dir / "unused"
+    lines = sorted(paths)
+    if not lines:
+        path.unlink(missing_ok=True)
+        return
+    fresh = path.with_suffix(".new")
+    with fresh.open("w") as file:
+        file.write("".join(f"{line}\n" for line in lines))
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)

@@ -1,0 +1,739 @@
+"""Whole runs, the real ones, between two sites in memory: whatever happens, points stay true.
+
+What a source's life has (writes, disks that come, go, grow and come back, tracking that is
+switched) and what a run's has (killed at any call, connections lost with the work done or not, a
+replica that somebody else changed) in any order; the model is what each of the source's
+snapshots froze.
+
+
+    Site ── Vm ── disks      key -> Disk(path, parents, content, what was written when)
+         │     └─ snapshots  oldest first, each with disks and extraConfig as they were
+         └─ files            path -> content: each link of a chain holds the whole disk
+
+Every call is a step at which `Steps` may kill the process or lose the connection, before the
+call's effect and after it. It stands in for `vreplica.vsphere.Session`, nothing more.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import tempfile
+import threading
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+from unittest import mock
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from vreplica.delta import copy
+from vreplica.delta.transfer import RetryPolicy
+from vreplica.disk import MemoryDisk
+from vreplica.extents import Extents
+from vreplica.points import Retention, digestmap
+from vreplica.points.digestmap import _lock as lock
+from vreplica.points.model import LEAF_KEY
+from vreplica.sync import (
+    Job,
+    Placement,
+    RunReport,
+    Transport,
+    copying,
+    cycle,
+    outside,
+    points,
+    run,
+    state,
+)
+from vreplica.sync.errors import PreflightFailed
+from vreplica.sync.job import OnCbtLoss, OnReplicaChange
+from vreplica.units import BLOCK, GIB, KIB, SECTOR
+from vreplica.vsphere import (
+    Endpoint,
+    HostUnreachable,
+    SnapshotInfo,
+    VmDisk,
+    VmInfo,
+    VmNotFound,
+    VmRef,
+)
+from vreplica.vsphere.model import DatastoreInfo, EventRecord, ReplicaSpec
+
+
+class Killed(Exception):
+    """The process ends here: whatever is called afterwards does nothing any more."""
+
+
+class Steps:
+    """Counts calls; at number `left` the process is killed, or the connection is lost once."""
+
+    def __init__(self) -> None:
+        self.left: int | None = None
+        self.kill = True
+        self.dead = False
+        self._lock = threading.Lock()
+
+    def arm(self, left: int | None, *, kill: bool) -> None:
+        self.left, self.kill, self.dead = left, kill, False
+
+    def local(self) -> None:
+        """Something on this machine, to which no connection is needed."""
+        if self.kill:
+            self()
+
+    def __call__(self) -> None:
+        with self._lock:
+            if self.dead:
+                raise Killed
+            if self.left is None:
+                return
+            self.left -= 1
+            if self.left >= 0:
+                return
+            self.left, self.dead = None, self.kill
+        raise Killed if self.kill else HostUnreachable("site", 443, "connection reset")
+
+
+@dataclass
+class Disk:
+    key: int
+    uuid: str
+    path: str
+    content: bytearray
+    parents: tuple[str, ...] = ()
+    generation: str = ""
+    """Of change tracking; "": it is off."""
+    number: int = 1
+    written: list[tuple[int, int, int]] = field(default_factory=list)
+    """(number then, first byte, byte behind the last)."""
+
+    def write(self, at: int, data: bytes) -> None:
+        self.content[at : at + len(data)] = data
+        if self.generation:
+            self.written.append((self.number, at, at + len(data)))
+
+    def track(self, *, on: bool) -> None:
+        self.generation = uuid.uuid4().hex if on else ""
+        self.written = []
+
+    def frozen(self) -> Disk:
+        return replace(self, content=bytearray(self.content), written=list(self.written))
+
+    def info(self) -> VmDisk:
+        return VmDisk(
+            key=self.key,
+            label=f"Hard disk {self.key - 1999}",
+            capacity_bytes=len(self.content),
+            path=self.path,
+            uuid=self.uuid,
+            disk_object_id=None,
+            mode="persistent",
+            sharing="sharingNone",
+            thin=True,
+            backing="flat",
+            controller_key=1000,
+            controller_type="pvscsi",
+            bus_number=0,
+            unit_number=self.key - 2000,
+            change_id=f"{self.generation}/{self.number}" if self.generation else None,
+            parents=self.parents,
+        )
+
+
+@dataclass
+class Snapshot:
+    info: SnapshotInfo
+    disks: dict[int, Disk]
+
+
+@dataclass
+class Vm:
+    ref: VmRef
+    bios_uuid: str
+    disks: dict[int, Disk]
+    cbt: bool
+    power: str = "poweredOff"
+    extra: dict[str, str] = field(default_factory=dict)
+    snapshots: list[Snapshot] = field(default_factory=list)
+    current: str | None = None
+
+    @property
+    def folder(self) -> str:
+        return f"[ds] {self.ref.name}"
+
+
+class Opened(MemoryDisk):
+    """A disk of a VM, opened: what is written arrives there, step by step."""
+
+    def __init__(self, disk: Disk, steps: Steps, *, read_only: bool) -> None:
+        super().__init__(len(disk.content), name=disk.path)
+        for at in range(0, len(disk.content), BLOCK):
+            if any(data := bytes(disk.content[at : at + BLOCK])):
+                super().write_from(at, memoryview(data))
+        self._disk, self._steps, self._read_only = disk, steps, read_only
+
+    def write_from(self, offset: int, view: memoryview) -> None:
+        self._steps()
+        super().write_from(offset, view)
+        self._disk.write(offset, bytes(view))
+
+    def flush(self) -> None:
+        self._steps()
+        super().flush()
+
+
+class Site:
+    def __init__(self, steps: Steps) -> None:
+        self.steps = steps
+        self.vms: dict[str, Vm] = {}
+        self.files: dict[str, bytearray] = {}
+        self.log: list[EventRecord] = []
+        self.ids = 0
+        self.now = datetime(2026, 1, 1, tzinfo=UTC)
+        self.froze: dict[str, dict[int, bytes]] = {}
+        """By run: what its snapshot of the source froze."""
+
+    # -- what the tests do ------------------------------------------------------------------
+
+    def next(self) -> int:
+        self.ids += 1
+        return self.ids
+
+    def clock(self) -> datetime:
+        self.now += timedelta(seconds=1)
+        return self.now
+
+    def add_vm(self, name: str, *, cbt: bool, bios_uuid: str, power: str = "poweredOff") -> Vm:
+        made = Vm(VmRef(f"vm-{self.next()}", name), bios_uuid, {}, cbt, power)
+        self.vms[made.ref.moref] = made
+        return made
+
+    def add_disk(self, vm: Vm, key: int, content: bytes, path: str = "", uid: str = "") -> Disk:
+        path = path or f"{vm.folder}/disk-{self.next()}.vmdk"
+        made = Disk(key, uid or uuid.uuid4().hex, path, bytearray(content))
+        made.track(on=vm.cbt)
+        self.files[path] = made.content
+        vm.disks[key] = made
+        return made
+
+    def used(self) -> set[str]:
+        disks = [d for v in self.vms.values() for d in v.disks.values()]
+        disks += [d for v in self.vms.values() for s in v.snapshots for d in s.disks.values()]
+        return {path for d in disks for path in (d.path, *d.parents)}
+
+    def start(self, vm: Vm) -> None:
+        """Somebody starts a VM, and stops it again."""
+        event = EventRecord(self.next(), "VmPoweredOnEvent", self.clock(), "eve", None, "")
+        self.log.append(event)
+
+    # -- reading ----------------------------------------------------------------------------
+
+    def _vm(self, ref: VmRef) -> Vm:
+        self.steps()
+        return self.vms[ref.moref]
+
+    def find_vm(self, name: str) -> VmRef:
+        self.steps()
+        for vm in self.vms.values():
+            if vm.ref.name == name:
+                return vm.ref
+        raise VmNotFound("site", name)
+
+    def read_vm(self, ref: VmRef) -> VmInfo:
+        vm = self._vm(ref)
+        return VmInfo(
+            ref=vm.ref,
+            instance_uuid=vm.ref.moref,
+            bios_uuid=vm.bios_uuid,
+            vmx_path=f"{vm.folder}/{vm.ref.name}.vmx",
+            guest_id="otherGuest64",
+            guest_family="other",
+            power_state=vm.power,  # type: ignore[arg-type]
+            tools_running=False,
+            tools_status="toolsNotInstalled",
+            hw_version="vmx-19",
+            cpus=1,
+            cores_per_socket=1,
+            memory_mib=64,
+            firmware="bios",
+            secure_boot=False,
+            cbt_supported=True,
+            cbt_enabled=vm.cbt,
+            disks=tuple(d.info() for _, d in sorted(vm.disks.items())),
+            controllers=(),
+            nics=(),
+            snapshots=tuple(s.info for s in vm.snapshots),
+            current_snapshot=vm.current,
+            host="host",
+            datastores=("ds",),
+            extra_config=dict(vm.extra),
+            consolidation_needed=False,
+            connection_state="connected",
+            is_template=False,
+        )
+
+    def read_snapshots(self, ref: VmRef) -> tuple[SnapshotInfo, ...]:
+        return tuple(
+            replace(s.info, disks=tuple(d.info() for d in s.disks.values()))
+            for s in self._vm(ref).snapshots
+        )
+
+    def read_snapshot(self, ref: VmRef, moref: str) -> SnapshotInfo:
+        return next(s for s in self.read_snapshots(ref) if s.moref == moref)
+
+    def datastores(self) -> tuple[DatastoreInfo, ...]:
+        return (DatastoreInfo("ds", "ds-1", 1000 * GIB, 1000 * GIB, "VMFS"),)
+
+    def events(self, ref: VmRef, *, since: datetime | None = None) -> tuple[EventRecord, ...]:
+        self.steps()
+        return tuple(e for e in self.log if since is None or e.time >= since)
+
+    def refresh(self) -> datetime:
+        return self.clock()
+
+    def started_tasks(self) -> tuple[str, ...]:
+        return ()
+
+    def changed_extents(
+        self, ref: VmRef, snapshot: str | None, key: int, change_id: str, capacity: int
+    ) -> Extents:
+        vm = self._vm(ref)
+        found = next((s.disks for s in vm.snapshots if s.info.moref == snapshot), vm.disks)[key]
+        generation, _, number = change_id.partition("/")
+        assert generation == found.generation, "areas of another generation mean nothing"
+        total = Extents.empty()
+        for then, start, end in found.written:
+            if then > int(number):
+                total = total.union(Extents.of(start, end))
+        return total
+
+    # -- changing ---------------------------------------------------------------------------
+
+    @contextmanager
+    def change(self, ref: VmRef) -> Iterator[Vm]:
+        """The reply may be lost with the work done."""
+        yield self._vm(ref)
+        self.steps()
+
+    def set_extra_config(self, ref: VmRef, values: Mapping[str, str]) -> None:
+        with self.change(ref) as vm:
+            vm.extra = {k: v for k, v in {**vm.extra, **values}.items() if v}
+
+    def enable_cbt(self, ref: VmRef) -> bool:
+        with self.change(ref) as vm:
+            assert not vm.snapshots, "tracking is not switched under snapshots"
+            vm.cbt = True
+            for disk in vm.disks.values():
+                disk.track(on=True)
+        return True
+
+    def disable_cbt(self, ref: VmRef) -> None:
+        with self.change(ref) as vm:
+            vm.cbt = False
+            for disk in vm.disks.values():
+                disk.track(on=False)
+
+    def create_snapshot(self, ref: VmRef, name: str, text: str, quiesce: object) -> SnapshotInfo:
+        with self.change(ref) as vm:
+            assert len(vm.snapshots) < 32, "a chain of snapshots ends at 32"
+            moref = f"snapshot-{self.next()}"
+            info = SnapshotInfo(
+                moref, name, text, vm.current, self.clock(), False, None, (), dict(vm.extra)
+            )
+            vm.snapshots.append(Snapshot(info, {k: d.frozen() for k, d in vm.disks.items()}))
+            for snapshot in vm.snapshots[-1].disks.values():
+                self.files[snapshot.path] = snapshot.content
+            if run_id := re.search(r", run (\S+)\. ", text):
+                now = {key: bytes(disk.content) for key, disk in vm.disks.items()}
+                self.froze[run_id[1]] = now
+            for disk in vm.disks.values():
+                disk.number += 1
+                disk.parents = (disk.path, *disk.parents)
+                disk.path = f"{vm.folder}/link-{self.next()}.vmdk"
+                self.files[disk.path] = disk.content
+            vm.current = moref
+        return self.read_snapshot(ref, moref)
+
+    def remove_snapshot(self, ref: VmRef, moref: str) -> None:
+        with self.change(ref) as vm:
+            for gone in [s for s in vm.snapshots if s.info.moref == moref]:
+                vm.snapshots.remove(gone)
+                if vm.current == moref:
+                    vm.current = gone.info.parent
+                chains = [vm.disks, *(s.disks for s in vm.snapshots)]
+                every = [d for disks in chains for d in disks.values()]
+                for disk in gone.disks.values():
+                    self._merge(disk.path, every)
+
+    def _merge(self, path: str, every: list[Disk]) -> None:
+        """What lies on a link goes down into it."""
+        child = next((d for d in every if d.parents[:1] == (path,)), None)
+        if child is None:
+            return
+        name, content = child.path, child.content
+        del self.files[name]
+        self.files[path] = content
+        for disk in every:
+            if disk.path == name:
+                disk.path, disk.parents = path, disk.parents[1:]
+            elif name in disk.parents:
+                disk.parents = tuple(p for p in disk.parents if p != name)
+
+    def revert_to_snapshot(self, ref: VmRef, moref: str) -> None:
+        with self.change(ref) as vm:
+            (found,) = [s for s in vm.snapshots if s.info.moref == moref]
+            for disk in vm.disks.values():
+                if disk.parents:
+                    del self.files[disk.path]
+            vm.disks = {key: disk.frozen() for key, disk in found.disks.items()}
+            for disk in vm.disks.values():
+                disk.track(on=vm.cbt)
+                disk.parents = (disk.path, *disk.parents)
+                disk.path = f"{vm.folder}/link-{self.next()}.vmdk"
+                self.files[disk.path] = disk.content
+            vm.extra, vm.current = dict(found.info.extra_config), moref
+
+    def create_replica(self, spec: ReplicaSpec) -> VmRef:
+        self.steps()
+        bios = spec.source.bios_uuid or ""
+        vm = self.add_vm(spec.name, cbt=spec.track_changes, bios_uuid=bios)
+        vm.extra = dict(spec.extra_config)
+        for disk in spec.source.disks:
+            if disk.key not in spec.exclude_disks:
+                self.add_disk(vm, disk.key, bytes(disk.capacity_bytes))
+        self.steps()
+        return vm.ref
+
+    def destroy_vm(self, ref: VmRef) -> None:
+        with self.change(ref) as vm:
+            del self.vms[vm.ref.moref]
+            used = self.used()
+            for path in [p for p in self.files if p.startswith(f"{vm.folder}/")]:
+                assert path not in used
+                del self.files[path]
+
+    def reshape_replica(self, ref: VmRef, want: Any) -> None:
+        with self.change(ref) as vm:
+            for key in want.detach:
+                gone = vm.disks.pop(key)
+                if gone.parents:
+                    del self.files[gone.path]
+            for new in want.attach:
+                assert new.exists == (new.path in self.files)
+                content = self.files.get(new.path) or bytes(new.like.capacity_bytes)
+                assert len(content) == new.like.capacity_bytes
+                self.add_disk(vm, new.like.key, content, new.path)
+
+    def copy_disk(self, ref: VmRef, source: str, target: str) -> None:
+        with self.change(ref):
+            assert target not in self.files
+            self.files[target] = bytearray(self.files[source])
+
+    def extend_disk(self, ref: VmRef, path: str, capacity: int) -> None:
+        with self.change(ref):
+            self.files[path] += bytes(capacity - len(self.files[path]))
+
+    def delete_disk(self, ref: VmRef, path: str) -> bool:
+        with self.change(ref):
+            assert path not in self.used(), "a disk that is in use was to be deleted"
+            return self.files.pop(path, None) is not None
+
+
+def opener(read_only: bool) -> Callable[..., Opened]:
+    """Stands in for open_leaf and open_current."""
+
+    def open_(job: Any, site: Site, ref: VmRef, disk: VmDisk) -> Opened:
+        return Opened(site._vm(ref).disks[disk.key], site.steps, read_only=read_only)
+
+    return open_
+
+
+def open_snapshot_disk(
+    job: Any, site: Site, ref: VmRef, snapshot: str, disk: VmDisk, *, first_of_two: bool = False
+) -> Opened:
+    (found,) = [s for s in site._vm(ref).snapshots if s.info.moref == snapshot]
+    return Opened(found.disks[disk.key], site.steps, read_only=True)
+
+
+# -- runs against the model -----------------------------------------------------------------
+
+UNIT = Path("/dev/shm")
+KEYS = (2000, 2001, 2002)
+KEEP = 3
+DISCARD = OnReplicaChange.DISCARD
+FILLS = st.integers(0, 3)
+
+
+class World:
+    """A source with changing disks, its replica, and what every point has to hold."""
+
+    runs = 0
+    ended: ClassVar[Counter[str]] = Counter()
+
+    def __init__(self, folder: Path) -> None:
+        self.steps = Steps()
+        self.here, self.there = Site(self.steps), Site(self.steps)
+        self.source = self.here.add_vm("web", cbt=False, bios_uuid="b-1", power="poweredOn")
+        self.here.add_disk(self.source, 2000, bytes(6 * BLOCK + 3 * SECTOR))
+        self.away: list[Disk] = []
+        self.locks: list[int] = []
+        self.known: list[str] = []
+        """Ids of all points that were ever seen, oldest first."""
+        end = Endpoint("site", "user", "secret", "00")
+        self.job = Job(
+            name="web",
+            source=end,
+            source_vm="web",
+            destination=end,
+            placement=Placement("ds", "web-replica"),
+            state_dir=folder,
+            transport=Transport.VDDK,
+            retention=Retention(last=KEEP),
+            parallel_disks=1,
+        )
+
+    # -- what happens outside of runs -------------------------------------------------------
+
+    def write(self, which: int, at: int, sectors: int, value: int) -> None:
+        """The guest's. `at` is a percentage."""
+        disk = self.disk(which)
+        start = len(disk.content) // SECTOR * at // 100 * SECTOR
+        size = min(sectors * SECTOR, len(disk.content) - start)
+        disk.write(start, bytes([value]) * size)
+
+    def disk(self, which: int) -> Disk:
+        disks = [d for _, d in sorted(self.source.disks.items())]
+        return disks[which % len(disks)]
+
+    def add(self, sectors: int, value: int) -> None:
+        key = self.free()
+        if key is not None:
+            content = bytes([value]) * (BLOCK + sectors * SECTOR)
+            self.here.add_disk(self.source, key, content)
+
+    def remove(self, which: int) -> None:
+        if len(self.source.disks) > 1:
+            self.away.append(self.source.disks.pop(self.disk(which).key))
+
+    def put_back(self, which: int, value: int, grown: bool) -> None:
+        """A disk that was away, perhaps written to or grown meanwhile, perhaps elsewhere now."""
+        key = self.free()
+        if key is None or not self.away:
+            return
+        old = self.away.pop(which % len(self.away))
+        content = old.content + bytes(2 * KIB if grown and len(old.content) % KIB == 0 else 0)
+        content[: 2 * SECTOR] = bytes([value]) * (2 * SECTOR)
+        self.here.add_disk(self.source, key, content, uid=old.uuid)
+
+    def free(self) -> int | None:
+        return next((k for k in KEYS if k not in self.source.disks), None)
+
+    def grow(self, which: int, sectors: int, value: int) -> None:
+        """Tracking does not report what is written to the end, as hosts were seen to do."""
+        if not self.source.snapshots:
+            disk = self.disk(which)
+            disk.content += bytes([value]) * (sectors * SECTOR)
+
+    def track(self, on: bool) -> None:
+        """Somebody else switches tracking off, or begins it anew."""
+        if not self.source.snapshots:
+            self.source.cbt = on
+            for disk in self.source.disks.values():
+                disk.track(on=on)
+
+    def meddle(self, at: int, value: int, start: bool) -> None:
+        """Somebody writes to the replica; by starting it, or by another program."""
+        replica = next((v for v in self.there.vms.values()), None)
+        if replica is None or not replica.snapshots or not replica.disks:
+            return
+        unseen = {d.generation for d in replica.disks.values()} != {
+            d.generation for d in replica.snapshots[-1].disks.values()
+        }
+        if start or unseen or replica.extra.get(LEAF_KEY):
+            self.there.start(replica)
+        disk = next(iter(replica.disks.values()))
+        where = len(disk.content) // SECTOR * at // 100 * SECTOR
+        disk.write(where, bytes([value]) * SECTOR)
+
+    def lock(self, path: Path, flags: int) -> int:
+        self.locks.append(lock(path, flags))
+        return self.locks[-1]
+
+    def end_process(self) -> None:
+        """Its locks go with it."""
+        for fd in self.locks:
+            with suppress(OSError):
+                fcntl.flock(fd, fcntl.LOCK_UN)
+        self.locks.clear()
+
+    # -- runs -------------------------------------------------------------------------------
+
+    def run(self, left: int | None, *, kill: bool) -> RunReport | None:
+        """One run; None where it was broken off. A replica that was meddled with stops it once."""
+        World.runs += 1
+        self.steps.arm(left, kill=kill)
+        job = replace(self.job, on_cbt_loss=OnCbtLoss.RESCAN)
+        try:
+            report = self.stopped(job) or run(replace(job, on_replica_change=DISCARD))
+        except (Killed, HostUnreachable) as error:
+            World.ended["killed" if isinstance(error, Killed) else "failed"] += 1
+            self.steps.arm(None, kill=False)
+            self.end_process()
+            self.check()
+            return None
+        self.steps.arm(None, kill=False)
+        World.ended["resumed" if any("went on" in t for t in report.recovered) else "made"] += 1
+        for disk in report.disks:
+            World.ended[disk.mode.value] += 1
+        self.check()
+        self.check_good(report)
+        return report
+
+    def stopped(self, job: Job) -> RunReport | None:
+        """A run; None where it was stopped by what somebody did to the replica."""
+        try:
+            return run(job)
+        except PreflightFailed as error:
+            problems = error.problems
+        assert [p for p in problems if "was changed since point" in p] == list(problems)
+        self.check()
+        World.ended["stopped"] += 1
+        return None
+
+    # -- what always holds ------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Each point of the replica is byte for byte what the source's snapshot froze."""
+        found = points(self.job)
+        for point in found:
+            if point.id not in self.known:
+                self.known.append(point.id)
+        assert [p.id for p in found] == self.known[len(self.known) - len(found) :]
+        assert len(found) >= min(KEEP, len(self.known))
+        for point in found:
+            (held,) = [
+                s
+                for v in self.there.vms.values()
+                for s in v.snapshots
+                if s.info.moref == point.snapshot
+            ]
+            wanted = self.here.froze[point.id]
+            assert set(wanted) == {d.key for d in point.disks} == set(held.disks)
+            for disk in point.disks:
+                assert held.disks[disk.key].content == wanted[disk.key], (point.id, disk.label)
+                assert disk.capacity_bytes == len(wanted[disk.key])
+                assert disk.stats is not None
+                parts = disk.stats.redundant_bytes + disk.stats.zero_bytes
+                assert disk.stats.changed_bytes == parts + disk.stats.data_bytes
+                assert disk.shipped_bytes == disk.stats.zero_bytes + disk.stats.data_bytes
+
+    def check_good(self, report: RunReport) -> None:
+        """After a run that ended well nothing of it is left anywhere."""
+        assert self.known[-1] == report.point.id
+        assert not self.source.snapshots
+        (replica,) = self.there.vms.values()
+        assert not replica.extra.get(LEAF_KEY)
+        assert {k: d.content for k, d in replica.disks.items()} == self.here.froze[report.point.id]
+        assert set(self.there.files) == self.there.used(), "files that nothing needs"
+
+
+CALLS = st.one_of(st.none(), st.integers(0, 60), st.integers(0, 400))
+EVENTS = st.one_of(
+    st.tuples(st.just("write"), st.integers(0, 2), st.integers(0, 99), st.integers(1, 300), FILLS),
+    st.tuples(st.just("write"), st.integers(0, 2), st.integers(0, 99), st.integers(1, 300), FILLS),
+    st.tuples(st.just("add"), st.integers(0, 300), FILLS),
+    st.tuples(st.just("remove"), st.integers(0, 2)),
+    st.tuples(st.just("put_back"), st.integers(0, 2), FILLS, st.booleans()),
+    st.tuples(st.just("grow"), st.integers(0, 2), st.integers(1, 200), FILLS),
+    st.tuples(st.just("track"), st.booleans()),
+    st.tuples(st.just("meddle"), st.integers(0, 99), FILLS, st.booleans()),
+    st.tuples(st.just("run"), CALLS, st.booleans()),
+    st.tuples(st.just("run"), CALLS, st.booleans()),
+    st.tuples(st.just("run"), CALLS, st.booleans()),
+    st.tuples(st.just("run"), CALLS, st.booleans()),
+)
+
+
+@contextmanager
+def on_the_model(world: World) -> Iterator[None]:
+    """Everything of a run is real but the two sites, the disks, and the end of the process."""
+    real_undone = cycle._Cycle._undone_on_failure
+
+    @contextmanager
+    def undone(self: Any, vm: Any) -> Iterator[None]:
+        killed = None
+        with real_undone(self, vm):
+            try:
+                yield
+            except Killed as error:
+                killed = error
+        if killed is not None:
+            raise killed
+
+    @contextmanager
+    def connect(*_: object) -> Iterator[Site]:
+        yield world.there
+
+    small = partial(copy, io_size=BLOCK, batch_size=2 * BLOCK)
+    with ExitStack() as stack:
+        for target, name, value in (
+            (state.Sites, "open", lambda _: state.Sites(world.here, world.there, ExitStack())),
+            (state, "connect", connect),
+            (copying, "open_snapshot_disk", open_snapshot_disk),
+            (copying, "open_leaf", opener(read_only=False)),
+            (outside, "open_current", opener(read_only=True)),
+            (copying, "copy", small),
+            (copying, "RETRY", RetryPolicy(attempts=1)),
+            (copying, "CHECKPOINT_S", 0.0),
+            (cycle._Cycle, "_undone_on_failure", undone),
+            (digestmap, "_lock", world.lock),
+            (os, "fsync", lambda _: world.steps.local()),
+        ):
+            stack.enter_context(mock.patch.object(target, name, value))
+        yield
+
+
+def live(events: list[tuple[Any, ...]]) -> None:
+    with tempfile.TemporaryDirectory(dir=UNIT if UNIT.is_dir() else None) as folder:
+        world = World(Path(folder))
+        with on_the_model(world):
+            for name, *values in events:
+                if name == "run":
+                    world.run(values[0], kill=values[1])
+                else:
+                    getattr(world, name)(*values)
+            assert world.run(None, kill=False) is not None
+
+
+@given(st.lists(EVENTS, min_size=8, max_size=40))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
+def test_whatever_happens_every_point_is_what_its_snapshot_froze(
+    events: list[tuple[Any, ...]],
+) -> None:
+    live(events)
+
+
+@pytest.mark.slow
+def test_so_it_is_over_thousands_of_runs() -> None:
+    World.runs, World.ended = 0, Counter()
+
+    @given(st.lists(EVENTS, min_size=20, max_size=60))
+    @settings(max_examples=600, suppress_health_check=list(HealthCheck), database=None)
+    def many(events: list[tuple[Any, ...]]) -> None:
+        live(events)
+
+    many()
+    print(f"{World.runs} runs: {dict(World.ended)}")
+    assert World.runs >= 5000
+    rare = {"killed", "failed", "resumed", "stopped", "full", "delta", "rescan"}
+    assert all(World.ended[kind] >= 100 for kind in rare), World.ended

@@ -26,7 +26,10 @@ def nothing() -> None:
 
 @dataclass(frozen=True)
 class Contender:
-    """`role`: "ours", "peer", or "floor" for the least that is possible."""
+    """`role`: "ours", "peer", or "floor" for the least that is possible.
+
+    `durable`: at its end the result is on stable storage. Only equals are held to each other.
+    """
 
     name: str
     role: str
@@ -34,6 +37,7 @@ class Contender:
     prepare: Callable[[], None] = nothing
     check: Callable[[], None] = nothing
     environment: dict[str, str] = field(default_factory=dict)
+    durable: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Side by side with other programs on the same disks, in one command:
 
     python -m benchmarks.peers [--rounds 5] [--only full-flat] [--json results.json]
+                               [--plots docs/plots] [--docs docs/benchmarks.md]
 
 Each round runs every contender of a work once, one after the other, so that a change of the
 machine's mood hits all alike; the table shows medians and bests of whole processes, and the
@@ -25,6 +26,7 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
+from benchmarks import plots
 from benchmarks.bench import Contender, Work
 from benchmarks.works import works
 
@@ -82,13 +84,23 @@ def run_work(work: Work, rounds: int, say: Callable[[str], None]) -> dict[str, A
                 contender.check()
             wall = series[contender.name].wall[-1]
             say(f"{work.name} round {number + 1}/{rounds} {contender.name}: {wall:.3f} s")
-    peers = [median(series[c.name].wall) for c in work.contenders if c.role == "peer"]
+    best = {
+        durable: min(
+            (
+                median(series[c.name].wall)
+                for c in work.contenders
+                if c.role == "peer" and c.durable == durable
+            ),
+            default=None,
+        )
+        for durable in (False, True)
+    }
     floors = [series[c.name].engine for c in work.contenders if c.role == "floor"]
     least = min((median(times) for times in floors if times), default=None)
     rows = []
     for contender in work.contenders:
         one = series[contender.name]
-        middle = median(one.wall)
+        middle, peer = median(one.wall), best[contender.durable]
         rows.append(
             {
                 "name": contender.name,
@@ -97,7 +109,8 @@ def run_work(work: Work, rounds: int, say: Callable[[str], None]) -> dict[str, A
                 "best_s": min(one.wall),
                 "engine_median_s": median(one.engine) if one.engine else None,
                 "engine_best_s": min(one.engine) if one.engine else None,
-                "ratio_to_best_peer": middle / min(peers) if peers else None,
+                "durable": contender.durable,
+                "ratio_to_best_peer": middle / peer if peer else None,
                 "engine_to_c": median(one.engine) / least if one.engine and least else None,
                 "shipped_to_changed": one.last["shipped_bytes"] / work.changed_bytes
                 if work.changed_bytes and contender.role == "ours"
@@ -112,18 +125,27 @@ def run_work(work: Work, rounds: int, say: Callable[[str], None]) -> dict[str, A
     return {"work": work.name, "what": work.what, "rounds": rounds, "rows": rows}
 
 
-COLUMNS = ("contender", "median", "best", "cpu", "to best peer", "in process, median (best)")
+COLUMNS = (
+    "contender",
+    "durable",
+    "median",
+    "best",
+    "cpu",
+    "to best peer",
+    "in process, median (best)",
+)
 MORE = ("in process to C", "shipped / changed")
 
 
 def table(result: dict[str, Any]) -> str:
     """In Markdown."""
-    lines = [f"\n{result['work']}: {result['what']}", ""]
+    lines = [f"{result['what']}; median of {result['rounds']} rounds, seconds.", ""]
     lines += [f"| {' | '.join(COLUMNS + MORE)} |", "|---" * len(COLUMNS + MORE) + "|"]
     for row in result["rows"]:
         own = row["engine_median_s"]
         cells = [
             f"**{row['name']}**" if row["role"] == "ours" else row["name"],
+            "yes" if row["durable"] else "no",
             *(f"{row[name]:.3f}" for name in ("median_s", "best_s")),
             f"{row['cpu_median_s']:.2f}",
             _ratio(row["ratio_to_best_peer"]),
@@ -146,6 +168,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--capacity-gib", type=float, default=4.0)
     parser.add_argument("--dir", type=Path, help="where the disks go (default: a temporary one)")
     parser.add_argument("--json", type=Path, help="write all measurements here")
+    parser.add_argument("--plots", type=Path, help="draw each work into this folder")
+    parser.add_argument("--docs", type=Path, help="put each table into this page")
     options = parser.parse_args(arguments)
     if options.dir is not None:
         Path(options.dir).mkdir(parents=True, exist_ok=True)
@@ -155,7 +179,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for work in works(folder, options.capacity_gib, options.only):
             result = run_work(work, options.rounds, lambda text: print(text, file=sys.stderr))
             results.append(result)
-            print(table(result), flush=True)
+            print(f"\n{result['work']}: {table(result)}", flush=True)
+            if options.plots is not None:
+                plots.draw(options.plots, {result["work"]: plots.bars(result)})
+            if options.docs is not None:
+                plots.refresh(options.docs, result["work"], table(result))
             if options.json is not None:
                 options.json.write_text(json.dumps(results, indent=1))
     finally:

@@ -15,7 +15,7 @@ from math import log10
 from pathlib import Path
 from typing import Any
 
-COLORS = {"ours": "#2364aa", "peer": "#9aa5b1", "durable peer": "#9aa5b1", "floor": "#d9dee3"}
+COLORS = {"ours": "#2364aa", "peer": "#9aa5b1", "floor": "#d9dee3"}
 INK, ENGINE = "#222", "#123a66"
 WIDTH, LABELS, BAR, GAP, TOP = 860, 330, 20, 12, 60
 
@@ -97,29 +97,46 @@ def svg(parts: list[str], height: float) -> str:
     )
 
 
+def draw(folder: Path, made: dict[str, str]) -> None:
+    """Name -> SVG, each into a file of its own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, picture in made.items():
+        (folder / f"{name}.svg").write_text(picture)
+
+
+def refresh(page: Path, name: str, table: str) -> None:
+    """Put a table into a Markdown page, between `<!-- NAME -->` and `<!-- /NAME -->`."""
+    begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+    before, found, rest = page.read_text().partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise SystemExit(f"{page} has no place for {name}: {begin.strip()} ... {end}")
+    page.write_text(f"{before}{begin}\n{table}\n\n{end}{after}")
+
+
+def of_scaling(scaling: dict[str, Any]) -> dict[str, str]:
+    """Memory and time over capacity, time over change; the latter of the largest disk."""
+    made = {}
+    for name, rows, x, y, title in (
+        ("memory", "capacity", "capacity_gib", "peak_mib", "memory, MiB, over capacity, GiB"),
+        ("capacity", "capacity", "capacity_gib", "delta_s", "delta of 64 MiB, s, over GiB"),
+        ("change", "change", "changed_mib", "delta_s", "delta, s, over MiB changed; 62 TiB"),
+    ):
+        made[name] = curve(scaling[rows], x, y, title, logarithmic=rows == "capacity")
+    return made
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Draw what was measured.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--peers", type=Path, action="append", default=[])
     parser.add_argument("--scaling", type=Path)
     options = parser.parse_args()
-    options.folder.mkdir(parents=True, exist_ok=True)
-    made = {}
     for path in options.peers:
-        for result in json.loads(path.read_text()):
-            made[f"{result['work']}.svg"] = bars(result)
+        results = json.loads(path.read_text())
+        draw(options.folder, {result["work"]: bars(result) for result in results})
     if options.scaling is not None:
-        scaling = json.loads(options.scaling.read_text())
-        for name, rows, x, y, title in (
-            ("memory", "capacity", "capacity_gib", "peak_mib", "memory, MiB, over capacity, GiB"),
-            ("capacity", "capacity", "capacity_gib", "delta_s", "delta of 64 MiB, s, over GiB"),
-            ("change", "change", "changed_mib", "delta_s", "delta, s, over MiB changed; 62 TiB"),
-        ):
-            logarithmic = rows == "capacity"
-            made[f"{name}.svg"] = curve(scaling[rows], x, y, title, logarithmic=logarithmic)
-    for file, text in made.items():
-        (options.folder / file).write_text(text)
-        print(options.folder / file)
+        draw(options.folder, of_scaling(json.loads(options.scaling.read_text())))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Memory and the time of a delta against capacity, and the time of a delta against change.
 
-    python -m benchmarks.scaling [--json scaling.json]
+    python -m benchmarks.scaling [--json scaling.json] [--plots DIR] [--docs PAGE]
 
 Runs `benchmarks.memory` in processes of its own, best of three each: 64 MiB changed on disks
 from 4 GiB to 62 TiB, then 16 to 256 MiB changed on a disk of 62 TiB.
@@ -14,6 +14,8 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+from benchmarks import plots
 
 CAPACITIES_GIB = (4, 100, 1024, 16 * 1024, 62 * 1024)
 CHANGES_MIB = (16, 32, 64, 128, 256)
@@ -34,22 +36,34 @@ def measure(capacity_gib: int, changed_mib: int, rounds: int = 3) -> dict[str, A
     }
 
 
+def table(rows: list[dict[str, Any]]) -> str:
+    """In Markdown."""
+    lines = ["| capacity, GiB | changed, MiB | delta, s | memory over Python, MiB |"]
+    lines.append("|---|---|---|---|")
+    lines += [
+        f"| {row['capacity_gib']} | {row['changed_mib']} "
+        f"| {row['delta_s']:.3f} | {row['peak_mib']:.0f} |"
+        for row in rows
+    ]
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure how the engine scales.")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--plots", type=Path, help="draw into this folder")
+    parser.add_argument("--docs", type=Path, help="put the tables into this page")
     options = parser.parse_args()
     result = {
         "capacity": [measure(capacity, 64) for capacity in CAPACITIES_GIB],
         "change": [measure(CAPACITIES_GIB[-1], changed) for changed in CHANGES_MIB],
     }
     for name, rows in result.items():
-        print(f"\n{name}\n\n| capacity, GiB | changed, MiB | delta, s | memory over Python, MiB |")
-        print("|---|---|---|---|")
-        for row in rows:
-            print(
-                f"| {row['capacity_gib']} | {row['changed_mib']} "
-                f"| {row['delta_s']:.3f} | {row['peak_mib']:.0f} |"
-            )
+        print(f"\n{name}\n\n{table(rows)}")
+        if options.docs is not None:
+            plots.refresh(options.docs, name, table(rows))
+    if options.plots is not None:
+        plots.draw(options.plots, plots.of_scaling(result))
     if options.json is not None:
         options.json.write_text(json.dumps(result, indent=1))
 

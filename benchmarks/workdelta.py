@@ -39,6 +39,7 @@ def delta(bench: Bench, form: str) -> Work:
             ),
             reset,
             bench.same(ours, form, changed=True),
+            durable=True,
         )
 
     made = [
@@ -57,6 +58,7 @@ def delta(bench: Bench, form: str) -> Work:
                 ],
                 lambda: bench.take_back(least, form),
                 bench.same(least, form, changed=True),
+                durable=True,
             )
         )
     made += [_commit(bench, source, form), _nbdcopy(bench, source, form)]
@@ -115,6 +117,7 @@ def _commit(bench: Bench, source: Path, form: str) -> Contender:
         ),
         reset,
         bench.same(target, form, changed=True),
+        durable=True,
     )
 
 
@@ -148,6 +151,7 @@ def _nbdcopy(bench: Bench, source: Path, form: str) -> Contender:
         [*command, *served],
         lambda: bench.take_back(target, form),
         bench.same(target, form, changed=True),
+        durable=True,
     )
 
 
@@ -163,4 +167,5 @@ def _imageio_delta(bench: Bench, source: Path, form: str) -> Contender:
         [*IMAGEIO, str(overlay), "qcow2", *end, "--bitmap", "changed"],
         lambda: bench.take_back(target, form),
         bench.same(target, form, changed=True),
+        durable=True,
     )

@@ -6,8 +6,8 @@
     delta           the changed extents are known, flat
     delta-sparse    the same into a sparse VMDK
 
-Every contender has a target of its own. A contender with "sync" is durable at its end; the
-engine always is, so that without sync it runs with fsync made empty (nosync.c).
+Every contender has a target of its own. The engine is always durable at its end, so it is held to
+peers that are; where it is held to one that is not, it runs with fsync made empty (nosync.c).
 """
 
 from __future__ import annotations
@@ -49,11 +49,17 @@ def full(bench: Bench, form: str) -> Work:
                 lambda: (bench.empty(path.stem, form), None)[1],
                 bench.same(path, form, changed=False),
                 {} if sync else {"LD_PRELOAD": str(bench.nosync)},
+                durable=sync,
             )
         )
 
     def peer(
-        name: str, command: Callable[[Path], list[str]], role: str = "peer", *, check: bool = True
+        name: str,
+        command: Callable[[Path], list[str]],
+        role: str = "peer",
+        *,
+        durable: bool = False,
+        check: bool = True,
     ) -> None:
         path = bench.folder / f"out-{len(made)}.vmdk"
         made.append(
@@ -63,48 +69,65 @@ def full(bench: Bench, form: str) -> Work:
                 command(path),
                 lambda: bench.remove(path),
                 bench.same(path, form, changed=False) if check else nothing,
+                durable=durable,
             )
         )
 
     subformat = "monolithicFlat" if form == "flat" else "monolithicSparse"
     convert = ["qemu-img", "convert", "-f", "vmdk", "-O", "vmdk", "-o", f"subformat={subformat}"]
-    ours("vreplica, hashing every block", sync=False, flags=[])
-    ours("vreplica, library in helper processes", sync=False, flags=["--isolation"])
-    peer("qemu-img convert", lambda path: [*convert, str(source), str(path)])
-    peer(
-        "qemu-img convert -W -m 16",
-        lambda path: [*convert, "-W", "-m", "16", str(source), str(path)],
-    )
-    if form == "flat":
+    several = [*convert, "-W", "-m", "16"]
+
+    ours("vreplica, hashing every block", sync=True, flags=[])
+    ours("vreplica, library in helper processes", sync=True, flags=["--isolation"])
+    for name, command in (("qemu-img convert", convert), ("qemu-img convert -W -m 16", several)):
+
+        def run(path: Path, command: list[str] = command) -> list[str]:
+            return [*command, str(source), str(path)]
+
+        peer(name, run)
         peer(
-            "nbdcopy, flat file to file",
-            lambda path: ["nbdcopy", str(flat(source)), str(flat(path))],
+            f"{name}, then sync",
+            lambda path, run=run: then_sync(run(path), data(path)),
+            durable=True,
+        )
+    if form == "flat":
+        copied = ["nbdcopy", "--flush", str(flat(source))]
+        peer(
+            "nbdcopy --flush, flat file to file",
+            lambda path: [*copied, str(flat(path))],
+            durable=True,
             check=False,
         )
         if find_spec("ovirt_imageio") is not None:
             peer(
                 "ovirt-imageio, NBD at both ends",
                 lambda path: ["sh", "-c", _by_imageio(source, path, bench.disk)],
+                durable=True,
                 check=False,
             )
     else:
         # nbdcopy needs a target that is there.
         peer(
-            "nbdcopy, qemu-nbd at both ends, 1 MiB requests",
+            "nbdcopy --flush, qemu-nbd at both ends, 1 MiB requests",
             lambda path: ["sh", "-c", _by_nbd(source, path, subformat, bench.disk)],
+            durable=True,
         )
     peer(
-        "cp --sparse=always of the data file",
-        lambda path: ["cp", "--sparse=always", str(data(source)), str(data(path))],
+        "cp --sparse=always of the data file, then sync",
+        lambda path: then_sync(
+            ["cp", "--sparse=always", str(data(source)), str(data(path))], data(path)
+        ),
         "floor",
+        durable=True,
         check=False,
     )
-    ours("vreplica, durable", sync=True, flags=[])
-    peer(
-        "qemu-img convert, then sync",
-        lambda path: then_sync([*convert, str(source), str(path)], data(path)),
-        "durable peer",
-    )
+    ours("vreplica, without the syncs", sync=False, flags=[])
+    if form == "flat":
+        peer(
+            "nbdcopy, flat file to file",
+            lambda path: ["nbdcopy", str(flat(source)), str(flat(path))],
+            check=False,
+        )
     share = f"{bench.disk.recipe.capacity / GIB:g} GiB at 40 %"
     return Work(f"full-{form}", f"{share}, {form} VMDK to {form} VMDK", made)
 
@@ -112,7 +135,7 @@ def full(bench: Bench, form: str) -> Work:
 def _by_nbd(source: Path, target: Path, subformat: str, disk: TestDisk) -> str:
     create = f"qemu-img create -q -f vmdk -o subformat={subformat} {target}"
     served = f"[ qemu-nbd -r -f vmdk {source} ] [ qemu-nbd -f vmdk {target} ]"
-    copied = f"nbdcopy --request-size=1048576 -- {served}"
+    copied = f"nbdcopy --flush --request-size=1048576 -- {served}"
     return f"{create} {disk.recipe.capacity} && {copied}"
 
 

@@ -24,6 +24,7 @@ from vreplica.vsphere.tasks import Waiting
 from vreplica.vsphere.vm import read_guest
 from vreplica.vsphere.vmomi import vim
 
+FIRST_POLL_S: Final = 0.1
 POLL_S: Final = 1.0
 
 
@@ -132,7 +133,7 @@ def _watch(
     reached: Callable[[GuestState], bool],
     on_tick: Callable[[float, GuestState], None] | None,
 ) -> GuestState:
-    started = time.monotonic()
+    started, pause = time.monotonic(), FIRST_POLL_S
     while True:
         guest = read_guest(link, vm)
         if reached(guest):
@@ -145,4 +146,5 @@ def _watch(
             if guest.question:
                 actual += f", with an open question ({guest.question})"
             raise PowerTimeout(wanted, actual, waited).at(vm=vm.name)
-        time.sleep(min(POLL_S, max(timeout_s - waited, 0.05)))
+        time.sleep(min(pause, max(timeout_s - waited, 0.05)))
+        pause = min(pause * 1.5, POLL_S)

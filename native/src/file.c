@@ -228,6 +228,14 @@ bool vr_file_is_in_place(const vr_file *file)
       && named.st_dev == open.st_dev && named.st_ino == open.st_ino;
 }
 
+bool vr_file_is_same(const vr_file *a, const vr_file *b)
+{
+   struct stat first;
+   struct stat second;
+   return fstat(a->fd, &first) == 0 && fstat(b->fd, &second) == 0
+      && first.st_dev == second.st_dev && first.st_ino == second.st_ino;
+}
+
 VixError vr_file_punch(vr_file *file, uint64_t offset, uint64_t bytes)
 {
    atomic_store(&file->dirty, true);

@@ -42,6 +42,7 @@ VixError vr_file_truncate(vr_file *file, uint64_t bytes);
 VixError vr_file_rename(vr_file *file, const char *path);
 /* Whether its name still leads to it. */
 bool vr_file_is_in_place(const vr_file *file);
+bool vr_file_is_same(const vr_file *a, const vr_file *b);
 /* Gives the space back; reads as zeros after. Writes zeros where the file system cannot. */
 VixError vr_file_punch(vr_file *file, uint64_t offset, uint64_t bytes);
 VixError vr_file_sync(vr_file *file);

@@ -86,6 +86,9 @@ static VixError open_extent(const vr_link *link, const vr_extent_line *line,
    err = vr_file_open(path, link->writable && line->access == VR_ACCESS_RW, &e->file);
    if (err != VIX_OK) {
       vr_warn("%s: extent %s cannot be opened\n", link->path, path);
+   } else if (!link->descriptor_room && vr_file_is_same(e->file, link->file)) {
+      vr_warn("%s: names itself as an extent\n", link->path);
+      err = VIX_E_DISK_INVALIDDISK;
    }
    free(path);
    if (err == VIX_OK) {

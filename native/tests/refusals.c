@@ -214,6 +214,8 @@ static void files(void)
    GIVES(VIX_E_DISK_INVALIDDISK, try_open("noextent.vmdk", 4));
    write_file("huge.vmdk", HEAD "RW 18446744073709551615 VMFS \"x\"\nRW 9 VMFS \"x\"\n");
    GIVES(VIX_E_DISK_INVALIDDISK, try_open("huge.vmdk", 4));
+   write_file("self.vmdk", HEAD "RW 1 VMFS \"self.vmdk\"\n");
+   GIVES(VIX_E_DISK_INVALIDDISK, try_open("self.vmdk", 4));
    write_file("inner/up.vmdk", HEAD "RW 1 VMFS \"../text.vmdk\"\n");
    GIVES(VIX_E_FILE_ACCESS_ERROR, try_open("inner/up.vmdk", 4));
    write_file("inner/root.vmdk", HEAD "RW 1 VMFS \"/etc/passwd\"\n");

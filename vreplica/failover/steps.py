@@ -44,8 +44,10 @@ SHRINKS: Final = 0.8
 """A pass that takes more than this share of the one before shows that the guest writes about as
 fast as it is copied: another one would be no shorter."""
 
+FIRST_POLL_S: Final = 0.25
 POLL_S: Final = 2.0
-"""Between two looks at a power state or heartbeat: cheap for vCenter, soon enough for people."""
+"""Between two looks at a power state or heartbeat, growing from the first to the second: soon,
+since it is downtime, and then cheap for vCenter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,14 +122,15 @@ class Work:
 
     def wait_until(self, done: Callable[[], bool], seconds: float, text: str) -> bool:
         """Poll until `done` or the time is over; tells how long it still waits."""
-        end = self.clock() + seconds
+        end, pause = self.clock() + seconds, FIRST_POLL_S
         while not done():
             self.journal.check()
             left = end - self.clock()
             if left <= 0:
                 return False
             self.tell(f"{text}: {left:.0f} s left")
-            self.sleep(min(POLL_S, left))
+            self.sleep(min(pause, left))
+            pause = min(pause * 1.5, POLL_S)
         return True
 
     def pause(self, text: str) -> None:

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import settings
@@ -16,6 +17,9 @@ settings.load_profile("vreplica")
 
 # A shell has background jobs ignore Ctrl-C, and children inherit that: tests send it to both.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Set before the workers begin, so that all of them name the same places around midnight too.
+os.environ.setdefault("VREPLICA_KILL_SEED", f"{datetime.now(UTC):%Y%m%d}")
 
 
 @pytest.fixture(scope="session")

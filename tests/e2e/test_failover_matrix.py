@@ -17,7 +17,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +88,7 @@ MATRIX = {
 }
 ALL = [(part, place) for part, places in MATRIX.items() for place in places]
 
-SEED = os.environ.get("VREPLICA_KILL_SEED") or f"{datetime.now(UTC):%Y%m%d}"
+SEED = os.environ["VREPLICA_KILL_SEED"]
 
 
 def chosen(seed: str) -> set[tuple[str, str]]:

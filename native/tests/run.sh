@@ -37,6 +37,12 @@ for name in content refusals lab; do # these see the public header only
     echo "native $name: passed"
 done
 
+# shellcheck disable=SC2086
+${CC:-gcc} $flags $sanitize -Wl,--wrap=sync_file_range -o "$out/storing" "$native/tests/storing.c" "$out"/gcc/*.o $libs
+mkdir "$work/storing"
+(cd "$work/storing" && "$out/storing")
+echo "native storing: passed"
+
 # Hundreds of processes that die, beside the rest: without the sanitizers' start-up time.
 # shellcheck disable=SC2086
 ${CC:-gcc} $flags \

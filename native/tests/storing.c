@@ -1,0 +1,51 @@
+/*
+ * A block that the kernel could not store, long after the write was acknowledged: it says so once,
+ * to the wait of a later write, so that write and every flush after it have to fail.
+ */
+#include "check.h"
+
+#include <errno.h>
+#include <fcntl.h>
+
+#define PIECE_BYTES (1u << 20)
+#define PIECES 100u /* MiB, more than are left to be stored without a wait */
+
+static int waits;
+
+int __wrap_sync_file_range(int fd, off_t offset, off_t bytes, unsigned int flags);
+
+int __wrap_sync_file_range(int fd, off_t offset, off_t bytes, unsigned int flags)
+{
+   (void)fd;
+   (void)offset;
+   (void)bytes;
+   if (flags & SYNC_FILE_RANGE_WAIT_AFTER && waits++ == 0) {
+      errno = EIO;
+      return -1;
+   }
+   return 0;
+}
+
+int main(void)
+{
+   static uint8_t piece[PIECE_BYTES];
+   VixError refused = VIX_OK;
+   unsigned written = 0;
+   OK(VixDiskLib_InitEx(8, 0, NULL, NULL, NULL, NULL, NULL));
+   VixDiskLibConnection c = local();
+   make(c, "disk.vmdk", VIXDISKLIB_DISK_VMFS_FLAT, PIECES * (PIECE_BYTES / 512));
+   VixDiskLibHandle h = open_disk(c, "disk.vmdk", 0);
+   memset(piece, 7, sizeof piece);
+   while (refused == VIX_OK && written < PIECES) {
+      refused = VixDiskLib_Write(h, written * (PIECE_BYTES / 512), PIECE_BYTES / 512, piece);
+      written += refused == VIX_OK;
+   }
+   CHECK(waits == 1 && refused == VIX_E_FILE_ERROR && written > 60 && written < PIECES);
+   GIVES(VIX_E_FILE_ERROR, VixDiskLib_Flush(h));
+   OK(VixDiskLib_Write(h, 0, 1, piece));
+   GIVES(VIX_E_FILE_ERROR, VixDiskLib_Flush(h));
+   (void)VixDiskLib_Close(h);
+   OK(VixDiskLib_Disconnect(c));
+   VixDiskLib_Exit();
+   return 0;
+}

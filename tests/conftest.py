@@ -15,8 +15,10 @@ from hypothesis import settings
 settings.register_profile("vreplica", deadline=None)
 settings.load_profile("vreplica")
 
-# A shell has background jobs ignore Ctrl-C, and children inherit that: tests send it to both.
+# A shell has background jobs ignore Ctrl-C, nohup a hangup, and children inherit that: tests send
+# both to both.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Set before the workers begin, so that all of them name the same places around midnight too.
 os.environ.setdefault("VREPLICA_KILL_SEED", f"{datetime.now(UTC):%Y%m%d}")

@@ -53,21 +53,13 @@ def query(root: Any, view: Any, paths: tuple[str, ...]) -> Any:
     )
 
 
-def test_many_vms_start_and_answer_soon(large: Lab, connect: Callable[..., Any]) -> None:
-    """The limits are those of 1,000 VMs (5 s and 1.5 s) for a fifth of them, and for the query
-    twice that, since a busy machine makes processor time longer as well. The client is in it.
-    """
-    begin = time.process_time()
+def test_many_vms_start_and_answer_a_query(large: Lab, connect: Callable[..., Any]) -> None:
+    """How soon: benchmarks/labscale.py, with 1,000 VMs."""
     with large:
-        assert time.process_time() - begin < 1.0
         si = connect(large.specs[0])
         root = si.content.rootFolder
         view = si.content.viewManager.CreateContainerView(root, [vim.VirtualMachine], True)
-        spec = query(root, view, TYPICAL)
-        si.content.propertyCollector.RetrieveContents([spec])
-        begin = time.process_time()
-        found = si.content.propertyCollector.RetrieveContents([spec])
-        assert time.process_time() - begin < 0.6
+        found = si.content.propertyCollector.RetrieveContents([query(root, view, TYPICAL)])
         assert len(found) == COUNT
         hosts = root.childEntity[0].hostFolder.childEntity[0].host
         assert [len(h.vm) for h in hosts] == [COUNT // 20] * 20

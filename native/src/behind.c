@@ -9,9 +9,6 @@
  * (1 to 16 MiB measured). */
 #define WINDOW_BYTES 4194304u
 
-/* Smaller writes are tables and headers: they lie elsewhere, and are written again soon. */
-#define SMALLEST_BYTES 65536u
-
 #define STORED (SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER)
 
 static VixError let_go(int fd, const vr_window *window)
@@ -26,9 +23,6 @@ static VixError let_go(int fd, const vr_window *window)
 
 VixError vr_behind_wrote(vr_behind *behind, int fd, uint64_t offset, size_t bytes)
 {
-   if (bytes < SMALLEST_BYTES) {
-      return VIX_OK;
-   }
    vr_window *now = &behind->writing;
    uint64_t end = offset + bytes;
    now->from = now->to ? vr_min(now->from, offset) : offset;

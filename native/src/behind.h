@@ -1,5 +1,6 @@
 /*
- * Writing behind: large writes are stored while the writing goes on, and leave the page cache.
+ * Writing behind: large writes are stored while the writing goes on, and leave the page cache. For
+ * kernels and file systems without RWF_DONTCACHE, which does the same.
  *
  *    file   | dropped | stored? | being stored | ... | being written |  not yet written
  *             ^ once older than VR_BEHIND_WINDOWS windows of 4 MiB: waited for, then dropped

@@ -13,6 +13,14 @@
  * (1.6 GiB in pieces of 1 MiB, 6.18 kernel). For smaller writes the call costs more than it saves. */
 #define ALLOCATE_FIRST_BYTES 262144u
 
+/* Writes of this size are stored at once and leave the page cache. Smaller ones are tables and headers,
+ * which are written again soon. */
+#define STORE_BYTES 65536u
+
+#ifndef RWF_DONTCACHE /* of Linux 6.14; Debian 12's headers do not have it */
+#define RWF_DONTCACHE 0x80
+#endif
+
 VixError vr_errno(int error)
 {
    switch (error) {
@@ -60,6 +68,7 @@ static VixError adopt(const char *path, int flags, vr_file **out)
    memcpy(file->path, path, length);
    file->writable = (flags & O_ACCMODE) != O_RDONLY;
    atomic_init(&file->dirty, false);
+   file->kept = false;
    file->behind = (vr_behind){0};
    atomic_init(&file->broken, false);
    /* O_NONBLOCK: a FIFO in the place of a disk must not hang the program. */
@@ -173,9 +182,14 @@ VixError vr_file_writev(vr_file *file, uint64_t offset, struct iovec *iov, int c
          count--;
          continue;
       }
-      ssize_t put = pwritev(file->fd, iov, count, (off_t)offset);
+      int flags = whole >= STORE_BYTES && !file->kept ? RWF_DONTCACHE : 0;
+      ssize_t put = pwritev2(file->fd, iov, count, (off_t)offset, flags);
       if (put < 0) {
          if (errno == EINTR) {
+            continue;
+         }
+         if (errno == EOPNOTSUPP && flags) {
+            file->kept = true;
             continue;
          }
          return vr_errno(errno);
@@ -194,6 +208,9 @@ VixError vr_file_writev(vr_file *file, uint64_t offset, struct iovec *iov, int c
             count--;
          }
       }
+   }
+   if (whole < STORE_BYTES || !file->kept) {
+      return VIX_OK;
    }
    VixError err = vr_behind_wrote(&file->behind, file->fd, start, whole);
    if (err != VIX_OK) {

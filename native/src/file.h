@@ -17,6 +17,7 @@ typedef struct vr_file {
    bool writable;
    atomic_bool dirty;  /* written since the last sync */
    atomic_bool broken; /* a write was not stored: what the kernel dropped stays lost, so each sync fails */
+   bool kept;          /* RWF_DONTCACHE is not known here: `behind` sees to large writes instead */
    vr_behind behind;
    char path[];
 } vr_file;

@@ -14,8 +14,8 @@ static long calls_left = -1; /* -1: no end is set */
 static long where;           /* in the call: 0 before it, 1 after the last whole page, 2 the first */
 static void (*before_lock)(void);
 
-ssize_t __real_pwritev64(int fd, const struct iovec *iov, int count, off_t offset);
-ssize_t __wrap_pwritev64(int fd, const struct iovec *iov, int count, off_t offset);
+ssize_t __real_pwritev64v2(int fd, const struct iovec *iov, int count, off_t offset, int flags);
+ssize_t __wrap_pwritev64v2(int fd, const struct iovec *iov, int count, off_t offset, int flags);
 int __real_ftruncate64(int fd, off_t length);
 int __wrap_ftruncate64(int fd, off_t length);
 int __real_fallocate64(int fd, int mode, off_t offset, off_t length);
@@ -50,7 +50,7 @@ static size_t cut(off_t offset, size_t bytes)
    return first >= bytes ? bytes : where == 1 ? last : first;
 }
 
-ssize_t __wrap_pwritev64(int fd, const struct iovec *iov, int count, off_t offset)
+ssize_t __wrap_pwritev64v2(int fd, const struct iovec *iov, int count, off_t offset, int flags)
 {
    if (dies_now()) {
       size_t left = 0;
@@ -60,7 +60,7 @@ ssize_t __wrap_pwritev64(int fd, const struct iovec *iov, int count, off_t offse
       left = left ? cut(offset, left) : 0;
       for (int i = 0; left && i < count; i++) {
          struct iovec part = {iov[i].iov_base, iov[i].iov_len < left ? iov[i].iov_len : left};
-         if (part.iov_len && __real_pwritev64(fd, &part, 1, offset) < 0) {
+         if (part.iov_len && __real_pwritev64v2(fd, &part, 1, offset, 0) < 0) {
             _exit(9);
          }
          offset += (off_t)part.iov_len;
@@ -68,7 +68,7 @@ ssize_t __wrap_pwritev64(int fd, const struct iovec *iov, int count, off_t offse
       }
       raise(SIGKILL);
    }
-   return __real_pwritev64(fd, iov, count, offset);
+   return __real_pwritev64v2(fd, iov, count, offset, flags);
 }
 
 int __wrap_ftruncate64(int fd, off_t length)

@@ -38,7 +38,7 @@ for name in content refusals lab; do # these see the public header only
 done
 
 # shellcheck disable=SC2086
-${CC:-gcc} $flags $sanitize -Wl,--wrap=sync_file_range -o "$out/storing" "$native/tests/storing.c" "$out"/gcc/*.o $libs
+${CC:-gcc} $flags $sanitize -Wl,--wrap=sync_file_range,--wrap=pwritev64v2 -o "$out/storing" "$native/tests/storing.c" "$out"/gcc/*.o $libs
 mkdir "$work/storing"
 (cd "$work/storing" && "$out/storing")
 echo "native storing: passed"
@@ -46,7 +46,7 @@ echo "native storing: passed"
 # Hundreds of processes that die, beside the rest: without the sanitizers' start-up time.
 # shellcheck disable=SC2086
 ${CC:-gcc} $flags \
-    -Wl,--wrap=pwritev64,--wrap=ftruncate64,--wrap=fallocate64,--wrap=rename,--wrap=flock,--wrap=fdatasync \
+    -Wl,--wrap=pwritev64v2,--wrap=ftruncate64,--wrap=fallocate64,--wrap=rename,--wrap=flock,--wrap=fdatasync \
     -o "$out/crash" "$native/tests/crash.c" "$native/tests/kill.c" "$native"/src/*.c $libs
 (cd "$memory" && "$out/crash" >"$out/crash.log" 2>&1) &
 crash=$!

@@ -240,6 +240,17 @@ VIXDISKLIB_EXPORT VixError VixDiskLib_ReadAsync(VixDiskLibHandle diskHandle,
 VIXDISKLIB_EXPORT VixError VixDiskLib_WriteAsync(VixDiskLibHandle diskHandle,
    VixDiskLibSectorType startSector, VixDiskLibSectorType numSectors, const uint8_t *writeBuffer,
    VixDiskLibCompletionCB callback, void *cbData);
+/* Not of VDDK: Read or Write of one piece after the other, as one call. *done, which may be read also
+ * after a failure, is how many were done; the one after these failed. */
+typedef struct {
+   VixDiskLibSectorType startSector;
+   VixDiskLibSectorType numSectors;
+   uint8_t *buffer;
+} vreplica_Piece;
+VIXDISKLIB_EXPORT VixError vreplica_ReadMany(VixDiskLibHandle diskHandle,
+   const vreplica_Piece *pieces, size_t count, size_t *done);
+VIXDISKLIB_EXPORT VixError vreplica_WriteMany(VixDiskLibHandle diskHandle,
+   const vreplica_Piece *pieces, size_t count, size_t *done);
 VIXDISKLIB_EXPORT VixError VixDiskLib_Wait(VixDiskLibHandle diskHandle);
 VIXDISKLIB_EXPORT VixError VixDiskLib_Flush(VixDiskLibHandle diskHandle);
 VIXDISKLIB_EXPORT VixError VixDiskLib_QueryAllocatedBlocks(VixDiskLibHandle diskHandle,

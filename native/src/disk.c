@@ -174,6 +174,34 @@ VixError VixDiskLib_Write(VixDiskLibHandle diskHandle, VixDiskLibSectorType star
       : err;
 }
 
+VixError vreplica_ReadMany(VixDiskLibHandle diskHandle, const vreplica_Piece *pieces, size_t count,
+   size_t *done)
+{
+   VixError err = VIX_OK;
+   for (*done = 0; *done < count; ++*done) {
+      const vreplica_Piece *piece = &pieces[*done];
+      err = VixDiskLib_Read(diskHandle, piece->startSector, piece->numSectors, piece->buffer);
+      if (err != VIX_OK) {
+         break;
+      }
+   }
+   return err;
+}
+
+VixError vreplica_WriteMany(VixDiskLibHandle diskHandle, const vreplica_Piece *pieces, size_t count,
+   size_t *done)
+{
+   VixError err = VIX_OK;
+   for (*done = 0; *done < count; ++*done) {
+      const vreplica_Piece *piece = &pieces[*done];
+      err = VixDiskLib_Write(diskHandle, piece->startSector, piece->numSectors, piece->buffer);
+      if (err != VIX_OK) {
+         break;
+      }
+   }
+   return err;
+}
+
 VixError VixDiskLib_ReadAsync(VixDiskLibHandle diskHandle, VixDiskLibSectorType startSector,
    VixDiskLibSectorType numSectors, uint8_t *readBuffer, VixDiskLibCompletionCB callback,
    void *cbData)

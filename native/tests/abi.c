@@ -41,6 +41,9 @@ SIZE(VixDiskLibCreateParams, 32);
 SIZE(VixDiskLibBlock, 16);
 AT(VixDiskLibBlockList, blocks, 8);
 SIZE(VixDiskLibBlockList, 24);
+AT(vreplica_Piece, numSectors, 8);
+AT(vreplica_Piece, buffer, 16);
+SIZE(vreplica_Piece, 24);
 
 typedef void (*any_function)(void);
 extern const any_function vr_abi_functions[];

@@ -95,6 +95,30 @@ static void async(VixDiskLibHandle h)
    CHECK(!memcmp(buffer, model + 5000 * 512, REQUESTS * EACH * 512));
 }
 
+static void many(VixDiskLibHandle h)
+{
+   enum { PIECES = 10, EACH = 40 };
+   vreplica_Piece pieces[PIECES + 1];
+   size_t done;
+   random_fill(&seed, buffer, PIECES * EACH * 512);
+   for (int i = 0; i < PIECES; i++) {
+      uint64_t at = 9000 + (uint64_t)(PIECES - i) * 2 * EACH;
+      pieces[i] = (vreplica_Piece){at, EACH, buffer + i * EACH * 512};
+      memcpy(model + at * 512, pieces[i].buffer, EACH * 512);
+   }
+   OK(vreplica_WriteMany(h, pieces, PIECES, &done));
+   CHECK(done == PIECES);
+   memset(buffer, 0, PIECES * EACH * 512);
+   pieces[PIECES] = (vreplica_Piece){CAPACITY, 1, buffer};
+   GIVES(VIX_E_DISK_OUTOFRANGE, vreplica_ReadMany(h, pieces, PIECES + 1, &done));
+   CHECK(done == PIECES);
+   for (int i = 0; i < PIECES; i++) {
+      CHECK(!memcmp(pieces[i].buffer, model + pieces[i].startSector * 512, EACH * 512));
+   }
+   GIVES(VIX_E_DISK_OUTOFRANGE, vreplica_WriteMany(h, pieces + PIECES, 1, &done));
+   CHECK(done == 0);
+}
+
 static void one_form(VixDiskLibConnection c, VixDiskLibDiskType type)
 {
    char path[64];
@@ -107,6 +131,7 @@ static void one_form(VixDiskLibConnection c, VixDiskLibDiskType type)
    compare(h);
    check_allocated(h);
    async(h);
+   many(h);
    OK(VixDiskLib_Flush(h));
    compare(h);
    for (int depth = 1; depth <= 4; depth++) {

@@ -229,11 +229,12 @@ class Result(IntEnum):
 
 
 class Function(NamedTuple):
-    """One row of the table. `name` is without the prefix `VixDiskLib_`."""
+    """One row of the table. `name` is without the prefix."""
 
     name: str
     arguments: tuple[Any, ...]
     result: Result = Result.STATUS
+    prefix: str = "VixDiskLib_"
 
     @property
     def restype(self) -> Any:
@@ -256,6 +257,7 @@ _PARAMS = POINTER(ConnectParams)
 _OUT = POINTER(c_void_p)
 _PROGRESS = (ProgressFunc, c_void_p)
 _IO = (Handle, Sectors, Sectors, c_void_p)
+_MANY = (Handle, c_void_p, c_size_t, POINTER(c_size_t))
 
 REQUIRED: Final[tuple[Function, ...]] = (
     Function("InitEx", (c_uint32, c_uint32, LogFunc, LogFunc, LogFunc, c_char_p, c_char_p)),
@@ -313,5 +315,10 @@ OPTIONAL: Final[tuple[Function, ...]] = (
     Function("Attach", (Handle, Handle)),
     Function("SpaceNeededForClone", (Handle, c_int32, POINTER(c_uint64))),
     Function("CheckRepair", (Connection, c_char_p, Bool)),
+    Function("ReadMany", _MANY, prefix="vreplica_"),
+    Function("WriteMany", _MANY, prefix="vreplica_"),
 )
-"""Called where a library has them; elsewhere the call fails as VIX_E_NOT_SUPPORTED."""
+"""Called where a library has them; elsewhere the call fails as VIX_E_NOT_SUPPORTED. The last two
+are the native library's own: Read and Write of several pieces (start sector, number of sectors,
+address; 64 bits each) in one call. The third argument is their number, the fourth says how many
+were done."""

@@ -81,7 +81,7 @@ class Api:
 
     def _bind(self, function: Function) -> bool:
         try:
-            symbol = self._lib[f"VixDiskLib_{function.name}"]
+            symbol = self._lib[function.prefix + function.name]
         except AttributeError:
             return False
         symbol.argtypes = function.arguments

@@ -5,6 +5,7 @@ Got from `Library.open`. It is also the Backend of a VddkDisk that is not isolat
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -49,6 +50,7 @@ class Handle:
         self.info = DiskInfo.from_plain(raw.info)
         self.transport_mode = raw.transport_mode
         self.pid = None
+        self.parallel_reads = 1
         self._own = own
         self._open_close = open_close
         self._lock = threading.Lock()
@@ -129,5 +131,6 @@ class Handle:
 
 def address_of(view: memoryview) -> int:
     """Where the bytes of a view are; it must be contiguous and not empty."""
-    array = np.frombuffer(view, np.uint8)
-    return int(array.__array_interface__["data"][0])
+    if view.readonly:  # which ctypes does not take
+        return int(np.frombuffer(view, np.uint8).ctypes.data)
+    return ctypes.addressof(ctypes.c_char.from_buffer(view))

@@ -19,6 +19,7 @@ class PatternDisk:
     """`pieces` pieces of 1 MiB, evenly spread over the capacity, are allocated."""
 
     round_trips = False
+    parallel_reads = 1
 
     def __init__(self, capacity_bytes: int, pieces: int, *, seed: int = 1) -> None:
         self.name = "pattern"

@@ -14,6 +14,7 @@ class RawDisk:
     """A raw image. Holes of the file are holes of the disk."""
 
     round_trips = False
+    parallel_reads = 1
 
     def __init__(self, path: Path, capacity_bytes: int | None = None) -> None:
         self.name = str(path)

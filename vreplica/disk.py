@@ -68,7 +68,7 @@ class Arena:
 
 @runtime_checkable
 class Disk(Protocol):
-    """A virtual disk of fixed capacity. Not thread-safe: one thread at a time."""
+    """A virtual disk of fixed capacity. One thread at a time, but for `parallel_reads`."""
 
     @property
     def name(self) -> str:
@@ -81,6 +81,10 @@ class Disk(Protocol):
     @property
     def round_trips(self) -> bool:
         """Requests wait for a network, so that several should be in flight together."""
+
+    @property
+    def parallel_reads(self) -> int:
+        """How many threads may read at once; 1 where that gains nothing."""
 
     def read_into(self, offset: int, view: memoryview) -> None:
         """Fill `view` with the bytes at `offset`. Raises DiskError; never fills in part."""
@@ -124,6 +128,7 @@ class MemoryDisk:
 
     _PIECE = MIB
     round_trips: bool = False
+    parallel_reads: int = 1
 
     def __init__(
         self,

@@ -241,10 +241,7 @@ def test_memory_does_not_follow_the_capacity() -> None:
     assert target.allocated() == source.allocated()
 
 
-@pytest.mark.parametrize(("round_trips", "in_flight"), [(False, 2), (True, 8)])
-def test_more_is_in_flight_where_a_request_waits_for_a_network(
-    round_trips: bool, in_flight: int
-) -> None:
+def test_eight_requests_of_a_batch_are_issued_together() -> None:
     together: list[int] = []
 
     class Far(MemoryDisk):
@@ -253,9 +250,45 @@ def test_more_is_in_flight_where_a_request_waits_for_a_network(
             super().read_many(requests)
 
     source, target = Far(256 * MIB), MemoryDisk(256 * MIB)
-    source.round_trips = round_trips
     copy(source, target, Extents.of(0, 256 * MIB))
-    assert max(together) == in_flight
+    assert max(together) == 8
+
+
+class CountingDisk(MemoryDisk):
+    """Knows how many threads are inside of it; the first read waits until it has company."""
+
+    def __init__(self, capacity: int, *, company: int) -> None:
+        super().__init__(capacity)
+        self.company = threading.Barrier(company)
+        self.inside = self.most = 0
+
+    def read_many(self, requests: Sequence[Request]) -> None:
+        self._count()
+        if requests[0][0] < self.company.parties * BLOCK:
+            self.company.wait(timeout=10)
+        super().read_many(requests)
+        self.inside -= 1
+
+    def write_many(self, requests: Sequence[Request]) -> None:
+        self._count()
+        super().write_many(requests)
+        self.inside -= 1
+
+    def _count(self) -> None:
+        self.inside += 1
+        self.most = max(self.most, self.inside)
+
+
+@pytest.mark.parametrize("allowed", [1, 2, 3])
+def test_a_source_is_read_by_as_many_at_once_as_it_allows(allowed: int) -> None:
+    source, target = CountingDisk(CAPACITY, company=allowed), CountingDisk(CAPACITY, company=1)
+    source.write_from(0, memoryview(bytes([1]) * CAPACITY))
+    source.parallel_reads = allowed
+    copy(source, target, Extents.of(0, CAPACITY), block=BLOCK, batch_size=BLOCK, depth=3)
+    assert (source.most, target.most) == (allowed, 1)
+    assert issued(target, "write") == [
+        (at, min(BLOCK, CAPACITY - at)) for at in range(0, CAPACITY, BLOCK)
+    ], "in order, whoever has read first"
 
 
 # -- failures -------------------------------------------------------------------------------
@@ -286,7 +319,15 @@ def breaking(at: int, failure: BaseException) -> BreakingDisk:
 
 
 def failing_copy(source: MemoryDisk, target: MemoryDisk) -> None:
-    copy(source, target, Extents.of(0, CAPACITY), block=BLOCK, io_size=BLOCK, batch_size=4 * BLOCK)
+    copy(
+        source,
+        target,
+        Extents.of(0, CAPACITY),
+        block=BLOCK,
+        io_size=BLOCK,
+        batch_size=4 * BLOCK,
+        depth=3,
+    )
 
 
 def test_a_failing_read_names_the_byte_and_everything_before_it_may_be_written() -> None:

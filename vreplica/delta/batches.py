@@ -15,6 +15,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +27,7 @@ Blocks = NDArray[np.int64]
 """Block numbers, ascending, shape (n,)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """One request: `length` bytes at `offset` of the disk, at `at` of the slot."""
 
     offset: int
@@ -62,25 +63,21 @@ class Geometry:
     def spans(
         self, blocks: Blocks, request_size: int, selected: NDArray[np.bool_] | None = None
     ) -> list[Span]:
-        """The requests that move the selected blocks of a batch, each at most `request_size`."""
+        """The requests that move the selected blocks of a batch, each at most `request_size`
+        bytes, a multiple of the block."""
         position = np.arange(len(blocks)) if selected is None else np.flatnonzero(selected)
         if not len(position):
             return []
         chosen = blocks[position]
-        fresh = np.concatenate(([True], np.diff(chosen) != 1))
-        # How far each block is from the start of its run; a run is cut at every request size.
-        run_start = np.maximum.accumulate(np.where(fresh, np.arange(len(chosen)), 0))
-        into_run = np.arange(len(chosen)) - run_start
-        cut = np.flatnonzero(into_run % max(1, request_size // self.block) == 0)
-        last = np.concatenate((cut[1:], [len(chosen)])) - 1
-        offset = chosen[cut] * self.block
-        end = np.minimum((chosen[last] + 1) * self.block, self.capacity)
-        return [
-            Span(o, a, e - o)
-            for o, a, e in zip(
-                offset.tolist(), (position[cut] * self.block).tolist(), end.tolist(), strict=True
-            )
-        ]
+        cut = np.flatnonzero(chosen[1:] - chosen[:-1] != 1) + 1
+        found = []
+        for first, after in pairwise((0, *cut.tolist(), len(chosen))):
+            offset, at = int(chosen[first]) * self.block, int(position[first]) * self.block
+            end = min(offset + (after - first) * self.block, self.capacity)
+            for start in range(offset, end, request_size):
+                length = min(request_size, end - start)
+                found.append(Span(start, at + start - offset, length))
+        return found
 
     def inside(self, blocks: Blocks, extents: Extents) -> NDArray[np.bool_]:
         """Which blocks lie wholly inside `extents`; shape (n,)."""

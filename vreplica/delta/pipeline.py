@@ -1,34 +1,32 @@
-"""The copier: source -> reader -> hasher -> writer -> target, in memory that is fixed.
+"""The copier: source -> digests -> target, by a few workers in memory that is fixed.
 
-       reader thread              calling thread                writer thread
-    +------------------+  batch  +--------------------+ batch  +--------------------+
-    | read_many into a | ------> | zero mask, digests,| -----> | fence, write_many, |
-    | slot of the arena|  queue  | drop what is known | queue  | digests to sink    |
-    +------------------+         +--------------------+        +--------------------+
-             ^                           |  nothing to write            |
-             +---------------------------+--------- free slots <--------+
+    worker 1   [ batch 0: read, digest ][ in turn: decide, write ][ batch 3 ...
+    worker 2     [ batch 1: read, digest ]      ...[ in turn: decide, write ][ batch 4 ...
+    worker 3       [ batch 2: read, digest ]                     ...[ in turn: decide, write ]
+                 slot of the arena: one a worker
 
-The slots bound everything: the queues never hold more batches than there are slots. Batches
-are settled in ascending order, so "all below byte X is done" is one number. The first failure
-closes the pipeline; failures of other stages are noted on it.
+A worker carries its batch through from the read to the write, so that the bytes stay in the
+caches of one processor and no batch is handed from thread to thread. The source says how many may
+read at once. Everything else happens in turn, batch by batch in ascending order: what is
+known is looked up, what differs is written, digests go to the sink. So "all below byte X is done"
+is one number. The first failure ends all workers; what others fail with is noted on it.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 import traceback
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import partial
-from queue import SimpleQueue
 from time import perf_counter
 from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vreplica.delta.batches import Blocks, Geometry, Span
+from vreplica.delta.batches import Blocks, Geometry
 from vreplica.delta.control import Control
 from vreplica.delta.errors import CopyCancelled
 from vreplica.delta.hash import Digests, equal, hash_blocks, is_zero
@@ -42,13 +40,10 @@ from vreplica.units import BLOCK, IO_SIZE, MIB, round_down, round_up
 BATCH: Final = 8 * MIB
 """Bytes per slot: eight requests of 1 MiB in flight hide a round trip of an NFC session."""
 
-LOCAL_BATCH: Final = 2 * MIB
-"""Bytes per slot where neither disk has round trips: what was read is hashed and written while
-the processor's caches hold it. A rescan took a third less time than with 8 MiB."""
-
 DEPTH: Final = 3
-"""Slots: one being read, one hashed, one written. 24 MiB, under the 32 MiB that one host's NFC
-service may have in flight (it has 48 MiB; VDDK 8.0 Programming Guide)."""
+"""Workers, each with a slot: one reads, one digests, one writes. 24 MiB, under the 32 MiB that one
+host's NFC service may have in flight (it has 48 MiB; VDDK 8.0 Programming Guide). Where no request
+waits for a network there are no more of them than processors."""
 
 ARENA_SHARE: Final = 8
 """The arena is at most this part of the bytes that are looked at."""
@@ -61,11 +56,11 @@ class KnownDigests(Protocol):
     """What the target is known to hold."""
 
     def lookup(self, blocks: NDArray[np.int64]) -> Digests:
-        """Digests of these blocks, shape (n, 16). Called from the calling thread only."""
+        """Digests of these blocks, shape (n, 16). Called by one thread at a time."""
 
 
 class DigestSink(Protocol):
-    """Where digests of what was written go. Called from the writer thread, in block order."""
+    """Where digests of what was written go. Called by one thread at a time, in block order."""
 
     def add(self, blocks: NDArray[np.int64], digests: Digests) -> None:
         """These blocks are now on the target (not yet durable)."""
@@ -75,18 +70,6 @@ class DigestSink(Protocol):
 
         `counts`: what was counted up to there, as `CopyStats.to_values` gives it.
         """
-
-
-@dataclass(slots=True)
-class _Batch:
-    blocks: Blocks
-    slot: int | None
-    read_bytes: int
-    write: list[Span]
-    changed: Blocks
-    digests: Digests | None
-    counts: CopyStats | None = None
-    """Of all batches up to this one, for a checkpoint behind it."""
 
 
 def copy(
@@ -99,8 +82,8 @@ def copy(
     seed: int = 0,
     block: int = BLOCK,
     io_size: int = IO_SIZE,
-    batch_size: int | None = None,
-    depth: int = DEPTH,
+    batch_size: int = BATCH,
+    depth: int | None = None,
     source_zero: Extents | None = None,
     target_zero: Extents | None = None,
     progress: Callable[[CopyProgress], None] | None = None,
@@ -121,14 +104,14 @@ def copy(
     with: all counts go on from there. `fence` is called before every write and stops the copy by
     raising. Errors that are `retryable` are retried as `retry` says, each reported to `on_retry`.
 
-    Memory: `depth` slots of `batch_size` (whole blocks; None: BATCH, or LOCAL_BATCH where no
-    request waits for a network), whatever the capacity. Raises what the disks raise, with the
-    byte offset filled in where the disk did not, and CopyCancelled when `control` says so; the
-    target is then as far as it got.
+    Memory: `depth` slots of `batch_size` (whole blocks; None: as DEPTH says), whatever the
+    capacity. Raises what the disks raise, with the byte offset filled in where the disk did not,
+    and CopyCancelled when `control` says so; the target is then as far as it got.
     """
     geometry = Geometry(min(source.capacity_bytes, target.capacity_bytes), block)
-    if batch_size is None:
-        batch_size = BATCH if source.round_trips or target.round_trips else LOCAL_BATCH
+    if depth is None:
+        far = source.round_trips or target.round_trips
+        depth = DEPTH if far else min(DEPTH, len(os.sched_getaffinity(0)))
     job = _Copy(
         source, target, geometry, extents, io_size, batch_size, depth, earlier or CopyStats()
     )
@@ -145,7 +128,7 @@ def copy(
 
 
 class _Copy:
-    """State of one copy. Each stage writes only its own counters."""
+    """State of one copy: what changes does so in turn, but for the batches that are taken."""
 
     known: KnownDigests | None
     sink: DigestSink | None
@@ -181,14 +164,18 @@ class _Copy:
         self.earlier, self.stats = earlier, earlier.taken()
         self.stats.selected_bytes += total
         self.stats.selected_blocks += -(-total // geometry.block)
-        self.clocks = {"read": Clock(), "hash": Clock(), "write": Clock(), "flush": Clock()}
-        self.free: SimpleQueue[int | None] = SimpleQueue()
-        self.filled: SimpleQueue[_Batch | None] = SimpleQueue()
-        self.decided: SimpleQueue[_Batch | None] = SimpleQueue()
-        self.failures: list[tuple[str, BaseException]] = []
+        stages = ("read", "hash", "write", "flush", "wait")
+        self.clocks = {stage: Clock() for stage in stages}
+        per_batch = self.slot_size // geometry.block
+        self.batches = enumerate(geometry.batches(self.extents, per_batch))
+        self.reading = threading.Semaphore(source.parallel_reads)
+        self.taking = threading.Lock()
+        self.settled = 0
+        self.turn = threading.Condition()
+        self.failures: list[BaseException] = []
         self.stopped = threading.Event()
         self.done_bytes = earlier.selected_bytes
-        self.started = perf_counter()
+        self.started = self.last_checkpoint = perf_counter()
 
     # -- the whole --------------------------------------------------------------------------
 
@@ -197,13 +184,11 @@ class _Copy:
         try:
             self.source.register(arena)
             self.target.register(arena)
-            self.slots = [
-                arena.view[i * self.slot_size : (i + 1) * self.slot_size] for i in range(self.depth)
-            ]
-            self._run_stages()
+            self._run_workers(arena)
+            if not self.failures:
+                self._worker(self._end)
         finally:
-            self.slots = []
-            for _, error in self.failures:
+            for error in self.failures:
                 # Frames of a traceback would keep views of the arena alive.
                 traceback.clear_frames(error.__traceback__)
             with suppress(BufferError):
@@ -224,92 +209,91 @@ class _Copy:
             setattr(stats, f"{name}_s", getattr(before, f"{name}_s") + clock.seconds)
         return stats
 
-    def _run_stages(self) -> None:
-        for slot in range(self.depth):
-            self.free.put(slot)
+    def _run_workers(self, arena: Arena) -> None:
+        """The calling thread is one of them."""
+        works = [
+            partial(self._work, arena.view[i * self.slot_size : (i + 1) * self.slot_size])
+            for i in range(self.depth)
+        ]
         threads = [
-            threading.Thread(target=self._stage, args=("read", self._read), name="vreplica-read"),
-            threading.Thread(
-                target=self._stage, args=("write", self._write), name="vreplica-write"
-            ),
+            threading.Thread(target=self._worker, args=(work,), name="vreplica-copy")
+            for work in works[1:]
         ]
         for thread in threads:
             thread.start()
-        try:
-            self._stage("hash", self._hash)
-        finally:
-            if self.failures:
-                self._stop()
-            for thread in threads:
-                thread.join()
+        self._worker(works[0])
+        # Ctrl-C while the others are waited for ends them too.
+        self._worker(partial(_join, threads))
+        _join(threads)
 
-    def _stage(self, name: str, work: Callable[[], None]) -> None:
+    def _worker(self, work: Callable[[], None]) -> None:
         try:
             work()
         except BaseException as error:
-            self.failures.append((name, error))
-            self._stop()
-
-    def _stop(self) -> None:
-        """Wake every stage; each sees `stopped` and ends."""
-        self.stopped.set()
-        self.free.put(None)
-        self.filled.put(None)
-        self.decided.put(None)
+            self.failures.append(error)
+            self.stopped.set()
+            with self.turn:
+                self.turn.notify_all()
 
     def _first_failure(self) -> BaseException:
-        (_, first), *others = self.failures
-        for stage, other in others:
+        first, *others = self.failures
+        for other in others:
             if not isinstance(other, CopyCancelled):
-                first.add_note(f"the {stage} stage failed too: {other}")
+                first.add_note(f"another part of the copy failed too: {other}")
         return first
 
     def _admit(self, read_bytes: int = 0) -> None:
-        if not self.control.admit(read_bytes, self.stopped):
+        with self.clocks["wait"]:
+            admitted = self.control.admit(read_bytes, self.stopped)
+        if not admitted:
             raise CopyCancelled(done_bytes=self.done_bytes, total_bytes=self.stats.selected_bytes)
 
-    # -- reader thread ----------------------------------------------------------------------
+    # -- one worker -------------------------------------------------------------------------
 
-    def _read(self) -> None:
-        per_batch = self.slot_size // self.geometry.block
-        for blocks in self.geometry.batches(self.extents, per_batch):
-            slot = self.free.get()
-            if slot is None or self.stopped.is_set():
-                return
-            self._admit(self.geometry.nbytes(blocks))
-            with self.clocks["read"]:
-                read_bytes = self._fill(blocks, self.slots[slot])
-            self.filled.put(_Batch(blocks, slot, read_bytes, [], blocks[:0], None))
-        self.filled.put(None)
+    def _work(self, slot: memoryview) -> None:
+        geometry = self.geometry
+        while not self.stopped.is_set():
+            with self.reading:
+                with self.taking:
+                    number, blocks = next(self.batches, (0, None))
+                if blocks is None:
+                    return
+                self._admit(geometry.nbytes(blocks))
+                read_bytes = self._read(blocks, slot)
+            with self.clocks["hash"]:
+                digests = hash_blocks(slot[: geometry.nbytes(blocks)], geometry.block, self.seed)
+            with self._in_turn(number) as mine:
+                if mine:
+                    self.stats.read_bytes += read_bytes
+                    self._settle(blocks, digests, slot)
 
-    def _fill(self, blocks: Blocks, slot: memoryview) -> int:
+    def _read(self, blocks: Blocks, slot: memoryview) -> int:
         """Returns how many bytes the source was asked for."""
-        hole = self.geometry.inside(blocks, self.source_zero)
-        for span in self.geometry.spans(blocks, self.slot_size, hole):
+        geometry = self.geometry
+        hole = geometry.inside(blocks, self.source_zero)
+        for span in geometry.spans(blocks, slot.nbytes, hole):
             np.frombuffer(slot[span.at : span.at + span.length], np.uint8).fill(0)
-        spans = self.geometry.spans(blocks, self.io_size, ~hole)
+        spans = geometry.spans(blocks, self.io_size, ~hole)
         if spans:
-            self.reads.run(slot, spans)
+            with self.clocks["read"]:
+                self.reads.run(slot, spans)
         return sum(span.length for span in spans)
 
-    # -- calling thread ---------------------------------------------------------------------
+    # -- in turn ----------------------------------------------------------------------------
 
-    def _hash(self) -> None:
-        while (batch := self.filled.get()) is not None and not self.stopped.is_set():
-            assert batch.slot is not None
-            with self.clocks["hash"]:
-                self._decide(batch, self.slots[batch.slot])
-            if not batch.write:
-                self.free.put(batch.slot)
-                batch.slot = None
-            self.decided.put(batch)
-            self._report()
-        self.decided.put(None)
+    @contextmanager
+    def _in_turn(self, number: int) -> Iterator[bool]:
+        """Batch after batch; False where the copy has come to its end before."""
+        with self.turn:
+            self.turn.wait_for(lambda: self.settled == number or self.stopped.is_set())
+        yield not self.stopped.is_set()
+        with self.turn:
+            self.settled += 1
+            self.turn.notify_all()
 
-    def _decide(self, batch: _Batch, slot: memoryview) -> None:
-        blocks, geometry, stats = batch.blocks, self.geometry, self.stats
+    def _settle(self, blocks: Blocks, digests: Digests, slot: memoryview) -> None:
+        geometry, stats = self.geometry, self.stats
         nbytes = geometry.nbytes(blocks)
-        digests = hash_blocks(slot[:nbytes], geometry.block, self.seed)
         zero = is_zero(digests)
         if self.known is not None:
             write = fresh = ~equal(digests, self.known.lookup(blocks))
@@ -318,7 +302,6 @@ class _Copy:
             if zero.any():
                 write |= zero & ~geometry.inside(blocks, self.target_zero)
             fresh = np.ones(len(blocks), np.bool_)
-        stats.read_bytes += batch.read_bytes
         zero_bytes = geometry.nbytes(blocks[zero])
         zeroed = geometry.nbytes(blocks[zero & write])
         written = geometry.nbytes(blocks[write])
@@ -329,10 +312,17 @@ class _Copy:
         stats.redundant_bytes += nbytes - written
         stats.changed_blocks += int(write.sum())
         self._look_at_content(np.flatnonzero(write & ~zero), slot[:nbytes])
-        batch.write = geometry.spans(blocks, self.io_size, write)
-        batch.changed, batch.digests = blocks[fresh], digests[fresh]
-        if self.sink is not None:
-            batch.counts = stats.taken()
+        if written:
+            self._admit()
+            with self.clocks["write"]:
+                self.writes.run(slot, geometry.spans(blocks, self.io_size, write))
+        if self.sink is not None and fresh.any():
+            self.sink.add(blocks[fresh], digests[fresh])
+        self.done_bytes += nbytes
+        self._report()
+        if self.sink is not None and perf_counter() - self.last_checkpoint >= self.checkpoint_s:
+            self._checkpoint((int(blocks[-1]) + 1) * geometry.block)
+            self.last_checkpoint = perf_counter()
 
     def _look_at_content(self, shipped: NDArray[np.int64], slot: memoryview) -> None:
         for number in self.stats.content.choose(len(shipped)):
@@ -352,34 +342,22 @@ class _Copy:
                 )
             )
 
-    # -- writer thread ----------------------------------------------------------------------
+    def _end(self) -> None:
+        self._checkpoint(self.geometry.capacity)
 
-    def _write(self) -> None:
-        last_checkpoint, counts = perf_counter(), self.earlier.taken()
-        while (batch := self.decided.get()) is not None and not self.stopped.is_set():
-            if batch.write:
-                self._admit()
-                assert batch.slot is not None
-                with self.clocks["write"]:
-                    self.writes.run(self.slots[batch.slot], batch.write)
-                self.free.put(batch.slot)
-            if self.sink is not None and len(batch.changed) and batch.digests is not None:
-                self.sink.add(batch.changed, batch.digests)
-            self.done_bytes += self.geometry.nbytes(batch.blocks)
-            counts = batch.counts or counts
-            if self.sink is not None and perf_counter() - last_checkpoint >= self.checkpoint_s:
-                self._checkpoint((int(batch.blocks[-1]) + 1) * self.geometry.block, counts)
-                last_checkpoint = perf_counter()
-        if not self.stopped.is_set():
-            self._checkpoint(self.geometry.capacity, counts)
-
-    def _checkpoint(self, position: int, counts: CopyStats) -> None:
+    def _checkpoint(self, position: int) -> None:
         if self.fence is not None:
             self.fence()
         with self.clocks["flush"]:
             self.target.flush()
         if self.sink is not None:
+            counts = self.stats.taken()
             counts.selected_bytes = self.done_bytes
             counts.selected_blocks = -(-self.done_bytes // self.geometry.block)
             values = self._measured(counts).to_values()
             self.sink.checkpoint(min(position, self.geometry.capacity), values)
+
+
+def _join(threads: list[threading.Thread]) -> None:
+    for thread in threads:
+        thread.join()

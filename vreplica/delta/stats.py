@@ -8,6 +8,7 @@ into what was read from the source and what was known to be zeros without a read
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from time import perf_counter
@@ -22,7 +23,7 @@ _SAMPLE: Final = "content."
 class CopyStats:
     """Counts of one copy of one disk. All sizes in bytes, all times in seconds.
 
-    Times are how long each stage was at work; stages overlap, so they add up to more than
+    Times are how long any worker was at a stage; stages overlap, so they add up to more than
     `total_s`.
     """
 
@@ -52,12 +53,15 @@ class CopyStats:
     hash_s: float = 0.0
     write_s: float = 0.0
     flush_s: float = 0.0
+    wait_s: float = 0.0
+    """Held back by a limit or a pause."""
     total_s: float = 0.0
 
     @property
     def busy_s(self) -> float:
-        """Of the slowest stage: what the copy takes when nothing makes it wait."""
-        return max(self.read_s, self.hash_s, self.write_s + self.flush_s)
+        """What the copy takes when nothing holds it back; at least what its slowest stage does."""
+        stages = self.read_s, self.hash_s, self.write_s + self.flush_s
+        return max(*stages, self.total_s - self.wait_s)
 
     def __add__(self, other: CopyStats) -> CopyStats:
         """Sum of several disks or of the parts of a resumed copy."""
@@ -110,16 +114,24 @@ class CopyProgress:
     elapsed_s: float
 
 
-@dataclass(slots=True)
 class Clock:
-    """Adds up the time spent inside `with clock:`."""
+    """Adds up the time in which at least one thread was inside `with clock:`."""
 
-    seconds: float = 0.0
-    _start: float = 0.0
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._start = 0.0
+        self._inside = 0
+        self._lock = threading.Lock()
 
     def __enter__(self) -> Clock:
-        self._start = perf_counter()
+        with self._lock:
+            if not self._inside:
+                self._start = perf_counter()
+            self._inside += 1
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.seconds += perf_counter() - self._start
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self.seconds += perf_counter() - self._start

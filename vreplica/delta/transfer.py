@@ -9,22 +9,18 @@ A failed group is issued again as a whole: reads and writes of the same bytes ma
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
-
-from tenacity import (
-    RetryCallState,
-    Retrying,
-    retry_if_exception,
-    stop_after_attempt,
-    wait_random_exponential,
-)
+from typing import TYPE_CHECKING, Final
 
 from vreplica.delta.batches import Span
 from vreplica.delta.control import Control
 from vreplica.disk import Request
 from vreplica.errors import VReplicaError
+
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +36,8 @@ DEFAULT_RETRY: Final = RetryPolicy()
 
 
 class Transfer:
-    """One direction of one disk: `call` is its `read_many` or `write_many`.
+    """One direction of one disk: `call` is its `read_many` or `write_many`. Thread-safe, as far as
+    `call` is.
 
     `fence` is called before every try, and ends the transfer by raising.
     """
@@ -62,16 +59,10 @@ class Transfer:
         self._fence = fence
         self._largest: int | None = None
         self._in_flight: int | None = None
+        self._policy = policy
+        self._counting = threading.Lock()
         self.requests = 0
         self.retries = 0
-        self._retrying = Retrying(
-            sleep=control.sleep,
-            stop=stop_after_attempt(policy.attempts),
-            wait=wait_random_exponential(policy.first_wait_s, policy.longest_wait_s),
-            retry=retry_if_exception(self._worth_a_retry),
-            before_sleep=self._before_retry,
-            reraise=True,
-        )
 
     def run(self, slot: memoryview, spans: list[Span]) -> None:
         """Run all spans; an error says at which byte."""
@@ -79,20 +70,15 @@ class Transfer:
             spans = self._cut(spans)
             group = spans[: self._in_flight]
             if self._issue(slot, group):
-                self.requests += len(group)
+                with self._counting:
+                    self.requests += len(group)
                 spans = spans[len(group) :]
 
     def _issue(self, slot: memoryview, group: list[Span]) -> bool:
         """False: nothing done, to be issued again in smaller requests."""
-
-        def attempt() -> None:
-            # Before every try: much may have happened during the wait for it.
-            if self._fence is not None:
-                self._fence()
-            self._call([(span.offset, slot[span.at : span.at + span.length]) for span in group])
-
+        requests = [(offset, slot[at : at + length]) for offset, at, length in group]
         try:
-            self._retrying(attempt)
+            self._try(requests)
         except VReplicaError as error:
             error.at(offset_bytes=group[0].offset)
             if not (error.shrink_requests and self._can_shrink()) or self._control.cancelled:
@@ -101,6 +87,46 @@ class Transfer:
             self._shrink(group)
             return False
         return True
+
+    def _try(self, requests: Sequence[Request]) -> None:
+        try:
+            self._once(requests)
+        except VReplicaError as error:
+            if not self._worth_a_retry(error):
+                raise
+            self._again(requests, error)
+
+    def _once(self, requests: Sequence[Request]) -> None:
+        # Before every try: much may have happened during the wait for it.
+        if self._fence is not None:
+            self._fence()
+        self._call(requests)
+
+    def _again(self, requests: Sequence[Request], failure: VReplicaError) -> None:
+        """Retry what has failed once already, until it is done or the policy gives up."""
+        # Seldom needed: a copy does not wait for it at its start.
+        from tenacity import (
+            Retrying,
+            retry_if_exception,
+            stop_after_attempt,
+            wait_random_exponential,
+        )
+
+        def attempt() -> None:
+            if first:
+                raise first.pop()
+            self._once(requests)
+
+        first = [failure]
+        retrying = Retrying(
+            sleep=self._control.sleep,
+            stop=stop_after_attempt(self._policy.attempts),
+            wait=wait_random_exponential(self._policy.first_wait_s, self._policy.longest_wait_s),
+            retry=retry_if_exception(self._worth_a_retry),
+            before_sleep=self._before_retry,
+            reraise=True,
+        )
+        retrying(attempt)
 
     def _worth_a_retry(self, error: BaseException) -> bool:
         if not isinstance(error, VReplicaError) or self._control.cancelled:
@@ -137,6 +163,7 @@ class Transfer:
         self._note(error)
 
     def _note(self, error: VReplicaError) -> None:
-        self.retries += 1
+        with self._counting:
+            self.retries += 1
         if self._on_retry is not None:
             self._on_retry(error)

@@ -99,6 +99,7 @@ class NfcDisk:
     # -- Disk -------------------------------------------------------------------------------
 
     round_trips = True
+    parallel_reads = 1
 
     @property
     def name(self) -> str:

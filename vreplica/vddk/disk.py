@@ -3,6 +3,7 @@
 VddkDisk      checks, allocated extents              (here)
   |
 Backend  -->  handle.Handle     the library runs in this process
+         -->  readers.Readers   so it does, for a local disk that is only read
          -->  isolated.Helper   the library runs in a process of its own
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Protocol, Self
 
 import numpy as np
@@ -33,6 +35,7 @@ from vreplica.vddk.errors import (
 from vreplica.vddk.info import DiskInfo
 from vreplica.vddk.library import Library
 from vreplica.vddk.raw import SYNC_MODES
+from vreplica.vddk.readers import Readers
 
 log = logging.getLogger("vreplica.vddk")
 
@@ -52,6 +55,10 @@ class Backend(Protocol):
     @property
     def pid(self) -> int | None:
         """The helper process, where there is one."""
+
+    @property
+    def parallel_reads(self) -> int:
+        """How many threads may call `transfer` at once."""
 
     def transfer(self, write: bool, requests: Sequence[Request]) -> None:
         """Run all requests, in any order; none is in flight when this returns or raises."""
@@ -99,6 +106,10 @@ class VddkDisk:
     @property
     def round_trips(self) -> bool:
         return self.transport_mode not in SYNC_MODES
+
+    @property
+    def parallel_reads(self) -> int:
+        return self._backend.parallel_reads
 
     @property
     def helper_pid(self) -> int | None:
@@ -269,7 +280,8 @@ def open_disk(
 
             file = locate(config)
             return open_helper(file, config, connection, path, read_only, single_link)
-        return Library.load(config).open(
+        open_handle = partial(
+            Library.load(config).open,
             path,
             connection,
             read_only=read_only,
@@ -277,5 +289,9 @@ def open_disk(
             transport_modes=config.transport_modes,
             io_depth=config.io_depth,
         )
+        first = open_handle()
+        if read_only and first.transport_mode in SYNC_MODES:
+            return Readers(first, open_handle)
+        return first
 
     return VddkDisk(open_backend(), path, read_only=read_only, reopen=open_backend)

@@ -73,6 +73,8 @@ class _Batch:
 class Helper:
     """An open disk in a helper process; a Backend of VddkDisk."""
 
+    parallel_reads = 1
+
     def __init__(self, channel: Channel, order: dict[str, Any], *, io_depth: int) -> None:
         self._channel = channel
         self._arenas: dict[int, Arena] = {}

@@ -109,7 +109,7 @@ def test_requests_are_cut_to_the_largest_that_a_host_takes(dummy: Any) -> None:
     path = dummy.disk(content)
     with dummy.open(path, isolation=False) as disk:
         calls: list[tuple[int, int]] = []
-        raw = disk._backend.raw
+        raw = disk._backend._first.raw
         real = raw._sync[False]
 
         def recorded(handle: int, start: int, count: int, address: int) -> None:

@@ -1,0 +1,132 @@
+"""A local disk that is only read has a handle for each thread that reads at once."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from vreplica.units import MIB
+from vreplica.vddk import DiskType, Library, VddkConfig, VddkConnection, VddkDisk, open_disk
+from vreplica.vddk.errors import VddkError
+from vreplica.vddk.handle import Handle
+from vreplica.vddk.readers import READERS, Readers
+
+LOCAL = VddkConnection()
+IN_PROCESS = VddkConfig(isolation=False)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "disk.vmdk"
+    Library.load().create(path, READERS * MIB, DiskType.MONOLITHIC_FLAT)
+    with open_disk(IN_PROCESS, LOCAL, str(path), read_only=False) as disk:
+        for number in range(READERS):
+            disk.write_from(number * MIB, memoryview(bytes([number + 1]) * MIB))
+    return path
+
+
+def read_at_once(disk: VddkDisk) -> list[bytes]:
+    """What each of READERS threads read, each its own MiB, all started together."""
+    start = threading.Barrier(READERS)
+    found = [bytearray(MIB) for _ in range(READERS)]
+
+    def read(number: int) -> None:
+        start.wait(timeout=10)
+        for _ in range(20):
+            disk.read_into(number * MIB, memoryview(found[number]))
+
+    threads = [threading.Thread(target=read, args=(number,)) for number in range(READERS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return [bytes(piece) for piece in found]
+
+
+def expected() -> list[bytes]:
+    return [bytes([number + 1]) * MIB for number in range(READERS)]
+
+
+def test_each_thread_reads_its_own_bytes(path: Path) -> None:
+    with open_disk(IN_PROCESS, LOCAL, str(path)) as disk:
+        assert disk.parallel_reads == READERS
+        assert read_at_once(disk) == expected()
+
+
+def test_a_disk_that_is_written_has_one_handle(path: Path) -> None:
+    with open_disk(IN_PROCESS, LOCAL, str(path), read_only=False) as disk:
+        assert disk.parallel_reads == 1
+
+
+class Meeting(Handle):
+    """Stays in its first transfer until `all_in` have begun one."""
+
+    all_in: threading.Barrier
+
+    def transfer(self, write: bool, requests: object) -> None:  # type: ignore[override]
+        self.all_in.wait(timeout=10)
+        super().transfer(write, requests)  # type: ignore[arg-type]
+
+
+def meeting(path: Path, all_in: threading.Barrier) -> Handle:
+    handle = Library.load().open(path)
+    handle.__class__ = Meeting
+    handle.all_in = all_in  # type: ignore[attr-defined]
+    return handle
+
+
+def test_handles_are_opened_when_they_are_needed_and_all_closed(path: Path) -> None:
+    opened: list[Handle] = []
+    all_in = threading.Barrier(READERS)
+
+    def another() -> Handle:
+        opened.append(meeting(path, all_in))
+        return opened[-1]
+
+    readers = Readers(another(), another)
+    disk = VddkDisk(readers, str(path), read_only=True)
+    threads = [
+        threading.Thread(target=disk.read_into, args=(0, memoryview(bytearray(512))))
+        for _ in range(READERS)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(opened) == READERS
+    disk.close()
+    assert [handle.raw.handle for handle in opened] == [None] * READERS
+
+
+def test_a_disk_that_cannot_be_opened_again_is_read_by_one_handle(path: Path) -> None:
+    tries = []
+
+    def another() -> Handle:
+        tries.append(1)
+        raise VddkError(call="Open", code=16065, text="too many", path=str(path), detail="")
+
+    disk = VddkDisk(Readers(Library.load().open(path), another), str(path), read_only=True)
+    assert read_at_once(disk) == expected()
+    assert tries, "it was tried"
+    disk.close()
+
+
+def test_a_piece_that_fails_is_named_whichever_of_the_call_it_is(path: Path) -> None:
+    """The native library takes all pieces in one call."""
+    end = READERS * MIB
+    with Library.load().open(path) as handle:
+        buffer = bytearray(1024)
+        pieces = [(0, memoryview(buffer)[:512]), (end, memoryview(buffer)[512:])]
+        with pytest.raises(VddkError) as caught:
+            handle.transfer(False, pieces)
+        assert caught.value.where.offset_bytes == end
+        assert "VixDiskLib_Read failed" in caught.value.message
+        assert buffer == b"\1" * 512 + bytes(512), "the first one was done"
+    with Library.load().open(path, read_only=False) as handle:
+        with pytest.raises(VddkError) as caught:
+            handle.transfer(True, [(0, memoryview(bytes(512))), (end, memoryview(bytes(512)))])
+        assert caught.value.where.offset_bytes == end
+        handle.read_into(0, memoryview(buffer))
+        assert buffer == bytes(512) + b"\1" * 512

@@ -1,0 +1,83 @@
+"""A local disk that is only read, by several threads at once: each has a handle of its own.
+
+    thread 1 --> handle 1 --+
+    thread 2 --> handle 2 --+--> disk.vmdk
+    thread 3 --> handle 3 --+
+
+Calls on one handle must not overlap, those on several may (VDDK 8.0 Programming Guide,
+"Multithreading considerations"). Where a file is read, nothing but the processor makes a read
+wait, so that a second processor doubles the speed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vreplica.disk import Arena, Request
+from vreplica.vddk.blocks import Query
+from vreplica.vddk.errors import VddkError
+from vreplica.vddk.handle import Handle
+
+log = logging.getLogger("vreplica.vddk")
+
+READERS: Final = 3
+
+
+class Readers:
+    """The Backend of such a disk. Handles after the first are opened when they are needed."""
+
+    parallel_reads = READERS
+    pid = None
+
+    def __init__(self, first: Handle, open_another: Callable[[], Handle]) -> None:
+        self._first = first
+        self._open_another = open_another
+        self._handles = [first]
+        self._free: SimpleQueue[Handle] = SimpleQueue()
+        self._free.put(first)
+        self.info = first.info
+        self.transport_mode = first.transport_mode
+
+    def transfer(self, write: bool, requests: Sequence[Request]) -> None:
+        handle = self._take()
+        try:
+            handle.transfer(write, requests)
+        finally:
+            self._free.put(handle)
+
+    def _take(self) -> Handle:
+        try:
+            return self._free.get_nowait()
+        except Empty:
+            if len(self._handles) < READERS:
+                self._add()
+            return self._free.get()
+
+    def _add(self) -> None:
+        """One that cannot be opened is done without: the process may have too many files open."""
+        try:
+            handle = self._open_another()
+        except VddkError as error:
+            log.info("%s: no further handle to read by: %s", self._first.path, error.message)
+            return
+        self._handles.append(handle)
+        self._free.put(handle)
+
+    def query_blocks(self, query: Query) -> NDArray[np.int64]:
+        return self._first.query_blocks(query)
+
+    def register(self, arena: Arena) -> None:
+        self._first.register(arena)
+
+    def flush(self) -> None:
+        self._first.flush()
+
+    def close(self) -> None:
+        while self._handles:
+            self._handles.pop().close()

@@ -173,12 +173,15 @@ def test_what_can_be_reached_and_what_would_be_lost_is_known_before_the_decision
     control.set_guest("site-a", job, **guest)
     known = json.loads(invoke("failover", job, "--dry-run", "--json", "-c", file).stdout)
     assert (known["source"], known["tools_running"]) == ("poweredOn", tools)
-    assert known["yes"] == {"insurance": level, "level": "clean-shutdown"}
+    assert known["yes"] == {"insurance": level, "level": "clean-shutdown" if tools else None}
+    asks = "ask the guest to shut down"
+    assert any(asks in step for step in known["steps"]["yes"]) == tools
     (point,) = known["points"]
     assert known["no"] == {"point": point["id"], "level": "application"}
     shown = invoke("failover", job, "--dry-run", "-c", file).stdout
     assert said in shown
     assert f"point A while it runs ({level})" in shown
+    assert ("cannot be asked to shut down" in shown) != tools
     # What is lost without a final sync: all since that time.
     assert f"boots {point['id']} (application, {point['time'][:10]}" in shown
 

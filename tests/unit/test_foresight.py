@@ -59,13 +59,22 @@ def test_nothing_is_invented_where_nothing_is_known() -> None:
 
 def test_the_source_is_seen_off_right_before_the_replica_starts() -> None:
     for steps in (
-        steps_yes("s", "r", running=True, disconnect=True),
+        steps_yes("s", "r", running=True, tools=True, disconnect=True),
         steps_no("s", "r", "p", running=True, disconnect=False),
     ):
         assert "see that it is off" in steps[-2]
         assert steps[-1].startswith("r: connect")
-    assert not any("shut down" in s for s in steps_yes("s", "r", running=False, disconnect=False))
-    assert not any("power off" in s for s in steps_yes("s", "r", running=True, disconnect=False))
+    off = steps_yes("s", "r", running=False, tools=False, disconnect=False)
+    assert not any("shut down" in step for step in off)
+    on = steps_yes("s", "r", running=True, tools=True, disconnect=False)
+    assert any("ask the guest to shut down" in step for step in on)
+    assert not any("power off" in step for step in on)
+
+
+def test_a_guest_that_cannot_be_asked_is_not_promised_to_be() -> None:
+    steps = steps_yes("s", "r", running=True, tools=False, disconnect=False)
+    assert not any("ask the guest" in step or "quiesced snapshot" in step for step in steps)
+    assert any("--on-shutdown-timeout" in step for step in steps)
 
 
 # -- how long ---------------------------------------------------------------------------------

@@ -44,7 +44,12 @@ def preview(known: Preview, max_downtime_s: float | None = None) -> Iterator[Ren
             "wrote in service is lost"
         )
     )
-    if known.insured_level is not None:
+    if known.insured_level is not None and not known.can_ask:
+        yes = (
+            f"point A while it runs ({known.insured_level}); then as --on-shutdown-timeout says, "
+            "since the guest cannot be asked to shut down"
+        )
+    elif known.insured_level is not None:
         yes = (
             f"point A while it runs ({known.insured_level}), guest shutdown, final sync "
             "(clean-shutdown), replica on"

@@ -74,7 +74,7 @@ class Preview:
             "points": [point.to_dict() for point in self.points],
             "yes": {
                 "insurance": self.insured_level.value if self.insured_level else None,
-                "level": Level.CLEAN_SHUTDOWN.value if self.insured_level else None,
+                "level": Level.CLEAN_SHUTDOWN.value if self.can_ask else None,
             },
             "no": {"point": self.booted_by_no.id, "level": self.booted_by_no.level.value}
             if self.booted_by_no
@@ -93,12 +93,23 @@ class Preview:
     def _running(self) -> bool:
         return self.source is not None and self.source.power_state == "poweredOn"
 
+    @property
+    def can_ask(self) -> bool:
+        """The source's guest runs and can be asked to shut down."""
+        return self._running and self.source is not None and self.source.tools_running
+
     def steps_yes(self, *, disconnect: bool = False) -> list[str]:
         """What Yes does on both vCenters, in order; nothing where no sync is possible."""
         if self.source is None:
             return []
         replica = self.replica.name
-        return steps_yes(self._source_name, replica, running=self._running, disconnect=disconnect)
+        return steps_yes(
+            self._source_name,
+            replica,
+            running=self._running,
+            tools=self.can_ask,
+            disconnect=disconnect,
+        )
 
     def steps_no(self, *, disconnect: bool = False) -> list[str]:
         point = self.booted_by_no.id if self.booted_by_no else "its own last state, frozen first"

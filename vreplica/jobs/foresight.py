@@ -36,13 +36,20 @@ def rate_in_words(points: Sequence[RecoveryPoint]) -> str:
     return f"about {human_size(int(rate * 3600))} change in an hour, as the recent points show"
 
 
-def steps_yes(source: str, replica: str, *, running: bool, disconnect: bool) -> list[str]:
-    """What Yes does, in order."""
+def steps_yes(
+    source: str, replica: str, *, running: bool, tools: bool, disconnect: bool
+) -> list[str]:
+    """What Yes does, in order. `tools`: VMware Tools run in the guest, so that it can be asked."""
     steps = ["switch the job off, once no run is in flight"]
-    if running:
+    if running and tools:
         steps += [
             f"{source}: quiesced snapshot; {replica}: recovery point A",
             f"{source}: ask the guest to shut down, wait until it is off",
+        ]
+    elif running:
+        steps += [
+            f"{source}: snapshot, which cannot be quiesced; {replica}: recovery point A",
+            f"{source}: its guest cannot be asked to shut down: as --on-shutdown-timeout says",
         ]
     steps.append(f"{source}: snapshot; {replica}: recovery point B with what changed since")
     return [*steps, *_start(source, replica, disconnect)]

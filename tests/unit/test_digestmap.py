@@ -84,6 +84,20 @@ def test_a_new_map_says_zero_for_every_block(path: Path) -> None:
     found.close()
 
 
+def test_many_places_are_looked_up_together(path: Path) -> None:
+    """More than one round of handing mapped pages back, in runs and one by one."""
+    blocks = [*range(0, 400, 3), *range(500, 520), 900]
+    found = make(path, capacity=1000 * BLOCK)
+    cycle(found, "point", {block: digest(block % 250 + 1) for block in blocks})
+    asked = np.array([*range(450), *range(495, 530), 899, 900, 901])
+    held = set(blocks)
+    expected = [digest(b % 250 + 1) if b in held else bytes(16) for b in asked.tolist()]
+    assert [row.tobytes() for row in found.lookup(asked)] == expected
+    assert [row.tobytes() for row in found.lookup(asked[::2])] == expected[::2]
+    assert not found.lookup(asked[:0]).size
+    found.close()
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(changes, max_size=4))
 def test_cycles_are_remembered_across_opens_and_lead_to_the_sealed_root(

@@ -68,8 +68,12 @@ Digests = NDArray[np.uint8]
 _KEEP_MAPPED: Final = 32 * MIB
 """Mapped pages are handed back to the page cache after about so much was touched."""
 
-_FAULT_AROUND: Final = 64 * 1024
-"""What Linux maps around one page fault of a file (fault_around_bytes)."""
+_FAULT_AROUND: Final = 2 * MIB
+"""What Linux maps around one page fault of a file at most: 64 KiB (fault_around_bytes), or a large
+folio of the page cache; 2 MiB were seen with Linux 6.18."""
+
+_RUNS: Final = _KEEP_MAPPED // _FAULT_AROUND
+"""Places that are looked up before pages are handed back."""
 
 
 class DigestMap:
@@ -181,12 +185,15 @@ class DigestMap:
 
     def lookup(self, blocks: NDArray[np.int64]) -> Digests:
         """Digests of these blocks, ascending; shape (n, 16)."""
-        digests: Digests = self._records[blocks]
-        runs = 1 + int(np.count_nonzero(np.diff(blocks) != 1))
-        self._touched += runs * _FAULT_AROUND + len(blocks) * RECORD
-        if self._touched > _KEEP_MAPPED:
-            self._map.madvise(mmap.MADV_DONTNEED)
-            self._touched = 0
+        digests: Digests = np.empty((len(blocks), RECORD), np.uint8)
+        runs = [0, *(np.flatnonzero(np.diff(blocks) != 1) + 1).tolist(), len(blocks)]
+        for at in range(0, len(runs) - 1, _RUNS):
+            group = runs[at : at + _RUNS + 1]
+            digests[group[0] : group[-1]] = self._records[blocks[group[0] : group[-1]]]
+            self._touched += (len(group) - 1) * _FAULT_AROUND
+            if self._touched >= _KEEP_MAPPED:
+                self._map.madvise(mmap.MADV_DONTNEED)
+                self._touched = 0
         return digests
 
     def not_zero(self) -> Extents:

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from vreplica.delta import Control
+from vreplica.delta.anomaly import MIN_PIECES
 from vreplica.delta.errors import CopyCancelled
+from vreplica.delta.sample import DENSE
 from vreplica.delta.transfer import RetryPolicy
 from vreplica.disk import Disk
 from vreplica.nfc import NfcConfig
@@ -128,6 +130,28 @@ def test_a_delta_that_was_killed_goes_on_twice_and_its_point_covers_all_parts(
     assert (stats.changed_bytes, stats.data_bytes) == (100 * BLOCK, 100 * BLOCK)
     assert stats.high_entropy_share == pytest.approx(0.6, abs=0.1)
     assert run(job, verify=True).verified.equal
+
+
+def test_a_mass_encryption_is_flagged_though_its_run_was_killed_in_the_middle(
+    world: Any, content: Content, tmp_path: Path
+) -> None:
+    vm = world.make_vm(content(32 * MIB))
+    job = world.job(vm)
+    world.power_on(vm)
+    run(job)
+    world.write(vm, 2000, 0, b"log\n" * (BLOCK // 4))
+    assert not run(job).point.flagged
+    for number in range(240):
+        world.write(vm, 2000, number * 2 * BLOCK, random.Random(number).randbytes(BLOCK))
+    assert world.run_and_kill(job, "writes+10", tmp_path, checkpoint_s=0.0) == -9
+    broken = plan(job).resumes
+    assert broken is not None
+    # What is left would be too little to be judged.
+    assert 240 * BLOCK - broken.done_bytes < MIN_PIECES * DENSE * BLOCK
+    report = run(job)
+    assert any("went on with run" in text for text in report.recovered)
+    assert report.point.flagged
+    assert any("looks like mass encryption" in text for text in report.warnings)
 
 
 def test_a_run_is_undone_where_anything_does_not_fit_any_more(

@@ -23,7 +23,6 @@ from vreplica.lab import devices
 from vreplica.lab.vmodl import vim
 
 DHCP = "dhcp"
-_ANY = str(ipaddress.IPv4Address(0))
 
 
 @dataclass(frozen=True, slots=True)

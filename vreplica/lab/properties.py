@@ -51,23 +51,11 @@ def parse(path: str) -> tuple[tuple[str, str | None], ...]:
     return tuple(steps)
 
 
-def _info(kind: Any, name: str, path: str) -> Any:
-    try:
-        return kind._GetPropertyInfo(name)
-    except AttributeError:
-        raise invalid_property(path) from None
-
-
 def _keyed(items: Any, key: str) -> Any:
     for item in items or ():
         if str(getattr(item, "key", None)) == key:
             return item
     return None
-
-
-def _has_subclass_with(kind: Any, name: str) -> bool:
-    """Whether some data object below `kind` may have the property: backings, device infos."""
-    return isinstance(kind, type) and issubclass(kind, DataObject) and bool(name)
 
 
 def read(item: Any, path: str) -> tuple[Any, Any]:
@@ -80,7 +68,8 @@ def read(item: Any, path: str) -> tuple[Any, Any]:
         try:
             info = owner._GetPropertyInfo(name)
         except AttributeError:
-            if depth and _has_subclass_with(owner, name):
+            if depth and isinstance(owner, type) and issubclass(owner, DataObject):
+                # Some class below it may have the property: backings, device infos.
                 return None, object
             raise invalid_property(path) from None
         kind = info.type

@@ -29,7 +29,6 @@ from vreplica.lab.vmodl import (
     wsdl_name,
 )
 
-_ENVELOPE = {"http://schemas.xmlsoap.org/soap/envelope/ Envelope"}
 _BODY = "http://schemas.xmlsoap.org/soap/envelope/ Body"
 _BASE = support.BASE_VERSION
 _NSMAP = {**soap.SOAP_NSMAP, NAMESPACE: ""}

@@ -7,7 +7,6 @@ classes come into being at run time.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -82,9 +81,6 @@ def wsdl_type(name: str) -> Any:
 
 def is_array(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, list)
-
-
-_NEUTRAL: dict[Any, Callable[[], Any]] = {}
 
 
 def neutral(kind: Any) -> Any:

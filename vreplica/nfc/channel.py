@@ -70,8 +70,6 @@ class Channel:
         self.host = host
         self.path = path
         self._sock: socket.socket = sock
-        self.bytes_in = 0
-        self.bytes_out = 0
 
     @classmethod
     def connect(cls, host: str, port: int, *, path: str, timeout_s: float) -> Channel:
@@ -128,7 +126,6 @@ class Channel:
             deadline = monotonic() + timeout_s
             for part in parts:
                 self._send_all(memoryview(part), deadline)
-                self.bytes_out += len(part)
 
         self._do(doing, timeout_s, transfer)
 
@@ -161,7 +158,6 @@ class Channel:
                 if not got:
                     raise ConnectionResetError(_CLOSED)
                 at += got
-            self.bytes_in += size
 
         self._do(doing, timeout_s, transfer)
 

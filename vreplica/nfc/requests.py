@@ -135,7 +135,6 @@ class Transfer(Request):
         self.handle = handle
         self.offset: Final = offset
         self.view: Final = view
-        self._opcode = opcode
         self._buffer = buffer
 
     def _check(self, values: dict[str, int], **expected: int) -> None:

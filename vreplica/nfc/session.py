@@ -54,7 +54,6 @@ class Session:
     def __init__(self, channel: Channel, config: NfcConfig, *, buffer_bytes: int) -> None:
         self.buffer_bytes = buffer_bytes
         self.version = 0
-        self.requests_sent = 0
         self._channel = channel
         self._timeouts = config.timeouts
         self._buffer_count = config.buffer_count
@@ -227,7 +226,6 @@ class Session:
         return Request(kind, payload, reply, doing=doing, timeout_s=limit, extra=extra)
 
     def _send(self, request: Request, op_id: int) -> None:
-        self.requests_sent += 1
         deadline = monotonic() + request.timeout_s
         for part in request.parts(op_id):
             left = max(deadline - monotonic(), 1e-3)

@@ -44,12 +44,6 @@ def disabled_by(job: Job) -> str | None:
     return _holder(job)[0]
 
 
-def failed_over_by(job: Job) -> str | None:
-    """The failover by which the job's replica is in service for good, or None."""
-    failover, committed = _holder(job)
-    return failover if committed else None
-
-
 def why_disabled(job: Job) -> PreflightError | None:
     """What a run of the job would be refused with; None where it is on."""
     failover, committed = _holder(job)

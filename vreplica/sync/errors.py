@@ -11,7 +11,6 @@ from vreplica.errors import (
     ConsistencyError,
     PreflightError,
     ReplicaError,
-    VerifyError,
 )
 from vreplica.points import Level
 
@@ -157,17 +156,6 @@ class DestinationTooSmall(PreflightError):
     datastore: str
     free: str
     needed: str
-
-
-@dataclass(eq=False)
-class NotVerified(VerifyError):
-    template = "recovery point {point} differs from the source in {different} bytes"
-    remedy = (
-        "Do not fail over to this point. Run with --on-cbt-loss rescan to repair the replica, "
-        "and report it: a difference here is a defect of tracking, transport or storage."
-    )
-    point: str
-    different: int
 
 
 @dataclass(eq=False)

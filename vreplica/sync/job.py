@@ -164,7 +164,3 @@ class Job:
     def other_way(self) -> str:
         """The name of the same job in the opposite direction (a failback)."""
         return self.name.removesuffix(BACK) if self.name.endswith(BACK) else self.name + BACK
-
-    @property
-    def is_back(self) -> bool:
-        return self.name.endswith(BACK)

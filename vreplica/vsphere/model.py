@@ -221,7 +221,6 @@ class GuestState:
     tools_status: str
     guest_state: str
     heartbeat: str
-    state_change_supported: bool
     host_name: str | None
     ip_address: str | None
     question: str | None

@@ -94,11 +94,6 @@ class Reader:
         here (NFC tickets). Such calls neither log in again nor map faults: `refresh` first."""
         return self._link.managed(vim.ServiceInstance, "ServiceInstance")
 
-    @property
-    def service_content(self) -> Any:
-        """pyVmomi's ServiceContent, for the same purpose as `service_instance`."""
-        return self._link.content
-
     def refresh(self) -> datetime:
         """A harmless call that logs in again where the session ended; the server's clock."""
         return utc(self._link.ask("asking for the time", self.service_instance.CurrentTime))

@@ -94,11 +94,6 @@ class NfcServer:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    @property
-    def open_connections(self) -> int:
-        with self._lock:
-            return len(self._peers)
-
     def _listen(self, listener: socket.socket) -> None:
         while True:
             try:

@@ -26,8 +26,6 @@ FILE_ACCESS: Final = 13
 FILE_LOCKED: Final = 15
 OUT_OF_RANGE: Final = 16007
 DISK_FULL: Final = 8
-HOST_SHUTDOWN: Final = 14014
-HOST_NOT_AVAILABLE: Final = 14015
 
 
 class Refused(Exception):

@@ -34,7 +34,7 @@ WIDE_ENOUGH: Final = 100
 class Watcher:
     """A listener for `run` and `verify`; show by entering it around the call."""
 
-    def __init__(self, out: Output, job: str, *, patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, out: Output, job: str) -> None:
         self._out = out
         self._job = job
         self._spinner = Spinner("dots", Text(f"{job}: starting"))
@@ -45,7 +45,7 @@ class Watcher:
         self._lock = threading.RLock()
         self._timer: threading.Timer | None = None
         if out.err.is_terminal and out.verbosity >= Verbosity.NORMAL:
-            self._timer = threading.Timer(patience_s, self._appear)
+            self._timer = threading.Timer(PATIENCE_S, self._appear)
             self._timer.daemon = True
 
     def __call__(self, event: events.Event) -> None:

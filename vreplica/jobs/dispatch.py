@@ -9,7 +9,7 @@ alarms: told once, when they come and when they go
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -58,7 +58,6 @@ class Dispatcher:
     limits: Limits
     tell: Tell
     watch: Watch = field(default_factory=lambda: Watch(timedelta(seconds=40)))
-    new_id: Callable[[], str] = new_id
 
     def round(self, places: Mapping[str, tuple[str, ...]]) -> list[Queued]:
         """Plan and queue. Empty also where another mover is planning."""
@@ -77,8 +76,7 @@ class Dispatcher:
             tick = plan(c, now, self.rules, self.limits, movers)
             told += self._alarms(c, tick)
             runs = [
-                (self.new_id(), start, mover)
-                for start, mover in self._assign(c, tick.starts, movers)
+                (new_id(), start, mover) for start, mover in self._assign(c, tick.starts, movers)
             ]
             ledger.queue(c, runs, now)
             queued += [Queued(run, start.job, mover) for run, start, mover in runs]

@@ -46,20 +46,16 @@ class Lease:
     """`renew` writes it to the catalog and says whether it was still there."""
 
     def __init__(
-        self,
-        renew: Callable[[], bool],
-        rejoin: Callable[[], None],
-        ttl: timedelta,
-        clock: Callable[[], float] = time.monotonic,
+        self, renew: Callable[[], bool], rejoin: Callable[[], None], ttl: timedelta
     ) -> None:
-        self._renew, self._rejoin, self._ttl, self._clock = renew, rejoin, ttl, clock
-        self._good_until = clock()
+        self._renew, self._rejoin, self._ttl = renew, rejoin, ttl
+        self._good_until = time.monotonic()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="vreplica-lease", daemon=True)
 
     @property
     def good(self) -> bool:
-        return self._clock() < self._good_until
+        return time.monotonic() < self._good_until
 
     def start(self) -> None:
         """Raises what the catalog raises at the first renewal."""
@@ -72,7 +68,7 @@ class Lease:
 
     def once(self) -> None:
         """Renew; where others have noted its end, join again, with what it held gone."""
-        asked = self._clock()
+        asked = time.monotonic()
         if not self._renew():
             self._rejoin()
         self._good_until = asked + self._ttl.total_seconds() * _OWN_SHARE

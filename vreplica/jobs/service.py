@@ -30,7 +30,7 @@ from vreplica.jobs.engine import ENDED, STOPPED, Engine, system_url
 from vreplica.jobs.events import Events
 from vreplica.jobs.lease import Lease, Watch
 from vreplica.jobs.metrics import Metrics
-from vreplica.jobs.mover import Mover, Tell
+from vreplica.jobs.mover import Mover
 from vreplica.jobs.outbox import Notifier
 from vreplica.jobs.planner import TICK_S
 from vreplica.jobs.whereabouts import SiteNow, all_holds
@@ -63,18 +63,9 @@ def default_mover() -> str:
 class Service:
     """One mover. `start`, then `wait` or `stop`; both sides of every job as in the job file."""
 
-    def __init__(
-        self,
-        config: Config,
-        *,
-        mover: str | None = None,
-        tell: Tell | None = None,
-        tick_s: float = TICK_S,
-    ) -> None:
+    def __init__(self, config: Config, *, mover: str | None = None) -> None:
         self.config = config
         self.id = mover or default_mover()
-        self._tick_s = tick_s
-        self._tell = tell or (lambda what, job, data: None)
         self._wake, self._stopped = threading.Event(), threading.Event()
         self._places: dict[str, tuple[str, ...]] = {}
         self._places_at = float("-inf")
@@ -106,9 +97,7 @@ class Service:
         self.metrics = Metrics(self.catalog, rules, limits, self.notifier)
         if address := config.service.metrics:
             closing(self.metrics.serve(address).close)
-        self.events = tell = Events(
-            self.id, self.notifier, self.metrics, lambda e: self._tell(e.what, e.job, e.data)
-        )
+        self.events = tell = Events(self.id, self.notifier, self.metrics)
         self._ttl = config.service.lease
         self.watch = Watch(self._ttl * 4 / 3)
         self.dispatcher = Dispatcher(self.catalog, self.id, rules, limits, tell, self.watch)
@@ -174,9 +163,9 @@ class Service:
                 self._reconcile()
             except Exception:
                 # A database that is away, a defect: the service goes on, the log tells.
-                log.exception("planning failed; it is tried again in %.0f s", self._tick_s)
+                log.exception("planning failed; it is tried again in %.0f s", TICK_S)
             self._stopped.wait(max(GAP_S, 5 * (time.monotonic() - began)))
-            self._wake.wait(self._tick_s)
+            self._wake.wait(TICK_S)
 
     def _reconcile(self) -> None:
         """What is this mover's and DBOS knows nothing of, has stopped, or has ended without a

@@ -223,7 +223,7 @@ class Disks(Space):
             copy_sparse(file, new.with_name(file.name))
 
 
-def copy_allocated(read: Handle, name: str, write: Handle, limit: int | None = None) -> None:
+def copy_allocated(read: Handle, name: str, write: Handle) -> None:
     """Copy everything that is allocated in one open disk into another, empty one."""
     buffer = memoryview(bytearray(_PIECE))
     for start, end in VddkDisk(read, name, read_only=True).allocated().split(_PIECE):

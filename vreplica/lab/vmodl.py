@@ -60,9 +60,9 @@ def fault(kind: Any, message: str = "", **fields: Any) -> Any:
     return made
 
 
-def invalid_argument(name: str, message: str = "") -> Any:
+def invalid_argument(name: str) -> Any:
     """What vCenter answers to a value that it does not take: the message names the property."""
-    text = message or f"A specified parameter was not correct: {name}"
+    text = f"A specified parameter was not correct: {name}"
     return fault(vmodl.fault.InvalidArgument, text, invalidProperty=name)
 
 

@@ -88,7 +88,6 @@ from vreplica.vsphere.privileges import Lack, ReplicaPlace
 from vreplica.vsphere.reshape import NewDisk, Reshape
 from vreplica.vsphere.session import Session, connect
 from vreplica.vsphere.snapshots import quiesce_evidence
-from vreplica.vsphere.tasks import Progress
 
 __all__ = [
     "ALL_IN_USE",
@@ -139,7 +138,6 @@ __all__ = [
     "PlacementNotFound",
     "PowerState",
     "PowerTimeout",
-    "Progress",
     "Quiesce",
     "QuiesceFailed",
     "Removal",

@@ -1,6 +1,6 @@
 """Certificates: looked at, compared, pinned.
 
-    probe_certificate ──► SHA-256 == pin ? ──no──► CertificateChanged, nothing was sent
+    fetch_certificate ──► SHA-256 == pin ? ──no──► CertificateChanged, nothing was sent
                                │ yes
                                ▼
                pinned_context(that certificate) ──► every connection of the session
@@ -76,9 +76,9 @@ def fetch_certificate(host: str, port: int = 443, *, timeout_s: float = 30) -> b
     return der
 
 
-def probe_certificate(host: str, port: int = 443, *, timeout_s: float = 30) -> tuple[str, str]:
+def probe_certificate(host: str, port: int = 443) -> tuple[str, str]:
     """(SHA-256, SHA-1) thumbprints of a server's certificate, for the first set-up."""
-    der = fetch_certificate(host, port, timeout_s=timeout_s)
+    der = fetch_certificate(host, port)
     return sha256_of(der), sha1_of(der)
 
 

@@ -69,7 +69,6 @@ def read(
     steps: Steps = (),
     *,
     vm: str | None = None,
-    let: tuple[Any, ...] = (),
 ) -> list[Found]:
     """Every object of a type in `properties` that is reached, with its properties.
 
@@ -81,7 +80,7 @@ def read(
     spec = filter_spec(roots, properties, steps)
     # Without any object that fits, the answer has nothing in it.
     first = collector.RetrievePropertiesEx
-    page = link.ask(operation, first, [spec], options, vm=vm, let=let, answers=False)
+    page = link.ask(operation, first, [spec], options, vm=vm, answers=False)
     found: list[Found] = []
     while page is not None:
         for content in page.objects:
@@ -94,7 +93,7 @@ def read(
         if not page.token:
             break
         more = collector.ContinueRetrievePropertiesEx
-        page = link.ask(operation, more, page.token, vm=vm, let=let)
+        page = link.ask(operation, more, page.token, vm=vm)
     return found
 
 
@@ -105,10 +104,9 @@ def read_one(
     properties: Sequence[str],
     *,
     vm: str | None = None,
-    let: tuple[Any, ...] = (),
 ) -> Found:
     """The properties of one object."""
-    found = read(link, operation, [root], {type(root): properties}, vm=vm, let=let)
+    found = read(link, operation, [root], {type(root): properties}, vm=vm)
     if not found:
         raise BadReply(link.endpoint.host, operation, "it is empty").at(vm=vm)
     return found[0]

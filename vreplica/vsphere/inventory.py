@@ -149,9 +149,9 @@ def similar(wanted: str, names: Iterable[str]) -> tuple[str, ...]:
     return tuple(by_fold[f] for f in dict.fromkeys([*close, *starts]))[:5]
 
 
-def places(link: Link, extra: Properties | None = None) -> Tree:
+def places(link: Link) -> Tree:
     """Datacenters, folders, hosts, pools, datastores and networks: where a VM can be put."""
-    properties: dict[Any, tuple[str, ...]] = {
+    properties: Properties = {
         vim.Folder: (*NAMED, "childType"),
         vim.Datacenter: (*NAMED, "vmFolder"),
         vim.ComputeResource: (*NAMED, "resourcePool", "host"),
@@ -163,7 +163,6 @@ def places(link: Link, extra: Properties | None = None) -> Tree:
         vim.OpaqueNetwork: (*NAMED, "summary"),
         vim.DistributedVirtualSwitch: (*NAMED, "uuid"),
     }
-    properties.update({k: tuple(v) for k, v in (extra or {}).items()})
     root = link.content.rootFolder
     return Tree.of(read(link, "reading the inventory", [root], properties, INTO_PLACES))
 

@@ -30,7 +30,7 @@ from vreplica.vsphere.model import (
     Whereabouts,
 )
 from vreplica.vsphere.privileges import Lack, ReplicaPlace
-from vreplica.vsphere.tasks import PATIENCE_S, Progress, Waiting
+from vreplica.vsphere.tasks import PATIENCE_S, Waiting
 from vreplica.vsphere.vmomi import utc, vim
 
 SHORT_S = 600.0
@@ -62,8 +62,8 @@ class Reader:
         """Log out. Never raises for a server that is gone."""
         self._link.close()
 
-    def _waiting(self, timeout_s: float, progress: Progress | None = None) -> Waiting:
-        return Waiting(timeout_s, self._patience_s, progress)
+    def _waiting(self, timeout_s: float) -> Waiting:
+        return Waiting(timeout_s, self._patience_s)
 
     # -- the server ---------------------------------------------------------------------------
 

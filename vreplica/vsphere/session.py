@@ -41,7 +41,7 @@ from vreplica.vsphere.model import (
     VmRef,
 )
 from vreplica.vsphere.reading import SHORT_S, Reader
-from vreplica.vsphere.tasks import PATIENCE_S, Progress
+from vreplica.vsphere.tasks import PATIENCE_S
 
 LONG_S = 24 * 3600.0
 """For tasks that merge disks: a large delta on a slow datastore takes hours."""
@@ -75,22 +75,18 @@ class Session(Reader):
         name: str,
         description: str = "",
         quiesce: Quiesce | None = None,
-        *,
-        progress: Progress | None = None,
     ) -> SnapshotInfo:
         """Without memory; waits; the answer has the snapshot's disks and changeIds.
 
         Raises ToolsUnavailable, QuiesceFailed, SnapshotFailed, DatastoreFull, VmBusy ...
         """
         slack = SHORT_S + (quiesce.timeout_min * 60 if quiesce else 0)
-        waiting = self._waiting(slack, progress)
+        waiting = self._waiting(slack)
         return snapshots.create(self._link, vm_ref, name, description, quiesce, waiting)
 
-    def remove_snapshot(
-        self, vm_ref: VmRef, moref: str, *, progress: Progress | None = None
-    ) -> Removal:
+    def remove_snapshot(self, vm_ref: VmRef, moref: str) -> Removal:
         """Waits for other tasks of the VM, for this one, and for consolidation."""
-        return snapshots.remove(self._link, vm_ref, moref, self._waiting(LONG_S, progress))
+        return snapshots.remove(self._link, vm_ref, moref, self._waiting(LONG_S))
 
     def revert_to_snapshot(self, vm_ref: VmRef, moref: str) -> None:
         """The VM is off afterwards."""
@@ -130,9 +126,9 @@ class Session(Reader):
 
     # -- replicas -----------------------------------------------------------------------------
 
-    def create_replica(self, spec: ReplicaSpec, *, progress: Progress | None = None) -> VmRef:
+    def create_replica(self, spec: ReplicaSpec) -> VmRef:
         """A VM like `spec.source` with empty disks, powered off, NICs disconnected."""
-        return replica.create(self._link, spec, self._waiting(LONG_S, progress))
+        return replica.create(self._link, spec, self._waiting(LONG_S))
 
     def reshape_replica(self, vm_ref: VmRef, want: reshape.Reshape) -> VmInfo:
         """Change hardware and disks of a powered-off replica to what its source has."""

@@ -32,16 +32,13 @@ LAST_POLL_S: Final = 1.0
 PATIENCE_S: Final = 120.0
 """How long a wait goes on while vCenter cannot be reached: a restart of vpxd takes about that."""
 
-Progress = Callable[[int], None]
-
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """How to wait: for how long, for how long over a dead connection, and whom to tell."""
+    """How to wait: for how long, and for how long over a dead connection."""
 
     timeout_s: float = 3600.0
     patience_s: float = PATIENCE_S
-    progress: Progress | None = None
 
 
 def run(
@@ -124,10 +121,7 @@ def wait(
                 if isinstance(info.error, let):
                     raise info.error
                 raise to_error(info.error, link.doing(operation, vm))
-            if info.progress is not None and info.progress != percent:
-                percent = int(info.progress)
-                if waiting.progress:
-                    waiting.progress(percent)
+            percent = int(info.progress or percent)
         if time.monotonic() > deadline:
             raise TaskTimeout(operation, waiting.timeout_s, percent).at(vm=vm)
         time.sleep(pause)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from vreplica.lab.nfc.identity import Identity
-from vreplica.lab.nfc.server import HostProfile, NfcServer
+from vreplica.lab.nfc.server import NfcServer
 from vreplica.lab.nfc.store import MemoryStore, Store
 from vreplica.lab.nfc.tickets import TicketBook
 from vreplica.nfc import HostLimits, NfcConfig, Ticket, Timeouts
@@ -22,13 +22,11 @@ PATIENCE = Timeouts(connect_s=5, handshake_s=5, read_s=5, write_s=5, close_s=5)
 class SoloHost:
     """A server, its tickets, and a `TicketSource` for it. A context manager."""
 
-    def __init__(
-        self, folder: Path, store: Store | None = None, profile: HostProfile | None = None
-    ) -> None:
+    def __init__(self, folder: Path, store: Store | None = None) -> None:
         """`folder` gets the certificate and the locks."""
         self.folder = folder
         identity = Identity.make(folder / "host.pem", "esx01.lab")
-        self.server = NfcServer(identity, TicketBook(), store or MemoryStore(), profile=profile)
+        self.server = NfcServer(identity, TicketBook(), store or MemoryStore())
         self.trouble: str | None = None
         """What vCenter would say of the host."""
         self.connect_to: tuple[str, int] | None = None

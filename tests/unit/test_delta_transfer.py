@@ -147,3 +147,19 @@ def test_the_fence_is_asked_before_every_try() -> None:
     with pytest.raises(Lasting):
         one.run(SLOT, SPANS)
     assert len(host.calls) == 2
+
+
+def test_a_fence_that_raises_is_not_asked_again_though_a_retry_might_help() -> None:
+    asked = 0
+
+    def fence() -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            raise Passing
+
+    host = Host(lambda requests, call: None)
+    one = Transfer(host, smallest=UNIT, control=Control(), policy=QUICK, fence=fence)
+    with pytest.raises(Passing):
+        one.run(SLOT, SPANS)
+    assert (asked, host.calls) == (1, [])

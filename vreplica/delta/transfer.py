@@ -12,20 +12,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from random import uniform
+from typing import Final
 
 from vreplica.delta.batches import Span
 from vreplica.delta.control import Control
 from vreplica.disk import Request
 from vreplica.errors import VReplicaError
 
-if TYPE_CHECKING:
-    from tenacity import RetryCallState
-
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often a request is issued at most, and the waits between (random, doubling)."""
+    """How often a request is issued at most, and the waits between: random, up to a bound that
+    doubles."""
 
     attempts: int = 6
     first_wait_s: float = 0.5
@@ -89,50 +88,28 @@ class Transfer:
         return True
 
     def _try(self, requests: Sequence[Request]) -> None:
-        try:
-            self._once(requests)
-        except VReplicaError as error:
-            if not self._worth_a_retry(error):
-                raise
-            self._again(requests, error)
+        """Until it is done, or the policy gives up."""
+        policy, failed = self._policy, 0
+        longest_s = policy.first_wait_s
+        while True:
+            # Before every try: much may have happened during the wait for it.
+            if self._fence is not None:
+                self._fence()
+            try:
+                self._call(requests)
+                return
+            except VReplicaError as error:
+                failed += 1
+                if failed >= policy.attempts or not self._worth_a_retry(error):
+                    raise
+                self._note(error)
+            self._control.sleep(uniform(0, min(longest_s, policy.longest_wait_s)))
+            longest_s *= 2
 
-    def _once(self, requests: Sequence[Request]) -> None:
-        # Before every try: much may have happened during the wait for it.
-        if self._fence is not None:
-            self._fence()
-        self._call(requests)
-
-    def _again(self, requests: Sequence[Request], failure: VReplicaError) -> None:
-        """Retry what has failed once already, until it is done or the policy gives up."""
-        # Seldom needed: a copy does not wait for it at its start.
-        from tenacity import (
-            Retrying,
-            retry_if_exception,
-            stop_after_attempt,
-            wait_random_exponential,
-        )
-
-        def attempt() -> None:
-            if first:
-                raise first.pop()
-            self._once(requests)
-
-        first = [failure]
-        retrying = Retrying(
-            sleep=self._control.sleep,
-            stop=stop_after_attempt(self._policy.attempts),
-            wait=wait_random_exponential(self._policy.first_wait_s, self._policy.longest_wait_s),
-            retry=retry_if_exception(self._worth_a_retry),
-            before_sleep=self._before_retry,
-            reraise=True,
-        )
-        retrying(attempt)
-
-    def _worth_a_retry(self, error: BaseException) -> bool:
-        if not isinstance(error, VReplicaError) or self._control.cancelled:
-            return False
+    def _worth_a_retry(self, error: VReplicaError) -> bool:
         return (
-            error.retryable
+            not self._control.cancelled
+            and error.retryable
             and error.in_place
             and not (error.shrink_requests and self._can_shrink())
         )
@@ -155,12 +132,6 @@ class Transfer:
             for span in spans
             for at in range(0, span.length, size)
         ]
-
-    def _before_retry(self, state: RetryCallState) -> None:
-        assert state.outcome is not None
-        error = state.outcome.exception()
-        assert isinstance(error, VReplicaError)
-        self._note(error)
 
     def _note(self, error: VReplicaError) -> None:
         with self._counting:

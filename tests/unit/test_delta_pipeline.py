@@ -18,7 +18,8 @@ from vreplica.delta.errors import CopyCancelled
 from vreplica.delta.hash import Digests, hash_blocks
 from vreplica.delta.pipeline import copy
 from vreplica.delta.stats import CopyProgress, CopyStats
-from vreplica.disk import MemoryDisk, Request
+from vreplica.delta.transfer import RetryPolicy
+from vreplica.disk import Arena, MemoryDisk, Request
 from vreplica.errors import DiskError
 from vreplica.extents import Extents
 from vreplica.units import MIB
@@ -347,6 +348,33 @@ def test_a_failing_write_names_the_byte_and_stops_the_reader() -> None:
     assert len(issued(source, "read")) < BLOCKS
 
 
+@dataclass(eq=False)
+class Passing(Broken):
+    retryable = True
+
+
+@pytest.mark.parametrize("error", [Broken, Passing])
+def test_a_failure_that_is_kept_does_not_keep_the_memory(error: type[Broken]) -> None:
+    arenas: list[Arena] = []
+
+    class Failing(MemoryDisk):
+        def register(self, arena: Arena) -> None:
+            arenas.append(arena)
+
+        def write_many(self, requests: Sequence[Request]) -> None:
+            raise error("target")
+
+    with pytest.raises(error) as caught:
+        copy(
+            disk_of([1] * BLOCKS),
+            Failing(CAPACITY),
+            Extents.of(0, CAPACITY),
+            block=BLOCK,
+            retry=RetryPolicy(attempts=2, first_wait_s=0),
+        )
+    assert arenas[0]._map.closed, caught.value
+
+
 def test_an_error_that_is_not_ours_comes_out_as_it_is() -> None:
     with pytest.raises(ZeroDivisionError):
         failing_copy(breaking(0, ZeroDivisionError()), disk_of([]))
@@ -356,6 +384,58 @@ def test_no_thread_is_left_behind_by_a_failure() -> None:
     with pytest.raises(Broken):
         failing_copy(disk_of([1] * BLOCKS), breaking(0, Broken("target")))
     assert not [t.name for t in threading.enumerate() if t.name.startswith("vreplica-")]
+
+
+def test_a_worker_that_cannot_be_started_ends_those_that_were(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    start, started = threading.Thread.start, threading.Event()
+
+    def start_one(thread: threading.Thread) -> None:
+        if started.is_set():
+            raise RuntimeError("can't start new thread")
+        started.set()
+        start(thread)
+
+    class Endless(MemoryDisk):
+        """Is read until the copy gives up."""
+
+        def read_many(self, requests: Sequence[Request]) -> None:
+            control.pause()
+
+    control = Control()
+    monkeypatch.setattr(threading.Thread, "start", start_one)
+    with pytest.raises(RuntimeError):
+        copy(
+            Endless(CAPACITY),
+            disk_of([]),
+            Extents.of(0, CAPACITY),
+            block=BLOCK,
+            batch_size=BLOCK,
+            depth=3,
+            control=control,
+        )
+    left = [t.name for t in threading.enumerate() if t.name.startswith("vreplica-")]
+    control.cancel()
+    assert not left
+
+
+def test_only_the_workers_touch_the_disks_so_that_ctrl_c_cannot_cut_a_step_short() -> None:
+    seen: set[threading.Thread] = set()
+
+    class Watched(MemoryDisk):
+        def read_many(self, requests: Sequence[Request]) -> None:
+            seen.add(threading.current_thread())
+            super().read_many(requests)
+
+        def write_many(self, requests: Sequence[Request]) -> None:
+            seen.add(threading.current_thread())
+            super().write_many(requests)
+
+    source, target = Watched(CAPACITY, bytes([1]) * CAPACITY), Watched(CAPACITY)
+    copy(source, target, Extents.of(0, CAPACITY), block=BLOCK, depth=1)
+    assert seen
+    assert threading.current_thread() not in seen
 
 
 def test_a_fence_that_raises_stops_before_the_next_write() -> None:

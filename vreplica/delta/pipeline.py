@@ -210,20 +210,16 @@ class _Copy:
         return stats
 
     def _run_workers(self, arena: Arena) -> None:
-        """The calling thread is one of them."""
-        works = [
-            partial(self._work, arena.view[i * self.slot_size : (i + 1) * self.slot_size])
-            for i in range(self.depth)
-        ]
-        threads = [
-            threading.Thread(target=self._worker, args=(work,), name="vreplica-copy")
-            for work in works[1:]
-        ]
-        for thread in threads:
-            thread.start()
-        self._worker(works[0])
-        # Ctrl-C while the others are waited for ends them too.
-        self._worker(partial(_join, threads))
+        """The calling thread only waits, so that Ctrl-C never cuts a worker short while it has
+        what others wait for."""
+        threads = []
+        for at in range(0, arena.size, self.slot_size):
+            work = partial(self._work, arena.view[at : at + self.slot_size])
+            threads.append(
+                threading.Thread(target=self._worker, args=(work,), name="vreplica-copy")
+            )
+        self._worker(partial(_run, threads))
+        # After Ctrl-C, or where not all could be started, the others end too.
         _join(threads)
 
     def _worker(self, work: Callable[[], None]) -> None:
@@ -358,6 +354,14 @@ class _Copy:
             self.sink.checkpoint(min(position, self.geometry.capacity), values)
 
 
-def _join(threads: list[threading.Thread]) -> None:
+def _run(threads: list[threading.Thread]) -> None:
     for thread in threads:
-        thread.join()
+        thread.start()
+    _join(threads)
+
+
+def _join(threads: list[threading.Thread]) -> None:
+    """Wait for those that were started."""
+    for thread in threads:
+        if thread.ident is not None:
+            thread.join()

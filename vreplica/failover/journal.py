@@ -33,6 +33,7 @@ from typing import Any, Final, Self
 
 from vreplica.failover.errors import EffectUnderWay, FailoverTakenOver, JournalDamaged
 from vreplica.failover.table import Event, State, next_state
+from vreplica.files import fsync
 
 TAKE_OVER_S: Final = 30.0
 """How long taking over waits for an effect of the present holder: a power-on takes seconds."""
@@ -126,7 +127,8 @@ class Journal:
             os.ftruncate(fd, end)
             os.lseek(fd, end, os.SEEK_SET)
             os.fsync(fd)
-            _sync_folder(folder)
+            fsync(folder)
+            fsync(folder.parent)
         except BaseException:
             os.close(fd)
             raise
@@ -266,12 +268,3 @@ def _read_epoch(fd: int) -> tuple[int, int]:
     """(epoch, id of its process; 0: not known)."""
     epoch, pid, *_ = (*os.pread(fd, 64, 0).split(), b"0", b"0")
     return int(epoch), int(pid)
-
-
-def _sync_folder(folder: Path) -> None:
-    for path in (folder, folder.parent):
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)

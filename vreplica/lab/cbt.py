@@ -18,8 +18,6 @@ Block size: 64 KiB for small disks, growing with the disk (VDDK 8.0 Programming 
 
 from __future__ import annotations
 
-import os
-import shutil
 import struct
 import uuid
 from dataclasses import dataclass
@@ -30,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vreplica.extents import Extents
+from vreplica.files import copy_sparse
 from vreplica.units import BLOCK
 
 _HEADER = struct.Struct("<8sQQ16sQ")
@@ -151,26 +150,3 @@ class ChangeMap:
             file.truncate(_START + 4 * count)
             file.write(_HEADER.pack(_MAGIC, self.granularity, capacity, self._uuid, self.epoch))
         self.__init__(self.path)  # type: ignore[misc]
-
-
-def copy_sparse(source: Path, target: Path) -> None:
-    """Copy a file and keep its holes."""
-    with source.open("rb") as read, target.open("wb") as write:
-        size = os.fstat(read.fileno()).st_size
-        at = 0
-        while at < size:
-            try:
-                start = os.lseek(read.fileno(), at, os.SEEK_DATA)
-            except OSError:
-                break
-            at = min(os.lseek(read.fileno(), start, os.SEEK_HOLE), size)
-            done = start
-            while done < at:
-                moved = os.copy_file_range(
-                    read.fileno(), write.fileno(), min(at - done, 1 << 30), done, done
-                )
-                if moved == 0:
-                    break
-                done += moved
-        write.truncate(size)
-    shutil.copymode(source, target)

@@ -18,7 +18,8 @@ from functools import cached_property
 
 from vreplica.errors import VReplicaError
 from vreplica.extents import Extents
-from vreplica.lab.cbt import copy_sparse, ctk_path, spelled
+from vreplica.files import copy_sparse
+from vreplica.lab.cbt import ctk_path, spelled
 from vreplica.lab.space import Space, taken
 from vreplica.lab.vmodl import fault, vim
 from vreplica.units import BLOCK, MIB, SECTOR, round_down

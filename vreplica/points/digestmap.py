@@ -39,6 +39,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vreplica.extents import Extents
+from vreplica.files import fsync
 from vreplica.points.maperrors import DigestMapBusy, DigestMapUnusable, DigestMapWriteFailed
 from vreplica.points.mapfile import (
     CLEAN,
@@ -56,7 +57,6 @@ from vreplica.points.mapfile import (
     read_header,
     read_table,
     root_digest,
-    sync_dir,
     write_all,
     write_header,
 )
@@ -120,7 +120,7 @@ class DigestMap:
             os.ftruncate(fd, 0)
             os.ftruncate(fd, header.size)
             header = write_header(fd, header)
-            sync_dir(path)
+            fsync(path.parent)
         except OSError as error:
             os.close(fd)
             raise DigestMapWriteFailed(path=str(path), reason=str(error.strerror)) from error
@@ -241,7 +241,7 @@ class DigestMap:
         root = self._root_with(self._folded(pending.records()))
         pending.seal(root)
         pending.close()
-        sync_dir(self.path)
+        fsync(self.path.parent)
         return root.hex()
 
     def apply(self, point: str) -> None:

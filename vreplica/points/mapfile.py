@@ -22,7 +22,6 @@ import os
 import struct
 from dataclasses import dataclass, replace
 from hashlib import blake2b, sha256
-from pathlib import Path
 from typing import Final, Self
 
 import numpy as np
@@ -201,34 +200,6 @@ def merge_table(
     order = np.argsort(pages, kind="stable")
     order = order[digests[order].any(axis=1)]
     return pages[order], digests[order]
-
-
-def copy_sparse(source: Path, target: Path) -> None:
-    """Copy a file and keep its holes; what `target` was is gone."""
-    with source.open("rb") as read, target.open("wb") as write:
-        size = os.fstat(read.fileno()).st_size
-        at = 0
-        while at < size:
-            try:
-                at = os.lseek(read.fileno(), at, os.SEEK_DATA)
-            except OSError:  # ENXIO: nothing but a hole from here on
-                break
-            end = os.lseek(read.fileno(), at, os.SEEK_HOLE)
-            while at < end and (data := os.pread(read.fileno(), min(end - at, PAGE * 64), at)):
-                write_all(write.fileno(), data, at)
-                at += len(data)
-        write.truncate(size)
-        os.fsync(write.fileno())
-    target.chmod(source.stat().st_mode)
-
-
-def sync_dir(path: Path) -> None:
-    """Make the file's directory entry durable."""
-    fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _name(text: str) -> bytes:

@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 
 from vreplica.errors import ConfigError
+from vreplica.files import replace_durably
 from vreplica.points import RecoveryPoint
 from vreplica.sync.errors import NoPoints, NoSuchPoint
 from vreplica.sync.job import Job
@@ -40,11 +40,5 @@ def accept(job: Job, wanted: tuple[str, ...]) -> tuple[RecoveryPoint, ...]:
                 raise NotFlagged(job.name, each)
         # Of points that are gone nothing has to be remembered.
         now = [p.id for p in found if p.accepted or p.id in wanted]
-        path = accepted_path(job)
-        fresh = path.with_suffix(".new")
-        with fresh.open("w") as file:
-            file.write("".join(f"{each}\n" for each in now))
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
+        replace_durably(accepted_path(job), "".join(f"{each}\n" for each in now))
         return tuple(replace(p, accepted=p.id in now) for p in found)

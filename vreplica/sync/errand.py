@@ -6,11 +6,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from vreplica.errors import PreflightError
+from vreplica.files import replace_durably
 from vreplica.points import Level
 from vreplica.sync.errors import JobDisabled, JobFailedOver
 from vreplica.sync.job import Job
@@ -76,13 +76,7 @@ def disable(job: Job, failover: str, *, committed: bool = False) -> None:
     JobDisabled where another failover has it.
     """
     check_enabled(job, failover)
-    path = job.job_dir / "disabled"
-    fresh = path.with_suffix(".new")
-    with fresh.open("w") as file:
-        file.write(f"{failover}{' committed' * committed}\n")
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
+    replace_durably(job.job_dir / "disabled", f"{failover}{' committed' * committed}\n")
 
 
 def enable(job: Job, failover: str) -> None:

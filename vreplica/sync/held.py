@@ -18,6 +18,7 @@ from pathlib import Path
 
 from vreplica import vddk
 from vreplica.errors import VReplicaError
+from vreplica.files import replace_durably
 from vreplica.sync.events import Listener, Warn
 from vreplica.sync.job import Job, Transport
 from vreplica.sync.transport import choose, vddk_connection
@@ -56,10 +57,7 @@ def _possible(job: Job, source: Session) -> bool:
 
 
 def _begin(job: Job, source: Session, vm: VmRef, mark: Path, listener: Listener) -> bool:
-    with mark.open("w") as file:
-        file.write(f"{vm.moref}\n")
-        file.flush()
-        os.fsync(file.fileno())
+    replace_durably(mark, f"{vm.moref}\n")
     connection = vddk_connection(source, vm, None, read_only=True)
     try:
         vddk.prepare_for_access(job.vddk, connection, identity(job))

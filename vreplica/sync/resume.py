@@ -22,7 +22,6 @@ point, the snapshot goes, and a new run begins. In both cases its points are unt
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -30,9 +29,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from vreplica.errors import VReplicaError
+from vreplica.files import replace_durably
 from vreplica.points import Level
 from vreplica.points.digestmap import DigestMap
-from vreplica.points.mapfile import sync_dir
 from vreplica.points.model import LEAF_KEY
 from vreplica.points.pending import FoundPending, read_pending
 from vreplica.sync.freeze import Frozen
@@ -79,14 +78,7 @@ class RunRecord:
 
     def save(self, job: Job) -> None:
         """Durably, all or nothing."""
-        path = _path(job)
-        fresh = path.with_suffix(".new")
-        with fresh.open("w") as file:
-            json.dump(asdict(self), file)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-        sync_dir(path)
+        replace_durably(_path(job), json.dumps(asdict(self)))
 
     @classmethod
     def load(cls, job: Job) -> Self | None:

@@ -21,16 +21,15 @@ leaves none behind.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from vreplica.errors import VReplicaError, VSphereError
+from vreplica.files import copy_sparse, fsync, replace_durably
 from vreplica.points import DiskPoint, RecoveryPoint
 from vreplica.points.digestmap import DigestMap
-from vreplica.points.mapfile import copy_sparse
 from vreplica.points.model import LEAF_KEY
 from vreplica.sync.events import Listener, Step, Warn
 from vreplica.sync.job import Job
@@ -270,6 +269,7 @@ def bring_map(job_dir: Path, origin: Origin, disk: VmDisk) -> None:
         path.with_name(path.name + ".pending").unlink(missing_ok=True)
         with closing(DigestMap.open(old, latest_point=origin.point.id)):
             copy_sparse(old, path)
+            fsync(path)
     with closing(DigestMap.open(path, latest_point=origin.point.id)) as found:
         if found.capacity_bytes < disk.capacity_bytes:
             found.grow(disk.capacity_bytes)
@@ -337,9 +337,4 @@ def _keep_unused(job: Job, paths: Iterable[str]) -> None:
     if not lines:
         path.unlink(missing_ok=True)
         return
-    fresh = path.with_suffix(".new")
-    with fresh.open("w") as file:
-        file.write("".join(f"{line}\n" for line in lines))
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
+    replace_durably(path, "".join(f"{line}\n" for line in lines))

@@ -12,7 +12,9 @@ wait, so that a second processor doubles the speed.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from queue import Empty, SimpleQueue
 from typing import Final
 
@@ -39,6 +41,8 @@ class Readers:
         self._first = first
         self._open_another = open_another
         self._handles = [first]
+        self._wanted = READERS
+        self._adding = threading.Lock()
         self._free: SimpleQueue[Handle] = SimpleQueue()
         self._free.put(first)
         self.info = first.info
@@ -52,22 +56,28 @@ class Readers:
             self._free.put(handle)
 
     def _take(self) -> Handle:
-        try:
+        with suppress(Empty):
             return self._free.get_nowait()
-        except Empty:
-            if len(self._handles) < READERS:
+        with self._adding:
+            if len(self._handles) < self._wanted:
                 self._add()
-            return self._free.get()
+        return self._free.get()
 
     def _add(self) -> None:
-        """One that cannot be opened is done without: the process may have too many files open."""
+        """One that cannot be opened is done without, and not tried again: the process may have
+        too many files open. So is one of another disk, which has taken the name since."""
         try:
             handle = self._open_another()
         except VddkError as error:
+            self._wanted = 0
             log.info("%s: no further handle to read by: %s", self._first.path, error.message)
             return
         self._handles.append(handle)
-        self._free.put(handle)
+        if handle.info == self.info:
+            self._free.put(handle)
+        else:
+            self._wanted = 0
+            log.warning("%s: another disk has its name now", self._first.path)
 
     def query_blocks(self, query: Query) -> NDArray[np.int64]:
         return self._first.query_blocks(query)
@@ -79,5 +89,7 @@ class Readers:
         self._first.flush()
 
     def close(self) -> None:
-        while self._handles:
-            self._handles.pop().close()
+        """All of them, also where one fails."""
+        with ExitStack() as stack:
+            while self._handles:
+                stack.callback(self._handles.pop().close)

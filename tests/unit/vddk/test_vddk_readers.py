@@ -109,8 +109,32 @@ def test_a_disk_that_cannot_be_opened_again_is_read_by_one_handle(path: Path) ->
 
     disk = VddkDisk(Readers(Library.load().open(path), another), str(path), read_only=True)
     assert read_at_once(disk) == expected()
-    assert tries, "it was tried"
+    assert tries == [1], "it was tried, once"
     disk.close()
+
+
+def test_a_disk_that_has_taken_the_name_since_is_not_read(path: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.vmdk"
+    Library.load().create(other, READERS * MIB, DiskType.MONOLITHIC_FLAT)
+    with open_disk(IN_PROCESS, LOCAL, str(path)) as disk:
+        other.rename(path)
+        assert read_at_once(disk) == expected()
+
+
+class Stubborn(Handle):
+    def close(self) -> None:
+        super().close()
+        raise VddkError(call="Close", code=1, text="unknown", path=self.path, detail="")
+
+
+def test_a_handle_that_fails_to_close_does_not_leave_the_others_open(path: Path) -> None:
+    handles = [Library.load().open(path) for _ in range(READERS)]
+    handles[-1].__class__ = Stubborn
+    readers = Readers(handles[0], handles.pop)
+    readers._handles += handles[1:]
+    with pytest.raises(VddkError):
+        readers.close()
+    assert [handle.raw.handle for handle in handles] == [None] * READERS
 
 
 def test_a_piece_that_fails_is_named_whichever_of_the_call_it_is(path: Path) -> None:

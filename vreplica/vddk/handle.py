@@ -77,9 +77,8 @@ class Handle:
         for offset, view in requests:
             if view.readonly and not write:
                 raise TypeError("cannot read into read-only memory")
-            address = address_of(view)
             for sector, count, delta in cut(offset, view.nbytes):
-                pieces.append((sector, count, address + delta))
+                pieces.append((sector, count, address_of(view) + delta))
         with self._lock, explained(self.path):
             self.raw.transfer(write, pieces)
 

@@ -95,3 +95,9 @@ def test_calls_on_an_open_disk(library: Library, dummy: Any, last: Any) -> None:
         library.defragment(disk)
         assert last() == f"defragment {path}"
         assert library.space_needed_for_clone(disk, DiskType.VMFS_FLAT) == MIB + 5
+
+
+def test_a_transfer_of_nothing_is_one(library: Library, dummy: Any) -> None:
+    with library.open(dummy.disk(b"\1" * 512), read_only=False) as handle:
+        handle.read_into(0, memoryview(bytearray()))
+        handle.write_from(0, memoryview(bytearray()))

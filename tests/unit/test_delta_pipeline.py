@@ -362,7 +362,13 @@ def test_a_failure_that_is_kept_does_not_keep_the_memory(error: type[Broken]) ->
             arenas.append(arena)
 
         def write_many(self, requests: Sequence[Request]) -> None:
-            raise error("target")
+            try:
+                self._send(requests)
+            except OSError as lost:
+                raise error("target") from lost
+
+        def _send(self, requests: Sequence[Request]) -> None:
+            raise OSError(len(requests))
 
     with pytest.raises(error) as caught:
         copy(

@@ -189,8 +189,7 @@ class _Copy:
                 self._worker(self._end)
         finally:
             for error in self.failures:
-                # Frames of a traceback would keep views of the arena alive.
-                traceback.clear_frames(error.__traceback__)
+                _clear_frames(error)
             with suppress(BufferError):
                 arena.close()
         if self.failures:
@@ -352,6 +351,15 @@ class _Copy:
             counts.selected_blocks = -(-self.done_bytes // self.geometry.block)
             values = self._measured(counts).to_values()
             self.sink.checkpoint(min(position, self.geometry.capacity), values)
+
+
+def _clear_frames(error: BaseException | None) -> None:
+    """Those of what led to it as well: frames would keep views of the arena alive."""
+    cleared: set[int] = set()
+    while error is not None and id(error) not in cleared:
+        traceback.clear_frames(error.__traceback__)
+        cleared.add(id(error))
+        error = error.__cause__ or error.__context__
 
 
 def _run(threads: list[threading.Thread]) -> None:

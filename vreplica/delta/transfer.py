@@ -12,8 +12,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from random import uniform
 from typing import Final
+
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception,
+    stop_after_attempt,
+    wait_random_exponential,
+)
 
 from vreplica.delta.batches import Span
 from vreplica.delta.control import Control
@@ -23,8 +30,7 @@ from vreplica.errors import VReplicaError
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often a request is issued at most, and the waits between: random, up to a bound that
-    doubles."""
+    """How often a request is issued at most, and the waits between (random, doubling)."""
 
     attempts: int = 6
     first_wait_s: float = 0.5
@@ -58,7 +64,15 @@ class Transfer:
         self._fence = fence
         self._largest: int | None = None
         self._in_flight: int | None = None
-        self._policy = policy
+        self._retrying = Retrying(
+            before=self._before_try,
+            sleep=control.sleep,
+            stop=stop_after_attempt(policy.attempts),
+            wait=wait_random_exponential(policy.first_wait_s, policy.longest_wait_s),
+            retry=retry_if_exception(self._worth_a_retry),
+            before_sleep=self._before_retry,
+            reraise=True,
+        )
         self._counting = threading.Lock()
         self.requests = 0
         self.retries = 0
@@ -77,7 +91,7 @@ class Transfer:
         """False: nothing done, to be issued again in smaller requests."""
         requests = [(offset, slot[at : at + length]) for offset, at, length in group]
         try:
-            self._try(requests)
+            self._retrying(self._call, requests)
         except VReplicaError as error:
             error.at(offset_bytes=group[0].offset)
             if not (error.shrink_requests and self._can_shrink()) or self._control.cancelled:
@@ -87,28 +101,15 @@ class Transfer:
             return False
         return True
 
-    def _try(self, requests: Sequence[Request]) -> None:
-        """Until it is done, or the policy gives up."""
-        policy, failed = self._policy, 0
-        longest_s = policy.first_wait_s
-        while True:
-            # Before every try: much may have happened during the wait for it.
-            if self._fence is not None:
-                self._fence()
-            try:
-                self._call(requests)
-                return
-            except VReplicaError as error:
-                failed += 1
-                if failed >= policy.attempts or not self._worth_a_retry(error):
-                    raise
-                self._note(error)
-            self._control.sleep(uniform(0, min(longest_s, policy.longest_wait_s)))
-            longest_s *= 2
+    def _before_try(self, _state: RetryCallState) -> None:
+        """Much may have happened during the wait for it. What this raises is not retried."""
+        if self._fence is not None:
+            self._fence()
 
-    def _worth_a_retry(self, error: VReplicaError) -> bool:
+    def _worth_a_retry(self, error: BaseException) -> bool:
         return (
-            not self._control.cancelled
+            isinstance(error, VReplicaError)
+            and not self._control.cancelled
             and error.retryable
             and error.in_place
             and not (error.shrink_requests and self._can_shrink())
@@ -132,6 +133,12 @@ class Transfer:
             for span in spans
             for at in range(0, span.length, size)
         ]
+
+    def _before_retry(self, state: RetryCallState) -> None:
+        assert state.outcome is not None
+        error = state.outcome.exception()
+        assert isinstance(error, VReplicaError)
+        self._note(error)
 
     def _note(self, error: VReplicaError) -> None:
         with self._counting:

@@ -23,6 +23,8 @@ from cryptography.hazmat.primitives.serialization import (
 
 import vreplica
 from vreplica.cli.app import app
+from vreplica.cli.output import Output
+from vreplica.cli.show import grid
 from vreplica.cli.verifypage import render
 from vreplica.delta.spotcheck import SpotChecked
 from vreplica.errors import DiskClosed, VReplicaError
@@ -608,3 +610,10 @@ def test_a_server_is_a_host_with_or_without_a_port(text: str, server: tuple[str,
     from vreplica.cli.thumbprint import parse_server
 
     assert parse_server(text) == server
+
+
+def test_what_looks_like_an_emoji_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    table = grid("thumbprint")
+    table.add_row("01:AB:42")
+    Output().show("3A:AB:1D", table)
+    assert {"3A:AB:1D", "01:AB:42"} <= set(capsys.readouterr().out.split())

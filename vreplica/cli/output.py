@@ -124,4 +124,5 @@ def _print(console: Console, part: RenderableType) -> None:
 
 def _console(*, stderr: bool) -> Console:
     stream = sys.stderr if stderr else sys.stdout
-    return _Console(stderr=stderr, width=None if stream.isatty() else WIDE)
+    # A thumbprint with :AB: in it is no emoji.
+    return _Console(stderr=stderr, width=None if stream.isatty() else WIDE, emoji=False)

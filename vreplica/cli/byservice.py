@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from vreplica.sync import Job, RunReport
 
 LOOK_S: Final = 0.5
-STOPPED: Final = 9
-"""The exit code of a failover that was given up by its policy, or not committed as asked."""
-
 by_service_option = click.option(
     "--by-service",
     is_flag=True,
@@ -157,14 +154,14 @@ def _ended(out: Output, job: str, row: Any) -> int:
         out.error(StoppedThere(job, str(error["message"]), then), job)
         return int(error.get("exit_code", StoppedThere.exit_code))
     outcome = Outcome(result["failover"], State(result["state"]), result["facts"])
-    if out.as_json:
-        out.json({"failover": outcome.id, "state": result["state"], "facts": outcome.facts})
-    else:
-        out.show(*showfailover.outcome(job, outcome))
+    out.answer(
+        outcome.to_dict(),
+        *showfailover.outcome(job, outcome),
+    )
     # Given up is what an undo asks for.
     given_up = outcome.state is State.ABORTED and row.order["do"] != "undo"
     missed = row.order.get("commit") and outcome.state is not State.COMMITTED
-    return STOPPED if given_up or missed else exits.OK
+    return exits.STOPPED if given_up or missed else exits.OK
 
 
 # -- what was done from here, for the service's catalog -------------------------------------------

@@ -13,7 +13,7 @@ from rich.text import Text
 from vreplica.cli import exits
 from vreplica.cli.options import command, config_option, jobs_argument
 from vreplica.cli.output import Output
-from vreplica.cli.replicate import answer, each_job
+from vreplica.cli.replicate import each_job
 from vreplica.cli.show import BAD, GOOD, counted, grid, indented
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def check(out: Output, jobs: tuple[str, ...], config: Path | None) -> int:
 
     def work(job: Job) -> int:
         report = try_all(job)
-        answer(out, report.to_dict(), show(report))
+        out.answer(report.to_dict(), *show(report))
         return exits.PREFLIGHT if report.problems else exits.OK
 
     loaded = vreplica.load(config)

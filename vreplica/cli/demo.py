@@ -78,10 +78,7 @@ def demo(out: Output, keep: Path | None) -> int:
 
 def _demo(out: Output, folder: Path, cancellation: Cancellation, *, temporary: bool) -> int:
     report = _play(out, folder, cancellation, temporary)
-    if out.as_json:
-        out.json(report.to_dict())
-    else:
-        out.show(*_shown(report))
+    out.answer(report.to_dict(), *_shown(report))
     return exits.OK if report.verified.equal else exits.DIFFERENT
 
 

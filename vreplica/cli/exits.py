@@ -13,9 +13,10 @@ from vreplica.cli.output import Output, each_error
 
 OK = 0
 FAILED = 1
-USAGE = 2
 PREFLIGHT = 3
 DIFFERENT = 8
+STOPPED = 9
+"""A failover was given up by its policy, or did not get where it was asked to go."""
 SUSPICIOUS = 10
 RPO_VIOLATED = 11
 INTERNAL = 70

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 PREFIX = "group:"
 """No job's name has a colon."""
 
-STOPPED = 9
-
 NEXT = {
     "running": "commit it (vreplica-sync commit GROUP) or undo it (vreplica-sync undo GROUP)",
     "committed": "failover: the replicas are in service for good, and `failback GROUP` is the way "
@@ -161,7 +159,7 @@ class Commands:
             said = (showfailover.comparison(each, name) for name, each in checked.items())
             self.out.show(*report(self.name, outcome), *chain.from_iterable(said))
         bad = outcome.state in ("stopped", "aborted") or bool(outcome.troubles)
-        return STOPPED if bad else exits.OK
+        return exits.STOPPED if bad else exits.OK
 
 
 def order(group: Group) -> Iterator[RenderableType]:

@@ -64,10 +64,7 @@ def down(out: Output, folder: Path) -> int:
 
     vreplica.lab.status(folder)  # says so where the folder holds no lab
     ran = vreplica.lab.down(folder)
-    if out.as_json:
-        out.json({"stopped": ran})
-    else:
-        out.show("stopped" if ran else "it was not running")
+    out.answer({"stopped": ran}, "stopped" if ran else "it was not running")
     return exits.OK
 
 

@@ -72,7 +72,7 @@ def add(
         probability=probability,
         delay_s=delay_s,
     )
-    _answer(out, {"site": site, "rule": number}, f"rule {number} of {site}")
+    out.answer({"site": site, "rule": number}, f"rule {number} of {site}")
     return exits.OK
 
 
@@ -97,7 +97,7 @@ def nfc(
 
     rule["count"] = None if always else count
     LabControl(folder).add_nfc_fault(site, host, **rule)
-    _answer(out, {"site": site, "host": host, **rule}, f"{site}: nfc {rule['kind']}")
+    out.answer({"site": site, "host": host, **rule}, f"{site}: nfc {rule['kind']}")
     return exits.OK
 
 
@@ -145,7 +145,7 @@ def clear(out: Output, folder: Path, site: str, rule: int | None) -> int:
     from vreplica.lab import LabControl
 
     LabControl(folder).clear_faults(site, rule)
-    _answer(out, {"site": site, "cleared": rule}, f"{site}: cleared")
+    out.answer({"site": site, "cleared": rule}, f"{site}: cleared")
     return exits.OK
 
 
@@ -158,12 +158,5 @@ def load(out: Output, folder: Path, scenario: Path) -> int:
     from vreplica.lab import LabControl
 
     LabControl(folder).load_scenario(scenario)
-    _answer(out, {"scenario": str(scenario)}, f"{scenario}: loaded")
+    out.answer({"scenario": str(scenario)}, f"{scenario}: loaded")
     return exits.OK
-
-
-def _answer(out: Output, value: dict[str, Any], text: str) -> None:
-    if out.as_json:
-        out.json(value)
-    else:
-        out.show(text)

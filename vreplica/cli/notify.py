@@ -32,10 +32,7 @@ def test(out: Output, config: Path | None, names: tuple[str, ...]) -> int:
 
         def one(name: str = name) -> int:
             said = sender.test(loaded, name, socket.gethostname())
-            if out.as_json:
-                out.json({"receiver": name, "answer": said})
-            else:
-                out.show(f"{name}: {said}")
+            out.answer({"receiver": name, "answer": said}, f"{name}: {said}")
             return exits.OK
 
         codes.append(exits.guarded(out, one))

@@ -61,6 +61,13 @@ class Output:
         for part in parts:
             _print(self._out, part)
 
+    def answer(self, value: dict[str, Any], *parts: RenderableType) -> None:
+        """A result in the form that was asked for: `value` for programs, `parts` for people."""
+        if self.as_json:
+            self.json(value)
+        else:
+            self.show(*parts)
+
     def json(self, value: dict[str, Any]) -> None:
         """A result for programs: one document in one line."""
         print(json.dumps(value, ensure_ascii=False), flush=True)

@@ -39,9 +39,8 @@ def _do(out: Output, name: str, config: Path | None, what: str) -> int:
 
     job = vreplica.load(config)[name]
     pid = holding.pause(job) if what == "pause" else holding.resume(job)
-    if out.as_json:
-        out.json({"job": name, "process": pid, "asked": what})
-    else:
-        then = "holds at its next batch" if what == "pause" else "goes on"
-        out.show(f"{name}: the run of process {pid} {then}")
+    then = "holds at its next batch" if what == "pause" else "goes on"
+    out.answer(
+        {"job": name, "process": pid, "asked": what}, f"{name}: the run of process {pid} {then}"
+    )
     return exits.OK

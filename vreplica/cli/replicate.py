@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import RenderableType
 
 from vreplica.cli import byservice, exits, show
 from vreplica.cli.options import command, config_option, jobs_argument
@@ -94,7 +93,7 @@ def run(
                     verify=verify,
                     control=cancellation.control,
                 )
-            answer(out, report.to_dict(), show.run(report))
+            out.answer(report.to_dict(), *show.run(report))
             byservice.tell_run(out, config, job, report)
             unequal = report.verified is not None and not report.verified.equal
             if unequal:
@@ -118,7 +117,7 @@ def plan(out: Output, jobs: tuple[str, ...], config: Path | None) -> int:
 
     def work(job: Job) -> int:
         report = vreplica.plan(job)
-        answer(out, report.to_dict(), show.plan(report))
+        out.answer(report.to_dict(), *show.plan(report))
         return exits.PREFLIGHT if report.problems else exits.OK
 
     return each_job(out, config, jobs, work)
@@ -168,10 +167,10 @@ def points(
             ]
             rule = job.retention.describe()
             value = {"job": job.name, "keep": rule, "points": kept}
-            answer(out, value, show.retention(job.name, rule, verdicts))
+            out.answer(value, *show.retention(job.name, rule, verdicts))
             return exits.OK
         value = {"job": job.name, "points": [point.to_dict() for point in found]}
-        answer(out, value, show.points(job.name, found))
+        out.answer(value, *show.points(job.name, found))
         return exits.OK
 
     return each_job(out, config, jobs, work)
@@ -198,10 +197,3 @@ def each_job(
 
 def _with_job(work: Callable[[Job], int], config: Config, name: str) -> int:
     return work(config[name])
-
-
-def answer(out: Output, value: dict[str, Any], parts: Iterable[RenderableType]) -> None:
-    if out.as_json:
-        out.json(value)
-    else:
-        out.show(*parts)

@@ -41,10 +41,7 @@ def seed(out: Output, job: str, sources: tuple[str, ...], config: Path | None) -
             found = vreplica.load(config)[job]
             with Watcher(out, job) as watcher:
                 report = make(found, sources, listener=watcher, control=cancellation.control)
-            if out.as_json:
-                out.json(report.to_dict())
-            else:
-                out.show(*show.seed(report))
+            out.answer(report.to_dict(), *show.seed(report))
             return exits.OK
 
         code = exits.guarded(out, work, job=job)

@@ -175,10 +175,7 @@ def _pause(out: Output, config: Path | None, jobs: tuple[str, ...], *, paused: b
             changed = catalog.pause(name, getpass.getuser(), paused=paused)
             word = "paused" if paused else "planned again"
             text = word if changed else f"was {word} already"
-            if out.as_json:
-                out.json({"job": name, "paused": paused, "changed": changed})
-            else:
-                out.show(f"{name}: {text}")
+            out.answer({"job": name, "paused": paused, "changed": changed}, f"{name}: {text}")
     return exits.OK
 
 
@@ -202,10 +199,10 @@ def rebuild(out: Output, config: Path | None, jobs: tuple[str, ...]) -> int:
         for name in loaded.select(jobs):
             points = vreplica.recovery_points(loaded[name])
             mirror.rebuild(there, getpass.getuser(), loaded[name], points)
-            if out.as_json:
-                out.json({"job": name, "points": len(points)})
-            else:
-                out.show(f"{name}: {show.counted(len(points), 'recovery point')}")
+            out.answer(
+                {"job": name, "points": len(points)},
+                f"{name}: {show.counted(len(points), 'recovery point')}",
+            )
     return exits.OK
 
 

@@ -20,8 +20,6 @@ from vreplica.cli.show import facts as lines
 if TYPE_CHECKING:
     from vreplica.jobs.testing import TestReport
 
-FAILED = 9
-
 
 @click.command("test-failover", short_help="Try a recovery point apart from production.")
 @click.argument("job")
@@ -72,10 +70,10 @@ def test_failover(
     loaded.select((job,))
     if clean:
         removed = testing.clean(loaded[job])
-        if out.as_json:
-            out.json({"job": job, "removed": removed})
-        else:
-            out.show(Text(f"{job}: {f'removed {removed}' if removed else 'no test VM is there'}"))
+        out.answer(
+            {"job": job, "removed": removed},
+            Text(f"{job}: {f'removed {removed}' if removed else 'no test VM is there'}"),
+        )
         return exits.OK
     options = testing.TestOptions(
         point=point,
@@ -89,11 +87,8 @@ def test_failover(
     report = testing.run_test(loaded[job], options, lambda text: out.note(f"{job}: {text}"))
     if file is not None:
         file.write_text(as_page(report), encoding="utf-8")
-    if out.as_json:
-        out.json(report.to_dict())
-    else:
-        out.show(*shown(report))
-    return exits.OK if report.passed else FAILED
+    out.answer(report.to_dict(), *shown(report))
+    return exits.OK if report.passed else exits.STOPPED
 
 
 def shown(report: TestReport) -> Iterator[RenderableType]:

@@ -26,10 +26,7 @@ def thumbprint(out: Output, server: str) -> int:
     from vreplica.vsphere import probe_certificate
 
     sha256, sha1 = probe_certificate(host, port)
-    if out.as_json:
-        out.json({"host": host, "port": port, "sha256": sha256, "sha1": sha1})
-    else:
-        out.show(sha256)
+    out.answer({"host": host, "port": port, "sha256": sha256, "sha1": sha1}, sha256)
     return exits.OK
 
 

@@ -11,7 +11,7 @@ from rich.text import Text
 from vreplica.cli import exits, show
 from vreplica.cli.options import command, config_option, jobs_argument
 from vreplica.cli.output import Output
-from vreplica.cli.replicate import answer, each_job
+from vreplica.cli.replicate import each_job
 
 if TYPE_CHECKING:
     from vreplica.sync import Job, VerifyReport
@@ -119,7 +119,7 @@ def verify(
             data = proof.write(found, report, key) if report is not None else None
             if page is not None:
                 _write_page(found, page, report, data, signed=key is not None)
-            answer(out, found.to_dict(), show.verify(found))
+            out.answer(found.to_dict(), *show.verify(found))
             return exits.OK if found.equal else exits.DIFFERENT
 
         code = each_job(out, config, jobs, work, lambda: cancellation.code is not None)

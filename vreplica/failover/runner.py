@@ -32,6 +32,9 @@ class Outcome:
     state: State
     facts: dict[str, Any]
 
+    def to_dict(self) -> dict[str, Any]:
+        return {"failover": self.id, "state": self.state.value, "facts": self.facts}
+
 
 UNDER_WAY = {(Event.UNDO_ASKED, State.UNDOING), (Event.COMMIT_ASKED, State.COMMITTING)}
 

@@ -126,7 +126,7 @@ class Driven:
         state = "failed" if error is not None else "done"
         result: dict[str, Any] = {"failover": None, "state": None}
         if outcome is not None:
-            result = {"failover": outcome.id, "state": outcome.state.value, "facts": outcome.facts}
+            result = outcome.to_dict()
         if not self.driver.catalog.patiently(self._write, state, {**result, "error": error}, text):
             return "taken away"
         self.driver.tell(f"failover {state}", self.ticket.job, _told(result, text))

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from vreplica.cli import byservice, exits, groups, showfailover
-from vreplica.cli.failover import _answer, _job, _run, ask, begin, choices_of, job_argument
+from vreplica.cli.failover import begin, carry_out, choices_of, decided, job_argument, load_job
 from vreplica.cli.options import command, config_option
 from vreplica.cli.output import Output
-
-if TYPE_CHECKING:
-    from vreplica.failover.runner import Outcome, Tell
-    from vreplica.sync import Listener
 
 OWN = {"job", "config", "as_json", "verbose", "quiet", "debug"}
 """Options of `failover` that this command has by itself."""
@@ -40,7 +37,6 @@ def failback(out: Output, job: str, config: Path | None, new_vm: str | None, **o
     is kept in a recovery point of its own until the commit. After the commit JOB replicates
     forward again. With group:NAME: those of its members that are failed over, in their order.
     """
-    from vreplica.failover.table import State
     from vreplica.jobs import failover as jobs
 
     group = groups.Commands(out, job, config) if groups.is_group(job) else None
@@ -50,31 +46,18 @@ def failback(out: Output, job: str, config: Path | None, new_vm: str | None, **o
         lost, limit = options["source_lost"], options["max_downtime"]
         value, shown = group.previews(source_lost=lost, max_downtime_s=limit, back=True)
     else:
-        found = _job(job, config)
+        found = load_job(job, config)
         known = jobs.preview_back(found, source_lost=options["source_lost"], new_vm=new_vm)
         value = known.to_dict(options["max_downtime"])
         shown = showfailover.preview(known, options["max_downtime"])
-    if options["dry_run"] or not out.as_json:
-        _answer(out, value, shown)
-    if options["dry_run"] or options["final_sync"] == "cancel":
-        return exits.OK
-    answer = options["final_sync"] or ask(out)
-    if answer == "cancel":
-        out.note("cancelled: nothing was changed")
+    answer = decided(out, value, shown, options["final_sync"], dry_run=options["dry_run"])
+    if answer is None:
         return exits.OK
     choices = choices_of(answer, **options)
+    commit = options["commit_too"]
     if options["by_service"]:
-        commit = options["commit_too"]
         return byservice.ask(out, config, job, "back", choices, commit=commit, new_vm=new_vm)
     if group is not None:
-        return group.begin(choices, options["on_error"], commit=options["commit_too"], back=True)
-
-    def work(tell: Tell, listener: Listener) -> Outcome:
-        outcome = jobs.begin_back(found, choices, tell, listener, new_vm=new_vm)
-        answered = outcome.facts.get("answered")
-        if options["commit_too"] and outcome.state is State.RUNNING and answered:
-            outcome = jobs.commit(found, tell, listener)
-        return outcome
-
-    goal = State.COMMITTED if options["commit_too"] else None
-    return _run(out, config, found, work, goal=goal)
+        return group.begin(choices, options["on_error"], commit=commit, back=True)
+    start = partial(jobs.begin_back, found, choices, new_vm=new_vm)
+    return carry_out(out, config, found, start, commit_too=commit)

@@ -7,11 +7,13 @@ the answer was given with --final-sync, it never asks.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from rich.console import RenderableType
 
 from vreplica.cli import byservice, exits, groups, showfailover
 from vreplica.cli.options import Duration, command, config_option
@@ -21,11 +23,7 @@ from vreplica.errors import VReplicaError
 if TYPE_CHECKING:
     from vreplica.failover.choices import Choices
     from vreplica.failover.runner import Outcome, Tell
-    from vreplica.failover.table import State
     from vreplica.sync import Job, Listener
-
-STOPPED = 9
-"""The exit code of a failover that was given up by its policy: the source is as it was."""
 
 job_argument = click.argument("job", metavar="JOB|group:NAME")
 on_error_option = click.option(
@@ -122,7 +120,6 @@ def begin(
     by_service: bool,
 ) -> int:
     """Fail JOB over to its replica, or all jobs of a group."""
-    from vreplica.failover.table import State
     from vreplica.jobs import failover as jobs
 
     group = groups.Commands(out, job, config) if groups.is_group(job) else None
@@ -131,17 +128,12 @@ def begin(
             raise click.UsageError("--point is of one job: a group's members each boot their best")
         value, shown = group.previews(source_lost=source_lost, max_downtime_s=max_downtime)
     else:
-        found = _job(job, config)
+        found = load_job(job, config)
         known = jobs.preview(found, source_lost=source_lost)
         value = known.to_dict(max_downtime)
         shown = showfailover.preview(known, max_downtime)
-    if dry_run or not out.as_json:
-        _answer(out, value, shown)
-    if dry_run or final_sync == "cancel":
-        return exits.OK
-    answer = final_sync or ask(out)
-    if answer == "cancel":
-        out.note("cancelled: nothing was changed")
+    answer = decided(out, value, shown, final_sync, dry_run=dry_run)
+    if answer is None:
         return exits.OK
     choices = choices_of(
         answer,
@@ -160,16 +152,8 @@ def begin(
         return group.begin(choices, on_error, commit=commit_too)
     new = jobs.new_failover()
     byservice.reserve(out, config, found, new)
-
-    def work(tell: Tell, listener: Listener) -> Outcome:
-        outcome = jobs.begin(found, choices, tell, listener, id_=new)
-        answered = outcome.facts.get("answered")
-        if commit_too and outcome.state is State.RUNNING and answered:
-            outcome = jobs.commit(found, tell, listener)
-        return outcome
-
-    goal = State.COMMITTED if commit_too else None
-    return _run(out, config, found, work, new, goal)
+    start = partial(jobs.begin, found, choices, id_=new)
+    return carry_out(out, config, found, start, commit_too=commit_too, reserved=new)
 
 
 @failover.command(short_help="Go on with a failover that stopped.")
@@ -196,12 +180,8 @@ def resume(
         return byservice.ask(out, config, job, "resume")
     if groups.is_group(job):
         return groups.Commands(out, job, config).resume(on_error)
-    found = _job(job, config)
-
-    def work(tell: Tell, listener: Listener) -> Outcome:
-        return jobs.resume(found, tell, listener, source_lost=source_lost)
-
-    return _run(out, config, found, work)
+    found = load_job(job, config)
+    return carry_out(out, config, found, partial(jobs.resume, found, source_lost=source_lost))
 
 
 @failover.command(short_help="Tell what a failover did.")
@@ -224,7 +204,7 @@ def show(out: Output, job: str, config: Path | None, page: Path | None, check: b
 
     if groups.is_group(job):
         return groups.Commands(out, job, config).show(page, check=check)
-    found = _job(job, config)
+    found = load_job(job, config)
     folder = jobs.current(found)
     record = record_of(job, folder.name, load(folder))
     checked = compare(found, record) if check else None
@@ -234,7 +214,7 @@ def show(out: Output, job: str, config: Path | None, page: Path | None, check: b
     value = {**record.to_dict(), "entries": entries}
     if checked is not None:
         value["check"] = checked.to_dict()
-    _answer(out, value, showfailover.record(record, checked))
+    out.answer(value, *showfailover.record(record, checked))
     return exits.DIFFERENT if checked is not None and not checked.equal else exits.OK
 
 
@@ -248,9 +228,9 @@ def list_(out: Output, job: str, config: Path | None) -> int:
 
     if groups.is_group(job):
         return groups.Commands(out, job, config).list()
-    found = jobs.history(_job(job, config))
-    value = {"job": job, "failovers": [_value(outcome) for outcome in found]}
-    _answer(out, value, showfailover.listing(job, found))
+    found = jobs.history(load_job(job, config))
+    value = {"job": job, "failovers": [outcome.to_dict() for outcome in found]}
+    out.answer(value, *showfailover.listing(job, found))
     return exits.OK
 
 
@@ -267,10 +247,10 @@ def undo(out: Output, job: str, config: Path | None, by_service: bool) -> int:
         return byservice.ask(out, config, job, "undo")
     if groups.is_group(job):
         return groups.Commands(out, job, config).undo()
-    found = _job(job, config)
-    code = _run(out, config, found, lambda tell, listener: jobs.undo(found, tell, listener))
+    found = load_job(job, config)
+    code = carry_out(out, config, found, partial(jobs.undo, found))
     # Given up is what was asked for.
-    return exits.OK if code == STOPPED else code
+    return exits.OK if code == exits.STOPPED else code
 
 
 @click.command(short_help="Make a failover permanent.")
@@ -286,8 +266,8 @@ def commit(out: Output, job: str, config: Path | None, by_service: bool) -> int:
         return byservice.ask(out, config, job, "commit")
     if groups.is_group(job):
         return groups.Commands(out, job, config).commit()
-    found = _job(job, config)
-    return _run(out, config, found, lambda tell, listener: jobs.commit(found, tell, listener))
+    found = load_job(job, config)
+    return carry_out(out, config, found, partial(jobs.commit, found))
 
 
 def choices_of(
@@ -322,7 +302,7 @@ def choices_of(
     )
 
 
-def _job(name: str, config: Path | None) -> Job:
+def load_job(name: str, config: Path | None) -> Job:
     import vreplica
 
     loaded = vreplica.load(config)
@@ -330,7 +310,27 @@ def _job(name: str, config: Path | None) -> Job:
     return loaded[only]
 
 
-def ask(out: Output) -> str:
+def decided(
+    out: Output,
+    value: dict[str, Any],
+    shown: Iterable[RenderableType],
+    final_sync: str | None,
+    *,
+    dry_run: bool,
+) -> str | None:
+    """Show what is known, and ask where no answer was given. None: nothing is to be done."""
+    if dry_run or not out.as_json:
+        out.answer(value, *shown)
+    if dry_run or final_sync == "cancel":
+        return None
+    answer = final_sync or _ask(out)
+    if answer == "cancel":
+        out.note("cancelled: nothing was changed")
+        return None
+    return answer
+
+
+def _ask(out: Output) -> str:
     """The one question. Never asked where nobody can answer, or has seen what it is about."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise click.UsageError("no terminal to ask at: say --final-sync yes, no or cancel")
@@ -345,16 +345,20 @@ def ask(out: Output) -> str:
     return answer
 
 
-def _run(
+def carry_out(
     out: Output,
     config: Path | None,
     job: Job,
     work: Callable[[Tell, Listener], Outcome],
+    *,
+    commit_too: bool = False,
     reserved: str | None = None,
-    goal: State | None = None,
 ) -> int:
-    """`reserved`: the id under which the catalog was told of it before it began; `goal`: 9 where
-    it was not reached."""
+    """Do it, tell how it ended, and tell the catalog.
+
+    `commit_too`: commit where the replica answers; 9 where it came to no commit. `reserved`: the
+    id under which the catalog was told of it before it began.
+    """
     from vreplica.cli.progress import Watcher
     from vreplica.failover.errors import (
         FailedOverAlready,
@@ -365,10 +369,17 @@ def _run(
         OriginalGone,
     )
     from vreplica.failover.table import State
+    from vreplica.jobs import failover as jobs
+
+    def tell(text: str) -> None:
+        out.note(f"{job.name}: {text}")
 
     try:
         with Watcher(out, job.name) as watcher:
-            outcome = work(lambda text: out.note(f"{job.name}: {text}"), watcher)
+            outcome = work(tell, watcher)
+            answered = outcome.state is State.RUNNING and outcome.facts.get("answered")
+            if commit_too and answered:
+                outcome = jobs.commit(job, tell, watcher)
     except VReplicaError as error:
         begun = NotPossibleNow | FailoverUnderWay | NoFailover | FailedOverAlready
         if not isinstance(error, begun | NothingToFailBack | OriginalGone):
@@ -377,17 +388,6 @@ def _run(
         raise
     finally:
         byservice.tell_failovers(out, config, job, reserved)
-    _answer(out, _value(outcome), showfailover.outcome(job.name, outcome))
-    missed = goal is not None and outcome.state is not goal
-    return STOPPED if outcome.state is State.ABORTED or missed else exits.OK
-
-
-def _value(outcome: Outcome) -> dict[str, Any]:
-    return {"failover": outcome.id, "state": outcome.state.value, "facts": outcome.facts}
-
-
-def _answer(out: Output, value: dict[str, Any], parts: Any) -> None:
-    if out.as_json:
-        out.json(value)
-    else:
-        out.show(*parts)
+    out.answer(outcome.to_dict(), *showfailover.outcome(job.name, outcome))
+    missed = commit_too and outcome.state is not State.COMMITTED
+    return exits.STOPPED if outcome.state is State.ABORTED or missed else exits.OK

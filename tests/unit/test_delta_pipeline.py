@@ -17,7 +17,7 @@ from vreplica.delta.control import Control
 from vreplica.delta.errors import CopyCancelled
 from vreplica.delta.hash import Digests, hash_blocks
 from vreplica.delta.pipeline import copy
-from vreplica.delta.stats import CopyProgress, CopyStats
+from vreplica.delta.stats import Clock, CopyProgress, CopyStats
 from vreplica.delta.transfer import RetryPolicy
 from vreplica.disk import Arena, MemoryDisk, Request
 from vreplica.errors import DiskError
@@ -227,6 +227,22 @@ def test_progress_ends_at_all_bytes() -> None:
     )
     assert seen[-1].done_bytes == seen[-1].selected_bytes == CAPACITY
     assert [p.done_bytes for p in seen] == sorted(p.done_bytes for p in seen)
+
+
+def test_time_counts_once_however_many_are_at_a_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter([1.0, 9.0])
+    monkeypatch.setattr("vreplica.delta.stats.perf_counter", lambda: next(now))
+    clock = Clock()
+    with clock, clock:
+        pass
+    assert clock.seconds == 8.0
+
+
+def test_what_holds_a_copy_back_is_not_work_but_its_slowest_stage_is() -> None:
+    stats = CopyStats(read_s=2, write_s=3, flush_s=1, wait_s=5, total_s=10)
+    assert stats.busy_s == 5
+    stats.wait_s = 8
+    assert stats.busy_s == 4
 
 
 def test_memory_does_not_follow_the_capacity() -> None:

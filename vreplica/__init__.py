@@ -9,8 +9,9 @@ that needs one small part does not pay for the rest.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from vreplica.lazy import on_first_use
 
 if TYPE_CHECKING:
     from vreplica.errors import VReplicaError
@@ -23,23 +24,6 @@ if TYPE_CHECKING:
     from vreplica.sync.verify import verify
 
 __version__ = "0.1.0.dev0"
-
-_EXPORTS: dict[str, str] = {
-    "Config": "vreplica.jobs:Config",
-    "Extents": "vreplica.extents:Extents",
-    "Job": "vreplica.sync:Job",
-    "Plan": "vreplica.sync:Plan",
-    "RecoveryPoint": "vreplica.points:RecoveryPoint",
-    "RunReport": "vreplica.sync:RunReport",
-    "VReplicaError": "vreplica.errors:VReplicaError",
-    "VerifyReport": "vreplica.sync:VerifyReport",
-    "load": "vreplica.jobs:load",
-    "plan": "vreplica.sync:plan",
-    # `points` is the name of a part already.
-    "recovery_points": "vreplica.sync:points",
-    "run": "vreplica.sync:run",
-    "verify": "vreplica.sync:verify",
-}
 
 __all__ = [
     "Config",
@@ -58,12 +42,26 @@ __all__ = [
     "verify",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _EXPORTS:
-        module, _, attribute = _EXPORTS[name].partition(":")
-        return getattr(import_module(module), attribute)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = on_first_use(
+    __name__,
+    {
+        "errors": ["VReplicaError"],
+        "extents": ["Extents"],
+        "jobs": ["Config", "load"],
+        "points": ["RecoveryPoint"],
+        # `points` is the name of a part already.
+        "sync": [
+            "Job",
+            "Plan",
+            "RunReport",
+            "VerifyReport",
+            "plan",
+            "points as recovery_points",
+            "run",
+            "verify",
+        ],
+    },
+)
 
 
 def __dir__() -> list[str]:

@@ -12,7 +12,7 @@ import vreplica
 ROOT = Path(vreplica.__file__).parent
 
 LAYERS: list[set[str]] = [
-    {"units", "hours", "errors", "extents", "files", "disk", "__init__"},
+    {"units", "hours", "errors", "extents", "files", "lazy", "disk", "__init__"},
     {"vddk", "nfc", "vsphere", "delta", "points"},
     {"sync", "failover", "lab"},
     {"jobs"},

@@ -13,8 +13,9 @@ modelled, on what ground, and what is not. Names are loaded on first use.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from vreplica.lazy import on_first_use
 
 if TYPE_CHECKING:
     from vreplica.lab.client import LabControl, LabNotRunning, LabRefused
@@ -35,21 +36,12 @@ __all__ = [
     "up",
 ]
 
-_HOMES = {
-    "Lab": "lab",
-    "LabControl": "client",
-    "LabDidNotStart": "process",
-    "LabExists": "layout",
-    "LabNotRunning": "client",
-    "LabRefused": "client",
-    "NoLab": "layout",
-    "down": "process",
-    "status": "process",
-    "up": "process",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = on_first_use(
+    __name__,
+    {
+        "client": ["LabControl", "LabNotRunning", "LabRefused"],
+        "lab": ["Lab"],
+        "layout": ["LabExists", "NoLab"],
+        "process": ["LabDidNotStart", "down", "status", "up"],
+    },
+)

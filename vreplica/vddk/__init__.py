@@ -11,8 +11,9 @@ start fast and without numpy.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from vreplica.lazy import on_first_use
 
 if TYPE_CHECKING:
     from vreplica.vddk.abi import Adapter, DiskType
@@ -40,24 +41,16 @@ __all__ = [
     "prepare_for_access",
 ]
 
-_HOMES = {
-    "Adapter": "abi",
-    "DiskInfo": "info",
-    "DiskType": "abi",
-    "Handle": "handle",
-    "Library": "library",
-    "VddkConfig": "config",
-    "VddkConnection": "config",
-    "VddkDisk": "disk",
-    "VddkError": "errors",
-    "cleanup": "access",
-    "end_access": "access",
-    "open_disk": "disk",
-    "prepare_for_access": "access",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = on_first_use(
+    __name__,
+    {
+        "abi": ["Adapter", "DiskType"],
+        "access": ["cleanup", "end_access", "prepare_for_access"],
+        "config": ["VddkConfig", "VddkConnection"],
+        "disk": ["VddkDisk", "open_disk"],
+        "errors": ["VddkError"],
+        "handle": ["Handle"],
+        "info": ["DiskInfo"],
+        "library": ["Library"],
+    },
+)

@@ -1,0 +1,30 @@
+"""Names of a package that are loaded on first use.
+
+    __getattr__ = on_first_use(__name__, {"sync": ["run", "points as recovery_points"]})
+
+Whoever needs one small part, such as a helper process, does not pay for the rest. Type checkers
+find the names through the same imports under `TYPE_CHECKING`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from typing import Any
+
+
+def on_first_use(package: str, homes: Mapping[str, Sequence[str]]) -> Callable[[str], Any]:
+    """The package's `__getattr__` (PEP 562). `homes`: modules below it, and what is theirs."""
+    home_of: dict[str, tuple[str, str]] = {}
+    for module, names in homes.items():
+        for name in names:
+            attribute, _, known_as = name.partition(" as ")
+            home_of[known_as or attribute] = f"{package}.{module}", attribute
+
+    def load(name: str) -> Any:
+        if name not in home_of:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        module, attribute = home_of[name]
+        return getattr(import_module(module), attribute)
+
+    return load

@@ -200,6 +200,25 @@ def test_options_that_do_not_go_together_are_refused(jobs: tuple[str, str]) -> N
     assert "no failover yet" in invoke("failover", "list", job, "-c", file).stdout
 
 
+def test_a_point_that_is_not_there_is_refused_with_nothing_changed(jobs: tuple[str, str]) -> None:
+    file, job = jobs
+    for more in (("failover", "--dry-run"), ("failover", "--final-sync", "no"), ("test-failover",)):
+        command, *options = more
+        refused = invoke(command, job, *options, "--point", "nope", "-c", file)
+        assert (refused.exit_code, "nothing was changed" in refused.output) == (3, True), more
+        assert "resume" not in refused.output
+    assert "no failover yet" in invoke("failover", "list", job, "-c", file).stdout
+
+
+def test_the_preview_shows_the_point_that_was_named(jobs: tuple[str, str]) -> None:
+    file, job = jobs
+    assert invoke("run", "-q", "-c", file).exit_code == 0
+    first, last = json.loads(invoke("points", "--json", "-c", file).stdout)["points"]
+    for point in (first, last):
+        known = invoke("failover", job, "--dry-run", "--json", "--point", point["id"], "-c", file)
+        assert json.loads(known.stdout)["no"]["point"] == point["id"]
+
+
 def test_commit_that_was_asked_for_and_did_not_come_ends_with_nine(
     jobs: tuple[str, str], control: LabControl
 ) -> None:
@@ -219,7 +238,7 @@ def test_a_wrong_duration_is_a_usage_error(jobs: tuple[str, str]) -> None:
 
 
 def at_a_terminal(file: str, answer: str, *command: str) -> tuple[int, str]:
-    """The command at a terminal of its own, answering its question."""
+    """The command at a terminal of its own, typing `answer` at its question."""
     program = str(Path(sys.executable).with_name("vreplica-sync"))
     main, other = pty.openpty()
     process = subprocess.Popen(
@@ -236,7 +255,7 @@ def at_a_terminal(file: str, answer: str, *command: str) -> tuple[int, str]:
                 break
             seen += data
         if not answered and b"Final synchronisation" in seen:
-            os.write(main, answer.encode() + b"\n")
+            os.write(main, answer.encode())
             answered = True
     os.close(main)
     return process.wait(20), seen.decode()
@@ -247,16 +266,32 @@ def test_at_a_terminal_it_shows_the_plan_and_asks(
     jobs: tuple[str, str], answer: str, state: str
 ) -> None:
     file, job = jobs
-    code, seen = at_a_terminal(file, answer, "failover", job)
+    code, seen = at_a_terminal(file, f"{answer}\n", "failover", job)
     assert code == 0, seen
     assert seen.index("point A while it runs") < seen.index("Final synchronisation")
     assert state in invoke("failover", "list", job, "-c", file).stdout
     if answer == "yes":
         assert invoke("commit", job, "-q", "-c", file).exit_code == 0
-        code, seen = at_a_terminal(file, "cancel", "failback", job)
+        code, seen = at_a_terminal(file, "cancel\n", "failback", job)
         assert (code, "nothing was changed" in seen) == (0, True)
         assert seen.index("point A while it runs") < seen.index("Final synchronisation")
         assert "fb-" not in invoke("failover", "list", job, "-c", file).stdout
         # A program is told what it wants to know, and asked nothing.
-        code, seen = at_a_terminal(file, "yes", "failback", job, "--json")
+        code, seen = at_a_terminal(file, "yes\n", "failback", job, "--json")
         assert (code, "--final-sync" in seen) == (2, True)
+
+
+def test_the_end_of_the_input_at_the_question_cancels(jobs: tuple[str, str]) -> None:
+    file, job = jobs
+    code, seen = at_a_terminal(file, "\x04", "failover", job)
+    assert (code, "nothing was changed" in seen) == (130, True), seen
+    assert "should not have happened" not in seen
+    assert "no failover yet" in invoke("failover", "list", job, "-c", file).stdout
+
+
+def test_there_is_no_preview_of_a_second_failover(jobs: tuple[str, str]) -> None:
+    file, job = jobs
+    assert invoke("failover", job, "--final-sync", "yes", "-q", "-c", file).exit_code == 0
+    again = invoke("failover", job, "--dry-run", "-c", file)
+    assert (again.exit_code, f"vreplica-sync commit {job}" in again.output) == (9, True)
+    assert "next" in invoke("failover", "show", job, "-c", file).stdout

@@ -18,9 +18,10 @@ from vreplica.errors import VReplicaError
 from vreplica.failover import steps
 from vreplica.failover.choices import Choices, FinalSync, OnShutdownTimeout
 from vreplica.failover.errors import (
+    ChosenLevelTooLow,
     FailoverTakenOver,
     LevelTooLow,
-    NoPointToBoot,
+    NoSuchPointToBoot,
     NotPossibleNow,
     SourceIsOn,
 )
@@ -213,6 +214,7 @@ def quiet(text: str) -> None:
 
 
 YES = Choices(shutdown_timeout_s=30, heartbeat_timeout_s=30)
+NO = replace(YES, final_sync=FinalSync.NO)
 
 
 def test_yes_shuts_the_guest_down_and_boots_a_point_of_its_own(folder: Path) -> None:
@@ -499,11 +501,24 @@ def test_a_level_that_is_too_low_stops_before_the_replica_starts(folder: Path) -
     assert model.job_on
 
 
-def test_an_unknown_point_stops_and_can_be_undone(folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("choices", "refused"),
+    [
+        (replace(NO, point="nope"), NoSuchPointToBoot),
+        (replace(NO, point="old", require=Level.CLEAN_SHUTDOWN), ChosenLevelTooLow),
+        (replace(NO, require=Level.CLEAN_SHUTDOWN), ChosenLevelTooLow),
+        (replace(YES, source_lost=True, point="nope"), NoSuchPointToBoot),
+    ],
+)
+def test_a_point_that_cannot_boot_is_refused_while_the_source_runs(
+    folder: Path, choices: Choices, refused: type[Exception]
+) -> None:
     model = Model()
-    with pytest.raises(NoPointToBoot):
-        begin(folder, model, replace(YES, final_sync=FinalSync.NO, point="nope"), quiet)
-    assert undo(folder, model, quiet).state is State.UNDONE
+    with pytest.raises(refused) as error:
+        begin(folder, model, choices, quiet)
+    assert error.value.exit_code == 3
+    assert (model.source_on, model.job_on, model.replica_on) == (True, True, False)
+    assert not folder.exists(), "there is nothing to undo"
 
 
 def test_a_source_that_comes_back_is_never_joined_by_the_replica(folder: Path) -> None:

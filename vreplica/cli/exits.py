@@ -59,6 +59,11 @@ def guarded(out: Output, work: Callable[[], int], *, job: str | None = None) -> 
         # Whoever read the results has enough. What Python still holds of them goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
+    except click.Abort:
+        # Ctrl-C at a question, or its end of file: the cursor still stands behind it.
+        click.echo(err=True)
+        out.failure("cancelled at the question: nothing was changed")
+        return INTERRUPTED
     except KeyboardInterrupt:
         out.failure("cancelled")
         return INTERRUPTED

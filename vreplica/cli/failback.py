@@ -9,7 +9,15 @@ from typing import Any
 import click
 
 from vreplica.cli import byservice, exits, groups, showfailover
-from vreplica.cli.failover import begin, carry_out, choices_of, decided, job_argument, load_job
+from vreplica.cli.failover import (
+    begin,
+    carry_out,
+    check_point,
+    choices_of,
+    decided,
+    job_argument,
+    load_job,
+)
 from vreplica.cli.options import command, config_option
 from vreplica.cli.output import Output
 
@@ -39,6 +47,7 @@ def failback(out: Output, job: str, config: Path | None, new_vm: str | None, **o
     """
     from vreplica.jobs import failover as jobs
 
+    check_point(options["final_sync"], options["point"], options["source_lost"])
     group = groups.Commands(out, job, config) if groups.is_group(job) else None
     if group is not None:
         if new_vm is not None or options["point"] is not None:
@@ -48,6 +57,7 @@ def failback(out: Output, job: str, config: Path | None, new_vm: str | None, **o
     else:
         found = load_job(job, config)
         known = jobs.preview_back(found, source_lost=options["source_lost"], new_vm=new_vm)
+        known = known.choosing(options["point"]) if options["point"] is not None else known
         value = known.to_dict(options["max_downtime"])
         shown = showfailover.preview(known, options["max_downtime"])
     answer = decided(out, value, shown, options["final_sync"], dry_run=options["dry_run"])

@@ -122,6 +122,7 @@ def begin(
     """Fail JOB over to its replica, or all jobs of a group."""
     from vreplica.jobs import failover as jobs
 
+    check_point(final_sync, point, source_lost)
     group = groups.Commands(out, job, config) if groups.is_group(job) else None
     if group is not None:
         if point is not None:
@@ -130,6 +131,7 @@ def begin(
     else:
         found = load_job(job, config)
         known = jobs.preview(found, source_lost=source_lost)
+        known = known.choosing(point) if point is not None else known
         value = known.to_dict(max_downtime)
         shown = showfailover.preview(known, max_downtime)
     answer = decided(out, value, shown, final_sync, dry_run=dry_run)
@@ -270,6 +272,12 @@ def commit(out: Output, job: str, config: Path | None, by_service: bool) -> int:
     return carry_out(out, config, found, partial(jobs.commit, found))
 
 
+def check_point(answer: str | None, point: str | None, source_lost: bool) -> None:
+    """Also before anything is looked at, where the answer was given."""
+    if point is not None and answer == "yes" and not source_lost:
+        raise click.UsageError("--point is for --final-sync no: yes boots what it synchronises")
+
+
 def choices_of(
     answer: str,
     *,
@@ -287,8 +295,7 @@ def choices_of(
     from vreplica.failover.choices import Choices, FinalSync, OnShutdownTimeout
     from vreplica.points import Level
 
-    if point is not None and answer == "yes" and not source_lost:
-        raise click.UsageError("--point is for --final-sync no: yes boots what it synchronises")
+    check_point(answer, point, source_lost)
     return Choices(
         final_sync=FinalSync(answer),
         on_shutdown_timeout=OnShutdownTimeout(on_shutdown_timeout),
@@ -361,6 +368,7 @@ def carry_out(
     """
     from vreplica.cli.progress import Watcher
     from vreplica.failover.errors import (
+        BootRefused,
         FailedOverAlready,
         FailoverUnderWay,
         NoFailover,
@@ -371,18 +379,15 @@ def carry_out(
     from vreplica.failover.table import State
     from vreplica.jobs import failover as jobs
 
-    def tell(text: str) -> None:
-        out.note(f"{job.name}: {text}")
-
     try:
         with Watcher(out, job.name) as watcher:
-            outcome = work(tell, watcher)
+            outcome = work(watcher.say, watcher)
             answered = outcome.state is State.RUNNING and outcome.facts.get("answered")
             if commit_too and answered:
-                outcome = jobs.commit(job, tell, watcher)
+                outcome = jobs.commit(job, watcher.say, watcher)
     except VReplicaError as error:
         begun = NotPossibleNow | FailoverUnderWay | NoFailover | FailedOverAlready
-        if not isinstance(error, begun | NothingToFailBack | OriginalGone):
+        if not isinstance(error, begun | BootRefused | NothingToFailBack | OriginalGone):
             then = f"`vreplica-sync failover resume {job.name}` goes on with it"
             error.where.next_run = then
         raise

@@ -58,6 +58,11 @@ class Watcher:
             case events.Progress():
                 self._move(event)
 
+    def say(self, text: str) -> None:
+        """A line that stays; the display shows the same, in place of a step that is over."""
+        self._begin(events.Step("told", text))
+        self._out.note(f"{self._job}: {text}")
+
     def __enter__(self) -> Watcher:
         if self._timer is not None:
             self._timer.start()

@@ -72,10 +72,37 @@ class NoPointToBoot(FailoverError):
     wanted: str
 
 
+class BootRefused(FailoverError):
+    """What the operator chose cannot boot; refused before anything was changed."""
+
+    exit_code = 3
+
+
+@dataclass(eq=False)
+class NoSuchPointToBoot(BootRefused):
+    template = "the replica has no recovery point {wanted}; nothing was changed"
+    remedy = "`vreplica-sync points` lists them."
+    wanted: str
+
+
+@dataclass(eq=False)
+class ChosenLevelTooLow(BootRefused):
+    template = (
+        "recovery point {point} is {level} consistent, {required} is required; nothing was changed"
+    )
+    remedy = (
+        "Name one of that level with --point (`vreplica-sync points` lists them), or take "
+        "--require back."
+    )
+    point: str
+    level: Level
+    required: Level
+
+
 @dataclass(eq=False)
 class NotPossibleNow(FailoverError):
     template = "failover {failover} is {state}: {asked} is not possible"
-    remedy = "`vreplica-sync failover show` tells what happened and what is possible."
+    remedy = "`vreplica-sync failover show JOB` tells what happened and what is possible."
     failover: str
     asked: str
     state: str
@@ -91,7 +118,11 @@ class NoFailover(FailoverError):
 @dataclass(eq=False)
 class FailoverUnderWay(FailoverError):
     template = "job {job} has a failover already: {failover} is {state}"
-    remedy = "Go on with it (`vreplica-sync failover resume {job}`), or undo it."
+    remedy = (
+        "`vreplica-sync failover show {job}` says how far it is. Where it is running: "
+        "`vreplica-sync commit {job}` or `vreplica-sync undo {job}`; where it stopped on the way: "
+        "`vreplica-sync failover resume {job}`, or undo it."
+    )
     job: str
     failover: str
     state: str

@@ -9,17 +9,19 @@ drive   -> in somebody else's hands: one event a call, in one epoch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from vreplica.failover.choices import Choices
-from vreplica.failover.errors import NotPossibleNow
+from vreplica.failover.choices import Choices, FinalSync
+from vreplica.failover.errors import ChosenLevelTooLow, NoSuchPointToBoot, NotPossibleNow
 from vreplica.failover.journal import Entry, Journal, load, state_of
 from vreplica.failover.sides import Sides
 from vreplica.failover.steps import POWER_OFF, SHUT_DOWN, STEPS, Work, give_up, starts_source
 from vreplica.failover.table import GIVEN_UP_BY_UNDO, TRANSITIONS, Event, State, at_or_past
+from vreplica.points import RecoveryPoint
+from vreplica.points.retention import best
 
 Tell = Callable[[str], None]
 
@@ -50,10 +52,33 @@ def begin(
     """Start a failover in a new folder, whose name is its id, and go as far as it goes.
 
     With a goal: no further than that state; `resume` goes on from there. `more` is kept beside
-    the choices, for whoever has to make the sides again.
+    the choices, for whoever has to make the sides again. Raises BootRefused before anything is
+    changed where it is known beforehand that what was chosen cannot boot.
     """
+    _refuse_what_cannot_boot(sides, choices)
     journal = Journal.begin(folder, {**choices.to_dict(), **(more or {})})
     return _advance(journal, sides, tell, goal)
+
+
+def _refuse_what_cannot_boot(sides: Sides, choices: Choices) -> None:
+    """Where no sync comes first the point is known, and a source is not powered off in vain."""
+    if choices.final_sync is FinalSync.YES and not choices.source_lost:
+        return
+    if choices.point is None and not sides.replica_is_frozen():
+        # Its state becomes a point only once the failover has begun.
+        return
+    points = sides.points()
+    point = find_chosen(points, choices.point) if choices.point or not points else best(points)
+    if point.level < choices.require:
+        raise ChosenLevelTooLow(point=point.id, level=point.level, required=choices.require)
+
+
+def find_chosen(points: Sequence[RecoveryPoint], wanted: str | None) -> RecoveryPoint:
+    """The point of that id. Raises NoSuchPointToBoot."""
+    for point in points:
+        if point.id == wanted:
+            return point
+    raise NoSuchPointToBoot(wanted=wanted or "to boot")
 
 
 def resume(

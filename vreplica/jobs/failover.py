@@ -85,6 +85,10 @@ class Preview:
             "guest": list(self.identity),
         }
 
+    def choosing(self, point: str) -> Preview:
+        """With the point that the operator named for No. Raises NoSuchPointToBoot."""
+        return replace(self, booted_by_no=runner.find_chosen(self.points, point))
+
     @property
     def _source_name(self) -> str:
         return self.source.name if self.source is not None else "the source"
@@ -118,9 +122,9 @@ class Preview:
 
 
 def preview(job: Job, *, source_lost: bool = False) -> Preview:
-    """Look at both sides. Raises NoPoints where there is nothing to fail over to, and
-    FailedOverAlready where it is in service already."""
-    _not_failed_over(job)
+    """Look at both sides. Raises NoPoints where there is nothing to fail over to, and as
+    `check_free` where no failover can begin."""
+    check_free(job)
     with connect(job.destination) as session:
         replica = find_replica(session, job)
     if replica is None or not replica.points:

@@ -24,12 +24,11 @@ from typing import Any, Final
 from vreplica.errors import VReplicaError
 from vreplica.failover.errors import (
     NoGuestLogin,
-    NoPointToBoot,
     ProductionNetwork,
     VmInTheWay,
 )
 from vreplica.failover.journal import Journal
-from vreplica.failover.runner import Tell
+from vreplica.failover.runner import Tell, find_chosen
 from vreplica.jobs import testcopy
 from vreplica.jobs.identity import give_identity, wait_customized
 from vreplica.points import RecoveryPoint
@@ -126,8 +125,8 @@ class TestReport:
 def run_test(job: Job, options: TestOptions, tell: Tell) -> TestReport:
     """One test failover. What goes wrong once the VM is being made is in the report.
 
-    Raises before anything is made: NoPoints, NoPointToBoot, ProductionNetwork, PlacementNotFound,
-    NoRoomForTest, VmInTheWay, NoGuestLogin.
+    Raises before anything is made: NoPoints, NoSuchPointToBoot, ProductionNetwork,
+    PlacementNotFound, NoRoomForTest, VmInTheWay, NoGuestLogin.
     """
     script = options.script.read_bytes() if options.script is not None else None
     by_script = script is not None or job.guest.customize is Customize.SCRIPT
@@ -169,12 +168,7 @@ def clean(job: Job) -> str | None:
 
 
 def _point(replica: ReplicaState, wanted: str | None) -> RecoveryPoint:
-    if wanted is None:
-        return best(replica.points)
-    for point in replica.points:
-        if point.id == wanted:
-            return point
-    raise NoPointToBoot(wanted=wanted)
+    return best(replica.points) if wanted is None else find_chosen(replica.points, wanted)
 
 
 def _check(

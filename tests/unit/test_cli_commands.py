@@ -617,3 +617,16 @@ def test_what_looks_like_an_emoji_is_printed_as_it_is(capsys: pytest.CaptureFixt
     table.add_row("01:AB:42")
     Output().show("3A:AB:1D", table)
     assert {"3A:AB:1D", "01:AB:42"} <= set(capsys.readouterr().out.split())
+
+
+def test_status_and_history_show_a_table_only_of_what_there_is(
+    invoke: Invoke, job_file: Path
+) -> None:
+    for command in ("status", "history"):
+        nothing = invoke(command)
+        assert (nothing.exit_code, nothing.stdout) == (0, ""), command
+        assert nothing.stderr
+    job_file.write_text(CONFIG.replace("[jobs.db01]", 'schedule = { every = "4h" }\n[jobs.db01]'))
+    head, _, row = invoke("status").stdout.splitlines()
+    assert head.split() == ["job", "point", "target", "state", "next", "why"]
+    assert row.split()[:3] == ["web01", "none", "yet"]

@@ -58,7 +58,7 @@ def show(report: CheckReport) -> Iterator[RenderableType]:
     number = len(report.problems)
     verdict = (counted(number, "problem"), BAD) if number else ("good", GOOD)
     yield Text.assemble((report.job, "bold"), ": ", verdict)
-    table = grid("what", "", "~")
+    table = grid("what", "verdict", "found~")
     for finding in report.findings:
         mark = finding.verdict.value
         text = f"{finding.text}. {finding.remedy}" if finding.remedy else finding.text

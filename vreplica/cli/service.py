@@ -82,7 +82,7 @@ def status(out: Output, config: Path | None, jobs: tuple[str, ...]) -> int:
         for one in found:
             out.json(one.to_dict())
     else:
-        table = show.grid("job", "point", "target", "state", "next", "~why")
+        table = show.grid("job", "point", "target?", "state", "next?", "why~")
         for one in found:
             table.add_row(
                 one.job,
@@ -92,7 +92,8 @@ def status(out: Output, config: Path | None, jobs: tuple[str, ...]) -> int:
                 _moment(one.next_at),
                 one.why,
             )
-        out.show(table)
+        if found:
+            out.show(table)
         for one in found:
             if one.flagged is not None:
                 out.warning(
@@ -101,7 +102,7 @@ def status(out: Output, config: Path | None, jobs: tuple[str, ...]) -> int:
                 )
         unplanned = [n for n in names if loaded.rule(n) is None]
         if unplanned:
-            out.note(f"without a schedule: {', '.join(unplanned)}")
+            out.note(f"without a schedule, so only `run` runs them: {', '.join(unplanned)}")
     return exits.RPO_VIOLATED if any(one.violated for one in found) else exits.OK
 
 
@@ -122,7 +123,7 @@ def history(out: Output, config: Path | None, jobs: tuple[str, ...], limit: int)
         for row in rows:
             out.json(row)
         return exits.OK
-    table = show.grid("begun", "job", "what", "state", "took>", "mover", "error~")
+    table = show.grid("begun", "job", "what", "state", "took>?", "mover?", "error~")
     for row in rows:
         took = (row["ended"] - row["began"]).total_seconds() if row["ended"] and row["began"] else 0
         table.add_row(
@@ -134,7 +135,10 @@ def history(out: Output, config: Path | None, jobs: tuple[str, ...], limit: int)
             row["mover"],
             row["error"] or "",
         )
-    out.show(table)
+    if rows:
+        out.show(table)
+    else:
+        out.note("the service has done nothing for these jobs yet; `run` is not listed here")
     return exits.OK
 
 
@@ -207,7 +211,7 @@ def rebuild(out: Output, config: Path | None, jobs: tuple[str, ...]) -> int:
 
 
 def _moment(at: datetime | None) -> str:
-    return f"{at:%Y-%m-%d %H:%M:%S}" if at else "-"
+    return show.moment(at) if at else "-"
 
 
 def _age(age: timedelta | None) -> str:

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from rich import box
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from vreplica.cli.grid import Grid
 from vreplica.units import human_size
 
 if TYPE_CHECKING:
@@ -30,7 +30,15 @@ def run(report: RunReport) -> Iterator[RenderableType]:
         f"recovery point {point.id}, level {point.level}, in {duration(report.seconds)}",
     )
     table = grid(
-        "disk", "mode", "capacity>", "changed>", "read>", "redundant>", "shipped>", "zlib>", "time>"
+        "disk",
+        "mode",
+        "capacity>?",
+        "changed>",
+        "read>?",
+        "redundant>?",
+        "shipped>",
+        "zlib>?",
+        "time>?",
     )
     for disk in report.disks:
         table.add_row(
@@ -68,7 +76,7 @@ def seed(report: SeedReport) -> Iterator[RenderableType]:
 def plan(report: Plan) -> Iterator[RenderableType]:
     replica = report.replica_vm if report.replica_exists else f"{report.replica_vm} (to be created)"
     yield _head(report.job, f"{report.source_vm} -> {replica}")
-    table = grid("disk", "capacity>", "mode", "reason~")
+    table = grid("disk", "capacity>?", "mode", "reason~")
     for disk in report.disks:
         table.add_row(disk.label, human_size(disk.capacity_bytes), str(disk.mode), disk.reason)
     if report.disks:
@@ -99,7 +107,15 @@ def points(job: str, found: Sequence[RecoveryPoint]) -> Iterator[RenderableType]
         return
     yield _head(job, f"{counted(len(found), 'recovery point')}, oldest first")
     table = grid(
-        "id", "time", "level~", "mode", "changed>", "redundant>", "zero>", "shipped>", "zlib>"
+        "id",
+        "time",
+        "level~",
+        "mode?",
+        "changed>?",
+        "redundant>?",
+        "zero>?",
+        "shipped>",
+        "zlib>?",
     )
     for point in found:
         level = str(point.level)
@@ -128,7 +144,7 @@ def retention(job: str, rule: str, verdicts: Sequence[Verdict]) -> Iterator[Rend
     yield _head(
         job, f"{counted(len(verdicts), 'recovery point')}, keeping {rule}: {going or 'none'} may go"
     )
-    table = grid("id", "time", "level", "kept as~")
+    table = grid("id", "time?", "level", "kept as~")
     for verdict in verdicts:
         point = verdict.point
         why = Text(", ".join(verdict.reasons)) if verdict.stays else Text("goes", BAD)
@@ -178,7 +194,7 @@ def verify(report: VerifyReport) -> Iterator[RenderableType]:
     verdict = (good, GOOD) if report.equal else (f"{human_size(different)} differ", BAD)
     text = f"recovery point {report.point.id} and the source, {duration(report.seconds)}: "
     yield _head(report.job, text, verdict)
-    table = grid("disk", "capacity>", "compared>", "changed since>", "different>", "verdict")
+    table = grid("disk", "capacity>?", "compared>", "changed since>?", "different>", "verdict")
     for disk in report.disks:
         table.add_row(
             disk.label,
@@ -241,26 +257,9 @@ def moment(time: datetime) -> str:
     return f"{time.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
 
 
-def grid(*columns: str) -> Table:
-    """A table with a line below its head. `>` behind a column's name aligns it to the right;
-    only columns with `~` may be folded when the terminal is narrow."""
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        show_edge=False,
-        padding=(0, 1, 0, 0),
-        header_style="dim",
-    )
-    for column in columns:
-        name = column.rstrip(">~")
-        table.add_column(
-            name,
-            justify="right" if ">" in column else "left",
-            no_wrap="~" not in column,
-            min_width=12 if "~" in column else None,
-            overflow="fold",
-        )
-    return table
+def grid(*columns: str) -> Grid:
+    """`>`: to the right; `~`: may be folded; `?`: may be left out on a narrow terminal."""
+    return Grid(*columns)
 
 
 def indented(part: RenderableType) -> RenderableType:
@@ -276,11 +275,11 @@ def facts(*named: tuple[str, Iterable[str]]) -> RenderableType:
     table = Table.grid(padding=(0, 2))
     for name, values in named:
         for number, value in enumerate(v for v in values if v):
-            table.add_row(Text("" if number else name, "dim"), Text(value))
+            table.add_row(Text("" if number else name, "dim"), Text(value, overflow="fold"))
     return indented(table) if table.row_count else Group()
 
 
 def _hanging(mark: str, text: str) -> Table:
     table = Table.grid(padding=(0, 1))
-    table.add_row(Text(mark), Text(text))
+    table.add_row(Text(mark), Text(text, overflow="fold"))
     return table

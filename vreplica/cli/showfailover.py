@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from vreplica.failover.journal import Entry
     from vreplica.failover.record import Record
     from vreplica.failover.runner import Outcome
+    from vreplica.failover.table import State
     from vreplica.jobs.check import Comparison
     from vreplica.jobs.estimate import Estimate
     from vreplica.jobs.failover import Preview
@@ -26,6 +27,7 @@ NEXT = {
     "back; failback: the job replicates forward again",
     "undone": "both sides are as before, and the job is on again",
 }
+STOPPED = "resume it (vreplica-sync failover resume JOB) or undo it (vreplica-sync undo JOB)"
 
 
 def preview(known: Preview, max_downtime_s: float | None = None) -> Iterator[RenderableType]:
@@ -117,21 +119,24 @@ def outcome(job: str, done: Outcome) -> Iterator[RenderableType]:
     yield Text.assemble((job, HEAD), f": failover {done.id} is ", (str(done.state), HEAD))
     booted = f"{done.facts['point']} ({done.facts['level']})" if "point" in done.facts else ""
     silent = "no heartbeat within its time" if done.facts.get("answered") is False else ""
-    then = NEXT.get(done.state.value, "resume it: vreplica-sync failover resume JOB")
     yield facts(
         ("source", [str(done.facts.get("source", ""))]),
         ("reason", [str(done.facts.get("reason", ""))]),
         ("booted", [booted]),
         ("guest", [silent, str(done.facts.get("guest_trouble", ""))]),
-        ("next", [then.replace("JOB", job)]),
+        ("next", [_next(job, done.state)]),
     )
+
+
+def _next(job: str, state: State) -> str:
+    return NEXT.get(state.value, STOPPED).replace("JOB", job)
 
 
 def listing(job: str, found: Sequence[Outcome]) -> Iterator[RenderableType]:
     if not found:
         yield Text.assemble((job, HEAD), ": no failover yet")
         return
-    table = grid("failover", "state", "point", "level")
+    table = grid("failover", "state", "point?", "level~")
     for each in found:
         table.add_row(
             each.id,
@@ -147,8 +152,13 @@ def record(done: Record, checked: Comparison | None = None) -> Iterator[Renderab
     down = f"{duration(done.downtime_s)} (source off to heartbeat)" if done.downtime_s else ""
     parts = ", ".join(f"{name} {duration(seconds)}" for name, seconds in done.parts_s)
     booted = f"{done.point} ({done.level})" if done.point else ""
-    yield facts(("booted", [booted]), ("downtime", [down]), ("of which", [parts]))
-    table = grid("time", "epoch>", "what", "data~")
+    yield facts(
+        ("booted", [booted]),
+        ("downtime", [down]),
+        ("of which", [parts]),
+        ("next", [_next(done.job, done.state)]),
+    )
+    table = grid("time", "epoch>?", "what~", "data~")
     for entry in done.entries:
         what = str(entry.event) if entry.event is not None else f"{entry.kind} {entry.step}".strip()
         data = ", ".join(f"{k}={v}" for k, v in entry.data.items() if k != "tasks")

@@ -6,10 +6,8 @@ ask ──► catalog ──► a mover does it, and goes on with it after a cra
 
 from __future__ import annotations
 
-import contextlib
 import getpass
 import time
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -17,30 +15,22 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from vreplica.cli import exits, showfailover
+from vreplica.cli.catalog import opened
 from vreplica.cli.output import Output
-from vreplica.errors import ConfigError, VReplicaError
+from vreplica.errors import VReplicaError
 
 if TYPE_CHECKING:
     from vreplica.failover.choices import Choices
-    from vreplica.jobs import Config
     from vreplica.jobs.catalog import Catalog
-    from vreplica.points import RecoveryPoint
-    from vreplica.sync import Job, RunReport
 
 LOOK_S: Final = 0.5
+
 by_service_option = click.option(
     "--by-service",
     is_flag=True,
     help="Ask the service to do it and wait for the end; it goes on whatever becomes of this"
     " process. Without it: from here, service or not.",
 )
-
-
-@dataclass(eq=False)
-class ServiceNotInstalled(ConfigError):
-    template = "the service's libraries are not installed ({missing})"
-    remedy = "pip install 'vreplica[service]'"
-    missing: str
 
 
 @dataclass(eq=False)
@@ -51,27 +41,6 @@ class StoppedThere(VReplicaError):
     job: str
     reason: str
     then: str
-
-
-@contextlib.contextmanager
-def installed() -> Iterator[None]:
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] == "vreplica":
-            raise
-        raise ServiceNotInstalled(str(error.name)) from None
-
-
-@contextlib.contextmanager
-def opened(config: Config) -> Iterator[Catalog]:
-    with installed():
-        from vreplica.jobs.catalog import Catalog
-    catalog = Catalog.open(config.catalog_url())
-    try:
-        yield catalog
-    finally:
-        catalog.close()
 
 
 def ask(
@@ -162,83 +131,3 @@ def _ended(out: Output, job: str, row: Any) -> int:
     given_up = outcome.state is State.ABORTED and row.order["do"] != "undo"
     missed = row.order.get("commit") and outcome.state is not State.COMMITTED
     return exits.STOPPED if given_up or missed else exits.OK
-
-
-# -- what was done from here, for the service's catalog -------------------------------------------
-
-
-@contextlib.contextmanager
-def _told(out: Output, loaded: Config) -> Iterator[Catalog | None]:
-    """The catalog, where there is one. It can be lost: it keeps nothing from being done."""
-    if not loaded.has_catalog:
-        yield None
-        return
-    how = "`vreplica-sync catalog rebuild` does it"
-    try:
-        with opened(loaded) as catalog:
-            from vreplica.jobs.catalog import CatalogAway
-
-            try:
-                yield catalog
-            except CatalogAway as error:
-                out.warning(f"the catalog was not told ({how}): {error}")
-    except VReplicaError as error:
-        out.warning(f"the catalog was not told ({how}): {error}")
-
-
-def reserve(out: Output, config: Path | None, job: Job, failover: str) -> None:
-    """Before a failover begins here: no mover plans the job any more."""
-    import vreplica
-
-    with _told(out, vreplica.load(config)) as catalog:
-        if catalog is None:
-            return
-        from vreplica.jobs import mirror
-
-        if (mover := mirror.reserve(catalog, job, failover)) is not None:
-            out.note(
-                f"{job.name}: mover {mover} has a run of it under way. On this machine it is waited"
-                " for; on another one interrupt this and use --by-service, which waits for it too"
-            )
-
-
-def tell_failovers(out: Output, config: Path | None, job: Job, reserved: str | None = None) -> None:
-    """After a failover went as far as it did."""
-    import vreplica
-
-    with _told(out, vreplica.load(config)) as catalog:
-        if catalog is None:
-            return
-        from vreplica.jobs import mirror
-
-        if reserved is not None:
-            with catalog.transaction() as c:
-                mirror.release(c, job, reserved)
-        mirror.keep_failovers(catalog, job)
-
-
-def tell_run(out: Output, config: Path | None, job: Job, report: RunReport) -> None:
-    """After a run."""
-    import vreplica
-
-    with _told(out, vreplica.load(config)) as catalog:
-        if catalog is None:
-            return
-        from vreplica.jobs import mirror
-
-        mirror.keep_run(catalog, job, report, vreplica.recovery_points)
-
-
-def tell_points(
-    out: Output, config: Path | None, job: Job, points: Sequence[RecoveryPoint]
-) -> None:
-    """After they were read, or looked at."""
-    import vreplica
-
-    with _told(out, vreplica.load(config)) as catalog:
-        if catalog is None:
-            return
-        from vreplica.jobs import mirror
-
-        with catalog.transaction() as c:
-            mirror.keep_points(c, job.name, points)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import RenderableType
 
-from vreplica.cli import byservice, exits, groups, showfailover
+from vreplica.cli import byservice, catalog, exits, groups, showfailover
 from vreplica.cli.options import Duration, command, config_option
 from vreplica.cli.output import Output
 from vreplica.errors import VReplicaError
@@ -153,7 +153,7 @@ def begin(
     if group is not None:
         return group.begin(choices, on_error, commit=commit_too)
     new = jobs.new_failover()
-    byservice.reserve(out, config, found, new)
+    catalog.reserve(out, config, found, new)
     start = partial(jobs.begin, found, choices, id_=new)
     return carry_out(out, config, found, start, commit_too=commit_too, reserved=new)
 
@@ -392,7 +392,7 @@ def carry_out(
             error.where.next_run = then
         raise
     finally:
-        byservice.tell_failovers(out, config, job, reserved)
+        catalog.tell_failovers(out, config, job, reserved)
     out.answer(outcome.to_dict(), *showfailover.outcome(job.name, outcome))
     missed = commit_too and outcome.state is not State.COMMITTED
     return exits.STOPPED if outcome.state is State.ABORTED or missed else exits.OK

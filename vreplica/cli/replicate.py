@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vreplica.cli import byservice, exits, show
+from vreplica.cli import catalog, exits, show
 from vreplica.cli.options import command, config_option, jobs_argument
 from vreplica.cli.output import Output
 
@@ -94,7 +94,7 @@ def run(
                     control=cancellation.control,
                 )
             out.answer(report.to_dict(), *show.run(report))
-            byservice.tell_run(out, config, job, report)
+            catalog.tell_run(out, config, job, report)
             unequal = report.verified is not None and not report.verified.equal
             if unequal:
                 return exits.DIFFERENT
@@ -159,7 +159,7 @@ def points(
     def work(job: Job) -> int:
         found = accepted.accept(job, accept) if accept else vreplica.recovery_points(job)
         if accept:
-            byservice.tell_points(out, config, job, found)
+            catalog.tell_points(out, config, job, found)
         if retention:
             verdicts = job.retention.review(found)
             kept = [

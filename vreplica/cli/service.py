@@ -6,18 +6,14 @@ import getpass
 import signal
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from vreplica.cli import exits, show
-from vreplica.cli.byservice import installed, opened
+from vreplica.cli.catalog import installed, opened
 from vreplica.cli.options import command, config_option, jobs_argument
 from vreplica.cli.output import Output
-
-if TYPE_CHECKING:
-    pass
-
 
 LOOK_S = 0.2
 """Between two looks whether the service was asked to stop."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -30,6 +30,7 @@ from vreplica.jobs.errors import (
     NoJobs,
     NoReceivers,
     Problem,
+    Unknown,
     UnknownGroup,
     UnknownJob,
     UnknownReceiver,
@@ -126,10 +127,7 @@ class Config(Mapping[str, Job]):
 
     def select(self, names: Sequence[str] = ()) -> list[str]:
         """These jobs, each once, or all where none is named. Raises UnknownJob, NoJobs."""
-        for name in names:
-            if name not in self:
-                hint = suggestion(name, self, "Jobs in this file")
-                raise UnknownJob(str(self.path), name, hint)
+        self._check(names, self, UnknownJob, "Jobs")
         if not self:
             raise NoJobs(str(self.path))
         return list(dict.fromkeys(names)) or list(self)
@@ -141,9 +139,7 @@ class Config(Mapping[str, Job]):
 
     def group(self, name: str) -> Group:
         """Raises UnknownGroup."""
-        if name not in self._file.groups:
-            hint = suggestion(name, self.groups, "Groups in this file")
-            raise UnknownGroup(str(self.path), name, hint)
+        self._check([name], self.groups, UnknownGroup, "Groups")
         table = self._file.groups[name]
         members = tuple(
             Member(job, m.after, float(m.delay_s), m.heartbeat) for job, m in table.members.items()
@@ -175,10 +171,7 @@ class Config(Mapping[str, Job]):
 
     def select_receivers(self, names: Sequence[str] = ()) -> list[str]:
         """These, each once, or all where none is named. Raises UnknownReceiver, NoReceivers."""
-        for name in names:
-            if name not in self.notify:
-                hint = suggestion(name, self.notify, "Receivers in this file")
-                raise UnknownReceiver(str(self.path), name, hint)
+        self._check(names, self.notify, UnknownReceiver, "Receivers")
         if not self.notify:
             raise NoReceivers(str(self.path))
         return list(dict.fromkeys(names)) or list(self.notify)
@@ -229,6 +222,14 @@ class Config(Mapping[str, Job]):
             sha256=table.sha256,
             port=table.port,
         )
+
+    def _check(
+        self, names: Sequence[str], known: Collection[str], unknown: type[Unknown], noun: str
+    ) -> None:
+        for name in names:
+            if name not in known:
+                hint = suggestion(name, known, f"{noun} in this file")
+                raise unknown(str(self.path), name, hint)
 
     def _guest(self, job: str, table: GuestTable | None) -> Guest:
         if table is None:

@@ -67,32 +67,25 @@ class NoJobFile(ConfigError):
 
 
 @dataclass(eq=False)
-class UnknownJob(ConfigError, KeyError):
-    """Also a KeyError, so that `in` and `get` of a Config work as in any mapping."""
+class Unknown(ConfigError, KeyError):
+    """Also a KeyError, so that `get` of a Config works as of any mapping."""
 
+    remedy = "{hint}"
+    file: str
+    name: str
+    hint: str
+
+
+class UnknownJob(Unknown):
     template = "{file} has no job {name}"
-    remedy = "{hint}"
-    file: str
-    name: str
-    hint: str
 
 
-@dataclass(eq=False)
-class UnknownGroup(ConfigError, KeyError):
+class UnknownGroup(Unknown):
     template = "{file} has no group {name}"
-    remedy = "{hint}"
-    file: str
-    name: str
-    hint: str
 
 
-@dataclass(eq=False)
-class UnknownReceiver(ConfigError, KeyError):
+class UnknownReceiver(Unknown):
     template = "{file} has no receiver {name}"
-    remedy = "{hint}"
-    file: str
-    name: str
-    hint: str
 
 
 @dataclass(eq=False)

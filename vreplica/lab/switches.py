@@ -11,7 +11,8 @@ import uuid
 from typing import Any
 
 from vreplica.lab.entity import Entity
-from vreplica.lab.managed import live, view
+from vreplica.lab.managed import view
+from vreplica.lab.storage import Network
 from vreplica.lab.vmodl import vim
 
 
@@ -29,11 +30,10 @@ class DistributedSwitch(Entity, vim.dvs.VmwareDistributedVirtualSwitch):
         )
 
 
-class Portgroup(Entity, vim.dvs.DistributedVirtualPortgroup):
+class Portgroup(Network, vim.dvs.DistributedVirtualPortgroup):
     """A network whose `key` a card's backing names; here it is the id."""
 
     switch: Any
-    uplink: bool = True
 
     @view
     def key(self) -> Any:
@@ -49,20 +49,6 @@ class Portgroup(Entity, vim.dvs.DistributedVirtualPortgroup):
             type="earlyBinding",
             autoExpand=True,
         )
-
-    @view
-    def summary(self) -> Any:
-        return vim.Network.Summary(
-            network=self, name=self.name, accessible=True, ipPoolName="", ipPoolId=0
-        )
-
-    @live
-    def vm(self) -> Any:
-        return [v for v in self._site.vms() if self in v.network]
-
-    @live
-    def host(self) -> Any:
-        return list(self._site.cluster.host)
 
 
 def build(site: Any, folder: Any, names: tuple[str, ...], isolated: set[str]) -> list[Any]:

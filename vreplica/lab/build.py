@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from vreplica.lab import switches
-from vreplica.lab.cert import Certificate
 from vreplica.lab.collector import PropertyCollector
 from vreplica.lab.customization import CustomizationSpecManager
 from vreplica.lab.events import EventManager
 from vreplica.lab.guestops import PARTS, GuestOperationsManager
 from vreplica.lab.hostaccess import HostServers, NfcService
+from vreplica.lab.identity import Identity
 from vreplica.lab.inventory import (
     Cluster,
     Datacenter,
@@ -56,7 +56,7 @@ _MANAGERS: dict[str, Any] = {
 }
 
 
-def open_site(directory: Path, spec: SiteSpec, certificate: Certificate) -> Site:
+def open_site(directory: Path, spec: SiteSpec, certificate: Identity) -> Site:
     """The site with all of its state; made where there is none yet."""
     for name in spec.datastores:
         (directory / name).mkdir(parents=True, exist_ok=True)

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from vreplica.errors import ConfigError
-from vreplica.lab import cert
+from vreplica.lab.identity import Identity
 from vreplica.lab.site import SiteSpec
 
 CONFIG = "lab.json"
@@ -69,8 +69,8 @@ class Layout:
         except (OSError, ValueError):
             raise NoLab(directory=str(self.directory)) from None
 
-    def certificate(self, site: str) -> cert.Certificate:
-        return cert.load(self.directory / site / "site.pem")
+    def certificate(self, site: str) -> Identity:
+        return Identity.load(self.directory / site / "site.pem")
 
 
 def _listed(value: Any) -> Any:
@@ -106,7 +106,7 @@ def create(
     directory.mkdir(parents=True, exist_ok=True)
     entries, records = [], []
     for name in sites:
-        certificate = cert.make(directory / name / "site.pem", name, host)
+        certificate = Identity.make(directory / name / "site.pem", name, host)
         spec = SiteSpec(
             name=name,
             host=host,
@@ -127,14 +127,14 @@ def create(
                 "port": spec.port,
                 "user": user,
                 "password": spec.password,
-                "sha256": certificate.sha256,
-                "sha1": certificate.sha1,
+                "sha256": certificate.thumbprints.sha256,
+                "sha1": certificate.thumbprints.sha1,
                 "datastores": list(spec.datastores),
                 "spec": asdict(spec),
             }
         )
         at = f"{host}\t{spec.port}"
-        records.append(f"vcenter\t{at}\t{certificate.sha1}\t{user}\t{spec.password}")
+        records.append(f"vcenter\t{at}\t{certificate.thumbprints.sha1}\t{user}\t{spec.password}")
         for datastore in spec.datastores:
             (directory / name / datastore).mkdir(parents=True, exist_ok=True)
             records.append(f"datastore\t{at}\t{datastore}\t{directory / name / datastore}")

@@ -17,9 +17,9 @@ from typing import Any
 
 from vreplica.errors import VReplicaError
 from vreplica.lab.calls import OPEN_PROPERTIES, Call, Current, Sessions
-from vreplica.lab.cert import Certificate
 from vreplica.lab.disks import Disks
 from vreplica.lab.faults import DropConnection, Faults
+from vreplica.lab.identity import Identity
 from vreplica.lab.loose import LooseFiles
 from vreplica.lab.managed import Registry
 from vreplica.lab.privileges import check, need_property
@@ -95,7 +95,7 @@ class Site(Registry):
     cluster: Any
     host_servers: Any
 
-    def __init__(self, directory: Path, spec: SiteSpec, certificate: Certificate) -> None:
+    def __init__(self, directory: Path, spec: SiteSpec, certificate: Identity) -> None:
         super().__init__()
         self.directory = directory
         self.spec = spec

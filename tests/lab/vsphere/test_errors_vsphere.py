@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from vreplica.errors import VReplicaError
-from vreplica.lab import Lab, LabControl, cert
+from vreplica.lab import Lab, LabControl
+from vreplica.lab.identity import Identity
 from vreplica.units import MIB
 from vreplica.vsphere import (
     CertificateChanged,
@@ -54,10 +55,10 @@ def machine(lab: Lab, **options: Any) -> VmRef:
     return VmRef(made["moref"], "web01")
 
 
-def renew_certificate(lab: Lab) -> cert.Certificate:
+def renew_certificate(lab: Lab) -> Identity:
     """As an administrator does who replaces a vCenter's certificate."""
     site = lab.sites[SITE]
-    site.certificate = cert.make(lab.directory / SITE / "renewed.pem", SITE, "127.0.0.2")
+    site.certificate = Identity.make(lab.directory / SITE / "renewed.pem", SITE, "127.0.0.2")
     lab.restart_site(SITE)
     return site.certificate
 
@@ -142,8 +143,8 @@ def test_a_certificate_renewed_during_a_session_stops_it(frail: Lab) -> None:
         for act in (session.power_state, session.power_on):
             with pytest.raises(CertificateChanged) as caught:
                 act(vm)
-            assert caught.value.found == renewed.sha256
-    with connect(point(frail, sha256=renewed.sha256)) as session:
+            assert caught.value.found == renewed.thumbprints.sha256
+    with connect(point(frail, sha256=renewed.thumbprints.sha256)) as session:
         assert session.power_state(vm) == "poweredOff"
 
 

@@ -12,9 +12,9 @@ import ssl
 import threading
 from contextlib import suppress
 
+from vreplica.lab.identity import Identity
 from vreplica.lab.nfc.authd import log_in
 from vreplica.lab.nfc.faults import Faults
-from vreplica.lab.nfc.identity import Identity
 from vreplica.lab.nfc.limits import HostMemory, HostProfile
 from vreplica.lab.nfc.session import AioSession
 from vreplica.lab.nfc.store import Refused, Store

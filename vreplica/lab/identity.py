@@ -1,11 +1,11 @@
-"""A host's certificate: made once, kept in files, known by its thumbprints."""
+"""What a server of the lab shows: a self-signed certificate, as an ESXi host or VCSA has one."""
 
 from __future__ import annotations
 
 import ipaddress
 import ssl
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Self
 
@@ -16,9 +16,6 @@ from cryptography.x509.oid import NameOID
 
 from vreplica.nfc.channel import Thumbprints
 
-_MADE = datetime(2024, 1, 1)
-_LIFE = timedelta(days=3650)
-
 
 @dataclass(frozen=True, slots=True)
 class Identity:
@@ -28,31 +25,35 @@ class Identity:
     thumbprints: Thumbprints
 
     @classmethod
-    def make(cls, pem: Path, name: str, address: str = "127.0.0.1") -> Self:
-        """A new self-signed certificate for a host; overwrites what is there."""
+    def make(cls, pem: Path, name: str, host: str = "127.0.0.1") -> Self:
+        """A new one for `name` and the address `host`, mode 0600; overwrites what is there."""
         key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name(
-            [
-                x509.NameAttribute(NameOID.ORGANIZATION_NAME, "vreplica lab"),
-                x509.NameAttribute(NameOID.COMMON_NAME, name),
-            ]
-        )
-        names = [x509.DNSName(name), x509.IPAddress(ipaddress.ip_address(address))]
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        names: list[x509.GeneralName] = [x509.DNSName(name), x509.DNSName("localhost")]
+        addresses = {"127.0.0.1", "127.0.0.2"}
+        try:
+            addresses.add(str(ipaddress.ip_address(host)))
+        except ValueError:
+            names.append(x509.DNSName(host))
+        names += [x509.IPAddress(ipaddress.ip_address(a)) for a in sorted(addresses)]
+        now = datetime.now(UTC)
         certificate = (
             x509.CertificateBuilder()
             .subject_name(subject)
             .issuer_name(subject)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(_MADE)
-            .not_valid_after(_MADE + _LIFE)
+            .not_valid_before(now - timedelta(days=1))
+            .not_valid_after(now + timedelta(days=3650))
             .add_extension(x509.SubjectAlternativeName(names), critical=False)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .sign(key, hashes.SHA256())
         )
         encoding = serialization.Encoding.PEM
         private = key.private_bytes(
             encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
+        pem.parent.mkdir(parents=True, exist_ok=True)
         pem.touch(mode=0o600)
         pem.write_bytes(private + certificate.public_bytes(encoding))
         return cls.load(pem)

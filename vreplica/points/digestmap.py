@@ -335,6 +335,8 @@ class DigestMap:
         if header.state == CLEAN and header.point == latest:
             found = read_pending(_sidecar(self.path))
             if found is not None and not self._follows(found.head):
+                # A process that died may have written this header and not made it durable.
+                os.fsync(self._fd)
                 self.discard()
             return
         if header.state == FOLDING and header.next_point != latest:

@@ -17,7 +17,7 @@
  * which are written again soon. */
 #define STORE_BYTES 65536u
 
-#ifndef RWF_DONTCACHE /* of Linux 6.14; Debian 12's headers do not have it */
+#ifndef RWF_DONTCACHE /* newer than the headers of Debian 12 */
 #define RWF_DONTCACHE 0x80
 #endif
 

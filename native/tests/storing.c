@@ -31,7 +31,7 @@ int __wrap_sync_file_range(int fd, off_t offset, off_t bytes, unsigned int flags
    return 0;
 }
 
-/* As a kernel before 6.14 does, and many file systems. */
+/* As older kernels do, and many file systems. */
 ssize_t __wrap_pwritev64v2(int fd, const struct iovec *iov, int count, off_t offset, int flags)
 {
    if (flags) {

@@ -12,9 +12,11 @@ wait, so that a second processor doubles the speed.
 from __future__ import annotations
 
 import logging
+import resource
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Final
 
@@ -64,8 +66,13 @@ class Readers:
         return self._free.get()
 
     def _add(self) -> None:
-        """One that cannot be opened is done without, and not tried again: the process may have
-        too many files open. So is one of another disk, which has taken the name since."""
+        """One that cannot be opened is done without, and not tried again. So is one of another
+        disk, which has taken the name since, and any where files are becoming scarce: a split
+        disk has hundreds of them open, and others need theirs."""
+        opened = sum(1 for _ in Path("/proc/self/fd").iterdir())
+        if 4 * opened > resource.getrlimit(resource.RLIMIT_NOFILE)[0]:
+            self._wanted = 0
+            return
         try:
             handle = self._open_another()
         except VddkError as error:

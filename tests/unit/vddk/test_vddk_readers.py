@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import threading
 from pathlib import Path
 
@@ -135,6 +136,24 @@ def test_a_handle_that_fails_to_close_does_not_leave_the_others_open(path: Path)
     with pytest.raises(VddkError):
         readers.close()
     assert [handle.raw.handle for handle in handles] == [None] * READERS
+
+
+def test_where_files_are_scarce_one_handle_has_to_do(path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    opened: list[Handle] = []
+
+    def another() -> Handle:
+        opened.append(Library.load().open(path))
+        return opened[-1]
+
+    with VddkDisk(Readers(another(), another), str(path), read_only=True) as disk:
+        scarce = 3 * sum(1 for _ in Path("/proc/self/fd").iterdir())
+        resource.setrlimit(resource.RLIMIT_NOFILE, (scarce, limits[1]))
+        try:
+            assert read_at_once(disk) == expected()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert len(opened) == 1
 
 
 def test_a_piece_that_fails_is_named_whichever_of_the_call_it_is(path: Path) -> None:

@@ -35,19 +35,7 @@ Name = Literal[
 NAMES: Final[tuple[str, ...]] = get_args(Name)
 TEST: Final = "test"
 """Only `notify test` makes it; every receiver gets it."""
-MUST_KNOW: Final[frozenset[Name]] = frozenset(
-    (
-        "run failed",
-        "run lost",
-        "point flagged",
-        "RPO will be violated",
-        "RPO violated",
-        "RPO kept again",
-        "failover done",
-        "failover failed",
-        "failover lost",
-    )
-)
+MUST_KNOW: Final[frozenset[Name]] = frozenset(get_args(Name)) - {"run done", "run cancelled"}
 """What receivers get that do not say what they want."""
 _NORMAL: Final = frozenset({"run done", "run cancelled", "RPO kept again", "failover done"})
 

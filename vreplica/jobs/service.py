@@ -55,17 +55,13 @@ class MoverNameTaken(PreflightError):
     pid: str
 
 
-def default_mover() -> str:
-    """The host's name: the same after a restart."""
-    return socket.gethostname()
-
-
 class Service:
     """One mover. `start`, then `wait` or `stop`; both sides of every job as in the job file."""
 
     def __init__(self, config: Config, *, mover: str | None = None) -> None:
         self.config = config
-        self.id = mover or default_mover()
+        # The same after a restart.
+        self.id = mover or socket.gethostname()
         self._wake, self._stopped = threading.Event(), threading.Event()
         self._places: dict[str, tuple[str, ...]] = {}
         self._places_at = float("-inf")

@@ -25,7 +25,7 @@ from vreplica.lab import customization
 from vreplica.lab.guestfs import GuestFiles
 from vreplica.lab.guestnet import checked_addresses, ip_stack, nic_infos, note_conflicts
 from vreplica.lab.vmconfig import full_name, guest_family
-from vreplica.lab.vmodl import fault, vim
+from vreplica.lab.vmodl import fault, invalid_power_state, vim
 
 if TYPE_CHECKING:
     from vreplica.lab.vm import VirtualMachine
@@ -147,12 +147,7 @@ class Guest:
     def need_tools(self) -> None:
         """Raises InvalidPowerState or ToolsUnavailable where the guest cannot be asked."""
         if not self.on:
-            raise fault(
-                vim.fault.InvalidPowerState,
-                "The attempted operation cannot be performed in the current state (Powered off).",
-                requestedState="poweredOn",
-                existingState=self.vm.power,
-            )
+            raise invalid_power_state(self.vm.power, "poweredOn")
         if not self.tools_running:
             raise fault(
                 vim.fault.ToolsUnavailable,

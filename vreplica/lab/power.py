@@ -8,7 +8,7 @@ from typing import Any
 
 from vreplica.lab import devices
 from vreplica.lab.cbt import ctk_path
-from vreplica.lab.vmodl import fault, now, vim
+from vreplica.lab.vmodl import fault, invalid_power_state, now, vim
 
 
 class PowerMethods:
@@ -26,12 +26,7 @@ class PowerMethods:
 
     def need_power(self, wanted: str, requested: str) -> None:
         if self.power != wanted:
-            raise fault(
-                vim.fault.InvalidPowerState,
-                f"The attempted operation cannot be performed in the current state ({self.power}).",
-                requestedState=requested,
-                existingState=self.power,
-            )
+            raise invalid_power_state(self.power, requested)
 
     def PowerOnVM_Task(self, host: Any = None) -> Iterator[int]:
         if self.config.template:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from vreplica.lab import devices
 from vreplica.lab.paths import split
-from vreplica.lab.vmodl import fault, invalid_argument, now, vim
+from vreplica.lab.vmodl import fault, invalid_argument, invalid_power_state, now, vim
 from vreplica.units import KIB, SECTOR, TIB
 
 if TYPE_CHECKING:
@@ -142,12 +142,7 @@ def _scalars(config: Any, spec: Any, running: bool) -> None:
         ("version", spec.version == config.version),
     ):
         if running and getattr(spec, name) is not None and not hot:
-            raise fault(
-                vim.fault.InvalidPowerState,
-                "The attempted operation cannot be performed in the current state (Powered on).",
-                requestedState="poweredOff",
-                existingState="poweredOn",
-            )
+            raise invalid_power_state("poweredOn", "poweredOff")
     hardware.numCPU = spec.numCPUs or hardware.numCPU
     hardware.numCoresPerSocket = spec.numCoresPerSocket or hardware.numCoresPerSocket
     if hardware.numCPU % (hardware.numCoresPerSocket or 1):
@@ -344,12 +339,7 @@ class _Devices:
             kind = wanted.addressType or ("manual" if wanted.macAddress else None)
             devices.address_nic(existing, kind, wanted.macAddress, index)
         if self.running and (existing.addressType, existing.macAddress) != before:
-            raise fault(
-                vim.fault.InvalidPowerState,
-                "The attempted operation cannot be performed in the current state (Powered on).",
-                requestedState="poweredOff",
-                existingState="poweredOn",
-            )
+            raise invalid_power_state("poweredOn", "poweredOff")
 
     def edit_disk(self, index: int, existing: Any, wanted: Any) -> None:
         old = existing.capacityInBytes

@@ -66,6 +66,16 @@ def invalid_argument(name: str) -> Any:
     return fault(vmodl.fault.InvalidArgument, text, invalidProperty=name)
 
 
+def invalid_power_state(existing: str, requested: str) -> Any:
+    text = existing.replace("powered", "powered ").capitalize()
+    return fault(
+        vim.fault.InvalidPowerState,
+        f"The attempted operation cannot be performed in the current state ({text}).",
+        requestedState=requested,
+        existingState=existing,
+    )
+
+
 def now() -> datetime:
     return datetime.now(UTC)
 

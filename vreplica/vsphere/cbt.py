@@ -223,7 +223,7 @@ def _set(link: Link, vm: VmRef, on: bool, waiting: Waiting) -> None:
     managed = link.managed(vim.VirtualMachine, vm.moref)
     spec = vim.vm.ConfigSpec(changeTrackingEnabled=on)
     operation = f"switching changed block tracking {'on' if on else 'off'}"
-    tasks.run(link, operation, managed.ReconfigVM_Task, spec, vm=vm.name, waiting=waiting)
+    tasks.reconfigure(link, operation, vm, spec, waiting)
     entry = read_one(link, operation, managed, ["config.changeTrackingEnabled"], vm=vm.name)
     if bool(entry.get("config.changeTrackingEnabled")) != on:
         reason = f"vCenter accepted to switch it {'on' if on else 'off'}, but did not do it"

@@ -95,4 +95,4 @@ def apply(link: Link, vm: VmRef, source: VmInfo, keep: Keep, waiting: Waiting) -
         ]
     if fields:
         spec = vim.vm.ConfigSpec(**fields)
-        tasks.run(link, operation, managed.ReconfigVM_Task, spec, vm=vm.name, waiting=waiting)
+        tasks.reconfigure(link, operation, vm, spec, waiting)

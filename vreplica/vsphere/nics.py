@@ -53,7 +53,7 @@ def change(
         edits.append(vim.vm.device.VirtualDeviceSpec(device=device, operation="edit"))
     if edits:
         spec = vim.vm.ConfigSpec(deviceChange=edits)
-        tasks.run(link, operation, managed.ReconfigVM_Task, spec, vm=vm.name, waiting=waiting)
+        tasks.reconfigure(link, operation, vm, spec, waiting)
     return read_vm(link, vm).nics
 
 
@@ -79,7 +79,7 @@ def attach_all(link: Link, vm: VmRef, network: str, waiting: Waiting) -> tuple[N
             edits.append(vim.vm.device.VirtualDeviceSpec(device=card, operation="edit"))
     if edits:
         spec = vim.vm.ConfigSpec(deviceChange=edits)
-        tasks.run(link, operation, managed.ReconfigVM_Task, spec, vm=vm.name, waiting=waiting)
+        tasks.reconfigure(link, operation, vm, spec, waiting)
     return read_vm(link, vm).nics
 
 

@@ -195,9 +195,7 @@ def destroy(link: Link, vm: VmRef, waiting: Waiting) -> None:
 
 def set_extra_config(link: Link, vm: VmRef, options: Mapping[str, str], waiting: Waiting) -> None:
     """Set (or, with an empty value, remove) entries of a VM's extraConfig."""
-    managed = link.managed(vim.VirtualMachine, vm.moref)
     spec = vim.vm.ConfigSpec(
         extraConfig=[vim.option.OptionValue(key=k, value=v) for k, v in options.items()]
     )
-    operation = "writing the VM's options"
-    tasks.run(link, operation, managed.ReconfigVM_Task, spec, vm=vm.name, waiting=waiting)
+    tasks.reconfigure(link, "writing the VM's options", vm, spec, waiting)

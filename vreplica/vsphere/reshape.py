@@ -179,7 +179,7 @@ def apply(link: Link, vm: VmRef, want: Reshape, waiting: Waiting) -> VmInfo:
     reachable = HostNetworks(link, entry.get("runtime.host")) if cards else None
     spec = _config_spec(want, now, devices, reachable)
     if spec is not None:
-        tasks.run(link, operation, managed.ReconfigVM_Task, spec, vm=vm.name, waiting=waiting)
+        tasks.reconfigure(link, operation, vm, spec, waiting)
     made = read_vm(link, vm)
     wrong = _wrong(want, made)
     if wrong:

@@ -25,6 +25,7 @@ from vreplica.vsphere.errors import (
 )
 from vreplica.vsphere.faults import to_error
 from vreplica.vsphere.link import Link
+from vreplica.vsphere.model import VmRef
 from vreplica.vsphere.vmomi import moref, vim
 
 FIRST_POLL_S: Final = 0.05
@@ -64,6 +65,12 @@ def run(
             return wait(link, task, operation, vm=vm, waiting=waiting, let=let + busy)
         except vim.fault.TaskInProgress as fault:
             _wait_for_other(link, fault.task, operation, vm, started, waiting)
+
+
+def reconfigure(link: Link, operation: str, vm: VmRef, spec: Any, waiting: Waiting) -> None:
+    """Change a VM's configuration by a ConfigSpec."""
+    method = link.managed(vim.VirtualMachine, vm.moref).ReconfigVM_Task
+    run(link, operation, method, spec, vm=vm.name, waiting=waiting)
 
 
 def patient(

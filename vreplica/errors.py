@@ -88,6 +88,11 @@ class VReplicaError(Exception):
             lines.append("a retry may help")
         return lines
 
+    def advice(self) -> str:
+        """The same as sentences of one line, for reports that have many."""
+        lines = (line.removeprefix("what to do: ") for line in self.explain())
+        return " ".join(f"{line[:1].upper()}{line[1:].removesuffix('.')}." for line in lines)
+
     def to_dict(self) -> dict[str, Any]:
         """For `--json` and logs."""
         where = {f.name: getattr(self.where, f.name) for f in fields(self.where)}

@@ -12,7 +12,9 @@ import pytest
 from vreplica.nfc import Greeting, NfcConfig
 from vreplica.nfc.errors import HostConnection
 from vreplica.sync import Placement, Transport, check, run
+from vreplica.sync.errors import PreflightFailed
 from vreplica.units import MIB
+from vreplica.vddk import VddkConfig
 
 Content = Callable[..., Path]
 
@@ -86,3 +88,23 @@ def test_another_certificate_and_a_vm_that_is_not_there(world) -> None:
     areas = {f.area: f.text for f in report.problems}
     assert "no-such-vm" in areas["source"]
     assert "certificate" in areas["destination"]
+
+
+@pytest.mark.parametrize(
+    ("vddk", "said"),
+    [
+        (VddkConfig(libdir=Path("/nowhere")), "no VixDiskLib in /nowhere"),
+        (VddkConfig(config_file=Path("/nowhere/x.conf")), "/nowhere/x.conf cannot be read"),
+    ],
+)
+def test_a_disk_library_that_is_not_there_is_a_problem_before_a_run(
+    world, content: Content, vddk: VddkConfig, said: str
+) -> None:
+    vm = world.make_vm(content(4 * MIB))
+    job = world.job(vm, transport=Transport.VDDK, vddk=vddk)
+    report = check(job)
+    assert [f.area for f in report.problems] == ["run"], texts(report)
+    assert said in report.problems[0].text
+    with pytest.raises(PreflightFailed):
+        run(job)
+    assert not world.source_snapshots(vm)

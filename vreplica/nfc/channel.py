@@ -78,7 +78,8 @@ class Channel:
             sock = socket.create_connection((host, port), timeout_s)
         except OSError as error:
             kind = HostTimeout if isinstance(error, TimeoutError) else HostConnection
-            reason = str(error) or type(error).__name__
+            unknown = isinstance(error, socket.gaierror)
+            reason = "the name is not known (DNS)" if unknown else error.strerror or str(error)
             doing = f"connecting to port {port}"
             raise kind(host=host, path=path, doing=doing, reason=reason) from error
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

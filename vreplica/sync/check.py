@@ -159,6 +159,5 @@ class _Check:
         try:
             return ask()
         except VReplicaError as error:
-            remedy = "; ".join(line.removeprefix("what to do: ") for line in error.explain())
-            self._found.append(Finding(area, Verdict.PROBLEM, error.message, remedy))
+            self._found.append(Finding(area, Verdict.PROBLEM, error.message, error.advice()))
             return None

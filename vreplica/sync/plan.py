@@ -42,7 +42,7 @@ def plan(job: Job) -> Plan:
     off = why_disabled(job)
     if off is None:
         return found
-    return replace(found, problems=(" ".join([off.message, *off.explain()]), *found.problems))
+    return replace(found, problems=(f"{off.message}. {off.advice()}", *found.problems))
 
 
 def make_plan(

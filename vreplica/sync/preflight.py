@@ -13,7 +13,7 @@ from vreplica.sync.job import Job, OnReplicaChange, QuiescePolicy
 from vreplica.sync.shape import Shape
 from vreplica.sync.state import ReplicaState, Sites, foreign_snapshots, identity
 from vreplica.sync.tracking import may_rescan, switched_off
-from vreplica.sync.transport import way_problem
+from vreplica.sync.transport import library_problem, way_problem
 from vreplica.units import human_size
 from vreplica.vsphere import VmDisk, VmInfo
 from vreplica.vsphere.reshape import wanted_networks
@@ -214,6 +214,8 @@ def _way_problems(
     job: Job, sites: Sites, vm: VmInfo, replica: ReplicaState | None
 ) -> Iterator[str]:
     """One disk of each side: all disks of a VM are served by the same host."""
+    if (missing := library_problem(job)) is not None:
+        yield missing
     ways = [(sites.source, vm, True)]
     if replica is not None:
         ways.append((sites.destination, replica.vm, False))

@@ -10,7 +10,8 @@ from vreplica import nfc, vddk
 from vreplica.disk import Disk
 from vreplica.errors import VReplicaError
 from vreplica.sync.job import Job, Transport
-from vreplica.vddk.config import ENV_LIBDIR
+from vreplica.vddk.config import ENV_LIBDIR, locate
+from vreplica.vddk.errors import LibraryProblem
 from vreplica.vsphere import Session, VmDisk, VmRef
 
 
@@ -55,6 +56,20 @@ def open_current(job: Job, session: Session, vm: VmRef, disk: VmDisk) -> Disk:
     return _open(job, session, vm, disk, snapshot=None, read_only=True)
 
 
+def library_problem(job: Job) -> str | None:
+    """What keeps VDDK from being loaded, as far as its files show. None: nothing found."""
+    if choose(job)[0] is not Transport.VDDK:
+        return None
+    try:
+        locate(job.vddk)
+    except LibraryProblem as error:
+        return f"{error.message}. {error.advice()}"
+    file = job.vddk.config_file
+    if file is not None and not os.access(file, os.R_OK):
+        return f"VDDK's configuration {file} cannot be read: name a readable file, or none"
+    return None
+
+
 def way_problem(job: Job, session: Session, vm: VmRef, disk: VmDisk, read_only: bool) -> str | None:
     """What keeps a disk's host from serving it: port, certificate, ticket. None: nothing found.
 
@@ -72,7 +87,7 @@ def way_problem(job: Job, session: Session, vm: VmRef, disk: VmDisk, read_only: 
             config=job.nfc,
         )
     except VReplicaError as error:
-        return " ".join([f"{vm.name}: {error.message}", *error.explain()])
+        return f"{vm.name}: {error.message}. {error.advice()}"
     return None
 
 

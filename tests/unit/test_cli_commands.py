@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -22,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 import vreplica
+from vreplica.cli import initchoices
 from vreplica.cli.app import app
 from vreplica.cli.output import Output
 from vreplica.cli.show import grid
@@ -610,6 +612,49 @@ def test_a_server_is_a_host_with_or_without_a_port(text: str, server: tuple[str,
     from vreplica.cli.thumbprint import parse_server
 
     assert parse_server(text) == server
+
+
+def test_a_url_is_not_taken_for_a_host_name(invoke: Invoke) -> None:
+    refused = invoke("thumbprint", "https://vc.example:8443/")
+    assert refused.exit_code == 2
+    assert "give vc.example:8443" in refused.stderr
+
+
+# -- files to write -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("verify", "web01", "--report"),
+        ("verify", "web01", "--page"),
+        ("failover", "show", "web01", "--page"),
+        ("test-failover", "web01", "--page"),
+        ("schema", "-o"),
+        ("init", "-o"),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_refused_before_the_work(
+    invoke: Invoke, play: Play, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    asked = play("verify", EQUAL)
+    refused = invoke(*command, str(tmp_path / "none" / "file"))
+    assert (refused.exit_code, asked) == (2, [])
+    assert f"there is no folder {tmp_path / 'none'}" in " ".join(refused.stderr.split())
+
+
+# -- init -----------------------------------------------------------------------------------
+
+
+def test_a_wrong_answer_is_asked_again_and_a_wrong_option_is_not(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers = iter(["ds9", "ds2"])
+    monkeypatch.setattr(initchoices, "ask", lambda *_, **__: next(answers))
+    assert initchoices.one("datastore", None, ["ds1", "ds2"], "--datastore") == "ds2"
+    assert "there is no datastore 'ds9'" in capsys.readouterr().err
+    with pytest.raises(click.UsageError, match="there are ds1, ds2"):
+        initchoices.one("datastore", "ds9", ["ds1", "ds2"], "--datastore")
 
 
 def test_what_looks_like_an_emoji_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:

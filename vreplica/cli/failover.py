@@ -16,7 +16,7 @@ import click
 from rich.console import RenderableType
 
 from vreplica.cli import byservice, catalog, exits, groups, showfailover
-from vreplica.cli.options import Duration, command, config_option
+from vreplica.cli.options import Duration, OutputFile, command, config_option
 from vreplica.cli.output import Output
 from vreplica.errors import VReplicaError
 
@@ -189,9 +189,7 @@ def resume(
 @failover.command(short_help="Tell what a failover did.")
 @job_argument
 @config_option
-@click.option(
-    "--page", type=click.Path(path_type=Path, dir_okay=False), help="Write it as an HTML page too."
-)
+@click.option("--page", type=OutputFile(), metavar="FILE", help="Write it as an HTML page too.")
 @click.option(
     "--check", is_flag=True, help="Compare it with vCenter's own tasks and events; 8: they differ."
 )

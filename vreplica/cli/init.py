@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vreplica.cli import exits
-from vreplica.cli.options import command
+from vreplica.cli.options import OutputFile, command
 from vreplica.cli.output import Output
 from vreplica.cli.thumbprint import parse_server
 
@@ -64,7 +64,7 @@ def _site_options(side: str) -> Callable[[Any], Any]:
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=OutputFile(),
     default=Path("vreplica.toml"),
     show_default=True,
     metavar="FILE",
@@ -135,7 +135,8 @@ def ask(question: str, otherwise: str, *, hide: bool = False, choices: Sequence[
 def _trust(what: str, option: str) -> None:
     if not sys.stdin.isatty():
         raise click.UsageError(f"{what}: compare it, then give it as {option}")
-    click.confirm(f"{what}. Is that what its administrator says?", abort=True, err=True)
+    if not click.confirm(f"{what}. Is that what its administrator says?", err=True):
+        raise click.UsageError("the certificate was not confirmed: no password was sent")
 
 
 def _write(output: Path, content: str, force: bool) -> None:

@@ -45,21 +45,28 @@ def one(kind: str, given: str | None, names: Sequence[str], option: str) -> str:
     """The named one; the only one where none is named; else the one that is chosen."""
     if not given and len(names) == 1:
         return names[0]
-    chosen = given or ask(kind.capitalize(), option, choices=names)
-    if chosen not in names:
-        raise click.UsageError(f"there is no {kind} {chosen!r}; there are {', '.join(names)}")
+    while (chosen := given or ask(kind.capitalize(), option, choices=names)) not in names:
+        if given:
+            raise click.UsageError(f"there is no {kind} {chosen!r}; there are {', '.join(names)}")
+        click.echo(f"there is no {kind} {chosen!r}", err=True)
     return chosen
 
 
 def _vms(session: Session, named: Sequence[str]) -> tuple[list[VmRef], list[StartJob]]:
     from vreplica.jobs.starter import StartJob
+    from vreplica.vsphere import VmNotFound
 
     found = session.vms()
-    if not named:
+    refs = [session.find_vm(name) for name in dict.fromkeys(named)]
+    while not refs:
         names = [ref.name for ref, _ in found]
         answer = ask("VMs to replicate, with commas between them", "--vm", choices=names)
-        named = [part.strip() for part in answer.split(",") if part.strip()]
-    refs = [session.find_vm(name) for name in dict.fromkeys(named)]
+        wanted = [part.strip() for part in answer.split(",") if part.strip()]
+        try:
+            refs = [session.find_vm(name) for name in dict.fromkeys(wanted)]
+        except VmNotFound as error:
+            # All that was answered before would be lost.
+            click.echo(str(error), err=True)
     paths = {ref.moref: path for ref, path in found}
     unique = [ref.name for ref, _ in found]
     return refs, [

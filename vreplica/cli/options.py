@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from functools import wraps
@@ -31,6 +32,27 @@ class Duration(click.ParamType[float]):
         if match is None:
             self.fail(f"{value!r} is not a duration such as 90s, 10m or 1h", param, ctx)
         return float(int(match[1]) * _UNITS[match[2]])
+
+
+class OutputFile(click.Path):
+    """A file to be written at the end; that it can be is seen at the beginning."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path, dir_okay=False, writable=True)
+
+    def convert(
+        self,
+        value: Any,
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> Any:
+        file = super().convert(value, param, ctx)
+        folder = Path(os.fsdecode(file)).absolute().parent
+        if not folder.is_dir():
+            self.fail(f"there is no folder {folder}", param, ctx)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            self.fail(f"folder {folder} may not be written to", param, ctx)
+        return file
 
 
 def command(callback: Callback) -> Callable[..., None]:

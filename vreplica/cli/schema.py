@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from vreplica.cli import exits
-from vreplica.cli.options import command
+from vreplica.cli.options import OutputFile, command
 from vreplica.cli.output import Output
 
 
@@ -16,7 +16,7 @@ from vreplica.cli.output import Output
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=OutputFile(),
     metavar="FILE",
     help="Write it there.",
 )

@@ -11,7 +11,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from vreplica.cli import exits
-from vreplica.cli.options import Duration, command, config_option
+from vreplica.cli.options import Duration, OutputFile, command, config_option
 from vreplica.cli.output import Output
 from vreplica.cli.page import Html, facts, heading, output, page, toned
 from vreplica.cli.show import BAD, GOOD, HEAD, duration, moment
@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 @click.option(
     "--page",
     "file",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=OutputFile(),
+    metavar="FILE",
     help="Write the report as an HTML page too.",
 )
 @command

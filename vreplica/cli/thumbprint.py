@@ -32,6 +32,11 @@ def thumbprint(out: Output, server: str) -> int:
 
 def parse_server(text: str) -> tuple[str, int]:
     """`vc.example`, `vc.example:8443`, `[fd00::7]:443`; also a bare IPv6 address."""
+    if "/" in text:
+        name = text.partition("://")[2].strip("/") or text
+        raise click.BadParameter(
+            f"{text} is a URL, or part of one; give {name}", param_hint="HOST[:PORT]"
+        )
     if text.count(":") > 1 and not text.startswith("["):
         return text, 443
     match = _SERVER.fullmatch(text)

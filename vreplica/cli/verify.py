@@ -9,7 +9,7 @@ import click
 from rich.text import Text
 
 from vreplica.cli import exits, show
-from vreplica.cli.options import command, config_option, jobs_argument
+from vreplica.cli.options import OutputFile, command, config_option, jobs_argument
 from vreplica.cli.output import Output
 from vreplica.cli.replicate import each_job
 
@@ -60,8 +60,8 @@ file_option = click.Path(path_type=Path, dir_okay=False)
     default=None,
     help="Digest the point's disks whole, as b3sum does an image. Default: unless sampled.",
 )
-@click.option("--report", type=file_option, metavar="FILE", help="Write the report, as JSON.")
-@click.option("--page", type=file_option, metavar="FILE", help="Write a page for people, as HTML.")
+@click.option("--report", type=OutputFile(), metavar="FILE", help="Write the report, as JSON.")
+@click.option("--page", type=OutputFile(), metavar="FILE", help="Write a page for people, as HTML.")
 @click.option(
     "--sign-key", type=file_option, metavar="PEM", help="Sign the report; an Ed25519 key."
 )

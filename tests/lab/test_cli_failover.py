@@ -274,6 +274,8 @@ def test_at_a_terminal_it_shows_the_plan_and_asks(
         assert invoke("commit", job, "-q", "-c", file).exit_code == 0
         code, seen = at_a_terminal(file, "cancel\n", "failback", job)
         assert (code, "nothing was changed" in seen) == (0, True)
+        assert f"failback to {job}" in seen
+        assert "~back" not in seen
         assert seen.index("point A while it runs") < seen.index("Final synchronisation")
         assert "fb-" not in invoke("failover", "list", job, "-c", file).stdout
         # A program is told what it wants to know, and asked nothing.

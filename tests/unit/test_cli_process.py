@@ -44,6 +44,18 @@ vreplica.run = run
 main()
 """
 
+SAYING = """\
+import vreplica.cli.app
+from vreplica.cli import main
+from vreplica.cli.output import Output
+
+def say(**_):
+    Output(as_json={as_json}).answer({{"vm": "w\\u65e5"}}, "w\\u65e5")
+
+vreplica.cli.app.app = say
+main()
+"""
+
 OBEDIENT = """
     while control.admit():
         time.sleep(0.01)
@@ -170,6 +182,24 @@ def test_a_closed_pipe_ends_it_quietly(option: str, folder: Path) -> None:
     )
     os.close(writer)
     assert (result.returncode, result.stderr) == (141, "")
+
+
+@pytest.mark.parametrize("option", ["--json", "-v"])
+def test_a_name_that_the_encoding_lacks_is_no_defect(
+    option: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "latin-1")
+    result = subprocess.run(
+        [sys.executable, "-c", SAYING.format(as_json=option == "--json")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "\\u65e5" in result.stdout
+    if option == "--json":
+        assert json.loads(result.stdout) == {"vm": "w\u65e5"}
 
 
 # -- signals --------------------------------------------------------------------------------

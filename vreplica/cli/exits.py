@@ -45,6 +45,7 @@ Exit codes:
    11  status: a job's newest point is older than its target
    70  a defect in vreplica
   130  cancelled by Ctrl-C (143: by SIGTERM, 129: by SIGHUP)
+  141  whoever read the results has closed the pipe
 With several jobs each is worked on; the code is that of the first one that failed.
 """
 

@@ -70,7 +70,8 @@ class Output:
 
     def json(self, value: dict[str, Any]) -> None:
         """A result for programs: one document in one line."""
-        print(json.dumps(value, ensure_ascii=False), flush=True)
+        unicode = (sys.stdout.encoding or "").lower().startswith("utf")
+        print(json.dumps(value, ensure_ascii=not unicode), flush=True)
 
     def step(self, text: str) -> None:
         if self.verbosity >= Verbosity.VERBOSE:

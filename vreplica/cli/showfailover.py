@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 NEXT = {
     "running": "commit it (vreplica-sync commit JOB) or undo it (vreplica-sync undo JOB)",
     "aborted": "nothing was changed; the job is on again, and point A stays",
-    "committed": "in service for good; failover: the job stays off, and `failback JOB` is the way "
-    "back; failback: the job replicates forward again",
+    "committed": "in service for good; the job stays off, and `failback JOB` is the way back",
     "undone": "both sides are as before, and the job is on again",
 }
 STOPPED = "resume it (vreplica-sync failover resume JOB) or undo it (vreplica-sync undo JOB)"
 
 
 def preview(known: Preview, max_downtime_s: float | None = None) -> Iterator[RenderableType]:
-    yield Text.assemble((known.job, HEAD), ": failover to ", known.replica.name)
+    way = "failback" if known.back else "failover"
+    yield Text.assemble((known.job, HEAD), f": {way} to ", known.replica.name)
     if known.source is None:
         source = f"cannot be read: {known.source_trouble}"
     else:
@@ -70,7 +70,8 @@ def preview(known: Preview, max_downtime_s: float | None = None) -> Iterator[Ren
         ("guest", known.identity),
         ("remarks", known.remarks),
     )
-    yield from points(known.job, known.points)
+    if known.points or not known.back:
+        yield from points(known.job, known.points)
 
 
 def _downtime(known: Preview, limit_s: float | None) -> Iterator[str]:
@@ -116,7 +117,7 @@ def _speeds(guess: Estimate) -> str:
 
 
 def outcome(job: str, done: Outcome) -> Iterator[RenderableType]:
-    yield Text.assemble((job, HEAD), f": failover {done.id} is ", (str(done.state), HEAD))
+    yield Text.assemble((job, HEAD), f": {_kind(done.id)} {done.id} is ", (str(done.state), HEAD))
     booted = f"{done.facts['point']} ({done.facts['level']})" if "point" in done.facts else ""
     silent = "no heartbeat within its time" if done.facts.get("answered") is False else ""
     yield facts(
@@ -124,12 +125,18 @@ def outcome(job: str, done: Outcome) -> Iterator[RenderableType]:
         ("reason", [str(done.facts.get("reason", ""))]),
         ("booted", [booted]),
         ("guest", [silent, str(done.facts.get("guest_trouble", ""))]),
-        ("next", [_next(job, done.state)]),
+        ("next", [_next(job, done.id, done.state)]),
     )
 
 
-def _next(job: str, state: State) -> str:
+def _next(job: str, id_: str, state: State) -> str:
+    if _kind(id_) == "failback" and state.value == "committed":
+        return "back on the original for good; the job replicates forward again"
     return NEXT.get(state.value, STOPPED).replace("JOB", job)
+
+
+def _kind(id_: str) -> str:
+    return "failback" if id_.startswith("fb-") else "failover"
 
 
 def listing(job: str, found: Sequence[Outcome]) -> Iterator[RenderableType]:
@@ -148,7 +155,7 @@ def listing(job: str, found: Sequence[Outcome]) -> Iterator[RenderableType]:
 
 
 def record(done: Record, checked: Comparison | None = None) -> Iterator[RenderableType]:
-    yield Text.assemble("failover ", (done.id, HEAD), f" is {done.state}")
+    yield Text.assemble(f"{_kind(done.id)} ", (done.id, HEAD), f" is {done.state}")
     down = f"{duration(done.downtime_s)} (source off to heartbeat)" if done.downtime_s else ""
     parts = ", ".join(f"{name} {duration(seconds)}" for name, seconds in done.parts_s)
     booted = f"{done.point} ({done.level})" if done.point else ""
@@ -156,7 +163,7 @@ def record(done: Record, checked: Comparison | None = None) -> Iterator[Renderab
         ("booted", [booted]),
         ("downtime", [down]),
         ("of which", [parts]),
-        ("next", [_next(done.job, done.state)]),
+        ("next", [_next(done.job, done.id, done.state)]),
     )
     table = grid("time", "epoch>?", "what~", "data~")
     for entry in done.entries:

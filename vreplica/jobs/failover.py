@@ -63,6 +63,8 @@ class Preview:
     estimate: Estimate
     identity: tuple[str, ...] = ()
     """The rules for the guest at the destination, in words."""
+    back: bool = False
+    """Of a failback."""
 
     def to_dict(self, max_downtime_s: float | None = None) -> dict[str, Any]:
         return {
@@ -141,13 +143,15 @@ def preview_back(job: Job, *, source_lost: bool = False, new_vm: str | None = No
             with connect(job.destination) as other:
                 vm = other.read_vm(other.find_vm(back.replica))
             vm = replace(vm, ref=replace(vm.ref, name=back.original))
-            return _looked_at(way, vm, (), False, _measured(job))
+            known = _looked_at(way, vm, (), False, _measured(job))
+            return replace(known, job=job.name, back=True)
         vm = session.read_vm(session.find_vm(back.original))
         ours = vm.extra_config.get(JOB_KEY) == way.name
         found = find_replica(session, way) if ours else None
     points = found.points if found else ()
     known = _looked_at(way, vm, points, source_lost, _measured(job))
-    return replace(known, remarks=(*known.remarks, *_addresses_there(job)))
+    remarks = (*known.remarks, *_addresses_there(job))
+    return replace(known, job=job.name, back=True, remarks=remarks)
 
 
 def _addresses_there(job: Job) -> list[str]:

@@ -267,7 +267,7 @@ def test_a_failover_goes_on_when_the_service_that_does_it_is_killed_and_when_it_
     points = {r["id"] for r in catalog.read(sa.select(tablesql.points)) if r["job"] == "vm01"}
     assert points == set(here.points(path)["vm01"])
     asked = [r["what"] for r in catalog.trail("vm00") if r["what"].startswith("failover")]
-    assert Counter(asked) == {"failover asked": 3, "failover done": 2, "failover failed": 1}
+    assert Counter(asked) == {"failover asked": 2, "failover done": 2}
     catalog.close()
 
 

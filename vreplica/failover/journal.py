@@ -232,6 +232,14 @@ def _read(folder: Path) -> tuple[list[Entry], int]:
     return entries, end
 
 
+def begun_below(root: Path) -> list[Path]:
+    """Folders with a journal, oldest first. One whose process died before it began is none."""
+    if not root.is_dir():
+        return []
+    begun = [(entries[0].time, p) for p in root.iterdir() if p.is_dir() and (entries := load(p))]
+    return [folder for _, folder in sorted(begun)]
+
+
 def _raise_epoch(folder: Path) -> int:
     """Take the next epoch. Waits for an effect of the present holder that is under way."""
     with _epoch_file(folder) as fd:

@@ -23,7 +23,7 @@ from vreplica.failover.errors import (
     NoFailover,
     NothingToFailBack,
 )
-from vreplica.failover.journal import load
+from vreplica.failover.journal import begun_below, load
 from vreplica.failover.record import record_of
 from vreplica.failover.runner import Outcome, Tell
 from vreplica.failover.table import ENDED, State
@@ -223,12 +223,8 @@ def flag_remarks(points: Sequence[RecoveryPoint]) -> list[str]:
 
 
 def folders(job: Job) -> list[Path]:
-    """The job's failovers, oldest first. One whose process died before it began is none."""
-    root = job.job_dir / "failovers"
-    if not root.is_dir():
-        return []
-    begun = [(entries[0].time, p) for p in root.iterdir() if p.is_dir() and (entries := load(p))]
-    return [folder for _, folder in sorted(begun)]
+    """The job's failovers, oldest first."""
+    return begun_below(job.job_dir / "failovers")
 
 
 def history(job: Job) -> list[Outcome]:

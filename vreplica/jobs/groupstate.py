@@ -18,7 +18,7 @@ from typing import Any
 from vreplica.failover.choices import Choices
 from vreplica.failover.errors import NoFailover
 from vreplica.failover.group import Group
-from vreplica.failover.journal import Entry, load, state_of
+from vreplica.failover.journal import Entry, begun_below, load, state_of
 from vreplica.failover.record import Record, record_of
 from vreplica.failover.table import ENDED, State
 
@@ -94,11 +94,7 @@ class GroupOutcome:
 
 def folders(state_dir: Path, group: str) -> list[Path]:
     """The group's failovers and failbacks, oldest first."""
-    root = state_dir / ".groups" / group
-    if not root.is_dir():
-        return []
-    begun = [(entries[0].time, p) for p in root.iterdir() if p.is_dir() and (entries := load(p))]
-    return [folder for _, folder in sorted(begun)]
+    return begun_below(state_dir / ".groups" / group)
 
 
 def member_folder(folder: Path, member: str) -> Path:

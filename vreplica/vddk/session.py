@@ -71,7 +71,8 @@ class LogTap:
     def detail(self, before: Sequence[str] = ()) -> str:
         """For an error: warnings (and those of `before`) if there are any, else the last lines."""
         lines = [*before, *self.warnings()] or [text for _, text in list(self._recent)]
-        text = "; ".join(lines[-_DETAIL_LINES:])
+        # Requests in flight fail alike, each with the same line.
+        text = "; ".join(list(dict.fromkeys(lines))[-_DETAIL_LINES:])
         return text if len(text) <= _DETAIL_MAX else "..." + text[-_DETAIL_MAX:]
 
     def _callback(self, level: int) -> Callable[[int, int], None]:

@@ -16,6 +16,7 @@ import pytest
 from vreplica.units import MIB
 from vreplica.vddk import Adapter, DiskType, Library
 from vreplica.vddk.errors import DiskDamaged
+from vreplica.vddk.session import LogTap
 
 
 @pytest.fixture
@@ -101,3 +102,9 @@ def test_a_transfer_of_nothing_is_one(library: Library, dummy: Any) -> None:
     with library.open(dummy.disk(b"\1" * 512), read_only=False) as handle:
         handle.read_into(0, memoryview(bytearray()))
         handle.write_from(0, memoryview(bytearray()))
+
+
+def test_what_the_library_says_again_and_again_is_told_once() -> None:
+    log = LogTap(lambda level, text: None)
+    said = ["grain lies outside the file", "the disk is damaged"]
+    assert log.detail([said[0], said[0], said[1], said[0]]) == "; ".join(said)

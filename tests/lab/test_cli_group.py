@@ -175,3 +175,17 @@ def test_back_in_the_same_order_and_forward_again(file: str) -> None:
     assert invoke("run", "-q", "-c", file).exit_code == 0
     again = invoke("failback", "group:shop", *YES, "-c", file)
     assert (again.exit_code, "no member" in again.output) == (9, True)
+
+
+def test_an_undo_before_any_source_was_touched_is_done(lab: Lab, control: LabControl) -> None:
+    control.create_vm("site-a", "solo", disks=[(4 * MIB, True, None)], power_on=True)
+    path = lab.directory / "solo.toml"
+    text = (lab.directory / "jobs.toml").read_text().replace("web01", "solo")
+    path.write_text(text + "\n[groups.one.members]\nsolo = {}\n")
+    file = str(path)
+    assert invoke("run", "-q", "-c", file).exit_code == 0
+    no = ("--final-sync", "no", "--require", "clean-shutdown")
+    refused = invoke("failover", "group:one", *no, "-c", file)
+    assert (refused.exit_code, "nothing was changed" in refused.output) == (9, True)
+    assert invoke("undo", "group:one", "-q", "-c", file).exit_code == 0
+    assert invoke("run", "-q", "-c", file).exit_code == 0

@@ -106,7 +106,10 @@ class Commands:
     def undo(self) -> int:
         from vreplica.jobs import groups
 
-        return self._answer(groups.undo(self._folder, self._jobs, self._tell))
+        outcome = groups.undo(self._folder, self._jobs, self._tell)
+        code = self._answer(outcome)
+        # Given up is what was asked for.
+        return exits.OK if outcome.state == "aborted" and not outcome.troubles else code
 
     def commit(self) -> int:
         from vreplica.jobs import groups

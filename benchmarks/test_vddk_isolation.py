@@ -1,8 +1,7 @@
 """What the helper process costs: the same reads and copies in process and isolated.
 
 Fixes the default of VddkConfig.isolation: on, as long as batched reads into an arena keep most
-of their speed and a copy through the engine loses nothing (its threads then no longer share
-one interpreter lock with the library's calls). Fixes RawDisk's choice of sync calls for local
+of their speed. Fixes RawDisk's choice of sync calls for local
 files, too: async brings nothing without round trips.
 
 Read the throughput as `bytes` of extra_info over the median time.

@@ -35,9 +35,10 @@ class VddkConfig:
     libdir: the unpacked VDDK (vmware-vix-disklib-distrib). None: the environment variable
         VREPLICA_VDDK_LIBDIR, else the native library of this package.
     config_file: for InitEx; lines of name=value.
-    isolation: run the library in a helper process for each disk. It costs some 40 ms an open
-        and nothing in a copy (benchmarks/test_vddk_isolation.py). Turned off, a crash of the
-        library is a crash of the whole program; VMware's library should stay isolated.
+    isolation: run the library in a helper process for each disk. It costs some 40 ms an open, and
+        between two local disks a fifth (full copy) to two thirds (rescan) of a copy's time
+        (docs/benchmarks.md). Turned off, a crash of the library is a crash of the whole
+        program; VMware's library should stay isolated.
     transport_modes: e.g. "nbdssl:nbd". None: the library's own order to read, nbdssl to write,
         since its own order may choose SAN, which has rules of its own for writes.
     io_depth: async requests in flight on one disk, at most 1 MiB each.

@@ -26,6 +26,7 @@ from click.testing import CliRunner
 import vreplica
 from vreplica.cli.app import app
 from vreplica.failover import journal as journals
+from vreplica.failover.table import Event
 from vreplica.jobs import tablesql
 from vreplica.jobs.catalog import Catalog
 from vreplica.jobs.planner import TICK_S
@@ -230,7 +231,9 @@ def test_a_failover_goes_on_when_the_service_that_does_it_is_killed_and_when_it_
     # Killed while it waits for the guest's shutdown; the client that asked waits on.
     here.control.set_guest("site-a", "vm00", shutdown_s=4)
     client = cli(path, "failover", "vm00", "--final-sync", "yes", "--by-service", "--json")
-    until("the guest was asked", lambda: "ShutdownGuest source" in here.effects("vm00"))
+    # Not right after the call, where nobody can know whether the guest has been asked.
+    asked = Event.SHUTDOWN_REQUESTED
+    until("the guest was asked", lambda: any(e.event is asked for e in here.journal("vm00")))
     first.kill()
     first.wait()
     second = here.serve(path, "m1")

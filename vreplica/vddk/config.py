@@ -36,7 +36,7 @@ class VddkConfig:
         VREPLICA_VDDK_LIBDIR, else the native library of this package.
     config_file: for InitEx; lines of name=value.
     isolation: run the library in a helper process for each disk. It costs some 40 ms an open, and
-        between two local disks a fifth (full copy) to two thirds (rescan) of a copy's time
+        a copy between two local disks takes 1.2 (full) to 1.9 times (rescan) as long
         (docs/benchmarks.md). Turned off, a crash of the library is a crash of the whole
         program; VMware's library should stay isolated.
     transport_modes: e.g. "nbdssl:nbd". None: the library's own order to read, nbdssl to write,

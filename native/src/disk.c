@@ -174,13 +174,14 @@ VixError VixDiskLib_Write(VixDiskLibHandle diskHandle, VixDiskLibSectorType star
       : err;
 }
 
-VixError vreplica_ReadMany(VixDiskLibHandle diskHandle, const vreplica_Piece *pieces, size_t count,
+static VixError move_many(vr_disk *disk, bool write, const vreplica_Piece *pieces, size_t count,
    size_t *done)
 {
    VixError err = VIX_OK;
    for (*done = 0; *done < count; ++*done) {
-      const vreplica_Piece *piece = &pieces[*done];
-      err = VixDiskLib_Read(diskHandle, piece->startSector, piece->numSectors, piece->buffer);
+      const vreplica_Piece *p = &pieces[*done];
+      err = write ? VixDiskLib_Write(disk, p->startSector, p->numSectors, p->buffer)
+                  : VixDiskLib_Read(disk, p->startSector, p->numSectors, p->buffer);
       if (err != VIX_OK) {
          break;
       }
@@ -188,18 +189,16 @@ VixError vreplica_ReadMany(VixDiskLibHandle diskHandle, const vreplica_Piece *pi
    return err;
 }
 
+VixError vreplica_ReadMany(VixDiskLibHandle diskHandle, const vreplica_Piece *pieces, size_t count,
+   size_t *done)
+{
+   return move_many(diskHandle, false, pieces, count, done);
+}
+
 VixError vreplica_WriteMany(VixDiskLibHandle diskHandle, const vreplica_Piece *pieces, size_t count,
    size_t *done)
 {
-   VixError err = VIX_OK;
-   for (*done = 0; *done < count; ++*done) {
-      const vreplica_Piece *piece = &pieces[*done];
-      err = VixDiskLib_Write(diskHandle, piece->startSector, piece->numSectors, piece->buffer);
-      if (err != VIX_OK) {
-         break;
-      }
-   }
-   return err;
+   return move_many(diskHandle, true, pieces, count, done);
 }
 
 VixError VixDiskLib_ReadAsync(VixDiskLibHandle diskHandle, VixDiskLibSectorType startSector,

@@ -5,11 +5,11 @@
     worker 3       [ batch 2: read, digest ]                     ...[ in turn: decide, write ]
                  slot of the arena: one a worker
 
-A worker carries its batch through from the read to the write, so that the bytes stay in the
-caches of one processor and no batch is handed from thread to thread. The source says how many may
-read at once. Everything else happens in turn, batch by batch in ascending order: what is
-known is looked up, what differs is written, digests go to the sink. So "all below byte X is done"
-is one number. The first failure ends all workers; what others fail with is noted on it.
+A worker carries its batch through from the read to the write, so that no batch is handed from
+thread to thread behind the interpreter's lock. The source says how many may read at once.
+Everything else happens in turn, batch by batch in ascending order: what is known is looked up,
+what differs is written, digests go to the sink. So "all below byte X is done" is one number. The
+first failure ends all workers; what others fail with is noted on it.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ from numpy.typing import NDArray
 
 from vreplica.extents import Extents
 from vreplica.files import fsync
-from vreplica.points.maperrors import DigestMapBusy, DigestMapUnusable, DigestMapWriteFailed
+from vreplica.points.maperrors import DigestMapUnusable, DigestMapWriteFailed
 from vreplica.points.mapfile import (
     CLEAN,
     FOLDING,
@@ -53,6 +53,7 @@ from vreplica.points.mapfile import (
     TABLE_AT,
     Header,
     merge_table,
+    open_locked,
     page_digest,
     read_header,
     read_table,
@@ -112,7 +113,7 @@ class DigestMap:
         none = np.empty(0, np.int64), np.empty((0, PAGE_DIGEST), np.uint8)
         header = replace(header, root=root_digest(header, *none))
         try:
-            fd = _lock(path, os.O_RDWR | os.O_CREAT)
+            fd = open_locked(path, os.O_RDWR | os.O_CREAT)
         except OSError as error:
             raise DigestMapWriteFailed(path=str(path), reason=str(error.strerror)) from error
         try:
@@ -133,7 +134,7 @@ class DigestMap:
         Raises DigestMapUnusable where the map is missing, damaged or of another point.
         """
         try:
-            fd = _lock(path, os.O_RDWR)
+            fd = open_locked(path, os.O_RDWR)
         except FileNotFoundError:
             raise DigestMapUnusable(path=str(path), reason="it is missing") from None
         try:
@@ -396,13 +397,3 @@ class DigestMap:
 
 def _sidecar(path: Path) -> Path:
     return path.with_name(path.name + ".pending")
-
-
-def _lock(path: Path, flags: int) -> int:
-    fd = os.open(path, flags | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(fd)
-        raise DigestMapBusy(path=str(path)) from error
-    return fd

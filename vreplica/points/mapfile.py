@@ -18,14 +18,18 @@ depend on how the file is laid out or which of its holes are allocated.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import struct
 from dataclasses import dataclass, replace
 from hashlib import blake2b, sha256
+from pathlib import Path
 from typing import Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+from vreplica.points.maperrors import DigestMapBusy
 
 MAGIC: Final = b"vrdigmap"
 VERSION: Final = 1
@@ -207,3 +211,14 @@ def _name(text: str) -> bytes:
     if len(name) > 64 or b"\0" in name:
         raise ValueError(f"{text!r} is too long for the id of a recovery point")
     return name
+
+
+def open_locked(path: Path, flags: int) -> int:
+    """A file descriptor. Raises OSError, and DigestMapBusy where another process has the map."""
+    fd = os.open(path, flags | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(fd)
+        raise DigestMapBusy(path=str(path)) from error
+    return fd

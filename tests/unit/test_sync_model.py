@@ -41,7 +41,7 @@ from vreplica.delta.transfer import RetryPolicy
 from vreplica.disk import MemoryDisk
 from vreplica.extents import Extents
 from vreplica.points import Retention, digestmap
-from vreplica.points.digestmap import _lock as lock
+from vreplica.points.mapfile import open_locked
 from vreplica.points.model import LEAF_KEY
 from vreplica.sync import (
     Job,
@@ -566,7 +566,7 @@ class World:
         disk.write(where, bytes([value]) * SECTOR)
 
     def lock(self, path: Path, flags: int) -> int:
-        self.locks.append(lock(path, flags))
+        self.locks.append(open_locked(path, flags))
         return self.locks[-1]
 
     def end_process(self) -> None:
@@ -699,7 +699,7 @@ def on_the_model(world: World) -> Iterator[None]:
             (copying, "RETRY", RetryPolicy(attempts=1)),
             (copying, "CHECKPOINT_S", 0.0),
             (cycle._Cycle, "_undone_on_failure", undone),
-            (digestmap, "_lock", world.lock),
+            (digestmap, "open_locked", world.lock),
             (os, "fsync", lambda _: world.steps.local()),
         ):
             stack.enter_context(mock.patch.object(target, name, value))

@@ -8,13 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from pyVim.task import WaitForTask
 from pyVmomi import vim
 
 from vreplica.failover.choices import Choices, FinalSync
 from vreplica.jobs import failover
 from vreplica.points import Retention
-from vreplica.sync import Mode, plan, points, run
+from vreplica.sync import Event, Mode, Progress, plan, points, run
 from vreplica.units import BLOCK, KIB, MIB
 from vreplica.vsphere import Keep
 
@@ -163,6 +164,53 @@ def test_a_removed_disk_leaves_the_replica_and_comes_back_with_what_it_had(
     assert equal == [True, True]
     assert {d.key: d.shipped_bytes for d in report.disks} == {2000: 0, 2005: BLOCK}
     assert images(world, job, first, tmp_path) == before
+
+
+def change_places(world: Any, vm: str, size: int) -> None:
+    """Units 0 and 1 get each other's disk, both of `size` bytes."""
+    for unit, path in enumerate(reversed([remove_disk(world, vm, key) for key in (2000, 2001)])):
+        add_disk(world, vm, unit, size, path)
+
+
+def test_two_disks_that_change_places_keep_their_own_digests(world: Any, tmp_path: Path) -> None:
+    raw = [tmp_path / "1.raw", tmp_path / "2.raw"]
+    for at, path in enumerate(raw, 1):
+        path.write_bytes((bytes(at * BLOCK) + b"x" * BLOCK).ljust(8 * MIB, b"\0"))
+    vm = world.make_vm(*raw)
+    job = world.job(vm, parallel_disks=1)
+    run(job)
+    change_places(world, vm, 8 * MIB)
+    world.power_on(vm)
+    # Zeros where the other disk had zeros: by its digests they would be there already.
+    world.write(vm, 2000, 2 * BLOCK, bytes(BLOCK))
+    world.write(vm, 2001, BLOCK, bytes(BLOCK))
+    report, equal = world.run_and_compare(job)
+    assert equal == [True, True]
+    assert {d.key: d.shipped_bytes for d in report.disks} == {2000: BLOCK, 2001: BLOCK}
+
+
+def test_digests_of_a_disk_that_moved_in_a_run_that_failed_are_not_believed_of_another(
+    world: Any, tmp_path: Path
+) -> None:
+    full, empty = tmp_path / "full.raw", tmp_path / "empty.raw"
+    full.write_bytes(b"x" * 8 * MIB)
+    empty.write_bytes(bytes(8 * MIB))
+    vm = world.make_vm(full, empty)
+    job = world.job(vm)
+    run(job)
+    change_places(world, vm, 8 * MIB)
+
+    def fail(event: Event) -> None:
+        if isinstance(event, Progress):
+            raise RuntimeError("in the middle of the disks")
+
+    with pytest.raises(RuntimeError):
+        run(job, listener=fail)
+    change_places(world, vm, 8 * MIB)
+    world.power_on(vm)
+    world.write(vm, 2000, BLOCK, bytes(BLOCK))
+    _, equal = world.run_and_compare(job)
+    assert equal == [True, True]
 
 
 def test_hardware_follows_before_the_next_point_is_made(world: Any, content: Content) -> None:

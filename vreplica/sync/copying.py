@@ -41,7 +41,7 @@ from vreplica.sync.job import Job
 from vreplica.sync.outside import need_untouched_seed
 from vreplica.sync.report import DiskRun, Mode
 from vreplica.sync.resume import progress_of
-from vreplica.sync.shape import Origin, bring_map, map_path
+from vreplica.sync.shape import Origin, bring_maps, map_path
 from vreplica.sync.state import ReplicaState, Sites, disk_identity
 from vreplica.sync.suspicion import change_stats
 from vreplica.sync.tracking import Settled
@@ -129,6 +129,9 @@ class _Done:
 
 def copy_disks(run: Copying, tasks: Sequence[DiskTask]) -> list[DiskCopy]:
     """Copy all disks, `parallel_disks` at a time. Raises the first real failure."""
+    origins = {task.source.key: task.origin for task in tasks if task.origin is not None}
+    moved = {key: origin for key, origin in origins.items() if key != origin.disk.key}
+    bring_maps(run.job.job_dir, moved)
     with ThreadPoolExecutor(run.job.parallel_disks, "vreplica-disk") as pool:
         futures = [pool.submit(_guarded, run, task) for task in tasks]
     errors = [error for f in futures if (error := f.exception()) is not None]
@@ -291,13 +294,16 @@ def _open_map(run: Copying, task: DiskTask, target: Disk) -> DigestMap | None:
         if run.replica.latest is None:
             need_untouched_seed(run.sites.destination, run.replica, path)
         if task.origin is not None:
-            latest = task.origin.point.id
-            bring_map(run.job.job_dir, task.origin, task.source)
+            latest = task.origin.base(task.source.key)
         found = DigestMap.open(path, latest_point=latest)
-        if found.capacity_bytes == task.source.capacity_bytes:
+        capacity = task.source.capacity_bytes
+        if found.capacity_bytes == capacity:
             return found
-        found.close()
-        raise DigestMapUnusable(path=str(path), reason="it is of a disk of another size")
+        with closing(found):
+            if task.origin is None or found.capacity_bytes > capacity:
+                raise DigestMapUnusable(path=str(path), reason="it is of a disk of another size")
+            found.grow(capacity)
+        return DigestMap.open(path, latest_point=latest)
     except DigestMapUnusable as error:
         if task.settled.mode is Mode.DELTA:
             run.listener(

@@ -217,7 +217,7 @@ def record_of(
 
 
 def _record(task: DiskTask, base: str) -> DiskRecord:
-    base = task.origin.point.id if task.origin else base
+    base = task.origin.base(task.source.key) if task.origin else base
     if task.settled.mode is Mode.FULL:
         base = ""
     return DiskRecord(

@@ -21,15 +21,18 @@ leaves none behind.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from contextlib import closing
+from collections.abc import Iterable, Mapping
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from vreplica.errors import VReplicaError, VSphereError
-from vreplica.files import copy_sparse, fsync, replace_durably
+from vreplica.extents import Extents
+from vreplica.files import replace_durably
 from vreplica.points import DiskPoint, RecoveryPoint
 from vreplica.points.digestmap import DigestMap
+from vreplica.points.mapcarry import carry
+from vreplica.points.maperrors import DigestMapUnusable
 from vreplica.points.model import LEAF_KEY
 from vreplica.sync.events import Listener, Step, Warn
 from vreplica.sync.job import Job
@@ -56,6 +59,12 @@ class Origin:
     point: RecoveryPoint
     disk: DiskPoint
     path: str
+
+    def base(self, key: int) -> str:
+        """What the map of a copy at `key` is of: that point, or its disk of another place."""
+        if key == self.disk.key:
+            return self.point.id
+        return f"{self.point.id} disk {self.disk.key}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,20 +268,25 @@ def map_path(job_dir: Path, key: int) -> Path:
     return job_dir / f"disk-{key}.digests"
 
 
-def bring_map(job_dir: Path, origin: Origin, disk: VmDisk) -> None:
-    """Let the digest map of `disk` be that of its origin, as large as the disk is now.
+def bring_maps(job_dir: Path, origins: Mapping[int, Origin]) -> None:
+    """Let the map of each of these keys, a disk that came from another place, be its origin's.
 
-    Raises DigestMapUnusable where there is no map of the origin any more.
+    All are carried before the first is replaced: two disks may have changed places. And each is
+    of `Origin.base`, so that nobody takes it for the map of a point's own disk there once this
+    run is undone. Where the origin has no map any more there is none of that name.
     """
-    path, old = map_path(job_dir, disk.key), map_path(job_dir, origin.disk.key)
-    if path != old:
+    carried = []
+    for key, origin in origins.items():
+        path = map_path(job_dir, key)
+        fresh = path.with_suffix(".moved")
+        with suppress(DigestMapUnusable):
+            old = DigestMap.open(map_path(job_dir, origin.disk.key), latest_point=origin.point.id)
+            with closing(old):
+                carry(old, fresh, point=origin.base(key), unknown=Extents.empty()).close()
+            carried.append((fresh, path))
+    for fresh, path in carried:
         path.with_name(path.name + ".pending").unlink(missing_ok=True)
-        with closing(DigestMap.open(old, latest_point=origin.point.id)):
-            copy_sparse(old, path)
-            fsync(path)
-    with closing(DigestMap.open(path, latest_point=origin.point.id)) as found:
-        if found.capacity_bytes < disk.capacity_bytes:
-            found.grow(disk.capacity_bytes)
+        fresh.replace(path)
 
 
 # -- files that nobody needs any more -------------------------------------------------------

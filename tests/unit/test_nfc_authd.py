@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -19,6 +20,7 @@ from vreplica.lab.nfc import Identity, TicketBook
 from vreplica.lab.nfc.authd import GREETING
 from vreplica.lab.nfc.solo import SoloHost
 from vreplica.nfc import authd, errors
+from vreplica.nfc.channel import Channel
 
 PATH = "[ds1] a/a.vmdk"
 SCRIPT_S = 10.0
@@ -108,6 +110,21 @@ def test_a_silent_or_dripping_greeter_is_given_up_in_time(drip: bytes) -> None:
             nfc.probe("127.0.0.1", other.port, timeout_s=0.4)
         assert monotonic() - start < 2
         done.set()
+
+
+def test_a_host_that_resets_before_the_handshake_is_a_connection_error() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        channel = Channel.connect("127.0.0.1", port, path="p", timeout_s=5)
+        peer, _ = listener.accept()
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        peer.close()
+    with pytest.raises(errors.HostConnection):
+        while True:
+            channel.send([b"x"], 5, "waiting for the reset")
+    with pytest.raises(errors.HostConnection, match="TLS handshake"):
+        channel.start_tls(5)
+    channel.close()
 
 
 # -- certificates -----------------------------------------------------------------------------

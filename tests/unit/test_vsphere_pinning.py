@@ -6,9 +6,12 @@ Not on 127.0.0.1: there pyVmomi silently stops verifying, and a test would prove
 from __future__ import annotations
 
 import contextlib
+import gc
 import hashlib
+import select
 import socket
 import ssl
+import struct
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -258,12 +261,52 @@ def test_a_port_that_nobody_listens_on_is_unreachable() -> None:
         fetch_certificate(HOST, port, timeout_s=2)
 
 
+@pytest.mark.parametrize("name", ["vcenter..example", "v" * 64 + ".example"])
+def test_what_cannot_be_a_host_name_is_unreachable(name: str) -> None:
+    with pytest.raises(HostUnreachable, match="that is no host name"):
+        fetch_certificate(name, 443)
+
+
 def test_a_server_that_never_answers_is_unreachable_in_time() -> None:
     with (
         socket.create_server((HOST, 0)) as listener,
         pytest.raises(HostUnreachable, match=r"no answer within 0\.3 s"),
     ):
         fetch_certificate(HOST, listener.getsockname()[1], timeout_s=0.3)
+
+
+def gone(*, says_goodbye: bool) -> socket.socket:
+    """Connected to a peer that has reset the connection since, as a server that restarts does."""
+    with socket.create_server((HOST, 0)) as listener:
+        mine = socket.socket()
+        mine.settimeout(5)
+        mine.connect(listener.getsockname())
+        peer, _ = listener.accept()
+        if says_goodbye:
+            peer.shutdown(socket.SHUT_WR)
+            assert mine.recv(1) == b""
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        peer.close()
+    poll = select.poll()
+    poll.register(mine.fileno(), 0)
+    assert poll.poll(5000), "the reset has come"
+    return mine
+
+
+@pytest.mark.parametrize("says_goodbye", [False, True])
+def test_a_server_that_is_gone_before_the_handshake_is_unreachable_and_nothing_stays_open(
+    monkeypatch: pytest.MonkeyPatch, good: Certificate, says_goodbye: bool
+) -> None:
+    monkeypatch.setattr(
+        socket, "create_connection", lambda *_, **__: gone(says_goodbye=says_goodbye)
+    )
+    with pytest.raises(HostUnreachable):
+        fetch_certificate(HOST, 443)
+    connection = PinnedConnection(HOST, 443, context=pinned_context(good.der))
+    with pytest.raises(OSError, match="reset|not connected"):
+        connection.connect()
+    assert connection.sock is None or connection.sock.fileno() < 0
+    gc.collect()
 
 
 def test_a_server_without_tls_is_named_so() -> None:

@@ -94,13 +94,13 @@ class Channel:
     def start_tls(self, timeout_s: float) -> Thumbprints:
         """Handshake on this connection; the caller must check what comes back before it speaks."""
 
-        def handshake() -> ssl.SSLSocket:
+        def handshake() -> bytes | None:
             self._sock.settimeout(timeout_s)
-            return tls_context().wrap_socket(self._sock)
+            self._sock = tls = tls_context().wrap_socket(self._sock)
+            # Of a peer that was gone before, wrap_socket may say nothing; this does.
+            return tls.getpeercert(binary_form=True)
 
-        tls = self._do("TLS handshake", timeout_s, handshake)
-        self._sock = tls
-        der = tls.getpeercert(binary_form=True)
+        der = self._do("TLS handshake", timeout_s, handshake)
         if not der:
             raise self.problem(NfcProtocol, "TLS handshake", "the host showed no certificate")
         return Thumbprints.of(der)

@@ -69,7 +69,7 @@ def fetch_certificate(host: str, port: int = 443, *, timeout_s: float = 30) -> b
             context.wrap_socket(plain, server_hostname=host) as secure,
         ):
             der = secure.getpeercert(binary_form=True)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         raise HostUnreachable(host, port, reason_of(error, timeout_s)) from error
     if not der:
         raise HostUnreachable(host, port, "it shows no certificate")
@@ -106,6 +106,8 @@ def reason_of(error: BaseException, timeout_s: float) -> str:
         return f"no answer within {timeout_s:g} s"
     if isinstance(error, socket.gaierror):
         return "the name is not known (DNS)"
+    if isinstance(error, UnicodeError):
+        return "that is no host name"
     if isinstance(error, ConnectionRefusedError):
         return "connection refused"
     if isinstance(error, ssl.SSLError):
@@ -137,7 +139,8 @@ class PinnedConnection(HTTPSConnection):
         # The chain was verified; a certificate issued *by* the pinned one would pass that too.
         try:
             require_pin(self.host, self.sock.getpeercert(True) or b"", self.pin)
-        except CertificateChanged:
+        except (CertificateChanged, OSError):
+            # OSError: the peer was gone before the handshake, which wrap_socket takes for none.
             self.close()
             raise
         self.sock.settimeout(self.reply_timeout_s)

@@ -303,7 +303,7 @@ def test_a_server_that_is_gone_before_the_handshake_is_unreachable_and_nothing_s
     with pytest.raises(HostUnreachable):
         fetch_certificate(HOST, 443)
     connection = PinnedConnection(HOST, 443, context=pinned_context(good.der))
-    with pytest.raises(OSError, match="reset|not connected"):
+    with pytest.raises(OSError, match=r"reset|not connected"):
         connection.connect()
     assert connection.sock is None or connection.sock.fileno() < 0
     gc.collect()

@@ -22,6 +22,7 @@ from vreplica.sync.errors import NoSuchPoint
 from vreplica.sync.events import Progress, Warn
 from vreplica.sync.holding import pause, resume
 from vreplica.sync.job import Limits
+from vreplica.sync.state import find_replica
 from vreplica.units import BLOCK, MIB
 
 Content = Callable[..., Path]
@@ -326,3 +327,48 @@ def test_a_cancelled_verification_keeps_the_point_and_leaves_no_snapshot(
         verify(job, control=control)
     assert not world.source_snapshots(vm)
     assert verify(job).equal
+
+
+def refuse(path: Path) -> None:
+    """Let the file be one that cannot be opened, replaced or deleted."""
+    path.unlink(missing_ok=True)
+    path.mkdir()
+
+
+def test_a_run_ends_well_where_its_own_files_cannot_follow_the_point(
+    world, content: Content
+) -> None:
+    vm = world.make_vm(content(8 * MIB, 32))
+    job = world.job(vm)
+
+    def at_commit(event: Event) -> None:
+        if isinstance(event, Step) and event.name == "commit":
+            refuse(job.job_dir / "run.json")
+            refuse(job.job_dir / "disk-2000.digests")
+
+    report = run(job, listener=at_commit)
+    assert any("disk-2000.digests" in text for text in report.warnings)
+    assert points(job)[-1] == report.point
+    assert not world.source_snapshots(vm)
+
+
+def test_a_run_that_fails_is_undone_also_where_its_own_files_refuse(
+    world, content: Content
+) -> None:
+    vm = world.make_vm(content(8 * MIB, 33))
+    job = world.job(vm)
+    first = run(job).point
+
+    def fail(event: Event) -> None:
+        if isinstance(event, Progress):
+            refuse(job.job_dir / "run.json")
+            refuse(job.job_dir / "paused")
+            raise RuntimeError("what went wrong")
+
+    with pytest.raises(RuntimeError, match="what went wrong"):
+        run(job, listener=fail)
+    assert not world.source_snapshots(vm)
+    with world.connect(1) as session:
+        found = find_replica(session, job)
+    assert found is not None
+    assert found.stands_on == first

@@ -144,14 +144,15 @@ def copy_disks(run: Copying, tasks: Sequence[DiskTask]) -> list[DiskCopy]:
 
 
 def follow(run: Copying, copies: Sequence[DiskCopy], point: RecoveryPoint) -> None:
-    """After the commit: fold the digests of this run into the maps."""
+    """After the commit: fold the digests of this run into the maps. One that cannot be written
+    now is made to follow by the next run."""
     for made in copies:
         if made.map_path is None:
             continue
         try:
             DigestMap.open(made.map_path, latest_point=point.id).close()
-        except VReplicaError as error:
-            run.listener(Warn(f"{made.report.label}: {error.message}"))
+        except (VReplicaError, OSError) as error:
+            run.listener(Warn(f"{made.report.label}: {error}"))
 
 
 def _guarded(run: Copying, task: DiskTask) -> DiskCopy:

@@ -164,10 +164,10 @@ class _Cycle:
             self._heed_cancel()
             self.copying = False
             point = self._commit(vm, replica, frozen, copies)
-        forget(self.job)
         # The point exists: what follows can be late or fail, and the point stands.
-        follow(self._copying(vm, replica, frozen), copies, point)
+        forget(self.job)
         try:
+            follow(self._copying(vm, replica, frozen), copies, point)
             verified = self._verify(vm, replica, frozen, point) if verify else None
         finally:
             # Also where verifying failed or was cancelled: the snapshot would grow till then.

@@ -87,7 +87,8 @@ class Holding:
         self._over.set()
         self._thread.join()
         self._control.throttle = self._before
-        self._path.unlink(missing_ok=True)
+        with suppress(OSError):  # which would hide what the run has ended in
+            self._path.unlink()
         if self._paused:
             self._control.resume()
 

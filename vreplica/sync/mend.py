@@ -91,8 +91,8 @@ class Mending:
             if not replica.clean and replica.latest.snapshot is not None:
                 self._revert(replica, replica.latest.snapshot)
             return f"at recovery point {replica.latest.id}"
-        except VReplicaError as error:
-            return f"the next run takes it back to its latest recovery point ({error.message})"
+        except (VReplicaError, OSError) as error:
+            return f"the next run takes it back to its latest recovery point ({error})"
 
     def _revert(self, replica: ReplicaState, snapshot: str) -> ReplicaState:
         """Disks and hardware as the snapshot has them; files that a run had made are deleted."""

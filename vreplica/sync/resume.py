@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -94,7 +94,9 @@ class RunRecord:
 
 def forget(job: Job) -> None:
     """There is nothing to resume: the run was committed, or undone."""
-    _path(job).unlink(missing_ok=True)
+    # Where it cannot be deleted: leaf and snapshot are not that run's any more, which is enough.
+    with suppress(OSError):
+        _path(job).unlink()
 
 
 def _path(job: Job) -> Path:

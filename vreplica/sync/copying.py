@@ -14,7 +14,7 @@ The first disk that fails stops the others; the failures of all are reported.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from itertools import count
@@ -133,7 +133,13 @@ def copy_disks(run: Copying, tasks: Sequence[DiskTask]) -> list[DiskCopy]:
     moved = {key: origin for key, origin in origins.items() if key != origin.disk.key}
     bring_maps(run.job.job_dir, moved)
     with ThreadPoolExecutor(run.job.parallel_disks, "vreplica-disk") as pool:
-        futures = [pool.submit(_guarded, run, task) for task in tasks]
+        try:
+            futures = [pool.submit(_guarded, run, task) for task in tasks]
+            wait(futures)
+        except BaseException:
+            # Ctrl-C in a program of somebody else: the pool ends before anything is put back.
+            run.control.cancel()
+            raise
     errors = [error for f in futures if (error := f.exception()) is not None]
     if errors:
         real = [e for e in errors if not isinstance(e, CopyCancelled)] or errors

@@ -136,6 +136,7 @@ def compare_point(
 ) -> VerifyReport:
     """Compare every disk of a point with a snapshot of the source, less what changed `since`."""
     started, scrutiny = datetime.now(UTC), scrutiny or Scrutiny()
+    control = control or Control()
     assert point.snapshot is not None, "a point that was read from the destination"
     frozen = sites.destination.read_snapshot(replica, point.snapshot)
     mirrors = {d.key: d for d in frozen.disks}
@@ -173,7 +174,12 @@ def compare_point(
         if disk.key not in both:
             listener(Warn(f"{disk.label} of point {point.id} is not on both sides any more"))
     with ThreadPoolExecutor(job.parallel_disks, "vreplica-verify") as pool:
-        disks = tuple(pool.map(one, both))
+        try:
+            disks = tuple(pool.map(one, both))
+        except BaseException:
+            # Of a failure, or Ctrl-C: the other disks need not be read to their end.
+            control.cancel()
+            raise
     seconds = (datetime.now(UTC) - started).total_seconds()
     return VerifyReport(
         job=job.name,

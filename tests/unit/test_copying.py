@@ -1,0 +1,84 @@
+"""The disks of a run, and of a verification, side by side: how they end together."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from vreplica.delta import Control
+from vreplica.points import DiskPoint, Level, RecoveryPoint
+from vreplica.sync import copying
+from vreplica.sync.verify import compare_point
+
+
+class Endless:
+    """Work on a disk that goes on until it is cancelled."""
+
+    def __init__(self) -> None:
+        self.control = Control()
+        self.begun, self.ended = threading.Event(), threading.Event()
+
+    def __call__(self) -> None:
+        self.begun.set()
+        while self.control.admit():
+            self.control.sleep(60)
+        self.ended.set()
+
+
+def test_ctrl_c_does_not_leave_a_run_before_its_disks_have_ended(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    work = Endless()
+
+    def waits_and_gets_ctrl_c(_futures: Any) -> None:
+        assert work.begun.wait(60)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(copying, "_copy_one", lambda _run, _task: work())
+    monkeypatch.setattr(copying, "wait", waits_and_gets_ctrl_c)
+    job = SimpleNamespace(parallel_disks=1, job_dir=tmp_path)
+    run: Any = SimpleNamespace(job=job, control=work.control)
+    task: Any = SimpleNamespace(origin=None)
+    with pytest.raises(KeyboardInterrupt):
+        copying.copy_disks(run, [task])
+    assert work.ended.is_set()
+
+
+def test_a_disk_that_cannot_be_compared_ends_the_comparison_of_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    work = Endless()
+
+    def compare(left: Any, *_: Any, **__: Any) -> None:
+        if left.key == 2000:
+            assert work.begun.wait(60)
+            raise OSError("lost")
+        work()
+
+    def opened(*asked: Any, **_: Any) -> Any:
+        return SimpleNamespace(key=asked[-1].key, close=lambda: None)
+
+    # `vreplica.sync.verify` as an attribute is the function.
+    verify: Any = sys.modules[compare_point.__module__]
+    monkeypatch.setattr(verify, "compare", compare)
+    monkeypatch.setattr(verify, "open_snapshot_disk", opened)
+    keys = (2000, 2001)
+    points = tuple(DiskPoint(k, f"disk {k}", "", 512, None, "full", 0, "") for k in keys)
+    now, level = datetime.now(UTC), Level.CRASH
+    point = RecoveryPoint("p", "j", "vm", "vm", now, level, level, points, snapshot="s")
+    frozen: Any = SimpleNamespace(
+        moref="s", disks=tuple(SimpleNamespace(key=k, label=str(k)) for k in keys)
+    )
+    job: Any = SimpleNamespace(parallel_disks=2)
+    session = SimpleNamespace(read_snapshot=lambda *_: frozen)
+    sites: Any = SimpleNamespace(source=session, destination=session)
+    vm: Any = SimpleNamespace(name="vm")
+    with pytest.raises(OSError, match="lost"):
+        compare_point(job, sites, vm, frozen, vm, point, {}, lambda _: None, work.control)
+    assert work.ended.is_set()

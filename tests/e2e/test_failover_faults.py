@@ -464,6 +464,52 @@ def test_a_point_below_what_is_required_is_not_booted(scene: Scene) -> None:
     assert scene.level_in(a, 0) == "application"
 
 
+def test_what_a_source_wrote_after_the_final_sync_is_not_left_behind(scene: Scene) -> None:
+    """Somebody, or HA, started it; it is off again when the replica is to be started."""
+
+    def ran() -> None:
+        scene.world.power_on(scene.vm)
+        scene.work()
+        with scene.world.connect(0) as session:
+            ref = session.find_vm(scene.vm)
+            session.shutdown_guest(ref)
+            session.wait_power(ref, "poweredOff", 20.0)
+
+    scene.hooks["fence"] = [ran]
+    code, said = scene.begin("abort")
+    assert (code, scene.shown()["state"]) == (9, "synced"), said
+    assert "what it wrote is not in point" in said
+    assert scene.cli("failover", "resume", scene.vm, "-q")[0] == 9
+    assert scene.on() == (False, False)
+    assert scene.cli("undo", scene.vm, "-q")[0] == 0
+    done = scene.committed
+    scene.work(1)
+    assert scene.committed > done
+    code, said = scene.begin("abort")
+    assert code == 0, said
+    assert scene.level_in(points(scene.job)[-1], scene.committed + 1) == "application"
+
+
+def test_what_others_did_to_the_replica_is_never_booted_as_its_point(scene: Scene) -> None:
+    control, no = scene.world.control, ("--final-sync", "no", "--heartbeat-timeout", "10s", "-q")
+    control.power(scene.there, scene.replica, on=True)
+    control.guest_write(scene.there, scene.replica, 2000, 512, b"others".ljust(512, b"."))
+    code, said = scene.cli("failover", scene.vm, *no)
+    assert (code, "is on already" in said) == (3, True), said
+    control.power(scene.there, scene.replica, on=False)
+    assert "it was powered on at" in scene.cli("failover", scene.vm, "--dry-run")[1]
+    code, said = scene.cli("failover", scene.vm, *no)
+    assert (code, "was changed by others" in said) == (3, True), said
+    assert "resume" not in said, "nothing was begun"
+    assert scene.on() == (True, False)
+    assert scene.cli("failover", "list", scene.vm)[1].count("fo-") == 0
+    discard(scene)
+    code, said = scene.cli("failover", scene.vm, *no)
+    assert code == 0, said
+    assert scene.on() == (False, True)
+    assert control.guest_read(scene.there, scene.replica, 2000, 512, 512)[:6] != b"others"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("policy", POLICIES)
 def test_a_source_that_somebody_starts_keeps_the_replica_off(scene: Scene, policy: str) -> None:

@@ -230,6 +230,15 @@ class Sides:
     def source_was_pulled(self) -> bool:
         return False
 
+    def source_time(self) -> datetime:
+        return datetime.now(UTC)
+
+    def source_started_since(self, time: datetime) -> datetime | None:
+        return None
+
+    def replica_is_touched(self) -> bool:
+        return False
+
     def source_can_shut_down(self) -> bool:
         return True
 

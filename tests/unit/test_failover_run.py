@@ -23,7 +23,9 @@ from vreplica.failover.errors import (
     LevelTooLow,
     NoSuchPointToBoot,
     NotPossibleNow,
+    ReplicaIsOn,
     SourceIsOn,
+    SourceRan,
 )
 from vreplica.failover.journal import Journal
 from vreplica.failover.runner import Outcome, begin, commit, resume, show, undo
@@ -131,6 +133,12 @@ class Model:
             self.source_on = self.shutting_down > 0
         return not self.source_on
 
+    def source_time(self) -> datetime:
+        return START + timedelta(hours=self.starts)
+
+    def source_started_since(self, time: datetime) -> datetime | None:
+        return self.source_time() if self.source_time() > time else None
+
     def source_can_shut_down(self) -> bool:
         return self.tools
 
@@ -145,7 +153,9 @@ class Model:
         self._effect("PowerOff source", lambda: setattr(self, "source_on", False))
 
     def power_on_source(self) -> None:
-        self._effect("PowerOn source", lambda: setattr(self, "source_on", True))
+        self._effect(
+            "PowerOn source", lambda: self.__dict__.update(source_on=True, shutting_down=None)
+        )
 
     pulled: bool = False
 
@@ -153,6 +163,12 @@ class Model:
         return self.pulled
 
     source_connected: bool = True
+    starts: int = 0
+    """How often the source was started since the beginning: the model's time."""
+
+    def started_by_others(self) -> None:
+        self.source_on, self.shutting_down = True, None
+        self.starts += 1
 
     def connect_source(self, connect: bool) -> None:
         assert not self.source_on
@@ -165,10 +181,16 @@ class Model:
     def replica_stands_on(self) -> str | None:
         return self.leaf
 
+    touched: bool = False
+    """Others changed what it held, and that is to be discarded."""
+
+    def replica_is_touched(self) -> bool:
+        return self.touched
+
     def put_replica_on(self, id_: str) -> None:
         assert not self.replica_on
         assert id_ in [p.id for p in self.chain]
-        self._effect(f"revert to {id_}", lambda: setattr(self, "leaf", id_))
+        self._effect(f"revert to {id_}", lambda: self.__dict__.update(leaf=id_, touched=False))
 
     def power_on_replica(self) -> None:
         def act() -> None:
@@ -540,6 +562,89 @@ def test_a_source_that_comes_back_is_never_joined_by_the_replica(folder: Path) -
     assert not model.replica_on
 
 
+@pytest.mark.parametrize("at", [("replica_stands_on", 0), ("power_on_replica", 0)])
+def test_what_a_source_wrote_after_the_final_sync_is_not_left_behind_without_a_word(
+    folder: Path, at: tuple[str, int]
+) -> None:
+    model, (method, number) = Model(), at
+    real, calls = getattr(model, method), itertools.count()
+
+    def broken(*args: object) -> object:
+        if next(calls) == number:
+            raise Fault
+        return real(*args)
+
+    setattr(model, method, broken)
+    with pytest.raises(Fault):
+        begin(folder, model, YES, quiet)
+    model.started_by_others()
+    model.source_on = False
+    with pytest.raises(SourceRan, match="f1-b"):
+        resume(folder, model, quiet)
+    assert not model.replica_on
+    assert undo(folder, model, quiet).state is State.UNDONE
+    assert model.source_on
+
+
+def test_it_may_be_left_behind_where_another_point_was_to_boot_anyway(folder: Path) -> None:
+    model = Model()
+    model.power_on_replica = lambda: (_ for _ in ()).throw(Fault)  # type: ignore[method-assign]
+    with pytest.raises(Fault):
+        begin(folder, model, NO, quiet)
+    del model.power_on_replica  # type: ignore[attr-defined]
+    model.started_by_others()
+    model.source_on = False
+    assert resume(folder, model, quiet).state is State.RUNNING
+
+
+def test_a_source_that_comes_back_before_the_final_sync_is_not_synchronised(folder: Path) -> None:
+    model = Model()
+    real = model.sync
+
+    def sync(id_: str, known_level: Level | None, fence: Callable[[], None]) -> RecoveryPoint:
+        if id_ == "f1-b":
+            raise Fault
+        return real(id_, known_level, fence)
+
+    model.sync = sync  # type: ignore[method-assign]
+    with pytest.raises(Fault):
+        begin(folder, model, YES, quiet)
+    model.sync = real  # type: ignore[method-assign]
+    model.started_by_others()
+    with pytest.raises(SourceIsOn):
+        resume(folder, model, quiet)
+    assert show(folder).state is State.SOURCE_OFF
+    assert "f1-b" not in [p.id for p in model.chain]
+
+
+@pytest.mark.parametrize("choices", [NO, replace(YES, source_lost=True)])
+def test_a_replica_that_somebody_started_is_not_taken_for_ours(
+    folder: Path, choices: Choices
+) -> None:
+    model = Model(source_on=not choices.source_lost, replica_on=False)
+    on = model.source_on
+    model.replica_is_on = lambda: True  # type: ignore[method-assign]
+    with pytest.raises(ReplicaIsOn):
+        begin(folder, model, choices, quiet)
+    assert not folder.exists(), "the source runs on, and there is nothing to undo"
+    assert (model.source_on, model.calls) == (on, [])
+
+
+def test_a_replica_that_is_started_between_the_fence_and_the_power_on_is_not_ours(
+    folder: Path,
+) -> None:
+    model = Model()
+    model.replica_is_on = lambda: show(folder).state is State.FENCED  # type: ignore[method-assign]
+    with pytest.raises(ReplicaIsOn):
+        begin(folder, model, YES, quiet)
+    assert show(folder).state is State.FENCED
+    # Off again: what it wrote is discarded, as the job says.
+    del model.replica_is_on  # type: ignore[attr-defined]
+    model.touched = True
+    assert resume(folder, model, quiet).state is State.RUNNING
+    assert model.calls[-2:] == ["revert to f1-b", "PowerOn replica"]
+
+
 def test_what_prepares_the_replica_comes_before_its_start_and_the_last_look(folder: Path) -> None:
     model = Model()
     prepare = [("connect", lambda: model.calls.append("connect"))]
@@ -724,16 +829,15 @@ def test_a_process_that_was_frozen_does_nothing_once_another_has_taken_over(
         with pytest.raises(FailoverTakenOver):
             steps.settle(work)
     else:
-        real = model.source_is_off
+        real, looks = model.source_is_off, itertools.count()
 
         def thawed_after_an_undo() -> bool:
-            if model.leaf == "f1-b" and model.job_on is False and not model.replica_on:
+            # The second look there is the last one before the power-on.
+            if show(folder).state is State.FENCED and next(looks) == 1:
                 model.source_is_off = real  # type: ignore[method-assign]
-                if show(folder).state is State.FENCED:
-                    off = real()
-                    undo(folder, model, quiet)
-                    return off
-                model.source_is_off = thawed_after_an_undo  # type: ignore[method-assign]
+                off = real()
+                undo(folder, model, quiet)
+                return off
             return real()
 
         model.source_is_off = thawed_after_an_undo  # type: ignore[method-assign]

@@ -365,16 +365,8 @@ def carry_out(
     id under which the catalog was told of it before it began.
     """
     from vreplica.cli.progress import Watcher
-    from vreplica.failover.errors import (
-        BootRefused,
-        FailedOverAlready,
-        FailoverUnderWay,
-        NoFailover,
-        NothingToFailBack,
-        NotPossibleNow,
-        OriginalGone,
-    )
-    from vreplica.failover.table import State
+    from vreplica.failover.errors import FailoverUnderWay, NotPossibleNow
+    from vreplica.failover.table import ENDED, State
     from vreplica.jobs import failover as jobs
 
     try:
@@ -384,8 +376,8 @@ def carry_out(
             if commit_too and answered:
                 outcome = jobs.commit(job, watcher.say, watcher)
     except VReplicaError as error:
-        begun = NotPossibleNow | FailoverUnderWay | NoFailover | FailedOverAlready
-        if not isinstance(error, begun | BootRefused | NothingToFailBack | OriginalGone):
+        stopped = any(each.state not in ENDED for each in jobs.history(job))
+        if stopped and not isinstance(error, NotPossibleNow | FailoverUnderWay):
             then = f"`vreplica-sync failover resume {job.name}` goes on with it"
             error.where.next_run = then
         raise

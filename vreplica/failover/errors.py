@@ -52,8 +52,43 @@ class SourceIsOn(FailoverError):
     template = "the source is on; the replica is not started beside it"
     remedy = (
         "Somebody or something (HA, an administrator) powered it on. Find out who, then undo "
-        "the failover, or shut the source down and resume it."
+        "the failover: the source keeps what it has written since."
     )
+
+
+@dataclass(eq=False)
+class SourceRan(FailoverError):
+    template = "the source was started at {time}: what it wrote is not in point {point}"
+    remedy = (
+        "Find out who started it, then undo the failover and begin another. Where the source is "
+        "gone for good, `vreplica-sync failover resume JOB --source-lost` boots without that."
+    )
+    time: str
+    point: str
+
+
+@dataclass(eq=False)
+class ReplicaIsOn(FailoverError):
+    template = "the replica is on already, and this failover has not started it"
+    remedy = (
+        "Somebody started it by hand, and what it writes is in no recovery point. Find out who, "
+        "save what it holds if that is to be kept, and power it off; then do this again."
+    )
+    exit_code = 3
+
+
+@dataclass(eq=False)
+class ReplicaTouched(FailoverError):
+    template = "the replica {vm} was changed by others since point {point}: {changes}"
+    remedy = (
+        "That is in no recovery point: clone the VM if any of it is to be kept. Then set "
+        '`on_replica_change = "discard"` for the job, which takes the replica back to its point, '
+        "and do this again."
+    )
+    exit_code = 3
+    vm: str
+    point: str
+    changes: str
 
 
 @dataclass(eq=False)

@@ -15,7 +15,12 @@ from pathlib import Path
 from typing import Any, Self
 
 from vreplica.failover.choices import Choices, FinalSync
-from vreplica.failover.errors import ChosenLevelTooLow, NoSuchPointToBoot, NotPossibleNow
+from vreplica.failover.errors import (
+    ChosenLevelTooLow,
+    NoSuchPointToBoot,
+    NotPossibleNow,
+    ReplicaIsOn,
+)
 from vreplica.failover.journal import Entry, Journal, load, state_of
 from vreplica.failover.sides import Sides
 from vreplica.failover.steps import POWER_OFF, SHUT_DOWN, STEPS, Work, give_up, starts_source
@@ -61,12 +66,18 @@ def begin(
 
 
 def _refuse_what_cannot_boot(sides: Sides, choices: Choices) -> None:
-    """Where no sync comes first the point is known, and a source is not powered off in vain."""
+    """Where no sync comes first the point is known, and a source is not powered off in vain.
+
+    A replica that others started or changed is refused as well; a sync would see that itself.
+    """
     if choices.final_sync is FinalSync.YES and not choices.source_lost:
         return
     if choices.point is None and not sides.replica_is_frozen():
         # Its state becomes a point only once the failover has begun.
         return
+    if sides.replica_is_on():
+        raise ReplicaIsOn
+    sides.replica_is_touched()
     points = sides.points()
     point = find_chosen(points, choices.point) if choices.point or not points else best(points)
     if point.level < choices.require:

@@ -7,6 +7,7 @@ the journal's fence, after their intent is on disk, and must be harmless when re
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Protocol
 
 from vreplica.points import Level, RecoveryPoint
@@ -62,6 +63,12 @@ class Sides(Protocol):
     def source_is_off(self) -> bool:
         """Its power state, read now."""
 
+    def source_time(self) -> datetime:
+        """Now, by the clock of the source's vCenter."""
+
+    def source_started_since(self, time: datetime) -> datetime | None:
+        """When it was started first since that time of its vCenter's clock; None: never."""
+
     def source_can_shut_down(self) -> bool:
         """VMware Tools are running in its guest."""
 
@@ -87,6 +94,12 @@ class Sides(Protocol):
 
     def replica_stands_on(self) -> str | None:
         """The recovery point that its disks hold, untouched; None when they hold another state."""
+
+    def replica_is_touched(self) -> bool:
+        """Others changed it since its latest point, and the job says that this is discarded.
+
+        Raises ReplicaTouched where the job does not say so.
+        """
 
     def put_replica_on(self, point: str) -> None:
         """Revert the (powered-off) replica to a recovery point."""

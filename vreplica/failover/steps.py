@@ -25,7 +25,8 @@ from typing import Any, Final
 
 from vreplica.errors import VReplicaError
 from vreplica.failover.choices import Choices, FinalSync, OnShutdownTimeout
-from vreplica.failover.errors import FailoverTakenOver, LevelTooLow, NoPointToBoot, SourceIsOn
+from vreplica.failover.errors import FailoverTakenOver, LevelTooLow, NoPointToBoot
+from vreplica.failover.fence import put_on_point, source_must_be_off, source_must_have_stayed_off
 from vreplica.failover.journal import Journal
 from vreplica.failover.sides import Sides
 from vreplica.failover.table import Event, State
@@ -34,6 +35,7 @@ from vreplica.points.retention import best
 
 POWER_OFF: Final = "PowerOff source"
 SHUT_DOWN: Final = "ShutdownGuest source"
+POWER_ON: Final = "PowerOn replica"
 
 DISCONNECT: Final = "disconnect source's network cards"
 
@@ -222,6 +224,7 @@ def settle_point(work: Work) -> Seen:
     if facts.get("use_a"):
         point = _named(work, facts.get("point_a", work.point_a))
     elif work.choices.final_sync is FinalSync.YES and not work.choices.source_lost:
+        source_must_be_off(work)
         work.tell("final synchronisation of what changed since the last point")
         point = work.sync(work.point_b, Level(facts["off_level"]))
     else:
@@ -236,22 +239,23 @@ def settle_point(work: Work) -> Seen:
 
 def check_fence(work: Work) -> Seen:
     """The source is off now, and the replica's disks are exactly the point."""
-    point = work.journal.facts()["point"]
-    _source_must_be_off(work)
-    if work.sides.replica_stands_on() != point:
-        work.do(f"RevertToSnapshot replica to {point}", work.sides.put_replica_on, point)
+    source_must_have_stayed_off(work)
+    put_on_point(work)
     if work.choices.disconnect_source_nics and not work.choices.source_lost:
         work.do(DISCONNECT, work.sides.connect_source, False)
     return Seen(Event.FENCE_CHECKED)
 
 
 def start_replica(work: Work) -> Seen:
-    _source_must_be_off(work)
+    source_must_have_stayed_off(work)
+    if not work.attempted(POWER_ON):
+        # It may be a while since the fence was checked: an error or a kill came between.
+        put_on_point(work)
     if not work.sides.replica_is_on():
         for what, call in work.sides.preparations():
             work.do(what, call)
-            _source_must_be_off(work)
-        work.do("PowerOn replica", work.sides.power_on_replica)
+        source_must_be_off(work)
+        work.do(POWER_ON, work.sides.power_on_replica)
     return Seen(Event.REPLICA_STARTED)
 
 
@@ -345,7 +349,8 @@ def _seen_off(work: Work) -> Seen:
     The journal knows, also after a crash: a pulled plug was intended before it was pulled. A
     source that was off without our doing may have had its plug pulled: that counts as crash.
     """
-    _source_must_be_off(work)
+    since = work.sides.source_time()
+    source_must_be_off(work)
     facts: dict[str, Any]
     if work.attempted(POWER_OFF):
         use_a = work.choices.on_shutdown_timeout is OnShutdownTimeout.USE_QUIESCED
@@ -360,12 +365,7 @@ def _seen_off(work: Work) -> Seen:
         facts = {"source": "was off", "off_level": Level.CRASH.value, "use_a": False}
         if work.journal.state is State.DISABLED:
             facts["was_off"] = True
-    return Seen(Event.SOURCE_SEEN_OFF, facts)
-
-
-def _source_must_be_off(work: Work) -> None:
-    if not work.choices.source_lost and not work.sides.source_is_off():
-        raise SourceIsOn
+    return Seen(Event.SOURCE_SEEN_OFF, {**facts, "off_since": since.isoformat()})
 
 
 def _named(work: Work, id_: str) -> RecoveryPoint:

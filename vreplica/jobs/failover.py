@@ -38,6 +38,7 @@ from vreplica.points.retention import best
 from vreplica.sync import Job, Listener
 from vreplica.sync.errors import NoPoints
 from vreplica.sync.events import ignore
+from vreplica.sync.outside import changes_outside
 from vreplica.sync.plan import expected_level
 from vreplica.sync.state import JOB_KEY, find_replica
 from vreplica.vsphere import VmInfo, connect
@@ -129,9 +130,12 @@ def preview(job: Job, *, source_lost: bool = False) -> Preview:
     check_free(job)
     with connect(job.destination) as session:
         replica = find_replica(session, job)
+        changes = changes_outside(job, session, replica)
     if replica is None or not replica.points:
         raise NoPoints(job=job.name)
-    return _looked_at(job, replica.vm, replica.points, source_lost, _measured(job))
+    known = _looked_at(job, replica.vm, replica.points, source_lost, _measured(job))
+    others = [f"the replica was changed by others: {text}" for text in changes]
+    return replace(known, remarks=(*known.remarks, *others))
 
 
 def preview_back(job: Job, *, source_lost: bool = False, new_vm: str | None = None) -> Preview:

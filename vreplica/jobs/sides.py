@@ -9,9 +9,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from datetime import datetime
 from functools import cached_property
 from typing import Final, Self
 
+from vreplica.failover.errors import ReplicaTouched
 from vreplica.failover.sides import Effect
 from vreplica.jobs.identity import check_script, give_identity, wait_customized
 from vreplica.points import Level, RecoveryPoint
@@ -19,12 +21,16 @@ from vreplica.points.model import BOOTED, LEAF_KEY
 from vreplica.sync import Job, Listener, run
 from vreplica.sync.errand import Errand, disable, enable
 from vreplica.sync.errors import JobBusy, NoPoints
-from vreplica.sync.job import Customize
+from vreplica.sync.job import Customize, OnReplicaChange
+from vreplica.sync.outside import changes_outside
 from vreplica.sync.state import ReplicaState, find_replica, job_lock, put_on
 from vreplica.vsphere import Session, VmRef, connect
 
 DISCONNECTED_KEY: Final = "vreplica.disconnected"
 """On a source whose network cards a failover has disconnected: that failover's id."""
+
+STARTED: Final = ("VmPoweredOnEvent", "DrsVmPoweredOnEvent", "VmRestartedOnAlternateHostEvent")
+"""Events of a VM that was off and is on: by somebody, by DRS, by HA."""
 
 LOCK_WAIT_S: Final = 600.0
 """How long a sync that is in flight may take to end before the failover gives up waiting."""
@@ -123,6 +129,13 @@ class VSphereSides:
     def source_is_off(self) -> bool:
         return self._source.power_state(self._source_vm) == "poweredOff"
 
+    def source_time(self) -> datetime:
+        return self._source.refresh()
+
+    def source_started_since(self, time: datetime) -> datetime | None:
+        found = self._source.events(self._source_vm, since=time)
+        return next((e.time for e in found if e.type in STARTED and e.time >= time), None)
+
     def source_can_shut_down(self) -> bool:
         return self._source.read_vm(self._source_vm).tools_running
 
@@ -160,6 +173,15 @@ class VSphereSides:
     def replica_stands_on(self) -> str | None:
         point = self._replica().stands_on
         return point.id if point else None
+
+    def replica_is_touched(self) -> bool:
+        replica = self._replica()
+        changes = changes_outside(self._job, self._destination, replica)
+        if changes and self._job.on_replica_change is OnReplicaChange.STOP:
+            assert replica.latest is not None, "they are since its latest point"
+            point = replica.latest.id
+            raise ReplicaTouched(vm=replica.vm.ref.name, point=point, changes="; ".join(changes))
+        return bool(changes)
 
     def put_replica_on(self, point: str) -> None:
         replica = self._replica()

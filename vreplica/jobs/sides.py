@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
 from typing import Final, Self
@@ -21,7 +22,7 @@ from vreplica.points.model import BOOTED, LEAF_KEY
 from vreplica.sync import Job, Listener, run
 from vreplica.sync.errand import Errand, disable, enable
 from vreplica.sync.errors import JobBusy, NoPoints
-from vreplica.sync.job import Customize, OnReplicaChange
+from vreplica.sync.job import Customize, OnReplicaChange, QuiescePolicy
 from vreplica.sync.outside import changes_outside
 from vreplica.sync.state import ReplicaState, find_replica, job_lock, put_on
 from vreplica.vsphere import Session, VmRef, connect
@@ -109,8 +110,12 @@ class VSphereSides:
             fence()
             self.hold()
 
+        job = self._job
+        if known_level is not None:
+            # It is off, by the operator's choice: what may boot is the failover's own `require`.
+            job = replace(job, require=Level.CRASH, quiesce=QuiescePolicy.TRY)
         errand = Errand(point, known_level, both, self._failover, self._heard)
-        return run(self._job, listener=self._listener, errand=errand).point
+        return run(job, listener=self._listener, errand=errand).point
 
     def replica_is_frozen(self) -> bool:
         # Whatever the replica holds came from a run, which ends with a point.

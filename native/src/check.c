@@ -76,6 +76,10 @@ static VixError check_table(checker *c, uint64_t table)
    }
    bool both = s->redundant && at[VR_REDUNDANT];
    bool changed = false;
+   if (!at[VR_PRIMARY]) { /* no place to copy to: the directory has lost the table */
+      c->faults += both && !vr_is_zero(c->redundant, s->table_bytes);
+      return VIX_OK;
+   }
    for (uint32_t i = 0; i < s->header.gt_entries; i++) {
       uint32_t mine = vr_le32(c->primary + i * 4);
       uint32_t its = both ? vr_le32(c->redundant + i * 4) : mine;

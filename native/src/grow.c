@@ -50,7 +50,8 @@ static VixError grow_sparse(vr_extent *e, uint64_t capacity)
    if (s->table_bytes % VIXDISKLIB_SECTOR_SIZE || s->compressed || s->cowd || s->lost_primary) {
       return VIX_E_DISK_NOTSUPPORTED;
    }
-   if (all > old) {
+   err = vr_sparse_check_end(e); /* nobody else has the extent */
+   if (err == VIX_OK && all > old) {
       uint64_t directory = vr_ceil_div(all * 4, VIXDISKLIB_SECTOR_SIZE);
       uint64_t tables = (all - old) * (s->table_bytes / VIXDISKLIB_SECTOR_SIZE);
       uint64_t start = s->next_free / VIXDISKLIB_SECTOR_SIZE;

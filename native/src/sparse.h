@@ -106,5 +106,8 @@ VixError vr_sparse_write(vr_extent *e, uint64_t sector, uint64_t sectors, const 
 VixError vr_sparse_store_entries(vr_extent *e, uint64_t table, const uint8_t *entries,
    uint64_t first, uint64_t count);
 VixError vr_sparse_mark(vr_extent *e, bool unclean);
+/* VIX_E_DISK_NEEDSREPAIR when an entry leads to where the next grain goes, or further: the file was
+ * cut short, by a power failure or a copy. Asked before anything is added to it. Hold `lock`. */
+VixError vr_sparse_check_end(vr_extent *e);
 
 #endif

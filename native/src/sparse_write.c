@@ -246,6 +246,7 @@ static VixError make_zero(vr_extent *e, const stretch *t, uint64_t i, uint64_t c
       uint8_t *entry = entries + (t->first + i + k) * 4;
       freed[k] = entry_kind(s, vr_le32(entry)) == VR_DATA ? vr_le32(entry) : 0;
       if (freed[k] && !is_grain_place(e, freed[k])) {
+         vr_cache_drop(&s->grain_tables, t->table); /* some of its entries are changed */
          return VIX_E_DISK_NEEDSREPAIR;
       }
       if (s->zero_grains) {
@@ -339,6 +340,15 @@ static VixError write_stretch(vr_extent *e, const stretch *t, const vr_below *be
    return err;
 }
 
+static VixError begin(vr_extent *e)
+{
+   vr_sparse *s = e->state;
+   pthread_mutex_lock(&s->lock);
+   VixError err = vr_sparse_check_end(e);
+   pthread_mutex_unlock(&s->lock);
+   return err == VIX_OK ? vr_sparse_mark(e, true) : err;
+}
+
 VixError vr_sparse_write(vr_extent *e, uint64_t sector, uint64_t sectors, const uint8_t *buf,
    const vr_below *below)
 {
@@ -346,7 +356,7 @@ VixError vr_sparse_write(vr_extent *e, uint64_t sector, uint64_t sectors, const 
    uint64_t grain = s->header.grain;
    uint64_t per_table = s->header.gt_entries;
    if (!s->marked_unclean) {
-      VixError err = vr_sparse_mark(e, true);
+      VixError err = begin(e);
       if (err != VIX_OK) {
          return err;
       }

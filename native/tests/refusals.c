@@ -285,6 +285,71 @@ static void truncated(void)
    GIVES(VIX_E_DISK_INVALIDDISK, try_open("wrap.vmdk", 0));
 }
 
+static uint64_t read_at(const char *path, uint64_t at, size_t bytes)
+{
+   uint64_t value = 0;
+   int fd = open(path, O_RDONLY);
+   CHECK(fd >= 0 && pread(fd, &value, bytes, (off_t)at) == (ssize_t)bytes && close(fd) == 0);
+   return value;
+}
+
+static void write_at(const char *path, uint64_t at, uint32_t value)
+{
+   int fd = open(path, O_WRONLY);
+   CHECK(fd >= 0 && pwrite(fd, &value, 4, (off_t)at) == 4 && close(fd) == 0);
+}
+
+static void make_written(const char *path, uint64_t capacity)
+{
+   make(c, path, VIXDISKLIB_DISK_MONOLITHIC_SPARSE, capacity);
+   VixDiskLibHandle h = open_disk(c, path, 0);
+   memset(buffer, 7, sizeof buffer);
+   OK(VixDiskLib_Write(h, 0, 256, buffer));
+   OK(VixDiskLib_Close(h));
+}
+
+/* A new grain would come to lie where a lost one was, and be both. */
+static void writing_what_was_cut_short(void)
+{
+   struct stat st;
+   struct stat grown;
+   make_written("lost.vmdk", 1000);
+   CHECK(stat("lost.vmdk", &st) == 0 && truncate("lost.vmdk", st.st_size - 65536) == 0);
+   CHECK(stat("lost.vmdk", &st) == 0);
+   VixDiskLibHandle h = open_disk(c, "lost.vmdk", 0);
+   GIVES(VIX_E_DISK_NEEDSREPAIR, VixDiskLib_Write(h, 256, 128, buffer));
+   OK(VixDiskLib_Read(h, 0, 128, buffer));
+   OK(VixDiskLib_Close(h));
+   GIVES(VIX_E_DISK_NEEDSREPAIR, VixDiskLib_Grow(c, "lost.vmdk", 1u << 20, 1, NULL, NULL));
+   CHECK(stat("lost.vmdk", &grown) == 0 && grown.st_size == st.st_size);
+   GIVES(VIX_E_DISK_CANTREPAIR, VixDiskLib_CheckRepair(c, "lost.vmdk", 1));
+}
+
+static void directory_that_lost_a_table(void)
+{
+   make_written("gd.vmdk", 1000);
+   write_at("gd.vmdk", read_at("gd.vmdk", 56, 8) * 512, 0);
+   GIVES(VIX_E_DISK_NEEDSREPAIR, VixDiskLib_CheckRepair(c, "gd.vmdk", 0));
+   GIVES(VIX_E_DISK_CANTREPAIR, VixDiskLib_CheckRepair(c, "gd.vmdk", 1));
+   OK(try_open("gd.vmdk", 0));
+}
+
+static void zeros_over_a_damaged_entry(void)
+{
+   make_written("entry.vmdk", 1000);
+   uint64_t table = read_at("entry.vmdk", read_at("entry.vmdk", 56, 8) * 512, 4);
+   write_at("entry.vmdk", table * 512 + 4, 3); /* in the descriptor */
+   VixDiskLibHandle h = open_disk(c, "entry.vmdk", 0);
+   memset(buffer, 0, sizeof buffer);
+   GIVES(VIX_E_DISK_NEEDSREPAIR, VixDiskLib_Write(h, 0, 256, buffer));
+   OK(VixDiskLib_Write(h, 0, 128, buffer));
+   OK(VixDiskLib_Close(h));
+   h = open_disk(c, "entry.vmdk", VIXDISKLIB_FLAG_OPEN_READ_ONLY);
+   OK(VixDiskLib_Read(h, 0, 1, buffer + 512));
+   CHECK(!memcmp(buffer, buffer + 512, 512));
+   OK(VixDiskLib_Close(h));
+}
+
 int main(void)
 {
    VixDiskLibConnection none;
@@ -308,6 +373,9 @@ int main(void)
    files();
    too_many_extents();
    truncated();
+   writing_what_was_cut_short();
+   directory_that_lost_a_table();
+   zeros_over_a_damaged_entry();
    OK(VixDiskLib_Disconnect(c));
    VixDiskLib_Exit();
    return 0;

@@ -57,7 +57,11 @@ VixError VixDiskLib_CreateChild(VixDiskLibHandle diskHandle, const char *childPa
    vr_create_plan plan = {.type = diskType, .capacity = parent->capacity, .parent = parent};
    vr_report(progressFunc, progressCallbackData, 0);
    pthread_rwlock_wrlock(&diskHandle->use);
-   err = vr_create(childPath, &plan);
+   /* The child is durable when it is made, so the content ID that it expects has to be. */
+   err = diskHandle->writable ? vr_link_flush(parent) : VIX_OK;
+   if (err == VIX_OK) {
+      err = vr_create(childPath, &plan);
+   }
    if (err == VIX_OK) {
       parent->cid_fresh = false; /* writing the parent from now on makes the child invalid */
    }

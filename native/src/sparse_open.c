@@ -16,8 +16,9 @@ VixError vr_sparse_close(vr_extent *e)
    if (s->stream) {
       err = vr_stream_finish(e);
    }
-   /* A mark that was there before says that a writer died: CheckRepair takes it back. */
-   if (s->marked_unclean && !s->header.unclean) {
+   /* A mark that was there before says that a writer died, one that stays that something was not
+    * stored: CheckRepair takes it back. */
+   if (s->marked_unclean && !s->header.unclean && !atomic_load(&e->file->broken)) {
       VixError marked = vr_sparse_mark(e, false);
       err = err == VIX_OK ? marked : err;
    }

@@ -116,6 +116,7 @@ VixError vr_sparse_store_entries(vr_extent *e, uint64_t table, const uint8_t *en
       }
       if (err != VIX_OK) {
          vr_cache_drop(&s->grain_tables, table); /* what the file has is the truth */
+         s->header.unclean = true; /* and the copies may differ, as after a writer that died */
          return err;
       }
    }
@@ -154,6 +155,9 @@ static VixError add_table(vr_extent *e, uint64_t table)
       vr_put32(entry, (uint32_t)(at / VIXDISKLIB_SECTOR_SIZE));
       uint64_t directory = which == VR_PRIMARY ? s->header.gd : s->header.redundant_gd;
       err = reserve(e, at + room);
+      if (err == VIX_OK) { /* what a write that failed left there is no table */
+         err = vr_file_truncate(e->file, at);
+      }
       if (err == VIX_OK) {
          err = vr_file_truncate(e->file, at + room);
       }

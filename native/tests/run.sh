@@ -43,6 +43,12 @@ mkdir "$work/storing"
 (cd "$work/storing" && "$out/storing")
 echo "native storing: passed"
 
+# shellcheck disable=SC2086
+${CC:-gcc} $flags $sanitize -Wl,--wrap=pwritev64v2,--wrap=fdatasync -o "$out/failing" "$native/tests/failing.c" "$out"/gcc/*.o $libs
+mkdir "$work/failing"
+(cd "$work/failing" && "$out/failing")
+echo "native failing: passed"
+
 # Hundreds of processes that die, beside the rest: without the sanitizers' start-up time.
 # shellcheck disable=SC2086
 ${CC:-gcc} $flags \

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import time
+from errno import ENOSPC
 from pathlib import Path
 
 import pytest
@@ -149,3 +150,29 @@ def test_kill_9_leaves_a_journal_that_can_be_gone_on_with(folder: Path) -> None:
     journal.write("event", event=Event.POINT_A_MADE, data={})
     journal.close()
     assert [e.n for e in load(folder)] == list(range(len(load(folder))))
+
+
+@pytest.mark.parametrize("when", ["in the middle of a line", "once it is there"])
+def test_an_entry_that_found_the_disk_full_leaves_no_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """A group writes on for its other members, and an undo of the same process comes after."""
+    journal = Journal.begin(tmp_path / "f", {"job": "web01"})
+    write, room = os.write, [10]
+
+    def fail(*_: object) -> int:
+        raise OSError(ENOSPC, "No space left on device")
+
+    def some(fd: int, data: bytes) -> int:
+        return write(fd, bytes(data[: room.pop()])) if room else fail()
+
+    with monkeypatch.context() as patched:
+        if when == "in the middle of a line":
+            patched.setattr(os, "write", some)
+        else:
+            patched.setattr(os, "fsync", fail)
+        with pytest.raises(OSError, match="No space"):
+            journal.write("intent", step="PowerOn replica", data={})
+    journal.write("note", step="room again", data={})
+    journal.close()
+    assert [e.step for e in load(tmp_path / "f")] == ["", "room again"]

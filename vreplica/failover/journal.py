@@ -175,10 +175,17 @@ class Journal:
             next_state(self.state, event)
         entry = Entry(len(self.entries), self.epoch, datetime.now(UTC), kind, step, event, data)
         with self.fence():
+            end = os.lseek(self._fd, 0, os.SEEK_CUR)
             line = memoryview(entry.to_line())
-            while line:
-                line = line[os.write(self._fd, line) :]
-            os.fsync(self._fd)
+            try:
+                while line:
+                    line = line[os.write(self._fd, line) :]
+                os.fsync(self._fd)
+            except OSError:
+                # A full disk: whoever writes next, here or after us, begins a line of its own.
+                os.ftruncate(self._fd, end)
+                os.lseek(self._fd, end, os.SEEK_SET)
+                raise
         self.entries.append(entry)
         return entry
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ SHOP = Group(
     parallel=1,
 )
 YES = Choices(shutdown_timeout_s=0.01, heartbeat_timeout_s=0.01)
+NO = replace(YES, final_sync=FinalSync.NO)
 
 
 # -- the order, by itself ---------------------------------------------------------------------
@@ -533,3 +535,54 @@ def test_a_failback_that_was_killed_at_any_call_ends_both_ways(
             home = ends == "resume"
             assert all(on is home for on in now.on.values()), kill_at
             assert all(on is not home for on in now.replica_on.values()), kill_at
+
+
+def test_what_was_committed_last_is_known_where_the_clock_was_set_back(
+    world: World, jobs: dict[str, Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, days = jobs["web"], itertools.count()
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:
+            return datetime(2026, 6, 1, tzinfo=UTC) - timedelta(days=next(days))
+
+    monkeypatch.setattr("vreplica.failover.journal.datetime", Clock)
+    assert failover.begin(job, YES, quiet).state is State.RUNNING
+    failover.commit(job, quiet)
+    there = failover.failed_over(job)
+    assert there is not None
+    assert failover.begin_back(job, YES, quiet).state is State.RUNNING
+    failover.commit(job, quiet)
+    assert failover.failed_over(job) is None, "it is back"
+    again = failover.begin(job, YES, quiet, id_="fo-again")
+    assert again.state is State.RUNNING
+    assert failover.current(job).name == "fo-again"
+
+
+def test_of_two_that_begin_at_once_one_is_refused(
+    world: World, jobs: dict[str, Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, real = jobs["web"], Sides.replica_is_on
+    other: list[threading.Thread] = []
+    refused: list[FailoverUnderWay] = []
+
+    def begin_too() -> None:
+        try:
+            failover.begin(job, NO, quiet)
+        except FailoverUnderWay as error:
+            refused.append(error)
+
+    def meanwhile(self: Sides) -> bool:
+        """The first one looks whether what it is to boot can."""
+        if not other:
+            other.append(threading.Thread(target=begin_too))
+            other[0].start()
+            other[0].join(0.2)
+        return real(self)
+
+    monkeypatch.setattr(Sides, "replica_is_on", meanwhile)
+    assert failover.begin(job, NO, quiet).state is State.RUNNING
+    other[0].join()
+    assert len(refused) == 1
+    assert len(failover.history(job)) == 1, "nothing is left of it"

@@ -241,10 +241,21 @@ def _read(folder: Path) -> tuple[list[Entry], int]:
 
 def begun_below(root: Path) -> list[Path]:
     """Folders with a journal, oldest first. One whose process died before it began is none."""
-    if not root.is_dir():
-        return []
-    begun = [(entries[0].time, p) for p in root.iterdir() if p.is_dir() and (entries := load(p))]
-    return [folder for _, folder in sorted(begun)]
+    return [folder for _, _, folder in _begun_below(root)]
+
+
+def next_number(root: Path) -> dict[str, int]:
+    """For the first entry of a journal below `root`: its place, whatever the clock says by then."""
+    return {"number": 1 + max((number for number, _, _ in _begun_below(root)), default=0)}
+
+
+def _begun_below(root: Path) -> list[tuple[int, datetime, Path]]:
+    # Journals of before have no number.
+    return sorted(
+        (entries[0].data.get("number", 0), entries[0].time, folder)
+        for folder in (root.iterdir() if root.is_dir() else ())
+        if folder.is_dir() and (entries := load(folder))
+    )
 
 
 def _raise_epoch(folder: Path) -> int:

@@ -10,6 +10,7 @@ drive   -> in somebody else's hands: one event a call, in one epoch
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -21,7 +22,7 @@ from vreplica.failover.errors import (
     NotPossibleNow,
     ReplicaIsOn,
 )
-from vreplica.failover.journal import Entry, Journal, load, state_of
+from vreplica.failover.journal import Entry, Journal, load, next_number, state_of
 from vreplica.failover.sides import Sides
 from vreplica.failover.steps import POWER_OFF, SHUT_DOWN, STEPS, Work, give_up, starts_source
 from vreplica.failover.table import GIVEN_UP_BY_UNDO, TRANSITIONS, Event, State, at_or_past
@@ -53,15 +54,19 @@ def begin(
     tell: Tell,
     goal: State | None = None,
     more: Mapping[str, Any] | None = None,
+    alone: AbstractContextManager[None] | None = None,
 ) -> Outcome:
     """Start a failover in a new folder, whose name is its id, and go as far as it goes.
 
     With a goal: no further than that state; `resume` goes on from there. `more` is kept beside
-    the choices, for whoever has to make the sides again. Raises BootRefused before anything is
-    changed where it is known beforehand that what was chosen cannot boot.
+    the choices, for whoever has to make the sides again. `alone` is held until the journal is
+    there. Raises BootRefused before anything is changed where it is known beforehand that what was
+    chosen cannot boot.
     """
-    _refuse_what_cannot_boot(sides, choices)
-    journal = Journal.begin(folder, {**choices.to_dict(), **(more or {})})
+    with alone or nullcontext():
+        _refuse_what_cannot_boot(sides, choices)
+        number = next_number(folder.parent)
+        journal = Journal.begin(folder, {**choices.to_dict(), **number, **(more or {})})
     return _advance(journal, sides, tell, goal)
 
 

@@ -7,7 +7,9 @@ The newest committed one says where the job's VM is in service.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import fcntl
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -269,9 +271,20 @@ def begin(
     """
     check_free(job)
     folder = job.job_dir / "failovers" / (id_ or new_failover())
-    folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with VSphereSides(job, folder.name, listener) as sides:
-        return runner.begin(folder, sides, choices, tell, goal)
+        alone = _alone(job, check_free)
+        return runner.begin(folder, sides, choices, tell, goal, alone=alone)
+
+
+@contextmanager
+def _alone(job: Job, check: Callable[[Job], None]) -> Iterator[None]:
+    """One begins at a time: whoever comes second finds the first one's journal."""
+    root = job.job_dir / "failovers"
+    root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (root / "lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        check(job)
+        yield
 
 
 def failed_over(job: Job) -> Outcome | None:
@@ -311,7 +324,8 @@ def begin_back(
     back = plan_back(job, new_vm)
     folder = job.job_dir / "failovers" / (id_ or f"fb-{new_id()}")
     with BackSides(job, back, folder.name, listener) as sides:
-        return runner.begin(folder, sides, choices, tell, goal, back.to_dict())
+        alone = _alone(job, _none_under_way)
+        return runner.begin(folder, sides, choices, tell, goal, back.to_dict(), alone)
 
 
 def _not_failed_over(job: Job) -> None:

@@ -24,7 +24,7 @@ from vreplica.failover.errors import (
     NothingToFailBack,
 )
 from vreplica.failover.group import Group, Pass
-from vreplica.failover.journal import Journal, load
+from vreplica.failover.journal import Journal, load, next_number
 from vreplica.failover.runner import Outcome, Tell
 from vreplica.failover.table import ENDED, GIVEN_UP_BY_UNDO, State, at_or_past
 from vreplica.jobs import failover
@@ -91,6 +91,7 @@ def _begin(
     folder = state_dir / ".groups" / group.name / f"{'fb' if back else 'fo'}-{new_id()}"
     folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     data = {"choices": choices.to_dict(), "group": group.to_dict(), "back": back}
+    data |= next_number(folder.parent)
     with _Run(Journal.begin(folder, data), group, jobs, tell) as run:
         run.forwards()
     return show(folder)

@@ -555,3 +555,44 @@ def test_failures_of_other_stages_are_noted_on_the_first() -> None:
         copy(*disks, Extents.of(0, CAPACITY), block=BLOCK, batch_size=4 * BLOCK)
     (note,) = caught.value.__notes__
     assert {"source", "target"} == {caught.value.side, "source" if "source" in note else "target"}
+
+
+def test_a_worker_that_waits_for_a_retry_ends_when_another_one_fails() -> None:
+    waiting, tries = threading.Event(), []
+
+    class Slow(MemoryDisk):
+        def read_many(self, requests: Sequence[Request]) -> None:
+            if requests[0][0]:
+                tries.append(requests[0][0])
+                raise Passing("source")
+            super().read_many(requests)
+
+        def write_many(self, requests: Sequence[Request]) -> None:
+            assert waiting.wait(60)
+            raise Broken("target")
+
+    control, failed = Control(), []
+
+    def work() -> None:
+        try:
+            copy(
+                Slow(CAPACITY, bytes([1]) * CAPACITY),
+                Slow(CAPACITY),
+                Extents.of(0, CAPACITY),
+                block=BLOCK,
+                batch_size=4 * BLOCK,
+                depth=2,
+                control=control,
+                retry=RetryPolicy(first_wait_s=1e6, longest_wait_s=1e6),
+                on_retry=lambda _: waiting.set(),
+            )
+        except Broken as error:
+            failed.append(error.side)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join(30)
+    control.cancel()
+    thread.join()
+    assert failed == ["target"]
+    assert len(tries) == 1

@@ -6,11 +6,12 @@ A copy asks `admit` before each batch it reads and each batch it writes, from it
 from __future__ import annotations
 
 import threading
+from time import monotonic
 
 from vreplica.delta.throttle import Throttle
 
 _RECHECK_S = 0.2
-"""How long a paused copy takes to notice that one of its stages has failed."""
+"""How long a worker that is paused, or waits, takes to notice that another one has failed."""
 
 
 class Control:
@@ -49,15 +50,21 @@ class Control:
         What a copy reads is throttled; it writes no more than it has read. `stopped` is the
         copy's own end: another of its stages has failed.
         """
-        while not (self.cancelled or (stopped is not None and stopped.is_set())):
+        while not self.ended(stopped):
             if not self._running.wait(_RECHECK_S):
                 continue
             wait = self.throttle.take(read_bytes) if self.throttle and read_bytes else 0.0
             if not wait:
                 return not self.cancelled
-            self.sleep(wait)
+            self.sleep(wait, stopped)
         return False
 
-    def sleep(self, seconds: float) -> None:
-        """Wait, but no longer than until `cancel`."""
-        self._cancelled.wait(seconds)
+    def ended(self, stopped: threading.Event | None = None) -> bool:
+        """Cancelled, or come to its own end."""
+        return self.cancelled or (stopped is not None and stopped.is_set())
+
+    def sleep(self, seconds: float, stopped: threading.Event | None = None) -> None:
+        """Wait, but no longer than until the copy has `ended`."""
+        until = monotonic() + seconds
+        while not self.ended(stopped) and (left := until - monotonic()) > 0:
+            self._cancelled.wait(min(left, _RECHECK_S))

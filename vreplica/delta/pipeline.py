@@ -121,9 +121,15 @@ def copy(
     job.progress, job.control, job.fence = progress, control or Control(), fence
     job.checkpoint_s = checkpoint_s
     transfer = partial(
-        Transfer, smallest=block, control=job.control, policy=retry, on_retry=on_retry
+        Transfer,
+        smallest=block,
+        control=job.control,
+        stopped=job.stopped,
+        policy=retry,
+        on_retry=on_retry,
     )
-    job.reads, job.writes = transfer(source.read_many), transfer(target.write_many, fence=fence)
+    job.reads = transfer(source.read_many, fence=job.heed)
+    job.writes = transfer(target.write_many, fence=job.heed_fence)
     return job.run()
 
 
@@ -241,7 +247,20 @@ class _Copy:
         with self.clocks["wait"]:
             admitted = self.control.admit(read_bytes, self.stopped)
         if not admitted:
-            raise CopyCancelled(done_bytes=self.done_bytes, total_bytes=self.stats.selected_bytes)
+            raise self._cancelled()
+
+    def heed(self) -> None:
+        """Before every try: another worker may have failed during the wait for it."""
+        if self.control.ended(self.stopped):
+            raise self._cancelled()
+
+    def heed_fence(self) -> None:
+        self.heed()
+        if self.fence is not None:
+            self.fence()
+
+    def _cancelled(self) -> CopyCancelled:
+        return CopyCancelled(done_bytes=self.done_bytes, total_bytes=self.stats.selected_bytes)
 
     # -- one worker -------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from tenacity import (
@@ -44,7 +45,8 @@ class Transfer:
     """One direction of one disk: `call` is its `read_many` or `write_many`. Thread-safe, as far as
     `call` is.
 
-    `fence` is called before every try, and ends the transfer by raising.
+    `fence` is called before every try, and ends the transfer by raising. No try is waited for once
+    `stopped` is set, the copy's own end.
     """
 
     def __init__(
@@ -56,17 +58,18 @@ class Transfer:
         policy: RetryPolicy,
         on_retry: Callable[[VReplicaError], None] | None = None,
         fence: Callable[[], None] | None = None,
+        stopped: threading.Event | None = None,
     ) -> None:
         self._call = call
         self._smallest = smallest
-        self._control = control
+        self._ended = partial(control.ended, stopped)
         self._on_retry = on_retry
         self._fence = fence
         self._largest: int | None = None
         self._in_flight: int | None = None
         self._retrying = Retrying(
             before=self._before_try,
-            sleep=control.sleep,
+            sleep=partial(control.sleep, stopped=stopped),
             stop=stop_after_attempt(policy.attempts),
             wait=wait_random_exponential(policy.first_wait_s, policy.longest_wait_s),
             retry=retry_if_exception(self._worth_a_retry),
@@ -94,7 +97,7 @@ class Transfer:
             self._retrying(self._call, requests)
         except VReplicaError as error:
             error.at(offset_bytes=group[0].offset)
-            if not (error.shrink_requests and self._can_shrink()) or self._control.cancelled:
+            if not (error.shrink_requests and self._can_shrink()) or self._ended():
                 raise
             self._note(error)
             self._shrink(group)
@@ -109,7 +112,7 @@ class Transfer:
     def _worth_a_retry(self, error: BaseException) -> bool:
         return (
             isinstance(error, VReplicaError)
-            and not self._control.cancelled
+            and not self._ended()
             and error.retryable
             and error.in_place
             and not (error.shrink_requests and self._can_shrink())

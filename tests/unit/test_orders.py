@@ -317,3 +317,29 @@ def test_a_database_that_is_away_neither_stops_a_run_nor_loses_what_it_made(
     assert away["tries"] == 0
     with there.catalog.transaction() as c:
         assert ledger.abandon(c, run, there.catalog.now(c), "a defect") is None
+
+
+def test_a_run_writes_nothing_after_a_catalog_that_hung_until_its_lease_was_over(
+    there: There, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there.join("m1")
+    ((run, _, _),) = there.round()
+    job: Any = FakeJob(tmp_path / "a")
+    done: list[str] = []
+
+    def work(*_: Any, errand: Any, **__: Any) -> Report:
+        fence = errand.fence
+        fence.clock = lambda: 1e9
+
+        def hangs(self: Catalog) -> Any:
+            fence.lease._good_until = float("-inf")
+            raise sa.exc.OperationalError("SELECT", {}, Exception("gone"))
+
+        with monkeypatch.context() as m:
+            m.setattr(Catalog, "transaction", hangs)
+            fence()
+        done.append("written")
+        return Report(point("p1"), 1)
+
+    assert mover(there, job, work).execute(run) == "taken away"
+    assert done == []

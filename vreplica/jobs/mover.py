@@ -55,15 +55,15 @@ class Fence:
     _looked: float = float("-inf")
 
     def __call__(self) -> None:
+        if self.lease.good and self.clock() - self._looked >= CHECK_S:
+            try:
+                self.look()
+            except CatalogAway:
+                # Nobody takes a run from a lease that is good.
+                self._looked = self.clock()
+        # Last: a catalog that hangs may outlive it.
         if not self.lease.good:
             raise RunTakenAway(self.ticket.run, self.ticket.job, "its lease is over")
-        if self.clock() - self._looked < CHECK_S:
-            return
-        try:
-            self.look()
-        except CatalogAway:
-            # Nobody takes a run from a lease that is good.
-            self._looked = self.clock()
 
     def look(self) -> None:
         """Look into the catalog, whatever was seen before."""

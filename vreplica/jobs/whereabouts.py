@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from vreplica.sync import Job
 from vreplica.vsphere import HostInfo, Whereabouts
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SiteNow:
     """One site, read once."""
 
@@ -24,12 +25,16 @@ class SiteNow:
 
     def find(self, wanted: str) -> Whereabouts | None:
         """By moref, instance UUID, name, or the last part of an inventory path."""
-        last = wanted.rpartition("/")[2]
-        for key in (wanted, last):
-            for vm in self.vms:
-                if key in (vm.vm.moref, vm.instance_uuid, vm.vm.name):
-                    return vm
-        return None
+        return self._by_key.get(wanted) or self._by_key.get(wanted.rpartition("/")[2])
+
+    @cached_property
+    def _by_key(self) -> dict[str | None, Whereabouts]:
+        """The first VM of each name that one may go by."""
+        found: dict[str | None, Whereabouts] = {}
+        for vm in self.vms:
+            for key in (vm.vm.moref, vm.instance_uuid, vm.vm.name):
+                found.setdefault(key, vm)
+        return found
 
     def holds(self, where: Whereabouts) -> tuple[str, ...]:
         host = (f"host:{self.name}/{where.host}",) if where.host else ()

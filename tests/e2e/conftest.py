@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import pickle
+import pwd
 import random
 import re
+import shutil
+import socket
 import ssl
 import subprocess
 import sys
@@ -232,3 +235,44 @@ def content(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return make
+
+
+@pytest.fixture
+def postgres() -> Iterator[Callable[..., str]]:
+    """`postgres()` starts a server and gives a URL; with `restart=True` it is cut off and back."""
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not programs:
+        reason = "PostgreSQL is not installed (Debian package postgresql)"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    binaries = programs[-1].parent
+    folder = Path("/tmp") / f"vreplica-pg-{os.getpid()}"  # its user has to reach it
+    folder.mkdir(mode=0o755)
+    become = []
+    if os.geteuid() == 0:
+        user = pwd.getpwnam("postgres")
+        os.chown(folder, user.pw_uid, user.pw_gid)
+        become = ["runuser", "-u", "postgres", "--"]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    data = folder / "data"
+
+    def call(*command: object) -> None:
+        subprocess.run([*become, *map(str, command)], check=True, cwd="/", capture_output=True)
+
+    def start(*, restart: bool = False) -> str:
+        options = f"-k {folder} -p {port} -c listen_addresses=127.0.0.1 -c fsync=off"
+        if restart:
+            call(binaries / "pg_ctl", "-D", data, "-m", "immediate", "stop")
+        else:
+            call(binaries / "initdb", "-D", data, "-U", "vreplica", "-A", "trust")
+        log = folder / "log"
+        call(binaries / "pg_ctl", "-D", data, "-w", "-l", log, "-o", options, "start")
+        return f"postgresql://vreplica@127.0.0.1:{port}/postgres"
+
+    yield start
+    if data.exists():
+        call(binaries / "pg_ctl", "-D", data, "-m", "immediate", "stop")
+    shutil.rmtree(folder, ignore_errors=True)

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import pwd
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -250,9 +247,9 @@ def test_a_failover_goes_on_when_the_service_that_does_it_is_killed_and_when_it_
 
     # The other job went on, this one did not, and is not late.
     def newest(job: str) -> datetime:
-        return max(r["queued"] for r in catalog.history(job) if r["kind"] == "run")
+        return max(r["queued"] for r in catalog.history([job]) if r["kind"] == "run")
 
-    begun = next(r["began"] for r in catalog.history("vm00") if r["kind"] == "failover")
+    begun = next(r["began"] for r in catalog.history(["vm00"]) if r["kind"] == "failover")
     until("vm01 runs on", lambda: newest("vm01") > begun)
     assert newest("vm00") < begun
     (status,) = json_lines(called(path, "status", "vm00", "--json"))
@@ -277,50 +274,6 @@ def test_a_failover_goes_on_when_the_service_that_does_it_is_killed_and_when_it_
 
 def json_lines(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
-
-
-# -- PostgreSQL -----------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def postgres() -> Iterator[Callable[..., str]]:
-    """`postgres()` starts a server and gives a URL; with `restart=True` it is cut off and back."""
-    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    if not programs:
-        reason = "PostgreSQL is not installed (Debian package postgresql)"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    binaries = programs[-1].parent
-    folder = Path("/tmp") / f"vreplica-pg-{os.getpid()}"  # its user has to reach it
-    folder.mkdir(mode=0o755)
-    become = []
-    if os.geteuid() == 0:
-        user = pwd.getpwnam("postgres")
-        os.chown(folder, user.pw_uid, user.pw_gid)
-        become = ["runuser", "-u", "postgres", "--"]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    data = folder / "data"
-
-    def call(*command: object) -> None:
-        subprocess.run([*become, *map(str, command)], check=True, cwd="/", capture_output=True)
-
-    def start(*, restart: bool = False) -> str:
-        options = f"-k {folder} -p {port} -c listen_addresses=127.0.0.1 -c fsync=off"
-        if restart:
-            call(binaries / "pg_ctl", "-D", data, "-m", "immediate", "stop")
-        else:
-            call(binaries / "initdb", "-D", data, "-U", "vreplica", "-A", "trust")
-        log = folder / "log"
-        call(binaries / "pg_ctl", "-D", data, "-w", "-l", log, "-o", options, "start")
-        return f"postgresql://vreplica@127.0.0.1:{port}/postgres"
-
-    yield start
-    if data.exists():
-        call(binaries / "pg_ctl", "-D", data, "-m", "immediate", "stop")
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass

@@ -14,7 +14,7 @@ from vreplica.jobs.catalog import Catalog, CatalogTooNew, CatalogUnreachable
 from vreplica.jobs.dispatch import Dispatcher
 from vreplica.jobs.lease import Watch
 from vreplica.jobs.planner import Limits, Start
-from vreplica.jobs.schedule import Due, Every, Rpo, Rule
+from vreplica.jobs.schedule import Cron, Due, Every, Rpo, Rule
 from vreplica.jobs.status import job_status
 from vreplica.points import Level
 
@@ -153,7 +153,6 @@ def test_runs_of_a_mover_that_is_gone_are_lost_and_begin_elsewhere(catalog: Cata
     runs = {q.job: q.id for q in plan.round({})}
     with catalog.transaction() as c:
         ticket = ledger.begin(c, runs["a"], "m1", catalog.now(c))
-        again_due(c)
     assert ticket is not None
     join(catalog, "m2")
     clock.now += 39
@@ -170,6 +169,28 @@ def test_runs_of_a_mover_that_is_gone_are_lost_and_begin_elsewhere(catalog: Cata
         now = catalog.now(c)
         assert ledger.begin(c, runs["b"], "m1", now) is None
         assert not ledger.finish(c, ticket, now, state="done", point_time=now)
+
+
+@pytest.mark.parametrize("when", [Cron("0 * * * *"), Every(timedelta(days=1))])
+def test_a_run_that_was_cancelled_does_not_wait_for_its_next_time(
+    catalog: Catalog, when: Cron | Every
+) -> None:
+    join(catalog, "m1")
+    plan, _ = dispatcher(catalog, rules={"a": Rule(when)})
+    with catalog.transaction() as c:
+        ledger.know(c, ["a"], catalog.now(c) - timedelta(hours=2))
+    for state in ("cancelled", "abandoned"):
+        (queued,) = plan.round({})
+        with catalog.transaction() as c:
+            now = catalog.now(c)
+            ticket = ledger.begin(c, queued.id, "m1", now)
+            assert ticket is not None
+            if state == "cancelled":
+                assert ledger.finish(c, ticket, now, state=state)
+            else:
+                assert ledger.abandon(c, queued.id, now, "it ended without a result") == "a"
+    assert [q.job for q in plan.round({})] == ["a"]
+    assert plan.round({}) == []
 
 
 def test_one_that_renews_after_it_was_given_up_but_before_the_round_keeps_its_runs(
@@ -232,6 +253,21 @@ def test_an_alarm_is_told_when_it_comes_and_when_it_goes(catalog: Catalog) -> No
     assert [row["what"] for row in catalog.trail("a")] == ["RPO kept again", "RPO violated"]
 
 
+def test_nothing_is_said_to_be_kept_again_where_a_failover_has_switched_a_job_off(
+    catalog: Catalog,
+) -> None:
+    plan, told = dispatcher(catalog, rules={"a": Rule(Rpo(timedelta(minutes=15)))})
+    with catalog.transaction() as c:
+        ledger.know(c, ["a"], catalog.now(c) - timedelta(hours=1))
+    plan.round({})
+    with catalog.transaction() as c:
+        ledger.set_off(c, "a", "fo-1")
+    plan.round({})
+    assert told == ["RPO violated: a"]
+    with catalog.transaction() as c:
+        assert ledger.alarms(c) == {}
+
+
 def test_status_says_what_comes_next(catalog: Catalog) -> None:
     rules = {"a": RULE, "b": Rule(Rpo(timedelta(minutes=15)))}
     found = {s.job: s for s in job_status(catalog, rules)}
@@ -252,6 +288,11 @@ def test_points_of_the_destination_replace_what_was_known(catalog: Catalog) -> N
         ledger.set_points(c, "a", [point])
     (row,) = catalog.read(sa.text("SELECT id, job FROM vr_point").columns())  # type: ignore[arg-type]
     assert row == {"id": "p1", "job": "a"}
+    rules = {"a": RULE}
+    assert job_status(catalog, rules)[0].age is not None
+    with catalog.transaction() as c:
+        ledger.set_points(c, "a", [])
+    assert job_status(catalog, rules)[0].age is None
 
 
 def test_a_catalog_of_a_later_version_is_refused(catalog: Catalog, tmp_path: Path) -> None:

@@ -156,6 +156,14 @@ def test_a_clock_that_was_set_back_makes_no_job_stand_still(when: Cron | Every |
         assert begins(NOW, standing) == ["web01"]
 
 
+def test_a_vcenter_whose_clock_is_ahead_does_not_make_its_jobs_run_all_the_time() -> None:
+    """Its points are of a time that is still to come."""
+    ran = job(Rule(Rpo(15 * M)), last_start=NOW - M, last_end=NOW, point_time=NOW + 5 * M)
+    ran = replace(ran, durations_s=(60.0,))
+    assert begins(NOW, ran) == []
+    assert begins(NOW + 18 * M, ran) == ["web01"]
+
+
 def test_what_runs_is_not_begun_again_and_what_is_paused_not_at_all() -> None:
     rule = Rule(Every(H))
     assert begins(NOW, job(rule, running=True, last_start=NOW - 5 * H)) == []

@@ -6,7 +6,6 @@ ask ──► catalog ──► a mover does it, and goes on with it after a cra
 
 from __future__ import annotations
 
-import getpass
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from vreplica.cli import exits, showfailover
-from vreplica.cli.catalog import opened
+from vreplica.cli.catalog import opened, user
 from vreplica.cli.output import Output
 from vreplica.errors import VReplicaError
 
@@ -58,7 +57,7 @@ def ask(
         raise click.UsageError("--by-service is of one job: name the members of the group")
     loaded = vreplica.load(config)
     loaded.select((job,))
-    order = {"do": do, "who": getpass.getuser(), **more}
+    order = {"do": do, "who": user(), **more}
     if choices is not None:
         order["choices"] = choices.to_dict()
     with opened(loaded) as catalog:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import getpass
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,6 +46,14 @@ def opened(config: Config) -> Iterator[Catalog]:
         yield catalog
     finally:
         catalog.close()
+
+
+def user() -> str:
+    """Who calls, for the audit trail. In a container it may have a number and no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"user {os.getuid()}"
 
 
 def reserve(out: Output, config: Path | None, job: Job, failover: str) -> None:

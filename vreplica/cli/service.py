@@ -2,29 +2,41 @@
 
 from __future__ import annotations
 
-import getpass
+import re
 import signal
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from vreplica.cli import exits, show
-from vreplica.cli.catalog import installed, opened
+from vreplica.cli.catalog import installed, opened, user
 from vreplica.cli.options import command, config_option, jobs_argument
 from vreplica.cli.output import Output
+from vreplica.cli.replicate import each_job
+
+if TYPE_CHECKING:
+    from vreplica.sync import Job
 
 LOOK_S = 0.2
 """Between two looks whether the service was asked to stop."""
 
 
+def _mover(_: click.Context, __: click.Parameter, name: str | None) -> str | None:
+    if name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", name):
+        raise click.BadParameter("letters, digits, '.', '_' and '-', at most 80; no path")
+    return name
+
+
 @click.command(short_help="Run all jobs by their schedules, as a service.")
 @config_option
-@click.option("--mover", metavar="NAME", help="This mover's name. Default: the host's.")
+@click.option(
+    "--mover", callback=_mover, metavar="NAME", help="This mover's name. Default: the host's."
+)
 @command
 def serve(out: Output, config: Path | None, mover: str | None) -> int:
-    """Run every job that has a schedule, until SIGTERM or Ctrl-C.
+    """Run every job that has a schedule, until SIGTERM, SIGHUP or Ctrl-C.
 
     With a PostgreSQL database in [service] several machines share the work: `serve` on another
     one, with the same file, joins. What runs when the service is stopped is cancelled and leaves
@@ -44,7 +56,12 @@ def serve(out: Output, config: Path | None, mover: str | None) -> int:
         # No more than this: a lock that the interrupted line holds would never be free again.
         asked.append(number)
 
-    signals = (signal.SIGTERM, signal.SIGINT)
+    # nohup and shells in the background let a process ignore some; so be it.
+    signals = [
+        number
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        if signal.getsignal(number) is not signal.SIG_IGN
+    ]
     before = [signal.signal(number, stop) for number in signals]
     try:
         service.start()
@@ -112,12 +129,12 @@ def history(out: Output, config: Path | None, jobs: tuple[str, ...], limit: int)
     import vreplica
 
     loaded = vreplica.load(config)
-    names = set(loaded.select(jobs))
+    names = loaded.select(jobs)
     with opened(loaded) as catalog:
-        rows = [r for r in catalog.history(None, limit) if r["job"] in names]
+        rows = catalog.history(names, limit)
     if out.as_json:
         for row in rows:
-            out.json(row)
+            out.json({k: v.isoformat() if isinstance(v, datetime) else v for k, v in row.items()})
         return exits.OK
     table = show.grid("begun", "job", "what", "state", "took>?", "mover?", "error~")
     for row in rows:
@@ -172,7 +189,7 @@ def _pause(out: Output, config: Path | None, jobs: tuple[str, ...], *, paused: b
         with catalog.transaction() as c:
             ledger.know(c, names, catalog.now(c))
         for name in names:
-            changed = catalog.pause(name, getpass.getuser(), paused=paused)
+            changed = catalog.pause(name, user(), paused=paused)
             word = "paused" if paused else "planned again"
             text = word if changed else f"was {word} already"
             out.answer({"job": name, "paused": paused, "changed": changed}, f"{name}: {text}")
@@ -192,18 +209,19 @@ def rebuild(out: Output, config: Path | None, jobs: tuple[str, ...]) -> int:
     """Read points from the destinations and failovers from their journals into the catalog."""
     import vreplica
 
-    loaded = vreplica.load(config)
-    with opened(loaded) as there:
+    with opened(vreplica.load(config)) as there:
         from vreplica.jobs import mirror
 
-        for name in loaded.select(jobs):
-            points = vreplica.recovery_points(loaded[name])
-            mirror.rebuild(there, getpass.getuser(), loaded[name], points)
+        def work(job: Job) -> int:
+            points = vreplica.recovery_points(job)
+            mirror.rebuild(there, user(), job, points)
             out.answer(
-                {"job": name, "points": len(points)},
-                f"{name}: {show.counted(len(points), 'recovery point')}",
+                {"job": job.name, "points": len(points)},
+                f"{job.name}: {show.counted(len(points), 'recovery point')}",
             )
-    return exits.OK
+            return exits.OK
+
+        return each_job(out, config, jobs, work)
 
 
 def _moment(at: datetime | None) -> str:

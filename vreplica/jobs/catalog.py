@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,12 +41,15 @@ _MIGRATIONS = Path(__file__).parent / "migrations"
 _PLANNING = 0x76726570
 """The number of the advisory lock under which one mover plans ("vrep")."""
 _BUSY_TIMEOUT_S = 30.0
+_IDLE_S = 10
+"""In a transaction: the database ends one whose process was frozen, or whose machine is gone, and
+with it what it holds, such as the planning of all."""
 
 
 @dataclass(eq=False)
 class CatalogUnreachable(ConfigError):
     template = "the catalog at {place} cannot be opened: {reason}"
-    remedy = "Is the database running, the URL right, and may this user create tables there?"
+    remedy = "Is the database running, the URL right, and may this user make tables and a schema?"
     retryable = True
     place: str
     reason: str
@@ -91,10 +94,9 @@ class Catalog:
         catalog = cls(_engine(url))
         try:
             catalog._migrate()
-        except sa.exc.SQLAlchemyError as error:
+        except CatalogAway as error:
             catalog.close()
-            reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-            raise CatalogUnreachable(place=catalog.place, reason=reason) from None
+            raise unreachable(url, error) from None
         return catalog
 
     def close(self) -> None:
@@ -186,15 +188,22 @@ class Catalog:
         with self.engine.connect() as c:
             return [dict(row) for row in c.execute(query).mappings()]
 
-    def history(self, job: str | None = None, limit: int = 50) -> list[dict[str, Any]]:
-        """The latest runs, newest first."""
+    def history(self, jobs: Collection[str] = (), limit: int = 50) -> list[dict[str, Any]]:
+        """The latest runs, newest first; of these jobs, or of all."""
         query = sa.select(t.runs).order_by(t.runs.c.queued.desc()).limit(limit)
-        return self.read(query.where(t.runs.c.job == job) if job else query)
+        return self.read(query.where(t.runs.c.job.in_(jobs)) if jobs else query)
 
     def trail(self, job: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
         """The latest entries of the audit trail, newest first."""
         query = sa.select(t.audit).order_by(t.audit.c.n.desc()).limit(limit)
         return self.read(query.where(t.audit.c.job == job) if job else query)
+
+
+def unreachable(url: str, error: CatalogAway) -> CatalogUnreachable:
+    """What `error` says, without the URL's password."""
+    place = sa.make_url(url).render_as_string(hide_password=True)
+    reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+    return CatalogUnreachable(place=place, reason=reason)
 
 
 def _engine(url: str) -> sa.Engine:
@@ -205,11 +214,18 @@ def _engine(url: str) -> sa.Engine:
     if parsed.get_backend_name() not in ("postgresql", "sqlite"):
         raise CatalogUrlInvalid(reason="it names neither PostgreSQL nor SQLite")
     if parsed.get_backend_name() == "postgresql":
-        return sa.create_engine(
+        engine = sa.create_engine(
             parsed.set(drivername="postgresql+psycopg"),
             pool_pre_ping=True,
             connect_args={"connect_timeout": 10},
         )
+
+        @sa.event.listens_for(engine, "connect")
+        def _impatient(connection: Any, _: Any) -> None:
+            connection.execute(f"SET idle_in_transaction_session_timeout = '{_IDLE_S}s'")
+            connection.commit()
+
+        return engine
     if parsed.database:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     engine = sa.create_engine(

@@ -115,12 +115,16 @@ class Dispatcher:
         told = []
         now = {a.job: a for a in tick.alarms}
         known = ledger.alarms(c)
+        off = ledger.offs(c)
         for job in self.rules:
             alarm = now.get(job)
             name = str(alarm.alarm) if alarm else None
             if known.get(job) == name:
                 continue
             ledger.set_alarm(c, job, name)
+            if name is None and job in off:
+                # Nothing is late, but nothing was kept.
+                continue
             what = name or "RPO kept again"
             data = {"target": str(alarm.target), "age": str(alarm.age)} if alarm else {}
             self.catalog.note(c, self.mover, what, job, **data)

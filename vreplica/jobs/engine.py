@@ -26,6 +26,7 @@ from typing import Any, Final
 from dbos import DBOS, DBOSClient, DBOSConfig, EnqueueOptions
 from dbos._serialization import Serializer  # not exported; the type of a documented setting
 
+from vreplica.jobs.catalog import CatalogAway, unreachable
 from vreplica.jobs.dispatch import Queued
 from vreplica.jobs.driver import Driven, Driver, Result
 
@@ -64,7 +65,10 @@ class Engine:
         driver: Driver,
         done: Callable[[], None],
     ) -> None:
-        """`url`: of DBOS's own tables. `done`: called when something has ended."""
+        """`url`: of DBOS's own tables. `done`: called when something has ended.
+
+        Raises CatalogUnreachable.
+        """
         self._mover = mover
         settings: DBOSConfig = {
             "name": "vreplica",
@@ -79,7 +83,11 @@ class Engine:
         DBOS(config=settings)
         _register(execute, driver, done)
         DBOS.listen_queues([self._queue(False), self._queue(True)])
-        DBOS.launch()
+        try:
+            DBOS.launch()
+        except CatalogAway as error:
+            DBOS.destroy()
+            raise unreachable(url, error) from None
         for failover, places in ((False, workers), (True, FAILOVERS)):
             DBOS.register_queue(
                 self._queue(failover), worker_concurrency=places, on_conflict="always_update"
@@ -158,9 +166,10 @@ def _register(execute: Callable[[str], str], driver: Driver, done: Callable[[], 
 
 
 def _no_stop(record: logging.LogRecord) -> bool:
-    """That a workflow was stopped is no error, and no traceback: `stop` has asked for it."""
+    """That a workflow was stopped is no error, and no traceback: `stop` has asked for it. What
+    kept DBOS from beginning is raised."""
     text = record.getMessage() + repr(record.exc_info and record.exc_info[1])
-    return "was cancelled" not in text and "no longer owned" not in text
+    return not any(w in text for w in ("was cancelled", "no longer owned", "failed to launch"))
 
 
 def _queue(mover: str, failover: bool) -> str:

@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 
 from vreplica.jobs import tablesql as t
 from vreplica.jobs.planner import Start
@@ -101,6 +102,8 @@ def lose(
     present = sa.select(t.movers.c.id)
     query = sa.select(t.runs.c.id, t.runs.c.kind, t.runs.c.job, t.runs.c.mover)
     query = query.where(t.runs.c.state.in_(ACTIVE), t.runs.c.mover.not_in(present))
+    # One that its mover, back this very moment, is writing the end of is waited for.
+    query = query.with_for_update(of=t.runs)
     lost = [(row[0], row[1], row[2], row[3]) for row in c.execute(query)]
     for run, kind, job, _ in lost:
         raise_epoch(c, job)
@@ -110,6 +113,7 @@ def lose(
                 .where(t.runs.c.id == run)
                 .values(state="lost", ended=now, error="its mover is gone")
             )
+            _plan_anew(c, job)
     return lost
 
 
@@ -121,7 +125,9 @@ def know(c: sa.Connection, names: Iterable[str], now: datetime) -> None:
     known = set(c.execute(sa.select(t.jobs.c.name)).scalars())
     new = [{"name": n, "since": now} for n in names if n not in known]
     if new:
-        c.execute(sa.insert(t.jobs), new)
+        # Movers that begin together on an empty catalog see the same jobs for the first time.
+        insert = postgresql.insert if c.dialect.name == "postgresql" else sqlite.insert
+        c.execute(insert(t.jobs).on_conflict_do_nothing(), new)
 
 
 def standings(c: sa.Connection, rules: Mapping[str, Rule]) -> list[Standing]:
@@ -165,6 +171,11 @@ def place(c: sa.Connection, holds: Mapping[str, tuple[str, ...]]) -> None:
     for job, held in holds.items():
         if known.get(job) != held:
             c.execute(sa.update(t.jobs).where(t.jobs.c.name == job).values(holds=list(held)))
+
+
+def _plan_anew(c: sa.Connection, job: str) -> None:
+    """Its last run was none: cron and every do not wait for their next time."""
+    c.execute(sa.update(t.jobs).where(t.jobs.c.name == job).values(last_start=None))
 
 
 def raise_epoch(c: sa.Connection, job: str) -> int:
@@ -290,6 +301,8 @@ def finish(
             update["durations_s"] = [*job.durations_s, seconds][-KEPT_DURATIONS:]
     elif state == "failed":
         update["failures"] = job.failures + 1
+    elif state == "cancelled":
+        update["last_start"] = None
     c.execute(sa.update(t.jobs).where(t.jobs.c.name == ticket.job).values(update))
     return True
 
@@ -302,9 +315,11 @@ def abandon(
     values = {"state": state, "ended": now, "error": reason}
     if not c.execute(sa.update(t.runs).where(mine).values(values)).rowcount:
         return None
-    job: str = c.execute(sa.select(t.runs.c.job).where(t.runs.c.id == run)).scalar_one()
-    raise_epoch(c, job)
-    return job
+    row = c.execute(sa.select(t.runs.c.job, t.runs.c.kind).where(t.runs.c.id == run)).one()
+    raise_epoch(c, row.job)
+    if row.kind == "run":
+        _plan_anew(c, row.job)
+    return str(row.job)
 
 
 # -- what the destination and the journals say ----------------------------------------------------
@@ -321,8 +336,8 @@ def set_points(
     ]
     if rows:
         c.execute(sa.insert(t.points), rows)
-        newest = max(moment for _, moment, _, _ in points)
-        c.execute(sa.update(t.jobs).where(t.jobs.c.name == job).values(point_time=newest))
+    newest = max((moment for _, moment, _, _ in points), default=None)
+    c.execute(sa.update(t.jobs).where(t.jobs.c.name == job).values(point_time=newest))
 
 
 def add_point(
@@ -343,11 +358,11 @@ def add_point(
 
 def flagged(c: sa.Connection) -> dict[str, str]:
     """Of each job that has one: the id of its oldest flagged point."""
-    query = sa.select(t.points.c.job, t.points.c.id, t.points.c.description)
+    query = sa.select(t.points.c.job, t.points.c.id)
+    query = query.where(t.points.c.description["flagged"].as_boolean())
     found: dict[str, str] = {}
-    for job, id_, text in c.execute(query.order_by(t.points.c.time)):
-        if text.get("flagged"):
-            found.setdefault(job, id_)
+    for job, id_ in c.execute(query.order_by(t.points.c.time)):
+        found.setdefault(job, id_)
     return found
 
 

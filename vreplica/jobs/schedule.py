@@ -155,6 +155,9 @@ def _not_ahead(now: datetime, job: Standing) -> Standing:
     if all(t is None or t <= now for t in known):
         return job
     since, last_start, last_end, point_time = (t if t and t <= now else None for t in known)
+    if job.point_time is not None and point_time is None:
+        # Or vCenter's clock is ahead: then it is no older than the run that made it.
+        point_time = last_start
     return replace(
         job,
         since=since or _LONG_AGO,

@@ -1,0 +1,143 @@
+"""status, history, schedule, catalog rebuild and serve as people call them, on a SQLite catalog."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+import vreplica
+from vreplica.cli.app import app
+from vreplica.jobs import ledger, load
+from vreplica.jobs.catalog import Catalog
+from vreplica.jobs.planner import Start
+from vreplica.jobs.schedule import Due
+from vreplica.sync import Job
+from vreplica.vsphere.errors import HostUnreachable
+
+CONFIG = f"""\
+state_dir = "state"
+[sites.main]
+host = "vc.example"
+user = "u"
+password = {{ env = "PASSWORD" }}
+sha256 = "{"AB" * 32}"
+[defaults]
+schedule = {{ every = "4h" }}
+[jobs.web01]
+source = {{ site = "main", vm = "web01" }}
+destination = {{ site = "main", datastore = "ds", name = "web01-replica" }}
+[jobs.db01]
+source = {{ site = "main", vm = "db01" }}
+destination = {{ site = "main", datastore = "ds", name = "db01-replica" }}
+"""
+Invoke = Callable[..., Result]
+
+
+@pytest.fixture
+def job_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PASSWORD", "geheim")
+    file = tmp_path / "jobs.toml"
+    file.write_text(CONFIG)
+    return file
+
+
+@pytest.fixture
+def invoke(job_file: Path) -> Invoke:
+    return lambda *args: CliRunner().invoke(app, [*args, "--config", str(job_file)])
+
+
+def ran(job_file: Path, job: str, times: int) -> None:
+    catalog = Catalog.open(load(job_file).catalog_url())
+    for n in range(times):
+        with catalog.transaction() as c:
+            now = catalog.now(c)
+            ledger.know(c, [job], now)
+            start = Start(job, Due(now, now), ())
+            ledger.queue(c, [(f"{job}-{n}", start, "m1")], now)
+            ticket = ledger.begin(c, f"{job}-{n}", "m1", now)
+            assert ticket is not None
+            end = now + timedelta(seconds=2)
+            assert ledger.finish(c, ticket, end, state="done", point_time=now, seconds=2.0)
+    catalog.close()
+
+
+def test_history_of_a_job_is_not_hidden_by_what_other_jobs_did(
+    invoke: Invoke, job_file: Path
+) -> None:
+    ran(job_file, "web01", 1)
+    ran(job_file, "db01", 3)
+    found = invoke("history", "web01", "--limit", "2")
+    assert "web01" in found.stdout
+    assert "db01" not in found.stdout
+
+
+def test_history_for_programs_is_a_document_a_run(invoke: Invoke, job_file: Path) -> None:
+    ran(job_file, "web01", 2)
+    found = invoke("history", "--json")
+    assert found.exit_code == 0, found.output
+    rows = [json.loads(line) for line in found.stdout.splitlines()]
+    assert [row["id"] for row in rows] == ["web01-1", "web01-0"]
+    assert rows[0]["began"] < rows[0]["ended"]
+
+
+def test_who_has_a_number_and_no_name_may_pause_a_schedule(
+    invoke: Invoke, job_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nobody() -> str:
+        raise KeyError("getpwuid(): uid not found: 10001")
+
+    monkeypatch.setattr("getpass.getuser", nobody)
+    assert invoke("schedule", "pause", "web01").exit_code == 0
+    catalog = Catalog.open(load(job_file).catalog_url())
+    assert catalog.trail("web01")[0]["who"] == f"user {os.getuid()}"
+    catalog.close()
+
+
+def test_a_job_whose_site_is_away_does_not_keep_the_others_from_being_rebuilt(
+    invoke: Invoke, job_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(job: Job) -> tuple[Any, ...]:
+        if job.name == "web01":
+            raise HostUnreachable("vc.example", 443, "refused")
+        return ()
+
+    monkeypatch.setattr(vreplica, "recovery_points", read)
+    found = invoke("catalog", "rebuild")
+    assert found.exit_code == HostUnreachable.exit_code
+    assert found.stdout == "db01: 0 recovery points\n"
+    assert "web01" in found.stderr
+
+
+@pytest.mark.parametrize("name", ["", "dr/1", "../m", "x" * 81])
+def test_a_movers_name_that_can_be_no_file_is_refused(invoke: Invoke, name: str) -> None:
+    found = invoke("serve", "--mover", name)
+    assert found.exit_code == 2
+    assert "--mover" in found.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_service_in_order(job_file: Path, number: signal.Signals) -> None:
+    job_file.write_text('state_dir = "state"\n')
+    program = "from vreplica.cli import main; main()"
+    command = [sys.executable, "-c", program, "serve", "-c", str(job_file), "--mover", "m1"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        while "works on 0 scheduled jobs" not in (line := process.stderr.readline()):
+            assert line
+        process.send_signal(number)
+        _, rest = process.communicate()
+    assert process.returncode == 0, rest
+    catalog = Catalog.open(load(job_file).catalog_url())
+    with catalog.transaction() as c:
+        assert ledger.movers(c) == []
+    catalog.close()

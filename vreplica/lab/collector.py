@@ -31,6 +31,10 @@ query: Any = vmodl.query.PropertyCollector
 WAKE_S = 1.0
 """A waiting call looks this often whether it is still wanted."""
 
+PAGE = 100
+"""Objects in one answer of RetrievePropertiesEx where the caller names no number: the server may
+choose any (vSphere API, RetrieveOptions)."""
+
 
 def _named(selections: Any, found: dict[str, Any]) -> dict[str, Any]:
     for selection in selections or ():
@@ -162,7 +166,8 @@ class PropertyCollector(Managed, vmodl.query.PropertyCollector):
         return [c for spec in specSet for c in self._contents(spec)]
 
     def RetrievePropertiesEx(self, specSet: Any, options: Any) -> Any:
-        return self._page(self.RetrieveProperties(specSet), options.maxObjects)
+        size = PAGE if options.maxObjects is None else options.maxObjects
+        return self._page(self.RetrieveProperties(specSet), size)
 
     def ContinueRetrievePropertiesEx(self, token: str) -> Any:
         rest = self.__dict__["_tokens"].pop(token, None)
@@ -176,13 +181,13 @@ class PropertyCollector(Managed, vmodl.query.PropertyCollector):
         if self.__dict__["_tokens"].pop(token, None) is None:
             raise invalid_argument("token")
 
-    def _page(self, contents: list[Any], size: int | None) -> Any:
+    def _page(self, contents: list[Any], size: int) -> Any:
+        if size <= 0:
+            raise invalid_argument("options.maxObjects")
         if not contents:
             return None
-        if size is not None and size <= 0:
-            raise invalid_argument("options.maxObjects")
-        found = query.RetrieveResult(objects=contents[:size] if size else contents)
-        if size and len(contents) > size:
+        found = query.RetrieveResult(objects=contents[:size])
+        if len(contents) > size:
             own = self.__dict__
             own["_token"] += 1
             found.token = f"{self._moId}-{own['_token']}"

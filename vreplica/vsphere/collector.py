@@ -10,17 +10,58 @@ on pyVmomi's managed objects (one request each) is never used.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, TypeVar
 
-from vreplica.vsphere.errors import BadReply
+from vreplica.errors import VReplicaError
+from vreplica.vsphere.errors import BadReply, HostUnreachable, ObjectGone
 from vreplica.vsphere.faults import to_error
 from vreplica.vsphere.link import Link
 from vreplica.vsphere.vmomi import moref, vim, vmodl
 
 Properties = Mapping[Any, Sequence[str]]
 Steps = Sequence[tuple[Any, str]]
+
+STARTS: Final = 3
+"""How often a read of several pages is begun."""
+
+T = TypeVar("T")
+
+
+class PageLost(Exception):
+    """A page that the server gives out once did not come; `error` says why."""
+
+    def __init__(self, error: VReplicaError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def from_the_start(attempt: Callable[[], T]) -> T:
+    """Do a read of several pages, again from its start where `next_page` lost one."""
+    for _ in range(STARTS - 1):
+        with suppress(PageLost):
+            return attempt()
+    try:
+        return attempt()
+    except PageLost as lost:
+        raise lost.error from lost.error.__cause__
+
+
+def next_page(
+    link: Link, operation: str, method: Callable[..., Any], argument: Any, vm: str | None
+) -> Any:
+    """The page after the last one. Raises PageLost: with its connection, or with the session."""
+    invalid = vmodl.fault.InvalidArgument
+    try:
+        return link.ask(
+            operation, method, argument, vm=vm, let=(invalid,), answers=False, again=False
+        )
+    except (HostUnreachable, ObjectGone) as error:
+        raise PageLost(error) from error
+    except invalid as fault:
+        raise PageLost(to_error(fault, link.doing(operation, vm))) from fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,23 +119,29 @@ def read(
     collector = link.content.propertyCollector
     options = vmodl.query.PropertyCollector.RetrieveOptions()
     spec = filter_spec(roots, properties, steps)
-    # Without any object that fits, the answer has nothing in it.
-    first = collector.RetrievePropertiesEx
-    page = link.ask(operation, first, [spec], options, vm=vm, answers=False)
-    found: list[Found] = []
-    while page is not None:
-        for content in page.objects:
-            for missing in content.missingSet or []:
-                fault = missing.fault
-                if isinstance(fault, vim.fault.NoPermission):
-                    raise to_error(fault, link.doing(f"{operation} ({missing.path})", vm))
-            values = {p.name: p.val for p in content.propSet or []}
-            found.append(Found(content.obj, values))
-        if not page.token:
-            break
-        more = collector.ContinueRetrievePropertiesEx
-        page = link.ask(operation, more, page.token, vm=vm)
-    return found
+
+    def attempt() -> list[Found]:
+        first, more = collector.RetrievePropertiesEx, collector.ContinueRetrievePropertiesEx
+        # Without any object that fits, the answer has nothing in it.
+        page = link.ask(operation, first, [spec], options, vm=vm, answers=False)
+        found: list[Found] = []
+        while page is not None:
+            found += _found(link, operation, page, vm)
+            if not page.token:
+                break
+            page = next_page(link, operation, more, page.token, vm)
+        return found
+
+    return from_the_start(attempt)
+
+
+def _found(link: Link, operation: str, page: Any, vm: str | None) -> Iterable[Found]:
+    for content in page.objects:
+        for missing in content.missingSet or []:
+            fault = missing.fault
+            if isinstance(fault, vim.fault.NoPermission):
+                raise to_error(fault, link.doing(f"{operation} ({missing.path})", vm))
+        yield Found(content.obj, {p.name: p.val for p in content.propSet or []})
 
 
 def read_one(

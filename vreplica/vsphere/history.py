@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, Final
 
-from vreplica.vsphere.collector import read
+from vreplica.errors import VReplicaError
+from vreplica.vsphere.collector import from_the_start, next_page, read
 from vreplica.vsphere.faults import words
 from vreplica.vsphere.link import Link
 from vreplica.vsphere.model import EventRecord, TaskRecord, VmRef
@@ -45,8 +47,8 @@ def tasks_between(link: Link, vm: VmRef, begin: datetime, end: datetime) -> tupl
     )
     manager = link.content.taskManager
     try:
-        pages = _pages(link, operation, manager.CreateCollectorForTasks, spec, "ReadNextTasks", vm)
-        found = {info.key: _task(info) for info in pages}
+        infos = _pages(link, operation, manager.CreateCollectorForTasks, spec, "ReadNextTasks", vm)
+        found = {info.key: _task(info) for info in infos}
     except vmodl.fault.NotSupported:
         # A single ESXi host has only its recent ones.
         found = {}
@@ -58,17 +60,25 @@ def tasks_between(link: Link, vm: VmRef, begin: datetime, end: datetime) -> tupl
 
 def _pages(
     link: Link, operation: str, create: Any, spec: Any, read_next: str, vm: VmRef
-) -> Iterator[Any]:
+) -> list[Any]:
     """All that a history collector finds, oldest first. Raises NotSupported unmapped."""
     let = (vmodl.fault.NotSupported,)
-    collector = link.call(operation, create, spec, vm=vm.name, let=let)
-    try:
-        link.ask(operation, collector.RewindCollector, vm=vm.name, answers=False)
-        following = getattr(collector, read_next)
-        while page := link.ask(operation, following, PAGE, vm=vm.name, answers=False):
-            yield from page
-    finally:
-        link.call(operation, collector.DestroyCollector, vm=vm.name, answers=False)
+
+    def attempt() -> list[Any]:
+        collector = link.call(operation, create, spec, vm=vm.name, let=let)
+        found: list[Any] = []
+        try:
+            link.ask(operation, collector.RewindCollector, vm=vm.name, answers=False)
+            following = getattr(collector, read_next)
+            while page := next_page(link, operation, following, PAGE, vm.name):
+                found += page
+        finally:
+            # It ends with the session in any case.
+            with suppress(VReplicaError):
+                link.call(operation, collector.DestroyCollector, vm=vm.name, answers=False)
+        return found
+
+    return from_the_start(attempt)
 
 
 def _task(info: Any) -> TaskRecord:

@@ -108,12 +108,14 @@ class Link:
         vm: str | None = None,
         let: tuple[Any, ...] = (),
         answers: bool = True,
+        again: bool = True,
     ) -> Any:
         """A call that changes nothing. Faults of the classes in `let` come through unmapped.
 
         answers: whether it is one that returns something; then an empty answer is a BadReply.
+        again: False for the next page of something, which the server gives out once.
         """
-        answer = self._run(operation, lambda: method(*arguments), 2, vm, let)
+        answer = self._run(operation, lambda: method(*arguments), 2 if again else 1, vm, let)
         return self._heard(operation, answer, vm) if answers else answer
 
     def call(

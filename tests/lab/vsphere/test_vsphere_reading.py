@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from vreplica.lab import Lab, LabControl
+from vreplica.lab import Lab, LabControl, collector
 from vreplica.units import MIB
-from vreplica.vsphere import AmbiguousVm, Endpoint, Session, VmNotFound, VmRef, connect, history
+from vreplica.vsphere import (
+    AmbiguousVm,
+    Endpoint,
+    HostUnreachable,
+    Session,
+    VmNotFound,
+    VmRef,
+    connect,
+    history,
+)
+
+
+@pytest.fixture(autouse=True)
+def no_faults_left(control: LabControl) -> Iterator[None]:
+    yield
+    control.clear_faults("site-a")
 
 
 def test_the_server_says_what_it_is(source: Session, endpoint: Any) -> None:
@@ -170,6 +186,53 @@ def test_the_history_is_read_page_by_page(
     assert [e.type for e in events] == [*kinds, *kinds]
     assert source.events_between(vm, before, after, ["VmMigratedEvent"]) == ()
     assert source.tasks_between(vm, after.replace(year=2099), after.replace(year=2100)) == ()
+
+
+@pytest.mark.parametrize("action", ["lost-reply", "session"])
+def test_a_page_of_the_history_that_is_lost_is_not_left_out(
+    source: Session,
+    new_vm: Any,
+    control: LabControl,
+    monkeypatch: pytest.MonkeyPatch,
+    action: str,
+) -> None:
+    """Asked again, the server would give out the next one."""
+    monkeypatch.setattr(history, "PAGE", 1)
+    monkeypatch.setattr(history, "recent_tasks", lambda *_: ())
+    vm = new_vm()
+    before = source.refresh()
+    source.power_on(vm)
+    source.power_off(vm)
+    after = source.refresh()
+    for method in ("ReadNextTasks", "ReadNextEvents"):
+        control.add_fault("site-a", method=method, action=action, skip=1)
+    tasks = source.tasks_between(vm, before, after)
+    assert [t.operation.rpartition(".")[2] for t in tasks] == ["powerOn", "powerOff"]
+    kinds = ("VmPoweredOnEvent", "VmPoweredOffEvent")
+    assert [e.type for e in source.events_between(vm, before, after, kinds)] == [*kinds]
+    assert [rule["struck"] for rule in control.list_faults("site-a")] == [1, 1]
+
+
+@pytest.mark.parametrize("action", ["lost-reply", "session"])
+def test_an_inventory_of_several_pages_is_read_whole_when_one_is_lost(
+    source: Session, control: LabControl, monkeypatch: pytest.MonkeyPatch, action: str
+) -> None:
+    whole = source.datastores(), source.hosts(), source.networks()
+    monkeypatch.setattr(collector, "PAGE", 2)
+    control.add_fault("site-a", method="ContinueRetrievePropertiesEx", action=action, skip=1)
+    assert (source.datastores(), source.hosts(), source.networks()) == whole
+    assert [rule["struck"] for rule in control.list_faults("site-a")] == [1]
+
+
+def test_a_page_that_never_comes_is_told_for_what_it_is(
+    source: Session, control: LabControl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collector, "PAGE", 2)
+    control.add_fault(
+        "site-a", method="ContinueRetrievePropertiesEx", action="lost-reply", count=None
+    )
+    with pytest.raises(HostUnreachable):
+        source.hosts()
 
 
 def test_a_server_without_collectors_has_its_recent_tasks(

@@ -19,6 +19,7 @@ from vreplica.lab.nfc import Fault, HostProfile
 from vreplica.lab.nfc.solo import SoloHost
 from vreplica.nfc import errors
 from vreplica.units import BLOCK, KIB, MIB, SECTOR
+from vreplica.vsphere.errors import HostUnreachable
 
 PATH = "[ds1] web01/web01.vmdk"
 CAPACITY = 32 * MIB + 3 * SECTOR
@@ -230,6 +231,31 @@ def test_a_reconnect_waits_for_the_lock_of_the_lost_connection(host: SoloHost) -
         host.server.faults.add(Fault("error", "open", code=15, count=2))
         disk.write_from(0, memoryview(b"w" * MIB))
     assert content(host, 0, MIB) == b"w" * MIB
+
+
+@pytest.mark.parametrize("away", [2, 9])
+def test_a_reconnect_waits_for_a_vcenter_that_is_away(
+    host: SoloHost, monkeypatch: pytest.MonkeyPatch, away: int
+) -> None:
+    """Within the bounds of the settings: the ticket for it comes from there."""
+    disk = open_(host, reconnects=5)
+    host.server.faults.add(Fault("drop", "write"))
+    refusals = iter([HostUnreachable("vc", 443, "connection refused")] * away)
+    ticket = host.ticket
+
+    def late(*, read_only: bool) -> nfc.Ticket:
+        for refusal in refusals:
+            raise refusal
+        return ticket(read_only=read_only)
+
+    monkeypatch.setattr(host, "ticket", late)
+    if away > 5:
+        with pytest.raises(HostUnreachable):
+            disk.write_from(0, memoryview(b"w" * MIB))
+    else:
+        disk.write_from(0, memoryview(b"w" * MIB))
+        assert disk.stats.connections == 2
+    disk.close()
 
 
 def test_a_disk_that_changed_its_size_meanwhile_is_refused(host: SoloHost) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,7 @@ class Stub:
         )
         self.raises: list[Exception] = []
         self.runtime = vim.host.RuntimeInfo(connectionState="connected", inMaintenanceMode=False)
+        self.vm_host: Any = vim.HostSystem("host-9", self)
         self._api = api
 
     def InvokeMethod(self, mo: Any, info: Any, args: Any, outer: Any = None) -> Any:
@@ -65,7 +67,7 @@ class Stub:
                 about=vim.AboutInfo(apiType=self._api)
             ),
             ("vm-42", "name"): lambda: "web",
-            ("vm-42", "runtime"): lambda: vim.vm.RuntimeInfo(host=vim.HostSystem("host-9", self)),
+            ("vm-42", "runtime"): lambda: vim.vm.RuntimeInfo(host=self.vm_host),
             ("vm-42", "config"): lambda: vim.vm.ConfigInfo(
                 hardware=vim.vm.VirtualHardware(
                     device=[
@@ -174,9 +176,10 @@ def test_faults_become_errors_that_say_whether_a_retry_helps(
     assert LEAF in str(caught.value)
 
 
-def test_a_stale_pooled_connection_is_tried_once_more() -> None:
+@pytest.mark.parametrize("stale", [ConnectionResetError("stale"), ssl.SSLEOFError(8, "stale")])
+def test_a_stale_pooled_connection_is_tried_once_more(stale: OSError) -> None:
     stub = Stub()
-    stub.raises = [ConnectionResetError("stale")]
+    stub.raises = [stale]
     assert service(stub).ticket(read_only=True).session_id == "52cdebc5"
     stub.raises = [ConnectionResetError("stale"), ConnectionResetError("really")]
     with pytest.raises(errors.TicketUnreachable):
@@ -191,6 +194,16 @@ def test_the_hosts_state_explains_what_902_cannot() -> None:
     assert source.host_trouble() == "the host is in maintenance mode"
     stub.runtime.connectionState = "notResponding"
     assert source.host_trouble() == "vCenter says the host is notResponding"
+
+
+def test_a_host_that_the_account_cannot_see_is_told() -> None:
+    stub = Stub()
+    stub.vm_host = None
+    source = service(stub)
+    assert source.host_trouble() is None
+    assert source.ticket(read_only=True).host == "10.0.0.21"
+    with pytest.raises(errors.TicketRefused, match="cannot see the VM's ESXi host"):
+        source.ticket(read_only=False)
 
 
 def test_the_nfc_version_is_asked_of_the_vms_host() -> None:

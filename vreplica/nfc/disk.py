@@ -26,7 +26,7 @@ from typing import Final
 import numpy as np
 
 from vreplica.disk import Arena, Request, check_request
-from vreplica.errors import DiskClosed, ReadOnlyDisk, VReplicaError
+from vreplica.errors import DiskClosed, ReadOnlyDisk, VReplicaError, VSphereError
 from vreplica.extents import Extents
 from vreplica.nfc.config import IO_MIN, NfcConfig
 from vreplica.nfc.errors import (
@@ -37,7 +37,6 @@ from vreplica.nfc.errors import (
     NfcError,
     NfcMemory,
     NfcOutOfRange,
-    TicketUnreachable,
 )
 from vreplica.nfc.link import Link, TicketSource
 from vreplica.nfc.requests import DdbGet, QueryAllocated, Read, Transfer, Write
@@ -48,7 +47,7 @@ from vreplica.units import BLOCK, MIB, SECTOR, TIB
 log = logging.getLogger(__name__)
 
 _WAIT_MAX_S: Final = 30.0
-_TRANSIENT: Final = (HostConnection, DiskLocked, Busy, AuthenticationFailed, TicketUnreachable)
+_TRANSIENT: Final = (HostConnection, DiskLocked, Busy, AuthenticationFailed)
 """What may pass while a connection is made again: the host can hold the lock of the lost one."""
 _WRITTEN_MAX: Final = 4096
 """Extents that are remembered one by one before they are united."""
@@ -300,7 +299,11 @@ class NfcDisk:
             except _TRANSIENT as error:
                 cause = error
                 continue
-            except BaseException:
+            except BaseException as error:
+                # Where the ticket comes from (vCenter) may be away for a while as well.
+                if isinstance(error, VSphereError) and error.retryable:
+                    cause = error
+                    continue
                 self._closed = True
                 raise
             if self._link.file.capacity_bytes != self._capacity:

@@ -14,6 +14,7 @@ cloudbase/OpenVixDiskLib and hystax/OpenVixDiskLib (vCenter 8.0.1, ESXi 8.0.3).
 from __future__ import annotations
 
 import http.client
+import ssl
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -132,8 +133,9 @@ class TicketService:
         """What the VM's host is in that would keep its port 902 from answering."""
         if self._vm is None:
             self._connect()
+        purpose = "ask for the host's state"
         try:
-            runtime = self._ask(lambda: self._vm.runtime.host.runtime, "ask for the host's state")
+            runtime = self._ask(lambda: self._host(purpose).runtime, purpose)
         except TicketRefused:
             return None
         if runtime.connectionState != "connected":
@@ -148,7 +150,9 @@ class TicketService:
             self._connect()
         purpose = "ask for the NFC version"
         return int(
-            self._ask(lambda: self._service().NfcGetServerNfcLibVersion(self._host()), purpose)
+            self._ask(
+                lambda: self._service().NfcGetServerNfcLibVersion(self._host(purpose)), purpose
+            )
         )
 
     # -- calls ------------------------------------------------------------------------------
@@ -156,7 +160,7 @@ class TicketService:
     def _open(self, read_only: bool) -> Any:
         if read_only:
             return self._call(lambda service: service.NfcGetVmFiles(self._vm))
-        key, host = self._key(), self._host()
+        key, host = self._key(), self._host(f"write {self._path}")
         return self._call(lambda service: service.NfcRandomAccessOpenDisk(self._vm, key, host))
 
     def _call(self, call: Callable[[Any], Any]) -> Any:
@@ -183,9 +187,13 @@ class TicketService:
     def _is_vm(self, reference: Any) -> bool:
         return bool(getattr(reference, "_moId", None) == self._moid)
 
-    def _host(self) -> Any:
+    def _host(self, purpose: str) -> Any:
         # Read each time: the VM may have moved since the last ticket.
-        return self._vm.runtime.host
+        host = self._vm.runtime.host
+        if host is None:
+            reason = "the account cannot see the VM's ESXi host: give it Read-only there"
+            raise TicketRefused(vm=self._moid, purpose=purpose, fault="no host", reason=reason)
+        return host
 
     def _stub_host(self) -> str:
         """The address that the stub is connected to, for the ticket of a bare host."""
@@ -219,7 +227,7 @@ class TicketService:
         try:
             try:
                 return call()
-            except (ConnectionError, http.client.HTTPException):
+            except (ConnectionError, ssl.SSLEOFError, http.client.HTTPException):
                 # A pooled connection that the server has closed fails once. Asking twice is
                 # harmless: a ticket that is not used expires.
                 return call()

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 from pyVmomi import vim
 
+from vreplica.vsphere import diskfiles
 from vreplica.vsphere.collector import Found, filter_spec
 from vreplica.vsphere.errors import PlacementAmbiguous, PlacementNotFound
 from vreplica.vsphere.inventory import INTO_PLACES, Tree, datastores, hosts, networks, similar
 from vreplica.vsphere.model import Nic, Quiesce, ReplicaSpec, SnapshotInfo, VmInfo, VmRef
 from vreplica.vsphere.placement import choose
 from vreplica.vsphere.snapshots import quiesce_evidence, quiesce_spec
+from vreplica.vsphere.tasks import Waiting
 from vreplica.vsphere.vm import guest_family
 from vreplica.vsphere.vmomi import moref, unescape
 
@@ -266,3 +270,38 @@ def test_windows_is_quiesced_with_a_copy_backup_and_others_in_their_own_way() ->
     linux = quiesce_spec(Quiesce(timeout_min=1))
     assert type(linux) is vim.vm.GuestQuiesceSpec
     assert linux.timeout == 5, "five minutes are the least that the API takes"
+
+
+# -- files of disks ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("datacenter", ["a", "b"])
+def test_a_disk_is_deleted_in_the_datacenter_of_its_vm(
+    monkeypatch: pytest.MonkeyPatch, datacenter: str
+) -> None:
+    """Datastores of two datacenters may have one name, as hosts' own ones do."""
+    root = found(vim.Folder, "root", "Datacenters")
+    both = Tree.of([root, *dc_tree("a", root), *dc_tree("b", root)])
+    asked: list[tuple[str, str]] = []
+
+    def run(link: Any, operation: str, method: Any, path: str, where: Any, **_: Any) -> None:
+        asked.append((path, moref(where)))
+
+    monkeypatch.setattr(diskfiles, "places", lambda link: both)
+    monkeypatch.setattr(diskfiles, "datacenter_of", lambda link, vm: (f"{datacenter}-dc", "a"))
+    monkeypatch.setattr(diskfiles.tasks, "run", run)
+    vm, link = VmRef("vm-1", "web"), SimpleNamespace(content=MagicMock())
+    assert diskfiles.delete(link, vm, "[fast] web/web.vmdk", Waiting())  # type: ignore[arg-type]
+    assert asked == [("[fast] web/web.vmdk", f"{datacenter}-dc")]
+
+
+def test_a_disk_in_one_of_several_other_datacenters_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    root = found(vim.Folder, "root", "Datacenters")
+    both = Tree.of([root, *dc_tree("a", root), *dc_tree("b", root)])
+    monkeypatch.setattr(diskfiles, "places", lambda link: both)
+    monkeypatch.setattr(diskfiles, "datacenter_of", lambda link, vm: ("c-dc", "c"))
+    link: Any = MagicMock()
+    with pytest.raises(PlacementAmbiguous, match=r"fast.* of: a, b"):
+        diskfiles.delete(link, VmRef("vm-1", "web"), "[fast] web/web.vmdk", Waiting())

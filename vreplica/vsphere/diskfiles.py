@@ -10,8 +10,8 @@ from typing import Any
 
 from vreplica.units import KIB
 from vreplica.vsphere import tasks
-from vreplica.vsphere.errors import PlacementNotFound
-from vreplica.vsphere.inventory import places
+from vreplica.vsphere.errors import PlacementAmbiguous, PlacementNotFound
+from vreplica.vsphere.inventory import datacenter_of, places
 from vreplica.vsphere.link import Link
 from vreplica.vsphere.model import VmRef
 from vreplica.vsphere.tasks import Waiting
@@ -29,9 +29,9 @@ def copy(link: Link, vm: VmRef, source: str, target: str, waiting: Waiting) -> N
         f"copying {source} to {target}",
         link.content.virtualDiskManager.CopyVirtualDisk_Task,
         source,
-        _datacenter(link, source),
+        _datacenter(link, vm, source),
         target,
-        _datacenter(link, target),
+        _datacenter(link, vm, target),
         None,
         False,
         vm=vm.name,
@@ -48,7 +48,7 @@ def extend(link: Link, vm: VmRef, path: str, capacity_bytes: int, waiting: Waiti
         f"growing {path}",
         link.content.virtualDiskManager.ExtendVirtualDisk_Task,
         path,
-        _datacenter(link, path),
+        _datacenter(link, vm, path),
         capacity_bytes // KIB,
         False,
         vm=vm.name,
@@ -65,7 +65,7 @@ def delete(link: Link, vm: VmRef, path: str, waiting: Waiting) -> bool:
             f"deleting {path}",
             link.content.virtualDiskManager.DeleteVirtualDisk_Task,
             path,
-            _datacenter(link, path),
+            _datacenter(link, vm, path),
             vm=vm.name,
             waiting=waiting,
             let=let,
@@ -75,14 +75,21 @@ def delete(link: Link, vm: VmRef, path: str, waiting: Waiting) -> bool:
     return True
 
 
-def _datacenter(link: Link, path: str) -> Any:
-    """vCenter finds datastores by name only within a datacenter."""
+def _datacenter(link: Link, vm: VmRef, path: str) -> Any:
+    """vCenter finds datastores by name only within a datacenter; two may have the same name."""
     name = path.partition("]")[0].lstrip("[")
     tree = places(link)
     stores = tree.of_kind(vim.Datastore)
-    for found in stores:
-        if tree.name(found) == name:
-            here = tree.datacenter(found)
-            return tree.objects[here].managed if here else None
-    names = tuple(tree.name(f) for f in stores)
-    raise PlacementNotFound(link.endpoint.host, "datastore", name, names)
+    found = {tree.datacenter(f) for f in stores if tree.name(f) == name}
+    if not found:
+        names = tuple(tree.name(f) for f in stores)
+        raise PlacementNotFound(link.endpoint.host, "datastore", name, names)
+    if len(found) == 1:
+        (here,) = found
+        return tree.objects[here].managed if here else None
+    # "datastore1" is every host's: which one is meant the VM says.
+    own = datacenter_of(link, vm)
+    if own is None or own[0] not in found:
+        paths = sorted(tree.path(tree.objects[f]) for f in found if f)
+        raise PlacementAmbiguous(link.endpoint.host, f"datastore called {name}", tuple(paths))
+    return tree.objects[own[0]].managed

@@ -36,6 +36,14 @@ INTO_PLACES = (
     (vim.ComputeResource, "resourcePool"),
     (vim.ResourcePool, "resourcePool"),
 )
+UP = (
+    (vim.VirtualMachine, "parent"),
+    (vim.VirtualMachine, "parentVApp"),
+    (vim.VirtualApp, "parentFolder"),
+    (vim.VirtualApp, "parent"),
+    (vim.Folder, "parent"),
+    (vim.Datacenter, "parent"),
+)
 NAMED = ("name", "parent")
 HOST = (
     "runtime.connectionState",
@@ -165,6 +173,21 @@ def places(link: Link) -> Tree:
     }
     root = link.content.rootFolder
     return Tree.of(read(link, "reading the inventory", [root], properties, INTO_PLACES))
+
+
+def datacenter_of(link: Link, vm: VmRef) -> tuple[str, str] | None:
+    """(moref, inventory path) of a VM's datacenter, in one read up the tree."""
+    properties: Properties = {
+        vim.VirtualMachine: (*NAMED, "parentVApp"),
+        vim.Folder: NAMED,
+        vim.VirtualApp: NAMED,
+        vim.Datacenter: NAMED,
+    }
+    root = link.managed(vim.VirtualMachine, vm.moref)
+    tree = Tree.of(read(link, "finding the datacenter", [root], properties, UP, vm=vm.name))
+    for found in tree.of_kind(vim.Datacenter):
+        return found.moref, tree.path(found)
+    return None
 
 
 def whereabouts(link: Link) -> tuple[Whereabouts, ...]:

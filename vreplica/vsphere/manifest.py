@@ -17,17 +17,14 @@ import io
 import re
 import zipfile
 import zlib
-from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote, urlencode
 
 from vreplica.units import MIB
-from vreplica.vsphere.collector import read
 from vreplica.vsphere.errors import BadReply
-from vreplica.vsphere.inventory import NAMED, Tree
+from vreplica.vsphere.inventory import datacenter_of
 from vreplica.vsphere.link import Link
 from vreplica.vsphere.model import VmRef
-from vreplica.vsphere.vmomi import vim
 
 ARCHIVE_MAX: Final = 16 * MIB
 DOCUMENT_MAX: Final = 4 * MIB
@@ -70,7 +67,8 @@ def fetch(link: Link, vm: VmRef, directory: str, manifest: str) -> bytes:
     """
     datastore, _, folder = directory.partition("]")
     path = "/".join(p for p in (folder.strip().strip("/"), manifest.strip("/")) if p)
-    query = {"dsName": datastore.lstrip("["), "dcPath": datacenter_path(link, vm)}
+    here = datacenter_of(link, vm)
+    query = {"dsName": datastore.lstrip("["), "dcPath": here[1] if here else ""}
     operation = f"reading {manifest}"
     status, data = link.download(
         operation, f"/folder/{quote(path)}?{urlencode(query, quote_via=quote)}", ARCHIVE_MAX
@@ -79,25 +77,3 @@ def fetch(link: Link, vm: VmRef, directory: str, manifest: str) -> bytes:
         hint = "; the user needs the privilege Datastore.Browse" if status in (401, 403) else ""
         raise BadReply(link.endpoint.host, operation, f"HTTP {status}{hint}").at(vm=vm.name)
     return data
-
-
-def datacenter_path(link: Link, vm: VmRef) -> str:
-    """The inventory path of a VM's datacenter, in one read up the tree."""
-    managed = link.managed(vim.VirtualMachine, vm.moref)
-    kinds = (vim.VirtualMachine, vim.Folder, vim.VirtualApp, vim.Datacenter)
-    properties: dict[Any, Sequence[str]] = {
-        **dict.fromkeys(kinds, NAMED),
-        vim.VirtualMachine: (*NAMED, "parentVApp"),
-    }
-    steps = (
-        (vim.VirtualMachine, "parent"),
-        (vim.VirtualMachine, "parentVApp"),
-        (vim.VirtualApp, "parentFolder"),
-        (vim.VirtualApp, "parent"),
-        (vim.Folder, "parent"),
-        (vim.Datacenter, "parent"),
-    )
-    tree = Tree.of(read(link, "finding the datacenter", [managed], properties, steps, vm=vm.name))
-    for found in tree.of_kind(vim.Datacenter):
-        return tree.path(found)
-    return ""

@@ -298,7 +298,7 @@ def test_a_disconnected_host_and_a_lost_session(
         _ = mine.name
 
 
-def test_a_restart_keeps_sessions_and_loses_filters(
+def test_a_restart_loses_sessions_and_filters(
     lab: Lab, control: LabControl, connect: Callable[..., Any]
 ) -> None:
     si = connect(lab.specs[0])
@@ -313,7 +313,11 @@ def test_a_restart_keeps_sessions_and_loses_filters(
     control.restart_site("site-a")
     with pytest.raises(OSError):
         _ = si.content.rootFolder.name
-    assert si.content.rootFolder.name == "Datacenters"
+    root = si.content.rootFolder
+    with pytest.raises(vim.fault.NotAuthenticated):
+        _ = root.name
+    si.content.sessionManager.Login(lab.specs[0].user, lab.specs[0].password)
+    assert root.name == "Datacenters"
     with pytest.raises(vmodl.query.InvalidCollectorVersion):
         pc.WaitForUpdatesEx(version, query.WaitOptions(maxWaitSeconds=0))
 

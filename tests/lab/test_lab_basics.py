@@ -260,9 +260,12 @@ def test_kill_and_restart_keep_everything_that_was_acknowledged(
     again = lab_module.up(tmp_path / "lab")
     try:
         assert again["pid"] != found["pid"]
-        # The session lives on; the pooled connection fails once.
+        # The pooled connection fails once, and the session is gone.
         with pytest.raises(OSError):
             _ = vm.name
+        with pytest.raises(vim.fault.NotAuthenticated):
+            _ = vm.name
+        si.content.sessionManager.Login(spec.user, spec.password)
         assert vm.name == "kept"
         assert vm.runtime.powerState == "poweredOn"
         snapshot = vm.snapshot.rootSnapshotList[0].snapshot

@@ -315,10 +315,11 @@ def test_a_cycle_goes_on_over_a_connection_that_the_host_cut(
     control.clear_faults("site-a")
 
 
+@pytest.mark.parametrize("meanwhile", ["end_sessions", "restart_site"])
 def test_a_session_that_ended_meanwhile_is_opened_again_for_the_ticket(
-    lab: Lab, control: LabControl, config: nfc.NfcConfig
+    lab: Lab, control: LabControl, config: nfc.NfcConfig, meanwhile: str
 ) -> None:
-    vm = make(control, "slept")
+    vm = make(control, meanwhile)
     entry, spec = lab.layout.read()["sites"][0], lab.specs[0]
     end = Endpoint(spec.host, spec.user, spec.password, entry["sha256"], spec.port)
     with vsphere.connect(end) as session:
@@ -331,19 +332,19 @@ def test_a_session_that_ended_meanwhile_is_opened_again_for_the_ticket(
         with closing(
             nfc.open_disk(logged_in, vm=vm["moref"], path=path, read_only=False, config=config)
         ) as disk:
-            control.end_sessions("site-a")
-            nfc_server(lab, "slept").drop_all()
+            getattr(control, meanwhile)("site-a")
+            nfc_server(lab, meanwhile).drop_all()
             disk.write_from(0, memoryview(b"s" * MIB))
             assert disk.stats.connections == 2
 
 
-def test_a_disk_is_opened_again_after_a_restart_of_vcenter(
+def test_a_disk_is_opened_again_over_a_connection_to_vcenter_that_is_dead(
     lab: Lab, control: LabControl, open_: Any
 ) -> None:
-    vm = make(control, "restarted")
+    vm = make(control, "stale")
     with closing(open_(vm, read_only=False)) as disk:
-        lab.restart_site("site-a")
-        nfc_server(lab, "restarted").drop_all()
+        control.drop_connections("site-a")
+        nfc_server(lab, "stale").drop_all()
         # The stub's pooled connection is dead as well: asking for the ticket tries twice.
         disk.write_from(0, memoryview(b"r" * MIB))
         assert disk.stats.connections == 2

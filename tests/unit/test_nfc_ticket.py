@@ -157,7 +157,11 @@ def test_a_server_without_the_service_refuses() -> None:
             "TicketRefused",
             "VirtualMachine.X",
         ),
-        (vim.fault.NotAuthenticated(), "TicketUnreachable", "NotAuthenticated"),
+        (
+            vim.fault.NotAuthenticated(privilegeId="System.View"),
+            "TicketUnreachable",
+            "the session has ended",
+        ),
         (vmodl.fault.HostNotConnected(msg="not connected"), "TicketUnreachable", "not connected"),
         (vim.fault.InvalidState(msg="in that state"), "TicketRefused", "in that state"),
         (OSError("no route"), "TicketUnreachable", "no route"),

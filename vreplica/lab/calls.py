@@ -1,7 +1,7 @@
 """Who is calling: sessions, and one call in the middle of being answered.
 
-Sessions are kept in the store, so that a client goes on with its cookie after a restart; what
-belongs to a session only (its PropertyCollector, filters, views) is not.
+Sessions are memory: a vCenter that restarts has forgotten them, with what belongs to each alone
+(its PropertyCollector, filters, views).
 """
 
 from __future__ import annotations
@@ -45,43 +45,21 @@ class Session:
         self.last_active = time.time()
         self.calls += 1
 
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "user": self.user,
-            "login_time": self.login_time.isoformat(),
-            "agent": self.agent,
-            "address": self.address,
-        }
-
 
 class Sessions:
     """All sessions of a site."""
 
-    def __init__(self, site: Site, stored: dict[str, Any]) -> None:
+    def __init__(self, site: Site) -> None:
         self.site = site
         self._lock = threading.Lock()
         self.by_key: dict[str, Session] = {}
-        for key, values in stored.items():
-            self.by_key[key] = self._equip(
-                Session(
-                    key,
-                    values["user"],
-                    datetime.fromisoformat(values["login_time"]),
-                    values["agent"],
-                    values["address"],
-                )
-            )
-
-    def _equip(self, session: Session) -> Session:
-        collector = PropertyCollector(self.site, "propertyCollector")
-        session.objects["propertyCollector"] = collector.attach(session.objects)
-        return session
 
     def open(self, user: str, agent: str, address: str) -> Session:
-        session = self._equip(Session(secrets.token_hex(20), user, now(), agent, address))
+        session = Session(secrets.token_hex(20), user, now(), agent, address)
+        collector = PropertyCollector(self.site, "propertyCollector")
+        session.objects["propertyCollector"] = collector.attach(session.objects)
         with self._lock:
             self.by_key[session.key] = session
-        self._keep()
         return session
 
     def find(self, key: str | None) -> Session | None:
@@ -100,17 +78,11 @@ class Sessions:
         if session is not None:
             session.objects["propertyCollector"].CancelWaitForUpdates()
             session.objects.clear()
-            self._keep()
 
-    def equip_again(self) -> None:
-        """After a restart: the sessions live, what was theirs alone is gone."""
-        for session in self.by_key.values():
-            self._equip(session)
-
-    def _keep(self) -> None:
-        with self._lock:
-            stored = {s.key: s.to_json() for s in self.by_key.values()}
-        self.site.keep(sessions=stored)
+    def end(self) -> None:
+        """All of them."""
+        for key in list(self.by_key):
+            self.close(key)
 
 
 @dataclass

@@ -4,8 +4,8 @@
 
 Each session has a collector of its own behind the well-known id, since filters and their
 version belong to the client that made them; more can be created. Filters live as long as
-their session: after a restart of the server a client sees ManagedObjectNotFound for a filter
-and InvalidCollectorVersion for a version, as with a vCenter that was restarted.
+their session: after a restart of the server, and a new login, a client sees ManagedObjectNotFound
+for a filter and InvalidCollectorVersion for a version.
 """
 
 from __future__ import annotations

@@ -200,9 +200,7 @@ class Commands:
         return done
 
     def end_sessions(self, site: str) -> Any:
-        found = self._site(site)
-        for key in list(found.sessions.by_key):
-            found.sessions.close(key)
+        self._site(site).sessions.end()
         return {}
 
     def drop_connections(self, site: str) -> Any:

@@ -11,7 +11,7 @@
     lost-reply   the work is done, then the connection is reset
     session      the session ends; the caller sees NotAuthenticated
     host         the VM's host goes offline; the caller sees HostNotConnected
-    restart      vCenter restarts: connections, filters and the call are lost
+    restart      vCenter restarts: connections, sessions and the call are lost
     locked       consolidation finds a locked file: snapshots go, consolidationNeeded stays
 
 `count` strikes (None: any number) after `skip` calls that match, each with `probability`; the

@@ -66,12 +66,10 @@ class Lab:
         return self._servers[name]
 
     def restart_site(self, name: str) -> None:
-        """As a vCenter that restarts: connections and filters are lost, sessions and state not."""
+        """As a vCenter that restarts: connections and sessions are lost, state is not."""
         site = self.sites[name]
         self._shut(name)
-        for session in site.sessions.by_key.values():
-            session.objects.clear()
-        site.sessions.equip_again()
+        site.sessions.end()
         site.stopping = False
         self.listen(name)
 

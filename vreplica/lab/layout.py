@@ -7,7 +7,7 @@ DIR/lab.json           sites with url, user, password, thumbprints; 0600
     control.sock       LabControl
     lab.pid, lab.log   of the server process
     site-a/site.pem    key and certificate
-           state.db    inventory, sessions, tasks, events
+           state.db    inventory, tasks, events
            ds1/...     the datastore's files
            ds1.host    for the native library: its capacity, and whether writes are tracked
 """

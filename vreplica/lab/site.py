@@ -119,7 +119,7 @@ class Site(Registry):
         self.faults.restore(meta.get("faults", {}))
         self.nfc_faults: dict[str, Any] = meta.get("nfc_faults", {})
         """By host id, as its NFC server's Faults keeps them."""
-        self.sessions = Sessions(self, meta.get("sessions", {}))
+        self.sessions = Sessions(self)
         self.tasks = Tasks(self)
         self.conflicts: list[dict[str, Any]] = []
         """Of MAC and IP addresses, as `guestnet` met them since the start."""

@@ -60,7 +60,6 @@ _MOREFS: Final = {"VirtualCenter": ("nfcService",), "HostAgent": ("ha-nfc-servic
 _UNREACHABLE: Final = (
     vmodl.fault.HostCommunication,
     vim.fault.HostConnectFault,
-    vim.fault.NotAuthenticated,
     vim.fault.TaskInProgress,
 )
 
@@ -231,11 +230,18 @@ class TicketService:
                 # A pooled connection that the server has closed fails once. Asking twice is
                 # harmless: a ticket that is not used expires.
                 return call()
+        except vim.fault.NotAuthenticated as fault:
+            # It names a privilege, too, and it is not that which is missing.
+            reason = "the session has ended"
+            raise TicketUnreachable(
+                vm=vm, purpose=purpose, fault=_name(fault), reason=reason
+            ) from fault
         except vmodl.fault.SecurityError as fault:
             privilege = getattr(fault, "privilegeId", None)
             reason = f"the account lacks {privilege}" if privilege else str(fault.msg)
-            kind = TicketUnreachable if isinstance(fault, _UNREACHABLE) else TicketRefused
-            raise kind(vm=vm, purpose=purpose, fault=_name(fault), reason=reason) from fault
+            raise TicketRefused(
+                vm=vm, purpose=purpose, fault=_name(fault), reason=reason
+            ) from fault
         except vmodl.MethodFault as fault:
             kind = TicketUnreachable if isinstance(fault, _UNREACHABLE) else TicketRefused
             reason = fault.msg or "no reason was given"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -362,6 +363,27 @@ def test_two_processes_cannot_hold_one_map(path: Path) -> None:
 def test_a_directory_that_is_not_there_is_a_clear_error(path: Path) -> None:
     with pytest.raises(DigestMapWriteFailed, match="No such file or directory"):
         make(path.with_name("none") / "map")
+
+
+@pytest.mark.parametrize("step", ["checkpoint", "seal", "grow"])
+def test_what_the_system_refuses_names_the_file(
+    path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    with closing(make(path)) as found:
+        pending = found.begin("p1")
+        pending.add(*arrays({1: digest(1)}))
+
+        def refuse(_fd: int) -> None:
+            raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+        monkeypatch.setattr(os, "fsync", refuse)
+        steps: dict[str, Callable[[], object]] = {
+            "checkpoint": lambda: pending.checkpoint(BLOCK),
+            "seal": lambda: found.seal(pending),
+            "grow": lambda: found.grow(CAPACITY + BLOCK),
+        }
+        with pytest.raises(DigestMapWriteFailed, match=rf"{path}.*: Disk quota exceeded"):
+            steps[step]()
 
 
 # -- resuming -------------------------------------------------------------------------------

@@ -40,7 +40,7 @@ from numpy.typing import NDArray
 
 from vreplica.extents import Extents
 from vreplica.files import fsync
-from vreplica.points.maperrors import DigestMapUnusable, DigestMapWriteFailed
+from vreplica.points.maperrors import DigestMapUnusable, writing
 from vreplica.points.mapfile import (
     CLEAN,
     FOLDING,
@@ -112,19 +112,17 @@ class DigestMap:
         header = Header(block, algorithm, seed, capacity_bytes, 0, "", bytes(32))
         none = np.empty(0, np.int64), np.empty((0, PAGE_DIGEST), np.uint8)
         header = replace(header, root=root_digest(header, *none))
-        try:
+        with writing(path):
             fd = open_locked(path, os.O_RDWR | os.O_CREAT)
-        except OSError as error:
-            raise DigestMapWriteFailed(path=str(path), reason=str(error.strerror)) from error
-        try:
-            _sidecar(path).unlink(missing_ok=True)
-            os.ftruncate(fd, 0)
-            os.ftruncate(fd, header.size)
-            header = write_header(fd, header)
-            fsync(path.parent)
-        except OSError as error:
-            os.close(fd)
-            raise DigestMapWriteFailed(path=str(path), reason=str(error.strerror)) from error
+            try:
+                _sidecar(path).unlink(missing_ok=True)
+                os.ftruncate(fd, 0)
+                os.ftruncate(fd, header.size)
+                header = write_header(fd, header)
+                fsync(path.parent)
+            except BaseException:
+                os.close(fd)
+                raise
         return cls(path, fd, header)
 
     @classmethod
@@ -242,7 +240,8 @@ class DigestMap:
         root = self._root_with(self._folded(pending.records()))
         pending.seal(root)
         pending.close()
-        fsync(self.path.parent)
+        with writing(self.path.parent):
+            fsync(self.path.parent)
         return root.hex()
 
     def apply(self, point: str) -> None:
@@ -255,7 +254,7 @@ class DigestMap:
             raise self._unusable(f"it has no sealed digests of recovery point {point}")
         if not self._follows(found.head):
             raise self._unusable(f"the digests of {point} do not follow {self._header.point!r}")
-        try:
+        with writing(self.path):
             folding = replace(self._header, state=FOLDING, next_point=point)
             self._header = write_header(self._fd, folding, records_first=False)
             for page, data, start, end in self._folded(read_records(_sidecar(self.path))):
@@ -268,8 +267,6 @@ class DigestMap:
                 self._fd,
                 replace(self._header, state=CLEAN, point=point, next_point="", root=root),
             )
-        except OSError as error:
-            raise DigestMapWriteFailed(path=str(self.path), reason=str(error.strerror)) from error
         self.discard()
 
     def discard(self) -> None:
@@ -288,17 +285,18 @@ class DigestMap:
         if capacity_bytes <= old.capacity:
             raise ValueError(f"{capacity_bytes} bytes is not more than {old.capacity}")
         header = replace(old, capacity=capacity_bytes)
-        os.ftruncate(self._fd, header.size)
-        if old.capacity % old.block:
-            number = old.capacity // old.block
-            page = self._page(number // PAGE_RECORDS).copy()
-            if page[number % PAGE_RECORDS].any():
-                page[number % PAGE_RECORDS] = 0xFF
-            write_all(self._fd, page.tobytes(), RECORDS_AT + number // PAGE_RECORDS * PAGE)
-            at = TABLE_AT + number // PAGE_RECORDS * PAGE_DIGEST
-            write_all(self._fd, page_digest(page.tobytes()), at)
-        header = replace(header, root=root_digest(header, *read_table(self._fd, header)))
-        self._header = write_header(self._fd, header)
+        with writing(self.path):
+            os.ftruncate(self._fd, header.size)
+            if old.capacity % old.block:
+                number = old.capacity // old.block
+                page = self._page(number // PAGE_RECORDS).copy()
+                if page[number % PAGE_RECORDS].any():
+                    page[number % PAGE_RECORDS] = 0xFF
+                write_all(self._fd, page.tobytes(), RECORDS_AT + number // PAGE_RECORDS * PAGE)
+                at = TABLE_AT + number // PAGE_RECORDS * PAGE_DIGEST
+                write_all(self._fd, page_digest(page.tobytes()), at)
+            header = replace(header, root=root_digest(header, *read_table(self._fd, header)))
+            self._header = write_header(self._fd, header)
         self._unmap()
         self._mapped()
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from vreplica.errors import ReplicaError
 
@@ -29,3 +32,12 @@ class DigestMapWriteFailed(ReplicaError):
     remedy = "Make room, or make the job's state directory writable; then start the job again."
     path: str
     reason: str
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """What the system refuses inside, by a descriptor that has no name, is told of this file."""
+    try:
+        yield
+    except OSError as error:
+        raise DigestMapWriteFailed(path=str(path), reason=str(error.strerror)) from error

@@ -31,7 +31,7 @@ from typing import BinaryIO, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from vreplica.points.maperrors import DigestMapWriteFailed
+from vreplica.points.maperrors import writing
 
 _FRAME: Final = struct.Struct("<B3xI")
 _SUM_SIZE: Final = 16
@@ -120,7 +120,7 @@ class PendingDigests:
         payload = struct.pack("<Q", position) + json.dumps(counts).encode()
         _write_frame(self._file, _CHECKPOINT, payload)
         if position < self.head.capacity:
-            os.fsync(self._file.fileno())
+            self._sync()
         self.position, self.counts = position, counts
 
     def seal(self, root: bytes) -> None:
@@ -128,7 +128,7 @@ class PendingDigests:
         self._flush()
         payload = struct.pack("<Q", self.count) + root + json.dumps(self.counts).encode()
         _write_frame(self._file, _SEAL, payload)
-        os.fsync(self._file.fileno())
+        self._sync()
 
     def records(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8]]]:
         """What was added so far, a frame at a time."""
@@ -137,6 +137,10 @@ class PendingDigests:
 
     def close(self) -> None:
         self._file.close()
+
+    def _sync(self) -> None:
+        with writing(self.path):
+            os.fsync(self._file.fileno())
 
     def _flush(self) -> None:
         if not self._held:
@@ -206,11 +210,9 @@ def read_records(path: Path) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uin
 def _write_frame(file: BinaryIO, kind: int, payload: bytes) -> None:
     frame = _FRAME.pack(kind, len(payload)) + payload
     data = memoryview(frame + blake2b(frame, digest_size=_SUM_SIZE).digest())
-    try:
+    with writing(Path(file.name)):
         while data:
             data = data[file.write(data) :]
-    except OSError as error:
-        raise DigestMapWriteFailed(path=file.name, reason=str(error.strerror)) from error
 
 
 def _read_frames(path: Path) -> Iterator[tuple[int, bytes]]:

@@ -7,6 +7,7 @@ import struct
 import threading
 from dataclasses import dataclass
 from math import comb
+from typing import Any
 
 import numpy as np
 import pytest
@@ -222,7 +223,7 @@ def test_progress_ends_at_all_bytes() -> None:
 
 @given(
     st.lists(st.tuples(st.integers(0, 60), st.integers(1, 9)), max_size=5),
-    st.sampled_from([0.0, 0.1, 0.5, 1.0]),
+    st.sampled_from([0.0, 0.1, 0.5, 0.9, 1.0]),
 )
 def test_a_sample_is_a_share_of_the_pieces_and_inside(
     places: list[tuple[int, int]], share: float
@@ -238,6 +239,23 @@ def test_a_sample_is_a_share_of_the_pieces_and_inside(
 def test_a_sample_of_62_tib_is_made_without_listing_it() -> None:
     sample = sample_of(Extents.of(0, 62 << 40), 0.00001, 1)
     assert len(list(sample.split(PIECE))) == 651
+
+
+@pytest.mark.parametrize("share", [0.5, 0.999, 0.99999])
+def test_a_large_sample_is_drawn_in_a_few_turns(
+    monkeypatch: pytest.MonkeyPatch, share: float
+) -> None:
+    turns, unique = 0, np.unique
+
+    def counting(values: Any) -> Any:
+        nonlocal turns
+        turns += 1
+        assert turns < 100
+        return unique(values)
+
+    monkeypatch.setattr(np, "unique", counting)
+    sample = sample_of(Extents.of(0, 4000 * PIECE), share, 1)
+    assert sample.total == -int(-4000 * share // 1) * PIECE
 
 
 def test_the_same_seed_looks_at_the_same_pieces_and_finds_what_lies_in_them() -> None:

@@ -88,11 +88,15 @@ def sample_of(extents: Extents, share: float, seed: int) -> Extents:
     wanted = min(total, ceil(total * share))
     if not wanted:
         return Extents.empty()
+    # Without a list of all pieces, which 62 TiB would make long, where few are wanted; where most
+    # are, those that are left out are drawn.
+    few = min(wanted, total - wanted)
     rng = np.random.default_rng(seed)
-    # Without a list of all pieces, which 62 TiB would make long.
-    chosen = np.unique(rng.integers(0, total, wanted))
-    while len(chosen) < wanted:
-        chosen = np.unique(np.concatenate((chosen, rng.integers(0, total, wanted - len(chosen)))))
+    chosen = np.unique(rng.integers(0, total, few))
+    while len(chosen) < few:
+        chosen = np.unique(np.concatenate((chosen, rng.integers(0, total, few - len(chosen)))))
+    if few < wanted:
+        chosen = np.delete(np.arange(total), chosen)
     row = np.searchsorted(after, chosen, side="right")
     pieces = rows[row, 1] - (after[row] - chosen)
     return Extents.from_blocks(pieces, PIECE, extents.end).intersect(extents)

@@ -177,7 +177,8 @@ def test_what_can_be_reached_and_what_would_be_lost_is_known_before_the_decision
     asks = "ask the guest to shut down"
     assert any(asks in step for step in known["steps"]["yes"]) == tools
     (point,) = known["points"]
-    assert known["no"] == {"point": point["id"], "level": "application"}
+    assert (known["no"]["point"], known["no"]["level"]) == (point["id"], "application")
+    assert (known["no"]["time"], known["no"]["newer"]) == (point["time"], [])
     shown = invoke("failover", job, "--dry-run", "-c", file).stdout
     assert said in shown
     assert f"point A while it runs ({level})" in shown
@@ -217,6 +218,29 @@ def test_the_preview_shows_the_point_that_was_named(jobs: tuple[str, str]) -> No
     for point in (first, last):
         known = invoke("failover", job, "--dry-run", "--json", "--point", point["id"], "-c", file)
         assert json.loads(known.stdout)["no"]["point"] == point["id"]
+
+
+def test_newer_points_than_the_one_that_boots_are_shown_with_its_age(
+    jobs: tuple[str, str],
+) -> None:
+    """After an undo the clean shutdown is the highest level, and what the source wrote since is
+    in lower ones."""
+    file, job = jobs
+    for command in (("failover", "--final-sync", "yes"), ("undo",), ("run",), ("run",)):
+        done = invoke(*command[:1], job, *command[1:], "-q", "-c", file)
+        assert done.exit_code == 0, done.output
+    *_, final, _, newest = json.loads(invoke("points", "--json", "-c", file).stdout)["points"]
+    known = json.loads(invoke("failover", job, "--dry-run", "--json", "-c", file).stdout)["no"]
+    assert (known["point"], known["level"]) == (final["id"], "clean-shutdown")
+    assert [(p["point"], p["level"]) for p in known["newer"]] == [(newest["id"], "application")]
+    assert known["age_s"] > known["newer"][0]["age_s"] > 0
+    shown = invoke("failover", job, "--dry-run", "-c", file).stdout
+    assert f"not the newer {newest['id']} (application" in shown
+    assert f"--final-sync no --point {newest['id']}" in shown
+    told = invoke("failover", job, "--final-sync", "no", "--json", "-c", file)
+    assert json.loads(told.stdout)["facts"]["point"] == final["id"]
+    assert f"warning: {job}: boots {final['id']} (clean-shutdown" in told.stderr
+    assert f"not the newer {newest['id']} (application" in told.stderr
 
 
 def test_commit_that_was_asked_for_and_did_not_come_ends_with_nine(

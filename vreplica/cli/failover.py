@@ -332,6 +332,8 @@ def decided(
     if answer == "cancel":
         out.note("cancelled: nothing was changed")
         return None
+    for text in showfailover.unseen(value, answer) if out.as_json else ():
+        out.warning(text)
     return answer
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from vreplica.jobs.check import Comparison
     from vreplica.jobs.estimate import Estimate
     from vreplica.jobs.failover import Preview
+    from vreplica.points import RecoveryPoint
 
 NEXT = {
     "running": "commit it (vreplica-sync commit JOB) or undo it (vreplica-sync undo JOB)",
@@ -39,7 +40,7 @@ def preview(known: Preview, max_downtime_s: float | None = None) -> Iterator[Ren
         source = f"{known.source.name}, {known.source.power_state}, Tools {tools}"
     chosen = known.booted_by_no
     boots = (
-        f"{chosen.id} ({chosen.level}, {moment(chosen.time)})"
+        _aged(known, chosen)
         if chosen
         else (
             f"{known.replica.name} as it is: what {known.source.name if known.source else 'it'} "
@@ -64,7 +65,7 @@ def preview(known: Preview, max_downtime_s: float | None = None) -> Iterator[Ren
         ("source", [source]),
         ("replica", [f"{known.replica.name}, {known.replica.power_state}"]),
         ("yes", [yes]),
-        ("no", [f"source off, boots {boots}"]),
+        ("no", [f"source off, boots {boots}", *left_out(known)]),
         ("downtime", list(_downtime(known, max_downtime_s))),
         ("steps, yes", [f"{n}. {step}" for n, step in enumerate(known.steps_yes(), 1)]),
         ("guest", known.identity),
@@ -72,6 +73,31 @@ def preview(known: Preview, max_downtime_s: float | None = None) -> Iterator[Ren
     )
     if known.points or not known.back:
         yield from points(known.job, known.points)
+
+
+def left_out(known: Preview) -> list[str]:
+    """Points that No, or a lost source, boots an older one of a higher level instead of."""
+    named = "--final-sync no --point" if known.source is not None else "--point"
+    return [
+        f"not the newer {_aged(known, point)}; that is: {named} {point.id}" for point in known.newer
+    ]
+
+
+def unseen(value: dict[str, Any], answer: str) -> Iterator[str]:
+    """The same for whoever decides by --json and is shown no preview. `value`: what it would be."""
+    for known in value.get("members", [value]):
+        no = known["no"]
+        if no is not None and no["newer"] and (answer == "no" or known["source"] is None):
+            boots, *newer = (
+                f"{p['point']} ({p['level']}, {duration(p['age_s'])} old)"
+                for p in (no, *no["newer"])
+            )
+            yield f"{known['job']}: boots {boots}, not the newer {', '.join(newer)}"
+
+
+def _aged(known: Preview, point: RecoveryPoint) -> str:
+    age = duration(known.age_s(point))
+    return f"{point.id} ({point.level}, {moment(point.time)}, {age} old)"
 
 
 def _downtime(known: Preview, limit_s: float | None) -> Iterator[str]:

@@ -8,7 +8,7 @@ The newest committed one says where the job's VM is in service.
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -31,7 +31,7 @@ from vreplica.failover.runner import Outcome, Tell
 from vreplica.failover.table import ENDED, State
 from vreplica.jobs.estimate import Estimate, Measured, estimate, measure
 from vreplica.jobs.failback import Back, BackSides, prepare
-from vreplica.jobs.foresight import steps_no, steps_yes
+from vreplica.jobs.foresight import flag_remarks, steps_no, steps_yes
 from vreplica.jobs.identity import described
 from vreplica.jobs.sides import VSphereSides
 from vreplica.points import Level, RecoveryPoint
@@ -64,6 +64,8 @@ class Preview:
     insured_level: Level | None
     remarks: tuple[str, ...]
     estimate: Estimate
+    seen: datetime
+    """When all this was looked at, UTC."""
     identity: tuple[str, ...] = ()
     """The rules for the guest at the destination, in words."""
     back: bool = False
@@ -81,7 +83,10 @@ class Preview:
                 "insurance": self.insured_level.value if self.insured_level else None,
                 "level": Level.CLEAN_SHUTDOWN.value if self.can_ask else None,
             },
-            "no": {"point": self.booted_by_no.id, "level": self.booted_by_no.level.value}
+            "no": {
+                **self._in_short(self.booted_by_no),
+                "newer": [self._in_short(point) for point in self.newer],
+            }
             if self.booted_by_no
             else None,
             "estimate": self.estimate.to_dict(max_downtime_s),
@@ -93,6 +98,26 @@ class Preview:
     def choosing(self, point: str) -> Preview:
         """With the point that the operator named for No. Raises NoSuchPointToBoot."""
         return replace(self, booted_by_no=runner.find_chosen(self.points, point))
+
+    @property
+    def newer(self) -> tuple[RecoveryPoint, ...]:
+        """What No leaves out: of the points after the one it boots the newest of each level."""
+        if self.booted_by_no is None:
+            return ()
+        after = [p for p in self.points if p.time > self.booted_by_no.time]
+        return tuple({p.level: p for p in after}.values())
+
+    def age_s(self, point: RecoveryPoint) -> float:
+        """What was written in the last so many seconds is not in it."""
+        return max(0.0, (self.seen - point.time).total_seconds())
+
+    def _in_short(self, point: RecoveryPoint) -> dict[str, Any]:
+        return {
+            "point": point.id,
+            "level": point.level.value,
+            "time": point.time.isoformat(),
+            "age_s": self.age_s(point),
+        }
 
     @property
     def _source_name(self) -> str:
@@ -193,6 +218,7 @@ def _looked_at(
     elif source is not None:
         remarks = [f"{source.name} is {source.power_state} already: nothing has to be shut down"]
     remarks += flag_remarks(points)
+    now = datetime.now(UTC)
     return Preview(
         job=job.name,
         source=source,
@@ -207,25 +233,11 @@ def _looked_at(
             measured,
             running=source is not None and source.power_state == "poweredOn",
             parallel=job.parallel_disks,
-            now=datetime.now(UTC),
+            now=now,
         ),
+        seen=now,
         identity=tuple(described(job)),
     )
-
-
-def flag_remarks(points: Sequence[RecoveryPoint]) -> list[str]:
-    """What an operator has to know before any of these points is booted."""
-    first = next((n for n, point in enumerate(points) if point.flagged), None)
-    if first is None:
-        return []
-    remarks = [
-        f"point {points[first].id} is flagged ({what}); later ones may hold the same"
-        for what in points[first].suspicions
-    ]
-    if first:
-        clean = best(points[:first])
-        remarks.append(f"the best point from before it: --final-sync no --point {clean.id}")
-    return remarks
 
 
 def folders(job: Job) -> list[Path]:

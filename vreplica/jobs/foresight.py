@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vreplica.points import RecoveryPoint
+from vreplica.points.retention import best
 from vreplica.units import human_size
 
 RECENT = 8
@@ -34,6 +35,21 @@ def rate_in_words(points: Sequence[RecoveryPoint]) -> str:
     if rate is None:
         return "change rate not known (no two recent points that are deltas)"
     return f"about {human_size(int(rate * 3600))} change in an hour, as the recent points show"
+
+
+def flag_remarks(points: Sequence[RecoveryPoint]) -> list[str]:
+    """What an operator has to know before any of these points is booted."""
+    first = next((n for n, point in enumerate(points) if point.flagged), None)
+    if first is None:
+        return []
+    remarks = [
+        f"point {points[first].id} is flagged ({what}); later ones may hold the same"
+        for what in points[first].suspicions
+    ]
+    if first:
+        clean = best(points[:first])
+        remarks.append(f"the best point from before it: --final-sync no --point {clean.id}")
+    return remarks
 
 
 def steps_yes(

@@ -267,7 +267,7 @@ def files_of_copy(world, job: Job) -> list[str]:
 
 
 @pytest.mark.usefixtures("single_host")
-def test_a_host_that_cannot_clone_copies_the_point(world, job: Job) -> None:
+def test_a_host_that_cannot_clone_copies_the_point(world, job: Job, tmp_path: Path) -> None:
     write(world, job, 5)
     run(job)
     first, _ = points(job)
@@ -286,6 +286,10 @@ def test_a_host_that_cannot_clone_copies_the_point(world, job: Job) -> None:
         assert not disk.parents, "it stands on nothing of the replica's"
         frozen = world.point_disks(job, first.snapshot or "")[disk.key]
         assert world.equal((1, disk.path), (1, frozen))
+    path = found.disks[0].path
+    before = world.image(1, path, tmp_path / "before.raw").read_bytes()
+    assert first.id in run(replace(job, retention=Retention(1))).removed_points, "it let go of it"
+    assert world.image(1, path, tmp_path / "after.raw").read_bytes() == before
     assert testing.clean(job) == copy_of(world, job)
     assert not files_of_copy(world, job)
     with world.datastore_left(1, job.placement.datastore, MIB), pytest.raises(NoRoomForTest):

@@ -307,6 +307,8 @@ class _Test:
         spec = testcopy.empty(frozen, name, self._network, options)
         vm = self._vm = self._do(f"create {name}", lambda: session.create_replica(spec))
         testcopy.fill(session, vm, frozen, self._mark.id, self._do)
+        job, mark = self._job, self._mark
+        self._do(f"let go of point {mark.point}", lambda: testvm.let_go(session, job, vm, mark))
 
     def _look(self) -> None:
         vm, limit = self._vm, self._options.heartbeat_timeout_s
@@ -359,7 +361,8 @@ class _Test:
         except VmNotFound:
             return True
         session = self._session
-        if session.read_vm(vm).extra_config.get(testvm.TEST_KEY) != self._mark.dump():
+        mark = testvm.Mark.load(session.read_vm(vm).extra_config.get(testvm.TEST_KEY, ""))
+        if mark is None or mark.id != self._mark.id:
             return False
         self._do(f"power off {vm.name}", lambda: session.power_off(vm))
         self._do(f"destroy {vm.name}", lambda: testvm.remove(session, vm))

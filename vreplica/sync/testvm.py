@@ -5,7 +5,8 @@ it is left over.
     <job>/tests/<id>/hold     the same, written before the VM is made; locked while its maker lives
 
 A test VM is a linked clone, where the destination can clone: the point it stands on, and every one
-before it, may not be removed while it exists. Both marks count, since either can be lost: a
+before it, may not be removed while it exists. One on full copies lets go of its point as soon as
+they are complete, and both marks say so (`copied`). Both marks count, since either can be lost: a
 process that died before vCenter had made the VM leaves the file, a lost state directory leaves the
 VM.
 """
@@ -18,7 +19,7 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,7 +34,8 @@ TEST_KEY: Final = "vreplica.test"
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Who made a test VM, when (ISO, UTC), of which point; `keep`: not to be cleaned up."""
+    """Who made a test VM, when (ISO, UTC), of which point; `keep`: not to be cleaned up;
+    `copied`: its disks are its own by now, and stand on no point."""
 
     job: str
     id: str
@@ -41,6 +43,7 @@ class Mark:
     owner: str
     time: str
     keep: bool
+    copied: bool = False
 
     def dump(self) -> str:
         return json.dumps(asdict(self), separators=(",", ":"))
@@ -87,10 +90,20 @@ def find(session: Session, job: Job) -> TestVm | None:
 
 def held(session: Session, job: Job) -> frozenset[str]:
     """Ids of the points that a test VM stands on, or is about to. `clean` goes before."""
-    found = {mark.point for _, mark in _holds(job)}
+    marks = [mark for _, mark in _holds(job)]
     if (test := find(session, job)) is not None:
-        found.add(test.mark.point)
-    return frozenset(found)
+        marks.append(test.mark)
+    return frozenset(mark.point for mark in marks if not mark.copied)
+
+
+def let_go(session: Session, job: Job, vm: VmRef, mark: Mark) -> None:
+    """Of the point whose copies a test VM has by now. What is still held where this breaks off
+    goes with the VM."""
+    own = replace(mark, copied=True).dump()
+    session.set_extra_config(vm, {TEST_KEY: own})
+    with (_folder(job, mark.id) / "hold").open("r+") as file:
+        file.write(own)
+        file.truncate()
 
 
 def clean(session: Session, job: Job, *, all_of_them: bool = False) -> str | None:

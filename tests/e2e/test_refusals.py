@@ -6,15 +6,24 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pyVmomi import vim
 
 from vreplica.delta.audit import ChangeTrackingLied
-from vreplica.errors import DiskError, VReplicaError
+from vreplica.errors import DiskError, PreflightError, VReplicaError
+from vreplica.failover.choices import Choices, FinalSync
+from vreplica.jobs import failover
 from vreplica.points import Level
-from vreplica.sync import Job, Mode, OnCbtLoss, Placement, QuiescePolicy, plan, points, run
-from vreplica.sync.errors import DestinationTooSmall, JobBusy, NotOurReplica, PreflightFailed
+from vreplica.sync import Job, Mode, OnCbtLoss, Placement, QuiescePolicy, check, plan, points, run
+from vreplica.sync.errors import (
+    DestinationTooSmall,
+    JobBusy,
+    NotOurReplica,
+    PreflightFailed,
+    StateDirUnusable,
+)
 from vreplica.sync.state import job_lock
 from vreplica.units import BLOCK, MIB
 from vreplica.vsphere import (
@@ -81,6 +90,40 @@ def test_unknown_vm(world, content: Content) -> None:
     with pytest.raises(VmNotFound) as caught:
         run(job)
     assert vm in told(caught.value), "similar names help"
+    assert caught.value.exit_code == PreflightError.exit_code, "vCenter answered"
+
+
+def test_a_state_directory_that_cannot_be_made_is_refused_with_what_to_do(
+    world, content: Content, tmp_path: Path
+) -> None:
+    vm = world.make_vm(content(4 * MIB))
+    good = world.job(vm)
+    (tmp_path / "file").touch()
+    job = dataclasses.replace(good, state_dir=tmp_path / "file" / "state")
+    (problem,) = plan(job).problems
+    assert f"{tmp_path}/file is no folder" in problem
+    assert "`state_dir` in the job file" in problem
+    with nothing_changes(world, vm, job), pytest.raises(StateDirUnusable) as caught:
+        run(job)
+    assert caught.value.exit_code == PreflightError.exit_code
+    run(good)
+    assert points(job) == points(good), "they are read from the destination"
+    with pytest.raises(StateDirUnusable):
+        failover.begin(job, Choices(FinalSync.NO), lambda text: None)
+
+
+@pytest.mark.parametrize("wrong", [{"host": "esx9"}, {"networks": {"VM Network": "Nix"}}])
+def test_a_place_that_is_not_there_is_in_the_plan_of_the_first_run(
+    world, content: Content, wrong: dict[str, Any]
+) -> None:
+    vm = world.make_vm(content(4 * MIB))
+    store = world.sites[1]["datastores"][0]
+    job = world.job(vm, placement=Placement(store, "r", **wrong))
+    (problem,) = plan(job).problems
+    assert "esx9" in problem or "Nix" in problem
+    with nothing_changes(world, vm, job), pytest.raises(PreflightFailed):
+        run(job)
+    assert [f.text for f in check(job).problems] == [problem.partition(". ")[0]], "told once"
 
 
 def test_a_host_that_does_not_answer(world) -> None:

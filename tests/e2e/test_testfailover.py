@@ -125,8 +125,9 @@ def test_replication_and_retention_go_on_but_never_below_the_test_vm(
 def test_production_networks_are_refused_and_unknown_ones_named(world, job: Job) -> None:
     with pytest.raises(ProductionNetwork):
         testing.run_test(job, replace(SOON, network="VM Network"), quiet)
-    with pytest.raises(PlacementNotFound, match="Isolatd"):
+    with pytest.raises(PlacementNotFound, match="Isolatd") as caught:
         testing.run_test(job, replace(SOON, network="Isolatd"), quiet)
+    assert caught.value.exit_code == 3, "refused before anything was made"
     forced = replace(SOON, network="VM Network", force=True)
     assert testing.run_test(job, forced, quiet).passed
     without = testing.run_test(job, replace(SOON, network=None), quiet)

@@ -294,6 +294,9 @@ class Site:
     def datastores(self) -> tuple[DatastoreInfo, ...]:
         return (DatastoreInfo("ds", "ds-1", 1000 * GIB, 1000 * GIB, "VMFS"),)
 
+    def check_place(self, spec: ReplicaSpec) -> None:
+        assert spec.datastore == "ds"
+
     def events(self, ref: VmRef, *, since: datetime | None = None) -> tuple[EventRecord, ...]:
         self.steps()
         return tuple(e for e in self.log if since is None or e.time >= since)

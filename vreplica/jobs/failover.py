@@ -42,7 +42,7 @@ from vreplica.sync.errors import NoPoints
 from vreplica.sync.events import ignore
 from vreplica.sync.outside import changes_outside
 from vreplica.sync.plan import expected_level
-from vreplica.sync.state import JOB_KEY, find_replica
+from vreplica.sync.state import JOB_KEY, find_replica, in_state_dir
 from vreplica.vsphere import VmInfo, connect
 
 
@@ -292,7 +292,8 @@ def begin(
 def _alone(job: Job, check: Callable[[Job], None]) -> Iterator[None]:
     """One begins at a time: whoever comes second finds the first one's journal."""
     root = job.job_dir / "failovers"
-    root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with in_state_dir():
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
     with (root / "lock").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         check(job)

@@ -33,6 +33,7 @@ from vreplica.jobs.sides import VSphereSides
 from vreplica.points.model import new_id
 from vreplica.sync import Job
 from vreplica.sync.events import Event, Listener, Warn
+from vreplica.sync.state import in_state_dir
 
 Jobs = Mapping[str, Job]
 
@@ -89,7 +90,8 @@ def _begin(
     state_dir: Path, group: Group, jobs: Jobs, choices: Choices, tell: Tell, *, back: bool
 ) -> GroupOutcome:
     folder = state_dir / ".groups" / group.name / f"{'fb' if back else 'fo'}-{new_id()}"
-    folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with in_state_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     data = {"choices": choices.to_dict(), "group": group.to_dict(), "back": back}
     data |= next_number(folder.parent)
     with _Run(Journal.begin(folder, data), group, jobs, tell) as run:

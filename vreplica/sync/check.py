@@ -85,9 +85,9 @@ class _Check:
         if source and destination and vm:
             sites = Sites(source, destination, ExitStack())
             replica = self._try("destination", lambda: find_replica(destination, job))
+            if replica is None:
+                self._place(destination, vm)
             self._try("run", lambda: self._plan(sites, vm, replica))
-        if destination and vm and replica is None:
-            self._place(destination, vm)
         if vm and choose(job)[0] is Transport.VDDK:
             hosts = [vm.host, replica.vm.host if replica else None]
             self._ports(h for h in dict.fromkeys(hosts) if h)
@@ -105,7 +105,8 @@ class _Check:
 
     def _plan(self, sites: Sites, vm: VmInfo, replica: ReplicaState | None) -> None:
         plan = make_plan(self._job, sites, vm, replica)
-        for problem in plan.problems:
+        told = [f"{f.text}. {f.remedy}" for f in self._found]
+        for problem in (p for p in plan.problems if p not in told):
             self._found.append(Finding("run", Verdict.PROBLEM, problem))
         for warning in plan.warnings:
             self._found.append(Finding("run", Verdict.NOTE, warning))

@@ -14,6 +14,7 @@ from vreplica.files import replace_durably
 from vreplica.points import Level
 from vreplica.sync.errors import JobDisabled, JobFailedOver
 from vreplica.sync.job import Job
+from vreplica.sync.state import in_state_dir
 
 
 def _open() -> None:
@@ -62,10 +63,11 @@ def check_enabled(job: Job, failover: str | None) -> None:
 
 
 def _holder(job: Job) -> tuple[str | None, bool]:
-    try:
-        words = (job.job_dir / "disabled").read_text().split()
-    except FileNotFoundError:
-        return None, False
+    with in_state_dir():
+        try:
+            words = (job.job_dir / "disabled").read_text().split()
+        except (FileNotFoundError, NotADirectoryError):
+            return None, False
     return " ".join(words[:1]) or "unknown", words[1:] == ["committed"]
 
 

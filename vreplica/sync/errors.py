@@ -40,6 +40,16 @@ class JobBusy(PreflightError):
 
 
 @dataclass(eq=False)
+class StateDirUnusable(PreflightError):
+    template = "the state directory cannot be used: {reason}"
+    remedy = (
+        "`state_dir` in the job file names a folder that this user can write to: correct it, mount "
+        "it, or work as the user to whom it belongs."
+    )
+    reason: str
+
+
+@dataclass(eq=False)
 class JobDisabled(PreflightError):
     template = "job {job} is switched off by failover {failover}"
     remedy = "Commit or undo that failover first."

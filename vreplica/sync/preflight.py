@@ -10,12 +10,18 @@ from collections.abc import Iterator
 from vreplica.points import MAX_POINTS, Level
 from vreplica.points.model import BOOTED, LEAF_KEY
 from vreplica.sync.job import Job, OnReplicaChange, QuiescePolicy
-from vreplica.sync.shape import Shape
-from vreplica.sync.state import ReplicaState, Sites, foreign_snapshots, identity
+from vreplica.sync.shape import Shape, replica_spec
+from vreplica.sync.state import (
+    ReplicaState,
+    Sites,
+    foreign_snapshots,
+    identity,
+    state_dir_problem,
+)
 from vreplica.sync.tracking import may_rescan, switched_off
 from vreplica.sync.transport import library_problem, way_problem
 from vreplica.units import human_size
-from vreplica.vsphere import VmDisk, VmInfo
+from vreplica.vsphere import PlacementAmbiguous, PlacementNotFound, VmDisk, VmInfo
 from vreplica.vsphere.reshape import wanted_networks
 
 
@@ -34,6 +40,7 @@ def find_problems(
 ) -> list[str]:
     """All problems; empty when the run can start."""
     return [
+        *_state_problems(job),
         *_vm_problems(job, sites, vm),
         *_disk_problems(job, vm),
         *_tracking_problems(job, vm, replica, shape),
@@ -43,6 +50,11 @@ def find_problems(
         *_destination_problems(job, sites, vm, replica, shape),
         *_way_problems(job, sites, vm, replica),
     ]
+
+
+def _state_problems(job: Job) -> Iterator[str]:
+    if (problem := state_dir_problem(job)) is not None:
+        yield f"{problem.message}. {problem.advice()}"
 
 
 def _vm_problems(job: Job, sites: Sites, vm: VmInfo) -> Iterator[str]:
@@ -202,6 +214,16 @@ def _destination_problems(
             f"datastore {store.name} has {human_size(store.free_bytes)} free and the replica's new "
             f"disks may take {human_size(needed)}: free space there, or leave disks out by name"
         )
+    if store is not None and replica is None:
+        yield from _place_problems(job, sites, vm)
+
+
+def _place_problems(job: Job, sites: Sites, vm: VmInfo) -> Iterator[str]:
+    """Where the replica is to be created: host, pool, folder, networks."""
+    try:
+        sites.destination.check_place(replica_spec(job, vm, ""))
+    except (PlacementNotFound, PlacementAmbiguous) as error:
+        yield f"{error.message}. {error.advice()}"
 
 
 def _new_disks_bytes(vm: VmInfo, shape: Shape) -> int:

@@ -25,7 +25,7 @@ from typing import Self
 
 from vreplica.points import RecoveryPoint
 from vreplica.points.model import LEAF_KEY
-from vreplica.sync.errors import JobBusy, NotOurReplica
+from vreplica.sync.errors import JobBusy, NotOurReplica, StateDirUnusable
 from vreplica.sync.job import Job
 from vreplica.vsphere import Session, SnapshotInfo, VmDisk, VmInfo, VmNotFound, VmRef, connect
 
@@ -186,10 +186,11 @@ def accepted_path(job: Job) -> Path:
 
 
 def _accepted(job: Job) -> frozenset[str]:
-    try:
-        return frozenset(accepted_path(job).read_text().split())
-    except FileNotFoundError:
-        return frozenset()
+    with in_state_dir():
+        try:
+            return frozenset(accepted_path(job).read_text().split())
+        except (FileNotFoundError, NotADirectoryError):
+            return frozenset()
 
 
 def points(job: Job) -> tuple[RecoveryPoint, ...]:
@@ -200,11 +201,36 @@ def points(job: Job) -> tuple[RecoveryPoint, ...]:
 
 
 @contextmanager
+def in_state_dir() -> Iterator[None]:
+    """What the operating system refuses here, before anything is changed: StateDirUnusable."""
+    try:
+        yield
+    except OSError as error:
+        raise StateDirUnusable(f"{error.filename}: {error.strerror}") from None
+
+
+def state_dir_problem(job: Job) -> StateDirUnusable | None:
+    """Looks at what is there of the job's folder, and makes nothing."""
+    folder = job.job_dir
+    try:
+        while not folder.exists() and folder != folder.parent:
+            folder = folder.parent
+        if not folder.is_dir():
+            return StateDirUnusable(f"{folder} is no folder")
+    except OSError as error:
+        return StateDirUnusable(f"{error.filename}: {error.strerror}")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return StateDirUnusable(f"{folder} may not be written to")
+    return None
+
+
+@contextmanager
 def job_lock(job: Job) -> Iterator[None]:
     """One run of a job at a time on this machine; the lock dies with the process."""
-    job.job_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path = job.job_dir / "lock"
-    with path.open("a+") as file:
+    with in_state_dir():
+        job.job_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        opened = (job.job_dir / "lock").open("a+")
+    with opened as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -27,6 +27,7 @@ from vreplica.errors import VSphereError
 from vreplica.sync.errors import BeingTested
 from vreplica.sync.job import Job
 from vreplica.sync.shape import MADE_KEY
+from vreplica.sync.state import in_state_dir
 from vreplica.vsphere import Session, VmInfo, VmNotFound, VmRef
 
 TEST_KEY: Final = "vreplica.test"
@@ -152,7 +153,8 @@ def hold(job: Job, mark: Mark) -> Iterator[Path]:
     The file goes at the end, unless the VM is to be kept.
     """
     folder = _folder(job, mark.id)
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with in_state_dir():
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     with (folder / "hold").open("a+") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         file.truncate(0)

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vreplica.errors import CbtError, ConfigError, ConsistencyError, VSphereError
+from vreplica.errors import (
+    CbtError,
+    ConfigError,
+    ConsistencyError,
+    PreflightError,
+    VSphereError,
+)
 
 # -- reaching and entering ------------------------------------------------------------------
 
@@ -109,8 +115,15 @@ class BadReply(VSphereError):
 # -- finding --------------------------------------------------------------------------------
 
 
+class NameUnusable(VSphereError):
+    """vCenter answered: a name that was given stands for nothing, or for several. It is asked
+    before anything is changed."""
+
+    exit_code = PreflightError.exit_code
+
+
 @dataclass(eq=False)
-class VmNotFound(VSphereError):
+class VmNotFound(NameUnusable):
     template = "there is no VM {name!r} in {host}"
     remedy = "Give a name, an inventory path, a moref (vm-12) or an instance UUID that exists."
     host: str
@@ -124,7 +137,7 @@ class VmNotFound(VSphereError):
 
 
 @dataclass(eq=False)
-class AmbiguousVm(VSphereError):
+class AmbiguousVm(NameUnusable):
     template = "several VMs in {host} are called {name!r}"
     remedy = "Give the inventory path or the moref of the one you mean."
     host: str
@@ -155,9 +168,9 @@ class ObjectGone(VSphereError):
 
 
 @dataclass(eq=False)
-class PlacementNotFound(VSphereError):
+class PlacementNotFound(NameUnusable):
     template = "there is no {kind} {name!r} in {host}"
-    remedy = "Correct the name in the job's placement."
+    remedy = "Give one that is there: in the job's `destination`, or where else you named it."
     host: str
     kind: str
     name: str
@@ -169,9 +182,9 @@ class PlacementNotFound(VSphereError):
 
 
 @dataclass(eq=False)
-class PlacementAmbiguous(VSphereError):
-    template = "which {kind} in {host}? The placement has to say one"
-    remedy = "Name the {kind} in the job's placement."
+class PlacementAmbiguous(NameUnusable):
+    template = "which {kind} in {host}? The job has to say one"
+    remedy = "Name the {kind} in the job's `destination`."
     host: str
     kind: str
     candidates: tuple[str, ...]

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from vreplica.extents import Extents
-from vreplica.vsphere import cbt, history, inventory, power, privileges, snapshots, vm
+from vreplica.vsphere import cbt, history, inventory, placement, power, privileges, snapshots, vm
 from vreplica.vsphere.link import Link
 from vreplica.vsphere.model import (
     About,
@@ -132,6 +132,10 @@ class Reader:
     def lacking_on(self, vm_ref: VmRef) -> tuple[Lack, ...]:
         """Privileges that a source VM needs and this account does not hold there."""
         return privileges.of_source(self._link, vm_ref)
+
+    def check_place(self, spec: ReplicaSpec) -> None:
+        """Raises PlacementNotFound, PlacementAmbiguous where `create_replica` would."""
+        placement.choose(self.endpoint.host, inventory.places(self._link), spec)
 
     def place_of(self, spec: ReplicaSpec) -> ReplicaPlace:
         """Where `create_replica` would put it. Raises PlacementNotFound, PlacementAmbiguous."""

@@ -82,6 +82,25 @@ def test_a_scenario_file_is_loaded(lab: Lab, where: list[str], tmp_path: Path) -
     assert "no rules" in invoke("lab", "fault", "list", *site).stdout
 
 
+def test_a_host_that_a_rule_took_offline_is_brought_back(
+    lab: Lab, control: LabControl, where: list[str]
+) -> None:
+    control.create_vm("site-a", "cut-off", disks=[(MIB, True, None)])
+    job = lab.directory / "cut-off.toml"
+    job.write_text((lab.directory / "jobs.toml").read_text().replace("web01", "cut-off"))
+    site = [*where, "--site", "site-a"]
+    rule = ["--method", "CreateSnapshot*", "--object", "cut-off", "--action", "host"]
+    assert invoke("lab", "fault", "add", *site, *rule).exit_code == 0
+    assert invoke("run", "-q", "-c", str(job)).exit_code == 5
+    assert invoke("lab", "fault", "clear", *site).exit_code == 0
+    assert invoke("run", "-q", "-c", str(job)).exit_code == 3
+    unknown = invoke("lab", "fault", "mend", *site, "--host", "esx9")
+    assert unknown.exit_code not in (0, 70)
+    assert "esx1.site-a.lab" in unknown.output
+    assert invoke("lab", "fault", "mend", *site, "--host", "esx1.site-a.lab").exit_code == 0
+    assert invoke("run", "-q", "-c", str(job)).exit_code == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

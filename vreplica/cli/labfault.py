@@ -1,4 +1,4 @@
-"""lab fault add|list|clear|load: what goes wrong in a lab, on demand."""
+"""lab fault add|nfc|list|clear|mend|load: what goes wrong in a lab, on demand."""
 
 from __future__ import annotations
 
@@ -146,6 +146,21 @@ def clear(out: Output, folder: Path, site: str, rule: int | None) -> int:
 
     LabControl(folder).clear_faults(site, rule)
     out.answer({"site": site, "cleared": rule}, f"{site}: cleared")
+    return exits.OK
+
+
+@fault.command(short_help="Bring hosts back that a rule took offline.")
+@dir_option
+@site_option
+@click.option("--host", metavar="NAME", help="Only this one.")
+@command
+def mend(out: Output, folder: Path, site: str, host: str | None) -> int:
+    """Connect a site's hosts to their vCenter again, as after a rule with --action host. Its rules
+    stay; `clear` takes those away."""
+    from vreplica.lab import LabControl
+
+    LabControl(folder).set_host(site, connected=True, host=host)
+    out.answer({"site": site, "host": host, "connected": True}, f"{host or site}: connected")
     return exits.OK
 
 

@@ -160,6 +160,9 @@ class Commands:
         found = self._site(site)
         if unknown := capacity.keys() - {"memory_mib", "threads"}:
             raise ValueError(f"a host has no {', '.join(unknown)}")
+        names = [item.name for item in found.cluster.host]
+        if host is not None and host not in names:
+            raise ValueError(f"{site} has no host {host}; it has {', '.join(names)}")
         for item in found.cluster.host:
             if host is None or item.name == host:
                 item.change_connection(connected)

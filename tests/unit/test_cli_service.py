@@ -103,6 +103,22 @@ def test_who_has_a_number_and_no_name_may_pause_a_schedule(
     catalog.close()
 
 
+@pytest.mark.parametrize(("word", "then"), [("pause", "paused"), ("resume", "idle")])
+def test_a_job_without_a_schedule_is_not_said_to_be_paused(
+    invoke: Invoke, job_file: Path, word: str, then: str
+) -> None:
+    schedule = 'schedule = { every = "4h" }\n'
+    text = CONFIG.replace(f"[defaults]\n{schedule}", "")
+    job_file.write_text(text.replace("[jobs.db01]", f"{schedule}[jobs.db01]"))
+    result = invoke("schedule", word, "db01", "web01")
+    assert result.exit_code == 3
+    assert "job db01 has no schedule" in result.stderr
+    assert "vreplica-sync pause db01" in result.stderr
+    assert result.stdout.startswith("web01: "), "each job is worked on"
+    lines = invoke("status", "--json").stdout.splitlines()
+    assert {one["job"]: one["state"] for one in map(json.loads, lines)} == {"web01": then}
+
+
 def test_a_job_whose_site_is_away_does_not_keep_the_others_from_being_rebuilt(
     invoke: Invoke, job_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import signal
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +17,24 @@ from vreplica.cli.catalog import installed, opened, user
 from vreplica.cli.options import command, config_option, jobs_argument
 from vreplica.cli.output import Output
 from vreplica.cli.replicate import each_job
+from vreplica.errors import PreflightError
 
 if TYPE_CHECKING:
     from vreplica.sync import Job
 
 LOOK_S = 0.2
 """Between two looks whether the service was asked to stop."""
+
+
+@dataclass(eq=False)
+class NoSchedule(PreflightError):
+    template = "job {job} has no schedule: the service does not run it, so there is nothing to {do}"
+    remedy = (
+        "Give it a `schedule` in the job file; a run that is going on is held by "
+        "`vreplica-sync pause {job}`."
+    )
+    job: str
+    do: str
 
 
 def _mover(_: click.Context, __: click.Parameter, name: str | None) -> str | None:
@@ -186,14 +200,19 @@ def _pause(out: Output, config: Path | None, jobs: tuple[str, ...], *, paused: b
     with opened(loaded) as catalog:
         from vreplica.jobs import ledger
 
-        with catalog.transaction() as c:
-            ledger.know(c, names, catalog.now(c))
-        for name in names:
+        def one(name: str) -> int:
+            if loaded.rule(name) is None:
+                raise NoSchedule(name, "pause" if paused else "resume")
+            with catalog.transaction() as c:
+                ledger.know(c, [name], catalog.now(c))
             changed = catalog.pause(name, user(), paused=paused)
             word = "paused" if paused else "planned again"
             text = word if changed else f"was {word} already"
             out.answer({"job": name, "paused": paused, "changed": changed}, f"{name}: {text}")
-    return exits.OK
+            return exits.OK
+
+        codes = [exits.guarded(out, partial(one, name), job=name) for name in names]
+    return next((code for code in codes if code), exits.OK)
 
 
 @click.group(short_help="The service's catalog.")

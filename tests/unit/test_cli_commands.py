@@ -406,6 +406,7 @@ def test_a_signed_report_is_checked_and_every_changed_byte_is_found(
     good = invoke("verify-report", str(report), "--key", str(public))
     assert good.exit_code == 0, good.output
     assert "the signature is good" in good.stdout
+    assert "2026-03-01 12:30:00Z" in good.stdout, "as times are shown everywhere"
     assert POINT.id in good.stdout
     for at in range(0, len(data), 97):
         report.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
@@ -518,7 +519,7 @@ def test_what_the_system_refuses_is_told_with_its_place(invoke: Invoke, play: Pl
     play("run", PermissionError(13, "Permission denied", "/var/lib/vreplica"), REPORT)
     result = invoke("run", "--json")
     assert result.exit_code == 1
-    assert result.stderr == "error: web01: /var/lib/vreplica: Permission denied\n"
+    assert result.stderr.startswith("error: web01: /var/lib/vreplica: Permission denied\n  what to")
     bad, good = [json.loads(line) for line in result.stdout.splitlines()]
     assert bad["error"]["error"] == "PermissionError"
     assert good == REPORT.to_dict()

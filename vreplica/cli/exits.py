@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -50,6 +51,14 @@ With several jobs each is worked on; the code is that of the first one that fail
 """
 
 
+_MAY_NOT = "let this user read and write there, or name another place"
+_FULL = "free some space there, or name another place"
+_REMEDIES = {
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _MAY_NOT),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), _FULL),
+}
+
+
 def guarded(out: Output, work: Callable[[], int], *, job: str | None = None) -> int:
     """Do the work; whatever it ends in is told to the user and becomes an exit code."""
     try:
@@ -91,10 +100,12 @@ def _system_error(out: Output, error: OSError, job: str | None) -> int:
     if out.debug:
         traceback.print_exception(error)
     text = ": ".join(str(p) for p in (job, error.filename, error.strerror or error) if p)
-    out.failure(text)
+    remedy = _REMEDIES.get(error.errno or 0)
+    out.failure(text, *([f"what to do: {remedy}"] if remedy else []))
     if out.as_json:
         place = {"job": job} if job else {}
-        out.json({**place, "error": {"error": type(error).__name__, "message": text}})
+        told = {"error": type(error).__name__, "message": text, "remedy": remedy}
+        out.json({**place, "error": told})
     return FAILED
 
 

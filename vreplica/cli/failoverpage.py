@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from vreplica.cli.page import Html, Tone, bars, facts, heading, page, table, toned
 from vreplica.cli.show import duration, moment
+from vreplica.cli.showfailover import point_label
 
 if TYPE_CHECKING:
     from vreplica.failover.record import Record
@@ -77,7 +78,7 @@ def _group(outcome: GroupOutcome, checked: Mapping[str, Comparison]) -> Iterator
                 member.trouble or "",
             )
         )
-    yield table(("job", "after", "state", "booted~", "downtime~", "trouble~"), rows)
+    yield table(("job", "after", "state", "point~", "downtime~", "trouble~"), rows)
     yield heading("Turns")
     yield table(
         ("time", "turn", "result~"),
@@ -101,7 +102,7 @@ def _single(record: Record) -> Iterator[Html]:
         ("state", toned(state, TONES.get(state, "plain"))),
         ("source", str(record.facts.get("source", ""))),
         ("reason", str(record.facts.get("reason", ""))),
-        ("booted", f"{record.point} ({record.level})" if record.point else ""),
+        (point_label(state), f"{record.point} ({record.level})" if record.point else ""),
         ("downtime", _downtime(record)),
         ("of which", ", ".join(f"{n} {duration(s)}" for n, s in record.parts_s)),
     )

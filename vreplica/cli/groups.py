@@ -187,7 +187,7 @@ def order(group: Group) -> Iterator[RenderableType]:
 
 def report(name: str, outcome: GroupOutcome) -> Iterator[RenderableType]:
     yield Text.assemble((name, HEAD), f": {outcome.kind} {outcome.id} is ", (outcome.state, HEAD))
-    table = grid("job", "state", "booted", "level", "downtime>", "trouble~")
+    table = grid("job", "state", "point", "level", "downtime>", "trouble~")
     for member in outcome.members:
         record = member.record
         down = record.downtime_s if record is not None else None

@@ -61,14 +61,18 @@ def command(callback: Callback) -> Callable[..., None]:
     @click.option("--json", "as_json", is_flag=True, help="Results as JSON, one document a line.")
     @click.option("-v", "--verbose", is_flag=True, help="Say each step.")
     @click.option("-q", "--quiet", is_flag=True, help="Only results and errors.")
-    @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+    @click.option(
+        "--debug", is_flag=True, help="Show an error's traceback, and the disk library's log."
+    )
     @wraps(callback)
     def call(*, as_json: bool, verbose: bool, quiet: bool, debug: bool, **more: Any) -> None:
         if verbose and quiet:
             raise click.UsageError("-v and -q contradict each other")
         loud = Verbosity.VERBOSE if verbose else Verbosity.NORMAL
         out = Output(as_json=as_json, verbosity=Verbosity.QUIET if quiet else loud, debug=debug)
-        click.get_current_context().exit(guarded(out, lambda: callback(out, **more)))
+        with out.hearing_logs():
+            code = guarded(out, lambda: callback(out, **more))
+        click.get_current_context().exit(code)
 
     return call
 

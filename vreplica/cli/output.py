@@ -1,16 +1,18 @@
 """Who gets to read what: results on standard output, everything else on standard error.
 
 standard output    tables for people, or with --json one JSON document a line
-standard error     progress, warnings, errors; -q leaves errors only, -v adds steps
+standard error     progress, warnings, errors; -q leaves errors only, -v adds steps;
+                   what parts of the package log (the disk library's lines) in the same form
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from enum import IntEnum
 from typing import Any
 
@@ -88,7 +90,8 @@ class Output:
     def error(self, error: VReplicaError, job: str | None = None) -> None:
         """An error with what an operator has to know; under --json on standard output, too."""
         text = str(error)
-        self.failure(text if not job or job in text else f"{job}: {text}", *error.explain())
+        named = job is None or error.where.vm == job or f"job {job}" in text
+        self.failure(text if named else f"{job}: {text}", *error.explain())
         if self.as_json:
             self.json({**({"job": job} if job else {}), "error": error.to_dict()})
 
@@ -97,10 +100,39 @@ class Output:
         lines += [Text(f"  {line}", "dim" if line.startswith(" ") else "") for line in details]
         self._line(Text("\n").join(lines))
 
+    @contextmanager
+    def hearing_logs(self) -> Iterator[None]:
+        """Warnings of the package's loggers are lines here; with -v its notes, with --debug all."""
+        logger, handler = logging.getLogger("vreplica"), _LogLines(self)
+        level = logging.INFO if self.verbosity >= Verbosity.VERBOSE else logging.WARNING
+        before = logger.level
+        logger.addHandler(handler)
+        logger.setLevel(logging.DEBUG if self.debug else level)
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)
+            logger.setLevel(before)
+
+    def log_line(self, text: str) -> None:
+        self._line(Text(text, "dim"))
+
     def _line(self, text: Text) -> None:
         # A terminal that is gone must not keep a run from ending in order.
         with self._lock, suppress(OSError):
             _print(self.err, text)
+
+
+class _LogLines(logging.Handler):
+    def __init__(self, out: Output) -> None:
+        super().__init__()
+        self._out = out
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from vreplica.jobs.secrets import hide
+
+        show = self._out.warning if record.levelno >= logging.WARNING else self._out.log_line
+        show(hide(record.getMessage()))
 
 
 def each_error(error: BaseException) -> Iterator[VReplicaError] | None:

@@ -50,4 +50,6 @@ def log_to_stderr(*, as_json: bool, verbose: bool) -> None:
     # DBOS brings a handler of its own and keeps its records from the root.
     logging.getLogger("dbos").handlers[:] = [handler]
     logging.getLogger("dbos").propagate = False
-    logging.getLogger("vreplica").setLevel(logging.DEBUG if verbose else logging.INFO)
+    own = logging.getLogger("vreplica")
+    own.handlers[:] = []  # those of a command that ends
+    own.setLevel(logging.DEBUG if verbose else logging.INFO)

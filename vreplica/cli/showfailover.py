@@ -27,6 +27,8 @@ NEXT = {
     "committed": "in service for good; the job stays off, and `failback JOB` is the way back",
     "undone": "both sides are as before, and the job is on again",
 }
+IN_SERVICE = frozenset({"booting", "running", "committing", "committed"})
+"""States in which the replica runs from the point that was settled on."""
 STOPPED = "resume it (vreplica-sync failover resume JOB) or undo it (vreplica-sync undo JOB)"
 
 
@@ -144,15 +146,21 @@ def _speeds(guess: Estimate) -> str:
 
 def outcome(job: str, done: Outcome) -> Iterator[RenderableType]:
     yield Text.assemble((job, HEAD), f": {_kind(done.id)} {done.id} is ", (str(done.state), HEAD))
-    booted = f"{done.facts['point']} ({done.facts['level']})" if "point" in done.facts else ""
-    silent = "no heartbeat within its time" if done.facts.get("answered") is False else ""
+    facts_of = done.facts if done.state.value in IN_SERVICE else {}
+    booted = f"{facts_of['point']} ({facts_of['level']})" if "point" in facts_of else ""
+    silent = "no heartbeat within its time" if facts_of.get("answered") is False else ""
     yield facts(
         ("source", [str(done.facts.get("source", ""))]),
         ("reason", [str(done.facts.get("reason", ""))]),
         ("booted", [booted]),
-        ("guest", [silent, str(done.facts.get("guest_trouble", ""))]),
+        ("guest", [silent, str(facts_of.get("guest_trouble", ""))]),
         ("next", [_next(job, done.id, done.state)]),
     )
+
+
+def point_label(state: str) -> str:
+    """Before the boot, and after an undo, a point is only the one that was chosen."""
+    return "booted" if state in IN_SERVICE else "point"
 
 
 def _next(job: str, id_: str, state: State) -> str:
@@ -186,7 +194,7 @@ def record(done: Record, checked: Comparison | None = None) -> Iterator[Renderab
     parts = ", ".join(f"{name} {duration(seconds)}" for name, seconds in done.parts_s)
     booted = f"{done.point} ({done.level})" if done.point else ""
     yield facts(
-        ("booted", [booted]),
+        (point_label(done.state.value), [booted]),
         ("downtime", [down]),
         ("of which", [parts]),
         ("next", [_next(done.job, done.id, done.state)]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -155,7 +156,7 @@ def verify_report(out: Output, file: Path, key: Path, signature: Path | None) ->
                 ("point", [value["point"]["id"]]),
                 ("source", [value["source"]]),
                 ("replica", [value["replica"]]),
-                ("started", [value["started"]]),
+                ("started", [show.moment(datetime.fromisoformat(value["started"]))]),
                 (value["algorithm"], [f"{n}: {d}" for n, d in value["totals"].items() if d]),
             ),
         )

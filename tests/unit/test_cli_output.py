@@ -1,0 +1,90 @@
+"""Lines on standard error: whose they are, what they look like, how loud they are."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+
+import pytest
+
+from vreplica.cli import failoverpage, showfailover
+from vreplica.cli.output import Output, Verbosity
+from vreplica.errors import DiskClosed
+from vreplica.failover.journal import Entry
+from vreplica.failover.record import record_of
+from vreplica.failover.runner import Outcome
+from vreplica.failover.table import Event, State
+from vreplica.sync.errors import JobBusy
+
+TIME = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
+log = logging.getLogger("vreplica.vddk")
+
+
+@pytest.mark.parametrize(
+    ("job", "vm", "told"),
+    [
+        ("db", None, "error: db: [ds] db01/db01.vmdk is closed\n"),
+        ("db", "db01", "error: db: db01: [ds] db01/db01.vmdk is closed\n"),
+        ("db01", "db01", "error: db01: [ds] db01/db01.vmdk is closed\n"),
+    ],
+)
+def test_an_error_names_its_job_also_where_other_names_contain_that(
+    job: str, vm: str | None, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Output().error(DiskClosed("[ds] db01/db01.vmdk").at(vm=vm), job)
+    assert capsys.readouterr().err == told
+
+
+def test_an_error_that_tells_of_its_job_is_not_told_twice(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Output().error(JobBusy(job="db", pid="7"), "db")
+    assert capsys.readouterr().err.startswith("error: job db is already running")
+
+
+@pytest.mark.parametrize(
+    ("verbosity", "debug", "told"),
+    [
+        (Verbosity.QUIET, False, []),
+        (Verbosity.NORMAL, False, ["warning: lost"]),
+        (Verbosity.VERBOSE, False, ["warning: lost", "open"]),
+        (Verbosity.NORMAL, True, ["warning: lost", "open", "VixDiskLib: detail"]),
+    ],
+)
+def test_what_is_logged_has_the_form_and_the_loudness_of_other_lines(
+    verbosity: Verbosity, debug: bool, told: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Output(verbosity=verbosity, debug=debug).hearing_logs():
+        log.warning("lost")
+        log.info("open")
+        log.debug("VixDiskLib: detail")
+    assert capsys.readouterr().err.splitlines() == told
+
+
+@pytest.mark.parametrize(
+    ("events", "state", "label"),
+    [
+        ([Event.POINT_SETTLED], State.SYNCED, "point"),
+        (
+            [Event.POINT_SETTLED, Event.FENCE_CHECKED, Event.REPLICA_STARTED],
+            State.BOOTING,
+            "booted",
+        ),
+        ([Event.POINT_SETTLED, Event.UNDO_ASKED, Event.BOTH_PUT_BACK], State.UNDONE, "point"),
+    ],
+)
+def test_only_a_point_that_runs_is_said_to_be_booted(
+    events: list[Event], state: State, label: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = [Event.JOB_DISABLED, Event.SOURCE_SEEN_OFF]
+    entries = [Entry(1, 1, TIME, "begin", "", None, {})]
+    for n, event in enumerate([*before, *events], 2):
+        settled = {"point": "p1", "level": "crash"} if event is Event.POINT_SETTLED else {}
+        entries.append(Entry(n, 1, TIME, "event", "", event, settled))
+    record = record_of("web01", "fo-1", entries)
+    assert record.state is state
+    Output().show(*showfailover.record(record))
+    assert f"  {label}" in capsys.readouterr().out
+    assert f"<dt>{label}</dt><dd>p1 (crash)</dd>" in failoverpage.single(record)
+    Output().show(*showfailover.outcome("web01", Outcome("fo-1", state, record.facts)))
+    assert ("p1" in capsys.readouterr().out) == (label == "booted")

@@ -104,12 +104,33 @@ static VixError grow_last(vr_link *link, uint64_t capacity, bool geometry)
    return err == VIX_OK ? finish(link, capacity, geometry) : err;
 }
 
+/* Other readers (qemu) take an extent in whole grains: only the last one ends within a grain. */
+static VixError fill_last_grain(vr_link *link, uint64_t *more)
+{
+   size_t last = link->extent_count - 1;
+   vr_extent *e = &link->extents[last];
+   if (e->type != VR_EXTENT_SPARSE) {
+      return VIX_OK;
+   }
+   const vr_sparse *s = e->state;
+   uint64_t sectors = vr_min(vr_round_up(e->sectors, s->header.grain), e->sectors + *more);
+   VixError err = sectors > e->sectors ? grow_sparse(e, sectors) : VIX_OK;
+   if (err == VIX_OK && sectors > e->sectors) {
+      *more -= sectors - e->sectors;
+      err = vr_descriptor_set_extent_sectors(&link->descriptor, last, sectors);
+   }
+   return err;
+}
+
 /* A split disk gets one more extent, or several; on an error they go again. */
 static VixError grow_split(vr_link *link, VixDiskLibDiskType type, uint64_t capacity, bool geometry)
 {
    uint64_t index = link->extent_count;
    uint64_t more = capacity - link->capacity;
    VixError err = vr_check_extents(index + vr_split_extents(more));
+   if (err == VIX_OK) {
+      err = fill_last_grain(link, &more);
+   }
    while (err == VIX_OK && more) {
       uint64_t sectors;
       char *line;

@@ -65,12 +65,14 @@ def test_a_grown_disk_keeps_its_content_and_can_be_filled(
     model = new_model(capacity=40 * MIB + 77 * 512)
     filled(library, model, disk, form)
     for capacity in (41 * MIB, 3 * 1024 * MIB + 512):
+        end = model.capacity
         library.grow(disk, capacity)
         os.truncate(model.path, capacity)
         model.capacity = capacity
         with library.open(disk, read_only=False) as handle:
             assert handle.capacity_bytes == capacity
             model.churn(handle, 20)
+            model.write(handle, end - 512, b"\5" * 65536)  # across the old end
             model.write(handle, capacity - 512, b"\7" * 512)
         qemu_img.compare(model.path, disk)
         library.check_repair(disk)

@@ -89,7 +89,7 @@ class Helper:
             opening = {**order, "slots_size": size, "io_depth": io_depth}
             opened = wire.load(channel.ask(Op.OPEN, wire.dump(opening), fd))
         except BaseException:
-            channel.end(0)
+            channel.end()
             raise
         finally:
             os.close(fd)

@@ -207,3 +207,13 @@ def test_a_6_5_library_reads_with_a_struct_of_our_own(
 def test_sector_sizes_are_read_from_7_0_on(dummy: Any, isolation: bool) -> None:
     with dummy.open(dummy.disk(bytes(MIB)), isolation=isolation) as disk:
         assert (disk.info.logical_sector_size, disk.info.physical_sector_size) == (512, 4096)
+
+
+def test_a_disk_that_is_refused_leaves_no_login_behind(
+    dummy: Any, isolation: bool, lines: Any
+) -> None:
+    path = dummy.disk(bytes(MIB))
+    dummy.fault(path, "open 15")
+    with pytest.raises(DiskLocked):
+        open_disk(dummy.config(isolation=isolation), REMOTE, str(path))
+    assert "disconnect" in lines()

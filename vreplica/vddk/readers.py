@@ -69,8 +69,12 @@ class Readers:
         """One that cannot be opened is done without, and not tried again. So is one of another
         disk, which has taken the name since, and any where files are becoming scarce: a split
         disk has hundreds of them open, and others need theirs."""
-        opened = sum(1 for _ in Path("/proc/self/fd").iterdir())
-        if 4 * opened > resource.getrlimit(resource.RLIMIT_NOFILE)[0]:
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        try:
+            opened = sum(1 for _ in Path("/proc/self/fd").iterdir())
+        except OSError:  # none is left to look with
+            opened = limit
+        if 4 * opened > limit:
             self._wanted = 0
             return
         try:

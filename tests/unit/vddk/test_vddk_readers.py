@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -138,7 +140,17 @@ def test_a_handle_that_fails_to_close_does_not_leave_the_others_open(path: Path)
     assert [handle.raw.handle for handle in handles] == [None] * READERS
 
 
-def test_where_files_are_scarce_one_handle_has_to_do(path: Path) -> None:
+def a_few() -> int:
+    return 3 * sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def none() -> int:
+    with Path(os.devnull).open() as lowest:
+        return lowest.fileno()
+
+
+@pytest.mark.parametrize("left", [a_few, none])
+def test_where_files_are_scarce_one_handle_has_to_do(path: Path, left: Callable[[], int]) -> None:
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     opened: list[Handle] = []
 
@@ -147,8 +159,7 @@ def test_where_files_are_scarce_one_handle_has_to_do(path: Path) -> None:
         return opened[-1]
 
     with VddkDisk(Readers(another(), another), str(path), read_only=True) as disk:
-        scarce = 3 * sum(1 for _ in Path("/proc/self/fd").iterdir())
-        resource.setrlimit(resource.RLIMIT_NOFILE, (scarce, limits[1]))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (left(), limits[1]))
         try:
             assert read_at_once(disk) == expected()
         finally:

@@ -20,6 +20,7 @@ from vreplica.nfc import NfcConfig
 from vreplica.nfc.errors import HostConnection
 from vreplica.points import Level
 from vreplica.sync import Mode, Progress, RunReport, Transport, copying, plan, points, run
+from vreplica.sync.space import MARGIN
 from vreplica.units import BLOCK, MIB
 
 Content = Callable[..., Path]
@@ -130,6 +131,26 @@ def test_a_delta_that_was_killed_goes_on_twice_and_its_point_covers_all_parts(
     assert (stats.changed_bytes, stats.data_bytes) == (100 * BLOCK, 100 * BLOCK)
     assert stats.high_entropy_share == pytest.approx(0.6, abs=0.1)
     assert run(job, verify=True).verified.equal
+
+
+def test_a_run_that_is_gone_on_with_needs_room_for_what_is_left_only(
+    world: Any, content: Content, tmp_path: Path
+) -> None:
+    vm = world.make_vm(content(24 * MIB))
+    job = world.job(vm)
+    world.power_on(vm)
+    run(job)
+    for number in range(200):
+        world.write(vm, 2000, number * BLOCK, random.Random(number).randbytes(BLOCK))
+    assert world.run_and_kill(job, "writes+8", tmp_path, checkpoint_s=0.0) == -9
+    broken = plan(job).resumes
+    assert broken is not None
+    left = 200 * BLOCK - broken.done_bytes
+    assert left < 150 * BLOCK
+    with world.datastore_left(1, job.placement.datastore, MARGIN + left):
+        report, equal = world.run_and_compare(job)
+    assert equal == [True]
+    assert report.point.id == broken.record.run
 
 
 def test_a_mass_encryption_is_flagged_though_its_run_was_killed_in_the_middle(

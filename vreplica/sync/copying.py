@@ -70,11 +70,6 @@ class DiskTask:
     """The point that its digest map was of when the run that is gone on with began; "": of none.
     None: begun now."""
 
-    @property
-    def may_write_bytes(self) -> int:
-        """The most that a delta can write; full and rescan are judged before the run."""
-        return self.settled.changed.total if self.settled.changed is not None else 0
-
 
 @dataclass(frozen=True, slots=True)
 class DiskCopy:

@@ -275,7 +275,7 @@ class _Cycle:
                 # Of another mode is another choice of blocks: begun anew, on the same leaf.
                 base = resumed.disk(disk.key).base
             tasks.append(DiskTask(disk, targets[disk.key], settled, made.origin, base))
-        check_space(self.job, self.sites.destination, tasks)
+        check_space(self.job, self.sites.destination, self.id, tasks)
         self._step("copy", f"copying {len(tasks)} disk{'s' * (len(tasks) > 1)}")
         self.sites.destination.set_extra_config(replica.vm.ref, {LEAF_KEY: self.id})
         if self.errand.failover is None:

@@ -9,12 +9,13 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
-from vreplica.jobs import ledger
+from vreplica.jobs import ledger, notices
 from vreplica.jobs.catalog import Catalog, CatalogUnreachable
 from vreplica.jobs.engine import Engine
 from vreplica.jobs.planner import Start
@@ -114,6 +115,27 @@ def test_a_run_whose_end_is_written_while_its_mover_is_given_up_stays_done(
     assert catalog.history()[0]["state"] == "done"
 
 
+def test_what_no_database_keeps_in_a_text_holds_up_neither_a_run_nor_who_is_to_be_told(
+    catalog: Catalog,
+) -> None:
+    said = "a\0b \udc80 \\u0000 \\\0"
+    catalog.receivers = {"pager": frozenset(["run failed"])}
+    with catalog.transaction() as c:
+        now = catalog.now(c)
+        ledger.know(c, ["a"], now)
+        ledger.queue(c, [("r1", Start("a", Due(now, now), ()), "m1")], now)
+        ticket = ledger.begin(c, "r1", "m1", now)
+        assert ticket is not None
+        result = {"message": said}
+        assert ledger.finish(c, ticket, now, state="failed", error=said, result=result)
+        catalog.note(c, "m1", "run failed", "a", run="r1", error=said)
+    with catalog.transaction() as c:
+        (event,) = notices.waiting(c, "pager", 5).values()
+    kept = "a b ? \\u0000 \\ "
+    assert event.data == {"run": "r1", "error": kept, "message": kept}
+    assert catalog.history()[0]["error"] == kept
+
+
 def test_a_user_who_may_make_tables_but_no_schema_is_told_so(url: str, catalog: Catalog) -> None:
     with catalog.transaction() as c:
         c.execute(sa.text("CREATE ROLE weak LOGIN"))
@@ -121,3 +143,32 @@ def test_a_user_who_may_make_tables_but_no_schema_is_told_so(url: str, catalog: 
     nothing: Any = None
     with pytest.raises(CatalogUnreachable, match="permission denied for database"):
         Engine(url.replace("vreplica@", "weak@"), "m1", 1, nothing, nothing, nothing)
+
+
+WAITING = """
+import threading
+threading.Thread(target=threading.Event().wait).start()  # as one that waits for the database
+from vreplica.cli import main; main()
+"""
+
+
+def test_a_service_ends_when_it_is_asked_to_also_while_its_database_is_away(
+    url: str, catalog: Catalog, tmp_path: Path
+) -> None:
+    file = tmp_path / "vreplica.toml"
+    file.write_text('state_dir = "state"\n[service]\ndatabase = { env = "TEST_DATABASE" }\n')
+    command = [sys.executable, "-c", WAITING, "serve", "--config", str(file), "--mover", "m1"]
+    env = {**os.environ, "TEST_DATABASE": url}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env) as process:
+        assert process.stderr is not None
+        while "works on 0 scheduled jobs" not in (line := process.stderr.readline()):
+            assert line
+        with catalog.transaction() as c:
+            c.execute(sa.text("ALTER ROLE vreplica NOLOGIN"))
+        with catalog.transaction() as c:
+            others = "FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND usename = 'vreplica'"
+            c.execute(sa.text(f"SELECT pg_terminate_backend(pid) {others}"))
+        process.terminate()
+        _, rest = process.communicate()
+    assert process.returncode == 0, rest
+    assert "stopped without the catalog" in rest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 from dataclasses import dataclass
@@ -82,9 +83,12 @@ def serve(out: Output, config: Path | None, mover: str | None) -> int:
         while not asked and not service.wait(LOOK_S):
             pass
     finally:
-        service.stop()
+        told = service.stop()
         for number, handler in zip(signals, before, strict=True):
             signal.signal(number, handler)
+    if not told:
+        # Threads that wait for the database would keep the process, for as long as it is away.
+        os._exit(exits.OK)
     return exits.OK
 
 

@@ -218,6 +218,7 @@ def _engine(url: str) -> sa.Engine:
             parsed.set(drivername="postgresql+psycopg"),
             pool_pre_ping=True,
             connect_args={"connect_timeout": 10},
+            json_serializer=t.to_json,
         )
 
         @sa.event.listens_for(engine, "connect")
@@ -232,6 +233,7 @@ def _engine(url: str) -> sa.Engine:
         parsed,
         poolclass=NullPool,
         connect_args={"timeout": _BUSY_TIMEOUT_S, "isolation_level": None},
+        json_serializer=t.to_json,
     )
 
     # The driver's own transactions begin late and without the lock; these begin with it.

@@ -92,7 +92,10 @@ class Engine:
             DBOS.register_queue(
                 self._queue(failover), worker_concurrency=places, on_conflict="always_update"
             )
-        self._client = DBOSClient(system_database_url=url, serializer=_Json())
+        # Its calls raise while the database is away; they would wait for it, and a stop for them.
+        self._client = DBOSClient(
+            system_database_url=url, serializer=_Json(), retry_connection_errors=False
+        )
 
     def close(self) -> None:
         DBOS.destroy(workflow_completion_timeout_sec=2)

@@ -15,14 +15,14 @@ import os
 import socket
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TextIO
 
 from vreplica.errors import PreflightError, VReplicaError
 from vreplica.jobs import ledger, mirror, orders
-from vreplica.jobs.catalog import Catalog
+from vreplica.jobs.catalog import Catalog, CatalogAway
 from vreplica.jobs.config import Config
 from vreplica.jobs.dispatch import Dispatcher, Queued
 from vreplica.jobs.driver import Driver
@@ -66,6 +66,7 @@ class Service:
         self._places: dict[str, tuple[str, ...]] = {}
         self._places_at = float("-inf")
         self._open = ExitStack()
+        self._away = False
 
     # -- life ---------------------------------------------------------------------------------
 
@@ -118,28 +119,38 @@ class Service:
             "mover %s works on %d scheduled jobs", self.id, len(rules), extra={"mover": self.id}
         )
 
-    def stop(self, drain_s: float = DRAIN_S) -> None:
+    def stop(self, drain_s: float = DRAIN_S) -> bool:
         """Plan no more, cancel what runs (it leaves nothing behind), put failovers off until the
-        next start, leave the fleet. Harmless where it never began."""
+        next start, leave the fleet. Harmless where it never began.
+
+        False: the catalog is away. Then threads may still wait for it, to write how their runs
+        ended; the next start takes them up.
+        """
         self._drain_s = drain_s
         self._stopped.set()
         self._wake.set()
         self._open.close()
+        return not self._away
 
     def _drain(self) -> None:
         """End what runs."""
         self.mover.cancel_all()
         self.driver.stopping = True
-        for order in list(self.driver.working):
-            self.engine.stop(Queued(order, "", self.id, failover=True))
+        with suppress(CatalogAway):
+            for order in list(self.driver.working):
+                self.engine.stop(Queued(order, "", self.id, failover=True))
         end = time.monotonic() + self._drain_s
         while (self.mover.controls or self.driver.working) and time.monotonic() < end:
             time.sleep(0.1)
 
     def _leave(self) -> None:
-        with self.catalog.transaction() as c:
-            if ledger.runs_of(c, self.id) == []:
-                ledger.leave(c, self.id)
+        try:
+            with self.catalog.transaction() as c:
+                if ledger.runs_of(c, self.id) == []:
+                    ledger.leave(c, self.id)
+        except CatalogAway as error:
+            self._away = True
+            log.warning("stopped without the catalog, which is away: %s", error)
 
     def wait(self, seconds: float | None = None) -> bool:
         """Until `stop`, or the time is over."""

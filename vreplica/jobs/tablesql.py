@@ -13,6 +13,8 @@ Moments are kept as text, ISO 8601 in UTC, so that they sort and read the same i
 
 from __future__ import annotations
 
+import json
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -32,6 +34,27 @@ class Moment(sa.types.TypeDecorator[datetime]):
         return datetime.fromisoformat(value) if value else None
 
 
+def plain(text: str) -> str:
+    """Without what PostgreSQL keeps in no text. Guests' programs, hosts and file names say it."""
+    return text.replace("\0", " ").encode("utf-8", "replace").decode("utf-8")
+
+
+def to_json(value: Any) -> str:
+    """As `plain`: a NUL would be kept, and make every query fail that looks into the document."""
+    return _NUL.sub(r"\1 ", plain(json.dumps(value, ensure_ascii=False)))
+
+
+class Words(sa.types.TypeDecorator[str]):
+    """What somebody else has said."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Any) -> str | None:
+        return None if value is None else plain(value)
+
+
+_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 metadata = sa.MetaData()
 
 jobs = sa.Table(
@@ -69,7 +92,7 @@ runs = sa.Table(
     sa.Column("ended", Moment),
     sa.Column("tries", sa.Integer, nullable=False, default=0),
     sa.Column("result", sa.JSON),
-    sa.Column("error", sa.Text),
+    sa.Column("error", Words),
 )
 """`kind`: run | failover; a failover has an `order` (orders.py)."""
 points = sa.Table(

@@ -104,8 +104,6 @@ def test_an_answer_that_never_comes_is_given_up(endpoint: Any, new_vm: Any, trou
         assert session.power_state(vm) == "poweredOff"
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_a_restart_in_the_middle_of_a_cycle_is_survived(
     source: Session, new_vm: Any, trouble: Any, control: LabControl
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from pyVim.task import WaitForTask
-from pyVmomi import vim
+from pyVmomi import vim, vmodl
 
 from vreplica.lab import Lab, LabControl
 
@@ -195,6 +195,8 @@ def test_files_and_disks_without_a_vm(lab: Lab, si: Any, source: Any) -> None:
     )
     path = "[site-a-ds1] loose/deep/x.vmdk"
     WaitForTask(disks.CreateVirtualDisk_Task(path, dc, spec))
+    with pytest.raises(vmodl.fault.InvalidArgument):
+        WaitForTask(disks.DeleteVirtualDisk_Task(path))
     with pytest.raises(vim.fault.FileAlreadyExists):
         WaitForTask(disks.CreateVirtualDisk_Task(path, dc, spec))
     WaitForTask(disks.ExtendVirtualDisk_Task(path, dc, 2048, False))

@@ -295,6 +295,14 @@ def test_reported_areas_cover_every_change_whatever_happens(
         assert compared.returncode == 0, compared.stdout + compared.stderr
 
 
+def test_a_template_has_no_snapshots(make: Callable[..., Machine]) -> None:
+    vm = make().vm
+    WaitForTask(vm.PowerOffVM_Task())
+    vm.MarkAsTemplate()
+    with pytest.raises(vmodl.fault.NotSupported):
+        snapshot(vm, "s")
+
+
 def test_snapshot_of_a_vm_that_is_off_refuses_while_somebody_writes(
     lab: Lab, make: Callable[..., Machine]
 ) -> None:

@@ -25,13 +25,22 @@ _KINDS = (
 
 
 class _Files(Managed, vim.FileManager):
-    """What the managers share: paths, and who uses them."""
+    """What the managers share: paths, and who uses them.
 
-    def existing(self, name: str) -> Path:
+    vCenter takes a datastore path only with its datacenter; that of a target is by default the
+    source's (vSphere API, VirtualDiskManager).
+    """
+
+    def existing(self, name: str, datacenter: Any) -> Path:
+        self.need_datacenter(datacenter)
         path: Path = self._site.disks.path(name)
         if not path.exists():
             raise fault(vim.fault.FileNotFound, f"File {name} was not found", file=name)
         return path
+
+    def need_datacenter(self, datacenter: Any) -> None:
+        if datacenter is None:
+            raise invalid_argument("datacenter")
 
     def new(self, name: str, *, force: bool = False) -> Path:
         path: Path = self._site.disks.path(name)
@@ -46,6 +55,7 @@ class FileManager(_Files):
     def MakeDirectory(
         self, name: str, datacenter: Any = None, createParentDirectories: bool = False
     ) -> None:
+        self.need_datacenter(datacenter)
         path = self._site.disks.path(name)
         if path.exists():
             raise fault(vim.fault.FileAlreadyExists, f"File {name} already exists", file=name)
@@ -55,7 +65,7 @@ class FileManager(_Files):
             raise fault(vim.fault.FileNotFound, f"File {name} was not found", file=name) from None
 
     def DeleteDatastoreFile_Task(self, name: str, datacenter: Any = None) -> None:
-        path = self.existing(name)
+        path = self.existing(name, datacenter)
         self._site.disks.need_unused(path, name)
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
@@ -67,7 +77,7 @@ class FileManager(_Files):
         destinationDatacenter: Any = None,
         force: bool = False,
     ) -> None:
-        source = self.existing(sourceName)
+        source = self.existing(sourceName, sourceDatacenter)
         self._site.disks.need_unused(source, sourceName)
         shutil.move(source, self.new(destinationName, force=force))
 
@@ -79,7 +89,7 @@ class FileManager(_Files):
         destinationDatacenter: Any = None,
         force: bool = False,
     ) -> None:
-        source = self.existing(sourceName)
+        source = self.existing(sourceName, sourceDatacenter)
         target = self.new(destinationName, force=force)
         shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
 
@@ -91,6 +101,7 @@ class VirtualDiskManager(Managed, vim.VirtualDiskManager):
         return self._site.content.fileManager
 
     def CreateVirtualDisk_Task(self, name: str, datacenter: Any, spec: Any) -> str:
+        self._files().need_datacenter(datacenter)
         self._files().new(name)
         size = getattr(spec, "capacityKb", None)
         if not size or size <= 0:
@@ -101,7 +112,7 @@ class VirtualDiskManager(Managed, vim.VirtualDiskManager):
         return name
 
     def DeleteVirtualDisk_Task(self, name: str, datacenter: Any = None) -> None:
-        path = self._files().existing(name)
+        path = self._files().existing(name, datacenter)
         self._site.disks.need_unused(path, name)
         self._site.disks.check_unlocked(name)
         self._site.disks.unlink(name)
@@ -115,7 +126,7 @@ class VirtualDiskManager(Managed, vim.VirtualDiskManager):
         destSpec: Any = None,
         force: bool = False,
     ) -> None:
-        self._files().existing(sourceName)
+        self._files().existing(sourceName, sourceDatacenter)
         self._files().new(destName)
         thin = destSpec is None or destSpec.diskType == "thin"
         self._site.disks.copy(sourceName, destName, thin=thin)
@@ -127,19 +138,19 @@ class VirtualDiskManager(Managed, vim.VirtualDiskManager):
         newCapacityKb: int = 0,
         eagerZero: bool = False,
     ) -> None:
-        path = self._files().existing(name)
+        path = self._files().existing(name, datacenter)
         self._site.disks.need_unused(path, name)
         if newCapacityKb * KIB < self._site.disks.capacity(name):
             raise invalid_argument("newCapacityKb")
         self._site.disks.grow(name, newCapacityKb * KIB)
 
     def QueryVirtualDiskUuid(self, name: str, datacenter: Any = None) -> Any:
-        self._files().existing(name)
+        self._files().existing(name, datacenter)
         with self._site.disks.open(name) as disk:
             return disk.info.uuid
 
     def SetVirtualDiskUuid(self, name: str, datacenter: Any, uuid: str) -> None:
-        self._files().existing(name)
+        self._files().existing(name, datacenter)
         with self._site.disks.open(name, read_only=False) as disk:
             disk.write_metadata("uuid", uuid)
 

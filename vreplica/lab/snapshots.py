@@ -12,7 +12,7 @@ from typing import Any
 from vreplica.lab import devices
 from vreplica.lab.managed import Managed, live
 from vreplica.lab.vmconfig import guest_family
-from vreplica.lab.vmodl import fault, invalid_argument, now, vim
+from vreplica.lab.vmodl import fault, invalid_argument, now, vim, vmodl
 
 _ESCAPES = {"%": "%25", "/": "%2f", "\\": "%5c"}
 
@@ -142,6 +142,8 @@ class SnapshotMethods:
     ) -> Generator[int, None, Any]:
         if not name:
             raise fault(vim.fault.InvalidName, "A name is required.", name=name or "")
+        if self.config.template:
+            raise fault(vmodl.fault.NotSupported, "A template has no snapshots.")
         if spec is not None and spec.timeout is not None and not 5 <= spec.timeout <= 240:
             raise invalid_argument("quiesceSpec.timeout")
         if memory and self.power == "poweredOn":

@@ -249,7 +249,8 @@ class Serializer(soap.SoapSerializer):
             if value is None and field.flags & F_OPTIONAL:
                 continue
             if plain and isinstance(value, str):
-                write(f"<{name}>{soap.XmlEscape(value)}</{name}>")
+                # `str`: the enumeration of file operations has one called `replace`.
+                write(f"<{name}>{soap.XmlEscape(str(value))}</{name}>")
             elif plain and isinstance(value, bool):
                 write(f"<{name}>{'true' if value else 'false'}</{name}>")
             elif plain and isinstance(value, int):

@@ -16,6 +16,7 @@ from vreplica.failover.choices import Choices, FinalSync
 from vreplica.jobs import failover
 from vreplica.points import Retention
 from vreplica.sync import Event, Mode, Progress, plan, points, run
+from vreplica.sync.space import MARGIN
 from vreplica.units import BLOCK, KIB, MIB
 from vreplica.vsphere import Keep
 
@@ -282,6 +283,26 @@ def test_a_killed_run_that_had_reshaped_leaves_nothing_behind(
     assert equal == [True]
     assert report.shipped_bytes == BLOCK
     assert len(replica_files(world, job)) == len(files) + 1
+
+
+def test_a_new_disk_that_a_broken_run_has_made_needs_no_room_again(
+    world: Any, content: Content, tmp_path: Path
+) -> None:
+    vm = world.make_vm(content(8 * MIB))
+    job = world.job(vm)
+    run(job)
+    add_disk(world, vm, 1, 96 * MIB)
+    world.power_on(vm)
+    for at in range(0, 96 * MIB, 8 * MIB):
+        world.write(vm, 2001, at, random.Random(at).randbytes(8 * MIB))
+    assert world.run_and_kill(job, "writes+10", tmp_path, checkpoint_s=0.0) == -9
+    broken = plan(job).resumes
+    assert broken is not None
+    with world.datastore_left(1, job.placement.datastore, MARGIN + MIB):
+        assert not plan(job).problems
+        report, equal = world.run_and_compare(job)
+    assert equal == [True, True]
+    assert report.point.id == broken.record.run
 
 
 def test_storage_vmotion_is_no_change(world: Any, content: Content) -> None:

@@ -63,6 +63,8 @@ def make_plan(
             DiskPlan(d.key, d.label, d.capacity_bytes, Mode(d.mode), d.reason)
             for d in resumes.record.disks
         )
+        # What was new when it began is there, and has had its room.
+        shape = replace(shape, disks=tuple(replace(d, new=False) for d in shape.disks))
     outside = changes_outside(job, sites.destination, replica)
     level, warnings = expected_level(job, vm, known_level)
     if reason:

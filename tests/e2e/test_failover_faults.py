@@ -5,7 +5,8 @@
 
 A guest that does not shut down is what the policy is for: each policy has its own end. Any other
 fault ends the same under all of them (tests/unit/test_failover_run.py shows it of every pair); here
-CI takes one policy and one way on of each, `-m slow` all.
+CI takes one policy and one way on of each, `-m slow` all. A failback goes through the same faults
+under one policy; there `source` is the replica in service, and `replica` the original VM.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ from click.testing import CliRunner
 import vreplica
 from vreplica.cli.app import app
 from vreplica.failover import steps
+from vreplica.failover.journal import load
+from vreplica.jobs import failover
+from vreplica.jobs.failback import Back, BackSides
 from vreplica.jobs.sides import VSphereSides
 from vreplica.lab.guestapp import judge, reader
 from vreplica.points import RecoveryPoint
@@ -44,6 +48,8 @@ class Scene:
     hooks: dict[str, list[Callable[[], None]]] = field(default_factory=dict)
     committed: int = 0
     """Transactions that the guest's application was told are committed."""
+    back: bool = False
+    """What follows is a failback."""
 
     @property
     def file(self) -> Path:
@@ -54,12 +60,26 @@ class Scene:
         return vreplica.load(self.file)[self.vm]
 
     @property
+    def way(self) -> Job:
+        """The job whose points the failover or failback makes."""
+        back = Back.of_journal(load(failover.current(self.job))[0].data) if self.back else None
+        return back.job(self.job) if back else self.job
+
+    def site(self, number: int) -> str:
+        """0: of the source, 1: of the replica."""
+        return str(self.world.sites[number ^ self.back]["name"])
+
+    @property
+    def source(self) -> str:
+        return f"{self.vm}-replica" if self.back else self.vm
+
+    @property
     def replica(self) -> str:
-        return f"{self.vm}-replica"
+        return self.vm if self.back else f"{self.vm}-replica"
 
     @property
     def there(self) -> str:
-        return str(self.world.sites[1]["name"])
+        return self.site(1)
 
     def setting(self, line: str) -> None:
         """A line more in the job's table."""
@@ -68,11 +88,11 @@ class Scene:
         self.file.write_text(text.replace(table, table + line + "\n"))
 
     def guest(self, **values: object) -> None:
-        self.world.control.set_guest(self.world.here, self.vm, **values)
+        self.world.control.set_guest(self.site(0), self.source, **values)
 
     def work(self, transfers: int = 20) -> None:
         control = self.world.control
-        self.committed = control.app_work(self.world.here, self.vm, transfers, write_back=0.4)
+        self.committed = control.app_work(self.site(0), self.source, transfers, write_back=0.4)
 
     def cli(self, *args: str) -> tuple[int, str]:
         done = CliRunner().invoke(app, [*args, "-c", str(self.file)])
@@ -80,10 +100,10 @@ class Scene:
         return done.exit_code, done.output
 
     def begin(self, policy: str, *more: str) -> tuple[int, str]:
-        """`failover JOB --final-sync yes`, with short times."""
+        """`failover JOB --final-sync yes`, or `failback`, with short times."""
         times = ["--shutdown-timeout", "2s", "--heartbeat-timeout", "10s"]
         asked = ["--final-sync", "yes", "--on-shutdown-timeout", policy, *times, *more]
-        return self.cli("failover", self.vm, "-q", *asked)
+        return self.cli("failback" if self.back else "failover", self.vm, "-q", *asked)
 
     def shown(self) -> dict[str, Any]:
         code, text = self.cli("failover", "show", self.vm, "--json")
@@ -94,7 +114,7 @@ class Scene:
     def on(self) -> tuple[bool, bool]:
         """(source, replica), as the lab itself knows it: also where a vCenter does not answer."""
         found = [
-            self.world.control.describe_vm(self.world.here, self.vm),
+            self.world.control.describe_vm(self.site(0), self.source),
             self.world.control.describe_vm(self.there, self.replica),
         ]
         return found[0]["power"] == "poweredOn", found[1]["power"] == "poweredOn"
@@ -102,10 +122,9 @@ class Scene:
     def level_in(self, point: RecoveryPoint, acknowledged: int) -> str:
         """What the database in a recovery point says of itself when it is opened."""
         assert point.snapshot is not None
-        path = self.world.point_disks(self.job, point.snapshot)[2000]
-        with closing(
-            open_disk(VddkConfig(isolation=False), VddkConnection(), str(self.world.file(1, path)))
-        ) as disk:
+        path = self.world.point_disks(self.way, point.snapshot)[2000]
+        file = self.world.file(1 ^ self.back, path)
+        with closing(open_disk(VddkConfig(isolation=False), VddkConnection(), str(file))) as disk:
             return judge(reader(disk)).level(acknowledged)
 
 
@@ -129,6 +148,16 @@ def scene(world, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
     mend(made)
 
 
+@pytest.fixture
+def there(scene: Scene) -> Scene:
+    """The same, failed over for good, its guest at work at the other site."""
+    assert scene.begin("abort", "--commit")[0] == 0
+    scene.back = True
+    scene.world.control.app_start(scene.site(0), scene.source, seed=8)
+    scene.work()
+    return scene
+
+
 def hooked(monkeypatch: pytest.MonkeyPatch, hooks: dict[str, list[Callable[[], None]]]) -> None:
     """What stands in `hooks` under a moment happens at it: the first the first time, and so on."""
 
@@ -137,7 +166,8 @@ def hooked(monkeypatch: pytest.MonkeyPatch, hooks: dict[str, list[Callable[[], N
             waiting.pop(0)()
 
     def wrap(method: str, before: str | None = None, after: str | None = None) -> None:
-        real = getattr(VSphereSides, method)
+        owner = BackSides if method == "freeze_replica" else VSphereSides
+        real = getattr(owner, method)
 
         def wrapped(self: VSphereSides, *args: Any) -> Any:
             a = method == "sync" and args[0].endswith("-a")
@@ -148,8 +178,9 @@ def hooked(monkeypatch: pytest.MonkeyPatch, hooks: dict[str, list[Callable[[], N
                 strike(after)
             return result
 
-        monkeypatch.setattr(VSphereSides, method, wrapped)
+        monkeypatch.setattr(owner, method, wrapped)
 
+    wrap("freeze_replica", "freeze")
     wrap("sync", "final sync", "fence")
     wrap("source_can_shut_down", "look")
     wrap("shut_down_source", "request", "shutdown")
@@ -263,22 +294,22 @@ class Fault:
 
 
 def host_gone(number: int) -> Callable[[Scene], None]:
-    return lambda s: s.world.control.set_host(s.world.sites[number]["name"], connected=False)
+    return lambda s: s.world.control.set_host(s.site(number), connected=False)
 
 
 def vcenter_gone(number: int) -> Callable[[Scene], None]:
     return lambda s: s.world.control.add_fault(
-        s.world.sites[number]["name"], method="*", action="drop", count=None
+        s.site(number), method="*", action="drop", count=None
     )
 
 
 def vcenter_restarts_at(method: str) -> Callable[[Scene], None]:
-    return lambda s: s.world.control.add_fault(s.world.here, method=method, action="restart")
+    return lambda s: s.world.control.add_fault(s.site(0), method=method, action="restart")
 
 
 def full(scene: Scene) -> None:
-    world, store = scene.world, scene.job.placement.datastore
-    with world.connect(1) as session:
+    world, store = scene.world, scene.way.placement.datastore
+    with world.connect(1 ^ scene.back) as session:
         (found,) = [d for d in session.datastores() if d.name == store]
     used = found.capacity_bytes - found.free_bytes
     world.control.set_datastore(scene.there, store, capacity=used + MIB // 2)
@@ -357,7 +388,33 @@ def cases() -> Iterator[Any]:
 def test_a_fault_stops_it_as_documented_and_nothing_is_lost(
     scene: Scene, fault: str, policy: str, then: str
 ) -> None:
-    expected, before = FAULTS[fault], points(scene.job)
+    strikes_and_goes_on(scene, FAULTS[fault], policy, then)
+
+
+FROZEN = {
+    "original's vCenter gone when its last state is to be frozen": Fault(
+        "freeze", vcenter_gone(1), "ready", 5, (True, False)
+    ),
+    "original's host down when its last state is to be frozen": Fault(
+        "freeze", host_gone(1), "ready", 5, (True, False)
+    ),
+}
+BACK_IN_CI = [("datastore full at the final sync", "resume"), (next(iter(FROZEN)), "undo")]
+
+
+def cases_back() -> Iterator[Any]:
+    for fault, then in product({**FAULTS, **FROZEN}, ("resume", "undo")):
+        marks = () if (fault, then) in BACK_IN_CI else pytest.mark.slow
+        yield pytest.param(fault, then, marks=marks, id=f"{fault}: {then}")
+
+
+@pytest.mark.parametrize(("fault", "then"), list(cases_back()))
+def test_a_fault_stops_a_failback_in_the_same_way(there: Scene, fault: str, then: str) -> None:
+    strikes_and_goes_on(there, {**FAULTS, **FROZEN}[fault], "abort", then)
+
+
+def strikes_and_goes_on(scene: Scene, expected: Fault, policy: str, then: str) -> None:
+    before = () if scene.back else points(scene.job)
     for line in expected.settings:
         scene.setting(line)
     if expected.moment is None:
@@ -377,7 +434,7 @@ def test_a_fault_stops_it_as_documented_and_nothing_is_lost(
     assert scene.on() == expected.on
     expected.mended(scene)
     mend(scene)
-    kept = points(scene.job)
+    kept = points(scene.way) if expected.state != "ready" else ()
     assert [p.id for p in kept][: len(before)] == [p.id for p in before], "no point is lost"
     for point in kept:
         assert scene.level_in(point, 0) == "application", f"{point.id} stays bootable"
@@ -390,13 +447,13 @@ def test_a_fault_stops_it_as_documented_and_nothing_is_lost(
     if then == "resume":
         assert (shown["state"], shown["level"]) == ("running", "clean-shutdown")
         assert scene.on() == (False, True)
-        final = points(scene.job)[-1]
+        final = points(scene.way)[-1]
         # The shutdown finished the transfer that was half done: one transaction more.
         assert scene.level_in(final, scene.committed + 1) == "application"
         calls = [e["step"] for e in shown["entries"] if e["kind"] == "call"]
         assert "PowerOff source" not in calls
         return
-    early = expected.state in ("disabled", "insured") and "ShutdownGuest source" not in [
+    early = expected.state in ("ready", "disabled", "insured") and "ShutdownGuest source" not in [
         e["step"] for e in shown["entries"] if e["kind"] == "intent"
     ]
     assert shown["state"] == ("aborted" if early else "undone")
@@ -404,6 +461,12 @@ def test_a_fault_stops_it_as_documented_and_nothing_is_lost(
     done = scene.committed
     scene.work(1)
     assert scene.committed > done, "the source has every transaction, and goes on"
+    if scene.back:
+        assert scene.cli("run", "-q", scene.vm)[0] == 3, "the replica is in service still"
+        code, said = scene.begin(policy)
+        assert code == 0, said
+        assert scene.level_in(points(scene.way)[-1], scene.committed + 1) == "application"
+        return
     assert scene.cli("run", "-q", scene.vm)[0] == 0
     assert scene.level_in(points(scene.job)[-1], scene.committed) == "application"
 

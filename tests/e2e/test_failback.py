@@ -244,3 +244,16 @@ def test_an_original_that_somebody_started_is_not_written_to(world, content: Con
     assert "is poweredOn" in refused.value.problems[0]
     assert not world.source_snapshots(vm)
     world.control.power(world.here, vm, on=False)
+
+
+def test_an_original_whose_disk_was_taken_away_gets_a_new_one(world, content: Content) -> None:
+    vm, job = failed_over(world, content)
+
+    def without(config: vim.vm.ConfigInfo) -> vim.vm.ConfigSpec:
+        disks = [d for d in config.hardware.device if isinstance(d, vim.vm.device.VirtualDisk)]
+        change = [vim.vm.device.VirtualDeviceSpec(operation="remove", device=d) for d in disks]
+        return vim.vm.ConfigSpec(deviceChange=change)
+
+    world.reconfigure(vm, without)
+    assert failover.begin_back(job, YES, quiet).state is State.RUNNING
+    assert world.equal(disk(world, 1, job.placement.name), disk(world, 0, vm))

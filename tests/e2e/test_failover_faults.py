@@ -529,6 +529,19 @@ def test_a_point_below_what_is_required_is_not_booted(scene: Scene) -> None:
     assert scene.level_in(a, 0) == "application"
 
 
+def test_ctrl_c_on_the_way_says_where_it_stands(scene: Scene) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    scene.hooks["final sync"] = [interrupt]
+    code, said = scene.cli("failover", scene.vm, "--final-sync", "yes")
+    assert code == 130
+    assert "is source-off: `vreplica-sync failover resume" in said
+    assert scene.on() == (False, False)
+    assert scene.cli("failover", "resume", scene.vm, "-q")[0] == 0
+    assert scene.on() == (False, True)
+
+
 def test_what_a_source_wrote_after_the_final_sync_is_not_left_behind(scene: Scene) -> None:
     """Somebody, or HA, started it; it is off again when the replica is to be started."""
 

@@ -261,12 +261,15 @@ def test_a_wrong_duration_is_a_usage_error(jobs: tuple[str, str]) -> None:
     assert "10m" in asked.output
 
 
-def at_a_terminal(file: str, answer: str, *command: str) -> tuple[int, str]:
-    """The command at a terminal of its own, typing `answer` at its question."""
+def at_a_terminal(
+    file: str, answer: str, *command: str, results: int | None = None
+) -> tuple[int, str]:
+    """The command at a terminal of its own, typing `answer` at its question. `results`: where its
+    standard output goes instead."""
     program = str(Path(sys.executable).with_name("vreplica-sync"))
     main, other = pty.openpty()
     process = subprocess.Popen(
-        [program, *command, "-c", file], stdin=other, stdout=other, stderr=other
+        [program, *command, "-c", file], stdin=other, stdout=results or other, stderr=other
     )
     os.close(other)
     seen, answered, end = b"", False, time.monotonic() + 60
@@ -285,7 +288,15 @@ def at_a_terminal(file: str, answer: str, *command: str) -> tuple[int, str]:
     return process.wait(20), seen.decode()
 
 
-@pytest.mark.parametrize(("answer", "state"), [("cancel", "no failover yet"), ("yes", "running")])
+def test_who_does_not_see_what_is_known_is_not_asked(jobs: tuple[str, str], tmp_path: Path) -> None:
+    file, job = jobs
+    with (tmp_path / "results").open("wb") as results:
+        code, seen = at_a_terminal(file, "yes\n", "failover", job, results=results.fileno())
+    assert (code, "--final-sync" in seen, "Final synchronisation" in seen) == (2, True, False)
+    assert "no failover yet" in invoke("failover", "list", job, "-c", file).stdout
+
+
+@pytest.mark.parametrize(("answer", "state"), [("cancel", "no failover yet"), ("Yes", "running")])
 def test_at_a_terminal_it_shows_the_plan_and_asks(
     jobs: tuple[str, str], answer: str, state: str
 ) -> None:
@@ -294,7 +305,7 @@ def test_at_a_terminal_it_shows_the_plan_and_asks(
     assert code == 0, seen
     assert seen.index("point A while it runs") < seen.index("Final synchronisation")
     assert state in invoke("failover", "list", job, "-c", file).stdout
-    if answer == "yes":
+    if answer == "Yes":
         assert invoke("commit", job, "-q", "-c", file).exit_code == 0
         code, seen = at_a_terminal(file, "cancel\n", "failback", job)
         assert (code, "nothing was changed" in seen) == (0, True)

@@ -339,13 +339,13 @@ def decided(
 
 def _ask(out: Output) -> str:
     """The one question. Never asked where nobody can answer, or has seen what it is about."""
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
         raise click.UsageError("no terminal to ask at: say --final-sync yes, no or cancel")
     if out.as_json:
         raise click.UsageError("--json asks nothing: say --final-sync yes, no or cancel")
     answer: str = click.prompt(
         "Final synchronisation before the replica starts?",
-        type=click.Choice(["yes", "no", "cancel"]),
+        type=click.Choice(["yes", "no", "cancel"], case_sensitive=False),
         default="cancel",
         err=True,
     )
@@ -377,11 +377,17 @@ def carry_out(
             answered = outcome.state is State.RUNNING and outcome.facts.get("answered")
             if commit_too and answered:
                 outcome = jobs.commit(job, watcher.say, watcher)
-    except VReplicaError as error:
-        stopped = any(each.state not in ENDED for each in jobs.history(job))
-        if stopped and not isinstance(error, NotPossibleNow | FailoverUnderWay):
-            then = f"`vreplica-sync failover resume {job.name}` goes on with it"
+    except BaseException as error:
+        # Also Ctrl-C and a full disk: the job is off, and perhaps both VMs are.
+        stopped = next((each for each in jobs.history(job) if each.state not in ENDED), None)
+        then = f"`vreplica-sync failover resume {job.name}` goes on with it"
+        if stopped is None or isinstance(error, NotPossibleNow | FailoverUnderWay):
+            pass
+        elif isinstance(error, VReplicaError):
             error.where.next_run = then
+        else:
+            undo = f"`vreplica-sync undo {job.name}` goes back"
+            out.warning(f"{job.name}: {stopped.id} is {stopped.state}: {then}, {undo}")
         raise
     finally:
         catalog.tell_failovers(out, config, job, reserved)

@@ -18,7 +18,7 @@ from vreplica.vsphere.cbt import (
     require_change_id,
     same_generation,
 )
-from vreplica.vsphere.errors import CbtCoverage, CbtNotActive, ChangeIdInvalid
+from vreplica.vsphere.cbterrors import CbtCoverage, CbtNotActive, ChangeIdInvalid
 from vreplica.vsphere.model import VmDisk
 
 

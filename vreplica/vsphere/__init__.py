@@ -11,18 +11,20 @@ from vreplica.vsphere.cbt import (
     require_change_id,
     same_generation,
 )
-from vreplica.vsphere.certificate import probe_certificate
-from vreplica.vsphere.errors import (
-    AmbiguousVm,
-    BadReply,
+from vreplica.vsphere.cbterrors import (
     CbtCoverage,
     CbtEnableRefused,
     CbtNotActive,
     CbtQueryFailed,
     CbtUnsupported,
+    ChangeIdInvalid,
+)
+from vreplica.vsphere.certificate import probe_certificate
+from vreplica.vsphere.errors import (
+    AmbiguousVm,
+    BadReply,
     CertificateChanged,
     CertificateUnusable,
-    ChangeIdInvalid,
     ConsolidationFailed,
     DatastoreFull,
     FileInUse,

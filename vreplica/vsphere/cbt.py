@@ -23,8 +23,7 @@ import numpy as np
 from vreplica.extents import Extents
 from vreplica.units import SECTOR
 from vreplica.vsphere import tasks
-from vreplica.vsphere.collector import read_one
-from vreplica.vsphere.errors import (
+from vreplica.vsphere.cbterrors import (
     CbtCoverage,
     CbtEnableRefused,
     CbtNotActive,
@@ -32,6 +31,7 @@ from vreplica.vsphere.errors import (
     CbtUnsupported,
     ChangeIdInvalid,
 )
+from vreplica.vsphere.collector import read_one
 from vreplica.vsphere.faults import words
 from vreplica.vsphere.link import Link
 from vreplica.vsphere.model import VmDisk, VmRef

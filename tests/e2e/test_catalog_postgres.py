@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from vreplica.jobs import ledger, notices
+from vreplica.jobs import ledger, notices, orders
 from vreplica.jobs.catalog import Catalog, CatalogUnreachable
 from vreplica.jobs.engine import Engine
 from vreplica.jobs.planner import Start
@@ -172,3 +172,26 @@ def test_a_service_ends_when_it_is_asked_to_also_while_its_database_is_away(
         _, rest = process.communicate()
     assert process.returncode == 0, rest
     assert "stopped without the catalog" in rest
+
+
+def test_failovers_are_found_among_millions_of_runs_by_an_index(catalog: Catalog) -> None:
+    asked: list[tuple[str, Any]] = []
+
+    def keep(_: Any, __: Any, statement: str, parameters: Any, *___: Any) -> None:
+        if "vr_run.kind = " in statement:
+            asked.append((statement, parameters))
+
+    sa.event.listen(catalog.engine, "before_cursor_execute", keep)
+    with catalog.transaction() as c:
+        orders.hand_out(c, [])
+        orders.unfinished(c, "m1")
+        orders.newest_of_all(c)
+        ledger.standings(c, {})
+    sa.event.remove(catalog.engine, "before_cursor_execute", keep)
+    assert len(asked) == 4
+    with catalog.transaction() as c:
+        # Of a small table the database would read all.
+        c.execute(sa.text("SET LOCAL enable_seqscan = off"))
+        for statement, parameters in asked:
+            plan = c.exec_driver_sql(f"EXPLAIN {statement}", parameters).scalars().all()
+            assert any("vr_run_failover" in line for line in plan), plan

@@ -138,7 +138,8 @@ def standings(c: sa.Connection, rules: Mapping[str, Rule]) -> list[Standing]:
             sa.select(t.runs.c.job, t.runs.c.holds).where(t.runs.c.state.in_(ACTIVE))
         )
     }
-    asked = set(c.execute(sa.select(t.runs.c.job).where(t.runs.c.state == "asked")).scalars())
+    orders = (t.runs.c.kind == "failover", t.runs.c.state == "asked")
+    asked = set(c.execute(sa.select(t.runs.c.job).where(*orders)).scalars())
     found = []
     for row in c.execute(sa.select(t.jobs).order_by(t.jobs.c.name)):
         rule = rules.get(row.name)

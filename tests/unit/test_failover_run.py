@@ -392,6 +392,22 @@ def test_undo_leaves_a_source_off_that_was_off_before(folder: Path) -> None:
     assert model.job_on
 
 
+def test_undo_says_where_a_guest_that_was_asked_has_not_shut_down(folder: Path) -> None:
+    model = Model(shuts_down_after=None)
+    model.source_can_shut_down = lambda: show(folder).state is State.INSURED or fails()  # type: ignore[method-assign]
+
+    def fails() -> bool:
+        raise Fault
+
+    policy = OnShutdownTimeout.WAIT
+    with pytest.raises(Fault):
+        begin(folder, model, replace(YES, on_shutdown_timeout=policy), quiet)
+    outcome = undo(folder, model, quiet)
+    assert outcome.state is State.UNDONE
+    assert "may do so yet" in outcome.facts["source"]
+    assert (model.source_on, model.job_on) == (True, True)
+
+
 def test_undo_leaves_the_replica_in_service_where_the_source_cannot_be_read(folder: Path) -> None:
     model = Model()
     begin(folder, model, YES, quiet)

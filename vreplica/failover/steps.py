@@ -60,6 +60,8 @@ class Seen:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
+STILL_ON: Final = "on; its guest was asked to shut down, and may do so yet"
+
 LOST: Final = Seen(Event.SOURCE_DECLARED_LOST, {"source": "declared lost by the operator"})
 
 
@@ -289,10 +291,12 @@ def put_back(work: Work) -> Seen:
     source that was off from the beginning stays off.
     """
     point = work.journal.facts().get("point")
-    asked = starts_source(work) and work.attempted(SHUT_DOWN)
+    asked, still_on = starts_source(work) and work.attempted(SHUT_DOWN), False
     if asked and "off_level" not in work.journal.facts():
         limit = work.choices.shutdown_timeout_s
-        work.wait_until(work.sides.source_is_off, limit, "waiting for the guest's shutdown")
+        still_on = not work.wait_until(
+            work.sides.source_is_off, limit, "waiting for the guest's shutdown"
+        )
     if work.sides.replica_is_on():
         work.do("PowerOff replica", work.sides.power_off_replica)
     if point is not None and work.sides.replica_stands_on() != point:
@@ -302,7 +306,7 @@ def put_back(work: Work) -> Seen:
             work.do("connect source's network cards", work.sides.connect_source, True)
         work.do("PowerOn source", work.sides.power_on_source)
     work.do("enable job", work.sides.enable_job, work.id)
-    return Seen(Event.BOTH_PUT_BACK)
+    return Seen(Event.BOTH_PUT_BACK, {"source": STILL_ON} if still_on else {})
 
 
 def starts_source(work: Work) -> bool:

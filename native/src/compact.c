@@ -94,7 +94,7 @@ static VixError survey(compactor *c)
          pthread_mutex_unlock(&s->lock);
          uint64_t sector = at / VIXDISKLIB_SECTOR_SIZE;
          if (err == VIX_OK && at) {
-            err = claim(c, sector, s->table_bytes / VIXDISKLIB_SECTOR_SIZE, FIXED);
+            err = claim(c, sector, vr_ceil_div(s->table_bytes, VIXDISKLIB_SECTOR_SIZE), FIXED);
          }
       }
    }

@@ -2,7 +2,9 @@
  * fresh folder. */
 #include "check.h"
 
+#include <fcntl.h>
 #include <pthread.h>
+#include <unistd.h>
 
 enum { CAPACITY = 70001, MODEL_BYTES = CAPACITY * 512, BUFFER = 3000 };
 
@@ -155,6 +157,31 @@ static void one_form(VixDiskLibConnection c, VixDiskLibDiskType type)
    OK(VixDiskLib_Close(h));
 }
 
+/* Tables of less than a sector, which other writers may make; the second one is added among the grains. */
+static void small_tables(VixDiskLibConnection c)
+{
+   enum { SMALL = 64, ENTRIES_AT = 44, FIRST = SMALL * 128, SECTORS = FIRST + 1000 };
+   uint32_t entries = SMALL;
+   make(c, "small.vmdk", VIXDISKLIB_DISK_MONOLITHIC_SPARSE, SECTORS);
+   int fd = open("small.vmdk", O_WRONLY);
+   CHECK(fd >= 0 && pwrite(fd, &entries, 4, ENTRIES_AT) == 4 && close(fd) == 0);
+   VixDiskLibHandle h = open_disk(c, "small.vmdk", 0);
+   random_fill(&seed, model, SECTORS * 512);
+   OK(VixDiskLib_Write(h, 0, FIRST, model));
+   OK(VixDiskLib_Write(h, SECTORS - 232, 232, model + (SECTORS - 232) * 512));
+   OK(VixDiskLib_Write(h, FIRST, 768, model + FIRST * 512));
+   OK(VixDiskLib_Defragment(h, NULL, NULL));
+   OK(VixDiskLib_Close(h));
+   h = open_disk(c, "small.vmdk", VIXDISKLIB_FLAG_OPEN_READ_ONLY);
+   for (uint64_t at = 0; at < SECTORS; at += BUFFER) {
+      uint64_t sectors = SECTORS - at < BUFFER ? SECTORS - at : BUFFER;
+      OK(VixDiskLib_Read(h, at, sectors, buffer));
+      CHECK(!memcmp(buffer, model + at * 512, sectors * 512));
+   }
+   OK(VixDiskLib_Close(h));
+   OK(VixDiskLib_CheckRepair(c, "small.vmdk", 0));
+}
+
 int main(void)
 {
    static const VixDiskLibDiskType types[] = {VIXDISKLIB_DISK_MONOLITHIC_SPARSE,
@@ -167,6 +194,7 @@ int main(void)
    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
       one_form(c, types[i]);
    }
+   small_tables(c);
    OK(VixDiskLib_Disconnect(c));
    VixDiskLib_Exit();
    free(model);

@@ -154,6 +154,12 @@ static VixError rename_files(vr_link *link, const char *dst)
    if (err == VIX_OK) {
       err = write_new_descriptor(link, dst);
    }
+   if (err == VIX_OK) {
+      err = vr_sync_folder(dst); /* the new names are durable before the old ones go */
+      if (err != VIX_OK) {
+         unlink(dst);
+      }
+   }
    if (err != VIX_OK) {
       size_t undone;
       link_extents(link, dst, done, true, &undone);

@@ -20,6 +20,7 @@ static struct {
    int full;     /* the call after a page was written is ENOSPC */
 } fault;
 static int sync_error;
+static int folder_error;
 static ino_t watched;
 static int synced_before_child;
 static uint8_t buffer[CAPACITY * 512];
@@ -30,6 +31,8 @@ ssize_t __real_pwritev64v2(int fd, const struct iovec *iov, int count, off_t off
 ssize_t __wrap_pwritev64v2(int fd, const struct iovec *iov, int count, off_t offset, int flags);
 int __real_fdatasync(int fd);
 int __wrap_fdatasync(int fd);
+int __real_fsync(int fd);
+int __wrap_fsync(int fd);
 
 static size_t total(const struct iovec *iov, int count)
 {
@@ -76,6 +79,15 @@ int __wrap_fdatasync(int fd)
       return -1;
    }
    return __real_fdatasync(fd);
+}
+
+/* Of folders. */
+int __wrap_fsync(int fd)
+{
+   int error = folder_error;
+   folder_error = 0;
+   errno = error;
+   return error ? -1 : __real_fsync(fd);
 }
 
 static void fill(uint8_t value, uint64_t sectors)
@@ -186,6 +198,18 @@ static void parent_before_child(void)
    OK(VixDiskLib_Close(h));
 }
 
+static void folder_that_is_not_stored(void)
+{
+   make(c, "old.vmdk", VIXDISKLIB_DISK_VMFS_THIN, CAPACITY);
+   folder_error = EIO;
+   GIVES(VIX_E_FILE_ERROR, VixDiskLib_Rename("old.vmdk", "new.vmdk"));
+   CHECK(access("new.vmdk", F_OK) && access("new-flat.vmdk", F_OK));
+   VixDiskLibHandle h = open_disk(c, "old.vmdk", 0);
+   OK(VixDiskLib_Close(h));
+   OK(VixDiskLib_Rename("old.vmdk", "new.vmdk"));
+   CHECK(access("old.vmdk", F_OK) && access("old-flat.vmdk", F_OK));
+}
+
 int main(void)
 {
    OK(VixDiskLib_InitEx(8, 0, NULL, NULL, NULL, NULL, NULL));
@@ -195,6 +219,7 @@ int main(void)
    tables_that_differ();
    failed_flush();
    parent_before_child();
+   folder_that_is_not_stored();
    OK(VixDiskLib_Disconnect(c));
    VixDiskLib_Exit();
    return 0;

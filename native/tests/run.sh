@@ -44,7 +44,7 @@ mkdir "$work/storing"
 echo "native storing: passed"
 
 # shellcheck disable=SC2086
-${CC:-gcc} $flags $sanitize -Wl,--wrap=pwritev64v2,--wrap=fdatasync -o "$out/failing" "$native/tests/failing.c" "$out"/gcc/*.o $libs
+${CC:-gcc} $flags $sanitize -Wl,--wrap=pwritev64v2,--wrap=fdatasync,--wrap=fsync -o "$out/failing" "$native/tests/failing.c" "$out"/gcc/*.o $libs
 mkdir "$work/failing"
 (cd "$work/failing" && "$out/failing")
 echo "native failing: passed"

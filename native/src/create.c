@@ -300,10 +300,7 @@ void vr_remove_split_extent(const char *path, VixDiskLibDiskType type, uint64_t 
 static VixError make_files(const char *path, const vr_create_plan *plan, const form *f,
    const char *text, size_t length)
 {
-   if (!f->suffix) {
-      return make_extent(path, f, plan->capacity, text, length);
-   }
-   if (access(path, F_OK) == 0) {
+   if (f->suffix && access(path, F_OK) == 0) {
       return VIX_E_FILE_ALREADY_EXISTS;
    }
    uint64_t made = 0;
@@ -311,13 +308,20 @@ static VixError make_files(const char *path, const vr_create_plan *plan, const f
    for (uint64_t left = plan->capacity; err == VIX_OK && left;) {
       uint64_t sectors = f->split ? vr_min(left, SPLIT_SECTORS) : left;
       char *file = extent_file(f, path, made);
-      err = file ? make_extent(file, f, sectors, NULL, 0) : VIX_E_OUT_OF_MEMORY;
+      err = file ? make_extent(file, f, sectors, f->suffix ? NULL : text, length)
+                 : VIX_E_OUT_OF_MEMORY;
       free(file);
       made += err == VIX_OK;
       left -= sectors;
    }
-   if (err == VIX_OK) {
+   if (err == VIX_OK && f->suffix) {
       err = make_descriptor(path, text, length);
+   }
+   if (err == VIX_OK) {
+      err = vr_sync_folder(path);
+      if (err != VIX_OK) {
+         unlink(path);
+      }
    }
    while (err != VIX_OK && made) {
       remove_extent(f, path, --made);
@@ -370,7 +374,7 @@ VixError vr_create(const char *path, const vr_create_plan *plan)
    err = length > VR_DESCRIPTOR_MAX ? VIX_E_FILE_TOO_BIG
                                     : make_files(path, plan, f, text, length);
    free(text);
-   return err == VIX_OK ? vr_sync_folder(path) : err;
+   return err;
 }
 
 VixError vr_create_space(VixDiskLibDiskType type, uint64_t capacity, uint64_t held, uint64_t *bytes)

@@ -200,6 +200,12 @@ static void parent_before_child(void)
 
 static void folder_that_is_not_stored(void)
 {
+   VixDiskLibCreateParams params = {.capacity = CAPACITY};
+   for (params.diskType = 1; params.diskType <= 2; params.diskType++) { /* in one file and in two */
+      folder_error = EIO;
+      GIVES(VIX_E_FILE_ERROR, VixDiskLib_Create(c, "old.vmdk", &params, NULL, NULL));
+      CHECK(access("old.vmdk", F_OK) && access("old-flat.vmdk", F_OK));
+   }
    make(c, "old.vmdk", VIXDISKLIB_DISK_VMFS_THIN, CAPACITY);
    folder_error = EIO;
    GIVES(VIX_E_FILE_ERROR, VixDiskLib_Rename("old.vmdk", "new.vmdk"));

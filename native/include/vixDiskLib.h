@@ -280,6 +280,7 @@ VIXDISKLIB_EXPORT VixError VixDiskLib_Shrink(VixDiskLibHandle diskHandle,
 VIXDISKLIB_EXPORT VixError VixDiskLib_Defragment(VixDiskLibHandle diskHandle,
    VixDiskLibProgressFunc progressFunc, void *progressCallbackData);
 VIXDISKLIB_EXPORT VixError VixDiskLib_Rename(const char *srcFileName, const char *dstFileName);
+/* Not over a link of the source's own chain: VIX_E_INVALID_ARG. */
 VIXDISKLIB_EXPORT VixError VixDiskLib_Clone(const VixDiskLibConnection dstConnection,
    const char *dstPath, const VixDiskLibConnection srcConnection, const char *srcPath,
    const VixDiskLibCreateParams *createParams, VixDiskLibProgressFunc progressFunc,

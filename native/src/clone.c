@@ -123,6 +123,21 @@ static VixError make_copy(vr_link *from, const char *path, const VixDiskLibCreat
    return err;
 }
 
+/* Whether the disk at `path` is a link of the chain. */
+static bool is_of(const vr_link *link, const char *path)
+{
+   vr_file *file;
+   bool found = false;
+   if (vr_file_open(path, false, &file) != VIX_OK) {
+      return false;
+   }
+   for (; link && !found; link = link->parent) {
+      found = vr_file_is_same(link->file, file);
+   }
+   vr_file_close(file);
+   return found;
+}
+
 VixError VixDiskLib_Clone(const VixDiskLibConnection dstConnection, const char *dstPath,
    const VixDiskLibConnection srcConnection, const char *srcPath,
    const VixDiskLibCreateParams *createParams, VixDiskLibProgressFunc progressFunc,
@@ -144,7 +159,9 @@ VixError VixDiskLib_Clone(const VixDiskLibConnection dstConnection, const char *
       return err;
    }
    if (access(dstPath, F_OK) == 0) {
-      err = overWrite ? VixDiskLib_Unlink(dstConnection, dstPath) : VIX_E_FILE_ALREADY_EXISTS;
+      err = !overWrite                  ? VIX_E_FILE_ALREADY_EXISTS
+         : is_of(source->leaf, dstPath) ? VIX_E_INVALID_ARG /* it would lose what it is a copy of */
+                                        : VixDiskLib_Unlink(dstConnection, dstPath);
    }
    if (err == VIX_OK) {
       vr_report(progressFunc, progressCallbackData, 0);

@@ -168,6 +168,16 @@ static void long_descriptor(void)
    CHECK(access("long.vmdk~", F_OK) && access("long.vmdk", F_OK));
 }
 
+/* A copy in the place of what it is a copy of would take both when it fails. */
+static void clone_over_its_source(void)
+{
+   VixDiskLibCreateParams params = {.diskType = VIXDISKLIB_DISK_MONOLITHIC_SPARSE};
+   GIVES(VIX_E_INVALID_ARG, VixDiskLib_Clone(c, "./kid.vmdk", c, "kid.vmdk", &params, NULL, NULL, 1));
+   GIVES(VIX_E_INVALID_ARG,
+      VixDiskLib_Clone(c, "base.vmdk", c, "kid.vmdk", &params, NULL, NULL, 1));
+   OK(try_open("kid.vmdk", 0));
+}
+
 static void chains(void)
 {
    make(c, "base.vmdk", VIXDISKLIB_DISK_MONOLITHIC_SPARSE, 1000);
@@ -193,6 +203,7 @@ static void chains(void)
    OK(VixDiskLib_Write(kid, 3, 1, buffer));
    OK(VixDiskLib_Close(kid));
    OK(try_open("kid.vmdk", 0)); /* Attach mended the content ID */
+   clone_over_its_source();
 
    CHECK(rename("base.vmdk", "elsewhere.vmdk") == 0);
    GIVES(VIX_E_DISK_OPENPARENT, try_open("kid.vmdk", 0));

@@ -115,6 +115,10 @@ SLIPS = [
     Slip('{ site = "main", vm = "web01" }', '"web01"', 17,
          "jobs.web01.source: is not a table", "{ key ="),
     Slip('"state"', "3", 1, "state_dir: is not a path", "in quotes"),
+    Slip('"state"', '"~no-such-user/s"', 1,
+         "state_dir: begins with the home directory of a user who is not known", "whole path"),
+    Slip('{ env = "MAIN_PASSWORD" }', '{ file = "a\\u0000b" }', 5,
+         "sites.main.password.file: has a NUL in it", "without it"),
     # -- between tables -------------------------------------------------------------------------
     Slip('{ site = "main", vm = "web01" }', '{ site = "mian", vm = "web01" }', 17,
          "jobs.web01.source.site: there is no site mian", "Did you mean main?"),

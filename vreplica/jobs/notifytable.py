@@ -18,13 +18,12 @@ hook = { command = ["/usr/local/bin/page", "--urgent"] }
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
 from vreplica.jobs.events import MUST_KNOW, Name
-from vreplica.jobs.tables import Model, Secret, Text, Whole, problem
+from vreplica.jobs.tables import File, Model, Secret, Text, Whole, problem
 
 PORTS = {"starttls": 587, "tls": 465, "none": 25}
 
@@ -45,7 +44,7 @@ class WebhookTable(Model):
     url: Secret
     sign: Secret | None = None
     """A key for HMAC-SHA256."""
-    ca_file: Path | None = None
+    ca_file: File | None = None
     timeout_s: Seconds = 10
 
 
@@ -59,7 +58,7 @@ class MailTable(Model):
     password: Secret | None = None
     sender: Address
     to: tuple[Address, ...] = Field(min_length=1)
-    ca_file: Path | None = None
+    ca_file: File | None = None
     timeout_s: Seconds = 30
 
     @model_validator(mode="after")

@@ -16,7 +16,6 @@ What needs the rest of the file (does the site exist?) is checked in `rules`.
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
@@ -25,7 +24,7 @@ from vreplica.jobs.guesttable import GuestTable
 from vreplica.jobs.limitstable import LimitsTable
 from vreplica.jobs.notifytable import NotifyTable
 from vreplica.jobs.scheduletable import ScheduleTable, ServiceTable
-from vreplica.jobs.tables import Model, Secret, Switch, Text, Whole, problem
+from vreplica.jobs.tables import File, Model, Secret, Switch, Text, Whole, problem
 from vreplica.points import MAX_POINTS, Retention
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
@@ -75,8 +74,8 @@ class Site(Model):
 class Vddk(Model):
     """See vreplica.vddk.VddkConfig."""
 
-    libdir: Path | None = None
-    config: Path | None = None
+    libdir: File | None = None
+    config: File | None = None
     isolation: Switch = True
     transport_modes: Text | None = None
 
@@ -178,7 +177,7 @@ class GroupTable(Model):
 
 
 class JobFile(Model):
-    state_dir: Path | None = None
+    state_dir: File | None = None
     sites: dict[str, Site] = {}
     vddk: Vddk = Vddk()
     nfc: Nfc = Nfc()

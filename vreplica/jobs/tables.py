@@ -5,13 +5,30 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 Text = Annotated[str, Field(min_length=1)]
 Whole = Annotated[int, Field(strict=True)]
 """Not also "3", 3.0 and true, which are slips."""
 Switch = Annotated[bool, Field(strict=True)]
+
+
+def _openable(path: Path) -> Path:
+    if "\0" in str(path):
+        raise problem("has a NUL in it", "Write the path without it.")
+    try:
+        path.expanduser()
+    except RuntimeError:
+        raise problem(
+            "begins with the home directory of a user who is not known here",
+            "Write the whole path.",
+        ) from None
+    return path
+
+
+File = Annotated[Path, AfterValidator(_openable)]
+"""`~` is allowed; relative to the job file."""
 
 
 def problem(what: str, remedy: str) -> PydanticCustomError:
@@ -35,7 +52,7 @@ class Secret(Model):
     """Where a password is kept; exactly one of the three. Read when a job needs it."""
 
     env: Text | None = None
-    file: Path | None = None
+    file: File | None = None
     keyring: Text | None = None
 
     @model_validator(mode="before")

@@ -86,5 +86,8 @@ def test_only_a_point_that_runs_is_said_to_be_booted(
     Output().show(*showfailover.record(record))
     assert f"  {label}" in capsys.readouterr().out
     assert f"<dt>{label}</dt><dd>p1 (crash)</dd>" in failoverpage.single(record)
-    Output().show(*showfailover.outcome("web01", Outcome("fo-1", state, record.facts)))
-    assert ("p1" in capsys.readouterr().out) == (label == "booted")
+    facts = {**record.facts, "source": "powered off"}
+    Output().show(*showfailover.outcome("web01", Outcome("fo-1", state, facts)))
+    told = capsys.readouterr().out
+    assert ("p1" in told) == (label == "booted")
+    assert ("powered off" in told) == (state is not State.UNDONE), "it is as before"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from vreplica.cli.page import Html, Tone, bars, facts, heading, page, table, toned
 from vreplica.cli.show import duration, moment
-from vreplica.cli.showfailover import point_label
+from vreplica.cli.showfailover import point_label, source_now
 
 if TYPE_CHECKING:
     from vreplica.failover.record import Record
@@ -100,7 +100,7 @@ def _single(record: Record) -> Iterator[Html]:
     state = record.state.value
     yield facts(
         ("state", toned(state, TONES.get(state, "plain"))),
-        ("source", str(record.facts.get("source", ""))),
+        ("source", source_now(state, record.facts)),
         ("reason", str(record.facts.get("reason", ""))),
         (point_label(state), f"{record.point} ({record.level})" if record.point else ""),
         ("downtime", _downtime(record)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import RenderableType
@@ -150,7 +150,7 @@ def outcome(job: str, done: Outcome) -> Iterator[RenderableType]:
     booted = f"{facts_of['point']} ({facts_of['level']})" if "point" in facts_of else ""
     silent = "no heartbeat within its time" if facts_of.get("answered") is False else ""
     yield facts(
-        ("source", [str(done.facts.get("source", ""))]),
+        ("source", [source_now(done.state.value, done.facts)]),
         ("reason", [str(done.facts.get("reason", ""))]),
         ("booted", [booted]),
         ("guest", [silent, str(facts_of.get("guest_trouble", ""))]),
@@ -161,6 +161,11 @@ def outcome(job: str, done: Outcome) -> Iterator[RenderableType]:
 def point_label(state: str) -> str:
     """Before the boot, and after an undo, a point is only the one that was chosen."""
     return "booted" if state in IN_SERVICE else "point"
+
+
+def source_now(state: str, facts: Mapping[str, Any]) -> str:
+    """What the failover saw of it last; an undo has put it back since."""
+    return "" if state == "undone" else str(facts.get("source", ""))
 
 
 def _next(job: str, id_: str, state: State) -> str:

@@ -273,3 +273,44 @@ def test_bars_appear_on_a_terminal_when_it_takes_longer_than_two_seconds(folder:
 def test_no_bars_appear_for_what_ends_sooner(folder: Path) -> None:
     seen, _ = seen_on_a_terminal(SLOW_COPY.replace("0.027", "0.001"))
     assert "MiB of" not in seen
+
+
+@pytest.mark.parametrize(
+    "args", [["schema"], ["schema", "--json"], ["--help"], ["status", "--json"]]
+)
+def test_results_that_find_no_room_are_an_error_and_no_traceback(
+    folder: Path, args: list[str]
+) -> None:
+    schedule = 'schedule = { every = "4h" }\n'
+    (folder / "vreplica.toml").write_text(CONFIG.replace("[jobs.db01]", schedule + "[jobs.db01]"))
+    environment = {**os.environ, "XDG_STATE_HOME": str(folder)}
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-c", "from vreplica.cli import main; main()", *args],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            env=environment,
+        )
+    assert ended.returncode == 1, ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert "No space left on device" in ended.stderr
+    assert "Exception ignored" not in ended.stderr
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_stream_that_is_closed_leads_nowhere(folder: Path, closed: str) -> None:
+    """Its number would else be that of the next file, which then got what is printed."""
+    program = f'"{sys.executable}" -c "from vreplica.cli import main; main()"'
+    script = f"{program} schema {closed}; echo $? >&9"
+    ended = subprocess.run(
+        ["bash", "-c", f"exec 9>code; {script}"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder,
+    )
+    assert (folder / "code").read_text() == "0\n", ended.stderr
+    assert ended.stderr == ""
+    assert bool(ended.stdout) == (">&-" not in closed.replace("2>&-", ""))

@@ -9,6 +9,7 @@ import sys
 
 def main() -> None:
     """The console script."""
+    _open_streams()
     # numpy's OpenBLAS starts a thread for each core, which is half of numpy's import time here
     # (80 ms instead of 140), for linear algebra that nothing in this package does.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -22,3 +23,19 @@ def main() -> None:
     except KeyboardInterrupt:
         # Before any command has begun, while modules are still being read.
         sys.exit(130)
+    except OSError as error:
+        # Of click's own: help and version are written before any command has begun.
+        print(f"error: {error.strerror or error}", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(1)
+
+
+def _open_streams() -> None:
+    """What was closed (`>&-`) leads nowhere: its number is not for the next file to be opened."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115

@@ -7,6 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 
 import click
 
@@ -105,7 +106,8 @@ def _system_error(out: Output, error: OSError, job: str | None) -> int:
     if out.as_json:
         place = {"job": job} if job else {}
         told = {"error": type(error).__name__, "message": text, "remedy": remedy}
-        out.json({**place, "error": told})
+        with suppress(OSError):  # it may be the results' own place that is full
+            out.json({**place, "error": told})
     return FAILED
 
 
@@ -120,5 +122,6 @@ def _defect(out: Output, error: Exception) -> int:
     text = f"this should not have happened: {type(error).__name__}: {error}"
     out.failure(text, *([hint] if hint else []))
     if out.as_json:
-        out.json({"error": {"error": type(error).__name__, "message": str(error)}})
+        with suppress(OSError):
+            out.json({"error": {"error": type(error).__name__, "message": str(error)}})
     return INTERNAL

@@ -57,11 +57,12 @@ class Output:
 
     def show(self, *parts: RenderableType) -> None:
         """A result for people; an empty line sets it off from the one before."""
-        if self._shown:
-            _print(self._out, "")
-        self._shown = True
-        for part in parts:
-            _print(self._out, part)
+        with _naming("standard output"):
+            if self._shown:
+                _print(self._out, "")
+            self._shown = True
+            for part in parts:
+                _print(self._out, part)
 
     def answer(self, value: dict[str, Any], *parts: RenderableType) -> None:
         """A result in the form that was asked for: `value` for programs, `parts` for people."""
@@ -73,7 +74,8 @@ class Output:
     def json(self, value: dict[str, Any]) -> None:
         """A result for programs: one document in one line."""
         unicode = (sys.stdout.encoding or "").lower().startswith("utf")
-        print(json.dumps(value, ensure_ascii=not unicode), flush=True)
+        with _naming("standard output"):
+            print(json.dumps(value, ensure_ascii=not unicode), flush=True)
 
     def step(self, text: str) -> None:
         if self.verbosity >= Verbosity.VERBOSE:
@@ -121,6 +123,16 @@ class Output:
         # A terminal that is gone must not keep a run from ending in order.
         with self._lock, suppress(OSError):
             _print(self.err, text)
+
+
+@contextmanager
+def _naming(place: str) -> Iterator[None]:
+    """What the system refuses to a stream comes without the name of a file."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or place
+        raise
 
 
 class _LogLines(logging.Handler):

@@ -151,6 +151,13 @@ def test_a_pinned_certificate_is_checked_as_well(host: SoloHost) -> None:
     assert "pinned" in str(caught.value)
 
 
+def test_a_pin_holds_however_its_host_is_spelled(host: SoloHost) -> None:
+    ticket = replace(host.ticket(read_only=True), host="localhost")
+    other = host.config(pinned_sha256={"LocalHost": "00" * 32})
+    with pytest.raises(errors.CertificateMismatch, match="pinned"):
+        authd.connect(ticket, other, path=PATH)
+
+
 def test_a_ticket_without_thumbprint_needs_a_pinned_certificate(host: SoloHost) -> None:
     bare = replace(host.ticket(read_only=True), thumbprint_sha1="")
     with pytest.raises(errors.CertificateMismatch):

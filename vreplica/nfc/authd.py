@@ -105,7 +105,8 @@ def _greeting(channel: Channel, timeout_s: float) -> Greeting:
 def _check_certificate(
     channel: Channel, found: Thumbprints, ticket: Ticket, config: NfcConfig
 ) -> None:
-    pinned = config.pinned_sha256.get(ticket.host)
+    pins = {name.lower(): pin for name, pin in config.pinned_sha256.items()}
+    pinned = pins.get(ticket.host.lower())
     if pinned and not same_thumbprint(found.sha256, pinned):
         raise _mismatch(channel, "pinned one", pinned, found.sha256)
     if ticket.thumbprint_sha1 and not same_thumbprint(found.sha1, ticket.thumbprint_sha1):

@@ -133,7 +133,7 @@ def test_another_certificate_is_refused_with_both_thumbprints(lab: Lab, web01: L
 
 def test_an_unknown_vm_is_answered_with_similar_names(lab: Lab, web01: LabControl) -> None:
     result = invoke("plan", "-c", changed(lab, 'vm = "web01"', 'vm = "web02"'))
-    assert result.exit_code == 5
+    assert result.exit_code == 3
     assert "web02" in result.stderr
     assert "similar: web01" in result.stderr
 

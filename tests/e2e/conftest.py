@@ -115,6 +115,9 @@ class World:
         site = self.sites[number]["name"]
         with self.connect(number) as session:
             (store,) = [d for d in session.datastores() if d.name == name]
+            # The lab has summed it up a moment ago; a setting makes it look again.
+            self.control.set_datastore(site, name, capacity=store.capacity_bytes)
+            (store,) = [d for d in session.datastores() if d.name == name]
         used = store.capacity_bytes - store.free_bytes
         self.control.set_datastore(site, name, capacity=used + left)
         try:

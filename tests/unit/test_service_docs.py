@@ -49,7 +49,9 @@ def test_a_pods_name_is_its_movers_name() -> None:
     assert stateful["kind"] == "StatefulSet"
     pod = stateful["spec"]["template"]["spec"]
     (mover,) = pod["containers"]
-    assert parsed(mover["command"] + mover["args"])["mover"] == "$(POD_NAME)"
+    words = [word.replace("$(POD_NAME)", "vreplica-0") for word in mover["command"] + mover["args"]]
+    assert parsed(words)["mover"] == "vreplica-0"
+    assert mover["env"][0]["name"] == "POD_NAME"
     assert mover["env"][0]["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.name"
     claims = {claim["metadata"]["name"] for claim in stateful["spec"]["volumeClaimTemplates"]}
     volumes = claims | {volume["name"] for volume in pod["volumes"]}

@@ -166,8 +166,7 @@ def prepare(job: Job, of: Outcome, *, new_vm: str | None = None) -> Back:
                 job=job.name, vm=f"{point.source_name}, {point.source_vm}", reason=error.message
             ) from None
         # New disks go beside those that it has, or beside itself where it has none any more.
-        home = vm.vmx_path.partition("]")[0].removeprefix("[")
-        back = replace(back, datastore=vm.disks[0].datastore if vm.disks else home)
+        back = replace(back, datastore=vm.disks[0].datastore if vm.disks else vm.home_datastore)
     with Sites.open(back.job(job)) as sites:
         problems = obstacles(back.job(job), sites, vm, point)
     if problems:

@@ -27,7 +27,7 @@ Do = Callable[[str, Callable[[], Any]], Any]
 
 def check_room(session: Session, replica: ReplicaState, point: RecoveryPoint) -> None:
     """Raise NoRoomForTest where the copies may not fit beside the replica."""
-    name = _datastore(replica.vm)
+    name = replica.vm.home_datastore
     sizes = [
         min(d.capacity_bytes, d.stats.allocated_bytes) if d.stats else d.capacity_bytes
         for d in point.disks
@@ -47,7 +47,7 @@ def empty(
     return ReplicaSpec(
         name=name,
         source=frozen,
-        datastore=_datastore(frozen),
+        datastore=frozen.home_datastore,
         host=frozen.host,
         networks=cards,
         extra_config=extra_config,
@@ -65,7 +65,3 @@ def fill(session: Session, vm: VmRef, frozen: VmInfo, id_: str, do: Do) -> None:
     for disk in disks:
         do(f"copy {disk.like.path}", partial(session.copy_disk, vm, disk.like.path, disk.path))
     do("attach the copies", lambda: session.reshape_replica(vm, Reshape(made, attach=tuple(disks))))
-
-
-def _datastore(vm: VmInfo) -> str:
-    return vm.vmx_path.partition("]")[0].lstrip("[")

@@ -13,7 +13,7 @@ from vreplica.vsphere import tasks
 from vreplica.vsphere.errors import PlacementAmbiguous, PlacementNotFound
 from vreplica.vsphere.inventory import datacenter_of, places
 from vreplica.vsphere.link import Link
-from vreplica.vsphere.model import VmRef
+from vreplica.vsphere.model import VmRef, datastore_of
 from vreplica.vsphere.tasks import Waiting
 from vreplica.vsphere.vmomi import vim
 
@@ -77,7 +77,7 @@ def delete(link: Link, vm: VmRef, path: str, waiting: Waiting) -> bool:
 
 def _datacenter(link: Link, vm: VmRef, path: str) -> Any:
     """vCenter finds datastores by name only within a datacenter; two may have the same name."""
-    name = path.partition("]")[0].lstrip("[")
+    name = datastore_of(path)
     tree = places(link)
     stores = tree.of_kind(vim.Datastore)
     found = {tree.datacenter(f) for f in stores if tree.name(f) == name}

@@ -19,6 +19,11 @@ from typing import Final, Literal
 PowerState = Literal["poweredOn", "poweredOff", "suspended"]
 
 
+def datastore_of(path: str) -> str:
+    """`[ds1] web/web.vmdk` -> `ds1`."""
+    return path.partition("]")[0].lstrip("[")
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """A vCenter or ESXi host to log in to. `sha256`: the certificate's pin, colons or not."""
@@ -105,8 +110,7 @@ class VmDisk:
 
     @property
     def datastore(self) -> str:
-        """`[ds1] web/web.vmdk` -> `ds1`."""
-        return self.path.partition("]")[0].lstrip("[")
+        return datastore_of(self.path)
 
     @property
     def position(self) -> tuple[str, int, int]:
@@ -199,6 +203,11 @@ class VmInfo:
     @property
     def name(self) -> str:
         return self.ref.name
+
+    @property
+    def home_datastore(self) -> str:
+        """The one with its configuration file."""
+        return datastore_of(self.vmx_path)
 
     def disk(self, key: int) -> VmDisk:
         """The disk with this device key; KeyError when there is none."""

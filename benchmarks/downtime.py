@@ -19,11 +19,11 @@ from itertools import pairwise
 from pathlib import Path
 
 import vreplica.lab
-from vreplica.failover.choices import Choices
-from vreplica.failover.journal import load
-from vreplica.failover.record import record_of
-from vreplica.failover.runner import begin
-from vreplica.jobs.sides import VSphereSides
+from vreplica.failover.machine.choices import Choices
+from vreplica.failover.machine.journal import load
+from vreplica.failover.machine.record import record_of
+from vreplica.failover.machine.runner import begin
+from vreplica.failover.vsphere_ports import VSphereSides
 from vreplica.lab import LabControl
 from vreplica.sync import Event, Job, Placement, Step, run
 from vreplica.units import MIB

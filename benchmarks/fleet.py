@@ -2,7 +2,7 @@
 
     python -m benchmarks.fleet [--vms 10000] [--hours 3] [--json fleet.json] [--plots docs/plots]
 
-    clock ──► plan_tick (vreplica.jobs.planner, as the service calls it) ──► starts
+    clock ──► plan_tick (vreplica.scheduling.planner, as the service calls it) ──► starts
       ▲                                                                        │ duration model
       └──────────── next end of a run, or the next round ◄─────────────────────┘
 
@@ -33,9 +33,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.plots import curve
-from vreplica.jobs.ledger import KEPT_DURATIONS
-from vreplica.jobs.planner import Limits, plan_tick
-from vreplica.jobs.schedule import Rpo, Rule, Standing
+from vreplica.scheduling.planner import Limits, plan_tick
+from vreplica.scheduling.schedule import Rpo, Rule, Standing
+from vreplica.service.catalog.runs import KEPT_DURATIONS
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 RPOS = ((timedelta(minutes=15), 0.2), (timedelta(hours=1), 0.5), (timedelta(hours=4), 0.3))

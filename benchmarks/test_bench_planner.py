@@ -8,11 +8,11 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from vreplica.hours import Hours, Opening
-from vreplica.jobs import ledger
-from vreplica.jobs.catalog import Catalog
-from vreplica.jobs.dispatch import Dispatcher
-from vreplica.jobs.planner import Limits, plan_tick
-from vreplica.jobs.schedule import Cron, Every, Rpo, Rule, Standing
+from vreplica.scheduling.planner import Limits, plan_tick
+from vreplica.scheduling.schedule import Cron, Every, Rpo, Rule, Standing
+from vreplica.service.catalog import runs
+from vreplica.service.catalog.database import Catalog
+from vreplica.service.dispatcher import Dispatcher
 
 NOW = datetime(2026, 1, 1, 3, 0, tzinfo=UTC)
 
@@ -61,9 +61,9 @@ def test_a_round_with_10000_jobs_and_the_catalog(benchmark: Any, tmp_path: Path)
         catalog = Catalog.open(f"sqlite:///{tmp_path / f'{len(list(tmp_path.iterdir()))}.sqlite'}")
         with catalog.transaction() as c:
             now = catalog.now(c)
-            ledger.join(c, "m1", 480, now, timedelta(minutes=5))
-            ledger.know(c, rules, now)
-            ledger.place(c, {name: job.holds for name, job in jobs.items()})
+            runs.join(c, "m1", 480, now, timedelta(minutes=5))
+            runs.know(c, rules, now)
+            runs.place(c, {name: job.holds for name, job in jobs.items()})
         limits = Limits(total=480)
         return (Dispatcher(catalog, "m1", rules, limits, lambda *_: None),), {}
 

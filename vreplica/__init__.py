@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from vreplica.lazy import on_first_use
 
 if TYPE_CHECKING:
+    from vreplica.config import Config, load
     from vreplica.errors import VReplicaError
     from vreplica.extents import Extents
-    from vreplica.jobs import Config, load
     from vreplica.points import RecoveryPoint
     from vreplica.sync import Job, Plan, RunReport, VerifyReport, run
     from vreplica.sync import points as recovery_points
@@ -47,7 +47,7 @@ __getattr__ = on_first_use(
     {
         "errors": ["VReplicaError"],
         "extents": ["Extents"],
-        "jobs": ["Config", "load"],
+        "config": ["Config", "load"],
         "points": ["RecoveryPoint"],
         # `points` is the name of a part already.
         "sync": [

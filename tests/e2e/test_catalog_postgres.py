@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from vreplica.jobs import ledger, notices, orders
-from vreplica.jobs.catalog import Catalog, CatalogUnreachable
-from vreplica.jobs.engine import Engine
-from vreplica.jobs.planner import Start
-from vreplica.jobs.schedule import Due
+from vreplica.scheduling.planner import Start
+from vreplica.scheduling.schedule import Due
+from vreplica.service.catalog import failover_requests, notices, runs
+from vreplica.service.catalog.database import Catalog, CatalogUnreachable
+from vreplica.service.dbos_engine import Engine
 
 FROZEN = """
 import os, signal, sys
@@ -68,7 +68,7 @@ def test_movers_that_begin_together_on_an_empty_catalog_do_not_disturb_each_othe
 ) -> None:
     now = catalog.now()
     with catalog.transaction() as c:
-        ledger.know(c, ["a", "b"], now)
+        runs.know(c, ["a", "b"], now)
         other = threading.Thread(target=know, args=(catalog, ["b", "a", "c"]))
         other.start()
         # It has not seen them, and waits for what becomes of them.
@@ -81,7 +81,7 @@ def test_movers_that_begin_together_on_an_empty_catalog_do_not_disturb_each_othe
 
 def know(catalog: Catalog, names: list[str]) -> None:
     with catalog.transaction() as c:
-        ledger.know(c, names, catalog.now(c))
+        runs.know(c, names, catalog.now(c))
 
 
 def waiting(catalog: Catalog) -> bool:
@@ -94,18 +94,18 @@ def test_a_run_whose_end_is_written_while_its_mover_is_given_up_stays_done(
 ) -> None:
     with catalog.transaction() as c:
         now = catalog.now(c)
-        ledger.know(c, ["a"], now)
-        ledger.queue(c, [("r1", Start("a", Due(now, now), ()), "m1")], now)
-        ticket = ledger.begin(c, "r1", "m1", now)
+        runs.know(c, ["a"], now)
+        runs.queue(c, [("r1", Start("a", Due(now, now), ()), "m1")], now)
+        ticket = runs.begin(c, "r1", "m1", now)
     assert ticket is not None
     lost: list[Any] = []
 
     def lose() -> None:
         with catalog.transaction() as c:
-            lost.extend(ledger.lose(c, {}, now))
+            lost.extend(runs.lose(c, {}, now))
 
     with catalog.transaction() as c:
-        assert ledger.finish(c, ticket, now + timedelta(seconds=1), state="done", point_time=now)
+        assert runs.finish(c, ticket, now + timedelta(seconds=1), state="done", point_time=now)
         other = threading.Thread(target=lose)
         other.start()
         while not waiting(catalog):
@@ -122,12 +122,12 @@ def test_what_no_database_keeps_in_a_text_holds_up_neither_a_run_nor_who_is_to_b
     catalog.receivers = {"pager": frozenset(["run failed"])}
     with catalog.transaction() as c:
         now = catalog.now(c)
-        ledger.know(c, ["a"], now)
-        ledger.queue(c, [("r1", Start("a", Due(now, now), ()), "m1")], now)
-        ticket = ledger.begin(c, "r1", "m1", now)
+        runs.know(c, ["a"], now)
+        runs.queue(c, [("r1", Start("a", Due(now, now), ()), "m1")], now)
+        ticket = runs.begin(c, "r1", "m1", now)
         assert ticket is not None
         result = {"message": said}
-        assert ledger.finish(c, ticket, now, state="failed", error=said, result=result)
+        assert runs.finish(c, ticket, now, state="failed", error=said, result=result)
         catalog.note(c, "m1", "run failed", "a", run="r1", error=said)
     with catalog.transaction() as c:
         (event,) = notices.waiting(c, "pager", 5).values()
@@ -183,10 +183,10 @@ def test_failovers_are_found_among_millions_of_runs_by_an_index(catalog: Catalog
 
     sa.event.listen(catalog.engine, "before_cursor_execute", keep)
     with catalog.transaction() as c:
-        orders.hand_out(c, [])
-        orders.unfinished(c, "m1")
-        orders.newest_of_all(c)
-        ledger.standings(c, {})
+        failover_requests.hand_out(c, [])
+        failover_requests.unfinished(c, "m1")
+        failover_requests.newest_of_all(c)
+        runs.standings(c, {})
     sa.event.remove(catalog.engine, "before_cursor_execute", keep)
     assert len(asked) == 4
     with catalog.transaction() as c:

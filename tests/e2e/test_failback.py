@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from pyVmomi import vim
 
-from vreplica.failover.choices import Choices, FinalSync
-from vreplica.failover.errors import OriginalGone
-from vreplica.failover.table import State
-from vreplica.jobs import failover
+from vreplica.failover import operations
+from vreplica.failover.machine.choices import Choices, FinalSync
+from vreplica.failover.machine.errors import OriginalGone
+from vreplica.failover.machine.states import State
 from vreplica.points import Level
 from vreplica.sync import Job, Mode, Progress, plan, points, run
 from vreplica.sync.errors import JobFailedOver, PreflightFailed
@@ -36,8 +36,8 @@ def failed_over(world, content: Content, choices: Choices = YES) -> tuple[str, J
     world.power_on(vm)
     run(job)
     world.write(vm, 2000, 3 * MIB, b"since" * 100 + bytes(12))
-    assert failover.begin(job, choices, quiet).state is State.RUNNING
-    assert failover.commit(job, quiet).state is State.COMMITTED
+    assert operations.begin(job, choices, quiet).state is State.RUNNING
+    assert operations.commit(job, quiet).state is State.COMMITTED
     there(world, job, 5 * MIB, b"there")
     return vm, job
 
@@ -71,7 +71,7 @@ def test_back_with_only_what_differs_and_forward_again(world, content: Content) 
             shipped.append(event.shipped_bytes)
             looked_at.append(event.total_bytes)
 
-    done = failover.begin_back(job, YES, quiet, listener)
+    done = operations.begin_back(job, YES, quiet, listener)
     assert done.state is State.RUNNING
     assert done.facts["level"] == Level.CLEAN_SHUTDOWN.value
     assert max(shipped) == BLOCK, "the one block that differs, and nothing else"
@@ -82,7 +82,7 @@ def test_back_with_only_what_differs_and_forward_again(world, content: Content) 
     assert [s.name for s in (frozen, insurance, final)] == [f"{done.id}-{x}" for x in "0ab"]
     assert world.equal(disk(world, 1, job.placement.name), disk(world, 0, vm))
 
-    assert failover.commit(job, quiet).state is State.COMMITTED
+    assert operations.commit(job, quiet).state is State.COMMITTED
     assert not world.source_snapshots(vm), "the original carries no snapshots on"
     world.write(vm, 2000, 9 * MIB, b"home" * 128)
     report = run(job, verify=True)
@@ -96,8 +96,8 @@ def test_back_with_only_what_differs_and_forward_again(world, content: Content) 
 def test_an_undone_failback_leaves_both_as_they_were(world, content: Content) -> None:
     vm, job = failed_over(world, content)
     before = world.image(*disk(world, 0, vm), world.work / f"{vm}-before.raw").read_bytes()
-    done = failover.begin_back(job, YES, quiet)
-    assert failover.undo(job, quiet).state is State.UNDONE
+    done = operations.begin_back(job, YES, quiet)
+    assert operations.undo(job, quiet).state is State.UNDONE
     assert is_on(world, 1, job.placement.name)
     assert not is_on(world, 0, vm)
     # The original's last state is still there, bootable, beneath what came back.
@@ -109,9 +109,9 @@ def test_an_undone_failback_leaves_both_as_they_were(world, content: Content) ->
         run(job)
     # And once more, this time for good.
     there(world, job, 7 * MIB, b"more")
-    assert failover.begin_back(job, YES, quiet).state is State.RUNNING
+    assert operations.begin_back(job, YES, quiet).state is State.RUNNING
     assert world.equal(disk(world, 1, job.placement.name), disk(world, 0, vm))
-    failover.commit(job, quiet)
+    operations.commit(job, quiet)
     assert run(job, verify=True).verified.equal
 
 
@@ -119,26 +119,26 @@ def test_an_original_that_was_run_between_two_failbacks_is_frozen_anew(
     world, content: Content
 ) -> None:
     vm, job = failed_over(world, content)
-    failover.begin_back(job, YES, quiet)
-    failover.undo(job, quiet)
+    operations.begin_back(job, YES, quiet)
+    operations.undo(job, quiet)
     world.power_on(vm)
     world.write(vm, 2000, 11 * MIB, b"by hand " * 64)
     world.control.power(world.here, vm, on=False)
-    done = failover.begin_back(job, YES, quiet)
+    done = operations.begin_back(job, YES, quiet)
     assert world.equal(disk(world, 1, job.placement.name), disk(world, 0, vm))
     (frozen,) = [s for s in world.source_snapshots(vm) if s.name == f"{done.id}-0"]
     with world.connect(0) as session:
         (kept,) = session.read_snapshot(session.find_vm(vm), frozen.moref).disks
     image = world.image(0, kept.path, world.work / f"{vm}-kept.raw").read_bytes()
     assert image[11 * MIB :].startswith(b"by hand")
-    failover.undo(job, quiet)
+    operations.undo(job, quiet)
 
 
 def test_what_the_original_wrote_after_the_booted_point_is_taken_back_too(
     world, content: Content
 ) -> None:
     vm, job = failed_over(world, content, replace(YES, final_sync=FinalSync.NO))
-    done = failover.begin_back(job, YES, quiet)
+    done = operations.begin_back(job, YES, quiet)
     assert done.state is State.RUNNING
     # The block at 3 MiB was written after the point that was booted: the replica has it not.
     assert world.equal(disk(world, 1, job.placement.name), disk(world, 0, vm))
@@ -159,9 +159,9 @@ def test_without_tracking_and_digest_maps_it_is_a_rescan(world, content: Content
         session.disable_cbt(session.find_vm(job.placement.name))
     world.control.power(world.sites[1]["name"], job.placement.name, on=True)
     modes: list[str] = []
-    failover.begin_back(job, YES, modes.append)
+    operations.begin_back(job, YES, modes.append)
     assert world.equal(disk(world, 1, job.placement.name), disk(world, 0, vm))
-    assert failover.commit(job, quiet).state is State.COMMITTED
+    assert operations.commit(job, quiet).state is State.COMMITTED
     assert run(job, verify=True).verified.equal
 
 
@@ -193,17 +193,17 @@ def test_each_site_gives_the_guest_its_addresses_by_a_named_specification(
     only_there = Guest(customize=Customize.SPEC, spec="dr")
     both = replace(only_there, failback=Guest(customize=Customize.SPEC, spec="home"))
     job = replace(job, guest=both)
-    assert failover.begin(job, YES, quiet).state is State.RUNNING
+    assert operations.begin(job, YES, quiet).state is State.RUNNING
     assert guest_of(world, 1, job.placement.name) == ("web-dr", "10.2.0.5")
-    failover.commit(job, quiet)
-    remarks = failover.preview_back(replace(job, guest=only_there)).remarks
+    operations.commit(job, quiet)
+    remarks = operations.preview_back(replace(job, guest=only_there)).remarks
     assert any("the other site's addresses" in remark for remark in remarks)
-    known = failover.preview_back(job)
+    known = operations.preview_back(job)
     assert "customization specification home, before the power-on" in known.identity
     assert not any("addresses" in remark for remark in known.remarks)
-    assert failover.begin_back(job, YES, quiet).state is State.RUNNING
+    assert operations.begin_back(job, YES, quiet).state is State.RUNNING
     assert guest_of(world, 0, vm) == ("web", "10.1.0.5")
-    failover.commit(job, quiet)
+    operations.commit(job, quiet)
     assert run(job).disks[0].mode is Mode.DELTA
 
 
@@ -212,12 +212,12 @@ def test_a_lost_original_is_replaced_by_a_new_vm_when_told_to(world, content: Co
     with world.connect(0) as session:
         session.destroy_vm(session.find_vm(vm))
     with pytest.raises(OriginalGone, match=vm):
-        failover.begin_back(job, YES, quiet)
-    done = failover.begin_back(job, YES, quiet, new_vm=world.sites[0]["datastores"][0])
+        operations.begin_back(job, YES, quiet)
+    done = operations.begin_back(job, YES, quiet, new_vm=world.sites[0]["datastores"][0])
     assert done.state is State.RUNNING
     assert is_on(world, 0, vm)
     assert world.equal(disk(world, 1, job.placement.name), disk(world, 0, vm))
-    assert failover.commit(job, quiet).state is State.COMMITTED
+    assert operations.commit(job, quiet).state is State.COMMITTED
     report = run(job, verify=True)
     assert report.disks[0].mode is Mode.DELTA
     assert report.verified is not None
@@ -240,7 +240,7 @@ def test_an_original_that_somebody_started_is_not_written_to(world, content: Con
     vm, job = failed_over(world, content)
     world.power_on(vm)
     with pytest.raises(PreflightFailed) as refused:
-        failover.begin_back(job, YES, quiet)
+        operations.begin_back(job, YES, quiet)
     assert "is poweredOn" in refused.value.problems[0]
     assert not world.source_snapshots(vm)
     world.control.power(world.here, vm, on=False)
@@ -255,5 +255,5 @@ def test_an_original_whose_disk_was_taken_away_gets_a_new_one(world, content: Co
         return vim.vm.ConfigSpec(deviceChange=change)
 
     world.reconfigure(vm, without)
-    assert failover.begin_back(job, YES, quiet).state is State.RUNNING
+    assert operations.begin_back(job, YES, quiet).state is State.RUNNING
     assert world.equal(disk(world, 1, job.placement.name), disk(world, 0, vm))

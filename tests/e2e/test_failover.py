@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from vreplica.failover.choices import Choices, FinalSync
-from vreplica.failover.errors import SourceIsOn
-from vreplica.failover.journal import load
-from vreplica.failover.runner import Outcome, begin, commit, undo
-from vreplica.failover.table import State
-from vreplica.jobs.sides import VSphereSides
+from vreplica.failover.machine.choices import Choices, FinalSync
+from vreplica.failover.machine.errors import SourceIsOn
+from vreplica.failover.machine.journal import load
+from vreplica.failover.machine.runner import Outcome, begin, commit, undo
+from vreplica.failover.machine.states import State
+from vreplica.failover.vsphere_ports import VSphereSides
 from vreplica.points import Level
 from vreplica.sync import Job, Mode, Step, points, run
 from vreplica.sync.errors import JobDisabled

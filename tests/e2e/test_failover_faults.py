@@ -25,11 +25,11 @@ from click.testing import CliRunner
 
 import vreplica
 from vreplica.cli.app import app
-from vreplica.failover import steps
-from vreplica.failover.journal import load
-from vreplica.jobs import failover
-from vreplica.jobs.failback import Back, BackSides
-from vreplica.jobs.sides import VSphereSides
+from vreplica.failover import operations
+from vreplica.failover.failback import Back, BackSides
+from vreplica.failover.machine import steps
+from vreplica.failover.machine.journal import load
+from vreplica.failover.vsphere_ports import VSphereSides
 from vreplica.lab.guestapp import judge, reader
 from vreplica.points import RecoveryPoint
 from vreplica.sync import Job, freeze, points
@@ -62,7 +62,7 @@ class Scene:
     @property
     def way(self) -> Job:
         """The job whose points the failover or failback makes."""
-        back = Back.of_journal(load(failover.current(self.job))[0].data) if self.back else None
+        back = Back.of_journal(load(operations.current(self.job))[0].data) if self.back else None
         return back.job(self.job) if back else self.job
 
     def site(self, number: int) -> str:

@@ -23,10 +23,10 @@ from typing import Any
 import pytest
 
 from vreplica.errors import VReplicaError
-from vreplica.failover.choices import Choices
-from vreplica.failover.errors import EffectUnderWay
-from vreplica.failover.table import State
-from vreplica.jobs import failover
+from vreplica.failover import operations
+from vreplica.failover.machine.choices import Choices
+from vreplica.failover.machine.errors import EffectUnderWay
+from vreplica.failover.machine.states import State
 from vreplica.sync import Job, Progress, Step, points, run
 from vreplica.sync.errand import Errand
 from vreplica.sync.errors import JobBusy
@@ -144,11 +144,11 @@ def on(world, job: Job) -> tuple[bool, bool]:
 @pytest.mark.parametrize(
     ("part", "place", "then", "state"),
     [
-        slow("there", "before ShutdownGuest source", failover.resume, State.RUNNING),
-        slow("there", "before PowerOn replica", failover.resume, State.RUNNING),
-        ("there", "before PowerOn replica", failover.undo, State.UNDONE),
-        ("undo", "before PowerOn source", failover.resume, State.UNDONE),
-        ("there", "step release", failover.resume, State.RUNNING),
+        slow("there", "before ShutdownGuest source", operations.resume, State.RUNNING),
+        slow("there", "before PowerOn replica", operations.resume, State.RUNNING),
+        ("there", "before PowerOn replica", operations.undo, State.UNDONE),
+        ("undo", "before PowerOn source", operations.resume, State.UNDONE),
+        ("there", "step release", operations.resume, State.RUNNING),
     ],
 )
 def test_who_was_taken_over_makes_no_call(
@@ -156,12 +156,12 @@ def test_who_was_taken_over_makes_no_call(
 ) -> None:
     _, job = ready(world, content)
     if part == "undo":
-        assert failover.begin(job, YES, quiet).state is State.RUNNING
+        assert operations.begin(job, YES, quiet).state is State.RUNNING
     with frozen(job, part, place, tmp_path) as process:
         assert then(job, quiet).state is state
         if part == "undo":
             # And the next failover, whose replica must not be joined by the source.
-            assert failover.begin(job, YES, quiet).state is State.RUNNING
+            assert operations.begin(job, YES, quiet).state is State.RUNNING
         before, stand = history(world, job), on(world, job)
         assert stand == (
             (False, True) if part == "undo" or state is State.RUNNING else (True, False)
@@ -192,13 +192,13 @@ def test_inside_an_effect_nobody_takes_over_until_it_is_over(
     then: str,
     state: State,
 ) -> None:
-    monkeypatch.setattr("vreplica.failover.journal.TAKE_OVER_S", 0.3)
+    monkeypatch.setattr("vreplica.failover.machine.journal.TAKE_OVER_S", 0.3)
     _, job = ready(world, content)
     if part == "undo":
-        assert failover.begin(job, YES, quiet).state is State.RUNNING
+        assert operations.begin(job, YES, quiet).state is State.RUNNING
     with frozen(job, part, place, tmp_path) as process:
         before = history(world, job)
-        for other in (failover.resume, failover.undo):
+        for other in (operations.resume, operations.undo):
             with pytest.raises(EffectUnderWay) as refused:
                 other(job, quiet)
             assert f"kill -9 {process.pid}" in " ".join(refused.value.explain())
@@ -208,8 +208,8 @@ def test_inside_an_effect_nobody_takes_over_until_it_is_over(
         else:
             process.kill()
             process.wait(20)
-            assert failover.resume(job, quiet).state is state
-    assert failover.history(job)[-1].state is state
+            assert operations.resume(job, quiet).state is state
+    assert operations.history(job)[-1].state is state
     assert on(world, job) == ((False, True) if state is State.RUNNING else (True, False))
 
 
@@ -219,8 +219,8 @@ def test_in_a_synchronisation_only_an_undo_is_possible_and_it_stays_undone(
     vm, job = ready(world, content)
     with frozen(job, "there", "step copy", tmp_path) as process:
         with pytest.raises(JobBusy, match=str(process.pid)):
-            failover.resume(job, quiet)
-        assert failover.undo(job, quiet).state is State.UNDONE
+            operations.resume(job, quiet)
+        assert operations.undo(job, quiet).state is State.UNDONE
         before = history(world, job)
         assert thawed(process) == TAKEN_OVER
     assert history(world, job) == before

@@ -22,9 +22,9 @@ from typing import Any
 
 import pytest
 
-from vreplica.failover.choices import Choices
-from vreplica.failover.table import State
-from vreplica.jobs import failover
+from vreplica.failover import operations
+from vreplica.failover.machine.choices import Choices
+from vreplica.failover.machine.states import State
 from vreplica.sync import Job, points, run
 from vreplica.units import MIB
 
@@ -163,17 +163,17 @@ def test_killed_anywhere_another_process_ends_it_as_if_it_had_not_been(
     world.write(vm, 2000, 3 * MIB, b"since" * 100 + bytes(12))
     with never_both_on(world, job):
         if part != "there":
-            assert failover.begin(job, YES, quiet).state is State.RUNNING
+            assert operations.begin(job, YES, quiet).state is State.RUNNING
         if "back" in part:
-            failover.commit(job, quiet)
+            operations.commit(job, quiet)
             there = world.sites[1]["name"]
             world.control.guest_write(there, job.placement.name, 2000, 5 * MIB, b"t" * 512)
         if part.endswith("-back"):
-            failover.begin_back(job, YES, quiet)
+            operations.begin_back(job, YES, quiet)
         killed(job, part, place, tmp_path)
-        if part == "there" and not failover.folders(job):
+        if part == "there" and not operations.folders(job):
             pytest.fail("nothing was journalled before it")
-        done = failover.resume(job, quiet)
+        done = operations.resume(job, quiet)
     ends = {"there": State.RUNNING, "back": State.RUNNING}
     ends |= {"undo": State.UNDONE, "undo-back": State.UNDONE}
     assert done.state is ends.get(part, State.COMMITTED)

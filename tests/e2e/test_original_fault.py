@@ -12,10 +12,10 @@ from dataclasses import replace
 
 import pytest
 
-from vreplica.failover.choices import Choices, OnShutdownTimeout
-from vreplica.failover.runner import begin
-from vreplica.failover.table import State
-from vreplica.jobs.sides import VSphereSides
+from vreplica.failover.machine.choices import Choices, OnShutdownTimeout
+from vreplica.failover.machine.runner import begin
+from vreplica.failover.machine.states import State
+from vreplica.failover.vsphere_ports import VSphereSides
 from vreplica.lab.guestapp import judge, reader
 from vreplica.points import Level
 from vreplica.sync import Job, points, run

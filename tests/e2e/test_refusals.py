@@ -13,8 +13,8 @@ from pyVmomi import vim
 
 from vreplica.delta.audit import ChangeTrackingLied
 from vreplica.errors import DiskError, PreflightError, VReplicaError
-from vreplica.failover.choices import Choices, FinalSync
-from vreplica.jobs import failover
+from vreplica.failover import operations
+from vreplica.failover.machine.choices import Choices, FinalSync
 from vreplica.points import Level
 from vreplica.sync import Job, Mode, OnCbtLoss, Placement, QuiescePolicy, check, plan, points, run
 from vreplica.sync.errors import (
@@ -109,7 +109,7 @@ def test_a_state_directory_that_cannot_be_made_is_refused_with_what_to_do(
     run(good)
     assert points(job) == points(good), "they are read from the destination"
     with pytest.raises(StateDirUnusable):
-        failover.begin(job, Choices(FinalSync.NO), lambda text: None)
+        operations.begin(job, Choices(FinalSync.NO), lambda text: None)
 
 
 @pytest.mark.parametrize("wrong", [{"host": "esx9"}, {"networks": {"VM Network": "Nix"}}])

@@ -22,12 +22,12 @@ from click.testing import CliRunner
 
 import vreplica
 from vreplica.cli.app import app
-from vreplica.failover import journal as journals
-from vreplica.failover.table import Event
-from vreplica.jobs import tablesql
-from vreplica.jobs.catalog import Catalog
-from vreplica.jobs.planner import TICK_S
+from vreplica.failover.machine import journal as journals
+from vreplica.failover.machine.states import Event
 from vreplica.lab import LabControl, down, up
+from vreplica.scheduling.planner import TICK_S
+from vreplica.service.catalog import tables
+from vreplica.service.catalog.database import Catalog
 from vreplica.units import MIB
 from vreplica.vsphere import connect
 
@@ -143,7 +143,7 @@ def until(what: str, done: Callable[[], bool], seconds: float = 120.0) -> None:
 
 
 def runs(catalog: Catalog, *states: str) -> list[dict[str, Any]]:
-    t = tablesql.runs
+    t = tables.runs
     columns = (t.c.id, t.c.job, t.c.kind, t.c.state, t.c.mover, t.c.holds, t.c.error)
     query = sa.select(*columns, t.c.queued, t.c.began, t.c.ended)
     return catalog.read(query.where(t.c.state.in_(states)) if states else query)
@@ -261,11 +261,11 @@ def test_a_failover_goes_on_when_the_service_that_does_it_is_killed_and_when_it_
     until("vm00 runs again", lambda: newest("vm00") > begun)
     # What was done without the service is known to it, too.
     called(path, "failover", "vm00", "--final-sync", "no", "--commit")
-    here_and_there = {r["state"] for r in catalog.read(sa.select(tablesql.failovers))}
+    here_and_there = {r["state"] for r in catalog.read(sa.select(tables.failovers))}
     assert here_and_there == {"undone", "committed"}
     third.send_signal(signal.SIGTERM)
     assert third.wait(60) == 0
-    points = {r["id"] for r in catalog.read(sa.select(tablesql.points)) if r["job"] == "vm01"}
+    points = {r["id"] for r in catalog.read(sa.select(tables.points)) if r["job"] == "vm01"}
     assert points == set(here.points(path)["vm01"])
     asked = [r["what"] for r in catalog.trail("vm00") if r["what"].startswith("failover")]
     assert Counter(asked) == {"failover asked": 2, "failover done": 2}

@@ -12,8 +12,8 @@ import pytest
 from pyVim.task import WaitForTask
 from pyVmomi import vim
 
-from vreplica.failover.choices import Choices, FinalSync
-from vreplica.jobs import failover
+from vreplica.failover import operations
+from vreplica.failover.machine.choices import Choices, FinalSync
 from vreplica.points import Retention
 from vreplica.sync import Event, Mode, Progress, plan, points, run
 from vreplica.sync.space import MARGIN
@@ -350,10 +350,10 @@ def test_the_replica_has_the_names_that_the_job_wants(world, content: Content) -
     # A point of before has the source's; what is started has what is wanted now.
     first = points(own)[0].id
     begun = Choices(final_sync=FinalSync.NO, point=first, heartbeat_timeout_s=0.1)
-    failover.begin(own, begun, print)
+    operations.begin(own, begun, print)
     booted, cards = names(world, 1, name)
     assert booted != uuid
     assert not set(cards) & set(macs)
-    failover.undo(own, print)
+    operations.undo(own, print)
     run(same)
     assert names(world, 1, name) == (uuid, macs)

@@ -11,8 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from vreplica.failover.errors import NoGuestLogin, NoRoomForTest, ProductionNetwork, VmInTheWay
-from vreplica.jobs import testing
+from vreplica.failover.machine.errors import (
+    NoGuestLogin,
+    NoRoomForTest,
+    ProductionNetwork,
+    VmInTheWay,
+)
+from vreplica.failover.testing import run as testing
 from vreplica.points import Level, Retention
 from vreplica.sync import Job, points, run
 from vreplica.sync.errors import BeingTested

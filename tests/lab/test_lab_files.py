@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from pyVmomi import vim, vmodl
 
+from vreplica.config.jobfile import load
 from vreplica.errors import VReplicaError
-from vreplica.jobs.config import load
 from vreplica.lab import Lab, LabControl, LabExists, NoLab, down, status, up
 
 

@@ -10,10 +10,10 @@ import pytest
 from vreplica.cli import failoverpage, showfailover
 from vreplica.cli.output import Output, Verbosity
 from vreplica.errors import DiskClosed
-from vreplica.failover.journal import Entry
-from vreplica.failover.record import record_of
-from vreplica.failover.runner import Outcome
-from vreplica.failover.table import Event, State
+from vreplica.failover.machine.journal import Entry
+from vreplica.failover.machine.record import record_of
+from vreplica.failover.machine.runner import Outcome
+from vreplica.failover.machine.states import Event, State
 from vreplica.sync.errors import JobBusy
 
 TIME = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)

@@ -17,10 +17,11 @@ from click.testing import CliRunner, Result
 
 import vreplica
 from vreplica.cli.app import app
-from vreplica.jobs import ledger, load
-from vreplica.jobs.catalog import Catalog
-from vreplica.jobs.planner import Start
-from vreplica.jobs.schedule import Due
+from vreplica.config import load
+from vreplica.scheduling.planner import Start
+from vreplica.scheduling.schedule import Due
+from vreplica.service.catalog import runs
+from vreplica.service.catalog.database import Catalog
 from vreplica.sync import Job
 from vreplica.vsphere.errors import HostUnreachable
 
@@ -61,13 +62,13 @@ def ran(job_file: Path, job: str, times: int) -> None:
     for n in range(times):
         with catalog.transaction() as c:
             now = catalog.now(c)
-            ledger.know(c, [job], now)
+            runs.know(c, [job], now)
             start = Start(job, Due(now, now), ())
-            ledger.queue(c, [(f"{job}-{n}", start, "m1")], now)
-            ticket = ledger.begin(c, f"{job}-{n}", "m1", now)
+            runs.queue(c, [(f"{job}-{n}", start, "m1")], now)
+            ticket = runs.begin(c, f"{job}-{n}", "m1", now)
             assert ticket is not None
             end = now + timedelta(seconds=2)
-            assert ledger.finish(c, ticket, end, state="done", point_time=now, seconds=2.0)
+            assert runs.finish(c, ticket, end, state="done", point_time=now, seconds=2.0)
     catalog.close()
 
 
@@ -155,5 +156,5 @@ def test_a_signal_ends_the_service_in_order(job_file: Path, number: signal.Signa
     assert process.returncode == 0, rest
     catalog = Catalog.open(load(job_file).catalog_url())
     with catalog.transaction() as c:
-        assert ledger.movers(c) == []
+        assert runs.movers(c) == []
     catalog.close()

@@ -7,12 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from vreplica.jobs import load
-from vreplica.jobs.guesttable import GuestTable, NicTable, RulesTable
-from vreplica.jobs.limitstable import LimitsTable, RateWindow
-from vreplica.jobs.notifytable import HookTable, MailTable, NotifyTable, WebhookTable
-from vreplica.jobs.scheduletable import ScheduleTable, ServiceTable
-from vreplica.jobs.schema import (
+from vreplica.config import load
+from vreplica.config.schema.base import Secret
+from vreplica.config.schema.guest import GuestTable, NicTable, RulesTable
+from vreplica.config.schema.jobfile import (
     Defaults,
     Destination,
     GroupMember,
@@ -24,7 +22,9 @@ from vreplica.jobs.schema import (
     Source,
     Vddk,
 )
-from vreplica.jobs.tables import Secret
+from vreplica.config.schema.limits import LimitsTable, RateWindow
+from vreplica.config.schema.notify import HookTable, MailTable, NotifyTable, WebhookTable
+from vreplica.config.schema.schedule import ScheduleTable, ServiceTable
 
 PAGE = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text(encoding="utf-8")
 

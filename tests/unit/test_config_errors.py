@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from vreplica.config import load
+from vreplica.config.errors import JobFileInvalid, JobFileUnreadable
 from vreplica.errors import ConfigError
-from vreplica.jobs import load
-from vreplica.jobs.errors import JobFileInvalid, JobFileUnreadable
 
 GOOD = f"""\
 state_dir = "state"

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from vreplica.failover.choices import OnError
-from vreplica.failover.group import Group, Member
-from vreplica.jobs import load
-from vreplica.jobs.errors import JobFileInvalid, UnknownGroup
+from vreplica.config import load
+from vreplica.config.errors import JobFileInvalid, UnknownGroup
+from vreplica.failover.machine.choices import OnError
+from vreplica.failover.machine.group_order import Group, Member
 
 SITE = f"""\
 [sites.main]

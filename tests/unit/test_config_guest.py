@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from vreplica.jobs import load
-from vreplica.jobs.errors import JobFileInvalid
-from vreplica.jobs.identity import described
-from vreplica.jobs.secrets import SecretUnavailable
+from vreplica.config import load
+from vreplica.config.errors import JobFileInvalid
+from vreplica.config.secrets import SecretUnavailable
+from vreplica.failover.guest.customize import described
 from vreplica.sync.job import Customize
 from vreplica.vsphere import GuestLogin, Identity, Keep, NicRule
 

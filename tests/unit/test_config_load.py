@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 import vreplica
-from vreplica.jobs import Config, find, load
-from vreplica.jobs.errors import NoJobFile, UnknownJob
-from vreplica.jobs.secrets import SecretUnavailable
+from vreplica.config import Config, find, load
+from vreplica.config.errors import NoJobFile, UnknownJob
+from vreplica.config.secrets import SecretUnavailable
 from vreplica.points import Level
 from vreplica.sync.job import OnCbtLoss, QuiescePolicy, Transport
 

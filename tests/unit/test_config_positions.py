@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from vreplica.jobs.positions import KeyPath, line_of, locate
+from vreplica.config.toml_positions import KeyPath, line_of, locate
 
 DOCUMENT = '''\
 # a comment with [brackets] and key = "value"

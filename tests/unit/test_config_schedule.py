@@ -8,9 +8,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from vreplica.jobs import load
-from vreplica.jobs.errors import JobFileInvalid
-from vreplica.jobs.schedule import Cron, Every, Rpo, Rule
+from vreplica.config import load
+from vreplica.config.errors import JobFileInvalid
+from vreplica.scheduling.schedule import Cron, Every, Rpo, Rule
 
 BASE = """\
 [sites.a]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import vreplica
-from vreplica.jobs.starter import Start, StartJob, StartSite, job_names, text
+from vreplica.config.template import Start, StartJob, StartSite, job_names, text
 
 MAIN = StartSite("main", "vc.example", 443, "u@vsphere.local", "MAIN_PASSWORD", "AB" * 32)
 DR = StartSite("dr", "esx.example", 8443, "root", "DR_PASSWORD", "CD" * 32)

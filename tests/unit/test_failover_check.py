@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from vreplica.failover.journal import Entry
-from vreplica.failover.table import Event
-from vreplica.jobs.check import Comparison, match
+from vreplica.failover.crosscheck import Comparison, match
+from vreplica.failover.machine.journal import Entry
+from vreplica.failover.machine.states import Event
 from vreplica.vsphere import EventRecord, TaskRecord
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -11,19 +11,20 @@ from typing import Any
 
 import pytest
 
-from vreplica.failover.choices import Choices, FinalSync, OnError
-from vreplica.failover.errors import (
+from vreplica.failover import operations
+from vreplica.failover.failback import Back
+from vreplica.failover.group import report, run
+from vreplica.failover.machine.choices import Choices, FinalSync, OnError
+from vreplica.failover.machine.errors import (
     FailedOverAlready,
     FailoverUnderWay,
     GroupNotRunning,
     NothingToFailBack,
     NotPossibleNow,
 )
-from vreplica.failover.group import Group, Member, Pass, cycle, waves
-from vreplica.failover.runner import Outcome
-from vreplica.failover.table import State
-from vreplica.jobs import failover, groups, groupstate
-from vreplica.jobs.failback import Back
+from vreplica.failover.machine.group_order import Group, Member, Pass, cycle, waves
+from vreplica.failover.machine.runner import Outcome
+from vreplica.failover.machine.states import State
 from vreplica.points import Level, RecoveryPoint
 from vreplica.sync import Job, Placement
 from vreplica.vsphere import Endpoint
@@ -279,9 +280,9 @@ def way_back(job: Job, of: Outcome, *, new_vm: str | None = None) -> Back:
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     made = World()
     monkeypatch.setattr(Sides, "world", made, raising=False)
-    monkeypatch.setattr(failover, "VSphereSides", Sides)
-    monkeypatch.setattr(failover, "BackSides", SidesBack)
-    monkeypatch.setattr(failover, "prepare", way_back)
+    monkeypatch.setattr(operations, "VSphereSides", Sides)
+    monkeypatch.setattr(operations, "BackSides", SidesBack)
+    monkeypatch.setattr(operations, "prepare", way_back)
     # These processes die in the model only: what is written need not reach the disk.
     monkeypatch.setattr("os.fsync", lambda fd: None)
     return made
@@ -302,12 +303,12 @@ def quiet(text: str) -> None:
 
 def begin(
     tmp_path: Path, jobs: dict[str, Job], group: Group = SHOP, choices: Choices = YES
-) -> groupstate.GroupOutcome:
-    return groups.begin(tmp_path, group, jobs, choices, quiet)
+) -> report.GroupOutcome:
+    return run.begin(tmp_path, group, jobs, choices, quiet)
 
 
 def folder(tmp_path: Path) -> Path:
-    return groupstate.folders(tmp_path, "shop")[-1]
+    return report.folders(tmp_path, "shop")[-1]
 
 
 def order_of(world: World, call: str) -> list[str]:
@@ -324,7 +325,7 @@ def test_all_are_insured_then_brought_down_backwards_then_started(
     kinds = [c.split()[0] for c in world.calls]
     assert max(i for i, k in enumerate(kinds) if k == "sync-a") < kinds.index("shut_down_source")
     assert max(i for i, k in enumerate(kinds) if k == "sync-b") < kinds.index("power_on_replica")
-    assert groups.commit(folder(tmp_path), jobs, quiet).state == "committed"
+    assert run.commit(folder(tmp_path), jobs, quiet).state == "committed"
     with pytest.raises(FailedOverAlready):
         begin(tmp_path, jobs)
 
@@ -340,8 +341,8 @@ def test_one_that_hangs_stops_the_group_before_any_replica_starts(
     assert world.on["db"], "the database was not touched"
     assert not any(world.replica_on.values())
     with pytest.raises(GroupNotRunning, match="web is synced"):
-        groups.commit(folder(tmp_path), jobs, quiet)
-    undone = groups.undo(folder(tmp_path), jobs, quiet)
+        run.commit(folder(tmp_path), jobs, quiet)
+    undone = run.undo(folder(tmp_path), jobs, quiet)
     assert undone.state == "undone"
     assert all(world.on.values())
     assert all(world.job_on.values())
@@ -369,7 +370,7 @@ def test_who_needs_a_silent_one_waits_until_it_answers(
     assert stopped.state == "stopped"
     assert order_of(world, "power_on_replica") == ["db"]
     world.silent = set()
-    assert groups.resume(folder(tmp_path), jobs, quiet).state == "running"
+    assert run.resume(folder(tmp_path), jobs, quiet).state == "running"
     assert order_of(world, "power_on_replica") == ["db", "app", "web", "mail"]
 
 
@@ -384,19 +385,19 @@ def test_a_member_may_be_told_not_to_wait_for_its_heartbeat(
 
 def test_undo_goes_backwards(world: World, jobs: dict[str, Job], tmp_path: Path) -> None:
     begin(tmp_path, jobs)
-    assert groups.undo(folder(tmp_path), jobs, quiet).state == "undone"
+    assert run.undo(folder(tmp_path), jobs, quiet).state == "undone"
     assert order_of(world, "power_off_replica") == ["web", "app", "db", "mail"]
 
 
 def test_a_member_that_is_failed_over_already_refuses_the_group_before_anything_is_done(
     world: World, jobs: dict[str, Job], tmp_path: Path
 ) -> None:
-    failover.begin(jobs["web"], YES, quiet)
+    operations.begin(jobs["web"], YES, quiet)
     before = list(world.calls)
     with pytest.raises(FailoverUnderWay):
         begin(tmp_path, jobs)
     assert world.calls == before
-    assert not groupstate.folders(tmp_path, "shop")
+    assert not report.folders(tmp_path, "shop")
 
 
 @pytest.mark.parametrize("final_sync", list(FinalSync))
@@ -418,7 +419,7 @@ def test_killed_at_any_call_it_ends_as_if_it_had_not_been(
         monkeypatch.setattr(Sides, "world", now)
         with pytest.raises(Killed):
             begin(state, mine, choices=choices)
-        outcome = groups.resume(folder(state), mine, quiet)
+        outcome = run.resume(folder(state), mine, quiet)
         assert outcome.state == "running", (kill_at, outcome.troubles)
         once = [c for c in now.calls if c.startswith(("sync", "power_on"))]
         assert once == [c for c in straight if c.startswith(("sync", "power_on"))], kill_at
@@ -436,7 +437,7 @@ def test_undo_also_ends_what_a_kill_left(
         monkeypatch.setattr(Sides, "world", now)
         with pytest.raises(Killed):
             begin(state, mine)
-        outcome = groups.undo(folder(state), mine, quiet)
+        outcome = run.undo(folder(state), mine, quiet)
         assert outcome.state in ("undone", "aborted"), (kill_at, outcome.troubles)
         assert all(now.on.values()), kill_at
         assert all(now.job_on.values()), kill_at
@@ -451,13 +452,13 @@ def test_undo_also_ends_what_a_kill_left(
 def there(tmp_path: Path, jobs: dict[str, Job]) -> None:
     """All members are failed over for good."""
     begin(tmp_path, jobs)
-    assert groups.commit(folder(tmp_path), jobs, quiet).state == "committed"
+    assert run.commit(folder(tmp_path), jobs, quiet).state == "committed"
 
 
 def back(
     tmp_path: Path, jobs: dict[str, Job], group: Group = SHOP, choices: Choices = YES
-) -> groupstate.GroupOutcome:
-    return groups.begin_back(tmp_path, group, jobs, choices, quiet)
+) -> report.GroupOutcome:
+    return run.begin_back(tmp_path, group, jobs, choices, quiet)
 
 
 def test_back_goes_through_the_same_passes_in_the_same_order(
@@ -478,8 +479,8 @@ def test_back_goes_through_the_same_passes_in_the_same_order(
     assert max(i for i, k in enumerate(kinds) if k == "sync-b") < kinds.index("power_on_replica")
     with pytest.raises(FailoverUnderWay):
         back(tmp_path, jobs)
-    assert groups.commit(folder(tmp_path), jobs, quiet).state == "committed"
-    assert [groupstate.show(f).back for f in groupstate.folders(tmp_path, "shop")] == [False, True]
+    assert run.commit(folder(tmp_path), jobs, quiet).state == "committed"
+    assert [report.show(f).back for f in report.folders(tmp_path, "shop")] == [False, True]
     # And there again.
     assert begin(tmp_path, jobs).state == "running"
 
@@ -490,7 +491,7 @@ def test_an_undone_failback_leaves_the_replicas_in_service(
     there(tmp_path, jobs)
     world.calls.clear()
     back(tmp_path, jobs)
-    assert groups.undo(folder(tmp_path), jobs, quiet).state == "undone"
+    assert run.undo(folder(tmp_path), jobs, quiet).state == "undone"
     assert order_of(world, "power_off_replica") == ["web", "app", "db", "mail"]
     assert all(world.replica_on.values())
     assert not any(world.on.values())
@@ -501,10 +502,10 @@ def test_a_member_that_runs_on_its_original_is_left_out(
     world: World, jobs: dict[str, Job], tmp_path: Path
 ) -> None:
     there(tmp_path, jobs)
-    failover.begin_back(jobs["app"], YES, quiet)
+    operations.begin_back(jobs["app"], YES, quiet)
     with pytest.raises(FailoverUnderWay):
         back(tmp_path, jobs)
-    failover.commit(jobs["app"], quiet)
+    operations.commit(jobs["app"], quiet)
     outcome = back(tmp_path, jobs)
     assert (outcome.state, [m.job for m in outcome.members]) == ("running", ["db", "web", "mail"])
     assert outcome.group["web"].after == ()
@@ -527,10 +528,10 @@ def test_a_failback_that_was_killed_at_any_call_ends_both_ways(
             with pytest.raises(Killed):
                 back(state, mine)
             if ends == "resume":
-                outcome = groups.resume(folder(state), mine, quiet)
+                outcome = run.resume(folder(state), mine, quiet)
                 assert outcome.state == "running", (kill_at, outcome.troubles)
             else:
-                outcome = groups.undo(folder(state), mine, quiet)
+                outcome = run.undo(folder(state), mine, quiet)
                 assert outcome.state in ("undone", "aborted"), (kill_at, outcome.troubles)
             home = ends == "resume"
             assert all(on is home for on in now.on.values()), kill_at
@@ -547,17 +548,17 @@ def test_what_was_committed_last_is_known_where_the_clock_was_set_back(
         def now(cls, tz: Any = None) -> datetime:
             return datetime(2026, 6, 1, tzinfo=UTC) - timedelta(days=next(days))
 
-    monkeypatch.setattr("vreplica.failover.journal.datetime", Clock)
-    assert failover.begin(job, YES, quiet).state is State.RUNNING
-    failover.commit(job, quiet)
-    there = failover.failed_over(job)
+    monkeypatch.setattr("vreplica.failover.machine.journal.datetime", Clock)
+    assert operations.begin(job, YES, quiet).state is State.RUNNING
+    operations.commit(job, quiet)
+    there = operations.failed_over(job)
     assert there is not None
-    assert failover.begin_back(job, YES, quiet).state is State.RUNNING
-    failover.commit(job, quiet)
-    assert failover.failed_over(job) is None, "it is back"
-    again = failover.begin(job, YES, quiet, id_="fo-again")
+    assert operations.begin_back(job, YES, quiet).state is State.RUNNING
+    operations.commit(job, quiet)
+    assert operations.failed_over(job) is None, "it is back"
+    again = operations.begin(job, YES, quiet, id_="fo-again")
     assert again.state is State.RUNNING
-    assert failover.current(job).name == "fo-again"
+    assert operations.current(job).name == "fo-again"
 
 
 def test_of_two_that_begin_at_once_one_is_refused(
@@ -569,7 +570,7 @@ def test_of_two_that_begin_at_once_one_is_refused(
 
     def begin_too() -> None:
         try:
-            failover.begin(job, NO, quiet)
+            operations.begin(job, NO, quiet)
         except FailoverUnderWay as error:
             refused.append(error)
 
@@ -582,7 +583,7 @@ def test_of_two_that_begin_at_once_one_is_refused(
         return real(self)
 
     monkeypatch.setattr(Sides, "replica_is_on", meanwhile)
-    assert failover.begin(job, NO, quiet).state is State.RUNNING
+    assert operations.begin(job, NO, quiet).state is State.RUNNING
     other[0].join()
     assert len(refused) == 1
-    assert len(failover.history(job)) == 1, "nothing is left of it"
+    assert len(operations.history(job)) == 1, "nothing is left of it"

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from vreplica.failover.errors import EffectUnderWay, FailoverTakenOver, JournalDamaged
-from vreplica.failover.journal import Journal, load, state_of
-from vreplica.failover.table import Event, State
+from vreplica.failover.machine.errors import EffectUnderWay, FailoverTakenOver, JournalDamaged
+from vreplica.failover.machine.journal import Journal, load, state_of
+from vreplica.failover.machine.states import Event, State
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_taking_over_waits_for_the_effect_that_is_under_way(folder: Path) -> Non
 def test_who_is_frozen_in_an_effect_is_named_to_the_one_who_wants_to_take_over(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vreplica.failover.journal.TAKE_OVER_S", 0.2)
+    monkeypatch.setattr("vreplica.failover.machine.journal.TAKE_OVER_S", 0.2)
     journal = Journal.begin(folder, {})
     with journal.fence():
         journal.write("intent", step="PowerOn replica", data={})

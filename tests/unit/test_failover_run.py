@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from vreplica.errors import VReplicaError
-from vreplica.failover import steps
-from vreplica.failover.choices import Choices, FinalSync, OnShutdownTimeout
-from vreplica.failover.errors import (
+from vreplica.failover.machine import steps
+from vreplica.failover.machine.choices import Choices, FinalSync, OnShutdownTimeout
+from vreplica.failover.machine.errors import (
     ChosenLevelTooLow,
     FailoverTakenOver,
     LevelTooLow,
@@ -27,9 +27,9 @@ from vreplica.failover.errors import (
     SourceIsOn,
     SourceRan,
 )
-from vreplica.failover.journal import Journal
-from vreplica.failover.runner import Outcome, begin, commit, resume, show, undo
-from vreplica.failover.table import State
+from vreplica.failover.machine.journal import Journal
+from vreplica.failover.machine.runner import Outcome, begin, commit, resume, show, undo
+from vreplica.failover.machine.states import State
 from vreplica.points import Level, RecoveryPoint
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -223,7 +223,7 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     def work(*args, **kwargs):
         return real(*args, clock=lambda: float(next(ticks)), sleep=lambda _: None, **kwargs)
 
-    monkeypatch.setattr("vreplica.failover.runner.Work", work)
+    monkeypatch.setattr("vreplica.failover.machine.runner.Work", work)
 
 
 @pytest.fixture
@@ -322,7 +322,7 @@ def test_passes_are_repeated_until_one_is_short_or_they_do_not_shrink(
         return steps.Work(*args, clock=lambda: now[0], sleep=lambda s: None, **kwargs)
 
     model.sync = sync  # type: ignore[method-assign]
-    monkeypatch.setattr("vreplica.failover.runner.Work", work)
+    monkeypatch.setattr("vreplica.failover.machine.runner.Work", work)
     outcome = begin(folder, model, replace(YES, max_downtime_s=limit), quiet)
     assert [p.id for p in model.chain] == ["old", *made, "f1-b"]
     assert outcome.facts["point_a"] == made[-1]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vreplica.failover.table import (
+from vreplica.failover.machine.states import (
     ENDED,
     REPLICA_MAY_BE_ON,
     TRANSITIONS,

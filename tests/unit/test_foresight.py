@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from vreplica.failover.record import Record
-from vreplica.failover.table import State
-from vreplica.jobs.estimate import Estimate, Measured, estimate, measure
-from vreplica.jobs.foresight import change_rate, rate_in_words, steps_no, steps_yes
+from vreplica.failover.estimate import Estimate, Measured, estimate, measure
+from vreplica.failover.foresight import change_rate, rate_in_words, steps_no, steps_yes
+from vreplica.failover.machine.record import Record
+from vreplica.failover.machine.states import State
 from vreplica.points import DiskPoint, Level, RecoveryPoint
 from vreplica.points.changes import ChangeStats
 from vreplica.units import MIB

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from vreplica.config import load
+from vreplica.config.errors import JobFileInvalid
 from vreplica.delta import Control
 from vreplica.delta.throttle import Throttle, Window
 from vreplica.hours import parse
-from vreplica.jobs import load
-from vreplica.jobs.errors import JobFileInvalid
 from vreplica.sync import Job
 from vreplica.sync.events import Event
 from vreplica.sync.holding import Holding, NotRunning, pause, resume

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vreplica.jobs import identityscript
+from vreplica.failover.guest import scripts
 from vreplica.vsphere import Identity, NicRule
 
 MACS = ("00:50:56:AA:00:01", "00:50:56:aa:00:02")
@@ -57,7 +57,7 @@ class Guest:
 
 def test_networkmanager_gets_a_connection_for_each_card(tmp_path: Path) -> None:
     guest = Guest(tmp_path, ("nmcli", "netplan", "hostnamectl"))
-    done = guest.run(identityscript.linux(TWO, MACS))
+    done = guest.run(scripts.linux(TWO, MACS))
     assert done.returncode == 0, done.stderr
     assert guest.said[0] == "hostnamectl set-hostname web01-dr.dr.example"
     added = [line for line in guest.said if " add " in line]
@@ -74,7 +74,7 @@ def test_networkmanager_gets_a_connection_for_each_card(tmp_path: Path) -> None:
 def test_netplan_gets_a_file_that_only_root_can_read(tmp_path: Path) -> None:
     guest = Guest(tmp_path, ("netplan",))
     (guest.bin / "hostname").symlink_to("/bin/true")
-    done = guest.run(identityscript.linux(TWO, MACS))
+    done = guest.run(scripts.linux(TWO, MACS))
     assert done.returncode == 0, done.stderr
     file = guest.root / "etc/netplan/99-vreplica-ens0.yaml"
     assert file.stat().st_mode & 0o777 == 0o600
@@ -90,7 +90,7 @@ def test_netplan_gets_a_file_that_only_root_can_read(tmp_path: Path) -> None:
 def test_networkd_gets_a_file(tmp_path: Path) -> None:
     guest = Guest(tmp_path, ("systemctl",))
     six = Identity(nics=(NicRule("fd00::5/64", "fd00::1", ("fd00::2",)),))
-    done = guest.run(identityscript.linux(six, MACS))
+    done = guest.run(scripts.linux(six, MACS))
     assert done.returncode == 0, done.stderr
     assert (guest.root / "etc/systemd/network/05-vreplica-ens0.network").read_text() == (
         "[Match]\nName=ens0\n[Network]\nAddress=fd00::5/64\nGateway=fd00::1\nDNS=fd00::2\n"
@@ -108,14 +108,14 @@ def test_what_cannot_be_done_is_said(
     tmp_path: Path, macs: tuple[str, ...], programs: tuple[str, ...], code: int, said: str
 ) -> None:
     guest = Guest(tmp_path, programs)
-    done = guest.run(identityscript.linux(Identity(nics=TWO.nics), macs))
+    done = guest.run(scripts.linux(Identity(nics=TWO.nics), macs))
     assert done.returncode == code
     assert said in done.stderr
     assert not list((guest.root / "etc/netplan").iterdir())
 
 
 def test_a_windows_script_finds_the_card_by_its_address_and_names_the_computer() -> None:
-    script = identityscript.windows(TWO, MACS).decode()
+    script = scripts.windows(TWO, MACS).decode()
     assert "$_.MacAddress -eq '00-50-56-AA-00-01'" in script
     assert "New-NetIPAddress -InterfaceIndex $index -IPAddress 10.2.0.5 -PrefixLength 24" in script
     assert "-DefaultGateway 10.2.0.1" in script

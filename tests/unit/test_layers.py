@@ -12,10 +12,12 @@ import vreplica
 ROOT = Path(vreplica.__file__).parent
 
 LAYERS: list[set[str]] = [
-    {"units", "hours", "errors", "extents", "files", "lazy", "disk", "__init__"},
-    {"vddk", "nfc", "vsphere", "delta", "points"},
-    {"sync", "failover", "lab"},
-    {"jobs"},
+    {"units", "hours", "errors", "extents", "files", "lazy", "redact", "disk", "__init__"},
+    {"vddk", "nfc", "vsphere", "delta", "points", "scheduling", "notify"},
+    {"sync", "lab"},
+    {"failover"},
+    {"config"},
+    {"service"},
     {"cli"},
 ]
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
@@ -26,17 +28,10 @@ ONLY_IN = {
     "ctypes": ("vddk/",),
     "xxhash": ("delta/hash.py",),
     "apsw": ("lab/guestapp.py", "lab/guestvfs.py"),
-    "dbos": ("jobs/engine.py",),
-    "sqlalchemy": (
-        "jobs/catalog.py",
-        "jobs/ledger.py",
-        "jobs/notices.py",
-        "jobs/orders.py",
-        "jobs/tablesql.py",
-        "jobs/migrations/",
-    ),
-    "alembic": ("jobs/catalog.py", "jobs/migrations/"),
-    "prometheus_client": ("jobs/metrics.py",),
+    "dbos": ("service/dbos_engine.py",),
+    "sqlalchemy": ("service/catalog/",),
+    "alembic": ("service/catalog/",),
+    "prometheus_client": ("service/metrics.py",),
 }
 
 MODULES = sorted(ROOT.rglob("*.py"))

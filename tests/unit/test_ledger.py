@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from vreplica.jobs import ledger
-from vreplica.jobs.catalog import Catalog, CatalogTooNew, CatalogUnreachable
-from vreplica.jobs.dispatch import Dispatcher
-from vreplica.jobs.lease import Watch
-from vreplica.jobs.planner import Limits, Start
-from vreplica.jobs.schedule import Cron, Due, Every, Rpo, Rule
-from vreplica.jobs.status import job_status
 from vreplica.points import Level
+from vreplica.scheduling.planner import Limits, Start
+from vreplica.scheduling.schedule import Cron, Due, Every, Rpo, Rule
+from vreplica.service.catalog import runs as ledger
+from vreplica.service.catalog.database import Catalog, CatalogTooNew, CatalogUnreachable
+from vreplica.service.dispatcher import Dispatcher
+from vreplica.service.lease import Watch
+from vreplica.service.status import job_status
 
 TTL = timedelta(seconds=30)
 RULE = Rule(Every(timedelta(hours=1)))

@@ -10,13 +10,14 @@ import pytest
 import sqlalchemy as sa
 from prometheus_client.parser import text_string_to_metric_families
 
-from vreplica.jobs import ledger, load
-from vreplica.jobs.catalog import Catalog
-from vreplica.jobs.errors import JobFileInvalid
-from vreplica.jobs.events import Event
-from vreplica.jobs.metrics import Metrics, MetricsUnavailable
-from vreplica.jobs.planner import Limits
-from vreplica.jobs.schedule import Rpo, Rule
+from vreplica.config import load
+from vreplica.config.errors import JobFileInvalid
+from vreplica.notify.events import Event
+from vreplica.scheduling.planner import Limits
+from vreplica.scheduling.schedule import Rpo, Rule
+from vreplica.service.catalog import runs
+from vreplica.service.catalog.database import Catalog
+from vreplica.service.metrics import Metrics, MetricsUnavailable
 
 RULE = Rule(Rpo(timedelta(minutes=15)))
 
@@ -25,13 +26,13 @@ def test_the_page_tells_of_jobs_movers_and_runs(tmp_path: Path) -> None:
     catalog = Catalog.open(f"sqlite:///{tmp_path}/c.sqlite")
     with catalog.transaction() as c:
         now = catalog.now(c)
-        ledger.know(c, ["a", "b", "c"], now)
-        ledger.join(c, "m1", 8, now, timedelta(seconds=30))
+        runs.know(c, ["a", "b", "c"], now)
+        runs.join(c, "m1", 8, now, timedelta(seconds=30))
         flagged = {"flagged": True}
-        ledger.set_points(c, "a", [("p1", now - timedelta(minutes=20), "crash", flagged)])
+        runs.set_points(c, "a", [("p1", now - timedelta(minutes=20), "crash", flagged)])
         c.execute(sa.text("UPDATE vr_job SET holds = '[\"host:h1\"]'"))
-        ledger.set_off(c, "c", "fo-1")
-        ledger.set_alarm(c, "a", "RPO violated")
+        runs.set_off(c, "c", "fo-1")
+        runs.set_alarm(c, "a", "RPO violated")
     metrics = Metrics(catalog, dict.fromkeys("abc", RULE), Limits(per_host=1))
     disk = {"changed_bytes": 10, "read_bytes": 8, "shipped_bytes": 6}
     metrics(Event("run done", "a", "m1", {"seconds": 2.0, "disks": [disk, disk]}))

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from vreplica.config import load
 from vreplica.errors import ConfigError
-from vreplica.jobs import load
 from vreplica.nfc import HostLimits, NfcConfig
 from vreplica.units import KIB, MIB
 

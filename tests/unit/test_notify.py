@@ -27,13 +27,14 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from vreplica.cli.app import app
-from vreplica.jobs import ledger, load, notices
-from vreplica.jobs.catalog import Catalog
-from vreplica.jobs.errors import JobFileInvalid
-from vreplica.jobs.events import MUST_KNOW, Event, Events
-from vreplica.jobs.notify import receiver
-from vreplica.jobs.outbox import Notifier, Outbox
-from vreplica.jobs.receivers import NotificationFailed, ReceiverAway
+from vreplica.config import load
+from vreplica.config.errors import JobFileInvalid
+from vreplica.notify.events import MUST_KNOW, Event, Events
+from vreplica.notify.receivers import NotificationFailed, ReceiverAway
+from vreplica.service.catalog import notices, runs
+from vreplica.service.catalog.database import Catalog
+from vreplica.service.notifications import receiver
+from vreplica.service.outbox import Notifier, Outbox
 
 FAILED = Event("run failed", "web01", "m1", {"run": "r1", "error": "the host is away"})
 
@@ -410,10 +411,10 @@ def test_only_one_of_the_movers_that_live_tells_a_receiver(catalog: Catalog) -> 
     with catalog.transaction() as c:
         now = catalog.now(c)
         for mover in ("m1", "m2"):
-            ledger.join(c, mover, 1, now, timedelta(seconds=30))
+            runs.join(c, mover, 1, now, timedelta(seconds=30))
         assert notices.claim(c, "slow", "m1")
         assert not notices.claim(c, "slow", "m2")
-        ledger.leave(c, "m1")
+        runs.leave(c, "m1")
         assert notices.claim(c, "slow", "m2")
         notices.release(c, "slow", "m2")
         assert notices.claim(c, "slow", "m3")

@@ -11,16 +11,16 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from vreplica.jobs import ledger, mirror, orders, tablesql
-from vreplica.jobs.catalog import Catalog
-from vreplica.jobs.dispatch import Dispatcher
-from vreplica.jobs.lease import Lease
-from vreplica.jobs.mover import Mover
-from vreplica.jobs.orders import NoService, OrderUnderWay
-from vreplica.jobs.planner import Limits
-from vreplica.jobs.schedule import Every, Rule
-from vreplica.jobs.status import job_status
 from vreplica.points import Level, RecoveryPoint
+from vreplica.scheduling.planner import Limits
+from vreplica.scheduling.schedule import Every, Rule
+from vreplica.service.catalog import failover_requests, projection, runs, tables
+from vreplica.service.catalog.database import Catalog
+from vreplica.service.catalog.failover_requests import NoService, OrderUnderWay
+from vreplica.service.dispatcher import Dispatcher
+from vreplica.service.lease import Lease
+from vreplica.service.run_worker import Mover
+from vreplica.service.status import job_status
 from vreplica.sync.errand import disable, enable
 from vreplica.sync.errors import JobDisabled
 
@@ -56,27 +56,27 @@ class There:
     def join(self, *movers: str) -> None:
         with self.catalog.transaction() as c:
             for mover in movers:
-                ledger.join(c, mover, 1, self.catalog.now(c), TTL)
+                runs.join(c, mover, 1, self.catalog.now(c), TTL)
 
     def dies(self, mover: str) -> None:
         with self.catalog.transaction() as c:
-            self.gone_now = {mover: ledger.leases(c)[mover]}
+            self.gone_now = {mover: runs.leases(c)[mover]}
 
     def ask(self, id_: str, order: dict[str, Any] = BEGIN) -> None:
         with self.catalog.transaction() as c:
-            orders.ask(c, id_, "a", order, self.catalog.now(c))
+            failover_requests.ask(c, id_, "a", order, self.catalog.now(c))
 
     def begin(self, id_: str, mover: str) -> Any:
         with self.catalog.transaction() as c:
-            return orders.begin(c, id_, mover, self.catalog.now(c))
+            return failover_requests.begin(c, id_, mover, self.catalog.now(c))
 
-    def finish(self, ticket: ledger.Ticket, kind: str = orders.KIND) -> None:
+    def finish(self, ticket: runs.Ticket, kind: str = failover_requests.KIND) -> None:
         with self.catalog.transaction() as c:
             now = self.catalog.now(c)
-            if kind == orders.KIND:
-                assert orders.finish(c, ticket, now, state="done", result={}, error=None)
+            if kind == failover_requests.KIND:
+                assert failover_requests.finish(c, ticket, now, state="done", result={}, error=None)
             else:
-                assert ledger.finish(c, ticket, now, state="done", point_time=now)
+                assert runs.finish(c, ticket, now, state="done", point_time=now)
 
     @property
     def state(self) -> str:
@@ -103,7 +103,7 @@ def test_it_waits_for_the_run_under_way_and_the_planner_waits_for_it(there: Ther
         there.ask("fo-2")
     assert there.round() == []
     with there.catalog.transaction() as c:
-        ticket = ledger.begin(c, run, mover, there.catalog.now(c))
+        ticket = runs.begin(c, run, mover, there.catalog.now(c))
     assert ticket is not None
     there.finish(ticket, "run")
     # To the mover that ran the job last, and no run of it besides.
@@ -145,7 +145,7 @@ def test_one_that_has_not_begun_goes_to_another_mover_and_one_that_has_waits_for
     assert again.again
     assert again.epoch > ticket.epoch
     with there.catalog.transaction() as c:
-        assert orders.unfinished(c, "m1") == {"fo-1": "running"}
+        assert failover_requests.unfinished(c, "m1") == {"fo-1": "running"}
 
 
 def test_a_mover_that_comes_back_too_late_does_not_go_on(there: There) -> None:
@@ -160,7 +160,7 @@ def test_a_mover_that_comes_back_too_late_does_not_go_on(there: There) -> None:
     assert there.round() == [("fo-2", "m2", True)]
     assert there.begin("fo-1", "m1") is None
     with there.catalog.transaction() as c:
-        assert orders.unfinished(c, "m1") == {}
+        assert failover_requests.unfinished(c, "m1") == {}
 
 
 # -- is the job off? ------------------------------------------------------------------------------
@@ -176,8 +176,8 @@ class FakeJob:
 
 def off(there: There, job: Any) -> str | None:
     with there.catalog.transaction() as c:
-        mirror.keep_offs(c, [job])
-        return ledger.offs(c).get("a")
+        projection.keep_offs(c, [job])
+        return runs.offs(c).get("a")
 
 
 def test_files_here_say_whether_a_job_is_off_unless_another_machine_has_the_journal(
@@ -186,7 +186,7 @@ def test_files_here_say_whether_a_job_is_off_unless_another_machine_has_the_jour
     job: Any = FakeJob(tmp_path / "a")
     job.job_dir.mkdir()
     with there.catalog.transaction() as c:
-        ledger.know(c, ["a"], there.catalog.now(c))
+        runs.know(c, ["a"], there.catalog.now(c))
     assert off(there, job) is None
     disable(job, "fo-1")
     assert off(there, job) == "fo-1"
@@ -207,10 +207,10 @@ def test_files_here_say_whether_a_job_is_off_unless_another_machine_has_the_jour
     assert off(there, job) is None
     assert len(there.round()) == 1
     # One that is about to begin here; it does not begin after all.
-    mirror.reserve(there.catalog, job, "fo-2")
+    projection.reserve(there.catalog, job, "fo-2")
     assert off(there, job) == "fo-2"
     with there.catalog.transaction() as c:
-        mirror.release(c, job, "fo-2")
+        projection.release(c, job, "fo-2")
     assert off(there, job) is None
 
 
@@ -260,7 +260,7 @@ def test_the_catalog_keeps_the_points_and_a_flagged_one_is_told(
         ((run, _, _),) = there.round()
         told.clear()
         assert mover(there, job, lambda *_, **__: report, found).execute(run) == "done"
-        rows = there.catalog.read(sa.select(tablesql.points))
+        rows = there.catalog.read(sa.select(tables.points))
         return sorted(row["id"] for row in rows)
 
     assert one(Report(point("p1"), 1)) == ["p1"]
@@ -311,12 +311,12 @@ def test_a_database_that_is_away_neither_stops_a_run_nor_loses_what_it_made(
         return Report(point("p1"), 1)
 
     monkeypatch.setattr(Catalog, "transaction", transaction)
-    monkeypatch.setattr("vreplica.jobs.catalog.AGAIN_S", 0.01)
+    monkeypatch.setattr("vreplica.service.catalog.database.AGAIN_S", 0.01)
     job: Any = FakeJob(tmp_path / "a")
     assert mover(there, job, work).execute(run) == "done"
     assert away["tries"] == 0
     with there.catalog.transaction() as c:
-        assert ledger.abandon(c, run, there.catalog.now(c), "a defect") is None
+        assert runs.abandon(c, run, there.catalog.now(c), "a defect") is None
 
 
 def test_a_run_writes_nothing_after_a_catalog_that_hung_until_its_lease_was_over(

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vreplica.hours import Hours, Opening
-from vreplica.jobs.planner import Alarm, Limits, plan_tick
-from vreplica.jobs.schedule import Cron, Every, Rpo, Rule, Standing, due, next_due
+from vreplica.scheduling.planner import Alarm, Limits, plan_tick
+from vreplica.scheduling.schedule import Cron, Every, Rpo, Rule, Standing, due, next_due
 
 NOW = datetime(2026, 11, 28, 3, 0, tzinfo=UTC)
 BERLIN = ZoneInfo("Europe/Berlin")

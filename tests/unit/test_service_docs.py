@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from vreplica.cli.app import app
-from vreplica.jobs import load
+from vreplica.config import load
 
 DOCS = Path(__file__).parents[2] / "docs"
 UNIT = (DOCS / "vreplica.service").read_text()
@@ -74,7 +74,7 @@ def test_the_example_gives_the_services_database(tmp_path: Path) -> None:
 
 def test_every_metric_is_explained() -> None:
     page = (DOCS / "service.md").read_text()
-    source = (DOCS.parent / "vreplica/jobs/metrics.py").read_text()
+    source = (DOCS.parent / "vreplica/service/metrics.py").read_text()
     names = set(re.findall(r'_gauge\("(\w+)"', source))
     assert len(names) > 8
     for name in names:

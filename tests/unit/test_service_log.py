@@ -9,21 +9,22 @@ from pathlib import Path
 
 import pytest
 
+from vreplica import redact
 from vreplica.cli.servicelog import log_to_stderr
-from vreplica.jobs import secrets
-from vreplica.jobs.catalog import Catalog, CatalogUrlInvalid
-from vreplica.jobs.secrets import SecretUnavailable
-from vreplica.jobs.tables import Secret
+from vreplica.config import secrets
+from vreplica.config.schema.base import Secret
+from vreplica.config.secrets import SecretUnavailable
+from vreplica.service.catalog.database import Catalog, CatalogUrlInvalid
 
 
 @pytest.fixture(autouse=True)
 def _restored() -> Iterator[None]:
     loggers = [logging.getLogger(name) for name in (None, "vreplica", "dbos")]
     before = [(each, each.handlers[:], each.level, each.propagate) for each in loggers]
-    given = set(secrets._given)
+    given = set(redact._given)
     yield
-    secrets._given.clear()
-    secrets._given.update(given)
+    redact._given.clear()
+    redact._given.update(given)
     for each, handlers, level, propagate in before:
         each.handlers[:], each.propagate = handlers, propagate
         each.setLevel(level)

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from vreplica.jobs import ledger, load
-from vreplica.jobs.catalog import Catalog
-from vreplica.jobs.metrics import MetricsUnavailable
-from vreplica.jobs.service import MoverNameTaken, Service
+from vreplica.config import load
+from vreplica.service.catalog import runs
+from vreplica.service.catalog.database import Catalog
+from vreplica.service.metrics import MetricsUnavailable
+from vreplica.service.service import MoverNameTaken, Service
 
 
 def test_a_start_that_fails_half_way_leaves_nothing_open(tmp_path: Path) -> None:
@@ -34,7 +35,7 @@ def test_a_start_that_fails_half_way_leaves_nothing_open(tmp_path: Path) -> None
     service.stop()
     catalog = Catalog.open(load(file).catalog_url())
     with catalog.transaction() as c:
-        assert ledger.movers(c) == []
+        assert runs.movers(c) == []
     catalog.close()
 
 

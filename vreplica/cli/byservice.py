@@ -19,8 +19,8 @@ from vreplica.cli.output import Output
 from vreplica.errors import VReplicaError
 
 if TYPE_CHECKING:
-    from vreplica.failover.choices import Choices
-    from vreplica.jobs.catalog import Catalog
+    from vreplica.failover.machine.choices import Choices
+    from vreplica.service.catalog.database import Catalog
 
 LOOK_S: Final = 0.5
 
@@ -61,11 +61,11 @@ def ask(
     if choices is not None:
         order["choices"] = choices.to_dict()
     with opened(loaded) as catalog:
-        from vreplica.jobs import orders
+        from vreplica.service.catalog import failover_requests
 
         with catalog.transaction() as c:
-            id_ = orders.order_id(do)
-            orders.ask(c, id_, job, order, catalog.now(c))
+            id_ = failover_requests.order_id(do)
+            failover_requests.ask(c, id_, job, order, catalog.now(c))
             catalog.note(c, order["who"], "failover asked", job, run=id_, order=do)
         out.note(f"{job}: asked the service ({id_})")
         try:
@@ -78,8 +78,8 @@ def ask(
 
 def _wait(out: Output, catalog: Catalog, id_: str, job: str) -> Any:
     """The order's row, once it has ended. A catalog that is away is asked again."""
-    from vreplica.jobs import ledger, orders
-    from vreplica.jobs.catalog import CatalogAway
+    from vreplica.service.catalog import failover_requests, runs
+    from vreplica.service.catalog.database import CatalogAway
 
     told: set[str] = set()
 
@@ -91,14 +91,14 @@ def _wait(out: Output, catalog: Catalog, id_: str, job: str) -> Any:
     while True:
         try:
             with catalog.transaction() as c:
-                row = orders.get(c, id_)
-                state = ledger.failover_states(c).get(id_)
-                busy = ledger.runner(c, job)
+                row = failover_requests.get(c, id_)
+                state = runs.failover_states(c).get(id_)
+                busy = runs.runner(c, job)
         except CatalogAway as error:
             tell(f"the catalog is away, asking again: {error}")
         else:
             assert row is not None, "an order is never taken away"
-            if row.state not in orders.OPEN:
+            if row.state not in failover_requests.OPEN:
                 return row
             if row.state == "asked" and busy:
                 tell(f"waits for the run under way on mover {busy}")
@@ -110,8 +110,8 @@ def _wait(out: Output, catalog: Catalog, id_: str, job: str) -> Any:
 
 
 def _ended(out: Output, job: str, row: Any) -> int:
-    from vreplica.failover.runner import Outcome
-    from vreplica.failover.table import State
+    from vreplica.failover.machine.runner import Outcome
+    from vreplica.failover.machine.states import State
 
     result = row.result or {}
     error = result.get("error") or ({"message": row.error} if row.error else None)

@@ -14,9 +14,9 @@ from vreplica.cli.output import Output
 from vreplica.errors import ConfigError, VReplicaError
 
 if TYPE_CHECKING:
-    from vreplica.jobs import Config
-    from vreplica.jobs.catalog import Catalog
+    from vreplica.config import Config
     from vreplica.points import RecoveryPoint
+    from vreplica.service.catalog.database import Catalog
     from vreplica.sync import Job, RunReport
 
 
@@ -40,7 +40,7 @@ def installed() -> Iterator[None]:
 @contextmanager
 def opened(config: Config) -> Iterator[Catalog]:
     with installed():
-        from vreplica.jobs.catalog import Catalog
+        from vreplica.service.catalog.database import Catalog
     catalog = Catalog.open(config.catalog_url())
     try:
         yield catalog
@@ -60,9 +60,9 @@ def reserve(out: Output, config: Path | None, job: Job, failover: str) -> None:
     """Before a failover begins here: no mover plans the job any more."""
 
     def keep(catalog: Catalog) -> None:
-        from vreplica.jobs import mirror
+        from vreplica.service.catalog import projection
 
-        if (mover := mirror.reserve(catalog, job, failover)) is not None:
+        if (mover := projection.reserve(catalog, job, failover)) is not None:
             out.note(
                 f"{job.name}: mover {mover} has a run of it under way. On this machine it is waited"
                 " for; on another one interrupt this and use --by-service, which waits for it too"
@@ -75,12 +75,12 @@ def tell_failovers(out: Output, config: Path | None, job: Job, reserved: str | N
     """After a failover went as far as it did."""
 
     def keep(catalog: Catalog) -> None:
-        from vreplica.jobs import mirror
+        from vreplica.service.catalog import projection
 
         if reserved is not None:
             with catalog.transaction() as c:
-                mirror.release(c, job, reserved)
-        mirror.keep_failovers(catalog, job)
+                projection.release(c, job, reserved)
+        projection.keep_failovers(catalog, job)
 
     _tell(out, config, keep)
 
@@ -90,9 +90,9 @@ def tell_run(out: Output, config: Path | None, job: Job, report: RunReport) -> N
 
     def keep(catalog: Catalog) -> None:
         import vreplica
-        from vreplica.jobs import mirror
+        from vreplica.service.catalog import projection
 
-        mirror.keep_run(catalog, job, report, vreplica.recovery_points)
+        projection.keep_run(catalog, job, report, vreplica.recovery_points)
 
     _tell(out, config, keep)
 
@@ -103,10 +103,10 @@ def tell_points(
     """After they were read, or looked at."""
 
     def keep(catalog: Catalog) -> None:
-        from vreplica.jobs import mirror
+        from vreplica.service.catalog import projection
 
         with catalog.transaction() as c:
-            mirror.keep_points(c, job.name, points)
+            projection.keep_points(c, job.name, points)
 
     _tell(out, config, keep)
 
@@ -121,7 +121,7 @@ def _tell(out: Output, config: Path | None, keep: Callable[[Catalog], None]) -> 
     how = "`vreplica-sync catalog rebuild` does it"
     try:
         with opened(loaded) as catalog:
-            from vreplica.jobs.catalog import CatalogAway
+            from vreplica.service.catalog.database import CatalogAway
 
             try:
                 keep(catalog)

@@ -35,7 +35,7 @@ def check(out: Output, jobs: tuple[str, ...], config: Path | None) -> int:
     Ends with 3 when there is a problem.
     """
     import vreplica
-    from vreplica.jobs.notify import missing
+    from vreplica.service.notifications import missing
     from vreplica.sync import check as try_all
 
     def work(job: Job) -> int:

@@ -45,7 +45,7 @@ def failback(out: Output, job: str, config: Path | None, new_vm: str | None, **o
     is kept in a recovery point of its own until the commit. After the commit JOB replicates
     forward again. With group:NAME: those of its members that are failed over, in their order.
     """
-    from vreplica.jobs import failover as jobs
+    from vreplica.failover import operations as jobs
 
     check_point(options["final_sync"], options["point"], options["source_lost"])
     group = groups.Commands(out, job, config) if groups.is_group(job) else None

@@ -21,8 +21,8 @@ from vreplica.cli.output import Output
 from vreplica.errors import VReplicaError
 
 if TYPE_CHECKING:
-    from vreplica.failover.choices import Choices
-    from vreplica.failover.runner import Outcome, Tell
+    from vreplica.failover.machine.choices import Choices
+    from vreplica.failover.machine.runner import Outcome, Tell
     from vreplica.sync import Job, Listener
 
 job_argument = click.argument("job", metavar="JOB|group:NAME")
@@ -120,7 +120,7 @@ def begin(
     by_service: bool,
 ) -> int:
     """Fail JOB over to its replica, or all jobs of a group."""
-    from vreplica.jobs import failover as jobs
+    from vreplica.failover import operations as jobs
 
     check_point(final_sync, point, source_lost)
     group = groups.Commands(out, job, config) if groups.is_group(job) else None
@@ -174,7 +174,7 @@ def resume(
     by_service: bool,
 ) -> int:
     """Go on where JOB's failover stopped. Whoever ran it before can do nothing more."""
-    from vreplica.jobs import failover as jobs
+    from vreplica.failover import operations as jobs
 
     if source_lost and (by_service or groups.is_group(job)):
         raise click.UsageError("--source-lost is of one job, and from here")
@@ -197,10 +197,10 @@ def resume(
 def show(out: Output, job: str, config: Path | None, page: Path | None, check: bool) -> int:
     """Tell where JOB's failover stands and everything that it did, with times."""
     from vreplica.cli import failoverpage
-    from vreplica.failover.journal import load
-    from vreplica.failover.record import record_of
-    from vreplica.jobs import failover as jobs
-    from vreplica.jobs.check import compare
+    from vreplica.failover import operations as jobs
+    from vreplica.failover.crosscheck import compare
+    from vreplica.failover.machine.journal import load
+    from vreplica.failover.machine.record import record_of
 
     if groups.is_group(job):
         return groups.Commands(out, job, config).show(page, check=check)
@@ -224,7 +224,7 @@ def show(out: Output, job: str, config: Path | None, page: Path | None, check: b
 @command
 def list_(out: Output, job: str, config: Path | None) -> int:
     """List JOB's failovers, oldest first."""
-    from vreplica.jobs import failover as jobs
+    from vreplica.failover import operations as jobs
 
     if groups.is_group(job):
         return groups.Commands(out, job, config).list()
@@ -241,7 +241,7 @@ def list_(out: Output, job: str, config: Path | None) -> int:
 @command
 def undo(out: Output, job: str, config: Path | None, by_service: bool) -> int:
     """Replica off and back on its recovery point, source on, JOB on. Not after a commit."""
-    from vreplica.jobs import failover as jobs
+    from vreplica.failover import operations as jobs
 
     if by_service:
         return byservice.ask(out, config, job, "undo")
@@ -260,7 +260,7 @@ def undo(out: Output, job: str, config: Path | None, by_service: bool) -> int:
 @command
 def commit(out: Output, job: str, config: Path | None, by_service: bool) -> int:
     """Make JOB's failover permanent: there is no undo afterwards."""
-    from vreplica.jobs import failover as jobs
+    from vreplica.failover import operations as jobs
 
     if by_service:
         return byservice.ask(out, config, job, "commit")
@@ -290,7 +290,7 @@ def choices_of(
     **_: Any,
 ) -> Choices:
     """The options of `failover` and `failback` as the operator's word."""
-    from vreplica.failover.choices import Choices, FinalSync, OnShutdownTimeout
+    from vreplica.failover.machine.choices import Choices, FinalSync, OnShutdownTimeout
     from vreplica.points import Level
 
     check_point(answer, point, source_lost)
@@ -367,9 +367,9 @@ def carry_out(
     id under which the catalog was told of it before it began.
     """
     from vreplica.cli.progress import Watcher
-    from vreplica.failover.errors import FailoverUnderWay, NotPossibleNow
-    from vreplica.failover.table import ENDED, State
-    from vreplica.jobs import failover as jobs
+    from vreplica.failover import operations as jobs
+    from vreplica.failover.machine.errors import FailoverUnderWay, NotPossibleNow
+    from vreplica.failover.machine.states import ENDED, State
 
     try:
         with Watcher(out, job.name) as watcher:

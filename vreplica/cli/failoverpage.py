@@ -10,9 +10,9 @@ from vreplica.cli.show import duration, moment
 from vreplica.cli.showfailover import point_label, source_now
 
 if TYPE_CHECKING:
-    from vreplica.failover.record import Record
-    from vreplica.jobs.check import Comparison
-    from vreplica.jobs.groupstate import GroupOutcome
+    from vreplica.failover.crosscheck import Comparison
+    from vreplica.failover.group.report import GroupOutcome
+    from vreplica.failover.machine.record import Record
 
 TONES: dict[str, Tone] = {
     "running": "good",

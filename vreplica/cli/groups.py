@@ -16,12 +16,12 @@ from vreplica.cli.output import Output
 from vreplica.cli.show import HEAD, counted, duration, facts, grid, indented, moment
 
 if TYPE_CHECKING:
-    from vreplica.failover.choices import Choices, OnError
-    from vreplica.failover.group import Group
-    from vreplica.failover.runner import Tell
-    from vreplica.jobs import Config
-    from vreplica.jobs.check import Comparison
-    from vreplica.jobs.groupstate import GroupOutcome
+    from vreplica.config import Config
+    from vreplica.failover.crosscheck import Comparison
+    from vreplica.failover.group.report import GroupOutcome
+    from vreplica.failover.machine.choices import Choices, OnError
+    from vreplica.failover.machine.group_order import Group
+    from vreplica.failover.machine.runner import Tell
 
 PREFIX = "group:"
 """No job's name has a colon."""
@@ -53,7 +53,7 @@ class Commands:
 
     @property
     def _folder(self) -> Path:
-        from vreplica.jobs import groupstate
+        from vreplica.failover.group import report as groupstate
 
         return groupstate.current(self._jobs.state_dir, self.group.name)
 
@@ -62,10 +62,11 @@ class Commands:
     ) -> tuple[dict[str, Any], Iterator[RenderableType]]:
         """What is known of every member, and the order. For a failback: of those to bring back."""
         from vreplica.cli import showfailover
-        from vreplica.jobs import failover, groups
+        from vreplica.failover import operations
+        from vreplica.failover.group import run
 
-        group = groups.away(self.group, self._jobs) if back else self.group
-        look = failover.preview_back if back else failover.preview
+        group = run.away(self.group, self._jobs) if back else self.group
+        look = operations.preview_back if back else operations.preview
         known = [look(self._jobs[m.name], source_lost=source_lost) for m in group.members]
         members = [each.to_dict(max_downtime_s) for each in known]
         value = {"group": group.to_dict(), "members": members}
@@ -86,41 +87,41 @@ class Commands:
     ) -> int:
         from dataclasses import replace
 
-        from vreplica.jobs import groups
+        from vreplica.failover.group import run
 
         group = self.group
         if (chosen := _on_error(on_error)) is not None:
             group = replace(group, on_error=chosen)
-        start = groups.begin_back if back else groups.begin
+        start = run.begin_back if back else run.begin
         outcome = start(self._jobs.state_dir, group, self._jobs, choices, self._tell)
         if commit and outcome.state == "running":
-            outcome = groups.commit(self._folder, self._jobs, self._tell)
+            outcome = run.commit(self._folder, self._jobs, self._tell)
         return self._answer(outcome)
 
     def resume(self, on_error: str | None) -> int:
-        from vreplica.jobs import groups
+        from vreplica.failover.group import run
 
         chosen = _on_error(on_error)
-        return self._answer(groups.resume(self._folder, self._jobs, self._tell, chosen))
+        return self._answer(run.resume(self._folder, self._jobs, self._tell, chosen))
 
     def undo(self) -> int:
-        from vreplica.jobs import groups
+        from vreplica.failover.group import run
 
-        outcome = groups.undo(self._folder, self._jobs, self._tell)
+        outcome = run.undo(self._folder, self._jobs, self._tell)
         code = self._answer(outcome)
         # Given up is what was asked for.
         return exits.OK if outcome.state == "aborted" and not outcome.troubles else code
 
     def commit(self) -> int:
-        from vreplica.jobs import groups
+        from vreplica.failover.group import run
 
-        return self._answer(groups.commit(self._folder, self._jobs, self._tell))
+        return self._answer(run.commit(self._folder, self._jobs, self._tell))
 
     def show(self, page: Path | None, *, check: bool) -> int:
         """With `check`: each member's record beside vCenter's; 8 where one differs."""
         from vreplica.cli import failoverpage
-        from vreplica.jobs import groupstate
-        from vreplica.jobs.check import compare
+        from vreplica.failover.crosscheck import compare
+        from vreplica.failover.group import report as groupstate
 
         outcome = groupstate.show(self._folder)
         records = [m.record for m in outcome.members if m.record is not None] if check else []
@@ -132,7 +133,7 @@ class Commands:
         return exits.OK if same else exits.DIFFERENT
 
     def list(self) -> int:
-        from vreplica.jobs import groupstate
+        from vreplica.failover.group import report as groupstate
 
         folders = groupstate.folders(self._jobs.state_dir, self.group.name)
         found = [groupstate.show(f) for f in folders]
@@ -167,7 +168,7 @@ class Commands:
 
 def order(group: Group) -> Iterator[RenderableType]:
     """Who starts when; bringing down goes the other way."""
-    from vreplica.failover.group import waves
+    from vreplica.failover.machine.group_order import waves
 
     head = f": {counted(len(group.members), 'member')}, at most {group.parallel} at once"
     yield Text.assemble((f"{PREFIX}{group.name}", HEAD), head, f", on error {group.on_error.value}")
@@ -204,6 +205,6 @@ def report(name: str, outcome: GroupOutcome) -> Iterator[RenderableType]:
 
 
 def _on_error(value: str | None) -> OnError | None:
-    from vreplica.failover.choices import OnError
+    from vreplica.failover.machine.choices import OnError
 
     return OnError(value) if value is not None else None

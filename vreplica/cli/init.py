@@ -17,7 +17,7 @@ from vreplica.cli.output import Output
 from vreplica.cli.thumbprint import parse_server
 
 if TYPE_CHECKING:
-    from vreplica.jobs.starter import StartSite
+    from vreplica.config.template import StartSite
     from vreplica.vsphere import Session
 
 
@@ -80,7 +80,7 @@ def init(out: Output, output: Path, force: bool, **given: Any) -> int:
     if output.exists() and not force:
         raise click.UsageError(f"{output} exists; --force overwrites it, --output names another")
     from vreplica.cli.initchoices import choose
-    from vreplica.jobs.starter import text
+    from vreplica.config.template import text
     from vreplica.vsphere import connect
 
     with ExitStack() as stack:
@@ -102,7 +102,7 @@ def init(out: Output, output: Path, force: bool, **given: Any) -> int:
 def _log_in(
     out: Output, stack: ExitStack, connect: Any, side: str, name: str, given: dict[str, Any]
 ) -> tuple[Session, StartSite]:
-    from vreplica.jobs.starter import StartSite
+    from vreplica.config.template import StartSite
     from vreplica.vsphere import Endpoint, probe_certificate
 
     given[side] = given[side] or ask(side.capitalize(), f"--{side}")
@@ -141,7 +141,7 @@ def _trust(what: str, option: str) -> None:
 
 def _write(output: Path, content: str, force: bool) -> None:
     """Whole or not at all, and checked as `load` checks it before the name is taken."""
-    from vreplica.jobs import load
+    from vreplica.config import load
 
     fresh = output.with_name(f".{output.name}.{os.getpid()}")
     try:

@@ -12,7 +12,7 @@ from vreplica.cli.output import Output
 from vreplica.units import human_size
 
 if TYPE_CHECKING:
-    from vreplica.jobs.starter import Start, StartJob, StartSite
+    from vreplica.config.template import Start, StartJob, StartSite
     from vreplica.vsphere import Session, VmRef
 
 Side = tuple["Session", "StartSite"]
@@ -20,7 +20,7 @@ Side = tuple["Session", "StartSite"]
 
 def choose(out: Output, source: Side, destination: Side, given: dict[str, Any]) -> Start:
     """Raises click.UsageError for a name that does not exist, with those that do."""
-    from vreplica.jobs.starter import Start
+    from vreplica.config.template import Start
 
     session, site = source
     refs, jobs = _vms(session, given["vms"])
@@ -53,7 +53,7 @@ def one(kind: str, given: str | None, names: Sequence[str], option: str) -> str:
 
 
 def _vms(session: Session, named: Sequence[str]) -> tuple[list[VmRef], list[StartJob]]:
-    from vreplica.jobs.starter import StartJob
+    from vreplica.config.template import StartJob
     from vreplica.vsphere import VmNotFound
 
     found = session.vms()

@@ -24,7 +24,7 @@ def notify() -> None:
 def test(out: Output, config: Path | None, names: tuple[str, ...]) -> int:
     """Send a test event to these receivers, or to all, and say what came back."""
     import vreplica
-    from vreplica.jobs import notify as sender
+    from vreplica.service import notifications as sender
 
     loaded = vreplica.load(config)
     codes = []

@@ -141,7 +141,7 @@ class _LogLines(logging.Handler):
         self._out = out
 
     def emit(self, record: logging.LogRecord) -> None:
-        from vreplica.jobs.secrets import hide
+        from vreplica.redact import hide
 
         show = self._out.warning if record.levelno >= logging.WARNING else self._out.log_line
         show(hide(record.getMessage()))

@@ -15,7 +15,7 @@ from vreplica.cli.options import command, config_option, jobs_argument
 from vreplica.cli.output import Output
 
 if TYPE_CHECKING:
-    from vreplica.jobs import Config
+    from vreplica.config import Config
     from vreplica.sync import Job
 
 LEVELS = ("crash", "filesystem", "application")

@@ -27,7 +27,7 @@ def schema(out: Output, output: Path | None) -> int:
     An editor that knows TOML completes keys and marks mistakes with it. With taplo and editors
     that use it, name the file in the first line of the job file: #:schema vreplica.schema.json
     """
-    from vreplica.jobs.schema import json_schema
+    from vreplica.config.schema.jobfile import json_schema
 
     found = json_schema()
     text = json.dumps(found, indent=None if out.as_json and output is None else 2)

@@ -60,7 +60,7 @@ def serve(out: Output, config: Path | None, mover: str | None) -> int:
     import vreplica
 
     with installed():
-        from vreplica.jobs.service import Service
+        from vreplica.service.service import Service
     from vreplica.cli.servicelog import log_to_stderr
 
     log_to_stderr(as_json=out.as_json, verbose=out.verbosity > 1)
@@ -106,7 +106,7 @@ def status(out: Output, config: Path | None, jobs: tuple[str, ...]) -> int:
     loaded = vreplica.load(config)
     names = loaded.select(jobs)
     with opened(loaded) as catalog:
-        from vreplica.jobs.status import job_status
+        from vreplica.service.status import job_status
 
         found = job_status(catalog, {n: r for n in names if (r := loaded.rule(n))})
     if out.as_json:
@@ -202,13 +202,13 @@ def _pause(out: Output, config: Path | None, jobs: tuple[str, ...], *, paused: b
     loaded = vreplica.load(config)
     names = loaded.select(jobs)
     with opened(loaded) as catalog:
-        from vreplica.jobs import ledger
+        from vreplica.service.catalog import runs
 
         def one(name: str) -> int:
             if loaded.rule(name) is None:
                 raise NoSchedule(name, "pause" if paused else "resume")
             with catalog.transaction() as c:
-                ledger.know(c, [name], catalog.now(c))
+                runs.know(c, [name], catalog.now(c))
             changed = catalog.pause(name, user(), paused=paused)
             word = "paused" if paused else "planned again"
             text = word if changed else f"was {word} already"
@@ -233,11 +233,11 @@ def rebuild(out: Output, config: Path | None, jobs: tuple[str, ...]) -> int:
     import vreplica
 
     with opened(vreplica.load(config)) as there:
-        from vreplica.jobs import mirror
+        from vreplica.service.catalog import projection
 
         def work(job: Job) -> int:
             points = vreplica.recovery_points(job)
-            mirror.rebuild(there, user(), job, points)
+            projection.rebuild(there, user(), job, points)
             out.answer(
                 {"job": job.name, "points": len(points)},
                 f"{job.name}: {show.counted(len(points), 'recovery point')}",

@@ -14,7 +14,7 @@ import logging
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from vreplica.jobs.secrets import hide
+from vreplica.redact import hide
 
 FIELDS: Final = ("job", "run", "mover", "site", "event", "receiver", "seconds")
 """What `extra=` may say of a record."""

@@ -12,13 +12,13 @@ from vreplica.cli.show import BAD, GOOD, HEAD, duration, facts, grid, indented, 
 from vreplica.units import human_size
 
 if TYPE_CHECKING:
-    from vreplica.failover.journal import Entry
-    from vreplica.failover.record import Record
-    from vreplica.failover.runner import Outcome
-    from vreplica.failover.table import State
-    from vreplica.jobs.check import Comparison
-    from vreplica.jobs.estimate import Estimate
-    from vreplica.jobs.failover import Preview
+    from vreplica.failover.crosscheck import Comparison
+    from vreplica.failover.estimate import Estimate
+    from vreplica.failover.machine.journal import Entry
+    from vreplica.failover.machine.record import Record
+    from vreplica.failover.machine.runner import Outcome
+    from vreplica.failover.machine.states import State
+    from vreplica.failover.operations import Preview
     from vreplica.points import RecoveryPoint
 
 NEXT = {
@@ -104,7 +104,7 @@ def _aged(known: Preview, point: RecoveryPoint) -> str:
 
 def _downtime(known: Preview, limit_s: float | None) -> Iterator[str]:
     """What is known of how long it takes, and what that rests on."""
-    from vreplica.jobs.foresight import rate_in_words
+    from vreplica.failover.foresight import rate_in_words
 
     guess, measured = known.estimate, known.estimate.measured
     final, whole, passes = (

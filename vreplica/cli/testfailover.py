@@ -18,7 +18,7 @@ from vreplica.cli.show import BAD, GOOD, HEAD, duration, moment
 from vreplica.cli.show import facts as lines
 
 if TYPE_CHECKING:
-    from vreplica.jobs.testing import TestReport
+    from vreplica.failover.testing.run import TestReport
 
 
 @click.command("test-failover", short_help="Try a recovery point apart from production.")
@@ -65,18 +65,18 @@ def test_failover(
     guest did not answer or the script did not end with 0.
     """
     import vreplica
-    from vreplica.jobs import testing
+    from vreplica.failover.testing import run
 
     loaded = vreplica.load(config)
     loaded.select((job,))
     if clean:
-        removed = testing.clean(loaded[job])
+        removed = run.clean(loaded[job])
         out.answer(
             {"job": job, "removed": removed},
             Text(f"{job}: {f'removed {removed}' if removed else 'no test VM is there'}"),
         )
         return exits.OK
-    options = testing.TestOptions(
+    options = run.TestOptions(
         point=point,
         network=network,
         force=force,
@@ -85,7 +85,7 @@ def test_failover(
         heartbeat_timeout_s=heartbeat_timeout,
         keep=keep,
     )
-    report = testing.run_test(loaded[job], options, lambda text: out.note(f"{job}: {text}"))
+    report = run.run_test(loaded[job], options, lambda text: out.note(f"{job}: {text}"))
     if file is not None:
         file.write_text(as_page(report), encoding="utf-8")
     out.answer(report.to_dict(), *shown(report))

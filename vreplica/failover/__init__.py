@@ -1,1 +1,1 @@
-"""Failover that keeps its word: states as data, a journal before every effect."""
+"""Failover and failback of a job or a group, from the preview to the commit."""

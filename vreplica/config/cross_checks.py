@@ -1,0 +1,94 @@
+"""What must hold between the tables of a job file. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from vreplica.config.errors import Problem
+from vreplica.config.grouprules import broken_groups
+from vreplica.config.problems import problem_at, suggestion
+from vreplica.config.schema.jobfile import NAME, JobFile, JobTable
+from vreplica.config.toml_positions import KeyPath, Lines
+
+
+def broken_rules(file: JobFile, lines: Lines) -> Iterator[Problem]:
+    """Problems that only show when the whole file is looked at."""
+    replicas: dict[tuple[str, str, str], str] = {}
+    for name, job in file.jobs.items():
+        path: KeyPath = ("jobs", name)
+        if not NAME.fullmatch(name):
+            yield _no_name(lines, path, "job")
+        unknown = [
+            problem_at(
+                lines,
+                (*path, end, "site"),
+                f"there is no site {site}",
+                suggestion(site, file.sites, "Sites in this file"),
+            )
+            for end, site in (("source", job.source.site), ("destination", job.destination.site))
+            if site not in file.sites
+        ]
+        yield from unknown
+        if not unknown:
+            yield from _replica_of_its_own(file, lines, path, job, replicas)
+            yield from _test_apart(file, lines, path, job)
+    yield from broken_groups(file, lines)
+    for name in file.notify:
+        if not NAME.fullmatch(name):
+            yield _no_name(lines, ("notify", name), "receiver")
+
+
+def _no_name(lines: Lines, path: KeyPath, noun: str) -> Problem:
+    return problem_at(
+        lines,
+        path,
+        f"is not a name that a {noun} can have",
+        "Use letters, digits, dot, dash and underscore, beginning with a letter or digit.",
+    )
+
+
+def _test_apart(file: JobFile, lines: Lines, path: KeyPath, job: JobTable) -> Iterator[Problem]:
+    """A test failover next to production would answer for it."""
+    to, there = job.destination, file.sites[job.destination.site]
+    networks = {**there.networks, **to.networks}
+    if (to.test_network or there.test_network) in networks.values():
+        yield problem_at(
+            lines,
+            (*path, "destination", "test_network"),
+            "is a network that the replica itself is connected to at a failover",
+            "Name an isolated network, on a switch without an uplink.",
+        )
+
+
+def _replica_of_its_own(
+    file: JobFile,
+    lines: Lines,
+    path: KeyPath,
+    job: JobTable,
+    replicas: dict[tuple[str, str, str], str],
+) -> Iterator[Problem]:
+    """No job may write to its own source, nor two jobs to one replica."""
+    place = (*path, "destination", "name")
+    target = _server(file, job.destination.site)
+    if target == _server(file, job.source.site) and job.source.vm == job.destination.name:
+        yield problem_at(
+            lines,
+            place,
+            "is the source VM itself",
+            "Give the replica another name or another site.",
+        )
+    folder = job.destination.folder or file.sites[job.destination.site].folder or ""
+    replica = (target, folder, job.destination.name)
+    if other := replicas.get(replica):
+        yield problem_at(
+            lines,
+            place,
+            f"is the replica of job {other} already",
+            "Give each job a replica of its own.",
+        )
+    replicas.setdefault(replica, str(path[-1]))
+
+
+def _server(file: JobFile, site: str) -> str:
+    """Two names of sites may mean the same server."""
+    return f"{file.sites[site].host.lower()}:{file.sites[site].port}"

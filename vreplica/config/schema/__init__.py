@@ -1,0 +1,1 @@
+"""The tables and keys of the job file, one file a table, as pydantic models."""

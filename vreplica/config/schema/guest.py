@@ -1,0 +1,109 @@
+"""`[jobs.NAME.guest]`: the account for scripts in the guest, and who it is after a failover."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, model_validator
+
+from vreplica.config.schema.base import Model, Secret, Switch, Text, problem
+
+
+def _address(value: str) -> str:
+    try:
+        return str(ipaddress.ip_address(value))
+    except ValueError:
+        raise problem("is not an IP address", 'Write it as "10.2.0.1".') from None
+
+
+def _interface(value: str) -> str:
+    try:
+        found = ipaddress.ip_interface(value)
+    except ValueError:
+        raise problem("is not an IP address", 'Write it as "10.2.0.5/24".') from None
+    if "/" not in value:
+        raise problem("has no prefix length", 'Write it as "10.2.0.5/24".')
+    return str(found)
+
+
+def _hostname(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?", value):
+        raise problem(
+            "is not a host name", "Use letters, digits and dashes; the domain has its own key."
+        )
+    return value
+
+
+Address = Annotated[str, AfterValidator(_address)]
+Interface = Annotated[str, AfterValidator(_interface)]
+HostName = Annotated[str, AfterValidator(_hostname)]
+
+
+class NicTable(Model):
+    """One network card, in the order of the VM's cards: fixed addresses, or DHCP."""
+
+    ip: Interface | None = None
+    dhcp: Switch = False
+    gateway: Address | None = None
+    dns: tuple[Address, ...] = ()
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> NicTable:
+        if self.dhcp == (self.ip is not None):
+            raise problem(
+                "needs either an address or DHCP", 'Give ip = "10.2.0.5/24" or dhcp = true.'
+            )
+        return self
+
+
+class RulesTable(Model):
+    """Who the guest is at one site, and how it learns that."""
+
+    customize: Literal["spec", "script"] | None = None
+    spec: Text | None = None
+    hostname: HostName | None = None
+    domain: Text | None = None
+    nics: tuple[NicTable, ...] = ()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        rules = bool(self.hostname or self.nics)
+        if self.spec is not None and (rules or self.customize == "script"):
+            raise problem(
+                "names a specification of vCenter beside rules of its own",
+                "Give spec alone, or hostname and nics with customize.",
+            )
+        if rules and self.customize is None:
+            raise problem(
+                "does not say how its rules reach the guest",
+                'Set customize = "spec" (vCenter, Linux guests) or "script" (Tools, any guest).',
+            )
+        if self.customize is not None and not rules and self.spec is None:
+            raise problem(
+                "says how, but not what",
+                'Give hostname, nics = [{ ip = "10.2.0.5/24" }], or spec = "NAME".',
+            )
+        if self.customize == "spec" and rules and not self.hostname:
+            raise problem(
+                "has no hostname, which a specification needs", 'Give hostname = "web01".'
+            )
+        return self
+
+
+class GuestTable(RulesTable):
+    """See vreplica.sync.job.Guest."""
+
+    user: Text | None = None
+    password: Secret | None = None
+    failback: RulesTable | None = None
+
+    @model_validator(mode="after")
+    def _has_its_login(self) -> Self:
+        if (self.user is None) != (self.password is None):
+            raise problem("has a user without a password, or the other way", "Give both or none.")
+        ways = {self.customize, self.failback.customize if self.failback else None}
+        if "script" in ways and self.user is None:
+            raise problem("has no login for its script", "Give user and password of the guest.")
+        return self

@@ -1,0 +1,146 @@
+"""The tables of a job file that say when jobs run, and how many at a time.
+
+schedule = { rpo = "15m" }
+schedule = { every = "4h", windows = ["mon-fri 22:00-06:00", "sat,sun"] }
+schedule = { cron = "30 2 * * *", timezone = "Europe/Berlin", rpo = "26h", jitter = "10m" }
+
+[service]
+database = { env = "VREPLICA_DATABASE" }
+runs_per_host = 4
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from vreplica import hours
+from vreplica.config.schema.base import Model, Secret, Text, Whole, problem
+from vreplica.scheduling.planner import Limits
+from vreplica.scheduling.schedule import Cron, Every, Rpo, Rule
+
+_DURATION = re.compile(r"(\d+)\s*([smhd])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def duration(value: Any) -> timedelta:
+    """`90s`, `15m`, `4h`, `1d`."""
+    match = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None or int(match[1]) == 0:
+        raise problem("is not a duration", 'Write a number and a unit: "90s", "15m", "4h", "1d".')
+    return timedelta(**{_UNITS[match[2]]: int(match[1])})
+
+
+def _cron(value: str) -> str:
+    try:
+        Cron(value)
+    except ValueError as error:
+        raise problem(
+            str(error), 'Five fields: minute hour day month weekday, e.g. "30 2 * * *".'
+        ) from None
+    return value
+
+
+def zone(value: str) -> str:
+    try:
+        ZoneInfo(value)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise problem(
+            "is no time zone", 'Give a name of the IANA database, e.g. "Europe/Berlin".'
+        ) from None
+    return value
+
+
+def _span(value: str) -> str:
+    try:
+        hours.parse(value)
+    except ValueError as error:
+        raise problem(
+            str(error),
+            'Write "mon-fri 22:00-06:00", "sat,sun" or "2026-12-24 18:00/2026-12-27 06:00".',
+        ) from None
+    return value
+
+
+def _listen(value: str) -> str:
+    host, colon, port = value.rpartition(":")
+    if not (host and colon and port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        raise problem("is not an address with a port", 'Write it as "127.0.0.1:9464".')
+    return value
+
+
+Duration = Annotated[timedelta, BeforeValidator(duration)]
+Span = Annotated[Text, AfterValidator(_span)]
+
+
+class ScheduleTable(Model):
+    """Exactly one of `cron`, `every` and `rpo` plans; `rpo` beside the others is watched."""
+
+    cron: Annotated[Text, AfterValidator(_cron)] | None = None
+    every: Duration | None = None
+    rpo: Duration | None = None
+    timezone: Annotated[Text, AfterValidator(zone)] = "UTC"
+    windows: tuple[Span, ...] = ()
+    blackout: tuple[Span, ...] = ()
+    jitter: Duration | None = None
+    priority: Whole = Field(default=0, ge=-100, le=100)
+
+    @model_validator(mode="after")
+    def _one_plan(self) -> ScheduleTable:
+        if self.cron and self.every:
+            raise problem("has both cron and every", "Give one of them.")
+        if not (self.cron or self.every or self.rpo):
+            raise problem("says no time", "Give one of cron, every and rpo.")
+        return self
+
+    def rule(self) -> Rule:
+        when: Cron | Every | Rpo
+        if self.cron:
+            when = Cron(self.cron)
+        elif self.every:
+            when = Every(self.every)
+        else:
+            assert self.rpo is not None
+            when = Rpo(self.rpo)
+        return Rule(
+            when=when,
+            zone=ZoneInfo(self.timezone),
+            opening=hours.Opening(
+                tuple(map(hours.parse, self.windows)), tuple(map(hours.parse, self.blackout))
+            ),
+            jitter=self.jitter or timedelta(0),
+            priority=self.priority,
+            rpo=self.rpo,
+        )
+
+
+class ServiceTable(Model):
+    """`vreplica-sync serve`: its database, and how many runs go on at a time."""
+
+    database: Secret | None = None
+    """Where the URL of a PostgreSQL database is kept; None: SQLite in state_dir."""
+    lease: Duration = timedelta(seconds=30)
+    """How long a mover that does not answer keeps its runs; a third more until they are given
+    away."""
+    runs: Whole = Field(default=1000, ge=1)
+    """All movers together."""
+    runs_per_mover: Whole = Field(default=8, ge=1, le=256)
+    runs_per_host: Whole = Field(default=4, ge=1)
+    runs_per_datastore: Whole = Field(default=4, ge=1)
+    exceptions: dict[Text, Annotated[Whole, Field(ge=0)]] = {}
+    """Limits of their own, by `host:NAME` or `datastore:NAME`."""
+    metrics: Annotated[Text, AfterValidator(_listen)] | None = None
+    """Where Prometheus finds metrics; None: nowhere."""
+
+    @model_validator(mode="after")
+    def _lease_is_no_hair_trigger(self) -> ServiceTable:
+        if self.lease < timedelta(seconds=5):
+            raise problem("has a lease below 5 s", "A short pause of the machine would end it.")
+        return self
+
+    def limits(self) -> Limits:
+        return Limits(self.runs_per_host, self.runs_per_datastore, self.runs, dict(self.exceptions))

@@ -1,0 +1,267 @@
+"""A failover's record held against vCenter's own: what either knows and the other does not.
+
+    journal     call "PowerOn replica"  {"tasks": {"destination": ["task-31", "task-32"]}}
+    vCenter     task-32  VirtualMachine.powerOn  replica  success         <- the same
+                task-40  VirtualMachine.powerOn  source   success  admin  <- not ours: told
+                VmPoweredOffEvent  source  (no task: HA, or from within)  <- not ours: told
+
+vCenter keeps tasks and events for weeks, each as long as it was told to; a single ESXi host keeps
+tasks for minutes only. Where the tasks of a call are gone its events stand for them, and a key of
+which neither tells is told. A guest shutdown has no task of its own in the API, where vCenter
+shows one it is matched by its name. What a process had begun when it was killed has an intent and
+no key: such a task is told as that. Times are by this machine's clock, vCenter's are brought to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from vreplica.failover.failback import Back
+from vreplica.failover.machine.journal import Entry
+from vreplica.failover.machine.record import Record
+from vreplica.failover.machine.states import Event
+from vreplica.failover.machine.steps import SHUT_DOWN
+from vreplica.sync import Job
+from vreplica.vsphere import EventRecord, Session, TaskRecord, VmRef, connect
+
+SLACK: Final = timedelta(seconds=5)
+"""Around the time of a failover, in which its own tasks are looked for: clocks differ."""
+
+ON, OFF, ASKED, CHANGED = "on", "off", "asked to shut down", "reconfigured"
+
+EVENTS: Final = {
+    "VmPoweredOnEvent": ON,
+    "DrsVmPoweredOnEvent": ON,
+    "VmRestartedOnAlternateHostEvent": ON,
+    "VmPoweredOffEvent": OFF,
+    "VmSuspendedEvent": OFF,
+    "VmGuestShutdownEvent": ASKED,
+    "VmReconfiguredEvent": CHANGED,
+}
+"""What is looked at. Of snapshots no event tells."""
+
+CAUSES: Final = {
+    "poweron": (ON,),
+    "poweroff": (OFF,),
+    "suspend": (OFF,),
+    "standby": (OFF,),
+    "shutdown": (ASKED, OFF),
+    "revert": (ON, OFF),
+}
+"""In the name of a task -> the events that are judged by it."""
+
+OURS: Final = {"PowerOn": ON, "PowerOff": OFF, SHUT_DOWN.partition(" ")[0]: ASKED}
+"""First word of a call -> what vCenter's events say of it; of any other: reconfigured."""
+
+ROLE: Final = {"source": "source", "destination": "replica"}
+"""Side -> the last word of the calls that change its VM's power."""
+
+Span = tuple[datetime, datetime]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """`kind`: unknown (vCenter did what the record does not have), interrupted (by a process of
+    this failover that was killed at it), missing (vCenter does not have what the record has),
+    failed (the record says done, vCenter says error)."""
+
+    kind: str
+    side: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """`agreed`: how many tasks both have; `by_events`: of how many more vCenter has an event."""
+
+    agreed: int
+    findings: tuple[Finding, ...]
+    not_asked: tuple[str, ...] = ()
+    """Sides that were not asked, with the reason."""
+    by_events: int = 0
+
+    @property
+    def equal(self) -> bool:
+        return not any(f.kind in ("unknown", "failed") for f in self.findings)
+
+    def __add__(self, other: Comparison) -> Comparison:
+        return Comparison(
+            self.agreed + other.agreed,
+            self.findings + other.findings,
+            self.not_asked + other.not_asked,
+            self.by_events + other.by_events,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "equal": self.equal,
+            "agreed": self.agreed,
+            "by_events": self.by_events,
+            "findings": [{"kind": f.kind, "side": f.side, "text": f.text} for f in self.findings],
+            "not_asked": list(self.not_asked),
+        }
+
+
+def compare(job: Job, record: Record) -> Comparison:
+    """Ask both vCenters. Raises what connecting raises, except for a source declared lost."""
+    if (back := Back.of_journal(record.entries[0].data)) is not None:
+        job = back.job(job)
+    found = Comparison(0, ())
+    for side, endpoint, name in (
+        ("source", job.source, job.source_vm),
+        ("destination", job.destination, job.placement.name),
+    ):
+        if side == "source" and any(e.data.get("source_lost") for e in record.entries):
+            found += Comparison(0, (), ("source: declared lost",))
+            continue
+        span = (record.began, record.ended or datetime.now(UTC))
+        with connect(endpoint) as session:
+            tasks, events = _theirs(session, session.find_vm(name), span)
+        found += match(record.entries, side, tasks, events, span)
+    return found
+
+
+def _theirs(session: Session, vm: VmRef, span: Span) -> tuple[list[TaskRecord], list[EventRecord]]:
+    """vCenter's tasks and events around a time, as by this machine's clock."""
+    ahead = session.refresh() - datetime.now(UTC)
+
+    def here(time: datetime | None) -> datetime | None:
+        return time - ahead if time is not None else None
+
+    begin, end = span[0] + ahead - SLACK, span[1] + ahead + SLACK
+    tasks = [
+        replace(t, queued=t.queued - ahead, started=here(t.started), completed=here(t.completed))
+        for t in session.tasks_between(vm, begin, end)
+    ]
+    events = session.events_between(vm, begin, end, tuple(EVENTS))
+    return tasks, [replace(e, time=e.time - ahead) for e in events]
+
+
+def match(
+    entries: Sequence[Entry],
+    side: str,
+    tasks: Sequence[TaskRecord],
+    events: Sequence[EventRecord] = (),
+    span: Span | None = None,
+) -> Comparison:
+    """What agrees, and what does not. Pure. span: what is outside is only ours, or none of the
+    failover's: a run just before it."""
+    ours: dict[str, Entry] = {
+        key: entry for entry in entries for key in entry.data.get("tasks", {}).get(side, ())
+    }
+    asked = [e for e in entries if e.kind == "intent" and e.step == SHUT_DOWN and side == "source"]
+    killed = list(_killed(entries))
+    found: list[Finding] = []
+    agreed = 0
+
+    def inside(time: datetime) -> bool:
+        return span is None or span[0] <= time <= span[1]
+
+    for task in tasks:
+        entry = ours.pop(task.key, None)
+        if entry is not None:
+            agreed += 1
+            if task.state == "error" and not _failed(entry):
+                text = f"{entry.step}: done by the record, {_said(task)}"
+                found.append(Finding("failed", side, text))
+        elif asked and "shutdownguest" in task.operation.lower():
+            asked.pop(0)
+            agreed += 1
+        elif any(begin - SLACK <= task.queued <= end + SLACK for begin, end in killed):
+            found.append(Finding("interrupted", side, _said(task)))
+        elif inside(task.queued):
+            found.append(Finding("unknown", side, _said(task)))
+    calls = [call for call in _calls(entries) if call[0][1] == ROLE[side]]
+    found += [
+        Finding("unknown", side, _happened(event))
+        for event in events
+        if EVENTS[event.type] != CHANGED
+        and inside(event.time)
+        and not _explained(event, calls, tasks)
+    ]
+    told = {key for key, entry in ours.items() if _tells(events, entries, entry)}
+    found += [
+        Finding("missing", side, f"{entry.step}: task {key} is not in vCenter's history")
+        for key, entry in ours.items()
+        if key not in told
+    ]
+    return Comparison(agreed, tuple(found), by_events=len(told))
+
+
+def _explained(event: EventRecord, calls: Sequence[Call], tasks: Sequence[TaskRecord]) -> bool:
+    """Is it the work of one of our calls, or of a task that is judged by itself?"""
+    kind = EVENTS[event.type]
+    if any(kind in _effects(verb) and _during(event, span) for (verb, _), span in calls):
+        return True
+    return any(
+        any(cause in task.operation.lower() and kind in of for cause, of in CAUSES.items())
+        and _during(event, (task.queued, task.completed or event.time))
+        for task in tasks
+    )
+
+
+def _effects(verb: str) -> tuple[str, ...]:
+    """A guest that was asked to shut down is off in the end."""
+    kind = OURS[verb]
+    return (ASKED, OFF) if kind == ASKED else (kind,)
+
+
+def _tells(events: Sequence[EventRecord], entries: Sequence[Entry], call: Entry) -> bool:
+    """Does an event tell of a call whose task vCenter does not have any more?"""
+    began = [e for e in entries if e.kind == "intent" and e.step == call.step and e.n < call.n]
+    kind = OURS.get(call.step.partition(" ")[0], CHANGED)
+    span = (began[-1].time if began else call.time, call.time)
+    return any(EVENTS[e.type] in (kind, CHANGED) and _during(e, span) for e in events)
+
+
+def _during(event: EventRecord, span: Span) -> bool:
+    return span[0] - SLACK <= event.time <= span[1] + SLACK
+
+
+Call = tuple[tuple[str, str], Span]
+"""(`PowerOn`, `replica`), and from its intent until what it led to was over."""
+
+
+def _calls(entries: Sequence[Entry]) -> Iterator[Call]:
+    """Those that change a VM's power. A shutdown lasts until the source was seen off."""
+    for entry in entries:
+        verb, _, role = entry.step.partition(" ")
+        if entry.kind != "intent" or verb not in OURS:
+            continue
+        after = [e for e in entries if e.n > entry.n]
+        if entry.step == SHUT_DOWN:
+            over = [e.time for e in after if e.event is Event.SOURCE_SEEN_OFF]
+        else:
+            over = [e.time for e in after if e.step == entry.step or e.epoch > entry.epoch]
+        yield (verb, role), (entry.time, over[0] if over else datetime.now(UTC))
+
+
+def _killed(entries: Sequence[Entry]) -> Iterator[tuple[datetime, datetime]]:
+    """From an intent without a result to the next process's first entry."""
+    for entry in entries:
+        if entry.kind != "intent":
+            continue
+        after = [e for e in entries if e.n > entry.n]
+        if any(e.epoch == entry.epoch and e.kind == "call" and e.step == entry.step for e in after):
+            continue
+        nexts = [e.time for e in after if e.epoch > entry.epoch]
+        yield entry.time, nexts[0] if nexts else datetime.now(UTC)
+
+
+def _failed(entry: Entry) -> bool:
+    return str(entry.data.get("result", "")).startswith("failed")
+
+
+def _happened(event: EventRecord) -> str:
+    who = f" by {event.user}" if event.user else ""
+    return f"{event.time:%Y-%m-%d %H:%M:%S}Z {event.type} of {event.vm}, without a task{who}"
+
+
+def _said(task: TaskRecord) -> str:
+    ended = f", {task.error}" if task.error else ""
+    who = f" by {task.user}" if task.user else ""
+    at = f"{task.queued:%Y-%m-%d %H:%M:%S}Z"
+    return f"{at} {task.operation} of {task.entity} ({task.key}){who}: {task.state}{ended}"

@@ -1,0 +1,143 @@
+"""How long a failover will take, before anything of it was done: from what was measured before.
+
+    a pass over t seconds of the guest's writes     overhead + rate * t / speed
+
+    points      rate       what the guest changes in a second
+                speed      how fast such changes were brought over
+                overhead   what the runs took beside their disks
+    failovers   shutdown   from the request until the source was seen off
+                start      from the settled point to the replica's heartbeat
+
+The first pass brings what changed since the newest point, each further one, and the final sync
+with the source off, what changed during the one before. Pure. Nothing is said where nothing was
+measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from statistics import median
+from typing import Any, Final
+
+from vreplica.failover.foresight import RECENT, change_rate
+from vreplica.failover.machine.record import Record
+from vreplica.failover.machine.steps import MAX_PASSES, SHRINKS
+from vreplica.points import RecoveryPoint
+
+STARTING: Final = ("fence", "power-on", "boot")
+"""Parts of a failover's downtime after its final sync."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What the newest failovers of the job that came so far took, in seconds, and which."""
+
+    shutdown_s: float | None = None
+    start_s: float | None = None
+    of: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Rates are bytes a second, times seconds; None: not known."""
+
+    rate: float | None
+    speed: float | None
+    overhead_s: float | None
+    age_s: float | None
+    """Of the newest point."""
+    running: bool
+    """The source is on: a pass is made before the final sync."""
+    measured: Measured
+
+    def passes(self, limit_s: float | None = None) -> tuple[float, ...]:
+        """Seconds of the passes while the source runs, as the failover makes them."""
+        made: list[float] = []
+        seconds = self._pass(self.age_s) if self.running else None
+        while seconds is not None and len(made) < MAX_PASSES:
+            made.append(seconds)
+            grows = len(made) > 1 and seconds > made[-2] * SHRINKS
+            if limit_s is None or seconds <= limit_s or grows:
+                break
+            seconds = self._pass(seconds)
+        return tuple(made)
+
+    def final_s(self, limit_s: float | None = None) -> float | None:
+        """The final sync. Of a source that runs: with what it writes while it shuts down, where
+        that was measured."""
+        if not self.running:
+            return self._pass(self.age_s)
+        passes = self.passes(limit_s)
+        return self._pass(passes[-1] + (self.measured.shutdown_s or 0.0)) if passes else None
+
+    def downtime_s(self, limit_s: float | None = None) -> float | None:
+        """From the source's being off to the replica's heartbeat, with a final sync."""
+        final, start = self.final_s(limit_s), self.measured.start_s
+        return final + start if final is not None and start is not None else None
+
+    def _pass(self, seconds: float | None) -> float | None:
+        if seconds is None or self.rate is None or self.overhead_s is None:
+            return None
+        changed = self.rate * seconds
+        if not changed:
+            return self.overhead_s
+        return self.overhead_s + changed / self.speed if self.speed else None
+
+    def to_dict(self, limit_s: float | None = None) -> dict[str, Any]:
+        return {
+            "change_bytes_per_second": self.rate,
+            "copy_bytes_per_second": self.speed,
+            "overhead_s": self.overhead_s,
+            "newest_point_age_s": self.age_s,
+            "passes_s": list(self.passes(limit_s)),
+            "final_sync_s": self.final_s(limit_s),
+            "shutdown_s": self.measured.shutdown_s,
+            "start_s": self.measured.start_s,
+            "downtime_s": self.downtime_s(limit_s),
+            "measured_in": list(self.measured.of),
+        }
+
+
+def estimate(
+    points: Sequence[RecoveryPoint],
+    measured: Measured,
+    *,
+    running: bool,
+    parallel: int,
+    now: datetime,
+) -> Estimate:
+    """`parallel`: disks that the job copies side by side."""
+    deltas = [p for p in points[-RECENT:] if all(d.mode == "delta" for d in p.disks)]
+    bytes_, seconds = 0, 0.0
+    for point in deltas:
+        took = [d.stats.seconds for d in point.disks if d.stats and d.stats.seconds is not None]
+        if took and len(took) == len(point.disks):
+            bytes_ += sum(d.shipped_bytes for d in point.disks)
+            seconds += max(*took, sum(took) / parallel) if len(took) > 1 else took[0]
+    overheads = [p.overhead_s for p in deltas if p.overhead_s is not None]
+    return Estimate(
+        rate=change_rate(points),
+        speed=bytes_ / seconds if bytes_ and seconds else None,
+        overhead_s=median(overheads) if overheads else None,
+        age_s=max(0.0, (now - points[-1].time).total_seconds()) if points else None,
+        running=running,
+        measured=measured,
+    )
+
+
+def measure(records: Sequence[Record]) -> Measured:
+    """From a job's failovers and failbacks, oldest first."""
+    shutdown: float | None = None
+    start: float | None = None
+    of: list[str] = []
+    for record in reversed(records):
+        parts = dict(record.parts_s)
+        if shutdown is None and record.shutdown_s is not None:
+            shutdown = record.shutdown_s
+            of.append(record.id)
+        if start is None and record.answered is not None and all(p in parts for p in STARTING):
+            start = sum(parts[p] for p in STARTING)
+            of.append(record.id)
+    return Measured(shutdown, start, tuple(dict.fromkeys(of)))

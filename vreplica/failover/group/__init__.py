@@ -1,0 +1,1 @@
+"""Failovers of several jobs that need each other, in their order."""

@@ -1,0 +1,140 @@
+"""Where groups' failovers and failbacks stand, read from the journals alone.
+
+<state_dir>/.groups/<group>/<id>/journal.jsonl      begin {choices, group, back}, then for each turn
+                                                    intent "start web01", call "start web01" {...}
+<state_dir>/<job>/failovers/<id>/                   each member's own, under the group's id
+
+So whoever finds the group's journal knows where each member's is, and a member's says how far it
+got: nothing has to be kept in step. The job file is not asked: what was begun is shown as it was,
+also where a member is no member any more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vreplica.failover.machine.choices import Choices
+from vreplica.failover.machine.errors import NoFailover
+from vreplica.failover.machine.group_order import Group
+from vreplica.failover.machine.journal import Entry, begun_below, load, state_of
+from vreplica.failover.machine.record import Record, record_of
+from vreplica.failover.machine.states import ENDED, State
+
+
+@dataclass(frozen=True, slots=True)
+class MemberReport:
+    """`state` is None for a member whose failover was never begun."""
+
+    job: str
+    state: State | None
+    record: Record | None
+    trouble: str | None
+    """What its last turn failed with, or why it had none."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupOutcome:
+    """Where a group's failover stands, with the record of each member."""
+
+    id: str
+    group: Group
+    choices: Choices
+    back: bool
+    """A failback: from the replicas to the originals."""
+    entries: tuple[Entry, ...]
+    members: tuple[MemberReport, ...]
+
+    @property
+    def state(self) -> str:
+        """running | committed | undone | aborted, when all say so; stopped: they do not."""
+        begun = {m.state for m in self.members if m.state is not None}
+        if not begun or begun <= {State.ABORTED}:
+            return "aborted"
+        if begun <= {State.ABORTED, State.UNDONE}:
+            return "undone"
+        if self.troubles or len(begun) > 1 or None in {m.state for m in self.members}:
+            return "stopped"
+        (only,) = begun
+        return only.value if only in (State.RUNNING, State.COMMITTED) else "stopped"
+
+    @property
+    def kind(self) -> str:
+        return "failback" if self.back else "failover"
+
+    @property
+    def troubles(self) -> dict[str, str]:
+        return {m.job: m.trouble for m in self.members if m.trouble is not None}
+
+    @property
+    def ended(self) -> bool:
+        return all(m.state is None or m.state in ENDED for m in self.members)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "failover": self.id,
+            "group": self.group.to_dict(),
+            "back": self.back,
+            "state": self.state,
+            "choices": self.choices.to_dict(),
+            "began": self.entries[0].time.isoformat() if self.entries else None,
+            "last": self.entries[-1].time.isoformat() if self.entries else None,
+            "members": [
+                {
+                    "job": m.job,
+                    "state": m.state.value if m.state is not None else None,
+                    "trouble": m.trouble,
+                    **({"record": m.record.to_dict()} if m.record is not None else {}),
+                }
+                for m in self.members
+            ],
+        }
+
+
+def folders(state_dir: Path, group: str) -> list[Path]:
+    """The group's failovers and failbacks, oldest first."""
+    return begun_below(state_dir / ".groups" / group)
+
+
+def member_folder(folder: Path, member: str) -> Path:
+    """The member's own failover in a group's."""
+    return folder.parents[2] / member / "failovers" / folder.name
+
+
+def current(state_dir: Path, group: str) -> Path:
+    """The group's failover that has not ended, else the newest. Raises NoFailover."""
+    found = folders(state_dir, group)
+    if not found:
+        raise NoFailover(job=f"group:{group}")
+    return next((f for f in found if not show(f).ended), found[-1])
+
+
+def show(folder: Path) -> GroupOutcome:
+    """Where it stands; takes nothing over."""
+    entries = load(folder)
+    begun = entries[0].data
+    group = Group.from_dict(begun["group"])
+    troubles: dict[str, str | None] = {}
+    for entry in entries:
+        if entry.kind in ("call", "note"):
+            troubles[entry.data["job"]] = entry.data.get("trouble")
+    members = []
+    for member in group.members:
+        journal = load(member_folder(folder, member.name))
+        members.append(
+            MemberReport(
+                job=member.name,
+                state=state_of(journal) if journal else None,
+                record=record_of(member.name, folder.name, journal) if journal else None,
+                trouble=troubles.get(member.name),
+            )
+        )
+    return GroupOutcome(
+        id=folder.name,
+        group=group,
+        choices=Choices.from_dict(begun["choices"]),
+        back=begun.get("back", False),
+        entries=tuple(entries),
+        members=tuple(members),
+    )

@@ -1,0 +1,305 @@
+"""Failovers of groups: the same failovers of the same jobs, in turn, there and back.
+
+Each member has a failover of its own under the group's id (groupstate), and is resumed, undone
+and committed by the rules of a single one. A failback goes through the same passes: who needs
+whom does not depend on which of its two VMs is in service.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from threading import Lock
+from typing import Any, Final
+
+from vreplica.failover import operations
+from vreplica.failover.group.report import GroupOutcome, folders, member_folder, show
+from vreplica.failover.machine import runner
+from vreplica.failover.machine.choices import Choices, FinalSync, OnError
+from vreplica.failover.machine.errors import (
+    FailoverUnderWay,
+    GroupNotRunning,
+    Interrupted,
+    MemberGivenUp,
+    MemberSilent,
+    NothingToFailBack,
+)
+from vreplica.failover.machine.group_order import Group, Pass
+from vreplica.failover.machine.journal import Journal, load, next_number
+from vreplica.failover.machine.runner import Outcome, Tell
+from vreplica.failover.machine.states import ENDED, GIVEN_UP_BY_UNDO, State, at_or_past
+from vreplica.failover.vsphere_ports import VSphereSides
+from vreplica.points.model import new_id
+from vreplica.sync import Job
+from vreplica.sync.events import Event, Listener, Warn
+from vreplica.sync.state import in_state_dir
+
+Jobs = Mapping[str, Job]
+
+INSURE: Final = "insure"
+BRING_DOWN: Final = "bring down"
+START: Final = "start"
+
+
+def begin(state_dir: Path, group: Group, jobs: Jobs, choices: Choices, tell: Tell) -> GroupOutcome:
+    """Fail all members over, as far as it goes. Before anything is done it raises
+    FailoverUnderWay, and FailedOverAlready where a member's replica is in service.
+
+    What members fail with is in the outcome.
+    """
+    _none_under_way(state_dir, group)
+    for member in group.members:
+        operations.check_free(jobs[member.name])
+    return _begin(state_dir, group, jobs, choices, tell, back=False)
+
+
+def begin_back(
+    state_dir: Path, group: Group, jobs: Jobs, choices: Choices, tell: Tell
+) -> GroupOutcome:
+    """Fail those members back whose replicas are in service (`away`), as far as it goes.
+
+    Raises before anything is done: FailoverUnderWay, NothingToFailBack, and what keeps a member
+    from going back (failover.plan_back).
+    """
+    _none_under_way(state_dir, group)
+    group = away(group, jobs)
+    for member in group.members:
+        operations.plan_back(jobs[member.name])
+    return _begin(state_dir, group, jobs, choices, tell, back=True)
+
+
+def away(group: Group, jobs: Jobs) -> Group:
+    """The group without the members that run on their originals. Raises NothingToFailBack."""
+    there = {m.name for m in group.members if operations.failed_over(jobs[m.name]) is not None}
+    if not there:
+        why = "no member's replica is in service"
+        raise NothingToFailBack(job=f"group:{group.name}", why=why)
+    return group.only(there)
+
+
+def _none_under_way(state_dir: Path, group: Group) -> None:
+    for folder in folders(state_dir, group.name):
+        before = show(folder)
+        if not before.ended:
+            name = f"group:{group.name}"
+            raise FailoverUnderWay(job=name, failover=before.id, state=before.state)
+
+
+def _begin(
+    state_dir: Path, group: Group, jobs: Jobs, choices: Choices, tell: Tell, *, back: bool
+) -> GroupOutcome:
+    folder = state_dir / ".groups" / group.name / f"{'fb' if back else 'fo'}-{new_id()}"
+    with in_state_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    data = {"choices": choices.to_dict(), "group": group.to_dict(), "back": back}
+    data |= next_number(folder.parent)
+    with _Run(Journal.begin(folder, data), group, jobs, tell) as run:
+        run.forwards()
+    return show(folder)
+
+
+def resume(folder: Path, jobs: Jobs, tell: Tell, on_error: OnError | None = None) -> GroupOutcome:
+    """Go on with a group's failover that stopped; whoever ran it before does nothing more."""
+    with _taken_over(folder, jobs, tell, on_error) as run:
+        run.forwards()
+    return show(folder)
+
+
+def undo(folder: Path, jobs: Jobs, tell: Tell) -> GroupOutcome:
+    """Put all members back, who needs others first. One that fails does not keep the others."""
+    with _taken_over(folder, jobs, tell, OnError.CONTINUE) as run:
+        run.backwards("undo", run.undo)
+    return show(folder)
+
+
+def commit(folder: Path, jobs: Jobs, tell: Tell) -> GroupOutcome:
+    """Make it permanent, who needs others first.
+
+    Raises GroupNotRunning while any member is on its way; those that were given up stay so.
+    """
+    on_its_way = {
+        m.job: str(m.state)
+        for m in show(folder).members
+        if m.state is not None and m.state not in (*ENDED, State.RUNNING, State.COMMITTING)
+    }
+    if on_its_way:
+        raise GroupNotRunning(group=folder.parent.name, members=on_its_way)
+    with _taken_over(folder, jobs, tell, OnError.STOP) as run:
+        run.backwards("commit", run.commit)
+    return show(folder)
+
+
+def _taken_over(folder: Path, jobs: Jobs, tell: Tell, on_error: OnError | None) -> _Run:
+    journal = Journal.take_over(folder)
+    group = Group.from_dict(journal.choices["group"])
+    if on_error is not None:
+        group = replace(group, on_error=on_error)
+    return _Run(journal, group, jobs, tell)
+
+
+class _Run:
+    """One process at work on a group's failover. A context manager: closes the journal."""
+
+    def __init__(self, journal: Journal, group: Group, jobs: Jobs, tell: Tell) -> None:
+        self._journal, self._group, self._jobs, self._tell = journal, group, jobs, tell
+        self._choices = Choices.from_dict(journal.choices["choices"])
+        self._begin = operations.begin_back if journal.choices.get("back") else operations.begin
+        self._pass: Pass | None = None
+        self._lost: dict[str, str] = {}
+        self._lock = Lock()
+
+    def __enter__(self) -> _Run:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._journal.close()
+
+    def forwards(self) -> None:
+        """Insure, bring down, start; no further than the first pass that an error stops."""
+        group = self._group
+        asks_first = self._choices.final_sync is FinalSync.YES
+        # Without a final sync the first thing that is done to a source is its power-off.
+        insured = State.INSURED if asks_first else State.DISABLED
+        for name, after, goal, needs in (
+            (INSURE, group.apart, insured, False),
+            (BRING_DOWN, group.backwards, State.SYNCED, False),
+            (START, group.forwards, State.RUNNING, True),
+        ):
+            delays = {m.name: m.delay_s for m in group.members} if name == START else {}
+            self._run_pass(name, after, self._towards(goal), needs=needs, delays=delays)
+            if self._lost and group.on_error is OnError.STOP:
+                return
+
+    def backwards(self, name: str, act: Callable[[str], Outcome | None]) -> None:
+        self._run_pass(name, self._group.backwards, act, needs=False, delays={})
+
+    # -- a member's turn --------------------------------------------------------------------
+
+    def _towards(self, goal: State) -> Callable[[str], Outcome | None]:
+        def act(name: str) -> Outcome | None:
+            folder = self._folder(name)
+            if not load(folder):
+                job, tell, listener = self._jobs[name], self._teller(name), self._listener(name)
+                return self._begin(job, self._choices, tell, listener, id_=folder.name, goal=goal)
+            outcome = runner.show(folder)
+            if not at_or_past(outcome.state, goal):
+                return self._resume(name, goal)
+            if outcome.state is State.RUNNING and outcome.facts.get("answered") is False:
+                with self._sides(name) as sides:
+                    if sides.replica_answers():
+                        return replace(outcome, facts={**outcome.facts, "answered": True})
+            return outcome
+
+        return act
+
+    def undo(self, name: str) -> Outcome | None:
+        folder = self._folder(name)
+        if not load(folder):
+            return None
+        state = runner.show(folder).state
+        if state in (State.ABORTED, State.UNDONE):
+            return None
+        if not at_or_past(state, State.SOURCE_OFF) and self._was_asked(folder, state):
+            # The guest was asked to shut down: back leads through a source that is off.
+            outcome = self._resume(name, State.SOURCE_OFF)
+            if outcome.state in ENDED:
+                return outcome
+        with self._sides(name) as sides:
+            return runner.undo(folder, sides, self._teller(name))
+
+    def commit(self, name: str) -> Outcome | None:
+        folder = self._folder(name)
+        if not load(folder) or runner.show(folder).state not in (State.RUNNING, State.COMMITTING):
+            return None
+        with self._sides(name) as sides:
+            return runner.commit(folder, sides, self._teller(name))
+
+    def _resume(self, name: str, goal: State) -> Outcome:
+        with self._sides(name) as sides:
+            return runner.resume(self._folder(name), sides, self._teller(name), goal)
+
+    def _folder(self, name: str) -> Path:
+        return member_folder(self._journal.folder, name)
+
+    def _sides(self, name: str) -> VSphereSides:
+        return operations.sides_of(self._jobs[name], self._folder(name), self._listener(name))
+
+    @staticmethod
+    def _was_asked(folder: Path, state: State) -> bool:
+        return state not in GIVEN_UP_BY_UNDO or runner.was_asked(load(folder))
+
+    # -- a pass -----------------------------------------------------------------------------
+
+    def _run_pass(
+        self,
+        name: str,
+        after: Mapping[str, tuple[str, ...]],
+        act: Callable[[str], Outcome | None],
+        *,
+        needs: bool,
+        delays: Mapping[str, float],
+    ) -> None:
+        def work(member: str) -> None:
+            self._turn(name, member, act)
+
+        still = {
+            m: tuple(o for o in others if needs or o not in self._lost)
+            for m, others in after.items()
+            if m not in self._lost
+        }
+        go_on = self._group.on_error is OnError.CONTINUE
+        self._pass = Pass(still, work, self._group.parallel, go_on, needs, delays)
+        if needs:
+            self._pass.left_out.update(self._lost)
+        self._pass.run()
+        for member, reason in self._pass.left_out.items():
+            if member not in self._lost:
+                data = {"job": member, "pass": name, "trouble": f"left out: {reason}"}
+                self._write("note", f"{name} {member}", data)
+                self._lost[member] = reason
+                self._tell(f"{member}: left out: {reason}")
+        self._lost.update({m: str(e) for m, e in self._pass.failed.items()})
+
+    def _turn(self, name: str, member: str, act: Callable[[str], Outcome | None]) -> None:
+        step, data = f"{name} {member}", {"job": member, "pass": name}
+        self._write("intent", step, data)
+        try:
+            outcome = act(member)
+            self._check(name, member, outcome)
+        except Exception as error:
+            self._write("call", step, {**data, "trouble": str(error), "kind": type(error).__name__})
+            self._tell(f"{member}: {error}")
+            raise
+        state = outcome.state.value if outcome is not None else "nothing to do"
+        self._write("call", step, {**data, "state": state})
+
+    def _check(self, name: str, member: str, outcome: Outcome | None) -> None:
+        """A failover that did what it was told can still be none that a group goes on with."""
+        if outcome is None or name in ("undo", "commit"):
+            return
+        if outcome.state in (State.ABORTED, State.UNDONE, State.UNDOING):
+            reason = str(outcome.facts.get("reason", outcome.state))
+            raise MemberGivenUp(member=member, reason=reason)
+        wanted = self._group[member].heartbeat
+        if outcome.state is State.RUNNING and wanted and outcome.facts.get("answered") is False:
+            raise MemberSilent(member=member)
+
+    def _write(self, kind: str, step: str, data: dict[str, Any]) -> None:
+        with self._lock:
+            self._journal.write(kind, step=step, data=data)
+
+    def _teller(self, member: str) -> Tell:
+        def tell(text: str) -> None:
+            if self._pass is not None and self._pass.interrupted:
+                raise Interrupted
+            self._tell(f"{member}: {text}")
+
+        return tell
+
+    def _listener(self, member: str) -> Listener:
+        def listen(event: Event) -> None:
+            if isinstance(event, Warn):
+                self._tell(f"{member}: warning: {event.text}")
+
+        return listen

@@ -1,0 +1,218 @@
+"""Groups: which member's turn it is, in three passes over all of them.
+
+    insure      any order     each member's quiesced point A, while everything still runs
+    bring down  in reverse    who needs others goes first: shutdown, final sync
+    start       in order      after those it needs, when they answer and its delay is over
+
+Nobody's replica starts before every source that can be brought down is down and synchronised:
+until then all of it can be undone and nothing was lost. With `on_error = stop` the first error
+ends the pass; with `continue` the others go on, without those that need the one that failed.
+
+Pure but for threads: what a turn does is handed in.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+from vreplica.failover.machine.choices import OnError
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """`after`: whom it needs; `delay_s`: to wait once they are there; `heartbeat`: is it only
+    there for others when its guest answers?"""
+
+    name: str
+    after: tuple[str, ...] = ()
+    delay_s: float = 0.0
+    heartbeat: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Jobs that fail over together. `parallel`: how many at once where the order allows it."""
+
+    name: str
+    members: tuple[Member, ...]
+    parallel: int = 4
+    on_error: OnError = OnError.STOP
+
+    def __getitem__(self, name: str) -> Member:
+        return next(m for m in self.members if m.name == name)
+
+    def __contains__(self, name: str) -> bool:
+        return any(m.name == name for m in self.members)
+
+    def only(self, names: Collection[str]) -> Group:
+        """The group of these members. Who is not among them is taken to be there already."""
+        members = tuple(
+            replace(m, after=tuple(o for o in m.after if o in names))
+            for m in self.members
+            if m.name in names
+        )
+        return replace(self, members=members)
+
+    @property
+    def forwards(self) -> dict[str, tuple[str, ...]]:
+        """member -> whom it comes after, when starting."""
+        return {m.name: m.after for m in self.members}
+
+    @property
+    def backwards(self) -> dict[str, tuple[str, ...]]:
+        """member -> whom it comes after, when bringing down: those that need it."""
+        return {
+            m.name: tuple(o.name for o in self.members if m.name in o.after) for m in self.members
+        }
+
+    @property
+    def apart(self) -> dict[str, tuple[str, ...]]:
+        """No order."""
+        return {m.name: () for m in self.members}
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "parallel": self.parallel,
+            "on_error": self.on_error.value,
+            "members": [
+                {
+                    "job": m.name,
+                    "after": list(m.after),
+                    "delay_s": m.delay_s,
+                    "heartbeat": m.heartbeat,
+                }
+                for m in self.members
+            ],
+        }
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any]) -> Self:
+        members = tuple(
+            Member(m["job"], tuple(m["after"]), m["delay_s"], m["heartbeat"])
+            for m in value["members"]
+        )
+        return cls(value["name"], members, value["parallel"], OnError(value["on_error"]))
+
+
+def cycle(after: Mapping[str, Iterable[str]]) -> tuple[str, ...] | None:
+    """Members that wait for each other in a ring, the first one again at the end; or None."""
+    done: set[str] = set()
+
+    def walk(name: str, path: tuple[str, ...]) -> tuple[str, ...] | None:
+        if name in path:
+            return (*path[path.index(name) :], name)
+        if name in done or name not in after:
+            return None
+        for other in after[name]:
+            if found := walk(other, (*path, name)):
+                return found
+        done.add(name)
+        return None
+
+    for name in after:
+        if found := walk(name, ()):
+            return found
+    return None
+
+
+def waves(after: Mapping[str, Iterable[str]]) -> list[list[str]]:
+    """The order for people: each list only needs those before it."""
+    left, gone, found = dict(after), set[str](), list[list[str]]()
+    while left:
+        now = [name for name, others in left.items() if set(others) <= gone]
+        assert now, "a ring was refused with the job file"
+        found.append(now)
+        gone |= set(now)
+        left = {name: others for name, others in left.items() if name not in gone}
+    return found
+
+
+@dataclass(slots=True)
+class Pass:
+    """One pass over members. `run` returns what failed and who was left out, with the reason."""
+
+    after: Mapping[str, tuple[str, ...]]
+    work: Callable[[str], None]
+    parallel: int
+    go_on: bool
+    """After an error: begin others still."""
+    needs: bool
+    """Leave out who comes after one that failed."""
+    delay_s: Mapping[str, float] = field(default_factory=dict)
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+    failed: dict[str, Exception] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+    interrupted: bool = False
+    """Set when whoever runs this pass is interrupted; work under way may look and give up."""
+    _done: dict[str, float] = field(default_factory=dict)
+    _began: float = 0.0
+
+    def run(self) -> None:
+        """Returns when nothing runs any more. An interrupt waits for what is under way."""
+        self._began = self.clock()
+        with ThreadPoolExecutor(self.parallel, thread_name_prefix="group") as pool:
+            try:
+                self._loop(pool)
+            except BaseException:
+                self.interrupted = True
+                raise
+
+    def _loop(self, pool: ThreadPoolExecutor) -> None:
+        waiting = list(self.after)
+        running: dict[Future[None], str] = {}
+        while waiting or running:
+            self._drop(waiting)
+            ready, soonest = self._ready(waiting)
+            for name in ready[: self.parallel - len(running)]:
+                waiting.remove(name)
+                running[pool.submit(self.work, name)] = name
+            if running:
+                ended, _ = wait(running, timeout=soonest, return_when=FIRST_COMPLETED)
+                for future in ended:
+                    self._ended(running.pop(future), future)
+            elif waiting and soonest is not None:
+                self.sleep(soonest)
+
+    def _ended(self, name: str, future: Future[None]) -> None:
+        error = future.exception()
+        if error is None:
+            self._done[name] = self.clock()
+        elif isinstance(error, Exception):
+            self.failed[name] = error
+        else:
+            raise error
+
+    def _drop(self, waiting: list[str]) -> None:
+        """Take out those that cannot have a turn any more."""
+        for name in list(waiting):
+            lost = [o for o in self.after[name] if o in self.failed or o in self.left_out]
+            if self.failed and not self.go_on:
+                self.left_out[name] = f"stopped after the error of {next(iter(self.failed))}"
+            elif self.needs and lost:
+                self.left_out[name] = f"it needs {', '.join(lost)}"
+            else:
+                continue
+            waiting.remove(name)
+
+    def _ready(self, waiting: list[str]) -> tuple[list[str], float | None]:
+        """Whose turn it is, and in how many seconds the next delay is over."""
+        ready, soonest = list[str](), None
+        for name in waiting:
+            others = [
+                o for o in self.after[name] if o not in self.failed and o not in self.left_out
+            ]
+            if not all(o in self._done for o in others):
+                continue
+            last = max((self._done[o] for o in others), default=self._began)
+            left = last + self.delay_s.get(name, 0.0) - self.clock()
+            if left <= 0:
+                ready.append(name)
+            elif soonest is None or left < soonest:
+                soonest = left
+        return ready, soonest

@@ -1,0 +1,296 @@
+"""What a failover did and is about to do, on disk before it is done.
+
+One folder per failover, one line of JSON per entry, each made durable before the next effect:
+
+    <job>/failovers/<id>/journal.jsonl
+      {"n": 0, "epoch": 1, "time": ..., "kind": "begin",  "data": {choices...}}
+      {"n": 1, "epoch": 1, "time": ..., "kind": "intent", "step": "disable job", "data": {}}
+      {"n": 2, "epoch": 1, "time": ..., "kind": "call",   "step": "disable job", "data": {...}}
+      {"n": 3, "epoch": 1, "time": ..., "kind": "event",  "event": "job disabled", "data": {}}
+      ...
+    <job>/failovers/<id>/epoch            epoch and id of the process that may act
+
+A process that takes a failover over writes a higher epoch; every effect of an older one is
+refused from then on (`fence`), also in the middle of a copy. While an effect is under way nobody
+takes over, since nothing else could keep a process that is frozen in it from ending it later: who
+wants to is told which process to end. A last line that broke off when
+its writer was killed is cut off: what it would have said had not been acted upon yet.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from errno import EEXIST
+from pathlib import Path
+from typing import Any, Final, Self
+
+from vreplica.failover.machine.errors import EffectUnderWay, FailoverTakenOver, JournalDamaged
+from vreplica.failover.machine.states import Event, State, next_state
+from vreplica.files import fsync
+
+TAKE_OVER_S: Final = 30.0
+"""How long taking over waits for an effect of the present holder: a power-on takes seconds."""
+
+POLL_S: Final = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of the journal."""
+
+    n: int
+    epoch: int
+    time: datetime
+    kind: str
+    """begin | intent (before an effect) | call (its result) | event | choice | note."""
+    step: str = ""
+    event: Event | None = None
+    data: dict[str, Any] = field(default_factory=dict)
+
+    def to_line(self) -> bytes:
+        value: dict[str, Any] = {
+            "n": self.n,
+            "epoch": self.epoch,
+            "time": self.time.isoformat(),
+            "kind": self.kind,
+        }
+        if self.step:
+            value["step"] = self.step
+        if self.event is not None:
+            value["event"] = self.event.value
+        value["data"] = self.data
+        return json.dumps(value, separators=(",", ":")).encode() + b"\n"
+
+    @classmethod
+    def from_line(cls, line: bytes) -> Self:
+        value = json.loads(line)
+        return cls(
+            n=value["n"],
+            epoch=value["epoch"],
+            time=datetime.fromisoformat(value["time"]),
+            kind=value["kind"],
+            step=value.get("step", ""),
+            event=Event(value["event"]) if "event" in value else None,
+            data=value["data"],
+        )
+
+
+class Journal:
+    """An open journal of which this process holds the newest epoch."""
+
+    def __init__(self, folder: Path, entries: list[Entry], epoch: int, fd: int) -> None:
+        self.folder = folder
+        self.entries = entries
+        self.epoch = epoch
+        self._fd = fd
+
+    # -- opening ----------------------------------------------------------------------------
+
+    @classmethod
+    def begin(cls, folder: Path, data: dict[str, Any]) -> Self:
+        """A new failover with the operator's choices in `data`. Raises FileExistsError.
+
+        A folder without an entry is that of a process which died before it had done anything.
+        """
+        folder.mkdir(parents=True, mode=0o700, exist_ok=True)
+        journal = cls._open(folder)
+        try:
+            if journal.entries:
+                raise FileExistsError(EEXIST, "there is a failover already", str(folder))
+            journal.write("begin", data=data)
+        except BaseException:
+            journal.close()
+            raise
+        return journal
+
+    @classmethod
+    def take_over(cls, folder: Path) -> Self:
+        """Go on with a failover; whoever had it before may do nothing more.
+
+        Raises EffectUnderWay where that process is in the middle of an effect and stays there.
+        """
+        return cls._open(folder)
+
+    @classmethod
+    def _open(cls, folder: Path) -> Self:
+        epoch = _raise_epoch(folder)
+        fd = os.open(folder / "journal.jsonl", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            entries, end = _read(folder)
+            os.ftruncate(fd, end)
+            os.lseek(fd, end, os.SEEK_SET)
+            os.fsync(fd)
+            fsync(folder)
+            fsync(folder.parent)
+        except BaseException:
+            os.close(fd)
+            raise
+        return cls(folder, entries, epoch, fd)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    # -- looking ----------------------------------------------------------------------------
+
+    @property
+    def state(self) -> State:
+        return state_of(self.entries)
+
+    @property
+    def choices(self) -> dict[str, Any]:
+        """What the operator chose when it began, and what was chosen since."""
+        chosen: dict[str, Any] = {}
+        for entry in self.entries:
+            if entry.kind in ("begin", "choice"):
+                chosen.update(entry.data)
+        return chosen
+
+    def facts(self) -> dict[str, Any]:
+        """Everything that events have established, later ones over earlier ones."""
+        known: dict[str, Any] = {}
+        for entry in self.entries:
+            if entry.kind == "event":
+                known.update(entry.data)
+        return known
+
+    # -- writing ----------------------------------------------------------------------------
+
+    def write(
+        self, kind: str, *, step: str = "", event: Event | None = None, data: dict[str, Any]
+    ) -> Entry:
+        """Append one entry, durable on return. Raises FailoverTakenOver, ValueError.
+
+        An event that may not happen in the present state is refused with ValueError.
+        """
+        if event is not None:
+            next_state(self.state, event)
+        entry = Entry(len(self.entries), self.epoch, datetime.now(UTC), kind, step, event, data)
+        with self.fence():
+            end = os.lseek(self._fd, 0, os.SEEK_CUR)
+            line = memoryview(entry.to_line())
+            try:
+                while line:
+                    line = line[os.write(self._fd, line) :]
+                os.fsync(self._fd)
+            except OSError:
+                # A full disk: whoever writes next, here or after us, begins a line of its own.
+                os.ftruncate(self._fd, end)
+                os.lseek(self._fd, end, os.SEEK_SET)
+                raise
+        self.entries.append(entry)
+        return entry
+
+    def check(self) -> None:
+        """Raise FailoverTakenOver when another process has a newer epoch."""
+        with self.fence():
+            pass
+
+    @contextmanager
+    def fence(self) -> Iterator[None]:
+        """Inside, nobody can take the failover over; refused where somebody has already."""
+        with _epoch_file(self.folder) as fd:
+            fcntl.flock(fd, fcntl.LOCK_SH)
+            newest, _ = _read_epoch(fd)
+            if newest != self.epoch:
+                raise FailoverTakenOver(own=self.epoch, newest=newest)
+            yield
+
+
+def load(folder: Path) -> list[Entry]:
+    """The entries of a journal, for showing; takes nothing over."""
+    return _read(folder)[0]
+
+
+def state_of(entries: list[Entry]) -> State:
+    """The state that the events lead to."""
+    state = State.READY
+    for entry in entries:
+        if entry.event is not None:
+            state = next_state(state, entry.event)
+    return state
+
+
+def _read(folder: Path) -> tuple[list[Entry], int]:
+    """The whole entries and where they end in the file."""
+    try:
+        data = (folder / "journal.jsonl").read_bytes()
+    except FileNotFoundError:
+        return [], 0
+    end = data.rfind(b"\n") + 1
+    entries: list[Entry] = []
+    try:
+        for line in data[:end].splitlines():
+            entries.append(Entry.from_line(line))
+            if entries[-1].n != len(entries) - 1:
+                raise ValueError(f"entry {entries[-1].n} stands at place {len(entries) - 1}")
+        state_of(entries)
+    except (ValueError, KeyError, TypeError) as error:
+        path = str(folder / "journal.jsonl")
+        raise JournalDamaged(path=path, line=len(entries) + 1, reason=str(error)) from error
+    return entries, end
+
+
+def begun_below(root: Path) -> list[Path]:
+    """Folders with a journal, oldest first. One whose process died before it began is none."""
+    return [folder for _, _, folder in _begun_below(root)]
+
+
+def next_number(root: Path) -> dict[str, int]:
+    """For the first entry of a journal below `root`: its place, whatever the clock says by then."""
+    return {"number": 1 + max((number for number, _, _ in _begun_below(root)), default=0)}
+
+
+def _begun_below(root: Path) -> list[tuple[int, datetime, Path]]:
+    # Journals of before have no number.
+    return sorted(
+        (entries[0].data.get("number", 0), entries[0].time, folder)
+        for folder in (root.iterdir() if root.is_dir() else ())
+        if folder.is_dir() and (entries := load(folder))
+    )
+
+
+def _raise_epoch(folder: Path) -> int:
+    """Take the next epoch. Waits for an effect of the present holder that is under way."""
+    with _epoch_file(folder) as fd:
+        end = time.monotonic() + TAKE_OVER_S
+        while not _locked(fd):
+            if time.monotonic() > end:
+                begun = [e.step for e in load(folder) if e.kind == "intent"]
+                raise EffectUnderWay(pid=_read_epoch(fd)[1], step=begun[-1] if begun else "")
+            time.sleep(POLL_S)
+        epoch = _read_epoch(fd)[0] + 1
+        os.pwrite(fd, b"%20d %20d\n" % (epoch, os.getpid()), 0)
+        os.fsync(fd)
+    return epoch
+
+
+def _locked(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextmanager
+def _epoch_file(folder: Path) -> Iterator[int]:
+    fd = os.open(folder / "epoch", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _read_epoch(fd: int) -> tuple[int, int]:
+    """(epoch, id of its process; 0: not known)."""
+    epoch, pid, *_ = (*os.pread(fd, 64, 0).split(), b"0", b"0")
+    return int(epoch), int(pid)

@@ -1,0 +1,1 @@
+"""Test failovers: a recovery point booted as a throw-away VM on an isolated network."""

@@ -1,0 +1,67 @@
+"""The VM of a test failover where nothing can clone: made anew, on full copies of a point's disks.
+
+    VM without disks, marked  ->  paths in `vreplica.made`  ->  a copy of each frozen disk by the
+    host itself, beside the VM  ->  attached, at the places at which the point has them
+
+The copies stand on nothing of the replica's. They take the room of its content, and the time that
+the host needs for that.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from vreplica.failover.machine.errors import NoRoomForTest
+from vreplica.points import RecoveryPoint
+from vreplica.sync.shape import MADE_KEY
+from vreplica.sync.space import MARGIN
+from vreplica.sync.state import ReplicaState
+from vreplica.units import human_size
+from vreplica.vsphere import NewDisk, ReplicaSpec, Reshape, Session, VmInfo, VmRef
+
+Do = Callable[[str, Callable[[], Any]], Any]
+
+
+def check_room(session: Session, replica: ReplicaState, point: RecoveryPoint) -> None:
+    """Raise NoRoomForTest where the copies may not fit beside the replica."""
+    name = replica.vm.home_datastore
+    sizes = [
+        min(d.capacity_bytes, d.stats.allocated_bytes) if d.stats else d.capacity_bytes
+        for d in point.disks
+    ]
+    needed = sum(sizes) + MARGIN
+    for store in session.datastores():
+        if store.name == name and store.free_bytes < needed:
+            free = human_size(store.free_bytes)
+            raise NoRoomForTest(datastore=name, free=free, needed=human_size(needed))
+
+
+def empty(
+    frozen: VmInfo, name: str, network: str | None, extra_config: dict[str, str]
+) -> ReplicaSpec:
+    """The VM to begin with: the point's hardware without its disks, cards disconnected."""
+    cards = {nic.network or "": network for nic in frozen.nics} if network is not None else {}
+    return ReplicaSpec(
+        name=name,
+        source=frozen,
+        datastore=frozen.home_datastore,
+        host=frozen.host,
+        networks=cards,
+        extra_config=extra_config,
+        exclude_disks=frozenset(d.key for d in frozen.disks),
+        network_optional=True,
+    )
+
+
+def fill(session: Session, vm: VmRef, frozen: VmInfo, id_: str, do: Do) -> None:
+    """Copy the frozen disks and attach the copies. The VM says beforehand which files it makes."""
+    made = session.read_vm(vm)
+    folder = made.vmx_path.rpartition("/")[0]
+    disks = [NewDisk(d, f"{folder}/{id_}-{d.key}.vmdk", exists=True) for d in frozen.disks]
+    session.set_extra_config(vm, {MADE_KEY: json.dumps([d.path for d in disks])})
+    for disk in disks:
+        do(f"copy {disk.like.path}", partial(session.copy_disk, vm, disk.like.path, disk.path))
+    do("attach the copies", lambda: session.reshape_replica(vm, Reshape(made, attach=tuple(disks))))

@@ -1,0 +1,365 @@
+"""Test failovers: a throw-away VM from a recovery point, looked at, and thrown away.
+
+    hold the point -> linked clone, or a copy where the host cannot clone (marked)
+                   -> cards on the isolated network, new MACs
+                   -> power on -> heartbeat -> script in the guest -> power off, destroy
+
+    <job>/tests/<id>/journal.jsonl     every effect, its intent before it
+    <job>/tests/<id>/report.json       what came of it
+
+Neither the replica nor the job is touched: replication goes on meanwhile. Whatever happens the VM
+goes; after a kill the next run or test removes it (sync/testvm.py).
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from vreplica.errors import VReplicaError
+from vreplica.failover.guest.customize import give_identity, wait_customized
+from vreplica.failover.machine.errors import NoGuestLogin, ProductionNetwork, VmInTheWay
+from vreplica.failover.machine.journal import Journal
+from vreplica.failover.machine.runner import Tell, find_chosen
+from vreplica.failover.testing import full_copy
+from vreplica.points import RecoveryPoint
+from vreplica.points.model import DISK_KEY, LEAF_KEY, POINT_KEY, new_id
+from vreplica.points.retention import best
+from vreplica.sync import Job, testvm
+from vreplica.sync.errors import NoPoints
+from vreplica.sync.job import Customize
+from vreplica.sync.state import JOB_KEY, SOURCE_KEY, ReplicaState, find_replica
+from vreplica.vsphere import (
+    GuestState,
+    PlacementNotFound,
+    ScriptResult,
+    Session,
+    VmNotFound,
+    VmRef,
+    connect,
+)
+
+POLL_S: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class TestOptions:
+    """`point`: its id; None: the newest of the highest level. `network`: None: the job's."""
+
+    point: str | None = None
+    network: str | None = None
+    force: bool = False
+    """Also on a network that the replica itself would be connected to."""
+    script: Path | None = None
+    script_timeout_s: float = 300.0
+    heartbeat_timeout_s: float = 300.0
+    keep: bool = False
+    """Leave the VM running at the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class TestReport:
+    """What a test failover showed. `trouble`: why it could not be carried through."""
+
+    job: str
+    id: str
+    point: RecoveryPoint
+    vm: str
+    network: str | None
+    began: datetime
+    seconds: float
+    heartbeat_s: float | None
+    """From power-on to a good heartbeat; None: there was none in its time."""
+    host_name: str | None
+    addresses: tuple[str, ...]
+    macs: tuple[str, ...]
+    identity_script: ScriptResult | None
+    """Of the rules for the other site, where they go by script."""
+    script: ScriptResult | None
+    script_name: str | None
+    trouble: str | None
+    removed: bool
+    kept: bool
+
+    @property
+    def passed(self) -> bool:
+        """It booted, answered, its script ended with 0, and nothing of it is left by mistake."""
+        scripted = self.script_name is None or (self.script and self.script.exit_code == 0)
+        addressed = self.identity_script is None or self.identity_script.exit_code == 0
+        done = self.removed or self.kept
+        went = self.trouble is None and self.heartbeat_s is not None
+        return went and bool(scripted) and addressed and done
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "job": self.job,
+            "test": self.id,
+            "passed": self.passed,
+            "point": self.point.to_dict(),
+            "vm": self.vm,
+            "network": self.network,
+            "began": self.began.isoformat(),
+            "seconds": self.seconds,
+            "heartbeat_s": self.heartbeat_s,
+            "host_name": self.host_name,
+            "addresses": list(self.addresses),
+            "macs": list(self.macs),
+            "identity_script": self.identity_script.to_dict() if self.identity_script else None,
+            "script": self.script.to_dict() if self.script is not None else None,
+            "script_name": self.script_name,
+            "trouble": self.trouble,
+            "removed": self.removed,
+            "kept": self.kept,
+        }
+
+
+def run_test(job: Job, options: TestOptions, tell: Tell) -> TestReport:
+    """One test failover. What goes wrong once the VM is being made is in the report.
+
+    Raises before anything is made: NoPoints, NoSuchPointToBoot, ProductionNetwork,
+    PlacementNotFound, NoRoomForTest, VmInTheWay, NoGuestLogin.
+    """
+    script = options.script.read_bytes() if options.script is not None else None
+    by_script = script is not None or job.guest.customize is Customize.SCRIPT
+    if by_script and job.guest.user is None:
+        raise NoGuestLogin(job=job.name)
+    with connect(job.destination) as session:
+        if name := testvm.clean(session, job):
+            tell(f"removed test VM {name}, left by a process that is gone")
+        replica = find_replica(session, job)
+        if replica is None or not replica.points:
+            raise NoPoints(job=job.name)
+        point = _point(replica, options.point)
+        network = options.network or job.placement.test_network
+        _check(session, job, replica, network, options)
+        if not session.about.is_vcenter:
+            full_copy.check_room(session, replica, point)
+        mark = testvm.Mark(
+            job=job.name,
+            id=f"test-{new_id()}",
+            point=point.id,
+            owner=testvm.me(),
+            time=datetime.now(UTC).isoformat(),
+            keep=options.keep,
+        )
+        with testvm.hold(job, mark) as folder:
+            test = _Test(session, job, replica, point, network, mark, options, script, tell)
+            report = test.run(folder)
+        (folder / "report.json").write_text(json.dumps(report.to_dict()), encoding="utf-8")
+        return report
+
+
+def clean(job: Job) -> str | None:
+    """Remove the job's test VM, kept or left over; its name, None where there is none.
+
+    Raises BeingTested while its test runs on this machine.
+    """
+    with connect(job.destination) as session:
+        return testvm.clean(session, job, all_of_them=True)
+
+
+def _point(replica: ReplicaState, wanted: str | None) -> RecoveryPoint:
+    return best(replica.points) if wanted is None else find_chosen(replica.points, wanted)
+
+
+def _check(
+    session: Session, job: Job, replica: ReplicaState, network: str | None, options: TestOptions
+) -> None:
+    """All that can be known before anything is made."""
+    name = testvm.test_name(job)
+    try:
+        session.find_vm(name)
+        raise VmInTheWay(job=job.name, vm=name)
+    except VmNotFound:
+        pass
+    if network is None:
+        return
+    known = tuple(sorted(n.name for n in session.networks()))
+    if network not in known:
+        raise PlacementNotFound(job.destination.host, "network", network, known)
+    production = {nic.network for nic in replica.vm.nics} | set(job.placement.networks.values())
+    if network in production and not options.force:
+        raise ProductionNetwork(network=network, job=job.name)
+
+
+class _Test:
+    """One test failover, from the clone to its end."""
+
+    def __init__(
+        self,
+        session: Session,
+        job: Job,
+        replica: ReplicaState,
+        point: RecoveryPoint,
+        network: str | None,
+        mark: testvm.Mark,
+        options: TestOptions,
+        script: bytes | None,
+        tell: Tell,
+    ) -> None:
+        self._session, self._job, self._replica, self._point = session, job, replica, point
+        self._network, self._mark, self._options = network, mark, options
+        self._script, self._tell = script, tell
+        self._vm: VmRef | None = None
+        self._macs: tuple[str, ...] = ()
+        self._heartbeat_s: float | None = None
+        self._result: ScriptResult | None = None
+        self._identity: ScriptResult | None = None
+        self._guest: GuestState | None = None
+
+    def run(self, folder: Path) -> TestReport:
+        began, start = datetime.now(UTC), time.monotonic()
+        data = {"mark": self._mark.dump(), "network": self._network or ""}
+        self._journal = Journal.begin(folder, data)
+        trouble: str | None = None
+        removed = False
+        try:
+            try:
+                self._make()
+                self._look()
+            except VReplicaError as error:
+                trouble = str(error)
+                self._tell(f"the test failed: {error}")
+        finally:
+            # Also after Ctrl-C.
+            try:
+                removed = self._throw_away(trouble is not None)
+            except VReplicaError as error:
+                trouble = f"{trouble + '; ' if trouble else ''}not removed: {error}"
+            self._journal.close()
+        kept = self._vm is not None and self._options.keep and not removed
+        return TestReport(
+            job=self._job.name,
+            id=self._mark.id,
+            point=self._point,
+            vm=testvm.test_name(self._job),
+            network=self._network,
+            began=began,
+            seconds=time.monotonic() - start,
+            heartbeat_s=self._heartbeat_s,
+            host_name=self._guest.host_name if self._guest else None,
+            addresses=(self._guest.ip_address,) if self._guest and self._guest.ip_address else (),
+            macs=self._macs,
+            identity_script=self._identity,
+            script=self._result,
+            script_name=self._options.script.name if self._options.script else None,
+            trouble=trouble,
+            removed=removed,
+            kept=kept,
+        )
+
+    def _do(self, what: str, call: Callable[[], Any]) -> Any:
+        """One effect: its intent on disk before, its result after."""
+        self._tell(what)
+        self._journal.write("intent", step=what, data={})
+        try:
+            result = call()
+        except BaseException as error:
+            self._journal.write("call", step=what, data={"result": f"failed: {error}"})
+            raise
+        self._journal.write("call", step=what, data={"result": "done"})
+        return result
+
+    def _make(self) -> None:
+        session, name = self._session, testvm.test_name(self._job)
+        assert self._point.snapshot is not None, "points that were read have their snapshot"
+        if session.about.is_vcenter:
+            self._clone(name, self._point.snapshot)
+        else:
+            self._copy(name, self._point.snapshot)
+        vm, network = self._vm, self._network
+        assert vm is not None
+        if network is not None:
+            nics = self._do(f"attach {name} to {network}", lambda: session.attach_nics(vm, network))
+            self._macs = tuple(nic.mac for nic in nics if nic.mac)
+        if self._job.guest.customize is Customize.SPEC:
+            spec = self._job.guest.spec or self._job.guest.identity
+            self._do(f"customize {name}", lambda: session.customize(vm, spec))
+        self._do(f"power on {name}", lambda: session.power_on(vm))
+
+    def _clone(self, name: str, snapshot: str) -> None:
+        session, replica = self._session, self._replica.vm
+        # What makes a VM a replica must not be on its copy.
+        mine = (JOB_KEY, SOURCE_KEY, LEAF_KEY, POINT_KEY)
+        options = {key: "" for key in replica.extra_config if key.startswith(DISK_KEY)}
+        options |= {**dict.fromkeys(mine, ""), testvm.TEST_KEY: self._mark.dump()}
+        self._vm = self._do(
+            f"clone point {self._point.id} as {name}",
+            lambda: session.clone_linked(
+                replica.ref, snapshot, name, extra_config=options, bios_uuid=replica.bios_uuid
+            ),
+        )
+
+    def _copy(self, name: str, snapshot: str) -> None:
+        """A single ESXi host cannot clone."""
+        session = self._session
+        frozen = session.read_vm(self._replica.vm.ref, snapshot)
+        options = {testvm.TEST_KEY: self._mark.dump()}
+        spec = full_copy.empty(frozen, name, self._network, options)
+        vm = self._vm = self._do(f"create {name}", lambda: session.create_replica(spec))
+        full_copy.fill(session, vm, frozen, self._mark.id, self._do)
+        job, mark = self._job, self._mark
+        self._do(f"let go of point {mark.point}", lambda: testvm.let_go(session, job, vm, mark))
+
+    def _look(self) -> None:
+        vm, limit = self._vm, self._options.heartbeat_timeout_s
+        assert vm is not None
+        start = time.monotonic()
+        while True:
+            self._guest = self._session.read_guest(vm)
+            waited = time.monotonic() - start
+            if self._guest.heartbeat == "green":
+                self._heartbeat_s = waited
+                break
+            if waited > limit:
+                self._tell(f"no heartbeat within {limit:.0f} s")
+                return
+            self._tell(f"waiting for the guest's heartbeat: {limit - waited:.0f} s left")
+            time.sleep(min(POLL_S, max(0.1, limit - waited)))
+        if self._job.guest.customize is Customize.SPEC:
+            wait_customized(self._session, vm, timeout_s=limit, tell=self._tell)
+        if self._job.guest.customize is Customize.SCRIPT:
+            self._identity = self._do(
+                "give the guest its addresses", lambda: give_identity(self._session, vm, self._job)
+            )
+        if self._script is not None:
+            self._run_script(vm, self._script)
+        self._guest = self._session.read_guest(vm)
+
+    def _run_script(self, vm: VmRef, script: bytes) -> None:
+        login, file = self._job.guest.login(), self._options.script
+        assert login is not None, "checked before"
+        assert file is not None, "it was read"
+        windows = self._replica.vm.guest_family == "windows"
+        self._result = self._do(
+            f"run {file.name} in the guest",
+            lambda: self._session.run_script(
+                vm,
+                login,
+                script,
+                windows=windows,
+                suffix=file.suffix,
+                timeout_s=self._options.script_timeout_s,
+            ),
+        )
+
+    def _throw_away(self, failed: bool) -> bool:
+        """Remove the VM, whatever became of it; kept only where all went as asked."""
+        if self._options.keep and self._vm is not None and not failed:
+            return False
+        try:
+            vm = self._vm or self._session.find_vm(testvm.test_name(self._job))
+        except VmNotFound:
+            return True
+        session = self._session
+        mark = testvm.Mark.load(session.read_vm(vm).extra_config.get(testvm.TEST_KEY, ""))
+        if mark is None or mark.id != self._mark.id:
+            return False
+        self._do(f"power off {vm.name}", lambda: session.power_off(vm))
+        self._do(f"destroy {vm.name}", lambda: testvm.remove(session, vm))
+        return True

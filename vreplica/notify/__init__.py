@@ -1,0 +1,1 @@
+"""Events, and how they are sent: webhook, e-mail, hook."""

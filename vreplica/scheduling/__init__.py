@@ -1,0 +1,1 @@
+"""Decides when each job runs: schedules and the planner, without a clock or I/O of their own."""

@@ -1,0 +1,198 @@
+"""Figures for Prometheus: what this mover did, and how the fleet stands in the catalog.
+
+    events, rounds --> counters of this process          | one page, http://HOST:PORT/metrics,
+    catalog --read at each scrape--> jobs, runs, movers  | without a password
+
+Every mover shows the same of jobs and movers, so one that lives is enough; ask for `max by (job)`.
+docs/service.md lists the names.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter as Counts
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from vreplica.errors import ConfigError
+from vreplica.notify.events import Event
+from vreplica.scheduling.planner import Alarm, Limits
+from vreplica.scheduling.schedule import Rule
+from vreplica.service.catalog import runs
+from vreplica.service.catalog.database import Catalog
+from vreplica.service.dispatcher import plan
+from vreplica.service.outbox import Notifier
+
+log = logging.getLogger("vreplica.service")
+
+_SECONDS = (1, 5, 15, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14400, 43200)
+_BYTES = ("changed", "read", "shipped")
+
+
+@dataclass(eq=False)
+class MetricsUnavailable(ConfigError):
+    template = "metrics cannot be served at {address}: {reason}"
+    remedy = "Give [service] metrics another port of this machine."
+    retryable = True
+    address: str
+    reason: str
+
+
+class Metrics:
+    """The counters of this process. A listener of `Events`."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        rules: Mapping[str, Rule],
+        limits: Limits,
+        notifier: Notifier | None = None,
+    ) -> None:
+        self.registry = CollectorRegistry()
+        more: Any = {"registry": self.registry}
+        self._runs = Counter("vreplica_runs", "Runs that ended here.", ("job", "result"), **more)
+        self._took = Histogram(
+            "vreplica_run_duration_seconds", "Of runs that made a point.", buckets=_SECONDS, **more
+        )
+        self._bytes = {
+            what: Counter(f"vreplica_{what}_bytes", f"Bytes {what} by runs.", ("job",), **more)
+            for what in _BYTES
+        }
+        self._rounds = Histogram(
+            "vreplica_planner_round_seconds", "Of rounds of planning, with queueing.", **more
+        )
+        self.registry.register(_Fleet(catalog, rules, limits, notifier))
+
+    def __call__(self, event: Event) -> None:
+        kind, _, result = event.what.partition(" ")
+        if kind != "run":
+            return
+        self._runs.labels(event.job, result).inc()
+        if result == "done" and "seconds" in event.data:
+            self._took.observe(event.data["seconds"])
+            for what, counter in self._bytes.items():
+                disks = event.data.get("disks", ())
+                counter.labels(event.job).inc(sum(d[f"{what}_bytes"] for d in disks))
+
+    def round(self, seconds: float) -> None:
+        """A round of planning is over."""
+        self._rounds.observe(seconds)
+
+    def serve(self, address: str) -> Server:
+        """Raises MetricsUnavailable."""
+        host, _, port = address.rpartition(":")
+        try:
+            server, thread = start_http_server(int(port), host.strip("[]"), self.registry)
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            raise MetricsUnavailable(address, reason) from None
+        thread.name = "vreplica-metrics"
+        return Server(server, thread)
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    server: Any
+    thread: Any
+
+    @property
+    def port(self) -> int:
+        return int(self.server.server_port)
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join()
+
+
+class _Fleet:
+    """Reads the catalog at each scrape."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        rules: Mapping[str, Rule],
+        limits: Limits,
+        notifier: Notifier | None,
+    ) -> None:
+        self._catalog, self._rules, self._notifier = catalog, rules, notifier
+        self._limits = limits
+
+    def describe(self) -> list[Metric]:
+        """Nothing: or the registry would read the catalog to find the names."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._notifications()
+        try:
+            found = list(self._read())
+        except Exception as error:
+            log.warning("metrics: the catalog cannot be read: %s", error)
+            found = []
+        up = GaugeMetricFamily("vreplica_catalog_up", "1: the catalog could be read.")
+        up.add_metric((), float(bool(found)))
+        yield up
+        yield from found
+
+    def _read(self) -> Iterator[Metric]:
+        with self._catalog.transaction() as c:
+            now = self._catalog.now(c)
+            standings = runs.standings(c, self._rules)
+            alarms = runs.alarms(c)
+            movers = runs.movers(c)
+            leases = runs.leases(c)
+            flagged = runs.flagged(c)
+            tick = plan(c, now, self._rules, self._limits, movers)
+        age = _gauge("job_point_age_seconds", "Age of the newest point's data.", "job")
+        target = _gauge("job_rpo_target_seconds", "Age that must not be passed.", "job")
+        violated = _gauge("job_rpo_violated", "1: the newest point is too old.", "job")
+        at_risk = _gauge("job_rpo_at_risk", "1: it is going to be.", "job")
+        failures = _gauge("job_failures_in_a_row", "Since the last run that made a point.", "job")
+        paused = _gauge("job_paused", "1: its schedule is paused.", "job")
+        off = _gauge("job_off", "1: a failover has switched it off.", "job")
+        suspect = _gauge("job_point_flagged", "1: a point looks like mass encryption.", "job")
+        for job in standings:
+            key = (job.name,)
+            if job.point_time is not None:
+                age.add_metric(key, (now - job.point_time).total_seconds())
+            if job.rule.target is not None:
+                target.add_metric(key, job.rule.target.total_seconds())
+                violated.add_metric(key, alarms.get(job.name) == str(Alarm.VIOLATED))
+                at_risk.add_metric(key, alarms.get(job.name) == str(Alarm.PREDICTED))
+            failures.add_metric(key, job.failures)
+            paused.add_metric(key, job.paused)
+            off.add_metric(key, job.off)
+            suspect.add_metric(key, job.name in flagged)
+        active = _gauge("mover_active_runs", "Queued or running.", "mover")
+        capacity = _gauge("mover_capacity_runs", "That it takes at a time.", "mover")
+        lease = _gauge("mover_lease_seconds", "Until its lease is over.", "mover")
+        for mover in movers:
+            active.add_metric((mover.id,), mover.active)
+            capacity.add_metric((mover.id,), mover.capacity)
+            lease.add_metric((mover.id,), (leases[mover.id] - now).total_seconds())
+        waiting = _gauge("jobs_waiting", "Due, and cannot begin.", "for")
+        for what, n in Counts(w.what for w in tick.waiting).items():
+            waiting.add_metric((what,), n)
+        yield from (age, target, violated, at_risk, failures, paused, off, suspect)
+        yield from (active, capacity, lease, waiting)
+
+    def _notifications(self) -> Iterator[Metric]:
+        if self._notifier is None:
+            return
+        told = CounterMetricFamily(
+            "vreplica_notifications", "Events.", labels=("receiver", "result")
+        )
+        for name, outbox in self._notifier.outboxes.items():
+            counts = outbox.counts
+            told.add_metric((name, "sent"), counts.sent)
+            told.add_metric((name, "failed"), counts.failed)
+            told.add_metric((name, "dropped"), counts.dropped)
+        yield told
+
+
+def _gauge(name: str, text: str, label: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"vreplica_{name}", text, labels=(label,))

@@ -25,7 +25,9 @@ from vreplica.failover.machine.record import record_of
 from vreplica.failover.machine.runner import begin
 from vreplica.failover.vsphere_ports import VSphereSides
 from vreplica.lab import LabControl
-from vreplica.sync import Event, Job, Placement, Step, run
+from vreplica.sync.cycle import run
+from vreplica.sync.events import Event, Step
+from vreplica.sync.job import Job, Placement
 from vreplica.units import MIB
 from vreplica.vddk import VddkConfig
 from vreplica.vsphere import Endpoint

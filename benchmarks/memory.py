@@ -34,9 +34,11 @@ def main() -> None:
     import tempfile
 
     from benchmarks.patterndisk import PatternDisk
-    from vreplica.delta import ALGORITHM, copy, modes
+    from vreplica.delta.copy import modes
+    from vreplica.delta.copy.pipeline import copy
+    from vreplica.delta.hash import ALGORITHM
     from vreplica.extents import Extents
-    from vreplica.points.digestmap import DigestMap
+    from vreplica.points.digestmap.digest_map import DigestMap
 
     capacity, pieces = int(float(sys.argv[1]) * 2**30), int(sys.argv[2])
     seconds = {}

@@ -17,10 +17,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks.memory import children_peak_kib, peak_kib
-from vreplica.delta import ALGORITHM, copy, hash_blocks, modes
+from vreplica.delta.copy import modes
+from vreplica.delta.copy.pipeline import copy
+from vreplica.delta.hash import ALGORITHM, hash_blocks
 from vreplica.extents import Extents
-from vreplica.points.digestmap import DigestMap
-from vreplica.points.maprebuild import rebuild
+from vreplica.points.digestmap.digest_map import DigestMap
+from vreplica.points.digestmap.rebuild import rebuild
 from vreplica.vddk import VddkConfig, VddkConnection, open_disk
 
 BASE = "base"

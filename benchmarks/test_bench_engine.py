@@ -11,10 +11,13 @@ import pytest
 
 from benchmarks.ours import make_map
 from benchmarks.testdisk import FORMS, TestDisk
-from vreplica.delta import CopyStats, copy, hash_blocks, modes
-from vreplica.delta.compare import compare
+from vreplica.delta.compare.compare import compare
+from vreplica.delta.copy import modes
+from vreplica.delta.copy.pipeline import copy
+from vreplica.delta.copy.stats import CopyStats
+from vreplica.delta.hash import hash_blocks
 from vreplica.extents import Extents
-from vreplica.points.digestmap import DigestMap
+from vreplica.points.digestmap.digest_map import DigestMap
 from vreplica.units import BLOCK, KIB, MIB, TIB
 from vreplica.vddk import Library, VddkConfig, VddkConnection, open_disk
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from vreplica.delta import copy
+from vreplica.delta.copy.pipeline import copy
 from vreplica.disk import Arena
 from vreplica.units import KIB, MIB
 from vreplica.vddk import DiskType, Library, VddkConfig, VddkConnection, VddkDisk, open_disk

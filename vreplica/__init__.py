@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from vreplica.errors import VReplicaError
     from vreplica.extents import Extents
     from vreplica.points import RecoveryPoint
-    from vreplica.sync import Job, Plan, RunReport, VerifyReport, run
-    from vreplica.sync import points as recovery_points
-    from vreplica.sync.plan import plan
-    from vreplica.sync.verify import verify
+    from vreplica.sync.cycle import run
+    from vreplica.sync.job import Job
+    from vreplica.sync.plan.plan import plan
+    from vreplica.sync.replica.state import points as recovery_points
+    from vreplica.sync.report import Plan, RunReport, VerifyReport
+    from vreplica.sync.verify.verify import verify
 
 __version__ = "0.1.0.dev0"
 
@@ -49,17 +51,13 @@ __getattr__ = on_first_use(
         "extents": ["Extents"],
         "config": ["Config", "load"],
         "points": ["RecoveryPoint"],
+        "sync.cycle": ["run"],
+        "sync.job": ["Job"],
+        "sync.plan.plan": ["plan"],
         # `points` is the name of a part already.
-        "sync": [
-            "Job",
-            "Plan",
-            "RunReport",
-            "VerifyReport",
-            "plan",
-            "points as recovery_points",
-            "run",
-            "verify",
-        ],
+        "sync.replica.state": ["points as recovery_points"],
+        "sync.report": ["Plan", "RunReport", "VerifyReport"],
+        "sync.verify.verify": ["verify"],
     },
 )
 

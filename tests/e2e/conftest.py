@@ -26,8 +26,11 @@ from pyVmomi import vim
 
 import vreplica.lab
 from vreplica.lab import LabControl
-from vreplica.sync import Event, Job, Placement, RunReport, Step, points, run
-from vreplica.sync.job import Transport
+from vreplica.sync.cycle import run
+from vreplica.sync.events import Event, Step
+from vreplica.sync.job import Job, Placement, Transport
+from vreplica.sync.replica.state import points
+from vreplica.sync.report import RunReport
 from vreplica.units import BLOCK, MIB
 from vreplica.vddk import VddkConfig
 from vreplica.vsphere import Endpoint, Session, SnapshotInfo, connect

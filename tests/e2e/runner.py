@@ -9,11 +9,14 @@ import sys
 from pathlib import Path
 
 import vreplica.vsphere as vsphere
-from vreplica.sync import Progress, Step, copying, cycle, run
+from vreplica.sync import cycle
+from vreplica.sync.copy import disks
+from vreplica.sync.cycle import run
+from vreplica.sync.events import Progress, Step
 
 job, place, checkpoint_s = pickle.loads(Path(sys.argv[1]).read_bytes())
 if checkpoint_s is not None:
-    copying.CHECKPOINT_S = checkpoint_s
+    disks.CHECKPOINT_S = checkpoint_s
 name, _, after = place.partition("+")
 seen = 0
 
@@ -56,8 +59,8 @@ def die_after(module, attribute):
 
 
 if name == "writes":
-    open_leaf = copying.open_leaf
-    copying.open_leaf = lambda *a: Deadly(open_leaf(*a), int(after))
+    open_leaf = disks.open_leaf
+    disks.open_leaf = lambda *a: Deadly(open_leaf(*a), int(after))
 if name == "after":
     if after == "commit":
         real = vsphere.Session.create_snapshot

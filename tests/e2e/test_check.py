@@ -11,8 +11,10 @@ import pytest
 
 from vreplica.nfc import Greeting, NfcConfig
 from vreplica.nfc.errors import HostConnection
-from vreplica.sync import Placement, Transport, check, run
+from vreplica.sync.cycle import run
 from vreplica.sync.errors import PreflightFailed
+from vreplica.sync.job import Placement, Transport
+from vreplica.sync.plan.readiness import check
 from vreplica.units import MIB
 from vreplica.vddk import VddkConfig
 

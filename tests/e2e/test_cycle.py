@@ -12,17 +12,20 @@ import pytest
 from blake3 import blake3
 
 from vreplica import hours
-from vreplica.delta import Control
+from vreplica.delta.control import Control
 from vreplica.delta.errors import CopyCancelled
 from vreplica.delta.throttle import Window
 from vreplica.points import Level, Retention
-from vreplica.sync import Event, Job, Mode, RunReport, Step, plan, points, run, verify
-from vreplica.sync.accepted import NotFlagged, accept
+from vreplica.sync.cycle import run
 from vreplica.sync.errors import NoSuchPoint
-from vreplica.sync.events import Progress, Warn
-from vreplica.sync.holding import pause, resume
-from vreplica.sync.job import Limits
-from vreplica.sync.state import find_replica
+from vreplica.sync.events import Event, Progress, Step, Warn
+from vreplica.sync.job import Job, Limits
+from vreplica.sync.pause import pause, resume
+from vreplica.sync.plan.plan import plan
+from vreplica.sync.recovery_points import NotFlagged, accept
+from vreplica.sync.replica.state import find_replica, points
+from vreplica.sync.report import Mode, RunReport
+from vreplica.sync.verify.verify import verify
 from vreplica.units import BLOCK, MIB
 
 Content = Callable[..., Path]

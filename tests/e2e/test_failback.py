@@ -14,9 +14,13 @@ from vreplica.failover.machine.choices import Choices, FinalSync
 from vreplica.failover.machine.errors import OriginalGone
 from vreplica.failover.machine.states import State
 from vreplica.points import Level
-from vreplica.sync import Job, Mode, Progress, plan, points, run
+from vreplica.sync.cycle import run
 from vreplica.sync.errors import JobFailedOver, PreflightFailed
-from vreplica.sync.job import Customize, Guest
+from vreplica.sync.events import Progress
+from vreplica.sync.job import Customize, Guest, Job
+from vreplica.sync.plan.plan import plan
+from vreplica.sync.replica.state import points
+from vreplica.sync.report import Mode
 from vreplica.units import BLOCK, MIB
 from vreplica.vsphere import Identity, NicRule, customize
 

@@ -19,10 +19,12 @@ from vreplica.failover.machine.runner import Outcome, begin, commit, undo
 from vreplica.failover.machine.states import State
 from vreplica.failover.vsphere_ports import VSphereSides
 from vreplica.points import Level
-from vreplica.sync import Job, Mode, Step, points, run
+from vreplica.sync.cycle import run
 from vreplica.sync.errors import JobDisabled
-from vreplica.sync.events import ignore
-from vreplica.sync.job import Customize, Guest
+from vreplica.sync.events import Step, ignore
+from vreplica.sync.job import Customize, Guest, Job
+from vreplica.sync.replica.state import points
+from vreplica.sync.report import Mode
 from vreplica.units import BLOCK, MIB
 from vreplica.vsphere import Identity, NicRule
 

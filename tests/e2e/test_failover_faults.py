@@ -32,7 +32,9 @@ from vreplica.failover.machine.journal import load
 from vreplica.failover.vsphere_ports import VSphereSides
 from vreplica.lab.guestapp import judge, reader
 from vreplica.points import RecoveryPoint
-from vreplica.sync import Job, freeze, points
+from vreplica.sync.job import Job
+from vreplica.sync.replica.state import points
+from vreplica.sync.source import snapshot
 from vreplica.units import MIB
 from vreplica.vddk import VddkConfig, VddkConnection, open_disk
 
@@ -131,7 +133,7 @@ class Scene:
 @pytest.fixture
 def scene(world, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
     monkeypatch.setattr(steps, "POLL_S", 0.2)
-    monkeypatch.setattr(freeze, "RETRY_DELAY_S", 0.05)
+    monkeypatch.setattr(snapshot, "RETRY_DELAY_S", 0.05)
     vm = world.make_vm(20 * MIB, guest_id="windows2019srv_64Guest")
     made = Scene(world, vm)
     # A count of one, so that it is seen what a failover keeps for itself.

@@ -27,9 +27,12 @@ from vreplica.failover import operations
 from vreplica.failover.machine.choices import Choices
 from vreplica.failover.machine.errors import EffectUnderWay
 from vreplica.failover.machine.states import State
-from vreplica.sync import Job, Progress, Step, points, run
-from vreplica.sync.errand import Errand
+from vreplica.sync.cycle import run
 from vreplica.sync.errors import JobBusy
+from vreplica.sync.events import Progress, Step
+from vreplica.sync.job import Job
+from vreplica.sync.job_switch import Errand
+from vreplica.sync.replica.state import points
 from vreplica.units import MIB
 
 Content = Callable[..., Path]

@@ -25,7 +25,9 @@ import pytest
 from vreplica.failover import operations
 from vreplica.failover.machine.choices import Choices
 from vreplica.failover.machine.states import State
-from vreplica.sync import Job, points, run
+from vreplica.sync.cycle import run
+from vreplica.sync.job import Job
+from vreplica.sync.replica.state import points
 from vreplica.units import MIB
 
 Content = Callable[..., Path]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from vreplica.sync import run
+from vreplica.sync.cycle import run
 from vreplica.units import BLOCK, MIB
 
 SIZE = 96 * MIB

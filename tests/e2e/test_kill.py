@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from vreplica.sync import Mode, plan, points, run
+from vreplica.sync.cycle import run
+from vreplica.sync.plan.plan import plan
+from vreplica.sync.replica.state import points
+from vreplica.sync.report import Mode
 from vreplica.units import BLOCK, MIB
 
 PLACES = [

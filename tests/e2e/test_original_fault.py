@@ -18,8 +18,10 @@ from vreplica.failover.machine.states import State
 from vreplica.failover.vsphere_ports import VSphereSides
 from vreplica.lab.guestapp import judge, reader
 from vreplica.points import Level
-from vreplica.sync import Job, points, run
+from vreplica.sync.cycle import run
 from vreplica.sync.events import ignore
+from vreplica.sync.job import Job
+from vreplica.sync.replica.state import points
 from vreplica.units import MIB
 from vreplica.vddk import VddkConfig, VddkConnection, open_disk
 

@@ -10,8 +10,13 @@ from typing import Any
 
 import pytest
 
-from vreplica.sync import Mode, OnReplicaChange, outside, plan, points, run
+from vreplica.sync.cycle import run
 from vreplica.sync.errors import PreflightFailed
+from vreplica.sync.job import OnReplicaChange
+from vreplica.sync.plan.plan import plan
+from vreplica.sync.replica import foreign_changes
+from vreplica.sync.replica.state import points
+from vreplica.sync.report import Mode
 from vreplica.units import BLOCK, MIB
 
 Content = Callable[..., Path]
@@ -69,7 +74,7 @@ def test_writes_are_noticed_without_events_and_only_where_they_differ(
     vm = world.make_vm(raw)
     job = world.job(vm)
     run(job)
-    monkeypatch.setattr(outside, "power_on_since_point", lambda *_: None)
+    monkeypatch.setattr(foreign_changes, "power_on_since_point", lambda *_: None)
     other = world.sites[1]["name"]
     world.control.power(other, job.placement.name, on=True)
     same = raw.read_bytes()[:BLOCK]

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from pyVmomi import vim
 
-from vreplica.delta.audit import ChangeTrackingLied
+from vreplica.delta.cbt_audit import ChangeTrackingLied
 from vreplica.errors import DiskError, PreflightError, VReplicaError
 from vreplica.failover import operations
 from vreplica.failover.machine.choices import Choices, FinalSync
 from vreplica.points import Level
-from vreplica.sync import Job, Mode, OnCbtLoss, Placement, QuiescePolicy, check, plan, points, run
+from vreplica.sync.cycle import run
 from vreplica.sync.errors import (
     DestinationTooSmall,
     JobBusy,
@@ -24,7 +24,11 @@ from vreplica.sync.errors import (
     PreflightFailed,
     StateDirUnusable,
 )
-from vreplica.sync.state import job_lock
+from vreplica.sync.job import Job, OnCbtLoss, Placement, QuiescePolicy
+from vreplica.sync.plan.plan import plan
+from vreplica.sync.plan.readiness import check
+from vreplica.sync.replica.state import job_lock, points
+from vreplica.sync.report import Mode
 from vreplica.units import BLOCK, MIB
 from vreplica.vsphere import (
     CertificateChanged,

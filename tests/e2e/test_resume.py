@@ -10,17 +10,23 @@ from typing import Any
 
 import pytest
 
-from vreplica.delta import Control
 from vreplica.delta.anomaly import MIN_PIECES
+from vreplica.delta.control import Control
+from vreplica.delta.copy.content_sample import DENSE
+from vreplica.delta.copy.transfer import RetryPolicy
 from vreplica.delta.errors import CopyCancelled
-from vreplica.delta.sample import DENSE
-from vreplica.delta.transfer import RetryPolicy
 from vreplica.disk import Disk
 from vreplica.nfc import NfcConfig
 from vreplica.nfc.errors import HostConnection
 from vreplica.points import Level
-from vreplica.sync import Mode, Progress, RunReport, Transport, copying, plan, points, run
-from vreplica.sync.space import MARGIN
+from vreplica.sync.copy import disks
+from vreplica.sync.cycle import run
+from vreplica.sync.events import Progress
+from vreplica.sync.job import Transport
+from vreplica.sync.plan.plan import plan
+from vreplica.sync.plan.space import MARGIN
+from vreplica.sync.replica.state import points
+from vreplica.sync.report import Mode, RunReport
 from vreplica.units import BLOCK, MIB
 
 Content = Callable[..., Path]
@@ -51,8 +57,8 @@ class Counting:
 def written(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     """Bytes that this process has written to replicas since it was asked last."""
     sizes: list[int] = []
-    real = copying.open_leaf
-    monkeypatch.setattr(copying, "open_leaf", lambda *a: Counting(real(*a), sizes))
+    real = disks.open_leaf
+    monkeypatch.setattr(disks, "open_leaf", lambda *a: Counting(real(*a), sizes))
 
     def since() -> int:
         total = sum(sizes)
@@ -229,8 +235,8 @@ def test_an_nfc_connection_that_is_lost_for_good_leaves_the_work_for_the_next_ru
     # Whatever is written behind the middle of the disk: the host resets the connection.
     world.control.add_nfc_fault(other, kind="drop", operation="write", start=12 * MIB, count=None)
     with monkeypatch.context() as patch:
-        patch.setattr(copying, "RETRY", RetryPolicy(attempts=1))
-        patch.setattr(copying, "CHECKPOINT_S", 0.0)
+        patch.setattr(disks, "RETRY", RetryPolicy(attempts=1))
+        patch.setattr(disks, "CHECKPOINT_S", 0.0)
         with pytest.raises(HostConnection) as caught:
             run(job)
     assert caught.value.retryable
@@ -255,7 +261,7 @@ def test_a_run_that_is_cancelled_leaves_nothing_to_go_on_with(
     vm = world.make_vm(content(24 * MIB))
     job = world.job(vm)
     control = Control()
-    monkeypatch.setattr(copying, "CHECKPOINT_S", 0.0)
+    monkeypatch.setattr(disks, "CHECKPOINT_S", 0.0)
 
     def listener(event: object) -> None:
         if isinstance(event, Progress) and event.done_bytes * 2 > event.total_bytes:

@@ -9,9 +9,13 @@ from typing import Any
 
 import pytest
 
-from vreplica.sync import Mode, Placement, plan, points, run
+from vreplica.sync.cycle import run
 from vreplica.sync.errors import HasReplica, SeedUnusable
-from vreplica.sync.seed import seed
+from vreplica.sync.job import Placement
+from vreplica.sync.plan.plan import plan
+from vreplica.sync.replica.seed import seed
+from vreplica.sync.replica.state import points
+from vreplica.sync.report import Mode
 from vreplica.units import BLOCK, MIB
 from vreplica.vsphere.model import Keep
 

@@ -15,8 +15,12 @@ from pyVmomi import vim
 from vreplica.failover import operations
 from vreplica.failover.machine.choices import Choices, FinalSync
 from vreplica.points import Retention
-from vreplica.sync import Event, Mode, Progress, plan, points, run
-from vreplica.sync.space import MARGIN
+from vreplica.sync.cycle import run
+from vreplica.sync.events import Event, Progress
+from vreplica.sync.plan.plan import plan
+from vreplica.sync.plan.space import MARGIN
+from vreplica.sync.replica.state import points
+from vreplica.sync.report import Mode
 from vreplica.units import BLOCK, KIB, MIB
 from vreplica.vsphere import Keep
 

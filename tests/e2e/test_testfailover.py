@@ -19,10 +19,11 @@ from vreplica.failover.machine.errors import (
 )
 from vreplica.failover.testing import run as testing
 from vreplica.points import Level, Retention
-from vreplica.sync import Job, points, run
+from vreplica.sync.cycle import run
 from vreplica.sync.errors import BeingTested
-from vreplica.sync.job import Customize, Guest
-from vreplica.sync.testvm import Mark, hold
+from vreplica.sync.job import Customize, Guest, Job
+from vreplica.sync.replica.state import points
+from vreplica.sync.replica.test_vm import Mark, hold
 from vreplica.units import MIB
 from vreplica.vsphere import GuestLogin, Identity, NicRule, PlacementNotFound, Session
 

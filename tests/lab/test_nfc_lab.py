@@ -14,7 +14,7 @@ from pyVim.task import WaitForTask
 from pyVmomi import vim
 
 from vreplica import nfc, vsphere
-from vreplica.delta import copy
+from vreplica.delta.copy.pipeline import copy
 from vreplica.errors import VReplicaError
 from vreplica.extents import Extents
 from vreplica.lab import Lab, LabControl

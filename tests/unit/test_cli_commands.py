@@ -28,13 +28,12 @@ from vreplica.cli.app import app
 from vreplica.cli.output import Output
 from vreplica.cli.show import grid
 from vreplica.cli.verifypage import render
-from vreplica.delta.spotcheck import SpotChecked
+from vreplica.delta.compare.spot_check import SpotChecked
 from vreplica.errors import DiskClosed, VReplicaError
 from vreplica.points import DiskPoint, Level, RecoveryPoint
 from vreplica.points.changes import ChangeStats
-from vreplica.sync import Job, proof, signing
 from vreplica.sync.events import Progress, Step, Warn
-from vreplica.sync.job import OnCbtLoss
+from vreplica.sync.job import Job, OnCbtLoss
 from vreplica.sync.report import (
     DiskPlan,
     DiskRun,
@@ -44,6 +43,7 @@ from vreplica.sync.report import (
     RunReport,
     VerifyReport,
 )
+from vreplica.sync.verify import signed_report, signing
 from vreplica.units import GIB, MIB
 
 CONFIG = f"""\
@@ -442,13 +442,13 @@ def test_a_report_whose_verdict_or_totals_are_not_those_of_its_disks_is_refused(
     private, public = openssl_like_keys(tmp_path)
     key = signing.private_key(private)
     path = tmp_path / "r.json"
-    value = json.loads(proof.write(DIFFERENT, path, key))
+    value = json.loads(signed_report.write(DIFFERENT, path, key))
     lies = [{**value, "equal": True}, {**value, "totals": {**value["totals"], "source_root": "0"}}]
     for lie in lies:
         path.write_text(json.dumps(lie))
-        proof.signature_of(path).write_bytes(key.sign(path.read_bytes()))
-        with pytest.raises(proof.ReportContradictsItself):
-            proof.check(path, public)
+        signed_report.signature_of(path).write_bytes(key.sign(path.read_bytes()))
+        with pytest.raises(signed_report.ReportContradictsItself):
+            signed_report.check(path, public)
 
 
 def test_keys_that_cannot_be_used_are_told_before_anything_is_read(

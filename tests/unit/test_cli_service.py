@@ -22,7 +22,7 @@ from vreplica.scheduling.planner import Start
 from vreplica.scheduling.schedule import Due
 from vreplica.service.catalog import runs
 from vreplica.service.catalog.database import Catalog
-from vreplica.sync import Job
+from vreplica.sync.job import Job
 from vreplica.vsphere.errors import HostUnreachable
 
 CONFIG = f"""\

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from vreplica.delta import Control
+from vreplica.delta.control import Control
 from vreplica.points import DiskPoint, Level, RecoveryPoint
-from vreplica.sync import copying
-from vreplica.sync.verify import compare_point
+from vreplica.sync.copy import disks
+from vreplica.sync.verify.verify import compare_point
 
 
 class Endless:
@@ -40,13 +40,13 @@ def test_ctrl_c_does_not_leave_a_run_before_its_disks_have_ended(
         assert work.begun.wait(60)
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(copying, "_copy_one", lambda _run, _task: work())
-    monkeypatch.setattr(copying, "wait", waits_and_gets_ctrl_c)
+    monkeypatch.setattr(disks, "_copy_one", lambda _run, _task: work())
+    monkeypatch.setattr(disks, "wait", waits_and_gets_ctrl_c)
     job = SimpleNamespace(parallel_disks=1, job_dir=tmp_path)
     run: Any = SimpleNamespace(job=job, control=work.control)
     task: Any = SimpleNamespace(origin=None)
     with pytest.raises(KeyboardInterrupt):
-        copying.copy_disks(run, [task])
+        disks.copy_disks(run, [task])
     assert work.ended.is_set()
 
 
@@ -64,7 +64,7 @@ def test_a_disk_that_cannot_be_compared_ends_the_comparison_of_the_others(
     def opened(*asked: Any, **_: Any) -> Any:
         return SimpleNamespace(key=asked[-1].key, close=lambda: None)
 
-    # `vreplica.sync.verify` as an attribute is the function.
+    # `vreplica.sync.verify.verify` as an attribute is the function.
     verify: Any = sys.modules[compare_point.__module__]
     monkeypatch.setattr(verify, "compare", compare)
     monkeypatch.setattr(verify, "open_snapshot_disk", opened)

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vreplica.delta.batches import Geometry
+from vreplica.delta.copy.batches import Geometry
 from vreplica.extents import Extents
 
 BLOCK = 1024

@@ -16,11 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from xxhash import xxh3_128
 
-from vreplica.delta.compare import FIRST_DIFFERENCES, PIECE, compare
+from vreplica.delta.compare.compare import FIRST_DIFFERENCES, PIECE, compare
+from vreplica.delta.compare.root_digest import total
+from vreplica.delta.compare.spot_check import SpotCheck, SpotChecked, missed, sample_of
 from vreplica.delta.control import Control
 from vreplica.delta.errors import CopyCancelled
-from vreplica.delta.rootdigest import total
-from vreplica.delta.spotcheck import SpotCheck, SpotChecked, missed, sample_of
 from vreplica.disk import MemoryDisk
 from vreplica.errors import DiskError
 from vreplica.extents import Extents

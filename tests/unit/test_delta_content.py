@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from vreplica.delta import copy
 from vreplica.delta.anomaly import MIN_HISTORY, ChangeSummary, suspect
-from vreplica.delta.audit import ChangeTrackingLied, audit
+from vreplica.delta.cbt_audit import ChangeTrackingLied, audit
+from vreplica.delta.copy.content_sample import DENSE_PIECES, ContentSample, entropy
+from vreplica.delta.copy.pipeline import copy
 from vreplica.delta.hash import Digests, hash_blocks
-from vreplica.delta.sample import DENSE_PIECES, ContentSample, entropy
 from vreplica.disk import MemoryDisk, Request
 from vreplica.extents import Extents
 from vreplica.units import BLOCK, MIB

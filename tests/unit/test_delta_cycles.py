@@ -28,15 +28,15 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from vreplica.delta import modes
+from vreplica.delta.copy import modes
+from vreplica.delta.copy.pipeline import copy
 from vreplica.delta.hash import ALGORITHM, hash_blocks
-from vreplica.delta.pipeline import copy
 from vreplica.disk import MemoryDisk
 from vreplica.extents import Extents
-from vreplica.points import pending as pending_file
-from vreplica.points.digestmap import DigestMap
-from vreplica.points.maperrors import DigestMapUnusable
-from vreplica.points.maprebuild import rebuild
+from vreplica.points.digestmap import pending as pending_file
+from vreplica.points.digestmap.digest_map import DigestMap
+from vreplica.points.digestmap.errors import DigestMapUnusable
+from vreplica.points.digestmap.rebuild import rebuild
 
 BLOCK = 4096
 SECTOR = 512

@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from vreplica.delta import modes
 from vreplica.delta.control import Control
+from vreplica.delta.copy import modes
+from vreplica.delta.copy.pipeline import copy
+from vreplica.delta.copy.stats import Clock, CopyProgress, CopyStats
+from vreplica.delta.copy.transfer import RetryPolicy
 from vreplica.delta.errors import CopyCancelled
 from vreplica.delta.hash import Digests, hash_blocks
-from vreplica.delta.pipeline import copy
-from vreplica.delta.stats import Clock, CopyProgress, CopyStats
-from vreplica.delta.transfer import RetryPolicy
 from vreplica.disk import Arena, MemoryDisk, Request
 from vreplica.errors import DiskError
 from vreplica.extents import Extents
@@ -231,7 +231,7 @@ def test_progress_ends_at_all_bytes() -> None:
 
 def test_time_counts_once_however_many_are_at_a_stage(monkeypatch: pytest.MonkeyPatch) -> None:
     now = iter([1.0, 9.0])
-    monkeypatch.setattr("vreplica.delta.stats.perf_counter", lambda: next(now))
+    monkeypatch.setattr("vreplica.delta.copy.stats.perf_counter", lambda: next(now))
     clock = Clock()
     with clock, clock:
         pass

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from vreplica.delta.batches import Span
 from vreplica.delta.control import Control
-from vreplica.delta.transfer import RetryPolicy, Transfer
+from vreplica.delta.copy.batches import Span
+from vreplica.delta.copy.transfer import RetryPolicy, Transfer
 from vreplica.disk import Request
 from vreplica.errors import DiskError, VReplicaError
 

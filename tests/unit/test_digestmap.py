@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 
 from vreplica.disk import MemoryDisk
 from vreplica.extents import Extents
-from vreplica.points import mapfile
-from vreplica.points.digestmap import DigestMap
-from vreplica.points.maperrors import DigestMapBusy, DigestMapUnusable, DigestMapWriteFailed
-from vreplica.points.mapfile import PAGE_RECORDS
-from vreplica.points.maprebuild import rebuild
-from vreplica.points.pending import read_pending
+from vreplica.points.digestmap import file as mapfile
+from vreplica.points.digestmap.digest_map import DigestMap
+from vreplica.points.digestmap.errors import DigestMapBusy, DigestMapUnusable, DigestMapWriteFailed
+from vreplica.points.digestmap.file import PAGE_RECORDS
+from vreplica.points.digestmap.pending import read_pending
+from vreplica.points.digestmap.rebuild import rebuild
 from vreplica.units import BLOCK, MIB
 
 BLOCKS = 3 * PAGE_RECORDS + 5

@@ -26,7 +26,7 @@ from vreplica.failover.machine.group_order import Group, Member, Pass, cycle, wa
 from vreplica.failover.machine.runner import Outcome
 from vreplica.failover.machine.states import State
 from vreplica.points import Level, RecoveryPoint
-from vreplica.sync import Job, Placement
+from vreplica.sync.job import Job, Placement
 from vreplica.vsphere import Endpoint
 
 SHOP = Group(

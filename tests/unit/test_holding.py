@@ -13,14 +13,13 @@ import pytest
 
 from vreplica.config import load
 from vreplica.config.errors import JobFileInvalid
-from vreplica.delta import Control
+from vreplica.delta.control import Control
 from vreplica.delta.throttle import Throttle, Window
 from vreplica.hours import parse
-from vreplica.sync import Job
 from vreplica.sync.events import Event
-from vreplica.sync.holding import Holding, NotRunning, pause, resume
-from vreplica.sync.job import Limits
-from vreplica.sync.state import job_lock
+from vreplica.sync.job import Job, Limits
+from vreplica.sync.pause import Holding, NotRunning, pause, resume
+from vreplica.sync.replica.state import job_lock
 from vreplica.units import MIB
 
 CONFIG = f"""\

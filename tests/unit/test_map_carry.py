@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vreplica.delta import ALGORITHM, hash_blocks
+from vreplica.delta.hash import ALGORITHM, hash_blocks
 from vreplica.disk import MemoryDisk
 from vreplica.extents import Extents
-from vreplica.points.digestmap import DigestMap
-from vreplica.points.mapcarry import UNKNOWN, carry
-from vreplica.points.maprebuild import rebuild
+from vreplica.points.digestmap.carry import UNKNOWN, carry
+from vreplica.points.digestmap.digest_map import DigestMap
+from vreplica.points.digestmap.rebuild import rebuild
 from vreplica.units import BLOCK
 
 

@@ -21,8 +21,8 @@ from vreplica.service.dispatcher import Dispatcher
 from vreplica.service.lease import Lease
 from vreplica.service.run_worker import Mover
 from vreplica.service.status import job_status
-from vreplica.sync.errand import disable, enable
 from vreplica.sync.errors import JobDisabled
+from vreplica.sync.job_switch import disable, enable
 
 TTL = timedelta(seconds=30)
 RULES = {"a": Rule(Every(timedelta(microseconds=1)))}

@@ -8,13 +8,13 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vreplica.delta import CopyStats
-from vreplica.delta.sample import ContentSample
+from vreplica.delta.copy.content_sample import ContentSample
+from vreplica.delta.copy.stats import CopyStats
 from vreplica.points import MAX_POINTS, DiskPoint, Level, RecoveryPoint, Retention
 from vreplica.points.changes import MAX_PAST
 from vreplica.points.model import DISK_KEY
+from vreplica.sync.anomaly import change_stats, flag_warnings, suspicions
 from vreplica.sync.report import Mode
-from vreplica.sync.suspicion import change_stats, flag_warnings, suspicions
 from vreplica.units import GIB, MIB
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

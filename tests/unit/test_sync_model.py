@@ -36,27 +36,22 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vreplica.delta import copy
-from vreplica.delta.transfer import RetryPolicy
+from vreplica.delta.copy.pipeline import copy
+from vreplica.delta.copy.transfer import RetryPolicy
 from vreplica.disk import MemoryDisk
 from vreplica.extents import Extents
-from vreplica.points import Retention, digestmap
-from vreplica.points.mapfile import open_locked
+from vreplica.points import Retention
+from vreplica.points.digestmap import digest_map
+from vreplica.points.digestmap.file import open_locked
 from vreplica.points.model import LEAF_KEY
-from vreplica.sync import (
-    Job,
-    Placement,
-    RunReport,
-    Transport,
-    copying,
-    cycle,
-    outside,
-    points,
-    run,
-    state,
-)
+from vreplica.sync import cycle
+from vreplica.sync.copy import disks as copying
+from vreplica.sync.cycle import run
 from vreplica.sync.errors import PreflightFailed
-from vreplica.sync.job import OnCbtLoss, OnReplicaChange
+from vreplica.sync.job import Job, OnCbtLoss, OnReplicaChange, Placement, Transport
+from vreplica.sync.replica import foreign_changes, state
+from vreplica.sync.replica.state import points
+from vreplica.sync.report import RunReport
 from vreplica.units import BLOCK, GIB, KIB, SECTOR
 from vreplica.vsphere import (
     Endpoint,
@@ -697,12 +692,12 @@ def on_the_model(world: World) -> Iterator[None]:
             (state, "connect", connect),
             (copying, "open_snapshot_disk", open_snapshot_disk),
             (copying, "open_leaf", opener(read_only=False)),
-            (outside, "open_current", opener(read_only=True)),
+            (foreign_changes, "open_current", opener(read_only=True)),
             (copying, "copy", small),
             (copying, "RETRY", RetryPolicy(attempts=1)),
             (copying, "CHECKPOINT_S", 0.0),
             (cycle._Cycle, "_undone_on_failure", undone),
-            (digestmap, "open_locked", world.lock),
+            (digest_map, "open_locked", world.lock),
             (os, "fsync", lambda _: world.steps.local()),
         ):
             stack.enter_context(mock.patch.object(target, name, value))

@@ -30,7 +30,7 @@ class Cancellation:
 
     def __init__(self, out: Output, then: str, *, unwind: bool = False) -> None:
         # With it comes numpy, which `--help` can do without.
-        from vreplica.delta import Control
+        from vreplica.delta.control import Control
 
         self.control = Control()
         self.code: int | None = None

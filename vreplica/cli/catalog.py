@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from vreplica.config import Config
     from vreplica.points import RecoveryPoint
     from vreplica.service.catalog.database import Catalog
-    from vreplica.sync import Job, RunReport
+    from vreplica.sync.job import Job
+    from vreplica.sync.report import RunReport
 
 
 @dataclass(eq=False)

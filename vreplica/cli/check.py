@@ -18,7 +18,8 @@ from vreplica.cli.show import BAD, GOOD, counted, grid, indented
 
 if TYPE_CHECKING:
     from vreplica.errors import VReplicaError
-    from vreplica.sync import CheckReport, Job
+    from vreplica.sync.job import Job
+    from vreplica.sync.plan.readiness import CheckReport
 
 _STYLE = {"good": GOOD, "note": "yellow", "problem": BAD}
 
@@ -36,7 +37,7 @@ def check(out: Output, jobs: tuple[str, ...], config: Path | None) -> int:
     """
     import vreplica
     from vreplica.service.notifications import missing
-    from vreplica.sync import check as try_all
+    from vreplica.sync.plan.readiness import check as try_all
 
     def work(job: Job) -> int:
         report = try_all(job)

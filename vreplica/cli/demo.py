@@ -24,7 +24,7 @@ from vreplica.units import human_size
 
 if TYPE_CHECKING:
     from vreplica.points import RecoveryPoint
-    from vreplica.sync import RunReport, VerifyReport
+    from vreplica.sync.report import RunReport, VerifyReport
 
 
 @dataclass(frozen=True, slots=True)

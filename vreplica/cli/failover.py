@@ -23,7 +23,8 @@ from vreplica.errors import VReplicaError
 if TYPE_CHECKING:
     from vreplica.failover.machine.choices import Choices
     from vreplica.failover.machine.runner import Outcome, Tell
-    from vreplica.sync import Job, Listener
+    from vreplica.sync.events import Listener
+    from vreplica.sync.job import Job
 
 job_argument = click.argument("job", metavar="JOB|group:NAME")
 on_error_option = click.option(

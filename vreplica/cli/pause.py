@@ -35,7 +35,7 @@ def resume(out: Output, job: str, config: Path | None) -> int:
 
 def _do(out: Output, name: str, config: Path | None, what: str) -> int:
     import vreplica
-    from vreplica.sync import holding
+    from vreplica.sync import pause as holding
 
     job = vreplica.load(config)[name]
     pid = holding.pause(job) if what == "pause" else holding.resume(job)

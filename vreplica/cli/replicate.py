@@ -16,7 +16,7 @@ from vreplica.cli.output import Output
 
 if TYPE_CHECKING:
     from vreplica.config import Config
-    from vreplica.sync import Job
+    from vreplica.sync.job import Job
 
 LEVELS = ("crash", "filesystem", "application")
 
@@ -68,8 +68,7 @@ def run(
     from vreplica.cli.cancel import Cancellation
     from vreplica.cli.progress import Watcher
     from vreplica.points import Level
-    from vreplica.sync import OnCbtLoss, OnReplicaChange
-    from vreplica.sync.job import Limits
+    from vreplica.sync.job import Limits, OnCbtLoss, OnReplicaChange
     from vreplica.units import MIB
 
     changes: dict[str, Any] = {}
@@ -151,13 +150,13 @@ def points(
     accepted, the last clean point before it is kept, whatever retention says.
     """
     import vreplica
-    from vreplica.sync import accepted
+    from vreplica.sync import recovery_points
 
     if accept and len(vreplica.load(config).select(jobs)) > 1:
         raise click.UsageError("--accept is for the points of one JOB")
 
     def work(job: Job) -> int:
-        found = accepted.accept(job, accept) if accept else vreplica.recovery_points(job)
+        found = recovery_points.accept(job, accept) if accept else vreplica.recovery_points(job)
         if accept:
             catalog.tell_points(out, config, job, found)
         if retention:

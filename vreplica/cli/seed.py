@@ -33,7 +33,7 @@ def seed(out: Output, job: str, sources: tuple[str, ...], config: Path | None) -
     import vreplica
     from vreplica.cli.cancel import Cancellation
     from vreplica.cli.progress import Watcher
-    from vreplica.sync.seed import seed as make
+    from vreplica.sync.replica.seed import seed as make
 
     with Cancellation(out, "the replica that was begun is removed again") as cancellation:
 

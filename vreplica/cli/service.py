@@ -21,7 +21,7 @@ from vreplica.cli.replicate import each_job
 from vreplica.errors import PreflightError
 
 if TYPE_CHECKING:
-    from vreplica.sync import Job
+    from vreplica.sync.job import Job
 
 LOOK_S = 0.2
 """Between two looks whether the service was asked to stop."""

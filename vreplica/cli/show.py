@@ -15,10 +15,10 @@ from vreplica.cli.grid import Grid
 from vreplica.units import human_size
 
 if TYPE_CHECKING:
-    from vreplica.delta.spotcheck import SpotChecked
+    from vreplica.delta.compare.spot_check import SpotChecked
     from vreplica.points import RecoveryPoint, Verdict
-    from vreplica.sync import DiskVerify, Plan, RunReport, VerifyReport
-    from vreplica.sync.seed import SeedReport
+    from vreplica.sync.replica.seed import SeedReport
+    from vreplica.sync.report import DiskVerify, Plan, RunReport, VerifyReport
 
 GOOD, BAD, HEAD = "green", "bold red", "bold"
 

@@ -15,7 +15,8 @@ from vreplica.cli.output import Output
 from vreplica.cli.replicate import each_job
 
 if TYPE_CHECKING:
-    from vreplica.sync import Job, VerifyReport
+    from vreplica.sync.job import Job
+    from vreplica.sync.report import VerifyReport
 
 HASHES = {"blake3": "blake3", "xxh3": "xxh3-128"}
 
@@ -90,7 +91,7 @@ def verify(
     import vreplica
     from vreplica.cli.cancel import Cancellation
     from vreplica.cli.progress import Watcher
-    from vreplica.sync import proof, signing
+    from vreplica.sync.verify import signed_report, signing
 
     if full and sample is not None:
         raise click.UsageError("--full and --sample contradict each other")
@@ -117,7 +118,7 @@ def verify(
                     listener=watcher,
                     control=cancellation.control,
                 )
-            data = proof.write(found, report, key) if report is not None else None
+            data = signed_report.write(found, report, key) if report is not None else None
             if page is not None:
                 _write_page(found, page, report, data, signed=key is not None)
             out.answer(found.to_dict(), *show.verify(found))
@@ -139,9 +140,9 @@ def verify_report(out: Output, file: Path, key: Path, signature: Path | None) ->
 
     Ends with 8 when it is not, or when the report itself tells of a difference.
     """
-    from vreplica.sync import proof
+    from vreplica.sync.verify import signed_report
 
-    value = proof.check(file, key, signature)
+    value = signed_report.check(file, key, signature)
     if out.as_json:
         out.json({"file": str(file), "signature": "good", "report": value})
     else:

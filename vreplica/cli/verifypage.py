@@ -10,7 +10,7 @@ from vreplica.cli.show import duration, moment, spot_check
 from vreplica.units import human_size
 
 if TYPE_CHECKING:
-    from vreplica.sync import DiskVerify, VerifyReport
+    from vreplica.sync.report import DiskVerify, VerifyReport
 
 
 def render(report: VerifyReport, file: str = "", sha256: str = "", *, signed: bool = False) -> str:

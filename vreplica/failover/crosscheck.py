@@ -24,7 +24,7 @@ from vreplica.failover.machine.journal import Entry
 from vreplica.failover.machine.record import Record
 from vreplica.failover.machine.states import Event
 from vreplica.failover.machine.steps import SHUT_DOWN
-from vreplica.sync import Job
+from vreplica.sync.job import Job
 from vreplica.vsphere import EventRecord, Session, TaskRecord, VmRef, connect
 
 SLACK: Final = timedelta(seconds=5)

@@ -20,13 +20,13 @@ from vreplica.failover.machine.errors import NoPointToBoot, OriginalGone
 from vreplica.failover.machine.runner import Outcome
 from vreplica.failover.vsphere_ports import DISCONNECTED_KEY, VSphereSides
 from vreplica.points import Level
-from vreplica.sync import Job, Listener, OnCbtLoss, Placement
-from vreplica.sync.adopt import adopt, drop_points, obstacles
-from vreplica.sync.errand import disabled_by, enable
 from vreplica.sync.errors import NoPoints, PreflightFailed
-from vreplica.sync.events import Warn
-from vreplica.sync.outside import changes_outside
-from vreplica.sync.state import JOB_KEY, Sites, find_replica, identity
+from vreplica.sync.events import Listener, Warn
+from vreplica.sync.job import Job, OnCbtLoss, Placement
+from vreplica.sync.job_switch import disabled_by, enable
+from vreplica.sync.replica.foreign_changes import changes_outside
+from vreplica.sync.replica.reprotect import adopt, drop_points, obstacles
+from vreplica.sync.replica.state import JOB_KEY, Sites, find_replica, identity
 from vreplica.vsphere import AS_IS, VmNotFound, VmRef, connect
 
 

@@ -37,12 +37,12 @@ from vreplica.failover.vsphere_ports import VSphereSides
 from vreplica.points import Level, RecoveryPoint
 from vreplica.points.model import new_id
 from vreplica.points.retention import best
-from vreplica.sync import Job, Listener
 from vreplica.sync.errors import NoPoints
-from vreplica.sync.events import ignore
-from vreplica.sync.outside import changes_outside
-from vreplica.sync.plan import expected_level
-from vreplica.sync.state import JOB_KEY, find_replica, in_state_dir
+from vreplica.sync.events import Listener, ignore
+from vreplica.sync.job import Job
+from vreplica.sync.plan.plan import expected_level
+from vreplica.sync.replica.foreign_changes import changes_outside
+from vreplica.sync.replica.state import JOB_KEY, find_replica, in_state_dir
 from vreplica.vsphere import VmInfo, connect
 
 

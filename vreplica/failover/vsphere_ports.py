@@ -19,12 +19,13 @@ from vreplica.failover.machine.errors import ReplicaTouched
 from vreplica.failover.machine.ports import Effect
 from vreplica.points import Level, RecoveryPoint
 from vreplica.points.model import BOOTED, LEAF_KEY
-from vreplica.sync import Job, Listener, run
-from vreplica.sync.errand import Errand, disable, enable
+from vreplica.sync.cycle import run
 from vreplica.sync.errors import JobBusy, NoPoints
-from vreplica.sync.job import Customize, OnReplicaChange, QuiescePolicy
-from vreplica.sync.outside import changes_outside
-from vreplica.sync.state import ReplicaState, find_replica, job_lock, put_on
+from vreplica.sync.events import Listener
+from vreplica.sync.job import Customize, Job, OnReplicaChange, QuiescePolicy
+from vreplica.sync.job_switch import Errand, disable, enable
+from vreplica.sync.replica.foreign_changes import changes_outside
+from vreplica.sync.replica.state import ReplicaState, find_replica, job_lock, put_on
 from vreplica.vsphere import Session, VmRef, connect
 
 DISCONNECTED_KEY: Final = "vreplica.disconnected"

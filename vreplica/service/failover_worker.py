@@ -30,8 +30,9 @@ from vreplica.service.catalog.database import Catalog, CatalogAway
 from vreplica.service.catalog.runs import Ticket
 from vreplica.service.lease import Lease
 from vreplica.service.run_worker import RunTakenAway, Tell
-from vreplica.sync import Job, points
 from vreplica.sync.events import Event, Warn
+from vreplica.sync.job import Job
+from vreplica.sync.replica.state import points
 
 log = logging.getLogger("vreplica.service")
 

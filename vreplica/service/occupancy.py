@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from vreplica.sync import Job
+from vreplica.sync.job import Job
 from vreplica.vsphere import HostInfo, Whereabouts
 
 

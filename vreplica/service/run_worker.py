@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from vreplica.delta import Control
+from vreplica.delta.control import Control
 from vreplica.delta.errors import CopyCancelled
 from vreplica.errors import PreflightError, VReplicaError
 from vreplica.points import RecoveryPoint
@@ -22,9 +22,12 @@ from vreplica.service.catalog import projection, runs
 from vreplica.service.catalog.database import Catalog, CatalogAway
 from vreplica.service.catalog.runs import Ticket
 from vreplica.service.lease import Lease
-from vreplica.sync import Job, RunReport, points, run
-from vreplica.sync.errand import Errand
+from vreplica.sync.cycle import run
 from vreplica.sync.errors import Cancelled, JobDisabled, JobFailedOver
+from vreplica.sync.job import Job
+from vreplica.sync.job_switch import Errand
+from vreplica.sync.replica.state import points
+from vreplica.sync.report import RunReport
 
 log = logging.getLogger("vreplica.service")
 

@@ -11,11 +11,11 @@ from dataclasses import replace
 from vreplica.errors import VSphereError
 from vreplica.points import RecoveryPoint
 from vreplica.points.model import LEAF_KEY
-from vreplica.sync.copying import DiskCopy
-from vreplica.sync.freeze import Frozen
+from vreplica.sync.anomaly import suspicions
+from vreplica.sync.copy.disks import DiskCopy
 from vreplica.sync.job import Job
-from vreplica.sync.state import SEED_KEY, identity, read_replica
-from vreplica.sync.suspicion import suspicions
+from vreplica.sync.replica.state import SEED_KEY, identity, read_replica
+from vreplica.sync.source.snapshot import Frozen
 from vreplica.vsphere import Session, VmInfo, VmRef
 
 

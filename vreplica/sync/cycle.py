@@ -22,26 +22,14 @@ from datetime import UTC, datetime
 from functools import partial
 from time import perf_counter
 
-from vreplica.delta import Control
-from vreplica.delta.stats import Clock
+from vreplica.delta.control import Control
+from vreplica.delta.copy.stats import Clock
 from vreplica.errors import VReplicaError
 from vreplica.points import RecoveryPoint
 from vreplica.points.model import LEAF_KEY, new_id
-from vreplica.sync import testvm
 from vreplica.sync.commit import commit, describe
-from vreplica.sync.copying import Copying, DiskCopy, DiskTask, copy_disks, follow
-from vreplica.sync.errand import Errand, check_enabled
-from vreplica.sync.errors import Cancelled, PreflightFailed, SourceChanged
-from vreplica.sync.events import Event, Listener, Step, Warn, ignore
-from vreplica.sync.freeze import Frozen, freeze
-from vreplica.sync.held import held_in_place
-from vreplica.sync.holding import Holding, size_of
-from vreplica.sync.job import Job
-from vreplica.sync.mend import Mending
-from vreplica.sync.plan import make_plan
-from vreplica.sync.preflight import replicated_disks
-from vreplica.sync.report import Mode, Plan, RunReport, VerifyReport
-from vreplica.sync.resume import (
+from vreplica.sync.copy.disks import Copying, DiskCopy, DiskTask, copy_disks, follow
+from vreplica.sync.copy.resume import (
     Resumable,
     forget,
     frozen_of,
@@ -49,10 +37,17 @@ from vreplica.sync.resume import (
     shape_as_is,
     worth_resuming,
 )
-from vreplica.sync.retain import retain
-from vreplica.sync.shape import Shape, replica_spec, reshape, shape_of
-from vreplica.sync.space import check_space
-from vreplica.sync.state import (
+from vreplica.sync.errors import Cancelled, PreflightFailed, SourceChanged
+from vreplica.sync.events import Event, Listener, Step, Warn, ignore
+from vreplica.sync.job import Job
+from vreplica.sync.job_switch import Errand, check_enabled
+from vreplica.sync.pause import Holding, size_of
+from vreplica.sync.plan.plan import make_plan
+from vreplica.sync.plan.preflight import replicated_disks
+from vreplica.sync.plan.space import check_space
+from vreplica.sync.replica import test_vm
+from vreplica.sync.replica.shape import Shape, replica_spec, reshape, shape_of
+from vreplica.sync.replica.state import (
     ReplicaState,
     Sites,
     disk_identity,
@@ -61,8 +56,13 @@ from vreplica.sync.state import (
     read_replica,
     snapshot_name,
 )
-from vreplica.sync.tracking import ensure_active, reset, settle
-from vreplica.sync.verify import compare_point
+from vreplica.sync.report import Mode, Plan, RunReport, VerifyReport
+from vreplica.sync.retention import retain
+from vreplica.sync.rollback import Mending
+from vreplica.sync.source.cbt import ensure_active, reset, settle
+from vreplica.sync.source.snapshot import Frozen, freeze
+from vreplica.sync.source.vmotion_lock import held_in_place
+from vreplica.sync.verify.verify import compare_point
 from vreplica.vsphere import VmDisk, VmInfo
 
 
@@ -211,7 +211,7 @@ class _Cycle:
             self._hear(Warn(f"what others changed on replica {name} is discarded: {text}"))
         if replica is not None and (outside or not replica.clean):
             replica = self.mending.take_back(replica)
-        if replica is not None and (left := testvm.clean(self.sites.destination, self.job)):
+        if replica is not None and (left := test_vm.clean(self.sites.destination, self.job)):
             self.recovered.append(f"removed test VM {left}, whose process is gone")
         return vm, replica
 

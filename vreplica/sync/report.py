@@ -7,12 +7,12 @@ from datetime import datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from vreplica.delta.rootdigest import BLAKE3, total
-from vreplica.delta.spotcheck import SpotChecked
+from vreplica.delta.compare.root_digest import BLAKE3, total
+from vreplica.delta.compare.spot_check import SpotChecked
 from vreplica.points import Level, RecoveryPoint
 
 if TYPE_CHECKING:
-    from vreplica.sync.resume import Resumable
+    from vreplica.sync.copy.resume import Resumable
 
 
 class Mode(Enum):
@@ -166,7 +166,7 @@ class DiskVerify:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """One digest for all disks of a point; what it is made of says delta/rootdigest.py."""
+    """One digest for all disks of a point; what it is made of says delta/compare/root_digest.py."""
 
     source_root: str
     replica_root: str

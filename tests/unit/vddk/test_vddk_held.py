@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from vreplica.sync import Event, Job, Placement, Transport, Warn
-from vreplica.sync.held import held_in_place
+from vreplica.sync.events import Event, Warn
+from vreplica.sync.job import Job, Placement, Transport
+from vreplica.sync.source.vmotion_lock import held_in_place
 from vreplica.vsphere import Endpoint, VmRef
 
 END = Endpoint(host="vc.example", user="replicator", password="right", sha256="")
@@ -82,7 +83,7 @@ def test_a_vm_that_another_program_holds_is_replicated_all_the_same(
     job: Job, lines: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The identity of which the dummy library says that somebody else disabled it.
-    monkeypatch.setattr("vreplica.sync.held.identity", lambda _: "second")
+    monkeypatch.setattr("vreplica.sync.source.vmotion_lock.identity", lambda _: "second")
     heard: list[Event] = []
     with held_in_place(job, session(), VM, heard.append):
         pass

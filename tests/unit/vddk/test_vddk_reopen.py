@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from vreplica.delta import copy
-from vreplica.delta.stats import CopyProgress
-from vreplica.delta.transfer import RetryPolicy
+from vreplica.delta.copy.pipeline import copy
+from vreplica.delta.copy.stats import CopyProgress
+from vreplica.delta.copy.transfer import RetryPolicy
 from vreplica.disk import Arena, MemoryDisk
 from vreplica.errors import DiskClosed, DiskError
 from vreplica.extents import Extents

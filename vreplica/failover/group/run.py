@@ -31,9 +31,9 @@ from vreplica.failover.machine.runner import Outcome, Tell
 from vreplica.failover.machine.states import ENDED, GIVEN_UP_BY_UNDO, State, at_or_past
 from vreplica.failover.vsphere_ports import VSphereSides
 from vreplica.points.model import new_id
-from vreplica.sync import Job
 from vreplica.sync.events import Event, Listener, Warn
-from vreplica.sync.state import in_state_dir
+from vreplica.sync.job import Job
+from vreplica.sync.replica.state import in_state_dir
 
 Jobs = Mapping[str, Job]
 

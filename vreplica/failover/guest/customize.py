@@ -8,8 +8,7 @@ from typing import Final
 
 from vreplica.failover.guest import scripts
 from vreplica.failover.machine.errors import IdentityScriptFailed
-from vreplica.sync import Job
-from vreplica.sync.job import Customize, Guest
+from vreplica.sync.job import Customize, Guest, Job
 from vreplica.vsphere import CustomizationRefused, GuestState, ScriptResult, Session, VmRef
 
 SCRIPT_TIMEOUT_S: Final = 120.0

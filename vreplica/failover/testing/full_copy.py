@@ -16,9 +16,9 @@ from typing import Any
 
 from vreplica.failover.machine.errors import NoRoomForTest
 from vreplica.points import RecoveryPoint
-from vreplica.sync.shape import MADE_KEY
-from vreplica.sync.space import MARGIN
-from vreplica.sync.state import ReplicaState
+from vreplica.sync.plan.space import MARGIN
+from vreplica.sync.replica.shape import MADE_KEY
+from vreplica.sync.replica.state import ReplicaState
 from vreplica.units import human_size
 from vreplica.vsphere import NewDisk, ReplicaSpec, Reshape, Session, VmInfo, VmRef
 

@@ -8,7 +8,7 @@
     <job>/tests/<id>/report.json       what came of it
 
 Neither the replica nor the job is touched: replication goes on meanwhile. Whatever happens the VM
-goes; after a kill the next run or test removes it (sync/testvm.py).
+goes; after a kill the next run or test removes it (sync/replica/test_vm.py).
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from vreplica.failover.testing import full_copy
 from vreplica.points import RecoveryPoint
 from vreplica.points.model import DISK_KEY, LEAF_KEY, POINT_KEY, new_id
 from vreplica.points.retention import best
-from vreplica.sync import Job, testvm
 from vreplica.sync.errors import NoPoints
-from vreplica.sync.job import Customize
-from vreplica.sync.state import JOB_KEY, SOURCE_KEY, ReplicaState, find_replica
+from vreplica.sync.job import Customize, Job
+from vreplica.sync.replica import test_vm
+from vreplica.sync.replica.state import JOB_KEY, SOURCE_KEY, ReplicaState, find_replica
 from vreplica.vsphere import (
     GuestState,
     PlacementNotFound,
@@ -129,7 +129,7 @@ def run_test(job: Job, options: TestOptions, tell: Tell) -> TestReport:
     if by_script and job.guest.user is None:
         raise NoGuestLogin(job=job.name)
     with connect(job.destination) as session:
-        if name := testvm.clean(session, job):
+        if name := test_vm.clean(session, job):
             tell(f"removed test VM {name}, left by a process that is gone")
         replica = find_replica(session, job)
         if replica is None or not replica.points:
@@ -139,15 +139,15 @@ def run_test(job: Job, options: TestOptions, tell: Tell) -> TestReport:
         _check(session, job, replica, network, options)
         if not session.about.is_vcenter:
             full_copy.check_room(session, replica, point)
-        mark = testvm.Mark(
+        mark = test_vm.Mark(
             job=job.name,
             id=f"test-{new_id()}",
             point=point.id,
-            owner=testvm.me(),
+            owner=test_vm.me(),
             time=datetime.now(UTC).isoformat(),
             keep=options.keep,
         )
-        with testvm.hold(job, mark) as folder:
+        with test_vm.hold(job, mark) as folder:
             test = _Test(session, job, replica, point, network, mark, options, script, tell)
             report = test.run(folder)
         (folder / "report.json").write_text(json.dumps(report.to_dict()), encoding="utf-8")
@@ -160,7 +160,7 @@ def clean(job: Job) -> str | None:
     Raises BeingTested while its test runs on this machine.
     """
     with connect(job.destination) as session:
-        return testvm.clean(session, job, all_of_them=True)
+        return test_vm.clean(session, job, all_of_them=True)
 
 
 def _point(replica: ReplicaState, wanted: str | None) -> RecoveryPoint:
@@ -171,7 +171,7 @@ def _check(
     session: Session, job: Job, replica: ReplicaState, network: str | None, options: TestOptions
 ) -> None:
     """All that can be known before anything is made."""
-    name = testvm.test_name(job)
+    name = test_vm.test_name(job)
     try:
         session.find_vm(name)
         raise VmInTheWay(job=job.name, vm=name)
@@ -197,7 +197,7 @@ class _Test:
         replica: ReplicaState,
         point: RecoveryPoint,
         network: str | None,
-        mark: testvm.Mark,
+        mark: test_vm.Mark,
         options: TestOptions,
         script: bytes | None,
         tell: Tell,
@@ -237,7 +237,7 @@ class _Test:
             job=self._job.name,
             id=self._mark.id,
             point=self._point,
-            vm=testvm.test_name(self._job),
+            vm=test_vm.test_name(self._job),
             network=self._network,
             began=began,
             seconds=time.monotonic() - start,
@@ -266,7 +266,7 @@ class _Test:
         return result
 
     def _make(self) -> None:
-        session, name = self._session, testvm.test_name(self._job)
+        session, name = self._session, test_vm.test_name(self._job)
         assert self._point.snapshot is not None, "points that were read have their snapshot"
         if session.about.is_vcenter:
             self._clone(name, self._point.snapshot)
@@ -287,7 +287,7 @@ class _Test:
         # What makes a VM a replica must not be on its copy.
         mine = (JOB_KEY, SOURCE_KEY, LEAF_KEY, POINT_KEY)
         options = {key: "" for key in replica.extra_config if key.startswith(DISK_KEY)}
-        options |= {**dict.fromkeys(mine, ""), testvm.TEST_KEY: self._mark.dump()}
+        options |= {**dict.fromkeys(mine, ""), test_vm.TEST_KEY: self._mark.dump()}
         self._vm = self._do(
             f"clone point {self._point.id} as {name}",
             lambda: session.clone_linked(
@@ -299,12 +299,12 @@ class _Test:
         """A single ESXi host cannot clone."""
         session = self._session
         frozen = session.read_vm(self._replica.vm.ref, snapshot)
-        options = {testvm.TEST_KEY: self._mark.dump()}
+        options = {test_vm.TEST_KEY: self._mark.dump()}
         spec = full_copy.empty(frozen, name, self._network, options)
         vm = self._vm = self._do(f"create {name}", lambda: session.create_replica(spec))
         full_copy.fill(session, vm, frozen, self._mark.id, self._do)
         job, mark = self._job, self._mark
-        self._do(f"let go of point {mark.point}", lambda: testvm.let_go(session, job, vm, mark))
+        self._do(f"let go of point {mark.point}", lambda: test_vm.let_go(session, job, vm, mark))
 
     def _look(self) -> None:
         vm, limit = self._vm, self._options.heartbeat_timeout_s
@@ -353,13 +353,13 @@ class _Test:
         if self._options.keep and self._vm is not None and not failed:
             return False
         try:
-            vm = self._vm or self._session.find_vm(testvm.test_name(self._job))
+            vm = self._vm or self._session.find_vm(test_vm.test_name(self._job))
         except VmNotFound:
             return True
         session = self._session
-        mark = testvm.Mark.load(session.read_vm(vm).extra_config.get(testvm.TEST_KEY, ""))
+        mark = test_vm.Mark.load(session.read_vm(vm).extra_config.get(test_vm.TEST_KEY, ""))
         if mark is None or mark.id != self._mark.id:
             return False
         self._do(f"power off {vm.name}", lambda: session.power_off(vm))
-        self._do(f"destroy {vm.name}", lambda: testvm.remove(session, vm))
+        self._do(f"destroy {vm.name}", lambda: test_vm.remove(session, vm))
         return True

@@ -18,8 +18,9 @@ from vreplica.failover.machine.states import ENDED
 from vreplica.points import RecoveryPoint
 from vreplica.service.catalog import runs
 from vreplica.service.catalog.database import Catalog, Connection
-from vreplica.sync import Job, RunReport
-from vreplica.sync.errand import disabled_by
+from vreplica.sync.job import Job
+from vreplica.sync.job_switch import disabled_by
+from vreplica.sync.report import RunReport
 
 
 def rebuild(catalog: Catalog, who: str, job: Job, points: Sequence[RecoveryPoint]) -> None:

@@ -1,0 +1,1 @@
+"""Compares two disks without any code of the copier."""

@@ -1,0 +1,1 @@
+"""Copies one disk: reads, hashes, drops what is there already, writes."""

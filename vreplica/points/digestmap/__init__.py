@@ -1,0 +1,1 @@
+"""Digest maps: the hashes of what a replica holds, one file a disk."""

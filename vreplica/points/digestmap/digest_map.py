@@ -1,0 +1,402 @@
+"""What each block of a replica's disk holds, as one digest a block: 16 bytes for 64 KiB.
+
+    records     | d0 | 00 | d2 | d3 | 00 | ...        of the replica's latest recovery point
+    pending     |    |    | e2 |    | e4 |            of the point that is being made
+
+A map belongs to exactly one recovery point. The digests of a running cycle go to a sidecar
+(`PendingDigests`), which is folded in only after the point was committed on the replica:
+
+    pending = map.begin(point_id)        a cycle starts
+    copy(..., known=map, sink=pending)
+    root = map.seal(pending)             durable; goes into the point's description
+    <the replica's snapshot is taken>    the commit
+    map.apply(point_id)                  folds the sidecar in; may be repeated
+
+Whatever breaks, `open` decides by the replica's latest point:
+
+    map's point   sidecar                        latest point     the map is
+    P             none, or of a cycle after P    P                good (cycle not committed)
+    P             sealed, P -> Q                 Q                folded now, then good
+    folding P->Q  sealed, P -> Q                 Q                folded again, then good
+    anything else                                                 unusable: rebuild it
+
+The map is read through mmap and written through pwrite, so that a full disk is an error and
+not a SIGBUS. Pages are given back as they are used: memory does not follow the capacity.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+from array import array
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vreplica.extents import Extents
+from vreplica.files import fsync
+from vreplica.points.digestmap.errors import DigestMapUnusable, writing
+from vreplica.points.digestmap.file import (
+    CLEAN,
+    FOLDING,
+    MAX_PAGES,
+    PAGE,
+    PAGE_DIGEST,
+    PAGE_RECORDS,
+    RECORD,
+    RECORDS_AT,
+    TABLE_AT,
+    Header,
+    merge_table,
+    open_locked,
+    page_digest,
+    read_header,
+    read_table,
+    root_digest,
+    write_all,
+    write_header,
+)
+from vreplica.points.digestmap.pending import (
+    PendingDigests,
+    PendingHead,
+    read_pending,
+    read_records,
+)
+from vreplica.units import BLOCK, MIB
+
+Digests = NDArray[np.uint8]
+
+_KEEP_MAPPED: Final = 32 * MIB
+"""Mapped pages are handed back to the page cache after about so much was touched."""
+
+_FAULT_AROUND: Final = 2 * MIB
+"""What Linux maps around one page fault of a file at most: 64 KiB (fault_around_bytes), or a large
+folio of the page cache; 2 MiB were seen with Linux 6.18."""
+
+_RUNS: Final = _KEEP_MAPPED // _FAULT_AROUND
+"""Places that are looked up before pages are handed back."""
+
+
+class DigestMap:
+    """An open map; holds a lock on its file. One thread at a time, `close` when done."""
+
+    _touched: int
+    _pending: PendingDigests | None = None
+
+    def __init__(self, path: Path, fd: int, header: Header) -> None:
+        self.path = path
+        self._fd = fd
+        self._header = header
+        self._mapped()
+
+    # -- opening ----------------------------------------------------------------------------
+
+    @classmethod
+    def create(
+        cls,
+        path: Path,
+        *,
+        capacity_bytes: int,
+        algorithm: str,
+        seed: int | None = None,
+        block: int = BLOCK,
+    ) -> Self:
+        """A map of a disk of zeros, of no recovery point (""); replaces what is there.
+
+        `seed` None: a random one. Raises DigestMapBusy, DigestMapWriteFailed.
+        """
+        if -(-capacity_bytes // block) > MAX_PAGES * PAGE_RECORDS:
+            raise ValueError(f"{capacity_bytes} bytes in blocks of {block}: too many for a map")
+        if seed is None:
+            seed = int.from_bytes(os.urandom(8))
+        header = Header(block, algorithm, seed, capacity_bytes, 0, "", bytes(32))
+        none = np.empty(0, np.int64), np.empty((0, PAGE_DIGEST), np.uint8)
+        header = replace(header, root=root_digest(header, *none))
+        with writing(path):
+            fd = open_locked(path, os.O_RDWR | os.O_CREAT)
+            try:
+                _sidecar(path).unlink(missing_ok=True)
+                os.ftruncate(fd, 0)
+                os.ftruncate(fd, header.size)
+                header = write_header(fd, header)
+                fsync(path.parent)
+            except BaseException:
+                os.close(fd)
+                raise
+        return cls(path, fd, header)
+
+    @classmethod
+    def open(cls, path: Path, *, latest_point: str) -> Self:
+        """The map of the replica's latest recovery point, folding in what was committed.
+
+        Raises DigestMapUnusable where the map is missing, damaged or of another point.
+        """
+        try:
+            fd = open_locked(path, os.O_RDWR)
+        except FileNotFoundError:
+            raise DigestMapUnusable(path=str(path), reason="it is missing") from None
+        try:
+            header = read_header(fd)
+            if header is None or os.fstat(fd).st_size < header.size:
+                raise DigestMapUnusable(path=str(path), reason="it is damaged")
+            found = cls(path, fd, header)
+        except BaseException:
+            os.close(fd)
+            raise
+        try:
+            found._settle(latest_point)
+        except BaseException:
+            found.close()
+            raise
+        return found
+
+    # -- looking ----------------------------------------------------------------------------
+
+    @property
+    def point(self) -> str:
+        """The recovery point whose content the map describes; "" for a disk of zeros."""
+        return self._header.point
+
+    @property
+    def seed(self) -> int:
+        return self._header.seed
+
+    @property
+    def block(self) -> int:
+        return self._header.block
+
+    @property
+    def capacity_bytes(self) -> int:
+        return self._header.capacity
+
+    @property
+    def algorithm(self) -> str:
+        return self._header.algorithm
+
+    @property
+    def generation(self) -> int:
+        return self._header.generation
+
+    @property
+    def root(self) -> str:
+        """Root digest, hex: two maps of equal content, seed and capacity have the same."""
+        return self._header.root.hex()
+
+    def lookup(self, blocks: NDArray[np.int64]) -> Digests:
+        """Digests of these blocks, ascending; shape (n, 16)."""
+        digests: Digests = np.empty((len(blocks), RECORD), np.uint8)
+        runs = [0, *(np.flatnonzero(np.diff(blocks) != 1) + 1).tolist(), len(blocks)]
+        for at in range(0, len(runs) - 1, _RUNS):
+            group = runs[at : at + _RUNS + 1]
+            digests[group[0] : group[-1]] = self._records[blocks[group[0] : group[-1]]]
+            self._touched += (len(group) - 1) * _FAULT_AROUND
+            if self._touched >= _KEEP_MAPPED:
+                self._map.madvise(mmap.MADV_DONTNEED)
+                self._touched = 0
+        return digests
+
+    def not_zero(self) -> Extents:
+        """Bytes of the disk whose blocks are not known to be zeros."""
+        rows = [np.empty((0, 2), np.int64)]
+        pages, _ = read_table(self._fd, self._header)
+        for page in pages.tolist():
+            held = np.flatnonzero(self._page(page).any(axis=1)) + page * PAGE_RECORDS
+            rows.append(Extents.from_blocks(held, self.block, self.capacity_bytes).array)
+        return Extents.from_array(np.concatenate(rows))
+
+    def check(self) -> bool:
+        """Read everything: do the records match the root? Costs about 1 s per GiB of map."""
+        pages, digests = read_table(self._fd, self._header)
+        whole = all(
+            page_digest(self._page(page).tobytes()) == digest.tobytes()
+            for page, digest in zip(pages.tolist(), digests, strict=True)
+        )
+        return whole and root_digest(self._header, pages, digests) == self._header.root
+
+    # -- one cycle --------------------------------------------------------------------------
+
+    def begin(self, point: str) -> PendingDigests:
+        """A sidecar for the point that a cycle makes; one that broke off is given up."""
+        header = self._header
+        head = PendingHead(header.point, point, header.seed, header.block, header.capacity)
+        self.discard()
+        self._pending = PendingDigests.begin(_sidecar(self.path), head)
+        return self._pending
+
+    def resume(self) -> PendingDigests | None:
+        """The sidecar of a cycle that broke off, cut back to its last checkpoint; or None.
+
+        Its `head.point` is the point it would make, its `position` is where to go on.
+        """
+        pending = PendingDigests.resume(_sidecar(self.path))
+        if pending is not None and not self._follows(pending.head):
+            pending.close()
+            return None
+        self._pending = pending
+        return pending
+
+    def seal(self, pending: PendingDigests) -> str:
+        """Make the sidecar complete and durable. Returns the root digest it leads to, hex."""
+        root = self._root_with(self._folded(pending.records()))
+        pending.seal(root)
+        pending.close()
+        with writing(self.path.parent):
+            fsync(self.path.parent)
+        return root.hex()
+
+    def apply(self, point: str) -> None:
+        """Fold the sealed sidecar of `point` in: the replica has it. Repeating it is harmless."""
+        if self._header.state == CLEAN and self._header.point == point:
+            self.discard()
+            return
+        found = read_pending(_sidecar(self.path))
+        if found is None or not found.sealed or found.head.point != point:
+            raise self._unusable(f"it has no sealed digests of recovery point {point}")
+        if not self._follows(found.head):
+            raise self._unusable(f"the digests of {point} do not follow {self._header.point!r}")
+        with writing(self.path):
+            folding = replace(self._header, state=FOLDING, next_point=point)
+            self._header = write_header(self._fd, folding, records_first=False)
+            for page, data, start, end in self._folded(read_records(_sidecar(self.path))):
+                write_all(self._fd, data[start:end], RECORDS_AT + page * PAGE + start)
+                write_all(self._fd, page_digest(data), TABLE_AT + page * PAGE_DIGEST)
+            root = self._root_with(iter(()))
+            if root != found.root:
+                raise self._unusable("its root digest is not the one that was committed")
+            self._header = write_header(
+                self._fd,
+                replace(self._header, state=CLEAN, point=point, next_point="", root=root),
+            )
+        self.discard()
+
+    def discard(self) -> None:
+        """Give up the sidecar: the cycle was not committed."""
+        self._close_pending()
+        # Not made durable: a sidecar that comes back after a crash is told by its head.
+        _sidecar(self.path).unlink(missing_ok=True)
+
+    def grow(self, capacity_bytes: int) -> None:
+        """The disk has grown: what is new is zeros, and a short last block is unknown now.
+
+        An unknown block has a digest that no block has, so the next copy writes it, given that
+        its extents cover everything from the old capacity on.
+        """
+        old = self._header
+        if capacity_bytes <= old.capacity:
+            raise ValueError(f"{capacity_bytes} bytes is not more than {old.capacity}")
+        header = replace(old, capacity=capacity_bytes)
+        with writing(self.path):
+            os.ftruncate(self._fd, header.size)
+            if old.capacity % old.block:
+                number = old.capacity // old.block
+                page = self._page(number // PAGE_RECORDS).copy()
+                if page[number % PAGE_RECORDS].any():
+                    page[number % PAGE_RECORDS] = 0xFF
+                write_all(self._fd, page.tobytes(), RECORDS_AT + number // PAGE_RECORDS * PAGE)
+                at = TABLE_AT + number // PAGE_RECORDS * PAGE_DIGEST
+                write_all(self._fd, page_digest(page.tobytes()), at)
+            header = replace(header, root=root_digest(header, *read_table(self._fd, header)))
+            self._header = write_header(self._fd, header)
+        self._unmap()
+        self._mapped()
+
+    def close(self) -> None:
+        """Give up the lock; a sidecar that is open is closed and kept. Twice is allowed."""
+        if self._fd < 0:
+            return
+        self._close_pending()
+        self._unmap()
+        # By itself: a process that is being started has its descriptors, and the lock, until exec.
+        fcntl.flock(self._fd, fcntl.LOCK_UN)
+        os.close(self._fd)
+        self._fd = -1
+
+    # -- inside -----------------------------------------------------------------------------
+
+    def _close_pending(self) -> None:
+        if self._pending is not None:
+            self._pending.close()
+            self._pending = None
+
+    def _mapped(self) -> None:
+        self._map = mmap.mmap(self._fd, self._header.size, prot=mmap.PROT_READ)
+        # No reading ahead: a lookup here and there would fill the page cache with the file's holes.
+        self._map.madvise(mmap.MADV_RANDOM)
+        self._records = np.frombuffer(self._map, np.uint8, offset=RECORDS_AT).reshape(-1, RECORD)
+        self._touched = 0
+
+    def _unmap(self) -> None:
+        self._records = np.empty((0, RECORD), np.uint8)
+        self._map.close()
+
+    def _settle(self, latest: str) -> None:
+        header = self._header
+        if header.state == CLEAN and header.point == latest:
+            found = read_pending(_sidecar(self.path))
+            if found is not None and not self._follows(found.head):
+                # A process that died may have written this header and not made it durable.
+                os.fsync(self._fd)
+                self.discard()
+            return
+        if header.state == FOLDING and header.next_point != latest:
+            raise self._unusable(
+                f"it was being changed to recovery point {header.next_point} when it broke off"
+            )
+        found = read_pending(_sidecar(self.path))
+        if found is None or found.head.point != latest:
+            raise self._unusable(
+                f"it describes recovery point {header.point or 'none'}, the replica is at {latest}"
+            )
+        self.apply(latest)
+
+    def _follows(self, head: PendingHead) -> bool:
+        own = self._header
+        return head == PendingHead(own.point, head.point, own.seed, own.block, own.capacity)
+
+    def _page(self, number: int) -> Digests:
+        data = os.pread(self._fd, PAGE, RECORDS_AT + number * PAGE)
+        return np.frombuffer(data, np.uint8).reshape(-1, RECORD)
+
+    def _folded(
+        self, records: Iterator[tuple[NDArray[np.int64], Digests]]
+    ) -> Iterator[tuple[int, bytes, int, int]]:
+        """Pages that the records change, each once: number, content, changed bytes [from, to)."""
+        number, page = -1, np.empty((0, RECORD), np.uint8)
+        low, high = PAGE_RECORDS, 0
+        for blocks, digests in records:
+            pages = blocks // PAGE_RECORDS
+            cuts = np.flatnonzero(np.diff(pages)) + 1
+            for start, end in zip([0, *cuts.tolist()], [*cuts.tolist(), len(pages)], strict=True):
+                if int(pages[start]) != number:
+                    if number >= 0:
+                        yield number, page.tobytes(), low * RECORD, high * RECORD
+                    number, low, high = int(pages[start]), PAGE_RECORDS, 0
+                    page = self._page(number).copy()
+                rows = blocks[start:end] % PAGE_RECORDS
+                page[rows] = digests[start:end]
+                low, high = min(low, int(rows[0])), max(high, int(rows[-1]) + 1)
+        if number >= 0:
+            yield number, page.tobytes(), low * RECORD, high * RECORD
+
+    def _root_with(self, folded: Iterator[tuple[int, bytes, int, int]]) -> bytes:
+        """The root digest with some pages replaced; they ascend."""
+        changed, made = array("q"), bytearray()
+        for page, data, _, _ in folded:
+            changed.append(page)
+            made += page_digest(data)
+        pages, digests = read_table(self._fd, self._header)
+        if changed:
+            pages, digests = merge_table(pages, digests, np.array(changed, np.int64), made)
+        return root_digest(self._header, pages, digests)
+
+    def _unusable(self, reason: str) -> DigestMapUnusable:
+        return DigestMapUnusable(path=str(self.path), reason=reason)
+
+
+def _sidecar(path: Path) -> Path:
+    return path.with_name(path.name + ".pending")

@@ -1,0 +1,1 @@
+"""Says what the next run would do and what is in its way; changes nothing."""

@@ -1,0 +1,212 @@
+"""What the next run does with each disk, and why. Decides; changes nothing.
+
+    no replica, no point        -> full
+    no point, but a seed        -> rescan, of what it was seeded with
+    disk new on the source      -> full, that disk only
+    disk's UUID changed         -> rescan
+    disk grown or re-added      -> rescan, of a copy of what the replica has (sync/replica/shape.py)
+    CBT off, reset or silent    -> rescan, or a problem where the job says so
+    otherwise                   -> delta since the changeId of the latest point
+
+The reasons follow VMware's rules for changeIds: a new tracking generation (the part before the
+slash), a revert or a replaced disk makes an old changeId meaningless (KB-320557, and the API
+reference of QueryChangedDiskAreas).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from vreplica.points import DiskPoint, Level, RecoveryPoint
+from vreplica.sync.copy.resume import Resumable, find
+from vreplica.sync.job import Job, QuiescePolicy
+from vreplica.sync.job_switch import why_disabled
+from vreplica.sync.plan.preflight import find_problems, outside_problems, replicated_disks
+from vreplica.sync.replica.foreign_changes import changes_outside
+from vreplica.sync.replica.shape import DiskShape, Shape, shape_of
+from vreplica.sync.replica.state import (
+    ReplicaState,
+    Sites,
+    disk_identity,
+    find_replica,
+    snapshot_name,
+)
+from vreplica.sync.report import DiskPlan, Mode, Plan
+from vreplica.sync.source.cbt import generation
+from vreplica.sync.source.snapshot import quiesced_level
+from vreplica.sync.transport import choose
+from vreplica.vsphere import VmDisk, VmInfo
+
+
+def plan(job: Job) -> Plan:
+    """What `run(job)` would do now."""
+    with Sites.open(job) as sites:
+        vm = sites.source.read_vm(sites.source.find_vm(job.source_vm))
+        replica = find_replica(sites.destination, job)
+        found = make_plan(job, sites, vm, replica)
+    off = why_disabled(job)
+    if off is None:
+        return found
+    return replace(found, problems=(f"{off.message}. {off.advice()}", *found.problems))
+
+
+def make_plan(
+    job: Job,
+    sites: Sites,
+    vm: VmInfo,
+    replica: ReplicaState | None,
+    known_level: Level | None = None,
+    *,
+    may_resume: bool = True,
+) -> Plan:
+    """`known_level`: what a source that is off is worth, where the caller saw how it went down."""
+    shape = shape_of(job, vm, replicated_disks(job, vm), replica)
+    disks = tuple(plan_disk(disk, vm, replica, shape) for disk in shape.disks)
+    resumes, reason = find(job, sites.destination, vm, replica) if may_resume else (None, "")
+    if resumes is not None:
+        disks = tuple(
+            DiskPlan(d.key, d.label, d.capacity_bytes, Mode(d.mode), d.reason)
+            for d in resumes.record.disks
+        )
+        # What was new when it began is there, and has had its room.
+        shape = replace(shape, disks=tuple(replace(d, new=False) for d in shape.disks))
+    outside = changes_outside(job, sites.destination, replica)
+    level, warnings = expected_level(job, vm, known_level)
+    if reason:
+        warnings.append(f"an earlier run broke off and is not gone on with: {reason}")
+    problems = [
+        *find_problems(job, sites, vm, replica, shape, level),
+        *outside_problems(job, replica, outside),
+    ]
+    return Plan(
+        job=job.name,
+        source_vm=vm.ref.name,
+        replica_vm=job.placement.name,
+        replica_exists=replica is not None,
+        disks=disks,
+        excluded=tuple(d.label for d in vm.disks if d.label in job.exclude_disks),
+        transport="{}: {}".format(*choose(job)),
+        expected_level=level,
+        base_point=replica.latest if replica else None,
+        steps=tuple(_steps(job, vm, replica, shape, outside, resumes)),
+        expiring=_expiring(job, replica, level),
+        warnings=tuple(warnings),
+        problems=tuple(problems),
+        outside_changes=outside,
+        resumes=resumes,
+    )
+
+
+def plan_disk(disk: DiskShape, vm: VmInfo, replica: ReplicaState | None, shape: Shape) -> DiskPlan:
+    mode, reason = choose_mode(disk.disk, vm.cbt_enabled, replica)
+    if disk.new:
+        mode, reason = Mode.RESCAN if disk.origin else Mode.FULL, disk.reason
+    elif shape.grown and mode is Mode.DELTA:
+        mode = Mode.RESCAN
+        reason = f"change tracking is reset, since {', '.join(shape.grown)} has grown"
+    return DiskPlan(disk.disk.key, disk.disk.label, disk.disk.capacity_bytes, mode, reason)
+
+
+def choose_mode(disk: VmDisk, cbt_enabled: bool, replica: ReplicaState | None) -> tuple[Mode, str]:
+    """Full, delta or rescan for a disk whose place on the replica stays, with the reason."""
+    if replica is None:
+        return Mode.FULL, "there is no replica yet"
+    if replica.latest is None and disk.key in replica.seed[1]:
+        return Mode.RESCAN, "the replica begins with what it was seeded with"
+    if replica.latest is None:
+        return Mode.FULL, "the replica has no recovery point yet"
+    base = replica.latest.disk(disk.key)
+    if base is None:
+        return Mode.FULL, "the disk is not part of the latest recovery point"
+    if base.uuid != disk_identity(disk):
+        return Mode.RESCAN, (
+            f"the disk was replaced: its UUID was {base.uuid}, now {disk_identity(disk)}"
+        )
+    return _tracking(disk, base, cbt_enabled, replica.latest)
+
+
+def _tracking(
+    disk: VmDisk, base: DiskPoint, cbt_enabled: bool, latest: RecoveryPoint
+) -> tuple[Mode, str]:
+    if base.change_id is None:
+        return Mode.RESCAN, f"point {latest.id} was made without changed block tracking"
+    if not cbt_enabled:
+        return Mode.RESCAN, "changed block tracking is switched off on the VM"
+    if disk.change_id and generation(disk.change_id) != generation(base.change_id):
+        return Mode.RESCAN, (
+            f"changed block tracking was reset: generation {generation(base.change_id)} "
+            f"became {generation(disk.change_id)}"
+        )
+    return Mode.DELTA, f"changed blocks since point {latest.id} (changeId {base.change_id})"
+
+
+def expected_level(
+    job: Job, vm: VmInfo, known_level: Level | None = None
+) -> tuple[Level, list[str]]:
+    """The level that the source's snapshot should reach, and what keeps it from a better one."""
+    if vm.power_state == "poweredOff":
+        if known_level is not None:
+            return known_level, []
+        return Level.CRASH, [
+            (
+                f"{vm.ref.name} is powered off: whether its guest had shut down is not known here, "
+                "so the point will say crash"
+            )
+        ]
+    if job.quiesce is QuiescePolicy.NEVER:
+        return Level.CRASH, ["quiescing is switched off in the job"]
+    if not vm.tools_running:
+        return Level.CRASH, [
+            (
+                f"VMware Tools are not running in {vm.ref.name} ({vm.tools_status}): "
+                "a quiesce request would be ignored without a word"
+            )
+        ]
+    best = quiesced_level(vm)
+    if best is Level.CRASH:
+        reason = f"the guest of {vm.ref.name} ({vm.guest_id}) is neither Windows nor Linux"
+        return best, [f"{reason}: nothing proves that it quiesces"]
+    return best, []
+
+
+def _expiring(job: Job, replica: ReplicaState | None, level: Level) -> tuple[RecoveryPoint, ...]:
+    """What goes after a run that makes a point of this level now."""
+    if replica is None or replica.latest is None:
+        return ()
+    coming = replace(replica.latest, id="", time=datetime.now(UTC), level=level, snapshot=None)
+    return tuple(job.retention.expired([*replica.points, coming]))
+
+
+def _steps(
+    job: Job,
+    vm: VmInfo,
+    replica: ReplicaState | None,
+    shape: Shape,
+    outside: tuple[str, ...],
+    resumes: Resumable | None,
+) -> list[str]:
+    name = vm.ref.name
+    if resumes is not None:
+        return [
+            f"go on with {resumes.text}",
+            "make a recovery point of the replica",
+            f"remove the snapshot of {name}",
+        ]
+    steps: list[str] = []
+    if any(s.name == snapshot_name(job.name) for s in vm.snapshots):
+        steps.append(f"remove the snapshot that an earlier run left on {name}")
+    if replica is None:
+        steps.append(f"create replica {job.placement.name} on {job.placement.datastore}")
+    elif replica.latest and (not replica.clean or outside):
+        steps.append(f"take the replica back to point {replica.latest.id}")
+    steps += shape.steps()
+    if shape.grown:
+        steps.append(f"reset changed block tracking on {name}")
+    elif not vm.cbt_enabled:
+        steps.append(f"enable changed block tracking on {name}")
+    steps.append(f"snapshot {name}")
+    steps.append("copy what differs")
+    steps.append("make a recovery point of the replica")
+    steps.append(f"remove the snapshot of {name}")
+    return steps

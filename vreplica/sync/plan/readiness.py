@@ -1,0 +1,164 @@
+"""Everything that a job needs, tried without a change: `plan`, and what it takes for granted.
+
+    both sites   certificate, login                      a problem here hides what is behind it
+    source       the VM, privileges, everything that plan finds
+    destination  datastore, host, folder, networks, privileges
+    hosts        ticket and login to port 902 (NFC), or whether the port answers
+
+The one who asks has often just written the job file, so nothing stops at the first problem.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, TypeVar
+
+from vreplica.errors import VReplicaError
+from vreplica.nfc import probe
+from vreplica.sync.job import Job, Transport
+from vreplica.sync.plan.plan import make_plan
+from vreplica.sync.replica.shape import replica_spec
+from vreplica.sync.replica.state import ReplicaState, Sites, find_replica
+from vreplica.sync.transport import choose
+from vreplica.vsphere import Endpoint, Lack, Session, VmInfo, connect
+
+T = TypeVar("T")
+
+
+class Verdict(Enum):
+    GOOD = "good"
+    NOTE = "note"
+    PROBLEM = "problem"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    area: str
+    """source, destination, run, port 902"""
+    verdict: Verdict
+    text: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    job: str
+    findings: tuple[Finding, ...]
+
+    @property
+    def problems(self) -> tuple[Finding, ...]:
+        return tuple(f for f in self.findings if f.verdict is Verdict.PROBLEM)
+
+    def to_dict(self) -> dict[str, Any]:
+        rows = [
+            {"area": f.area, "verdict": f.verdict.value, "text": f.text, "remedy": f.remedy}
+            for f in self.findings
+        ]
+        return {"job": self.job, "good": not self.problems, "findings": rows}
+
+
+def check(job: Job) -> CheckReport:
+    """Try everything. Raises nothing that a site, a host or the job file can cause."""
+    with ExitStack() as stack:
+        return _Check(job, stack).run()
+
+
+class _Check:
+    def __init__(self, job: Job, stack: ExitStack) -> None:
+        self._job, self._stack = job, stack
+        self._found: list[Finding] = []
+
+    def run(self) -> CheckReport:
+        job = self._job
+        source = self._log_in("source", job.source)
+        same = job.source == job.destination
+        destination = source if same else self._log_in("destination", job.destination)
+        vm = source and self._try("source", lambda: source.read_vm(source.find_vm(job.source_vm)))
+        if source and vm:
+            self._good("source", f"VM {vm.ref.name}, {len(vm.disks)} disks, {vm.power_state}")
+            lacks = self._try("source", lambda: source.lacking_on(vm.ref))
+            self._privileges("source", lacks, job.source)
+        replica: ReplicaState | None = None
+        if source and destination and vm:
+            sites = Sites(source, destination, ExitStack())
+            replica = self._try("destination", lambda: find_replica(destination, job))
+            if replica is None:
+                self._place(destination, vm)
+            self._try("run", lambda: self._plan(sites, vm, replica))
+        if vm and choose(job)[0] is Transport.VDDK:
+            hosts = [vm.host, replica.vm.host if replica else None]
+            self._ports(h for h in dict.fromkeys(hosts) if h)
+        return CheckReport(job.name, tuple(self._found))
+
+    # -- what is tried ------------------------------------------------------------------------
+
+    def _log_in(self, area: str, endpoint: Endpoint) -> Session | None:
+        session = self._try(area, lambda: self._stack.enter_context(connect(endpoint)))
+        if session:
+            about = session.about
+            who = f"{endpoint.host}: {about.name}, logged in as {endpoint.user}"
+            self._good(area, who)
+        return session
+
+    def _plan(self, sites: Sites, vm: VmInfo, replica: ReplicaState | None) -> None:
+        plan = make_plan(self._job, sites, vm, replica)
+        told = [f"{f.text}. {f.remedy}" for f in self._found]
+        for problem in (p for p in plan.problems if p not in told):
+            self._found.append(Finding("run", Verdict.PROBLEM, problem))
+        for warning in plan.warnings:
+            self._found.append(Finding("run", Verdict.NOTE, warning))
+        modes = ", ".join(f"{d.label}: {d.mode.value}" for d in plan.disks)
+        self._good("run", f"transport {plan.transport}")
+        if not plan.problems:
+            self._good("run", f"{plan.expected_level}-consistent; {modes}")
+
+    def _place(self, destination: Session, vm: VmInfo) -> None:
+        """Where the replica will be created, since there is none yet."""
+        job, to = self._job, self._job.placement
+        spec = replica_spec(job, vm, "")
+        place = self._try("destination", lambda: destination.place_of(spec))
+        if place:
+            self._good("destination", f"{to.name} can be created on {place.host}, {to.datastore}")
+            self._privileges("destination", place.lacks, job.destination)
+            self._ports([place.host])
+
+    def _privileges(self, area: str, lacks: tuple[Lack, ...] | None, endpoint: Endpoint) -> None:
+        if lacks is None:
+            return
+        for lack in lacks:
+            text = f"{endpoint.user} lacks on {lack.what}: {', '.join(lack.privileges)}"
+            text += f" (only for {lack.only_for})" if lack.only_for else ""
+            verdict = Verdict.NOTE if lack.only_for else Verdict.PROBLEM
+            remedy = "Add them to the account's role there; docs/vsphere.md says what each is for."
+            self._found.append(Finding(area, verdict, text, remedy))
+        if not lacks:
+            self._good(area, f"{endpoint.user} has the privileges that are needed")
+
+    def _ports(self, hosts: Iterable[str]) -> None:
+        """Only a note: a ticket, which is not there yet, may name the host by another address."""
+        port = self._job.nfc.port
+        for host in hosts:
+            area = f"port {port}"
+            try:
+                probe(host, port)
+            except VReplicaError as error:
+                remedy = f"Make sure that this machine reaches TCP port {port} of {host}."
+                self._found.append(Finding(area, Verdict.NOTE, error.message, remedy))
+            else:
+                self._good(area, f"{host} answers")
+
+    # -- what was found -----------------------------------------------------------------------
+
+    def _good(self, area: str, text: str) -> None:
+        self._found.append(Finding(area, Verdict.GOOD, text))
+
+    def _try(self, area: str, ask: Callable[[], T]) -> T | None:
+        """The answer; what it raises becomes a problem."""
+        try:
+            return ask()
+        except VReplicaError as error:
+            self._found.append(Finding(area, Verdict.PROBLEM, error.message, error.advice()))
+            return None

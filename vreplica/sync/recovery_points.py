@@ -1,0 +1,44 @@
+"""Flagged recovery points that the operator has looked at and found to be in order.
+
+<job>/accepted      one id a line; losing it costs space (the points are guarded again), no data
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from vreplica.errors import ConfigError
+from vreplica.files import replace_durably
+from vreplica.points import RecoveryPoint
+from vreplica.sync.errors import NoPoints, NoSuchPoint
+from vreplica.sync.job import Job
+from vreplica.sync.replica.state import accepted_path, job_lock, points
+
+
+@dataclass(eq=False)
+class NotFlagged(ConfigError):
+    template = "recovery point {point} of job {job} is not flagged"
+    remedy = "`vreplica-sync points {job}` shows which are."
+    job: str
+    point: str
+
+
+def accept(job: Job, wanted: tuple[str, ...]) -> tuple[RecoveryPoint, ...]:
+    """Take the flag of these points as looked at; returns all points as they are then.
+
+    Raises NoSuchPoint, NotFlagged, JobBusy.
+    """
+    with job_lock(job):
+        found = points(job)
+        if not found:
+            raise NoPoints(job=job.name)
+        by_id = {point.id: point for point in found}
+        for each in wanted:
+            if each not in by_id:
+                raise NoSuchPoint(job=job.name, point=each, newest=found[-1].id)
+            if not by_id[each].suspicions:
+                raise NotFlagged(job.name, each)
+        # Of points that are gone nothing has to be remembered.
+        now = [p.id for p in found if p.accepted or p.id in wanted]
+        replace_durably(accepted_path(job), "".join(f"{each}\n" for each in now))
+        return tuple(replace(p, accepted=p.id in now) for p in found)

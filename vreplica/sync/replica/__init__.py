@@ -1,0 +1,1 @@
+"""The replica: reading it, making it, bringing it into shape, and what others did to it."""

@@ -1,0 +1,49 @@
+"""After a run has made its point: points that retention lets go, and files that only they had."""
+
+from __future__ import annotations
+
+from vreplica.errors import VReplicaError
+from vreplica.points import MAX_POINTS, Retention
+from vreplica.sync.anomaly import flag_warnings
+from vreplica.sync.events import Listener, Step, Warn
+from vreplica.sync.job import Job
+from vreplica.sync.job_switch import Errand
+from vreplica.sync.replica import test_vm
+from vreplica.sync.replica.shape import base_files, delete_unused, remember_unused, unused
+from vreplica.sync.replica.state import read_replica
+from vreplica.vsphere import Session, VmRef
+
+
+def retain(
+    job: Job,
+    destination: Session,
+    replica: VmRef,
+    point: str,
+    listener: Listener,
+    errand: Errand,
+) -> list[str]:
+    """Ids of the points that were removed. `point`: the one that was made. A failover keeps as
+    many as a chain takes, whatever the job says: until it is committed it may yet boot any.
+
+    The newest state is read afresh. What cannot be removed is a warning: the point stands.
+    """
+    removed: list[str] = []
+    try:
+        now = read_replica(destination, job, replica)
+        for text in flag_warnings(job.name, now.points, point):
+            listener(Warn(text))
+        held = test_vm.held(destination, job)
+        retention = job.retention if errand.failover is None else Retention(MAX_POINTS)
+        for old in retention.expired(now.points, held):
+            if old.snapshot is not None:
+                listener(Step("retain", f"removing recovery point {old.id}"))
+                frozen = now.frozen(old)
+                gone = base_files(frozen.disks if frozen else ())
+                remember_unused(job, gone - base_files(now.vm.disks))
+                destination.remove_snapshot(replica, old.snapshot)
+                removed.append(old.id)
+        if unused(job):
+            delete_unused(job, destination, read_replica(destination, job, replica), listener)
+    except VReplicaError as error:
+        listener(Warn(f"an old recovery point could not be removed: {error}"))
+    return removed

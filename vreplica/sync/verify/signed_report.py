@@ -1,0 +1,96 @@
+"""The report of a verification as a file: written, signed, and believed only after a check.
+
+{"format": "vreplica-verify-1", "vreplica": "0.1.0", "job": ..., "equal": ..., "disks": ...}
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+import vreplica
+from vreplica.delta.compare.root_digest import ALGORITHMS, total
+from vreplica.errors import ConfigError, VerifyError
+from vreplica.sync.report import VerifyReport
+from vreplica.sync.verify import signing
+
+FORMAT: Final = "vreplica-verify-1"
+
+
+@dataclass(eq=False)
+class NotAReport(ConfigError):
+    template = "{path} is not a report of a verification: {reason}"
+    remedy = "Name a file that `vreplica-sync verify --report` wrote."
+    path: str
+    reason: str
+
+
+@dataclass(eq=False)
+class ReportContradictsItself(VerifyError):
+    template = "{path} contradicts itself: {what}"
+    remedy = "Do not trust this report: verify again, and keep the file that this one came from."
+    path: str
+    what: str
+
+
+def write(report: VerifyReport, path: Path, key: Ed25519PrivateKey | None = None) -> bytes:
+    """Write the report and, with a key, its signature beside it. Returns the file's bytes."""
+    value = {"format": FORMAT, "vreplica": vreplica.__version__, **report.to_dict()}
+    data = json.dumps(value, indent=1, ensure_ascii=False).encode() + b"\n"
+    _replace(path, data)
+    if key is not None:
+        _replace(signature_of(path), key.sign(data))
+    return data
+
+
+def signature_of(path: Path) -> Path:
+    return path.with_name(path.name + signing.SUFFIX)
+
+
+def check(path: Path, key: Path, signature: Path | None = None) -> dict[str, Any]:
+    """The report, once its signature is right and its digests add up.
+
+    Raises SignatureWrong, ReportContradictsItself; KeyUnusable, FileUnreadable, NotAReport.
+    """
+    data = signing.read(path)
+    signing.check(path, data, signature or signature_of(path), key)
+    try:
+        value: dict[str, Any] = json.loads(data)
+        if value["format"] != FORMAT:
+            raise NotAReport(str(path), f"its format is {value['format']}")
+        _add_up(path, value)
+    except (ValueError, KeyError, TypeError) as error:
+        raise NotAReport(str(path), f"{type(error).__name__}: {error}") from None
+    return value
+
+
+def _add_up(path: Path, value: dict[str, Any]) -> None:
+    disks, algorithm = value["disks"], value["algorithm"]
+    if algorithm not in ALGORITHMS:
+        raise NotAReport(str(path), f"digests by {algorithm} are not known to this version")
+    for name, said in value["totals"].items():
+        if said is None:
+            continue
+        made = total(algorithm, ((d["key"], d["capacity_bytes"], d[name]) for d in disks))
+        if made != said:
+            raise ReportContradictsItself(str(path), f"the total {name} is not that of its disks")
+    there = {d["key"] for d in disks} == {d["key"] for d in value["point"]["disks"]}
+    equal = there and all(d["different_bytes"] == 0 for d in disks)
+    if value["equal"] != equal:
+        raise ReportContradictsItself(str(path), "its verdict is not that of its disks")
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Whole or not at all."""
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        fresh.write_bytes(data)
+        fresh.replace(path)
+    except OSError:
+        fresh.unlink(missing_ok=True)
+        raise

@@ -9,8 +9,8 @@ from typing import get_args
 import pytest
 from click.testing import CliRunner, Result
 
-from vreplica.cli import labfault
 from vreplica.cli.app import app
+from vreplica.cli.commands import lab_fault
 from vreplica.lab import Lab, LabControl
 from vreplica.lab.faults import Action
 from vreplica.lab.nfc.faults import Kind, Operation
@@ -49,9 +49,9 @@ def test_a_rule_strikes_once_and_is_told(lab: Lab, control: LabControl, where: l
 
 
 def test_the_choices_are_those_of_the_lab() -> None:
-    assert set(labfault.ACTIONS) == set(get_args(Action))
-    assert set(labfault.KINDS) == set(get_args(Kind))
-    assert set(labfault.OPERATIONS) == set(get_args(Operation))
+    assert set(lab_fault.ACTIONS) == set(get_args(Action))
+    assert set(lab_fault.KINDS) == set(get_args(Kind))
+    assert set(lab_fault.OPERATIONS) == set(get_args(Operation))
 
 
 def test_a_rule_of_nfc_is_set_on_one_host(lab: Lab, where: list[str]) -> None:

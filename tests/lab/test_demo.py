@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from vreplica.cli import democontent as content
+from vreplica.cli.commands.demo import content
 from vreplica.extents import Extents
 from vreplica.lab import LabControl, down, up
 from vreplica.units import BLOCK

@@ -23,11 +23,11 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 import vreplica
-from vreplica.cli import initchoices
 from vreplica.cli.app import app
-from vreplica.cli.output import Output
-from vreplica.cli.show import grid
-from vreplica.cli.verifypage import render
+from vreplica.cli.commands import initchoices
+from vreplica.cli.render.output import Output
+from vreplica.cli.render.text import grid
+from vreplica.cli.render.verify_html import render
 from vreplica.delta.compare.spot_check import SpotChecked
 from vreplica.errors import DiskClosed, VReplicaError
 from vreplica.points import DiskPoint, Level, RecoveryPoint
@@ -610,7 +610,7 @@ def _all_errors(cls: type[VReplicaError]) -> list[type[VReplicaError]]:
     ],
 )
 def test_a_server_is_a_host_with_or_without_a_port(text: str, server: tuple[str, int]) -> None:
-    from vreplica.cli.thumbprint import parse_server
+    from vreplica.cli.commands.thumbprint import parse_server
 
     assert parse_server(text) == server
 

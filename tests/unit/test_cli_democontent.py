@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from vreplica.cli import democontent as content
+from vreplica.cli.commands.demo import content
 
 
 @pytest.fixture(scope="module")

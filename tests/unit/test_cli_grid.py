@@ -7,8 +7,8 @@ import io
 import pytest
 from rich.console import Console
 
-from vreplica.cli.grid import Grid
-from vreplica.cli.show import facts, indented
+from vreplica.cli.render.table import Grid
+from vreplica.cli.render.text import facts, indented
 
 CELLS = ("20261128T100955Z-66c1ab", "clean-shutdown", "98.6 MiB", "31%")
 

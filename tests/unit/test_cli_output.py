@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from vreplica.cli import failoverpage, showfailover
-from vreplica.cli.output import Output, Verbosity
+from vreplica.cli.render import failover_html, failover_text
+from vreplica.cli.render.output import Output, Verbosity
 from vreplica.errors import DiskClosed
 from vreplica.failover.machine.journal import Entry
 from vreplica.failover.machine.record import record_of
@@ -83,11 +83,11 @@ def test_only_a_point_that_runs_is_said_to_be_booted(
         entries.append(Entry(n, 1, TIME, "event", "", event, settled))
     record = record_of("web01", "fo-1", entries)
     assert record.state is state
-    Output().show(*showfailover.record(record))
+    Output().show(*failover_text.record(record))
     assert f"  {label}" in capsys.readouterr().out
-    assert f"<dt>{label}</dt><dd>p1 (crash)</dd>" in failoverpage.single(record)
+    assert f"<dt>{label}</dt><dd>p1 (crash)</dd>" in failover_html.single(record)
     facts = {**record.facts, "source": "powered off"}
-    Output().show(*showfailover.outcome("web01", Outcome("fo-1", state, facts)))
+    Output().show(*failover_text.outcome("web01", Outcome("fo-1", state, facts)))
     told = capsys.readouterr().out
     assert ("p1" in told) == (label == "booted")
     assert ("powered off" in told) == (state is not State.UNDONE), "it is as before"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from vreplica.cli.output import Output
-from vreplica.cli.progress import Watcher
+from vreplica.cli.render.output import Output
+from vreplica.cli.render.progress import Watcher
 from vreplica.sync.events import Step
 
 

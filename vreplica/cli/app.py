@@ -5,21 +5,22 @@ from __future__ import annotations
 import click
 
 import vreplica
-from vreplica.cli import exits, replicate
-from vreplica.cli.check import check
-from vreplica.cli.demo import demo
-from vreplica.cli.failback import failback
-from vreplica.cli.failover import commit, failover, undo
-from vreplica.cli.init import init
-from vreplica.cli.lab import lab
-from vreplica.cli.notify import notify
-from vreplica.cli.pause import pause, resume
-from vreplica.cli.schema import schema
-from vreplica.cli.seed import seed
-from vreplica.cli.service import catalog, history, schedule, serve, status
-from vreplica.cli.testfailover import test_failover
-from vreplica.cli.thumbprint import thumbprint
-from vreplica.cli.verify import verify, verify_report
+from vreplica.cli import exits
+from vreplica.cli.commands import run
+from vreplica.cli.commands.check import check
+from vreplica.cli.commands.demo.command import demo
+from vreplica.cli.commands.failback import failback
+from vreplica.cli.commands.failover import commit, failover, undo
+from vreplica.cli.commands.init import init
+from vreplica.cli.commands.lab import lab
+from vreplica.cli.commands.notify import notify
+from vreplica.cli.commands.pause import pause, resume
+from vreplica.cli.commands.schema import schema
+from vreplica.cli.commands.seed import seed
+from vreplica.cli.commands.service import catalog, history, schedule, serve, status
+from vreplica.cli.commands.test_failover import test_failover
+from vreplica.cli.commands.thumbprint import thumbprint
+from vreplica.cli.commands.verify import verify, verify_report
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -52,11 +53,11 @@ for each in (
     demo,
     init,
     check,
-    replicate.plan,
-    replicate.run,
+    run.plan,
+    run.run,
     pause,
     resume,
-    replicate.points,
+    run.points,
     seed,
     verify,
     verify_report,

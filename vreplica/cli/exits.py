@@ -11,7 +11,7 @@ from contextlib import suppress
 
 import click
 
-from vreplica.cli.output import Output, each_error
+from vreplica.cli.render.output import Output, each_error
 
 OK = 0
 FAILED = 1

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from vreplica.cli.exits import guarded
-from vreplica.cli.output import Output, Verbosity
+from vreplica.cli.render.output import Output, Verbosity
 
 Callback = Callable[..., int]
 

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from vreplica.cli import exits, showfailover
-from vreplica.cli.catalog import opened, user
-from vreplica.cli.output import Output
+from vreplica.cli import exits
+from vreplica.cli.catalog_updates import opened, user
+from vreplica.cli.render import failover_text
+from vreplica.cli.render.output import Output
 from vreplica.errors import VReplicaError
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def _ended(out: Output, job: str, row: Any) -> int:
     outcome = Outcome(result["failover"], State(result["state"]), result["facts"])
     out.answer(
         outcome.to_dict(),
-        *showfailover.outcome(job, outcome),
+        *failover_text.outcome(job, outcome),
     )
     # Given up is what an undo asks for.
     given_up = outcome.state is State.ABORTED and row.order["do"] != "undo"

@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from vreplica.cli.grid import Grid
+from vreplica.cli.render.table import Grid
 from vreplica.units import human_size
 
 if TYPE_CHECKING:

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vreplica.cli import exits, show
-from vreplica.cli.cancel import Cancellation
+from vreplica.cli import exits
 from vreplica.cli.options import command
-from vreplica.cli.output import Output
+from vreplica.cli.render import text as show
+from vreplica.cli.render.output import Output
+from vreplica.cli.signals import Cancellation
 from vreplica.units import human_size
 
 if TYPE_CHECKING:
@@ -85,8 +86,8 @@ def _demo(out: Output, folder: Path, cancellation: Cancellation, *, temporary: b
 def _play(out: Output, folder: Path, cancellation: Cancellation, temporary: bool) -> DemoReport:
     import vreplica
     import vreplica.lab
-    from vreplica.cli.demovm import VM_NAME, make_vm, write_as_guest
-    from vreplica.cli.progress import Watcher
+    from vreplica.cli.commands.demo.vm import VM_NAME, make_vm, write_as_guest
+    from vreplica.cli.render.progress import Watcher
 
     started = time.monotonic()
 

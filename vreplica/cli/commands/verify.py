@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.text import Text
 
-from vreplica.cli import exits, show
+from vreplica.cli import exits
+from vreplica.cli.commands.run import each_job
 from vreplica.cli.options import OutputFile, command, config_option, jobs_argument
-from vreplica.cli.output import Output
-from vreplica.cli.replicate import each_job
+from vreplica.cli.render import text
+from vreplica.cli.render.output import Output
 
 if TYPE_CHECKING:
     from vreplica.sync.job import Job
@@ -89,8 +90,8 @@ def verify(
     third party checks them and the signature, says docs/verify.md.
     """
     import vreplica
-    from vreplica.cli.cancel import Cancellation
-    from vreplica.cli.progress import Watcher
+    from vreplica.cli.render.progress import Watcher
+    from vreplica.cli.signals import Cancellation
     from vreplica.sync.verify import signed_report, signing
 
     if full and sample is not None:
@@ -121,7 +122,7 @@ def verify(
             data = signed_report.write(found, report, key) if report is not None else None
             if page is not None:
                 _write_page(found, page, report, data, signed=key is not None)
-            out.answer(found.to_dict(), *show.verify(found))
+            out.answer(found.to_dict(), *text.verify(found))
             return exits.OK if found.equal else exits.DIFFERENT
 
         code = each_job(out, config, jobs, work, lambda: cancellation.code is not None)
@@ -146,18 +147,18 @@ def verify_report(out: Output, file: Path, key: Path, signature: Path | None) ->
     if out.as_json:
         out.json({"file": str(file), "signature": "good", "report": value})
     else:
-        verdict = ("equal", show.GOOD) if value["equal"] else ("different", show.BAD)
+        verdict = ("equal", text.GOOD) if value["equal"] else ("different", text.BAD)
         if value["equal"] and value["coverage"] == "sample":
-            verdict = ("no difference in a sample", show.GOOD)
+            verdict = ("no difference in a sample", text.GOOD)
         out.show(
-            Text.assemble((str(file), show.HEAD), ": the signature is good"),
-            show.facts(
+            Text.assemble((str(file), text.HEAD), ": the signature is good"),
+            text.facts(
                 ("verdict", [verdict[0]]),
                 ("job", [value["job"]]),
                 ("point", [value["point"]["id"]]),
                 ("source", [value["source"]]),
                 ("replica", [value["replica"]]),
-                ("started", [show.moment(datetime.fromisoformat(value["started"]))]),
+                ("started", [text.moment(datetime.fromisoformat(value["started"]))]),
                 (value["algorithm"], [f"{n}: {d}" for n, d in value["totals"].items() if d]),
             ),
         )
@@ -177,7 +178,7 @@ def _write_page(
 ) -> None:
     from hashlib import sha256
 
-    from vreplica.cli.verifypage import render
+    from vreplica.cli.render.verify_html import render
 
     digest = sha256(data).hexdigest() if data is not None else ""
     name = report.name if report is not None else ""

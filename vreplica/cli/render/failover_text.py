@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Any
 from rich.console import RenderableType
 from rich.text import Text
 
-from vreplica.cli.show import BAD, GOOD, HEAD, duration, facts, grid, indented, moment, points
+from vreplica.cli.render.text import (
+    BAD,
+    GOOD,
+    HEAD,
+    duration,
+    facts,
+    grid,
+    indented,
+    moment,
+    points,
+)
 from vreplica.units import human_size
 
 if TYPE_CHECKING:

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vreplica.cli import exits, show
-from vreplica.cli.catalog import installed, opened, user
+from vreplica.cli import exits
+from vreplica.cli.catalog_updates import installed, opened, user
+from vreplica.cli.commands.run import each_job
 from vreplica.cli.options import command, config_option, jobs_argument
-from vreplica.cli.output import Output
-from vreplica.cli.replicate import each_job
+from vreplica.cli.render import text as show
+from vreplica.cli.render.output import Output
 from vreplica.errors import PreflightError
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def serve(out: Output, config: Path | None, mover: str | None) -> int:
 
     with installed():
         from vreplica.service.service import Service
-    from vreplica.cli.servicelog import log_to_stderr
+    from vreplica.cli.service_log import log_to_stderr
 
     log_to_stderr(as_json=out.as_json, verbose=out.verbosity > 1)
     service = Service(vreplica.load(config), mover=mover)

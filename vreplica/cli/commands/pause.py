@@ -8,7 +8,7 @@ import click
 
 from vreplica.cli import exits
 from vreplica.cli.options import command, config_option
-from vreplica.cli.output import Output
+from vreplica.cli.render.output import Output
 
 
 @click.command(short_help="Let a run that is going on hold.")

@@ -9,7 +9,7 @@ import click
 
 from vreplica.cli import exits
 from vreplica.cli.options import OutputFile, command
-from vreplica.cli.output import Output
+from vreplica.cli.render.output import Output
 
 
 @click.command(short_help="Print the job file's JSON schema, for editors.")

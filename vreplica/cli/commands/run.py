@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vreplica.cli import catalog, exits, show
+from vreplica.cli import catalog_updates, exits
 from vreplica.cli.options import command, config_option, jobs_argument
-from vreplica.cli.output import Output
+from vreplica.cli.render import text
+from vreplica.cli.render.output import Output
 
 if TYPE_CHECKING:
     from vreplica.config import Config
@@ -65,8 +66,8 @@ def run(
     fails or is cancelled leaves the replica on its last recovery point.
     """
     import vreplica
-    from vreplica.cli.cancel import Cancellation
-    from vreplica.cli.progress import Watcher
+    from vreplica.cli.render.progress import Watcher
+    from vreplica.cli.signals import Cancellation
     from vreplica.points import Level
     from vreplica.sync.job import Limits, OnCbtLoss, OnReplicaChange
     from vreplica.units import MIB
@@ -92,8 +93,8 @@ def run(
                     verify=verify,
                     control=cancellation.control,
                 )
-            out.answer(report.to_dict(), *show.run(report))
-            catalog.tell_run(out, config, job, report)
+            out.answer(report.to_dict(), *text.run(report))
+            catalog_updates.tell_run(out, config, job, report)
             unequal = report.verified is not None and not report.verified.equal
             if unequal:
                 return exits.DIFFERENT
@@ -116,7 +117,7 @@ def plan(out: Output, jobs: tuple[str, ...], config: Path | None) -> int:
 
     def work(job: Job) -> int:
         report = vreplica.plan(job)
-        out.answer(report.to_dict(), *show.plan(report))
+        out.answer(report.to_dict(), *text.plan(report))
         return exits.PREFLIGHT if report.problems else exits.OK
 
     return each_job(out, config, jobs, work)
@@ -158,7 +159,7 @@ def points(
     def work(job: Job) -> int:
         found = recovery_points.accept(job, accept) if accept else vreplica.recovery_points(job)
         if accept:
-            catalog.tell_points(out, config, job, found)
+            catalog_updates.tell_points(out, config, job, found)
         if retention:
             verdicts = job.retention.review(found)
             kept = [
@@ -166,10 +167,10 @@ def points(
             ]
             rule = job.retention.describe()
             value = {"job": job.name, "keep": rule, "points": kept}
-            out.answer(value, *show.retention(job.name, rule, verdicts))
+            out.answer(value, *text.retention(job.name, rule, verdicts))
             return exits.OK
         value = {"job": job.name, "points": [point.to_dict() for point in found]}
-        out.answer(value, *show.points(job.name, found))
+        out.answer(value, *text.points(job.name, found))
         return exits.OK
 
     return each_job(out, config, jobs, work)

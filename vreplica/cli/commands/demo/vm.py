@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vreplica.cli import democontent as content
+from vreplica.cli.commands.demo import content
 
 if TYPE_CHECKING:
     from vreplica.lab import LabControl

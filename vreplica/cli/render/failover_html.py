@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from vreplica.cli.page import Html, Tone, bars, facts, heading, page, table, toned
-from vreplica.cli.show import duration, moment
-from vreplica.cli.showfailover import point_label, source_now
+from vreplica.cli.render.failover_text import point_label, source_now
+from vreplica.cli.render.html import Html, Tone, bars, facts, heading, page, table, toned
+from vreplica.cli.render.text import duration, moment
 
 if TYPE_CHECKING:
     from vreplica.failover.crosscheck import Comparison

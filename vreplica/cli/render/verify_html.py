@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from vreplica.cli.page import Cell, Html, code, facts, heading, page, text, verdict
-from vreplica.cli.show import duration, moment, spot_check
+from vreplica.cli.render.html import Cell, Html, code, facts, heading, page, text, verdict
+from vreplica.cli.render.text import duration, moment, spot_check
 from vreplica.units import human_size
 
 if TYPE_CHECKING:

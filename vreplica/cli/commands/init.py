@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vreplica.cli import exits
+from vreplica.cli.commands.thumbprint import parse_server
 from vreplica.cli.options import OutputFile, command
-from vreplica.cli.output import Output
-from vreplica.cli.thumbprint import parse_server
+from vreplica.cli.render.output import Output
 
 if TYPE_CHECKING:
     from vreplica.config.template import StartSite
@@ -79,7 +79,7 @@ def init(out: Output, output: Path, force: bool, **given: Any) -> int:
     """
     if output.exists() and not force:
         raise click.UsageError(f"{output} exists; --force overwrites it, --output names another")
-    from vreplica.cli.initchoices import choose
+    from vreplica.cli.commands.initchoices import choose
     from vreplica.config.template import text
     from vreplica.vsphere import connect
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
-from vreplica.cli import byservice, exits, groups, showfailover
-from vreplica.cli.failover import (
+from vreplica.cli import exits, via_service
+from vreplica.cli.commands import group_failover
+from vreplica.cli.commands.failover import (
     begin,
     carry_out,
     check_point,
@@ -19,7 +20,8 @@ from vreplica.cli.failover import (
     load_job,
 )
 from vreplica.cli.options import command, config_option
-from vreplica.cli.output import Output
+from vreplica.cli.render import failover_text
+from vreplica.cli.render.output import Output
 
 OWN = {"job", "config", "as_json", "verbose", "quiet", "debug"}
 """Options of `failover` that this command has by itself."""
@@ -48,7 +50,7 @@ def failback(out: Output, job: str, config: Path | None, new_vm: str | None, **o
     from vreplica.failover import operations as jobs
 
     check_point(options["final_sync"], options["point"], options["source_lost"])
-    group = groups.Commands(out, job, config) if groups.is_group(job) else None
+    group = group_failover.Commands(out, job, config) if group_failover.is_group(job) else None
     if group is not None:
         if new_vm is not None or options["point"] is not None:
             raise click.UsageError("--new-vm and --point are of one job: fail that member back")
@@ -59,14 +61,14 @@ def failback(out: Output, job: str, config: Path | None, new_vm: str | None, **o
         known = jobs.preview_back(found, source_lost=options["source_lost"], new_vm=new_vm)
         known = known.choosing(options["point"]) if options["point"] is not None else known
         value = known.to_dict(options["max_downtime"])
-        shown = showfailover.preview(known, options["max_downtime"])
+        shown = failover_text.preview(known, options["max_downtime"])
     answer = decided(out, value, shown, options["final_sync"], dry_run=options["dry_run"])
     if answer is None:
         return exits.OK
     choices = choices_of(answer, **options)
     commit = options["commit_too"]
     if options["by_service"]:
-        return byservice.ask(out, config, job, "back", choices, commit=commit, new_vm=new_vm)
+        return via_service.ask(out, config, job, "back", choices, commit=commit, new_vm=new_vm)
     if group is not None:
         return group.begin(choices, options["on_error"], commit=commit, back=True)
     start = partial(jobs.begin_back, found, choices, new_vm=new_vm)

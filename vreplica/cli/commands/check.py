@@ -11,10 +11,10 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from vreplica.cli import exits
+from vreplica.cli.commands.run import each_job
 from vreplica.cli.options import command, config_option, jobs_argument
-from vreplica.cli.output import Output
-from vreplica.cli.replicate import each_job
-from vreplica.cli.show import BAD, GOOD, counted, grid, indented
+from vreplica.cli.render.output import Output
+from vreplica.cli.render.text import BAD, GOOD, counted, grid, indented
 
 if TYPE_CHECKING:
     from vreplica.errors import VReplicaError

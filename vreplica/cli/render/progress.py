@@ -20,7 +20,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, Tex
 from rich.spinner import Spinner
 from rich.text import Text
 
-from vreplica.cli.output import Output, Verbosity
+from vreplica.cli.render.output import Output, Verbosity
 from vreplica.sync import events
 from vreplica.units import human_size
 

@@ -8,7 +8,7 @@ import click
 
 from vreplica.cli import exits
 from vreplica.cli.options import command
-from vreplica.cli.output import Output
+from vreplica.cli.render.output import Output
 
 _SERVER = re.compile(r"\[(?P<v6>[^\]]+)\](?::(?P<port6>\d+))?|(?P<host>[^:/]+)(?::(?P<port>\d+))?")
 

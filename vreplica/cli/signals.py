@@ -12,7 +12,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from vreplica.cli import exits
-from vreplica.cli.output import Output
+from vreplica.cli.render.output import Output
 
 _CODES = {
     signal.SIGINT: exits.INTERRUPTED,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vreplica.cli.output import Output
+from vreplica.cli.render.output import Output
 from vreplica.errors import ConfigError, VReplicaError
 
 if TYPE_CHECKING:

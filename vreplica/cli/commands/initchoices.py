@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vreplica.cli.init import ask
-from vreplica.cli.output import Output
+from vreplica.cli.commands.init import ask
+from vreplica.cli.render.output import Output
 from vreplica.units import human_size
 
 if TYPE_CHECKING:

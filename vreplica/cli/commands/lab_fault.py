@@ -7,9 +7,10 @@ from typing import Any
 
 import click
 
-from vreplica.cli import exits, show
+from vreplica.cli import exits
 from vreplica.cli.options import command, dir_option
-from vreplica.cli.output import Output
+from vreplica.cli.render import text
+from vreplica.cli.render.output import Output
 
 ACTIONS = ("fault", "delay", "hang", "drop", "lost-reply", "session", "host", "restart", "locked")
 KINDS = ("slow", "hang", "drop", "truncate", "garbage", "corrupt", "error")
@@ -116,7 +117,7 @@ def list_(out: Output, folder: Path, site: str) -> int:
     elif not rules and not nfc:
         out.show(f"{site}: no rules")
     else:
-        table = show.grid("rule>", "method", "object", "action", "fault~", "met>", "struck>")
+        table = text.grid("rule>", "method", "object", "action", "fault~", "met>", "struck>")
         for rule in rules:
             table.add_row(
                 str(rule["id"]),

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import RenderableType
 
-from vreplica.cli import byservice, catalog, exits, groups, showfailover
+from vreplica.cli import catalog_updates, exits, via_service
+from vreplica.cli.commands import group_failover
 from vreplica.cli.options import Duration, OutputFile, command, config_option
-from vreplica.cli.output import Output
+from vreplica.cli.render import failover_text
+from vreplica.cli.render.output import Output
 from vreplica.errors import VReplicaError
 
 if TYPE_CHECKING:
@@ -100,7 +102,7 @@ def failover() -> None:
     "--commit", "commit_too", is_flag=True, help="Commit once the replica answers; 9 if not."
 )
 @on_error_option
-@byservice.by_service_option
+@via_service.by_service_option
 @command
 def begin(
     out: Output,
@@ -124,7 +126,7 @@ def begin(
     from vreplica.failover import operations as jobs
 
     check_point(final_sync, point, source_lost)
-    group = groups.Commands(out, job, config) if groups.is_group(job) else None
+    group = group_failover.Commands(out, job, config) if group_failover.is_group(job) else None
     if group is not None:
         if point is not None:
             raise click.UsageError("--point is of one job: a group's members each boot their best")
@@ -134,7 +136,7 @@ def begin(
         known = jobs.preview(found, source_lost=source_lost)
         known = known.choosing(point) if point is not None else known
         value = known.to_dict(max_downtime)
-        shown = showfailover.preview(known, max_downtime)
+        shown = failover_text.preview(known, max_downtime)
     answer = decided(out, value, shown, final_sync, dry_run=dry_run)
     if answer is None:
         return exits.OK
@@ -150,11 +152,11 @@ def begin(
         source_lost=source_lost,
     )
     if by_service:
-        return byservice.ask(out, config, job, "begin", choices, commit=commit_too)
+        return via_service.ask(out, config, job, "begin", choices, commit=commit_too)
     if group is not None:
         return group.begin(choices, on_error, commit=commit_too)
     new = jobs.new_failover()
-    catalog.reserve(out, config, found, new)
+    catalog_updates.reserve(out, config, found, new)
     start = partial(jobs.begin, found, choices, id_=new)
     return carry_out(out, config, found, start, commit_too=commit_too, reserved=new)
 
@@ -164,7 +166,7 @@ def begin(
 @config_option
 @click.option("--source-lost", is_flag=True, help="The source is gone since: go on without it.")
 @on_error_option
-@byservice.by_service_option
+@via_service.by_service_option
 @command
 def resume(
     out: Output,
@@ -177,12 +179,12 @@ def resume(
     """Go on where JOB's failover stopped. Whoever ran it before can do nothing more."""
     from vreplica.failover import operations as jobs
 
-    if source_lost and (by_service or groups.is_group(job)):
+    if source_lost and (by_service or group_failover.is_group(job)):
         raise click.UsageError("--source-lost is of one job, and from here")
     if by_service:
-        return byservice.ask(out, config, job, "resume")
-    if groups.is_group(job):
-        return groups.Commands(out, job, config).resume(on_error)
+        return via_service.ask(out, config, job, "resume")
+    if group_failover.is_group(job):
+        return group_failover.Commands(out, job, config).resume(on_error)
     found = load_job(job, config)
     return carry_out(out, config, found, partial(jobs.resume, found, source_lost=source_lost))
 
@@ -197,25 +199,25 @@ def resume(
 @command
 def show(out: Output, job: str, config: Path | None, page: Path | None, check: bool) -> int:
     """Tell where JOB's failover stands and everything that it did, with times."""
-    from vreplica.cli import failoverpage
+    from vreplica.cli.render import failover_html
     from vreplica.failover import operations as jobs
     from vreplica.failover.crosscheck import compare
     from vreplica.failover.machine.journal import load
     from vreplica.failover.machine.record import record_of
 
-    if groups.is_group(job):
-        return groups.Commands(out, job, config).show(page, check=check)
+    if group_failover.is_group(job):
+        return group_failover.Commands(out, job, config).show(page, check=check)
     found = load_job(job, config)
     folder = jobs.current(found)
     record = record_of(job, folder.name, load(folder))
     checked = compare(found, record) if check else None
     if page is not None:
-        page.write_text(failoverpage.single(record, checked), encoding="utf-8")
-    entries = [showfailover.entry_dict(e) for e in record.entries]
+        page.write_text(failover_html.single(record, checked), encoding="utf-8")
+    entries = [failover_text.entry_dict(e) for e in record.entries]
     value = {**record.to_dict(), "entries": entries}
     if checked is not None:
         value["check"] = checked.to_dict()
-    out.answer(value, *showfailover.record(record, checked))
+    out.answer(value, *failover_text.record(record, checked))
     return exits.DIFFERENT if checked is not None and not checked.equal else exits.OK
 
 
@@ -227,27 +229,27 @@ def list_(out: Output, job: str, config: Path | None) -> int:
     """List JOB's failovers, oldest first."""
     from vreplica.failover import operations as jobs
 
-    if groups.is_group(job):
-        return groups.Commands(out, job, config).list()
+    if group_failover.is_group(job):
+        return group_failover.Commands(out, job, config).list()
     found = jobs.history(load_job(job, config))
     value = {"job": job, "failovers": [outcome.to_dict() for outcome in found]}
-    out.answer(value, *showfailover.listing(job, found))
+    out.answer(value, *failover_text.listing(job, found))
     return exits.OK
 
 
 @click.command(short_help="Put both sides back after a failover.")
 @job_argument
 @config_option
-@byservice.by_service_option
+@via_service.by_service_option
 @command
 def undo(out: Output, job: str, config: Path | None, by_service: bool) -> int:
     """Replica off and back on its recovery point, source on, JOB on. Not after a commit."""
     from vreplica.failover import operations as jobs
 
     if by_service:
-        return byservice.ask(out, config, job, "undo")
-    if groups.is_group(job):
-        return groups.Commands(out, job, config).undo()
+        return via_service.ask(out, config, job, "undo")
+    if group_failover.is_group(job):
+        return group_failover.Commands(out, job, config).undo()
     found = load_job(job, config)
     code = carry_out(out, config, found, partial(jobs.undo, found))
     # Given up is what was asked for.
@@ -257,16 +259,16 @@ def undo(out: Output, job: str, config: Path | None, by_service: bool) -> int:
 @click.command(short_help="Make a failover permanent.")
 @job_argument
 @config_option
-@byservice.by_service_option
+@via_service.by_service_option
 @command
 def commit(out: Output, job: str, config: Path | None, by_service: bool) -> int:
     """Make JOB's failover permanent: there is no undo afterwards."""
     from vreplica.failover import operations as jobs
 
     if by_service:
-        return byservice.ask(out, config, job, "commit")
-    if groups.is_group(job):
-        return groups.Commands(out, job, config).commit()
+        return via_service.ask(out, config, job, "commit")
+    if group_failover.is_group(job):
+        return group_failover.Commands(out, job, config).commit()
     found = load_job(job, config)
     return carry_out(out, config, found, partial(jobs.commit, found))
 
@@ -333,7 +335,7 @@ def decided(
     if answer == "cancel":
         out.note("cancelled: nothing was changed")
         return None
-    for text in showfailover.unseen(value, answer) if out.as_json else ():
+    for text in failover_text.unseen(value, answer) if out.as_json else ():
         out.warning(text)
     return answer
 
@@ -367,7 +369,7 @@ def carry_out(
     `commit_too`: commit where the replica answers; 9 where it came to no commit. `reserved`: the
     id under which the catalog was told of it before it began.
     """
-    from vreplica.cli.progress import Watcher
+    from vreplica.cli.render.progress import Watcher
     from vreplica.failover import operations as jobs
     from vreplica.failover.machine.errors import FailoverUnderWay, NotPossibleNow
     from vreplica.failover.machine.states import ENDED, State
@@ -391,7 +393,7 @@ def carry_out(
             out.warning(f"{job.name}: {stopped.id} is {stopped.state}: {then}, {undo}")
         raise
     finally:
-        catalog.tell_failovers(out, config, job, reserved)
-    out.answer(outcome.to_dict(), *showfailover.outcome(job.name, outcome))
+        catalog_updates.tell_failovers(out, config, job, reserved)
+    out.answer(outcome.to_dict(), *failover_text.outcome(job.name, outcome))
     missed = commit_too and outcome.state is not State.COMMITTED
     return exits.STOPPED if outcome.state is State.ABORTED or missed else exits.OK

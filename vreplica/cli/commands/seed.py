@@ -6,9 +6,10 @@ from pathlib import Path
 
 import click
 
-from vreplica.cli import exits, show
+from vreplica.cli import exits
 from vreplica.cli.options import command, config_option
-from vreplica.cli.output import Output
+from vreplica.cli.render import text
+from vreplica.cli.render.output import Output
 
 
 @click.command(short_help="Begin a replica with what is at the destination.")
@@ -31,8 +32,8 @@ def seed(out: Output, job: str, sources: tuple[str, ...], config: Path | None) -
     read once, and the next run ships only what differs from the source.
     """
     import vreplica
-    from vreplica.cli.cancel import Cancellation
-    from vreplica.cli.progress import Watcher
+    from vreplica.cli.render.progress import Watcher
+    from vreplica.cli.signals import Cancellation
     from vreplica.sync.replica.seed import seed as make
 
     with Cancellation(out, "the replica that was begun is removed again") as cancellation:
@@ -41,7 +42,7 @@ def seed(out: Output, job: str, sources: tuple[str, ...], config: Path | None) -
             found = vreplica.load(config)[job]
             with Watcher(out, job) as watcher:
                 report = make(found, sources, listener=watcher, control=cancellation.control)
-            out.answer(report.to_dict(), *show.seed(report))
+            out.answer(report.to_dict(), *text.seed(report))
             return exits.OK
 
         code = exits.guarded(out, work, job=job)

@@ -12,10 +12,10 @@ from rich.text import Text
 
 from vreplica.cli import exits
 from vreplica.cli.options import Duration, OutputFile, command, config_option
-from vreplica.cli.output import Output
-from vreplica.cli.page import Html, facts, heading, output, page, toned
-from vreplica.cli.show import BAD, GOOD, HEAD, duration, moment
-from vreplica.cli.show import facts as lines
+from vreplica.cli.render.html import Html, facts, heading, output, page, toned
+from vreplica.cli.render.output import Output
+from vreplica.cli.render.text import BAD, GOOD, HEAD, duration, moment
+from vreplica.cli.render.text import facts as lines
 
 if TYPE_CHECKING:
     from vreplica.failover.testing.run import TestReport

@@ -8,10 +8,11 @@ from typing import Any
 import click
 from rich.text import Text
 
-from vreplica.cli import exits, show
-from vreplica.cli.labfault import fault
+from vreplica.cli import exits
+from vreplica.cli.commands.lab_fault import fault
 from vreplica.cli.options import command, dir_option
-from vreplica.cli.output import Output
+from vreplica.cli.render import text
+from vreplica.cli.render.output import Output
 
 
 @click.group(short_help="Two vCenters on this machine, to try things out against.")
@@ -32,7 +33,7 @@ def lab() -> None:
 def up(out: Output, folder: Path, with_vm: bool) -> int:
     """Make the lab where there is none, and start it as a process of its own."""
     import vreplica.lab
-    from vreplica.cli.demovm import VM_NAME, make_vm
+    from vreplica.cli.commands.demo.vm import VM_NAME, make_vm
 
     status = vreplica.lab.up(folder)
     if with_vm:
@@ -76,8 +77,8 @@ def _answer(out: Output, status: dict[str, Any]) -> None:
     if out.as_json:
         out.json({"sites": [{**site, "running": running} for site in status["sites"]]})
         return
-    state = ("running", show.GOOD) if running else ("stopped", "yellow")
-    head = Text.assemble((f"lab in {status['directory']}", show.HEAD), ": ", state)
+    state = ("running", text.GOOD) if running else ("stopped", "yellow")
+    head = Text.assemble((f"lab in {status['directory']}", text.HEAD), ": ", state)
     sites = [
         (
             site["name"],
@@ -89,4 +90,4 @@ def _answer(out: Output, status: dict[str, Any]) -> None:
         )
         for site in status["sites"]
     ]
-    out.show(head, show.facts(*sites, ("job file", [status["jobs"]])))
+    out.show(head, text.facts(*sites, ("job file", [status["jobs"]])))

@@ -12,8 +12,8 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from vreplica.cli import exits
-from vreplica.cli.output import Output
-from vreplica.cli.show import HEAD, counted, duration, facts, grid, indented, moment
+from vreplica.cli.render.output import Output
+from vreplica.cli.render.text import HEAD, counted, duration, facts, grid, indented, moment
 
 if TYPE_CHECKING:
     from vreplica.config import Config
@@ -61,7 +61,7 @@ class Commands:
         self, *, source_lost: bool, max_downtime_s: float | None, back: bool = False
     ) -> tuple[dict[str, Any], Iterator[RenderableType]]:
         """What is known of every member, and the order. For a failback: of those to bring back."""
-        from vreplica.cli import showfailover
+        from vreplica.cli.render import failover_text
         from vreplica.failover import operations
         from vreplica.failover.group import run
 
@@ -78,7 +78,7 @@ class Commands:
                 yield facts(("left out", [f"{name} runs on its original" for name in left]))
             for each in known:
                 yield Text("")
-                yield from showfailover.preview(each, max_downtime_s)
+                yield from failover_text.preview(each, max_downtime_s)
 
         return value, shown()
 
@@ -119,7 +119,7 @@ class Commands:
 
     def show(self, page: Path | None, *, check: bool) -> int:
         """With `check`: each member's record beside vCenter's; 8 where one differs."""
-        from vreplica.cli import failoverpage
+        from vreplica.cli.render import failover_html
         from vreplica.failover.crosscheck import compare
         from vreplica.failover.group import report as groupstate
 
@@ -127,7 +127,7 @@ class Commands:
         records = [m.record for m in outcome.members if m.record is not None] if check else []
         checked = {r.job: compare(self._jobs[r.job], r) for r in records}
         if page is not None:
-            page.write_text(failoverpage.group(outcome, checked), encoding="utf-8")
+            page.write_text(failover_html.group(outcome, checked), encoding="utf-8")
         self._answer(outcome, checked)
         same = all(each.equal for each in checked.values())
         return exits.OK if same else exits.DIFFERENT
@@ -153,14 +153,14 @@ class Commands:
     def _answer(
         self, outcome: GroupOutcome, checked: Mapping[str, Comparison] | None = None
     ) -> int:
-        from vreplica.cli import showfailover
+        from vreplica.cli.render import failover_text
 
         checked = checked or {}
         if self.out.as_json:
             check = {name: each.to_dict() for name, each in checked.items()}
             self.out.json({**outcome.to_dict(), **({"check": check} if check else {})})
         else:
-            said = (showfailover.comparison(each, name) for name, each in checked.items())
+            said = (failover_text.comparison(each, name) for name, each in checked.items())
             self.out.show(*report(self.name, outcome), *chain.from_iterable(said))
         bad = outcome.state in ("stopped", "aborted") or bool(outcome.troubles)
         return exits.STOPPED if bad else exits.OK

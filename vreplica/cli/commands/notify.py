@@ -9,7 +9,7 @@ import click
 
 from vreplica.cli import exits
 from vreplica.cli.options import command, config_option
-from vreplica.cli.output import Output
+from vreplica.cli.render.output import Output
 
 
 @click.group(short_help="Who is told what happens to jobs.")

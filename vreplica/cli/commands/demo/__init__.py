@@ -1,0 +1,1 @@
+"""The command `demo`: the main job on an embedded lab."""

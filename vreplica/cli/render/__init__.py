@@ -1,0 +1,1 @@
+"""Results for people: text and tables for terminals, HTML pages."""

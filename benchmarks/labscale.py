@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vreplica.lab import Lab
-from vreplica.lab.making import make_vm
+from vreplica.lab.vcenter.make_vm import make_vm
 from vreplica.units import MIB
 
 HOSTS = 20

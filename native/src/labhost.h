@@ -7,7 +7,7 @@
  *    map:  0 "VRLABCTK", u64 bytes a block, u64 capacity, uuid, u64 epoch
  *          4096 u32 for each block: the epoch in which it was written last
  *
- * The lab (vreplica/lab/space.py, cbt.py) does the same for writes over NFC.
+ * The lab (vreplica/lab/storage/space.py, cbt.py) does the same for writes over NFC.
  */
 #ifndef VR_LABHOST_H
 #define VR_LABHOST_H

@@ -23,7 +23,7 @@ from vreplica.service.dbos_engine import Engine
 
 FROZEN = """
 import os, signal, sys
-from vreplica.jobs import catalog
+from vreplica.service.catalog import database as catalog
 catalog._IDLE_S = 1
 opened = catalog.Catalog.open(sys.argv[1])
 with opened.planning() as c:

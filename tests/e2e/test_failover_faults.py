@@ -30,7 +30,7 @@ from vreplica.failover.failback import Back, BackSides
 from vreplica.failover.machine import steps
 from vreplica.failover.machine.journal import load
 from vreplica.failover.vsphere_ports import VSphereSides
-from vreplica.lab.guestapp import judge, reader
+from vreplica.lab.guest.database import judge, reader
 from vreplica.points import RecoveryPoint
 from vreplica.sync.job import Job
 from vreplica.sync.replica.state import points

@@ -40,11 +40,11 @@ YES = Choices(shutdown_timeout_s=20, heartbeat_timeout_s=20)
 
 FROZEN = """
 import os, pickle, signal, sys
-from vreplica.failover.errors import FailoverTakenOver
-from vreplica.failover.steps import Work
-from vreplica.jobs import failover
-from vreplica.jobs.sides import VSphereSides
-from vreplica.sync import Step
+from vreplica.failover.machine.errors import FailoverTakenOver
+from vreplica.failover.machine.steps import Work
+from vreplica.failover import operations as failover
+from vreplica.failover.vsphere_ports import VSphereSides
+from vreplica.sync.events import Step
 
 job, choices, part, place = pickle.load(open(sys.argv[1], "rb"))
 when, _, what = place.partition(" ")

@@ -35,9 +35,9 @@ YES = Choices(shutdown_timeout_s=20, heartbeat_timeout_s=20, disconnect_source_n
 
 KILLER = """
 import os, pickle, signal, sys
-from vreplica.jobs import failback, failover
-from vreplica.jobs.sides import VSphereSides
-from vreplica.sync import Step
+from vreplica.failover import failback, operations as failover
+from vreplica.failover.vsphere_ports import VSphereSides
+from vreplica.sync.events import Step
 
 job, choices, part, place = pickle.load(open(sys.argv[1], "rb"))
 when, _, what = place.partition(" ")

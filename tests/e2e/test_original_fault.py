@@ -16,7 +16,7 @@ from vreplica.failover.machine.choices import Choices, OnShutdownTimeout
 from vreplica.failover.machine.runner import begin
 from vreplica.failover.machine.states import State
 from vreplica.failover.vsphere_ports import VSphereSides
-from vreplica.lab.guestapp import judge, reader
+from vreplica.lab.guest.database import judge, reader
 from vreplica.points import Level
 from vreplica.sync.cycle import run
 from vreplica.sync.events import ignore

@@ -33,7 +33,7 @@ from vreplica.vsphere import connect
 
 CLOCKED = """
 import datetime, pathlib, sys
-from vreplica.jobs.catalog import Catalog
+from vreplica.service.catalog.database import Catalog
 file, true = pathlib.Path(sys.argv.pop(1)), Catalog.now
 def ahead():
     return datetime.timedelta(hours=int(file.read_text()) if file.exists() else 0)

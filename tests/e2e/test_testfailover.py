@@ -161,7 +161,7 @@ def test_what_fails_on_the_way_is_told_and_cleaned_up(world, job: Job, method: s
 
 KILLER = """
 import os, pickle, signal, sys
-from vreplica.jobs import testing
+from vreplica.failover.testing import run as testing
 
 job, options, place = pickle.load(open(sys.argv[1], "rb"))
 when, _, step = place.partition(" ")

@@ -122,7 +122,7 @@ def refuse(*args, **kwargs):
 
 ctypes.CDLL = refuse
 job = pickle.load(open(sys.argv[1], "rb"))
-from vreplica.sync import run
+from vreplica.sync.cycle import run
 report = run(job, verify=True)
 assert report.verified.equal
 print(report.point.id)
@@ -159,10 +159,10 @@ def watch(event, arguments):
         raise OSError("there is no VixDiskLib here")
 
 sys.addaudithook(watch)
-from vreplica.failover.choices import Choices
-from vreplica.jobs import failover
+from vreplica.failover.machine.choices import Choices
+from vreplica.failover import operations as failover
 from vreplica.lab import LabControl
-from vreplica.sync import Progress, run
+from vreplica.sync.events import Progress; from vreplica.sync.cycle import run
 
 shipped = {}
 

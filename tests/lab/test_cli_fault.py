@@ -12,8 +12,8 @@ from click.testing import CliRunner, Result
 from vreplica.cli.app import app
 from vreplica.cli.commands import lab_fault
 from vreplica.lab import Lab, LabControl
-from vreplica.lab.faults import Action
 from vreplica.lab.nfc.faults import Kind, Operation
+from vreplica.lab.site.faults import Action
 from vreplica.units import MIB
 
 

@@ -11,7 +11,7 @@ from pyVmomi import vim
 
 from vreplica.errors import VReplicaError
 from vreplica.lab import Lab, LabControl
-from vreplica.lab.guestapp import judge, reader
+from vreplica.lab.guest.database import judge, reader
 from vreplica.vddk import VddkConfig, VddkConnection, open_disk
 
 MIB = 1 << 20

@@ -13,11 +13,11 @@ from pyVmomi import vim, vmodl
 from pyVmomi.SoapAdapter import SoapSerializer
 
 from vreplica.lab import Lab, LabControl
-from vreplica.lab.making import make_vm
-from vreplica.lab.managed import vmodl_class
-from vreplica.lab.properties import _VAL
-from vreplica.lab.soap import Serializer
-from vreplica.lab.vmodl import NEWEST
+from vreplica.lab.api.managed import vmodl_class
+from vreplica.lab.api.properties import _VAL
+from vreplica.lab.api.soap import Serializer
+from vreplica.lab.api.vmodl import NEWEST
+from vreplica.lab.vcenter.make_vm import make_vm
 
 COUNT = 200
 TYPICAL = (

@@ -35,7 +35,7 @@ def watch(event, arguments):
 
 sys.addaudithook(watch)
 import vreplica
-from vreplica.sync import Transport
+from vreplica.sync.job import Transport
 
 job = vreplica.load(Path(folder) / "jobs.toml")["web01"]
 job = replace(

@@ -47,7 +47,7 @@ main()
 SAYING = """\
 import vreplica.cli.app
 from vreplica.cli import main
-from vreplica.cli.output import Output
+from vreplica.cli.render.output import Output
 
 def say(**_):
     Output(as_json={as_json}).answer({{"vm": "w\\u65e5"}}, "w\\u65e5")

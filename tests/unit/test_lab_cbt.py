@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from vreplica.extents import Extents
-from vreplica.lab.cbt import BLOCKS_MAX, ChangeMap
+from vreplica.lab.storage.change_map import BLOCKS_MAX, ChangeMap
 from vreplica.units import GIB, KIB
 
 TIB = 1024 * GIB

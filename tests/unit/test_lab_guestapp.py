@@ -10,8 +10,8 @@ from typing import Any
 import apsw
 import pytest
 
-from vreplica.lab.guestapp import GuestApp, judge
-from vreplica.lab.guestvfs import BASE, NAMES, PAGE, ROOM, Files
+from vreplica.lab.guest.database import GuestApp, judge
+from vreplica.lab.guest.sqlite_vfs import BASE, NAMES, PAGE, ROOM, Files
 
 NAME = NAMES[1]
 

@@ -27,7 +27,7 @@ ONLY_IN = {
     "pyVim": ("vsphere/", "lab/"),
     "ctypes": ("vddk/",),
     "xxhash": ("delta/hash.py",),
-    "apsw": ("lab/guestapp.py", "lab/guestvfs.py"),
+    "apsw": ("lab/guest/database.py", "lab/guest/sqlite_vfs.py"),
     "dbos": ("service/dbos_engine.py",),
     "sqlalchemy": ("service/catalog/",),
     "alembic": ("service/catalog/",),

@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 
 from vreplica.extents import Extents
 from vreplica.units import GIB, MIB, SECTOR, TIB
-from vreplica.vsphere.cbt import (
+from vreplica.vsphere.cbterrors import CbtCoverage, CbtNotActive, ChangeIdInvalid
+from vreplica.vsphere.model import VmDisk
+from vreplica.vsphere.operations.cbt import (
     ChangeId,
     Page,
     collect,
     require_change_id,
     same_generation,
 )
-from vreplica.vsphere.cbterrors import CbtCoverage, CbtNotActive, ChangeIdInvalid
-from vreplica.vsphere.model import VmDisk
 
 
 class ScriptedDisk:

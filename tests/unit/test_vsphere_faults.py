@@ -10,7 +10,7 @@ from pyVmomi import VmomiSupport, vim, vmodl
 
 from vreplica.errors import ConsistencyError, VReplicaError, VSphereError
 from vreplica.vsphere import errors
-from vreplica.vsphere.faults import Doing, to_error, words
+from vreplica.vsphere.connection.faults import Doing, to_error, words
 
 DOING = Doing("taking snapshot 'x'", "vc.example", "backup@lab", "web01")
 

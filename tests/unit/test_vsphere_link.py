@@ -22,6 +22,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from vreplica.vsphere import Endpoint, probe_certificate
+from vreplica.vsphere.connection.link import Link
+from vreplica.vsphere.connection.tasks import Waiting, run, wait
+from vreplica.vsphere.connection.vmomi import vim
 from vreplica.vsphere.errors import (
     BadReply,
     HostUnreachable,
@@ -33,9 +36,6 @@ from vreplica.vsphere.errors import (
     TaskTimeout,
     VmBusy,
 )
-from vreplica.vsphere.link import Link
-from vreplica.vsphere.tasks import Waiting, run, wait
-from vreplica.vsphere.vmomi import vim
 
 HOST = "127.0.0.2"
 VERSIONS = (

@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 from vreplica.vsphere import Endpoint, connect, probe_certificate
-from vreplica.vsphere.certificate import (
+from vreplica.vsphere.connection.certificate import (
     PinnedConnection,
     fetch_certificate,
     normal_sha256,

@@ -11,16 +11,16 @@ from unittest.mock import MagicMock
 import pytest
 from pyVmomi import vim
 
-from vreplica.vsphere import diskfiles
-from vreplica.vsphere.collector import Found, filter_spec
+from vreplica.vsphere.connection.collector import Found, filter_spec
+from vreplica.vsphere.connection.tasks import Waiting
+from vreplica.vsphere.connection.vmomi import moref, unescape
 from vreplica.vsphere.errors import PlacementAmbiguous, PlacementNotFound
-from vreplica.vsphere.inventory import INTO_PLACES, Tree, datastores, hosts, networks, similar
+from vreplica.vsphere.inventory.placement import choose
+from vreplica.vsphere.inventory.tree import INTO_PLACES, Tree, datastores, hosts, networks, similar
+from vreplica.vsphere.inventory.vm import guest_family
 from vreplica.vsphere.model import Nic, Quiesce, ReplicaSpec, SnapshotInfo, VmInfo, VmRef
-from vreplica.vsphere.placement import choose
-from vreplica.vsphere.snapshots import quiesce_evidence, quiesce_spec
-from vreplica.vsphere.tasks import Waiting
-from vreplica.vsphere.vm import guest_family
-from vreplica.vsphere.vmomi import moref, unescape
+from vreplica.vsphere.operations import disk_files
+from vreplica.vsphere.operations.snapshots import quiesce_evidence, quiesce_spec
 
 
 def found(kind: Any, moid: str, name: str, parent: Any = None, **values: Any) -> Found:
@@ -287,11 +287,11 @@ def test_a_disk_is_deleted_in_the_datacenter_of_its_vm(
     def run(link: Any, operation: str, method: Any, path: str, where: Any, **_: Any) -> None:
         asked.append((path, moref(where)))
 
-    monkeypatch.setattr(diskfiles, "places", lambda link: both)
-    monkeypatch.setattr(diskfiles, "datacenter_of", lambda link, vm: (f"{datacenter}-dc", "a"))
-    monkeypatch.setattr(diskfiles.tasks, "run", run)
+    monkeypatch.setattr(disk_files, "places", lambda link: both)
+    monkeypatch.setattr(disk_files, "datacenter_of", lambda link, vm: (f"{datacenter}-dc", "a"))
+    monkeypatch.setattr(disk_files.tasks, "run", run)
     vm, link = VmRef("vm-1", "web"), SimpleNamespace(content=MagicMock())
-    assert diskfiles.delete(link, vm, "[fast] web/web.vmdk", Waiting())  # type: ignore[arg-type]
+    assert disk_files.delete(link, vm, "[fast] web/web.vmdk", Waiting())  # type: ignore[arg-type]
     assert asked == [("[fast] web/web.vmdk", f"{datacenter}-dc")]
 
 
@@ -300,8 +300,8 @@ def test_a_disk_in_one_of_several_other_datacenters_is_left_alone(
 ) -> None:
     root = found(vim.Folder, "root", "Datacenters")
     both = Tree.of([root, *dc_tree("a", root), *dc_tree("b", root)])
-    monkeypatch.setattr(diskfiles, "places", lambda link: both)
-    monkeypatch.setattr(diskfiles, "datacenter_of", lambda link, vm: ("c-dc", "c"))
+    monkeypatch.setattr(disk_files, "places", lambda link: both)
+    monkeypatch.setattr(disk_files, "datacenter_of", lambda link, vm: ("c-dc", "c"))
     link: Any = MagicMock()
     with pytest.raises(PlacementAmbiguous, match=r"fast.* of: a, b"):
-        diskfiles.delete(link, VmRef("vm-1", "web"), "[fast] web/web.vmdk", Waiting())
+        disk_files.delete(link, VmRef("vm-1", "web"), "[fast] web/web.vmdk", Waiting())

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pyVmomi import VmomiSupport
 
-from vreplica.vsphere import privileges
+from vreplica.vsphere.inventory import privileges
 
 ROOT = Path(__file__).parents[2]
 CALL = re.compile(r"\.(\w+_Task|QueryChangedDiskAreas|ShutdownGuest)\b")

@@ -10,11 +10,11 @@ from pyVmomi import VmomiSupport, vim
 from pyVmomi.SoapAdapter import SerializeToStr
 
 from vreplica.units import GIB, TIB
-from vreplica.vsphere.cbt import obstacle
-from vreplica.vsphere.devices import CONTROLLERS, controllers_of, disks_of, nics_of
+from vreplica.vsphere.inventory.devices import CONTROLLERS, controllers_of, disks_of, nics_of
+from vreplica.vsphere.inventory.placement import Place
 from vreplica.vsphere.model import Controller, Keep, Nic, ReplicaSpec, VmDisk, VmInfo, VmRef
-from vreplica.vsphere.placement import Place
-from vreplica.vsphere.replica import config_spec, differences
+from vreplica.vsphere.operations.cbt import obstacle
+from vreplica.vsphere.operations.create_replica import config_spec, differences
 
 device = vim.vm.device
 

@@ -20,7 +20,7 @@ from vreplica.lazy import on_first_use
 if TYPE_CHECKING:
     from vreplica.lab.client import LabControl, LabNotRunning, LabRefused
     from vreplica.lab.lab import Lab
-    from vreplica.lab.layout import LabExists, NoLab
+    from vreplica.lab.lab_dir import LabExists, NoLab
     from vreplica.lab.process import LabDidNotStart, down, status, up
 
 __all__ = [
@@ -41,7 +41,7 @@ __getattr__ = on_first_use(
     {
         "client": ["LabControl", "LabNotRunning", "LabRefused"],
         "lab": ["Lab"],
-        "layout": ["LabExists", "NoLab"],
+        "lab_dir": ["LabExists", "NoLab"],
         "process": ["LabDidNotStart", "down", "status", "up"],
     },
 )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vreplica.errors import ConfigError, VReplicaError
-from vreplica.lab.layout import SOCKET
+from vreplica.lab.lab_dir import SOCKET
 
 
 @dataclass(eq=False)
@@ -86,13 +86,13 @@ class LabControl:
         self.do("guest_flush", site=site, vm=vm)
 
     def set_guest(self, site: str, vm: str, **values: Any) -> dict[str, Any]:
-        """See vreplica.lab.guest for the settings."""
+        """See vreplica.lab.guest.guest for the settings."""
         found: dict[str, Any] = self.do("set_guest", site=site, vm=vm, values=values)
         return found
 
     def set_programs(self, site: str, vm: str, programs: dict[str, list[str] | None]) -> None:
         """What guest operations can start: a path in the guest, and the command of this machine
-        that plays it (None takes it away); see vreplica.lab.guestfs."""
+        that plays it (None takes it away); see vreplica.lab.guest.files."""
         self.do("set_programs", site=site, vm=vm, programs=programs)
 
     def guest_path(self, site: str, vm: str, path: str) -> Path:
@@ -198,7 +198,7 @@ class LabControl:
     # -- faults -----------------------------------------------------------------------------
 
     def add_fault(self, site: str, **rule: Any) -> int:
-        """A rule as in vreplica.lab.faults; returns its number."""
+        """A rule as in vreplica.lab.site.faults; returns its number."""
         number: int = self.do("add_fault", site=site, rule=rule)
         return number
 

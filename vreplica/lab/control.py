@@ -19,15 +19,15 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from vreplica.errors import VReplicaError
-from vreplica.lab.faults import Rule
-from vreplica.lab.guestnet import note_conflicts
-from vreplica.lab.layout import SOCKET
-from vreplica.lab.making import make_vm
+from vreplica.lab.api.vmodl import MethodFault
+from vreplica.lab.guest.network import note_conflicts
+from vreplica.lab.lab_dir import SOCKET
 from vreplica.lab.nfc import Fault
-from vreplica.lab.vmodl import MethodFault
+from vreplica.lab.site.faults import Rule
+from vreplica.lab.vcenter.make_vm import make_vm
 
 if TYPE_CHECKING:
-    from vreplica.lab.guestapp import GuestApp
+    from vreplica.lab.guest.database import GuestApp
     from vreplica.lab.lab import Lab
 
 log = logging.getLogger("vreplica.lab.control")
@@ -184,7 +184,7 @@ class Commands:
 
     def app_start(self, site: str, vm: str, disk_key: int = 2000, seed: int = 0) -> Any:
         try:
-            from vreplica.lab.guestapp import GuestApp
+            from vreplica.lab.guest.database import GuestApp
         except ModuleNotFoundError:
             raise ValueError(
                 "the application in the guest takes apsw: pip install 'vreplica[lab]'"

@@ -13,13 +13,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
-from vreplica.lab import layout
-from vreplica.lab.build import open_site, resume
+from vreplica.lab import lab_dir
 from vreplica.lab.control import ControlServer
-from vreplica.lab.folder import DatastoreFiles
-from vreplica.lab.https import Server
-from vreplica.lab.layout import Layout
-from vreplica.lab.site import Site
+from vreplica.lab.lab_dir import Layout
+from vreplica.lab.site.site import Site
+from vreplica.lab.vcenter.build import open_site, resume
+from vreplica.lab.web.folder import DatastoreFiles
+from vreplica.lab.web.https import Server
 
 
 class Lab:
@@ -36,7 +36,7 @@ class Lab:
     @classmethod
     def create(cls, directory: str | Path, **options: Any) -> Self:
         """A new lab in a folder; the options are those of `layout.create`."""
-        layout.create(Path(directory), **options)
+        lab_dir.create(Path(directory), **options)
         return cls(directory)
 
     @property

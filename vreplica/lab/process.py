@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from vreplica.errors import VReplicaError
-from vreplica.lab import layout
+from vreplica.lab import lab_dir
 from vreplica.lab.client import LabControl, LabNotRunning
 from vreplica.lab.lab import Lab
-from vreplica.lab.layout import LOG, PID, Layout
+from vreplica.lab.lab_dir import LOG, PID, Layout
 
 START_S = 30.0
 STOP_S = 30.0
@@ -41,7 +41,7 @@ def up(directory: str | Path, *, temporary: bool = False, **options: Any) -> dic
     """
     folder = Path(directory).absolute()
     if not Layout(folder).config.exists():
-        layout.create(folder, **options)
+        lab_dir.create(folder, **options)
     if running(folder) is None:
         _spawn(folder, temporary)
     return status(folder)

@@ -4,13 +4,6 @@
 failure is one of `errors`. pyVmomi's objects stay inside.
 """
 
-from vreplica.vsphere.cbt import (
-    ALL_IN_USE,
-    ChangeId,
-    obstacle,
-    require_change_id,
-    same_generation,
-)
 from vreplica.vsphere.cbterrors import (
     CbtCoverage,
     CbtEnableRefused,
@@ -19,7 +12,7 @@ from vreplica.vsphere.cbterrors import (
     CbtUnsupported,
     ChangeIdInvalid,
 )
-from vreplica.vsphere.certificate import probe_certificate
+from vreplica.vsphere.connection.certificate import probe_certificate
 from vreplica.vsphere.errors import (
     AmbiguousVm,
     BadReply,
@@ -59,6 +52,7 @@ from vreplica.vsphere.guesterrors import (
     GuestOperationsUnavailable,
     NoSpecification,
 )
+from vreplica.vsphere.inventory.privileges import Lack, ReplicaPlace
 from vreplica.vsphere.model import (
     AS_IS,
     About,
@@ -86,10 +80,16 @@ from vreplica.vsphere.model import (
     VmRef,
     Whereabouts,
 )
-from vreplica.vsphere.privileges import Lack, ReplicaPlace
-from vreplica.vsphere.reshape import NewDisk, Reshape
+from vreplica.vsphere.operations.cbt import (
+    ALL_IN_USE,
+    ChangeId,
+    obstacle,
+    require_change_id,
+    same_generation,
+)
+from vreplica.vsphere.operations.reshape import NewDisk, Reshape
+from vreplica.vsphere.operations.snapshots import quiesce_evidence
 from vreplica.vsphere.session import Session, connect
-from vreplica.vsphere.snapshots import quiesce_evidence
 
 __all__ = [
     "ALL_IN_USE",

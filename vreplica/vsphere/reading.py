@@ -11,8 +11,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from vreplica.extents import Extents
-from vreplica.vsphere import cbt, history, inventory, placement, power, privileges, snapshots, vm
-from vreplica.vsphere.link import Link
+from vreplica.vsphere.connection.link import Link
+from vreplica.vsphere.connection.tasks import PATIENCE_S, Waiting
+from vreplica.vsphere.connection.vmomi import utc, vim
+from vreplica.vsphere.inventory import history, placement, privileges, tree, vm
+from vreplica.vsphere.inventory.privileges import Lack, ReplicaPlace
 from vreplica.vsphere.model import (
     About,
     DatastoreInfo,
@@ -29,9 +32,7 @@ from vreplica.vsphere.model import (
     VmRef,
     Whereabouts,
 )
-from vreplica.vsphere.privileges import Lack, ReplicaPlace
-from vreplica.vsphere.tasks import PATIENCE_S, Waiting
-from vreplica.vsphere.vmomi import utc, vim
+from vreplica.vsphere.operations import cbt, power, snapshots
 
 SHORT_S = 600.0
 """For tasks that only change configuration or power, and for one answer of change tracking."""
@@ -102,11 +103,11 @@ class Reader:
 
     def find_vm(self, ref: str) -> VmRef:
         """By name, inventory path, moref or instance UUID. Raises VmNotFound, AmbiguousVm."""
-        return inventory.find_vm(self._link, ref)
+        return tree.find_vm(self._link, ref)
 
     def vms(self) -> tuple[tuple[VmRef, str], ...]:
         """Every VM that is no template, with its inventory path, by name."""
-        return inventory.vms(self._link)
+        return tree.vms(self._link)
 
     def read_vm(self, vm_ref: VmRef, snapshot_moref: str | None = None) -> VmInfo:
         """Everything about a VM, fresh, in one read; or with what a snapshot of it froze."""
@@ -117,17 +118,17 @@ class Reader:
         return vm.read_guest(self._link, vm_ref)
 
     def datastores(self) -> tuple[DatastoreInfo, ...]:
-        return inventory.datastores(inventory.places(self._link))
+        return tree.datastores(tree.places(self._link))
 
     def hosts(self) -> tuple[HostInfo, ...]:
-        return inventory.hosts(inventory.places(self._link))
+        return tree.hosts(tree.places(self._link))
 
     def whereabouts(self) -> tuple[Whereabouts, ...]:
         """Where every VM is, read in one go."""
-        return inventory.whereabouts(self._link)
+        return tree.whereabouts(self._link)
 
     def networks(self) -> tuple[NetworkInfo, ...]:
-        return inventory.networks(inventory.places(self._link))
+        return tree.networks(tree.places(self._link))
 
     def lacking_on(self, vm_ref: VmRef) -> tuple[Lack, ...]:
         """Privileges that a source VM needs and this account does not hold there."""
@@ -135,7 +136,7 @@ class Reader:
 
     def check_place(self, spec: ReplicaSpec) -> None:
         """Raises PlacementNotFound, PlacementAmbiguous where `create_replica` would."""
-        placement.choose(self.endpoint.host, inventory.places(self._link), spec)
+        placement.choose(self.endpoint.host, tree.places(self._link), spec)
 
     def place_of(self, spec: ReplicaSpec) -> ReplicaPlace:
         """Where `create_replica` would put it. Raises PlacementNotFound, PlacementAmbiguous."""

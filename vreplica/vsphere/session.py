@@ -12,20 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from vreplica.vsphere import (
-    cbt,
-    clone,
-    customize,
-    diskfiles,
-    guestops,
-    likeness,
-    nics,
-    power,
-    replica,
-    reshape,
-    snapshots,
-)
-from vreplica.vsphere.link import Link
+from vreplica.vsphere.connection.link import Link
+from vreplica.vsphere.connection.tasks import PATIENCE_S
 from vreplica.vsphere.model import (
     Endpoint,
     GuestLogin,
@@ -40,8 +28,20 @@ from vreplica.vsphere.model import (
     VmInfo,
     VmRef,
 )
+from vreplica.vsphere.operations import (
+    cbt,
+    clone,
+    customize,
+    disk_files,
+    guest_ops,
+    identity,
+    nics,
+    power,
+    reshape,
+    snapshots,
+)
+from vreplica.vsphere.operations import create_replica as replica
 from vreplica.vsphere.reading import SHORT_S, Reader
-from vreplica.vsphere.tasks import PATIENCE_S
 
 LONG_S = 24 * 3600.0
 """For tasks that merge disks: a large delta on a slow datastore takes hours."""
@@ -136,7 +136,7 @@ class Session(Reader):
 
     def name_replica(self, vm_ref: VmRef, source: VmInfo, keep: Keep) -> None:
         """Give a powered-off replica BIOS UUID and MAC addresses as they are wanted."""
-        likeness.apply(self._link, vm_ref, source, keep, self._waiting(SHORT_S))
+        identity.apply(self._link, vm_ref, source, keep, self._waiting(SHORT_S))
 
     def upgrade_replica(self, vm_ref: VmRef, source: VmInfo) -> None:
         """Give a powered-off replica its source's virtual hardware version, where newer."""
@@ -144,15 +144,15 @@ class Session(Reader):
 
     def copy_disk(self, vm_ref: VmRef, source: str, target: str) -> None:
         """A new base disk with what a disk's whole chain holds, made by the host itself."""
-        diskfiles.copy(self._link, vm_ref, source, target, self._waiting(LONG_S))
+        disk_files.copy(self._link, vm_ref, source, target, self._waiting(LONG_S))
 
     def extend_disk(self, vm_ref: VmRef, path: str, capacity_bytes: int) -> None:
         """Grow a base disk that no VM has, to whole KiB."""
-        diskfiles.extend(self._link, vm_ref, path, capacity_bytes, self._waiting(SHORT_S))
+        disk_files.extend(self._link, vm_ref, path, capacity_bytes, self._waiting(SHORT_S))
 
     def delete_disk(self, vm_ref: VmRef, path: str) -> bool:
         """Delete the files of a disk that no VM has; False where there were none."""
-        return diskfiles.delete(self._link, vm_ref, path, self._waiting(SHORT_S))
+        return disk_files.delete(self._link, vm_ref, path, self._waiting(SHORT_S))
 
     def set_nics(
         self, vm_ref: VmRef, *, connect: bool, networks: Mapping[str, str] | None = None
@@ -212,6 +212,6 @@ class Session(Reader):
 
         Raises GuestLoginRefused, GuestOperationsUnavailable.
         """
-        return guestops.run_script(
+        return guest_ops.run_script(
             self._link, vm_ref, login, script, windows=windows, suffix=suffix, timeout_s=timeout_s
         )

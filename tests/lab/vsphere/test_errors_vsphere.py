@@ -13,7 +13,7 @@ import pytest
 
 from vreplica.errors import VReplicaError
 from vreplica.lab import Lab, LabControl
-from vreplica.lab.identity import Identity
+from vreplica.lab.certificate import Identity
 from vreplica.units import MIB
 from vreplica.vsphere import (
     CertificateChanged,

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from vreplica.lab import Lab, LabControl, collector
+from vreplica.lab import Lab, LabControl
+from vreplica.lab.api import collector
 from vreplica.units import MIB
 from vreplica.vsphere import (
     AmbiguousVm,
@@ -17,8 +18,8 @@ from vreplica.vsphere import (
     VmNotFound,
     VmRef,
     connect,
-    history,
 )
+from vreplica.vsphere.inventory import history
 
 
 @pytest.fixture(autouse=True)

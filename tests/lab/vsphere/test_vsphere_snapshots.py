@@ -151,7 +151,9 @@ def test_the_writers_that_took_part_are_named(
     before = source.read_vm(vm)
     made = source.create_snapshot(vm, "q", "", Quiesce(windows=True))
     assert made.vss_writers == ("System Writer", "SqlServerWriter")
-    monkeypatch.setattr("vreplica.lab.folder.DatastoreFiles.get", lambda _, r, p: r.reply(403, b""))
+    monkeypatch.setattr(
+        "vreplica.lab.web.folder.DatastoreFiles.get", lambda _, r, p: r.reply(403, b"")
+    )
     unread = source.read_snapshot(vm, made.moref)
     assert unread.vss_writers is None
     assert "Datastore.Browse" in (unread.vss_problem or "")

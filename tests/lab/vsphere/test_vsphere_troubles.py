@@ -31,7 +31,7 @@ from vreplica.vsphere import (
     WrongPowerState,
     connect,
 )
-from vreplica.vsphere import snapshots as snapshots_module
+from vreplica.vsphere.operations import snapshots as snapshots_module
 
 SITE = "site-a"
 

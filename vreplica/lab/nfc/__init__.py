@@ -10,7 +10,7 @@ Strict where a host is strict: TLS first, tickets good once, read tickets never 
 within bounds, memory and connections limited. `server.faults` makes it fail on demand.
 """
 
-from vreplica.lab.identity import Identity
+from vreplica.lab.certificate import Identity
 from vreplica.lab.nfc.faults import Fault, Faults
 from vreplica.lab.nfc.server import HostProfile, NfcServer
 from vreplica.lab.nfc.store import LibraryStore, MemoryStore, Refused, Store, StoredDisk

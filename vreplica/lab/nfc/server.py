@@ -12,7 +12,7 @@ import ssl
 import threading
 from contextlib import suppress
 
-from vreplica.lab.identity import Identity
+from vreplica.lab.certificate import Identity
 from vreplica.lab.nfc.authd import log_in
 from vreplica.lab.nfc.faults import Faults
 from vreplica.lab.nfc.limits import HostMemory, HostProfile

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Self
 
-from vreplica.lab.identity import Identity
+from vreplica.lab.certificate import Identity
 from vreplica.lab.nfc.server import NfcServer
 from vreplica.lab.nfc.store import MemoryStore, Store
 from vreplica.lab.nfc.tickets import TicketBook

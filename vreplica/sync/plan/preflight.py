@@ -22,7 +22,7 @@ from vreplica.sync.source.cbt import may_rescan, switched_off
 from vreplica.sync.transport import library_problem, way_problem
 from vreplica.units import human_size
 from vreplica.vsphere import PlacementAmbiguous, PlacementNotFound, VmDisk, VmInfo
-from vreplica.vsphere.reshape import wanted_networks
+from vreplica.vsphere.operations.reshape import wanted_networks
 
 
 def replicated_disks(job: Job, vm: VmInfo) -> tuple[VmDisk, ...]:

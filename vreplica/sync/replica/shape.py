@@ -46,7 +46,7 @@ from vreplica.sync.replica.state import (
 )
 from vreplica.units import KIB, human_size
 from vreplica.vsphere import NewDisk, ReplicaSpec, Reshape, Session, VmDisk, VmInfo
-from vreplica.vsphere.reshape import differences
+from vreplica.vsphere.operations.reshape import differences
 
 MADE_KEY = "vreplica.made"
 """Paths of the disk files that the run in `vreplica.leaf` has made, as JSON."""

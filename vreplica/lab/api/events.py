@@ -1,0 +1,251 @@
+"""EventManager: what happened, by whom, for operators and for tests that compare."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+from vreplica.lab.api.managed import Managed, live, view
+from vreplica.lab.api.vmodl import invalid_argument, now, vim, wsdl_name
+
+KEPT = 2000
+PAGE_MAX = 1000
+
+
+class EventManager(Managed, vim.event.EventManager):
+    """The last events. They are kept with the state, so an operator finds them after a restart."""
+
+    maxCollector = 32
+    count: int
+
+    def post(self, kind: str, **fields: Any) -> Any:
+        site = self._site
+        with site.changed:
+            self.__dict__["count"] = number = (self.__dict__.get("count") or 0) + 1
+            fields = {
+                "userName": site.current.user or "root",
+                "fullFormattedMessage": fields.pop("message", kind),
+                **fields,
+            }
+            event = getattr(vim.event, kind)(
+                key=number, chainId=number, createdTime=now(), **fields
+            )
+            self.recent.append(event)
+            site.store.add_event(number, event)
+            self.touch()
+        return event
+
+    @property
+    def recent(self) -> deque[Any]:
+        own = self.__dict__
+        if "_recent" not in own:
+            own["_recent"] = deque(self._site.store.events(self._site, KEPT), KEPT)
+        return own["_recent"]  # type: ignore[no-any-return]
+
+    @live
+    def latestEvent(self) -> Any:
+        return self.recent[-1] if self.recent else None
+
+    @view
+    def description(self) -> Any:
+        """The categories, and what kinds of events are there."""
+        kinds = {type(e) for e in list(self.recent)} | {vim.event.GeneralUserEvent}
+        return vim.event.EventDescription(
+            category=[
+                vim.ElementDescription(key=k, label=k, summary=k)
+                for k in ("info", "warning", "error", "user")
+            ],
+            eventInfo=[
+                vim.event.EventDescription.EventDetail(
+                    key=kind, description=wsdl_name(kind), category="info"
+                )
+                for kind in sorted(kinds, key=wsdl_name)
+            ],
+        )
+
+    def QueryEvents(self, filter: Any, mark: Any = None) -> Any:  # noqa: A002
+        return [e for e in list(self.recent) if matches(e, filter)]
+
+    def CreateCollectorForEvents(self, filter: Any) -> Any:  # noqa: A002
+        made = EventHistoryCollector(self._site, f"session[{self._site.new_id('eventhistory')}]")
+        objects = self._site.current.objects
+        made.__dict__.update(filter=filter, _objects=objects, _source=self)
+        objects[made._moId] = made
+        return made
+
+    def PostEvent(self, eventToPost: Any, taskInfo: Any = None) -> None:
+        event = eventToPost
+        with self._site.changed:
+            self.__dict__["count"] = event.key = (self.__dict__.get("count") or 0) + 1
+            event.createdTime = now()
+            self.recent.append(event)
+            self._site.store.add_event(event.key, event)
+            self.touch()
+
+    def LogUserEvent(self, entity: Any, msg: str) -> None:
+        self.post("GeneralUserEvent", message=msg)
+
+
+def matches(event: Any, wanted: Any) -> bool:
+    """Whether an event passes an EventFilterSpec."""
+    if wanted.time is not None:
+        begin, end = wanted.time.beginTime, wanted.time.endTime
+        if (begin and event.createdTime < begin) or (end and event.createdTime > end):
+            return False
+    if wanted.entity is not None and not _about(event, wanted.entity):
+        return False
+    users = wanted.userName.userList if wanted.userName is not None else None
+    if users and event.userName not in users:
+        return False
+    if wanted.eventChainId is not None and event.chainId != wanted.eventChainId:
+        return False
+    if wanted.type:
+        return isinstance(event, tuple(wanted.type))
+    if wanted.eventTypeId:
+        names = {b.__name__ for b in type(event).__mro__} | {type(event)._wsdlName}
+        return any(t in names for t in wanted.eventTypeId)
+    return True
+
+
+def _about(event: Any, wanted: Any) -> bool:
+    entity = wanted.entity
+    mine = [
+        getattr(argument, name, None)
+        for part, name in (
+            ("vm", "vm"),
+            ("host", "host"),
+            ("ds", "datastore"),
+            ("datacenter", "datacenter"),
+        )
+        if (argument := getattr(event, part, None)) is not None
+    ]
+    if any(item is not None and item._moId == entity._moId for item in mine):
+        return True
+    if wanted.recursion == "self":
+        return False
+    return any(_is_below(item, entity) for item in mine)
+
+
+def _is_below(item: Any, above: Any) -> bool:
+    at = getattr(item, "parent", None)
+    while at is not None:
+        if at._moId == above._moId:
+            return True
+        at = at.parent
+    return not mine_is_known(item) and above.parent is None
+
+
+def mine_is_known(item: Any) -> bool:
+    """A reference to something that was removed knows no parent; only the root covers it."""
+    return getattr(item, "_site", None) is not None
+
+
+class _HistoryCollector(Managed, vim.HistoryCollector):
+    """A cursor over a list: the latest page is a property, the rest is read back and forth.
+
+    A new one stands before the oldest (vSphere API, HistoryCollector).
+    """
+
+    _persistent = False
+    filter: Any
+
+    def __init__(self, site: Any, moid: str) -> None:
+        super().__init__(site, moid)
+        self.__dict__["_at"] = 0
+
+    def everything(self) -> list[Any]:
+        """All that match, oldest first."""
+        return []
+
+    def SetCollectorPageSize(self, maxCount: int) -> None:
+        if not 1 <= maxCount <= PAGE_MAX:
+            raise invalid_argument("maxCount")
+        self.__dict__["_page"] = maxCount
+        self.touch()
+
+    def ResetCollector(self) -> None:
+        """To just before the latest page."""
+        self.__dict__["_at"] = max(0, len(self.everything()) - self.__dict__.get("_page", 10))
+
+    def RewindCollector(self) -> None:
+        self.__dict__["_at"] = 0
+
+    def DestroyCollector(self) -> None:
+        self.__dict__["_objects"].pop(self._moId, None)
+
+    @property
+    def latest(self) -> list[Any]:
+        return list(reversed(self.everything()[-self.__dict__.get("_page", 10) :]))
+
+    def next_items(self, count: int) -> list[Any]:
+        if count <= 0:
+            raise invalid_argument("maxCount")
+        at = self.__dict__["_at"]
+        found = self.everything()[at : at + count]
+        self.__dict__["_at"] = at + len(found)
+        return found
+
+    def previous_items(self, count: int) -> list[Any]:
+        if count <= 0:
+            raise invalid_argument("maxCount")
+        at = self.__dict__["_at"]
+        found = self.everything()[max(0, at - count) : at]
+        self.__dict__["_at"] = at - len(found)
+        return list(reversed(found))
+
+
+class EventHistoryCollector(_HistoryCollector, vim.event.EventHistoryCollector):
+    def everything(self) -> list[Any]:
+        return [e for e in list(self.__dict__["_source"].recent) if matches(e, self.filter)]
+
+    @live
+    def latestPage(self) -> Any:
+        return self.latest
+
+    def ReadNextEvents(self, maxCount: int) -> Any:
+        return self.next_items(maxCount)
+
+    def ReadPreviousEvents(self, maxCount: int) -> Any:
+        return self.previous_items(maxCount)
+
+
+class TaskHistoryCollector(_HistoryCollector, vim.TaskHistoryCollector):
+    def everything(self) -> list[Any]:
+        return [t.info for t in self._site.tasks.all if task_matches(t, self.filter)]
+
+    @live
+    def latestPage(self) -> Any:
+        return self.latest
+
+    def ReadNextTasks(self, maxCount: int) -> Any:
+        return self.next_items(maxCount)
+
+    def ReadPreviousTasks(self, maxCount: int) -> Any:
+        return self.previous_items(maxCount)
+
+
+def task_matches(task: Any, wanted: Any) -> bool:
+    """Whether a task passes a TaskFilterSpec."""
+    if wanted.entity is not None:
+        entity = task.entity
+        same = entity is not None and entity._moId == wanted.entity.entity._moId
+        if not same and (
+            wanted.entity.recursion == "self"
+            or entity is None
+            or not _is_below(entity, wanted.entity.entity)
+        ):
+            return False
+    if wanted.state and task.state not in wanted.state:
+        return False
+    if wanted.time is not None:
+        when = {
+            "queuedTime": task.queued,
+            "startedTime": task.started,
+            "completedTime": task.completed,
+        }[wanted.time.timeType]
+        begin, end = wanted.time.beginTime, wanted.time.endTime
+        if when is None or (begin and when < begin) or (end and when > end):
+            return False
+    if wanted.userName is not None and wanted.userName.userList:
+        return task.user in wanted.userName.userList
+    return True

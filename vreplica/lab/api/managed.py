@@ -1,0 +1,201 @@
+"""Managed objects: plain Python classes that are vmodl classes as well.
+
+    class Datastore(Managed, vim.Datastore):       the mixin first
+        name: Any                                  state: plain attributes, kept in the store
+        @view
+        def summary(self): ...                     computed, kept until the object is touched
+        @live
+        def browser(self): ...                     computed at every read
+        def RefreshDatastore(self): ...            a method, by its name on the wire
+
+Assigning an attribute (never one that begins with `_`) touches the object: its revision moves,
+its views are dropped, waiters wake, and the store will write it. A change inside a value
+(`list.append`) is invisible: assign a new value, or call `touch`.
+
+Methods that a class does not have stay pyVmomi's ManagedMethod, which the dispatcher answers
+with NotSupported.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from vreplica.lab.api.vmodl import ManagedObject, is_array, support, vmodl
+
+if TYPE_CHECKING:
+    from vreplica.lab.site.site import Site
+
+
+class view:  # noqa: N801  used like property
+    """A property computed from state, cached until the object is touched."""
+
+    def __init__(self, compute: Callable[[Any], Any]) -> None:
+        self.compute = compute
+        self.__doc__ = compute.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        if instance is None:
+            return self
+        # The cache is taken before computing, and touch() puts a new one in its place, so
+        # that a read that races with a change cannot leave its stale value behind.
+        cache = instance._cache
+        try:
+            return cache[self.name]
+        except KeyError:
+            value = cache[self.name] = _computed(self.compute, instance)
+            return value
+
+
+class live:  # noqa: N801  used like property
+    """A property computed at every read."""
+
+    def __init__(self, compute: Callable[[Any], Any]) -> None:
+        self.compute = compute
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        return self if instance is None else _computed(self.compute, instance)
+
+
+def _computed(compute: Callable[[Any], Any], instance: Any) -> Any:
+    try:
+        return compute(instance)
+    except AttributeError as error:
+        # Python would take it for a missing property and ask pyVmomi's __getattr__ instead.
+        raise RuntimeError(f"{type(instance).__name__}: {error}") from error
+
+
+def vmodl_class(cls: type) -> Any:
+    """The vmodl class that a managed class stands for."""
+    for base in cls.__mro__:
+        if issubclass(base, ManagedObject) and not issubclass(base, Managed):
+            return base
+    raise TypeError(f"{cls.__name__} has no vmodl class among its bases")
+
+
+class Managed:
+    """Mixin in front of a vmodl class. `_persistent` objects are kept in the store."""
+
+    _persistent: ClassVar[bool] = True
+    _by_name: ClassVar[dict[str, type]] = {}
+
+    _moId: str
+    _site: Site
+    _rev: int
+    _cache: dict[str, Any]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        base = vmodl_class(cls)
+        Managed._by_name[cls.__name__] = cls
+        for info in base._GetPropertyList():
+            inherited = getattr(cls, info.name, None)
+            if isinstance(inherited, property) and isinstance(inherited.fget, support.Curry):
+                setattr(cls, info.name, info.type() if is_array(info.type) else None)
+
+    def __init__(self, site: Site, moid: str) -> None:
+        own = self.__dict__
+        own["_moId"] = moid
+        own["_stub"] = None
+        own["_serverGuid"] = None
+        own["_site"] = site
+        own["_rev"] = 0
+        own["_cache"] = {}
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+        if not name.startswith("_"):
+            self.touch()
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __copy__(self) -> Managed:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Managed:
+        # Copies of data objects go on pointing at the same objects.
+        return self
+
+    def touch(self) -> None:
+        self._site.touched(self)
+
+    def set(self, **values: Any) -> None:
+        """Several attributes at once: one revision, and no reader sees half of them."""
+        with self._site.changed:
+            for name, value in values.items():
+                object.__setattr__(self, name, value)
+            self.touch()
+
+    @classmethod
+    def _GetPropertyInfo(cls, name: str) -> Any:
+        return vmodl_class(cls)._GetPropertyInfo(name)
+
+    @classmethod
+    def _GetPropertyList(cls, includeBaseClassProps: bool = True) -> Any:
+        return vmodl_class(cls)._GetPropertyList(includeBaseClassProps)
+
+    def kept_state(self) -> dict[str, Any]:
+        """What the store keeps."""
+        return {k: v for k, v in self.__dict__.items() if not k.startswith("_")}
+
+    def loaded(self) -> None:
+        """Called once everything is read back from the store."""
+
+
+class Registry:
+    """All objects of a site by id, their revisions, and who waits for a change."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, Managed] = {}
+        self.changed = threading.Condition(threading.RLock())
+        self.revision = 0
+        self.dirty: set[Managed] = set()
+        self.gone: set[str] = set()
+
+    def touched(self, item: Managed) -> None:
+        with self.changed:
+            self.revision += 1
+            own = item.__dict__
+            own["_rev"] = self.revision
+            own["_cache"] = {}
+            if item._persistent and item._moId in self.objects:
+                self.dirty.add(item)
+            self.changed.notify_all()
+
+    def add(self, item: Any) -> Any:
+        with self.changed:
+            self.objects[item._moId] = item
+            self.touched(item)
+        return item
+
+    def remove(self, item: Any) -> None:
+        with self.changed:
+            if self.objects.pop(item._moId, None) is not None:
+                self.dirty.discard(item)
+                if item._persistent:
+                    self.gone.add(item._moId)
+                self.touched(item)
+
+    def lookup(self, moid: str, kind: Any) -> Any:
+        """The object with this id. Raises ManagedObjectNotFound, also where the type differs."""
+        found = self.objects.get(moid)
+        if found is None or not isinstance(found, kind):
+            raise not_found(moid, kind)
+        return found
+
+
+def not_found(moid: str, kind: Any) -> Any:
+    made = vmodl.fault.ManagedObjectNotFound(obj=kind(moid))
+    made.msg = (
+        f"The object '{kind.__name__}:{moid}' has already been deleted or has not been "
+        "completely created"
+    )
+    return made

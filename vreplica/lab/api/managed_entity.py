@@ -1,0 +1,61 @@
+"""What every object of the inventory has: name, parent, status, tasks, custom values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vreplica.lab.api.managed import Managed, live, vmodl_class
+from vreplica.lab.api.vmodl import fault, invalid_argument, vim
+
+RECENT = 20
+
+
+class Entity(Managed, vim.ManagedEntity):
+    name: Any
+    parent: Any
+    overallStatus: Any = "green"
+    configStatus: Any = "green"
+    alarmActionsEnabled = True
+    effectiveRole: Any = (-1,)
+
+    @live
+    def recentTask(self) -> Any:
+        return [t for t in self._site.tasks.all[-200:] if t.entity is self][-RECENT:]
+
+    @live
+    def availableField(self) -> Any:
+        kind = vmodl_class(type(self))
+        fields = self._site.content.customFieldsManager.field
+        return [f for f in fields if f.managedObjectType in (None, kind)]
+
+    def setCustomValue(self, key: str, value: str) -> None:
+        found = next((f for f in self.availableField if f.name == key), None)
+        if found is None:
+            raise invalid_argument("key")
+        self.store_value(found.key, value)
+
+    def store_value(self, key: int, value: str) -> None:
+        made = vim.CustomFieldsManager.StringValue(key=key, value=value)
+        kept = [v for v in self.customValue if v.key != key]
+        self.set(customValue=[*kept, made], value=[*kept, made])
+
+    def Rename_Task(self, newName: str) -> None:
+        if not newName:
+            raise invalid_argument("newName")
+        siblings = getattr(self.parent, "childEntity", None) or ()
+        taken = next((c for c in siblings if c.name == newName and c is not self), None)
+        if taken is not None:
+            raise duplicate(newName, taken)
+        self.name = newName
+
+    def RefreshStorageInfo(self) -> None:
+        self.touch()
+
+    def Reload(self) -> None:
+        self.touch()
+
+
+def duplicate(name: str, item: Any) -> Any:
+    return fault(
+        vim.fault.DuplicateName, f"The name '{name}' already exists.", name=name, object=item
+    )

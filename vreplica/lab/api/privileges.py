@@ -1,0 +1,185 @@
+"""Who may do what: each method's privilege from the API's own description, ReconfigVM by spec.
+
+A user has all privileges, or a list of them. Looking needs none beyond a login: System.View,
+System.Read and System.Anonymous are everybody's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from vreplica.lab.api.managed import Managed, live
+from vreplica.lab.api.vmodl import fault, vim
+
+if TYPE_CHECKING:
+    from vreplica.lab.site.site import Site
+
+_FREE = frozenset({"System.Anonymous", "System.View", "System.Read"})
+
+_MISSING = {
+    "CreateVM_Task": "VirtualMachine.Inventory.Create",
+    "RegisterVM_Task": "VirtualMachine.Inventory.Register",
+    "RevertToSnapshot_Task": "VirtualMachine.State.RevertToSnapshot",
+    "Destroy_Task": "VirtualMachine.Inventory.Delete",
+    "CloneVM_Task": "VirtualMachine.Provisioning.Clone",
+    "MigrateVM_Task": "Resource.ColdMigrate",
+    "Rename_Task": "VirtualMachine.Config.Rename",
+    "MoveIntoFolder_Task": "VirtualMachine.Inventory.Move",
+    "SearchDatastore_Task": "Datastore.Browse",
+    "SearchDatastoreSubFolders_Task": "Datastore.Browse",
+    "MakeDirectory": "Datastore.FileManagement",
+    "CopyDatastoreFile_Task": "Datastore.FileManagement",
+    "MoveDatastoreFile_Task": "Datastore.FileManagement",
+    "DeleteDatastoreFile_Task": "Datastore.FileManagement",
+    "CreateVirtualDisk_Task": "Datastore.FileManagement",
+    "CopyVirtualDisk_Task": "Datastore.FileManagement",
+    "ExtendVirtualDisk_Task": "Datastore.FileManagement",
+    "DeleteVirtualDisk_Task": "Datastore.FileManagement",
+    "SetVirtualDiskUuid": "Datastore.FileManagement",
+    "SetField": "Global.SetCustomField",
+    "LogUserEvent": "Global.LogEvent",
+    "TerminateSession": "Sessions.TerminateSession",
+    "ValidateCredentialsInGuest": "VirtualMachine.GuestOperations.Query",
+    "StartProgramInGuest": "VirtualMachine.GuestOperations.Execute",
+    "TerminateProcessInGuest": "VirtualMachine.GuestOperations.Execute",
+    "ListProcessesInGuest": "VirtualMachine.GuestOperations.Query",
+    "ReadEnvironmentVariableInGuest": "VirtualMachine.GuestOperations.Query",
+    "ListFilesInGuest": "VirtualMachine.GuestOperations.Query",
+    "InitiateFileTransferFromGuest": "VirtualMachine.GuestOperations.Query",
+    "InitiateFileTransferToGuest": "VirtualMachine.GuestOperations.Modify",
+    "MakeDirectoryInGuest": "VirtualMachine.GuestOperations.Modify",
+    "DeleteFileInGuest": "VirtualMachine.GuestOperations.Modify",
+    "DeleteDirectoryInGuest": "VirtualMachine.GuestOperations.Modify",
+    "MoveFileInGuest": "VirtualMachine.GuestOperations.Modify",
+    "CreateTemporaryFileInGuest": "VirtualMachine.GuestOperations.Modify",
+    "CreateTemporaryDirectoryInGuest": "VirtualMachine.GuestOperations.Modify",
+    "ChangeFileAttributesInGuest": "VirtualMachine.GuestOperations.Modify",
+}
+"""Where the type registry names no privilege, since it depends on the object."""
+
+
+def held(site: Site, user: str) -> frozenset[str] | None:
+    """The privileges of a user; None for all."""
+    known = site.users.get(user, {}).get("privileges", [])
+    return None if known is None else frozenset(known) | _FREE
+
+
+def needed(method: Any, arguments: list[Any]) -> Iterator[str]:
+    name = method.name
+    if name == "ReconfigVM_Task":
+        yield from _by_spec(arguments[0])
+    elif name in _MISSING:
+        yield _MISSING[name]
+    elif method.privilege and method.privilege not in _FREE:
+        yield method.privilege
+
+
+def _by_spec(spec: Any) -> Iterator[str]:
+    prefix = "VirtualMachine.Config."
+    if spec.changeTrackingEnabled is not None:
+        yield prefix + "ChangeTracking"
+    if spec.extraConfig:
+        yield prefix + "AdvancedConfig"
+    if spec.numCPUs is not None:
+        yield prefix + "CPUCount"
+    if spec.memoryMB is not None:
+        yield prefix + "Memory"
+    if spec.firmware is not None or spec.guestId is not None:
+        yield prefix + "Settings"
+    if spec.name is not None:
+        yield prefix + "Rename"
+    if spec.annotation is not None:
+        yield prefix + "Annotation"
+    for change in spec.deviceChange or ():
+        disk = isinstance(change.device, vim.vm.device.VirtualDisk)
+        if not disk:
+            yield prefix + ("EditDevice" if change.operation == "edit" else "AddRemoveDevice")
+        elif change.operation == "add":
+            yield prefix + ("AddNewDisk" if change.fileOperation == "create" else "AddExistingDisk")
+        else:
+            yield prefix + ("RemoveDisk" if change.operation == "remove" else "DiskExtend")
+
+
+def check(site: Site, call: Any, method: Any, this: Any, arguments: list[Any]) -> None:
+    """Raises NoPermission with the privilege that is missing."""
+    if call.session is None:
+        return
+    have = held(site, call.user)
+    if have is None:
+        return
+    item = this
+    if arguments and method.name.endswith("Guest"):
+        item = arguments[0]  # guest operations are the manager's, their privilege is the VM's
+    for privilege in needed(method, arguments):
+        need(site, call.user, privilege, item)
+
+
+def need_property(site: Site, user: str, item: Any, path: str) -> None:
+    """Raises NoPermission where reading a property takes a privilege that the user lacks."""
+    try:
+        privilege = type(item)._GetPropertyInfo(path.partition(".")[0].partition("[")[0]).privId
+    except AttributeError:
+        return  # reading it says that there is no such property
+    if user and privilege and privilege not in _FREE:
+        need(site, user, privilege, item)
+
+
+def need(site: Site, user: str, privilege: str, item: Any) -> None:
+    have = held(site, user)
+    if have is not None and privilege not in have:
+        entity = item.vm if isinstance(item, vim.vm.Snapshot) else item
+        raise fault(
+            vim.fault.NoPermission,
+            "Permission to perform this operation was denied.",
+            object=entity if isinstance(entity, vim.ManagedEntity) else site.root_folder,
+            privilegeId=privilege,
+        )
+
+
+class AuthorizationManager(Managed, vim.AuthorizationManager):
+    @live
+    def roleList(self) -> Any:
+        role: Any = vim.AuthorizationManager.Role
+        found = [
+            role(
+                roleId=-1,
+                system=True,
+                name="Admin",
+                info=vim.Description(label="Administrator", summary="Full access rights"),
+                privilege=sorted(set(_MISSING.values()) | _FREE),
+            )
+        ]
+        for number, (user, values) in enumerate(sorted(self._site.users.items()), 1):
+            if values["privileges"] is not None:
+                found.append(
+                    role(
+                        roleId=number,
+                        system=False,
+                        name=user,
+                        info=vim.Description(label=user, summary=user),
+                        privilege=sorted(held(self._site, user) or ()),
+                    )
+                )
+        return found
+
+    def _answers(self, user: str, privileges: Any) -> list[bool]:
+        have = held(self._site, user)
+        return [have is None or p in have for p in privileges]
+
+    def HasPrivilegeOnEntity(self, entity: Any, sessionId: str, privId: Any = ()) -> Any:
+        session = self._site.sessions.by_key.get(sessionId)
+        return self._answers(session.user if session else "", privId or ())
+
+    def HasUserPrivilegeOnEntities(self, entities: Any, userName: str, privId: Any = ()) -> Any:
+        answers = self._answers(userName, privId or ())
+        pairs = zip(privId or (), answers, strict=True)
+        manager: Any = vim.AuthorizationManager
+        found = [manager.PrivilegeAvailability(privId=p, isGranted=a) for p, a in pairs]
+        return [manager.EntityPrivilege(entity=e, privAvailability=found) for e in entities]
+
+    def FetchUserPrivilegeOnEntities(self, entities: Any, userName: str) -> Any:
+        have = held(self._site, userName)
+        granted = sorted(have if have is not None else _MISSING.values())
+        result: Any = vim.AuthorizationManager.UserPrivilegeResult
+        return [result(entity=e, privileges=granted) for e in entities]

@@ -1,0 +1,254 @@
+"""Virtual devices of a VM: defaults, keys by position, and changes as a ConfigSpec asks them.
+
+    controller       key          devices on it
+    IDE              200 + bus    3000 + 2 * bus + unit
+    SCSI             1000 + bus   2000 + 16 * bus + unit     unit 7 is the controller itself
+    SATA (AHCI)      15000 + bus  16000 + 30 * bus + unit
+    NVMe             31000 + bus  32000 + 15 * bus + unit
+    network cards    4000 + n, on PCI (100) from unit 7
+
+A client names new devices by negative keys, which end with the call.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from dataclasses import dataclass
+from typing import Any
+
+from vreplica.lab.api.vmodl import fault, vim
+
+device: Any = vim.vm.device
+Operation: Any = device.VirtualDeviceSpec.Operation
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    kind: Any
+    first: int
+    buses: int
+    first_device: int
+    units: int
+    label: str
+
+
+FAMILIES = (
+    Family(device.VirtualIDEController, 200, 2, 3000, 2, "IDE"),
+    Family(device.VirtualSCSIController, 1000, 4, 2000, 16, "SCSI controller"),
+    Family(device.VirtualAHCIController, 15000, 4, 16000, 30, "SATA controller"),
+    Family(device.VirtualNVMEController, 31000, 4, 32000, 15, "NVME controller"),
+)
+_SCSI = FAMILIES[1]
+
+
+def family_of(controller: Any) -> Family | None:
+    return next((f for f in FAMILIES if isinstance(controller, f.kind)), None)
+
+
+def described(label: str, summary: str) -> Any:
+    return vim.Description(label=label, summary=summary)
+
+
+def defaults() -> list[Any]:
+    """What every VM has without being asked."""
+    made = [
+        device.VirtualIDEController(key=200, busNumber=0, deviceInfo=described("IDE 0", "IDE 0")),
+        device.VirtualIDEController(key=201, busNumber=1, deviceInfo=described("IDE 1", "IDE 1")),
+        device.VirtualPS2Controller(
+            key=300, busNumber=0, deviceInfo=described("PS2 controller 0", "PS2 controller 0")
+        ),
+        device.VirtualPCIController(
+            key=100, busNumber=0, deviceInfo=described("PCI controller 0", "PCI controller 0")
+        ),
+        device.VirtualSIOController(
+            key=400, busNumber=0, deviceInfo=described("SIO controller 0", "SIO controller 0")
+        ),
+        device.VirtualKeyboard(
+            key=600,
+            controllerKey=300,
+            unitNumber=0,
+            deviceInfo=described("Keyboard", "Keyboard"),
+        ),
+        device.VirtualPointingDevice(
+            key=700,
+            controllerKey=300,
+            unitNumber=1,
+            deviceInfo=described("Pointing device", "Pointing device; Device"),
+            backing=device.VirtualPointingDevice.DeviceBackingInfo(
+                deviceName="", useAutoDetect=False, hostPointingDevice="autodetect"
+            ),
+        ),
+        device.VirtualVideoCard(
+            key=500,
+            controllerKey=100,
+            unitNumber=0,
+            deviceInfo=described("Video card", "Video card"),
+            videoRamSizeInKB=4096,
+        ),
+        device.VirtualVMCIDevice(
+            key=12000,
+            controllerKey=100,
+            unitNumber=17,
+            deviceInfo=described("VMCI device", "Device on the virtual machine PCI bus"),
+        ),
+    ]
+    made[0].device = []
+    return made
+
+
+def invalid_device(index: int, name: str, message: str, kind: Any = None) -> Any:
+    return fault(
+        kind or vim.fault.InvalidDeviceSpec,
+        f"Invalid configuration for device '{index}'. {message}",
+        deviceIndex=index,
+        property=f"virtualDeviceSpec.device.{name}",
+    )
+
+
+def find(devices: list[Any], key: int | None) -> Any:
+    return next((d for d in devices if d.key == key), None)
+
+
+def disks_of(config: Any) -> list[Any]:
+    return [d for d in config.hardware.device if isinstance(d, device.VirtualDisk)]
+
+
+def nics_of(config: Any) -> list[Any]:
+    return [d for d in config.hardware.device if isinstance(d, device.VirtualEthernetCard)]
+
+
+def add_controller(devices: list[Any], made: Any, index: int) -> None:
+    """Give a controller its key by its bus, and the parts that the server fills in."""
+    family = family_of(made)
+    if family is None:
+        made.key = _free_key(devices, 7000)
+        made.deviceInfo = made.deviceInfo or described(type(made)._wsdlName, "Controller")
+        devices.append(made)
+        return
+    taken = {d.busNumber for d in devices if isinstance(d, family.kind)}
+    bus = made.busNumber
+    if bus is None or bus < 0 or (bus in taken and made.key < 0 and bus == 0):
+        bus = next((b for b in range(family.buses) if b not in taken), family.buses)
+    if bus in taken or bus >= family.buses:
+        raise invalid_device(index, "busNumber", f"Bus {bus} is taken or does not exist.")
+    made.busNumber, made.key = bus, family.first + bus
+    made.controllerKey, made.unitNumber = 100, 3 + bus
+    made.deviceInfo = described(
+        f"{family.label} {bus}", type(made)._wsdlName.removeprefix("Virtual")
+    )
+    if isinstance(made, device.VirtualSCSIController):
+        made.scsiCtlrUnitNumber = 7
+        made.sharedBus = made.sharedBus or "noSharing"
+        made.hotAddRemove = True
+    devices.append(made)
+
+
+def place(devices: list[Any], made: Any, index: int) -> None:
+    """Give a disk (or another device on a disk controller) unit and key by its position."""
+    controller = find(devices, made.controllerKey)
+    if made.controllerKey is None:
+        controller = next((d for d in devices if isinstance(d, _SCSI.kind)), None)
+    family = family_of(controller)
+    if controller is None or family is None:
+        raise invalid_device(index, "controllerKey", "There is no such controller.")
+    used = {d.unitNumber for d in devices if d.controllerKey == controller.key}
+    if family is _SCSI:
+        used.add(7)
+    unit = made.unitNumber
+    if unit is None or unit < 0:
+        unit = next((u for u in range(family.units) if u not in used), family.units)
+    if unit in used or unit >= family.units:
+        raise invalid_device(index, "unitNumber", f"Unit {unit} is taken or does not exist.")
+    made.controllerKey, made.unitNumber = controller.key, unit
+    made.key = family.first_device + family.units * controller.busNumber + unit
+    controller.device = [*(controller.device or ()), made.key]
+
+
+def add_nic(
+    devices: list[Any], made: Any, index: int, networks: Any, *, running: bool = False
+) -> None:
+    """`networks(backing)` finds the network, or raises InvalidDeviceBacking."""
+    made.key = _free_key(devices, 4000)
+    made.controllerKey = 100
+    made.unitNumber = 7 + made.key - 4000
+    network = networks(made.backing, index)
+    made.deviceInfo = described(f"Network adapter {made.key - 3999}", network.name)
+    address_nic(made, made.addressType, made.macAddress, index)
+    if made.connectable is None:
+        made.connectable = device.VirtualDevice.ConnectInfo(
+            startConnected=True, allowGuestControl=True, connected=running
+        )
+    made.connectable.connected = running and bool(made.connectable.connected)
+    devices.append(made)
+
+
+def address_nic(nic: Any, kind: str | None, mac: str | None, index: int) -> None:
+    """`manual` takes the given MAC; `assigned` is vCenter's (the default), `generated` the
+    host's: both take one with their own prefix, and are anew where none is given, unless the card
+    has such a one; an empty one asks for another."""
+    kind = (kind or "assigned").lower()
+    if kind == "manual":
+        if not re.fullmatch(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}", mac or "") or (
+            int(str(mac)[:2], 16) & 1
+        ):
+            raise invalid_device(index, "macAddress", f"'{mac}' is not a MAC address.")
+        nic.macAddress = str(mac).lower()
+    elif kind in _PREFIXES:
+        had = nic.macAddress if nic.addressType == kind else None
+        given = had if mac is None else mac.lower()
+        nic.macAddress = given if (given or "").startswith(_PREFIXES[kind]) else new_mac(kind)
+    else:
+        raise invalid_device(index, "addressType", f"'{kind}' is no type of address.")
+    nic.addressType = kind
+
+
+def new_mac(kind: str = "assigned") -> str:
+    tail = secrets.token_bytes(3)
+    first = 0x80 | (tail[0] & 0x3F) if kind == "assigned" else tail[0]
+    return _PREFIXES[kind] + bytes([first, *tail[1:]]).hex(":")
+
+
+_PREFIXES = {"assigned": "00:50:56:", "generated": "00:0c:29:"}
+
+
+def add_other(devices: list[Any], made: Any) -> None:
+    """A device that the lab only keeps: CD-ROM, USB, TPM, serial port, ..."""
+    if isinstance(made, device.VirtualCdrom):
+        place_first = find(devices, made.controllerKey)
+        if place_first is not None and family_of(place_first) is not None:
+            place(devices, made, 0)
+            made.deviceInfo = made.deviceInfo or described("CD/DVD drive 1", "CD/DVD drive")
+            devices.append(made)
+            return
+    made.key = _free_key(devices, 9000)
+    made.deviceInfo = made.deviceInfo or described(type(made)._wsdlName, type(made)._wsdlName)
+    devices.append(made)
+
+
+def remove(devices: list[Any], gone: Any) -> None:
+    devices.remove(gone)
+    controller = find(devices, gone.controllerKey)
+    if controller is not None and hasattr(controller, "device"):
+        controller.device = [k for k in controller.device or () if k != gone.key]
+
+
+def connect_nics(config: Any, on: bool) -> None:
+    """A card that starts connected is connected exactly while the VM runs."""
+    for nic in nics_of(config):
+        if nic.connectable is not None:
+            nic.connectable.connected = on and bool(nic.connectable.startConnected)
+
+
+def next_label(devices: list[Any]) -> str:
+    """`Hard disk 3`: the lowest number that is free."""
+    taken = {d.deviceInfo.label for d in devices if isinstance(d, device.VirtualDisk)}
+    number = 1
+    while (label := f"Hard disk {number}") in taken:
+        number += 1
+    return label
+
+
+def _free_key(devices: list[Any], first: int) -> int:
+    taken = {d.key for d in devices}
+    return next(k for k in range(first, first + 1000) if k not in taken)

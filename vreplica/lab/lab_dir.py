@@ -1,0 +1,179 @@
+"""The folder of a lab: what is written there once, and what other programs read.
+
+DIR/lab.json           sites with url, user, password, thumbprints; 0600
+    hosts.map          for the native library: which vCenter, which datastore is which folder
+    vixdisklib.conf    its configuration file: vreplica.lab.root=DIR
+    jobs.toml          a job file to start from; SITE.password beside it, 0600
+    control.sock       LabControl
+    lab.pid, lab.log   of the server process
+    site-a/site.pem    key and certificate
+           state.db    inventory, tasks, events
+           ds1/...     the datastore's files
+           ds1.host    for the native library: its capacity, and whether writes are tracked
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import socket
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from vreplica.errors import ConfigError
+from vreplica.lab.certificate import Identity
+from vreplica.lab.site.site import SiteSpec
+
+CONFIG = "lab.json"
+SOCKET = "control.sock"
+PID = "lab.pid"
+LOG = "lab.log"
+USER = "administrator@vsphere.local"
+
+
+@dataclass(eq=False)
+class NoLab(ConfigError):
+    template = "{directory} holds no lab"
+    remedy = "Make one: `vreplica-sync lab up --dir {directory}`."
+    directory: str
+
+
+@dataclass(eq=False)
+class LabExists(ConfigError):
+    template = "{directory} holds a lab already"
+    remedy = "Start it, or take another folder."
+    directory: str
+
+
+@dataclass(frozen=True)
+class Layout:
+    directory: Path
+
+    @property
+    def config(self) -> Path:
+        return self.directory / CONFIG
+
+    @property
+    def socket(self) -> Path:
+        return self.directory / SOCKET
+
+    def specs(self) -> list[SiteSpec]:
+        """Raises NoLab."""
+        values: list[dict[str, Any]] = [s["spec"] for s in self.read()["sites"]]
+        return [SiteSpec(**{k: _listed(v) for k, v in spec.items()}) for spec in values]
+
+    def read(self) -> dict[str, Any]:
+        try:
+            return json.loads(self.config.read_text())  # type: ignore[no-any-return]
+        except (OSError, ValueError):
+            raise NoLab(directory=str(self.directory)) from None
+
+    def certificate(self, site: str) -> Identity:
+        return Identity.load(self.directory / site / "site.pem")
+
+
+def _listed(value: Any) -> Any:
+    """JSON has no tuples."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def free_port(host: str) -> int:
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+def create(
+    directory: Path,
+    *,
+    sites: tuple[str, ...] = ("site-a", "site-b"),
+    host: str = "127.0.0.1",
+    ports: dict[str, int] | None = None,
+    datastores: tuple[str, ...] = ("ds1", "ds2"),
+    hosts: int = 1,
+    portgroups: tuple[str, ...] = (),
+    networks: tuple[str, ...] = ("VM Network",),
+    isolated: tuple[str, ...] = ("Isolated",),
+    user: str = USER,
+    password: str | None = None,
+) -> Layout:
+    """Write everything that a lab is started from. Raises LabExists."""
+    directory = directory.absolute()
+    layout = Layout(directory)
+    if layout.config.exists():
+        raise LabExists(directory=str(directory))
+    directory.mkdir(parents=True, exist_ok=True)
+    entries, records = [], []
+    for name in sites:
+        certificate = Identity.make(directory / name / "site.pem", name, host)
+        spec = SiteSpec(
+            name=name,
+            host=host,
+            port=(ports or {}).get(name) or free_port(host),
+            user=user,
+            password=password or secrets.token_urlsafe(12),
+            datastores=tuple(f"{name}-{d}" for d in datastores),
+            hosts=hosts,
+            portgroups=tuple(portgroups),
+            networks=tuple(networks),
+            isolated=tuple(isolated),
+        )
+        entries.append(
+            {
+                "name": name,
+                "url": f"https://{host}:{spec.port}/sdk",
+                "host": host,
+                "port": spec.port,
+                "user": user,
+                "password": spec.password,
+                "sha256": certificate.thumbprints.sha256,
+                "sha1": certificate.thumbprints.sha1,
+                "datastores": list(spec.datastores),
+                "spec": asdict(spec),
+            }
+        )
+        at = f"{host}\t{spec.port}"
+        records.append(f"vcenter\t{at}\t{certificate.thumbprints.sha1}\t{user}\t{spec.password}")
+        for datastore in spec.datastores:
+            (directory / name / datastore).mkdir(parents=True, exist_ok=True)
+            records.append(f"datastore\t{at}\t{datastore}\t{directory / name / datastore}")
+        _write_secret(directory / f"{name}.password", spec.password + "\n")
+    _write_secret(directory / "hosts.map", "".join(r + "\n" for r in records))
+    (directory / "vixdisklib.conf").write_text(f"vreplica.lab.root={directory}\n")
+    (directory / "jobs.toml").write_text(jobs_toml(entries))
+    _write_secret(layout.config, json.dumps({"version": 1, "sites": entries}, indent=2) + "\n")
+    return layout
+
+
+def jobs_toml(entries: list[dict[str, Any]]) -> str:
+    """A job file with both sites, and a job that replicates `web01` of the first to the second."""
+    lines = ['state_dir = "state"', "", "[vddk]", 'config = "vixdisklib.conf"']
+    for site in entries:
+        lines += [
+            "",
+            f"[sites.{site['name']}]",
+            f'host = "{site["host"]}"',
+            f"port = {site['port']}",
+            f'user = "{site["user"]}"',
+            f'password = {{ file = "{site["name"]}.password" }}',
+            f'sha256 = "{site["sha256"]}"',
+        ]
+    if len(entries) > 1:
+        first, second = entries[:2]
+        lines += [
+            "",
+            "[jobs.web01]",
+            f'source = {{ site = "{first["name"]}", vm = "web01" }}',
+            (
+                f'destination = {{ site = "{second["name"]}", name = "web01-replica", '
+                f'datastore = "{second["datastores"][0]}" }}'
+            ),
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _write_secret(path: Path, text: str) -> None:
+    path.touch(mode=0o600)
+    path.chmod(0o600)
+    path.write_text(text)

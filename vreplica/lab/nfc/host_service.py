@@ -1,0 +1,196 @@
+"""The NFC service of the vCenter and the NFC servers of its hosts.
+
+    client -- SOAP: NfcGetVmFiles(vm) ----------> ticket: host, port, thumbprint, session id
+    client -- authd on the host's own port -----> AIO session on the VM's disks
+
+The service is not in the public WSDL; `vreplica.nfc.ticket` says where its calls come from.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vreplica.lab.api.managed import Managed
+from vreplica.lab.api.privileges import need
+from vreplica.lab.api.vmodl import MethodFault, invalid_argument, vim
+from vreplica.lab.nfc import Identity, LibraryStore, NfcServer, Refused, TicketBook
+from vreplica.lab.nfc.faults import Faults
+from vreplica.lab.nfc.store import (
+    DISK_FULL,
+    FILE_ACCESS,
+    FILE_LOCKED,
+    FILE_NOT_FOUND,
+    BeforeWrite,
+)
+from vreplica.lab.storage.change_map import ChangeMap, UntrackedDisk, ctk_path
+from vreplica.lab.web.host import HostWeb
+from vreplica.nfc.ticket import register
+
+if TYPE_CHECKING:
+    from vreplica.lab.site.site import Site
+
+READ = "VirtualMachine.Provisioning.DiskRandomRead"
+WRITE = "VirtualMachine.Provisioning.DiskRandomAccess"
+SERVICE: Any = register()
+
+
+class HostServers:
+    """One NFC server for each host of a site."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.by_host: dict[str, NfcServer] = {}
+        self._webs: dict[str, HostWeb] = {}
+        self._lock = threading.Lock()
+
+    def web(self, host: Any) -> HostWeb:
+        """The host's HTTPS endpoint, opened when it is first needed."""
+        with self._lock:
+            if host._moId not in self._webs:
+                made = HostWeb(self.site, self.by_host[host._moId].identity)
+                made.serve()
+                self._webs[host._moId] = made
+            return self._webs[host._moId]
+
+    def thumbprint(self, host: Any) -> str | None:
+        """SHA-1 of the host's certificate, as vCenter knows it."""
+        server = self.by_host.get(host._moId)
+        return server.identity.thumbprints.sha1 if server else None
+
+    def certificate(self, host: Any) -> bytes:
+        """PEM."""
+        text = self.by_host[host._moId].identity.pem.read_bytes()
+        return text[text.index(b"-----BEGIN CERTIFICATE") :]
+
+    def start(self) -> None:
+        store = LibraryStore(self.resolve, self.writes)
+        for host in self.site.cluster.host:
+            pem = self.site.directory / f"{host.name}.pem"
+            if pem.exists():
+                identity = Identity.load(pem)
+            else:
+                identity = Identity.make(pem, host.name, self.site.spec.host)
+            faults = Faults(changed=self.keep_faults)
+            faults.restore(self.site.nfc_faults.get(host._moId, {}))
+            server = NfcServer(
+                identity, TicketBook(), store, address=self.site.spec.host, faults=faults
+            )
+            if not host.maintenance:
+                server.start()
+            self.by_host[host._moId] = server
+
+    def keep_faults(self) -> None:
+        kept = {moid: server.faults.kept() for moid, server in self.by_host.items()}
+        self.site.nfc_faults = {m: k for m, k in kept.items() if k["rules"]}
+        self.site.keep(nfc_faults=self.site.nfc_faults)
+
+    def stop(self) -> None:
+        for server in self.by_host.values():
+            server.stop()
+        self.by_host.clear()
+        for web in self._webs.values():
+            web.stop()
+        self._webs.clear()
+
+    def resolve(self, path: str, read_only: bool) -> Path:
+        """Raises Refused: not there, or the running VM's own leaf."""
+        try:
+            file = self.site.disks.path(path)
+        except MethodFault:
+            raise Refused(FILE_NOT_FOUND, f"{path} was not found") from None
+        if not file.is_file():
+            raise Refused(FILE_NOT_FOUND, f"{path} was not found")
+        for vm in self.site.vms():
+            if path in vm.links and vm.power == "poweredOn":
+                leaves = {d.backing.fileName for d in vm.disks()}
+                if path in leaves or not read_only:
+                    raise Refused(FILE_ACCESS, "the disk is in use by a running VM")
+        if read_only and _written(file):
+            raise Refused(FILE_LOCKED, f"{path} is locked")
+        return file
+
+    def writes(self, path: str) -> BeforeWrite:
+        """Room on the datastore, and the change map where the lab is set to mark it."""
+        site = self.site
+        file = ctk_path(site.disks.path(path))
+
+        def before(offset: int, length: int) -> None:
+            try:
+                site.disks.need_room(path, offset, length)
+            except MethodFault as full:
+                raise Refused(DISK_FULL, full.msg) from None
+            if site.settings.track_outside_writes:
+                with contextlib.suppress(UntrackedDisk):
+                    ChangeMap(file).mark(offset, length)
+
+        return before
+
+
+def _written(file: Path) -> bool:
+    """Whether somebody has the link open for writing: then its descriptor's file is locked."""
+    fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+class NfcService(Managed, SERVICE):
+    def _ticket(self, vm: Any, host: Any, *, writable: bool, key: int | None = None) -> Any:
+        """For all disks of the VM, or for the one with this key."""
+        site = self._site
+        need(site, site.current.user, WRITE if writable else READ, vm)
+        server = self._server(host)
+        moid = vm._moId
+
+        def allows(path: str) -> bool:
+            # Asked when the disk is opened: the VM's links may be others by then.
+            found: Any = site.objects.get(moid)
+            if found is None:
+                return False
+            if key is None:
+                return path in found.links
+            leaf = next((d.backing.fileName for d in found.disks() if d.key == key), "")
+            return path in found.chains.ancestry(leaf)
+
+        return vim.HostServiceTicket(
+            host=site.spec.host,
+            port=server.port,
+            sslThumbprint=server.identity.thumbprints.sha1,
+            service=server.profile.service,
+            serviceVersion="1.1",
+            sessionId=server.tickets.issue(vm=moid, writable=writable, allows=allows),
+        )
+
+    def _server(self, host: Any) -> NfcServer:
+        if host is None:
+            raise invalid_argument("hostForAccess")
+        host.need_connected()
+        server: NfcServer = self._site.host_servers.by_host[host._moId]
+        return server
+
+    def NfcGetVmFiles(self, vm: Any) -> Any:
+        return self._ticket(vm, vm.host, writable=False)
+
+    def NfcRandomAccessOpenReadonly(self, vm: Any, diskDeviceKey: int, hostForAccess: Any) -> Any:
+        self._need_disk(vm, diskDeviceKey)
+        return self._ticket(vm, hostForAccess, writable=False, key=diskDeviceKey)
+
+    def NfcRandomAccessOpenDisk(self, vm: Any, diskDeviceKey: int, hostForAccess: Any) -> Any:
+        self._need_disk(vm, diskDeviceKey)
+        return self._ticket(vm, hostForAccess, writable=True, key=diskDeviceKey)
+
+    def _need_disk(self, vm: Any, key: int) -> None:
+        if all(d.key != key for d in vm.disks()):
+            raise invalid_argument("diskDeviceKey")
+
+    def NfcGetServerNfcLibVersion(self, hostForAccess: Any) -> int:
+        return int(self._server(hostForAccess).profile.nfc_version)

@@ -1,0 +1,246 @@
+"""Faults on demand: a rule says which call, on which object, when, and what happens instead.
+
+    rule = Rule(method="CreateSnapshot*", object="web*", action="fault",
+                fault="ApplicationQuiesceFault", count=2)
+
+    action       what happens
+    fault        the named vSphere fault; in the call, or with where="task" in the task
+    delay        the call (or task) goes on after delay_s
+    hang         it goes on when the rule is taken away or the site stops
+    drop         the connection is reset, nothing was done
+    lost-reply   the work is done, then the connection is reset
+    session      the session ends; the caller sees NotAuthenticated
+    host         the VM's host goes offline; the caller sees HostNotConnected
+    restart      vCenter restarts: connections, sessions and the call are lost
+    locked       consolidation finds a locked file: snapshots go, consolidationNeeded stays
+
+`count` strikes (None: any number) after `skip` calls that match, each with `probability`; the
+same seed gives the same strikes. Rules and their counts are kept with the state, so a lab that
+is killed goes on failing where it stood.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import threading
+import time
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from vreplica.lab.api.vmodl import MethodFault, fault, support, vim, vmodl, wsdl_type
+from vreplica.lab.nfc.faults import Chance
+
+if TYPE_CHECKING:
+    from vreplica.lab.site.site import Site
+
+Action = Literal[
+    "fault", "delay", "hang", "drop", "lost-reply", "session", "host", "restart", "locked"
+]
+_POLL_S = 0.02
+
+
+class DropConnection(Exception):
+    """The connection is to end without an answer."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """See the module. `method` and `object` (a name or an id) are patterns as of a shell."""
+
+    method: str = "*"
+    object: str | None = None
+    action: Action = "fault"
+    where: Literal["call", "task"] = "call"
+    fault: str = "SystemError"
+    message: str = ""
+    count: int | None = 1
+    skip: int = 0
+    probability: float = 1.0
+    delay_s: float = 0.0
+
+    @classmethod
+    def make(cls, **values: Any) -> Rule:
+        """Raises ValueError for a field, an action or a fault that does not exist."""
+        known = {f.name for f in fields(cls)}
+        unknown = set(values) - known
+        if unknown:
+            raise ValueError(f"no such field: {', '.join(unknown)}; known: {', '.join(known)}")
+        rule = cls(**values)
+        if rule.action not in get_args(Action):
+            raise ValueError(f"no such action: {rule.action}; known: {get_args(Action)}")
+        rule.fault_type()
+        return rule
+
+    def fault_type(self) -> Any:
+        try:
+            kind = wsdl_type(self.fault)
+        except KeyError:
+            raise ValueError(f"vSphere has no fault {self.fault}") from None
+        if not issubclass(kind, MethodFault):
+            raise ValueError(f"{self.fault} is no fault")
+        return kind
+
+    def raised(self) -> Any:
+        """An instance with neutral values for what the fault requires."""
+        kind = self.fault_type()
+        made = fault(kind, self.message or f"{self.fault} on demand")
+        for info in made._GetPropertyList():
+            if info.type is str and getattr(made, info.name) == "" and info.name != "msg":
+                setattr(made, info.name, "on demand")
+            if issubclass(info.type, support.Enum) and not info.flags & support.F_OPTIONAL:
+                setattr(made, info.name, info.type.values[0])
+        return made
+
+
+class Faults:
+    """The rules of one site. Thread-safe."""
+
+    def __init__(self, site: Site, seed: int = 0) -> None:
+        self.site = site
+        self._lock = threading.Lock()
+        self._rules: dict[int, tuple[Rule, list[int]]] = {}
+        self._next = 1
+        self._chance = Chance(seed)
+
+    def add(self, rule: Rule) -> int:
+        with self._lock:
+            number, self._next = self._next, self._next + 1
+            self._rules[number] = (rule, [0, 0])
+        self._keep()
+        return number
+
+    def seed(self, seed: int) -> None:
+        with self._lock:
+            self._chance = Chance(seed)
+        self._keep()
+
+    def _keep(self) -> None:
+        with self._lock:
+            rules = [[n, asdict(rule), list(counts)] for n, (rule, counts) in self._rules.items()]
+            kept = {"next": self._next, "chance": self._chance.kept(), "rules": rules}
+        self.site.keep(faults=kept)
+
+    def restore(self, kept: dict[str, Any]) -> None:
+        """What `_keep` wrote."""
+        if kept:
+            self._next, self._chance = kept["next"], Chance(*kept["chance"])
+            self._rules = {n: (Rule(**rule), counts) for n, rule, counts in kept["rules"]}
+
+    def clear(self, number: int | None = None) -> None:
+        """Take one rule away, or all of them; what hangs goes on."""
+        with self._lock:
+            if number is None:
+                self._rules.clear()
+            elif self._rules.pop(number, None) is None:
+                raise ValueError(f"there is no rule {number}")
+        self._keep()
+
+    def describe(self) -> list[dict[str, Any]]:
+        with self._lock:
+            return [
+                {"id": n, **asdict(rule), "seen": counts[0], "struck": counts[1]}
+                for n, (rule, counts) in self._rules.items()
+            ]
+
+    # -- hooks ------------------------------------------------------------------------------
+
+    def before(self, call: Any, request: Any) -> None:
+        """In the call, before the method."""
+        found = self._strike(request.method.name, request.this, "call", after=False)
+        if found is not None:
+            number, rule = found
+            self._act(number, rule, call, request.this)
+
+    def after(self, call: Any, request: Any) -> None:
+        """In the call, once the method has worked and before the reply leaves."""
+        if self._strike(request.method.name, request.this, "call", after=True):
+            raise DropConnection
+
+    def in_task(self, task: Any) -> None:
+        """In the task's thread, before its work."""
+        self._wait(self.site.settings.task_delay_s)
+        found = self._strike(task.method, task.entity, "task", after=False)
+        if found is not None:
+            number, rule = found
+            self._act(number, rule, self.site.current, task.entity)
+
+    def in_consolidation(self, vm: Any) -> None:
+        """Before links are merged."""
+        found = self._strike("consolidate", vm, "locked", after=False)
+        if found:
+            path = next(iter(vm.links), "")
+            raise fault(
+                vim.fault.FileLocked,
+                f"Unable to access file {path} since it is locked",
+                file=path,
+            )
+
+    # -- choosing and acting ----------------------------------------------------------------
+
+    def _strike(self, method: str, item: Any, where: str, *, after: bool) -> Any:
+        if not self._rules:
+            return None
+        met, found = self._choose(method, item, where, after=after)
+        if met:
+            # Before it acts: what is done once must not be done again after a kill.
+            self._keep()
+        return found
+
+    def _choose(self, method: str, item: Any, where: str, *, after: bool) -> tuple[bool, Any]:
+        """(whether a rule counted the call, the one that strikes)."""
+        met = False
+        names = [getattr(item, "_moId", ""), str(getattr(item, "name", "") or "")]
+        owner = getattr(item, "vm", None)
+        if isinstance(item, vim.vm.Snapshot):
+            names += [owner.name, owner._moId]  # type: ignore[union-attr]
+        with self._lock:
+            for number, (rule, counts) in self._rules.items():
+                if rule.action == "locked":
+                    if where != "locked":
+                        continue
+                elif (
+                    where != rule.where
+                    or after != (rule.action == "lost-reply")
+                    or not fnmatch.fnmatchcase(method, rule.method)
+                ):
+                    continue
+                if rule.object and not any(fnmatch.fnmatchcase(n, rule.object) for n in names):
+                    continue
+                counts[0] += 1
+                met = True
+                if counts[0] <= rule.skip or (rule.count is not None and counts[1] >= rule.count):
+                    continue
+                if rule.probability < 1 and self._chance.draw() >= rule.probability:
+                    continue
+                counts[1] += 1
+                return True, (number, rule)
+        return met, None
+
+    def _act(self, number: int, rule: Rule, call: Any, item: Any) -> None:
+        if rule.delay_s:
+            self._wait(rule.delay_s)
+        if rule.action == "hang":
+            while number in self._rules and not self.site.stopping:
+                time.sleep(_POLL_S)
+        elif rule.action == "fault":
+            raise rule.raised()
+        elif rule.action == "drop":
+            raise DropConnection
+        elif rule.action == "session":
+            if call.session is not None:
+                self.site.sessions.close(call.session.key)
+            raise call.not_authenticated()
+        elif rule.action == "host":
+            vm = item.vm if isinstance(item, vim.vm.Snapshot) else item
+            host = getattr(vm, "host", None) or self.site.cluster.host[0]
+            host.change_connection(False)
+            raise fault(vmodl.fault.HostNotConnected, "The host is not connected")
+        elif rule.action == "restart":
+            threading.Thread(target=self.site.restart, daemon=True).start()
+            raise DropConnection
+
+    def _wait(self, seconds: float) -> None:
+        """As long as asked, unless the site stops."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0 and not self.site.stopping:
+            time.sleep(min(left, _POLL_S))

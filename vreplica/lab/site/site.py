@@ -1,0 +1,300 @@
+"""One site: a vCenter with its hosts and datastores, its state and its dispatcher.
+
+    https.py --> Site.answer(request) --> faults --> privileges --> method --> flush --> reply
+
+Nothing is global: several sites live in one process and know nothing of each other.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from vreplica.errors import VReplicaError
+from vreplica.lab.api.managed import Registry
+from vreplica.lab.api.privileges import check, need_property
+from vreplica.lab.api.properties import read
+from vreplica.lab.api.sessions import OPEN_PROPERTIES, Call, Current, Sessions
+from vreplica.lab.api.soap import Request
+from vreplica.lab.api.tasks import Tasks
+from vreplica.lab.api.vmodl import MethodFault, coerce, fault, now, support, vim, vmodl, wsdl_name
+from vreplica.lab.certificate import Identity
+from vreplica.lab.site.faults import DropConnection, Faults
+from vreplica.lab.site.state_db import Store
+from vreplica.lab.storage.disks import Disks
+from vreplica.lab.vm.orphan_files import LooseFiles
+
+log = logging.getLogger("vreplica.lab")
+
+_RECORDED = frozenset({"ShutdownGuest", "RebootGuest", "StandbyGuest", "UnregisterVM"})
+"""Calls that are no tasks and still stand in vCenter's list of recent tasks."""
+
+
+CBT_BUGS = ("", "drop", "past-end", "empty-page")
+
+
+@dataclass
+class Settings:
+    """What can be changed while the lab runs; kept with the state."""
+
+    page_size: int = 2000
+    """Areas in one answer of QueryChangedDiskAreas; other clients have seen about 2000."""
+    session_idle_s: float = 1800.0
+    """vCenter ends a session after 30 minutes without a call."""
+    task_delay_s: float = 0.0
+    """How much longer every task takes."""
+    stun_s: float = 0.0
+    """How long a running guest stands still at every snapshot."""
+    track_outside_writes: bool = False
+    """Whether what comes in over NFC or VixDiskLib is in the change map; sources about ESXi are in
+    conflict."""
+    cbt_bug: str = ""
+    """A defect in the answers about changed areas: drop, past-end or empty-page."""
+
+    def change(self, **values: Any) -> None:
+        known = {f.name: f.type for f in fields(self)}
+        for name, value in values.items():
+            if name not in known:
+                raise ValueError(f"no such setting: {name}; known: {', '.join(known)}")
+            if name == "cbt_bug" and value not in CBT_BUGS:
+                raise ValueError(f"cbt_bug is one of {', '.join(filter(None, CBT_BUGS))}, or empty")
+            setattr(self, name, type(getattr(self, name))(value))
+
+
+@dataclass(frozen=True)
+class SiteSpec:
+    """What is fixed when a lab is made; kept in lab.json."""
+
+    name: str
+    host: str
+    port: int
+    user: str
+    password: str
+    datastores: tuple[str, ...]
+    hosts: int = 1
+    portgroups: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ("VM Network",)
+    isolated: tuple[str, ...] = ("Isolated",)
+    """Networks and distributed port groups without an uplink."""
+
+
+class Site(Registry):
+    """Made by `open_site`; `root_folder`, `task_manager`, ... are set by what builds it."""
+
+    root_folder: Any
+    content: Any
+    task_manager: Any
+    event_manager: Any
+    datacenter: Any
+    vm_folder: Any
+    cluster: Any
+    host_servers: Any
+
+    def __init__(self, directory: Path, spec: SiteSpec, certificate: Identity) -> None:
+        super().__init__()
+        self.directory = directory
+        self.spec = spec
+        self.name = spec.name
+        self.certificate = certificate
+        self.stopping = False
+        self.started = now()
+        self.settings = Settings()
+        self.faults = Faults(self)
+        self.restart: Callable[[], None] = lambda: None
+        directory.mkdir(parents=True, exist_ok=True)
+        self.store = Store(directory / "state.db")
+        self._calls = Current(self)
+        self._ids = threading.Lock()
+        meta = self.store.meta()
+        self._next_id = int(meta.get("next_id", 1000)) + 1
+        self.instance_uuid: str = meta.get("instance_uuid", "")
+        self.settings.change(**meta.get("settings", {}))
+        self.disks = Disks(self)
+        self.loose = LooseFiles(self)
+        self.faults.restore(meta.get("faults", {}))
+        self.nfc_faults: dict[str, Any] = meta.get("nfc_faults", {})
+        """By host id, as its NFC server's Faults keeps them."""
+        self.sessions = Sessions(self)
+        self.tasks = Tasks(self)
+        self.conflicts: list[dict[str, Any]] = []
+        """Of MAC and IP addresses, as `guestnet` met them since the start."""
+        self.users: dict[str, dict[str, Any]] = {
+            spec.user: {"password": spec.password, "privileges": None},
+            **meta.get("users", {}),
+        }
+
+    # -- state ------------------------------------------------------------------------------
+
+    def new_id(self, prefix: str) -> str:
+        """Ids are never used twice, also over a restart: the counter is kept in steps ahead."""
+        with self._ids:
+            number = self._next_id
+            self._next_id += 1
+            if number % 1000 == 1 or not hasattr(self, "_kept"):
+                self._kept = True
+                self.keep(next_id=number + 1000)
+        return f"{prefix}-{number}"
+
+    def keep(self, **meta: Any) -> None:
+        """Write site-wide values at once."""
+        self.store.flush(self, meta)
+
+    def change_settings(self, **values: Any) -> None:
+        self.settings.change(**values)
+        self.disks.tell_library()
+        self.keep(settings=asdict(self.settings))
+
+    def set_user(self, user: str, password: str, privileges: list[str] | None) -> None:
+        """A login; `privileges` None means all of them."""
+        self.users[user] = {"password": password, "privileges": privileges}
+        self.keep(users={u: v for u, v in self.users.items() if u != self.spec.user})
+
+    def flush(self) -> None:
+        self.store.flush(self)
+
+    @property
+    def current(self) -> Call:
+        """The call that the running thread answers."""
+        return self._calls.get()
+
+    def answering(self, call: Call) -> AbstractContextManager[None]:
+        return self._calls.answering(call)
+
+    # -- finding ----------------------------------------------------------------------------
+
+    def vms(self) -> list[Any]:
+        return [o for o in list(self.objects.values()) if isinstance(o, vim.VirtualMachine)]
+
+    def find_vm(self, name: str) -> Any:
+        """By name or moref. Raises ValueError."""
+        found = [v for v in self.vms() if name in (v.name, v._moId)]
+        if len(found) != 1:
+            raise ValueError(f"{self.name} has {len(found)} VMs called {name}")
+        return found[0]
+
+    def datastore(self, name: str) -> Any:
+        """Raises InvalidDatastore."""
+        for item in self.datacenter.datastore:
+            if item.name == name:
+                return item
+        raise fault(vim.fault.InvalidDatastore, f"Invalid datastore '{name}'.", name=name)
+
+    def network_of(self, backing: Any, index: int) -> Any:
+        """The network of a card's backing. Raises InvalidDeviceBacking."""
+        port: Any = getattr(backing, "port", None)
+        named: Any = getattr(backing, "network", None)
+        for item in self.datacenter.network:
+            if port is not None and item._moId == port.portgroupKey:
+                return item
+            if named == item:
+                backing.deviceName = item.name
+                return item
+            if item.name == getattr(backing, "deviceName", None):
+                backing.network = item
+                return item
+        raise fault(
+            vim.fault.InvalidDeviceBacking,
+            f"Invalid backing for device '{index}'.",
+            deviceIndex=index,
+            property="virtualDeviceSpec.device.backing",
+        )
+
+    def choose_host(self, pool: Any, host: Any) -> Any:
+        """Where a VM goes: the host that is named, or the only one of the cluster."""
+        if host is not None:
+            return host
+        hosts = pool.owner.host
+        if len(hosts) > 1:
+            # Without DRS vCenter asks the caller to choose.
+            raise fault(
+                vmodl.fault.InvalidArgument,
+                "A specified parameter was not correct: host",
+                invalidProperty="host",
+            )
+        return hosts[0]
+
+    # -- events -----------------------------------------------------------------------------
+
+    def post_event(self, kind: str, **fields: Any) -> None:
+        self.event_manager.post(kind, **fields)
+
+    def post_vm(self, kind: str, vm: Any, message: str, **fields: Any) -> None:
+        """An event about a VM, with its surroundings."""
+        events = vim.event
+        self.event_manager.post(
+            kind,
+            message=f"{message} on {vm.host.name} in {self.datacenter.name}",
+            vm=events.VmEventArgument(vm=vm, name=vm.name),
+            host=events.HostEventArgument(host=vm.host, name=vm.host.name),
+            datacenter=events.DatacenterEventArgument(
+                datacenter=self.datacenter, name=self.datacenter.name
+            ),
+            **fields,
+        )
+
+    # -- dispatch ---------------------------------------------------------------------------
+
+    def answer(self, call: Call, request: Request) -> Any:
+        """Run one call. Raises vmodl faults only. Everything it changed is durable after it."""
+        try:
+            with self.answering(call):
+                try:
+                    self.faults.before(call, request)
+                    value = self._run(call, request)
+                finally:
+                    self.flush()
+                self.faults.after(call, request)
+                return value
+        except (MethodFault, DropConnection):
+            raise
+        except VReplicaError as error:
+            log.warning("%s: %s", request.method.name, error)
+            text = f"A general system error occurred: {error}"
+            raise fault(vmodl.fault.SystemError, text, reason=text) from error
+        except Exception as error:
+            log.exception("%s failed", request.method.name)
+            text = f"A general system error occurred: {type(error).__name__}: {error}"
+            raise fault(vmodl.fault.SystemError, text, reason=text) from error
+
+    def _run(self, call: Call, request: Request) -> Any:
+        method, this = request.method, request.this
+        if method.name == "Fetch":
+            return self._fetch(call, this, request.arguments[0])
+        function = getattr(type(this), method.name)
+        if isinstance(function, support.ManagedMethod):
+            raise fault(
+                vmodl.fault.NotSupported,
+                f"{wsdl_name(type(this))}.{method.name} is not part of the lab",
+            )
+        check(self, call, method, this, request.arguments)
+        owner = this.vm if isinstance(this, vim.vm.Snapshot) else this
+        on_host = method.is_task or method.name == "QueryChangedDiskAreas"
+        if on_host and isinstance(owner, vim.VirtualMachine):
+            owner.host.need_connected()
+        arguments = list(request.arguments)
+        while arguments and arguments[-1] is None:
+            arguments.pop()
+        if method.is_task:
+            return self.tasks.start(method, this, function, arguments)
+        if method.name not in _RECORDED:
+            return function(this, *arguments)
+        try:
+            value = function(this, *arguments)
+        except MethodFault as error:
+            self.tasks.done_at_once(method.name, this, error)
+            raise
+        self.tasks.done_at_once(method.name, this)
+        return value
+
+    def _fetch(self, call: Call, this: Any, name: str) -> Any:
+        """How pyVmomi reads an attribute: exactly of the declared type."""
+        if call.session is None and (wsdl_name(type(this)), name) not in OPEN_PROPERTIES:
+            raise call.not_authenticated()
+        need_property(self, call.user, this, name)
+        value, kind = read(this, name)
+        return coerce(kind, value)

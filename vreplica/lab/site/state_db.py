@@ -1,0 +1,219 @@
+"""State that survives a kill: one SQLite row for each managed object.
+
+    objects(moid, class, body)      body: JSON of the object's plain attributes
+    loose(path)                     files in the making, or about to go (lab.loose)
+    meta(key, value)                counters and site settings
+    events(key, body)               the event list, only ever added to
+
+    reference {"$ref": moid}   data object {"$d": wsdl name, "v": {field: value}}
+    class {"$class": [namespace, name]}
+    date {"$t": iso}           bytes {"$b": base64}     typed array {"$list": item, "of": wsdl name}
+
+Changed rows are written before a reply leaves and before a task ends. WAL with
+synchronous=NORMAL keeps a committed row through the death of the process; it need not keep it
+through the loss of power (SQLite, "PRAGMA synchronous").
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import sqlite3
+import threading
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from vreplica.lab.api.managed import Managed, Registry
+from vreplica.lab.api.vmodl import (
+    DataObject,
+    ManagedObject,
+    is_array,
+    support,
+    wsdl_name,
+    wsdl_type,
+)
+
+_SCHEMA = """
+create table if not exists objects (moid text primary key, class text, body text);
+create table if not exists events (key integer primary key, body text);
+create table if not exists loose (path text primary key);
+create table if not exists meta (key text primary key, value text);
+"""
+
+
+class Ghosts:
+    """References that are read back: the object, or a bare reference to one that is gone."""
+
+    def __init__(self, objects: dict[str, Managed]) -> None:
+        self.objects = objects
+
+    def lookup(self, moid: str, kind: Any) -> Any:
+        return self.objects.get(moid) or kind(moid)
+
+
+_FIELDS: dict[Any, dict[str, Any]] = {}
+
+
+def _fields(kind: Any) -> dict[str, Any]:
+    """The fields of a data class with their declared types."""
+    if kind not in _FIELDS:
+        _FIELDS[kind] = {info.name: info.type for info in kind._GetPropertyList()}
+    return _FIELDS[kind]
+
+
+def _packed(value: Any) -> dict[str, Any]:
+    """A data object: its wsdl name and the fields that are set."""
+    own = value.__dict__
+    set_fields = {n: own[n] for n in _fields(type(value)) if own.get(n) not in (None, [])}
+    return {"$d": wsdl_name(type(value)), "v": {n: encode(v) for n, v in set_fields.items()}}
+
+
+def _unpacked(name: str, values: dict[str, Any], ghosts: Ghosts) -> Any:
+    """Without pyVmomi's constructor, which looks every field up again for each object."""
+    kind = wsdl_type(name)
+    made = kind.__new__(kind)
+    own = made.__dict__
+    for field, declared in _fields(kind).items():
+        if field in values:
+            found = decode(values[field], ghosts)
+            own[field] = declared(found) if is_array(declared) else found
+        else:
+            own[field] = declared() if is_array(declared) else None
+    return made
+
+
+def encode(value: Any) -> Any:
+    """A value of the state as JSON can hold it. Raises TypeError for what it cannot."""
+    if isinstance(value, ManagedObject):
+        return {"$ref": value._moId, "$type": wsdl_name(type(value))}
+    if isinstance(value, DataObject):
+        return _packed(value)
+    if isinstance(value, type):
+        return {"$class": support.GetQualifiedWsdlName(value)}
+    if isinstance(value, datetime):
+        return {"$t": value.isoformat()}
+    if isinstance(value, bytes):
+        return {"$b": base64.b64encode(value).decode()}
+    if isinstance(value, support.Array):
+        if not value or not hasattr(value.Item, "_wsdlName"):
+            return [encode(v) for v in value]
+        return {"$list": [encode(v) for v in value], "of": wsdl_name(value.Item)}
+    if isinstance(value, list | tuple):
+        return [encode(v) for v in value]
+    if isinstance(value, dict):
+        return {str(k): encode(v) for k, v in value.items()}
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    raise TypeError(f"{type(value).__name__} cannot be kept in the store")
+
+
+def decode(value: Any, ghosts: Ghosts) -> Any:
+    if isinstance(value, list):
+        return [decode(v, ghosts) for v in value]
+    if not isinstance(value, dict):
+        return value
+    if "$ref" in value:
+        return ghosts.lookup(value["$ref"], wsdl_type(value["$type"]))
+    if "$d" in value:
+        return _unpacked(value["$d"], value["v"], ghosts)
+    if "$class" in value:
+        return support.GetWsdlType(*value["$class"])
+    if "$t" in value:
+        return datetime.fromisoformat(value["$t"])
+    if "$b" in value:
+        return base64.b64decode(value["$b"])
+    if "$list" in value:
+        kind = wsdl_type("ArrayOf" + value["of"]) if value["of"][0].isupper() else None
+        items = [decode(v, ghosts) for v in value["$list"]]
+        return kind(items) if kind else items
+    return {k: decode(v, ghosts) for k, v in value.items()}
+
+
+def number_of(moid: str) -> int:
+    """`vm-1015` -> 1015: the order in which objects were made; 0 for well-known ones."""
+    tail = moid.rpartition("-")[2]
+    return int(tail) if tail.isdigit() else 0
+
+
+class Store:
+    """The database of one site."""
+
+    def __init__(self, path: Path) -> None:
+        self._lock = threading.Lock()
+        self._events: list[tuple[int, Any]] = []
+        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        self._db.execute("pragma journal_mode=wal")
+        self._db.execute("pragma synchronous=normal")
+        self._db.executescript(_SCHEMA)
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()
+
+    def flush(self, registry: Registry, meta: dict[str, Any] | None = None) -> None:
+        """Write what changed since the last flush; returns when it is committed."""
+        # The lock comes first: whoever finds nothing to write must still wait for the commit of
+        # the one who took it.
+        with self._lock:
+            if not (registry.dirty or registry.gone or meta or self._events):
+                return
+            with registry.changed:
+                dirty, registry.dirty = registry.dirty, set()
+                gone, registry.gone = registry.gone, set()
+                events, self._events = self._events, []
+                rows = [(i._moId, type(i).__name__, i.kept_state()) for i in dirty]
+            encoded = [(m, c, json.dumps(encode(s))) for m, c, s in rows]
+            self._db.execute("begin immediate")
+            self._db.executemany("replace into objects values (?, ?, ?)", encoded)
+            self._db.executemany("delete from objects where moid = ?", [(m,) for m in gone])
+            bodies = [(key, json.dumps(encode(event))) for key, event in events]
+            self._db.executemany("replace into events values (?, ?)", bodies)
+            if meta:
+                pairs = [(k, json.dumps(v)) for k, v in meta.items()]
+                self._db.executemany("replace into meta values (?, ?)", pairs)
+            self._db.execute("commit")
+
+    def add_event(self, key: int, event: Any) -> None:
+        """Written with the next flush."""
+        self._events.append((key, event))
+
+    def events(self, site: Any, most: int) -> list[Any]:
+        """The latest, oldest first."""
+        with self._lock:
+            found = self._db.execute("select body from events order by key desc limit ?", (most,))
+            bodies = [body for (body,) in found]
+        ghosts = Ghosts(site.objects)
+        return [decode(json.loads(body), ghosts) for body in reversed(bodies)]
+
+    def meta(self) -> dict[str, Any]:
+        with self._lock:
+            return {k: json.loads(v) for k, v in self._db.execute("select key, value from meta")}
+
+    def note_files(self, paths: Iterable[str]) -> None:
+        with self._lock:
+            self._db.executemany("replace into loose values (?)", [(p,) for p in paths])
+
+    def forget_files(self, paths: Iterable[str]) -> None:
+        with self._lock:
+            self._db.executemany("delete from loose where path = ?", [(p,) for p in paths])
+
+    def noted_files(self) -> set[str]:
+        with self._lock:
+            return {path for (path,) in self._db.execute("select path from loose")}
+
+    def load(self, site: Any, registry: Registry) -> int:
+        """Make every object, then fill it, so that references find their objects."""
+        with self._lock:
+            rows = list(self._db.execute("select moid, class, body from objects"))
+        made = [(Managed._by_name[name](site, moid), body) for moid, name, body in rows]
+        registry.objects.update({item._moId: item for item, _ in made})
+        ghosts = Ghosts(registry.objects)
+        for item, body in made:
+            for name, value in json.loads(body).items():
+                item.__dict__[name] = decode(value, ghosts)
+        made.sort(key=lambda pair: number_of(pair[0]._moId))
+        for item, _ in made:
+            item.loaded()
+        return len(made)

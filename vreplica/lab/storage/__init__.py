@@ -1,0 +1,1 @@
+"""Datastores and disk files of a lab site."""

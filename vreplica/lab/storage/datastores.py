@@ -1,0 +1,106 @@
+"""Datastores and networks of a site."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vreplica.lab.api.managed import live, view
+from vreplica.lab.api.managed_entity import Entity
+from vreplica.lab.api.vmodl import now, vim
+from vreplica.units import TIB
+
+
+class Datastore(Entity, vim.Datastore):
+    capacity: int
+    accessible: bool
+    uuid: str
+
+    @property
+    def url(self) -> str:
+        return f"ds:///vmfs/volumes/{self.uuid}/"
+
+    @live
+    def summary(self) -> Any:
+        free = max(0, self.capacity - self._site.disks.used(self.name))
+        return vim.Datastore.Summary(
+            datastore=self,
+            name=self.name,
+            url=self.url,
+            capacity=self.capacity,
+            freeSpace=free,
+            uncommitted=0,
+            accessible=self.accessible,
+            multipleHostAccess=len(self._site.cluster.host) > 1,
+            type="VMFS",
+            maintenanceMode="normal",
+        )
+
+    @live
+    def info(self) -> Any:
+        free = max(0, self.capacity - self._site.disks.used(self.name))
+        return vim.host.VmfsDatastoreInfo(
+            name=self.name,
+            url=self.url,
+            freeSpace=free,
+            maxFileSize=62 * TIB,
+            maxVirtualDiskCapacity=62 * TIB,
+            maxMemoryFileSize=62 * TIB,
+            timestamp=now(),
+            vmfs=vim.host.VmfsVolume(
+                type="VMFS",
+                name=self.name,
+                capacity=self.capacity,
+                blockSizeMb=1,
+                maxBlocks=0,
+                majorVersion=6,
+                version="6.82",
+                uuid=self.uuid,
+                extent=[vim.host.ScsiDisk.Partition(diskName="naa.6000", partition=1)],
+                vmfsUpgradable=False,
+            ),
+        )
+
+    @live
+    def vm(self) -> Any:
+        return [v for v in self._site.vms() if self in v.datastore]
+
+    @view
+    def host(self) -> Any:
+        mount = vim.host.MountInfo(path=self.url[5:], accessMode="readWrite", accessible=True)
+        return [vim.Datastore.HostMount(key=h, mountInfo=mount) for h in self._site.cluster.host]
+
+    @view
+    def capability(self) -> Any:
+        return vim.Datastore.Capability(
+            directoryHierarchySupported=True,
+            rawDiskMappingsSupported=True,
+            perFileThinProvisioningSupported=True,
+        )
+
+    @view
+    def browser(self) -> Any:
+        return self._site.objects.get(f"datastoreBrowser-{self._moId}")
+
+    def RefreshDatastore(self) -> None:
+        self.touch()
+
+    def RefreshDatastoreStorageInfo(self) -> None:
+        self.touch()
+
+
+class Network(Entity, vim.Network):
+    uplink: bool = True
+
+    @view
+    def summary(self) -> Any:
+        return vim.Network.Summary(
+            network=self, name=self.name, accessible=True, ipPoolName="", ipPoolId=0
+        )
+
+    @live
+    def vm(self) -> Any:
+        return [v for v in self._site.vms() if self in v.network]
+
+    @live
+    def host(self) -> Any:
+        return list(self._site.cluster.host)

@@ -1,0 +1,100 @@
+"""Names of files: datastores are folders of the site's folder.
+
+"[ds1] web/web-000001.vmdk"  <->  DIR/site-a/ds1/web/web-000001.vmdk
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vreplica.lab.api.vmodl import fault, vim
+
+if TYPE_CHECKING:
+    from vreplica.lab.site.site import Site
+
+_PATH = re.compile(r"\[([^\]]+)\]\s*(.*)")
+
+
+def split(ds_path: str) -> tuple[str, str]:
+    """`[ds] dir/x.vmdk` -> (ds, dir/x.vmdk). Raises InvalidDatastorePath."""
+    match = _PATH.fullmatch((ds_path or "").strip())
+    if match is None or any(part == ".." for part in match[2].split("/")):
+        raise fault(
+            vim.fault.InvalidDatastorePath,
+            f"Invalid datastore path '{ds_path}'.",
+            datastorePath=ds_path or "",
+        )
+    return match[1], match[2].strip("/")
+
+
+class Paths:
+    """Of one site."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+
+    def folder(self, datastore: str) -> Path:
+        return self.site.directory / datastore
+
+    def path(self, ds_path: str) -> Path:
+        """Where a datastore path lies. Raises InvalidDatastorePath, InvalidDatastore."""
+        name, rest = split(ds_path)
+        if not self.folder(name).is_dir():
+            raise fault(vim.fault.InvalidDatastore, f"Invalid datastore '{name}'.", name=name)
+        return self.folder(name) / rest
+
+    def ds_path(self, path: Path) -> str:
+        datastore, *rest = path.relative_to(self.site.directory).parts
+        return f"[{datastore}] {'/'.join(rest)}"
+
+    def beside(self, ds_path: str, name: str) -> str:
+        """The datastore path of a file in the same folder."""
+        return ds_path.rpartition("/")[0] + "/" + name
+
+    def parent_of(self, ds_path: str, hint: str) -> str:
+        """What a descriptor's parentFileNameHint means: beside it, relative, or absolute."""
+        below = Path(os.path.normpath(self.path(ds_path).parent / hint))
+        return self.ds_path(below)
+
+    def need_unused(self, path: Path, name: str) -> None:
+        """Raises FileLocked for what a registered VM has, extents and change maps included."""
+        part_of = path.with_name(re.sub(r"-(flat|ctk)\.vmdk$", ".vmdk", path.name))
+        for vm in self.site.vms():
+            used = [*vm.links, vm.config.files.vmPathName]
+            for file in (self.path(u) for u in used):
+                if file == part_of or path in file.parents:
+                    raise fault(
+                        vim.fault.FileLocked,
+                        f"Unable to access file {name} since it is locked",
+                        file=name,
+                    )
+
+    def free_name(self, ds_path: str) -> str:
+        """`[ds] d/x.vmdk`, or with _1, _2, ... where that is taken."""
+        path = self.path(ds_path)
+        number = 0
+        while path.exists():
+            number += 1
+            path = path.with_name(f"{self.path(ds_path).stem}_{number}{path.suffix}")
+        return self.ds_path(path)
+
+    def free_folder(self, store: str, name: str, taken: Collection[str] = ()) -> str:
+        """`[store] name`, or with _1, _2, ... where that exists or is in `taken`."""
+        folder, number = f"[{store}] {name}", 0
+        while folder in taken or self.path(folder).exists():
+            number += 1
+            folder = f"[{store}] {name}_{number}"
+        return folder
+
+    def delta_name(self, ds_path: str) -> str:
+        """The next free `x-000001.vmdk` for a disk of any depth of its chain."""
+        path = self.path(ds_path)
+        stem = re.sub(r"-\d{6}$", "", path.stem)
+        number = 1
+        while (made := path.with_name(f"{stem}-{number:06d}.vmdk")).exists():
+            number += 1
+        return self.ds_path(made)

@@ -1,0 +1,1 @@
+"""The inventory of a lab site and the managers of its vCenter."""

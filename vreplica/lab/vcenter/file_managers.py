@@ -1,0 +1,215 @@
+"""Files and disks by datastore path: FileManager, VirtualDiskManager, the datastore browser."""
+
+from __future__ import annotations
+
+import fnmatch
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from vreplica.lab.api.managed import Managed
+from vreplica.lab.api.vmodl import fault, invalid_argument, vim
+from vreplica.lab.storage.paths import split
+from vreplica.units import KIB
+
+info: Any = vim.host.DatastoreBrowser
+
+_KINDS = (
+    ("-flat.vmdk", info.FileInfo),
+    (".vmdk", info.VmDiskInfo),
+    (".vmx", info.VmConfigInfo),
+    (".log", info.VmLogInfo),
+    (".nvram", info.VmNvramInfo),
+)
+
+
+class _Files(Managed, vim.FileManager):
+    """What the managers share: paths, and who uses them.
+
+    vCenter takes a datastore path only with its datacenter; that of a target is by default the
+    source's (vSphere API, VirtualDiskManager).
+    """
+
+    def existing(self, name: str, datacenter: Any) -> Path:
+        self.need_datacenter(datacenter)
+        path: Path = self._site.disks.path(name)
+        if not path.exists():
+            raise fault(vim.fault.FileNotFound, f"File {name} was not found", file=name)
+        return path
+
+    def need_datacenter(self, datacenter: Any) -> None:
+        if datacenter is None:
+            raise invalid_argument("datacenter")
+
+    def new(self, name: str, *, force: bool = False) -> Path:
+        path: Path = self._site.disks.path(name)
+        if not path.parent.is_dir():
+            raise fault(vim.fault.FileNotFound, f"File {name} was not found", file=name)
+        if path.exists() and not force:
+            raise fault(vim.fault.FileAlreadyExists, f"File {name} already exists", file=name)
+        return path
+
+
+class FileManager(_Files):
+    def MakeDirectory(
+        self, name: str, datacenter: Any = None, createParentDirectories: bool = False
+    ) -> None:
+        self.need_datacenter(datacenter)
+        path = self._site.disks.path(name)
+        if path.exists():
+            raise fault(vim.fault.FileAlreadyExists, f"File {name} already exists", file=name)
+        try:
+            path.mkdir(parents=createParentDirectories)
+        except FileNotFoundError:
+            raise fault(vim.fault.FileNotFound, f"File {name} was not found", file=name) from None
+
+    def DeleteDatastoreFile_Task(self, name: str, datacenter: Any = None) -> None:
+        path = self.existing(name, datacenter)
+        self._site.disks.need_unused(path, name)
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def MoveDatastoreFile_Task(
+        self,
+        sourceName: str,
+        sourceDatacenter: Any,
+        destinationName: str,
+        destinationDatacenter: Any = None,
+        force: bool = False,
+    ) -> None:
+        source = self.existing(sourceName, sourceDatacenter)
+        self._site.disks.need_unused(source, sourceName)
+        shutil.move(source, self.new(destinationName, force=force))
+
+    def CopyDatastoreFile_Task(
+        self,
+        sourceName: str,
+        sourceDatacenter: Any,
+        destinationName: str,
+        destinationDatacenter: Any = None,
+        force: bool = False,
+    ) -> None:
+        source = self.existing(sourceName, sourceDatacenter)
+        target = self.new(destinationName, force=force)
+        shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
+
+
+class VirtualDiskManager(Managed, vim.VirtualDiskManager):
+    """Virtual disks without a VM."""
+
+    def _files(self) -> Any:
+        return self._site.content.fileManager
+
+    def CreateVirtualDisk_Task(self, name: str, datacenter: Any, spec: Any) -> str:
+        self._files().need_datacenter(datacenter)
+        self._files().new(name)
+        size = getattr(spec, "capacityKb", None)
+        if not size or size <= 0:
+            raise invalid_argument("spec.capacityKb")
+        if spec.diskType not in ("thin", "preallocated", "thick", "eagerZeroedThick"):
+            raise fault(vim.fault.InvalidDiskFormat, f"{spec.diskType} is not supported")
+        self._site.disks.create(name, size * KIB, thin=spec.diskType == "thin")
+        return name
+
+    def DeleteVirtualDisk_Task(self, name: str, datacenter: Any = None) -> None:
+        path = self._files().existing(name, datacenter)
+        self._site.disks.need_unused(path, name)
+        self._site.disks.check_unlocked(name)
+        self._site.disks.unlink(name)
+
+    def CopyVirtualDisk_Task(
+        self,
+        sourceName: str,
+        sourceDatacenter: Any,
+        destName: str,
+        destDatacenter: Any = None,
+        destSpec: Any = None,
+        force: bool = False,
+    ) -> None:
+        self._files().existing(sourceName, sourceDatacenter)
+        self._files().new(destName)
+        thin = destSpec is None or destSpec.diskType == "thin"
+        self._site.disks.copy(sourceName, destName, thin=thin)
+
+    def ExtendVirtualDisk_Task(
+        self,
+        name: str,
+        datacenter: Any = None,
+        newCapacityKb: int = 0,
+        eagerZero: bool = False,
+    ) -> None:
+        path = self._files().existing(name, datacenter)
+        self._site.disks.need_unused(path, name)
+        if newCapacityKb * KIB < self._site.disks.capacity(name):
+            raise invalid_argument("newCapacityKb")
+        self._site.disks.grow(name, newCapacityKb * KIB)
+
+    def QueryVirtualDiskUuid(self, name: str, datacenter: Any = None) -> Any:
+        self._files().existing(name, datacenter)
+        with self._site.disks.open(name) as disk:
+            return disk.info.uuid
+
+    def SetVirtualDiskUuid(self, name: str, datacenter: Any, uuid: str) -> None:
+        self._files().existing(name, datacenter)
+        with self._site.disks.open(name, read_only=False) as disk:
+            disk.write_metadata("uuid", uuid)
+
+
+class DatastoreBrowser(Managed, vim.host.DatastoreBrowser):
+    """`datastore` has the one that it was made for."""
+
+    datastore: Any
+
+    def SearchDatastore_Task(self, datastorePath: str, searchSpec: Any = None) -> Any:
+        return self._search(datastorePath, searchSpec)
+
+    def SearchDatastoreSubFolders_Task(self, datastorePath: str, searchSpec: Any = None) -> Any:
+        root = self._folder(datastorePath)
+        found = [root, *(p for p in sorted(root.rglob("*")) if p.is_dir())]
+        return info.SearchResults.Array([self._result(p, searchSpec) for p in found])
+
+    def _search(self, name: str, spec: Any) -> Any:
+        return self._result(self._folder(name), spec)
+
+    def _folder(self, name: str) -> Path:
+        split(name)
+        path: Path = self._site.disks.path(name)
+        if not path.is_dir():
+            raise fault(vim.fault.FileNotFound, f"File {name} was not found", file=name)
+        return path
+
+    def _result(self, folder: Path, spec: Any) -> Any:
+        patterns = list(spec.matchPattern or ()) if spec is not None else []
+        wanted = tuple(type(q) for q in spec.query or ()) if spec is not None else ()
+        files = []
+        for path in sorted(folder.iterdir()):
+            if patterns and not any(fnmatch.fnmatch(path.name, p) for p in patterns):
+                continue
+            described = _described(path)
+            if wanted and not any(_QUERIES.get(q) is type(described) for q in wanted):
+                continue
+            files.append(described)
+        text = self._site.disks.ds_path(folder)
+        return info.SearchResults(datastore=self.datastore[0], folderPath=text, file=files)
+
+
+_QUERIES = {
+    info.VmDiskQuery: info.VmDiskInfo,
+    info.VmConfigQuery: info.VmConfigInfo,
+    info.FolderQuery: info.FolderInfo,
+    info.VmLogQuery: info.VmLogInfo,
+}
+
+
+def _described(path: Path) -> Any:
+    kind = info.FolderInfo if path.is_dir() else info.FileInfo
+    for ending, candidate in _KINDS:
+        if path.name.endswith(ending):
+            kind = candidate
+            break
+    found = path.stat()
+    return kind(
+        path=path.name,
+        fileSize=found.st_size,
+        modification=datetime.fromtimestamp(found.st_mtime, UTC),
+    )

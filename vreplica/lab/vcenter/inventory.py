@@ -1,0 +1,372 @@
+"""Folders, datacenter, cluster, hosts, resource pools, datastores and networks of a site.
+
+Datacenters (root)
+  site-a-dc
+    vm        folders and VMs
+    host      site-a-cluster -> esx1.site-a.lab, ...; Resources
+    datastore site-a-ds1, ...
+    network   VM Network, Isolated
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from typing import Any
+
+from vreplica.lab import hardware
+from vreplica.lab.api.managed import Managed, live, view
+from vreplica.lab.api.managed_entity import Entity, duplicate
+from vreplica.lab.api.vmodl import API_VERSION, fault, invalid_argument, vim, vmodl
+from vreplica.lab.storage.paths import split
+from vreplica.lab.vcenter.switches import host_network
+from vreplica.lab.vm.config import change, new_config
+from vreplica.lab.vm.files import read_vmx, write_vmx
+from vreplica.lab.vm.snapshots import Snapshot
+from vreplica.lab.vm.vm import VirtualMachine
+from vreplica.units import MIB
+
+
+class Folder(Entity, vim.Folder):
+    childType: Any
+    childEntity: Any
+
+    def task_entity(self) -> Any:
+        return self
+
+    def need_free(self, name: str) -> None:
+        if not name:
+            raise fault(vim.fault.InvalidName, "A name is required.", name=name)
+        taken = next((c for c in self.childEntity if c.name == name), None)
+        if taken is not None:
+            raise duplicate(name, taken)
+
+    def need_type(self, kind: Any) -> None:
+        if kind not in self.childType:
+            raise fault(vmodl.fault.NotSupported, f"A folder of {self.name} cannot hold this")
+
+    def adopt(self, item: Any) -> None:
+        self.childEntity = [*self.childEntity, item]
+
+    def CreateFolder(self, name: str) -> Any:
+        self.need_free(name)
+        made = Folder(self._site, self._site.new_id("group-v"))
+        made.__dict__.update(name=name, parent=self, childType=self.childType, childEntity=[])
+        self._site.add(made)
+        self.adopt(made)
+        return made
+
+    def MoveIntoFolder_Task(self, list: Any) -> None:  # noqa: A002  its name on the wire
+        for item in list:
+            self.need_free(item.name)
+            old = item.parent
+            old.childEntity = [c for c in old.childEntity if c is not item]
+            item.parent = self
+            self.adopt(item)
+
+    def Destroy_Task(self) -> None:
+        if self.childEntity:
+            raise fault(vim.fault.InvalidState, "The folder is not empty.")
+        self.parent.childEntity = [c for c in self.parent.childEntity if c is not self]
+        self._site.remove(self)
+
+    # -- virtual machines -------------------------------------------------------------------
+
+    def CreateVM_Task(self, config: Any, pool: Any, host: Any = None) -> Generator[int, None, Any]:
+        self.need_type(vim.VirtualMachine)
+        self.need_free(config.name or "")
+        if config.files is None or not config.files.vmPathName:
+            raise invalid_argument("configSpec.files")
+        chosen = self._site.choose_host(pool, host)
+        chosen.need_connected()
+        yield 0
+        vm = self.create_vm(config, pool, chosen)
+        self._site.post_vm("VmCreatedEvent", vm, f"Created {vm.name}", template=False)
+        return vm
+
+    def create_vm(self, spec: Any, pool: Any, host: Any, *, unfinished: bool = False) -> Any:
+        site, disks = self._site, self._site.disks
+        store, rest = split(spec.files.vmPathName)
+        if not rest.endswith(".vmx"):
+            rest = f"{split(disks.free_folder(store, rest or spec.name))[1]}/{spec.name}.vmx"
+        vmx = f"[{store}] {rest}"
+        if disks.path(vmx).exists():
+            raise fault(vim.fault.FileAlreadyExists, f"File {vmx} already exists", file=vmx)
+        site.loose.making(vmx)
+        made = change(site, new_config(spec.name, vmx), spec, running=False, snapshots=False)
+        vm = VirtualMachine(site, site.new_id("vm"))
+        vm.__dict__.update(
+            name=spec.name,
+            config=made.config,
+            host=host,
+            resourcePool=pool,
+            parent=self,
+            unfinished=unfinished,
+        )
+        for disk in hardware.disks_of(made.config):
+            vm.links.update(vm.chains.discover(disk.backing.fileName))
+        vm.chains.track(made.config)
+        self.enter(vm)
+        return vm
+
+    def enter(self, vm: Any) -> None:
+        """Put a VM that is complete into the inventory."""
+        site = self._site
+        with site.changed:
+            site.add(vm)
+            self.adopt(vm)
+            vm.host.vm = [*vm.host.vm, vm]
+            vm.resourcePool.vm = [*vm.resourcePool.vm, vm]
+            for item in (*vm.datastore, *vm.network):
+                item.touch()
+        write_vmx(vm)
+
+    def RegisterVM_Task(
+        self,
+        path: str,
+        name: str | None = None,
+        asTemplate: bool = False,
+        pool: Any = None,
+        host: Any = None,
+    ) -> Generator[int, None, Any]:
+        self.need_type(vim.VirtualMachine)
+        if pool is None:
+            raise invalid_argument("pool")
+        site = self._site
+        owner = next((v for v in site.vms() if v.config.files.vmPathName == path), None)
+        if owner is not None:
+            raise fault(vim.fault.AlreadyExists, f"{path} is registered already", name=owner.name)
+        chosen = site.choose_host(pool, host)
+        yield 0
+        kept = read_vmx(site, path)
+        self.need_free(name or kept["vm"]["name"])
+        vm = VirtualMachine(site, site.new_id("vm"))
+        vm.__dict__.update(kept["vm"], host=chosen, resourcePool=pool, parent=self)
+        vm.__dict__["name"] = vm.config.name = name or kept["vm"]["name"]
+        vm.config.template = asTemplate
+        by_id: dict[Any, Any] = {None: None}
+        for values in kept["snapshots"]:
+            snapshot = Snapshot(site, site.new_id("snapshot"))
+            by_id[values.pop("id")] = snapshot
+            above = by_id[values.pop("parent")]
+            snapshot.__dict__.update(values, vm=vm, parent_snapshot=above)
+            vm.__dict__["_snapshots"] = [*vm.all_snapshots(), snapshot]
+            site.add(snapshot)
+        vm.__dict__["current"] = by_id[kept["current"]]
+        self.enter(vm)
+        site.post_vm("VmRegisteredEvent", vm, f"Registered {vm.name}", template=asTemplate)
+        return vm
+
+
+class Datacenter(Entity, vim.Datacenter):
+    vmFolder: Any
+    hostFolder: Any
+    datastoreFolder: Any
+    networkFolder: Any
+    datastore: Any
+    network: Any
+
+
+class ResourcePool(Entity, vim.ResourcePool):
+    owner: Any
+    vm: Any
+    resourcePool: Any
+
+    @view
+    def config(self) -> Any:
+        return vim.ResourceConfigSpec(
+            entity=self, cpuAllocation=_allocation(), memoryAllocation=_allocation()
+        )
+
+    @view
+    def summary(self) -> Any:
+        return vim.ResourcePool.Summary(name=self.name, config=self.config)
+
+    def CreateResourcePool(self, name: str, spec: Any) -> Any:
+        if any(p.name == name for p in self.resourcePool):
+            raise duplicate(name, self)
+        made = ResourcePool(self._site, self._site.new_id("resgroup"))
+        made.__dict__.update(name=name, parent=self, owner=self.owner, vm=[], resourcePool=[])
+        self._site.add(made)
+        self.resourcePool = [*self.resourcePool, made]
+        return made
+
+
+def _allocation() -> Any:
+    return vim.ResourceAllocationInfo(
+        reservation=0,
+        expandableReservation=True,
+        limit=-1,
+        shares=vim.SharesInfo(shares=4000, level="normal"),
+    )
+
+
+class Cluster(Entity, vim.ClusterComputeResource):
+    host: Any
+    resourcePool: Any
+    datastore: Any
+    network: Any
+    environmentBrowser: Any
+
+    @live
+    def summary(self) -> Any:
+        hosts = len(self.host)
+        return vim.ClusterComputeResource.Summary(
+            totalCpu=hosts * 16 * 2600,
+            totalMemory=sum(h.memory_mib for h in self.host) * MIB,
+            numCpuCores=16 * hosts,
+            numCpuThreads=sum(h.threads for h in self.host),
+            effectiveCpu=hosts * 16 * 2600,
+            effectiveMemory=hosts * 250 * 1024,
+            numHosts=hosts,
+            numEffectiveHosts=sum(1 for h in self.host if h.connected),
+            overallStatus="green",
+            currentFailoverLevel=0,
+            numVmotions=0,
+        )
+
+
+class EnvironmentBrowser(Managed, vim.EnvironmentBrowser):
+    def QueryConfigOptionDescriptor(self) -> Any:
+        versions = ("vmx-13", "vmx-15", "vmx-17", "vmx-19", "vmx-20", "vmx-21")
+        return [
+            vim.vm.ConfigOptionDescriptor(
+                key=v, description=v, createSupported=True, defaultConfigOption=v == "vmx-21"
+            )
+            for v in versions
+        ]
+
+
+class Host(Entity, vim.HostSystem):
+    vm: Any
+    datastore: Any
+    network: Any
+    connected: bool
+    maintenance: bool = False
+    memory_mib: int = 256 * 1024
+    threads: int = 32
+    uuid: str
+
+    @view
+    def runtime(self) -> Any:
+        return vim.host.RuntimeInfo(
+            connectionState="connected" if self.connected else "disconnected",
+            powerState="poweredOn",
+            inMaintenanceMode=self.maintenance,
+            bootTime=self._site.started,
+        )
+
+    @view
+    def config(self) -> Any:
+        return vim.host.ConfigInfo(
+            host=self,
+            product=about(self._site, host=True),
+            network=host_network(self.network),
+            certificate=list(self._site.host_servers.certificate(self)),
+        )
+
+    @live
+    def summary(self) -> Any:
+        return vim.host.Summary(
+            host=self,
+            hardware=vim.host.Summary.HardwareSummary(
+                vendor="vreplica",
+                model="lab",
+                uuid=self.uuid,
+                memorySize=self.memory_mib * MIB,
+                cpuModel="lab",
+                cpuMhz=2600,
+                numCpuPkgs=2,
+                numCpuCores=16,
+                numCpuThreads=self.threads,
+                numNics=2,
+                numHBAs=1,
+            ),
+            runtime=self.runtime,
+            config=vim.host.Summary.ConfigSummary(
+                name=self.name,
+                port=self._site.spec.port,
+                sslThumbprint=self._site.host_servers.thumbprint(self),
+                product=about(self._site, host=True),
+                vmotionEnabled=False,
+            ),
+            quickStats=vim.host.Summary.QuickStats(
+                overallMemoryUsage=sum(v.config.hardware.memoryMB for v in self.running())
+            ),
+            overallStatus="green" if self.connected else "red",
+            rebootRequired=False,
+        )
+
+    @view
+    def capability(self) -> Any:
+        return vim.host.Capability()
+
+    def need_connected(self) -> None:
+        if not self.connected:
+            raise fault(
+                vmodl.fault.HostNotConnected, "The host is not connected to vCenter Server."
+            )
+
+    def running(self) -> list[Any]:
+        return [v for v in self.vm if v.power == "poweredOn"]
+
+    def admit(self, vm: Any) -> None:
+        """Whether the VM may start here. Memory may be overcommitted, but not what is reserved.
+
+        Raises NotEnoughLogicalCpus, InsufficientMemoryResourcesFault.
+        """
+        wanted = vm.config.hardware.numCPU
+        if wanted > self.threads:
+            raise fault(
+                vim.fault.NotEnoughLogicalCpus,
+                f"The host has {self.threads} logical CPUs, the virtual machine {wanted}.",
+                numCpuDest=self.threads,
+                numCpuVm=wanted,
+                host=self,
+            )
+        asked = _reserved_mib(vm)
+        free = self.memory_mib - sum(map(_reserved_mib, self.running()))
+        if asked > free:
+            raise fault(
+                vim.fault.InsufficientMemoryResourcesFault,
+                "The host does not have sufficient memory resources to satisfy the reservation.",
+                unreserved=max(0, free) * MIB,
+                requested=asked * MIB,
+            )
+
+    def change_connection(self, connected: bool) -> None:
+        self.connected = connected
+        for vm in self.vm:
+            vm.touch()
+
+    def DisconnectHost_Task(self) -> Iterator[int]:
+        yield 0
+        self.change_connection(False)
+
+    def ReconnectHost_Task(self, cnxSpec: Any = None, reconnectSpec: Any = None) -> Iterator[int]:
+        yield 0
+        self.change_connection(True)
+
+
+def _reserved_mib(vm: Any) -> int:
+    allocation = vm.config.memoryAllocation
+    return int(allocation.reservation or 0) if allocation is not None else 0
+
+
+def about(site: Any, *, host: bool = False) -> Any:
+    product = "VMware ESXi" if host else "VMware vCenter Server"
+    return vim.AboutInfo(
+        name=product,
+        fullName=f"{product} 8.0.3 build-0 (vreplica lab)",
+        vendor="VMware, Inc.",
+        version="8.0.3",
+        build="0",
+        localeVersion="INTL",
+        localeBuild="000",
+        osType="linux-x64",
+        productLineId="embeddedEsx" if host else "vpx",
+        apiType="HostAgent" if host else "VirtualCenter",
+        apiVersion=API_VERSION,
+        instanceUuid=site.instance_uuid,
+        licenseProductName=product,
+        licenseProductVersion="8.0",
+    )

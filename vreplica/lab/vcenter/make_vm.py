@@ -1,0 +1,128 @@
+"""VMs for tests and demonstrations, made with content in them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vreplica.extents import Extents
+from vreplica.lab import hardware
+from vreplica.lab.api.vmodl import vim
+from vreplica.units import KIB, MIB, SECTOR, round_up
+from vreplica.vddk import Handle
+
+if TYPE_CHECKING:
+    from vreplica.lab.site.site import Site
+
+_PIECE = 4 * MIB
+kinds: Any = hardware.device
+
+
+def make_vm(
+    site: Site,
+    name: str,
+    *,
+    disks: list[Any],
+    guest_id: str = "otherGuest64",
+    cpus: int = 1,
+    memory_mib: int = 1024,
+    power_on: bool = False,
+    cbt: bool = False,
+    datastore: str | None = None,
+    network: str | None = "VM Network",
+    firmware: str = "bios",
+    extra: dict[str, str] | None = None,
+    host: str | None = None,
+) -> Any:
+    """As CreateVM_Task would, then the content, then tracking and power as asked."""
+    store = datastore or site.spec.datastores[0]
+    changes = [
+        _added(
+            kinds.ParaVirtualSCSIController(key=-1, busNumber=0, sharedBus="noSharing"),
+            create=False,
+        )
+    ]
+    for number, (capacity, thin, _) in enumerate(disks):
+        unit = number if number < 7 else number + 1
+        changes.append(_added(_disk(store, capacity, bool(thin), unit, -100 - number), create=True))
+    if network:
+        card = kinds.VirtualVmxnet3(
+            key=-900,
+            backing=kinds.VirtualEthernetCard.NetworkBackingInfo(deviceName=network),
+        )
+        changes.append(_added(card, create=False))
+    spec = vim.vm.ConfigSpec(
+        name=name,
+        guestId=guest_id,
+        numCPUs=cpus,
+        memoryMB=memory_mib,
+        firmware=firmware,
+        files=vim.vm.FileInfo(vmPathName=f"[{store}]"),
+        deviceChange=changes,
+        extraConfig=[vim.option.OptionValue(key=k, value=v) for k, v in (extra or {}).items()],
+    )
+    found = [h for h in site.cluster.host if host in (None, h.name)]
+    site.vm_folder.need_free(name)
+    vm = site.vm_folder.create_vm(spec, site.cluster.resourcePool, found[0])
+    for disk, (_, _, content) in zip(hardware.disks_of(vm.config), disks, strict=True):
+        if content:
+            fill(site, disk, Path(content))
+    if cbt:
+        vm.reconfigure(vim.vm.ConfigSpec(changeTrackingEnabled=True))
+    if power_on:
+        for _ in vm.PowerOnVM_Task():
+            pass
+    site.flush()
+    return vm
+
+
+def _added(device: Any, *, create: bool) -> Any:
+    made = kinds.VirtualDeviceSpec(operation="add", device=device)
+    if create:
+        made.fileOperation = "create"
+    return made
+
+
+def _disk(store: str, capacity: int, thin: bool, unit: int, key: int) -> Any:
+    return kinds.VirtualDisk(
+        key=key,
+        controllerKey=-1,
+        unitNumber=unit,
+        capacityInKB=capacity // KIB,
+        capacityInBytes=capacity,
+        backing=kinds.VirtualDisk.FlatVer2BackingInfo(
+            fileName=f"[{store}]", diskMode="persistent", thinProvisioned=thin
+        ),
+    )
+
+
+def fill(site: Site, disk: Any, content: Path) -> None:
+    """Copy a raw image onto a disk; holes of the file stay holes."""
+    with site.disks.open(disk.backing.fileName, read_only=False) as handle:
+        copy_raw(content, handle, disk.capacityInBytes)
+
+
+def copy_raw(content: Path, handle: Handle, capacity: int) -> None:
+    size = content.stat().st_size
+    if size > capacity:
+        raise ValueError(f"{content} has {size} bytes, the disk only {capacity}")
+    with content.open("rb") as file:
+        for start, end in _data(file.fileno(), size).align(SECTOR).split(_PIECE):
+            file.seek(start)
+            piece = file.read(end - start)
+            handle.write_from(start, memoryview(piece.ljust(round_up(len(piece), SECTOR), b"\0")))
+    handle.flush()
+
+
+def _data(fd: int, size: int) -> Extents:
+    """What of a sparse file is data."""
+    pairs, at = [], 0
+    while at < size:
+        try:
+            start = os.lseek(fd, at, os.SEEK_DATA)
+        except OSError:
+            break
+        at = os.lseek(fd, start, os.SEEK_HOLE)
+        pairs.append((start, min(at, size)))
+    return Extents.from_pairs(pairs)

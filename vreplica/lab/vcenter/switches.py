@@ -1,0 +1,112 @@
+"""Switches and their port groups, as far as placing a network card needs them.
+
+A host's own networks hang on vSwitch0, which has an uplink, or on vSwitch1, which has none: what
+is isolated can be seen in the host's `config.network`. The uplinks of a distributed switch are
+not modelled.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from vreplica.lab.api.managed import view
+from vreplica.lab.api.managed_entity import Entity
+from vreplica.lab.api.vmodl import vim
+from vreplica.lab.storage.datastores import Network
+
+
+class DistributedSwitch(Entity, vim.dvs.VmwareDistributedVirtualSwitch):
+    uuid: Any
+    portgroup: Any
+
+    @view
+    def summary(self) -> Any:
+        return vim.DistributedVirtualSwitch.Summary(
+            name=self.name,
+            uuid=self.uuid,
+            numPorts=128,
+            portgroupName=[p.name for p in self.portgroup],
+        )
+
+
+class Portgroup(Network, vim.dvs.DistributedVirtualPortgroup):
+    """A network whose `key` a card's backing names; here it is the id."""
+
+    switch: Any
+
+    @view
+    def key(self) -> Any:
+        return self._moId
+
+    @view
+    def config(self) -> Any:
+        return vim.dvs.DistributedVirtualPortgroup.ConfigInfo(
+            key=self._moId,
+            name=self.name,
+            numPorts=128,
+            distributedVirtualSwitch=self.switch,
+            type="earlyBinding",
+            autoExpand=True,
+        )
+
+
+def build(site: Any, folder: Any, names: tuple[str, ...], isolated: set[str]) -> list[Any]:
+    """One switch with a port group of each name; returns the port groups."""
+    if not names:
+        return []
+    switch = DistributedSwitch(site, site.new_id("dvs"))
+    switch.__dict__.update(
+        name=f"{site.name}-dvs", parent=folder, uuid=str(uuid.uuid4()), portgroup=[]
+    )
+    site.add(switch)
+    groups = []
+    for name in names:
+        group = Portgroup(site, site.new_id("dvportgroup"))
+        group.__dict__.update(name=name, parent=folder, switch=switch, uplink=name not in isolated)
+        groups.append(site.add(group))
+    switch.portgroup = groups
+    folder.childEntity = [*folder.childEntity, switch, *groups]
+    return groups
+
+
+def host_network(networks: Any) -> Any:
+    """HostSystem.config.network: which network hangs on a switch with an uplink."""
+    host: Any = vim.host
+    plain = [n for n in networks if not isinstance(n, Portgroup)]
+    policy = host.NetworkPolicy()
+    switches, groups = [], []
+    for name, uplink in (("vSwitch0", True), ("vSwitch1", False)):
+        own = [n for n in plain if n.uplink == uplink]
+        switches.append(
+            host.VirtualSwitch(
+                name=name,
+                key=f"key-vim.host.VirtualSwitch-{name}",
+                numPorts=128,
+                numPortsAvailable=128 - len(own),
+                mtu=1500,
+                portgroup=[f"key-vim.host.PortGroup-{n.name}" for n in own],
+                pnic=["key-vim.host.PhysicalNic-vmnic0"] if uplink else [],
+                spec=host.VirtualSwitch.Specification(numPorts=128, policy=policy),
+            )
+        )
+        groups += [
+            host.PortGroup(
+                key=f"key-vim.host.PortGroup-{n.name}",
+                vswitch=switches[-1].key,
+                computedPolicy=policy,
+                spec=host.PortGroup.Specification(
+                    name=n.name, vlanId=0, vswitchName=name, policy=policy
+                ),
+            )
+            for n in own
+        ]
+    card = host.PhysicalNic(
+        key="key-vim.host.PhysicalNic-vmnic0",
+        device="vmnic0",
+        pci="0000:02:00.0",
+        spec=host.PhysicalNic.Specification(),
+        wakeOnLanSupported=False,
+        mac="00:50:56:00:00:01",
+    )
+    return host.NetworkInfo(vswitch=switches, portgroup=groups, pnic=[card])

@@ -1,0 +1,1 @@
+"""A lab VM: configuration, power, snapshots, disks, moves."""

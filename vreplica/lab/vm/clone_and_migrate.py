@@ -1,0 +1,170 @@
+"""CloneVM_Task and RelocateVM_Task: full, linked and instant clones, other places for a VM."""
+
+from __future__ import annotations
+
+import copy
+import uuid
+from collections.abc import Generator, Iterator
+from typing import Any
+
+from vreplica.lab import hardware
+from vreplica.lab.api.vmodl import fault, invalid_argument, vim
+from vreplica.lab.guest.customization import check
+from vreplica.lab.storage.paths import split
+from vreplica.lab.vm.files import write_vmx
+from vreplica.lab.vm.relocate import plan, relocate
+
+_LINKED = "createNewChildDiskBacking"
+_LOCATORS = ("moveAllDiskBackingsAndDisallowSharing", "moveAllDiskBackingsAndAllowSharing")
+
+
+class MovingMethods:
+    """The part of a VirtualMachine that makes copies of it and moves it."""
+
+    _site: Any
+    name: Any
+    config: Any
+    power: str
+    chains: Any
+    links: dict[str, str]
+    host: Any
+    resourcePool: Any
+    parent: Any
+    current: Any
+    guest_settings: dict[str, Any] | None
+
+    def CloneVM_Task(self, folder: Any, name: str, spec: Any) -> Generator[int, None, Any]:
+        folder.need_free(name)
+        location = spec.location
+        if self.config.template and location.pool is None:
+            raise invalid_argument("spec.location.pool")
+        linked = location.diskMoveType == _LINKED
+        if linked and spec.snapshot is None:
+            raise invalid_argument("spec.location.diskMoveType")
+        if not linked and location.diskMoveType not in (None, *_LOCATORS):
+            raise fault(vim.fault.InvalidArgument, location.diskMoveType)
+        source = spec.snapshot.config if spec.snapshot is not None else self.config
+        if spec.customization is not None:
+            check(self, source, spec.customization)
+        yield 0
+        made = self.copy_into(folder, name, location, source, linked)
+        made.guest_settings = dict(self.guest_settings or {})
+        if spec.customization is not None:
+            made.keep_customization(spec.customization)
+        if spec.config is not None:
+            made.reconfigure(spec.config)
+        if spec.template:
+            made.mark_template(True)
+        self._site.post_vm("VmClonedEvent", made, f"{self.name} was cloned", sourceVm=_named(self))
+        if spec.powerOn:
+            for _ in made.PowerOnVM_Task():
+                pass
+        yield 90
+        return made
+
+    def InstantClone_Task(self, spec: Any) -> Generator[int, None, Any]:
+        if self.power != "poweredOn":
+            self.need_power("poweredOn", "poweredOn")  # type: ignore[attr-defined]
+        folder = spec.location.folder or self.parent
+        folder.need_free(spec.name)
+        yield 0
+        # The child shares what the parent's disks hold now: through a link of its own.
+        taken = self.freeze_disks(f"instant clone {spec.name}", "", False)  # type: ignore[attr-defined]
+        made = self.copy_into(folder, spec.name, spec.location, taken.config, True)
+        made.reconfigure(vim.vm.ConfigSpec(extraConfig=spec.config or []))
+        for _ in made.PowerOnVM_Task():
+            pass
+        return made
+
+    def copy_into(self, folder: Any, name: str, location: Any, source: Any, linked: bool) -> Any:
+        """A new VM with the disks of `source`, copied whole or as links on top of them."""
+        site, disks = self._site, self._site.disks
+        store = (
+            location.datastore.name
+            if location.datastore
+            else split(self.config.files.vmPathName)[0]
+        )
+        pool = location.pool or self.resourcePool
+        host = location.host or (self.host if pool is self.resourcePool else None)
+        config = copy.deepcopy(source)
+        found = hardware.disks_of(config)
+        spec = vim.vm.ConfigSpec(name=name, files=vim.vm.FileInfo(vmPathName=f"[{store}]"))
+        made = folder.create_vm(spec, pool, site.choose_host(pool, host), unfinished=True)
+        vmx = made.config.files.vmPathName
+        links: dict[str, str] = {}
+        created: list[str] = []
+        try:
+            for disk in found:
+                old = disk.backing.fileName
+                path = disks.free_name(disks.beside(vmx, f"{split(vmx)[1].partition('/')[0]}.vmdk"))
+                if linked:
+                    path = disks.delta_name(path)
+                    disks.create_child(old, path)
+                    links.update(self.chains.discover(path))
+                else:
+                    thin = bool(disk.backing.thinProvisioned)
+                    disk.backing.uuid = disks.copy(old, path, thin=thin)
+                    links[path] = ""
+                created.append(path)
+                disk.backing.changeId = None
+                self.chains.point(disk.backing, path, links)
+                disk.diskObjectId = f"{made.config.instanceUuid[:8]}-{disk.key}"
+        except BaseException:
+            for path in created:
+                disks.unlink(path)
+            made.leave()
+            raise
+        config.name, config.files = name, made.config.files
+        config.uuid, config.instanceUuid = str(uuid.uuid4()), made.config.instanceUuid
+        config.template = config.changeTrackingEnabled = False
+        hardware.connect_nics(config, False)
+        for nic in hardware.nics_of(config):
+            # Two cards with one address on a network would both fail; but an address that
+            # somebody set by hand is copied as it is.
+            if nic.addressType != "manual":
+                nic.macAddress = hardware.new_mac(nic.addressType)
+        made.set(config=config, links=links, unfinished=False)
+        write_vmx(made)
+        return made
+
+    def RelocateVM_Task(self, spec: Any, priority: Any = None) -> Iterator[int]:
+        store = spec.datastore.name if spec.datastore is not None else None
+        move = plan(self, store, {d.diskId: d.datastore.name for d in spec.disk or ()})
+        yield 0
+        before = self.host, self._site.datastore(split(move.home[0])[0])
+        if move.links or move.home[0] != move.home[1]:
+            yield from relocate(self, move)
+        if spec.host is not None and spec.host is not self.host:
+            self.move_host(spec.host)
+        if spec.pool is not None and spec.pool is not self.resourcePool:
+            old = self.resourcePool
+            old.vm = [v for v in old.vm if v is not self]
+            spec.pool.vm = [*spec.pool.vm, self]
+            self.resourcePool = spec.pool
+        self._site.post_vm(
+            "VmRelocatedEvent",
+            self,
+            f"Completed the relocation of {self.name}",
+            template=bool(self.config.template),
+            sourceHost=vim.event.HostEventArgument(host=before[0], name=before[0].name),
+            sourceDatastore=vim.event.DatastoreEventArgument(
+                datastore=before[1], name=before[1].name
+            ),
+        )
+
+    def MigrateVM_Task(
+        self, pool: Any = None, host: Any = None, priority: Any = None, state: Any = None
+    ) -> Iterator[int]:
+        if state is not None and state != self.power:
+            self.need_power(state, state)  # type: ignore[attr-defined]
+        yield from self.RelocateVM_Task(vim.vm.RelocateSpec(pool=pool, host=host))
+
+    def move_host(self, host: Any) -> None:
+        host.need_connected()
+        self.host.vm = [v for v in self.host.vm if v is not self]
+        host.vm = [*host.vm, self]
+        self.host = host
+
+
+def _named(vm: Any) -> Any:
+    return vim.event.VmEventArgument(vm=vm, name=vm.name)

@@ -1,0 +1,372 @@
+"""The configuration of a VM: what a new one has, and what a ConfigSpec changes.
+
+`change` works on a copy and collects what has to happen to files; the VM commits the copy
+only once that has been done, and undoes it where something fails.
+"""
+
+from __future__ import annotations
+
+import copy
+import uuid
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from vreplica.lab import hardware as devices
+from vreplica.lab.api.vmodl import fault, invalid_argument, invalid_power_state, now, vim
+from vreplica.lab.storage.paths import split
+from vreplica.units import KIB, SECTOR, TIB
+
+if TYPE_CHECKING:
+    from vreplica.lab.site.site import Site
+
+CAPACITY_MAX = 62 * TIB
+MEMORY_MAX_MIB = 24 * 1024 * 1024
+_FULL_NAMES = {
+    "windows2019srv_64Guest": "Microsoft Windows Server 2019 (64-bit)",
+    "windows2022srvNext_64Guest": "Microsoft Windows Server 2022 (64-bit)",
+    "ubuntu64Guest": "Ubuntu Linux (64-bit)",
+    "debian11_64Guest": "Debian GNU/Linux 11 (64-bit)",
+    "rhel8_64Guest": "Red Hat Enterprise Linux 8 (64-bit)",
+    "otherGuest64": "Other (64-bit)",
+    "otherLinux64Guest": "Other Linux (64-bit)",
+}
+_Create: Any = devices.device.VirtualDeviceSpec.FileOperation.create
+_FLAT: Any = devices.device.VirtualDisk.FlatVer2BackingInfo
+_RAW: Any = devices.device.VirtualDisk.RawDiskMappingVer1BackingInfo
+
+
+def guest_family(guest_id: str) -> str:
+    """ "windows", "linux" or "other"."""
+    name = guest_id.lower()
+    if name.startswith(("win", "longhorn")):
+        return "windows"
+    linux = ("linux", "ubuntu", "debian", "rhel", "centos", "sles", "opensuse", "fedora")
+    return (
+        "linux"
+        if any(n in name for n in (*linux, "oracle", "photon", "alma", "rocky"))
+        else "other"
+    )
+
+
+def full_name(guest_id: str) -> str:
+    return _FULL_NAMES.get(guest_id, guest_id.removesuffix("Guest"))
+
+
+def new_config(name: str, vmx_path: str) -> Any:
+    """A VM without disks and network cards."""
+    folder = vmx_path.rpartition("/")[0]
+    return vim.vm.ConfigInfo(
+        changeVersion=now().isoformat(),
+        modified=now(),
+        createDate=now(),
+        name=name,
+        guestFullName=full_name("otherGuest64"),
+        guestId="otherGuest64",
+        alternateGuestName="",
+        version="vmx-21",
+        uuid=str(uuid.uuid4()),
+        instanceUuid=str(uuid.uuid4()),
+        template=False,
+        annotation="",
+        files=vim.vm.FileInfo(
+            vmPathName=vmx_path,
+            snapshotDirectory=f"{folder}/",
+            suspendDirectory=f"{folder}/",
+            logDirectory=f"{folder}/",
+        ),
+        tools=vim.vm.ToolsConfigInfo(toolsVersion=12389, syncTimeWithHost=False),
+        flags=vim.vm.FlagInfo(diskUuidEnabled=False, enableLogging=True, snapshotLocked=False),
+        defaultPowerOps=vim.vm.DefaultPowerOpInfo(
+            powerOffType="soft",
+            suspendType="hard",
+            resetType="soft",
+            defaultPowerOffType="soft",
+            defaultSuspendType="hard",
+            defaultResetType="soft",
+        ),
+        hardware=vim.vm.VirtualHardware(
+            numCPU=1, numCoresPerSocket=1, memoryMB=1024, device=devices.defaults()
+        ),
+        extraConfig=[],
+        bootOptions=vim.vm.BootOptions(efiSecureBootEnabled=False),
+        firmware="bios",
+        changeTrackingEnabled=False,
+        cpuHotAddEnabled=False,
+        memoryHotAddEnabled=False,
+        swapPlacement="inherit",
+    )
+
+
+@dataclass
+class Change:
+    """A new configuration, and the files that it needs or leaves behind."""
+
+    config: Any
+    created: list[str] = field(default_factory=list)
+    destroy: list[str] = field(default_factory=list)
+    removed: list[Any] = field(default_factory=list)
+    grown: dict[int, int] = field(default_factory=dict)
+    """Disk key -> new capacity in bytes."""
+    networks: bool = False
+    """Network cards were added or changed."""
+
+
+def change(site: Site, old: Any, spec: Any, *, running: bool, snapshots: bool) -> Change:
+    """Apply `spec` to a copy of `old`. Raises what a host would; then no file is left over."""
+    made = Change(copy.deepcopy(old))
+    try:
+        _scalars(made.config, spec, running)
+        _extra(made.config, spec.extraConfig)
+        _Devices(site, made, running, snapshots).apply(spec.deviceChange or ())
+    except BaseException:
+        for path in made.created:
+            site.disks.unlink(path)
+        raise
+    made.config.changeVersion = now().isoformat()
+    made.config.modified = now()
+    return made
+
+
+def _scalars(config: Any, spec: Any, running: bool) -> None:
+    hardware = config.hardware
+    if spec.numCPUs is not None and not 1 <= spec.numCPUs <= 768:
+        raise invalid_argument("configSpec.numCPUs")
+    if spec.memoryMB is not None and not (
+        4 <= spec.memoryMB <= MEMORY_MAX_MIB and spec.memoryMB % 4 == 0
+    ):
+        raise invalid_argument("configSpec.memoryMB")
+    for name, hot in (
+        ("numCPUs", config.cpuHotAddEnabled),
+        ("memoryMB", config.memoryHotAddEnabled),
+        ("firmware", spec.firmware == config.firmware),
+        ("version", spec.version == config.version),
+    ):
+        if running and getattr(spec, name) is not None and not hot:
+            raise invalid_power_state("poweredOn", "poweredOff")
+    hardware.numCPU = spec.numCPUs or hardware.numCPU
+    hardware.numCoresPerSocket = spec.numCoresPerSocket or hardware.numCoresPerSocket
+    if hardware.numCPU % (hardware.numCoresPerSocket or 1):
+        raise invalid_argument("configSpec.numCoresPerSocket")
+    hardware.memoryMB = int(spec.memoryMB or hardware.memoryMB)
+    if spec.guestId:
+        config.guestId, config.guestFullName = spec.guestId, full_name(spec.guestId)
+    plain = (
+        "name",
+        "version",
+        "uuid",
+        "instanceUuid",
+        "annotation",
+        "firmware",
+        "alternateGuestName",
+    )
+    for name in (*plain, "changeTrackingEnabled", "cpuHotAddEnabled", "memoryHotAddEnabled"):
+        value = getattr(spec, name)
+        if value is not None:
+            setattr(config, name, value)
+    for name in (
+        "bootOptions",
+        "flags",
+        "tools",
+        "cpuAllocation",
+        "memoryAllocation",
+        "managedBy",
+        "vAppConfig",
+    ):
+        value = getattr(spec, name, None)
+        if value is not None and name != "vAppConfig":
+            _overlay(config, name, value)
+
+
+def _overlay(config: Any, name: str, value: Any) -> None:
+    """Set fields of a nested object replace the old ones; unset ones leave them."""
+    old = getattr(config, name)
+    if old is None:
+        setattr(config, name, value)
+        return
+    for info in value._GetPropertyList():
+        given = getattr(value, info.name)
+        if given is not None and given != []:
+            setattr(old, info.name, given)
+
+
+def _extra(config: Any, options: Any) -> None:
+    """An empty value removes a key, as in a .vmx file."""
+    if not options:
+        return
+    merged = {o.key: o.value for o in config.extraConfig}
+    for option in options:
+        merged.pop(option.key, None)
+        if option.value not in ("", None):
+            merged[option.key] = str(option.value)
+    config.extraConfig = [vim.option.OptionValue(key=k, value=v) for k, v in merged.items()]
+
+
+class _Devices:
+    """The device changes of one spec, in their order."""
+
+    def __init__(self, site: Site, made: Change, running: bool, snapshots: bool) -> None:
+        self.site = site
+        self.made = made
+        self.list = made.config.hardware.device
+        self.running = running
+        self.snapshots = snapshots
+        self.keys: dict[int, int] = {}
+
+    def apply(self, changes: Any) -> None:
+        for index, entry in enumerate(changes):
+            wanted = copy.deepcopy(entry.device)
+            if wanted.controllerKey in self.keys:
+                wanted.controllerKey = self.keys[wanted.controllerKey]
+            key = wanted.key
+            if entry.operation == "add":
+                self.add(index, wanted, entry.fileOperation)
+                self.keys[key] = wanted.key
+                continue
+            existing = devices.find(self.list, key)
+            if existing is None:
+                raise devices.invalid_device(index, "key", f"There is no device {key}.")
+            if entry.operation == "remove":
+                self.remove(existing, entry.fileOperation)
+            elif entry.operation == "edit":
+                self.edit(index, existing, wanted)
+            else:
+                raise devices.invalid_device(index, "operation", "An operation is required.")
+
+    def add(self, index: int, wanted: Any, file_operation: Any) -> None:
+        kinds = devices.device
+        if isinstance(wanted, kinds.VirtualDisk):
+            self.add_disk(index, wanted, file_operation)
+        elif isinstance(wanted, kinds.VirtualController):
+            devices.add_controller(self.list, wanted, index)
+        elif isinstance(wanted, kinds.VirtualEthernetCard):
+            self.made.networks = True
+            devices.add_nic(self.list, wanted, index, self.site.network_of, running=self.running)
+        else:
+            devices.add_other(self.list, wanted)
+
+    def add_disk(self, index: int, wanted: Any, file_operation: Any) -> None:
+        backing = wanted.backing
+        if not isinstance(backing, _FLAT | _RAW):
+            raise devices.invalid_device(
+                index, "backing", "Incompatible device backing.", vim.fault.InvalidDeviceBacking
+            )
+        disks, path = self.site.disks, self.file_of(index, backing)
+        devices.place(self.list, wanted, index)
+        if file_operation == _Create:
+            capacity = wanted.capacityInBytes or (wanted.capacityInKB or 0) * KIB
+            if not 0 < capacity <= CAPACITY_MAX or capacity % SECTOR:
+                raise devices.invalid_device(index, "capacityInKB", f"{capacity} bytes.")
+            path = path if backing.fileName.endswith(".vmdk") else disks.free_name(path)
+            uuid_text = disks.create(
+                path, capacity, thin=bool(getattr(backing, "thinProvisioned", 0))
+            )
+            self.made.created.append(path)
+            backing.uuid = uuid_text
+        else:
+            if not disks.path(path).is_file():
+                raise fault(vim.fault.FileNotFound, f"File {path} was not found", file=path)
+            if path in {d.backing.fileName for d in devices.disks_of(self.made.config)}:
+                raise devices.invalid_device(index, "backing.fileName", f"{path} is attached.")
+            if self.running:
+                disks.check_unlocked(path)
+            capacity = disks.capacity(path)
+            backing.uuid = disks.uuid_of(path)
+            text = disks.path(path).read_bytes()[:2048]
+            backing.thinProvisioned = b"thinProvisioned" in text
+        backing.fileName, backing.datastore = path, self.site.datastore(split(path)[0])
+        backing.diskMode = backing.diskMode or "persistent"
+        if isinstance(backing, _FLAT):
+            backing.thinProvisioned = bool(backing.thinProvisioned)
+            backing.split = backing.writeThrough = backing.digestEnabled = False
+            backing.sharing = backing.sharing or "sharingNone"
+            backing.changeId = backing.parent = None
+        wanted.capacityInBytes, wanted.capacityInKB = capacity, capacity // KIB
+        wanted.deviceInfo = devices.described(
+            devices.next_label(self.list), f"{capacity // KIB:,} KB"
+        )
+        wanted.shares = wanted.shares or vim.SharesInfo(shares=1000, level="normal")
+        wanted.nativeUnmanagedLinkedClone = False
+        wanted.diskObjectId = f"{self.made.config.instanceUuid[:8]}-{wanted.key}"
+        self.list.append(wanted)
+
+    def file_of(self, index: int, backing: Any) -> str:
+        """Where the disk goes: as named, or beside the .vmx with the VM's name."""
+        folder = self.made.config.files.vmPathName.rpartition("/")[0]
+        name = (backing.fileName or "").strip()
+        if not name or name.endswith("]"):
+            store = split(name + " x")[0] if name else split(folder)[0]
+            store = backing.datastore.name if backing.datastore is not None and not name else store
+            directory = split(folder)[1]
+            return f"[{store}] {directory}/{directory.rpartition('/')[2]}.vmdk"
+        store, rest = split(name)
+        if rest.endswith("/") or not rest.endswith(".vmdk"):
+            raise devices.invalid_device(
+                index, "backing.fileName", name, vim.fault.InvalidDeviceBacking
+            )
+        return f"[{store}] {rest}"
+
+    def remove(self, existing: Any, file_operation: Any) -> None:
+        devices.remove(self.list, existing)
+        self.made.removed.append(existing)
+        if file_operation == "destroy" and isinstance(existing, devices.device.VirtualDisk):
+            self.made.destroy.append(existing.backing.fileName)
+
+    def edit(self, index: int, existing: Any, wanted: Any) -> None:
+        if isinstance(existing, devices.device.VirtualDisk):
+            self.edit_disk(index, existing, wanted)
+        elif isinstance(existing, devices.device.VirtualEthernetCard):
+            self.edit_nic(index, existing, wanted)
+        else:
+            for info in wanted._GetPropertyList():
+                given = getattr(wanted, info.name)
+                if given is not None and given != [] and info.name not in ("key", "deviceInfo"):
+                    setattr(existing, info.name, given)
+
+    def edit_nic(self, index: int, existing: Any, wanted: Any) -> None:
+        """Network and connection may change while the VM runs, the MAC may not."""
+        self.made.networks = True
+        if wanted.backing is not None:
+            network = self.site.network_of(wanted.backing, index)
+            existing.backing = wanted.backing
+            existing.deviceInfo = devices.described(existing.deviceInfo.label, network.name)
+        if wanted.connectable is not None:
+            existing.connectable = wanted.connectable
+            # Of a VM that is off no card is connected, whatever is asked.
+            connected = self.running and bool(wanted.connectable.connected)
+            existing.connectable.connected = connected
+        before = existing.addressType, existing.macAddress
+        if wanted.addressType or wanted.macAddress:
+            kind = wanted.addressType or ("manual" if wanted.macAddress else None)
+            devices.address_nic(existing, kind, wanted.macAddress, index)
+        if self.running and (existing.addressType, existing.macAddress) != before:
+            raise invalid_power_state("poweredOn", "poweredOff")
+
+    def edit_disk(self, index: int, existing: Any, wanted: Any) -> None:
+        old = existing.capacityInBytes
+        size = wanted.capacityInBytes or old
+        if size == old and wanted.capacityInKB and wanted.capacityInKB != existing.capacityInKB:
+            size = wanted.capacityInKB * KIB
+        if size < old or size > CAPACITY_MAX or size % SECTOR:
+            raise devices.invalid_device(index, "capacityInKB", "A disk cannot shrink.")
+        if size > old:
+            if self.snapshots:
+                raise fault(
+                    vim.fault.InvalidDeviceOperation,
+                    "A disk of a virtual machine with snapshots cannot be extended.",
+                    deviceIndex=index,
+                    property="virtualDeviceSpec.device.capacityInKB",
+                    badOp="edit",
+                )
+            self.made.grown[existing.key] = size
+            existing.capacityInBytes, existing.capacityInKB = size, size // KIB
+            existing.deviceInfo = devices.described(
+                existing.deviceInfo.label, f"{size // KIB:,} KB"
+            )
+        mode = wanted.backing.diskMode if wanted.backing is not None else None
+        if mode and mode != existing.backing.diskMode:
+            if self.running or self.snapshots:
+                raise devices.invalid_device(index, "backing.diskMode", "Power off first.")
+            existing.backing.diskMode = mode
+        sharing = getattr(wanted.backing, "sharing", None) if wanted.backing is not None else None
+        if sharing:
+            existing.backing.sharing = sharing

@@ -1,0 +1,313 @@
+"""The disk chains of one VM: open leaves, snapshots as new links, and merging them away.
+
+    vm.links      {"[ds] vm/vm.vmdk": "", "[ds] vm/vm-000001.vmdk": "[ds] vm/vm.vmdk", ...}
+    needed        links that the VM runs on (leaves) and links that a snapshot stands for
+
+        base <- d1 <- d2 (leaf)        snapshot S1 stands for base, S2 for d1
+    S1 is removed: base is no longer needed and has one child:   merge(base, d1);  S2 -> base
+        base <- d2 (leaf)              S2 stands for base
+
+A link that is not needed and has no child is deleted; with one child it takes the child's
+content; with several it stays. What is to be done follows from the state alone, so after a
+crash `collapse` only has to run again; `collapse_due` in the state says so.
+
+While the VM runs its leaves are open for writing and so locked, and every write marks the
+change map before it reaches the disk.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from vreplica.disk import check_request
+from vreplica.lab import hardware
+from vreplica.lab.api.vmodl import MethodFault, fault, vim
+from vreplica.lab.storage.change_map import ChangeMap, UntrackedDisk, ctk_path
+from vreplica.lab.storage.paths import split
+from vreplica.units import MIB
+from vreplica.vddk import Handle
+
+if TYPE_CHECKING:
+    from vreplica.lab.vm.vm import VirtualMachine
+
+DEPTH_MAX = 32
+"""Links in a chain (vSphere: 32 snapshots at most)."""
+
+_DELTA_ROOM = MIB
+"""What a new link takes on its datastore at once."""
+
+_FLAT: Any = vim.vm.device.VirtualDisk.FlatVer2BackingInfo
+
+
+@dataclass
+class Leaf:
+    """A disk that a running VM writes to."""
+
+    handle: Handle
+    changes: ChangeMap | None
+
+
+def in_snapshots(disk: Any) -> bool:
+    return isinstance(disk.backing, _FLAT) and "independent" not in disk.backing.diskMode
+
+
+def trackable(disk: Any) -> bool:
+    """Independent and shared disks and physical raw mappings cannot be tracked."""
+    sharing = getattr(disk.backing, "sharing", None)
+    return in_snapshots(disk) and sharing != "sharingMultiWriter"
+
+
+class Chains:
+    def __init__(self, vm: VirtualMachine) -> None:
+        self.vm = vm
+        self.lock = threading.RLock()
+        self.leaves: dict[int, Leaf] = {}
+
+    @property
+    def disks(self) -> Any:
+        return self.vm._site.disks
+
+    def change_map(self, link: str) -> ChangeMap | None:
+        try:
+            return ChangeMap(ctk_path(self.disks.path(link)))
+        except UntrackedDisk:
+            return None
+
+    # -- the running VM ---------------------------------------------------------------------
+
+    def open_leaves(self) -> None:
+        """Lock the disks as a VM that runs does. Raises FileLocked where somebody has one."""
+        with self.lock:
+            try:
+                for disk in hardware.disks_of(self.vm.config):
+                    path = disk.backing.fileName
+                    handle = self.disks.open(path, read_only=False)
+                    self.leaves[disk.key] = Leaf(handle, self.change_map(path))
+            except BaseException:
+                self.close_leaves()
+                raise
+
+    def close_leaves(self) -> None:
+        with self.lock:
+            leaves, self.leaves = self.leaves, {}
+            for leaf in leaves.values():
+                leaf.handle.close()
+
+    def write(self, key: int, offset: int, data: memoryview) -> None:
+        """As the guest writes: tracked, and only while the VM runs."""
+        with self.lock:
+            leaf = self.leaf(key)
+            check_request(offset, data.nbytes, leaf.handle.capacity_bytes)
+            if leaf.changes is not None:
+                leaf.changes.mark(offset, data.nbytes)
+            path = hardware.find(self.vm.config.hardware.device, key).backing.fileName
+            self.disks.need_room(path, offset, data.nbytes)
+            with self.disks.explained(path):
+                leaf.handle.write_from(offset, data)
+
+    def read(self, key: int, offset: int, size: int) -> bytearray:
+        with self.lock:
+            buffer = bytearray(size)
+            handle = self.leaf(key).handle
+            check_request(offset, size, handle.capacity_bytes)
+            handle.read_into(offset, memoryview(buffer))
+            return buffer
+
+    def flush(self) -> None:
+        with self.lock:
+            for leaf in self.leaves.values():
+                leaf.handle.flush()
+
+    def leaf(self, key: int) -> Leaf:
+        if key not in self.leaves:
+            raise ValueError(f"{self.vm.name} does not run, or has no disk {key}")
+        return self.leaves[key]
+
+    def stopped(self, work: Callable[[], Any]) -> Any:
+        """Run `work` with the leaves closed and open them again after it: a stun."""
+        with self.lock:
+            running = bool(self.leaves)
+            self.close_leaves()
+            try:
+                return work()
+            finally:
+                if running and self.vm.power == "poweredOn":
+                    self.open_leaves()
+
+    # -- change tracking --------------------------------------------------------------------
+
+    def track(self, config: Any) -> None:
+        """Make maps match `changeTrackingEnabled`, and put the changeIds into `config`.
+
+        Runs where ESXi stuns a VM; for one that is off, at once.
+        """
+        for disk in hardware.disks_of(config):
+            path = disk.backing.fileName
+            changes = self.change_map(path)
+            if config.changeTrackingEnabled and trackable(disk):
+                if changes is None:
+                    changes = ChangeMap.create(
+                        ctk_path(self.disks.path(path)),
+                        disk.capacityInBytes,
+                        self.disks.allocated(path),
+                    )
+                disk.backing.changeId = changes.change_id
+            elif isinstance(disk.backing, _FLAT):
+                if changes is not None:
+                    ctk_path(self.disks.path(path)).unlink(missing_ok=True)
+                disk.backing.changeId = None
+
+    def stun(self) -> None:
+        """Activate or drop tracking now."""
+
+        def work() -> None:
+            config = copy.deepcopy(self.vm.config)
+            self.track(config)
+            self.vm.config = config
+
+        self.stopped(work)
+
+    # -- links ------------------------------------------------------------------------------
+
+    def discover(self, path: str) -> dict[str, str]:
+        """The links of a disk that is new to the VM, from the descriptors."""
+        links: dict[str, str] = {}
+        while path and path not in links:
+            with self.disks.open(path, single_link=True) as disk:
+                hint = disk.info.parent_hint
+            links[path] = self.disks.parent_of(path, hint) if hint else ""
+            path = links[path]
+        return links
+
+    def depth(self, path: str) -> int:
+        return sum(1 for _ in self.ancestry(path))
+
+    def ancestry(self, path: str) -> Iterator[str]:
+        """The link and all below it."""
+        while path:
+            yield path
+            path = self.vm.links.get(path, "")
+
+    def rebase(self, config: Any, links: dict[str, str], moved: dict[str, str]) -> Any:
+        """A copy of `config` whose disks follow renamed links; frozen changeIds stay."""
+        made = copy.deepcopy(config)
+        for disk in hardware.disks_of(made):
+            if isinstance(disk.backing, _FLAT):
+                path = moved.get(disk.backing.fileName, disk.backing.fileName)
+                self.point(disk.backing, path, links)
+        return made
+
+    def point(self, backing: Any, path: str, links: dict[str, str]) -> None:
+        """Let a backing show `path` and what is below it."""
+        site = self.vm._site
+        backing.fileName, backing.datastore = path, site.datastore(split(path)[0])
+        below = links.get(path, "")
+        backing.parent = None
+        backing.deltaDiskFormat = "redoLogFormat" if below else None
+        if below:
+            backing.parent = _FLAT(
+                diskMode="persistent", uuid=backing.uuid, thinProvisioned=backing.thinProvisioned
+            )
+            self.point(backing.parent, below, links)
+
+    def push(self, config: Any, *, new_generation: bool = False) -> tuple[Any, dict[str, str]]:
+        """New leaves on top of the disks of `config`: (config with them, all links).
+
+        The files are made, the state is not changed.
+        """
+        made, links = copy.deepcopy(config), dict(self.vm.links)
+        created: list[str] = []
+        try:
+            for disk in filter(in_snapshots, hardware.disks_of(made)):
+                below = disk.backing.fileName
+                if self.depth(below) >= DEPTH_MAX:
+                    raise fault(
+                        vim.fault.TooManySnapshotLevels,
+                        f"Too many levels of redo logs. More than {DEPTH_MAX} are not allowed.",
+                    )
+                child = self.disks.delta_name(below)
+                self.disks.need_space(child, _DELTA_ROOM)
+                self.disks.create_child(below, child)
+                created.append(child)
+                changes = self.change_map(below)
+                if changes is not None:
+                    path = ctk_path(self.disks.path(child))
+                    changes.freeze_into(path, new_generation=new_generation)
+                    disk.backing.changeId = ChangeMap(path).change_id
+                links[child] = below
+                self.point(disk.backing, child, links)
+        except BaseException:
+            for child in created:
+                self.disks.unlink(child)
+            raise
+        return made, links
+
+    # -- merging ----------------------------------------------------------------------------
+
+    def needed(self) -> set[str]:
+        configs = [self.vm.config, *(s.config for s in self.vm.all_snapshots())]
+        return {d.backing.fileName for c in configs for d in hardware.disks_of(c)}
+
+    def collapse(self) -> Iterator[int]:
+        """Delete and merge until only needed links are left. Yields when one step is done.
+
+        Where a link is locked by somebody else, the VM needs consolidation and the fault is
+        passed on.
+        """
+        with self.lock:
+            running = bool(self.leaves)
+            self.close_leaves()
+            try:
+                self.vm._site.faults.in_consolidation(self.vm)
+                while self.collapse_one():
+                    yield 50
+                self.vm.set(collapse_due=False, consolidation_needed=False)
+            except MethodFault:
+                self.vm.set(collapse_due=False, consolidation_needed=True)
+                raise
+            finally:
+                if running:
+                    self.open_leaves()
+                self.vm._site.flush()
+
+    def foreign(self) -> set[str]:
+        """Links that other VMs stand on as well: those of linked clones."""
+        others = (v for v in self.vm._site.vms() if v is not self.vm)
+        mine = self.vm.links.keys()
+        return {link for other in others for link in other.links.keys() & mine}
+
+    def collapse_one(self) -> bool:
+        vm, needed, foreign = self.vm, self.needed(), self.foreign()
+        for link in list(vm.links):
+            if link in needed or link in foreign:
+                continue
+            children = [c for c, parent in vm.links.items() if parent == link]
+            if not children:
+                vm._site.loose.leaving([link])
+                vm.links = {k: v for k, v in vm.links.items() if k != link}
+                vm._site.flush()
+                self.disks.unlink(link)
+                return True
+            if len(children) == 1 and children[0] not in foreign:
+                self.merge(link, children[0])
+                return True
+        return False
+
+    def merge(self, link: str, child: str) -> None:
+        vm = self.vm
+        above = [c for c, parent in vm.links.items() if parent == child]
+        self.disks.check_unlocked(child)
+        self.disks.merge(link, child, above)
+        vm._site.loose.leaving([child])
+        moved = {child: link}
+        links = {k: moved.get(v, v) for k, v in vm.links.items() if k != child}
+        with vm._site.changed:
+            vm.set(links=links, config=self.rebase(vm.config, links, moved))
+            for snapshot in vm.all_snapshots():
+                snapshot.config = self.rebase(snapshot.config, links, moved)
+        vm._site.flush()
+        self.disks.unlink(child)

@@ -1,0 +1,224 @@
+"""Files of a VM beside its disks: the .vmx, and what the API says about all of them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from vreplica.lab import hardware
+from vreplica.lab.api.managed import live
+from vreplica.lab.api.vmodl import fault, now, vim
+from vreplica.lab.site.state_db import Ghosts, decode, encode
+from vreplica.lab.storage.paths import split
+
+_KEPT = (
+    "name",
+    "config",
+    "links",
+    "snapshot_count",
+    "guest_settings",
+    "collapse_due",
+    "consolidation_needed",
+)
+_SNAPSHOT_KEPT = (
+    "name",
+    "description",
+    "number",
+    "created",
+    "power",
+    "quiesced",
+    "manifest",
+    "config",
+)
+
+
+def vmx_text(vm: Any) -> str:
+    config = vm.config
+    lines = {
+        ".encoding": "UTF-8",
+        "config.version": "8",
+        "virtualHW.version": config.version.removeprefix("vmx-"),
+        "displayName": config.name,
+        "guestOS": config.guestId.removesuffix("Guest").replace("_64", "-64"),
+        "memSize": str(config.hardware.memoryMB),
+        "numvcpus": str(config.hardware.numCPU),
+        "cpuid.coresPerSocket": str(config.hardware.numCoresPerSocket),
+        "firmware": config.firmware,
+        "uuid.bios": config.uuid,
+        "vc.uuid": config.instanceUuid,
+    }
+    if config.changeTrackingEnabled:
+        lines["ctkEnabled"] = "TRUE"
+    for disk in hardware.disks_of(config):
+        controller = hardware.find(config.hardware.device, disk.controllerKey)
+        name = f"scsi{controller.busNumber}:{disk.unitNumber}"
+        lines[f"{name}.present"] = "TRUE"
+        lines[f"{name}.fileName"] = split(disk.backing.fileName)[1].rpartition("/")[2]
+        if config.changeTrackingEnabled:
+            lines[f"{name}.ctkEnabled"] = "TRUE"
+    lines.update({o.key: str(o.value) for o in config.extraConfig or ()})
+    quoted = ((k, v.replace("|", "|7C").replace('"', "|22")) for k, v in lines.items())
+    return "".join(f'{k} = "{v}"\n' for k, v in quoted)
+
+
+def write_vmx(vm: Any) -> None:
+    """The .vmx for other programs, and beside it the .vmsd from which RegisterVM_Task reads."""
+    path = vm._site.disks.path(vm.config.files.vmPathName)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _replace(path, vmx_text(vm))
+    snapshots = [
+        {
+            **{n: encode(getattr(s, n)) for n in _SNAPSHOT_KEPT},
+            "id": s._moId,
+            "parent": s.parent_snapshot._moId if s.parent_snapshot else None,
+        }
+        for s in vm.all_snapshots()
+    ]
+    state = {
+        "vm": {n: encode(getattr(vm, n)) for n in _KEPT},
+        "snapshots": snapshots,
+        "current": vm.current._moId if vm.current else None,
+    }
+    _replace(path.with_suffix(".vmsd"), json.dumps(state))
+
+
+def read_vmx(site: Any, ds_path: str) -> dict[str, Any]:
+    """What `write_vmx` kept, references resolved. Raises NotFound, VmConfigFault."""
+    path = site.disks.path(ds_path)
+    if not path.is_file():
+        raise fault(vim.fault.NotFound, f"File {ds_path} was not found")
+    try:
+        state = json.loads(path.with_suffix(".vmsd").read_text())
+        ghosts = Ghosts(site.objects)
+        return {
+            "vm": {n: decode(v, ghosts) for n, v in state["vm"].items()},
+            "snapshots": [{n: decode(v, ghosts) for n, v in s.items()} for s in state["snapshots"]],
+            "current": state["current"],
+        }
+    except (OSError, ValueError, KeyError) as error:
+        raise fault(
+            vim.fault.InvalidVmConfig, f"{ds_path} cannot be read: {error}", property="path"
+        ) from None
+
+
+def _replace(path: Any, text: str) -> None:
+    fresh = path.with_name(path.name + "~")
+    fresh.write_text(text)
+    fresh.replace(path)
+
+
+def home_files(vmx: Path) -> list[Path]:
+    """What a VM has beside its disks, half made ones included."""
+    kinds = (".vmx", ".vmx~", ".vmsd", ".vmsd~", ".nvram", ".log", ".zip")
+    folder = vmx.parent
+    return [f for f in folder.iterdir() if f.suffix in kinds] if folder.is_dir() else []
+
+
+def copy_home(vmx: Path, target: Path) -> None:
+    """Everything of a VM that is not a disk."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for file in home_files(vmx):
+        shutil.copy2(file, target.with_name(file.name))
+
+
+def remove_folder(vm: Any) -> None:
+    """Everything of a destroyed VM that is not a disk, and its folder where that is empty."""
+    vmx = vm._site.disks.path(vm.config.files.vmPathName)
+    for file in home_files(vmx):
+        file.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        vmx.parent.rmdir()
+
+
+class FileViews:
+    """Properties of a VirtualMachine about its files; sizes change without notice."""
+
+    _site: Any
+    config: Any
+    links: dict[str, str]
+
+    all_snapshots: Any
+
+    def files(self) -> list[tuple[str, str, int]]:
+        """(datastore path, kind, bytes)."""
+        disks, found = self._site.disks, []
+        vmx = disks.path(self.config.files.vmPathName)
+        for path, kind in ((vmx, "config"), (vmx.with_suffix(".vmsd"), "snapshotList")):
+            if path.exists():
+                found.append((disks.ds_path(path), kind, path.stat().st_size))
+        for link in self.links:
+            path = disks.path(link)
+            extent = path.with_name(path.stem + "-flat.vmdk")
+            for file, kind in ((path, "diskDescriptor"), (extent, "diskExtent")):
+                if file.exists():
+                    found.append((disks.ds_path(file), kind, file.stat().st_blocks * 512))
+        return found
+
+    @live
+    def layoutEx(self) -> Any:
+        layout: Any = vim.vm.FileLayoutEx
+        files = [
+            layout.FileInfo(
+                key=i, name=name, type=kind, size=size, uniqueSize=size, accessible=True
+            )
+            for i, (name, kind, size) in enumerate(self.files())
+        ]
+        keys = {f.name: f.key for f in files}
+
+        def chain(path: str) -> list[Any]:
+            units = []
+            while path:
+                extent = path.removesuffix(".vmdk") + "-flat.vmdk"
+                units.append([keys[n] for n in (path, extent) if n in keys])
+                path = self.links.get(path, "")
+            return [layout.DiskUnit(fileKey=u) for u in reversed(units) if u]
+
+        def disks(config: Any) -> list[Any]:
+            return [
+                layout.DiskLayout(key=d.key, chain=chain(d.backing.fileName))
+                for d in hardware.disks_of(config)
+            ]
+
+        return layout(
+            file=files,
+            disk=disks(self.config),
+            snapshot=[
+                layout.SnapshotLayout(key=s, dataKey=-1, disk=disks(s.config))
+                for s in self.all_snapshots()
+            ],
+            timestamp=now(),
+        )
+
+    def storage_summary(self) -> Any:
+        total = sum(d.capacityInBytes for d in hardware.disks_of(self.config))
+        used = sum(size for _, _, size in self.files())
+        return vim.vm.Summary.StorageSummary(
+            committed=used, uncommitted=max(0, total - used), unshared=used, timestamp=now()
+        )
+
+    @live
+    def storage(self) -> Any:
+        summary = self.storage_summary()
+        datastore = self._site.datastore(split(self.config.files.vmPathName)[0])
+        return vim.vm.StorageInfo(
+            perDatastoreUsage=[
+                vim.vm.StorageInfo.UsageOnDatastore(
+                    datastore=datastore,
+                    committed=summary.committed,
+                    uncommitted=summary.uncommitted,
+                    unshared=summary.unshared,
+                )
+            ],
+            timestamp=now(),
+        )
+
+    @live
+    def layout(self) -> Any:
+        disks = [
+            vim.vm.FileLayout.DiskLayout(key=d.key, diskFile=[d.backing.fileName])
+            for d in hardware.disks_of(self.config)
+        ]
+        return vim.vm.FileLayout(disk=disks, configFile=[], logFile=[])

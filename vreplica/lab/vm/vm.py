@@ -1,0 +1,373 @@
+"""A virtual machine: its properties, its configuration, and how it comes and goes."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from vreplica.lab import hardware as devices
+from vreplica.lab.api.managed import live, view
+from vreplica.lab.api.managed_entity import Entity
+from vreplica.lab.api.vmodl import MethodFault, fault, now, vim
+from vreplica.lab.guest import customization
+from vreplica.lab.guest.customization import CustomizationMethods
+from vreplica.lab.guest.guest import Guest
+from vreplica.lab.guest.network import note_conflicts
+from vreplica.lab.storage.change_map import ctk_path
+from vreplica.lab.storage.paths import split
+from vreplica.lab.vm.changed_areas import TrackingMethods
+from vreplica.lab.vm.clone_and_migrate import MovingMethods
+from vreplica.lab.vm.config import change
+from vreplica.lab.vm.disk_chain import Chains
+from vreplica.lab.vm.files import FileViews, remove_folder, write_vmx
+from vreplica.lab.vm.power import PowerMethods
+from vreplica.lab.vm.snapshots import SnapshotMethods
+
+log = logging.getLogger("vreplica.lab")
+
+NEWEST = "vmx-21"
+
+
+class VirtualMachine(
+    PowerMethods,
+    SnapshotMethods,
+    TrackingMethods,
+    MovingMethods,
+    CustomizationMethods,
+    FileViews,
+    Entity,
+    vim.VirtualMachine,
+):
+    """State: name, config, power, host, resourcePool, parent, links, current, ..."""
+
+    config: Any
+    host: Any
+    power: str
+    boot_time: Any
+    shutting_down: bool
+    links: dict[str, str]
+    current: Any
+    snapshot_count: int
+    guest_settings: dict[str, Any] | None
+    collapse_due: bool
+    consolidation_needed: bool
+    clean_power_off: bool
+    unfinished: bool
+    """A clone whose disks are not all there."""
+    customization: Any
+    customized: dict[str, Any]
+
+    def __init__(self, site: Any, moid: str) -> None:
+        super().__init__(site, moid)
+        self.__dict__.update(
+            _chains=Chains(self),
+            _guest=Guest(self),
+            _snapshots=[],
+            _busy=[],
+            _busy_lock=threading.Lock(),
+            power="poweredOff",
+            boot_time=None,
+            shutting_down=False,
+            links={},
+            current=None,
+            snapshot_count=0,
+            guest_settings={},
+            collapse_due=False,
+            consolidation_needed=False,
+            clean_power_off=True,
+            unfinished=False,
+            customization=None,
+            customized={},
+        )
+
+    @property
+    def chains(self) -> Chains:
+        return self.__dict__["_chains"]  # type: ignore[no-any-return]
+
+    @property
+    def guest_state(self) -> Guest:
+        return self.__dict__["_guest"]  # type: ignore[no-any-return]
+
+    def disks(self) -> list[Any]:
+        return devices.disks_of(self.config)
+
+    # -- tasks ------------------------------------------------------------------------------
+
+    def begin_task(self, task: Any) -> None:
+        """One task at a time, but any number of clones side by side. Raises TaskInProgress."""
+        with self.__dict__["_busy_lock"]:
+            busy = self.__dict__["_busy"]
+            if busy and not all(t.method == "CloneVM_Task" for t in (task, *busy)):
+                raise fault(
+                    vim.fault.TaskInProgress,
+                    "The operation is not allowed in the current state: another task is in "
+                    "progress.",
+                    task=busy[0],
+                )
+            busy.append(task)
+
+    def end_task(self, task: Any) -> None:
+        with self.__dict__["_busy_lock"]:
+            self.__dict__["_busy"] = [t for t in self.__dict__["_busy"] if t is not task]
+
+    # -- views ------------------------------------------------------------------------------
+
+    @view
+    def runtime(self) -> Any:
+        on = self.power == "poweredOn"
+        return vim.vm.RuntimeInfo(
+            host=self.host,
+            connectionState="connected" if self.host.connected else "disconnected",
+            powerState=self.power,
+            faultToleranceState="notConfigured",
+            toolsInstallerMounted=False,
+            bootTime=self.boot_time,
+            maxCpuUsage=2600 * self.config.hardware.numCPU if on else None,
+            maxMemoryUsage=self.config.hardware.memoryMB if on else None,
+            numMksConnections=0,
+            recordReplayState="inactive",
+            cleanPowerOff=None if on else self.clean_power_off,
+            onlineStandby=False,
+            consolidationNeeded=self.consolidation_needed,
+            suspendInterval=0,
+            paused=False,
+        )
+
+    @view
+    def guest(self) -> Any:
+        return self.guest_state.info()
+
+    @view
+    def guestHeartbeatStatus(self) -> Any:
+        return self.guest_state.heartbeat()
+
+    @view
+    def snapshot(self) -> Any:
+        if not self._snapshots:
+            return None
+        return vim.vm.SnapshotInfo(
+            currentSnapshot=self.current, rootSnapshotList=[s.tree() for s in self.rootSnapshot]
+        )
+
+    @view
+    def rootSnapshot(self) -> Any:
+        return [s for s in self._snapshots if s.parent_snapshot is None]
+
+    @view
+    def capability(self) -> Any:
+        names = [p.name for p in vim.vm.Capability._GetPropertyList() if p.type is bool]
+        lacking = {"recordReplaySupported", "vmNpivWwnSupported", "seSparseDiskSupported"}
+        flags = {n: n not in lacking for n in names if not n.endswith("Ignored")}
+        return vim.vm.Capability(**flags)
+
+    @view
+    def datastore(self) -> Any:
+        names = {split(self.config.files.vmPathName)[0]}
+        names |= {split(d.backing.fileName)[0] for d in devices.disks_of(self.config)}
+        return [self._site.datastore(n) for n in sorted(names)]
+
+    @view
+    def network(self) -> Any:
+        found = {}
+        for nic in devices.nics_of(self.config):
+            item = self._site.network_of(nic.backing, 0)
+            found[item._moId] = item
+        return list(found.values())
+
+    @view
+    def summary(self) -> Any:
+        config, hardware = self.config, self.config.hardware
+        guest = self.guest
+        return vim.vm.Summary(
+            vm=self,
+            runtime=self.runtime,
+            guest=vim.vm.Summary.GuestSummary(
+                guestId=guest.guestId,
+                guestFullName=guest.guestFullName,
+                toolsStatus=guest.toolsStatus,
+                toolsVersionStatus2=guest.toolsVersionStatus2,
+                toolsRunningStatus=guest.toolsRunningStatus,
+                hostName=guest.hostName,
+                ipAddress=guest.ipAddress,
+            ),
+            config=vim.vm.Summary.ConfigSummary(
+                name=self.name,
+                template=config.template,
+                vmPathName=config.files.vmPathName,
+                memorySizeMB=hardware.memoryMB,
+                numCpu=hardware.numCPU,
+                numEthernetCards=len(devices.nics_of(config)),
+                numVirtualDisks=len(devices.disks_of(config)),
+                uuid=config.uuid,
+                instanceUuid=config.instanceUuid,
+                guestId=config.guestId,
+                guestFullName=config.guestFullName,
+                annotation=config.annotation,
+            ),
+            storage=self.storage_summary(),
+            quickStats=vim.vm.Summary.QuickStats(
+                guestHeartbeatStatus=self.guestHeartbeatStatus, uptimeSeconds=self.uptime()
+            ),
+            overallStatus="green",
+        )
+
+    def uptime(self) -> int:
+        return int((now() - self.boot_time).total_seconds()) if self.boot_time else 0
+
+    @live
+    def environmentBrowser(self) -> Any:
+        return self._site.cluster.environmentBrowser
+
+    # -- configuration ----------------------------------------------------------------------
+
+    def ReconfigVM_Task(self, spec: Any) -> Iterator[int]:
+        if spec.changeVersion and spec.changeVersion != self.config.changeVersion:
+            raise fault(
+                vim.fault.ConcurrentAccess, "The virtual machine was changed in the meantime."
+            )
+        yield 0
+        self.reconfigure(spec)
+        self._site.post_vm(
+            "VmReconfiguredEvent", self, f"Reconfigured {self.name}", configSpec=spec
+        )
+
+    def reconfigure(self, spec: Any) -> None:
+        with self.chains.lock:
+            running = self.power == "poweredOn"
+            made = change(
+                self._site, self.config, spec, running=running, snapshots=bool(self._snapshots)
+            )
+            links = dict(self.links)
+            for disk in devices.disks_of(made.config):
+                if disk.backing.fileName not in links:
+                    links.update(self.chains.discover(disk.backing.fileName))
+            # A disk of a running VM is open, and so a new one has to be opened, too.
+            old = {d.backing.fileName for d in self.disks()}
+            if made.grown or old != {d.backing.fileName for d in devices.disks_of(made.config)}:
+                self.chains.close_leaves()
+            for key, capacity in made.grown.items():
+                self.grow(devices.find(made.config.hardware.device, key), capacity)
+            if not running:
+                self.chains.track(made.config)
+            self.set(config=made.config, links=links, name=made.config.name)
+            self.forget_links(made.removed)
+            gone = [link for path in made.destroy for link in self.unneeded(path)]
+            self._site.loose.leaving(gone)
+            self._site.flush()
+            for link in gone:
+                self.chains.disks.unlink(link)
+            if running and not self.chains.leaves:
+                self.chains.open_leaves()
+            write_vmx(self)
+        if made.networks:
+            note_conflicts(self)
+
+    def UpgradeVM_Task(self, version: str | None = None) -> Iterator[int]:
+        self.need_power("poweredOff", "poweredOff")
+        wanted, have = (int(v.rpartition("-")[2]) for v in (version or NEWEST, self.config.version))
+        if wanted <= have:
+            raise fault(vim.fault.AlreadyUpgraded, "The virtual hardware is up to date.")
+        yield 0
+        self.reconfigure(vim.vm.ConfigSpec(version=version or NEWEST))
+
+    def grow(self, disk: Any, capacity: int) -> None:
+        path = disk.backing.fileName
+        self.chains.disks.grow(path, capacity)
+        changes = self.chains.change_map(path)
+        if changes is not None:
+            changes.grow(capacity)
+
+    def forget_links(self, removed: list[Any]) -> None:
+        """Disks that left the VM are not the VM's to merge any more."""
+        kept: dict[str, str] = {}
+        for path in self.chains.needed():
+            kept.update({link: self.links[link] for link in self.chains.ancestry(path)})
+        if removed:
+            self.links = kept
+
+    def unneeded(self, path: str) -> list[str]:
+        """A disk's links, except those that a snapshot or another VM still needs."""
+        foreign = {link for v in self._site.vms() if v is not self for link in v.links}
+        found = self.chains.discover(path)
+        return [link for link in found if link not in self.links and link not in foreign]
+
+    def Rename_Task(self, newName: str) -> None:
+        super().Rename_Task(newName)
+        self.reconfigure(vim.vm.ConfigSpec(name=newName))
+
+    def MarkAsTemplate(self) -> None:
+        self.need_power("poweredOff", "poweredOff")
+        self.mark_template(True)
+
+    def MarkAsVirtualMachine(self, pool: Any, host: Any = None) -> None:
+        self.mark_template(False)
+
+    def mark_template(self, template: bool) -> None:
+        made = self.chains.rebase(self.config, self.links, {})
+        made.template = template
+        self.config = made
+
+    # -- leaving ----------------------------------------------------------------------------
+
+    def UnregisterVM(self) -> None:
+        if self.power != "poweredOff":
+            self.need_power("poweredOff", "poweredOff")
+        write_vmx(self)
+        self.leave()
+
+    def Destroy_Task(self) -> Iterator[int]:
+        if self.power != "poweredOff":
+            self.need_power("poweredOff", "poweredOff")
+        yield 0
+        with self.chains.lock:
+            for path in self.links:
+                if self.chains.disks.path(path).exists():
+                    self.chains.disks.check_unlocked(path)
+            foreign = self.chains.foreign()
+            links = [link for link in self.links if link not in foreign]
+            self._site.loose.leaving([*links, self.config.files.vmPathName])
+            self.leave()
+            self._site.flush()
+            for path in reversed(links):
+                self.chains.disks.unlink(path)
+            remove_folder(self)
+            shutil.rmtree(self.guest_state.files.folder, ignore_errors=True)
+        self._site.post_vm("VmRemovedEvent", self, f"Removed {self.name}")
+
+    def leave(self) -> None:
+        site = self._site
+        with site.changed:
+            for snapshot in self._snapshots:
+                site.remove(snapshot)
+            for holder in (self.host, self.resourcePool):
+                holder.vm = [v for v in holder.vm if v is not self]
+            self.parent.childEntity = [c for c in self.parent.childEntity if c is not self]
+            for item in (*self.datastore, *self.network):
+                item.touch()
+            site.remove(self)
+
+    def resume(self) -> None:
+        """After every object is loaded."""
+        for link in self.links:
+            ctk_path(self.chains.disks.path(link)).with_suffix(".new").unlink(missing_ok=True)
+        try:
+            if self.collapse_due:
+                for _ in self.chains.collapse():
+                    pass
+        except MethodFault as error:
+            # The need for consolidation stays, and is seen in runtime.consolidationNeeded.
+            log.warning("%s: %s", self.name, error.msg)
+        if self.power != "poweredOn":
+            return
+        try:
+            self.chains.open_leaves()
+        except MethodFault as error:
+            log.warning("%s cannot go on running: %s", self.name, error.msg)
+            self.set(power="poweredOff", boot_time=None, clean_power_off=False)
+            return
+        if self.shutting_down:
+            self.guest_state.resume_shutdown()
+        customization.begin(self)

@@ -1,0 +1,126 @@
+"""/folder: the datastores' files over HTTPS, as vCenter's datastore browser serves them.
+
+GET /folder/web/web.vmx?dcPath=site-a-dc&dsName=site-a-ds1      with Range
+PUT, DELETE                                                     the same names
+"""
+
+from __future__ import annotations
+
+import re
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from vreplica.lab.api.privileges import need
+from vreplica.lab.api.vmodl import MethodFault
+from vreplica.lab.site.site import Site
+from vreplica.units import MIB
+
+BROWSE = "Datastore.Browse"
+CHANGE = "Datastore.FileManagement"
+_RANGE = re.compile(r"bytes=(\d*)-(\d*)$")
+_PIECE = MIB
+
+
+class DatastoreFiles:
+    def __init__(self, site: Site) -> None:
+        self.site = site
+
+    def serve(self, request: Any) -> None:
+        call = request.call()
+        if call.session is None:
+            request.close_connection = True
+            request.reply(401, b"")
+            return
+        parts = urlsplit(request.path)
+        query = {k: v[0] for k, v in parse_qs(parts.query).items()}
+        rest = unquote(parts.path).removeprefix("/folder").strip("/")
+        if query.get("dcPath", self.site.datacenter.name) != self.site.datacenter.name:
+            request.reply(404, b"")
+            return
+        name = f"[{query.get('dsName', '')}] {rest}"
+        reading = request.command in ("GET", "HEAD")
+        try:
+            path = self.site.disks.path(name)
+            store = self.site.datastore(query["dsName"])
+        except MethodFault:
+            request.reply(404, b"")
+            return
+        try:
+            need(self.site, call.user, BROWSE if reading else CHANGE, store)
+            if not reading:
+                self.site.disks.need_unused(path, name)
+        except MethodFault:
+            # Not allowed, or in use by a VM; what was sent along stays unread.
+            request.close_connection = True
+            request.reply(403, b"")
+            return
+        {"GET": self.get, "HEAD": self.get, "PUT": self.put, "DELETE": self.delete}[
+            request.command
+        ](request, path)
+
+    def get(self, request: BaseHTTPRequestHandler, path: Path) -> None:
+        if path.is_dir():
+            names = sorted(p.name + ("/" if p.is_dir() else "") for p in path.iterdir())
+            body = "".join(f'<a href="{n}">{n}</a>\n' for n in names).encode()
+            request.reply(200, body, "text/html; charset=utf-8")  # type: ignore[attr-defined]
+            return
+        if not path.is_file():
+            request.reply(404, b"")  # type: ignore[attr-defined]
+            return
+        size = path.stat().st_size
+        start, end, status = 0, size, 200
+        asked = _RANGE.match(request.headers.get("Range", ""))
+        if asked and (asked[1] or asked[2]):
+            if asked[1]:
+                start, end = (
+                    int(asked[1]),
+                    min(size, int(asked[2] or size) + (1 if asked[2] else 0)),
+                )
+            else:
+                start = max(0, size - int(asked[2]))
+            status = 206
+            if start >= end:
+                request.send_response(416)
+                request.send_header("Content-Range", f"bytes */{size}")
+                request.send_header("Content-Length", "0")
+                request.end_headers()
+                return
+        request.send_response(status)
+        request.send_header("Content-Type", "application/octet-stream")
+        request.send_header("Content-Length", str(end - start))
+        request.send_header("Accept-Ranges", "bytes")
+        if status == 206:
+            request.send_header("Content-Range", f"bytes {start}-{end - 1}/{size}")
+        request.end_headers()
+        if request.command == "HEAD":
+            return
+        with path.open("rb") as file:
+            file.seek(start)
+            while start < end and (piece := file.read(min(_PIECE, end - start))):
+                request.wfile.write(piece)
+                start += len(piece)
+        request.wfile.flush()
+
+    def put(self, request: Any, path: Path) -> None:
+        if not path.parent.is_dir():
+            request.close_connection = True
+            request.reply(404, b"")
+            return
+        status = 200 if path.exists() else 201
+        content = request.body()
+        try:
+            self.site.disks.need_space(self.site.disks.ds_path(path), len(content))
+        except MethodFault:
+            request.reply(507, b"")
+            return
+        path.write_bytes(content)
+        request.reply(status, b"")
+
+    def delete(self, request: Any, path: Path) -> None:
+        if path.is_file():
+            path.unlink()
+            request.reply(204, b"")
+        else:
+            request.reply(404, b"")

@@ -1,0 +1,220 @@
+"""The HTTPS endpoint of a site: one thread a connection, HTTP/1.1 with keep-alive.
+
+    GET  /sdk/vimServiceVersions.xml    which API versions are spoken (SmartConnect asks first)
+    POST /sdk                           SOAP
+    /folder/...                         files of the datastores
+
+Requests may be chunked (Go sends them so) or have a length. The TLS handshake runs in the
+connection's own thread, so that a client which does not finish it holds nobody up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.cookies
+import logging
+import socket
+import socketserver
+import ssl
+import threading
+from http.server import BaseHTTPRequestHandler
+from typing import Any
+
+from vreplica.lab.api import soap
+from vreplica.lab.api.sessions import Call
+from vreplica.lab.api.vmodl import MethodFault, version_ids, version_of
+from vreplica.lab.site.faults import DropConnection
+from vreplica.lab.site.site import Site
+
+log = logging.getLogger("vreplica.lab.web.https")
+
+COOKIE = "vmware_soap_session"
+HANDSHAKE_S = 10.0
+IDLE_S = 1200.0
+BODY_MAX = 64 << 20
+
+
+def versions_xml() -> bytes:
+    newest, *prior = version_ids()
+    older = "".join(f"<version>{v}</version>" for v in prior)
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?><namespaces version="1.0"><namespace>'
+        f"<name>urn:vim25</name><version>{newest}</version>"
+        f"<priorVersions>{older}</priorVersions></namespace></namespaces>"
+    ).encode()
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Server
+    wbufsize = -1
+
+    def handle(self) -> None:
+        try:
+            super().handle()
+        except (DropConnection, ConnectionError, ssl.SSLError, TimeoutError, OSError) as error:
+            log.debug("connection of %s ended: %s", self.client_address, error)
+            self.close_connection = True
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  its name upstream
+        log.debug(format, *args)
+
+    def version_string(self) -> str:
+        return "vreplica-lab"
+
+    # -- requests ---------------------------------------------------------------------------
+
+    def do_GET(self) -> None:
+        if self.path == "/sdk/vimServiceVersions.xml":
+            self.reply(200, versions_xml())
+        elif self.path.startswith("/folder"):
+            self.server.files.serve(self)
+        elif self.path == "/":
+            self.reply(200, b"<html><title>vreplica lab</title></html>", "text/html")
+        else:
+            self.reply(404, b"")
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_PUT(self) -> None:
+        if self.path.startswith("/folder"):
+            self.server.files.serve(self)
+        else:
+            self.close_connection = True
+            self.reply(404, b"")
+
+    def do_DELETE(self) -> None:
+        self.do_PUT()
+
+    def do_POST(self) -> None:
+        body = self.body()
+        if self.path.rstrip("/") not in ("/sdk", "/sdk/vimService"):
+            self.reply(404, b"")
+            return
+        site = self.server.site
+        call = self.call()
+        call.version = version_of(self.headers.get("SOAPAction", ""))
+        try:
+            request = soap.parse(body, call)
+            answer = soap.result(request.method, site.answer(call, request), call.version)
+            status = 200
+        except MethodFault as error:
+            status, answer = 500, soap.fault_xml(error, call.version)
+        # What was read while the answer was made may be newer than the flush in `answer`.
+        site.flush()
+        cookie = f'{COOKIE}="{call.cookie}"; Path=/; HttpOnly; Secure' if call.cookie else None
+        self.reply(status, answer, cookie=cookie)
+
+    def call(self) -> Call:
+        """Who asks, by the cookie. Clients echo the whole Set-Cookie text."""
+        site = self.server.site
+        jar: Any = http.cookies.SimpleCookie()
+        try:
+            jar.load(self.headers.get("Cookie", ""))
+        except http.cookies.CookieError:
+            jar = {}
+        key = jar[COOKIE].value if COOKIE in jar else None
+        session = site.sessions.find(key)
+        agent = self.headers.get("User-Agent", "")
+        call = Call(site, session, agent=agent, address=self.client_address[0])
+        if session is not None:
+            session.touch()
+        return call
+
+    def body(self) -> bytes:
+        if "chunked" in self.headers.get("Transfer-Encoding", "").lower():
+            parts = []
+            while size := int(self.rfile.readline().split(b";")[0] or b"0", 16):
+                parts.append(self.rfile.read(size))
+                self.rfile.readline()
+            while self.rfile.readline().strip():
+                pass
+            return b"".join(parts)
+        size = int(self.headers.get("Content-Length", 0))
+        if size > BODY_MAX:
+            raise DropConnection
+        return self.rfile.read(size)
+
+    def reply(
+        self,
+        status: int,
+        body: bytes,
+        kind: str = "text/xml; charset=utf-8",
+        cookie: str | None = None,
+    ) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        if cookie:
+            self.send_header("Set-Cookie", cookie)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+        self.wfile.flush()
+
+
+class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
+    """Listens as soon as it is made; `serve` answers in a thread of its own."""
+
+    daemon_threads = True
+    allow_reuse_address = True
+    request_queue_size = 128
+
+    def __init__(
+        self,
+        site: Site,
+        files: Any,
+        *,
+        port: int | None = None,
+        tls: ssl.SSLContext | None = None,
+        handler: type[Handler] = Handler,
+    ) -> None:
+        self.site = site
+        self.files = files
+        self._tls = tls or site.certificate.context()
+        self._open: set[socket.socket] = set()
+        self._lock = threading.Lock()
+        super().__init__((site.spec.host, site.spec.port if port is None else port), handler)
+
+    def serve(self) -> None:
+        # The default poll keeps a stopping lab waiting for half a second.
+        threading.Thread(
+            target=self.serve_forever, args=(0.05,), name=f"https {self.site.name}", daemon=True
+        ).start()
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        request.settimeout(HANDSHAKE_S)
+        try:
+            request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            secured = self._tls.wrap_socket(request, server_side=True)
+        except (OSError, ssl.SSLError) as error:
+            log.debug("TLS with %s failed: %s", client_address, error)
+            return
+        with secured:
+            secured.settimeout(IDLE_S)
+            with self._lock:
+                self._open.add(secured)
+            try:
+                super().finish_request(secured, client_address)
+            finally:
+                with self._lock:
+                    self._open.discard(secured)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        log.exception("connection of %s", client_address)
+
+    def drop_connections(self) -> None:
+        """Reset whatever is open, as a vCenter that restarts does."""
+        with self._lock:
+            sockets = list(self._open)
+        for secured in sockets:
+            with contextlib.suppress(OSError):
+                secured.shutdown(socket.SHUT_RDWR)
+
+    def stop(self) -> None:
+        self.shutdown()
+        self.server_close()
+        self.drop_connections()

@@ -1,0 +1,159 @@
+"""Reading through the PropertyCollector: everything that a read needs in one round trip.
+
+    root ──step(Folder.childEntity)──► VM ──step(VirtualMachine.datastore)──► Datastore
+     │                                  │                                        │
+     └─ {Folder: name, parent}          └─ {VirtualMachine: name, config}        └─ {..: name}
+
+Steps may follow each other in any order; the server visits every object once. Attribute access
+on pyVmomi's managed objects (one request each) is never used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from vreplica.errors import VReplicaError
+from vreplica.vsphere.connection.faults import to_error
+from vreplica.vsphere.connection.link import Link
+from vreplica.vsphere.connection.vmomi import moref, vim, vmodl
+from vreplica.vsphere.errors import BadReply, HostUnreachable, ObjectGone
+
+Properties = Mapping[Any, Sequence[str]]
+Steps = Sequence[tuple[Any, str]]
+
+STARTS: Final = 3
+"""How often a read of several pages is begun."""
+
+T = TypeVar("T")
+
+
+class PageLost(Exception):
+    """A page that the server gives out once did not come; `error` says why."""
+
+    def __init__(self, error: VReplicaError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def from_the_start(attempt: Callable[[], T]) -> T:
+    """Do a read of several pages, again from its start where `next_page` lost one."""
+    for _ in range(STARTS - 1):
+        with suppress(PageLost):
+            return attempt()
+    try:
+        return attempt()
+    except PageLost as lost:
+        raise lost.error from lost.error.__cause__
+
+
+def next_page(
+    link: Link, operation: str, method: Callable[..., Any], argument: Any, vm: str | None
+) -> Any:
+    """The page after the last one. Raises PageLost: with its connection, or with the session."""
+    invalid = vmodl.fault.InvalidArgument
+    try:
+        return link.ask(
+            operation, method, argument, vm=vm, let=(invalid,), answers=False, again=False
+        )
+    except (HostUnreachable, ObjectGone) as error:
+        raise PageLost(error) from error
+    except invalid as fault:
+        raise PageLost(to_error(fault, link.doing(operation, vm))) from fault
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An object that a read came across; properties that are unset are missing in `values`."""
+
+    managed: Any
+    values: Mapping[str, Any]
+
+    @property
+    def moref(self) -> str:
+        return moref(self.managed)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return self.values.get(name, default)
+
+
+def filter_spec(roots: Iterable[Any], properties: Properties, steps: Steps = ()) -> Any:
+    """The PropertyFilterSpec: start at `roots`, follow `steps`, report `properties` by type."""
+    query = vmodl.query.PropertyCollector
+    names = [f"{kind.__name__}.{path}" for kind, path in steps]
+    traversals = [
+        query.TraversalSpec(
+            name=name,
+            type=kind,
+            path=path,
+            skip=False,
+            selectSet=[query.SelectionSpec(name=other) for other in names],
+        )
+        for name, (kind, path) in zip(names, steps, strict=True)
+    ]
+    return query.FilterSpec(
+        propSet=[
+            query.PropertySpec(type=kind, all=False, pathSet=list(paths))
+            for kind, paths in properties.items()
+        ],
+        objectSet=[query.ObjectSpec(obj=root, skip=False, selectSet=traversals) for root in roots],
+    )
+
+
+def read(
+    link: Link,
+    operation: str,
+    roots: Iterable[Any],
+    properties: Properties,
+    steps: Steps = (),
+    *,
+    vm: str | None = None,
+) -> list[Found]:
+    """Every object of a type in `properties` that is reached, with its properties.
+
+    One request, and one more for each further page of a very long answer. A property that may
+    not be read raises PermissionDenied; other unreadable ones are left out.
+    """
+    collector = link.content.propertyCollector
+    options = vmodl.query.PropertyCollector.RetrieveOptions()
+    spec = filter_spec(roots, properties, steps)
+
+    def attempt() -> list[Found]:
+        first, more = collector.RetrievePropertiesEx, collector.ContinueRetrievePropertiesEx
+        # Without any object that fits, the answer has nothing in it.
+        page = link.ask(operation, first, [spec], options, vm=vm, answers=False)
+        found: list[Found] = []
+        while page is not None:
+            found += _found(link, operation, page, vm)
+            if not page.token:
+                break
+            page = next_page(link, operation, more, page.token, vm)
+        return found
+
+    return from_the_start(attempt)
+
+
+def _found(link: Link, operation: str, page: Any, vm: str | None) -> Iterable[Found]:
+    for content in page.objects:
+        for missing in content.missingSet or []:
+            fault = missing.fault
+            if isinstance(fault, vim.fault.NoPermission):
+                raise to_error(fault, link.doing(f"{operation} ({missing.path})", vm))
+        yield Found(content.obj, {p.name: p.val for p in content.propSet or []})
+
+
+def read_one(
+    link: Link,
+    operation: str,
+    root: Any,
+    properties: Sequence[str],
+    *,
+    vm: str | None = None,
+) -> Found:
+    """The properties of one object."""
+    found = read(link, operation, [root], {type(root): properties}, vm=vm)
+    if not found:
+        raise BadReply(link.endpoint.host, operation, "it is empty").at(vm=vm)
+    return found[0]

@@ -1,0 +1,122 @@
+"""vSphere's faults as our errors.
+
+One table, tried from the top; classes that it does not name become `TaskFailed` with the
+fault's own name and words. A call that wants to handle a fault itself lets it through before it
+comes here (`Link.call(..., let=...)`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from vreplica.errors import VReplicaError
+from vreplica.vsphere import errors, guesterrors
+from vreplica.vsphere.connection.vmomi import moref, vim, vmodl, wire_name
+
+
+@dataclass(frozen=True, slots=True)
+class Doing:
+    """What was going on when a fault came: for the error's words."""
+
+    operation: str
+    host: str
+    user: str
+    vm: str | None = None
+
+
+def words(fault: Any) -> str:
+    """Everything a fault says in text, each sentence once, causes last."""
+    said: list[str] = []
+    seen = 0
+    while fault is not None and seen < 5:
+        texts = [fault.msg, *(m.message for m in fault.faultMessage or [])]
+        said += [t.strip() for t in texts if t]
+        cause = fault.faultCause
+        fault = getattr(cause, "fault", cause)
+        seen += 1
+    return "; ".join(dict.fromkeys(said)) or "vCenter gives no reason"
+
+
+def _permission(fault: Any, doing: Doing) -> VReplicaError:
+    # privilegeId is the old field; since 7.0.3.2 missingPrivileges lists every one.
+    missing = [name for entry in fault.missingPrivileges or [] for name in entry.privilegeIds or []]
+    privilege = ", ".join(missing) or fault.privilegeId or "(not said which)"
+    entity = moref(fault.object) if fault.object is not None else None
+    where = " ".join(p for p in (doing.vm, f"({entity})" if entity else None) if p)
+    return errors.PermissionDenied(doing.operation, doing.user, privilege, where or "the object")
+
+
+def _datastore_of(fault: Any) -> str:
+    """NoDiskSpace has the datastore; other faults only a file `[ds] dir/x.vmdk`."""
+    name = getattr(fault, "datastore", None)
+    if isinstance(name, str) and name:
+        return name
+    match = re.match(r"\[([^\]]+)\]", getattr(fault, "file", None) or "")
+    return match[1] if match else "of the VM"
+
+
+def _gone(fault: Any, doing: Doing) -> VReplicaError:
+    return errors.ObjectGone(doing.operation, moref(fault.obj) if fault.obj else "the object")
+
+
+def _power(fault: Any, doing: Doing) -> VReplicaError:
+    return errors.WrongPowerState(doing.operation, str(fault.existingState or "in another state"))
+
+
+def _quiesce(kind: str) -> Callable[[Any, Doing], VReplicaError]:
+    return lambda fault, doing: errors.QuiesceFailed(kind, words(fault))
+
+
+Rule = tuple[Any, Callable[[Any, Doing], VReplicaError]]
+
+RULES: tuple[Rule, ...] = (
+    (vim.fault.InvalidLogin, lambda f, d: errors.LoginFailed(d.host, d.user)),
+    # NotAuthenticated is a NoPermission: it has to come first.
+    (vim.fault.NotAuthenticated, lambda f, d: errors.SessionLost(d.host)),
+    (vim.fault.NoPermission, _permission),
+    (vmodl.fault.ManagedObjectNotFound, _gone),
+    (vim.fault.RestrictedVersion, lambda f, d: errors.LicenseForbids(d.operation, d.host)),
+    (vim.fault.ApplicationQuiesceFault, _quiesce("application")),
+    (vim.fault.FilesystemQuiesceFault, _quiesce("filesystem")),
+    (vim.fault.ToolsUnavailable, lambda f, d: errors.ToolsUnavailable(d.operation, words(f))),
+    (
+        vim.fault.NoDiskSpace,
+        lambda f, d: errors.DatastoreFull(d.operation, _datastore_of(f), words(f)),
+    ),
+    (
+        vim.fault.InsufficientStorageSpace,
+        lambda f, d: errors.DatastoreFull(d.operation, "of the VM", words(f)),
+    ),
+    (vim.fault.FileLocked, lambda f, d: errors.FileInUse(d.operation, f.file or "a file")),
+    (
+        vim.fault.SnapshotFault,
+        lambda f, d: errors.SnapshotFailed(d.operation, wire_name(f), words(f)),
+    ),
+    (vim.fault.InvalidPowerState, _power),
+    (vim.fault.DuplicateName, lambda f, d: errors.NameTaken(d.operation, f.name or "?")),
+    (vim.fault.AlreadyExists, lambda f, d: errors.NameTaken(d.operation, f.name or "?")),
+    (vim.fault.FileAlreadyExists, lambda f, d: errors.NameTaken(d.operation, f.file or "?")),
+    (
+        vmodl.fault.HostCommunication,
+        lambda f, d: errors.HostDisconnected(d.operation, words(f)),
+    ),
+    (vim.fault.InvalidGuestLogin, lambda f, d: guesterrors.GuestLoginRefused(d.operation)),
+    (vim.fault.GuestPermissionDenied, lambda f, d: guesterrors.GuestLoginRefused(d.operation)),
+    (
+        vim.fault.GuestOperationsUnavailable,
+        lambda f, d: guesterrors.GuestOperationsUnavailable(d.operation, words(f)),
+    ),
+    (vim.fault.TaskInProgress, lambda f, d: errors.VmBusy(d.operation, 0.0)),
+)
+
+
+def to_error(fault: Any, doing: Doing) -> VReplicaError:
+    """The error for a fault, with the VM's name filled in."""
+    for kind, make in RULES:
+        if isinstance(fault, kind):
+            return make(fault, doing).at(vm=doing.vm)
+    found = errors.TaskFailed(doing.operation, wire_name(fault), words(fault))
+    return found.at(vm=doing.vm)

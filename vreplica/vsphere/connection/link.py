@@ -1,0 +1,266 @@
+"""One logged-in connection to a vCenter or ESXi host: calls, relogin, errors.
+
+Two kinds of calls, because only one of them may be made twice:
+
+    ask    changes nothing: after a broken connection it is sent once more
+    call   changes something: sent once. A connection that went stale in the pool is found by a
+           harmless request just before, so that this one does not fail on it
+
+NotAuthenticated means that the server did nothing, so both log in again and repeat. Without
+maxWait calls there is nothing that the HTTP timeouts could cut short.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from http.client import HTTPException
+from socket import gaierror
+from typing import Any
+from xml.etree import ElementTree as ET
+from xml.parsers.expat import ExpatError
+
+from vreplica.errors import VReplicaError
+from vreplica.vsphere.connection.certificate import (
+    PinnedConnection,
+    fetch_certificate,
+    normal_sha256,
+    pinned_context,
+    reason_of,
+    require_pin,
+    sha1_of,
+)
+from vreplica.vsphere.connection.faults import Doing, to_error, words
+from vreplica.vsphere.connection.vmomi import SoapStubAdapter, support, vim, vmodl
+from vreplica.vsphere.errors import (
+    BadReply,
+    HostUnreachable,
+    LoginFailed,
+    NotVSphere,
+    OutcomeUnknown,
+    SessionLost,
+)
+from vreplica.vsphere.model import Endpoint
+
+BROKEN = (OSError, HTTPException)
+"""What a connection fails with: sockets, TLS, and HTTP that is no answer (503, cut short)."""
+
+NEVER_SENT = (ConnectionRefusedError, gaierror)
+
+
+class Link:
+    """A session with one server. Safe to share between threads."""
+
+    def __init__(self, endpoint: Endpoint, *, timeout_s: float, reply_timeout_s: float) -> None:
+        """Compare the certificate, connect, log in. `timeout_s` is for connecting."""
+        self.endpoint = endpoint
+        self.timeout_s = timeout_s
+        self._reply_timeout_s = reply_timeout_s
+        self._lock = threading.Lock()
+        self._logins = 0
+        self.started: list[str] = []
+        """Keys of the tasks that this session has started, for whoever keeps a record."""
+        self.host_names: dict[str, str] = {}
+        host, port = endpoint.host, endpoint.port
+        pin = normal_sha256(endpoint.sha256)
+        der = fetch_certificate(host, port, timeout_s=timeout_s)
+        require_pin(host, der, pin)
+        self.thumbprint_sha1 = sha1_of(der)
+        self._context = pinned_context(der)
+        # Not `type[PinnedConnection]` instances: pyVmomi calls this with its own arguments.
+        self._scheme = type(
+            "SessionConnection",
+            (PinnedConnection,),
+            {"pin": pin, "reply_timeout_s": reply_timeout_s},
+        )
+        self._stub: Any = SoapStubAdapter(
+            host=host,
+            port=port,
+            version=self._service_version(),
+            sslContext=self._context,
+            httpConnectionTimeout=timeout_s,
+        )
+        self._stub.scheme = self._scheme
+        service = vim.ServiceInstance("ServiceInstance", self._stub)
+        try:
+            operation = "reading the service content"
+            self.content: Any = self.ask(operation, service.RetrieveContent)
+            self._login(0)
+        except BaseException:
+            self._stub.DropConnections()
+            raise
+
+    def __repr__(self) -> str:
+        return f"<Link {self.endpoint.user} at {self.endpoint.host}:{self.endpoint.port}>"
+
+    # -- calls --------------------------------------------------------------------------------
+
+    def managed(self, kind: Any, moref: str) -> Any:
+        """The managed object of this session with this id; nothing is sent."""
+        return kind(moref, self._stub)
+
+    def ask(
+        self,
+        operation: str,
+        method: Callable[..., Any],
+        *arguments: Any,
+        vm: str | None = None,
+        let: tuple[Any, ...] = (),
+        answers: bool = True,
+        again: bool = True,
+    ) -> Any:
+        """A call that changes nothing. Faults of the classes in `let` come through unmapped.
+
+        answers: whether it is one that returns something; then an empty answer is a BadReply.
+        again: False for the next page of something, which the server gives out once.
+        """
+        answer = self._run(operation, lambda: method(*arguments), 2 if again else 1, vm, let)
+        return self._heard(operation, answer, vm) if answers else answer
+
+    def call(
+        self,
+        operation: str,
+        method: Callable[..., Any],
+        *arguments: Any,
+        vm: str | None = None,
+        let: tuple[Any, ...] = (),
+        answers: bool = True,
+    ) -> Any:
+        """A call that changes something: sent once only."""
+        service = vim.ServiceInstance("ServiceInstance", self._stub)
+        self.ask(operation, service.CurrentTime, vm=vm)
+        try:
+            answer = self._run(operation, lambda: method(*arguments), 1, vm, let)
+            return self._heard(operation, answer, vm) if answers else answer
+        except HostUnreachable as error:
+            if isinstance(error.__cause__, NEVER_SENT):
+                raise
+            host, port = self.endpoint.host, self.endpoint.port
+            unknown = OutcomeUnknown(host, port, error.reason, operation)
+            raise unknown.at(vm=vm) from error.__cause__
+
+    def download(self, operation: str, path: str, limit: int) -> tuple[int, bytes]:
+        """(HTTP status, at most `limit` bytes) of a GET with this session's cookie.
+
+        A session that ended answers 401; a harmless call before this renews it.
+        """
+        self.ask(operation, vim.ServiceInstance("ServiceInstance", self._stub).CurrentTime)
+        host, port = self.endpoint.host, self.endpoint.port
+        connection = self._scheme(host, port, timeout=self.timeout_s, context=self._context)
+        cookie = f'vmware_soap_session="{self._stub.GetSessionId()}"'
+        try:
+            connection.request("GET", path, headers={"Cookie": cookie})
+            response = connection.getresponse()
+            return response.status, response.read(limit)
+        except BROKEN as error:
+            raise self._broken(error) from error
+        finally:
+            connection.close()
+
+    def doing(self, operation: str, vm: str | None = None) -> Doing:
+        return Doing(operation, self.endpoint.host, self.endpoint.user, vm)
+
+    def close(self) -> None:
+        """Log out, as well as that can be done; never raises for a server that is gone, or
+        that shows another certificate by now."""
+        with suppress(*BROKEN, VReplicaError, vmodl.MethodFault, ExpatError, TypeError):
+            self.content.sessionManager.Logout()
+        self._stub.DropConnections()
+
+    # -- inside -------------------------------------------------------------------------------
+
+    def _heard(self, operation: str, answer: Any, vm: str | None) -> Any:
+        """pyVmomi reads a page of HTML (a proxy's) as an answer without a result."""
+        if answer is None:
+            raise BadReply(self.endpoint.host, operation, "it is empty").at(vm=vm)
+        return answer
+
+    def _run(
+        self,
+        operation: str,
+        send: Callable[[], Any],
+        sends: int,
+        vm: str | None = None,
+        let: tuple[Any, ...] = (),
+    ) -> Any:
+        """Send, at most `sends` times over broken connections and once more after a relogin."""
+        relogins = 0
+        while True:
+            logins = self._logins
+            try:
+                return send()
+            except vim.fault.NotAuthenticated as fault:
+                if relogins:
+                    raise SessionLost(self.endpoint.host).at(vm=vm) from fault
+                relogins += 1
+                self._login(logins)
+            except let:
+                raise
+            except vmodl.MethodFault as fault:
+                raise to_error(fault, self.doing(operation, vm)) from fault
+            except BROKEN as error:
+                sends -= 1
+                # A server that let the whole time-out pass is not asked again.
+                if sends <= 0 or isinstance(error, TimeoutError):
+                    raise self._broken(error).at(vm=vm) from error
+            except (ExpatError, TypeError, KeyError, ValueError) as error:
+                # What pyVmomi's reader makes of an answer that is not as its tables say.
+                reason = str(error) or type(error).__name__
+                raise BadReply(self.endpoint.host, operation, reason).at(vm=vm) from error
+
+    def _broken(self, error: BaseException) -> HostUnreachable:
+        reason = reason_of(error, self._reply_timeout_s)
+        return HostUnreachable(self.endpoint.host, self.endpoint.port, reason)
+
+    def _login(self, seen: int) -> None:
+        """Log in unless another thread has done so since `seen` logins."""
+        with self._lock:
+            if self._logins != seen:
+                return
+            # With the dead session's cookie some servers answer "already logged in".
+            self._stub.SetSessionId(None)
+            user, password = self.endpoint.user, self.endpoint.password
+            try:
+                self.content.sessionManager.Login(user, password, None)
+            except vim.fault.InvalidLogin as fault:
+                expired = isinstance(fault, vim.fault.PasswordExpired)
+                reason = "the password has expired" if expired else "user name or password is wrong"
+                raise LoginFailed(self.endpoint.host, user, reason) from None
+            except vim.fault.NotAuthenticated as fault:
+                raise SessionLost(self.endpoint.host) from fault
+            except vim.fault.NoPermission:
+                reason = "the user has no permission in this inventory"
+                raise LoginFailed(self.endpoint.host, user, reason) from None
+            except vmodl.MethodFault as fault:
+                raise LoginFailed(self.endpoint.host, user, words(fault)) from None
+            except BROKEN as error:
+                raise self._broken(error) from error
+            self._logins += 1
+
+    def _service_version(self) -> str:
+        """The newest API version that server and pyVmomi share."""
+        host, port = self.endpoint.host, self.endpoint.port
+        connection = self._scheme(host, port, timeout=self.timeout_s, context=self._context)
+        try:
+            connection.request("GET", "/sdk/vimServiceVersions.xml")
+            response = connection.getresponse()
+            body, status = response.read(), response.status
+        except BROKEN as error:
+            raise HostUnreachable(host, port, reason_of(error, self.timeout_s)) from error
+        finally:
+            connection.close()
+        if status == 503:
+            raise HostUnreachable(host, port, "its services are not up yet (HTTP 503)")
+        if status != 200:
+            raise NotVSphere(host, port, f"HTTP {status} for the list of API versions")
+        try:
+            # The server's identity has been established by its pin.
+            root = ET.fromstring(body)  # noqa: S314
+        except ET.ParseError:
+            raise NotVSphere(host, port, "the list of API versions is no XML") from None
+        offered = {e.text for e in root.iter("version")}
+        for version in support.GetServiceVersions("vim25"):
+            if support.versionIdMap[version] in offered:
+                return str(version)
+        raise NotVSphere(host, port, "it offers no API version that this program knows")

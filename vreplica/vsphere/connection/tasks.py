@@ -1,0 +1,153 @@
+"""Starting tasks and waiting for them.
+
+A task is polled (50 ms, growing to 1 s) by a plain property read: unlike a property filter this
+survives a new login and a vCenter restart, and it may be repeated. While vCenter cannot be
+reached the wait goes on for `PATIENCE_S`: a task outlives the connection that started it.
+
+TaskInProgress (another task holds the VM) is not an error: that task is waited for, then the
+call is made again (the fault names the task; vSphere API, TaskInProgress).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from vreplica.vsphere.connection.collector import read_one
+from vreplica.vsphere.connection.faults import to_error
+from vreplica.vsphere.connection.link import Link
+from vreplica.vsphere.connection.vmomi import moref, vim
+from vreplica.vsphere.errors import (
+    HostUnreachable,
+    ObjectGone,
+    OutcomeUnknown,
+    TaskTimeout,
+    VmBusy,
+)
+from vreplica.vsphere.model import VmRef
+
+FIRST_POLL_S: Final = 0.05
+LAST_POLL_S: Final = 1.0
+PATIENCE_S: Final = 120.0
+"""How long a wait goes on while vCenter cannot be reached: a restart of vpxd takes about that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """How to wait: for how long, and for how long over a dead connection."""
+
+    timeout_s: float = 3600.0
+    patience_s: float = PATIENCE_S
+
+
+def run(
+    link: Link,
+    operation: str,
+    method: Callable[..., Any],
+    *arguments: Any,
+    vm: str,
+    waiting: Waiting,
+    let: tuple[Any, ...] = (),
+) -> Any:
+    """Start a task, wait for its end, return its result.
+
+    Raises what the task failed with; faults of the classes in `let` come through unmapped,
+    from the call and from the task alike.
+    """
+    started = time.monotonic()
+    busy = (vim.fault.TaskInProgress,)
+    while True:
+        try:
+            task = link.call(operation, method, *arguments, vm=vm, let=let + busy)
+            link.started.append(moref(task))
+            return wait(link, task, operation, vm=vm, waiting=waiting, let=let + busy)
+        except vim.fault.TaskInProgress as fault:
+            _wait_for_other(link, fault.task, operation, vm, started, waiting)
+
+
+def reconfigure(link: Link, operation: str, vm: VmRef, spec: Any, waiting: Waiting) -> None:
+    """Change a VM's configuration by a ConfigSpec."""
+    method = link.managed(vim.VirtualMachine, vm.moref).ReconfigVM_Task
+    run(link, operation, method, spec, vm=vm.name, waiting=waiting)
+
+
+def patient(
+    link: Link,
+    operation: str,
+    method: Callable[..., Any],
+    *arguments: Any,
+    vm: str,
+    waiting: Waiting,
+    let: tuple[Any, ...] = (),
+) -> Any:
+    """Make a call that changes nothing, again after any other task that holds the VM."""
+    started = time.monotonic()
+    while True:
+        try:
+            busy = (vim.fault.TaskInProgress,)
+            return link.ask(operation, method, *arguments, vm=vm, let=let + busy)
+        except vim.fault.TaskInProgress as fault:
+            _wait_for_other(link, fault.task, operation, vm, started, waiting)
+
+
+def wait(
+    link: Link,
+    task: Any,
+    operation: str,
+    *,
+    vm: str,
+    waiting: Waiting,
+    let: tuple[Any, ...] = (),
+) -> Any:
+    """Wait for a task's end and return its result."""
+    deadline = time.monotonic() + waiting.timeout_s
+    lost_at: float | None = None
+    pause, percent = FIRST_POLL_S, 0
+    while True:
+        try:
+            info = read_one(link, operation, task, ["info"], vm=vm).get("info")
+            lost_at = None
+        except ObjectGone as error:
+            # A restarted vCenter has forgotten its tasks.
+            host, port = link.endpoint.host, link.endpoint.port
+            reason = "vCenter does not know the task any more"
+            raise OutcomeUnknown(host, port, reason, operation).at(vm=vm) from error
+        except HostUnreachable as error:
+            lost_at = lost_at or time.monotonic()
+            if time.monotonic() - lost_at > waiting.patience_s:
+                raise OutcomeUnknown(error.host, error.port, error.reason, operation).at(
+                    vm=vm
+                ) from error
+            info = None
+        if info is not None:
+            if info.state == vim.TaskInfo.State.success:
+                return info.result
+            if info.state == vim.TaskInfo.State.error:
+                if isinstance(info.error, let):
+                    raise info.error
+                raise to_error(info.error, link.doing(operation, vm))
+            percent = int(info.progress or percent)
+        if time.monotonic() > deadline:
+            raise TaskTimeout(operation, waiting.timeout_s, percent).at(vm=vm)
+        time.sleep(pause)
+        pause = min(pause * 1.5, LAST_POLL_S)
+
+
+def _wait_for_other(
+    link: Link, task: Any, operation: str, vm: str, started: float, waiting: Waiting
+) -> None:
+    """Wait until the other task is over (however it ends), or a moment when it is not named."""
+    while True:
+        if time.monotonic() - started > waiting.timeout_s:
+            raise VmBusy(operation, time.monotonic() - started).at(vm=vm)
+        time.sleep(min(LAST_POLL_S, waiting.timeout_s / 10))
+        if task is None:
+            return
+        try:
+            state = read_one(link, operation, task, ["info.state"], vm=vm).get("info.state")
+        except ObjectGone:
+            return
+        if state not in (vim.TaskInfo.State.running, vim.TaskInfo.State.queued):
+            return

@@ -1,0 +1,1 @@
+"""Reads what a site has: VMs, devices, places, history, privileges."""

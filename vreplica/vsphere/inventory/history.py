@@ -1,0 +1,150 @@
+"""What vCenter itself says was done: recent tasks and events, to compare our records with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from datetime import datetime
+from typing import Any, Final
+
+from vreplica.errors import VReplicaError
+from vreplica.vsphere.connection.collector import from_the_start, next_page, read
+from vreplica.vsphere.connection.faults import words
+from vreplica.vsphere.connection.link import Link
+from vreplica.vsphere.connection.vmomi import moref, unescape, utc, vim, vmodl, wire_name
+from vreplica.vsphere.model import EventRecord, TaskRecord, VmRef
+
+PAGE: Final = 100
+
+
+def recent_tasks(link: Link, vm: VmRef | None = None) -> tuple[TaskRecord, ...]:
+    """vCenter's recent tasks (about ten minutes), of one VM or of all; oldest first."""
+    if vm is None:
+        root, step = link.content.taskManager, (vim.TaskManager, "recentTask")
+    else:
+        root = link.managed(vim.VirtualMachine, vm.moref)
+        step = (vim.VirtualMachine, "recentTask")
+    found = read(
+        link,
+        "reading recent tasks",
+        [root],
+        {vim.Task: ("info",)},
+        [step],
+        vm=vm.name if vm else None,
+    )
+    records = [_task(f.get("info")) for f in found if f.get("info") is not None]
+    return tuple(sorted(records, key=lambda r: (r.queued, r.key)))
+
+
+def tasks_between(link: Link, vm: VmRef, begin: datetime, end: datetime) -> tuple[TaskRecord, ...]:
+    """Tasks of a VM queued in a time: from the history, and the recent ones where it lags."""
+    operation = "reading the history of tasks"
+    spec = vim.TaskFilterSpec(
+        entity=vim.TaskFilterSpec.ByEntity(
+            entity=link.managed(vim.VirtualMachine, vm.moref), recursion="self"
+        ),
+        time=vim.TaskFilterSpec.ByTime(timeType="queuedTime", beginTime=begin, endTime=end),
+    )
+    manager = link.content.taskManager
+    try:
+        infos = _pages(link, operation, manager.CreateCollectorForTasks, spec, "ReadNextTasks", vm)
+        found = {info.key: _task(info) for info in infos}
+    except vmodl.fault.NotSupported:
+        # A single ESXi host has only its recent ones.
+        found = {}
+    for record in recent_tasks(link, vm):
+        if begin <= record.queued <= end:
+            found.setdefault(record.key, record)
+    return tuple(sorted(found.values(), key=lambda r: (r.queued, r.key)))
+
+
+def _pages(
+    link: Link, operation: str, create: Any, spec: Any, read_next: str, vm: VmRef
+) -> list[Any]:
+    """All that a history collector finds, oldest first. Raises NotSupported unmapped."""
+    let = (vmodl.fault.NotSupported,)
+
+    def attempt() -> list[Any]:
+        collector = link.call(operation, create, spec, vm=vm.name, let=let)
+        found: list[Any] = []
+        try:
+            link.ask(operation, collector.RewindCollector, vm=vm.name, answers=False)
+            following = getattr(collector, read_next)
+            while page := next_page(link, operation, following, PAGE, vm.name):
+                found += page
+        finally:
+            # It ends with the session in any case.
+            with suppress(VReplicaError):
+                link.call(operation, collector.DestroyCollector, vm=vm.name, answers=False)
+        return found
+
+    return from_the_start(attempt)
+
+
+def _task(info: Any) -> TaskRecord:
+    error = info.error
+    return TaskRecord(
+        key=info.key,
+        operation=info.descriptionId,
+        entity=unescape(info.entityName or ""),
+        entity_moref=moref(info.entity) if info.entity is not None else None,
+        state=str(info.state),
+        user=getattr(info.reason, "userName", None),
+        queued=utc(info.queueTime),
+        started=utc(info.startTime) if info.startTime else None,
+        completed=utc(info.completeTime) if info.completeTime else None,
+        progress=info.progress,
+        error=f"{wire_name(error)}: {words(error)}" if error is not None else None,
+    )
+
+
+def events(
+    link: Link, vm: VmRef | None = None, since: datetime | None = None
+) -> tuple[EventRecord, ...]:
+    """Events of one VM or of all, since a time (with zone) or as far as vCenter keeps them."""
+    spec = vim.event.EventFilterSpec()
+    if vm is not None:
+        spec.entity = vim.event.EventFilterSpec.ByEntity(
+            entity=link.managed(vim.VirtualMachine, vm.moref), recursion="self"
+        )
+    if since is not None:
+        spec.time = vim.event.EventFilterSpec.ByTime(beginTime=since)
+    manager = link.content.eventManager
+    name = vm.name if vm else None
+    found = link.ask("reading events", manager.QueryEvents, spec, vm=name, answers=False)
+    return _in_order(found or [])
+
+
+def events_between(
+    link: Link, vm: VmRef, begin: datetime, end: datetime, types: Sequence[str]
+) -> tuple[EventRecord, ...]:
+    """Events of a VM of these types in a time, as far back as the server keeps them; none where
+    it has no collectors."""
+    spec = vim.event.EventFilterSpec(
+        entity=vim.event.EventFilterSpec.ByEntity(
+            entity=link.managed(vim.VirtualMachine, vm.moref), recursion="self"
+        ),
+        time=vim.event.EventFilterSpec.ByTime(beginTime=begin, endTime=end),
+        eventTypeId=list(types),
+    )
+    create = link.content.eventManager.CreateCollectorForEvents
+    operation = "reading the history of events"
+    try:
+        return _in_order(_pages(link, operation, create, spec, "ReadNextEvents", vm))
+    except vmodl.fault.NotSupported:
+        return ()
+
+
+def _in_order(found: Iterable[Any]) -> tuple[EventRecord, ...]:
+    records = [
+        EventRecord(
+            key=event.key,
+            type=wire_name(event),
+            time=utc(event.createdTime),
+            user=event.userName or "",
+            vm=unescape(event.vm.name) if event.vm is not None else None,
+            message=event.fullFormattedMessage or "",
+        )
+        for event in found
+    ]
+    return tuple(sorted(records, key=lambda r: (r.time, r.key)))

@@ -1,0 +1,141 @@
+"""Which privileges the account of a site needs, and which of them it lacks. Changes nothing.
+
+What each is for is in docs/vsphere.md; a test compares the two. Privileges are asked for on the
+objects themselves, since a role may hold on one folder and not on another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from vreplica.vsphere.connection.link import Link
+from vreplica.vsphere.connection.vmomi import moref, vim
+from vreplica.vsphere.inventory import placement
+from vreplica.vsphere.inventory.tree import places
+from vreplica.vsphere.model import ReplicaSpec, VmRef
+
+ON_SOURCE: Final = (
+    "VirtualMachine.State.CreateSnapshot",
+    "VirtualMachine.State.RemoveSnapshot",
+    "VirtualMachine.Config.ChangeTracking",
+    "VirtualMachine.Provisioning.DiskRandomRead",
+    "VirtualMachine.Provisioning.GetVmFiles",
+    "VirtualMachine.Interact.PowerOff",
+    "VirtualMachine.Interact.PowerOn",
+)
+ON_SOURCE_DATASTORE: Final = ("Datastore.Browse",)
+ON_FOLDER: Final = (
+    "VirtualMachine.Inventory.Create",
+    "VirtualMachine.Inventory.Delete",
+    "VirtualMachine.Config.AddNewDisk",
+    "VirtualMachine.Config.AddRemoveDevice",
+    "VirtualMachine.Config.EditDevice",
+    "VirtualMachine.Config.AdvancedConfig",
+    "VirtualMachine.Config.CPUCount",
+    "VirtualMachine.Config.Memory",
+    "VirtualMachine.Config.Settings",
+    "VirtualMachine.Config.UpgradeVirtualHardware",
+    "VirtualMachine.State.CreateSnapshot",
+    "VirtualMachine.State.RemoveSnapshot",
+    "VirtualMachine.State.RevertToSnapshot",
+    "VirtualMachine.Provisioning.DiskRandomAccess",
+    "VirtualMachine.Provisioning.DiskRandomRead",
+    "VirtualMachine.Interact.PowerOn",
+    "VirtualMachine.Interact.PowerOff",
+)
+ON_FOLDER_AT_TIMES: Final = {
+    "test failovers": (
+        "VirtualMachine.Provisioning.Clone",
+        "VirtualMachine.Inventory.CreateFromExisting",
+    ),
+    "addresses by specification": (
+        "VirtualMachine.Provisioning.Customize",
+        "VirtualMachine.Provisioning.ReadCustSpecs",
+    ),
+    "scripts in the guest": (
+        "VirtualMachine.GuestOperations.Modify",
+        "VirtualMachine.GuestOperations.Execute",
+        "VirtualMachine.GuestOperations.Query",
+    ),
+}
+"""What only some jobs need, by what for."""
+ON_POOL: Final = ("Resource.AssignVMToPool",)
+ON_DATASTORE: Final = ("Datastore.AllocateSpace", "Datastore.FileManagement")
+ON_NETWORK: Final = ("Network.Assign",)
+
+
+@dataclass(frozen=True, slots=True)
+class Lack:
+    """Privileges that the account does not hold on one object."""
+
+    what: str
+    """`VM web01`, `datastore ds1`"""
+    privileges: tuple[str, ...]
+    only_for: str = ""
+    """What takes them; empty where every run does."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaPlace:
+    """Where a replica would go: the host, and what the account may not do there."""
+
+    host: str
+    lacks: tuple[Lack, ...]
+
+
+def of_source(link: Link, vm: VmRef) -> tuple[Lack, ...]:
+    """What the account lacks on a source VM and the datastores that it lies on."""
+    found: Any = link.managed(vim.VirtualMachine, vm.moref)
+    stores = link.ask("reading the VM's datastores", lambda: list(found.datastore), answers=False)
+    wanted = {
+        (f"VM {vm.name}", found): ON_SOURCE,
+        **{(f"datastore of {vm.name}", store): ON_SOURCE_DATASTORE for store in stores or ()},
+    }
+    return _lacks(link, wanted)
+
+
+def of_place(link: Link, spec: ReplicaSpec) -> ReplicaPlace:
+    """The place of a replica as `create` would choose it. Raises PlacementNotFound, ..Ambiguous."""
+    tree = places(link)
+    place = placement.choose(link.endpoint.host, tree, spec)
+    (store,) = [f for f in tree.of_kind(vim.Datastore) if tree.name(f) == place.datastore][:1]
+    wanted: dict[tuple[str, Any], Iterable[str]] = {
+        ("folder of the replica", place.folder): ON_FOLDER,
+        ("resource pool of the replica", place.pool): ON_POOL,
+        (f"datastore {place.datastore}", store.managed): ON_DATASTORE,
+    }
+    for backing in place.backings.values():
+        network = getattr(backing, "network", None)
+        if network is not None:
+            wanted["network of the replica", network] = ON_NETWORK
+    host = tree.name(tree.objects[moref(place.host)])
+    lacks = [_lacks(link, wanted)]
+    for purpose, names in ON_FOLDER_AT_TIMES.items():
+        lacks.append(_lacks(link, {("folder of the replica", place.folder): names}, purpose))
+    return ReplicaPlace(host, tuple(lack for part in lacks for lack in part))
+
+
+def _lacks(
+    link: Link, wanted: Mapping[tuple[str, Any], Iterable[str]], only_for: str = ""
+) -> tuple[Lack, ...]:
+    manager = link.content.authorizationManager
+    session = link.ask("asking for the session", lambda: link.content.sessionManager.currentSession)
+    found = []
+    for (what, item), names in wanted.items():
+        if item is None:
+            continue
+        asked = list(names)
+        # One object a call: not every version answers for several in the order of the question.
+        held = link.ask(
+            f"asking for the privileges on {what}",
+            manager.HasPrivilegeOnEntity,
+            item,
+            session.key,
+            asked,
+        )
+        missing = tuple(n for n, has in zip(asked, held, strict=True) if not has)
+        if missing:
+            found.append(Lack(what, missing, only_for))
+    return tuple(dict.fromkeys(found))

@@ -1,0 +1,264 @@
+"""The inventory as a tree of names: one read brings it, everything else is looking at it.
+
+Datacenters (root folder, not part of a path)
+  └─ dc1 ─┬─ vm ────────── Finance ── web01        path: dc1/vm/Finance/web01
+          ├─ host ──────── cluster1 ── esx1
+          ├─ datastore ─── ds1
+          └─ network ───── VM Network
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from vreplica.vsphere.connection.collector import Found, Properties, read
+from vreplica.vsphere.connection.link import Link
+from vreplica.vsphere.connection.vmomi import moref, unescape, vim
+from vreplica.vsphere.errors import AmbiguousVm, VmNotFound
+from vreplica.vsphere.model import DatastoreInfo, HostInfo, NetworkInfo, VmRef, Whereabouts
+
+INTO_VMS = (
+    (vim.Folder, "childEntity"),
+    (vim.Datacenter, "vmFolder"),
+    (vim.VirtualApp, "vm"),
+)
+INTO_PLACES = (
+    (vim.Folder, "childEntity"),
+    (vim.Datacenter, "vmFolder"),
+    (vim.Datacenter, "hostFolder"),
+    (vim.Datacenter, "datastoreFolder"),
+    (vim.Datacenter, "networkFolder"),
+    (vim.ComputeResource, "host"),
+    (vim.ComputeResource, "resourcePool"),
+    (vim.ResourcePool, "resourcePool"),
+)
+UP = (
+    (vim.VirtualMachine, "parent"),
+    (vim.VirtualMachine, "parentVApp"),
+    (vim.VirtualApp, "parentFolder"),
+    (vim.VirtualApp, "parent"),
+    (vim.Folder, "parent"),
+    (vim.Datacenter, "parent"),
+)
+NAMED = ("name", "parent")
+HOST = (
+    "runtime.connectionState",
+    "runtime.powerState",
+    "runtime.inMaintenanceMode",
+    "summary.config.product.version",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """Objects by moref, with their names and parents."""
+
+    objects: dict[str, Found]
+
+    @classmethod
+    def of(cls, found: Iterable[Found]) -> Tree:
+        return cls({f.moref: f for f in found})
+
+    def of_kind(self, kind: Any) -> list[Found]:
+        """All objects of a pyVmomi class, by name."""
+        chosen = [f for f in self.objects.values() if isinstance(f.managed, kind)]
+        return sorted(chosen, key=lambda f: (self.name(f), f.moref))
+
+    def name(self, found: Found) -> str:
+        return unescape(found.get("name") or found.moref)
+
+    def parents(self, found: Found) -> Iterable[Found]:
+        """From the nearest up to the root folder."""
+        seen: set[str] = set()
+        parent = found.get("parent") or found.get("parentVApp")
+        while parent is not None and moref(parent) in self.objects and moref(parent) not in seen:
+            seen.add(moref(parent))
+            found = self.objects[moref(parent)]
+            yield found
+            parent = found.get("parent")
+
+    def path(self, found: Found) -> str:
+        """`dc1/vm/Finance/web01`: without the root folder, as FindByInventoryPath wants it."""
+        above = [self.name(p) for p in self.parents(found)]
+        return "/".join([*reversed(above[:-1]), self.name(found)])
+
+    def datacenter(self, found: Found) -> str | None:
+        """The moref of the datacenter it is in (None on the root)."""
+        for above in [found, *self.parents(found)]:
+            if isinstance(above.managed, vim.Datacenter):
+                return above.moref
+        return None
+
+
+def find_vm(link: Link, ref: str) -> VmRef:
+    """A VM by name, inventory path, moref or instance UUID.
+
+    Raises VmNotFound with similar names, or AmbiguousVm with the paths to choose from.
+    """
+    properties: Properties = {
+        vim.VirtualMachine: (*NAMED, "parentVApp", "summary.config.instanceUuid"),
+        vim.Folder: NAMED,
+        vim.Datacenter: NAMED,
+        vim.VirtualApp: NAMED,
+    }
+    root = link.content.rootFolder
+    tree = Tree.of(read(link, "finding the VM", [root], properties, INTO_VMS))
+    vms = tree.of_kind(vim.VirtualMachine)
+    wanted = ref.strip()
+    path = wanted.strip("/")
+    without_vm = re.compile(r"^([^/]+)/vm/")
+
+    tests: tuple[Callable[[Found], bool], ...] = (
+        lambda f: tree.name(f) == wanted,
+        lambda f: f.moref == wanted,
+        lambda f: (f.get("summary.config.instanceUuid") or "").lower() == wanted.lower(),
+        lambda f: tree.path(f) == path,
+        lambda f: without_vm.sub(r"\1/", tree.path(f)) == path,
+    )
+    for test in tests if wanted else ():
+        hits = [f for f in vms if test(f)]
+        if len(hits) == 1:
+            return VmRef(hits[0].moref, tree.name(hits[0]))
+        if hits:
+            choices = tuple(f"{tree.path(f)} ({f.moref})" for f in hits)
+            raise AmbiguousVm(link.endpoint.host, ref, choices)
+    raise VmNotFound(link.endpoint.host, ref, similar(wanted, [tree.name(f) for f in vms]))
+
+
+def vms(link: Link) -> tuple[tuple[VmRef, str], ...]:
+    """Every VM that is no template, with its path, by name."""
+    properties: Properties = {
+        vim.VirtualMachine: (*NAMED, "parentVApp", "summary.config.template"),
+        vim.Folder: NAMED,
+        vim.Datacenter: NAMED,
+        vim.VirtualApp: NAMED,
+    }
+    root = link.content.rootFolder
+    tree = Tree.of(read(link, "listing the VMs", [root], properties, INTO_VMS))
+    return tuple(
+        (VmRef(f.moref, tree.name(f)), tree.path(f))
+        for f in tree.of_kind(vim.VirtualMachine)
+        if not f.get("summary.config.template")
+    )
+
+
+def similar(wanted: str, names: Iterable[str]) -> tuple[str, ...]:
+    """Up to five names that may have been meant, capitals and domain suffixes aside."""
+    by_fold: dict[str, str] = {}
+    for name in names:
+        by_fold.setdefault(name.casefold(), name)
+    fold = wanted.casefold()
+    close = difflib.get_close_matches(fold, by_fold, n=5, cutoff=0.6)
+    starts = [f for f in by_fold if fold and (f.startswith(fold) or fold.startswith(f))]
+    return tuple(by_fold[f] for f in dict.fromkeys([*close, *starts]))[:5]
+
+
+def places(link: Link) -> Tree:
+    """Datacenters, folders, hosts, pools, datastores and networks: where a VM can be put."""
+    properties: Properties = {
+        vim.Folder: (*NAMED, "childType"),
+        vim.Datacenter: (*NAMED, "vmFolder"),
+        vim.ComputeResource: (*NAMED, "resourcePool", "host"),
+        vim.ResourcePool: (*NAMED, "owner"),
+        vim.HostSystem: (*NAMED, *HOST, "datastore", "network"),
+        vim.Datastore: (*NAMED, "summary"),
+        vim.Network: NAMED,
+        vim.dvs.DistributedVirtualPortgroup: (*NAMED, "key", "config.distributedVirtualSwitch"),
+        vim.OpaqueNetwork: (*NAMED, "summary"),
+        vim.DistributedVirtualSwitch: (*NAMED, "uuid"),
+    }
+    root = link.content.rootFolder
+    return Tree.of(read(link, "reading the inventory", [root], properties, INTO_PLACES))
+
+
+def datacenter_of(link: Link, vm: VmRef) -> tuple[str, str] | None:
+    """(moref, inventory path) of a VM's datacenter, in one read up the tree."""
+    properties: Properties = {
+        vim.VirtualMachine: (*NAMED, "parentVApp"),
+        vim.Folder: NAMED,
+        vim.VirtualApp: NAMED,
+        vim.Datacenter: NAMED,
+    }
+    root = link.managed(vim.VirtualMachine, vm.moref)
+    tree = Tree.of(read(link, "finding the datacenter", [root], properties, UP, vm=vm.name))
+    for found in tree.of_kind(vim.Datacenter):
+        return found.moref, tree.path(found)
+    return None
+
+
+def whereabouts(link: Link) -> tuple[Whereabouts, ...]:
+    """Every VM with its host and datastores, by name; one read for all of them."""
+    root = link.content.rootFolder
+    properties: Properties = {
+        vim.VirtualMachine: ("name", "summary.config.instanceUuid", "runtime.host", "datastore"),
+        vim.HostSystem: ("name",),
+        vim.Datastore: ("name",),
+    }
+    tree = Tree.of(
+        read(link, "finding out where VMs are", [root], properties, (*INTO_PLACES, *INTO_VMS[2:]))
+    )
+    names = {key: tree.name(found) for key, found in tree.objects.items()}
+    return tuple(
+        Whereabouts(
+            vm=VmRef(f.moref, tree.name(f)),
+            instance_uuid=f.get("summary.config.instanceUuid"),
+            host=names.get(moref(f.get("runtime.host"))) if f.get("runtime.host") else None,
+            datastores=tuple(
+                names[moref(d)] for d in f.get("datastore") or [] if moref(d) in names
+            ),
+        )
+        for f in tree.of_kind(vim.VirtualMachine)
+    )
+
+
+def datastores(tree: Tree) -> tuple[DatastoreInfo, ...]:
+    return tuple(
+        DatastoreInfo(
+            name=tree.name(f),
+            moref=f.moref,
+            capacity_bytes=f.get("summary").capacity,
+            free_bytes=f.get("summary").freeSpace,
+            type=f.get("summary").type,
+            accessible=bool(f.get("summary").accessible),
+        )
+        for f in tree.of_kind(vim.Datastore)
+    )
+
+
+def hosts(tree: Tree) -> tuple[HostInfo, ...]:
+    names = {f.moref: tree.name(f) for f in tree.of_kind(vim.Datastore)}
+    return tuple(
+        HostInfo(
+            name=tree.name(f),
+            moref=f.moref,
+            connection_state=str(f.get("runtime.connectionState")),
+            power_state=str(f.get("runtime.powerState")),
+            in_maintenance=bool(f.get("runtime.inMaintenanceMode")),
+            version=f.get("summary.config.product.version") or "unknown",
+            datastores=tuple(
+                names[moref(d)] for d in f.get("datastore") or [] if moref(d) in names
+            ),
+        )
+        for f in tree.of_kind(vim.HostSystem)
+    )
+
+
+def networks(tree: Tree) -> tuple[NetworkInfo, ...]:
+    return tuple(
+        NetworkInfo(
+            name=tree.name(f),
+            moref=f.moref,
+            type=(
+                "distributed"
+                if isinstance(f.managed, vim.dvs.DistributedVirtualPortgroup)
+                else "opaque"
+                if isinstance(f.managed, vim.OpaqueNetwork)
+                else "standard"
+            ),
+        )
+        for f in tree.of_kind(vim.Network)
+    )

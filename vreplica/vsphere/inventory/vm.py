@@ -1,0 +1,271 @@
+"""A VM read live, in one round trip: configuration, devices, guest, snapshots and their places."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any, Literal
+
+from vreplica.vsphere.connection.collector import Found, read, read_one
+from vreplica.vsphere.connection.link import Link
+from vreplica.vsphere.connection.vmomi import moref, unescape, utc, vim
+from vreplica.vsphere.errors import BadReply, VmInaccessible
+from vreplica.vsphere.inventory.devices import controllers_of, disks_of, has_vtpm, nics_of
+from vreplica.vsphere.model import GuestState, SnapshotInfo, VmInfo, VmRef
+
+WHOLE = (
+    "name",
+    "config",
+    "capability",
+    "runtime.connectionState",
+    "runtime.powerState",
+    "runtime.host",
+    "runtime.consolidationNeeded",
+    "runtime.faultToleranceState",
+    "guest.guestFamily",
+    "guest.toolsRunningStatus",
+    "guest.toolsVersionStatus2",
+    "snapshot",
+    "summary.storage",
+)
+GUEST = (
+    "runtime.powerState",
+    "runtime.question",
+    "guest.toolsRunningStatus",
+    "guest.toolsVersionStatus2",
+    "guest.guestState",
+    "guest.hostName",
+    "guest.ipAddress",
+    "guest.customizationInfo",
+    "guestHeartbeatStatus",
+)
+PLACES = ((vim.VirtualMachine, "datastore"), (vim.VirtualMachine, "network"))
+
+# guestId prefixes of VMware's list (vSphere API, VirtualMachineGuestOsIdentifier).
+LINUX_IDS = (
+    "almalinux",
+    "amazonlinux",
+    "asianux",
+    "centos",
+    "coreos",
+    "crx",
+    "debian",
+    "fedora",
+    "flatcar",
+    "genericlinux",
+    "kylin",
+    "linux",
+    "mandrake",
+    "mandriva",
+    "miraclelinux",
+    "nld9",
+    "oes",
+    "opensuse",
+    "oraclelinux",
+    "other24xlinux",
+    "other26xlinux",
+    "other3xlinux",
+    "other4xlinux",
+    "other5xlinux",
+    "other6xlinux",
+    "other7xlinux",
+    "otherlinux",
+    "photon",
+    "pardus",
+    "prolinux",
+    "redhat",
+    "rhel",
+    "rocky",
+    "sjds",
+    "sles",
+    "suse",
+    "turbolinux",
+    "ubuntu",
+    "vmwarephoton",
+)
+
+
+def read_vm(link: Link, vm: VmRef, snapshot: str | None = None) -> VmInfo:
+    """Everything about a VM as it is now, or with the configuration that a snapshot froze.
+
+    Raises VmInaccessible without a configuration.
+    """
+    managed = link.managed(vim.VirtualMachine, vm.moref)
+    properties = {
+        vim.VirtualMachine: WHOLE,
+        vim.Datastore: ("name",),
+        vim.Network: ("name",),
+        vim.dvs.DistributedVirtualPortgroup: ("name", "key"),
+        vim.OpaqueNetwork: ("name", "summary"),
+    }
+    found = read(link, "reading the VM", [managed], properties, PLACES, vm=vm.name)
+    entry = next((f for f in found if isinstance(f.managed, vim.VirtualMachine)), None)
+    if entry is None:
+        raise BadReply(link.endpoint.host, "reading the VM", "it is empty").at(vm=vm.name)
+    if snapshot is not None:
+        frozen = link.managed(vim.vm.Snapshot, snapshot)
+        config = read_one(link, f"reading snapshot {snapshot}", frozen, ["config"], vm=vm.name)
+        entry = replace(entry, values={**entry.values, **config.values})
+    host = entry.get("runtime.host")
+    return vm_info(link.endpoint.host, entry, found, _host_name(link, host))
+
+
+def _host_name(link: Link, host: Any) -> str | None:
+    """A host's name, asked for once: `runtime.host` is no property that a read can step along."""
+    if host is None:
+        return None
+    here = moref(host)
+    if here not in link.host_names:
+        entry = read_one(link, "reading the host's name", host, ["name"])
+        link.host_names[here] = unescape(entry.get("name") or here)
+    return link.host_names[here]
+
+
+def vm_info(server: str, entry: Found, places: Iterable[Found], host: str | None) -> VmInfo:
+    """The value of one VM's properties, with the datastores and networks found along."""
+    state = str(entry.get("runtime.connectionState"))
+    name = unescape(entry.get("name") or entry.moref)
+    config = entry.get("config")
+    if config is None or config.hardware is None:
+        raise VmInaccessible(server, name, state).at(vm=name)
+    capability = entry.get("capability")
+    hardware, flags = config.hardware, config.flags
+    tree = entry.get("snapshot")
+    current = tree.currentSnapshot if tree is not None else None
+    return VmInfo(
+        ref=VmRef(entry.moref, name),
+        instance_uuid=config.instanceUuid,
+        bios_uuid=config.uuid,
+        vmx_path=config.files.vmPathName or "",
+        guest_id=config.guestId or "",
+        guest_family=guest_family(config.guestId or "", entry.get("guest.guestFamily")),
+        power_state=str(entry.get("runtime.powerState")),  # type: ignore[arg-type]
+        tools_running=_running(entry),
+        tools_status=_status(entry),
+        hw_version=config.version or "",
+        cpus=hardware.numCPU,
+        cores_per_socket=hardware.numCoresPerSocket or 1,
+        memory_mib=hardware.memoryMB,
+        firmware=config.firmware or "bios",
+        secure_boot=bool(getattr(config.bootOptions, "efiSecureBootEnabled", None)),
+        storage_committed_bytes=getattr(entry.get("summary.storage"), "committed", None) or 0,
+        cbt_supported=bool(getattr(capability, "changeTrackingSupported", None)),
+        cbt_enabled=bool(config.changeTrackingEnabled),
+        disks=disks_of(hardware.device),
+        controllers=controllers_of(hardware.device),
+        nics=nics_of(hardware.device, network_names(places)),
+        snapshots=tuple(snapshots_of(tree)),
+        current_snapshot=moref(current) if current is not None else None,
+        host=host,
+        datastores=tuple(
+            sorted(unescape(f.get("name")) for f in places if isinstance(f.managed, vim.Datastore))
+        ),
+        extra_config=options_of(config.extraConfig),
+        consolidation_needed=bool(entry.get("runtime.consolidationNeeded")),
+        connection_state=state,
+        is_template=bool(config.template),
+        annotation=config.annotation or "",
+        memory_hot_add=bool(config.memoryHotAddEnabled),
+        cpu_hot_add=bool(config.cpuHotAddEnabled),
+        nested_hv=bool(config.nestedHVEnabled),
+        vbs=bool(getattr(flags, "vbsEnabled", None)),
+        encrypted=config.keyId is not None,
+        has_vtpm=has_vtpm(hardware.device),
+        disk_only_snapshot_when_suspended=bool(
+            getattr(capability, "diskOnlySnapshotOnSuspendedVMSupported", None)
+        ),
+        snapshots_supported=getattr(capability, "snapshotOperationsSupported", True) is not False,
+        fault_tolerant=str(entry.get("runtime.faultToleranceState") or "notConfigured")
+        != "notConfigured",
+    )
+
+
+def read_guest(link: Link, vm: VmRef) -> GuestState:
+    """Power state, Tools and heartbeat, fresh."""
+    managed = link.managed(vim.VirtualMachine, vm.moref)
+    entry = read_one(link, "reading the guest's state", managed, GUEST, vm=vm.name)
+    question = entry.get("runtime.question")
+    custom = entry.get("guest.customizationInfo")
+    return GuestState(
+        power_state=str(entry.get("runtime.powerState")),  # type: ignore[arg-type]
+        tools_running=_running(entry),
+        tools_status=_status(entry),
+        guest_state=str(entry.get("guest.guestState") or "unknown"),
+        heartbeat=str(entry.get("guestHeartbeatStatus") or "gray"),
+        host_name=entry.get("guest.hostName") or None,
+        ip_address=entry.get("guest.ipAddress") or None,
+        question=question.text if question is not None else None,
+        customization=str(getattr(custom, "customizationStatus", "")).rpartition("_")[2],
+        customization_error=getattr(custom, "errorMsg", None) or None,
+    )
+
+
+def _running(entry: Found) -> bool:
+    """Executing scripts is a kind of running: the guest answers (vSphere API, GuestInfo)."""
+    return str(entry.get("guest.toolsRunningStatus")) in (
+        "guestToolsRunning",
+        "guestToolsExecutingScripts",
+    )
+
+
+def _status(entry: Found) -> str:
+    """For people: `running`, or `not running`, or `not installed`."""
+    if _running(entry):
+        return "running"
+    if str(entry.get("guest.toolsVersionStatus2")) == "guestToolsNotInstalled":
+        return "not installed"
+    return "not running"
+
+
+def guest_family(guest_id: str, said: str | None) -> Literal["windows", "linux", "other"]:
+    """From what the Tools say, else from the configured guest id."""
+    if said == "windowsGuest":
+        return "windows"
+    if said == "linuxGuest":
+        return "linux"
+    lowered = guest_id.lower()
+    if lowered.startswith("win"):
+        return "windows"
+    return "linux" if lowered.startswith(LINUX_IDS) else "other"
+
+
+def network_names(places: Iterable[Found]) -> dict[str, str]:
+    """moref, portgroup key and opaque network id -> name."""
+    names: dict[str, str] = {}
+    for found in places:
+        if isinstance(found.managed, vim.Network):
+            name = unescape(found.get("name") or found.moref)
+            names[found.moref] = name
+            if found.get("key"):
+                names[found.get("key")] = name
+            opaque = getattr(found.get("summary"), "opaqueNetworkId", None)
+            if opaque:
+                names[opaque] = name
+    return names
+
+
+def options_of(options: Iterable[Any] | None) -> Mapping[str, str]:
+    """extraConfig as a mapping of strings."""
+    return {o.key: "" if o.value is None else str(o.value) for o in options or []}
+
+
+def snapshots_of(tree: Any) -> Iterable[SnapshotInfo]:
+    """The snapshot tree, depth first, without the snapshots' own configuration."""
+    for root in (tree.rootSnapshotList if tree is not None else None) or []:
+        yield from _branch(root, None)
+
+
+def _branch(node: Any, parent: str | None) -> Iterable[SnapshotInfo]:
+    here = moref(node.snapshot)
+    yield SnapshotInfo(
+        moref=here,
+        name=unescape(node.name),
+        description=node.description or "",
+        parent=parent,
+        created=utc(node.createTime),
+        quiesced=bool(node.quiesced),
+        backup_manifest=node.backupManifest or None,
+        power_state=str(node.state),
+    )
+    for child in node.childSnapshotList or []:
+        yield from _branch(child, here)

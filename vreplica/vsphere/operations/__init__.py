@@ -1,0 +1,1 @@
+"""Everything that changes a site, one kind of operation a file."""

@@ -1,0 +1,78 @@
+"""A throw-away VM on one of a replica's snapshots: a linked clone, off, on no network yet.
+
+    replica   base ── point 1 ── point 2 ── leaf
+                         └── clone's own link            what the clone writes goes there only
+
+The clone reads the links up to its snapshot, so neither that snapshot nor one before it may be
+removed while the clone exists: vSphere would merge into, or drop, a link that the clone stands on.
+Only vCenter clones; an ESXi host by itself does not have CloneVM_Task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from vreplica.vsphere.connection import tasks
+from vreplica.vsphere.connection.collector import read_one
+from vreplica.vsphere.connection.link import Link
+from vreplica.vsphere.connection.tasks import Waiting
+from vreplica.vsphere.connection.vmomi import moref, vim
+from vreplica.vsphere.model import VmRef
+
+
+def linked(
+    link: Link,
+    vm: VmRef,
+    snapshot: str,
+    name: str,
+    extra_config: Mapping[str, str],
+    bios_uuid: str | None,
+    waiting: Waiting,
+) -> VmRef:
+    """Make the clone, beside `vm` in folder, pool and host. It is off, its cards disconnected.
+
+    extra_config: set in the same task, so that the clone never exists without it; an empty value
+    takes one away. bios_uuid: guests take it for their machine; None: a new one.
+    """
+    operation = f"cloning snapshot {snapshot} as {name!r}"
+    managed = link.managed(vim.VirtualMachine, vm.moref)
+    here = read_one(
+        link, operation, managed, ["parent", "resourcePool", "runtime.host"], vm=vm.name
+    )
+    frozen = link.managed(vim.vm.Snapshot, snapshot)
+    config = read_one(link, operation, frozen, ["config"], vm=vm.name).get("config")
+    cards = [d for d in config.hardware.device if isinstance(d, vim.vm.device.VirtualEthernetCard)]
+    for card in cards:
+        # Left to vCenter, which makes others for a clone.
+        card.macAddress = None
+        card.connectable = vim.vm.device.VirtualDevice.ConnectInfo(
+            startConnected=False, connected=False, allowGuestControl=True
+        )
+    spec = vim.vm.CloneSpec(
+        location=vim.vm.RelocateSpec(
+            diskMoveType="createNewChildDiskBacking",
+            pool=here.get("resourcePool"),
+            host=here.get("runtime.host"),
+        ),
+        snapshot=frozen,
+        config=vim.vm.ConfigSpec(
+            uuid=bios_uuid,
+            extraConfig=[vim.option.OptionValue(key=k, value=v) for k, v in extra_config.items()],
+            deviceChange=[
+                vim.vm.device.VirtualDeviceSpec(device=card, operation="edit") for card in cards
+            ],
+        ),
+        powerOn=False,
+        template=False,
+    )
+    made = tasks.run(
+        link,
+        operation,
+        managed.CloneVM_Task,
+        here.get("parent"),
+        name,
+        spec,
+        vm=vm.name,
+        waiting=waiting,
+    )
+    return VmRef(moref(made), name)

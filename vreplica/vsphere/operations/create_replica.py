@@ -1,0 +1,202 @@
+"""A replica VM made like its source: same controllers, same disk places, empty disks, no network.
+
+The guest must find its disks where they were (type, bus and unit of each controller and disk
+stay), and nothing must talk before the failover says so (NICs are there, but disconnected).
+After creation the VM is read back: a host that placed a disk elsewhere is found now and not at
+the failover.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from vreplica.units import KIB
+from vreplica.vsphere.connection import tasks
+from vreplica.vsphere.connection.link import Link
+from vreplica.vsphere.connection.tasks import Waiting
+from vreplica.vsphere.connection.vmomi import moref, vim
+from vreplica.vsphere.errors import ObjectGone, ReplicaNotAsAsked
+from vreplica.vsphere.inventory import placement
+from vreplica.vsphere.inventory.devices import ADDABLE, CONTROLLERS, NICS
+from vreplica.vsphere.inventory.placement import Place
+from vreplica.vsphere.inventory.tree import places
+from vreplica.vsphere.inventory.vm import read_vm
+from vreplica.vsphere.model import Controller, Nic, ReplicaSpec, VmDisk, VmInfo, VmRef
+
+CARRIED_OPTIONS = ("disk.EnableUUID",)
+"""Without it Windows cannot quiesce applications (VDDK 8.0 Programming Guide)."""
+
+
+def create(link: Link, spec: ReplicaSpec, waiting: Waiting) -> VmRef:
+    """Create the replica, powered off, and return it.
+
+    Raises PlacementNotFound/PlacementAmbiguous before anything is done, DatastoreFull,
+    NameTaken, PermissionDenied ..., and ReplicaNotAsAsked (after removing it again).
+    """
+    place = placement.choose(link.endpoint.host, places(link), spec)
+    made = tasks.run(
+        link,
+        f"creating replica {spec.name!r}",
+        place.folder.CreateVM_Task,
+        config_spec(spec, place),
+        place.pool,
+        place.host,
+        vm=spec.name,
+        waiting=waiting,
+    )
+    vm = VmRef(moref(made), spec.name)
+    difference = differences(spec, read_vm(link, vm))
+    if difference:
+        destroy(link, vm, waiting)
+        raise ReplicaNotAsAsked(spec.name, difference).at(vm=spec.name)
+    return vm
+
+
+def config_spec(spec: ReplicaSpec, place: Place) -> Any:
+    """The ConfigSpec for CreateVM_Task."""
+    source = spec.source
+    disks = wanted_disks(spec)
+    changes = [
+        *(_add(controller_device(c)) for c in source.controllers if c.type in ADDABLE),
+        *(_add(_disk(d, spec, place.datastore), file="create") for d in disks),
+        *(
+            _add(nic_device(n, place.backings[n.key], keep_mac=bool(spec.keep.mac)))
+            for n in source.nics
+            if n.key in place.backings
+        ),
+    ]
+    options = {
+        key: value
+        for key, value in source.extra_config.items()
+        if key.lower() in {name.lower() for name in CARRIED_OPTIONS}
+    }
+    options.update(spec.extra_config)
+    config = vim.vm.ConfigSpec(
+        name=spec.name,
+        version=source.hw_version or None,
+        guestId=source.guest_id or None,
+        uuid=source.bios_uuid if spec.keep.bios_uuid else None,
+        annotation=spec.annotation or None,
+        files=vim.vm.FileInfo(vmPathName=f"[{place.datastore}]"),
+        numCPUs=source.cpus,
+        numCoresPerSocket=source.cores_per_socket,
+        memoryMB=source.memory_mib,
+        memoryHotAddEnabled=source.memory_hot_add,
+        cpuHotAddEnabled=source.cpu_hot_add,
+        firmware=source.firmware,
+        bootOptions=vim.vm.BootOptions(efiSecureBootEnabled=source.secure_boot),
+        deviceChange=changes,
+        extraConfig=[vim.option.OptionValue(key=k, value=v) for k, v in options.items()],
+    )
+    if spec.track_changes:
+        config.changeTrackingEnabled = True
+    if source.nested_hv:
+        config.nestedHVEnabled = True
+    if source.vbs:
+        config.flags = vim.vm.FlagInfo(vbsEnabled=True)
+    return config
+
+
+def wanted_disks(spec: ReplicaSpec) -> list[VmDisk]:
+    return [d for d in spec.source.disks if d.key not in spec.exclude_disks]
+
+
+def _add(device: Any, file: str | None = None) -> Any:
+    change = vim.vm.device.VirtualDeviceSpec(device=device, operation="add")
+    if file:
+        change.fileOperation = file
+    return change
+
+
+def controller_device(controller: Controller) -> Any:
+    device = CONTROLLERS[controller.type](key=controller.key, busNumber=controller.bus_number)
+    if isinstance(device, vim.vm.device.VirtualSCSIController):
+        # A replica shares its disks with nobody, whatever the source does.
+        device.sharedBus = "noSharing"
+    return device
+
+
+def _disk(disk: VmDisk, spec: ReplicaSpec, datastore: str) -> Any:
+    thin = disk.thin if spec.thin is None else spec.thin
+    backing = vim.vm.device.VirtualDisk.FlatVer2BackingInfo(
+        # A datastore without a file name: the host names it after the VM.
+        fileName=f"[{datastore}]",
+        diskMode="persistent",
+        thinProvisioned=thin,
+    )
+    if not thin and disk.eagerly_scrub:
+        backing.eagerlyScrub = True
+    return vim.vm.device.VirtualDisk(
+        key=disk.key,
+        controllerKey=disk.controller_key,
+        unitNumber=disk.unit_number,
+        capacityInBytes=disk.capacity_bytes,
+        capacityInKB=-(-disk.capacity_bytes // KIB),
+        backing=backing,
+    )
+
+
+def nic_device(nic: Nic, backing: Any, *, keep_mac: bool) -> Any:
+    kind = NICS.get(nic.type, NICS["vmxnet3"])
+    device = kind(
+        key=nic.key,
+        backing=backing,
+        addressType=address_type(nic.mac) if keep_mac and nic.mac else "generated",
+        connectable=vim.vm.device.VirtualDevice.ConnectInfo(
+            startConnected=False, connected=False, allowGuestControl=True
+        ),
+    )
+    if keep_mac and nic.mac:
+        device.macAddress = nic.mac
+    return device
+
+
+def address_type(mac: str) -> str:
+    """`manual`, except for addresses that vCenter or a host made: as static ones ESXi refuses
+    them at power-on (of 00:50:56 it takes 00 to 3F only; vSphere Networking, "MAC Addresses")."""
+    parts = mac.lower().split(":")
+    if parts[:3] == ["00", "50", "56"]:
+        return "manual" if int(parts[3], 16) < 0x40 else "assigned"
+    return "generated" if parts[:3] == ["00", "0c", "29"] else "manual"
+
+
+def differences(spec: ReplicaSpec, made: VmInfo) -> str:
+    """Where the made VM's disks are not what was asked for; empty when all is well."""
+    found = {d.position: d for d in made.disks}
+    wrong = []
+    for disk in wanted_disks(spec):
+        kind, bus, unit = disk.position
+        there = found.pop(disk.position, None)
+        if there is None:
+            wrong.append(f"{disk.label} is not at {kind} {bus}:{unit}")
+        elif there.key != disk.key:
+            wrong.append(f"{disk.label} has device key {there.key} instead of {disk.key}")
+        elif there.capacity_bytes != disk.capacity_bytes:
+            wrong.append(
+                f"{disk.label} has {there.capacity_bytes} bytes instead of {disk.capacity_bytes}"
+            )
+    wrong += [f"{d.label} was not asked for" for d in found.values()]
+    cards = {n.key: n for n in made.nics}
+    for nic in spec.source.nics if spec.keep.mac else ():
+        card = cards.get(nic.key)
+        if nic.mac and card is not None and (card.mac or "").lower() != nic.mac.lower():
+            wrong.append(f"{nic.label} has address {card.mac} instead of {nic.mac}")
+    return "; ".join(wrong)
+
+
+def destroy(link: Link, vm: VmRef, waiting: Waiting) -> None:
+    """Remove a VM with its files; one that is gone already is a success."""
+    managed = link.managed(vim.VirtualMachine, vm.moref)
+    try:
+        tasks.run(link, "removing the VM", managed.Destroy_Task, vm=vm.name, waiting=waiting)
+    except ObjectGone:
+        return
+
+
+def set_extra_config(link: Link, vm: VmRef, options: Mapping[str, str], waiting: Waiting) -> None:
+    """Set (or, with an empty value, remove) entries of a VM's extraConfig."""
+    spec = vim.vm.ConfigSpec(
+        extraConfig=[vim.option.OptionValue(key=k, value=v) for k, v in options.items()]
+    )
+    tasks.reconfigure(link, "writing the VM's options", vm, spec, waiting)

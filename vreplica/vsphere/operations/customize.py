@@ -1,0 +1,107 @@
+"""Guest customization: a host name and addresses that Tools put into the guest at its next boot.
+
+    Identity (ours)  ──► CustomizationSpec (LinuxPrep) ──┐
+    name of one that vCenter keeps ──────────────────────┴─► CustomizeVM_Task ──► next power-on
+
+A specification made here is for Linux only: one for Windows runs Sysprep, which takes a licence
+key and an administrator's password, and makes a new machine of it. Who wants that keeps a
+specification in vCenter and names it; for addresses alone there is the script.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Any
+
+from vreplica.vsphere.connection import tasks
+from vreplica.vsphere.connection.collector import read_one
+from vreplica.vsphere.connection.link import Link
+from vreplica.vsphere.connection.tasks import Waiting
+from vreplica.vsphere.connection.vmomi import vim
+from vreplica.vsphere.guesterrors import CustomizationRefused, NoSpecification
+from vreplica.vsphere.inventory.vm import read_vm
+from vreplica.vsphere.model import Identity, NicRule, VmRef
+
+_c = vim.vm.customization
+
+
+def named(link: Link, name: str) -> Any:
+    """A specification that vCenter keeps. Raises NoSpecification with those that there are."""
+    manager = link.content.customizationSpecManager
+    if manager is None:
+        raise NoSpecification(link.endpoint.host, name, "none: a single ESXi host keeps none")
+    operation = f"reading the customization specification {name!r}"
+    try:
+        found = link.ask(operation, manager.GetCustomizationSpec, name, let=(vim.fault.NotFound,))
+    except vim.fault.NotFound:
+        entry = read_one(link, operation, manager, ["info"])
+        names = ", ".join(sorted(i.name for i in entry.get("info") or [])) or "none"
+        raise NoSpecification(link.endpoint.host, name, names) from None
+    return found.spec
+
+
+def made(identity: Identity, cards: int) -> Any:
+    """A specification for a Linux guest with so many cards."""
+    rules = (*identity.nics, *[NicRule()] * max(0, cards - len(identity.nics)))
+    servers = list(dict.fromkeys(server for rule in rules for server in rule.dns))
+    return _c.Specification(
+        options=_c.LinuxOptions(),
+        identity=_c.LinuxPrep(
+            hostName=_c.FixedName(name=identity.hostname), domain=identity.domain or "local"
+        ),
+        globalIPSettings=_c.GlobalIPSettings(
+            dnsServerList=servers, dnsSuffixList=[identity.domain] if identity.domain else []
+        ),
+        nicSettingMap=[_c.AdapterMapping(adapter=_settings(rule)) for rule in rules],
+    )
+
+
+def _settings(rule: NicRule) -> Any:
+    gateways = [rule.gateway] if rule.gateway else []
+    settings = _c.IPSettings(ip=_c.DhcpIpGenerator(), dnsServerList=list(rule.dns))
+    if rule.ip is None:
+        return settings
+    found = ipaddress.ip_interface(rule.ip)
+    if found.version == 4:
+        settings.ip = _c.FixedIp(ipAddress=str(found.ip))
+        settings.subnetMask, settings.gateway = str(found.netmask), gateways
+    else:
+        settings.ipV6Spec = _c.IPSettings.IpV6AddressSpec(
+            ip=[_c.FixedIpV6(ipAddress=str(found.ip), subnetMask=found.network.prefixlen)],
+            gateway=gateways,
+        )
+    return settings
+
+
+def apply(link: Link, vm: VmRef, spec: str | Identity, waiting: Waiting) -> None:
+    """Give a VM that is off a specification for its next boot; nothing where one is pending.
+
+    Raises NoSpecification, CustomizationRefused.
+    """
+    operation = "customizing the guest"
+    now = read_vm(link, vm)
+    if isinstance(spec, str):
+        wanted = named(link, spec)
+    elif now.guest_family != "linux":
+        reason = f"a specification made here is for Linux guests, this one is {now.guest_family}"
+        raise CustomizationRefused(reason).at(vm=vm.name)
+    elif spec.hostname is None:
+        raise CustomizationRefused("a specification needs a host name").at(vm=vm.name)
+    else:
+        wanted = made(spec, len(now.nics))
+    managed = link.managed(vim.VirtualMachine, vm.moref)
+    refused = (vim.fault.CustomizationFault,)
+    try:
+        tasks.run(
+            link,
+            operation,
+            managed.CustomizeVM_Task,
+            wanted,
+            vm=vm.name,
+            waiting=waiting,
+            let=refused,
+        )
+    except vim.fault.CustomizationPending:
+        return
+    except vim.fault.CustomizationFault as fault:
+        raise CustomizationRefused(fault.msg or type(fault).__name__).at(vm=vm.name) from fault

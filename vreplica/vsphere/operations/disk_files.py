@@ -1,0 +1,95 @@
+"""Disk files of a datastore, copied, grown and deleted by the hosts themselves.
+
+No byte of a copy passes through this machine: the host reads the whole chain below the source
+file and writes one base disk (vSphere API, VirtualDiskManager).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vreplica.units import KIB
+from vreplica.vsphere.connection import tasks
+from vreplica.vsphere.connection.link import Link
+from vreplica.vsphere.connection.tasks import Waiting
+from vreplica.vsphere.connection.vmomi import vim
+from vreplica.vsphere.errors import PlacementAmbiguous, PlacementNotFound
+from vreplica.vsphere.inventory.tree import datacenter_of, places
+from vreplica.vsphere.model import VmRef, datastore_of
+
+
+def copy(link: Link, vm: VmRef, source: str, target: str, waiting: Waiting) -> None:
+    """A base disk `target` with what `source` and the links below it hold.
+
+    Both are `[datastore] folder/name.vmdk`. No format is asked for: vCenter does not take one,
+    and keeps that of the source.
+    """
+    tasks.run(
+        link,
+        f"copying {source} to {target}",
+        link.content.virtualDiskManager.CopyVirtualDisk_Task,
+        source,
+        _datacenter(link, vm, source),
+        target,
+        _datacenter(link, vm, target),
+        None,
+        False,
+        vm=vm.name,
+        waiting=waiting,
+    )
+
+
+def extend(link: Link, vm: VmRef, path: str, capacity_bytes: int, waiting: Waiting) -> None:
+    """Grow a base disk that no VM has. `capacity_bytes`: whole KiB."""
+    if capacity_bytes % KIB:
+        raise ValueError(f"{capacity_bytes} bytes are not whole KiB")
+    tasks.run(
+        link,
+        f"growing {path}",
+        link.content.virtualDiskManager.ExtendVirtualDisk_Task,
+        path,
+        _datacenter(link, vm, path),
+        capacity_bytes // KIB,
+        False,
+        vm=vm.name,
+        waiting=waiting,
+    )
+
+
+def delete(link: Link, vm: VmRef, path: str, waiting: Waiting) -> bool:
+    """Delete a disk's files; False where there are none."""
+    let = (vim.fault.FileNotFound,)
+    try:
+        tasks.run(
+            link,
+            f"deleting {path}",
+            link.content.virtualDiskManager.DeleteVirtualDisk_Task,
+            path,
+            _datacenter(link, vm, path),
+            vm=vm.name,
+            waiting=waiting,
+            let=let,
+        )
+    except let:
+        return False
+    return True
+
+
+def _datacenter(link: Link, vm: VmRef, path: str) -> Any:
+    """vCenter finds datastores by name only within a datacenter; two may have the same name."""
+    name = datastore_of(path)
+    tree = places(link)
+    stores = tree.of_kind(vim.Datastore)
+    found = {tree.datacenter(f) for f in stores if tree.name(f) == name}
+    if not found:
+        names = tuple(tree.name(f) for f in stores)
+        raise PlacementNotFound(link.endpoint.host, "datastore", name, names)
+    if len(found) == 1:
+        (here,) = found
+        return tree.objects[here].managed if here else None
+    # "datastore1" is every host's: which one is meant the VM says.
+    own = datacenter_of(link, vm)
+    if own is None or own[0] not in found:
+        paths = sorted(tree.path(tree.objects[f]) for f in found if f)
+        raise PlacementAmbiguous(link.endpoint.host, f"datastore called {name}", tuple(paths))
+    return tree.objects[own[0]].managed

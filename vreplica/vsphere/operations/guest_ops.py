@@ -1,0 +1,193 @@
+"""A script run in a guest: through VMware Tools, without a network, with a login of the guest.
+
+    temporary folder -> script there (PUT) -> start it -> look until it has ended
+                     -> what it wrote (GET) -> folder away
+
+Files travel to and from the VM's ESXi host, not vCenter. The host's certificate is read from
+vCenter, whose own one is pinned, and no other is accepted there.
+"""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from vreplica.errors import VReplicaError
+from vreplica.units import KIB
+from vreplica.vsphere.connection.certificate import (
+    PinnedConnection,
+    normal_sha256,
+    pinned_context,
+    reason_of,
+    sha256_of,
+)
+from vreplica.vsphere.connection.collector import read_one
+from vreplica.vsphere.connection.link import BROKEN, Link
+from vreplica.vsphere.connection.vmomi import vim
+from vreplica.vsphere.errors import BadReply, HostUnreachable
+from vreplica.vsphere.model import GuestLogin, ScriptResult, VmRef
+
+POLL_S: Final = 1.0
+OUTPUT_MAX: Final = 256 * KIB
+"""Of what a script wrote; the rest is cut off, and it is said."""
+
+CMD: Final = r"C:\Windows\System32\cmd.exe"
+POWERSHELL: Final = r"C:\Windows\System32\WindowsPowerShell\v1.0\powershell.exe"
+
+
+def command(folder: str, windows: bool, script: bytes, suffix: str) -> tuple[str, str, str, str]:
+    """(script's path, output's path, program, arguments), by the guest's family.
+
+    Tools start programs on Linux through a shell, so output can be redirected there; on Windows
+    cmd.exe does it. A Linux script with `#!` is started by itself, another one by /bin/sh.
+    """
+    if windows:
+        path, out = rf"{folder}\script{suffix or '.cmd'}", rf"{folder}\output.txt"
+        start = f'"{path}"'
+        if suffix.lower() == ".ps1":
+            options = "-NoProfile -NonInteractive -ExecutionPolicy Bypass"
+            start = f'{POWERSHELL} {options} -File "{path}"'
+        return path, out, CMD, f'/c "{start} > "{out}" 2>&1"'
+    path, out = f"{folder}/script{suffix or '.sh'}", f"{folder}/output.txt"
+    if script.startswith(b"#!"):
+        return path, out, path, f"> {out} 2>&1"
+    return path, out, "/bin/sh", f"{path} > {out} 2>&1"
+
+
+def run_script(
+    link: Link,
+    vm: VmRef,
+    login: GuestLogin,
+    script: bytes,
+    *,
+    windows: bool,
+    suffix: str = "",
+    timeout_s: float,
+    sleep: Callable[[float], None] = time.sleep,
+) -> ScriptResult:
+    """Run `script` in the guest of a running VM and wait for its end.
+
+    suffix: of its name, `.ps1` for PowerShell. After `timeout_s` it is ended, and its exit code
+    is None. Raises GuestLoginRefused, GuestOperationsUnavailable, BadReply, HostUnreachable.
+    """
+    guest = _Guest(link, vm, login)
+    make = guest.files.CreateTemporaryDirectoryInGuest
+    folder = guest.do("making a folder", make, "vreplica", "")
+    began = time.monotonic()
+    try:
+        path, out, program, arguments = command(folder, windows, script, suffix)
+        guest.put(path, script, windows)
+        spec = vim.vm.guest.ProcessManager.ProgramSpec(programPath=program, arguments=arguments)
+        pid = guest.do("starting the script", guest.processes.StartProgramInGuest, spec)
+        code: int | None = None
+        while True:
+            ended, code = guest.ended(pid)
+            if ended:
+                break
+            if time.monotonic() - began > timeout_s:
+                guest.do("ending the script", guest.processes.TerminateProcessInGuest, pid)
+                break
+            sleep(POLL_S)
+        output, cut = guest.get(out)
+        text = output.decode("utf-8", errors="replace")
+        return ScriptResult(code, text, cut, time.monotonic() - began)
+    finally:
+        # A folder that stays is no reason to fail; the guest clears its temporary files.
+        with suppress(VReplicaError):
+            guest.do("removing the folder", guest.files.DeleteDirectoryInGuest, folder, True)
+
+
+class _Guest:
+    """Guest operations of one VM with one login."""
+
+    def __init__(self, link: Link, vm: VmRef, login: GuestLogin) -> None:
+        self._link, self._vm = link, vm
+        self._managed = link.managed(vim.VirtualMachine, vm.moref)
+        self._auth = vim.vm.guest.NamePasswordAuthentication(
+            username=login.user, password=login.password, interactiveSession=False
+        )
+        manager = link.content.guestOperationsManager
+        paths = ["processManager", "fileManager"]
+        entry = read_one(link, "reading the guest operations", manager, paths, vm=vm.name)
+        self.processes: Any = entry.get("processManager")
+        self.files: Any = entry.get("fileManager")
+
+    def do(self, what: str, method: Callable[..., Any], *arguments: Any) -> Any:
+        return self._link.call(
+            f"{what} in the guest",
+            method,
+            self._managed,
+            self._auth,
+            *arguments,
+            vm=self._vm.name,
+            answers=False,
+        )
+
+    def ended(self, pid: int) -> tuple[bool, int | None]:
+        found = self._link.ask(
+            "looking at the script in the guest",
+            self.processes.ListProcessesInGuest,
+            self._managed,
+            self._auth,
+            [pid],
+            vm=self._vm.name,
+            answers=False,
+        )
+        for process in found or []:
+            return process.endTime is not None, process.exitCode
+        # Tools forget a process five minutes after its end; this one was asked for all the time.
+        return True, None
+
+    def put(self, path: str, content: bytes, windows: bool) -> None:
+        kinds = vim.vm.guest.FileManager
+        private = kinds.PosixFileAttributes(permissions=0o700)
+        attributes = kinds.WindowsFileAttributes() if windows else private
+        what = "offering the script"
+        method = self.files.InitiateFileTransferToGuest
+        url = self.do(what, method, path, attributes, len(content), True)
+        self._transfer("PUT", url, content)
+
+    def get(self, path: str) -> tuple[bytes, bool]:
+        found = self.do("fetching the output", self.files.InitiateFileTransferFromGuest, path)
+        data = self._transfer("GET", found.url, None)
+        return data[:OUTPUT_MAX], len(data) > OUTPUT_MAX
+
+    def _transfer(self, method: str, url: str, content: bytes | None) -> bytes:
+        parts = urlsplit(url)
+        # A host that does not know its own name says `*` (vSphere API, FileTransferInformation).
+        host = parts.hostname or "*"
+        host = self._link.endpoint.host if host == "*" else host
+        port = parts.port or 443
+        der = self._host_certificate()
+        pin = {"pin": normal_sha256(sha256_of(der))}
+        scheme = type("GuestConnection", (PinnedConnection,), pin)
+        connection = scheme(host, port, timeout=self._link.timeout_s, context=pinned_context(der))
+        try:
+            connection.request(method, f"{parts.path}?{parts.query}", body=content)
+            response = connection.getresponse()
+            data: bytes = response.read(OUTPUT_MAX + 1)
+            status = response.status
+        except BROKEN as error:
+            raise HostUnreachable(host, port, reason_of(error, self._link.timeout_s)) from error
+        finally:
+            connection.close()
+        if status != 200:
+            what = "moving a file of the guest"
+            raise BadReply(host, what, f"HTTP {status}").at(vm=self._vm.name)
+        return data
+
+    def _host_certificate(self) -> bytes:
+        operation = "reading the host's certificate"
+        entry = read_one(self._link, operation, self._managed, ["runtime.host"], vm=self._vm.name)
+        host = entry.get("runtime.host")
+        paths = ["config.certificate"]
+        pem = read_one(self._link, operation, host, paths).get("config.certificate")
+        if not pem:
+            raise BadReply(self._link.endpoint.host, operation, "it is empty").at(vm=self._vm.name)
+        # Bytes of the wire are signed numbers to pyVmomi.
+        text = bytes(b & 0xFF for b in pem).decode("ascii", errors="replace")
+        return ssl.PEM_cert_to_DER_cert(text)

@@ -1,0 +1,98 @@
+"""Which of its source's names a replica has: BIOS UUID and MAC addresses, as the job wants it.
+
+    Keep      the replica has the source's       does not              change
+    ------------------------------------------------------------------------------------------
+    True      stays                              gets the source's
+    False     gets one of its own                stays
+    None      stays                              stays                 it is not ours to decide
+
+The cards of both stand to each other in the order in which the guests see them.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+from vreplica.vsphere.connection import tasks
+from vreplica.vsphere.connection.collector import read_one
+from vreplica.vsphere.connection.link import Link
+from vreplica.vsphere.connection.tasks import Waiting
+from vreplica.vsphere.connection.vmomi import vim
+from vreplica.vsphere.inventory.vm import read_vm
+from vreplica.vsphere.model import Keep, Nic, VmInfo, VmRef
+from vreplica.vsphere.operations.create_replica import address_type
+from vreplica.vsphere.operations.nics import DEVICES
+
+
+def pairs(source: VmInfo, replica: VmInfo) -> Iterator[tuple[Nic | None, Nic | None]]:
+    """The replica's and the source's cards, None where one has more of them."""
+    mine = sorted(replica.nics, key=lambda n: n.key)
+    theirs = sorted(source.nics, key=lambda n: n.key)
+    for number in range(max(len(mine), len(theirs))):
+        yield (
+            mine[number] if number < len(mine) else None,
+            theirs[number] if number < len(theirs) else None,
+        )
+
+
+def differences(source: VmInfo, replica: VmInfo, keep: Keep) -> Iterator[str]:
+    """What is not as wanted, one sentence each."""
+    if wanted_uuid(source, replica, keep) is not None:
+        whose = "that of the source" if keep.bios_uuid else "one of its own"
+        yield f"BIOS UUID: {replica.bios_uuid} becomes {whose}"
+    for mine, theirs in pairs(source, replica):
+        if mine is not None and readdressed(mine, theirs, keep):
+            whose = "that of the source" if keep.mac else "one of its own"
+            yield f"{mine.label}: MAC address {mine.mac} becomes {whose}"
+
+
+def wanted_uuid(source: VmInfo, replica: VmInfo, keep: Keep) -> str | None:
+    """The BIOS UUID that the replica is to get; None: it stays."""
+    same = replica.bios_uuid == source.bios_uuid
+    if keep.bios_uuid and not same:
+        return source.bios_uuid
+    return str(uuid.uuid4()) if keep.bios_uuid is False and same else None
+
+
+def readdressed(mine: Nic, theirs: Nic | None, keep: Keep) -> bool:
+    """Is this card of the replica to get another MAC address?"""
+    if theirs is None or not theirs.mac or keep.mac is None:
+        return False
+    return ((mine.mac or "").lower() == theirs.mac.lower()) is not keep.mac
+
+
+def address(card: Any, theirs: Nic, keep: Keep) -> None:
+    """Give a card that is being changed the source's address, or let the host make one."""
+    if keep.mac and theirs.mac:
+        card.addressType, card.macAddress = address_type(theirs.mac), theirs.mac
+    else:
+        # Empty, since none at all would leave a generated one as it is.
+        card.addressType, card.macAddress = "generated", ""
+
+
+def apply(link: Link, vm: VmRef, source: VmInfo, keep: Keep, waiting: Waiting) -> None:
+    """Make a powered-off replica as wanted; nothing where it is."""
+    now = read_vm(link, vm)
+    fields: dict[str, Any] = {}
+    if (wanted := wanted_uuid(source, now, keep)) is not None:
+        fields["uuid"] = wanted
+    moved = {
+        mine.key: theirs
+        for mine, theirs in pairs(source, now)
+        if mine is not None and theirs is not None and readdressed(mine, theirs, keep)
+    }
+    operation = "giving the replica its BIOS UUID and MAC addresses"
+    managed = link.managed(vim.VirtualMachine, vm.moref)
+    if moved:
+        entry = read_one(link, operation, managed, [DEVICES], vm=vm.name)
+        cards = [d for d in entry.get(DEVICES) or [] if d.key in moved]
+        for card in cards:
+            address(card, moved[card.key], keep)
+        fields["deviceChange"] = [
+            vim.vm.device.VirtualDeviceSpec(device=card, operation="edit") for card in cards
+        ]
+    if fields:
+        spec = vim.vm.ConfigSpec(**fields)
+        tasks.reconfigure(link, operation, vm, spec, waiting)

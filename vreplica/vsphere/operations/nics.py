@@ -1,0 +1,101 @@
+"""A VM's network cards: attached elsewhere, connected or disconnected.
+
+A replica's cards are made disconnected; the failover connects them, a test failover attaches
+them to an isolated network first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from vreplica.vsphere.connection import tasks
+from vreplica.vsphere.connection.collector import read_one
+from vreplica.vsphere.connection.link import Link
+from vreplica.vsphere.connection.tasks import Waiting
+from vreplica.vsphere.connection.vmomi import moref, vim
+from vreplica.vsphere.errors import PlacementNotFound
+from vreplica.vsphere.inventory.placement import backing
+from vreplica.vsphere.inventory.tree import Tree, places
+from vreplica.vsphere.inventory.vm import read_vm
+from vreplica.vsphere.model import Nic, VmRef
+
+DEVICES = "config.hardware.device"
+
+
+def change(
+    link: Link, vm: VmRef, connect: bool, networks: Mapping[str, str], waiting: Waiting
+) -> tuple[Nic, ...]:
+    """Connect or disconnect all cards, now (where the VM is on) and at power-on.
+
+    networks: name of the network a card is on -> name of the one it shall be on. Raises
+    PlacementNotFound with the networks that the VM's host has. Returns the cards as they are.
+    """
+    operation = f"{'connecting' if connect else 'disconnecting'} the network cards"
+    now = read_vm(link, vm)
+    here = {nic.key: nic for nic in now.nics}
+    managed = link.managed(vim.VirtualMachine, vm.moref)
+    paths = [DEVICES, "runtime.host"]
+    entry = read_one(link, operation, managed, paths, vm=vm.name)
+    reachable = HostNetworks(link, entry.get("runtime.host")) if networks else None
+    edits = []
+    for device in entry.get(DEVICES) or []:
+        nic = here.get(device.key)
+        if nic is None:
+            continue
+        wanted = networks.get(nic.network or "")
+        if wanted is not None and reachable is not None:
+            device.backing = reachable.backing(wanted)
+        info = device.connectable or vim.vm.device.VirtualDevice.ConnectInfo(allowGuestControl=True)
+        info.startConnected = connect
+        info.connected = connect and now.power_state == "poweredOn"
+        device.connectable = info
+        edits.append(vim.vm.device.VirtualDeviceSpec(device=device, operation="edit"))
+    if edits:
+        spec = vim.vm.ConfigSpec(deviceChange=edits)
+        tasks.reconfigure(link, operation, vm, spec, waiting)
+    return read_vm(link, vm).nics
+
+
+def attach_all(link: Link, vm: VmRef, network: str, waiting: Waiting) -> tuple[Nic, ...]:
+    """All cards of a VM that is off onto one network, connected at power-on, with new addresses.
+
+    Raises PlacementNotFound with the networks of the VM's host.
+    """
+    operation = f"attaching the network cards to {network}"
+    managed = link.managed(vim.VirtualMachine, vm.moref)
+    entry = read_one(link, operation, managed, [DEVICES, "runtime.host"], vm=vm.name)
+    wanted = HostNetworks(link, entry.get("runtime.host")).backing(network)
+    edits = []
+    for card in entry.get(DEVICES) or []:
+        if isinstance(card, vim.vm.device.VirtualEthernetCard):
+            card.backing = wanted
+            # Also where an address was set by hand, which a clone would keep. Empty, since none at
+            # all would leave a generated one as it is.
+            card.addressType, card.macAddress = "generated", ""
+            card.connectable = vim.vm.device.VirtualDevice.ConnectInfo(
+                startConnected=True, connected=False, allowGuestControl=True
+            )
+            edits.append(vim.vm.device.VirtualDeviceSpec(device=card, operation="edit"))
+    if edits:
+        spec = vim.vm.ConfigSpec(deviceChange=edits)
+        tasks.reconfigure(link, operation, vm, spec, waiting)
+    return read_vm(link, vm).nics
+
+
+class HostNetworks:
+    """The networks of one host, by name."""
+
+    def __init__(self, link: Link, host: Any) -> None:
+        self._server = link.endpoint.host
+        self._tree: Tree = places(link)
+        found = self._tree.objects.get(moref(host)) if host is not None else None
+        names = {moref(n) for n in (found.get("network") if found else None) or []}
+        self._found = {
+            self._tree.name(f): f for f in self._tree.of_kind(vim.Network) if f.moref in names
+        }
+
+    def backing(self, name: str) -> Any:
+        if name not in self._found:
+            raise PlacementNotFound(self._server, "network", name, tuple(sorted(self._found)))
+        return backing(self._tree, self._found[name])

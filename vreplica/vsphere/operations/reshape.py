@@ -1,0 +1,302 @@
+"""A replica's hardware follows its source's: what differs, and the one call that changes it.
+
+    differences(source, replica)    in words, for a plan; changes nothing
+    apply(vm, Reshape)              one ReconfigVM_Task: disks detached and attached, controllers,
+                                    network cards, processors, memory, firmware, guest
+
+The replica may have snapshots. They keep the hardware of their time, as a revert shows: vSphere
+freezes configuration and disks together. A detached disk's files stay.
+
+What a replica has beyond its source (a controller somebody added) is left there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from vreplica.units import KIB
+from vreplica.vsphere.connection import tasks
+from vreplica.vsphere.connection.collector import read_one
+from vreplica.vsphere.connection.link import Link
+from vreplica.vsphere.connection.tasks import Waiting
+from vreplica.vsphere.connection.vmomi import vim
+from vreplica.vsphere.errors import ReplicaNotAsAsked
+from vreplica.vsphere.inventory.devices import ADDABLE
+from vreplica.vsphere.inventory.vm import read_vm
+from vreplica.vsphere.model import AS_IS, Controller, Keep, Nic, VmDisk, VmInfo, VmRef
+from vreplica.vsphere.operations import identity
+from vreplica.vsphere.operations.create_replica import (
+    CARRIED_OPTIONS,
+    controller_device,
+    nic_device,
+)
+from vreplica.vsphere.operations.identity import address, pairs, readdressed, wanted_uuid
+from vreplica.vsphere.operations.nics import DEVICES, HostNetworks
+
+
+@dataclass(frozen=True, slots=True)
+class NewDisk:
+    """A disk for the place that `like` has on the source.
+
+    `path`: the file `[datastore] folder/name.vmdk`; attached where `exists`, else made, thin.
+    """
+
+    like: VmDisk
+    path: str
+    exists: bool
+    any_size: bool = False
+    """Attach it even where it is not as large as `like`; the answer has its size."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reshape:
+    """What to make of a replica. `detach`: keys of its disks that go; their files stay."""
+
+    source: VmInfo
+    networks: Mapping[str, str] = field(default_factory=dict)
+    keep: Keep = AS_IS
+    detach: tuple[int, ...] = ()
+    attach: tuple[NewDisk, ...] = ()
+
+
+# -- what differs ---------------------------------------------------------------------------
+
+PLAIN = (
+    ("cpus", "numCPUs", "processors"),
+    ("cores_per_socket", "numCoresPerSocket", "cores per socket"),
+    ("memory_mib", "memoryMB", "MiB of memory"),
+    ("memory_hot_add", "memoryHotAddEnabled", "memory hot add"),
+    ("cpu_hot_add", "cpuHotAddEnabled", "processor hot add"),
+    ("guest_id", "guestId", "guest"),
+    ("firmware", "firmware", "firmware"),
+    ("nested_hv", "nestedHVEnabled", "nested virtualisation"),
+)
+"""Field of VmInfo, of ConfigSpec, and its name for people."""
+
+
+def differences(
+    source: VmInfo, replica: VmInfo, networks: Mapping[str, str], keep: Keep
+) -> tuple[str, ...]:
+    """Everything but disks that `apply` would change, one sentence each."""
+    hardware = _differences(source, replica, networks)
+    return (*hardware, *identity.differences(source, replica, keep))
+
+
+def _differences(source: VmInfo, replica: VmInfo, networks: Mapping[str, str]) -> Iterator[str]:
+    named = [(name, words) for name, _, words in PLAIN]
+    for name, words in [*named, ("secure_boot", "secure boot"), ("vbs", "VBS")]:
+        was, now = getattr(replica, name), getattr(source, name)
+        if was != now:
+            yield f"{words}: {_said(was)} becomes {_said(now)}"
+    if _newer(source, replica):
+        yield f"virtual hardware: {replica.hw_version} becomes {source.hw_version}"
+    for key, value in _options(source, replica).items():
+        yield f"{key} becomes {value or 'unset'}"
+    for old, new in _controllers(source, replica):
+        if old is None:
+            yield f"controller {new.type} {new.bus_number} is added"
+        else:
+            yield f"controller {old.type} {old.bus_number} becomes {new.type}"
+    for mine, theirs in pairs(source, replica):
+        if theirs is None:
+            assert mine is not None
+            yield f"{mine.label} is removed"
+        elif mine is None:
+            yield f"{theirs.label} is added on {_mapped(theirs, networks)}"
+        elif mine.type != theirs.type:
+            yield f"{mine.label}: {mine.type} becomes {theirs.type}"
+        elif mine.network != _mapped(theirs, networks):
+            yield f"{mine.label}: network {mine.network} becomes {_mapped(theirs, networks)}"
+
+
+def wanted_networks(source: VmInfo, replica: VmInfo, networks: Mapping[str, str]) -> dict[str, str]:
+    """Networks that `apply` will attach a card to, by the card's name."""
+    return {
+        theirs.label: _mapped(theirs, networks) or "unknown"
+        for mine, theirs in pairs(source, replica)
+        if theirs is not None
+        and (mine is None or mine.type != theirs.type or mine.network != _mapped(theirs, networks))
+    }
+
+
+def _said(value: object) -> str:
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
+
+
+def _newer(source: VmInfo, replica: VmInfo) -> bool:
+    """Hardware is upgraded, never put back: vSphere cannot."""
+    numbers = [_number(source.hw_version), _number(replica.hw_version)]
+    return numbers[0] > numbers[1] > 0
+
+
+def _number(version: str) -> int:
+    tail = version.rpartition("-")[2]
+    return int(tail) if tail.isdigit() else 0
+
+
+def _options(source: VmInfo, replica: VmInfo) -> dict[str, str]:
+    """Carried options that differ; "" removes one."""
+    carried = {name.lower(): name for name in CARRIED_OPTIONS}
+    sides = [
+        {k.lower(): v for k, v in vm.extra_config.items() if k.lower() in carried}
+        for vm in (source, replica)
+    ]
+    there, here = sides
+    return {
+        carried[k]: there.get(k, "") for k in sorted({*there, *here}) if there.get(k) != here.get(k)
+    }
+
+
+def _controllers(source: VmInfo, replica: VmInfo) -> Iterator[tuple[Controller | None, Controller]]:
+    have = {c.key: c for c in replica.controllers}
+    for wanted in source.controllers:
+        old = have.get(wanted.key)
+        if wanted.type in ADDABLE and (old is None or old.type != wanted.type):
+            yield old, wanted
+
+
+def _mapped(nic: Nic, networks: Mapping[str, str]) -> str | None:
+    return networks.get(nic.network or "", nic.network)
+
+
+# -- changing it ----------------------------------------------------------------------------
+
+
+def upgrade(link: Link, vm: VmRef, source: VmInfo, waiting: Waiting) -> None:
+    """Upgrade a replica's virtual hardware to its source's version, where that is newer."""
+    if _newer(source, read_vm(link, vm)):
+        managed = link.managed(vim.VirtualMachine, vm.moref)
+        operation = f"upgrading the virtual hardware to {source.hw_version}"
+        method, version = managed.UpgradeVM_Task, source.hw_version
+        tasks.run(link, operation, method, version, vm=vm.name, waiting=waiting)
+
+
+def apply(link: Link, vm: VmRef, want: Reshape, waiting: Waiting) -> VmInfo:
+    """Make it so, read it back, and return what there is. Raises ReplicaNotAsAsked."""
+    now = read_vm(link, vm)
+    managed = link.managed(vim.VirtualMachine, vm.moref)
+    operation = "bringing the replica's hardware up to date"
+    entry = read_one(link, operation, managed, [DEVICES, "runtime.host"], vm=vm.name)
+    devices = {d.key: d for d in entry.get(DEVICES) or []}
+    cards = wanted_networks(want.source, now, want.networks)
+    reachable = HostNetworks(link, entry.get("runtime.host")) if cards else None
+    spec = _config_spec(want, now, devices, reachable)
+    if spec is not None:
+        tasks.reconfigure(link, operation, vm, spec, waiting)
+    made = read_vm(link, vm)
+    wrong = _wrong(want, made)
+    if wrong:
+        raise ReplicaNotAsAsked(vm.name, wrong).at(vm=vm.name)
+    return made
+
+
+def _config_spec(
+    want: Reshape, now: VmInfo, devices: Mapping[int, Any], reachable: HostNetworks | None
+) -> Any:
+    """None where nothing is to be changed."""
+    source = want.source
+    changes = [
+        *(_change("remove", devices[key]) for key in want.detach),
+        *_controller_changes(want, now, devices),
+        *(_attach(disk) for disk in want.attach),
+        *_nic_changes(want, now, devices, reachable),
+    ]
+    fields = {
+        name: getattr(source, own)
+        for own, name, _ in PLAIN
+        if getattr(source, own) != getattr(now, own)
+    }
+    if "numCPUs" in fields:
+        # One is checked against the other.
+        fields["numCoresPerSocket"] = source.cores_per_socket
+    if source.secure_boot != now.secure_boot:
+        fields["bootOptions"] = vim.vm.BootOptions(efiSecureBootEnabled=source.secure_boot)
+    if source.vbs != now.vbs:
+        fields["flags"] = vim.vm.FlagInfo(vbsEnabled=source.vbs)
+    if (wanted := wanted_uuid(source, now, want.keep)) is not None:
+        fields["uuid"] = wanted
+    options = _options(source, now)
+    if options:
+        fields["extraConfig"] = [vim.option.OptionValue(key=k, value=v) for k, v in options.items()]
+    if changes:
+        fields["deviceChange"] = changes
+    return vim.vm.ConfigSpec(**fields) if fields else None
+
+
+def _change(operation: str, device: Any, file: str | None = None) -> Any:
+    made = vim.vm.device.VirtualDeviceSpec(device=device, operation=operation)
+    if file:
+        made.fileOperation = file
+    return made
+
+
+def _controller_changes(want: Reshape, now: VmInfo, devices: Mapping[int, Any]) -> Iterator[Any]:
+    """A controller of another type takes the place of the old one, and its disks with it."""
+    for old, new in _controllers(want.source, now):
+        if old is not None:
+            yield _change("remove", devices[old.key])
+        yield _change("add", controller_device(new))
+        for disk in now.disks:
+            moves = old is not None and disk.controller_key == old.key
+            if moves and disk.key not in want.detach:
+                yield _change("edit", devices[disk.key])
+
+
+def _attach(disk: NewDisk) -> Any:
+    like = disk.like
+    device = vim.vm.device.VirtualDisk(
+        key=like.key,
+        controllerKey=like.controller_key,
+        unitNumber=like.unit_number,
+        # That of a file that is there is its own.
+        capacityInBytes=None if disk.exists else like.capacity_bytes,
+        capacityInKB=0 if disk.exists else -(-like.capacity_bytes // KIB),
+        backing=vim.vm.device.VirtualDisk.FlatVer2BackingInfo(
+            fileName=disk.path, diskMode="persistent", thinProvisioned=True
+        ),
+    )
+    return _change("add", device, None if disk.exists else "create")
+
+
+def _nic_changes(
+    want: Reshape, now: VmInfo, devices: Mapping[int, Any], reachable: HostNetworks | None
+) -> Iterator[Any]:
+    for mine, theirs in pairs(want.source, now):
+        network = _mapped(theirs, want.networks) if theirs is not None else None
+        if mine is not None and (theirs is None or mine.type != theirs.type):
+            yield _change("remove", devices[mine.key])
+            mine = None
+        if theirs is None:
+            continue
+        moves = mine is None or mine.network != network
+        if mine is not None and not moves and not readdressed(mine, theirs, want.keep):
+            continue
+        backing = None
+        if moves:
+            assert reachable is not None, "asked for where a card changes"
+            backing = reachable.backing(network or "unknown")
+        if mine is None:
+            yield _change("add", nic_device(theirs, backing, keep_mac=bool(want.keep.mac)))
+            continue
+        if moves:
+            devices[mine.key].backing = backing
+        if readdressed(mine, theirs, want.keep):
+            address(devices[mine.key], theirs, want.keep)
+        yield _change("edit", devices[mine.key])
+
+
+def _wrong(want: Reshape, made: VmInfo) -> str:
+    """What of the disks is not as asked for: a guest would not find them."""
+    there = {d.key: d for d in made.disks}
+    wrong = [f"disk {key} is still there" for key in want.detach if key in there
+             and key not in {n.like.key for n in want.attach}]  # fmt: skip
+    for disk in want.attach:
+        found = there.get(disk.like.key)
+        if found is None or found.position != disk.like.position:
+            kind, bus, unit = disk.like.position
+            wrong.append(f"{disk.like.label} is not at {kind} {bus}:{unit}")
+        elif not disk.any_size and found.capacity_bytes != disk.like.capacity_bytes:
+            wrong.append(f"{disk.like.label} has {found.capacity_bytes} bytes")
+    return "; ".join(wrong)

@@ -1,0 +1,235 @@
+"""Snapshots: taken (quiesced or not), read with their frozen configuration, removed, reverted to.
+
+What vSphere does silently is made loud here (VDDK 8.0 Programming Guide; vSphere API):
+  * `quiesce` is ignored without a fault when the VM is off or Tools do not run: checked before
+  * removal ends before the disks are merged where files were locked: `consolidationNeeded` is
+    read afterwards and the consolidation is done
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, Final, Literal
+
+from vreplica.errors import VSphereError
+from vreplica.vsphere.connection import tasks
+from vreplica.vsphere.connection.collector import Steps, read, read_one
+from vreplica.vsphere.connection.link import Link
+from vreplica.vsphere.connection.tasks import Waiting
+from vreplica.vsphere.connection.vmomi import moref, vim
+from vreplica.vsphere.errors import (
+    ConsolidationFailed,
+    FileInUse,
+    ObjectGone,
+    SnapshotFailed,
+    TaskFailed,
+    ToolsUnavailable,
+)
+from vreplica.vsphere.inventory.devices import disks_of
+from vreplica.vsphere.inventory.vm import options_of, read_vm, snapshots_of
+from vreplica.vsphere.model import Quiesce, Removal, SnapshotInfo, VmInfo, VmRef
+from vreplica.vsphere.operations import vss_manifest
+
+VSS_COPY: Final = 5
+"""VSS_BT_COPY (vss.h): leaves the applications' own log chains as they are; FULL truncates."""
+
+CONSOLIDATION_ATTEMPTS: Final = 5
+CONSOLIDATION_PAUSE_S: Final = 5.0
+
+
+def quiesce_spec(quiesce: Quiesce) -> Any:
+    """The spec of CreateSnapshotEx_Task: the Windows subtype chooses VSS, the base the rest."""
+    timeout = min(max(quiesce.timeout_min, 5), 240)
+    if not quiesce.windows:
+        return vim.vm.GuestQuiesceSpec(timeout=timeout)
+    return vim.vm.WindowsQuiesceSpec(
+        timeout=timeout,
+        vssBackupType=VSS_COPY,
+        vssBootableSystemState=True,
+        vssPartialFileSupport=False,
+        vssBackupContext=vim.vm.WindowsQuiesceSpec.VssBackupContext.ctx_auto,
+    )
+
+
+def create(
+    link: Link, vm: VmRef, name: str, description: str, quiesce: Quiesce | None, waiting: Waiting
+) -> SnapshotInfo:
+    """Take a snapshot without memory and return it with its disks.
+
+    Raises ToolsUnavailable when quiescing is asked for and cannot happen, QuiesceFailed when the
+    guest could not, SnapshotFailed, DatastoreFull, PermissionDenied ...
+    """
+    operation = f"taking snapshot {name!r}"
+    now = read_vm(link, vm)
+    if quiesce and (now.power_state != "poweredOn" or not now.tools_running):
+        status = now.tools_status if now.power_state == "poweredOn" else f"VM is {now.power_state}"
+        raise ToolsUnavailable(operation, status).at(vm=vm.name)
+    if now.power_state == "suspended" and not now.disk_only_snapshot_when_suspended:
+        reason = "of a suspended VM this host can only take snapshots that hold its memory"
+        raise SnapshotFailed(operation, "suspended", reason).at(vm=vm.name)
+    managed = link.managed(vim.VirtualMachine, vm.moref)
+    spec = quiesce_spec(quiesce) if quiesce else None
+    made = tasks.run(
+        link,
+        operation,
+        managed.CreateSnapshotEx_Task,
+        name,
+        description,
+        False,
+        spec,
+        vm=vm.name,
+        waiting=waiting,
+    )
+    return read_snapshot(link, vm, moref(made))
+
+
+def read_snapshot(link: Link, vm: VmRef, snapshot: str) -> SnapshotInfo:
+    """A snapshot with the disks (and their changeIds) of *its* configuration, in one read."""
+    operation = f"reading snapshot {snapshot}"
+    roots = [
+        link.managed(vim.VirtualMachine, vm.moref),
+        link.managed(vim.vm.Snapshot, snapshot),
+    ]
+    for info in _read(link, vm, operation, roots, ()):
+        if info.moref == snapshot:
+            return info
+    raise ObjectGone(operation, snapshot).at(vm=vm.name)
+
+
+def read_all(link: Link, vm: VmRef) -> tuple[SnapshotInfo, ...]:
+    """All snapshots of a VM, depth first, each with its own disks: one read for all."""
+    roots = [link.managed(vim.VirtualMachine, vm.moref)]
+    steps = ((vim.VirtualMachine, "rootSnapshot"), (vim.vm.Snapshot, "childSnapshot"))
+    return tuple(_read(link, vm, "reading snapshots", roots, steps))
+
+
+def _read(
+    link: Link, vm: VmRef, operation: str, roots: list[Any], steps: Steps
+) -> Iterator[SnapshotInfo]:
+    """The snapshots whose configuration was reached from `roots`."""
+    properties = {vim.VirtualMachine: ("snapshot",), vim.vm.Snapshot: ("config",)}
+    tree, configs = None, {}
+    for found in read(link, operation, roots, properties, steps, vm=vm.name):
+        if isinstance(found.managed, vim.VirtualMachine):
+            tree = found.get("snapshot")
+        else:
+            configs[found.moref] = found.get("config")
+    for info in snapshots_of(tree):
+        config = configs.get(info.moref)
+        if config is not None:
+            whole = replace(
+                info,
+                disks=disks_of(config.hardware.device),
+                extra_config=options_of(config.extraConfig),
+            )
+            yield _with_writers(link, vm, whole, config.files.snapshotDirectory or "")
+
+
+def _with_writers(link: Link, vm: VmRef, info: SnapshotInfo, directory: str) -> SnapshotInfo:
+    """What the VSS manifest says, where there is one. A manifest that cannot be read fails
+    nothing: it only proves nothing."""
+    if not (info.quiesced and info.backup_manifest):
+        return info
+    try:
+        writers = vss_manifest.writers_in(
+            vss_manifest.fetch(link, vm, directory, info.backup_manifest)
+        )
+        return replace(info, vss_writers=writers)
+    except VSphereError as error:
+        return replace(info, vss_problem=error.message)
+    except ValueError as error:
+        return replace(info, vss_problem=str(error))
+
+
+def remove(link: Link, vm: VmRef, snapshot: str, waiting: Waiting) -> Removal:
+    """Remove one snapshot (not its children), merge its disks, and see that they are merged.
+
+    A snapshot that is gone already is a success: `existed` says so.
+    """
+    started = time.monotonic()
+    operation = f"removing snapshot {snapshot}"
+    managed = link.managed(vim.vm.Snapshot, snapshot)
+    existed = True
+    try:
+        tasks.run(
+            link,
+            operation,
+            managed.RemoveSnapshot_Task,
+            False,
+            True,
+            vm=vm.name,
+            waiting=waiting,
+        )
+    except ObjectGone:
+        existed = False
+    except (FileInUse, TaskFailed):
+        # With a locked file the task fails, but the snapshot is gone and its data is not merged.
+        if any(s.moref == snapshot for s in read_vm(link, vm).snapshots):
+            raise
+    needed = consolidate(link, vm, waiting)
+    return Removal(existed, time.monotonic() - started, needed)
+
+
+def consolidate(link: Link, vm: VmRef, waiting: Waiting) -> bool:
+    """Merge what an earlier removal left; False when there was nothing to do."""
+    managed = link.managed(vim.VirtualMachine, vm.moref)
+    reason = "vCenter reports it still"
+    for attempt in range(CONSOLIDATION_ATTEMPTS + 1):
+        entry = read_one(
+            link,
+            "reading whether disks need consolidation",
+            managed,
+            ["runtime.consolidationNeeded"],
+            vm=vm.name,
+        )
+        if not entry.get("runtime.consolidationNeeded"):
+            return attempt > 0
+        if attempt == CONSOLIDATION_ATTEMPTS:
+            break
+        if attempt:
+            time.sleep(CONSOLIDATION_PAUSE_S)
+        try:
+            tasks.run(
+                link,
+                "consolidating disks",
+                managed.ConsolidateVMDisks_Task,
+                vm=vm.name,
+                waiting=waiting,
+            )
+        except (FileInUse, TaskFailed) as error:
+            # Whoever holds the file (a backup that is just ending) lets go of it sooner or later.
+            reason = error.message
+    raise ConsolidationFailed(CONSOLIDATION_ATTEMPTS, reason).at(vm=vm.name)
+
+
+def revert(link: Link, vm: VmRef, snapshot: str, waiting: Waiting) -> None:
+    """Bring the VM's disks back to a snapshot. The VM is left off in any case."""
+    managed = link.managed(vim.vm.Snapshot, snapshot)
+    tasks.run(
+        link,
+        f"reverting to snapshot {snapshot}",
+        managed.RevertToSnapshot_Task,
+        None,
+        True,
+        vm=vm.name,
+        waiting=waiting,
+    )
+
+
+def quiesce_evidence(
+    snapshot: SnapshotInfo, vm: VmInfo
+) -> Literal["application", "filesystem"] | None:
+    """What the flags of a snapshot prove. `vm`: read just before the snapshot was taken.
+
+    `quiesced` alone repeats the request: it counts only where the guest could have done it. For
+    Windows the backup manifest has to name VSS writers (`manifest`); without, the guest froze
+    its file systems only. Nothing in the API proves that the freeze scripts of a Linux guest
+    made applications consistent.
+    """
+    if not snapshot.quiesced or vm.power_state != "poweredOn" or not vm.tools_running:
+        return None
+    if vm.guest_family == "windows":
+        return "application" if snapshot.vss_writers else "filesystem"
+    return "filesystem" if vm.guest_family == "linux" else None

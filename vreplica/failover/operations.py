@@ -31,7 +31,7 @@ from vreplica.failover.machine.errors import (
 )
 from vreplica.failover.machine.journal import begun_below, load
 from vreplica.failover.machine.record import record_of
-from vreplica.failover.machine.runner import Outcome, Tell
+from vreplica.failover.machine.runner import Outcome, Reporter
 from vreplica.failover.machine.states import ENDED, State
 from vreplica.failover.vsphere_ports import VSphereSides
 from vreplica.points import Level, RecoveryPoint
@@ -271,7 +271,7 @@ def check_free(job: Job) -> None:
 def begin(
     job: Job,
     choices: Choices,
-    tell: Tell,
+    tell: Reporter,
     listener: Listener = ignore,
     *,
     id_: str | None = None,
@@ -325,7 +325,7 @@ def plan_back(job: Job, new_vm: str | None = None) -> Back:
 def begin_back(
     job: Job,
     choices: Choices,
-    tell: Tell,
+    tell: Reporter,
     listener: Listener = ignore,
     *,
     new_vm: str | None = None,
@@ -367,24 +367,27 @@ def sides_of(job: Job, folder: Path, listener: Listener) -> VSphereSides:
 
 
 def resume(
-    job: Job, tell: Tell, listener: Listener = ignore, *, source_lost: bool = False
+    job: Job, tell: Reporter, listener: Listener = ignore, *, source_lost: bool = False
 ) -> Outcome:
     """Go on with the failover that stopped. `source_lost`: its source is gone for good since."""
     return _go_on(partial(runner.resume, source_lost=source_lost), job, tell, listener)
 
 
-def undo(job: Job, tell: Tell, listener: Listener = ignore) -> Outcome:
+def undo(job: Job, tell: Reporter, listener: Listener = ignore) -> Outcome:
     """Put both sides back. Raises NotPossibleNow."""
     return _go_on(runner.undo, job, tell, listener)
 
 
-def commit(job: Job, tell: Tell, listener: Listener = ignore) -> Outcome:
+def commit(job: Job, tell: Reporter, listener: Listener = ignore) -> Outcome:
     """Make the failover permanent. Raises NotPossibleNow."""
     return _go_on(runner.commit, job, tell, listener)
 
 
 def _go_on(
-    call: Callable[[Path, VSphereSides, Tell], Outcome], job: Job, tell: Tell, listener: Listener
+    call: Callable[[Path, VSphereSides, Reporter], Outcome],
+    job: Job,
+    tell: Reporter,
+    listener: Listener,
 ) -> Outcome:
     folder = current(job)
     with sides_of(job, folder, listener) as sides:

@@ -24,7 +24,7 @@ from vreplica.errors import VReplicaError
 
 if TYPE_CHECKING:
     from vreplica.failover.machine.choices import Choices
-    from vreplica.failover.machine.runner import Outcome, Tell
+    from vreplica.failover.machine.runner import Outcome, Reporter
     from vreplica.sync.events import Listener
     from vreplica.sync.job import Job
 
@@ -359,7 +359,7 @@ def carry_out(
     out: Output,
     config: Path | None,
     job: Job,
-    work: Callable[[Tell, Listener], Outcome],
+    work: Callable[[Reporter, Listener], Outcome],
     *,
     commit_too: bool = False,
     reserved: str | None = None,

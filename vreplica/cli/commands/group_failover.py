@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from vreplica.failover.group.report import GroupOutcome
     from vreplica.failover.machine.choices import Choices, OnError
     from vreplica.failover.machine.group_order import Group
-    from vreplica.failover.machine.runner import Tell
+    from vreplica.failover.machine.runner import Reporter
 
 PREFIX = "group:"
 """No job's name has a colon."""
@@ -147,7 +147,7 @@ class Commands:
         return exits.OK
 
     @property
-    def _tell(self) -> Tell:
+    def _tell(self) -> Reporter:
         return self.out.note
 
     def _answer(

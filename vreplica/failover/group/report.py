@@ -17,7 +17,7 @@ from typing import Any
 
 from vreplica.failover.machine.choices import Choices
 from vreplica.failover.machine.errors import NoFailover
-from vreplica.failover.machine.group_order import Group
+from vreplica.failover.machine.group_order import Group, label_of
 from vreplica.failover.machine.journal import Entry, begun_below, load, state_of
 from vreplica.failover.machine.record import Record, record_of
 from vreplica.failover.machine.states import ENDED, State
@@ -58,6 +58,19 @@ class GroupOutcome:
             return "stopped"
         (only,) = begun
         return only.value if only in (State.RUNNING, State.COMMITTED) else "stopped"
+
+    @property
+    def committed(self) -> bool:
+        return self.state == State.COMMITTED.value
+
+    @property
+    def given_up(self) -> bool:
+        return self.state == State.ABORTED.value
+
+    @property
+    def incomplete(self) -> bool:
+        """A member stopped on its way, or its last turn failed."""
+        return self.state == "stopped" or bool(self.troubles)
 
     @property
     def kind(self) -> str:
@@ -106,7 +119,7 @@ def current(state_dir: Path, group: str) -> Path:
     """The group's failover that has not ended, else the newest. Raises NoFailover."""
     found = folders(state_dir, group)
     if not found:
-        raise NoFailover(job=f"group:{group}")
+        raise NoFailover(job=label_of(group))
     return next((f for f in found if not show(f).ended), found[-1])
 
 

@@ -27,7 +27,7 @@ from vreplica.failover.machine.errors import (
 )
 from vreplica.failover.machine.group_order import Group, Pass
 from vreplica.failover.machine.journal import Journal, load, next_number
-from vreplica.failover.machine.runner import Outcome, Tell
+from vreplica.failover.machine.runner import Outcome, Reporter
 from vreplica.failover.machine.states import ENDED, GIVEN_UP_BY_UNDO, State, at_or_past
 from vreplica.failover.vsphere_ports import VSphereSides
 from vreplica.points.model import new_id
@@ -42,7 +42,15 @@ BRING_DOWN: Final = "bring down"
 START: Final = "start"
 
 
-def begin(state_dir: Path, group: Group, jobs: Jobs, choices: Choices, tell: Tell) -> GroupOutcome:
+def begin(
+    state_dir: Path,
+    group: Group,
+    jobs: Jobs,
+    choices: Choices,
+    tell: Reporter,
+    *,
+    id_: str | None = None,
+) -> GroupOutcome:
     """Fail all members over, as far as it goes. Before anything is done it raises
     FailoverUnderWay, and FailedOverAlready where a member's replica is in service.
 
@@ -51,11 +59,12 @@ def begin(state_dir: Path, group: Group, jobs: Jobs, choices: Choices, tell: Tel
     _none_under_way(state_dir, group)
     for member in group.members:
         operations.check_free(jobs[member.name])
-    return _begin(state_dir, group, jobs, choices, tell, back=False)
+    id_ = id_ or operations.new_failover()
+    return _begin(state_dir, group, jobs, choices, tell, id_=id_, back=False)
 
 
 def begin_back(
-    state_dir: Path, group: Group, jobs: Jobs, choices: Choices, tell: Tell
+    state_dir: Path, group: Group, jobs: Jobs, choices: Choices, tell: Reporter
 ) -> GroupOutcome:
     """Fail those members back whose replicas are in service (`away`), as far as it goes.
 
@@ -66,7 +75,8 @@ def begin_back(
     group = away(group, jobs)
     for member in group.members:
         operations.plan_back(jobs[member.name])
-    return _begin(state_dir, group, jobs, choices, tell, back=True)
+    id_ = f"fb-{new_id()}"
+    return _begin(state_dir, group, jobs, choices, tell, id_=id_, back=True)
 
 
 def away(group: Group, jobs: Jobs) -> Group:
@@ -74,7 +84,7 @@ def away(group: Group, jobs: Jobs) -> Group:
     there = {m.name for m in group.members if operations.failed_over(jobs[m.name]) is not None}
     if not there:
         why = "no member's replica is in service"
-        raise NothingToFailBack(job=f"group:{group.name}", why=why)
+        raise NothingToFailBack(job=group.label, why=why)
     return group.only(there)
 
 
@@ -82,14 +92,21 @@ def _none_under_way(state_dir: Path, group: Group) -> None:
     for folder in folders(state_dir, group.name):
         before = show(folder)
         if not before.ended:
-            name = f"group:{group.name}"
+            name = group.label
             raise FailoverUnderWay(job=name, failover=before.id, state=before.state)
 
 
 def _begin(
-    state_dir: Path, group: Group, jobs: Jobs, choices: Choices, tell: Tell, *, back: bool
+    state_dir: Path,
+    group: Group,
+    jobs: Jobs,
+    choices: Choices,
+    tell: Reporter,
+    *,
+    id_: str,
+    back: bool,
 ) -> GroupOutcome:
-    folder = state_dir / ".groups" / group.name / f"{'fb' if back else 'fo'}-{new_id()}"
+    folder = state_dir / ".groups" / group.name / id_
     with in_state_dir():
         folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     data = {"choices": choices.to_dict(), "group": group.to_dict(), "back": back}
@@ -99,21 +116,23 @@ def _begin(
     return show(folder)
 
 
-def resume(folder: Path, jobs: Jobs, tell: Tell, on_error: OnError | None = None) -> GroupOutcome:
+def resume(
+    folder: Path, jobs: Jobs, tell: Reporter, on_error: OnError | None = None
+) -> GroupOutcome:
     """Go on with a group's failover that stopped; whoever ran it before does nothing more."""
     with _taken_over(folder, jobs, tell, on_error) as run:
         run.forwards()
     return show(folder)
 
 
-def undo(folder: Path, jobs: Jobs, tell: Tell) -> GroupOutcome:
+def undo(folder: Path, jobs: Jobs, tell: Reporter) -> GroupOutcome:
     """Put all members back, who needs others first. One that fails does not keep the others."""
     with _taken_over(folder, jobs, tell, OnError.CONTINUE) as run:
         run.backwards("undo", run.undo)
     return show(folder)
 
 
-def commit(folder: Path, jobs: Jobs, tell: Tell) -> GroupOutcome:
+def commit(folder: Path, jobs: Jobs, tell: Reporter) -> GroupOutcome:
     """Make it permanent, who needs others first.
 
     Raises GroupNotRunning while any member is on its way; those that were given up stay so.
@@ -130,7 +149,7 @@ def commit(folder: Path, jobs: Jobs, tell: Tell) -> GroupOutcome:
     return show(folder)
 
 
-def _taken_over(folder: Path, jobs: Jobs, tell: Tell, on_error: OnError | None) -> _Run:
+def _taken_over(folder: Path, jobs: Jobs, tell: Reporter, on_error: OnError | None) -> _Run:
     journal = Journal.take_over(folder)
     group = Group.from_dict(journal.choices["group"])
     if on_error is not None:
@@ -141,7 +160,7 @@ def _taken_over(folder: Path, jobs: Jobs, tell: Tell, on_error: OnError | None) 
 class _Run:
     """One process at work on a group's failover. A context manager: closes the journal."""
 
-    def __init__(self, journal: Journal, group: Group, jobs: Jobs, tell: Tell) -> None:
+    def __init__(self, journal: Journal, group: Group, jobs: Jobs, tell: Reporter) -> None:
         self._journal, self._group, self._jobs, self._tell = journal, group, jobs, tell
         self._choices = Choices.from_dict(journal.choices["choices"])
         self._begin = operations.begin_back if journal.choices.get("back") else operations.begin
@@ -289,7 +308,7 @@ class _Run:
         with self._lock:
             self._journal.write(kind, step=step, data=data)
 
-    def _teller(self, member: str) -> Tell:
+    def _teller(self, member: str) -> Reporter:
         def tell(text: str) -> None:
             if self._pass is not None and self._pass.interrupted:
                 raise Interrupted

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from vreplica.errors import VReplicaError
+from vreplica.errors import ConfigError, VReplicaError
 from vreplica.points import Level
 
 
@@ -13,6 +13,20 @@ class FailoverError(VReplicaError):
     """A failover could not go on; its journal says how far it got."""
 
     exit_code = 9
+
+
+@dataclass(eq=False)
+class OptionNotForTarget(ConfigError):
+    """An option of one job that was given for a group, or for a failover by the service."""
+
+    template = "{option} is not possible for {target}: it is for one job, from this process"
+    remedy = "Leave it out, or fail the job over by itself."
+    option: str
+    """As a parameter: `source_lost`."""
+    target: str
+
+    def _values(self) -> dict[str, Any]:
+        return {**super()._values(), "option": f"--{self.option.replace('_', '-')}"}
 
 
 @dataclass(eq=False)

@@ -17,9 +17,17 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from vreplica.failover.machine.choices import OnError
+
+GROUP_PREFIX: Final = "group:"
+"""Before a group's name, where jobs could be meant too. No job's name has a colon."""
+
+
+def label_of(group: str) -> str:
+    """A group's name as the operator types it: `group:shop`."""
+    return f"{GROUP_PREFIX}{group}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +49,11 @@ class Group:
     members: tuple[Member, ...]
     parallel: int = 4
     on_error: OnError = OnError.STOP
+
+    @property
+    def label(self) -> str:
+        """As the operator types it: `group:shop`."""
+        return label_of(self.name)
 
     def __getitem__(self, name: str) -> Member:
         return next(m for m in self.members if m.name == name)

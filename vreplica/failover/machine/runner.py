@@ -36,7 +36,7 @@ from vreplica.failover.machine.steps import (
 from vreplica.points import RecoveryPoint
 from vreplica.points.retention import best
 
-Tell = Callable[[str], None]
+Reporter = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,24 @@ class Outcome:
     id: str
     state: State
     facts: dict[str, Any]
+
+    @property
+    def answered(self) -> bool:
+        """The replica is in service and its guest answered in time."""
+        return self.state is State.RUNNING and bool(self.facts.get("answered"))
+
+    @property
+    def committed(self) -> bool:
+        return self.state is State.COMMITTED
+
+    @property
+    def given_up(self) -> bool:
+        return self.state is State.ABORTED
+
+    @property
+    def incomplete(self) -> bool:
+        """Never: a step that stops raises its error."""
+        return False
 
     def to_dict(self) -> dict[str, Any]:
         return {"failover": self.id, "state": self.state.value, "facts": self.facts}
@@ -58,7 +76,7 @@ def begin(
     folder: Path,
     sides: Sides,
     choices: Choices,
-    tell: Tell,
+    tell: Reporter,
     goal: State | None = None,
     more: Mapping[str, Any] | None = None,
     alone: AbstractContextManager[None] | None = None,
@@ -107,7 +125,7 @@ def find_chosen(points: Sequence[RecoveryPoint], wanted: str | None) -> Recovery
 def resume(
     folder: Path,
     sides: Sides,
-    tell: Tell,
+    tell: Reporter,
     goal: State | None = None,
     *,
     source_lost: bool = False,
@@ -127,7 +145,7 @@ def resume(
     return _advance(journal, sides, tell, goal)
 
 
-def undo(folder: Path, sides: Sides, tell: Tell) -> Outcome:
+def undo(folder: Path, sides: Sides, tell: Reporter) -> Outcome:
     """Put both sides back; before anything was asked of the source: the job on again.
 
     Raises NotPossibleNow after a commit, and where it has ended; and what keeps the source from
@@ -141,7 +159,7 @@ def undo(folder: Path, sides: Sides, tell: Tell) -> Outcome:
     return _ask(folder, sides, tell, Event.UNDO_ASKED, "undo")
 
 
-def commit(folder: Path, sides: Sides, tell: Tell) -> Outcome:
+def commit(folder: Path, sides: Sides, tell: Reporter) -> Outcome:
     """Make a running failover permanent. Raises NotPossibleNow in any other state."""
     return _ask(folder, sides, tell, Event.COMMIT_ASKED, "commit")
 
@@ -156,7 +174,7 @@ def show(folder: Path) -> Outcome:
     return Outcome(folder.name, state_of(entries), facts)
 
 
-def _ask(folder: Path, sides: Sides, tell: Tell, event: Event, asked: str) -> Outcome:
+def _ask(folder: Path, sides: Sides, tell: Reporter, event: Event, asked: str) -> Outcome:
     state = show(folder).state
     reached = TRANSITIONS.get((state, event))
     # An undo or a commit that was killed is gone on with.
@@ -183,7 +201,7 @@ def _untouched(entries: list[Entry]) -> bool:
     return state_of(entries) in GIVEN_UP_BY_UNDO and not was_asked(entries)
 
 
-def _give_up(journal: Journal, sides: Sides, tell: Tell) -> Outcome:
+def _give_up(journal: Journal, sides: Sides, tell: Reporter) -> Outcome:
     try:
         seen = give_up(_work(journal, sides, tell), "undone before the source was touched")
         journal.write("event", event=seen.event, data=seen.facts)
@@ -192,7 +210,7 @@ def _give_up(journal: Journal, sides: Sides, tell: Tell) -> Outcome:
         journal.close()
 
 
-def _work(journal: Journal, sides: Sides, tell: Tell) -> Work:
+def _work(journal: Journal, sides: Sides, tell: Reporter) -> Work:
     choices = Choices.from_dict(journal.choices)
     return Work(journal.folder.name, sides, journal, choices, tell)
 
@@ -200,7 +218,7 @@ def _work(journal: Journal, sides: Sides, tell: Tell) -> Work:
 class Drive:
     """A failover in this process's hands, one event at a time. A context manager."""
 
-    def __init__(self, journal: Journal, sides: Sides, tell: Tell) -> None:
+    def __init__(self, journal: Journal, sides: Sides, tell: Reporter) -> None:
         self._journal = journal
         self._work = _work(journal, sides, tell)
 
@@ -228,12 +246,12 @@ class Drive:
         return True
 
 
-def drive(folder: Path, sides: Sides, tell: Tell) -> Drive:
+def drive(folder: Path, sides: Sides, tell: Reporter) -> Drive:
     """Take a failover over, to go on with it step by step."""
     return Drive(Journal.take_over(folder), sides, tell)
 
 
-def _advance(journal: Journal, sides: Sides, tell: Tell, goal: State | None = None) -> Outcome:
+def _advance(journal: Journal, sides: Sides, tell: Reporter, goal: State | None = None) -> Outcome:
     with Drive(journal, sides, tell) as it:
         while not it.reached(goal) and it.step():
             pass

@@ -25,7 +25,7 @@ from vreplica.errors import VReplicaError
 from vreplica.failover.guest.customize import give_identity, wait_customized
 from vreplica.failover.machine.errors import NoGuestLogin, ProductionNetwork, VmInTheWay
 from vreplica.failover.machine.journal import Journal
-from vreplica.failover.machine.runner import Tell, find_chosen
+from vreplica.failover.machine.runner import Reporter, find_chosen
 from vreplica.failover.testing import full_copy
 from vreplica.points import RecoveryPoint
 from vreplica.points.model import DISK_KEY, LEAF_KEY, POINT_KEY, new_id
@@ -118,7 +118,7 @@ class TestReport:
         }
 
 
-def run_test(job: Job, options: TestOptions, tell: Tell) -> TestReport:
+def run_test(job: Job, options: TestOptions, tell: Reporter) -> TestReport:
     """One test failover. What goes wrong once the VM is being made is in the report.
 
     Raises before anything is made: NoPoints, NoSuchPointToBoot, ProductionNetwork,
@@ -200,7 +200,7 @@ class _Test:
         mark: test_vm.Mark,
         options: TestOptions,
         script: bytes | None,
-        tell: Tell,
+        tell: Reporter,
     ) -> None:
         self._session, self._job, self._replica, self._point = session, job, replica, point
         self._network, self._mark, self._options = network, mark, options

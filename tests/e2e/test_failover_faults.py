@@ -4,7 +4,7 @@
           -> mended, then `resume` to the end, or `undo`: and no transaction is missing
 
 A guest that does not shut down is what the policy is for: each policy has its own end. Any other
-fault ends the same under all of them (tests/unit/test_failover_run.py shows it of every pair); here
+fault ends the same under all of them (tests/failover/test_run.py shows it of every pair); here
 CI takes one policy and one way on of each, `-m slow` all. A failback goes through the same faults
 under one policy; there `source` is the replica in service, and `replica` the original VM.
 """

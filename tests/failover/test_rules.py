@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parents[1]
-MODEL = "unit/test_failover_run.py"
+MODEL = "failover/test_run.py"
 FAULTS = "e2e/test_failover_faults.py"
 FROZEN = "e2e/test_failover_frozen.py"
 LAB = "e2e/test_failover.py"
-CLI = "lab/test_cli_failover.py"
+CLI = "cli/test_failover.py"
 
 RULES = {
     "Yes never powers the source off, unless that was chosen, and then the point says crash": {

@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import settings
 
+pytest_plugins = ["tests.support.lab"]
+
 # A deadline per example measures the machine's load, not the code.
 settings.register_profile("vreplica", deadline=None)
 settings.load_profile("vreplica")

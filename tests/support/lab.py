@@ -1,4 +1,4 @@
-"""One lab for the tests of a module, and a client of its first site for each test."""
+"""Fixtures of every test: a lab for a module, and pyVmomi clients of its sites for a test."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""Builders, models and fixtures that tests of several packages share."""

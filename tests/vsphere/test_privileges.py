@@ -15,7 +15,7 @@ CALL = re.compile(r"\.(\w+_Task|QueryChangedDiskAreas|ShutdownGuest)\b")
 
 
 def calls() -> list[str]:
-    sources = (ROOT / "vreplica" / "vsphere").glob("*.py")
+    sources = (ROOT / "vreplica" / "vsphere").rglob("*.py")
     return sorted({name for file in sources for name in CALL.findall(file.read_text())})
 
 

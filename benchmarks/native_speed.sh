@@ -6,5 +6,6 @@ here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d -p "${1:-/tmp}")
 trap 'rm -rf "$work"' EXIT
 ${CC:-cc} -std=c11 -O2 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -I"$here/../native/include" \
-    -o "$work/native_speed" "$here/native_speed.c" "$here"/../native/src/*.c -lpthread -ldl
+    -I"$here/../native/src" \
+    -o "$work/native_speed" "$here/native_speed.c" "$here"/../native/src/*/*.c -lpthread -ldl
 "$work/native_speed" "$work"

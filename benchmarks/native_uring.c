@@ -1,8 +1,9 @@
 /*
  * The library's threads against io_uring, on one file. From the repository's root:
  *
- *    cc -O2 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -Inative/include -o /tmp/native_uring \
- *       benchmarks/native_uring.c native/src/?*.c -lpthread -ldl && /tmp/native_uring EMPTY-FOLDER
+ *    cc -O2 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -Inative/include -Inative/src -o /tmp/native_uring \
+ *       benchmarks/native_uring.c $(find native/src -name '*.c') -lpthread -ldl
+ *    /tmp/native_uring EMPTY-FOLDER
  *
  * A flat disk of 512 MiB is read and overwritten whole, warm, its requests in one shuffled order, a
  * fixed number of them in flight: by ReadAsync and WriteAsync, and by io_uring on the extent's file

@@ -1,5 +1,5 @@
 /* Descriptors: what parses can be changed and rendered, and then parses to the same. */
-#include "../src/descriptor.h"
+#include "chain/descriptor.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -10,7 +10,7 @@ trap 'wait; rm -rf "$work" "$memory"' EXIT
 rm -rf "$out"
 mkdir -p "$out/gcc" "$out/clang"
 
-flags="-std=c11 -g -O1 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -Wall -Wextra -Werror -I$native/include"
+flags="-std=c11 -g -O1 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -Wall -Wextra -Werror -I$native/include -I$native/src"
 sanitize="-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer"
 libs="-lpthread -ldl"
 targets="descriptor disk sparse cowd sesparse"
@@ -20,7 +20,7 @@ compile() {
     dir=$1 compiler=$2
     shift 2
     # shellcheck disable=SC2086
-    (cd "$dir" && "$compiler" $flags "$@" -fvisibility=hidden -fPIC -c "$native"/src/*.c "$native/fuzz/harness.c")
+    (cd "$dir" && "$compiler" $flags "$@" -fvisibility=hidden -fPIC -c "$native"/src/*/*.c "$native/fuzz/harness.c")
 }
 
 # shellcheck disable=SC2086
@@ -53,7 +53,7 @@ echo "native failing: passed"
 # shellcheck disable=SC2086
 ${CC:-gcc} $flags \
     -Wl,--wrap=pwritev64v2,--wrap=ftruncate64,--wrap=fallocate64,--wrap=rename,--wrap=flock,--wrap=fdatasync \
-    -o "$out/crash" "$native/tests/crash.c" "$native/tests/kill.c" "$native"/src/*.c $libs
+    -o "$out/crash" "$native/tests/crash.c" "$native/tests/kill.c" "$native"/src/*/*.c $libs
 (cd "$memory" && "$out/crash" >"$out/crash.log" 2>&1) &
 crash=$!
 

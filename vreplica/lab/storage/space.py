@@ -50,7 +50,7 @@ class Space(Paths):
     def tell_library(self) -> None:
         """What holds for writes through VixDiskLib, which the library has to heed itself.
 
-        Read by native/src/labhost.c; to be called whenever a capacity or a setting has changed.
+        Read by native/src/lab/host.c; to be called whenever a capacity or a setting has changed.
         """
         track = int(self.site.settings.track_outside_writes)
         for name in self.site.spec.datastores:

@@ -1,0 +1,216 @@
+/*
+ * CheckRepair of a sparse extent: every table and grain lies in the file, no two grains share a
+ * place, and the redundant tables say what the primary ones say.
+ *
+ * Repair copies from the copy that is good to the one that is not. A grain that is lost in both
+ * stays an error: nobody can say what it held.
+ */
+#include "api/connection.h"
+#include "api/settings.h"
+#include "chain/link.h"
+#include "formats/sparse.h"
+#include "os/bytes.h"
+#include "os/log.h"
+
+#include <stdlib.h>
+
+/* Places of more grains than this are not checked for being used twice (32 MiB of bits). */
+#define PLACES_MAX (1ull << 28)
+
+typedef struct {
+   vr_extent *e;
+   vr_sparse *s;
+   bool repair;
+   uint8_t *used; /* a bit for each place of a grain in the file; NULL when there are too many */
+   uint8_t primary[VR_GT_ENTRIES_MAX * 4];
+   uint8_t redundant[VR_GT_ENTRIES_MAX * 4];
+   uint64_t faults;
+   uint64_t repaired;
+} checker;
+
+static bool is_good(checker *c, uint32_t entry)
+{
+   const vr_sparse *s = c->s;
+   return !entry || (entry == 1 && s->zero_grains)
+      || (entry >= s->first_grain && (uint64_t)entry * VIXDISKLIB_SECTOR_SIZE < s->file_size);
+}
+
+/* Whether this is the first grain at its place. */
+static bool is_alone(checker *c, uint32_t entry)
+{
+   if (!c->used || !entry || (entry == 1 && c->s->zero_grains)) {
+      return true;
+   }
+   uint64_t place = entry / c->s->header.grain;
+   uint8_t bit = (uint8_t)(1u << place % 8);
+   bool alone = !(c->used[place / 8] & bit);
+   c->used[place / 8] |= bit;
+   return alone;
+}
+
+static VixError load(checker *c, int which, uint64_t table, uint8_t *entries, uint64_t *at)
+{
+   vr_sparse *s = c->s;
+   memset(entries, 0, s->table_bytes);
+   pthread_mutex_lock(&s->lock);
+   VixError err = vr_sparse_table_at(c->e, which, table, at);
+   pthread_mutex_unlock(&s->lock);
+   if (err == VIX_OK && *at) {
+      err = vr_file_read(c->e->file, *at, entries, s->table_bytes);
+   }
+   return err;
+}
+
+static VixError check_table(checker *c, uint64_t table)
+{
+   vr_sparse *s = c->s;
+   uint64_t at[2] = {0, 0};
+   VixError err = load(c, VR_PRIMARY, table, c->primary, &at[VR_PRIMARY]);
+   VixError other = s->redundant ? load(c, VR_REDUNDANT, table, c->redundant, &at[VR_REDUNDANT])
+                                 : VIX_OK;
+   if (err != VIX_OK || other != VIX_OK) {
+      c->faults++; /* a directory that points nowhere: the entry cannot be told from the other copy */
+      return err == VIX_E_DISK_NEEDSREPAIR || other == VIX_E_DISK_NEEDSREPAIR ? VIX_OK
+         : err != VIX_OK                                                      ? err
+                                                                              : other;
+   }
+   bool both = s->redundant && at[VR_REDUNDANT];
+   bool changed = false;
+   if (!at[VR_PRIMARY]) { /* no place to copy to: the directory has lost the table */
+      c->faults += both && !vr_is_zero(c->redundant, s->table_bytes);
+      return VIX_OK;
+   }
+   for (uint32_t i = 0; i < s->header.gt_entries; i++) {
+      uint32_t mine = vr_le32(c->primary + i * 4);
+      uint32_t its = both ? vr_le32(c->redundant + i * 4) : mine;
+      uint32_t right = is_good(c, mine) ? mine : its;
+      if (!is_good(c, right) || !is_alone(c, right)) {
+         c->faults++;
+         continue;
+      }
+      if (mine != right || its != right) {
+         c->faults++;
+         c->repaired += c->repair;
+         changed = true;
+         vr_put32(c->primary + i * 4, right);
+         vr_put32(c->redundant + i * 4, right);
+      }
+   }
+   if (changed && c->repair) {
+      err = vr_file_write(c->e->file, at[VR_PRIMARY], c->primary, s->table_bytes);
+      if (err == VIX_OK && both) {
+         err = vr_file_write(c->e->file, at[VR_REDUNDANT], c->redundant, s->table_bytes);
+      }
+   }
+   return err;
+}
+
+/* Whether nothing of the file lies in both copies of the table: most of a large disk. */
+static bool is_empty(checker *c, uint64_t table)
+{
+   vr_sparse *s = c->s;
+   uint8_t *entries;
+   pthread_mutex_lock(&s->lock);
+   bool empty = vr_sparse_table(c->e, table, &entries) == VIX_OK && !entries;
+   uint64_t at = 0;
+   if (empty && s->redundant && vr_sparse_table_at(c->e, VR_REDUNDANT, table, &at) == VIX_OK && at) {
+      uint64_t data;
+      uint64_t hole;
+      vr_file_next_data(c->e->file, at, at + s->table_bytes, &data, &hole);
+      empty = data >= at + s->table_bytes;
+   } else {
+      empty = empty && !s->redundant;
+   }
+   pthread_mutex_unlock(&s->lock);
+   return empty;
+}
+
+static VixError store_header(checker *c)
+{
+   vr_sparse *s = c->s;
+   uint8_t sector[512];
+   uint8_t clean = 0;
+   if (s->lost_primary) { /* the directory that is left becomes the only one */
+      s->header.flags &= ~VR_SPARSE_FLAG_REDUNDANT;
+      vr_sparse_encode(&s->header, sector);
+      VixError err = vr_file_write(c->e->file, 0, sector, sizeof sector);
+      if (err != VIX_OK) {
+         return err;
+      }
+   }
+   return s->compressed ? VIX_OK : vr_file_write(c->e->file, s->unclean_at, &clean, 1);
+}
+
+static VixError check_extent(vr_extent *e, bool repair)
+{
+   checker *c = calloc(1, sizeof *c);
+   if (!c) {
+      return VIX_E_OUT_OF_MEMORY;
+   }
+   c->e = e;
+   c->s = e->state;
+   c->repair = repair;
+   uint64_t places = c->s->file_size / (c->s->header.grain * VIXDISKLIB_SECTOR_SIZE) + 1;
+   if (!c->s->compressed && places <= PLACES_MAX) {
+      c->used = calloc(places / 8 + 1, 1);
+   }
+   VixError err = VIX_OK;
+   if (c->s->lost_primary) {
+      c->faults++;
+      c->repaired += repair;
+   }
+   for (uint64_t table = 0; err == VIX_OK && table < c->s->tables; table++) {
+      if (!is_empty(c, table)) {
+         err = check_table(c, table);
+      }
+   }
+   if (err == VIX_OK && repair && c->faults == c->repaired) {
+      err = store_header(c);
+   }
+   if (err == VIX_OK && c->faults) {
+      vr_warn("%s: %llu faults, %llu repaired\n", e->file->path, (unsigned long long)c->faults,
+         (unsigned long long)c->repaired);
+      err = !repair               ? VIX_E_DISK_NEEDSREPAIR
+         : c->faults == c->repaired ? VIX_OK
+                                    : VIX_E_DISK_CANTREPAIR;
+   }
+   free(c->used);
+   free(c);
+   return err;
+}
+
+VixError VixDiskLib_CheckRepair(const VixDiskLibConnection connection, const char *filename,
+   Bool repair)
+{
+   VixError err = vr_connection_check_local(connection);
+   if (err != VIX_OK) {
+      return err;
+   }
+   if (!filename || !*filename) {
+      return VIX_E_INVALID_ARG;
+   }
+   if (repair && connection->read_only) {
+      return VIX_E_FILE_READ_ONLY;
+   }
+   vr_link *link;
+   vr_link_options options = {
+      .writable = repair,
+      .single = true,
+      .outside = vr_session_get()->outside_extents,
+   };
+   err = vr_link_open(filename, &options, &link);
+   if (err != VIX_OK) {
+      return repair && err == VIX_E_DISK_NEEDSREPAIR ? VIX_E_DISK_CANTREPAIR : err;
+   }
+   for (size_t i = 0; err == VIX_OK && i < link->extent_count; i++) {
+      vr_extent *e = &link->extents[i];
+      if (e->type == VR_EXTENT_SPARSE || e->type == VR_EXTENT_COWD) {
+         err = check_extent(e, repair && e->file->writable);
+      }
+   }
+   if (repair && err == VIX_OK) {
+      err = vr_link_flush(link);
+   }
+   VixError closed = vr_link_close(link);
+   return err != VIX_OK ? err : closed;
+}

@@ -1,0 +1,202 @@
+/* Clone and what it needs: a copy of a whole chain as one disk. */
+#include "api/connection.h"
+#include "api/create.h"
+#include "api/disk.h"
+#include "api/settings.h"
+#include "os/bytes.h"
+#include "os/log.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+#define BUFFER_BYTES (2u << 20)
+
+typedef VixError visitor(void *data, uint64_t sector, uint64_t sectors);
+
+/* Visits in order what the chain holds, in runs. */
+static VixError visit_held(vr_link *link, uint64_t sector, uint64_t sectors, visitor *visit,
+   void *data)
+{
+   VixError err = VIX_OK;
+   while (err == VIX_OK && link && sectors && sector < link->capacity) {
+      vr_run run;
+      err = vr_link_map(link, sector, sectors, true, &run);
+      if (err != VIX_OK) {
+         break;
+      }
+      if (run.kind == VR_HOLE) {
+         err = visit_held(link->parent, sector, run.sectors, visit, data);
+      } else if (run.kind != VR_ZERO) {
+         err = visit(data, sector, run.sectors);
+      }
+      sector += run.sectors;
+      sectors -= run.sectors;
+   }
+   return err;
+}
+
+/* Runs are gathered while they follow each other, so that the destination gets large writes. */
+typedef struct {
+   vr_link *from;
+   vr_link *to;
+   uint8_t *buffer;
+   uint64_t start; /* of what is gathered, in sectors */
+   uint64_t end;
+   VixDiskLibProgressFunc progress;
+   void *progress_data;
+   int percent;
+} copier;
+
+static VixError copy_gathered(copier *c)
+{
+   VixError err = VIX_OK;
+   while (err == VIX_OK && c->start < c->end) {
+      uint64_t part = vr_min(BUFFER_BYTES / VIXDISKLIB_SECTOR_SIZE, c->end - c->start);
+      err = vr_link_read(c->from, c->start, part, c->buffer);
+      if (err == VIX_OK) {
+         err = vr_link_write(c->to, c->start, part, c->buffer);
+      }
+      c->start += part;
+      int percent = (int)(c->start * 99 / c->from->capacity);
+      if (percent != c->percent) {
+         c->percent = percent;
+         vr_report(c->progress, c->progress_data, percent);
+      }
+   }
+   return err;
+}
+
+static VixError gather(void *data, uint64_t sector, uint64_t sectors)
+{
+   copier *c = data;
+   VixError err = VIX_OK;
+   if (sector != c->end) {
+      err = copy_gathered(c);
+      c->start = sector;
+   }
+   c->end = sector + sectors;
+   if (err == VIX_OK && c->end - c->start >= BUFFER_BYTES / VIXDISKLIB_SECTOR_SIZE) {
+      err = copy_gathered(c);
+   }
+   return err;
+}
+
+static VixError copy(vr_link *from, vr_link *to, VixDiskLibProgressFunc progress, void *data)
+{
+   copier c = {.from = from, .to = to, .progress = progress, .progress_data = data};
+   c.buffer = malloc(BUFFER_BYTES);
+   if (!c.buffer) {
+      return VIX_E_OUT_OF_MEMORY;
+   }
+   VixError err = visit_held(from, 0, from->capacity, gather, &c);
+   if (err == VIX_OK) {
+      err = copy_gathered(&c);
+   }
+   if (err == VIX_OK) {
+      err = vr_link_flush(to);
+   }
+   free(c.buffer);
+   return err;
+}
+
+static VixError make_copy(vr_link *from, const char *path, const VixDiskLibCreateParams *params,
+   VixDiskLibProgressFunc progress, void *data)
+{
+   vr_create_plan plan = {
+      .type = params->diskType,
+      .capacity = from->capacity,
+      .adapter = vr_adapter_name(params->adapterType),
+      .hw_version = params->hwVersion,
+   };
+   VixError err = vr_create(path, &plan);
+   if (err != VIX_OK) {
+      return err;
+   }
+   vr_link *to;
+   vr_link_options options = {.writable = true};
+   err = vr_link_open(path, &options, &to);
+   if (err == VIX_OK) {
+      err = copy(from, to, progress, data);
+      VixError closed = vr_link_close(to);
+      err = err != VIX_OK ? err : closed;
+   }
+   return err;
+}
+
+/* Whether the disk at `path` is a link of the chain. */
+static bool is_of(const vr_link *link, const char *path)
+{
+   vr_file *file;
+   bool found = false;
+   if (vr_file_open(path, false, &file) != VIX_OK) {
+      return false;
+   }
+   for (; link && !found; link = link->parent) {
+      found = vr_file_is_same(link->file, file);
+   }
+   vr_file_close(file);
+   return found;
+}
+
+VixError VixDiskLib_Clone(const VixDiskLibConnection dstConnection, const char *dstPath,
+   const VixDiskLibConnection srcConnection, const char *srcPath,
+   const VixDiskLibCreateParams *createParams, VixDiskLibProgressFunc progressFunc,
+   void *progressCallbackData, Bool overWrite)
+{
+   VixError err = vr_connection_check_local(dstConnection);
+   if (err != VIX_OK) {
+      return err;
+   }
+   if (!dstPath || !*dstPath || !createParams) {
+      return VIX_E_INVALID_ARG;
+   }
+   if (dstConnection->read_only) {
+      return VIX_E_FILE_READ_ONLY;
+   }
+   VixDiskLibHandle source;
+   err = VixDiskLib_Open(srcConnection, srcPath, VIXDISKLIB_FLAG_OPEN_READ_ONLY, &source);
+   if (err != VIX_OK) {
+      return err;
+   }
+   if (access(dstPath, F_OK) == 0) {
+      err = !overWrite                  ? VIX_E_FILE_ALREADY_EXISTS
+         : is_of(source->leaf, dstPath) ? VIX_E_INVALID_ARG /* it would lose what it is a copy of */
+                                        : VixDiskLib_Unlink(dstConnection, dstPath);
+   }
+   if (err == VIX_OK) {
+      vr_report(progressFunc, progressCallbackData, 0);
+      err = make_copy(source->leaf, dstPath, createParams, progressFunc, progressCallbackData);
+      if (err == VIX_OK) {
+         vr_report(progressFunc, progressCallbackData, 100);
+      } else if (err != VIX_E_FILE_ALREADY_EXISTS) {
+         VixDiskLib_Unlink(dstConnection, dstPath); /* half a copy helps nobody */
+      }
+   }
+   VixDiskLib_Close(source);
+   return err;
+}
+
+static VixError add_grains(void *data, uint64_t sector, uint64_t sectors)
+{
+   (void)sector;
+   *(uint64_t *)data += vr_round_up(sectors, 128) * VIXDISKLIB_SECTOR_SIZE;
+   return VIX_OK;
+}
+
+VixError VixDiskLib_SpaceNeededForClone(VixDiskLibHandle diskHandle,
+   VixDiskLibDiskType cloneDiskType, uint64_t *spaceNeeded)
+{
+   VixError err = vr_disk_check(diskHandle);
+   if (err != VIX_OK || !spaceNeeded) {
+      return err != VIX_OK ? err : VIX_E_INVALID_ARG;
+   }
+   uint64_t held = 0;
+   uint64_t capacity = diskHandle->leaf->capacity;
+   pthread_rwlock_rdlock(&diskHandle->use);
+   err = visit_held(diskHandle->leaf, 0, capacity, add_grains, &held);
+   pthread_rwlock_unlock(&diskHandle->use);
+   if (err == VIX_OK) {
+      err = vr_create_space(cloneDiskType, capacity, held, spaceNeeded);
+   }
+   return err;
+}

@@ -1,0 +1,34 @@
+/* Making new disks. */
+#ifndef VR_CREATE_H
+#define VR_CREATE_H
+
+#include "chain/link.h"
+
+typedef struct {
+   VixDiskLibDiskType type;
+   uint64_t capacity;
+   const char *adapter;   /* "lsilogic" ... */
+   unsigned hw_version;
+   const vr_link *parent; /* NULL for a base disk */
+} vr_create_plan;
+
+/* Nothing is left behind on failure. The new files are on stable storage after success. */
+VixError vr_create(const char *path, const vr_create_plan *plan);
+/* How many extents a split disk of so many sectors has, and whether one of so many extents is made
+ * here: whoever opens a disk has all of them open at once. */
+uint64_t vr_split_extents(uint64_t sectors);
+VixError vr_check_extents(uint64_t extents);
+/* One more extent of a split disk, of up to `most` sectors, and its line for the descriptor (the
+ * caller's to free). */
+VixError vr_create_split_extent(const char *path, VixDiskLibDiskType type, uint64_t index,
+   uint64_t most, uint64_t *sectors, char **line);
+void vr_remove_split_extent(const char *path, VixDiskLibDiskType type, uint64_t index);
+/* Bytes that a disk of this type and capacity needs for `held` bytes of grains. */
+VixError vr_create_space(VixDiskLibDiskType type, uint64_t capacity, uint64_t held, uint64_t *bytes);
+const char *vr_adapter_name(VixDiskLibAdapterType type);
+/* What a child at `path` calls its parent: the bare name in the same folder, else the whole path.
+ * The caller's to free. */
+char *vr_parent_hint(const char *path, const char *parent);
+void vr_report(VixDiskLibProgressFunc progress, void *data, int percent);
+
+#endif

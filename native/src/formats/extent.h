@@ -1,0 +1,79 @@
+/*
+ * An extent: a stretch of one link of a disk, in one file and one format.
+ *
+ *    disk    |<------ extent 0 ------>|<--- extent 1 --->|
+ *    extent  | DATA | HOLE | DATA ... |
+ *
+ * `map` says what a stretch is, in runs as long as it can; link.c moves the data of DATA runs
+ * straight between the file and the caller's buffer, and asks the parent about HOLE runs.
+ */
+#ifndef VR_EXTENT_H
+#define VR_EXTENT_H
+
+#include "chain/descriptor.h"
+#include "os/file.h"
+
+typedef enum {
+   VR_DATA,  /* in the file at `offset`, contiguous */
+   VR_HOLE,  /* not in this link: the parent's, or zeros */
+   VR_ZERO,  /* zeros, whatever the parent has */
+   VR_OPAQUE /* stored in another form: ask `read` */
+} vr_kind;
+
+typedef struct {
+   vr_kind kind;
+   uint64_t offset; /* bytes, DATA only */
+   uint64_t sectors;
+} vr_run;
+
+/* What lies below an extent that is being written: the same sectors of the parent. */
+typedef struct {
+   struct vr_link *parent; /* NULL: nothing, unless `unknown` */
+   uint64_t start;         /* of the extent on the disk, in sectors */
+   bool unknown;           /* a child opened without its parents */
+} vr_below;
+
+VixError vr_below_read(const vr_below *below, uint64_t sector, uint64_t sectors, uint8_t *buf);
+/* Whether nothing below holds anything there, so that it reads as zeros. */
+VixError vr_below_is_hole(const vr_below *below, uint64_t sector, uint64_t sectors, bool *hole);
+
+typedef struct vr_extent vr_extent;
+
+typedef struct {
+   /* What `sector` is, and for how many of `sectors` (at least one). Sectors are the extent's own.
+    * `exact` asks flat files for their holes too, which reading does not need. */
+   VixError (*map)(vr_extent *e, uint64_t sector, uint64_t sectors, bool exact, vr_run *run);
+   /* OPAQUE runs only. */
+   VixError (*read)(vr_extent *e, uint64_t sector, uint64_t sectors, uint8_t *buf);
+   /* NULL: not writable. The caller excludes every other use of the link. */
+   VixError (*write)(vr_extent *e, uint64_t sector, uint64_t sectors, const uint8_t *buf,
+      const vr_below *below);
+   /* Everything to stable storage. */
+   VixError (*flush)(vr_extent *e);
+   /* Marks the file clean and frees `state`; the file is closed by the caller. */
+   VixError (*close)(vr_extent *e);
+} vr_extent_ops;
+
+struct vr_extent {
+   const vr_extent_ops *ops;
+   uint64_t start;   /* on the disk, in sectors */
+   uint64_t sectors;
+   vr_access access;
+   vr_extent_type type;
+   uint64_t offset; /* of flat data in its file, in bytes */
+   vr_file *file;   /* NULL for ZERO; owned */
+   void *state;     /* of the format; owned */
+};
+
+/* Each fills ops and state of an extent whose other members are set. */
+VixError vr_flat_open(vr_extent *e);
+VixError vr_zero_open(vr_extent *e);
+VixError vr_sparse_open(vr_extent *e);
+VixError vr_cowd_open(vr_extent *e);
+VixError vr_sesparse_open(vr_extent *e);
+
+/* Calls flush and file sync; used by formats with nothing of their own to flush. */
+VixError vr_extent_flush(vr_extent *e);
+VixError vr_extent_close(vr_extent *e);
+
+#endif

@@ -1,0 +1,33 @@
+/*
+ * What a host of the lab does at a write to one of its disks, besides writing.
+ *
+ *    FOLDER.host     one line beside the datastore's folder: "capacity BYTES track 0|1"
+ *    x-ctk.vmdk      the change map of the link x.vmdk, marked when `track` is 1
+ *
+ *    map:  0 "VRLABCTK", u64 bytes a block, u64 capacity, uuid, u64 epoch
+ *          4096 u32 for each block: the epoch in which it was written last
+ *
+ * The lab (vreplica/lab/storage/space.py, cbt.py) does the same for writes over NFC.
+ */
+#ifndef VR_LABHOST_H
+#define VR_LABHOST_H
+
+#include "chain/link.h"
+
+typedef struct {
+   char *folder;    /* of the datastore */
+   char *map;       /* path of the link's change map */
+   bool grows;      /* a thick base disk has all its room */
+   bool track;
+   uint64_t capacity;
+   uint64_t used;   /* by the last sum over the folder's files, and what was written since */
+   int64_t summed;  /* when, in ms; 0: never */
+} vr_labhost;
+
+/* NULL when out of memory. */
+vr_labhost *vr_labhost_open(const char *folder, const vr_link *leaf);
+/* VIX_E_DISK_FULL when the datastore has no room; marks the map otherwise. */
+VixError vr_labhost_before_write(vr_labhost *host, vr_link *leaf, uint64_t sector, uint64_t sectors);
+void vr_labhost_close(vr_labhost *host);
+
+#endif

@@ -30,7 +30,7 @@ from vreplica.sync.events import Event, Step
 from vreplica.sync.job import Job, Placement
 from vreplica.units import MIB
 from vreplica.vddk import VddkConfig
-from vreplica.vsphere import Endpoint
+from vreplica.vsphere.model import Endpoint
 
 FILLED = 0.4
 STEPS = ("read", "snapshot", "copy", "commit", "release")

@@ -11,7 +11,7 @@ from vreplica.config.errors import JobFileInvalid
 from vreplica.config.secrets import SecretUnavailable
 from vreplica.failover.guest.customize import described
 from vreplica.sync.job import Customize
-from vreplica.vsphere import GuestLogin, Identity, Keep, NicRule
+from vreplica.vsphere.model import GuestLogin, Identity, Keep, NicRule
 
 FILE = f"""\
 [sites.main]

@@ -33,7 +33,8 @@ from vreplica.sync.replica.state import points
 from vreplica.sync.report import RunReport
 from vreplica.units import BLOCK, MIB
 from vreplica.vddk import VddkConfig
-from vreplica.vsphere import Endpoint, Session, SnapshotInfo, connect
+from vreplica.vsphere.model import Endpoint, SnapshotInfo
+from vreplica.vsphere.session import Session, connect
 
 
 @dataclass

@@ -8,11 +8,11 @@ import signal
 import sys
 from pathlib import Path
 
-import vreplica.vsphere as vsphere
 from vreplica.sync import cycle
 from vreplica.sync.copy import disks
 from vreplica.sync.cycle import run
 from vreplica.sync.events import Progress, Step
+from vreplica.vsphere import session as vsphere_session
 
 job, place, checkpoint_s = pickle.loads(Path(sys.argv[1]).read_bytes())
 if checkpoint_s is not None:
@@ -63,7 +63,7 @@ if name == "writes":
     disks.open_leaf = lambda *a: Deadly(open_leaf(*a), int(after))
 if name == "after":
     if after == "commit":
-        real = vsphere.Session.create_snapshot
+        real = vsphere_session.Session.create_snapshot
 
         def wrapped(self, vm, title, *args):
             made = real(self, vm, title, *args)
@@ -71,16 +71,16 @@ if name == "after":
                 os.kill(os.getpid(), signal.SIGKILL)
             return made
 
-        vsphere.Session.create_snapshot = wrapped
+        vsphere_session.Session.create_snapshot = wrapped
     elif after == "describe":
-        real = vsphere.Session.set_extra_config
+        real = vsphere_session.Session.set_extra_config
 
         def wrapped(self, vm, values):
             real(self, vm, values)
             if "vreplica.point" in values:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        vsphere.Session.set_extra_config = wrapped
+        vsphere_session.Session.set_extra_config = wrapped
     else:
         die_after(cycle, after)
 

@@ -22,7 +22,7 @@ from vreplica.sync.plan.plan import plan
 from vreplica.sync.replica.state import points
 from vreplica.sync.report import Mode
 from vreplica.units import BLOCK, MIB
-from vreplica.vsphere import Identity, NicRule
+from vreplica.vsphere.model import Identity, NicRule
 from vreplica.vsphere.operations import customize
 
 Content = Callable[..., Path]

@@ -26,7 +26,7 @@ from vreplica.sync.job import Customize, Guest, Job
 from vreplica.sync.replica.state import points
 from vreplica.sync.report import Mode
 from vreplica.units import BLOCK, MIB
-from vreplica.vsphere import Identity, NicRule
+from vreplica.vsphere.model import Identity, NicRule
 
 Content = Callable[..., Path]
 YES = Choices(shutdown_timeout_s=20, heartbeat_timeout_s=20)

@@ -30,12 +30,7 @@ from vreplica.sync.plan.readiness import check
 from vreplica.sync.replica.state import job_lock, points
 from vreplica.sync.report import Mode
 from vreplica.units import BLOCK, MIB
-from vreplica.vsphere import (
-    CertificateChanged,
-    HostUnreachable,
-    LoginFailed,
-    VmNotFound,
-)
+from vreplica.vsphere.errors import CertificateChanged, HostUnreachable, LoginFailed, VmNotFound
 
 Content = Callable[..., Path]
 

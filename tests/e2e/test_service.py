@@ -29,7 +29,7 @@ from vreplica.scheduling.planner import TICK_S
 from vreplica.service.catalog import tables
 from vreplica.service.catalog.database import Catalog
 from vreplica.units import MIB
-from vreplica.vsphere import connect
+from vreplica.vsphere.session import connect
 
 CLOCKED = """
 import datetime, pathlib, sys

@@ -22,7 +22,7 @@ from vreplica.sync.plan.space import MARGIN
 from vreplica.sync.replica.state import points
 from vreplica.sync.report import Mode
 from vreplica.units import BLOCK, KIB, MIB
-from vreplica.vsphere import Keep
+from vreplica.vsphere.model import Keep
 
 Content = Callable[..., Path]
 device: Any = vim.vm.device

@@ -25,7 +25,9 @@ from vreplica.sync.job import Customize, Guest, Job
 from vreplica.sync.replica.state import points
 from vreplica.sync.replica.test_vm import Mark, hold
 from vreplica.units import MIB
-from vreplica.vsphere import GuestLogin, Identity, NicRule, PlacementNotFound, Session
+from vreplica.vsphere.errors import PlacementNotFound
+from vreplica.vsphere.model import GuestLogin, Identity, NicRule
+from vreplica.vsphere.session import Session
 
 Content = Callable[..., Path]
 LINUX = "ubuntu64Guest"

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from vreplica.failover.crosscheck import Comparison, match
 from vreplica.failover.machine.journal import Entry
 from vreplica.failover.machine.states import Event
-from vreplica.vsphere import EventRecord, TaskRecord
+from vreplica.vsphere.model import EventRecord, TaskRecord
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from vreplica.failover.guest import scripts
-from vreplica.vsphere import Identity, NicRule
+from vreplica.vsphere.model import Identity, NicRule
 
 MACS = ("00:50:56:AA:00:01", "00:50:56:aa:00:02")
 TWO = Identity(

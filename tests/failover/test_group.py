@@ -27,7 +27,7 @@ from vreplica.failover.machine.runner import Outcome
 from vreplica.failover.machine.states import State
 from vreplica.points import Level, RecoveryPoint
 from vreplica.sync.job import Job, Placement
-from vreplica.vsphere import Endpoint
+from vreplica.vsphere.model import Endpoint
 
 SHOP = Group(
     "shop",

@@ -13,7 +13,7 @@ import pytest
 from pyVim.task import WaitForTask
 from pyVmomi import vim
 
-from vreplica import nfc, vsphere
+from vreplica import nfc
 from vreplica.delta.copy.pipeline import copy
 from vreplica.errors import VReplicaError
 from vreplica.extents import Extents
@@ -25,7 +25,8 @@ from vreplica.units import KIB, MIB
 from vreplica.vddk import VddkConfig, VddkConnection
 from vreplica.vddk import open_disk as open_vddk
 from vreplica.vddk.errors import DiskFull
-from vreplica.vsphere import Endpoint
+from vreplica.vsphere.model import Endpoint
+from vreplica.vsphere.session import connect
 
 CAPACITY = 24 * MIB
 KEY = 2000
@@ -322,7 +323,7 @@ def test_a_session_that_ended_meanwhile_is_opened_again_for_the_ticket(
     vm = make(control, meanwhile)
     entry, spec = lab.layout.read()["sites"][0], lab.specs[0]
     end = Endpoint(spec.host, spec.user, spec.password, entry["sha256"], spec.port)
-    with vsphere.connect(end) as session:
+    with connect(end) as session:
 
         def logged_in() -> Any:
             session.refresh()

@@ -53,16 +53,17 @@ from vreplica.sync.replica import foreign_changes, state
 from vreplica.sync.replica.state import points
 from vreplica.sync.report import RunReport
 from vreplica.units import BLOCK, GIB, KIB, SECTOR
-from vreplica.vsphere import (
+from vreplica.vsphere.errors import HostUnreachable, VmNotFound
+from vreplica.vsphere.model import (
+    DatastoreInfo,
     Endpoint,
-    HostUnreachable,
+    EventRecord,
+    ReplicaSpec,
     SnapshotInfo,
     VmDisk,
     VmInfo,
-    VmNotFound,
     VmRef,
 )
-from vreplica.vsphere.model import DatastoreInfo, EventRecord, ReplicaSpec
 
 
 class Killed(Exception):

@@ -13,7 +13,7 @@ import pytest
 from vreplica.sync.events import Event, Warn
 from vreplica.sync.job import Job, Placement, Transport
 from vreplica.sync.source.vmotion_lock import held_in_place
-from vreplica.vsphere import Endpoint, VmRef
+from vreplica.vsphere.model import Endpoint, VmRef
 
 END = Endpoint(host="vc.example", user="replicator", password="right", sha256="")
 VM = VmRef("vm-42", "web01")

@@ -10,7 +10,8 @@ import pytest
 
 from vreplica.lab import Lab, LabControl
 from vreplica.units import MIB
-from vreplica.vsphere import Endpoint, Session, VmRef, connect
+from vreplica.vsphere.model import Endpoint, VmRef
+from vreplica.vsphere.session import Session, connect
 
 _COUNT = itertools.count(1)
 SOURCE, TARGET = "site-a", "site-b"

@@ -11,15 +11,10 @@ from hypothesis import strategies as st
 
 from vreplica.extents import Extents
 from vreplica.units import GIB, MIB, SECTOR, TIB
-from vreplica.vsphere.cbterrors import CbtCoverage, CbtNotActive, ChangeIdInvalid
+from vreplica.vsphere.change_id import ChangeId, require_change_id, same_generation
+from vreplica.vsphere.errors import CbtCoverage, CbtNotActive, ChangeIdInvalid
+from vreplica.vsphere.inventory.changed_areas import Page, collect
 from vreplica.vsphere.model import VmDisk
-from vreplica.vsphere.operations.cbt import (
-    ChangeId,
-    Page,
-    collect,
-    require_change_id,
-    same_generation,
-)
 
 
 class ScriptedDisk:

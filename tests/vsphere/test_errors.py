@@ -15,23 +15,19 @@ from vreplica.errors import VReplicaError
 from vreplica.lab import Lab, LabControl
 from vreplica.lab.certificate import Identity
 from vreplica.units import MIB
-from vreplica.vsphere import (
+from vreplica.vsphere.connection.certificate import probe_certificate
+from vreplica.vsphere.errors import (
     CertificateChanged,
-    Endpoint,
     HostDisconnected,
     HostUnreachable,
     LoginFailed,
     PermissionDenied,
-    Quiesce,
-    ReplicaSpec,
-    Session,
     SessionLost,
     ThumbprintInvalid,
     VmNotFound,
-    VmRef,
-    connect,
-    probe_certificate,
 )
+from vreplica.vsphere.model import Endpoint, Quiesce, ReplicaSpec, VmRef
+from vreplica.vsphere.session import Session, connect
 
 SITE = "site-a"
 

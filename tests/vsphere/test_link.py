@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from vreplica.vsphere import Endpoint, probe_certificate
+from vreplica.vsphere.connection.certificate import probe_certificate
 from vreplica.vsphere.connection.link import Link
 from vreplica.vsphere.connection.tasks import Waiting, run, wait
 from vreplica.vsphere.connection.vmomi import vim
@@ -36,6 +36,7 @@ from vreplica.vsphere.errors import (
     TaskTimeout,
     VmBusy,
 )
+from vreplica.vsphere.model import Endpoint
 
 HOST = "127.0.0.2"
 VERSIONS = (

@@ -24,12 +24,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
-from vreplica.vsphere import Endpoint, connect, probe_certificate
 from vreplica.vsphere.connection.certificate import (
     PinnedConnection,
     fetch_certificate,
     normal_sha256,
     pinned_context,
+    probe_certificate,
 )
 from vreplica.vsphere.errors import (
     CertificateChanged,
@@ -38,6 +38,8 @@ from vreplica.vsphere.errors import (
     NotVSphere,
     ThumbprintInvalid,
 )
+from vreplica.vsphere.model import Endpoint
+from vreplica.vsphere.session import connect
 
 HOST = "127.0.0.2"
 

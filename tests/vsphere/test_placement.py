@@ -16,11 +16,12 @@ from vreplica.vsphere.connection.tasks import Waiting
 from vreplica.vsphere.connection.vmomi import moref, unescape
 from vreplica.vsphere.errors import PlacementAmbiguous, PlacementNotFound
 from vreplica.vsphere.inventory.placement import choose
+from vreplica.vsphere.inventory.snapshots import quiesce_evidence
 from vreplica.vsphere.inventory.tree import INTO_PLACES, Tree, datastores, hosts, networks, similar
 from vreplica.vsphere.inventory.vm import guest_family
 from vreplica.vsphere.model import Nic, Quiesce, ReplicaSpec, SnapshotInfo, VmInfo, VmRef
 from vreplica.vsphere.operations import disk_files
-from vreplica.vsphere.operations.snapshots import quiesce_evidence, quiesce_spec
+from vreplica.vsphere.operations.snapshots import quiesce_spec
 
 
 def found(kind: Any, moid: str, name: str, parent: Any = None, **values: Any) -> Found:

@@ -10,16 +10,10 @@ import pytest
 from vreplica.lab import Lab, LabControl
 from vreplica.lab.api import collector
 from vreplica.units import MIB
-from vreplica.vsphere import (
-    AmbiguousVm,
-    Endpoint,
-    HostUnreachable,
-    Session,
-    VmNotFound,
-    VmRef,
-    connect,
-)
+from vreplica.vsphere.errors import AmbiguousVm, HostUnreachable, VmNotFound
 from vreplica.vsphere.inventory import history
+from vreplica.vsphere.model import Endpoint, VmRef
+from vreplica.vsphere.session import Session, connect
 
 
 @pytest.fixture(autouse=True)

@@ -9,17 +9,15 @@ import pytest
 
 from vreplica.lab import LabControl
 from vreplica.units import MIB
-from vreplica.vsphere import (
+from vreplica.vsphere.errors import (
     DatastoreFull,
     NameTaken,
     ObjectGone,
     PlacementNotFound,
-    ReplicaSpec,
-    Reshape,
-    Session,
     VmNotFound,
-    VmRef,
 )
+from vreplica.vsphere.model import ReplicaSpec, Reshape, VmRef
+from vreplica.vsphere.session import Session
 
 STORE = "site-b-ds1"
 

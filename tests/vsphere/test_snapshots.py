@@ -10,25 +10,21 @@ import pytest
 
 from vreplica.lab import Lab, LabControl
 from vreplica.units import KIB, MIB
-from vreplica.vsphere import (
-    ALL_IN_USE,
+from vreplica.vsphere.change_id import ALL_IN_USE, require_change_id, same_generation
+from vreplica.vsphere.errors import (
     CbtCoverage,
     CbtEnableRefused,
     CbtNotActive,
     CbtQueryFailed,
     ChangeIdInvalid,
-    GuestState,
     ObjectGone,
     PowerTimeout,
-    Quiesce,
     QuiesceFailed,
-    Session,
     ToolsUnavailable,
-    VmRef,
-    quiesce_evidence,
-    require_change_id,
-    same_generation,
 )
+from vreplica.vsphere.inventory.snapshots import quiesce_evidence
+from vreplica.vsphere.model import GuestState, Quiesce, VmRef
+from vreplica.vsphere.session import Session
 
 SITE = "site-a"
 BLOCK = 64 * KIB

@@ -13,25 +13,22 @@ import pytest
 from vreplica.errors import VReplicaError
 from vreplica.lab import LabControl
 from vreplica.units import MIB
-from vreplica.vsphere import (
+from vreplica.vsphere.errors import (
     CbtQueryFailed,
     ConsolidationFailed,
     DatastoreFull,
     FileInUse,
     HostUnreachable,
     OutcomeUnknown,
-    Quiesce,
     QuiesceFailed,
-    ReplicaSpec,
-    Session,
     SnapshotFailed,
     TaskFailed,
     VmNotFound,
-    VmRef,
     WrongPowerState,
-    connect,
 )
+from vreplica.vsphere.model import Quiesce, ReplicaSpec, VmRef
 from vreplica.vsphere.operations import snapshots as snapshots_module
+from vreplica.vsphere.session import Session, connect
 
 SITE = "site-a"
 

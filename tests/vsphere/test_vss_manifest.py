@@ -7,7 +7,7 @@ import zipfile
 
 import pytest
 
-from vreplica.vsphere.operations.vss_manifest import writers_in
+from vreplica.vsphere.inventory.vss_manifest import writers_in
 
 COMPONENTS = '<BACKUP_COMPONENTS xmlns="x-schema:#VssComponentMetadata" version="1.2"/>'
 WRITER = (

@@ -59,7 +59,7 @@ from vreplica.sync.job import (
 )
 from vreplica.units import MIB
 from vreplica.vddk import VddkConfig
-from vreplica.vsphere import Endpoint, Identity, Keep, NicRule
+from vreplica.vsphere.model import Endpoint, Identity, Keep, NicRule
 
 FILE_NAME = "vreplica.toml"
 ENV_CONFIG = "VREPLICA_CONFIG"

@@ -25,7 +25,8 @@ from vreplica.failover.machine.record import Record
 from vreplica.failover.machine.states import Event
 from vreplica.failover.machine.steps import SHUT_DOWN
 from vreplica.sync.job import Job
-from vreplica.vsphere import EventRecord, Session, TaskRecord, VmRef, connect
+from vreplica.vsphere.model import EventRecord, TaskRecord, VmRef
+from vreplica.vsphere.session import Session, connect
 
 SLACK: Final = timedelta(seconds=5)
 """Around the time of a failover, in which its own tasks are looked for: clocks differ."""

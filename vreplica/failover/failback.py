@@ -27,7 +27,9 @@ from vreplica.sync.job_switch import disabled_by, enable
 from vreplica.sync.replica.foreign_changes import changes_outside
 from vreplica.sync.replica.reprotect import adopt, drop_points, obstacles
 from vreplica.sync.replica.state import JOB_KEY, Sites, find_replica, identity
-from vreplica.vsphere import AS_IS, VmNotFound, VmRef, connect
+from vreplica.vsphere.errors import VmNotFound
+from vreplica.vsphere.model import AS_IS, VmRef
+from vreplica.vsphere.session import connect
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,8 @@ from vreplica.sync.job import Job
 from vreplica.sync.plan.plan import expected_level
 from vreplica.sync.replica.foreign_changes import changes_outside
 from vreplica.sync.replica.state import JOB_KEY, find_replica, in_state_dir
-from vreplica.vsphere import VmInfo, connect
+from vreplica.vsphere.model import VmInfo
+from vreplica.vsphere.session import connect
 
 
 @dataclass(frozen=True, slots=True)

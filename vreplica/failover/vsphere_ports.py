@@ -26,7 +26,8 @@ from vreplica.sync.job import Customize, Job, OnReplicaChange, QuiescePolicy
 from vreplica.sync.job_switch import Errand, disable, enable
 from vreplica.sync.replica.foreign_changes import changes_outside
 from vreplica.sync.replica.state import ReplicaState, find_replica, job_lock, put_on
-from vreplica.vsphere import Session, VmRef, connect
+from vreplica.vsphere.model import VmRef
+from vreplica.vsphere.session import Session, connect
 
 DISCONNECTED_KEY: Final = "vreplica.disconnected"
 """On a source whose network cards a failover has disconnected: that failover's id."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from vreplica.sync.job import Job
-from vreplica.vsphere import HostInfo, Whereabouts
+from vreplica.vsphere.model import HostInfo, Whereabouts
 
 
 @dataclass(frozen=True)

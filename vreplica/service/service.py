@@ -34,7 +34,7 @@ from vreplica.service.metrics import Metrics
 from vreplica.service.occupancy import SiteNow, all_holds
 from vreplica.service.outbox import Notifier
 from vreplica.service.run_worker import Mover
-from vreplica.vsphere import connect
+from vreplica.vsphere.session import connect
 
 log = logging.getLogger("vreplica.service")
 

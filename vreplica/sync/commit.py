@@ -16,7 +16,8 @@ from vreplica.sync.copy.disks import DiskCopy
 from vreplica.sync.job import Job
 from vreplica.sync.replica.state import SEED_KEY, identity, read_replica
 from vreplica.sync.source.snapshot import Frozen
-from vreplica.vsphere import Session, VmInfo, VmRef
+from vreplica.vsphere.model import VmInfo, VmRef
+from vreplica.vsphere.session import Session
 
 
 def describe(

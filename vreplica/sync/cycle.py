@@ -63,7 +63,7 @@ from vreplica.sync.source.cbt import ensure_active, reset, settle
 from vreplica.sync.source.snapshot import Frozen, freeze
 from vreplica.sync.source.vmotion_lock import held_in_place
 from vreplica.sync.verify.verify import compare_point
-from vreplica.vsphere import VmDisk, VmInfo
+from vreplica.vsphere.model import VmDisk, VmInfo
 
 
 def run(

@@ -12,7 +12,7 @@ from vreplica.delta.throttle import Throttle, Window
 from vreplica.nfc import NfcConfig
 from vreplica.points import Level, Retention
 from vreplica.vddk import VddkConfig
-from vreplica.vsphere import Endpoint, GuestLogin, Identity, Keep
+from vreplica.vsphere.model import Endpoint, GuestLogin, Identity, Keep
 
 BACK = "~back"
 """Ends the name of a job's other direction; no job of a file can have it in its name."""

@@ -23,7 +23,7 @@ from vreplica.sync.events import Listener, Warn
 from vreplica.sync.job import Job
 from vreplica.sync.replica.state import Sites
 from vreplica.units import human_size
-from vreplica.vsphere import VmInfo
+from vreplica.vsphere.model import VmInfo
 
 POLL_S: Final = 0.5
 AGAIN_S: Final = 600.0

@@ -11,7 +11,8 @@ from vreplica.sync.job_switch import Errand
 from vreplica.sync.replica import test_vm
 from vreplica.sync.replica.shape import base_files, delete_unused, remember_unused, unused
 from vreplica.sync.replica.state import read_replica
-from vreplica.vsphere import Session, VmRef
+from vreplica.vsphere.model import VmRef
+from vreplica.vsphere.session import Session
 
 
 def retain(

@@ -21,7 +21,7 @@ from vreplica.sync.replica.state import (
     read_replica,
     snapshot_name,
 )
-from vreplica.vsphere import VmInfo
+from vreplica.vsphere.model import VmInfo
 
 
 @dataclass(frozen=True, slots=True)

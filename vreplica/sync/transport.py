@@ -12,7 +12,8 @@ from vreplica.errors import VReplicaError
 from vreplica.sync.job import Job, Transport
 from vreplica.vddk.config import ENV_LIBDIR, locate
 from vreplica.vddk.errors import LibraryProblem
-from vreplica.vsphere import Session, VmDisk, VmRef
+from vreplica.vsphere.model import VmDisk, VmRef
+from vreplica.vsphere.session import Session
 
 
 def choose(job: Job) -> tuple[Transport, str]:

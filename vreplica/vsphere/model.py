@@ -322,6 +322,50 @@ class ReplicaSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class NewDisk:
+    """A disk for the place that `like` has on the source.
+
+    `path`: the file `[datastore] folder/name.vmdk`; attached where `exists`, else made, thin.
+    """
+
+    like: VmDisk
+    path: str
+    exists: bool
+    any_size: bool = False
+    """Attach it even where it is not as large as `like`; the answer has its size."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reshape:
+    """What to make of a replica. `detach`: keys of its disks that go; their files stay."""
+
+    source: VmInfo
+    networks: Mapping[str, str] = field(default_factory=dict)
+    keep: Keep = AS_IS
+    detach: tuple[int, ...] = ()
+    attach: tuple[NewDisk, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Lack:
+    """Privileges that the account does not hold on one object."""
+
+    what: str
+    """`VM web01`, `datastore ds1`"""
+    privileges: tuple[str, ...]
+    only_for: str = ""
+    """What takes them; empty where every run does."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaPlace:
+    """Where a replica would go: the host, and what the account may not do there."""
+
+    host: str
+    lacks: tuple[Lack, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class GuestLogin:
     """Who runs scripts in a guest: an account of the guest, not of vCenter."""
 

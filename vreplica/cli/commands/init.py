@@ -18,7 +18,7 @@ from vreplica.cli.render.output import Output
 
 if TYPE_CHECKING:
     from vreplica.config.template import StartSite
-    from vreplica.vsphere import Session
+    from vreplica.vsphere.session import Session
 
 
 def _site_options(side: str) -> Callable[[Any], Any]:
@@ -81,7 +81,7 @@ def init(out: Output, output: Path, force: bool, **given: Any) -> int:
         raise click.UsageError(f"{output} exists; --force overwrites it, --output names another")
     from vreplica.cli.commands.initchoices import choose
     from vreplica.config.template import text
-    from vreplica.vsphere import connect
+    from vreplica.vsphere.session import connect
 
     with ExitStack() as stack:
         source, first = _log_in(out, stack, connect, "source", "main", given)
@@ -103,7 +103,8 @@ def _log_in(
     out: Output, stack: ExitStack, connect: Any, side: str, name: str, given: dict[str, Any]
 ) -> tuple[Session, StartSite]:
     from vreplica.config.template import StartSite
-    from vreplica.vsphere import Endpoint, probe_certificate
+    from vreplica.vsphere.connection.certificate import probe_certificate
+    from vreplica.vsphere.model import Endpoint
 
     given[side] = given[side] or ask(side.capitalize(), f"--{side}")
     host, port = parse_server(given[side])

@@ -13,7 +13,8 @@ from vreplica.units import human_size
 
 if TYPE_CHECKING:
     from vreplica.config.template import Start, StartJob, StartSite
-    from vreplica.vsphere import Session, VmRef
+    from vreplica.vsphere.model import VmRef
+    from vreplica.vsphere.session import Session
 
 Side = tuple["Session", "StartSite"]
 
@@ -54,7 +55,7 @@ def one(kind: str, given: str | None, names: Sequence[str], option: str) -> str:
 
 def _vms(session: Session, named: Sequence[str]) -> tuple[list[VmRef], list[StartJob]]:
     from vreplica.config.template import StartJob
-    from vreplica.vsphere import VmNotFound
+    from vreplica.vsphere.errors import VmNotFound
 
     found = session.vms()
     refs = [session.find_vm(name) for name in dict.fromkeys(named)]

@@ -23,7 +23,7 @@ def thumbprint(out: Output, server: str) -> int:
     before you trust it.
     """
     host, port = parse_server(server)
-    from vreplica.vsphere import probe_certificate
+    from vreplica.vsphere.connection.certificate import probe_certificate
 
     sha256, sha1 = probe_certificate(host, port)
     out.answer({"host": host, "port": port, "sha256": sha256, "sha1": sha1}, sha256)

@@ -9,7 +9,9 @@ from typing import Final
 from vreplica.failover.guest import scripts
 from vreplica.failover.machine.errors import IdentityScriptFailed
 from vreplica.sync.job import Customize, Guest, Job
-from vreplica.vsphere import CustomizationRefused, GuestState, ScriptResult, Session, VmRef
+from vreplica.vsphere.errors import CustomizationRefused
+from vreplica.vsphere.model import GuestState, ScriptResult, VmRef
+from vreplica.vsphere.session import Session
 
 SCRIPT_TIMEOUT_S: Final = 120.0
 CUSTOMIZE_TIMEOUT_S: Final = 600.0

@@ -13,7 +13,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Sequence
 
-from vreplica.vsphere import Identity, NicRule
+from vreplica.vsphere.model import Identity, NicRule
 
 _LINUX = """\
 #!/bin/sh

@@ -20,7 +20,8 @@ from vreplica.sync.plan.space import MARGIN
 from vreplica.sync.replica.shape import MADE_KEY
 from vreplica.sync.replica.state import ReplicaState
 from vreplica.units import human_size
-from vreplica.vsphere import NewDisk, ReplicaSpec, Reshape, Session, VmInfo, VmRef
+from vreplica.vsphere.model import NewDisk, ReplicaSpec, Reshape, VmInfo, VmRef
+from vreplica.vsphere.session import Session
 
 Do = Callable[[str, Callable[[], Any]], Any]
 

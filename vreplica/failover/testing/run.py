@@ -34,15 +34,9 @@ from vreplica.sync.errors import NoPoints
 from vreplica.sync.job import Customize, Job
 from vreplica.sync.replica import test_vm
 from vreplica.sync.replica.state import JOB_KEY, SOURCE_KEY, ReplicaState, find_replica
-from vreplica.vsphere import (
-    GuestState,
-    PlacementNotFound,
-    ScriptResult,
-    Session,
-    VmNotFound,
-    VmRef,
-    connect,
-)
+from vreplica.vsphere.errors import PlacementNotFound, VmNotFound
+from vreplica.vsphere.model import GuestState, ScriptResult, VmRef
+from vreplica.vsphere.session import Session, connect
 
 POLL_S: Final = 2.0
 

@@ -49,7 +49,7 @@ from vreplica.sync.report import DiskRun, Mode
 from vreplica.sync.source.cbt import Settled
 from vreplica.sync.source.snapshot import Frozen
 from vreplica.sync.transport import open_leaf, open_snapshot_disk
-from vreplica.vsphere import VmDisk, VmInfo
+from vreplica.vsphere.model import VmDisk, VmInfo
 
 RETRY = DEFAULT_RETRY
 """For requests of both disks."""

@@ -41,7 +41,8 @@ from vreplica.sync.replica.state import ReplicaState, snapshot_name
 from vreplica.sync.report import Mode
 from vreplica.sync.source.snapshot import Frozen
 from vreplica.units import human_size
-from vreplica.vsphere import Session, VmDisk, VmInfo
+from vreplica.vsphere.model import VmDisk, VmInfo
+from vreplica.vsphere.session import Session
 
 if TYPE_CHECKING:
     from vreplica.sync.copy.disks import DiskTask

@@ -36,7 +36,7 @@ from vreplica.sync.report import DiskPlan, Mode, Plan
 from vreplica.sync.source.cbt import generation
 from vreplica.sync.source.snapshot import quiesced_level
 from vreplica.sync.transport import choose
-from vreplica.vsphere import VmDisk, VmInfo
+from vreplica.vsphere.model import VmDisk, VmInfo
 
 
 def plan(job: Job) -> Plan:

@@ -21,7 +21,8 @@ from vreplica.sync.replica.state import (
 from vreplica.sync.source.cbt import may_rescan, switched_off
 from vreplica.sync.transport import library_problem, way_problem
 from vreplica.units import human_size
-from vreplica.vsphere import PlacementAmbiguous, PlacementNotFound, VmDisk, VmInfo
+from vreplica.vsphere.errors import PlacementAmbiguous, PlacementNotFound
+from vreplica.vsphere.model import VmDisk, VmInfo
 from vreplica.vsphere.operations.reshape import wanted_networks
 
 

@@ -23,7 +23,8 @@ from vreplica.sync.plan.plan import make_plan
 from vreplica.sync.replica.shape import replica_spec
 from vreplica.sync.replica.state import ReplicaState, Sites, find_replica
 from vreplica.sync.transport import choose
-from vreplica.vsphere import Endpoint, Lack, Session, VmInfo, connect
+from vreplica.vsphere.model import Endpoint, Lack, VmInfo
+from vreplica.vsphere.session import Session, connect
 
 T = TypeVar("T")
 

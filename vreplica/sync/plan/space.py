@@ -9,7 +9,7 @@ from vreplica.sync.copy.resume import progress_of
 from vreplica.sync.errors import DestinationTooSmall
 from vreplica.sync.job import Job
 from vreplica.units import MIB, human_size
-from vreplica.vsphere import Session
+from vreplica.vsphere.session import Session
 
 MARGIN = 64 * MIB
 """For descriptors, grain tables and snapshot files."""

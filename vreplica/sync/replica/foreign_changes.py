@@ -32,7 +32,8 @@ from vreplica.sync.replica.state import REVERTED_KEY, ReplicaState
 from vreplica.sync.source.cbt import generation
 from vreplica.sync.transport import open_current
 from vreplica.units import human_size
-from vreplica.vsphere import EventRecord, Session, VmDisk
+from vreplica.vsphere.model import EventRecord, VmDisk
+from vreplica.vsphere.session import Session
 
 READ_S = 10.0
 """The most that reading what tracking reports may take, a disk."""

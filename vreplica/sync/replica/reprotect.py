@@ -42,7 +42,7 @@ from vreplica.sync.replica.state import (
     job_lock,
     snapshot_name,
 )
-from vreplica.vsphere import SnapshotInfo, VmInfo
+from vreplica.vsphere.model import SnapshotInfo, VmInfo
 
 FROZEN = "frozen"
 """The mode of its disks: nothing was copied to make this point."""

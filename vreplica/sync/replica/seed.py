@@ -35,7 +35,8 @@ from vreplica.sync.replica.shape import map_path, replica_spec
 from vreplica.sync.replica.state import SEED_KEY, Sites, find_replica, job_lock
 from vreplica.sync.transport import open_current
 from vreplica.units import KIB, human_size
-from vreplica.vsphere import NewDisk, Reshape, Session, VmDisk, VmInfo, VmRef
+from vreplica.vsphere.model import NewDisk, Reshape, VmDisk, VmInfo, VmRef
+from vreplica.vsphere.session import Session
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,8 +45,9 @@ from vreplica.sync.replica.state import (
     read_replica,
 )
 from vreplica.units import KIB, human_size
-from vreplica.vsphere import NewDisk, ReplicaSpec, Reshape, Session, VmDisk, VmInfo
+from vreplica.vsphere.model import NewDisk, ReplicaSpec, Reshape, VmDisk, VmInfo
 from vreplica.vsphere.operations.reshape import differences
+from vreplica.vsphere.session import Session
 
 MADE_KEY = "vreplica.made"
 """Paths of the disk files that the run in `vreplica.leaf` has made, as JSON."""

@@ -27,7 +27,9 @@ from vreplica.points import RecoveryPoint
 from vreplica.points.model import LEAF_KEY
 from vreplica.sync.errors import JobBusy, NotOurReplica, StateDirUnusable
 from vreplica.sync.job import Job
-from vreplica.vsphere import Session, SnapshotInfo, VmDisk, VmInfo, VmNotFound, VmRef, connect
+from vreplica.vsphere.errors import VmNotFound
+from vreplica.vsphere.model import SnapshotInfo, VmDisk, VmInfo, VmRef
+from vreplica.vsphere.session import Session, connect
 
 JOB_KEY = "vreplica.job"
 SOURCE_KEY = "vreplica.source"

@@ -28,7 +28,9 @@ from vreplica.sync.errors import BeingTested
 from vreplica.sync.job import Job
 from vreplica.sync.replica.shape import MADE_KEY
 from vreplica.sync.replica.state import in_state_dir
-from vreplica.vsphere import Session, VmInfo, VmNotFound, VmRef
+from vreplica.vsphere.errors import VmNotFound
+from vreplica.vsphere.model import VmInfo, VmRef
+from vreplica.vsphere.session import Session
 
 TEST_KEY: Final = "vreplica.test"
 

@@ -16,7 +16,8 @@ from vreplica.sync.job import Job, OnCbtLoss
 from vreplica.sync.replica.state import ReplicaState
 from vreplica.sync.report import DiskPlan, Mode
 from vreplica.sync.source.snapshot import Frozen
-from vreplica.vsphere import Session, SnapshotInfo, VmDisk, VmInfo
+from vreplica.vsphere.model import SnapshotInfo, VmDisk, VmInfo
+from vreplica.vsphere.session import Session
 
 
 def generation(change_id: str) -> str:

@@ -23,15 +23,10 @@ from vreplica.sync.errors import LevelNotReached
 from vreplica.sync.events import Listener, Warn
 from vreplica.sync.job import Job, QuiescePolicy
 from vreplica.sync.replica.state import snapshot_name
-from vreplica.vsphere import (
-    Quiesce,
-    QuiesceFailed,
-    Session,
-    SnapshotInfo,
-    ToolsUnavailable,
-    VmInfo,
-    quiesce_evidence,
-)
+from vreplica.vsphere.errors import QuiesceFailed, ToolsUnavailable
+from vreplica.vsphere.inventory.snapshots import quiesce_evidence
+from vreplica.vsphere.model import Quiesce, SnapshotInfo, VmInfo
+from vreplica.vsphere.session import Session
 
 RETRY_DELAY_S = 5.0
 """Between attempts to quiesce; VSS writers usually settle within seconds."""

@@ -25,7 +25,8 @@ from vreplica.sync.transport import choose, vddk_connection
 from vreplica.vddk.access import IDENTITY_MAX
 from vreplica.vddk.config import ENV_LIBDIR
 from vreplica.vddk.errors import Busy
-from vreplica.vsphere import Session, VmRef
+from vreplica.vsphere.model import VmRef
+from vreplica.vsphere.session import Session
 
 
 @contextmanager

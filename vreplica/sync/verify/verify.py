@@ -32,7 +32,7 @@ from vreplica.sync.replica.state import Sites, find_replica, identity, job_lock,
 from vreplica.sync.report import DiskVerify, VerifyReport
 from vreplica.sync.source.cbt import changed_since
 from vreplica.sync.transport import open_snapshot_disk
-from vreplica.vsphere import SnapshotInfo, VmDisk, VmRef
+from vreplica.vsphere.model import SnapshotInfo, VmDisk, VmRef
 
 SHOWN_DIFFERENCES = 16
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vreplica.errors import VReplicaError
-from vreplica.vsphere import errors, guesterrors
+from vreplica.vsphere import errors
 from vreplica.vsphere.connection.vmomi import moref, vim, vmodl, wire_name
 
 
@@ -103,11 +103,11 @@ RULES: tuple[Rule, ...] = (
         vmodl.fault.HostCommunication,
         lambda f, d: errors.HostDisconnected(d.operation, words(f)),
     ),
-    (vim.fault.InvalidGuestLogin, lambda f, d: guesterrors.GuestLoginRefused(d.operation)),
-    (vim.fault.GuestPermissionDenied, lambda f, d: guesterrors.GuestLoginRefused(d.operation)),
+    (vim.fault.InvalidGuestLogin, lambda f, d: errors.GuestLoginRefused(d.operation)),
+    (vim.fault.GuestPermissionDenied, lambda f, d: errors.GuestLoginRefused(d.operation)),
     (
         vim.fault.GuestOperationsUnavailable,
-        lambda f, d: guesterrors.GuestOperationsUnavailable(d.operation, words(f)),
+        lambda f, d: errors.GuestOperationsUnavailable(d.operation, words(f)),
     ),
     (vim.fault.TaskInProgress, lambda f, d: errors.VmBusy(d.operation, 0.0)),
 )

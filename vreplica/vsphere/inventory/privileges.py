@@ -7,14 +7,13 @@ objects themselves, since a role may hold on one folder and not on another.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from vreplica.vsphere.connection.link import Link
 from vreplica.vsphere.connection.vmomi import moref, vim
 from vreplica.vsphere.inventory import placement
 from vreplica.vsphere.inventory.tree import places
-from vreplica.vsphere.model import ReplicaSpec, VmRef
+from vreplica.vsphere.model import Lack, ReplicaPlace, ReplicaSpec, VmRef
 
 ON_SOURCE: Final = (
     "VirtualMachine.State.CreateSnapshot",
@@ -64,25 +63,6 @@ ON_FOLDER_AT_TIMES: Final = {
 ON_POOL: Final = ("Resource.AssignVMToPool",)
 ON_DATASTORE: Final = ("Datastore.AllocateSpace", "Datastore.FileManagement")
 ON_NETWORK: Final = ("Network.Assign",)
-
-
-@dataclass(frozen=True, slots=True)
-class Lack:
-    """Privileges that the account does not hold on one object."""
-
-    what: str
-    """`VM web01`, `datastore ds1`"""
-    privileges: tuple[str, ...]
-    only_for: str = ""
-    """What takes them; empty where every run does."""
-
-
-@dataclass(frozen=True, slots=True)
-class ReplicaPlace:
-    """Where a replica would go: the host, and what the account may not do there."""
-
-    host: str
-    lacks: tuple[Lack, ...]
 
 
 def of_source(link: Link, vm: VmRef) -> tuple[Lack, ...]:

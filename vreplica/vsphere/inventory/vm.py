@@ -11,7 +11,8 @@ from vreplica.vsphere.connection.link import Link
 from vreplica.vsphere.connection.vmomi import moref, unescape, utc, vim
 from vreplica.vsphere.errors import BadReply, VmInaccessible
 from vreplica.vsphere.inventory.devices import controllers_of, disks_of, has_vtpm, nics_of
-from vreplica.vsphere.model import GuestState, SnapshotInfo, VmInfo, VmRef
+from vreplica.vsphere.inventory.guest import tools_running, tools_status
+from vreplica.vsphere.model import SnapshotInfo, VmInfo, VmRef
 
 WHOLE = (
     "name",
@@ -27,17 +28,6 @@ WHOLE = (
     "guest.toolsVersionStatus2",
     "snapshot",
     "summary.storage",
-)
-GUEST = (
-    "runtime.powerState",
-    "runtime.question",
-    "guest.toolsRunningStatus",
-    "guest.toolsVersionStatus2",
-    "guest.guestState",
-    "guest.hostName",
-    "guest.ipAddress",
-    "guest.customizationInfo",
-    "guestHeartbeatStatus",
 )
 PLACES = ((vim.VirtualMachine, "datastore"), (vim.VirtualMachine, "network"))
 
@@ -140,8 +130,8 @@ def vm_info(server: str, entry: Found, places: Iterable[Found], host: str | None
         guest_id=config.guestId or "",
         guest_family=guest_family(config.guestId or "", entry.get("guest.guestFamily")),
         power_state=str(entry.get("runtime.powerState")),  # type: ignore[arg-type]
-        tools_running=_running(entry),
-        tools_status=_status(entry),
+        tools_running=tools_running(entry),
+        tools_status=tools_status(entry),
         hw_version=config.version or "",
         cpus=hardware.numCPU,
         cores_per_socket=hardware.numCoresPerSocket or 1,
@@ -178,43 +168,6 @@ def vm_info(server: str, entry: Found, places: Iterable[Found], host: str | None
         fault_tolerant=str(entry.get("runtime.faultToleranceState") or "notConfigured")
         != "notConfigured",
     )
-
-
-def read_guest(link: Link, vm: VmRef) -> GuestState:
-    """Power state, Tools and heartbeat, fresh."""
-    managed = link.managed(vim.VirtualMachine, vm.moref)
-    entry = read_one(link, "reading the guest's state", managed, GUEST, vm=vm.name)
-    question = entry.get("runtime.question")
-    custom = entry.get("guest.customizationInfo")
-    return GuestState(
-        power_state=str(entry.get("runtime.powerState")),  # type: ignore[arg-type]
-        tools_running=_running(entry),
-        tools_status=_status(entry),
-        guest_state=str(entry.get("guest.guestState") or "unknown"),
-        heartbeat=str(entry.get("guestHeartbeatStatus") or "gray"),
-        host_name=entry.get("guest.hostName") or None,
-        ip_address=entry.get("guest.ipAddress") or None,
-        question=question.text if question is not None else None,
-        customization=str(getattr(custom, "customizationStatus", "")).rpartition("_")[2],
-        customization_error=getattr(custom, "errorMsg", None) or None,
-    )
-
-
-def _running(entry: Found) -> bool:
-    """Executing scripts is a kind of running: the guest answers (vSphere API, GuestInfo)."""
-    return str(entry.get("guest.toolsRunningStatus")) in (
-        "guestToolsRunning",
-        "guestToolsExecutingScripts",
-    )
-
-
-def _status(entry: Found) -> str:
-    """For people: `running`, or `not running`, or `not installed`."""
-    if _running(entry):
-        return "running"
-    if str(entry.get("guest.toolsVersionStatus2")) == "guestToolsNotInstalled":
-        return "not installed"
-    return "not running"
 
 
 def guest_family(guest_id: str, said: str | None) -> Literal["windows", "linux", "other"]:

@@ -18,7 +18,7 @@ from vreplica.vsphere.connection.collector import read_one
 from vreplica.vsphere.connection.link import Link
 from vreplica.vsphere.connection.tasks import Waiting
 from vreplica.vsphere.connection.vmomi import vim
-from vreplica.vsphere.guesterrors import CustomizationRefused, NoSpecification
+from vreplica.vsphere.errors import CustomizationRefused, NoSpecification
 from vreplica.vsphere.inventory.vm import read_vm
 from vreplica.vsphere.model import Identity, NicRule, VmRef
 

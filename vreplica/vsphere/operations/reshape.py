@@ -13,7 +13,6 @@ What a replica has beyond its source (a controller somebody added) is left there
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from vreplica.units import KIB
@@ -25,41 +24,15 @@ from vreplica.vsphere.connection.vmomi import vim
 from vreplica.vsphere.errors import ReplicaNotAsAsked
 from vreplica.vsphere.inventory.devices import ADDABLE
 from vreplica.vsphere.inventory.vm import read_vm
-from vreplica.vsphere.model import AS_IS, Controller, Keep, Nic, VmDisk, VmInfo, VmRef
-from vreplica.vsphere.operations import identity
+from vreplica.vsphere.model import Controller, Keep, NewDisk, Nic, Reshape, VmInfo, VmRef
+from vreplica.vsphere.operations import hardware_identity
 from vreplica.vsphere.operations.create_replica import (
     CARRIED_OPTIONS,
     controller_device,
     nic_device,
 )
-from vreplica.vsphere.operations.identity import address, pairs, readdressed, wanted_uuid
+from vreplica.vsphere.operations.hardware_identity import address, pairs, readdressed, wanted_uuid
 from vreplica.vsphere.operations.nics import DEVICES, HostNetworks
-
-
-@dataclass(frozen=True, slots=True)
-class NewDisk:
-    """A disk for the place that `like` has on the source.
-
-    `path`: the file `[datastore] folder/name.vmdk`; attached where `exists`, else made, thin.
-    """
-
-    like: VmDisk
-    path: str
-    exists: bool
-    any_size: bool = False
-    """Attach it even where it is not as large as `like`; the answer has its size."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reshape:
-    """What to make of a replica. `detach`: keys of its disks that go; their files stay."""
-
-    source: VmInfo
-    networks: Mapping[str, str] = field(default_factory=dict)
-    keep: Keep = AS_IS
-    detach: tuple[int, ...] = ()
-    attach: tuple[NewDisk, ...] = ()
-
 
 # -- what differs ---------------------------------------------------------------------------
 
@@ -81,7 +54,7 @@ def differences(
 ) -> tuple[str, ...]:
     """Everything but disks that `apply` would change, one sentence each."""
     hardware = _differences(source, replica, networks)
-    return (*hardware, *identity.differences(source, replica, keep))
+    return (*hardware, *hardware_identity.differences(source, replica, keep))
 
 
 def _differences(source: VmInfo, replica: VmInfo, networks: Mapping[str, str]) -> Iterator[str]:

@@ -9,13 +9,10 @@ What vSphere does silently is made loud here (VDDK 8.0 Programming Guide; vSpher
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from dataclasses import replace
-from typing import Any, Final, Literal
+from typing import Any, Final
 
-from vreplica.errors import VSphereError
 from vreplica.vsphere.connection import tasks
-from vreplica.vsphere.connection.collector import Steps, read, read_one
+from vreplica.vsphere.connection.collector import read_one
 from vreplica.vsphere.connection.link import Link
 from vreplica.vsphere.connection.tasks import Waiting
 from vreplica.vsphere.connection.vmomi import moref, vim
@@ -27,10 +24,9 @@ from vreplica.vsphere.errors import (
     TaskFailed,
     ToolsUnavailable,
 )
-from vreplica.vsphere.inventory.devices import disks_of
-from vreplica.vsphere.inventory.vm import options_of, read_vm, snapshots_of
-from vreplica.vsphere.model import Quiesce, Removal, SnapshotInfo, VmInfo, VmRef
-from vreplica.vsphere.operations import vss_manifest
+from vreplica.vsphere.inventory.snapshots import read_snapshot
+from vreplica.vsphere.inventory.vm import read_vm
+from vreplica.vsphere.model import Quiesce, Removal, SnapshotInfo, VmRef
 
 VSS_COPY: Final = 5
 """VSS_BT_COPY (vss.h): leaves the applications' own log chains as they are; FULL truncates."""
@@ -83,64 +79,6 @@ def create(
         waiting=waiting,
     )
     return read_snapshot(link, vm, moref(made))
-
-
-def read_snapshot(link: Link, vm: VmRef, snapshot: str) -> SnapshotInfo:
-    """A snapshot with the disks (and their changeIds) of *its* configuration, in one read."""
-    operation = f"reading snapshot {snapshot}"
-    roots = [
-        link.managed(vim.VirtualMachine, vm.moref),
-        link.managed(vim.vm.Snapshot, snapshot),
-    ]
-    for info in _read(link, vm, operation, roots, ()):
-        if info.moref == snapshot:
-            return info
-    raise ObjectGone(operation, snapshot).at(vm=vm.name)
-
-
-def read_all(link: Link, vm: VmRef) -> tuple[SnapshotInfo, ...]:
-    """All snapshots of a VM, depth first, each with its own disks: one read for all."""
-    roots = [link.managed(vim.VirtualMachine, vm.moref)]
-    steps = ((vim.VirtualMachine, "rootSnapshot"), (vim.vm.Snapshot, "childSnapshot"))
-    return tuple(_read(link, vm, "reading snapshots", roots, steps))
-
-
-def _read(
-    link: Link, vm: VmRef, operation: str, roots: list[Any], steps: Steps
-) -> Iterator[SnapshotInfo]:
-    """The snapshots whose configuration was reached from `roots`."""
-    properties = {vim.VirtualMachine: ("snapshot",), vim.vm.Snapshot: ("config",)}
-    tree, configs = None, {}
-    for found in read(link, operation, roots, properties, steps, vm=vm.name):
-        if isinstance(found.managed, vim.VirtualMachine):
-            tree = found.get("snapshot")
-        else:
-            configs[found.moref] = found.get("config")
-    for info in snapshots_of(tree):
-        config = configs.get(info.moref)
-        if config is not None:
-            whole = replace(
-                info,
-                disks=disks_of(config.hardware.device),
-                extra_config=options_of(config.extraConfig),
-            )
-            yield _with_writers(link, vm, whole, config.files.snapshotDirectory or "")
-
-
-def _with_writers(link: Link, vm: VmRef, info: SnapshotInfo, directory: str) -> SnapshotInfo:
-    """What the VSS manifest says, where there is one. A manifest that cannot be read fails
-    nothing: it only proves nothing."""
-    if not (info.quiesced and info.backup_manifest):
-        return info
-    try:
-        writers = vss_manifest.writers_in(
-            vss_manifest.fetch(link, vm, directory, info.backup_manifest)
-        )
-        return replace(info, vss_writers=writers)
-    except VSphereError as error:
-        return replace(info, vss_problem=error.message)
-    except ValueError as error:
-        return replace(info, vss_problem=str(error))
 
 
 def remove(link: Link, vm: VmRef, snapshot: str, waiting: Waiting) -> Removal:
@@ -216,20 +154,3 @@ def revert(link: Link, vm: VmRef, snapshot: str, waiting: Waiting) -> None:
         vm=vm.name,
         waiting=waiting,
     )
-
-
-def quiesce_evidence(
-    snapshot: SnapshotInfo, vm: VmInfo
-) -> Literal["application", "filesystem"] | None:
-    """What the flags of a snapshot prove. `vm`: read just before the snapshot was taken.
-
-    `quiesced` alone repeats the request: it counts only where the guest could have done it. For
-    Windows the backup manifest has to name VSS writers (`manifest`); without, the guest froze
-    its file systems only. Nothing in the API proves that the freeze scripts of a Linux guest
-    made applications consistent.
-    """
-    if not snapshot.quiesced or vm.power_state != "poweredOn" or not vm.tools_running:
-        return None
-    if vm.guest_family == "windows":
-        return "application" if snapshot.vss_writers else "filesystem"
-    return "filesystem" if vm.guest_family == "linux" else None

@@ -1,0 +1,94 @@
+"""Reads snapshots with their frozen configuration, and what their quiescing proves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, Literal
+
+from vreplica.errors import VSphereError
+from vreplica.vsphere.connection.collector import Steps, read
+from vreplica.vsphere.connection.link import Link
+from vreplica.vsphere.connection.vmomi import vim
+from vreplica.vsphere.errors import (
+    ObjectGone,
+)
+from vreplica.vsphere.inventory import vss_manifest
+from vreplica.vsphere.inventory.devices import disks_of
+from vreplica.vsphere.inventory.vm import options_of, snapshots_of
+from vreplica.vsphere.model import SnapshotInfo, VmInfo, VmRef
+
+
+def read_snapshot(link: Link, vm: VmRef, snapshot: str) -> SnapshotInfo:
+    """A snapshot with the disks (and their changeIds) of *its* configuration, in one read."""
+    operation = f"reading snapshot {snapshot}"
+    roots = [
+        link.managed(vim.VirtualMachine, vm.moref),
+        link.managed(vim.vm.Snapshot, snapshot),
+    ]
+    for info in _read(link, vm, operation, roots, ()):
+        if info.moref == snapshot:
+            return info
+    raise ObjectGone(operation, snapshot).at(vm=vm.name)
+
+
+def read_all(link: Link, vm: VmRef) -> tuple[SnapshotInfo, ...]:
+    """All snapshots of a VM, depth first, each with its own disks: one read for all."""
+    roots = [link.managed(vim.VirtualMachine, vm.moref)]
+    steps = ((vim.VirtualMachine, "rootSnapshot"), (vim.vm.Snapshot, "childSnapshot"))
+    return tuple(_read(link, vm, "reading snapshots", roots, steps))
+
+
+def _read(
+    link: Link, vm: VmRef, operation: str, roots: list[Any], steps: Steps
+) -> Iterator[SnapshotInfo]:
+    """The snapshots whose configuration was reached from `roots`."""
+    properties = {vim.VirtualMachine: ("snapshot",), vim.vm.Snapshot: ("config",)}
+    tree, configs = None, {}
+    for found in read(link, operation, roots, properties, steps, vm=vm.name):
+        if isinstance(found.managed, vim.VirtualMachine):
+            tree = found.get("snapshot")
+        else:
+            configs[found.moref] = found.get("config")
+    for info in snapshots_of(tree):
+        config = configs.get(info.moref)
+        if config is not None:
+            whole = replace(
+                info,
+                disks=disks_of(config.hardware.device),
+                extra_config=options_of(config.extraConfig),
+            )
+            yield _with_writers(link, vm, whole, config.files.snapshotDirectory or "")
+
+
+def _with_writers(link: Link, vm: VmRef, info: SnapshotInfo, directory: str) -> SnapshotInfo:
+    """What the VSS manifest says, where there is one. A manifest that cannot be read fails
+    nothing: it only proves nothing."""
+    if not (info.quiesced and info.backup_manifest):
+        return info
+    try:
+        writers = vss_manifest.writers_in(
+            vss_manifest.fetch(link, vm, directory, info.backup_manifest)
+        )
+        return replace(info, vss_writers=writers)
+    except VSphereError as error:
+        return replace(info, vss_problem=error.message)
+    except ValueError as error:
+        return replace(info, vss_problem=str(error))
+
+
+def quiesce_evidence(
+    snapshot: SnapshotInfo, vm: VmInfo
+) -> Literal["application", "filesystem"] | None:
+    """What the flags of a snapshot prove. `vm`: read just before the snapshot was taken.
+
+    `quiesced` alone repeats the request: it counts only where the guest could have done it. For
+    Windows the backup manifest has to name VSS writers (`manifest`); without, the guest froze
+    its file systems only. Nothing in the API proves that the freeze scripts of a Linux guest
+    made applications consistent.
+    """
+    if not snapshot.quiesced or vm.power_state != "poweredOn" or not vm.tools_running:
+        return None
+    if vm.guest_family == "windows":
+        return "application" if snapshot.vss_writers else "filesystem"
+    return "filesystem" if vm.guest_family == "linux" else None

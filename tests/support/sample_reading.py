@@ -51,7 +51,7 @@ from vreplica.sync.replica.state import (
     foreign_snapshots,
     read_replica,
 )
-from vreplica.vsphere import Endpoint, SnapshotInfo, VmDisk, VmInfo, VmRef
+from vreplica.vsphere.model import Endpoint, SnapshotInfo, VmDisk, VmInfo, VmRef
 
 __all__ = [
     "BOOTED",

@@ -16,7 +16,8 @@ import socketserver
 import threading
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 from vreplica.errors import VReplicaError
 from vreplica.lab.api.vmodl import MethodFault
@@ -28,7 +29,6 @@ from vreplica.lab.vcenter.make_vm import make_vm
 
 if TYPE_CHECKING:
     from vreplica.lab.guest.database import GuestApp
-    from vreplica.lab.lab import Lab
 
 log = logging.getLogger("vreplica.lab.control")
 
@@ -38,10 +38,22 @@ PAYLOAD_MAX = 256 << 20
 Answer = tuple[Any, bytes]
 
 
+class ControlledLab(Protocol):
+    """The lab, as its control socket sees it."""
+
+    sites: dict[str, Any]
+
+    @property
+    def directory(self) -> Path: ...
+    def stop(self) -> None: ...
+    def server(self, name: str) -> Any: ...
+    def restart_site(self, name: str) -> None: ...
+
+
 class Commands:
     """Every public method is a command; arguments come by name."""
 
-    def __init__(self, lab: Lab) -> None:
+    def __init__(self, lab: ControlledLab) -> None:
         self.lab = lab
         self._apps: dict[str, GuestApp] = {}
 
@@ -290,7 +302,7 @@ class _Handler(socketserver.StreamRequestHandler):
             sites = list(commands.lab.sites.values())
             with contextlib.ExitStack() as work:
                 for site in sites:
-                    work.enter_context(site.loose.operation())
+                    work.enter_context(site.orphan_files.operation())
                 value = command(commands, **request)
             for site in sites:
                 site.flush()
@@ -309,7 +321,7 @@ class _Handler(socketserver.StreamRequestHandler):
 class ControlServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     daemon_threads = True
 
-    def __init__(self, lab: Lab) -> None:
+    def __init__(self, lab: ControlledLab) -> None:
         self.commands = Commands(lab)
         self.folder = lab.directory
         (self.folder / SOCKET).unlink(missing_ok=True)

@@ -94,7 +94,7 @@ class Lab:
             for vm in site.vms():
                 vm.chains.close_leaves()
             site.flush()
-            site.store.close()
+            site.state_db.close()
         self.sites = {}
         self.stopped.set()
 

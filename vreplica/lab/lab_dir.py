@@ -23,7 +23,7 @@ from typing import Any
 
 from vreplica.errors import ConfigError
 from vreplica.lab.certificate import Identity
-from vreplica.lab.site.site import SiteSpec
+from vreplica.lab.context import SiteSpec
 
 CONFIG = "lab.json"
 SOCKET = "control.sock"

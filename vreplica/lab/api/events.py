@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
+from vreplica.lab.api.history import HistoryCollector, is_below
 from vreplica.lab.api.managed import Managed, live, view
-from vreplica.lab.api.vmodl import invalid_argument, now, vim, wsdl_name
+from vreplica.lab.api.vmodl import now, vim, wsdl_name
 
 KEPT = 2000
-PAGE_MAX = 1000
 
 
 class EventManager(Managed, vim.event.EventManager):
@@ -31,7 +31,7 @@ class EventManager(Managed, vim.event.EventManager):
                 key=number, chainId=number, createdTime=now(), **fields
             )
             self.recent.append(event)
-            site.store.add_event(number, event)
+            site.state_db.add_event(number, event)
             self.touch()
         return event
 
@@ -39,7 +39,7 @@ class EventManager(Managed, vim.event.EventManager):
     def recent(self) -> deque[Any]:
         own = self.__dict__
         if "_recent" not in own:
-            own["_recent"] = deque(self._site.store.events(self._site, KEPT), KEPT)
+            own["_recent"] = deque(self._site.state_db.events(self._site, KEPT), KEPT)
         return own["_recent"]  # type: ignore[no-any-return]
 
     @live
@@ -79,7 +79,7 @@ class EventManager(Managed, vim.event.EventManager):
             self.__dict__["count"] = event.key = (self.__dict__.get("count") or 0) + 1
             event.createdTime = now()
             self.recent.append(event)
-            self._site.store.add_event(event.key, event)
+            self._site.state_db.add_event(event.key, event)
             self.touch()
 
     def LogUserEvent(self, entity: Any, msg: str) -> None:
@@ -123,78 +123,10 @@ def _about(event: Any, wanted: Any) -> bool:
         return True
     if wanted.recursion == "self":
         return False
-    return any(_is_below(item, entity) for item in mine)
+    return any(is_below(item, entity) for item in mine)
 
 
-def _is_below(item: Any, above: Any) -> bool:
-    at = getattr(item, "parent", None)
-    while at is not None:
-        if at._moId == above._moId:
-            return True
-        at = at.parent
-    return not mine_is_known(item) and above.parent is None
-
-
-def mine_is_known(item: Any) -> bool:
-    """A reference to something that was removed knows no parent; only the root covers it."""
-    return getattr(item, "_site", None) is not None
-
-
-class _HistoryCollector(Managed, vim.HistoryCollector):
-    """A cursor over a list: the latest page is a property, the rest is read back and forth.
-
-    A new one stands before the oldest (vSphere API, HistoryCollector).
-    """
-
-    _persistent = False
-    filter: Any
-
-    def __init__(self, site: Any, moid: str) -> None:
-        super().__init__(site, moid)
-        self.__dict__["_at"] = 0
-
-    def everything(self) -> list[Any]:
-        """All that match, oldest first."""
-        return []
-
-    def SetCollectorPageSize(self, maxCount: int) -> None:
-        if not 1 <= maxCount <= PAGE_MAX:
-            raise invalid_argument("maxCount")
-        self.__dict__["_page"] = maxCount
-        self.touch()
-
-    def ResetCollector(self) -> None:
-        """To just before the latest page."""
-        self.__dict__["_at"] = max(0, len(self.everything()) - self.__dict__.get("_page", 10))
-
-    def RewindCollector(self) -> None:
-        self.__dict__["_at"] = 0
-
-    def DestroyCollector(self) -> None:
-        self.__dict__["_objects"].pop(self._moId, None)
-
-    @property
-    def latest(self) -> list[Any]:
-        return list(reversed(self.everything()[-self.__dict__.get("_page", 10) :]))
-
-    def next_items(self, count: int) -> list[Any]:
-        if count <= 0:
-            raise invalid_argument("maxCount")
-        at = self.__dict__["_at"]
-        found = self.everything()[at : at + count]
-        self.__dict__["_at"] = at + len(found)
-        return found
-
-    def previous_items(self, count: int) -> list[Any]:
-        if count <= 0:
-            raise invalid_argument("maxCount")
-        at = self.__dict__["_at"]
-        found = self.everything()[max(0, at - count) : at]
-        self.__dict__["_at"] = at - len(found)
-        return list(reversed(found))
-
-
-class EventHistoryCollector(_HistoryCollector, vim.event.EventHistoryCollector):
+class EventHistoryCollector(HistoryCollector, vim.event.EventHistoryCollector):
     def everything(self) -> list[Any]:
         return [e for e in list(self.__dict__["_source"].recent) if matches(e, self.filter)]
 
@@ -207,45 +139,3 @@ class EventHistoryCollector(_HistoryCollector, vim.event.EventHistoryCollector):
 
     def ReadPreviousEvents(self, maxCount: int) -> Any:
         return self.previous_items(maxCount)
-
-
-class TaskHistoryCollector(_HistoryCollector, vim.TaskHistoryCollector):
-    def everything(self) -> list[Any]:
-        return [t.info for t in self._site.tasks.all if task_matches(t, self.filter)]
-
-    @live
-    def latestPage(self) -> Any:
-        return self.latest
-
-    def ReadNextTasks(self, maxCount: int) -> Any:
-        return self.next_items(maxCount)
-
-    def ReadPreviousTasks(self, maxCount: int) -> Any:
-        return self.previous_items(maxCount)
-
-
-def task_matches(task: Any, wanted: Any) -> bool:
-    """Whether a task passes a TaskFilterSpec."""
-    if wanted.entity is not None:
-        entity = task.entity
-        same = entity is not None and entity._moId == wanted.entity.entity._moId
-        if not same and (
-            wanted.entity.recursion == "self"
-            or entity is None
-            or not _is_below(entity, wanted.entity.entity)
-        ):
-            return False
-    if wanted.state and task.state not in wanted.state:
-        return False
-    if wanted.time is not None:
-        when = {
-            "queuedTime": task.queued,
-            "startedTime": task.started,
-            "completedTime": task.completed,
-        }[wanted.time.timeType]
-        begin, end = wanted.time.beginTime, wanted.time.endTime
-        if when is None or (begin and when < begin) or (end and when > end):
-            return False
-    if wanted.userName is not None and wanted.userName.userList:
-        return task.user in wanted.userName.userList
-    return True

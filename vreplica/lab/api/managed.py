@@ -20,12 +20,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from vreplica.lab.api.vmodl import ManagedObject, is_array, support, vmodl
-
-if TYPE_CHECKING:
-    from vreplica.lab.site.site import Site
+from vreplica.lab.context import SiteContext
 
 
 class view:  # noqa: N801  used like property
@@ -84,7 +82,7 @@ class Managed:
     _by_name: ClassVar[dict[str, type]] = {}
 
     _moId: str
-    _site: Site
+    _site: SiteContext
     _rev: int
     _cache: dict[str, Any]
 
@@ -97,7 +95,7 @@ class Managed:
             if isinstance(inherited, property) and isinstance(inherited.fget, support.Curry):
                 setattr(cls, info.name, info.type() if is_array(info.type) else None)
 
-    def __init__(self, site: Site, moid: str) -> None:
+    def __init__(self, site: SiteContext, moid: str) -> None:
         own = self.__dict__
         own["_moId"] = moid
         own["_stub"] = None
@@ -142,7 +140,7 @@ class Managed:
     def _GetPropertyList(cls, includeBaseClassProps: bool = True) -> Any:
         return vmodl_class(cls)._GetPropertyList(includeBaseClassProps)
 
-    def kept_state(self) -> dict[str, Any]:
+    def stored_state(self) -> dict[str, Any]:
         """What the store keeps."""
         return {k: v for k, v in self.__dict__.items() if not k.startswith("_")}
 

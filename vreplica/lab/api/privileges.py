@@ -7,13 +7,11 @@ System.Read and System.Anonymous are everybody's.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vreplica.lab.api.managed import Managed, live
 from vreplica.lab.api.vmodl import fault, vim
-
-if TYPE_CHECKING:
-    from vreplica.lab.site.site import Site
+from vreplica.lab.context import SiteContext
 
 _FREE = frozenset({"System.Anonymous", "System.View", "System.Read"})
 
@@ -59,7 +57,7 @@ _MISSING = {
 """Where the type registry names no privilege, since it depends on the object."""
 
 
-def held(site: Site, user: str) -> frozenset[str] | None:
+def held(site: SiteContext, user: str) -> frozenset[str] | None:
     """The privileges of a user; None for all."""
     known = site.users.get(user, {}).get("privileges", [])
     return None if known is None else frozenset(known) | _FREE
@@ -101,7 +99,7 @@ def _by_spec(spec: Any) -> Iterator[str]:
             yield prefix + ("RemoveDisk" if change.operation == "remove" else "DiskExtend")
 
 
-def check(site: Site, call: Any, method: Any, this: Any, arguments: list[Any]) -> None:
+def check(site: SiteContext, call: Any, method: Any, this: Any, arguments: list[Any]) -> None:
     """Raises NoPermission with the privilege that is missing."""
     if call.session is None:
         return
@@ -115,7 +113,7 @@ def check(site: Site, call: Any, method: Any, this: Any, arguments: list[Any]) -
         need(site, call.user, privilege, item)
 
 
-def need_property(site: Site, user: str, item: Any, path: str) -> None:
+def need_property(site: SiteContext, user: str, item: Any, path: str) -> None:
     """Raises NoPermission where reading a property takes a privilege that the user lacks."""
     try:
         privilege = type(item)._GetPropertyInfo(path.partition(".")[0].partition("[")[0]).privId
@@ -125,7 +123,7 @@ def need_property(site: Site, user: str, item: Any, path: str) -> None:
         need(site, user, privilege, item)
 
 
-def need(site: Site, user: str, privilege: str, item: Any) -> None:
+def need(site: SiteContext, user: str, privilege: str, item: Any) -> None:
     have = held(site, user)
     if have is not None and privilege not in have:
         entity = item.vm if isinstance(item, vim.vm.Snapshot) else item

@@ -13,13 +13,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vreplica.lab.api.collector import PropertyCollector
 from vreplica.lab.api.vmodl import NEWEST, fault, now, vim
-
-if TYPE_CHECKING:
-    from vreplica.lab.site.site import Site
+from vreplica.lab.context import SiteContext
 
 OPEN_METHODS = frozenset({"RetrieveServiceContent", "Login", "Fetch", "RetrieveInternalContent"})
 """Callable before a login; `Fetch` for the two properties in OPEN_PROPERTIES only."""
@@ -49,7 +47,7 @@ class Session:
 class Sessions:
     """All sessions of a site."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: SiteContext) -> None:
         self.site = site
         self._lock = threading.Lock()
         self.by_key: dict[str, Session] = {}
@@ -89,7 +87,7 @@ class Sessions:
 class Call:
     """One request: the context in which its references are resolved (soap.Context)."""
 
-    site: Site
+    site: SiteContext
     session: Session | None = None
     version: Any = NEWEST
     agent: str = ""
@@ -136,7 +134,7 @@ class Call:
 class Current:
     """The call that the running thread answers."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: SiteContext) -> None:
         self._local = threading.local()
         self._nobody = Call(site)
 

@@ -18,10 +18,11 @@ import logging
 import re
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vreplica.errors import VReplicaError
-from vreplica.lab.api.managed import Managed, view
+from vreplica.lab.api.history import HistoryCollector, is_below
+from vreplica.lab.api.managed import Managed, live, view
 from vreplica.lab.api.sessions import Call
 from vreplica.lab.api.soap import Method, method_of
 from vreplica.lab.api.vmodl import (
@@ -34,9 +35,7 @@ from vreplica.lab.api.vmodl import (
     vmodl,
     wsdl_name,
 )
-
-if TYPE_CHECKING:
-    from vreplica.lab.site.site import Site
+from vreplica.lab.context import SiteContext
 
 log = logging.getLogger("vreplica.lab")
 
@@ -114,7 +113,7 @@ class Task(Managed, vim.Task):
 class Tasks:
     """Starts tasks of one site and remembers the last of them."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: SiteContext) -> None:
         self.site = site
         self._threads: set[threading.Thread] = set()
         self._lock = threading.Lock()
@@ -187,7 +186,7 @@ class Tasks:
         site = self.site
         values: dict[str, Any] = {}
         try:
-            with site.answering(call), site.loose.operation():
+            with site.answering(call), site.orphan_files.operation():
                 task.set(state="running", started=now(), progress=0)
                 site.faults.in_task(task)
                 begin = getattr(entity, "begin_task", None)
@@ -232,13 +231,52 @@ class Tasks:
             thread.join(timeout_s)
 
 
+class TaskHistoryCollector(HistoryCollector, vim.TaskHistoryCollector):
+    def everything(self) -> list[Any]:
+        return [t.info for t in self._site.tasks.all if task_matches(t, self.filter)]
+
+    @live
+    def latestPage(self) -> Any:
+        return self.latest
+
+    def ReadNextTasks(self, maxCount: int) -> Any:
+        return self.next_items(maxCount)
+
+    def ReadPreviousTasks(self, maxCount: int) -> Any:
+        return self.previous_items(maxCount)
+
+
+def task_matches(task: Any, wanted: Any) -> bool:
+    """Whether a task passes a TaskFilterSpec."""
+    if wanted.entity is not None:
+        entity = task.entity
+        same = entity is not None and entity._moId == wanted.entity.entity._moId
+        if not same and (
+            wanted.entity.recursion == "self"
+            or entity is None
+            or not is_below(entity, wanted.entity.entity)
+        ):
+            return False
+    if wanted.state and task.state not in wanted.state:
+        return False
+    if wanted.time is not None:
+        when = {
+            "queuedTime": task.queued,
+            "startedTime": task.started,
+            "completedTime": task.completed,
+        }[wanted.time.timeType]
+        begin, end = wanted.time.beginTime, wanted.time.endTime
+        if when is None or (begin and when < begin) or (end and when > end):
+            return False
+    if wanted.userName is not None and wanted.userName.userList:
+        return task.user in wanted.userName.userList
+    return True
+
+
 class TaskManager(Managed, vim.TaskManager):
     maxCollector = 32
 
     def CreateCollectorForTasks(self, filter: Any) -> Any:  # noqa: A002  its name on the wire
-        # Here, since events and tasks share their collectors.
-        from vreplica.lab.api.events import TaskHistoryCollector
-
         made = TaskHistoryCollector(self._site, f"session[{self._site.new_id('taskhistory')}]")
         objects = self._site.current.objects
         made.__dict__.update(filter=filter, _objects=objects)

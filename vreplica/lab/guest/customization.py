@@ -24,7 +24,7 @@ from vreplica.lab import hardware
 from vreplica.lab.api.managed import Managed, view
 from vreplica.lab.api.vmodl import fault, invalid_argument, now, vim
 from vreplica.lab.guest.network import DHCP, note_conflicts
-from vreplica.lab.vm.config import guest_family
+from vreplica.lab.guest.os_names import guest_family
 
 custom: Any = vim.vm.customization
 
@@ -159,7 +159,7 @@ def begin(vm: Any) -> None:
         return
     if not vm.customized.get("begun"):
         vm.customized = {"status": "RUNNING", "begun": now()}
-        vm._site.post_vm(
+        vm._site.post_vm_event(
             "CustomizationStartedEvent",
             vm,
             f"Started customization of VM {vm.name}",
@@ -186,7 +186,7 @@ def _finish(vm: Any, boot: Any) -> None:
         kind, message = _FAILURES[how]
         vm.set(customization=None, customized={"status": "FAILED", "error": message, **ended})
         fields = {"reason": None}
-    vm._site.post_vm(kind, vm, message, template=False, logLocation=None, **fields)
+    vm._site.post_vm_event(kind, vm, message, template=False, logLocation=None, **fields)
     note_conflicts(vm)
     vm._site.flush()
 

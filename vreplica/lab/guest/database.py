@@ -25,15 +25,12 @@ import random
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import apsw
 
 from vreplica.disk import Disk
+from vreplica.lab.context import VmContext
 from vreplica.lab.guest.sqlite_vfs import Files, GuestVFS, Read, Write
-
-if TYPE_CHECKING:
-    from vreplica.lab.vm.vm import VirtualMachine
 
 _ACCOUNTS = 64
 _LOG = 32
@@ -77,7 +74,7 @@ class Database:
 class GuestApp:
     """The application of one VM. Its hook is told when the guest freezes, stops or loses power."""
 
-    def __init__(self, vm: VirtualMachine, key: int = 2000, seed: int = 0) -> None:
+    def __init__(self, vm: VmContext, key: int = 2000, seed: int = 0) -> None:
         self.vm, self.key = vm, key
         self.acknowledged = 0
         """Transactions that the application was told are committed."""

@@ -30,13 +30,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 from vreplica.lab.api.vmodl import MethodFault, fault, invalid_argument, now, vim, vmodl
-from vreplica.lab.vm.config import guest_family
-
-if TYPE_CHECKING:
-    from vreplica.lab.vm.vm import VirtualMachine
+from vreplica.lab.context import VmContext
+from vreplica.lab.guest.os_names import guest_family
 
 REMEMBERED = timedelta(minutes=5)
 """How long Tools remember a program that has ended (API: ListProcessesInGuest)."""
@@ -77,7 +75,7 @@ def not_found(path: str) -> Any:
 class GuestFiles:
     """The file system and the processes of one guest."""
 
-    def __init__(self, vm: VirtualMachine) -> None:
+    def __init__(self, vm: VmContext) -> None:
         self.vm = vm
         self._lock = threading.Lock()
         self._processes: dict[int, Process] = {}

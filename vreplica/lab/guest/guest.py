@@ -19,16 +19,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vreplica.lab.api.vmodl import fault, invalid_power_state, vim
+from vreplica.lab.context import VmContext
 from vreplica.lab.guest import customization
 from vreplica.lab.guest.files import GuestFiles
 from vreplica.lab.guest.network import checked_addresses, ip_stack, nic_infos, note_conflicts
-from vreplica.lab.vm.config import full_name, guest_family
-
-if TYPE_CHECKING:
-    from vreplica.lab.vm.vm import VirtualMachine
+from vreplica.lab.guest.os_names import full_name, guest_family
 
 DEFAULTS: dict[str, Any] = {
     "tools": "running",
@@ -63,7 +61,7 @@ _WRITER = '<WRITER_METADATA><IDENTIFICATION friendlyName="{}"/></WRITER_METADATA
 
 
 class Guest:
-    def __init__(self, vm: VirtualMachine) -> None:
+    def __init__(self, vm: VmContext) -> None:
         self.vm = vm
         self.files = GuestFiles(vm)
         self.hook: Callable[[str], None] | None = None

@@ -178,7 +178,7 @@ def note_conflicts(vm: Any) -> None:
             continue
         site.conflicts.append(seen)
         if conflict.kind == "mac":
-            site.post_vm(
+            site.post_vm_event(
                 "VmMacConflictEvent",
                 vm,
                 f"The MAC address ({conflict.value}) of {vm.name} conflicts with MAC assigned to "

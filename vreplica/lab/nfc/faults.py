@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
+from vreplica.lab.chance import Chance
+
 Kind = Literal[
     "slow",  # the reply comes after delay_s
     "hang",  # no reply ever
@@ -48,23 +50,6 @@ class Fault:
         return made
 
 
-class Chance:
-    """Random numbers that go on where they stood after a restart."""
-
-    def __init__(self, seed: int = 0, draws: int = 0) -> None:
-        self._seed, self._draws = seed, 0
-        self._random = random.Random(seed)
-        for _ in range(draws):
-            self.draw()
-
-    def draw(self) -> float:
-        self._draws += 1
-        return self._random.random()
-
-    def kept(self) -> list[int]:
-        return [self._seed, self._draws]
-
-
 class Faults:
     """The rules of one host. Thread-safe; the same seed gives the same strikes.
 
@@ -97,7 +82,7 @@ class Faults:
     def kept(self) -> dict[str, Any]:
         with self._lock:
             rules = [[asdict(fault), list(counts)] for fault, counts in self._rules]
-            return {"chance": self._chance.kept(), "rules": rules}
+            return {"chance": self._chance.saved_state(), "rules": rules}
 
     def restore(self, kept: dict[str, Any]) -> None:
         if kept:

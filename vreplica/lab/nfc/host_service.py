@@ -13,12 +13,14 @@ import fcntl
 import os
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vreplica.lab.api.managed import Managed
 from vreplica.lab.api.privileges import need
 from vreplica.lab.api.vmodl import MethodFault, invalid_argument, vim
-from vreplica.lab.nfc import Identity, LibraryStore, NfcServer, Refused, TicketBook
+from vreplica.lab.certificate import Identity
+from vreplica.lab.context import SiteContext
+from vreplica.lab.nfc import LibraryStore, NfcServer, Refused, TicketBook
 from vreplica.lab.nfc.faults import Faults
 from vreplica.lab.nfc.store import (
     DISK_FULL,
@@ -31,9 +33,6 @@ from vreplica.lab.storage.change_map import ChangeMap, UntrackedDisk, ctk_path
 from vreplica.lab.web.host import HostWeb
 from vreplica.nfc.ticket import register
 
-if TYPE_CHECKING:
-    from vreplica.lab.site.site import Site
-
 READ = "VirtualMachine.Provisioning.DiskRandomRead"
 WRITE = "VirtualMachine.Provisioning.DiskRandomAccess"
 SERVICE: Any = register()
@@ -42,7 +41,7 @@ SERVICE: Any = register()
 class HostServers:
     """One NFC server for each host of a site."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: SiteContext) -> None:
         self.site = site
         self.by_host: dict[str, NfcServer] = {}
         self._webs: dict[str, HostWeb] = {}
@@ -87,7 +86,7 @@ class HostServers:
     def keep_faults(self) -> None:
         kept = {moid: server.faults.kept() for moid, server in self.by_host.items()}
         self.site.nfc_faults = {m: k for m, k in kept.items() if k["rules"]}
-        self.site.keep(nfc_faults=self.site.nfc_faults)
+        self.site.save_values(nfc_faults=self.site.nfc_faults)
 
     def stop(self) -> None:
         for server in self.by_host.values():
@@ -100,7 +99,7 @@ class HostServers:
     def resolve(self, path: str, read_only: bool) -> Path:
         """Raises Refused: not there, or the running VM's own leaf."""
         try:
-            file = self.site.disks.path(path)
+            file: Path = self.site.disks.path(path)
         except MethodFault:
             raise Refused(FILE_NOT_FOUND, f"{path} was not found") from None
         if not file.is_file():

@@ -25,13 +25,11 @@ import fnmatch
 import threading
 import time
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 from vreplica.lab.api.vmodl import MethodFault, fault, support, vim, vmodl, wsdl_type
-from vreplica.lab.nfc.faults import Chance
-
-if TYPE_CHECKING:
-    from vreplica.lab.site.site import Site
+from vreplica.lab.chance import Chance
+from vreplica.lab.context import SiteContext
 
 Action = Literal[
     "fault", "delay", "hang", "drop", "lost-reply", "session", "host", "restart", "locked"
@@ -95,7 +93,7 @@ class Rule:
 class Faults:
     """The rules of one site. Thread-safe."""
 
-    def __init__(self, site: Site, seed: int = 0) -> None:
+    def __init__(self, site: SiteContext, seed: int = 0) -> None:
         self.site = site
         self._lock = threading.Lock()
         self._rules: dict[int, tuple[Rule, list[int]]] = {}
@@ -117,8 +115,8 @@ class Faults:
     def _keep(self) -> None:
         with self._lock:
             rules = [[n, asdict(rule), list(counts)] for n, (rule, counts) in self._rules.items()]
-            kept = {"next": self._next, "chance": self._chance.kept(), "rules": rules}
-        self.site.keep(faults=kept)
+            kept = {"next": self._next, "chance": self._chance.saved_state(), "rules": rules}
+        self.site.save_values(faults=kept)
 
     def restore(self, kept: dict[str, Any]) -> None:
         """What `_keep` wrote."""

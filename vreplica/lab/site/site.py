@@ -11,7 +11,7 @@ import logging
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,63 +24,16 @@ from vreplica.lab.api.soap import Request
 from vreplica.lab.api.tasks import Tasks
 from vreplica.lab.api.vmodl import MethodFault, coerce, fault, now, support, vim, vmodl, wsdl_name
 from vreplica.lab.certificate import Identity
+from vreplica.lab.context import SiteSettings, SiteSpec
 from vreplica.lab.site.faults import DropConnection, Faults
 from vreplica.lab.site.state_db import Store
 from vreplica.lab.storage.disks import Disks
-from vreplica.lab.vm.orphan_files import LooseFiles
+from vreplica.lab.vm.orphan_files import OrphanFiles
 
 log = logging.getLogger("vreplica.lab")
 
 _RECORDED = frozenset({"ShutdownGuest", "RebootGuest", "StandbyGuest", "UnregisterVM"})
 """Calls that are no tasks and still stand in vCenter's list of recent tasks."""
-
-
-CBT_BUGS = ("", "drop", "past-end", "empty-page")
-
-
-@dataclass
-class Settings:
-    """What can be changed while the lab runs; kept with the state."""
-
-    page_size: int = 2000
-    """Areas in one answer of QueryChangedDiskAreas; other clients have seen about 2000."""
-    session_idle_s: float = 1800.0
-    """vCenter ends a session after 30 minutes without a call."""
-    task_delay_s: float = 0.0
-    """How much longer every task takes."""
-    stun_s: float = 0.0
-    """How long a running guest stands still at every snapshot."""
-    track_outside_writes: bool = False
-    """Whether what comes in over NFC or VixDiskLib is in the change map; sources about ESXi are in
-    conflict."""
-    cbt_bug: str = ""
-    """A defect in the answers about changed areas: drop, past-end or empty-page."""
-
-    def change(self, **values: Any) -> None:
-        known = {f.name: f.type for f in fields(self)}
-        for name, value in values.items():
-            if name not in known:
-                raise ValueError(f"no such setting: {name}; known: {', '.join(known)}")
-            if name == "cbt_bug" and value not in CBT_BUGS:
-                raise ValueError(f"cbt_bug is one of {', '.join(filter(None, CBT_BUGS))}, or empty")
-            setattr(self, name, type(getattr(self, name))(value))
-
-
-@dataclass(frozen=True)
-class SiteSpec:
-    """What is fixed when a lab is made; kept in lab.json."""
-
-    name: str
-    host: str
-    port: int
-    user: str
-    password: str
-    datastores: tuple[str, ...]
-    hosts: int = 1
-    portgroups: tuple[str, ...] = ()
-    networks: tuple[str, ...] = ("VM Network",)
-    isolated: tuple[str, ...] = ("Isolated",)
-    """Networks and distributed port groups without an uplink."""
 
 
 class Site(Registry):
@@ -103,19 +56,19 @@ class Site(Registry):
         self.certificate = certificate
         self.stopping = False
         self.started = now()
-        self.settings = Settings()
+        self.settings = SiteSettings()
         self.faults = Faults(self)
         self.restart: Callable[[], None] = lambda: None
         directory.mkdir(parents=True, exist_ok=True)
-        self.store = Store(directory / "state.db")
+        self.state_db = Store(directory / "state.db")
         self._calls = Current(self)
         self._ids = threading.Lock()
-        meta = self.store.meta()
+        meta = self.state_db.meta()
         self._next_id = int(meta.get("next_id", 1000)) + 1
         self.instance_uuid: str = meta.get("instance_uuid", "")
         self.settings.change(**meta.get("settings", {}))
         self.disks = Disks(self)
-        self.loose = LooseFiles(self)
+        self.orphan_files = OrphanFiles(self)
         self.faults.restore(meta.get("faults", {}))
         self.nfc_faults: dict[str, Any] = meta.get("nfc_faults", {})
         """By host id, as its NFC server's Faults keeps them."""
@@ -137,25 +90,25 @@ class Site(Registry):
             self._next_id += 1
             if number % 1000 == 1 or not hasattr(self, "_kept"):
                 self._kept = True
-                self.keep(next_id=number + 1000)
+                self.save_values(next_id=number + 1000)
         return f"{prefix}-{number}"
 
-    def keep(self, **meta: Any) -> None:
+    def save_values(self, **values: Any) -> None:
         """Write site-wide values at once."""
-        self.store.flush(self, meta)
+        self.state_db.flush(self, values)
 
     def change_settings(self, **values: Any) -> None:
         self.settings.change(**values)
         self.disks.tell_library()
-        self.keep(settings=asdict(self.settings))
+        self.save_values(settings=asdict(self.settings))
 
     def set_user(self, user: str, password: str, privileges: list[str] | None) -> None:
         """A login; `privileges` None means all of them."""
         self.users[user] = {"password": password, "privileges": privileges}
-        self.keep(users={u: v for u, v in self.users.items() if u != self.spec.user})
+        self.save_values(users={u: v for u, v in self.users.items() if u != self.spec.user})
 
     def flush(self) -> None:
-        self.store.flush(self)
+        self.state_db.flush(self)
 
     @property
     def current(self) -> Call:
@@ -223,7 +176,7 @@ class Site(Registry):
     def post_event(self, kind: str, **fields: Any) -> None:
         self.event_manager.post(kind, **fields)
 
-    def post_vm(self, kind: str, vm: Any, message: str, **fields: Any) -> None:
+    def post_vm_event(self, kind: str, vm: Any, message: str, **fields: Any) -> None:
         """An event about a VM, with its surroundings."""
         events = vim.event
         self.event_manager.post(

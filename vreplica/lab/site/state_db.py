@@ -16,24 +16,15 @@ through the loss of power (SQLite, "PRAGMA synchronous").
 
 from __future__ import annotations
 
-import base64
 import json
 import sqlite3
 import threading
 from collections.abc import Iterable
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from vreplica.lab.api.encoding import Ghosts, decode, encode
 from vreplica.lab.api.managed import Managed, Registry
-from vreplica.lab.api.vmodl import (
-    DataObject,
-    ManagedObject,
-    is_array,
-    support,
-    wsdl_name,
-    wsdl_type,
-)
 
 _SCHEMA = """
 create table if not exists objects (moid text primary key, class text, body text);
@@ -41,94 +32,6 @@ create table if not exists events (key integer primary key, body text);
 create table if not exists loose (path text primary key);
 create table if not exists meta (key text primary key, value text);
 """
-
-
-class Ghosts:
-    """References that are read back: the object, or a bare reference to one that is gone."""
-
-    def __init__(self, objects: dict[str, Managed]) -> None:
-        self.objects = objects
-
-    def lookup(self, moid: str, kind: Any) -> Any:
-        return self.objects.get(moid) or kind(moid)
-
-
-_FIELDS: dict[Any, dict[str, Any]] = {}
-
-
-def _fields(kind: Any) -> dict[str, Any]:
-    """The fields of a data class with their declared types."""
-    if kind not in _FIELDS:
-        _FIELDS[kind] = {info.name: info.type for info in kind._GetPropertyList()}
-    return _FIELDS[kind]
-
-
-def _packed(value: Any) -> dict[str, Any]:
-    """A data object: its wsdl name and the fields that are set."""
-    own = value.__dict__
-    set_fields = {n: own[n] for n in _fields(type(value)) if own.get(n) not in (None, [])}
-    return {"$d": wsdl_name(type(value)), "v": {n: encode(v) for n, v in set_fields.items()}}
-
-
-def _unpacked(name: str, values: dict[str, Any], ghosts: Ghosts) -> Any:
-    """Without pyVmomi's constructor, which looks every field up again for each object."""
-    kind = wsdl_type(name)
-    made = kind.__new__(kind)
-    own = made.__dict__
-    for field, declared in _fields(kind).items():
-        if field in values:
-            found = decode(values[field], ghosts)
-            own[field] = declared(found) if is_array(declared) else found
-        else:
-            own[field] = declared() if is_array(declared) else None
-    return made
-
-
-def encode(value: Any) -> Any:
-    """A value of the state as JSON can hold it. Raises TypeError for what it cannot."""
-    if isinstance(value, ManagedObject):
-        return {"$ref": value._moId, "$type": wsdl_name(type(value))}
-    if isinstance(value, DataObject):
-        return _packed(value)
-    if isinstance(value, type):
-        return {"$class": support.GetQualifiedWsdlName(value)}
-    if isinstance(value, datetime):
-        return {"$t": value.isoformat()}
-    if isinstance(value, bytes):
-        return {"$b": base64.b64encode(value).decode()}
-    if isinstance(value, support.Array):
-        if not value or not hasattr(value.Item, "_wsdlName"):
-            return [encode(v) for v in value]
-        return {"$list": [encode(v) for v in value], "of": wsdl_name(value.Item)}
-    if isinstance(value, list | tuple):
-        return [encode(v) for v in value]
-    if isinstance(value, dict):
-        return {str(k): encode(v) for k, v in value.items()}
-    if value is None or isinstance(value, str | int | float | bool):
-        return value
-    raise TypeError(f"{type(value).__name__} cannot be kept in the store")
-
-
-def decode(value: Any, ghosts: Ghosts) -> Any:
-    if isinstance(value, list):
-        return [decode(v, ghosts) for v in value]
-    if not isinstance(value, dict):
-        return value
-    if "$ref" in value:
-        return ghosts.lookup(value["$ref"], wsdl_type(value["$type"]))
-    if "$d" in value:
-        return _unpacked(value["$d"], value["v"], ghosts)
-    if "$class" in value:
-        return support.GetWsdlType(*value["$class"])
-    if "$t" in value:
-        return datetime.fromisoformat(value["$t"])
-    if "$b" in value:
-        return base64.b64decode(value["$b"])
-    if "$list" in value:
-        kind = wsdl_type("ArrayOf" + value["of"]) if value["of"][0].isupper() else None
-        items = [decode(v, ghosts) for v in value["$list"]]
-        return kind(items) if kind else items
-    return {k: decode(v, ghosts) for k, v in value.items()}
 
 
 def number_of(moid: str) -> int:
@@ -163,7 +66,7 @@ class Store:
                 dirty, registry.dirty = registry.dirty, set()
                 gone, registry.gone = registry.gone, set()
                 events, self._events = self._events, []
-                rows = [(i._moId, type(i).__name__, i.kept_state()) for i in dirty]
+                rows = [(i._moId, type(i).__name__, i.stored_state()) for i in dirty]
             encoded = [(m, c, json.dumps(encode(s))) for m, c, s in rows]
             self._db.execute("begin immediate")
             self._db.executemany("replace into objects values (?, ?, ?)", encoded)

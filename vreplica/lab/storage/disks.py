@@ -74,7 +74,7 @@ class Disks(Space):
         path = self.path(ds_path)
         if not thin:
             self.need_space(ds_path, capacity)
-        self.site.loose.making(ds_path)
+        self.site.orphan_files.making(ds_path)
         path.parent.mkdir(parents=True, exist_ok=True)
         with self.explained(ds_path):
             kind = DiskType.VMFS_THIN if thin else DiskType.VMFS_FLAT
@@ -94,7 +94,7 @@ class Disks(Space):
         return api_uuid(bytes.fromhex(re.sub("[ -]", "", text))) if text else None
 
     def create_child(self, parent: str, child: str) -> None:
-        self.site.loose.making(child)
+        self.site.orphan_files.making(child)
         with self.explained(child), self.open(parent) as opened:
             self.library.create_child(opened, self.path(child), DiskType.MONOLITHIC_SPARSE)
 
@@ -218,7 +218,7 @@ class Disks(Space):
         names = (old.name, f"{old.stem}-flat.vmdk", f"{old.stem}-ctk.vmdk")
         files = [file for n in names if (file := old.with_name(n)).exists()]
         self.need_space(target, sum(map(taken, files)))
-        self.site.loose.making(target)
+        self.site.orphan_files.making(target)
         new.parent.mkdir(parents=True, exist_ok=True)
         for file in files:
             copy_sparse(file, new.with_name(file.name))

@@ -9,12 +9,9 @@ import os
 import re
 from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from vreplica.lab.api.vmodl import fault, vim
-
-if TYPE_CHECKING:
-    from vreplica.lab.site.site import Site
+from vreplica.lab.context import SiteContext
 
 _PATH = re.compile(r"\[([^\]]+)\]\s*(.*)")
 
@@ -34,7 +31,7 @@ def split(ds_path: str) -> tuple[str, str]:
 class Paths:
     """Of one site."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: SiteContext) -> None:
         self.site = site
 
     def folder(self, datastore: str) -> Path:

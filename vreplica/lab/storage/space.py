@@ -12,13 +12,11 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vreplica.lab.api.vmodl import fault, vim
+from vreplica.lab.context import SiteContext
 from vreplica.lab.storage.paths import Paths, split
-
-if TYPE_CHECKING:
-    from vreplica.lab.site.site import Site
 
 _USAGE_S = 1.0
 """How long a sum over a datastore's files is taken as current."""
@@ -27,7 +25,7 @@ _USAGE_S = 1.0
 class Space(Paths):
     """Of one site's datastores."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: SiteContext) -> None:
         super().__init__(site)
         self._usage: dict[str, tuple[float, int]] = {}
         self._grows: dict[str, bool] = {}

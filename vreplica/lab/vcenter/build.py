@@ -12,10 +12,11 @@ from vreplica.lab.api.privileges import AuthorizationManager
 from vreplica.lab.api.tasks import TaskManager
 from vreplica.lab.api.vmodl import vim
 from vreplica.lab.certificate import Identity
+from vreplica.lab.context import SiteSpec
 from vreplica.lab.guest.customization import CustomizationSpecManager
 from vreplica.lab.guest.operations import PARTS, GuestOperationsManager
 from vreplica.lab.nfc.host_service import HostServers, NfcService
-from vreplica.lab.site.site import Site, SiteSpec
+from vreplica.lab.site.site import Site
 from vreplica.lab.storage.datastores import Datastore, Network
 from vreplica.lab.vcenter import switches
 from vreplica.lab.vcenter.file_managers import DatastoreBrowser, FileManager, VirtualDiskManager
@@ -61,15 +62,15 @@ def open_site(directory: Path, spec: SiteSpec, certificate: Identity) -> Site:
     for name in spec.datastores:
         (directory / name).mkdir(parents=True, exist_ok=True)
     site = Site(directory, spec, certificate)
-    if site.store.meta().get("built"):
-        site.store.load(site, site)
+    if site.state_db.meta().get("built"):
+        site.state_db.load(site, site)
         _services(site)
     else:
         site.instance_uuid = str(uuid.uuid4())
         _build(site)
     _connect(site)
     site.flush()
-    site.keep(built=True, instance_uuid=site.instance_uuid)
+    site.save_values(built=True, instance_uuid=site.instance_uuid)
     return site
 
 
@@ -79,8 +80,8 @@ def resume(site: Site) -> None:
         if vm.unfinished:
             vm.leave()
     site.flush()
-    site.loose.settle()
-    with site.loose.operation():
+    site.orphan_files.settle()
+    with site.orphan_files.operation():
         for vm in site.vms():
             vm.resume()
     site.flush()

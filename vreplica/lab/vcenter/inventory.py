@@ -80,7 +80,7 @@ class Folder(Entity, vim.Folder):
         chosen.need_connected()
         yield 0
         vm = self.create_vm(config, pool, chosen)
-        self._site.post_vm("VmCreatedEvent", vm, f"Created {vm.name}", template=False)
+        self._site.post_vm_event("VmCreatedEvent", vm, f"Created {vm.name}", template=False)
         return vm
 
     def create_vm(self, spec: Any, pool: Any, host: Any, *, unfinished: bool = False) -> Any:
@@ -91,7 +91,7 @@ class Folder(Entity, vim.Folder):
         vmx = f"[{store}] {rest}"
         if disks.path(vmx).exists():
             raise fault(vim.fault.FileAlreadyExists, f"File {vmx} already exists", file=vmx)
-        site.loose.making(vmx)
+        site.orphan_files.making(vmx)
         made = change(site, new_config(spec.name, vmx), spec, running=False, snapshots=False)
         vm = VirtualMachine(site, site.new_id("vm"))
         vm.__dict__.update(
@@ -153,7 +153,7 @@ class Folder(Entity, vim.Folder):
             site.add(snapshot)
         vm.__dict__["current"] = by_id[kept["current"]]
         self.enter(vm)
-        site.post_vm("VmRegisteredEvent", vm, f"Registered {vm.name}", template=asTemplate)
+        site.post_vm_event("VmRegisteredEvent", vm, f"Registered {vm.name}", template=asTemplate)
         return vm
 
 

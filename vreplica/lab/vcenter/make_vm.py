@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vreplica.extents import Extents
 from vreplica.lab import hardware
 from vreplica.lab.api.vmodl import vim
+from vreplica.lab.context import SiteContext
 from vreplica.units import KIB, MIB, SECTOR, round_up
 from vreplica.vddk import Handle
-
-if TYPE_CHECKING:
-    from vreplica.lab.site.site import Site
 
 _PIECE = 4 * MIB
 kinds: Any = hardware.device
 
 
 def make_vm(
-    site: Site,
+    site: SiteContext,
     name: str,
     *,
     disks: list[Any],
@@ -97,7 +95,7 @@ def _disk(store: str, capacity: int, thin: bool, unit: int, key: int) -> Any:
     )
 
 
-def fill(site: Site, disk: Any, content: Path) -> None:
+def fill(site: SiteContext, disk: Any, content: Path) -> None:
     """Copy a raw image onto a disk; holes of the file stay holes."""
     with site.disks.open(disk.backing.fileName, read_only=False) as handle:
         copy_raw(content, handle, disk.capacityInBytes)

@@ -55,7 +55,9 @@ class MovingMethods:
             made.reconfigure(spec.config)
         if spec.template:
             made.mark_template(True)
-        self._site.post_vm("VmClonedEvent", made, f"{self.name} was cloned", sourceVm=_named(self))
+        self._site.post_vm_event(
+            "VmClonedEvent", made, f"{self.name} was cloned", sourceVm=_named(self)
+        )
         if spec.powerOn:
             for _ in made.PowerOnVM_Task():
                 pass
@@ -141,7 +143,7 @@ class MovingMethods:
             old.vm = [v for v in old.vm if v is not self]
             spec.pool.vm = [*spec.pool.vm, self]
             self.resourcePool = spec.pool
-        self._site.post_vm(
+        self._site.post_vm_event(
             "VmRelocatedEvent",
             self,
             f"Completed the relocation of {self.name}",

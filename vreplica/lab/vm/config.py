@@ -9,47 +9,20 @@ from __future__ import annotations
 import copy
 import uuid
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from vreplica.lab import hardware as devices
+from vreplica.lab import hardware
 from vreplica.lab.api.vmodl import fault, invalid_argument, invalid_power_state, now, vim
+from vreplica.lab.context import SiteContext
+from vreplica.lab.guest.os_names import full_name
 from vreplica.lab.storage.paths import split
 from vreplica.units import KIB, SECTOR, TIB
 
-if TYPE_CHECKING:
-    from vreplica.lab.site.site import Site
-
 CAPACITY_MAX = 62 * TIB
 MEMORY_MAX_MIB = 24 * 1024 * 1024
-_FULL_NAMES = {
-    "windows2019srv_64Guest": "Microsoft Windows Server 2019 (64-bit)",
-    "windows2022srvNext_64Guest": "Microsoft Windows Server 2022 (64-bit)",
-    "ubuntu64Guest": "Ubuntu Linux (64-bit)",
-    "debian11_64Guest": "Debian GNU/Linux 11 (64-bit)",
-    "rhel8_64Guest": "Red Hat Enterprise Linux 8 (64-bit)",
-    "otherGuest64": "Other (64-bit)",
-    "otherLinux64Guest": "Other Linux (64-bit)",
-}
-_Create: Any = devices.device.VirtualDeviceSpec.FileOperation.create
-_FLAT: Any = devices.device.VirtualDisk.FlatVer2BackingInfo
-_RAW: Any = devices.device.VirtualDisk.RawDiskMappingVer1BackingInfo
-
-
-def guest_family(guest_id: str) -> str:
-    """ "windows", "linux" or "other"."""
-    name = guest_id.lower()
-    if name.startswith(("win", "longhorn")):
-        return "windows"
-    linux = ("linux", "ubuntu", "debian", "rhel", "centos", "sles", "opensuse", "fedora")
-    return (
-        "linux"
-        if any(n in name for n in (*linux, "oracle", "photon", "alma", "rocky"))
-        else "other"
-    )
-
-
-def full_name(guest_id: str) -> str:
-    return _FULL_NAMES.get(guest_id, guest_id.removesuffix("Guest"))
+_Create: Any = hardware.device.VirtualDeviceSpec.FileOperation.create
+_FLAT: Any = hardware.device.VirtualDisk.FlatVer2BackingInfo
+_RAW: Any = hardware.device.VirtualDisk.RawDiskMappingVer1BackingInfo
 
 
 def new_config(name: str, vmx_path: str) -> Any:
@@ -85,7 +58,7 @@ def new_config(name: str, vmx_path: str) -> Any:
             defaultResetType="soft",
         ),
         hardware=vim.vm.VirtualHardware(
-            numCPU=1, numCoresPerSocket=1, memoryMB=1024, device=devices.defaults()
+            numCPU=1, numCoresPerSocket=1, memoryMB=1024, device=hardware.defaults()
         ),
         extraConfig=[],
         bootOptions=vim.vm.BootOptions(efiSecureBootEnabled=False),
@@ -111,7 +84,7 @@ class Change:
     """Network cards were added or changed."""
 
 
-def change(site: Site, old: Any, spec: Any, *, running: bool, snapshots: bool) -> Change:
+def change(site: SiteContext, old: Any, spec: Any, *, running: bool, snapshots: bool) -> Change:
     """Apply `spec` to a copy of `old`. Raises what a host would; then no file is left over."""
     made = Change(copy.deepcopy(old))
     try:
@@ -128,7 +101,7 @@ def change(site: Site, old: Any, spec: Any, *, running: bool, snapshots: bool) -
 
 
 def _scalars(config: Any, spec: Any, running: bool) -> None:
-    hardware = config.hardware
+    virtual = config.hardware
     if spec.numCPUs is not None and not 1 <= spec.numCPUs <= 768:
         raise invalid_argument("configSpec.numCPUs")
     if spec.memoryMB is not None and not (
@@ -143,11 +116,11 @@ def _scalars(config: Any, spec: Any, running: bool) -> None:
     ):
         if running and getattr(spec, name) is not None and not hot:
             raise invalid_power_state("poweredOn", "poweredOff")
-    hardware.numCPU = spec.numCPUs or hardware.numCPU
-    hardware.numCoresPerSocket = spec.numCoresPerSocket or hardware.numCoresPerSocket
-    if hardware.numCPU % (hardware.numCoresPerSocket or 1):
+    virtual.numCPU = spec.numCPUs or virtual.numCPU
+    virtual.numCoresPerSocket = spec.numCoresPerSocket or virtual.numCoresPerSocket
+    if virtual.numCPU % (virtual.numCoresPerSocket or 1):
         raise invalid_argument("configSpec.numCoresPerSocket")
-    hardware.memoryMB = int(spec.memoryMB or hardware.memoryMB)
+    virtual.memoryMB = int(spec.memoryMB or virtual.memoryMB)
     if spec.guestId:
         config.guestId, config.guestFullName = spec.guestId, full_name(spec.guestId)
     plain = (
@@ -204,7 +177,7 @@ def _extra(config: Any, options: Any) -> None:
 class _Devices:
     """The device changes of one spec, in their order."""
 
-    def __init__(self, site: Site, made: Change, running: bool, snapshots: bool) -> None:
+    def __init__(self, site: SiteContext, made: Change, running: bool, snapshots: bool) -> None:
         self.site = site
         self.made = made
         self.list = made.config.hardware.device
@@ -222,40 +195,40 @@ class _Devices:
                 self.add(index, wanted, entry.fileOperation)
                 self.keys[key] = wanted.key
                 continue
-            existing = devices.find(self.list, key)
+            existing = hardware.find(self.list, key)
             if existing is None:
-                raise devices.invalid_device(index, "key", f"There is no device {key}.")
+                raise hardware.invalid_device(index, "key", f"There is no device {key}.")
             if entry.operation == "remove":
                 self.remove(existing, entry.fileOperation)
             elif entry.operation == "edit":
                 self.edit(index, existing, wanted)
             else:
-                raise devices.invalid_device(index, "operation", "An operation is required.")
+                raise hardware.invalid_device(index, "operation", "An operation is required.")
 
     def add(self, index: int, wanted: Any, file_operation: Any) -> None:
-        kinds = devices.device
+        kinds = hardware.device
         if isinstance(wanted, kinds.VirtualDisk):
             self.add_disk(index, wanted, file_operation)
         elif isinstance(wanted, kinds.VirtualController):
-            devices.add_controller(self.list, wanted, index)
+            hardware.add_controller(self.list, wanted, index)
         elif isinstance(wanted, kinds.VirtualEthernetCard):
             self.made.networks = True
-            devices.add_nic(self.list, wanted, index, self.site.network_of, running=self.running)
+            hardware.add_nic(self.list, wanted, index, self.site.network_of, running=self.running)
         else:
-            devices.add_other(self.list, wanted)
+            hardware.add_other(self.list, wanted)
 
     def add_disk(self, index: int, wanted: Any, file_operation: Any) -> None:
         backing = wanted.backing
         if not isinstance(backing, _FLAT | _RAW):
-            raise devices.invalid_device(
+            raise hardware.invalid_device(
                 index, "backing", "Incompatible device backing.", vim.fault.InvalidDeviceBacking
             )
         disks, path = self.site.disks, self.file_of(index, backing)
-        devices.place(self.list, wanted, index)
+        hardware.place(self.list, wanted, index)
         if file_operation == _Create:
             capacity = wanted.capacityInBytes or (wanted.capacityInKB or 0) * KIB
             if not 0 < capacity <= CAPACITY_MAX or capacity % SECTOR:
-                raise devices.invalid_device(index, "capacityInKB", f"{capacity} bytes.")
+                raise hardware.invalid_device(index, "capacityInKB", f"{capacity} bytes.")
             path = path if backing.fileName.endswith(".vmdk") else disks.free_name(path)
             uuid_text = disks.create(
                 path, capacity, thin=bool(getattr(backing, "thinProvisioned", 0))
@@ -265,8 +238,8 @@ class _Devices:
         else:
             if not disks.path(path).is_file():
                 raise fault(vim.fault.FileNotFound, f"File {path} was not found", file=path)
-            if path in {d.backing.fileName for d in devices.disks_of(self.made.config)}:
-                raise devices.invalid_device(index, "backing.fileName", f"{path} is attached.")
+            if path in {d.backing.fileName for d in hardware.disks_of(self.made.config)}:
+                raise hardware.invalid_device(index, "backing.fileName", f"{path} is attached.")
             if self.running:
                 disks.check_unlocked(path)
             capacity = disks.capacity(path)
@@ -281,8 +254,8 @@ class _Devices:
             backing.sharing = backing.sharing or "sharingNone"
             backing.changeId = backing.parent = None
         wanted.capacityInBytes, wanted.capacityInKB = capacity, capacity // KIB
-        wanted.deviceInfo = devices.described(
-            devices.next_label(self.list), f"{capacity // KIB:,} KB"
+        wanted.deviceInfo = hardware.described(
+            hardware.next_label(self.list), f"{capacity // KIB:,} KB"
         )
         wanted.shares = wanted.shares or vim.SharesInfo(shares=1000, level="normal")
         wanted.nativeUnmanagedLinkedClone = False
@@ -300,21 +273,21 @@ class _Devices:
             return f"[{store}] {directory}/{directory.rpartition('/')[2]}.vmdk"
         store, rest = split(name)
         if rest.endswith("/") or not rest.endswith(".vmdk"):
-            raise devices.invalid_device(
+            raise hardware.invalid_device(
                 index, "backing.fileName", name, vim.fault.InvalidDeviceBacking
             )
         return f"[{store}] {rest}"
 
     def remove(self, existing: Any, file_operation: Any) -> None:
-        devices.remove(self.list, existing)
+        hardware.remove(self.list, existing)
         self.made.removed.append(existing)
-        if file_operation == "destroy" and isinstance(existing, devices.device.VirtualDisk):
+        if file_operation == "destroy" and isinstance(existing, hardware.device.VirtualDisk):
             self.made.destroy.append(existing.backing.fileName)
 
     def edit(self, index: int, existing: Any, wanted: Any) -> None:
-        if isinstance(existing, devices.device.VirtualDisk):
+        if isinstance(existing, hardware.device.VirtualDisk):
             self.edit_disk(index, existing, wanted)
-        elif isinstance(existing, devices.device.VirtualEthernetCard):
+        elif isinstance(existing, hardware.device.VirtualEthernetCard):
             self.edit_nic(index, existing, wanted)
         else:
             for info in wanted._GetPropertyList():
@@ -328,7 +301,7 @@ class _Devices:
         if wanted.backing is not None:
             network = self.site.network_of(wanted.backing, index)
             existing.backing = wanted.backing
-            existing.deviceInfo = devices.described(existing.deviceInfo.label, network.name)
+            existing.deviceInfo = hardware.described(existing.deviceInfo.label, network.name)
         if wanted.connectable is not None:
             existing.connectable = wanted.connectable
             # Of a VM that is off no card is connected, whatever is asked.
@@ -337,7 +310,7 @@ class _Devices:
         before = existing.addressType, existing.macAddress
         if wanted.addressType or wanted.macAddress:
             kind = wanted.addressType or ("manual" if wanted.macAddress else None)
-            devices.address_nic(existing, kind, wanted.macAddress, index)
+            hardware.address_nic(existing, kind, wanted.macAddress, index)
         if self.running and (existing.addressType, existing.macAddress) != before:
             raise invalid_power_state("poweredOn", "poweredOff")
 
@@ -347,7 +320,7 @@ class _Devices:
         if size == old and wanted.capacityInKB and wanted.capacityInKB != existing.capacityInKB:
             size = wanted.capacityInKB * KIB
         if size < old or size > CAPACITY_MAX or size % SECTOR:
-            raise devices.invalid_device(index, "capacityInKB", "A disk cannot shrink.")
+            raise hardware.invalid_device(index, "capacityInKB", "A disk cannot shrink.")
         if size > old:
             if self.snapshots:
                 raise fault(
@@ -359,13 +332,13 @@ class _Devices:
                 )
             self.made.grown[existing.key] = size
             existing.capacityInBytes, existing.capacityInKB = size, size // KIB
-            existing.deviceInfo = devices.described(
+            existing.deviceInfo = hardware.described(
                 existing.deviceInfo.label, f"{size // KIB:,} KB"
             )
         mode = wanted.backing.diskMode if wanted.backing is not None else None
         if mode and mode != existing.backing.diskMode:
             if self.running or self.snapshots:
-                raise devices.invalid_device(index, "backing.diskMode", "Power off first.")
+                raise hardware.invalid_device(index, "backing.diskMode", "Power off first.")
             existing.backing.diskMode = mode
         sharing = getattr(wanted.backing, "sharing", None) if wanted.backing is not None else None
         if sharing:

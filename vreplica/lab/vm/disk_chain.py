@@ -21,18 +21,16 @@ import copy
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vreplica.disk import check_request
 from vreplica.lab import hardware
 from vreplica.lab.api.vmodl import MethodFault, fault, vim
+from vreplica.lab.context import VmContext
 from vreplica.lab.storage.change_map import ChangeMap, UntrackedDisk, ctk_path
 from vreplica.lab.storage.paths import split
 from vreplica.units import MIB
 from vreplica.vddk import Handle
-
-if TYPE_CHECKING:
-    from vreplica.lab.vm.vm import VirtualMachine
 
 DEPTH_MAX = 32
 """Links in a chain (vSphere: 32 snapshots at most)."""
@@ -62,7 +60,7 @@ def trackable(disk: Any) -> bool:
 
 
 class Chains:
-    def __init__(self, vm: VirtualMachine) -> None:
+    def __init__(self, vm: VmContext) -> None:
         self.vm = vm
         self.lock = threading.RLock()
         self.leaves: dict[int, Leaf] = {}
@@ -287,7 +285,7 @@ class Chains:
                 continue
             children = [c for c, parent in vm.links.items() if parent == link]
             if not children:
-                vm._site.loose.leaving([link])
+                vm._site.orphan_files.leaving([link])
                 vm.links = {k: v for k, v in vm.links.items() if k != link}
                 vm._site.flush()
                 self.disks.unlink(link)
@@ -302,7 +300,7 @@ class Chains:
         above = [c for c, parent in vm.links.items() if parent == child]
         self.disks.check_unlocked(child)
         self.disks.merge(link, child, above)
-        vm._site.loose.leaving([child])
+        vm._site.orphan_files.leaving([child])
         moved = {child: link}
         links = {k: moved.get(v, v) for k, v in vm.links.items() if k != child}
         with vm._site.changed:

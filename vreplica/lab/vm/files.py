@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from vreplica.lab import hardware
+from vreplica.lab.api.encoding import Ghosts, decode, encode
 from vreplica.lab.api.managed import live
 from vreplica.lab.api.vmodl import fault, now, vim
-from vreplica.lab.site.state_db import Ghosts, decode, encode
 from vreplica.lab.storage.paths import split
 
 _KEPT = (

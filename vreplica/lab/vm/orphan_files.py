@@ -16,19 +16,16 @@ import logging
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from vreplica.lab.context import SiteContext
 from vreplica.lab.storage.change_map import ctk_path
 from vreplica.lab.vm.files import home_files
-
-if TYPE_CHECKING:
-    from vreplica.lab.site.site import Site
 
 log = logging.getLogger("vreplica.lab")
 
 
-class LooseFiles:
-    def __init__(self, site: Site) -> None:
+class OrphanFiles:
+    def __init__(self, site: SiteContext) -> None:
         self.site = site
         self._local = threading.local()
 
@@ -51,7 +48,7 @@ class LooseFiles:
             if noted:
                 # The state must be written before nothing is known of the files any more.
                 self.site.flush()
-                self.site.store.forget_files(noted)
+                self.site.state_db.forget_files(noted)
 
     def making(self, ds_path: str) -> None:
         """A file that is about to be made; one that is there already is somebody else's."""
@@ -64,13 +61,13 @@ class LooseFiles:
         fresh = set(ds_paths) - noted if noted is not None else set()
         if noted is not None and fresh:
             noted |= fresh
-            self.site.store.note_files(fresh)
+            self.site.state_db.note_files(fresh)
 
     def settle(self) -> None:
         """At the start: delete what a kill left over."""
-        left = self.site.store.noted_files()
+        left = self.site.state_db.noted_files()
         self.sweep(left)
-        self.site.store.forget_files(left)
+        self.site.state_db.forget_files(left)
 
     def sweep(self, ds_paths: Iterable[str]) -> None:
         vms = self.site.vms()

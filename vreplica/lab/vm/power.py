@@ -43,7 +43,7 @@ class PowerMethods:
             config = self.switched(True)
             self.set(power="poweredOn", boot_time=now(), shutting_down=False, config=config)
         self.guest_state.started()
-        self._site.post_vm("VmPoweredOnEvent", self, f"{self.name} is powered on")
+        self._site.post_vm_event("VmPoweredOnEvent", self, f"{self.name} is powered on")
 
     def need_power_on(self) -> None:
         if self.power == "poweredOn":
@@ -73,7 +73,7 @@ class PowerMethods:
             )
         if not clean:
             self.guest_state.stopped()
-        self._site.post_vm("VmPoweredOffEvent", self, f"{self.name} is powered off")
+        self._site.post_vm_event("VmPoweredOffEvent", self, f"{self.name} is powered off")
 
     def lose_power(self) -> None:
         """The host is gone: nothing is flushed, and the change maps are not to be trusted.
@@ -117,12 +117,14 @@ class PowerMethods:
     def ShutdownGuest(self) -> None:
         self.host.need_connected()
         self.guest_state.shut_down()
-        self._site.post_vm("VmGuestShutdownEvent", self, f"Guest OS shut down for {self.name}")
+        self._site.post_vm_event(
+            "VmGuestShutdownEvent", self, f"Guest OS shut down for {self.name}"
+        )
 
     def RebootGuest(self) -> None:
         self.guest_state.need_tools()
         self.boot_time = now()
-        self._site.post_vm("VmGuestRebootEvent", self, f"Guest OS reboot for {self.name}")
+        self._site.post_vm_event("VmGuestRebootEvent", self, f"Guest OS reboot for {self.name}")
 
     def StandbyGuest(self) -> None:
         self.guest_state.need_tools()

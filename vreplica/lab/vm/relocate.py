@@ -94,10 +94,10 @@ def relocate(vm: Any, move: Move) -> Iterator[int]:
                 yield 10 + 80 * number // len(moved)
             gone = [old for old in moved if old not in foreign]
             if new_vmx != old_vmx:
-                site.loose.making(new_vmx)
+                site.orphan_files.making(new_vmx)
                 copy_home(site.disks.path(old_vmx), site.disks.path(new_vmx))
                 gone.append(old_vmx)
-            site.loose.leaving(gone)
+            site.orphan_files.leaving(gone)
             links = {moved.get(k, k): moved.get(v, v) for k, v in vm.links.items()}
             with site.changed:
                 vm.set(config=_moved(vm, vm.config, links, move), links=links)
@@ -105,7 +105,7 @@ def relocate(vm: Any, move: Move) -> Iterator[int]:
                     snapshot.config = _moved(vm, snapshot.config, links, move)
             write_vmx(vm)
             site.flush()
-            site.loose.sweep(gone)
+            site.orphan_files.sweep(gone)
         finally:
             if running:
                 chains.open_leaves()

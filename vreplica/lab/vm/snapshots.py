@@ -12,7 +12,7 @@ from typing import Any
 from vreplica.lab import hardware
 from vreplica.lab.api.managed import Managed, live
 from vreplica.lab.api.vmodl import fault, invalid_argument, now, vim, vmodl
-from vreplica.lab.vm.config import guest_family
+from vreplica.lab.guest.os_names import guest_family
 
 _ESCAPES = {"%": "%25", "/": "%2f", "\\": "%5c"}
 

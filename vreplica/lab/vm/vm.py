@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from vreplica.lab import hardware as devices
+from vreplica.lab import hardware
 from vreplica.lab.api.managed import live, view
 from vreplica.lab.api.managed_entity import Entity
 from vreplica.lab.api.vmodl import MethodFault, fault, now, vim
@@ -92,7 +92,7 @@ class VirtualMachine(
         return self.__dict__["_guest"]  # type: ignore[no-any-return]
 
     def disks(self) -> list[Any]:
-        return devices.disks_of(self.config)
+        return hardware.disks_of(self.config)
 
     # -- tasks ------------------------------------------------------------------------------
 
@@ -166,20 +166,20 @@ class VirtualMachine(
     @view
     def datastore(self) -> Any:
         names = {split(self.config.files.vmPathName)[0]}
-        names |= {split(d.backing.fileName)[0] for d in devices.disks_of(self.config)}
+        names |= {split(d.backing.fileName)[0] for d in hardware.disks_of(self.config)}
         return [self._site.datastore(n) for n in sorted(names)]
 
     @view
     def network(self) -> Any:
         found = {}
-        for nic in devices.nics_of(self.config):
+        for nic in hardware.nics_of(self.config):
             item = self._site.network_of(nic.backing, 0)
             found[item._moId] = item
         return list(found.values())
 
     @view
     def summary(self) -> Any:
-        config, hardware = self.config, self.config.hardware
+        config = self.config
         guest = self.guest
         return vim.vm.Summary(
             vm=self,
@@ -197,10 +197,10 @@ class VirtualMachine(
                 name=self.name,
                 template=config.template,
                 vmPathName=config.files.vmPathName,
-                memorySizeMB=hardware.memoryMB,
-                numCpu=hardware.numCPU,
-                numEthernetCards=len(devices.nics_of(config)),
-                numVirtualDisks=len(devices.disks_of(config)),
+                memorySizeMB=config.hardware.memoryMB,
+                numCpu=config.hardware.numCPU,
+                numEthernetCards=len(hardware.nics_of(config)),
+                numVirtualDisks=len(hardware.disks_of(config)),
                 uuid=config.uuid,
                 instanceUuid=config.instanceUuid,
                 guestId=config.guestId,
@@ -230,7 +230,7 @@ class VirtualMachine(
             )
         yield 0
         self.reconfigure(spec)
-        self._site.post_vm(
+        self._site.post_vm_event(
             "VmReconfiguredEvent", self, f"Reconfigured {self.name}", configSpec=spec
         )
 
@@ -241,21 +241,21 @@ class VirtualMachine(
                 self._site, self.config, spec, running=running, snapshots=bool(self._snapshots)
             )
             links = dict(self.links)
-            for disk in devices.disks_of(made.config):
+            for disk in hardware.disks_of(made.config):
                 if disk.backing.fileName not in links:
                     links.update(self.chains.discover(disk.backing.fileName))
             # A disk of a running VM is open, and so a new one has to be opened, too.
             old = {d.backing.fileName for d in self.disks()}
-            if made.grown or old != {d.backing.fileName for d in devices.disks_of(made.config)}:
+            if made.grown or old != {d.backing.fileName for d in hardware.disks_of(made.config)}:
                 self.chains.close_leaves()
             for key, capacity in made.grown.items():
-                self.grow(devices.find(made.config.hardware.device, key), capacity)
+                self.grow(hardware.find(made.config.hardware.device, key), capacity)
             if not running:
                 self.chains.track(made.config)
             self.set(config=made.config, links=links, name=made.config.name)
             self.forget_links(made.removed)
             gone = [link for path in made.destroy for link in self.unneeded(path)]
-            self._site.loose.leaving(gone)
+            self._site.orphan_files.leaving(gone)
             self._site.flush()
             for link in gone:
                 self.chains.disks.unlink(link)
@@ -328,14 +328,14 @@ class VirtualMachine(
                     self.chains.disks.check_unlocked(path)
             foreign = self.chains.foreign()
             links = [link for link in self.links if link not in foreign]
-            self._site.loose.leaving([*links, self.config.files.vmPathName])
+            self._site.orphan_files.leaving([*links, self.config.files.vmPathName])
             self.leave()
             self._site.flush()
             for path in reversed(links):
                 self.chains.disks.unlink(path)
             remove_folder(self)
             shutil.rmtree(self.guest_state.files.folder, ignore_errors=True)
-        self._site.post_vm("VmRemovedEvent", self, f"Removed {self.name}")
+        self._site.post_vm_event("VmRemovedEvent", self, f"Removed {self.name}")
 
     def leave(self) -> None:
         site = self._site

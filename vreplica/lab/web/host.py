@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from vreplica.lab.nfc import Identity
+from vreplica.lab.certificate import Identity
 from vreplica.lab.web.https import Handler, Server
 
 TOKEN_S = 600.0

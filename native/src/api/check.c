@@ -196,7 +196,7 @@ VixError VixDiskLib_CheckRepair(const VixDiskLibConnection connection, const cha
    vr_link_options options = {
       .writable = repair,
       .single = true,
-      .outside = vr_session_get()->outside_extents,
+      .outside = vr_settings_get()->outside_extents,
    };
    err = vr_link_open(filename, &options, &link);
    if (err != VIX_OK) {

@@ -2,6 +2,7 @@
 #include "api/connection.h"
 #include "api/create.h"
 #include "api/disk.h"
+#include "api/progress.h"
 #include "api/settings.h"
 #include "os/bytes.h"
 #include "os/log.h"

@@ -8,6 +8,7 @@
  */
 #include "api/create.h"
 #include "api/disk.h"
+#include "api/progress.h"
 #include "formats/sparse.h"
 #include "os/bytes.h"
 #include "os/log.h"

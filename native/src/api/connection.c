@@ -12,7 +12,7 @@
 
 VixError vr_connection_check(const struct VixDiskLibConnectParam *c)
 {
-   if (!vr_session_get()->ready) {
+   if (!vr_settings_get()->ready) {
       return VIX_E_DISK_NOINIT;
    }
    return c && c->magic == MAGIC ? VIX_OK : VIX_E_DISK_INVALID_CONNECTION;
@@ -39,7 +39,7 @@ static bool lists(const char *modes, const char *mode)
 static VixError connect_remote(struct VixDiskLibConnectParam *c,
    const VixDiskLibConnectParams *params, const char *modes)
 {
-   const char *root = vr_session_get()->lab_root;
+   const char *root = vr_settings_get()->lab_root;
    if (!root) {
       vr_warn("%s: this library reaches local files only\n", params->serverName);
       return VIX_E_NOT_SUPPORTED;
@@ -59,7 +59,7 @@ static VixError connect_remote(struct VixDiskLibConnectParam *c,
    if (!c->server || !c->vmx_spec) {
       return VIX_E_OUT_OF_MEMORY;
    }
-   return vr_labmap_login(root, c->server, c->port, params->creds.uid.userName,
+   return vr_site_map_login(root, c->server, c->port, params->creds.uid.userName,
       params->creds.uid.password, params->thumbPrint, &c->trusted);
 }
 
@@ -79,7 +79,7 @@ VixError VixDiskLib_ConnectEx(const VixDiskLibConnectParams *connectParams, Bool
       return VIX_E_INVALID_ARG;
    }
    *connection = NULL;
-   if (!vr_session_get()->ready) {
+   if (!vr_settings_get()->ready) {
       return VIX_E_DISK_NOINIT;
    }
    struct VixDiskLibConnectParam *c = calloc(1, sizeof *c);
@@ -165,18 +165,18 @@ VixError VixDiskLib_Cleanup(const VixDiskLibConnectParams *connectParams, uint32
    if (numRemaining) {
       *numRemaining = 0;
    }
-   return vr_session_get()->ready ? VIX_OK : VIX_E_DISK_NOINIT;
+   return vr_settings_get()->ready ? VIX_OK : VIX_E_DISK_NOINIT;
 }
 
 static VixError access_call(const VixDiskLibConnectParams *params, const char *identity)
 {
-   if (!vr_session_get()->ready) {
+   if (!vr_settings_get()->ready) {
       return VIX_E_DISK_NOINIT;
    }
    if (!params || !params->serverName) {
       return VIX_E_NOT_SUPPORTED; /* relocation is a matter of vCenter */
    }
-   return !vr_session_get()->lab_root ? VIX_E_NOT_SUPPORTED
+   return !vr_settings_get()->lab_root ? VIX_E_NOT_SUPPORTED
       : identity && *identity && strlen(identity) <= 50 ? VIX_OK : VIX_E_INVALID_ARG;
 }
 

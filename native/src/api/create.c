@@ -79,36 +79,11 @@ static char *extent_file(const form *f, const char *path, uint64_t index)
    return vr_path_with_suffix(path, suffix);
 }
 
-void vr_report(VixDiskLibProgressFunc progress, void *data, int percent)
-{
-   if (progress) {
-      progress(data, percent);
-   }
-}
-
 const char *vr_adapter_name(VixDiskLibAdapterType type)
 {
    return type == VIXDISKLIB_ADAPTER_IDE          ? "ide"
       : type == VIXDISKLIB_ADAPTER_SCSI_BUSLOGIC ? "buslogic"
                                                  : "lsilogic";
-}
-
-char *vr_parent_hint(const char *path, const char *parent)
-{
-   char *folder = vr_path_folder(path);
-   char *real_parent = realpath(parent, NULL);
-   char *real_folder = folder ? realpath(folder, NULL) : NULL;
-   char *hint = NULL;
-   if (real_parent && real_folder) {
-      char *parent_folder = vr_path_folder(real_parent);
-      bool together = parent_folder && !strcmp(parent_folder, real_folder);
-      hint = strdup(together ? vr_path_name(real_parent) : real_parent);
-      free(parent_folder);
-   }
-   free(folder);
-   free(real_parent);
-   free(real_folder);
-   return hint;
 }
 
 static void write_uuid(FILE *out)

@@ -26,9 +26,5 @@ void vr_remove_split_extent(const char *path, VixDiskLibDiskType type, uint64_t 
 /* Bytes that a disk of this type and capacity needs for `held` bytes of grains. */
 VixError vr_create_space(VixDiskLibDiskType type, uint64_t capacity, uint64_t held, uint64_t *bytes);
 const char *vr_adapter_name(VixDiskLibAdapterType type);
-/* What a child at `path` calls its parent: the bare name in the same folder, else the whole path.
- * The caller's to free. */
-char *vr_parent_hint(const char *path, const char *parent);
-void vr_report(VixDiskLibProgressFunc progress, void *data, int percent);
 
 #endif

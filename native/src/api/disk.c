@@ -18,12 +18,26 @@ VixError vr_disk_check(const vr_disk *disk)
    return disk && disk->magic == MAGIC && !disk->attached ? VIX_OK : VIX_E_INVALID_HANDLE;
 }
 
-VixError vr_disk_check_range(const vr_disk *disk, uint64_t sector, uint64_t sectors)
+static VixError check_range(const vr_disk *disk, uint64_t sector, uint64_t sectors)
 {
    uint64_t end;
    return __builtin_add_overflow(sector, sectors, &end) || end > disk->leaf->capacity
       ? VIX_E_DISK_OUTOFRANGE
       : VIX_OK;
+}
+
+VixError vr_disk_check_request(const vr_disk *disk, bool write, uint64_t sector, uint64_t sectors,
+   const void *buf)
+{
+   VixError err = vr_disk_check(disk);
+   if (err != VIX_OK) {
+      return err;
+   }
+   if (!buf && sectors) {
+      return VIX_E_INVALID_ARG;
+   }
+   err = check_range(disk, sector, sectors);
+   return err == VIX_OK && write && !disk->writable ? VIX_E_FILE_READ_ONLY : err;
 }
 
 VixError vr_disk_read(vr_disk *disk, uint64_t sector, uint64_t sectors, uint8_t *buf)
@@ -37,7 +51,7 @@ VixError vr_disk_read(vr_disk *disk, uint64_t sector, uint64_t sectors, uint8_t 
 VixError vr_disk_write(vr_disk *disk, uint64_t sector, uint64_t sectors, const uint8_t *buf)
 {
    pthread_rwlock_wrlock(&disk->use);
-   VixError err = disk->host ? vr_labhost_before_write(disk->host, disk->leaf, sector, sectors)
+   VixError err = disk->host ? vr_lab_host_before_write(disk->host, disk->leaf, sector, sectors)
                              : VIX_OK;
    if (err == VIX_OK) {
       err = vr_link_write(disk->leaf, sector, sectors, buf);
@@ -55,7 +69,7 @@ VixError vr_disk_path(VixDiskLibConnection connection, const char *path, char **
       return VIX_E_INVALID_ARG;
    }
    if (connection->remote) {
-      return vr_labmap_resolve(vr_session_get()->lab_root, connection->server, connection->port,
+      return vr_site_map_resolve(vr_settings_get()->lab_root, connection->server, connection->port,
          path, beneath, local);
    }
    *local = strdup(path);
@@ -64,7 +78,7 @@ VixError vr_disk_path(VixDiskLibConnection connection, const char *path, char **
 
 static void disk_free(vr_disk *disk)
 {
-   vr_labhost_close(disk->host);
+   vr_lab_host_close(disk->host);
    pthread_rwlock_destroy(&disk->use);
    disk->magic = 0;
    free(disk);
@@ -92,7 +106,7 @@ VixError VixDiskLib_Open(const VixDiskLibConnection connection, const char *path
       .writable = !connection->read_only && !(flags & VIXDISKLIB_FLAG_OPEN_READ_ONLY),
       .single = flags & VIXDISKLIB_FLAG_OPEN_SINGLE_LINK,
       .refuse_locked = connection->remote,
-      .outside = vr_session_get()->outside_extents,
+      .outside = vr_settings_get()->outside_extents,
       .beneath = beneath,
    };
    vr_disk *disk = calloc(1, sizeof *disk);
@@ -105,7 +119,7 @@ VixError VixDiskLib_Open(const VixDiskLibConnection connection, const char *path
       disk->mode = connection->mode;
       err = vr_link_open(local, &options, &disk->leaf);
       if (err == VIX_OK && beneath && options.writable) {
-         disk->host = vr_labhost_open(beneath, disk->leaf);
+         disk->host = vr_lab_host_open(beneath, disk->leaf);
          err = disk->host ? VIX_OK : VIX_E_OUT_OF_MEMORY;
       }
       if (err == VIX_OK) {
@@ -127,13 +141,13 @@ VixError VixDiskLib_Close(VixDiskLibHandle diskHandle)
    if (err != VIX_OK) {
       return err;
    }
-   vr_async_wait(diskHandle);
+   vr_requests_wait(&diskHandle->requests);
    err = diskHandle->writable ? vr_link_flush(diskHandle->leaf) : VIX_OK;
    VixError closed = vr_link_close(diskHandle->leaf);
-   for (vr_disk *husk = diskHandle->husks; husk;) {
-      vr_disk *next = husk->husks;
-      disk_free(husk);
-      husk = next;
+   for (vr_disk *parent = diskHandle->attached_parents; parent;) {
+      vr_disk *next = parent->attached_parents;
+      disk_free(parent);
+      parent = next;
    }
    disk_free(diskHandle);
    return err != VIX_OK ? err : closed;
@@ -144,31 +158,17 @@ const char *VixDiskLib_GetTransportMode(VixDiskLibHandle diskHandle)
    return vr_disk_check(diskHandle) == VIX_OK ? diskHandle->mode : NULL;
 }
 
-static VixError check_request(const vr_disk *disk, bool write, uint64_t sector, uint64_t sectors,
-   const void *buf)
-{
-   VixError err = vr_disk_check(disk);
-   if (err != VIX_OK) {
-      return err;
-   }
-   if (!buf && sectors) {
-      return VIX_E_INVALID_ARG;
-   }
-   err = vr_disk_check_range(disk, sector, sectors);
-   return err == VIX_OK && write && !disk->writable ? VIX_E_FILE_READ_ONLY : err;
-}
-
 VixError VixDiskLib_Read(VixDiskLibHandle diskHandle, VixDiskLibSectorType startSector,
    VixDiskLibSectorType numSectors, uint8_t *readBuffer)
 {
-   VixError err = check_request(diskHandle, false, startSector, numSectors, readBuffer);
+   VixError err = vr_disk_check_request(diskHandle, false, startSector, numSectors, readBuffer);
    return err == VIX_OK ? vr_disk_read(diskHandle, startSector, numSectors, readBuffer) : err;
 }
 
 VixError VixDiskLib_Write(VixDiskLibHandle diskHandle, VixDiskLibSectorType startSector,
    VixDiskLibSectorType numSectors, const uint8_t *writeBuffer)
 {
-   VixError err = check_request(diskHandle, true, startSector, numSectors, writeBuffer);
+   VixError err = vr_disk_check_request(diskHandle, true, startSector, numSectors, writeBuffer);
    return err == VIX_OK && numSectors
       ? vr_disk_write(diskHandle, startSector, numSectors, writeBuffer)
       : err;
@@ -199,38 +199,6 @@ VixError vreplica_WriteMany(VixDiskLibHandle diskHandle, const vreplica_Piece *p
    size_t *done)
 {
    return move_many(diskHandle, true, pieces, count, done);
-}
-
-VixError VixDiskLib_ReadAsync(VixDiskLibHandle diskHandle, VixDiskLibSectorType startSector,
-   VixDiskLibSectorType numSectors, uint8_t *readBuffer, VixDiskLibCompletionCB callback,
-   void *cbData)
-{
-   VixError err = check_request(diskHandle, false, startSector, numSectors, readBuffer);
-   if (err != VIX_OK || !callback) {
-      return err != VIX_OK ? err : VIX_E_INVALID_ARG;
-   }
-   return vr_async_submit(diskHandle, false, startSector, numSectors, readBuffer, callback, cbData);
-}
-
-VixError VixDiskLib_WriteAsync(VixDiskLibHandle diskHandle, VixDiskLibSectorType startSector,
-   VixDiskLibSectorType numSectors, const uint8_t *writeBuffer, VixDiskLibCompletionCB callback,
-   void *cbData)
-{
-   VixError err = check_request(diskHandle, true, startSector, numSectors, writeBuffer);
-   if (err != VIX_OK || !callback) {
-      return err != VIX_OK ? err : VIX_E_INVALID_ARG;
-   }
-   return vr_async_submit(diskHandle, true, startSector, numSectors, (uint8_t *)writeBuffer,
-      callback, cbData);
-}
-
-VixError VixDiskLib_Wait(VixDiskLibHandle diskHandle)
-{
-   VixError err = vr_disk_check(diskHandle);
-   if (err == VIX_OK) {
-      vr_async_wait(diskHandle);
-   }
-   return err;
 }
 
 VixError VixDiskLib_Flush(VixDiskLibHandle diskHandle)

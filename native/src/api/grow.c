@@ -4,6 +4,7 @@
  */
 #include "api/connection.h"
 #include "api/create.h"
+#include "api/progress.h"
 #include "api/settings.h"
 #include "chain/geometry.h"
 #include "chain/link.h"
@@ -189,7 +190,7 @@ VixError VixDiskLib_Grow(VixDiskLibConnection connection, const char *path,
    vr_link_options options = {
       .writable = true,
       .single = true,
-      .outside = vr_session_get()->outside_extents,
+      .outside = vr_settings_get()->outside_extents,
    };
    err = vr_link_open(path, &options, &link);
    if (err != VIX_OK) {

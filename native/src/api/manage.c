@@ -2,10 +2,12 @@
 #include "api/connection.h"
 #include "api/create.h"
 #include "api/disk.h"
+#include "api/progress.h"
 #include "api/settings.h"
 #include "chain/lock.h"
 #include "os/path.h"
 #include "os/request_threads.h"
+#include "os/vix_errno.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -139,8 +141,8 @@ VixError VixDiskLib_Attach(VixDiskLibHandle parent, VixDiskLibHandle child)
    if (err != VIX_OK) {
       return err;
    }
-   vr_async_wait(parent);
-   vr_async_wait(child);
+   vr_requests_wait(&parent->requests);
+   vr_requests_wait(&child->requests);
    pthread_rwlock_wrlock(&child->use);
    if (parent->writable) {
       err = vr_link_flush(parent->leaf);
@@ -156,9 +158,9 @@ VixError VixDiskLib_Attach(VixDiskLibHandle parent, VixDiskLibHandle child)
       child->leaf->single = false;
       parent->leaf = NULL;
       parent->attached = true;
-      vr_disk **end = &child->husks;
+      vr_disk **end = &child->attached_parents;
       while (*end) {
-         end = &(*end)->husks;
+         end = &(*end)->attached_parents;
       }
       *end = parent;
    }
@@ -179,7 +181,7 @@ VixError VixDiskLib_Unlink(VixDiskLibConnection connection, const char *path)
       return VIX_E_FILE_READ_ONLY;
    }
    vr_link *link;
-   vr_link_options options = {.writable = true, .outside = vr_session_get()->outside_extents};
+   vr_link_options options = {.writable = true, .outside = vr_settings_get()->outside_extents};
    err = vr_link_load(path, &options, &link);
    if (err != VIX_OK) {
       return err;

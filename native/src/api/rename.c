@@ -9,6 +9,7 @@
 #include "chain/link.h"
 #include "os/bytes.h"
 #include "os/path.h"
+#include "os/vix_errno.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -78,7 +79,7 @@ static VixError link_extents(vr_link *link, const char *dst, size_t count, bool 
          continue;
       }
       char *old_path = NULL;
-      err = vr_link_extent_path(link, line, vr_session_get()->outside_extents, &old_path);
+      err = vr_link_extent_path(link, line, vr_settings_get()->outside_extents, &old_path);
       char *name = err == VIX_OK ? new_name(link->path, dst, line->name) : NULL;
       char *path = name ? vr_path_beside(dst, name) : NULL;
       if (err == VIX_OK && !path) {
@@ -171,7 +172,7 @@ static VixError rename_files(vr_link *link, const char *dst)
 
 VixError VixDiskLib_Rename(const char *srcFileName, const char *dstFileName)
 {
-   if (!vr_session_get()->ready) {
+   if (!vr_settings_get()->ready) {
       return VIX_E_DISK_NOINIT;
    }
    if (!srcFileName || !*srcFileName || !dstFileName || !*vr_path_name(dstFileName)) {
@@ -181,7 +182,7 @@ VixError VixDiskLib_Rename(const char *srcFileName, const char *dstFileName)
       return VIX_E_FILE_NAME_INVALID;
    }
    vr_link *link;
-   vr_link_options options = {.writable = true, .outside = vr_session_get()->outside_extents};
+   vr_link_options options = {.writable = true, .outside = vr_settings_get()->outside_extents};
    VixError err = vr_link_load(srcFileName, &options, &link);
    if (err != VIX_OK) {
       return err;

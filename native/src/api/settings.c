@@ -1,12 +1,6 @@
-/*
- * Init and Exit, and the configuration file: `name=value` per line, # starts a comment. Names of
- * VDDK that mean nothing here are passed over.
- */
 #include "api/settings.h"
 
 #include "os/log.h"
-#include "os/request_threads.h"
-#include "vixDiskLib.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -14,11 +8,11 @@
 #include <string.h>
 #include <strings.h>
 
-static vr_session session;
+static vr_settings settings;
 
-const vr_session *vr_session_get(void)
+const vr_settings *vr_settings_get(void)
 {
-   return &session;
+   return &settings;
 }
 
 static char *trim(char *text)
@@ -46,12 +40,12 @@ static VixError apply(char *line)
    const char *name = trim(line);
    const char *value = trim(equals + 1);
    if (!strcasecmp(name, "vreplica.lab.root")) {
-      free(session.lab_root);
-      session.lab_root = strdup(value);
-      return session.lab_root ? VIX_OK : VIX_E_OUT_OF_MEMORY;
+      free(settings.lab_root);
+      settings.lab_root = strdup(value);
+      return settings.lab_root ? VIX_OK : VIX_E_OUT_OF_MEMORY;
    }
    if (!strcasecmp(name, "vreplica.extents.allowOutside")) {
-      session.outside_extents = !strcmp(value, "1");
+      settings.outside_extents = !strcmp(value, "1");
    }
    return VIX_OK;
 }
@@ -74,47 +68,15 @@ static VixError read_config(const char *path)
    return err;
 }
 
-VixError VixDiskLib_InitEx(uint32_t majorVersion, uint32_t minorVersion,
-   VixDiskLibGenericLogFunc *log, VixDiskLibGenericLogFunc *warn, VixDiskLibGenericLogFunc *panic,
-   const char *libDir, const char *configFile)
+VixError vr_settings_load(const char *config_file)
 {
-   (void)panic; /* nothing here ends the program */
-   (void)libDir;
-   (void)minorVersion;
-   if (session.ready) {
-      return VIX_OK; /* programs that initialise twice mean the same session */
-   }
-   if (majorVersion < 1 || majorVersion > 9) {
-      return VIX_E_NOT_SUPPORTED;
-   }
-   vr_log_to(log, warn);
-   VixError err = configFile ? read_config(configFile) : VIX_OK;
-   session.ready = err == VIX_OK;
-   if (session.ready) {
-      vr_log("vreplica disk library, interface %u.%u%s%s\n", majorVersion, minorVersion,
-         session.lab_root ? ", lab at " : "", session.lab_root ? session.lab_root : "");
-   } else {
-      VixDiskLib_Exit();
-   }
+   VixError err = config_file ? read_config(config_file) : VIX_OK;
+   settings.ready = err == VIX_OK;
    return err;
 }
 
-VixError VixDiskLib_Init(uint32_t majorVersion, uint32_t minorVersion,
-   VixDiskLibGenericLogFunc *log, VixDiskLibGenericLogFunc *warn, VixDiskLibGenericLogFunc *panic,
-   const char *libDir)
+void vr_settings_forget(void)
 {
-   return VixDiskLib_InitEx(majorVersion, minorVersion, log, warn, panic, libDir, NULL);
-}
-
-void VixDiskLib_Exit(void)
-{
-   vr_async_stop();
-   vr_log_to(NULL, NULL);
-   free(session.lab_root);
-   session = (vr_session){0};
-}
-
-const char *VixDiskLib_ListTransportModes(void)
-{
-   return session.lab_root ? "file:nbdssl" : "file";
+   free(settings.lab_root);
+   settings = (vr_settings){0};
 }

@@ -1,3 +1,5 @@
+#include "chain/descriptor.h"
+
 #include "chain/descriptor_lines.h"
 #include "os/encoding.h"
 
@@ -148,6 +150,27 @@ static VixError parse_extents(vr_descriptor *d, const char *encoding)
    return d->extent_count ? VIX_OK : VIX_E_DISK_INVALIDDISK;
 }
 
+VixError vr_descriptor_insert_line(vr_descriptor *d, size_t at, char *line)
+{
+   if (!line) {
+      return VIX_E_OUT_OF_MEMORY;
+   }
+   if (d->line_count == d->line_room) {
+      size_t room = d->line_room ? d->line_room * 2 : 64;
+      char **lines = realloc(d->lines, room * sizeof *lines);
+      if (!lines) {
+         free(line);
+         return VIX_E_OUT_OF_MEMORY;
+      }
+      d->lines = lines;
+      d->line_room = room;
+   }
+   memmove(d->lines + at + 1, d->lines + at, (d->line_count - at) * sizeof *d->lines);
+   d->lines[at] = line;
+   d->line_count++;
+   return VIX_OK;
+}
+
 static VixError split_lines(vr_descriptor *d, const char *text, size_t length)
 {
    const char *end = memchr(text, 0, length);
@@ -159,7 +182,7 @@ static VixError split_lines(vr_descriptor *d, const char *text, size_t length)
       while (trimmed > text && trimmed[-1] == '\r') { /* all: what is stored must parse alike */
          trimmed--;
       }
-      VixError err = vr_insert_line(d, d->line_count, strndup(text, (size_t)(trimmed - text)));
+      VixError err = vr_descriptor_insert_line(d, d->line_count, strndup(text, (size_t)(trimmed - text)));
       if (err != VIX_OK) {
          return err;
       }

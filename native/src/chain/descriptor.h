@@ -14,6 +14,7 @@
 #ifndef VR_DESCRIPTOR_H
 #define VR_DESCRIPTOR_H
 
+#include "formats/extent_type.h"
 #include "vixDiskLib.h"
 
 #include <stdbool.h>
@@ -21,16 +22,6 @@
 #define VR_NO_PARENT 0xffffffffu
 #define VR_DESCRIPTOR_MAX (4u << 20) /* bytes; 62 TiB in extents of 2 GiB take 1.2 MB */
 #define VR_EXTENTS_MAX 65536u
-
-typedef enum {
-   VR_EXTENT_FLAT,
-   VR_EXTENT_SPARSE,
-   VR_EXTENT_ZERO,
-   VR_EXTENT_COWD,
-   VR_EXTENT_SESPARSE
-} vr_extent_type;
-
-typedef enum { VR_ACCESS_RW, VR_ACCESS_RDONLY, VR_ACCESS_NONE } vr_access;
 
 typedef struct {
    vr_access access;
@@ -58,6 +49,9 @@ VixError vr_descriptor_parse(const char *text, size_t length, vr_descriptor *out
 void vr_descriptor_free(vr_descriptor *d);
 /* The text to store; the caller's to free. NULL when out of memory. */
 char *vr_descriptor_text(const vr_descriptor *d, size_t *length);
+
+/* Puts `line` at index `at`. Owns `line`, also on failure; NULL is out of memory. */
+VixError vr_descriptor_insert_line(vr_descriptor *d, size_t at, char *line);
 
 /* A value of header or ddb, unquoted; the caller's to free. NULL when absent. */
 char *vr_descriptor_get(const vr_descriptor *d, const char *key);

@@ -1,4 +1,5 @@
 /* Changing a descriptor and rendering it. */
+#include "chain/descriptor.h"
 #include "chain/descriptor_lines.h"
 
 #include <inttypes.h>
@@ -26,7 +27,7 @@ VixError vr_descriptor_set(vr_descriptor *d, const char *key, const char *value,
          after = i + 1;
       }
    }
-   return vr_insert_line(d, ddb ? d->line_count : after, line);
+   return vr_descriptor_insert_line(d, ddb ? d->line_count : after, line);
 }
 
 void vr_descriptor_unset(vr_descriptor *d, const char *key)
@@ -79,7 +80,7 @@ VixError vr_descriptor_add_extent(vr_descriptor *d, char *line, uint64_t sectors
          after = i + 1;
       }
    }
-   VixError err = vr_insert_line(d, after, line);
+   VixError err = vr_descriptor_insert_line(d, after, line);
    if (err == VIX_OK) {
       d->capacity += sectors;
    }

@@ -26,27 +26,6 @@ bool vr_line_assigns(const char *line, const char *key, const char **value)
    return true;
 }
 
-VixError vr_insert_line(vr_descriptor *d, size_t at, char *line)
-{
-   if (!line) {
-      return VIX_E_OUT_OF_MEMORY;
-   }
-   if (d->line_count == d->line_room) {
-      size_t room = d->line_room ? d->line_room * 2 : 64;
-      char **lines = realloc(d->lines, room * sizeof *lines);
-      if (!lines) {
-         free(line);
-         return VIX_E_OUT_OF_MEMORY;
-      }
-      d->lines = lines;
-      d->line_room = room;
-   }
-   memmove(d->lines + at + 1, d->lines + at, (d->line_count - at) * sizeof *d->lines);
-   d->lines[at] = line;
-   d->line_count++;
-   return VIX_OK;
-}
-
 bool vr_take_word(const char **p, const char *word)
 {
    size_t length = strlen(word);

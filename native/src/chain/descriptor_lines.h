@@ -1,14 +1,13 @@
-/* The lines of a descriptor and the words in them; for descriptor*.c. */
+/* Reads the words of one line of a descriptor. */
 #ifndef VR_DESCRIPTOR_LINES_H
 #define VR_DESCRIPTOR_LINES_H
 
-#include "chain/descriptor.h"
+#include <stdbool.h>
+#include <stdint.h>
 
 const char *vr_skip_blanks(const char *p);
 /* Whether `line` assigns `key`; where its value starts then goes to *value. */
 bool vr_line_assigns(const char *line, const char *key, const char **value);
-/* Owns `line`, also on failure; NULL is out of memory. */
-VixError vr_insert_line(vr_descriptor *d, size_t at, char *line);
 /* These move *p past the word and the blanks after it, or leave it and are false. */
 bool vr_take_word(const char **p, const char *word);
 bool vr_take_number(const char **p, uint64_t *out);

@@ -10,6 +10,7 @@
 #include "chain/link.h"
 #include "chain/lock.h"
 #include "os/log.h"
+#include "os/vix_errno.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -96,7 +96,7 @@ VixError vr_link_is_hole(vr_link *link, uint64_t sector, uint64_t sectors, bool 
    return VIX_OK;
 }
 
-VixError vr_below_read(const vr_below *below, uint64_t sector, uint64_t sectors, uint8_t *buf)
+static VixError below_read(const vr_below *below, uint64_t sector, uint64_t sectors, uint8_t *buf)
 {
    if (below->unknown) {
       return VIX_E_DISK_PARTIALCHAIN;
@@ -108,7 +108,7 @@ VixError vr_below_read(const vr_below *below, uint64_t sector, uint64_t sectors,
    return VIX_OK;
 }
 
-VixError vr_below_is_hole(const vr_below *below, uint64_t sector, uint64_t sectors, bool *hole)
+static VixError below_is_hole(const vr_below *below, uint64_t sector, uint64_t sectors, bool *hole)
 {
    *hole = false;
    return below->unknown
@@ -123,7 +123,13 @@ VixError vr_link_write(vr_link *leaf, uint64_t sector, uint64_t sectors, const u
       vr_extent *e = extent_of(leaf, sector);
       uint64_t own = sector - e->start;
       uint64_t part = vr_min(sectors, e->sectors - own);
-      vr_below below = {leaf->parent, e->start, leaf->single};
+      vr_below below = {
+         .read = below_read,
+         .is_hole = below_is_hole,
+         .parent = leaf->parent,
+         .start = e->start,
+         .unknown = leaf->single,
+      };
       if (e->access != VR_ACCESS_RW || !e->ops->write) {
          return e->access != VR_ACCESS_RW ? VIX_E_DISK_NOIO : VIX_E_DISK_NOTSUPPORTED;
       }

@@ -8,6 +8,7 @@
 #ifndef VR_LINK_H
 #define VR_LINK_H
 
+#include "chain/descriptor.h"
 #include "formats/extent.h"
 
 /* VMware stops at 32 snapshots; a chain longer than this is a loop. */
@@ -44,6 +45,9 @@ VixError vr_link_load(const char *path, const vr_link_options *options, vr_link 
  * folder and may not. */
 VixError vr_link_extent_path(const vr_link *link, const vr_extent_line *line, bool outside,
    char **out);
+/* The name of `parent` for the descriptor of a child at `path`: the bare name in the same folder,
+ * else the whole path. The caller's to free. NULL where a folder or the parent is missing. */
+char *vr_parent_hint(const char *path, const char *parent);
 /* Closes the whole chain. The first error is returned, everything is freed all the same. */
 VixError vr_link_close(vr_link *leaf);
 int vr_link_count(const vr_link *leaf);

@@ -140,7 +140,7 @@ static VixError open_extents(vr_link *link, const vr_link_options *options)
 }
 
 /* Opens the file of the descriptor and locks it as the options say. A writer may have put a new file
- * in its place before the lock was had (store.c); then that one counts. */
+ * in its place before the lock was had (descriptor_store.c); then that one counts. */
 static VixError open_file(const vr_link *link, const vr_link_options *options, vr_file **out)
 {
    for (;;) {
@@ -187,6 +187,24 @@ VixError vr_link_load(const char *path, const vr_link_options *options, vr_link 
       *out = NULL;
    }
    return err;
+}
+
+char *vr_parent_hint(const char *path, const char *parent)
+{
+   char *folder = vr_path_folder(path);
+   char *real_parent = realpath(parent, NULL);
+   char *real_folder = folder ? realpath(folder, NULL) : NULL;
+   char *hint = NULL;
+   if (real_parent && real_folder) {
+      char *parent_folder = vr_path_folder(real_parent);
+      bool together = parent_folder && !strcmp(parent_folder, real_folder);
+      hint = strdup(together ? vr_path_name(real_parent) : real_parent);
+      free(parent_folder);
+   }
+   free(folder);
+   free(real_parent);
+   free(real_folder);
+   return hint;
 }
 
 /* The parent's path: as the hint says, else the same name in the child's own folder, where moving a

@@ -1,6 +1,7 @@
 #include "chain/lock.h"
 
 #include "os/log.h"
+#include "os/vix_errno.h"
 
 #include <errno.h>
 #include <sys/file.h>

@@ -10,7 +10,7 @@
 #ifndef VR_EXTENT_H
 #define VR_EXTENT_H
 
-#include "chain/descriptor.h"
+#include "formats/extent_type.h"
 #include "os/file.h"
 
 typedef enum {
@@ -26,16 +26,18 @@ typedef struct {
    uint64_t sectors;
 } vr_run;
 
-/* What lies below an extent that is being written: the same sectors of the parent. */
-typedef struct {
-   struct vr_link *parent; /* NULL: nothing, unless `unknown` */
-   uint64_t start;         /* of the extent on the disk, in sectors */
-   bool unknown;           /* a child opened without its parents */
-} vr_below;
+/* The same sectors of the parents, below an extent that is being written. Sectors are the extent's
+ * own. chain/link.c fills it in. */
+typedef struct vr_below vr_below;
 
-VixError vr_below_read(const vr_below *below, uint64_t sector, uint64_t sectors, uint8_t *buf);
-/* Whether nothing below holds anything there, so that it reads as zeros. */
-VixError vr_below_is_hole(const vr_below *below, uint64_t sector, uint64_t sectors, bool *hole);
+struct vr_below {
+   VixError (*read)(const vr_below *below, uint64_t sector, uint64_t sectors, uint8_t *buf);
+   /* Whether no parent holds anything there, so that it reads as zeros. */
+   VixError (*is_hole)(const vr_below *below, uint64_t sector, uint64_t sectors, bool *hole);
+   void *parent;   /* for `read` and `is_hole`; NULL: nothing, unless `unknown` */
+   uint64_t start; /* of the extent on the disk, in sectors */
+   bool unknown;   /* a child opened without its parents */
+};
 
 typedef struct vr_extent vr_extent;
 

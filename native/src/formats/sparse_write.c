@@ -87,7 +87,7 @@ static VixError choose(vr_extent *e, const stretch *t, uint64_t i, const uint8_t
    }
    bool hole = false;
    if (kind == VR_HOLE) {
-      VixError err = vr_below_is_hole(below, start, vr_min(grain, e->sectors - start), &hole);
+      VixError err = below->is_hole(below, start, vr_min(grain, e->sectors - start), &hole);
       if (err != VIX_OK) {
          return err;
       }
@@ -192,7 +192,7 @@ static VixError fill(vr_extent *e, const vr_below *below, vr_kind kind, uint64_t
 {
    uint64_t inside = sector < e->sectors ? vr_min(sectors, e->sectors - sector) : 0;
    memset(buf, 0, sectors * VIXDISKLIB_SECTOR_SIZE);
-   return kind == VR_HOLE && inside ? vr_below_read(below, sector, inside, buf) : VIX_OK;
+   return kind == VR_HOLE && inside ? below->read(below, sector, inside, buf) : VIX_OK;
 }
 
 static VixError allocate(vr_extent *e, const stretch *t, uint64_t i, uint64_t count,

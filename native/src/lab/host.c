@@ -19,9 +19,9 @@
 
 static const char map_magic[8] = "VRLABCTK";
 
-vr_labhost *vr_labhost_open(const char *folder, const vr_link *leaf)
+vr_lab_host *vr_lab_host_open(const char *folder, const vr_link *leaf)
 {
-   vr_labhost *host = calloc(1, sizeof *host);
+   vr_lab_host *host = calloc(1, sizeof *host);
    if (!host) {
       return NULL;
    }
@@ -31,13 +31,13 @@ vr_labhost *vr_labhost_open(const char *folder, const vr_link *leaf)
    host->folder = strdup(folder);
    host->map = vr_path_with_suffix(leaf->path, "-ctk");
    if (!host->folder || !host->map) {
-      vr_labhost_close(host);
+      vr_lab_host_close(host);
       return NULL;
    }
    return host;
 }
 
-void vr_labhost_close(vr_labhost *host)
+void vr_lab_host_close(vr_lab_host *host)
 {
    if (host) {
       free(host->folder);
@@ -98,7 +98,7 @@ static uint64_t sum(const char *folder)
    return total;
 }
 
-static void look_again(vr_labhost *host, int64_t now)
+static void look_again(vr_lab_host *host, int64_t now)
 {
    char *path = NULL;
    int track = 0;
@@ -118,7 +118,7 @@ static void look_again(vr_labhost *host, int64_t now)
    host->summed = now;
 }
 
-static bool fits(const vr_labhost *host, uint64_t bytes)
+static bool fits(const vr_lab_host *host, uint64_t bytes)
 {
    return host->used <= host->capacity && bytes <= host->capacity - host->used;
 }
@@ -138,7 +138,7 @@ static VixError is_held(vr_link *leaf, uint64_t sector, uint64_t sectors, bool *
    return err;
 }
 
-static VixError need_room(vr_labhost *host, vr_link *leaf, uint64_t sector, uint64_t sectors)
+static VixError need_room(vr_lab_host *host, vr_link *leaf, uint64_t sector, uint64_t sectors)
 {
    struct timespec t;
    clock_gettime(CLOCK_MONOTONIC, &t);
@@ -167,7 +167,7 @@ static VixError need_room(vr_labhost *host, vr_link *leaf, uint64_t sector, uint
 }
 
 /* A link without a map is not tracked. */
-static VixError mark(const vr_labhost *host, uint64_t offset, uint64_t bytes)
+static VixError mark(const vr_lab_host *host, uint64_t offset, uint64_t bytes)
 {
    vr_file *map;
    uint8_t header[EPOCH_AT + 8];
@@ -194,7 +194,7 @@ static VixError mark(const vr_labhost *host, uint64_t offset, uint64_t bytes)
    return err;
 }
 
-VixError vr_labhost_before_write(vr_labhost *host, vr_link *leaf, uint64_t sector, uint64_t sectors)
+VixError vr_lab_host_before_write(vr_lab_host *host, vr_link *leaf, uint64_t sector, uint64_t sectors)
 {
    VixError err = need_room(host, leaf, sector, sectors);
    return err == VIX_OK && host->track

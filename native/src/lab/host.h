@@ -9,8 +9,8 @@
  *
  * The lab (vreplica/lab/storage/space.py, cbt.py) does the same for writes over NFC.
  */
-#ifndef VR_LABHOST_H
-#define VR_LABHOST_H
+#ifndef VR_LAB_HOST_H
+#define VR_LAB_HOST_H
 
 #include "chain/link.h"
 
@@ -22,12 +22,12 @@ typedef struct {
    uint64_t capacity;
    uint64_t used;   /* by the last sum over the folder's files, and what was written since */
    int64_t summed;  /* when, in ms; 0: never */
-} vr_labhost;
+} vr_lab_host;
 
 /* NULL when out of memory. */
-vr_labhost *vr_labhost_open(const char *folder, const vr_link *leaf);
+vr_lab_host *vr_lab_host_open(const char *folder, const vr_link *leaf);
 /* VIX_E_DISK_FULL when the datastore has no room; marks the map otherwise. */
-VixError vr_labhost_before_write(vr_labhost *host, vr_link *leaf, uint64_t sector, uint64_t sectors);
-void vr_labhost_close(vr_labhost *host);
+VixError vr_lab_host_before_write(vr_lab_host *host, vr_link *leaf, uint64_t sector, uint64_t sectors);
+void vr_lab_host_close(vr_lab_host *host);
 
 #endif

@@ -81,7 +81,7 @@ static bool same_thumbprint(const char *a, const char *b)
    return left == right;
 }
 
-VixError vr_labmap_login(const char *root, const char *host, uint32_t port, const char *user,
+VixError vr_site_map_login(const char *root, const char *host, uint32_t port, const char *user,
    const char *password, const char *thumbprint, bool *trusted)
 {
    reader r;
@@ -119,7 +119,7 @@ static bool split(char *disk, char **name, char **rest)
    return **rest && **rest != '/';
 }
 
-VixError vr_labmap_resolve(const char *root, const char *host, uint32_t port, const char *disk,
+VixError vr_site_map_resolve(const char *root, const char *host, uint32_t port, const char *disk,
    char **folder, char **path)
 {
    *folder = *path = NULL;

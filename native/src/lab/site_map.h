@@ -4,8 +4,8 @@
  *    vcenter    host  port  sha1-thumbprint  user  password
  *    datastore  host  port  name  absolute-folder
  */
-#ifndef VR_LABMAP_H
-#define VR_LABMAP_H
+#ifndef VR_SITE_MAP_H
+#define VR_SITE_MAP_H
 
 #include "vixDiskLib.h"
 
@@ -13,12 +13,12 @@
 
 /* Whether user and password may enter. VIX_E_CANNOT_CONNECT_TO_HOST when no vCenter has this name
  * and port, VIX_E_AUTHENTICATION_FAIL for wrong credentials. *trusted: the thumbprint is its own. */
-VixError vr_labmap_login(const char *root, const char *host, uint32_t port, const char *user,
+VixError vr_site_map_login(const char *root, const char *host, uint32_t port, const char *user,
    const char *password, const char *thumbprint, bool *trusted);
 
 /* "[datastore] folder/disk.vmdk" to a path below the datastore's folder. Both results are the
  * caller's to free. */
-VixError vr_labmap_resolve(const char *root, const char *host, uint32_t port, const char *disk,
+VixError vr_site_map_resolve(const char *root, const char *host, uint32_t port, const char *disk,
    char **folder, char **path);
 
 #endif

@@ -1,6 +1,7 @@
 #include "os/file.h"
 
 #include "os/path.h"
+#include "os/vix_errno.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -22,42 +23,6 @@
 #define RWF_DONTCACHE 0x80
 #endif
 
-VixError vr_errno(int error)
-{
-   switch (error) {
-   case 0:
-      return VIX_OK;
-   case ENOENT:
-   case ENOTDIR:
-      return VIX_E_FILE_NOT_FOUND;
-   case EACCES:
-   case EPERM:
-      return VIX_E_FILE_ACCESS_ERROR;
-   case EROFS:
-      return VIX_E_FILE_READ_ONLY;
-   case EEXIST:
-      return VIX_E_FILE_ALREADY_EXISTS;
-   case ENOSPC:
-   case EDQUOT:
-      return VIX_E_DISK_FULL;
-   case EFBIG:
-      return VIX_E_FILE_TOO_BIG;
-   case ENOMEM:
-      return VIX_E_OUT_OF_MEMORY;
-   case EMFILE:
-   case ENFILE:
-      return VIX_E_DISK_TOOMANYOPENFILES;
-   case ENAMETOOLONG:
-   case ELOOP:
-      return VIX_E_FILE_NAME_INVALID;
-   case EISDIR:
-   case ENXIO:
-      return VIX_E_INCORRECT_FILE_TYPE;
-   default:
-      return VIX_E_FILE_ERROR;
-   }
-}
-
 static VixError adopt(const char *path, int flags, vr_file **out)
 {
    *out = NULL;
@@ -70,7 +35,7 @@ static VixError adopt(const char *path, int flags, vr_file **out)
    file->writable = (flags & O_ACCMODE) != O_RDONLY;
    atomic_init(&file->dirty, false);
    file->kept = false;
-   file->behind = (vr_behind){0};
+   file->behind = (vr_write_behind){0};
    atomic_init(&file->broken, false);
    /* O_NONBLOCK: a FIFO in the place of a disk must not hang the program. */
    file->fd = open(path, flags | O_CLOEXEC | O_NONBLOCK, 0666);
@@ -213,7 +178,7 @@ VixError vr_file_writev(vr_file *file, uint64_t offset, struct iovec *iov, int c
    if (whole < STORE_BYTES || !file->kept) {
       return VIX_OK;
    }
-   VixError err = vr_behind_wrote(&file->behind, file->fd, start, whole);
+   VixError err = vr_write_behind_note(&file->behind, file->fd, start, whole);
    if (err != VIX_OK) {
       atomic_store(&file->broken, true);
    }

@@ -18,11 +18,9 @@ typedef struct vr_file {
    atomic_bool dirty;  /* written since the last sync */
    atomic_bool broken; /* a write was not stored: what the kernel dropped stays lost, so each sync fails */
    bool kept;          /* RWF_DONTCACHE is not known here: `behind` sees to large writes instead */
-   vr_behind behind;
+   vr_write_behind behind;
    char path[];
 } vr_file;
-
-VixError vr_errno(int error);
 
 /* Regular files only; whatever else lies at the path is VIX_E_INCORRECT_FILE_TYPE. */
 VixError vr_file_open(const char *path, bool writable, vr_file **out);

@@ -1,48 +1,38 @@
 #include "os/request_threads.h"
 
-#include <stdlib.h>
+#include <pthread.h>
+#include <stddef.h>
 
 /* Enough to keep a disk busy; buffered writes to one file queue up in the kernel anyway. */
 #define THREADS 4u
 
-typedef struct request {
-   struct request *next;
-   vr_disk *disk;
-   bool write;
-   uint64_t sector;
-   uint64_t sectors;
-   uint8_t *buf;
-   VixDiskLibCompletionCB callback;
-   void *data;
-} request;
-
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t work = PTHREAD_COND_INITIALIZER; /* something may be ready to run */
-static pthread_cond_t done = PTHREAD_COND_INITIALIZER;
-static request *queue;
-static request **queue_end = &queue;
+static pthread_cond_t done = PTHREAD_COND_INITIALIZER; /* an owner has nothing pending */
+static vr_request *queue;
+static vr_request **queue_end = &queue;
 static pthread_t threads[THREADS];
 static unsigned thread_count;
 static bool stopping;
 
-/* Takes the first request that no earlier one of its disk holds back. */
-static request *take(void)
+/* Takes the first request that neither a running nor an earlier one of its owner holds back. */
+static vr_request *take(void)
 {
-   for (request **at = &queue; *at; at = &(*at)->next) {
-      request *r = *at;
-      bool held = r->disk->async.writing || (r->write && r->disk->async.readers);
-      for (request *earlier = queue; !held && earlier != r; earlier = earlier->next) {
-         held = earlier->disk == r->disk;
+   for (vr_request **at = &queue; *at; at = &(*at)->next) {
+      vr_request *r = *at;
+      bool waits = r->owner->alone || (!r->shares && r->owner->sharing);
+      for (vr_request *earlier = queue; !waits && earlier != r; earlier = earlier->next) {
+         waits = earlier->owner == r->owner;
       }
-      if (held) {
+      if (waits) {
          continue;
       }
       *at = r->next;
       if (queue_end == &r->next) {
          queue_end = at;
       }
-      r->disk->async.writing = r->write;
-      r->disk->async.readers += !r->write;
+      r->owner->alone = !r->shares;
+      r->owner->sharing += r->shares;
       return r;
    }
    return NULL;
@@ -53,7 +43,7 @@ static void *serve(void *unused)
    (void)unused;
    pthread_mutex_lock(&lock);
    for (;;) {
-      request *r = take();
+      vr_request *r = take();
       if (!r) {
          if (stopping && !queue) {
             break;
@@ -62,21 +52,19 @@ static void *serve(void *unused)
          continue;
       }
       pthread_mutex_unlock(&lock);
-      vr_disk *disk = r->disk;
-      VixError err = r->write ? vr_disk_write(disk, r->sector, r->sectors, r->buf)
-                              : vr_disk_read(disk, r->sector, r->sectors, r->buf);
+      vr_request_owner *owner = r->owner;
+      r->run(r);
       pthread_mutex_lock(&lock);
-      if (r->write) {
-         disk->async.writing = false;
+      if (r->shares) {
+         owner->sharing--;
       } else {
-         disk->async.readers--;
+         owner->alone = false;
       }
-      pthread_cond_broadcast(&work); /* a finished write may free several reads */
+      pthread_cond_broadcast(&work); /* the end of one that ran alone may free several */
       pthread_mutex_unlock(&lock);
-      r->callback(r->data, err);
-      free(r);
+      r->ended(r);
       pthread_mutex_lock(&lock);
-      if (!--disk->async.pending) {
+      if (!--owner->pending) {
          pthread_cond_broadcast(&done);
       }
    }
@@ -84,14 +72,8 @@ static void *serve(void *unused)
    return NULL;
 }
 
-VixError vr_async_submit(vr_disk *disk, bool write, uint64_t sector, uint64_t sectors, uint8_t *buf,
-   VixDiskLibCompletionCB callback, void *data)
+VixError vr_requests_submit(vr_request *request)
 {
-   request *r = malloc(sizeof *r);
-   if (!r) {
-      return VIX_E_OUT_OF_MEMORY;
-   }
-   *r = (request){NULL, disk, write, sector, sectors, buf, callback, data};
    pthread_mutex_lock(&lock);
    while (thread_count < THREADS && !stopping) {
       if (pthread_create(&threads[thread_count], NULL, serve, NULL) != 0) {
@@ -101,27 +83,27 @@ VixError vr_async_submit(vr_disk *disk, bool write, uint64_t sector, uint64_t se
    }
    if (!thread_count || stopping) {
       pthread_mutex_unlock(&lock);
-      free(r);
       return VIX_E_OUT_OF_MEMORY;
    }
-   *queue_end = r;
-   queue_end = &r->next;
-   disk->async.pending++;
+   request->next = NULL;
+   *queue_end = request;
+   queue_end = &request->next;
+   request->owner->pending++;
    pthread_cond_signal(&work);
    pthread_mutex_unlock(&lock);
    return VIX_ASYNC;
 }
 
-void vr_async_wait(vr_disk *disk)
+void vr_requests_wait(vr_request_owner *owner)
 {
    pthread_mutex_lock(&lock);
-   while (disk->async.pending) {
+   while (owner->pending) {
       pthread_cond_wait(&done, &lock);
    }
    pthread_mutex_unlock(&lock);
 }
 
-void vr_async_stop(void)
+void vr_requests_stop(void)
 {
    pthread_mutex_lock(&lock);
    stopping = true;

@@ -1,7 +1,7 @@
 #include "os/write_behind.h"
 
 #include "os/bytes.h"
-#include "os/file.h"
+#include "os/vix_errno.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -22,7 +22,7 @@ static VixError let_go(int fd, const vr_window *window)
    return VIX_OK;
 }
 
-VixError vr_behind_wrote(vr_behind *behind, int fd, uint64_t offset, size_t bytes)
+VixError vr_write_behind_note(vr_write_behind *behind, int fd, uint64_t offset, size_t bytes)
 {
    vr_window *now = &behind->writing;
    uint64_t end = offset + bytes;
@@ -37,7 +37,7 @@ VixError vr_behind_wrote(vr_behind *behind, int fd, uint64_t offset, size_t byte
    vr_window *oldest = &behind->sent[behind->oldest];
    VixError err = oldest->to ? let_go(fd, oldest) : VIX_OK;
    *oldest = *now;
-   behind->oldest = (behind->oldest + 1) % VR_BEHIND_WINDOWS;
+   behind->oldest = (behind->oldest + 1) % VR_WRITE_BEHIND_WINDOWS;
    *now = (vr_window){0, 0};
    behind->bytes = 0;
    return err;

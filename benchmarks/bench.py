@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks import testdisk
 from benchmarks.testdisk import FORMS, Recipe, TestDisk
 from vreplica.units import BLOCK, GIB
-from vreplica.vddk import Library
+from vreplica.vddk.library import Library
 
 HERE = Path(__file__).parent
 

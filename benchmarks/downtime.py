@@ -29,7 +29,7 @@ from vreplica.sync.cycle import run
 from vreplica.sync.events import Event, Step
 from vreplica.sync.job import Job, Placement
 from vreplica.units import MIB
-from vreplica.vddk import VddkConfig
+from vreplica.vddk.config import VddkConfig
 from vreplica.vsphere.model import Endpoint
 
 FILLED = 0.4

@@ -23,7 +23,8 @@ from vreplica.delta.hash import ALGORITHM, hash_blocks
 from vreplica.extents import Extents
 from vreplica.points.digestmap.digest_map import DigestMap
 from vreplica.points.digestmap.rebuild import rebuild
-from vreplica.vddk import VddkConfig, VddkConnection, open_disk
+from vreplica.vddk.config import VddkConfig, VddkConnection
+from vreplica.vddk.open import open_vddk_disk
 
 BASE = "base"
 """The recovery point that maps for benchmarks are of."""
@@ -33,8 +34,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     config = VddkConfig(isolation=options.isolation)
     here = VddkConnection(read_only=False)
     started = perf_counter()
-    source = open_disk(config, here, str(options.source))
-    target = open_disk(config, here, str(options.target), read_only=False)
+    source = open_vddk_disk(config, here, str(options.source))
+    target = open_vddk_disk(config, here, str(options.target), read_only=False)
     capacity = source.capacity_bytes
     digests = None
     if options.mode == "full":
@@ -86,7 +87,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 def make_map(disk_path: Path, map_path: Path) -> None:
     """The digest map of a disk as it is, as of recovery point `base`."""
-    with open_disk(VddkConfig(isolation=False), VddkConnection(), str(disk_path)) as disk:
+    with open_vddk_disk(VddkConfig(isolation=False), VddkConnection(), str(disk_path)) as disk:
         rebuild(map_path, disk, hash_blocks, point=BASE, algorithm=ALGORITHM).close()
 
 

@@ -19,7 +19,9 @@ from vreplica.delta.hash import hash_blocks
 from vreplica.extents import Extents
 from vreplica.points.digestmap.digest_map import DigestMap
 from vreplica.units import BLOCK, KIB, MIB, TIB
-from vreplica.vddk import Library, VddkConfig, VddkConnection, open_disk
+from vreplica.vddk.config import VddkConfig, VddkConnection
+from vreplica.vddk.library import Library
+from vreplica.vddk.open import open_vddk_disk
 
 WRITING = VddkConnection(read_only=False)
 
@@ -108,8 +110,8 @@ def test_full_copy(
 
     def full() -> None:
         with (
-            open_disk(config, WRITING, str(source_path)) as source,
-            open_disk(config, WRITING, str(made[-1]), read_only=False) as target,
+            open_vddk_disk(config, WRITING, str(source_path)) as source,
+            open_vddk_disk(config, WRITING, str(made[-1]), read_only=False) as target,
         ):
             plan = modes.full(source.allocated(), target.allocated(), source.capacity_bytes)
             stats.append(
@@ -125,8 +127,8 @@ def test_full_copy(
     benchmark.pedantic(full, setup=fresh, rounds=3)
     benchmark.extra_info["bytes"] = stats[-1].shipped_bytes
     with (
-        open_disk(config, WRITING, str(source_path)) as source,
-        open_disk(config, WRITING, str(made[-1])) as target,
+        open_vddk_disk(config, WRITING, str(source_path)) as source,
+        open_vddk_disk(config, WRITING, str(made[-1])) as target,
     ):
         assert compare(source, target).equal
 
@@ -154,8 +156,8 @@ def test_changes(
         number = len(stats)
         digests = DigestMap.open(map_path, latest_point=str(number) if number else "base")
         with (
-            open_disk(config, WRITING, str(sources[number % 2])) as source,
-            open_disk(config, WRITING, str(target_path), read_only=False) as target,
+            open_vddk_disk(config, WRITING, str(sources[number % 2])) as source,
+            open_vddk_disk(config, WRITING, str(target_path), read_only=False) as target,
         ):
             capacity = source.capacity_bytes
             if mode == "delta":

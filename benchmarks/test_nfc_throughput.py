@@ -25,8 +25,10 @@ from time import perf_counter
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from vreplica import nfc
+from vreplica.nfc.authd import Ticket
 from vreplica.nfc.channel import tls_context
+from vreplica.nfc.config import HostLimits, Mode, NfcConfig
+from vreplica.nfc.open import open_nfc_disk
 from vreplica.units import KIB, MIB
 
 HERE = Path(__file__).parent
@@ -64,12 +66,12 @@ class Host:
         port, self.sha1 = line(process)
         self.port = int(port)
 
-    def ticket(self, *, read_only: bool) -> nfc.Ticket:
+    def ticket(self, *, read_only: bool) -> Ticket:
         assert self._process.stdin
         self._process.stdin.write("read\n" if read_only else "write\n")
         self._process.stdin.flush()
         (session_id,) = line(self._process)
-        return nfc.Ticket("127.0.0.1", self.port, "vpxa-nfc", self.sha1, session_id)
+        return Ticket("127.0.0.1", self.port, "vpxa-nfc", self.sha1, session_id)
 
     def host_trouble(self) -> str | None:
         return None
@@ -111,9 +113,9 @@ def raw_rate(port: int, *, tls: bool, write: bool) -> float:
         return SIZE / MIB / (perf_counter() - start)
 
 
-def nfc_rate(host: Host, config: nfc.NfcConfig, *, write: bool, request: int = MIB) -> float:
+def nfc_rate(host: Host, config: NfcConfig, *, write: bool, request: int = MIB) -> float:
     """MiB/s of reading or writing the whole disk in batches of 32 requests."""
-    disk = nfc.open_disk(host, path=PATH, read_only=not write, config=config)
+    disk = open_nfc_disk(host, path=PATH, read_only=not write, config=config)
     buffers = [memoryview(bytearray(os.urandom(request))) for _ in range(BUFFERS)]
     batch = len(buffers) * request
     total = SIZE if request == MIB else 8 * MIB
@@ -130,10 +132,10 @@ def nfc_rate(host: Host, config: nfc.NfcConfig, *, write: bool, request: int = M
 def test_nfc_reaches_most_of_a_raw_copy(
     host: Host, tmp_path: Path, benchmark: BenchmarkFixture
 ) -> None:
-    limits = nfc.HostLimits(runtime_dir=tmp_path / "run")
+    limits = HostLimits(runtime_dir=tmp_path / "run")
 
-    def settings(mode: nfc.Mode, depth: int) -> nfc.NfcConfig:
-        return nfc.NfcConfig(mode=mode, depth=depth, limits=limits)
+    def settings(mode: Mode, depth: int) -> NfcConfig:
+        return NfcConfig(mode=mode, depth=depth, limits=limits)
 
     rates: dict[tuple[str, str], list[float]] = {}
 
@@ -171,14 +173,14 @@ def test_with_5_ms_of_delay_depth_8_is_five_times_depth_1(
     host: Host, tmp_path: Path, benchmark: BenchmarkFixture, write: bool
 ) -> None:
     """5 ms each way through a proxy; requests of 64 KiB, so that the delay is what is measured."""
-    limits = nfc.HostLimits(runtime_dir=tmp_path / "run")
+    limits = HostLimits(runtime_dir=tmp_path / "run")
     with peer("delay", str(host.port), "5") as proxy:
         host.port = int(line(proxy)[0])
         rates: dict[int, list[float]] = {1: [], 8: []}
 
         def compare() -> None:
             for depth, found in rates.items():
-                config = nfc.NfcConfig(depth=depth, limits=limits)
+                config = NfcConfig(depth=depth, limits=limits)
                 found.append(nfc_rate(host, config, write=write, request=64 * KIB))
 
         benchmark.pedantic(compare, rounds=5)

@@ -18,10 +18,15 @@ from time import perf_counter, process_time
 
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from vreplica import nfc
 from vreplica.disk import Arena, Disk
+from vreplica.nfc.authd import Ticket
+from vreplica.nfc.config import HostLimits, Mode, NfcConfig
+from vreplica.nfc.open import open_nfc_disk
 from vreplica.units import GIB, MIB
-from vreplica.vddk import DiskType, Library, VddkConfig, VddkConnection, open_disk
+from vreplica.vddk.abi import DiskType
+from vreplica.vddk.config import VddkConfig, VddkConnection
+from vreplica.vddk.library import Library
+from vreplica.vddk.open import open_vddk_disk
 
 SIZE = 256 * MIB
 BATCH = 8
@@ -38,12 +43,12 @@ class Host:
         assert self._process.stdout
         return self._process.stdout.readline().split()
 
-    def ticket(self, *, read_only: bool) -> nfc.Ticket:
+    def ticket(self, *, read_only: bool) -> Ticket:
         assert self._process.stdin
         self._process.stdin.write("read\n" if read_only else "write\n")
         self._process.stdin.flush()
         (session_id,) = self._line()
-        return nfc.Ticket("127.0.0.1", int(self.port), "vpxa-nfc", self.sha1, session_id)
+        return Ticket("127.0.0.1", int(self.port), "vpxa-nfc", self.sha1, session_id)
 
     def host_trouble(self) -> str | None:
         return None
@@ -76,22 +81,22 @@ def test_the_same_file_by_nfc_and_by_the_vddk_abi(
 ) -> None:
     file = tmp_path / "bench.vmdk"
     Library.load().create(file, SIZE, DiskType.VMFS_THIN)
-    limits = nfc.HostLimits(runtime_dir=tmp_path / "run")
+    limits = HostLimits(runtime_dir=tmp_path / "run")
     arena = Arena(BATCH * MIB)
     arena.view[:] = os.urandom(BATCH * MIB)
     found: dict[tuple[str, str], list[tuple[float, float]]] = {}
 
     with serving(tmp_path, file) as host:
 
-        def over_nfc(mode: nfc.Mode) -> Callable[[bool], Disk]:
-            config = nfc.NfcConfig(mode=mode, limits=limits)
-            return lambda read_only: nfc.open_disk(
+        def over_nfc(mode: Mode) -> Callable[[bool], Disk]:
+            config = NfcConfig(mode=mode, limits=limits)
+            return lambda read_only: open_nfc_disk(
                 host, path=PATH, read_only=read_only, config=config
             )
 
         def over_vddk(isolation: bool) -> Callable[[bool], Disk]:
             config = VddkConfig(isolation=isolation)
-            return lambda read_only: open_disk(
+            return lambda read_only: open_vddk_disk(
                 config, VddkConnection(), str(file), read_only=read_only
             )
 

@@ -19,7 +19,11 @@ import pytest
 from vreplica.delta.copy.pipeline import copy
 from vreplica.disk import Arena
 from vreplica.units import KIB, MIB
-from vreplica.vddk import DiskType, Library, VddkConfig, VddkConnection, VddkDisk, open_disk
+from vreplica.vddk.abi import DiskType
+from vreplica.vddk.config import VddkConfig, VddkConnection
+from vreplica.vddk.disk import VddkDisk
+from vreplica.vddk.library import Library
+from vreplica.vddk.open import open_vddk_disk
 
 SIZE = 256 * MIB
 LOCAL = VddkConnection()
@@ -47,7 +51,7 @@ def isolation(request: pytest.FixtureRequest) -> bool:
 
 @pytest.fixture
 def disk(source: Path, isolation: bool) -> Iterator[VddkDisk]:
-    with open_disk(VddkConfig(isolation=isolation), LOCAL, str(source)) as disk:
+    with open_vddk_disk(VddkConfig(isolation=isolation), LOCAL, str(source)) as disk:
         yield disk
 
 
@@ -93,7 +97,7 @@ def test_one_read_of_64_kib(benchmark: Any, disk: VddkDisk, arena: Arena) -> Non
 def test_sync_and_async_calls_on_a_local_file(
     benchmark: Any, source: Path, arena: Arena, way: str, request_size: int
 ) -> None:
-    with open_disk(VddkConfig(isolation=False, io_depth=8), LOCAL, str(source)) as disk:
+    with open_vddk_disk(VddkConfig(isolation=False, io_depth=8), LOCAL, str(source)) as disk:
         disk._backend.raw.use_async = way == "async"  # type: ignore[attr-defined]
         benchmark.extra_info["bytes"] = SIZE
         benchmark.pedantic(read_all, (disk, arena.view, request_size), rounds=9, warmup_rounds=1)
@@ -102,7 +106,7 @@ def test_sync_and_async_calls_on_a_local_file(
 def test_open_and_close(benchmark: Any, source: Path, isolation: bool) -> None:
     config = VddkConfig(isolation=isolation)
     benchmark.pedantic(
-        lambda: open_disk(config, LOCAL, str(source)).close(), rounds=15, warmup_rounds=1
+        lambda: open_vddk_disk(config, LOCAL, str(source)).close(), rounds=15, warmup_rounds=1
     )
 
 
@@ -119,8 +123,8 @@ def test_a_copy_through_the_engine(
 
     def run() -> None:
         with (
-            open_disk(config, LOCAL, str(source)) as reader,
-            open_disk(config, LOCAL, str(target), read_only=False) as writer,
+            open_vddk_disk(config, LOCAL, str(source)) as reader,
+            open_vddk_disk(config, LOCAL, str(target), read_only=False) as writer,
         ):
             stats = copy(reader, writer, reader.allocated())
         assert stats.shipped_bytes == SIZE

@@ -27,7 +27,8 @@ from numpy.typing import NDArray
 
 from vreplica.extents import Extents
 from vreplica.units import BLOCK, GIB, MIB
-from vreplica.vddk import DiskType, Library
+from vreplica.vddk.abi import DiskType
+from vreplica.vddk.library import Library
 
 _POOL = 32 * MIB
 _KINDS = ("random", "text", "files")

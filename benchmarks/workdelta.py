@@ -17,7 +17,7 @@ from pathlib import Path
 from benchmarks.bench import IMAGEIO, Bench, Contender, Work, flat, restore_map, then_sync
 from benchmarks.ours import make_map
 from vreplica.units import BLOCK
-from vreplica.vddk import Library
+from vreplica.vddk.library import Library
 
 
 def delta(bench: Bench, form: str) -> Work:

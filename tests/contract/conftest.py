@@ -17,12 +17,16 @@ from typing import Any
 
 import pytest
 
-from vreplica import nfc as nfc_transport
 from vreplica.disk import Disk, MemoryDisk
 from vreplica.lab.nfc import LibraryStore, MemoryStore
 from vreplica.lab.nfc.solo import SoloHost
+from vreplica.nfc.config import Mode
+from vreplica.nfc.open import open_nfc_disk
 from vreplica.units import KIB, MIB
-from vreplica.vddk import DiskType, Library, VddkConfig, VddkConnection, open_disk
+from vreplica.vddk.abi import DiskType
+from vreplica.vddk.config import VddkConfig, VddkConnection
+from vreplica.vddk.library import Library
+from vreplica.vddk.open import open_vddk_disk
 
 Content = Mapping[int, bytes]
 """offset -> bytes; the rest of the disk is zero"""
@@ -114,7 +118,7 @@ def vddk(
 ) -> Opener:
     path = str(lay_out(folder, capacity, content))
     config = VddkConfig(isolation=isolation)
-    return lambda read_only: open_disk(config, VddkConnection(), path, read_only=read_only)
+    return lambda read_only: open_vddk_disk(config, VddkConnection(), path, read_only=read_only)
 
 
 for _layout, _lay_out in LAYOUTS.items():
@@ -146,7 +150,7 @@ def vddk_server(folder: Path, capacity: int, content: Content) -> Opener:
             read_only=read_only,
         )
         config, path = VddkConfig(config_file=settings), "[ds1] disk-000002.vmdk"
-        disk = open_disk(config, connection, path, read_only=read_only)
+        disk = open_vddk_disk(config, connection, path, read_only=read_only)
         assert disk.transport_mode == "nbdssl"
         return disk
 
@@ -161,15 +165,13 @@ CLEAN_UP: list[Callable[[], None]] = []
 NFC_PATH = "[ds1] vm/disk.vmdk"
 
 
-def nfc(store: Callable[..., Any], mode: nfc_transport.Mode, buffer: int, *made: Any) -> Opener:
+def nfc(store: Callable[..., Any], mode: Mode, buffer: int, *made: Any) -> Opener:
     folder = made[0]
     host = SoloHost(folder, store(*made))
     host.server.start()
     CLEAN_UP.append(host.server.stop)
     config = host.config(mode=mode, buffer_bytes=buffer)
-    return lambda read_only: nfc_transport.open_disk(
-        host, path=NFC_PATH, read_only=read_only, config=config
-    )
+    return lambda read_only: open_nfc_disk(host, path=NFC_PATH, read_only=read_only, config=config)
 
 
 def nfc_memory(_folder: Path, capacity: int, content: Content) -> MemoryStore:

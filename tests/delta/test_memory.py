@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from vreplica.units import MIB
-from vreplica.vddk import DiskType, Library
+from vreplica.vddk.abi import DiskType
+from vreplica.vddk.library import Library
 
 ROOT = Path(__file__).parents[2]
 LIMIT_KIB = 256 * 1024

@@ -32,7 +32,7 @@ from vreplica.sync.job import Job, Placement, Transport
 from vreplica.sync.replica.state import points
 from vreplica.sync.report import RunReport
 from vreplica.units import BLOCK, MIB
-from vreplica.vddk import VddkConfig
+from vreplica.vddk.config import VddkConfig
 from vreplica.vsphere.model import Endpoint, SnapshotInfo
 from vreplica.vsphere.session import Session, connect
 

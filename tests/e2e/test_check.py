@@ -9,14 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from vreplica.nfc import Greeting, NfcConfig
+from vreplica.nfc.authd import Greeting
+from vreplica.nfc.config import NfcConfig
 from vreplica.nfc.errors import HostConnection
 from vreplica.sync.cycle import run
 from vreplica.sync.errors import PreflightFailed
 from vreplica.sync.job import Placement, Transport
 from vreplica.sync.plan.readiness import check
 from vreplica.units import MIB
-from vreplica.vddk import VddkConfig
+from vreplica.vddk.config import VddkConfig
 
 Content = Callable[..., Path]
 

@@ -36,7 +36,8 @@ from vreplica.sync.job import Job
 from vreplica.sync.replica.state import points
 from vreplica.sync.source import snapshot
 from vreplica.units import MIB
-from vreplica.vddk import VddkConfig, VddkConnection, open_disk
+from vreplica.vddk.config import VddkConfig, VddkConnection
+from vreplica.vddk.open import open_vddk_disk
 
 POLICIES = ("abort", "use-quiesced", "power-off", "wait")
 
@@ -126,7 +127,9 @@ class Scene:
         assert point.snapshot is not None
         path = self.world.point_disks(self.way, point.snapshot)[2000]
         file = self.world.file(1 ^ self.back, path)
-        with closing(open_disk(VddkConfig(isolation=False), VddkConnection(), str(file))) as disk:
+        with closing(
+            open_vddk_disk(VddkConfig(isolation=False), VddkConnection(), str(file))
+        ) as disk:
             return judge(reader(disk)).level(acknowledged)
 
 

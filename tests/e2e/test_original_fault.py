@@ -23,7 +23,8 @@ from vreplica.sync.events import ignore
 from vreplica.sync.job import Job
 from vreplica.sync.replica.state import points
 from vreplica.units import MIB
-from vreplica.vddk import VddkConfig, VddkConnection, open_disk
+from vreplica.vddk.config import VddkConfig, VddkConnection
+from vreplica.vddk.open import open_vddk_disk
 
 YES = Choices(shutdown_timeout_s=20, heartbeat_timeout_s=20)
 
@@ -49,7 +50,7 @@ def level_in(world, job: Job, point: str, acknowledged: int) -> str:
     (snapshot,) = [p.snapshot for p in points(job) if p.id == point]
     file = world.file(1, world.point_disks(job, snapshot)[2000])
     config = VddkConfig(isolation=False)
-    with closing(open_disk(config, VddkConnection(), str(file))) as disk:
+    with closing(open_vddk_disk(config, VddkConnection(), str(file))) as disk:
         return judge(reader(disk)).level(acknowledged)
 
 

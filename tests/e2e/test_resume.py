@@ -16,7 +16,7 @@ from vreplica.delta.copy.content_sample import DENSE
 from vreplica.delta.copy.transfer import RetryPolicy
 from vreplica.delta.errors import CopyCancelled
 from vreplica.disk import Disk
-from vreplica.nfc import NfcConfig
+from vreplica.nfc.config import NfcConfig
 from vreplica.nfc.errors import HostConnection
 from vreplica.points import Level
 from vreplica.sync.copy import disks

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from vreplica.nfc import NfcConfig
+from vreplica.nfc.config import NfcConfig
 from vreplica.sync.cycle import run
 from vreplica.sync.errors import PreflightFailed
 from vreplica.sync.job import Transport
 from vreplica.sync.plan.plan import plan
 from vreplica.sync.report import Mode
 from vreplica.units import BLOCK, MIB
-from vreplica.vddk import VddkConfig
+from vreplica.vddk.config import VddkConfig
 
 Content = Callable[..., Path]
 

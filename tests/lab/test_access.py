@@ -12,10 +12,11 @@ import pytest
 from pyVim.task import WaitForTask
 from pyVmomi import vim, vmodl
 
-from vreplica import nfc
 from vreplica.errors import DiskError, VReplicaError
 from vreplica.lab import Lab, LabControl
-from vreplica.vddk import VddkConfig, VddkConnection, open_disk
+from vreplica.nfc.open import open_nfc_disk
+from vreplica.vddk.config import VddkConfig, VddkConnection
+from vreplica.vddk.open import open_vddk_disk
 
 MIB = 1 << 20
 
@@ -60,12 +61,12 @@ def test_vddk_reads_the_snapshot_and_not_the_running_leaf(
     path = running["disks"][0]["path"]
     config, connection = vddk(lab, running)
     with pytest.raises(DiskError):
-        open_disk(config, connection, path)
+        open_vddk_disk(config, connection, path)
     vm = vim.VirtualMachine(running["moref"], si._stub)
     task = vm.CreateSnapshot_Task("v", "", False, False)
     WaitForTask(task)
     connection = replace(connection, snapshot_ref=task.info.result._moId)
-    with open_disk(config, connection, path) as disk:
+    with open_vddk_disk(config, connection, path) as disk:
         assert first(disk) == b"s" * 512
     WaitForTask(task.info.result.RemoveSnapshot_Task(False))
 
@@ -77,7 +78,7 @@ def test_vddk_refuses_a_wrong_password_and_a_wrong_thumbprint(
     for changes in ({"password": "wrong"}, {"thumbprint_sha1": "00:" * 19 + "00"}):
         config, connection = vddk(lab, replica, **changes)
         with pytest.raises(VReplicaError):
-            open_disk(config, connection, path)
+            open_vddk_disk(config, connection, path)
 
 
 def test_nfc_reads_a_snapshot_and_writes_a_replica(
@@ -87,15 +88,15 @@ def test_nfc_reads_a_snapshot_and_writes_a_replica(
     task = vm.CreateSnapshot_Task("n", "", False, False)
     WaitForTask(task)
     path = running["disks"][0]["path"]
-    disk = nfc.open_disk(si, path=path, vm=running["moref"], disk_key=2000)
+    disk = open_nfc_disk(si, path=path, vm=running["moref"], disk_key=2000)
     assert first(disk) == b"s" * 512
     disk.close()
     WaitForTask(task.info.result.RemoveSnapshot_Task(False))
     with pytest.raises(VReplicaError):
-        nfc.open_disk(si, path=path, vm=running["moref"], disk_key=2000)
+        open_nfc_disk(si, path=path, vm=running["moref"], disk_key=2000)
 
     target = replica["disks"][0]["path"]
-    written = nfc.open_disk(si, path=target, vm=replica["moref"], disk_key=2000, read_only=False)
+    written = open_nfc_disk(si, path=target, vm=replica["moref"], disk_key=2000, read_only=False)
     written.write_from(MIB, memoryview(b"r" * 512))
     # While it is open for writing the VM can neither start nor be removed.
     twin = vim.VirtualMachine(replica["moref"], si._stub)
@@ -103,7 +104,7 @@ def test_nfc_reads_a_snapshot_and_writes_a_replica(
         WaitForTask(twin.PowerOnVM_Task())
     written.flush()
     written.close()
-    again = nfc.open_disk(si, path=target, vm=replica["moref"], disk_key=2000)
+    again = open_nfc_disk(si, path=target, vm=replica["moref"], disk_key=2000)
     assert first(again) == b"r" * 512
     again.close()
 
@@ -122,7 +123,7 @@ def test_a_user_without_the_privilege_gets_no_permission(
         vm.ReconfigVM_Task(vim.vm.ConfigSpec(changeTrackingEnabled=True))
     assert refused.value.privilegeId == "VirtualMachine.Config.ChangeTracking"
     with pytest.raises(VReplicaError):
-        nfc.open_disk(si, path=replica["disks"][0]["path"], vm=replica["moref"], disk_key=2000)
+        open_nfc_disk(si, path=replica["disks"][0]["path"], vm=replica["moref"], disk_key=2000)
     control.set_user("site-a", "reader", "secret", ["VirtualMachine.State.CreateSnapshot"])
     WaitForTask(vm.CreateSnapshot_Task("x", "", False, False))
 

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vreplica import nfc
 from vreplica.disk import MemoryDisk
 from vreplica.lab.nfc.fastlz import compress, decompress
 from vreplica.lab.nfc.solo import SoloHost
 from vreplica.nfc import wire
 from vreplica.nfc.channel import Channel
 from vreplica.nfc.config import Timeouts
+from vreplica.nfc.open import open_nfc_disk
 from vreplica.nfc.requests import Part, Read, Write, frame
 from vreplica.nfc.wire import Aio
 from vreplica.units import KIB, MIB
@@ -150,7 +150,7 @@ def host(tmp_path: Path) -> Iterator[SoloHost]:
 
 def test_a_client_that_asks_for_fastlz_gets_it_and_may_send_it(host: SoloHost) -> None:
     data = (TEXT * 20_000)[:MIB] + os.urandom(MIB)
-    with closing(nfc.open_disk(host, path=PATH, read_only=False, config=host.config())) as disk:
+    with closing(open_nfc_disk(host, path=PATH, read_only=False, config=host.config())) as disk:
         session, handle, buffer, times = disk._link.session, disk._handle, 64 * KIB, Timeouts()
         write = FastWrite(handle, MIB, memoryview(data), buffer, times)
         session.run([write], 1)
@@ -168,7 +168,7 @@ def test_a_client_that_asks_for_fastlz_gets_it_and_may_send_it(host: SoloHost) -
 
 
 def test_a_write_that_is_no_fastlz_is_refused_and_the_session_goes_on(host: SoloHost) -> None:
-    with closing(nfc.open_disk(host, path=PATH, read_only=False, config=host.config())) as disk:
+    with closing(open_nfc_disk(host, path=PATH, read_only=False, config=host.config())) as disk:
         write = FastWrite(disk._handle, 0, memoryview(bytes(MIB)), 64 * KIB, Timeouts())
         write.spoil = True
         disk._link.session.run([write], 1)

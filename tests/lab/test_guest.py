@@ -12,7 +12,8 @@ from pyVmomi import vim
 from vreplica.errors import VReplicaError
 from vreplica.lab import Lab, LabControl
 from vreplica.lab.guest.database import judge, reader
-from vreplica.vddk import VddkConfig, VddkConnection, open_disk
+from vreplica.vddk.config import VddkConfig, VddkConnection
+from vreplica.vddk.open import open_vddk_disk
 
 MIB = 1 << 20
 
@@ -26,7 +27,7 @@ def level_of(lab: Lab, snapshot: Any, acknowledged: int) -> str:
     """By opening the database in the snapshot's disk."""
     device = next(d for d in snapshot.config.hardware.device if d.key == 2000)
     file = lab.sites["site-a"].disks.path(device.backing.fileName)
-    with open_disk(VddkConfig(isolation=False), VddkConnection(), str(file)) as disk:
+    with open_vddk_disk(VddkConfig(isolation=False), VddkConnection(), str(file)) as disk:
         return judge(reader(disk)).level(acknowledged)
 
 

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
-from vreplica.vddk import Handle, Library, VddkConfig
+from vreplica.vddk.config import VddkConfig
+from vreplica.vddk.handle import Handle
+from vreplica.vddk.library import Library
 
 Tool = Callable[[str, str], str]
 SECTOR = 512

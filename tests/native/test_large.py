@@ -10,14 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from vreplica.vddk import Library
+from vreplica.vddk.library import Library
 
 TIB = 1 << 40
 CAPACITY = 62 * TIB
 
 QUERY = """
 import json, resource, sys
-from vreplica.vddk import Library, VddkConfig
+from vreplica.vddk.config import VddkConfig
+from vreplica.vddk.library import Library
 from vreplica.vddk.blocks import Query
 
 library = Library.load(VddkConfig(isolation=False))

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from vreplica.errors import VReplicaError
-from vreplica.vddk import DiskType, Library
+from vreplica.vddk.abi import DiskType
+from vreplica.vddk.library import Library
 
 MIB = 1 << 20
 FORMS = [

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from vreplica.vddk import DiskType, Library
+from vreplica.vddk.abi import DiskType
+from vreplica.vddk.library import Library
 
 WRITABLE = [
     DiskType.MONOLITHIC_SPARSE,

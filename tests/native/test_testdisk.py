@@ -13,7 +13,7 @@ from benchmarks import testdisk
 from benchmarks.testdisk import CHAINS, FORMS, Recipe, TestDisk
 from vreplica.extents import Extents
 from vreplica.units import BLOCK, MIB
-from vreplica.vddk import Library
+from vreplica.vddk.library import Library
 
 RECIPE = Recipe(capacity=48 * MIB, largest_cluster=MIB, changed=0.05, redundant_blocks=9)
 

@@ -13,15 +13,15 @@ from time import monotonic, sleep
 
 import pytest
 
-from vreplica.nfc import HostLimits
 from vreplica.nfc.admission import Admission, host_dir
+from vreplica.nfc.config import HostLimits
 from vreplica.nfc.errors import AdmissionTimeout, RuntimeDirUnusable
 from vreplica.units import MIB
 
 HOLD = """
 import sys
 from pathlib import Path
-from vreplica.nfc import HostLimits
+from vreplica.nfc.config import HostLimits
 from vreplica.nfc.admission import Admission
 limits = HostLimits(4 << 20, 2, wait_s=5, runtime_dir=Path(sys.argv[1]))
 with Admission("esx01", limits) as admission, admission.in_flight(3 << 20, 3 << 20):

@@ -14,13 +14,15 @@ from time import monotonic
 
 import pytest
 
-from vreplica import nfc
 from vreplica.disk import MemoryDisk
 from vreplica.lab.nfc import Identity, TicketBook
 from vreplica.lab.nfc.authd import GREETING
 from vreplica.lab.nfc.solo import SoloHost
 from vreplica.nfc import authd, errors
+from vreplica.nfc.authd import Ticket, probe
 from vreplica.nfc.channel import Channel
+from vreplica.nfc.config import Mode
+from vreplica.nfc.open import open_nfc_disk
 
 PATH = "[ds1] a/a.vmdk"
 SCRIPT_S = 10.0
@@ -60,7 +62,7 @@ class Scripted:
         self._thread.join()
 
 
-def ticket_to(host: SoloHost, port: int) -> nfc.Ticket:
+def ticket_to(host: SoloHost, port: int) -> Ticket:
     return replace(host.ticket(read_only=True), port=port)
 
 
@@ -68,7 +70,7 @@ def ticket_to(host: SoloHost, port: int) -> nfc.Ticket:
 
 
 def test_probe_tells_what_authd_says(host: SoloHost) -> None:
-    greeting = nfc.probe("127.0.0.1", host.server.port)
+    greeting = probe("127.0.0.1", host.server.port)
     assert greeting.text == GREETING
     assert greeting.ssl_required
     assert greeting.nfcssl
@@ -78,7 +80,7 @@ def test_probe_of_a_closed_port_is_a_connection_error_with_a_remedy() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with pytest.raises(errors.HostConnection) as caught:
-        nfc.probe("127.0.0.1", port, timeout_s=2)
+        probe("127.0.0.1", port, timeout_s=2)
     assert str(port) in str(caught.value)
     assert "902" in caught.value.remedy
 
@@ -93,7 +95,7 @@ def test_probe_of_a_closed_port_is_a_connection_error_with_a_remedy() -> None:
 )
 def test_probe_of_something_else(says: bytes, kind: type[errors.HostConnection]) -> None:
     with Scripted(lambda client: client.sendall(says)) as other, pytest.raises(kind):
-        nfc.probe("127.0.0.1", other.port, timeout_s=2)
+        probe("127.0.0.1", other.port, timeout_s=2)
 
 
 @pytest.mark.parametrize("drip", [b"", b"2"])
@@ -107,7 +109,7 @@ def test_a_silent_or_dripping_greeter_is_given_up_in_time(drip: bytes) -> None:
     with Scripted(script) as other:
         start = monotonic()
         with pytest.raises(errors.HostTimeout):
-            nfc.probe("127.0.0.1", other.port, timeout_s=0.4)
+            probe("127.0.0.1", other.port, timeout_s=0.4)
         assert monotonic() - start < 2
         done.set()
 
@@ -203,7 +205,7 @@ def test_the_second_tls_shows_a_certificate_that_the_first_vouches_for(
 
 
 @pytest.mark.parametrize("mode", ["nbd", "nbdssl"])
-def test_a_ticket_is_good_once(host: SoloHost, mode: nfc.Mode) -> None:
+def test_a_ticket_is_good_once(host: SoloHost, mode: Mode) -> None:
     ticket = host.ticket(read_only=True)
     config = host.config(mode=mode)
     authd.connect(ticket, config, path=PATH).close()
@@ -221,19 +223,19 @@ def test_an_expired_ticket_is_replaced_by_a_new_one(host: SoloHost) -> None:
     given = []
 
     class FirstStale(SoloHost):
-        def ticket(self, *, read_only: bool) -> nfc.Ticket:
+        def ticket(self, *, read_only: bool) -> Ticket:
             given.append(1)
             return stale if len(given) == 1 else fresh(read_only=read_only)
 
     host.__class__ = FirstStale
-    nfc.open_disk(host, path=PATH, config=host.config()).close()
+    open_nfc_disk(host, path=PATH, config=host.config()).close()
     assert len(given) == 2
 
 
 def test_a_host_that_refuses_every_ticket_is_an_authentication_error(host: SoloHost) -> None:
     host.server.tickets = TicketBook(life_s=-1)
     with pytest.raises(errors.AuthenticationFailed) as caught:
-        nfc.open_disk(host, path=PATH, config=host.config())
+        open_nfc_disk(host, path=PATH, config=host.config())
     assert "530" in str(caught.value)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from vreplica.config import load
 from vreplica.errors import ConfigError
-from vreplica.nfc import HostLimits, NfcConfig
+from vreplica.nfc.config import HostLimits, NfcConfig
 from vreplica.units import KIB, MIB
 
 

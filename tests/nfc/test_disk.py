@@ -11,13 +11,16 @@ from time import monotonic
 
 import pytest
 
-from vreplica import nfc
 from vreplica.disk import MemoryDisk
 from vreplica.errors import DiskClosed, Misaligned, OutOfRange, ReadOnlyDisk
 from vreplica.extents import Extents
 from vreplica.lab.nfc import Fault, HostProfile
 from vreplica.lab.nfc.solo import SoloHost
 from vreplica.nfc import errors
+from vreplica.nfc.authd import Ticket
+from vreplica.nfc.config import Mode, Timeouts
+from vreplica.nfc.disk import NfcDisk, NfcDiskInfo
+from vreplica.nfc.open import open_nfc_disk
 from vreplica.units import BLOCK, KIB, MIB, SECTOR
 from vreplica.vsphere.errors import HostUnreachable
 
@@ -45,13 +48,13 @@ def fill(host: SoloHost) -> bytes:
     return data
 
 
-def open_(host: SoloHost, *, read_only: bool = False, **settings: object) -> nfc.NfcDisk:
+def open_(host: SoloHost, *, read_only: bool = False, **settings: object) -> NfcDisk:
     config = host.config(**settings)
-    return nfc.open_disk(host, path=PATH, read_only=read_only, config=config)
+    return open_nfc_disk(host, path=PATH, read_only=read_only, config=config)
 
 
 @pytest.mark.parametrize("mode", ["nbd", "nbdssl"])
-def test_what_is_written_is_on_the_host_and_comes_back(host: SoloHost, mode: nfc.Mode) -> None:
+def test_what_is_written_is_on_the_host_and_comes_back(host: SoloHost, mode: Mode) -> None:
     data = os.urandom(5 * MIB + SECTOR)
     with closing(open_(host, mode=mode)) as disk:
         disk.write_from(3 * SECTOR, memoryview(data))
@@ -64,7 +67,7 @@ def test_what_is_written_is_on_the_host_and_comes_back(host: SoloHost, mode: nfc
 
 def test_info_comes_from_the_open_reply_and_the_disk_database(host: SoloHost) -> None:
     with closing(open_(host, read_only=True)) as disk:
-        assert disk.info == nfc.NfcDiskInfo(CAPACITY, (4, 255, 63), "lsilogic", "60 00 C2 9a")
+        assert disk.info == NfcDiskInfo(CAPACITY, (4, 255, 63), "lsilogic", "60 00 C2 9a")
         assert disk.metadata("no.such.key") is None
         assert disk.host == "127.0.0.1"
 
@@ -140,7 +143,7 @@ def test_an_error_reply_is_the_error_that_vddk_has_for_the_code(
 
 def test_a_disk_that_is_not_there(host: SoloHost) -> None:
     with pytest.raises(errors.DiskNotFound):
-        nfc.open_disk(host, path="[ds1] none/none.vmdk", config=host.config())
+        open_nfc_disk(host, path="[ds1] none/none.vmdk", config=host.config())
 
 
 def test_a_disk_of_a_running_vm_needs_a_snapshot(host: SoloHost) -> None:
@@ -158,7 +161,7 @@ def test_a_disk_is_written_by_one_at_a_time(host: SoloHost) -> None:
 
 def test_a_read_ticket_does_not_write(host: SoloHost) -> None:
     class ReadTickets(SoloHost):
-        def ticket(self, *, read_only: bool) -> nfc.Ticket:
+        def ticket(self, *, read_only: bool) -> Ticket:
             return super().ticket(read_only=True)
 
     host.__class__ = ReadTickets
@@ -183,7 +186,7 @@ def test_buffers_that_the_host_refuses_fall_back_to_the_default(host: SoloHost) 
 
 @pytest.mark.parametrize("kind", ["drop", "truncate", "garbage"])
 @pytest.mark.parametrize("mode", ["nbd", "nbdssl"])
-def test_a_read_survives_a_lost_connection(host: SoloHost, kind: str, mode: nfc.Mode) -> None:
+def test_a_read_survives_a_lost_connection(host: SoloHost, kind: str, mode: Mode) -> None:
     data = fill(host)
     with closing(open_(host, read_only=True, mode=mode)) as disk:
         host.server.faults.add(Fault(kind, "read", skip=5))
@@ -206,7 +209,7 @@ def test_a_write_survives_a_lost_connection(host: SoloHost, kind: str) -> None:
 
 def test_a_silent_host_is_given_up_after_the_timeout_and_tried_again(host: SoloHost) -> None:
     data = fill(host)
-    timeouts = nfc.Timeouts(5, 5, read_s=1.5)
+    timeouts = Timeouts(5, 5, read_s=1.5)
     with closing(open_(host, read_only=True, timeouts=timeouts)) as disk:
         host.server.faults.add(Fault("hang", "read", skip=2))
         back = bytearray(len(data))
@@ -243,7 +246,7 @@ def test_a_reconnect_waits_for_a_vcenter_that_is_away(
     refusals = iter([HostUnreachable("vc", 443, "connection refused")] * away)
     ticket = host.ticket
 
-    def late(*, read_only: bool) -> nfc.Ticket:
+    def late(*, read_only: bool) -> Ticket:
         for refusal in refusals:
             raise refusal
         return ticket(read_only=read_only)
@@ -350,7 +353,7 @@ def test_many_disks_at_once_on_one_host(host: SoloHost) -> None:
         try:
             data = os.urandom(8 * MIB)
             with closing(
-                nfc.open_disk(host, path=path, read_only=False, config=host.config())
+                open_nfc_disk(host, path=path, read_only=False, config=host.config())
             ) as disk:
                 disk.write_from(0, memoryview(data))
                 back = bytearray(len(data))

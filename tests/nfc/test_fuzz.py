@@ -15,9 +15,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from vreplica.nfc import Timeouts, wire
+from vreplica.nfc import wire
 from vreplica.nfc.channel import Channel
-from vreplica.nfc.config import NfcConfig
+from vreplica.nfc.config import NfcConfig, Timeouts
 from vreplica.nfc.errors import HostConnection, HostTimeout, NfcError, NfcProtocol, decode
 from vreplica.nfc.requests import DdbGet, QueryAllocated, Read, Write
 from vreplica.nfc.session import Session

@@ -13,18 +13,21 @@ import pytest
 from pyVim.task import WaitForTask
 from pyVmomi import vim
 
-from vreplica import nfc
 from vreplica.delta.copy.pipeline import copy
 from vreplica.errors import VReplicaError
 from vreplica.extents import Extents
 from vreplica.lab import Lab, LabControl
 from vreplica.lab.nfc import Identity, NfcServer
 from vreplica.nfc import errors
+from vreplica.nfc.authd import probe
+from vreplica.nfc.config import HostLimits, Mode, NfcConfig, Timeouts
+from vreplica.nfc.disk import NfcDisk
+from vreplica.nfc.open import check_host_access, open_nfc_disk
 from vreplica.nfc.ticket import TicketService
 from vreplica.units import KIB, MIB
-from vreplica.vddk import VddkConfig, VddkConnection
-from vreplica.vddk import open_disk as open_vddk
+from vreplica.vddk.config import VddkConfig, VddkConnection
 from vreplica.vddk.errors import DiskFull
+from vreplica.vddk.open import open_vddk_disk as open_vddk
 from vreplica.vsphere.model import Endpoint
 from vreplica.vsphere.session import connect
 
@@ -33,20 +36,20 @@ KEY = 2000
 
 
 @pytest.fixture
-def config(tmp_path: Path) -> nfc.NfcConfig:
-    return nfc.NfcConfig(
-        timeouts=nfc.Timeouts(5, 5, 5, 5, 5),
-        limits=nfc.HostLimits(runtime_dir=tmp_path / "run", wait_s=5),
+def config(tmp_path: Path) -> NfcConfig:
+    return NfcConfig(
+        timeouts=Timeouts(5, 5, 5, 5, 5),
+        limits=HostLimits(runtime_dir=tmp_path / "run", wait_s=5),
         reconnect_wait_s=0.02,
     )
 
 
 @pytest.fixture
-def open_(si: Any, config: nfc.NfcConfig) -> Callable[..., nfc.NfcDisk]:
-    def go(vm: dict[str, Any], path: str | None = None, **options: Any) -> nfc.NfcDisk:
+def open_(si: Any, config: NfcConfig) -> Callable[..., NfcDisk]:
+    def go(vm: dict[str, Any], path: str | None = None, **options: Any) -> NfcDisk:
         options.setdefault("config", config)
         where = path or vm["disks"][0]["path"]
-        return nfc.open_disk(si, vm=vm["moref"], path=where, **options)
+        return open_nfc_disk(si, vm=vm["moref"], path=where, **options)
 
     return go
 
@@ -98,12 +101,12 @@ def nfc_server(lab: Lab, vm: str) -> NfcServer:
 
 @pytest.mark.parametrize("mode", ["nbd", "nbdssl"])
 def test_a_replica_is_written_and_reads_the_same_by_nfc_and_by_vddk(
-    lab: Lab, control: LabControl, open_: Any, config: nfc.NfcConfig, mode: nfc.Mode
+    lab: Lab, control: LabControl, open_: Any, config: NfcConfig, mode: Mode
 ) -> None:
     vm = make(control, f"replica-{mode}")
     path = vm["disks"][0]["path"]
     data = os.urandom(3 * MIB)
-    settings = nfc.NfcConfig(mode=mode, limits=config.limits)
+    settings = NfcConfig(mode=mode, limits=config.limits)
     with closing(open_(vm, read_only=False, config=settings)) as disk:
         disk.write_from(5 * MIB, memoryview(data))
     for source in (open_(vm, config=settings), through_vddk(lab, vm, path)):
@@ -116,25 +119,25 @@ def test_a_replica_is_written_and_reads_the_same_by_nfc_and_by_vddk(
 
 
 def test_check_logs_in_and_opens_nothing(
-    lab: Lab, si: Any, control: LabControl, config: nfc.NfcConfig
+    lab: Lab, si: Any, control: LabControl, config: NfcConfig
 ) -> None:
     vm = make(control, "checked")
     path, server = vm["disks"][0]["path"], nfc_server(lab, "checked")
     for read_only in (True, False):
-        host = nfc.check(si, vm=vm["moref"], path=path, read_only=read_only, config=config)
+        host = check_host_access(si, vm=vm["moref"], path=path, read_only=read_only, config=config)
         assert host == server.address
     pinned = replace(config, pinned_sha256={server.address: "00" * 32})
     with pytest.raises(errors.CertificateMismatch):
-        nfc.check(si, vm=vm["moref"], path=path, config=pinned)
+        check_host_access(si, vm=vm["moref"], path=path, config=pinned)
 
 
 def test_an_account_without_the_privilege_gets_no_ticket(
-    lab: Lab, control: LabControl, connect: Callable[..., Any], config: nfc.NfcConfig
+    lab: Lab, control: LabControl, connect: Callable[..., Any], config: NfcConfig
 ) -> None:
     vm = make(control, "forbidden")
     control.set_user("site-a", "guest", "guest", ["System.Read"])
     with pytest.raises(errors.TicketRefused) as caught:
-        nfc.check(
+        check_host_access(
             connect(lab.specs[0], user="guest", password="guest"),
             vm=vm["moref"],
             path=vm["disks"][0]["path"],
@@ -260,14 +263,16 @@ def test_a_host_that_is_cut_off_is_said_so(lab: Lab, control: LabControl, open_:
 
 
 def test_a_host_in_maintenance_whose_port_is_closed_is_said_so(
-    control: LabControl, si: Any, config: nfc.NfcConfig, open_: Any
+    control: LabControl, si: Any, config: NfcConfig, open_: Any
 ) -> None:
     vm = make(control, "maintained")
     control.set_host("site-a", maintenance=True)
     try:
         for ask in (
             lambda: open_(vm),
-            lambda: nfc.check(si, vm=vm["moref"], path=vm["disks"][0]["path"], config=config),
+            lambda: check_host_access(
+                si, vm=vm["moref"], path=vm["disks"][0]["path"], config=config
+            ),
         ):
             with pytest.raises(errors.HostLeaving) as caught:
                 ask()
@@ -318,7 +323,7 @@ def test_a_cycle_goes_on_over_a_connection_that_the_host_cut(
 
 @pytest.mark.parametrize("meanwhile", ["end_sessions", "restart_site"])
 def test_a_session_that_ended_meanwhile_is_opened_again_for_the_ticket(
-    lab: Lab, control: LabControl, config: nfc.NfcConfig, meanwhile: str
+    lab: Lab, control: LabControl, config: NfcConfig, meanwhile: str
 ) -> None:
     vm = make(control, meanwhile)
     entry, spec = lab.layout.read()["sites"][0], lab.specs[0]
@@ -331,7 +336,7 @@ def test_a_session_that_ended_meanwhile_is_opened_again_for_the_ticket(
 
         path = vm["disks"][0]["path"]
         with closing(
-            nfc.open_disk(logged_in, vm=vm["moref"], path=path, read_only=False, config=config)
+            open_nfc_disk(logged_in, vm=vm["moref"], path=path, read_only=False, config=config)
         ) as disk:
             getattr(control, meanwhile)("site-a")
             nfc_server(lab, meanwhile).drop_all()
@@ -369,7 +374,7 @@ def test_many_hosts_have_a_server_each(tmp_path: Path) -> None:
         assert len({s.port for s in servers}) == 3
         assert len({s.identity.thumbprints.sha1 for s in servers}) == 3
         for server in servers:
-            assert nfc.probe("127.0.0.1", server.port).nfcssl
+            assert probe("127.0.0.1", server.port).nfcssl
 
 
 def test_a_datastore_that_is_full_refuses_writes_until_there_is_room(

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from pyVmomi import VmomiSupport, vim, vmodl
 
-from vreplica import nfc
 from vreplica.disk import MemoryDisk
 from vreplica.lab.nfc.solo import SoloHost
 from vreplica.nfc import errors, ticket
+from vreplica.nfc.authd import Ticket
+from vreplica.nfc.open import open_nfc_disk
 from vreplica.nfc.ticket import TicketService
 
 LEAF = "[ds1] web/web-000002.vmdk"
@@ -99,7 +100,7 @@ def test_a_read_ticket_of_vcenter_names_the_host() -> None:
     stub = Stub()
     made = service(stub).ticket(read_only=True)
     assert stub.asked == [("nfcService", "NfcGetVmFiles", "vm-42")]
-    assert made == nfc.Ticket("10.0.0.21", 902, "vpxa-nfc", "AA:BB", "52cdebc5")
+    assert made == Ticket("10.0.0.21", 902, "vpxa-nfc", "AA:BB", "52cdebc5")
     assert "52cdebc5" not in repr(made)
 
 
@@ -234,7 +235,7 @@ def test_a_function_is_asked_for_the_connection_of_every_ticket() -> None:
 
 def test_open_disk_with_a_stub_needs_to_know_the_vm() -> None:
     with pytest.raises(TypeError):
-        nfc.open_disk(Stub(), path=LEAF)
+        open_nfc_disk(Stub(), path=LEAF)
 
 
 def test_open_disk_goes_from_stub_to_disk(tmp_path: Path) -> None:
@@ -251,7 +252,7 @@ def test_open_disk_goes_from_stub_to_disk(tmp_path: Path) -> None:
             sessionId=given.session_id,
         )
         source = vim.ServiceInstance("ServiceInstance", stub)
-        disk = nfc.open_disk(source, path=LEAF, vm="vm-42", read_only=False, config=host.config())
+        disk = open_nfc_disk(source, path=LEAF, vm="vm-42", read_only=False, config=host.config())
         disk.write_from(0, memoryview(b"t" * 512))
         disk.close()
         assert disk.capacity_bytes == 1 << 20
@@ -260,5 +261,5 @@ def test_open_disk_goes_from_stub_to_disk(tmp_path: Path) -> None:
 def test_plain_mode_warns(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with SoloHost(tmp_path) as host:
         host.store.disks[LEAF] = MemoryDisk(1 << 20)
-        nfc.open_disk(host, path=LEAF, config=host.config(mode="nbd")).close()
+        open_nfc_disk(host, path=LEAF, config=host.config(mode="nbd")).close()
     assert "unencrypted" in caplog.text

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from vreplica import nfc
 from vreplica.disk import MemoryDisk
 from vreplica.lab.nfc.solo import SoloHost
 from vreplica.nfc import wire
+from vreplica.nfc.open import open_nfc_disk
 from vreplica.units import KIB, MIB, SECTOR
 
 PATH = "[datastore0] web01/web01.vmdk"
@@ -88,7 +88,7 @@ def recorded(tmp_path: Path) -> tuple[Stream, Stream, int]:
         tap = Tap(host.server.port)
         host.connect_to = ("127.0.0.1", tap.port)
         config = host.config(mode="nbd", buffer_bytes=64 * KIB)
-        with closing(nfc.open_disk(host, path=PATH, read_only=False, config=config)) as client:
+        with closing(open_nfc_disk(host, path=PATH, read_only=False, config=config)) as client:
             handle = client._handle
             assert client.metadata("uuid") == "60 00 C2 9d"
             client.write_from(0, memoryview(b"W" * 129 * SECTOR))

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from vreplica.vddk import VddkConfig, VddkConnection, VddkDisk, open_disk
+from vreplica.vddk.config import VddkConfig, VddkConnection
+from vreplica.vddk.disk import VddkDisk
+from vreplica.vddk.open import open_vddk_disk
 
 SOURCE = Path(__file__).with_name("dummy.c")
 
@@ -35,7 +37,7 @@ class Dummy:
 
     def open(self, path: Path, *, read_only: bool = True, **settings: object) -> VddkDisk:
         config = self.config(**settings)  # type: ignore[arg-type]
-        return open_disk(config, VddkConnection(), str(path), read_only=read_only)
+        return open_vddk_disk(config, VddkConnection(), str(path), read_only=read_only)
 
 
 Build = Callable[..., Path]

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from vreplica.vddk import VddkConnection, cleanup, end_access, prepare_for_access
-from vreplica.vddk.access import Cleaned
+from vreplica.vddk.access import Cleaned, cleanup, end_access, prepare_for_access
+from vreplica.vddk.config import VddkConnection
 from vreplica.vddk.errors import Busy
 
 REMOTE = VddkConnection(

@@ -15,8 +15,7 @@ from typing import Any
 import pytest
 
 from vreplica.units import KIB, MIB
-from vreplica.vddk import VddkError
-from vreplica.vddk.errors import DiskFull, HelperDied
+from vreplica.vddk.errors import DiskFull, HelperDied, VddkError
 
 
 @pytest.fixture

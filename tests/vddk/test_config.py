@@ -12,8 +12,7 @@ import pytest
 
 from vreplica.errors import VReplicaError
 from vreplica.units import MIB
-from vreplica.vddk import Library, VddkConfig, VddkConnection, open_disk
-from vreplica.vddk.config import ENV_LIBDIR, bundled_libdir, locate
+from vreplica.vddk.config import ENV_LIBDIR, VddkConfig, VddkConnection, bundled_libdir, locate
 from vreplica.vddk.errors import (
     AlreadyInitialised,
     HelperFailed,
@@ -24,6 +23,8 @@ from vreplica.vddk.errors import (
     VddkError,
     class_of,
 )
+from vreplica.vddk.library import Library
+from vreplica.vddk.open import open_vddk_disk
 
 
 def make(folder: Path, *names: str) -> Path:
@@ -107,7 +108,7 @@ def test_helpers_may_each_have_a_config_file_of_their_own(
     caplog.set_level(logging.DEBUG, "vreplica.vddk")
     path = str(dummy.disk(bytes(MIB)))
     disks = [
-        open_disk(dummy.config(config_file=tmp_path / name), VddkConnection(), path)
+        open_vddk_disk(dummy.config(config_file=tmp_path / name), VddkConnection(), path)
         for name in ("a.conf", "b.conf")
     ]
     for disk in disks:
@@ -128,8 +129,8 @@ def test_a_library_that_refuses_to_start_may_be_tried_again(
     )
     for _ in range(2):
         with pytest.raises(InvalidRequest, match="VixDiskLib_InitEx"):
-            open_disk(config, VddkConnection(), path)
-    open_disk(replace(config, config_file=None), VddkConnection(), path).close()
+            open_vddk_disk(config, VddkConnection(), path)
+    open_vddk_disk(replace(config, config_file=None), VddkConnection(), path).close()
 
 
 def test_a_missing_optional_function_is_not_supported(dummy: Any, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from vreplica.extents import Extents
 from vreplica.units import MIB
-from vreplica.vddk import VddkConfig, VddkConnection, VddkError, open_disk
+from vreplica.vddk.config import VddkConfig, VddkConnection
 from vreplica.vddk.errors import (
     AuthenticationFailed,
     CertificateMismatch,
@@ -21,7 +21,9 @@ from vreplica.vddk.errors import (
     DiskLocked,
     DiskNotFound,
     NfcMemory,
+    VddkError,
 )
+from vreplica.vddk.open import open_vddk_disk
 
 REMOTE = VddkConnection(
     server="vc.example",
@@ -54,7 +56,7 @@ def test_everything_about_a_server_reaches_the_library(
 ) -> None:
     path = str(dummy.disk(bytes(MIB)))
     config = dummy.config(isolation=isolation)
-    open_disk(config, REMOTE, path).close()
+    open_vddk_disk(config, REMOTE, path).close()
     assert (
         "connect vc.example:8443 vmx=moref=vm-42 thumb=AA:BB:CC cred=1 user=replicator "
         "readonly=1 snapshot=snapshot-7 modes=-" in lines()
@@ -67,8 +69,10 @@ def test_writing_to_a_server_asks_for_nbdssl_since_the_default_may_be_san(
     path = str(dummy.disk(bytes(MIB)))
     config = dummy.config(isolation=isolation)
     writable = replace(REMOTE, read_only=False, snapshot_ref=None)
-    open_disk(config, writable, path, read_only=False).close()
-    open_disk(replace(config, transport_modes="hotadd"), writable, path, read_only=False).close()
+    open_vddk_disk(config, writable, path, read_only=False).close()
+    open_vddk_disk(
+        replace(config, transport_modes="hotadd"), writable, path, read_only=False
+    ).close()
     told = [line for line in lines() if line.startswith("connect")]
     assert told[0].endswith("readonly=0 snapshot=- modes=nbdssl")
     assert told[1].endswith("readonly=0 snapshot=- modes=hotadd")
@@ -77,7 +81,7 @@ def test_writing_to_a_server_asks_for_nbdssl_since_the_default_may_be_san(
 def test_a_read_only_connection_to_a_server_refuses_to_write(dummy: Any) -> None:
     path = str(dummy.disk(bytes(MIB)))
     with pytest.raises(ConnectionReadOnly, match=r"read-only connection to vc\.example"):
-        open_disk(dummy.config(), REMOTE, path, read_only=False)
+        open_vddk_disk(dummy.config(), REMOTE, path, read_only=False)
 
 
 def test_a_session_cookie_is_used_instead_of_a_login(
@@ -85,7 +89,7 @@ def test_a_session_cookie_is_used_instead_of_a_login(
 ) -> None:
     path = str(dummy.disk(bytes(MIB)))
     config = dummy.config(isolation=isolation)
-    open_disk(config, replace(REMOTE, password=None, cookie="good-cookie"), path).close()
+    open_vddk_disk(config, replace(REMOTE, password=None, cookie="good-cookie"), path).close()
     assert any("cred=2 user=replicator" in line for line in lines())
 
 
@@ -97,7 +101,7 @@ def test_secrets_are_hidden_in_errors_logs_and_reprs(
     (value,) = secret.values()
     connection = replace(REMOTE, **secret)
     with pytest.raises(AuthenticationFailed) as caught:
-        open_disk(dummy.config(isolation=isolation), connection, path)
+        open_vddk_disk(dummy.config(isolation=isolation), connection, path)
     assert "<hidden> refused" in caught.value.detail
     shown = [str(caught.value), repr(caught.value), str(caught.value.to_dict()), *lines()]
     assert not [text for text in shown if value in text]
@@ -107,7 +111,7 @@ def test_secrets_are_hidden_in_errors_logs_and_reprs(
 def test_the_code_is_masked_and_the_text_is_the_library_s(dummy: Any, isolation: bool) -> None:
     path = str(dummy.disk(bytes(MIB)))
     with pytest.raises(AuthenticationFailed) as caught:
-        open_disk(dummy.config(isolation=isolation), replace(REMOTE, password="wrong"), path)
+        open_vddk_disk(dummy.config(isolation=isolation), replace(REMOTE, password="wrong"), path)
     error = caught.value
     assert (error.call, error.code, error.text) == ("ConnectEx", 35, "dummy error 35")
     assert not error.retryable
@@ -146,7 +150,7 @@ def test_refusals_become_errors_by_meaning(
 def test_a_nul_is_refused_without_showing_what_it_was_in(dummy: Any, isolation: bool) -> None:
     config = dummy.config(isolation=isolation)
     with pytest.raises(ValueError, match="a NUL") as caught:
-        open_disk(config, VddkConnection(), "/d/a.vmdk\0.txt")
+        open_vddk_disk(config, VddkConnection(), "/d/a.vmdk\0.txt")
     with pytest.raises(ValueError, match="a NUL in password") as caught:
         replace(REMOTE, password="hunter2\0")
     assert "hunter2" not in str(caught.value)
@@ -191,7 +195,7 @@ def test_a_6_5_library_reads_with_a_struct_of_our_own(
 ) -> None:
     content = bytes(range(256)) * 8192
     config = VddkConfig(libdir=old_libdir, isolation=isolation)
-    with open_disk(config, REMOTE, str(dummy.disk(content))) as disk:
+    with open_vddk_disk(config, REMOTE, str(dummy.disk(content))) as disk:
         buffer = memoryview(bytearray(len(content)))
         disk.read_into(0, buffer)
         assert buffer == content
@@ -215,5 +219,5 @@ def test_a_disk_that_is_refused_leaves_no_login_behind(
     path = dummy.disk(bytes(MIB))
     dummy.fault(path, "open 15")
     with pytest.raises(DiskLocked):
-        open_disk(dummy.config(isolation=isolation), REMOTE, str(path))
+        open_vddk_disk(dummy.config(isolation=isolation), REMOTE, str(path))
     assert "disconnect" in lines()

@@ -19,7 +19,8 @@ import pytest
 
 from vreplica.disk import Arena
 from vreplica.units import MIB
-from vreplica.vddk import VddkConfig, VddkConnection, VddkDisk, open_disk
+from vreplica.vddk.config import VddkConfig, VddkConnection
+from vreplica.vddk.disk import VddkDisk
 from vreplica.vddk.errors import (
     HelperDied,
     HelperFailed,
@@ -29,6 +30,7 @@ from vreplica.vddk.errors import (
     LibraryNotLoadable,
     VddkError,
 )
+from vreplica.vddk.open import open_vddk_disk
 
 
 def pid_of(disk: VddkDisk) -> int:
@@ -83,7 +85,7 @@ def test_the_library_is_not_loaded_into_this_process(
     build_dummy: Any, dummy: Any, reports: Reports
 ) -> None:
     config = VddkConfig(libdir=build_dummy())
-    with open_disk(config, VddkConnection(), str(dummy.disk(bytes(MIB)))) as disk:
+    with open_vddk_disk(config, VddkConnection(), str(dummy.disk(bytes(MIB)))) as disk:
         assert str(config.libdir) not in Path("/proc/self/maps").read_text()
         assert any(str(config.libdir) in line for line in reports("mapped"))
     assert is_gone(pid_of(disk))
@@ -239,8 +241,9 @@ def test_a_helper_killed_in_the_middle_of_a_read_is_noticed_at_once(dummy: Any) 
 PARENT = """
 import sys, time
 from pathlib import Path
-from vreplica.vddk import VddkConfig, VddkConnection, open_disk
-disk = open_disk(VddkConfig(libdir=Path(sys.argv[1])), VddkConnection(), sys.argv[2])
+from vreplica.vddk.config import VddkConfig, VddkConnection
+from vreplica.vddk.open import open_vddk_disk
+disk = open_vddk_disk(VddkConfig(libdir=Path(sys.argv[1])), VddkConnection(), sys.argv[2])
 print(disk.helper_pid, flush=True)
 if sys.argv[3] == "idle":
     time.sleep(60)
@@ -319,7 +322,7 @@ def test_log_lines_arrive_formatted_and_at_their_level(
 def test_wrong_libdir_says_where_it_looked(tmp_path: Path) -> None:
     empty = tmp_path / "nothing"
     with pytest.raises(LibraryNotFound, match=r"no VixDiskLib in .*nothing.*9,8,7,6"):
-        open_disk(VddkConfig(libdir=empty), VddkConnection(), "/x")
+        open_vddk_disk(VddkConfig(libdir=empty), VddkConnection(), "/x")
 
 
 def test_a_library_without_required_functions_is_refused_by_name(
@@ -329,7 +332,7 @@ def test_a_library_without_required_functions_is_refused_by_name(
     with pytest.raises(
         LibraryIncomplete, match="lacks VixDiskLib_WriteAsync, VixDiskLib_Flush"
     ) as caught:
-        open_disk(config, VddkConnection(), str(dummy.disk(bytes(MIB))))
+        open_vddk_disk(config, VddkConnection(), str(dummy.disk(bytes(MIB))))
     assert caught.value.exit_code == 2
 
 
@@ -338,7 +341,7 @@ def test_a_file_that_is_no_library_is_refused(dummy: Any, tmp_path: Path) -> Non
     (libdir / "lib64").mkdir(parents=True)
     (libdir / "lib64" / "libvixDiskLib.so.8").write_bytes(b"not a library")
     with pytest.raises(LibraryNotLoadable, match="cannot be loaded"):
-        open_disk(VddkConfig(libdir=libdir), VddkConnection(), "/x")
+        open_vddk_disk(VddkConfig(libdir=libdir), VddkConnection(), "/x")
 
 
 def test_descriptors_of_one_disk_do_not_leak_into_the_helper_of_another(

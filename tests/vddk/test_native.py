@@ -13,15 +13,8 @@ import pytest
 
 from vreplica.extents import Extents
 from vreplica.units import KIB, MIB, SECTOR
-from vreplica.vddk import (
-    Adapter,
-    DiskType,
-    Library,
-    VddkConfig,
-    VddkConnection,
-    VddkError,
-    open_disk,
-)
+from vreplica.vddk.abi import Adapter, DiskType
+from vreplica.vddk.config import VddkConfig, VddkConnection
 from vreplica.vddk.errors import (
     AuthenticationFailed,
     CertificateMismatch,
@@ -33,8 +26,11 @@ from vreplica.vddk.errors import (
     InvalidRequest,
     MetadataMissing,
     OperationUnsupported,
+    VddkError,
     VddkOutOfRange,
 )
+from vreplica.vddk.library import Library
+from vreplica.vddk.open import open_vddk_disk
 
 LOCAL = VddkConnection()
 
@@ -125,9 +121,9 @@ def test_single_link_sees_the_leaf_alone(library: Library, tmp_path: Path) -> No
     write(library, child, 0, os.urandom(64 * KIB))
     for isolation in (False, True):
         config = VddkConfig(isolation=isolation)
-        with open_disk(config, LOCAL, str(child), single_link=True) as leaf:
+        with open_vddk_disk(config, LOCAL, str(child), single_link=True) as leaf:
             assert leaf.allocated() == Extents.of(0, 64 * KIB)
-        with open_disk(config, LOCAL, str(child)) as chain:
+        with open_vddk_disk(config, LOCAL, str(child)) as chain:
             assert chain.allocated() == Extents.from_pairs([(0, 64 * KIB), (MIB, 2 * MIB)])
 
 
@@ -226,7 +222,7 @@ def test_a_truncated_disk_is_damaged_not_empty(library: Library, tmp_path: Path)
     os.truncate(tmp_path / "a-flat.vmdk", MIB)
     for isolation in (False, True):
         with pytest.raises(DiskDamaged):
-            open_disk(VddkConfig(isolation=isolation), LOCAL, str(path))
+            open_vddk_disk(VddkConfig(isolation=isolation), LOCAL, str(path))
 
 
 def test_a_second_writer_is_refused_and_a_dead_one_leaves_no_lock(
@@ -234,15 +230,15 @@ def test_a_second_writer_is_refused_and_a_dead_one_leaves_no_lock(
 ) -> None:
     path = tmp_path / "a.vmdk"
     library.create(path, MIB)
-    writer = open_disk(VddkConfig(), LOCAL, str(path), read_only=False)
+    writer = open_vddk_disk(VddkConfig(), LOCAL, str(path), read_only=False)
     with pytest.raises(DiskLocked) as caught:
-        open_disk(VddkConfig(), LOCAL, str(path), read_only=False)
+        open_vddk_disk(VddkConfig(), LOCAL, str(path), read_only=False)
     assert caught.value.retryable
     assert writer.helper_pid
     os.kill(writer.helper_pid, signal.SIGKILL)
     with pytest.raises(Exception, match="SIGKILL"):
         writer.flush()
-    open_disk(VddkConfig(), LOCAL, str(path), read_only=False).close()
+    open_vddk_disk(VddkConfig(), LOCAL, str(path), read_only=False).close()
 
 
 def test_names_are_utf_8_and_end_where_they_end(
@@ -250,7 +246,7 @@ def test_names_are_utf_8_and_end_where_they_end(
 ) -> None:
     path = tmp_path / "größe 数.vmdk"
     library.create(path, MIB)
-    with open_disk(VddkConfig(isolation=isolation), LOCAL, str(path)) as disk:
+    with open_vddk_disk(VddkConfig(isolation=isolation), LOCAL, str(path)) as disk:
         assert disk.capacity_bytes == MIB
     with pytest.raises(ValueError, match="NUL"):
         library.create(f"{tmp_path}/a.vmdk\0.txt", MIB)
@@ -299,7 +295,7 @@ def test_a_remote_disk_is_read_over_nbdssl_with_requests_in_flight(
     lab: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, "vreplica.vddk")
-    with open_disk(config_of(lab), SERVER, DISK) as disk:
+    with open_vddk_disk(config_of(lab), SERVER, DISK) as disk:
         assert (disk.name, disk.transport_mode) == (DISK, "nbdssl")
         buffer = bytearray(8 * MIB)
         disk.read_into(0, memoryview(buffer))
@@ -312,10 +308,10 @@ def test_a_remote_disk_is_read_over_nbdssl_with_requests_in_flight(
 def test_a_remote_disk_is_written(lab: Path) -> None:
     content = os.urandom(5 * MIB)
     writable = replace(SERVER, read_only=False)
-    with open_disk(config_of(lab), writable, DISK, read_only=False) as disk:
+    with open_vddk_disk(config_of(lab), writable, DISK, read_only=False) as disk:
         disk.write_from(2 * MIB, memoryview(content))
         disk.flush()
-    with open_disk(VddkConfig(), LOCAL, str(lab / "store/vm/vm.vmdk")) as disk:
+    with open_vddk_disk(VddkConfig(), LOCAL, str(lab / "store/vm/vm.vmdk")) as disk:
         buffer = bytearray(5 * MIB)
         disk.read_into(2 * MIB, memoryview(buffer))
         assert buffer == content
@@ -338,27 +334,27 @@ def test_refusals_of_a_server_are_told_apart(
     lab: Path, change: dict[str, Any], path: str, expected: type[VddkError], text: str
 ) -> None:
     with pytest.raises(expected, match=text) as caught:
-        open_disk(config_of(lab), replace(SERVER, **change), path)
+        open_vddk_disk(config_of(lab), replace(SERVER, **change), path)
     assert type(caught.value) is expected or expected is VddkError
     assert "wr0ng!" not in str(caught.value)
 
 
 def test_a_thumbprint_may_have_colons_or_not(lab: Path) -> None:
     plain = THUMBPRINT.replace(":", "").lower()
-    open_disk(config_of(lab), replace(SERVER, thumbprint_sha1=plain), DISK).close()
+    open_vddk_disk(config_of(lab), replace(SERVER, thumbprint_sha1=plain), DISK).close()
 
 
 def test_the_leaf_of_a_running_vm_cannot_be_opened_remotely_but_locally(lab: Path) -> None:
     local = str(lab / "store/vm/vm.vmdk")
-    running = open_disk(VddkConfig(), LOCAL, local, read_only=False)
+    running = open_vddk_disk(VddkConfig(), LOCAL, local, read_only=False)
     with pytest.raises(DiskLocked):
-        open_disk(config_of(lab), SERVER, DISK)
-    open_disk(VddkConfig(), LOCAL, local).close()
+        open_vddk_disk(config_of(lab), SERVER, DISK)
+    open_vddk_disk(VddkConfig(), LOCAL, local).close()
     running.close()
-    open_disk(config_of(lab), SERVER, DISK).close()
+    open_vddk_disk(config_of(lab), SERVER, DISK).close()
 
 
 def test_disks_on_a_server_cannot_be_made_through_this_library(lab: Path) -> None:
     """Without the lab's configuration the native library knows no servers."""
     with pytest.raises(OperationUnsupported, match="local files only"):
-        open_disk(VddkConfig(), SERVER, DISK)
+        open_vddk_disk(VddkConfig(), SERVER, DISK)

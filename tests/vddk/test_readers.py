@@ -11,9 +11,13 @@ from pathlib import Path
 import pytest
 
 from vreplica.units import MIB
-from vreplica.vddk import DiskType, Library, VddkConfig, VddkConnection, VddkDisk, open_disk
+from vreplica.vddk.abi import DiskType
+from vreplica.vddk.config import VddkConfig, VddkConnection
+from vreplica.vddk.disk import VddkDisk
 from vreplica.vddk.errors import VddkError
 from vreplica.vddk.handle import Handle
+from vreplica.vddk.library import Library
+from vreplica.vddk.open import open_vddk_disk
 from vreplica.vddk.readers import READERS, Readers
 
 LOCAL = VddkConnection()
@@ -24,7 +28,7 @@ IN_PROCESS = VddkConfig(isolation=False)
 def path(tmp_path: Path) -> Path:
     path = tmp_path / "disk.vmdk"
     Library.load().create(path, READERS * MIB, DiskType.MONOLITHIC_FLAT)
-    with open_disk(IN_PROCESS, LOCAL, str(path), read_only=False) as disk:
+    with open_vddk_disk(IN_PROCESS, LOCAL, str(path), read_only=False) as disk:
         for number in range(READERS):
             disk.write_from(number * MIB, memoryview(bytes([number + 1]) * MIB))
     return path
@@ -53,13 +57,13 @@ def expected() -> list[bytes]:
 
 
 def test_each_thread_reads_its_own_bytes(path: Path) -> None:
-    with open_disk(IN_PROCESS, LOCAL, str(path)) as disk:
+    with open_vddk_disk(IN_PROCESS, LOCAL, str(path)) as disk:
         assert disk.parallel_reads == READERS
         assert read_at_once(disk) == expected()
 
 
 def test_a_disk_that_is_written_has_one_handle(path: Path) -> None:
-    with open_disk(IN_PROCESS, LOCAL, str(path), read_only=False) as disk:
+    with open_vddk_disk(IN_PROCESS, LOCAL, str(path), read_only=False) as disk:
         assert disk.parallel_reads == 1
 
 
@@ -119,7 +123,7 @@ def test_a_disk_that_cannot_be_opened_again_is_read_by_one_handle(path: Path) ->
 def test_a_disk_that_has_taken_the_name_since_is_not_read(path: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.vmdk"
     Library.load().create(other, READERS * MIB, DiskType.MONOLITHIC_FLAT)
-    with open_disk(IN_PROCESS, LOCAL, str(path)) as disk:
+    with open_vddk_disk(IN_PROCESS, LOCAL, str(path)) as disk:
         other.rename(path)
         assert read_at_once(disk) == expected()
 

@@ -16,7 +16,7 @@ from vreplica.disk import Arena, MemoryDisk
 from vreplica.errors import DiskClosed, DiskError
 from vreplica.extents import Extents
 from vreplica.units import MIB, SECTOR
-from vreplica.vddk import VddkDisk
+from vreplica.vddk.disk import VddkDisk
 from vreplica.vddk.errors import DiskChanged, DiskNotFound, HelperDied, HostConnection
 
 

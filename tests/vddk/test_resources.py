@@ -15,8 +15,7 @@ import pytest
 
 from vreplica.disk import Arena
 from vreplica.units import KIB, MIB, SECTOR
-from vreplica.vddk import VddkError
-from vreplica.vddk.errors import HelperDied
+from vreplica.vddk.errors import HelperDied, VddkError
 from vreplica.vddk.raw import MAX_IO
 
 

@@ -43,7 +43,7 @@ from vreplica.config.schema.schedule import ServiceTable
 from vreplica.config.toml_positions import KeyPath, locate
 from vreplica.failover.machine.choices import OnError
 from vreplica.failover.machine.group_order import Group, Member
-from vreplica.nfc import HostLimits, NfcConfig
+from vreplica.nfc.config import HostLimits, NfcConfig
 from vreplica.points import Level
 from vreplica.scheduling.schedule import Rule
 from vreplica.sync.job import (
@@ -58,7 +58,7 @@ from vreplica.sync.job import (
     Transport,
 )
 from vreplica.units import MIB
-from vreplica.vddk import VddkConfig
+from vreplica.vddk.config import VddkConfig
 from vreplica.vsphere.model import Endpoint, Identity, Keep, NicRule
 
 FILE_NAME = "vreplica.toml"

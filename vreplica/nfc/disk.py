@@ -73,7 +73,7 @@ class NfcStats:
 
 
 class NfcDisk:
-    """Implements `vreplica.disk.Disk`. Open it with `vreplica.nfc.open_disk`."""
+    """Implements `vreplica.disk.Disk`. Open it with `open_nfc_disk`."""
 
     def __init__(
         self,

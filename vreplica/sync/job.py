@@ -9,9 +9,9 @@ from enum import Enum
 from pathlib import Path
 
 from vreplica.delta.throttle import Throttle, Window
-from vreplica.nfc import NfcConfig
+from vreplica.nfc.config import NfcConfig
 from vreplica.points import Level, Retention
-from vreplica.vddk import VddkConfig
+from vreplica.vddk.config import VddkConfig
 from vreplica.vsphere.model import Endpoint, GuestLogin, Identity, Keep
 
 BACK = "~back"

@@ -6,12 +6,13 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from vreplica import nfc, vddk
 from vreplica.disk import Disk
 from vreplica.errors import VReplicaError
+from vreplica.nfc.open import check_host_access, open_nfc_disk
 from vreplica.sync.job import Job, Transport
-from vreplica.vddk.config import ENV_LIBDIR, locate
+from vreplica.vddk.config import ENV_LIBDIR, VddkConnection, locate
 from vreplica.vddk.errors import LibraryProblem
+from vreplica.vddk.open import open_vddk_disk
 from vreplica.vsphere.model import VmDisk, VmRef
 from vreplica.vsphere.session import Session
 
@@ -79,7 +80,7 @@ def way_problem(job: Job, session: Session, vm: VmRef, disk: VmDisk, read_only: 
     if choose(job)[0] is not Transport.NFC:
         return None
     try:
-        nfc.check(
+        check_host_access(
             _logged_in(session),
             path=disk.path,
             vm=vm.moref,
@@ -113,7 +114,7 @@ def _open(
 ) -> Disk:
     transport, _ = choose(job)
     if transport is Transport.NFC:
-        return nfc.open_disk(
+        return open_nfc_disk(
             _logged_in(session),
             path=disk.path,
             vm=vm.moref,
@@ -123,15 +124,15 @@ def _open(
             config=job.nfc,
         )
     connection = vddk_connection(session, vm, snapshot, read_only=read_only)
-    return vddk.open_disk(job.vddk, connection, disk.path, read_only=read_only)
+    return open_vddk_disk(job.vddk, connection, disk.path, read_only=read_only)
 
 
 def vddk_connection(
     session: Session, vm: VmRef, snapshot: str | None, *, read_only: bool
-) -> vddk.VddkConnection:
+) -> VddkConnection:
     """How VDDK logs in for a VM: as the session did."""
     endpoint = session.endpoint
-    return vddk.VddkConnection(
+    return VddkConnection(
         server=endpoint.host,
         port=endpoint.port,
         user=endpoint.user,

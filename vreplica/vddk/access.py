@@ -1,7 +1,7 @@
 """Around the copies of one VM on a server: keep it in place, and tidy up after a crash.
 
     prepare_for_access(...)       Storage vMotion of the VM is disabled
-      snapshot, open_disk, ..., close, remove the snapshot
+      snapshot, open_vddk_disk, ..., close, remove the snapshot
     end_access(...)               with the same identity, also after a crash; else the VM stays
                                   pinned to its datastore
     cleanup(...)                  stale HotAdd disks and SAN locks of earlier runs

@@ -12,7 +12,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
 from typing import Protocol, Self
 
 import numpy as np
@@ -23,19 +22,14 @@ from vreplica.errors import DiskClosed, ReadOnlyDisk, VReplicaError
 from vreplica.extents import Extents
 from vreplica.units import BLOCK, SECTOR
 from vreplica.vddk import blocks
-from vreplica.vddk.binding import encoded
-from vreplica.vddk.config import VddkConfig, VddkConnection, locate
 from vreplica.vddk.errors import (
-    ConnectionReadOnly,
     DiskChanged,
     HelperFailed,
     HostConnection,
     VddkError,
 )
 from vreplica.vddk.info import DiskInfo
-from vreplica.vddk.library import Library
 from vreplica.vddk.raw import SYNC_MODES
-from vreplica.vddk.readers import Readers
 
 log = logging.getLogger("vreplica.vddk")
 
@@ -74,7 +68,7 @@ class Backend(Protocol):
 
 
 class VddkDisk:
-    """A disk of VMware's library or of the native one. Made by `open_disk`.
+    """A disk of VMware's library or of the native one. Made by `open_vddk_disk`.
 
     `allocation_note` says after `allocated()` why the whole disk was reported, if it was.
 
@@ -253,45 +247,3 @@ class _Union:
 
     def result(self) -> Extents:
         return Extents.empty().union(*self._parts)
-
-
-def open_disk(
-    config: VddkConfig,
-    connection: VddkConnection,
-    path: str,
-    *,
-    read_only: bool = True,
-    single_link: bool = False,
-) -> VddkDisk:
-    """Open a disk: an absolute path of a local file, or "[datastore] dir/disk.vmdk".
-
-    Raises LibraryProblem where no library can be used, VddkError where the library refuses,
-    HelperFailed where its process fails, ConnectionReadOnly on a write through a read-only
-    connection to a server.
-    """
-    encoded(path)
-    if connection.server is not None and connection.read_only and not read_only:
-        raise ConnectionReadOnly(path=path, server=connection.server)
-
-    def open_backend() -> Backend:
-        if config.isolation:
-            # Here, as a library that runs in this process needs none of it.
-            from vreplica.vddk.isolated import open_helper
-
-            file = locate(config)
-            return open_helper(file, config, connection, path, read_only, single_link)
-        open_handle = partial(
-            Library.load(config).open,
-            path,
-            connection,
-            read_only=read_only,
-            single_link=single_link,
-            transport_modes=config.transport_modes,
-            io_depth=config.io_depth,
-        )
-        first = open_handle()
-        if read_only and first.transport_mode in SYNC_MODES:
-            return Readers(first, open_handle)
-        return first
-
-    return VddkDisk(open_backend(), path, read_only=read_only, reopen=open_backend)

@@ -5,7 +5,7 @@
     with library.open("/tmp/a.vmdk") as base:
         library.create_child(base, "/tmp/a-000001.vmdk")
 
-Meant for the native library. With VMware's, take `open_disk` and its helper process: its own
+Meant for the native library. With VMware's, take `open_vddk_disk` and its helper process: its own
 copies of OpenSSL and libstdc++ do not mix with those of Python.
 
 Sizes are bytes. Every failure is a VddkError. Log lines go to the logger `vreplica.vddk`.

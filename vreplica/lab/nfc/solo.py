@@ -14,7 +14,8 @@ from vreplica.lab.certificate import Identity
 from vreplica.lab.nfc.server import NfcServer
 from vreplica.lab.nfc.store import MemoryStore, Store
 from vreplica.lab.nfc.tickets import TicketBook
-from vreplica.nfc import HostLimits, NfcConfig, Ticket, Timeouts
+from vreplica.nfc.authd import Ticket
+from vreplica.nfc.config import HostLimits, NfcConfig, Timeouts
 
 PATIENCE = Timeouts(connect_s=5, handshake_s=5, read_s=5, write_s=5, close_s=5)
 

@@ -23,9 +23,12 @@ from vreplica.lab.api.vmodl import fault, vim
 from vreplica.lab.storage.change_map import ctk_path, spelled
 from vreplica.lab.storage.space import Space, taken
 from vreplica.units import BLOCK, MIB, SECTOR, round_down
-from vreplica.vddk import Adapter, DiskType, Handle, Library, VddkConfig, VddkDisk
-from vreplica.vddk.config import bundled_libdir
+from vreplica.vddk.abi import Adapter, DiskType
+from vreplica.vddk.config import VddkConfig, bundled_libdir
+from vreplica.vddk.disk import VddkDisk
 from vreplica.vddk.errors import DiskFull, DiskLocked, DiskNotFound, FileExists
+from vreplica.vddk.handle import Handle
+from vreplica.vddk.library import Library
 
 _PIECE = 4 * MIB
 

@@ -11,7 +11,7 @@ from vreplica.lab import hardware
 from vreplica.lab.api.vmodl import vim
 from vreplica.lab.context import SiteContext
 from vreplica.units import KIB, MIB, SECTOR, round_up
-from vreplica.vddk import Handle
+from vreplica.vddk.handle import Handle
 
 _PIECE = 4 * MIB
 kinds: Any = hardware.device

@@ -30,7 +30,7 @@ from vreplica.lab.context import VmContext
 from vreplica.lab.storage.change_map import ChangeMap, UntrackedDisk, ctk_path
 from vreplica.lab.storage.paths import split
 from vreplica.units import MIB
-from vreplica.vddk import Handle
+from vreplica.vddk.handle import Handle
 
 DEPTH_MAX = 32
 """Links in a chain (vSphere: 32 snapshots at most)."""

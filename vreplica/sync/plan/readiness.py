@@ -17,7 +17,7 @@ from enum import Enum
 from typing import Any, TypeVar
 
 from vreplica.errors import VReplicaError
-from vreplica.nfc import probe
+from vreplica.nfc.authd import probe
 from vreplica.sync.job import Job, Transport
 from vreplica.sync.plan.plan import make_plan
 from vreplica.sync.replica.shape import replica_spec

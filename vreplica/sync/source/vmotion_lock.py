@@ -16,13 +16,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from vreplica import vddk
 from vreplica.errors import VReplicaError
 from vreplica.files import replace_durably
 from vreplica.sync.events import Listener, Warn
 from vreplica.sync.job import Job, Transport
 from vreplica.sync.transport import choose, vddk_connection
-from vreplica.vddk.access import IDENTITY_MAX
+from vreplica.vddk.access import IDENTITY_MAX, end_access, prepare_for_access
 from vreplica.vddk.config import ENV_LIBDIR
 from vreplica.vddk.errors import Busy
 from vreplica.vsphere.model import VmRef
@@ -61,7 +60,7 @@ def _begin(job: Job, source: Session, vm: VmRef, mark: Path, listener: Listener)
     replace_durably(mark, f"{vm.moref}\n")
     connection = vddk_connection(source, vm, None, read_only=True)
     try:
-        vddk.prepare_for_access(job.vddk, connection, identity(job))
+        prepare_for_access(job.vddk, connection, identity(job))
     except Busy:
         # Somebody else has disabled it, which serves as well until they enable it again.
         listener(Warn(f"Storage vMotion of {vm.name} is disabled by another program already"))
@@ -76,7 +75,7 @@ def _begin(job: Job, source: Session, vm: VmRef, mark: Path, listener: Listener)
 def _end(job: Job, source: Session, vm: VmRef, mark: Path, listener: Listener) -> None:
     connection = vddk_connection(source, vm, None, read_only=True)
     try:
-        vddk.end_access(job.vddk, connection, identity(job))
+        end_access(job.vddk, connection, identity(job))
     except VReplicaError as error:
         text = f"Storage vMotion of {vm.name} may still be disabled, the next run enables it"
         listener(Warn(f"{text}: {error.message}"))

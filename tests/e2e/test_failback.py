@@ -13,6 +13,7 @@ from vreplica.failover import operations
 from vreplica.failover.machine.choices import Choices, FinalSync
 from vreplica.failover.machine.errors import OriginalGone
 from vreplica.failover.machine.states import State
+from vreplica.failover.preview import preview_back
 from vreplica.points import Level
 from vreplica.sync.cycle import run
 from vreplica.sync.errors import JobFailedOver, PreflightFailed
@@ -201,10 +202,10 @@ def test_each_site_gives_the_guest_its_addresses_by_a_named_specification(
     assert operations.begin(job, YES, quiet).state is State.RUNNING
     assert guest_of(world, 1, job.placement.name) == ("web-dr", "10.2.0.5")
     operations.commit(job, quiet)
-    remarks = operations.preview_back(replace(job, guest=only_there)).remarks
-    assert any("the other site's addresses" in remark for remark in remarks)
-    known = operations.preview_back(job)
-    assert "customization specification home, before the power-on" in known.identity
+    remarks = preview_back(replace(job, guest=only_there)).remarks
+    assert any("the addresses of the other site" in remark for remark in remarks)
+    known = preview_back(job)
+    assert "customization specification home, before the power-on" in known.customization
     assert not any("addresses" in remark for remark in known.remarks)
     assert operations.begin_back(job, YES, quiet).state is State.RUNNING
     assert guest_of(world, 0, vm) == ("web", "10.1.0.5")

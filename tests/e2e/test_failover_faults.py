@@ -25,8 +25,8 @@ from click.testing import CliRunner
 
 import vreplica
 from vreplica.cli.app import app
-from vreplica.failover import operations
-from vreplica.failover.failback import Back, BackSides
+from vreplica.failover import history
+from vreplica.failover.failback import FailbackPlan, FailbackPorts
 from vreplica.failover.machine import steps
 from vreplica.failover.machine.journal import load
 from vreplica.failover.vsphere_ports import VSphereSides
@@ -65,8 +65,10 @@ class Scene:
     @property
     def way(self) -> Job:
         """The job whose points the failover or failback makes."""
-        back = Back.of_journal(load(operations.current(self.job))[0].data) if self.back else None
-        return back.job(self.job) if back else self.job
+        if not self.back:
+            return self.job
+        plan = FailbackPlan.of_journal(load(history.current(self.job))[0].data)
+        return plan.reverse_job(self.job) if plan else self.job
 
     def site(self, number: int) -> str:
         """0: of the source, 1: of the replica."""
@@ -171,7 +173,7 @@ def hooked(monkeypatch: pytest.MonkeyPatch, hooks: dict[str, list[Callable[[], N
             waiting.pop(0)()
 
     def wrap(method: str, before: str | None = None, after: str | None = None) -> None:
-        owner = BackSides if method == "freeze_replica" else VSphereSides
+        owner = FailbackPorts if method == "freeze_replica" else VSphereSides
         real = getattr(owner, method)
 
         def wrapped(self: VSphereSides, *args: Any) -> Any:

@@ -24,6 +24,7 @@ import pytest
 
 from vreplica.errors import VReplicaError
 from vreplica.failover import operations
+from vreplica.failover.history import outcomes
 from vreplica.failover.machine.choices import Choices
 from vreplica.failover.machine.errors import EffectUnderWay
 from vreplica.failover.machine.states import State
@@ -42,7 +43,7 @@ FROZEN = """
 import os, pickle, signal, sys
 from vreplica.failover.machine.errors import FailoverTakenOver
 from vreplica.failover.machine.steps import Work
-from vreplica.failover import operations as failover
+from vreplica.failover import history, operations
 from vreplica.failover.vsphere_ports import VSphereSides
 from vreplica.sync.events import Step
 
@@ -69,16 +70,16 @@ if when == "in":
 
 def listener(event):
     if when == "step" and isinstance(event, Step) and event.name == what:
-        final = failover.history(job)[-1].state.value == "source-off"
+        final = history.outcomes(job)[-1].state.value == "source-off"
         if final:
             stop()
 
 quiet = lambda text: None
 try:
     if part == "there":
-        failover.begin(job, choices, quiet, listener)
+        operations.begin(job, choices, quiet, listener)
     else:
-        failover.undo(job, quiet, listener)
+        operations.undo(job, quiet, listener)
 except FailoverTakenOver:
     sys.exit(42)
 """
@@ -212,7 +213,7 @@ def test_inside_an_effect_nobody_takes_over_until_it_is_over(
             process.kill()
             process.wait(20)
             assert operations.resume(job, quiet).state is state
-    assert operations.history(job)[-1].state is state
+    assert outcomes(job)[-1].state is state
     assert on(world, job) == ((False, True) if state is State.RUNNING else (True, False))
 
 

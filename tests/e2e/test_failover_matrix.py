@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 
-from vreplica.failover import operations
+from vreplica.failover import history, operations
 from vreplica.failover.machine.choices import Choices
 from vreplica.failover.machine.states import State
 from vreplica.sync.cycle import run
@@ -35,7 +35,7 @@ YES = Choices(shutdown_timeout_s=20, heartbeat_timeout_s=20, disconnect_source_n
 
 KILLER = """
 import os, pickle, signal, sys
-from vreplica.failover import failback, operations as failover
+from vreplica.failover import failback, operations
 from vreplica.failover.vsphere_ports import VSphereSides
 from vreplica.sync.events import Step
 
@@ -57,16 +57,16 @@ def wrap(cls, method):
     setattr(cls, method, wrapped)
 
 if when in ("before", "after"):
-    for cls in (VSphereSides, failback.BackSides):
+    for cls in (VSphereSides, failback.FailbackPorts):
         if what in vars(cls):
             wrap(cls, what)
 
 quiet = lambda text: None
 if part in ("there", "back"):
-    begin = failover.begin if part == "there" else failover.begin_back
+    begin = operations.begin if part == "there" else operations.begin_back
     begin(job, choices, quiet, listener)
 else:
-    getattr(failover, part)(job, quiet, listener)
+    getattr(operations, part)(job, quiet, listener)
 """
 
 SYNC = [f"step {name}" for name in ("snapshot", "copy", "commit", "release")]
@@ -173,7 +173,7 @@ def test_killed_anywhere_another_process_ends_it_as_if_it_had_not_been(
         if part.endswith("-back"):
             operations.begin_back(job, YES, quiet)
         killed(job, part, place, tmp_path)
-        if part == "there" and not operations.folders(job):
+        if part == "there" and not history.folders(job):
             pytest.fail("nothing was journalled before it")
         done = operations.resume(job, quiet)
     ends = {"there": State.RUNNING, "back": State.RUNNING}

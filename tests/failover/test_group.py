@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from vreplica.failover import operations
-from vreplica.failover.failback import Back
+from vreplica.failover import failback, history, operations
+from vreplica.failover.failback import FailbackPlan
 from vreplica.failover.group import report, run
 from vreplica.failover.machine.choices import Choices, FinalSync, OnError
 from vreplica.failover.machine.errors import (
@@ -267,13 +267,15 @@ class Sides:
 class SidesBack(Sides):
     """The replica is the source, and the original what is started."""
 
-    def __init__(self, job: Job, back: Back, failover: str, listener: object) -> None:
+    def __init__(self, job: Job, back: FailbackPlan, failover: str, listener: object) -> None:
         super().__init__(job, failover, listener)
         self.source, self.target = self.target, self.source
 
 
-def way_back(job: Job, of: Outcome, *, new_vm: str | None = None) -> Back:
-    return Back("original", "replica", "ds", str(of.facts["point"]), "clean-shutdown", of.id)
+def way_back(job: Job, of: Outcome, *, new_vm: str | None = None) -> FailbackPlan:
+    return FailbackPlan(
+        "original", "replica", "ds", str(of.facts["point"]), "clean-shutdown", of.id
+    )
 
 
 @pytest.fixture
@@ -281,8 +283,8 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     made = World()
     monkeypatch.setattr(Sides, "world", made, raising=False)
     monkeypatch.setattr(operations, "VSphereSides", Sides)
-    monkeypatch.setattr(operations, "BackSides", SidesBack)
-    monkeypatch.setattr(operations, "prepare", way_back)
+    monkeypatch.setattr(operations, "FailbackPorts", SidesBack)
+    monkeypatch.setattr(failback, "read_plan", way_back)
     # These processes die in the model only: what is written need not reach the disk.
     monkeypatch.setattr("os.fsync", lambda fd: None)
     return made
@@ -551,14 +553,14 @@ def test_what_was_committed_last_is_known_where_the_clock_was_set_back(
     monkeypatch.setattr("vreplica.failover.machine.journal.datetime", Clock)
     assert operations.begin(job, YES, quiet).state is State.RUNNING
     operations.commit(job, quiet)
-    there = operations.failed_over(job)
+    there = history.failed_over(job)
     assert there is not None
     assert operations.begin_back(job, YES, quiet).state is State.RUNNING
     operations.commit(job, quiet)
-    assert operations.failed_over(job) is None, "it is back"
+    assert history.failed_over(job) is None, "it is back"
     again = operations.begin(job, YES, quiet, id_="fo-again")
     assert again.state is State.RUNNING
-    assert operations.current(job).name == "fo-again"
+    assert history.current(job).name == "fo-again"
 
 
 def test_of_two_that_begin_at_once_one_is_refused(
@@ -586,4 +588,4 @@ def test_of_two_that_begin_at_once_one_is_refused(
     assert operations.begin(job, NO, quiet).state is State.RUNNING
     other[0].join()
     assert len(refused) == 1
-    assert len(operations.history(job)) == 1, "nothing is left of it"
+    assert len(history.outcomes(job)) == 1, "nothing is left of it"

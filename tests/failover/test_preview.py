@@ -6,10 +6,17 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from vreplica.failover.estimate import Estimate, Measured, estimate, measure
-from vreplica.failover.foresight import change_rate, rate_in_words, steps_no, steps_yes
+from vreplica.failover.estimate import (
+    Estimate,
+    Measured,
+    change_rate,
+    estimate,
+    measure,
+    rate_in_words,
+)
 from vreplica.failover.machine.record import Record
 from vreplica.failover.machine.states import State
+from vreplica.failover.preview import steps_no, steps_yes
 from vreplica.points import DiskPoint, Level, RecoveryPoint
 from vreplica.points.changes import ChangeStats
 from vreplica.units import MIB
@@ -62,7 +69,7 @@ def test_the_source_is_seen_off_right_before_the_replica_starts() -> None:
         steps_yes("s", "r", running=True, tools=True, disconnect=True),
         steps_no("s", "r", "p", running=True, disconnect=False),
     ):
-        assert "see that it is off" in steps[-2]
+        assert "confirm that it is off" in steps[-2]
         assert steps[-1].startswith("r: connect")
     off = steps_yes("s", "r", running=False, tools=False, disconnect=False)
     assert not any("shut down" in step for step in off)

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from vreplica.failover.failback import Back
+from vreplica.failover.failback import FailbackPlan
 from vreplica.failover.machine.journal import Entry
 from vreplica.failover.machine.record import Record
 from vreplica.failover.machine.states import Event
@@ -108,8 +108,8 @@ class Comparison:
 
 def compare(job: Job, record: Record) -> Comparison:
     """Ask both vCenters. Raises what connecting raises, except for a source declared lost."""
-    if (back := Back.of_journal(record.entries[0].data)) is not None:
-        job = back.job(job)
+    if (plan := FailbackPlan.of_journal(record.entries[0].data)) is not None:
+        job = plan.reverse_job(job)
     found = Comparison(0, ())
     for side, endpoint, name in (
         ("source", job.source, job.source_vm),

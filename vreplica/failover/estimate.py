@@ -21,10 +21,13 @@ from datetime import datetime
 from statistics import median
 from typing import Any, Final
 
-from vreplica.failover.foresight import RECENT, change_rate
 from vreplica.failover.machine.record import Record
 from vreplica.failover.machine.steps import MAX_PASSES, SHRINKS
 from vreplica.points import RecoveryPoint
+from vreplica.units import human_size
+
+RECENT: Final = 8
+"""Points that the change rate is taken from: what the guest did lately, not last month."""
 
 STARTING: Final = ("fence", "power-on", "boot")
 """Parts of a failover's downtime after its final sync."""
@@ -141,3 +144,25 @@ def measure(records: Sequence[Record]) -> Measured:
             start = sum(parts[p] for p in STARTING)
             of.append(record.id)
     return Measured(shutdown, start, tuple(dict.fromkeys(of)))
+
+
+def change_rate(points: Sequence[RecoveryPoint]) -> float | None:
+    """Bytes shipped per second of the guest's time, between recent points; None: not known.
+
+    The first point of a pair does not count: what it shipped had changed before it.
+    """
+    recent = points[-RECENT:]
+    if len(recent) < 2:
+        return None
+    deltas = [p for p in recent[1:] if all(d.mode == "delta" for d in p.disks)]
+    seconds = (recent[-1].time - recent[0].time).total_seconds()
+    if len(deltas) < len(recent) - 1 or seconds <= 0:
+        return None
+    return sum(d.shipped_bytes for p in deltas for d in p.disks) / seconds
+
+
+def rate_in_words(points: Sequence[RecoveryPoint]) -> str:
+    rate = change_rate(points)
+    if rate is None:
+        return "change rate not known (no two recent points that are deltas)"
+    return f"about {human_size(int(rate * 3600))} change in an hour, as the recent points show"

@@ -16,7 +16,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 from vreplica.errors import VReplicaError
-from vreplica.failover.machine.errors import NoPointToBoot, OriginalGone
+from vreplica.failover import history
+from vreplica.failover.machine.errors import NoPointToBoot, NothingToFailBack, OriginalGone
 from vreplica.failover.machine.runner import Outcome
 from vreplica.failover.vsphere_ports import DISCONNECTED_KEY, VSphereSides
 from vreplica.points import Level
@@ -33,9 +34,14 @@ from vreplica.vsphere.session import connect
 
 
 @dataclass(frozen=True, slots=True)
-class Back:
-    """What a failback has to know of both VMs. `original`: an instance UUID, or the name of a VM
-    that is to be made in place of one that is lost (`new_vm`)."""
+class FailbackPlan:
+    """Both VMs of a failback. It is kept in the failback's journal.
+
+    `original`: the instance UUID of the original VM; with `new_vm` the name of a new VM in place
+    of one that is lost. `replica`: the instance UUID of the VM in service. `datastore`: for new
+    disks at the original's site. `booted`: the point that the replica was booted from. `level`:
+    how the original went down. `of`: the failover that is taken back.
+    """
 
     original: str
     replica: str
@@ -53,8 +59,8 @@ class Back:
         """None for a failover forward."""
         return cls(**begun["back"]) if "back" in begun else None
 
-    def job(self, job: Job) -> Job:
-        """The job the other way round: where tracking cannot answer it reads everything."""
+    def reverse_job(self, job: Job) -> Job:
+        """The job in the other direction. Where change tracking has no answer it reads all."""
         return replace(
             job,
             name=job.other_way,
@@ -75,19 +81,19 @@ class Back:
         )
 
 
-class BackSides(VSphereSides):
+class FailbackPorts(VSphereSides):
     """Failover's two sides with source and replica exchanged."""
 
-    def __init__(self, forward: Job, back: Back, failover: str, listener: Listener) -> None:
-        super().__init__(back.job(forward), failover, listener)
-        self._forward, self._back = forward, back
+    def __init__(self, forward: Job, plan: FailbackPlan, failover: str, listener: Listener) -> None:
+        super().__init__(plan.reverse_job(forward), failover, listener)
+        self._forward, self._plan = forward, plan
 
     def replica_is_frozen(self) -> bool:
         """The original's last state is a point of the way back, and nothing came on top.
 
         A new VM in place of a lost one has nothing to keep.
         """
-        if self._back.new_vm:
+        if self._plan.new_vm:
             return True
         ref = self._destination.find_vm(self._job.placement.name)
         if self._destination.read_vm(ref).extra_config.get(JOB_KEY) != self._job.name:
@@ -101,8 +107,8 @@ class BackSides(VSphereSides):
         adopt(
             self._job,
             point=f"{failover}-0",
-            booted=self._back.booted,
-            level=Level(self._back.level),
+            booted=self._plan.booted,
+            level=Level(self._plan.level),
             listener=self._listener,
         )
 
@@ -110,7 +116,7 @@ class BackSides(VSphereSides):
         """The original's cards are as their owner set them, unless the failover disconnected
         them. Those of a new VM are disconnected."""
         marked = self._destination.read_vm(ref).extra_config.get(DISCONNECTED_KEY)
-        if marked or self._back.new_vm:
+        if marked or self._plan.new_vm:
             super()._connect_replica(ref)
             self._destination.set_extra_config(ref, {DISCONNECTED_KEY: ""})
 
@@ -120,7 +126,7 @@ class BackSides(VSphereSides):
             self._listener(Warn("the replica is lost: give the job another destination.name"))
         else:
             adopt(
-                replace(self._forward, source_vm=self._back.original),
+                replace(self._forward, source_vm=self._plan.original),
                 point=f"{failover}-0",
                 booted=booted,
                 level=level,
@@ -136,12 +142,23 @@ class BackSides(VSphereSides):
         enable(self._job, failover)
 
 
-def prepare(job: Job, of: Outcome, *, new_vm: str | None = None) -> Back:
-    """What the way back needs to know, read from both sides; nothing is changed.
+def plan_failback(job: Job, new_vm: str | None = None) -> FailbackPlan:
+    """Reads both sides and says what a failback goes between. Changes nothing.
 
-    `of`: the committed failover. `new_vm`: the datastore for a VM in place of an original that is
-    lost. Raises OriginalGone and PreflightFailed.
+    `new_vm`: the datastore for a new VM in place of an original that is lost. Raises
+    FailoverUnderWay, NothingToFailBack, OriginalGone and PreflightFailed.
     """
+    history.check_none_under_way(job)
+    of = history.failed_over(job)
+    if of is None:
+        newest = history.outcomes(job)[-1:]
+        why = f"{newest[0].id} is {newest[0].state}" if newest else "it has no failover"
+        raise NothingToFailBack(job=job.name, why=why)
+    return read_plan(job, of, new_vm=new_vm)
+
+
+def read_plan(job: Job, of: Outcome, *, new_vm: str | None = None) -> FailbackPlan:
+    """Reads both sides of the failback that takes back `of`, a committed failover."""
     booted = str(of.facts["point"])
     with connect(job.destination) as session:
         replica = find_replica(session, job)
@@ -150,7 +167,7 @@ def prepare(job: Job, of: Outcome, *, new_vm: str | None = None) -> Back:
         point = next((p for p in replica.points if p.id == booted), None)
         if point is None:
             raise NoPointToBoot(wanted=booted)
-    back = Back(
+    plan = FailbackPlan(
         original=point.source_vm,
         replica=identity(replica.vm),
         datastore=new_vm or "",
@@ -159,7 +176,7 @@ def prepare(job: Job, of: Outcome, *, new_vm: str | None = None) -> Back:
         of=of.id,
     )
     if new_vm is not None:
-        return replace(back, original=point.source_name, new_vm=True)
+        return replace(plan, original=point.source_name, new_vm=True)
     with connect(job.source) as session:
         try:
             vm = session.read_vm(session.find_vm(point.source_vm))
@@ -168,9 +185,9 @@ def prepare(job: Job, of: Outcome, *, new_vm: str | None = None) -> Back:
                 job=job.name, vm=f"{point.source_name}, {point.source_vm}", reason=error.message
             ) from None
         # New disks go beside those that it has, or beside itself where it has none any more.
-        back = replace(back, datastore=vm.disks[0].datastore if vm.disks else vm.home_datastore)
-    with Sites.open(back.job(job)) as sites:
-        problems = obstacles(back.job(job), sites, vm, point)
+        plan = replace(plan, datastore=vm.disks[0].datastore if vm.disks else vm.home_datastore)
+    with Sites.open(plan.reverse_job(job)) as sites:
+        problems = obstacles(plan.reverse_job(job), sites, vm, point)
     if problems:
         raise PreflightFailed(job=job.name, problems=tuple(problems)).at(vm=vm.ref.name)
-    return back
+    return plan

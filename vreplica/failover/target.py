@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from vreplica.failover import operations
+from vreplica.failover import history, operations
 from vreplica.failover.crosscheck import Comparison, compare
 from vreplica.failover.group import report as group_report
 from vreplica.failover.group import run as group_run
@@ -34,8 +34,8 @@ from vreplica.failover.machine.group_order import Group
 from vreplica.failover.machine.journal import load
 from vreplica.failover.machine.record import Record, record_of
 from vreplica.failover.machine.runner import Outcome, Reporter
-from vreplica.failover.machine.states import ENDED, State
-from vreplica.failover.operations import Preview
+from vreplica.failover.machine.states import State
+from vreplica.failover.preview import Preview, preview, preview_back
 from vreplica.sync.events import Listener, ignore
 from vreplica.sync.job import Job
 
@@ -147,7 +147,7 @@ class FailoverTarget(Protocol):
         """Begins a failover and goes as far as it can.
 
         `commit`: commit it as soon as the replica answers. `id_`: the id of the new failover
-        (`new_failover`), for a caller that has to know it before; None: a new one.
+        (`history.new_failover_id`), for a caller that has to know it before; None: a new one.
         """
 
     def begin_back(
@@ -203,13 +203,13 @@ class JobTarget:
         return self.job.name
 
     def preview(self, *, source_lost: bool = False, point: str | None = None) -> Preview:
-        known = operations.preview(self.job, source_lost=source_lost)
+        known = preview(self.job, source_lost=source_lost)
         return known.choosing(point) if point is not None else known
 
     def preview_back(
         self, *, source_lost: bool = False, point: str | None = None, new_vm: str | None = None
     ) -> Preview:
-        known = operations.preview_back(self.job, source_lost=source_lost, new_vm=new_vm)
+        known = preview_back(self.job, source_lost=source_lost, new_vm=new_vm)
         return known.choosing(point) if point is not None else known
 
     def begin(
@@ -252,18 +252,17 @@ class JobTarget:
         return operations.commit(self.job, report, on_event)
 
     def unfinished(self) -> Outcome | None:
-        found = operations.history(self.job)
-        return next((each for each in found if each.state not in ENDED), None)
+        return history.unfinished(self.job)
 
     def show(self) -> Record:
-        folder = operations.current(self.job)
+        folder = history.current(self.job)
         return record_of(self.job.name, folder.name, load(folder))
 
     def crosscheck(self) -> dict[str, Comparison]:
         return {self.job.name: compare(self.job, self.show())}
 
     def history(self) -> JobHistory:
-        return JobHistory(self.job.name, tuple(operations.history(self.job)))
+        return JobHistory(self.job.name, tuple(history.outcomes(self.job)))
 
 
 @dataclass(frozen=True, slots=True)

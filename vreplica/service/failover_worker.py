@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from vreplica.errors import VReplicaError
-from vreplica.failover import operations
+from vreplica.failover import history, operations
 from vreplica.failover.machine import runner
 from vreplica.failover.machine.choices import Choices
 from vreplica.failover.machine.errors import Interrupted
@@ -174,21 +174,21 @@ class Driven:
                 operations.begin_back(
                     job, choices, self._say, new_vm=self.order.get("new_vm"), **more
                 )
-        folder = own if do in failover_requests.PREFIX else operations.current(job)
-        sides = self.stack.enter_context(operations.sides_of(job, folder, self._hear))
+        folder = own if do in failover_requests.PREFIX else history.current(job)
+        sides = self.stack.enter_context(operations.ports_of(job, folder, self._hear))
         sides.hold = self.hold
         return self.stack.enter_context(runner.drive(folder, sides, self._say))
 
     def _ask(self, do: str) -> None:
         """Undo or commit: one event, and nothing where it has happened before a crash."""
         goal = {"undo": (State.UNDONE, State.ABORTED), "commit": (State.COMMITTED,)}[do]
-        if self.ticket.again and runner.show(operations.current(self._job)).state in goal:
+        if self.ticket.again and runner.show(history.current(self._job)).state in goal:
             return
         call = operations.undo if do == "undo" else operations.commit
         call(self._job, self._say, self._hear)
 
     def _outcome(self) -> Outcome | None:
-        found = operations.history(self._job)
+        found = history.outcomes(self._job)
         if self.order["do"] in failover_requests.PREFIX:
             return next((o for o in found if o.id == self.ticket.run), None)
         return next((o for o in found if o.state not in ENDED), found[-1] if found else None)
@@ -202,7 +202,7 @@ class Driven:
             )
             if not ours:
                 return False
-            for outcome in operations.history(job):
+            for outcome in history.outcomes(job):
                 projection.keep_failover(c, job.name, outcome, now)
             projection.release(c, job, self.ticket.run)
             projection.keep_offs(c, [job])

@@ -47,7 +47,8 @@ def failback(out: Output, job: str, config: Path | None, new_vm: str | None, **o
     is kept in a recovery point of its own until the commit. After the commit JOB replicates
     forward again. With group:NAME: those of its members that are failed over, in their order.
     """
-    from vreplica.failover import operations as jobs
+    from vreplica.failover import operations
+    from vreplica.failover.preview import preview_back
 
     check_point(options["final_sync"], options["point"], options["source_lost"])
     group = group_failover.Commands(out, job, config) if group_failover.is_group(job) else None
@@ -58,7 +59,7 @@ def failback(out: Output, job: str, config: Path | None, new_vm: str | None, **o
         value, shown = group.previews(source_lost=lost, max_downtime_s=limit, back=True)
     else:
         found = load_job(job, config)
-        known = jobs.preview_back(found, source_lost=options["source_lost"], new_vm=new_vm)
+        known = preview_back(found, source_lost=options["source_lost"], new_vm=new_vm)
         known = known.choosing(options["point"]) if options["point"] is not None else known
         value = known.to_dict(options["max_downtime"])
         shown = failover_text.preview(known, options["max_downtime"])
@@ -71,5 +72,5 @@ def failback(out: Output, job: str, config: Path | None, new_vm: str | None, **o
         return via_service.ask(out, config, job, "back", choices, commit=commit, new_vm=new_vm)
     if group is not None:
         return group.begin(choices, options["on_error"], commit=commit, back=True)
-    start = partial(jobs.begin_back, found, choices, new_vm=new_vm)
+    start = partial(operations.begin_back, found, choices, new_vm=new_vm)
     return carry_out(out, config, found, start, commit_too=commit)

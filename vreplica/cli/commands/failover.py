@@ -123,7 +123,8 @@ def begin(
     by_service: bool,
 ) -> int:
     """Fail JOB over to its replica, or all jobs of a group."""
-    from vreplica.failover import operations as jobs
+    from vreplica.failover import history, operations
+    from vreplica.failover.preview import preview
 
     check_point(final_sync, point, source_lost)
     group = group_failover.Commands(out, job, config) if group_failover.is_group(job) else None
@@ -133,7 +134,7 @@ def begin(
         value, shown = group.previews(source_lost=source_lost, max_downtime_s=max_downtime)
     else:
         found = load_job(job, config)
-        known = jobs.preview(found, source_lost=source_lost)
+        known = preview(found, source_lost=source_lost)
         known = known.choosing(point) if point is not None else known
         value = known.to_dict(max_downtime)
         shown = failover_text.preview(known, max_downtime)
@@ -155,9 +156,9 @@ def begin(
         return via_service.ask(out, config, job, "begin", choices, commit=commit_too)
     if group is not None:
         return group.begin(choices, on_error, commit=commit_too)
-    new = jobs.new_failover()
+    new = history.new_failover_id()
     catalog_updates.reserve(out, config, found, new)
-    start = partial(jobs.begin, found, choices, id_=new)
+    start = partial(operations.begin, found, choices, id_=new)
     return carry_out(out, config, found, start, commit_too=commit_too, reserved=new)
 
 
@@ -177,7 +178,7 @@ def resume(
     by_service: bool,
 ) -> int:
     """Go on where JOB's failover stopped. Whoever ran it before can do nothing more."""
-    from vreplica.failover import operations as jobs
+    from vreplica.failover import operations
 
     if source_lost and (by_service or group_failover.is_group(job)):
         raise click.UsageError("--source-lost is of one job, and from here")
@@ -186,7 +187,7 @@ def resume(
     if group_failover.is_group(job):
         return group_failover.Commands(out, job, config).resume(on_error)
     found = load_job(job, config)
-    return carry_out(out, config, found, partial(jobs.resume, found, source_lost=source_lost))
+    return carry_out(out, config, found, partial(operations.resume, found, source_lost=source_lost))
 
 
 @failover.command(short_help="Tell what a failover did.")
@@ -200,7 +201,7 @@ def resume(
 def show(out: Output, job: str, config: Path | None, page: Path | None, check: bool) -> int:
     """Tell where JOB's failover stands and everything that it did, with times."""
     from vreplica.cli.render import failover_html
-    from vreplica.failover import operations as jobs
+    from vreplica.failover import history
     from vreplica.failover.crosscheck import compare
     from vreplica.failover.machine.journal import load
     from vreplica.failover.machine.record import record_of
@@ -208,7 +209,7 @@ def show(out: Output, job: str, config: Path | None, page: Path | None, check: b
     if group_failover.is_group(job):
         return group_failover.Commands(out, job, config).show(page, check=check)
     found = load_job(job, config)
-    folder = jobs.current(found)
+    folder = history.current(found)
     record = record_of(job, folder.name, load(folder))
     checked = compare(found, record) if check else None
     if page is not None:
@@ -227,11 +228,11 @@ def show(out: Output, job: str, config: Path | None, page: Path | None, check: b
 @command
 def list_(out: Output, job: str, config: Path | None) -> int:
     """List JOB's failovers, oldest first."""
-    from vreplica.failover import operations as jobs
+    from vreplica.failover import history
 
     if group_failover.is_group(job):
         return group_failover.Commands(out, job, config).list()
-    found = jobs.history(load_job(job, config))
+    found = history.outcomes(load_job(job, config))
     value = {"job": job, "failovers": [outcome.to_dict() for outcome in found]}
     out.answer(value, *failover_text.listing(job, found))
     return exits.OK
@@ -244,14 +245,14 @@ def list_(out: Output, job: str, config: Path | None) -> int:
 @command
 def undo(out: Output, job: str, config: Path | None, by_service: bool) -> int:
     """Replica off and back on its recovery point, source on, JOB on. Not after a commit."""
-    from vreplica.failover import operations as jobs
+    from vreplica.failover import operations
 
     if by_service:
         return via_service.ask(out, config, job, "undo")
     if group_failover.is_group(job):
         return group_failover.Commands(out, job, config).undo()
     found = load_job(job, config)
-    code = carry_out(out, config, found, partial(jobs.undo, found))
+    code = carry_out(out, config, found, partial(operations.undo, found))
     # Given up is what was asked for.
     return exits.OK if code == exits.STOPPED else code
 
@@ -263,14 +264,14 @@ def undo(out: Output, job: str, config: Path | None, by_service: bool) -> int:
 @command
 def commit(out: Output, job: str, config: Path | None, by_service: bool) -> int:
     """Make JOB's failover permanent: there is no undo afterwards."""
-    from vreplica.failover import operations as jobs
+    from vreplica.failover import operations
 
     if by_service:
         return via_service.ask(out, config, job, "commit")
     if group_failover.is_group(job):
         return group_failover.Commands(out, job, config).commit()
     found = load_job(job, config)
-    return carry_out(out, config, found, partial(jobs.commit, found))
+    return carry_out(out, config, found, partial(operations.commit, found))
 
 
 def check_point(answer: str | None, point: str | None, source_lost: bool) -> None:
@@ -370,19 +371,19 @@ def carry_out(
     id under which the catalog was told of it before it began.
     """
     from vreplica.cli.render.progress import Watcher
-    from vreplica.failover import operations as jobs
+    from vreplica.failover import history, operations
     from vreplica.failover.machine.errors import FailoverUnderWay, NotPossibleNow
-    from vreplica.failover.machine.states import ENDED, State
+    from vreplica.failover.machine.states import State
 
     try:
         with Watcher(out, job.name) as watcher:
             outcome = work(watcher.say, watcher)
             answered = outcome.state is State.RUNNING and outcome.facts.get("answered")
             if commit_too and answered:
-                outcome = jobs.commit(job, watcher.say, watcher)
+                outcome = operations.commit(job, watcher.say, watcher)
     except BaseException as error:
         # Also Ctrl-C and a full disk: the job is off, and perhaps both VMs are.
-        stopped = next((each for each in jobs.history(job) if each.state not in ENDED), None)
+        stopped = history.unfinished(job)
         then = f"`vreplica-sync failover resume {job.name}` goes on with it"
         if stopped is None or isinstance(error, NotPossibleNow | FailoverUnderWay):
             pass

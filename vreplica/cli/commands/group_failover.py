@@ -62,11 +62,11 @@ class Commands:
     ) -> tuple[dict[str, Any], Iterator[RenderableType]]:
         """What is known of every member, and the order. For a failback: of those to bring back."""
         from vreplica.cli.render import failover_text
-        from vreplica.failover import operations
         from vreplica.failover.group import run
+        from vreplica.failover.preview import preview, preview_back
 
         group = run.away(self.group, self._jobs) if back else self.group
-        look = operations.preview_back if back else operations.preview
+        look = preview_back if back else preview
         known = [look(self._jobs[m.name], source_lost=source_lost) for m in group.members]
         members = [each.to_dict(max_downtime_s) for each in known]
         value = {"group": group.to_dict(), "members": members}

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from vreplica.failover.machine.record import Record
     from vreplica.failover.machine.runner import Outcome
     from vreplica.failover.machine.states import State
-    from vreplica.failover.operations import Preview
+    from vreplica.failover.preview import Preview
     from vreplica.points import RecoveryPoint
 
 NEXT = {
@@ -59,7 +59,7 @@ def preview(known: Preview, max_downtime_s: float | None = None) -> Iterator[Ren
             "wrote in service is lost"
         )
     )
-    if known.insured_level is not None and not known.can_ask:
+    if known.insured_level is not None and not known.can_shut_down:
         yes = (
             f"point A while it runs ({known.insured_level}); then as --on-shutdown-timeout says, "
             "since the guest cannot be asked to shut down"
@@ -80,7 +80,7 @@ def preview(known: Preview, max_downtime_s: float | None = None) -> Iterator[Ren
         ("no", [f"source off, boots {boots}", *left_out(known)]),
         ("downtime", list(_downtime(known, max_downtime_s))),
         ("steps, yes", [f"{n}. {step}" for n, step in enumerate(known.steps_yes(), 1)]),
-        ("guest", known.identity),
+        ("guest", known.customization),
         ("remarks", known.remarks),
     )
     if known.points or not known.back:
@@ -114,7 +114,7 @@ def _aged(known: Preview, point: RecoveryPoint) -> str:
 
 def _downtime(known: Preview, limit_s: float | None) -> Iterator[str]:
     """What is known of how long it takes, and what that rests on."""
-    from vreplica.failover.foresight import rate_in_words
+    from vreplica.failover.estimate import rate_in_words
 
     guess, measured = known.estimate, known.estimate.measured
     final, whole, passes = (

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from vreplica.failover import operations
 from vreplica.failover.group.run import away
 from vreplica.failover.machine.group_order import Group
-from vreplica.failover.operations import Preview
+from vreplica.failover.preview import Preview, preview, preview_back
 from vreplica.sync.job import Job
 
 
@@ -34,7 +33,7 @@ def preview_group(
     group: Group, jobs: Mapping[str, Job], *, source_lost: bool = False
 ) -> GroupPreview:
     """Reads both sides of every member. Raises as `preview` of a job."""
-    known = tuple(operations.preview(jobs[m.name], source_lost=source_lost) for m in group.members)
+    known = tuple(preview(jobs[m.name], source_lost=source_lost) for m in group.members)
     return GroupPreview(group, (), known)
 
 
@@ -47,8 +46,6 @@ def preview_group_back(
     job.
     """
     taking_part = away(group, jobs)
-    known = tuple(
-        operations.preview_back(jobs[m.name], source_lost=source_lost) for m in taking_part.members
-    )
+    known = tuple(preview_back(jobs[m.name], source_lost=source_lost) for m in taking_part.members)
     left_out = tuple(m.name for m in group.members if m.name not in taking_part)
     return GroupPreview(taking_part, left_out, known)

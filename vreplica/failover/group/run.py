@@ -13,7 +13,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, Final
 
-from vreplica.failover import operations
+from vreplica.failover import history, operations
+from vreplica.failover.failback import plan_failback
 from vreplica.failover.group.report import GroupOutcome, folders, member_folder, show
 from vreplica.failover.machine import runner
 from vreplica.failover.machine.choices import Choices, FinalSync, OnError
@@ -30,7 +31,6 @@ from vreplica.failover.machine.journal import Journal, load, next_number
 from vreplica.failover.machine.runner import Outcome, Reporter
 from vreplica.failover.machine.states import ENDED, GIVEN_UP_BY_UNDO, State, at_or_past
 from vreplica.failover.vsphere_ports import VSphereSides
-from vreplica.points.model import new_id
 from vreplica.sync.events import Event, Listener, Warn
 from vreplica.sync.job import Job
 from vreplica.sync.replica.state import in_state_dir
@@ -58,8 +58,8 @@ def begin(
     """
     _none_under_way(state_dir, group)
     for member in group.members:
-        operations.check_free(jobs[member.name])
-    id_ = id_ or operations.new_failover()
+        history.check_free(jobs[member.name])
+    id_ = id_ or history.new_failover_id()
     return _begin(state_dir, group, jobs, choices, tell, id_=id_, back=False)
 
 
@@ -69,19 +69,19 @@ def begin_back(
     """Fail those members back whose replicas are in service (`away`), as far as it goes.
 
     Raises before anything is done: FailoverUnderWay, NothingToFailBack, and what keeps a member
-    from going back (failover.plan_back).
+    from going back (plan_failback).
     """
     _none_under_way(state_dir, group)
     group = away(group, jobs)
     for member in group.members:
-        operations.plan_back(jobs[member.name])
-    id_ = f"fb-{new_id()}"
+        plan_failback(jobs[member.name])
+    id_ = history.new_failback_id()
     return _begin(state_dir, group, jobs, choices, tell, id_=id_, back=True)
 
 
 def away(group: Group, jobs: Jobs) -> Group:
     """The group without the members that run on their originals. Raises NothingToFailBack."""
-    there = {m.name for m in group.members if operations.failed_over(jobs[m.name]) is not None}
+    there = {m.name for m in group.members if history.failed_over(jobs[m.name]) is not None}
     if not there:
         why = "no member's replica is in service"
         raise NothingToFailBack(job=group.label, why=why)
@@ -242,7 +242,7 @@ class _Run:
         return member_folder(self._journal.folder, name)
 
     def _sides(self, name: str) -> VSphereSides:
-        return operations.sides_of(self._jobs[name], self._folder(name), self._listener(name))
+        return operations.ports_of(self._jobs[name], self._folder(name), self._listener(name))
 
     @staticmethod
     def _was_asked(folder: Path, state: State) -> bool:

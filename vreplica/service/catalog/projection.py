@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from vreplica.failover import operations
+from vreplica.failover import history
 from vreplica.failover.machine.journal import load
 from vreplica.failover.machine.runner import Outcome, show
 from vreplica.failover.machine.states import ENDED
@@ -25,7 +25,7 @@ from vreplica.sync.report import RunReport
 
 def rebuild(catalog: Catalog, who: str, job: Job, points: Sequence[RecoveryPoint]) -> None:
     """Write what the destination and the journals say of one job, over what the catalog said."""
-    found = operations.history(job)
+    found = history.outcomes(job)
     with catalog.transaction() as c:
         now = catalog.now(c)
         runs.know(c, [job.name], now)
@@ -61,7 +61,7 @@ def keep_run(
 
 def keep_failovers(catalog: Catalog, job: Job) -> None:
     """All failovers of a job as their journals have them, and whether it is off."""
-    found = operations.history(job)
+    found = history.outcomes(job)
     with catalog.transaction() as c:
         now = catalog.now(c)
         runs.know(c, [job.name], now)

@@ -1,0 +1,294 @@
+"""Previews a failover or failback: reads both sides and says what each answer would do.
+
+Nothing is changed by a preview. What is not known is left out: the time of a pass, for example,
+is known once a pass was made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from vreplica.errors import VReplicaError
+from vreplica.failover import history
+from vreplica.failover.estimate import Estimate, Measured, estimate, measure
+from vreplica.failover.failback import plan_failback
+from vreplica.failover.guest.customize import described
+from vreplica.failover.machine.runner import find_chosen
+from vreplica.points import Level, RecoveryPoint
+from vreplica.points.retention import best
+from vreplica.sync.errors import NoPoints
+from vreplica.sync.job import Job
+from vreplica.sync.plan.plan import expected_level
+from vreplica.sync.replica.foreign_changes import changes_outside
+from vreplica.sync.replica.state import JOB_KEY, find_replica
+from vreplica.vsphere.model import VmInfo
+from vreplica.vsphere.session import connect
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What is known of both sides before the operator decides. Nothing was changed to learn it.
+
+    `yes` is a failover with a final sync, `no` one without.
+    """
+
+    job: str
+    source: VmInfo | None
+    """None: it cannot be read; `source_trouble` has the reason."""
+    source_trouble: str | None
+    replica: VmInfo
+    points: tuple[RecoveryPoint, ...]
+    booted_by_no: RecoveryPoint | None
+    """The point that `no` boots. None before a failback: `no` boots the last state of the original
+    VM, which becomes a point when the failback begins."""
+    insured_level: Level | None
+    """The level that point A would reach now; None: the source does not run or cannot be read."""
+    remarks: tuple[str, ...]
+    estimate: Estimate
+    seen: datetime
+    """When both sides were read, UTC."""
+    customization: tuple[str, ...] = ()
+    """The changes to the guest at the destination, in words."""
+    back: bool = False
+    """True: the preview of a failback."""
+
+    def to_dict(self, max_downtime_s: float | None = None) -> dict[str, Any]:
+        return {
+            "job": self.job,
+            "source": self.source.power_state if self.source else None,
+            "source_trouble": self.source_trouble,
+            "tools_running": self.source.tools_running if self.source else None,
+            "replica": self.replica.power_state,
+            "points": [point.to_dict() for point in self.points],
+            "yes": {
+                "insurance": self.insured_level.value if self.insured_level else None,
+                "level": Level.CLEAN_SHUTDOWN.value if self.can_shut_down else None,
+            },
+            "no": {
+                **self._in_short(self.booted_by_no),
+                "newer": [self._in_short(point) for point in self.newer],
+            }
+            if self.booted_by_no
+            else None,
+            "estimate": self.estimate.to_dict(max_downtime_s),
+            "steps": {"yes": self.steps_yes(), "no": self.steps_no()},
+            "remarks": list(self.remarks),
+            "guest": list(self.customization),
+        }
+
+    def choosing(self, point: str) -> Preview:
+        """The same preview, where `no` boots the point that the operator named.
+
+        Raises NoSuchPointToBoot.
+        """
+        return replace(self, booted_by_no=find_chosen(self.points, point))
+
+    @property
+    def newer(self) -> tuple[RecoveryPoint, ...]:
+        """The points after the one that `no` boots: the newest of each level."""
+        if self.booted_by_no is None:
+            return ()
+        after = [p for p in self.points if p.time > self.booted_by_no.time]
+        return tuple({p.level: p for p in after}.values())
+
+    def age_s(self, point: RecoveryPoint) -> float:
+        """The age of a point in seconds: what was written since then is not in it."""
+        return max(0.0, (self.seen - point.time).total_seconds())
+
+    def _in_short(self, point: RecoveryPoint) -> dict[str, Any]:
+        return {
+            "point": point.id,
+            "level": point.level.value,
+            "time": point.time.isoformat(),
+            "age_s": self.age_s(point),
+        }
+
+    @property
+    def _source_name(self) -> str:
+        return self.source.name if self.source is not None else "the source"
+
+    @property
+    def _running(self) -> bool:
+        return self.source is not None and self.source.power_state == "poweredOn"
+
+    @property
+    def can_shut_down(self) -> bool:
+        """The source's guest runs and VMware Tools can shut it down."""
+        return self._running and self.source is not None and self.source.tools_running
+
+    def steps_yes(self, *, disconnect: bool = False) -> list[str]:
+        """The steps of `yes` on both vCenters, in order; empty where no sync is possible."""
+        if self.source is None:
+            return []
+        return steps_yes(
+            self._source_name,
+            self.replica.name,
+            running=self._running,
+            tools=self.can_shut_down,
+            disconnect=disconnect,
+        )
+
+    def steps_no(self, *, disconnect: bool = False) -> list[str]:
+        """The steps of `no` on both vCenters, in order."""
+        point = self.booted_by_no.id if self.booted_by_no else "its own last state, kept first"
+        return steps_no(
+            self._source_name,
+            self.replica.name,
+            point,
+            running=self._running,
+            disconnect=disconnect,
+        )
+
+
+def preview(job: Job, *, source_lost: bool = False) -> Preview:
+    """Reads both sides before a failover.
+
+    `source_lost`: the source is not read. Raises NoPoints where there is no recovery point, and
+    as `check_free` where no failover can begin.
+    """
+    history.check_free(job)
+    with connect(job.destination) as session:
+        replica = find_replica(session, job)
+        changes = changes_outside(job, session, replica)
+    if replica is None or not replica.points:
+        raise NoPoints(job=job.name)
+    known = _read(job, replica.vm, replica.points, source_lost, _measured(job))
+    remarks = [f"the replica was changed by others: {text}" for text in changes]
+    return replace(known, remarks=(*known.remarks, *remarks))
+
+
+def preview_back(job: Job, *, source_lost: bool = False, new_vm: str | None = None) -> Preview:
+    """Reads both sides before a failback: `source` is the VM in service, `replica` the original.
+
+    `new_vm`: the datastore for a new VM in place of an original that is lost. Raises as
+    `plan_failback`.
+    """
+    plan = plan_failback(job, new_vm)
+    reverse = plan.reverse_job(job)
+    if plan.new_vm:
+        with connect(job.destination) as session:
+            vm = session.read_vm(session.find_vm(plan.replica))
+        vm = replace(vm, ref=replace(vm.ref, name=plan.original))
+        known = _read(reverse, vm, (), False, _measured(job))
+        return replace(known, job=job.name, back=True)
+    with connect(reverse.destination) as session:
+        vm = session.read_vm(session.find_vm(plan.original))
+        is_replica = vm.extra_config.get(JOB_KEY) == reverse.name
+        found = find_replica(session, reverse) if is_replica else None
+    points = found.points if found else ()
+    known = _read(reverse, vm, points, source_lost, _measured(job))
+    remarks = (*known.remarks, *_addresses_stay(job))
+    return replace(known, job=job.name, back=True, remarks=remarks)
+
+
+def _addresses_stay(job: Job) -> list[str]:
+    if job.guest.customize is None or job.guest.failback is not None:
+        return []
+    table = f"[jobs.{job.name}.guest.failback]"
+    return [f"the guest keeps the addresses of the other site: the job file has no {table}"]
+
+
+def _measured(job: Job) -> Measured:
+    return measure(history.records(job))
+
+
+def _read(
+    job: Job,
+    replica: VmInfo,
+    points: tuple[RecoveryPoint, ...],
+    source_lost: bool,
+    measured: Measured,
+) -> Preview:
+    source: VmInfo | None = None
+    trouble = "declared lost by the operator" if source_lost else None
+    if not source_lost:
+        try:
+            with connect(job.source) as session:
+                source = session.read_vm(session.find_vm(job.source_vm))
+        except VReplicaError as error:
+            trouble = str(error)
+    running = source is not None and source.power_state == "poweredOn"
+    level: Level | None = None
+    remarks: list[str] = []
+    if source is not None and running:
+        level, remarks = expected_level(job, source)
+    elif source is not None:
+        remarks = [f"{source.name} is {source.power_state} already: nothing has to be shut down"]
+    remarks += flag_remarks(points)
+    now = datetime.now(UTC)
+    return Preview(
+        job=job.name,
+        source=source,
+        source_trouble=trouble,
+        replica=replica,
+        points=points,
+        booted_by_no=best(points) if points else None,
+        insured_level=level,
+        remarks=tuple(remarks),
+        estimate=estimate(points, measured, running=running, parallel=job.parallel_disks, now=now),
+        seen=now,
+        customization=tuple(described(job)),
+    )
+
+
+# -- in words, pure -------------------------------------------------------------------------
+
+
+def flag_remarks(points: Sequence[RecoveryPoint]) -> list[str]:
+    """Warns of the first point that is flagged as suspicious, and names the best one before it."""
+    first = next((n for n, point in enumerate(points) if point.flagged), None)
+    if first is None:
+        return []
+    remarks = [
+        f"point {points[first].id} is flagged ({suspicion}); later points may hold the same"
+        for suspicion in points[first].suspicions
+    ]
+    if first:
+        clean = best(points[:first])
+        remarks.append(f"the best point from before it: --final-sync no --point {clean.id}")
+    return remarks
+
+
+def steps_yes(
+    source: str, replica: str, *, running: bool, tools: bool, disconnect: bool
+) -> list[str]:
+    """The steps with a final sync, in order.
+
+    `source`, `replica`: names of VMs. `tools`: VMware Tools run in the guest and can shut it down.
+    `disconnect`: the source's network cards are disconnected.
+    """
+    steps = ["switch the job off, after the run in flight"]
+    if running and tools:
+        steps += [
+            f"{source}: quiesced snapshot; {replica}: recovery point A",
+            f"{source}: ask the guest to shut down, wait until it is off",
+        ]
+    elif running:
+        steps += [
+            f"{source}: snapshot, which cannot be quiesced; {replica}: recovery point A",
+            f"{source}: the guest cannot be shut down: as --on-shutdown-timeout says",
+        ]
+    steps.append(f"{source}: snapshot; {replica}: recovery point B with what changed since")
+    return [*steps, *_start_steps(source, replica, disconnect)]
+
+
+def steps_no(
+    source: str, replica: str, point: str, *, running: bool, disconnect: bool
+) -> list[str]:
+    """The steps without a final sync, in order. `point`: the id of the point to boot."""
+    steps = ["switch the job off, after the run in flight"]
+    if running:
+        steps.append(f"{source}: power off, without asking the guest")
+    return [*steps, f"{replica}: revert to {point}", *_start_steps(source, replica, disconnect)]
+
+
+def _start_steps(source: str, replica: str, disconnect: bool) -> list[str]:
+    cards = [f"{source}: disconnect the network cards"] if disconnect else []
+    return [
+        *cards,
+        f"{source}: confirm that it is off, right before the next step",
+        f"{replica}: connect the network cards, power on, wait for the heartbeat",
+    ]

@@ -387,7 +387,7 @@ def test_a_jobs_folder_is_read(name: str, tmp_path: Path) -> None:
     assert found == expected.disabled
     assert tuple(read.unused(job)) == expected.unused
     assert tuple(sorted(read.state_accepted(job))) == expected.accepted
-    assert tuple((o.id, o.state.value) for o in read.operations.history(job)) == expected.failovers
+    assert tuple((o.id, o.state.value) for o in read.history.outcomes(job)) == expected.failovers
 
     record = read.run_record(job)
     if expected.run is None:
@@ -545,7 +545,7 @@ def test_the_choices_that_a_failover_began_with_are_read(name: str) -> None:
     assert (*said, chosen.disconnect_source_nics, begun["number"]) == CHOICES[name]
     assert chosen.heartbeat_timeout_s == 20
     assert (chosen.point, chosen.require.value, chosen.max_downtime_s) == (None, "crash", None)
-    assert read.Back.of_journal(begun) is None
+    assert read.FailbackPlan.of_journal(begun) is None
 
 
 RECORDS = {
@@ -576,7 +576,7 @@ def test_the_figures_of_a_failover_are_made_from_its_journal(name: str) -> None:
 
 def test_a_failback_knows_what_it_goes_between() -> None:
     begun = read.load_journal(V0_1 / "failovers/failback/disabled")[0].data
-    back = read.Back.of_journal(begun)
+    back = read.FailbackPlan.of_journal(begun)
     assert back is not None
     assert back.original == "66fed1e7-379b-4dbf-934e-b7a710c35111"
     assert back.replica == "03b2b50b-776e-47c5-813c-54e973964b82"
@@ -586,12 +586,12 @@ def test_a_failback_knows_what_it_goes_between() -> None:
 
 def test_a_job_knows_from_its_journals_where_it_is_in_service(tmp_path: Path) -> None:
     there = read.job_of("web01", read.unpack(V0_1 / "jobs/failback", tmp_path / "a"))
-    found = read.operations.failed_over(there)
+    found = read.history.failed_over(there)
     assert found is not None
     assert found.id == FO
-    assert read.operations.current(there).name == FB
+    assert read.history.current(there).name == FB
     home = read.job_of("web01", read.unpack(V0_1 / "jobs/home", tmp_path / "b"))
-    assert read.operations.failed_over(home) is None
+    assert read.history.failed_over(home) is None
 
 
 # -- groups -----------------------------------------------------------------------------------

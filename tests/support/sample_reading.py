@@ -19,8 +19,8 @@ import sqlalchemy as sa
 from click.testing import CliRunner
 
 from vreplica.cli.app import app
-from vreplica.failover import operations
-from vreplica.failover.failback import Back
+from vreplica.failover import history
+from vreplica.failover.failback import FailbackPlan
 from vreplica.failover.group import report
 from vreplica.failover.machine.choices import Choices
 from vreplica.failover.machine.journal import Journal
@@ -58,9 +58,9 @@ __all__ = [
     "DISCONNECTED_KEY",
     "LEAF_KEY",
     "REVERTED_KEY",
-    "Back",
     "Choices",
     "DigestMap",
+    "FailbackPlan",
     "FoundPending",
     "JobStatus",
     "Journal",
@@ -71,11 +71,11 @@ __all__ = [
     "disabled_by",
     "failover_requests",
     "foreign_snapshots",
+    "history",
     "journal_state",
     "load_journal",
     "made_by_run",
     "notices",
-    "operations",
     "progress_of",
     "read_records",
     "report",

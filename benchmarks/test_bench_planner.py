@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from vreplica.hours import Hours, Opening
 from vreplica.scheduling.planner import Limits, plan_tick
 from vreplica.scheduling.schedule import Cron, Every, Rpo, Rule, Standing
-from vreplica.service.catalog import runs
+from vreplica.service.catalog import movers
 from vreplica.service.catalog.database import Catalog
 from vreplica.service.dispatcher import Dispatcher
 
@@ -61,9 +61,9 @@ def test_a_round_with_10000_jobs_and_the_catalog(benchmark: Any, tmp_path: Path)
         catalog = Catalog.open(f"sqlite:///{tmp_path / f'{len(list(tmp_path.iterdir()))}.sqlite'}")
         with catalog.transaction() as c:
             now = catalog.now(c)
-            runs.join(c, "m1", 480, now, timedelta(minutes=5))
-            runs.know(c, rules, now)
-            runs.place(c, {name: job.holds for name, job in jobs.items()})
+            movers.join(c, "m1", 480, now, timedelta(minutes=5))
+            jobs.register(c, rules, now)
+            jobs.set_resources(c, {name: job.holds for name, job in jobs.items()})
         limits = Limits(total=480)
         return (Dispatcher(catalog, "m1", rules, limits, lambda *_: None),), {}
 

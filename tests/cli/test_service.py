@@ -20,7 +20,7 @@ from vreplica.cli.app import app
 from vreplica.config import load
 from vreplica.scheduling.planner import Start
 from vreplica.scheduling.schedule import Due
-from vreplica.service.catalog import runs
+from vreplica.service.catalog import jobs, movers, runs
 from vreplica.service.catalog.database import Catalog
 from vreplica.sync.job import Job
 from vreplica.vsphere.errors import HostUnreachable
@@ -62,7 +62,7 @@ def ran(job_file: Path, job: str, times: int) -> None:
     for n in range(times):
         with catalog.transaction() as c:
             now = catalog.now(c)
-            runs.know(c, [job], now)
+            jobs.register(c, [job], now)
             start = Start(job, Due(now, now), ())
             runs.queue(c, [(f"{job}-{n}", start, "m1")], now)
             ticket = runs.begin(c, f"{job}-{n}", "m1", now)
@@ -156,5 +156,5 @@ def test_a_signal_ends_the_service_in_order(job_file: Path, number: signal.Signa
     assert process.returncode == 0, rest
     catalog = Catalog.open(load(job_file).catalog_url())
     with catalog.transaction() as c:
-        assert runs.movers(c) == []
+        assert movers.registered(c) == []
     catalog.close()

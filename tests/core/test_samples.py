@@ -723,18 +723,18 @@ def test_a_catalog_is_brought_up_and_read(version: str, tmp_path: Path) -> None:
         assert {job: len([r for r in rows if r["job"] == job]) for job in POINTS} == POINTS
         assert all(r["level"] == "crash" for r in rows)
         assert all(r["description"]["id"] == r["id"] for r in rows)
-        assert read.within(catalog, read.runs.failover_states) == {
+        assert read.within(catalog, read.observed.failover_states) == {
             WEB_ORDER: "running",
             DB_ORDER: "shutting-down",
         }
-        (mover,) = read.within(catalog, read.runs.movers)
+        (mover,) = read.within(catalog, read.movers.registered)
         assert (mover.id, mover.capacity) == ("m1", 4)
 
 
 def test_a_catalog_says_where_each_job_stands(tmp_path: Path) -> None:
     dump = V0_1 / "catalog/catalog-0003.sql"
     with read.catalog_of(dump, tmp_path) as catalog:
-        assert read.within(catalog, read.runs.offs) == {"web01": WEB_ORDER, "db01": DB_ORDER}
+        assert read.within(catalog, read.jobs.disabled) == {"web01": WEB_ORDER, "db01": DB_ORDER}
         found = read.statuses(catalog, "web01", "db01", "gone01")
     web, db, gone = found["web01"], found["db01"], found["gone01"]
     assert (web.state, db.state, gone.state) == ("failing over", "failing over", "failing")
@@ -768,7 +768,7 @@ def test_orders_that_wait_and_that_are_under_way_are_gone_on_with(tmp_path: Path
             "web01": COMMIT_ORDER,
             "db01": DB_ORDER,
         }
-        movers = read.within(catalog, read.runs.movers)
+        movers = read.within(catalog, read.movers.registered)
         given = read.within(catalog, read.failover_requests.hand_out, movers)
         assert given == [(COMMIT_ORDER, "web01", "m1")], "to who has its journal"
 

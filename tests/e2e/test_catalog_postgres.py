@@ -17,13 +17,13 @@ import sqlalchemy as sa
 
 from vreplica.scheduling.planner import Start
 from vreplica.scheduling.schedule import Due
-from vreplica.service.catalog import failover_requests, notices, runs
+from vreplica.service.catalog import failover_requests, jobs, notices, runs
 from vreplica.service.catalog.database import Catalog, CatalogUnreachable
 from vreplica.service.dbos_engine import Engine
 
 FROZEN = """
 import os, signal, sys
-from vreplica.service.catalog import database as catalog
+from vreplica.service.catalog import jobs, runs
 catalog._IDLE_S = 1
 opened = catalog.Catalog.open(sys.argv[1])
 with opened.planning() as c:
@@ -68,7 +68,7 @@ def test_movers_that_begin_together_on_an_empty_catalog_do_not_disturb_each_othe
 ) -> None:
     now = catalog.now()
     with catalog.transaction() as c:
-        runs.know(c, ["a", "b"], now)
+        jobs.register(c, ["a", "b"], now)
         other = threading.Thread(target=know, args=(catalog, ["b", "a", "c"]))
         other.start()
         # It has not seen them, and waits for what becomes of them.
@@ -81,7 +81,7 @@ def test_movers_that_begin_together_on_an_empty_catalog_do_not_disturb_each_othe
 
 def know(catalog: Catalog, names: list[str]) -> None:
     with catalog.transaction() as c:
-        runs.know(c, names, catalog.now(c))
+        jobs.register(c, names, catalog.now(c))
 
 
 def waiting(catalog: Catalog) -> bool:
@@ -94,7 +94,7 @@ def test_a_run_whose_end_is_written_while_its_mover_is_given_up_stays_done(
 ) -> None:
     with catalog.transaction() as c:
         now = catalog.now(c)
-        runs.know(c, ["a"], now)
+        jobs.register(c, ["a"], now)
         runs.queue(c, [("r1", Start("a", Due(now, now), ()), "m1")], now)
         ticket = runs.begin(c, "r1", "m1", now)
     assert ticket is not None
@@ -102,7 +102,7 @@ def test_a_run_whose_end_is_written_while_its_mover_is_given_up_stays_done(
 
     def lose() -> None:
         with catalog.transaction() as c:
-            lost.extend(runs.lose(c, {}, now))
+            lost.extend(runs.mark_lost(c, {}, now))
 
     with catalog.transaction() as c:
         assert runs.finish(c, ticket, now + timedelta(seconds=1), state="done", point_time=now)
@@ -122,7 +122,7 @@ def test_what_no_database_keeps_in_a_text_holds_up_neither_a_run_nor_who_is_to_b
     catalog.receivers = {"pager": frozenset(["run failed"])}
     with catalog.transaction() as c:
         now = catalog.now(c)
-        runs.know(c, ["a"], now)
+        jobs.register(c, ["a"], now)
         runs.queue(c, [("r1", Start("a", Due(now, now), ()), "m1")], now)
         ticket = runs.begin(c, "r1", "m1", now)
         assert ticket is not None
@@ -186,7 +186,7 @@ def test_failovers_are_found_among_millions_of_runs_by_an_index(catalog: Catalog
         failover_requests.hand_out(c, [])
         failover_requests.unfinished(c, "m1")
         failover_requests.newest_of_all(c)
-        runs.standings(c, {})
+        jobs.standings(c, {})
     sa.event.remove(catalog.engine, "before_cursor_execute", keep)
     assert len(asked) == 4
     with catalog.transaction() as c:

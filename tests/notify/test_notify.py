@@ -31,7 +31,7 @@ from vreplica.config import load
 from vreplica.config.errors import JobFileInvalid
 from vreplica.notify.events import MUST_KNOW, Event, Events
 from vreplica.notify.receivers import NotificationFailed, ReceiverAway
-from vreplica.service.catalog import notices, runs
+from vreplica.service.catalog import movers, notices
 from vreplica.service.catalog.database import Catalog
 from vreplica.service.notifications import receiver
 from vreplica.service.outbox import Notifier, Outbox
@@ -411,10 +411,10 @@ def test_only_one_of_the_movers_that_live_tells_a_receiver(catalog: Catalog) -> 
     with catalog.transaction() as c:
         now = catalog.now(c)
         for mover in ("m1", "m2"):
-            runs.join(c, mover, 1, now, timedelta(seconds=30))
+            movers.join(c, mover, 1, now, timedelta(seconds=30))
         assert notices.claim(c, "slow", "m1")
         assert not notices.claim(c, "slow", "m2")
-        runs.leave(c, "m1")
+        movers.leave(c, "m1")
         assert notices.claim(c, "slow", "m2")
         notices.release(c, "slow", "m2")
         assert notices.claim(c, "slow", "m3")

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from vreplica.points import Level, RecoveryPoint
 from vreplica.scheduling.planner import Limits
 from vreplica.scheduling.schedule import Every, Rule
-from vreplica.service.catalog import failover_requests, projection, runs, tables
+from vreplica.service.catalog import failover_requests, jobs, movers, projection, runs, tables
 from vreplica.service.catalog.database import Catalog
 from vreplica.service.catalog.failover_requests import NoService, OrderUnderWay
 from vreplica.service.dispatcher import Dispatcher
@@ -53,14 +53,14 @@ class There:
     def round(self) -> list[tuple[str, str, bool]]:
         return [(q.id, q.mover, q.failover) for q in self.plan.round({})]
 
-    def join(self, *movers: str) -> None:
+    def join(self, *names: str) -> None:
         with self.catalog.transaction() as c:
-            for mover in movers:
-                runs.join(c, mover, 1, self.catalog.now(c), TTL)
+            for mover in names:
+                movers.join(c, mover, 1, self.catalog.now(c), TTL)
 
     def dies(self, mover: str) -> None:
         with self.catalog.transaction() as c:
-            self.gone_now = {mover: runs.leases(c)[mover]}
+            self.gone_now = {mover: movers.leases(c)[mover]}
 
     def ask(self, id_: str, order: dict[str, Any] = BEGIN) -> None:
         with self.catalog.transaction() as c:
@@ -177,7 +177,7 @@ class FakeJob:
 def off(there: There, job: Any) -> str | None:
     with there.catalog.transaction() as c:
         projection.keep_offs(c, [job])
-        return runs.offs(c).get("a")
+        return jobs.disabled(c).get("a")
 
 
 def test_files_here_say_whether_a_job_is_off_unless_another_machine_has_the_journal(
@@ -186,7 +186,7 @@ def test_files_here_say_whether_a_job_is_off_unless_another_machine_has_the_jour
     job: Any = FakeJob(tmp_path / "a")
     job.job_dir.mkdir()
     with there.catalog.transaction() as c:
-        runs.know(c, ["a"], there.catalog.now(c))
+        jobs.register(c, ["a"], there.catalog.now(c))
     assert off(there, job) is None
     disable(job, "fo-1")
     assert off(there, job) == "fo-1"
@@ -316,7 +316,7 @@ def test_a_database_that_is_away_neither_stops_a_run_nor_loses_what_it_made(
     assert mover(there, job, work).execute(run) == "done"
     assert away["tries"] == 0
     with there.catalog.transaction() as c:
-        assert runs.abandon(c, run, there.catalog.now(c), "a defect") is None
+        assert runs.close_unreported(c, run, there.catalog.now(c), "a defect") is None
 
 
 def test_a_run_writes_nothing_after_a_catalog_that_hung_until_its_lease_was_over(

@@ -15,7 +15,7 @@ from vreplica.config.errors import JobFileInvalid
 from vreplica.notify.events import Event
 from vreplica.scheduling.planner import Limits
 from vreplica.scheduling.schedule import Rpo, Rule
-from vreplica.service.catalog import runs
+from vreplica.service.catalog import jobs, movers, observed
 from vreplica.service.catalog.database import Catalog
 from vreplica.service.metrics import Metrics, MetricsUnavailable
 
@@ -26,13 +26,13 @@ def test_the_page_tells_of_jobs_movers_and_runs(tmp_path: Path) -> None:
     catalog = Catalog.open(f"sqlite:///{tmp_path}/c.sqlite")
     with catalog.transaction() as c:
         now = catalog.now(c)
-        runs.know(c, ["a", "b", "c"], now)
-        runs.join(c, "m1", 8, now, timedelta(seconds=30))
+        jobs.register(c, ["a", "b", "c"], now)
+        movers.join(c, "m1", 8, now, timedelta(seconds=30))
         flagged = {"flagged": True}
-        runs.set_points(c, "a", [("p1", now - timedelta(minutes=20), "crash", flagged)])
+        observed.set_points(c, "a", [("p1", now - timedelta(minutes=20), "crash", flagged)])
         c.execute(sa.text("UPDATE vr_job SET holds = '[\"host:h1\"]'"))
-        runs.set_off(c, "c", "fo-1")
-        runs.set_alarm(c, "a", "RPO violated")
+        jobs.set_disabled(c, "c", "fo-1")
+        jobs.set_alarm(c, "a", "RPO violated")
     metrics = Metrics(catalog, dict.fromkeys("abc", RULE), Limits(per_host=1))
     disk = {"changed_bytes": 10, "read_bytes": 8, "shipped_bytes": 6}
     metrics(Event("run done", "a", "m1", {"seconds": 2.0, "disks": [disk, disk]}))

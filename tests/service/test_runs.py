@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from vreplica.points import Level
 from vreplica.scheduling.planner import Limits, Start
 from vreplica.scheduling.schedule import Cron, Due, Every, Rpo, Rule
-from vreplica.service.catalog import runs as ledger
+from vreplica.service.catalog import jobs, movers, observed, runs
 from vreplica.service.catalog.database import Catalog, CatalogTooNew, CatalogUnreachable
 from vreplica.service.dispatcher import Dispatcher
 from vreplica.service.lease import Watch
@@ -43,7 +43,7 @@ def dispatcher(catalog: Catalog, mover: str = "m1", **more: object) -> tuple[Dis
 def join(catalog: Catalog, mover: str, capacity: int = 4, ago: float = 0.0) -> None:
     with catalog.transaction() as c:
         now = catalog.now(c) - timedelta(seconds=ago)
-        ledger.join(c, mover, capacity, now, TTL)
+        movers.join(c, mover, capacity, now, TTL)
 
 
 def states(catalog: Catalog) -> dict[str, str]:
@@ -62,10 +62,10 @@ def test_the_database_refuses_a_second_active_run_of_a_job(catalog: Catalog) -> 
     join(catalog, "m1")
     start = Start("a", Due(datetime.now(UTC), datetime.now(UTC)), ())
     with catalog.transaction() as c:
-        ledger.know(c, ["a"], catalog.now(c))
-        ledger.queue(c, [("r1", start, "m1")], catalog.now(c))
+        jobs.register(c, ["a"], catalog.now(c))
+        runs.queue(c, [("r1", start, "m1")], catalog.now(c))
         with pytest.raises(sa.exc.IntegrityError):
-            ledger.queue(c, [("r2", start, "m1")], catalog.now(c))
+            runs.queue(c, [("r2", start, "m1")], catalog.now(c))
     assert [row["id"] for row in catalog.history()] == ["r1"]
 
 
@@ -86,9 +86,9 @@ def test_a_job_goes_to_the_mover_that_ran_it_last(catalog: Catalog) -> None:
     with catalog.transaction() as c:
         now = catalog.now(c)
         for queued in first.values():
-            ticket = ledger.begin(c, queued.id, queued.mover, now)
+            ticket = runs.begin(c, queued.id, queued.mover, now)
             assert ticket is not None
-            assert ledger.finish(c, ticket, now, state="done", point_time=now, seconds=1.0)
+            assert runs.finish(c, ticket, now, state="done", point_time=now, seconds=1.0)
         # Due again at once.
         again_due(c)
     again = {q.job: q for q in plan.round({})}
@@ -103,15 +103,15 @@ def test_a_run_taken_up_again_gets_a_new_epoch_and_the_old_ticket_writes_nothing
     run = next(q.id for q in plan.round({}) if q.job == "a")
     with catalog.transaction() as c:
         now = catalog.now(c)
-        old = ledger.begin(c, run, "m1", now)
-        new = ledger.begin(c, run, "m1", now)
+        old = runs.begin(c, run, "m1", now)
+        new = runs.begin(c, run, "m1", now)
         assert old is not None
         assert new is not None
         assert (old.again, new.again) == (False, True)
         assert new.epoch > old.epoch
-        assert not ledger.finish(c, old, now, state="failed", error="late")
-        assert ledger.finish(c, new, now, state="done", point_time=now)
-        assert not ledger.finish(c, new, now, state="failed", error="twice")
+        assert not runs.finish(c, old, now, state="failed", error="late")
+        assert runs.finish(c, new, now, state="done", point_time=now)
+        assert not runs.finish(c, new, now, state="failed", error="twice")
     assert states(catalog)["a"] == "done"
 
 
@@ -133,12 +133,12 @@ def watching(catalog: Catalog, clock: Clock) -> Watch:
 
 def look(catalog: Catalog, watch: Watch) -> None:
     with catalog.transaction() as c:
-        watch.look(ledger.leases(c))
+        watch.look(movers.leases(c))
 
 
 def renew(catalog: Catalog, mover: str) -> None:
     with catalog.transaction() as c:
-        assert ledger.renew(c, mover, catalog.now(c), TTL)
+        assert movers.renew(c, mover, catalog.now(c), TTL)
 
 
 def again_due(c: sa.Connection) -> None:
@@ -150,9 +150,9 @@ def test_runs_of_a_mover_that_is_gone_are_lost_and_begin_elsewhere(catalog: Cata
     clock = Clock()
     watch = watching(catalog, clock)
     plan, told = dispatcher(catalog, watch=watch)
-    runs = {q.job: q.id for q in plan.round({})}
+    queued = {q.job: q.id for q in plan.round({})}
     with catalog.transaction() as c:
-        ticket = ledger.begin(c, runs["a"], "m1", catalog.now(c))
+        ticket = runs.begin(c, queued["a"], "m1", catalog.now(c))
     assert ticket is not None
     join(catalog, "m2")
     clock.now += 39
@@ -167,8 +167,8 @@ def test_runs_of_a_mover_that_is_gone_are_lost_and_begin_elsewhere(catalog: Cata
     assert sorted(told) == ["run lost: a", "run lost: b"]
     with catalog.transaction() as c:
         now = catalog.now(c)
-        assert ledger.begin(c, runs["b"], "m1", now) is None
-        assert not ledger.finish(c, ticket, now, state="done", point_time=now)
+        assert runs.begin(c, queued["b"], "m1", now) is None
+        assert not runs.finish(c, ticket, now, state="done", point_time=now)
 
 
 @pytest.mark.parametrize("when", [Cron("0 * * * *"), Every(timedelta(days=1))])
@@ -178,17 +178,17 @@ def test_a_run_that_was_cancelled_does_not_wait_for_its_next_time(
     join(catalog, "m1")
     plan, _ = dispatcher(catalog, rules={"a": Rule(when)})
     with catalog.transaction() as c:
-        ledger.know(c, ["a"], catalog.now(c) - timedelta(hours=2))
+        jobs.register(c, ["a"], catalog.now(c) - timedelta(hours=2))
     for state in ("cancelled", "abandoned"):
         (queued,) = plan.round({})
         with catalog.transaction() as c:
             now = catalog.now(c)
-            ticket = ledger.begin(c, queued.id, "m1", now)
+            ticket = runs.begin(c, queued.id, "m1", now)
             assert ticket is not None
             if state == "cancelled":
-                assert ledger.finish(c, ticket, now, state=state)
+                assert runs.finish(c, ticket, now, state=state)
             else:
-                assert ledger.abandon(c, queued.id, now, "it ended without a result") == "a"
+                assert runs.close_unreported(c, queued.id, now, "it ended without a result") == "a"
     assert [q.job for q in plan.round({})] == ["a"]
     assert plan.round({}) == []
 
@@ -245,9 +245,9 @@ def test_an_alarm_is_told_when_it_comes_and_when_it_goes(catalog: Catalog) -> No
     plan.round({})
     assert told == ["RPO violated: a"]
     with catalog.transaction() as c:
-        ticket = ledger.begin(c, queued.id, "m1", now)
+        ticket = runs.begin(c, queued.id, "m1", now)
         assert ticket is not None
-        ledger.finish(c, ticket, now, state="done", point_time=now, seconds=2.0)
+        runs.finish(c, ticket, now, state="done", point_time=now, seconds=2.0)
     plan.round({})
     assert told == ["RPO violated: a", "RPO kept again: a"]
     assert [row["what"] for row in catalog.trail("a")] == ["RPO kept again", "RPO violated"]
@@ -258,14 +258,14 @@ def test_nothing_is_said_to_be_kept_again_where_a_failover_has_switched_a_job_of
 ) -> None:
     plan, told = dispatcher(catalog, rules={"a": Rule(Rpo(timedelta(minutes=15)))})
     with catalog.transaction() as c:
-        ledger.know(c, ["a"], catalog.now(c) - timedelta(hours=1))
+        jobs.register(c, ["a"], catalog.now(c) - timedelta(hours=1))
     plan.round({})
     with catalog.transaction() as c:
-        ledger.set_off(c, "a", "fo-1")
+        jobs.set_disabled(c, "a", "fo-1")
     plan.round({})
     assert told == ["RPO violated: a"]
     with catalog.transaction() as c:
-        assert ledger.alarms(c) == {}
+        assert jobs.alarms(c) == {}
 
 
 def test_status_says_what_comes_next(catalog: Catalog) -> None:
@@ -282,16 +282,16 @@ def test_status_says_what_comes_next(catalog: Catalog) -> None:
 def test_points_of_the_destination_replace_what_was_known(catalog: Catalog) -> None:
     with catalog.transaction() as c:
         now = catalog.now(c)
-        ledger.know(c, ["a"], now)
+        jobs.register(c, ["a"], now)
         point = ("p1", now, str(Level.CRASH), {"id": "p1"})
-        ledger.set_points(c, "a", [point, ("p2", now + TTL, str(Level.CRASH), {})])
-        ledger.set_points(c, "a", [point])
+        observed.set_points(c, "a", [point, ("p2", now + TTL, str(Level.CRASH), {})])
+        observed.set_points(c, "a", [point])
     (row,) = catalog.read(sa.text("SELECT id, job FROM vr_point").columns())  # type: ignore[arg-type]
     assert row == {"id": "p1", "job": "a"}
     rules = {"a": RULE}
     assert job_status(catalog, rules)[0].age is not None
     with catalog.transaction() as c:
-        ledger.set_points(c, "a", [])
+        observed.set_points(c, "a", [])
     assert job_status(catalog, rules)[0].age is None
 
 

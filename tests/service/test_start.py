@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from vreplica.config import load
-from vreplica.service.catalog import runs
+from vreplica.service.catalog import movers
 from vreplica.service.catalog.database import Catalog
 from vreplica.service.metrics import MetricsUnavailable
 from vreplica.service.service import MoverNameTaken, Service
@@ -35,7 +35,7 @@ def test_a_start_that_fails_half_way_leaves_nothing_open(tmp_path: Path) -> None
     service.stop()
     catalog = Catalog.open(load(file).catalog_url())
     with catalog.transaction() as c:
-        assert runs.movers(c) == []
+        assert movers.registered(c) == []
     catalog.close()
 
 

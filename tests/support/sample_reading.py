@@ -36,7 +36,7 @@ from vreplica.points.digestmap.pending import FoundPending, read_pending, read_r
 from vreplica.points.model import BOOTED, LEAF_KEY
 from vreplica.scheduling.schedule import Every, Rule
 from vreplica.service import dbos_engine
-from vreplica.service.catalog import failover_requests, notices, runs, tables
+from vreplica.service.catalog import failover_requests, jobs, movers, notices, observed, tables
 from vreplica.service.catalog.database import Catalog
 from vreplica.service.status import JobStatus, job_status
 from vreplica.sync.copy.resume import RunRecord, progress_of, worth_resuming
@@ -72,14 +72,16 @@ __all__ = [
     "failover_requests",
     "foreign_snapshots",
     "history",
+    "jobs",
     "journal_state",
     "load_journal",
     "made_by_run",
+    "movers",
     "notices",
+    "observed",
     "progress_of",
     "read_records",
     "report",
-    "runs",
     "tables",
     "test_vm",
     "unused",

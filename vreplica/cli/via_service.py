@@ -79,7 +79,7 @@ def ask(
 
 def _wait(out: Output, catalog: Catalog, id_: str, job: str) -> Any:
     """The order's row, once it has ended. A catalog that is away is asked again."""
-    from vreplica.service.catalog import failover_requests, runs
+    from vreplica.service.catalog import failover_requests, observed, runs
     from vreplica.service.catalog.database import CatalogAway
 
     told: set[str] = set()
@@ -93,8 +93,8 @@ def _wait(out: Output, catalog: Catalog, id_: str, job: str) -> Any:
         try:
             with catalog.transaction() as c:
                 row = failover_requests.get(c, id_)
-                state = runs.failover_states(c).get(id_)
-                busy = runs.runner(c, job)
+                state = observed.failover_states(c).get(id_)
+                busy = runs.mover_of(c, job)
         except CatalogAway as error:
             tell(f"the catalog is away, asking again: {error}")
         else:

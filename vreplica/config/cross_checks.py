@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vreplica.config.errors import Problem
-from vreplica.config.grouprules import broken_groups
 from vreplica.config.problems import problem_at, suggestion
-from vreplica.config.schema.jobfile import NAME, JobFile, JobTable
+from vreplica.config.schema.jobfile import NAME, GroupTable, JobFile, JobTable
 from vreplica.config.toml_positions import KeyPath, Lines
+from vreplica.failover.machine.group_order import cycle
 
 
 def broken_rules(file: JobFile, lines: Lines) -> Iterator[Problem]:
@@ -32,7 +32,7 @@ def broken_rules(file: JobFile, lines: Lines) -> Iterator[Problem]:
         if not unknown:
             yield from _replica_of_its_own(file, lines, path, job, replicas)
             yield from _test_apart(file, lines, path, job)
-    yield from broken_groups(file, lines)
+    yield from _broken_groups(file, lines)
     for name in file.notify:
         if not NAME.fullmatch(name):
             yield _no_name(lines, ("notify", name), "receiver")
@@ -92,3 +92,41 @@ def _replica_of_its_own(
 def _server(file: JobFile, site: str) -> str:
     """Two names of sites may mean the same server."""
     return f"{file.sites[site].host.lower()}:{file.sites[site].port}"
+
+
+def _broken_groups(file: JobFile, lines: Lines) -> Iterator[Problem]:
+    for name, group in file.groups.items():
+        path: KeyPath = ("groups", name)
+        if not NAME.fullmatch(name):
+            yield _no_name(lines, path, "group")
+        for member in group.members:
+            if member not in file.jobs:
+                yield problem_at(
+                    lines,
+                    (*path, "members", member),
+                    f"there is no job {member}",
+                    suggestion(member, file.jobs, "Jobs in this file"),
+                )
+        yield from _order(group, lines, (*path, "members"))
+
+
+def _order(group: GroupTable, lines: Lines, path: KeyPath) -> Iterator[Problem]:
+    known = True
+    for name, member in group.members.items():
+        for number, other in enumerate(member.after):
+            if other not in group.members:
+                known = False
+                yield problem_at(
+                    lines,
+                    (*path, name, "after", number),
+                    f"{other} is not a member of this group",
+                    suggestion(other, group.members, "Members"),
+                )
+    ring = cycle({name: member.after for name, member in group.members.items()})
+    if known and ring:
+        yield problem_at(
+            lines,
+            (*path, ring[0], "after"),
+            f"nobody can begin: {' waits for '.join(ring)}",
+            "Take one of these out of `after`.",
+        )

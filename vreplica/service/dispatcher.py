@@ -16,8 +16,7 @@ from datetime import datetime, timedelta
 from vreplica.points.model import new_id
 from vreplica.scheduling.planner import Limits, Start, Tick, plan_tick
 from vreplica.scheduling.schedule import Rule
-from vreplica.service.catalog import failover_requests
-from vreplica.service.catalog import runs as ledger
+from vreplica.service.catalog import failover_requests, jobs, movers, runs
 from vreplica.service.catalog.database import Catalog, Connection
 from vreplica.service.lease import Watch
 from vreplica.service.run_worker import Tell
@@ -40,13 +39,13 @@ def plan(
     now: datetime,
     rules: Mapping[str, Rule],
     limits: Limits,
-    movers: Sequence[ledger.Mover],
+    fleet: Sequence[movers.Mover],
 ) -> Tick:
     """What the planner says with the room that the movers have."""
-    busy = sum(m.active for m in movers)
-    room = sum(max(0, m.free) for m in movers)
+    busy = sum(m.active for m in fleet)
+    room = sum(max(0, m.free) for m in fleet)
     limits = replace(limits, total=min(limits.total, busy + room))
-    return plan_tick(now, ledger.standings(c, rules), limits)
+    return plan_tick(now, jobs.standings(c, rules), limits)
 
 
 @dataclass(slots=True)
@@ -67,22 +66,22 @@ class Dispatcher:
             if c is None:
                 return []
             now = self.catalog.now(c)
-            ledger.know(c, self.rules, now)
-            ledger.place(c, places)
+            jobs.register(c, self.rules, now)
+            jobs.set_resources(c, places)
             told += self._lose(c, now)
-            movers = ledger.movers(c)
+            fleet = movers.registered(c)
             queued = [
-                Queued(*given, failover=True) for given in failover_requests.hand_out(c, movers)
+                Queued(*given, failover=True) for given in failover_requests.hand_out(c, fleet)
             ]
             if queued:
-                movers = ledger.movers(c)
-            tick = plan(c, now, self.rules, self.limits, movers)
+                fleet = movers.registered(c)
+            tick = plan(c, now, self.rules, self.limits, fleet)
             told += self._alarms(c, tick)
-            runs = [
-                (new_id(), start, mover) for start, mover in self._assign(c, tick.starts, movers)
+            begun = [
+                (new_id(), start, mover) for start, mover in self._assign(c, tick.starts, fleet)
             ]
-            ledger.queue(c, runs, now)
-            queued += [Queued(run, start.job, mover) for run, start, mover in runs]
+            runs.queue(c, begun, now)
+            queued += [Queued(run, start.job, mover) for run, start, mover in begun]
         for what, job, data in told:
             self.tell(what, job, dict(data))
         for waiting in tick.waiting:
@@ -92,7 +91,7 @@ class Dispatcher:
 
     def _lose(self, c: Connection, now: datetime) -> list[tuple[str, str, dict[str, str]]]:
         told = []
-        for run, kind, job, mover in ledger.lose(c, self.watch.gone(), now):
+        for run, kind, job, mover in runs.mark_lost(c, self.watch.gone(), now):
             if kind == failover_requests.KIND and not failover_requests.lose(c, run, now):
                 continue
             self.catalog.note(c, self.mover, f"{kind} lost", job, run=run, mover=mover)
@@ -100,11 +99,11 @@ class Dispatcher:
         return told
 
     def _assign(
-        self, c: Connection, starts: tuple[Start, ...], movers: list[ledger.Mover]
+        self, c: Connection, starts: tuple[Start, ...], fleet: list[movers.Mover]
     ) -> list[tuple[Start, str]]:
         """The mover that ran the job last, since its digest maps are there; else the freest."""
-        free = {m.id: m.free for m in movers}
-        before = ledger.last_movers(c, [s.job for s in starts])
+        free = {m.id: m.free for m in fleet}
+        before = jobs.last_movers(c, [s.job for s in starts])
         assigned = []
         for start in starts:
             wanted = before.get(start.job, "")
@@ -117,14 +116,14 @@ class Dispatcher:
     def _alarms(self, c: Connection, tick: Tick) -> list[tuple[str, str, dict[str, str]]]:
         told = []
         now = {a.job: a for a in tick.alarms}
-        known = ledger.alarms(c)
-        off = ledger.offs(c)
+        known = jobs.alarms(c)
+        off = jobs.disabled(c)
         for job in self.rules:
             alarm = now.get(job)
             name = str(alarm.alarm) if alarm else None
             if known.get(job) == name:
                 continue
-            ledger.set_alarm(c, job, name)
+            jobs.set_alarm(c, job, name)
             if name is None and job in off:
                 # Nothing is late, but nothing was kept.
                 continue

@@ -25,7 +25,7 @@ from vreplica.failover.machine.errors import Interrupted
 from vreplica.failover.machine.journal import load
 from vreplica.failover.machine.runner import Outcome
 from vreplica.failover.machine.states import ENDED, State
-from vreplica.service.catalog import failover_requests, projection, runs
+from vreplica.service.catalog import failover_requests, jobs, projection
 from vreplica.service.catalog.database import Catalog, CatalogAway
 from vreplica.service.catalog.runs import Ticket
 from vreplica.service.lease import Lease
@@ -222,7 +222,7 @@ class Driven:
 
     def _epoch(self) -> int:
         with self.driver.catalog.transaction() as c:
-            return runs.epoch(c, self.ticket.job)
+            return jobs.epoch(c, self.ticket.job)
 
     def _say(self, text: str) -> None:
         log.debug("job %s: %s", self.ticket.job, text, extra=self._fields())

@@ -22,7 +22,7 @@ from vreplica.errors import ConfigError
 from vreplica.notify.events import Event
 from vreplica.scheduling.planner import Alarm, Limits
 from vreplica.scheduling.schedule import Rule
-from vreplica.service.catalog import runs
+from vreplica.service.catalog import jobs, movers, observed
 from vreplica.service.catalog.database import Catalog
 from vreplica.service.dispatcher import plan
 from vreplica.service.outbox import Notifier
@@ -141,12 +141,12 @@ class _Fleet:
     def _read(self) -> Iterator[Metric]:
         with self._catalog.transaction() as c:
             now = self._catalog.now(c)
-            standings = runs.standings(c, self._rules)
-            alarms = runs.alarms(c)
-            movers = runs.movers(c)
-            leases = runs.leases(c)
-            flagged = runs.flagged(c)
-            tick = plan(c, now, self._rules, self._limits, movers)
+            standings = jobs.standings(c, self._rules)
+            alarms = jobs.alarms(c)
+            fleet = movers.registered(c)
+            leases = movers.leases(c)
+            flagged = observed.flagged_points(c)
+            tick = plan(c, now, self._rules, self._limits, fleet)
         age = _gauge("job_point_age_seconds", "Age of the newest point's data.", "job")
         target = _gauge("job_rpo_target_seconds", "Age that must not be passed.", "job")
         violated = _gauge("job_rpo_violated", "1: the newest point is too old.", "job")
@@ -170,7 +170,7 @@ class _Fleet:
         active = _gauge("mover_active_runs", "Queued or running.", "mover")
         capacity = _gauge("mover_capacity_runs", "That it takes at a time.", "mover")
         lease = _gauge("mover_lease_seconds", "Until its lease is over.", "mover")
-        for mover in movers:
+        for mover in fleet:
             active.add_metric((mover.id,), mover.active)
             capacity.add_metric((mover.id,), mover.capacity)
             lease.add_metric((mover.id,), (leases[mover.id] - now).total_seconds())

@@ -18,7 +18,7 @@ from vreplica.delta.control import Control
 from vreplica.delta.errors import CopyCancelled
 from vreplica.errors import PreflightError, VReplicaError
 from vreplica.points import RecoveryPoint
-from vreplica.service.catalog import projection, runs
+from vreplica.service.catalog import jobs, projection, runs
 from vreplica.service.catalog.database import Catalog, CatalogAway
 from vreplica.service.catalog.runs import Ticket
 from vreplica.service.lease import Lease
@@ -71,7 +71,7 @@ class Fence:
     def look(self) -> None:
         """Look into the catalog, whatever was seen before."""
         with self.catalog.transaction() as c:
-            now = runs.epoch(c, self.ticket.job)
+            now = jobs.epoch(c, self.ticket.job)
         if now != self.ticket.epoch:
             reason = f"its epoch is {self.ticket.epoch}, the job's is {now}"
             raise RunTakenAway(self.ticket.run, self.ticket.job, reason)

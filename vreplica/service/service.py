@@ -24,7 +24,7 @@ from vreplica.config.jobfile import Config
 from vreplica.errors import PreflightError, VReplicaError
 from vreplica.notify.events import Events
 from vreplica.scheduling.planner import TICK_S
-from vreplica.service.catalog import failover_requests, projection, runs
+from vreplica.service.catalog import failover_requests, jobs, movers, projection, runs
 from vreplica.service.catalog.database import Catalog, CatalogAway
 from vreplica.service.dbos_engine import ENDED, STOPPED, Engine, system_url
 from vreplica.service.dispatcher import Dispatcher, Queued
@@ -146,8 +146,8 @@ class Service:
     def _leave(self) -> None:
         try:
             with self.catalog.transaction() as c:
-                if runs.runs_of(c, self.id) == []:
-                    runs.leave(c, self.id)
+                if runs.open_of(c, self.id) == []:
+                    movers.leave(c, self.id)
         except CatalogAway as error:
             self._away = True
             log.warning("stopped without the catalog, which is away: %s", error)
@@ -197,7 +197,7 @@ class Service:
         reason = "it ended without a result; the log tells more"
         what, state = ("failover failed", "failed") if run.failover else ("run lost", "lost")
         with self.catalog.transaction() as c:
-            job = runs.abandon(c, run.id, self.catalog.now(c), reason, state)
+            job = runs.close_unreported(c, run.id, self.catalog.now(c), reason, state)
             if job is None:
                 return
             self.catalog.note(c, self.id, what, job, run=run.id, error=reason)
@@ -214,22 +214,22 @@ class Service:
                     sites[name] = SiteNow(name, session.whereabouts(), session.hosts())
             except VReplicaError as error:
                 log.warning("site %s: %s", name, error, extra={"site": name})
-        jobs = {}
+        found = {}
         for name in self.config:
             try:
-                jobs[name] = (self.config[name], *self.config.sites_of(name))
+                found[name] = (self.config[name], *self.config.sites_of(name))
             except VReplicaError as error:
                 log.warning("job %s: %s", name, error, extra={"job": name})
-        self._places |= all_holds(jobs, sites)
+        self._places |= all_holds(found, sites)
         with self.catalog.transaction() as c:
-            runs.know(c, jobs, self.catalog.now(c))
-            projection.keep_offs(c, (job for job, *_ in jobs.values()))
+            jobs.register(c, found, self.catalog.now(c))
+            projection.keep_offs(c, (job for job, *_ in found.values()))
         self._places_at = time.monotonic()
 
     def _renew(self) -> bool:
         with self.catalog.transaction() as c:
-            there = runs.renew(c, self.id, self.catalog.now(c), self._ttl)
-            self.watch.look(runs.leases(c))
+            there = movers.renew(c, self.id, self.catalog.now(c), self._ttl)
+            self.watch.look(movers.leases(c))
         if self.watch.gone():
             self._wake.set()
         return there
@@ -237,7 +237,7 @@ class Service:
     def _join(self) -> None:
         with self.catalog.transaction() as c:
             workers = self.config.service.runs_per_mover
-            runs.join(c, self.id, workers, self.catalog.now(c), self._ttl)
+            movers.join(c, self.id, workers, self.catalog.now(c), self._ttl)
 
 
 def _only_one(path: Path, mover: str) -> TextIO:

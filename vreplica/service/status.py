@@ -9,7 +9,7 @@ from typing import Any
 
 from vreplica.scheduling.planner import Alarm, Limits, plan_tick
 from vreplica.scheduling.schedule import Cron, Every, Rule, Standing, next_due, next_opening
-from vreplica.service.catalog import failover_requests, runs
+from vreplica.service.catalog import failover_requests, jobs, observed
 from vreplica.service.catalog.database import Catalog, Connection
 
 
@@ -54,9 +54,9 @@ def job_status(catalog: Catalog, rules: Mapping[str, Rule]) -> list[JobStatus]:
     """In the order of `rules`. A job that the service has not seen yet is known from now on."""
     with catalog.transaction() as c:
         now = catalog.now(c)
-        runs.know(c, rules, now)
-        standings = {s.name: s for s in runs.standings(c, rules)}
-        flagged = runs.flagged(c)
+        jobs.register(c, rules, now)
+        standings = {s.name: s for s in jobs.standings(c, rules)}
+        flagged = observed.flagged_points(c)
         failovers = _failovers(c)
     told = []
     for name in rules:
@@ -71,7 +71,7 @@ def job_status(catalog: Catalog, rules: Mapping[str, Rule]) -> list[JobStatus]:
 def _failovers(c: Connection) -> dict[str, dict[str, Any]]:
     """{"id", "state": where it stands, "order", "mover"} of jobs whose failover the service has
     in hand, or that one has switched off."""
-    states, off = runs.failover_states(c), runs.offs(c)
+    states, off = observed.failover_states(c), jobs.disabled(c)
     found: dict[str, tuple[Any, ...]] = {job: (id_, None, None) for job, id_ in off.items()}
     for job, order in failover_requests.newest_of_all(c).items():
         if order.state in (*failover_requests.OPEN, "lost"):

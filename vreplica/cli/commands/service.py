@@ -203,13 +203,10 @@ def _pause(out: Output, config: Path | None, jobs: tuple[str, ...], *, paused: b
     loaded = vreplica.load(config)
     names = loaded.select(jobs)
     with opened(loaded) as catalog:
-        from vreplica.service.catalog import runs
 
         def one(name: str) -> int:
             if loaded.rule(name) is None:
                 raise NoSchedule(name, "pause" if paused else "resume")
-            with catalog.transaction() as c:
-                runs.know(c, [name], catalog.now(c))
             changed = catalog.pause(name, user(), paused=paused)
             word = "paused" if paused else "planned again"
             text = word if changed else f"was {word} already"

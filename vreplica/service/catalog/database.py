@@ -26,6 +26,7 @@ from alembic.util.exc import CommandError
 from sqlalchemy.pool import NullPool
 
 from vreplica.errors import ConfigError
+from vreplica.service.catalog import jobs
 from vreplica.service.catalog import tables as t
 
 Connection = sa.Connection
@@ -160,11 +161,13 @@ class Catalog:
     # -- what people ask and decide -----------------------------------------------------------
 
     def pause(self, job: str, who: str, *, paused: bool) -> bool:
-        """Stop planning a job, or go on. False where it is so already, or was never seen."""
+        """Stop planning a job, or plan it again from now on. False where it is so already."""
         with self.transaction() as c:
+            now = self.now(c)
+            jobs.register(c, [job], now)
             values: dict[str, Any] = {"paused": paused}
             if not paused:
-                values["since"] = self.now(c)
+                values["since"] = now
             query = sa.update(t.jobs).where(t.jobs.c.name == job, t.jobs.c.paused != paused)
             changed = c.execute(query.values(values)).rowcount > 0
             if changed:
@@ -188,10 +191,10 @@ class Catalog:
         with self.engine.connect() as c:
             return [dict(row) for row in c.execute(query).mappings()]
 
-    def history(self, jobs: Collection[str] = (), limit: int = 50) -> list[dict[str, Any]]:
+    def history(self, names: Collection[str] = (), limit: int = 50) -> list[dict[str, Any]]:
         """The latest runs, newest first; of these jobs, or of all."""
         query = sa.select(t.runs).order_by(t.runs.c.queued.desc()).limit(limit)
-        return self.read(query.where(t.runs.c.job.in_(jobs)) if jobs else query)
+        return self.read(query.where(t.runs.c.job.in_(names)) if names else query)
 
     def trail(self, job: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
         """The latest entries of the audit trail, newest first."""

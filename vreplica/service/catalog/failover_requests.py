@@ -25,9 +25,11 @@ import sqlalchemy as sa
 
 from vreplica.errors import PreflightError
 from vreplica.points.model import new_id
-from vreplica.service.catalog import runs
+from vreplica.service.catalog import jobs, movers
 from vreplica.service.catalog import tables as t
-from vreplica.service.catalog.runs import ACTIVE, Mover, Ticket
+from vreplica.service.catalog.movers import Mover
+from vreplica.service.catalog.runs import Ticket
+from vreplica.service.catalog.tables import ACTIVE
 
 OPEN: Final = ("asked", *ACTIVE)
 KIND: Final = "failover"
@@ -59,8 +61,8 @@ def order_id(do: str) -> str:
 
 def ask(c: sa.Connection, id_: str, job: str, order: dict[str, Any], now: datetime) -> None:
     """Raises OrderUnderWay, and NoService where nobody would do it."""
-    runs.know(c, [job], now)
-    if not any(until > now for until in runs.leases(c).values()):
+    jobs.register(c, [job], now)
+    if not any(until > now for until in movers.leases(c).values()):
         raise NoService
     found = c.execute(_orders(job).where(t.runs.c.state.in_(OPEN))).first()
     if found is not None:
@@ -96,7 +98,7 @@ def _mover_for(c: sa.Connection, row: Any, free: dict[str, int]) -> str | None:
         before = c.execute(_orders(row.job).where(t.runs.c.mover != "")).first()
         if before is not None:
             return before.mover if before.mover in free else None
-    last = runs.last_movers(c, [row.job]).get(row.job)
+    last = jobs.last_movers(c, [row.job]).get(row.job)
     return last if last in free else max(free, key=lambda m: free[m], default=None)
 
 
@@ -113,13 +115,13 @@ def begin(
     newest = c.execute(_orders(row.job)).first()
     if row.state == "lost" and newest is not None and newest.id != id_:
         return None
-    epoch = runs.raise_epoch(c, row.job)
+    epoch = jobs.raise_epoch(c, row.job)
     again = row.state != "queued"
     values = {"state": "running", "epoch": epoch, "ended": None, "error": None}
     values |= {"began": row.began or now, "tries": row.tries + 1}
     c.execute(sa.update(t.runs).where(t.runs.c.id == id_).values(values))
     if row.order["do"] == "begin":
-        runs.set_off(c, row.job, id_)
+        jobs.set_disabled(c, row.job, id_)
     return Ticket(id_, row.job, epoch, again), row.order
 
 
@@ -133,7 +135,7 @@ def finish(
     error: str | None,
 ) -> bool:
     """False, and nothing written, where the ticket is out of date."""
-    if runs.epoch(c, ticket.job) != ticket.epoch:
+    if jobs.epoch(c, ticket.job) != ticket.epoch:
         return False
     mine = sa.and_(t.runs.c.id == ticket.run, t.runs.c.state == "running")
     values = {"state": state, "ended": now, "result": result, "error": error}

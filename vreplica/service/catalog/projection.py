@@ -16,7 +16,7 @@ from vreplica.failover.machine.journal import load
 from vreplica.failover.machine.runner import Outcome, show
 from vreplica.failover.machine.states import ENDED
 from vreplica.points import RecoveryPoint
-from vreplica.service.catalog import runs
+from vreplica.service.catalog import jobs, observed, runs
 from vreplica.service.catalog.database import Catalog, Connection
 from vreplica.sync.job import Job
 from vreplica.sync.job_switch import disabled_by
@@ -28,17 +28,17 @@ def rebuild(catalog: Catalog, who: str, job: Job, points: Sequence[RecoveryPoint
     found = history.outcomes(job)
     with catalog.transaction() as c:
         now = catalog.now(c)
-        runs.know(c, [job.name], now)
+        jobs.register(c, [job.name], now)
         keep_points(c, job.name, points)
         for outcome in found:
             keep_failover(c, job.name, outcome, now)
-        runs.set_off(c, job.name, disabled_by(job))
+        jobs.set_disabled(c, job.name, disabled_by(job))
         catalog.note(c, who, "catalog rebuilt", job.name, points=len(points))
 
 
 def keep_points(c: Connection, job: str, points: Sequence[RecoveryPoint]) -> None:
     """These are all that there are."""
-    runs.set_points(c, job, [(p.id, p.time, p.level.value, p.to_dict()) for p in points])
+    observed.set_points(c, job, [(p.id, p.time, p.level.value, p.to_dict()) for p in points])
 
 
 def keep_run(
@@ -50,9 +50,9 @@ def keep_run(
     """What a run has made and removed; all is read afresh where the catalog knew other points."""
     made = report.point
     with catalog.transaction() as c:
-        runs.know(c, [job.name], catalog.now(c))
+        jobs.register(c, [job.name], catalog.now(c))
         row = (made.id, made.time, made.level.value, made.to_dict())
-        known = runs.add_point(c, job.name, row, report.removed_points)
+        known = observed.add_point(c, job.name, row, report.removed_points)
     if known != report.points:
         found = read(job)
         with catalog.transaction() as c:
@@ -64,26 +64,26 @@ def keep_failovers(catalog: Catalog, job: Job) -> None:
     found = history.outcomes(job)
     with catalog.transaction() as c:
         now = catalog.now(c)
-        runs.know(c, [job.name], now)
+        jobs.register(c, [job.name], now)
         for outcome in found:
             keep_failover(c, job.name, outcome, now)
         keep_offs(c, [job])
 
 
 def keep_failover(c: Connection, job: str, outcome: Outcome, now: datetime) -> None:
-    runs.set_failover(c, outcome.id, job, outcome.state.value, outcome.facts, now)
+    observed.set_failover(c, outcome.id, job, outcome.state.value, outcome.facts, now)
 
 
-def keep_offs(c: Connection, jobs: Iterable[Job]) -> None:
+def keep_offs(c: Connection, those: Iterable[Job]) -> None:
     """Which jobs are off, by the files here.
 
     What the catalog says of a failover whose journal is elsewhere, or that has not ended, stays.
     """
-    known = runs.offs(c)
-    for job in jobs:
+    known = jobs.disabled(c)
+    for job in those:
         here, there = disabled_by(job), known.get(job.name)
         if here != there and (there is None or _ended(job, there)):
-            runs.set_off(c, job.name, here)
+            jobs.set_disabled(c, job.name, here)
 
 
 def reserve(catalog: Catalog, job: Job, failover_id: str) -> str | None:
@@ -92,16 +92,16 @@ def reserve(catalog: Catalog, job: Job, failover_id: str) -> str | None:
     Returns the mover that has a run of it under way, if there is one.
     """
     with catalog.transaction() as c:
-        runs.know(c, [job.name], catalog.now(c))
-        if job.name not in runs.offs(c):
-            runs.set_off(c, job.name, failover_id)
-        return runs.runner(c, job.name)
+        jobs.register(c, [job.name], catalog.now(c))
+        if job.name not in jobs.disabled(c):
+            jobs.set_disabled(c, job.name, failover_id)
+        return runs.mover_of(c, job.name)
 
 
 def release(c: Connection, job: Job, failover_id: str) -> None:
     """It did not begin after all."""
-    if runs.offs(c).get(job.name) == failover_id and not load(_folder(job, failover_id)):
-        runs.set_off(c, job.name, disabled_by(job))
+    if jobs.disabled(c).get(job.name) == failover_id and not load(_folder(job, failover_id)):
+        jobs.set_disabled(c, job.name, disabled_by(job))
 
 
 def _ended(job: Job, failover_id: str) -> bool:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import re
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -55,6 +55,8 @@ class Words(sa.types.TypeDecorator[str]):
 
 
 _NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
+ACTIVE: Final = ("queued", "running")
+"""States of a run that is under way; an index allows one such run a job."""
 metadata = sa.MetaData()
 
 jobs = sa.Table(

@@ -1,0 +1,109 @@
+"""What is known of each job. Functions over one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from vreplica.scheduling.schedule import Rule, Standing
+from vreplica.service.catalog import tables as t
+from vreplica.service.catalog.tables import ACTIVE
+
+
+def register(c: sa.Connection, names: Iterable[str], now: datetime) -> None:
+    """Jobs that are in the file; new ones are seen now for the first time."""
+    known = set(c.execute(sa.select(t.jobs.c.name)).scalars())
+    new = [{"name": n, "since": now} for n in names if n not in known]
+    if new:
+        # Movers that begin together on an empty catalog see the same jobs for the first time.
+        insert = postgresql.insert if c.dialect.name == "postgresql" else sqlite.insert
+        c.execute(insert(t.jobs).on_conflict_do_nothing(), new)
+
+
+def standings(c: sa.Connection, rules: Mapping[str, Rule]) -> list[Standing]:
+    """What the planner needs of every job that has a rule."""
+    active = {
+        row.job: row
+        for row in c.execute(
+            sa.select(t.runs.c.job, t.runs.c.holds).where(t.runs.c.state.in_(ACTIVE))
+        )
+    }
+    orders = (t.runs.c.kind == "failover", t.runs.c.state == "asked")
+    asked = set(c.execute(sa.select(t.runs.c.job).where(*orders)).scalars())
+    found = []
+    for row in c.execute(sa.select(t.jobs).order_by(t.jobs.c.name)):
+        rule = rules.get(row.name)
+        run = active.get(row.name)
+        if rule is None:
+            continue
+        found.append(
+            Standing(
+                name=row.name,
+                rule=rule,
+                since=row.since,
+                last_start=row.last_start,
+                last_end=row.last_end,
+                failures=row.failures,
+                point_time=row.point_time,
+                durations_s=tuple(row.durations_s),
+                running=run is not None,
+                paused=row.paused,
+                off=row.off is not None or row.name in asked,
+                # What a run took when it began, wherever the VM has moved since.
+                holds=tuple(run.holds if run is not None else row.holds),
+            )
+        )
+    return found
+
+
+def set_resources(c: sa.Connection, holds: Mapping[str, tuple[str, ...]]) -> None:
+    """Where each job's VMs are now: what a run of it will occupy."""
+    known = {n: tuple(h) for n, h in c.execute(sa.select(t.jobs.c.name, t.jobs.c.holds))}
+    for job, held in holds.items():
+        if known.get(job) != held:
+            c.execute(sa.update(t.jobs).where(t.jobs.c.name == job).values(holds=list(held)))
+
+
+def forget_last_start(c: sa.Connection, job: str) -> None:
+    """Its last run was none: cron and every do not wait for their next time."""
+    c.execute(sa.update(t.jobs).where(t.jobs.c.name == job).values(last_start=None))
+
+
+def raise_epoch(c: sa.Connection, job: str) -> int:
+    up = sa.update(t.jobs).where(t.jobs.c.name == job).values(epoch=t.jobs.c.epoch + 1)
+    c.execute(up)
+    return epoch(c, job)
+
+
+def epoch(c: sa.Connection, job: str) -> int:
+    return int(c.execute(sa.select(t.jobs.c.epoch).where(t.jobs.c.name == job)).scalar_one())
+
+
+def set_disabled(c: sa.Connection, job: str, failover: str | None) -> None:
+    """The failover that has switched the job off; None: it is on."""
+    c.execute(sa.update(t.jobs).where(t.jobs.c.name == job).values(off=failover))
+
+
+def disabled(c: sa.Connection) -> dict[str, str]:
+    """Jobs that are off, and by which failover."""
+    query = sa.select(t.jobs.c.name, t.jobs.c.off).where(t.jobs.c.off.is_not(None))
+    return {row.name: row.off for row in c.execute(query)}
+
+
+def alarms(c: sa.Connection) -> dict[str, str]:
+    """The alarm of every job that has one."""
+    query = sa.select(t.jobs.c.name, t.jobs.c.alarm).where(t.jobs.c.alarm.is_not(None))
+    return {row.name: row.alarm for row in c.execute(query)}
+
+
+def set_alarm(c: sa.Connection, job: str, alarm: str | None) -> None:
+    c.execute(sa.update(t.jobs).where(t.jobs.c.name == job).values(alarm=alarm))
+
+
+def last_movers(c: sa.Connection, jobs: Iterable[str]) -> dict[str, str]:
+    """Who ran each job last: its digest maps are there."""
+    query = sa.select(t.jobs.c.name, t.jobs.c.mover).where(t.jobs.c.name.in_(list(jobs)))
+    return {name: mover for name, mover in c.execute(query) if mover}

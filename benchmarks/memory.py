@@ -34,9 +34,9 @@ def main() -> None:
     import tempfile
 
     from benchmarks.patterndisk import PatternDisk
+    from vreplica.delta.block_hash import ALGORITHM
     from vreplica.delta.copy import modes
     from vreplica.delta.copy.pipeline import copy
-    from vreplica.delta.hash import ALGORITHM
     from vreplica.extents import Extents
     from vreplica.points.digestmap.digest_map import DigestMap
 

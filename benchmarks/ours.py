@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.memory import children_peak_kib, peak_kib
+from vreplica.delta.block_hash import ALGORITHM, hash_blocks
 from vreplica.delta.copy import modes
 from vreplica.delta.copy.pipeline import copy
-from vreplica.delta.hash import ALGORITHM, hash_blocks
 from vreplica.extents import Extents
 from vreplica.points.digestmap.digest_map import DigestMap
 from vreplica.points.digestmap.rebuild import rebuild

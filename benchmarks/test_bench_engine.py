@@ -11,11 +11,11 @@ import pytest
 
 from benchmarks.ours import make_map
 from benchmarks.testdisk import FORMS, TestDisk
+from vreplica.delta.block_hash import hash_blocks
 from vreplica.delta.compare.compare import compare
 from vreplica.delta.copy import modes
 from vreplica.delta.copy.pipeline import copy
 from vreplica.delta.copy.stats import CopyStats
-from vreplica.delta.hash import hash_blocks
 from vreplica.extents import Extents
 from vreplica.points.digestmap.digest_map import DigestMap
 from vreplica.units import BLOCK, KIB, MIB, TIB

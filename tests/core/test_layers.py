@@ -26,7 +26,7 @@ ONLY_IN = {
     "pyVmomi": ("vsphere/", "nfc/ticket.py", "lab/"),
     "pyVim": ("vsphere/", "lab/"),
     "ctypes": ("vddk/",),
-    "xxhash": ("delta/hash.py",),
+    "xxhash": ("delta/block_hash.py",),
     "apsw": ("lab/guest/database.py", "lab/guest/sqlite_vfs.py"),
     "dbos": ("service/dbos_engine.py",),
     "sqlalchemy": ("service/catalog/",),

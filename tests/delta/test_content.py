@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from vreplica.delta.anomaly import MIN_HISTORY, ChangeSummary, suspect
+from vreplica.delta.block_hash import Digests, hash_blocks
 from vreplica.delta.cbt_audit import ChangeTrackingLied, audit
 from vreplica.delta.copy.content_sample import DENSE_PIECES, ContentSample, entropy
 from vreplica.delta.copy.pipeline import copy
-from vreplica.delta.hash import Digests, hash_blocks
 from vreplica.disk import MemoryDisk, Request
 from vreplica.extents import Extents
 from vreplica.units import BLOCK, MIB

@@ -28,9 +28,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from vreplica.delta.block_hash import ALGORITHM, hash_blocks
 from vreplica.delta.copy import modes
 from vreplica.delta.copy.pipeline import copy
-from vreplica.delta.hash import ALGORITHM, hash_blocks
 from vreplica.disk import MemoryDisk
 from vreplica.extents import Extents
 from vreplica.points.digestmap import pending as pending_file

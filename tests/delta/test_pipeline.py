@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from vreplica.delta.block_hash import Digests, hash_blocks
 from vreplica.delta.control import Control
 from vreplica.delta.copy import modes
 from vreplica.delta.copy.pipeline import copy
 from vreplica.delta.copy.stats import Clock, CopyProgress, CopyStats
 from vreplica.delta.copy.transfer import RetryPolicy
 from vreplica.delta.errors import CopyCancelled
-from vreplica.delta.hash import Digests, hash_blocks
 from vreplica.disk import Arena, MemoryDisk, Request
 from vreplica.errors import DiskError
 from vreplica.extents import Extents

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from vreplica.delta.block_hash import ALGORITHM, Digests, hash_blocks
 from vreplica.delta.copy.pipeline import copy
 from vreplica.delta.copy.stats import CopyStats
-from vreplica.delta.hash import ALGORITHM, Digests, hash_blocks
 from vreplica.disk import MemoryDisk
 from vreplica.extents import Extents
 from vreplica.points.digestmap.digest_map import DigestMap

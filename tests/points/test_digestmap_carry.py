@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vreplica.delta.hash import ALGORITHM, hash_blocks
+from vreplica.delta.block_hash import ALGORITHM, hash_blocks
 from vreplica.disk import MemoryDisk
 from vreplica.extents import Extents
 from vreplica.points.digestmap.carry import UNKNOWN, carry

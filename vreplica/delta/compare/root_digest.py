@@ -22,7 +22,7 @@ from typing import Final, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from vreplica.delta.hash import stream
+from vreplica.delta.block_hash import stream
 from vreplica.units import MIB
 
 BLAKE3: Final = "blake3"

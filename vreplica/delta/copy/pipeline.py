@@ -26,12 +26,12 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from vreplica.delta.block_hash import Digests, equal, hash_blocks, is_zero
 from vreplica.delta.control import Control
 from vreplica.delta.copy.batches import Blocks, Geometry
 from vreplica.delta.copy.stats import Clock, CopyProgress, CopyStats
 from vreplica.delta.copy.transfer import DEFAULT_RETRY, RetryPolicy, Transfer
 from vreplica.delta.errors import CopyCancelled
-from vreplica.delta.hash import Digests, equal, hash_blocks, is_zero
 from vreplica.disk import Arena, Disk
 from vreplica.errors import VReplicaError
 from vreplica.extents import Extents

@@ -22,6 +22,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Self
 
+from vreplica.delta.block_hash import ALGORITHM, hash_blocks
 from vreplica.delta.cbt_audit import audit
 from vreplica.delta.control import Control
 from vreplica.delta.copy import modes
@@ -29,7 +30,6 @@ from vreplica.delta.copy.pipeline import CHECKPOINT_S, copy
 from vreplica.delta.copy.stats import CopyProgress, CopyStats
 from vreplica.delta.copy.transfer import DEFAULT_RETRY
 from vreplica.delta.errors import CopyCancelled
-from vreplica.delta.hash import ALGORITHM, hash_blocks
 from vreplica.disk import Disk
 from vreplica.errors import VReplicaError
 from vreplica.extents import Extents

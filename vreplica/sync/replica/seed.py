@@ -21,8 +21,8 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from vreplica.delta.block_hash import ALGORITHM, hash_blocks
 from vreplica.delta.control import Control
-from vreplica.delta.hash import ALGORITHM, hash_blocks
 from vreplica.errors import VReplicaError
 from vreplica.points.digestmap.rebuild import rebuild
 from vreplica.points.model import new_id

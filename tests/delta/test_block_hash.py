@@ -8,7 +8,7 @@ import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vreplica.delta.hash import DIGEST_SIZE, equal, hash_blocks, is_zero, zero_blocks
+from vreplica.delta.block_hash import DIGEST_SIZE, equal, hash_blocks, is_zero, zero_blocks
 
 BLOCK = 4096
 # One byte set at a position of the block, or none: the places where a zero scan could slip.

@@ -11,7 +11,7 @@ from vreplica.config.errors import JobFileInvalid
 from vreplica.config.secrets import SecretUnavailable
 from vreplica.failover.guest.customize import described
 from vreplica.sync.job import Customize
-from vreplica.vsphere.model import GuestLogin, Identity, Keep, NicRule
+from vreplica.vsphere.model import GuestCustomization, GuestLogin, KeepIdentity, NicRule
 
 FILE = f"""\
 [sites.main]
@@ -47,7 +47,7 @@ def test_rules_and_login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     job = load(written(tmp_path, LOGIN + text + nics))["web"]
     assert job.guest.customize is Customize.SCRIPT
     rules = (NicRule("10.2.0.5/24", "10.2.0.1", ("10.2.0.2",)), NicRule())
-    assert job.guest.identity == Identity("web", "dr.example", rules)
+    assert job.guest.identity == GuestCustomization("web", "dr.example", rules)
     assert job.guest.login() == GuestLogin("root", "g")
     assert described(job) == [
         "BIOS UUID: the source's, MAC addresses: its own",
@@ -74,7 +74,7 @@ def test_whose_names_the_replica_has(tmp_path: Path) -> None:
     own = "keep_mac = true, keep_bios_uuid = false, networks = {"
     file.write_text(file.read_text().replace("networks = {", own))
     job = load(file)["web"]
-    assert job.placement.keep == Keep(bios_uuid=False, mac=True)
+    assert job.placement.keep == KeepIdentity(bios_uuid=False, mac=True)
     assert described(job) == ["BIOS UUID: its own, MAC addresses: the source's"]
 
 

@@ -23,7 +23,7 @@ from vreplica.sync.plan.plan import plan
 from vreplica.sync.replica.state import points
 from vreplica.sync.report import Mode
 from vreplica.units import BLOCK, MIB
-from vreplica.vsphere.model import Identity, NicRule
+from vreplica.vsphere.model import GuestCustomization, NicRule
 from vreplica.vsphere.operations import customize
 
 Content = Callable[..., Path]
@@ -171,7 +171,9 @@ def test_without_tracking_and_digest_maps_it_is_a_rescan(world, content: Content
     assert run(job, verify=True).verified.equal
 
 
-def keep_specification(world, number: int, vm: str, name: str, identity: Identity) -> None:
+def keep_specification(
+    world, number: int, vm: str, name: str, identity: GuestCustomization
+) -> None:
     """In the vCenter that `vm` is in."""
     info = vim.CustomizationSpecInfo(name=name, description="", type="Linux")
     item = vim.CustomizationSpecItem(info=info, spec=customize.made(identity, 1))
@@ -194,8 +196,10 @@ def test_each_site_gives_the_guest_its_addresses_by_a_named_specification(
     world.power_on(vm)
     run(job)
     there, home = (NicRule("10.2.0.5/24", "10.2.0.1"),), (NicRule("10.1.0.5/24", "10.1.0.1"),)
-    keep_specification(world, 1, job.placement.name, "dr", Identity("web-dr", None, there))
-    keep_specification(world, 0, vm, "home", Identity("web", None, home))
+    keep_specification(
+        world, 1, job.placement.name, "dr", GuestCustomization("web-dr", None, there)
+    )
+    keep_specification(world, 0, vm, "home", GuestCustomization("web", None, home))
     only_there = Guest(customize=Customize.SPEC, spec="dr")
     both = replace(only_there, failback=Guest(customize=Customize.SPEC, spec="home"))
     job = replace(job, guest=both)

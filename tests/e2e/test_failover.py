@@ -26,7 +26,7 @@ from vreplica.sync.job import Customize, Guest, Job
 from vreplica.sync.replica.state import points
 from vreplica.sync.report import Mode
 from vreplica.units import BLOCK, MIB
-from vreplica.vsphere.model import Identity, NicRule
+from vreplica.vsphere.model import GuestCustomization, NicRule
 
 Content = Callable[..., Path]
 YES = Choices(shutdown_timeout_s=20, heartbeat_timeout_s=20)
@@ -215,7 +215,7 @@ def test_the_replica_is_on_its_network_with_the_addresses_of_the_other_site(
 ) -> None:
     _, job = ready(world, content, guest_id="ubuntu64Guest")
     replica, site = job.placement.name, world.sites[1]["name"]
-    rules = Identity("web01-dr", None, (NicRule("10.9.0.5/24", "10.9.0.1"),))
+    rules = GuestCustomization("web01-dr", None, (NicRule("10.9.0.5/24", "10.9.0.1"),))
     job = replace(job, guest=Guest("root", lambda: "guest", how, identity=rules))
     # What stands for sh only takes note: the script is not for this machine.
     note = [sys.executable, "-c", "import shutil, sys; shutil.copy(sys.argv[1], 'noted')"]
@@ -244,7 +244,7 @@ def test_the_replica_is_on_its_network_with_the_addresses_of_the_other_site(
 
 def test_a_script_that_fails_is_told_and_stops_nothing(world, content: Content) -> None:
     _, job = ready(world, content, guest_id="ubuntu64Guest")
-    rules = Identity("web01-dr")
+    rules = GuestCustomization("web01-dr")
     wrong = Guest("root", lambda: "wrong", Customize.SCRIPT, identity=rules)
     outcome = drive(begin, replace(job, guest=wrong), YES)
     assert outcome.state is State.RUNNING

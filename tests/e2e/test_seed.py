@@ -17,7 +17,7 @@ from vreplica.sync.replica.seed import seed
 from vreplica.sync.replica.state import points
 from vreplica.sync.report import Mode
 from vreplica.units import BLOCK, MIB
-from vreplica.vsphere.model import Keep
+from vreplica.vsphere.model import KeepIdentity
 
 Content = Callable[..., Path]
 
@@ -98,7 +98,7 @@ def test_the_replica_of_another_job_seeds_and_stays(world: Any, content: Content
     new = world.job(
         vm,
         name="renamed",
-        placement=Placement(old.placement.datastore, f"{vm}-second", keep=Keep(mac=True)),
+        placement=Placement(old.placement.datastore, f"{vm}-second", keep=KeepIdentity(mac=True)),
     )
     seed(new, [old.placement.name])
     macs = []

@@ -22,7 +22,7 @@ from vreplica.sync.plan.space import MARGIN
 from vreplica.sync.replica.state import points
 from vreplica.sync.report import Mode
 from vreplica.units import BLOCK, KIB, MIB
-from vreplica.vsphere.model import Keep
+from vreplica.vsphere.model import KeepIdentity
 
 Content = Callable[..., Path]
 device: Any = vim.vm.device
@@ -336,8 +336,12 @@ def test_the_replica_has_the_names_that_the_job_wants(world, content: Content) -
     vm = world.make_vm(content(16 * MIB))
     job = world.job(vm)
     name = job.placement.name
-    same = replace(job, placement=replace(job.placement, keep=Keep(bios_uuid=True, mac=True)))
-    own = replace(job, placement=replace(job.placement, keep=Keep(bios_uuid=False, mac=False)))
+    same = replace(
+        job, placement=replace(job.placement, keep=KeepIdentity(bios_uuid=True, mac=True))
+    )
+    own = replace(
+        job, placement=replace(job.placement, keep=KeepIdentity(bios_uuid=False, mac=False))
+    )
     run(same)
     uuid, macs = names(world, 0, vm)
     assert names(world, 1, name) == (uuid, macs)

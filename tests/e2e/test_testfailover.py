@@ -26,7 +26,7 @@ from vreplica.sync.replica.state import points
 from vreplica.sync.replica.test_vm import Mark, hold
 from vreplica.units import MIB
 from vreplica.vsphere.errors import PlacementNotFound
-from vreplica.vsphere.model import GuestLogin, Identity, NicRule
+from vreplica.vsphere.model import GuestCustomization, GuestLogin, NicRule
 from vreplica.vsphere.session import Session
 
 Content = Callable[..., Path]
@@ -231,7 +231,7 @@ def test_a_test_that_is_under_way_is_not_cleaned_up(world, job: Job) -> None:
 @pytest.mark.parametrize("how", list(Customize))
 def test_the_rules_for_the_other_site_are_applied(world, job: Job, how: Customize) -> None:
     site, name = world.sites[1]["name"], job.placement.name
-    identity = Identity("web01-dr", "dr.example", (NicRule("10.9.0.5/24", "10.9.0.1"),))
+    identity = GuestCustomization("web01-dr", "dr.example", (NicRule("10.9.0.5/24", "10.9.0.1"),))
     wanted = replace(job, guest=replace(job.guest, customize=how, identity=identity))
     # The script is not to be run here: what stands for sh only shows it.
     show = {"/bin/sh": [sys.executable, "-c", "import sys; print(open(sys.argv[1]).read())"]}
@@ -253,7 +253,7 @@ def test_a_specification_of_vcenter_is_taken_by_its_name(world, job: Job) -> Non
     assert "no customization specification nobody's" in (report.trouble or "")
     assert report.removed
     world.control.set_guest(world.sites[1]["name"], job.placement.name, tools="notInstalled")
-    ruled = replace(job.guest, customize=Customize.SPEC, identity=Identity("web01-dr"))
+    ruled = replace(job.guest, customize=Customize.SPEC, identity=GuestCustomization("web01-dr"))
     refused = testing.run_test(replace(job, guest=ruled), SOON, quiet)
     assert "Tools is not installed" in (refused.trouble or "")
     world.control.set_guest(world.sites[1]["name"], job.placement.name, tools="running")

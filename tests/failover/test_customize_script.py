@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from vreplica.failover.guest import scripts
-from vreplica.vsphere.model import Identity, NicRule
+from vreplica.vsphere.model import GuestCustomization, NicRule
 
 MACS = ("00:50:56:AA:00:01", "00:50:56:aa:00:02")
-TWO = Identity(
+TWO = GuestCustomization(
     "web01-dr",
     "dr.example",
     (NicRule("10.2.0.5/24", "10.2.0.1", ("10.2.0.2", "10.2.0.3")), NicRule()),
@@ -89,7 +89,7 @@ def test_netplan_gets_a_file_that_only_root_can_read(tmp_path: Path) -> None:
 
 def test_networkd_gets_a_file(tmp_path: Path) -> None:
     guest = Guest(tmp_path, ("systemctl",))
-    six = Identity(nics=(NicRule("fd00::5/64", "fd00::1", ("fd00::2",)),))
+    six = GuestCustomization(nics=(NicRule("fd00::5/64", "fd00::1", ("fd00::2",)),))
     done = guest.run(scripts.linux(six, MACS))
     assert done.returncode == 0, done.stderr
     assert (guest.root / "etc/systemd/network/05-vreplica-ens0.network").read_text() == (
@@ -108,7 +108,7 @@ def test_what_cannot_be_done_is_said(
     tmp_path: Path, macs: tuple[str, ...], programs: tuple[str, ...], code: int, said: str
 ) -> None:
     guest = Guest(tmp_path, programs)
-    done = guest.run(scripts.linux(Identity(nics=TWO.nics), macs))
+    done = guest.run(scripts.linux(GuestCustomization(nics=TWO.nics), macs))
     assert done.returncode == code
     assert said in done.stderr
     assert not list((guest.root / "etc/netplan").iterdir())

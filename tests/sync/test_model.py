@@ -290,7 +290,7 @@ class Site:
     def datastores(self) -> tuple[DatastoreInfo, ...]:
         return (DatastoreInfo("ds", "ds-1", 1000 * GIB, 1000 * GIB, "VMFS"),)
 
-    def check_place(self, spec: ReplicaSpec) -> None:
+    def check_placement(self, spec: ReplicaSpec) -> None:
         assert spec.datastore == "ds"
 
     def events(self, ref: VmRef, *, since: datetime | None = None) -> tuple[EventRecord, ...]:
@@ -300,7 +300,7 @@ class Site:
     def refresh(self) -> datetime:
         return self.clock()
 
-    def started_tasks(self) -> tuple[str, ...]:
+    def take_started_tasks(self) -> tuple[str, ...]:
         return ()
 
     def changed_extents(

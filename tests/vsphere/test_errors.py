@@ -26,7 +26,7 @@ from vreplica.vsphere.errors import (
     ThumbprintInvalid,
     VmNotFound,
 )
-from vreplica.vsphere.model import Endpoint, Quiesce, ReplicaSpec, VmRef
+from vreplica.vsphere.model import Endpoint, QuiesceOptions, ReplicaSpec, VmRef
 from vreplica.vsphere.session import Session, connect
 
 SITE = "site-a"
@@ -192,7 +192,7 @@ def test_the_privileges_of_a_cycle_are_enough_for_a_cycle(
     control.set_user(SITE, "backup@lab", "pw", privileges)
     with connect(endpoint(user="backup@lab", password="pw")) as session:
         assert session.enable_cbt(vm)
-        made = session.create_snapshot(vm, "s", "", Quiesce())
+        made = session.create_snapshot(vm, "s", "", QuiesceOptions())
         session.changed_extents(vm, made.moref, 2000, "*", 8 * MIB)
         assert session.remove_snapshot(vm, made.moref).existed
 

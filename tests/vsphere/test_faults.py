@@ -10,9 +10,9 @@ from pyVmomi import VmomiSupport, vim, vmodl
 
 from vreplica.errors import ConsistencyError, VReplicaError, VSphereError
 from vreplica.vsphere import errors
-from vreplica.vsphere.connection.faults import Doing, to_error, words
+from vreplica.vsphere.connection.faults import CallContext, to_error, words
 
-DOING = Doing("taking snapshot 'x'", "vc.example", "backup@lab", "web01")
+DOING = CallContext("taking snapshot 'x'", "vc.example", "backup@lab", "web01")
 
 
 def all_faults() -> list[Any]:

@@ -22,8 +22,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from vreplica.vsphere.connection.certificate import probe_certificate
-from vreplica.vsphere.connection.link import Link
-from vreplica.vsphere.connection.tasks import Waiting, run, wait
+from vreplica.vsphere.connection.link import ServerLink
+from vreplica.vsphere.connection.tasks import WaitLimits, run, wait
 from vreplica.vsphere.connection.vmomi import vim
 from vreplica.vsphere.errors import (
     BadReply,
@@ -205,25 +205,25 @@ def server(context: ssl.SSLContext) -> Iterator[Server]:
 
 
 @pytest.fixture
-def link(server: Server) -> Iterator[Link]:
+def link(server: Server) -> Iterator[ServerLink]:
     link = open_link(server)
     server.calls.clear()
     yield link
     link.close()
 
 
-def open_link(server: Server, **more: Any) -> Link:
+def open_link(server: Server, **more: Any) -> ServerLink:
     port = server.server_address[1]
     sha256 = probe_certificate(HOST, port)[0]
     endpoint = Endpoint(HOST, "backup@lab", "secret", sha256, port)
-    return Link(endpoint, **{"timeout_s": 5, "reply_timeout_s": 0.5, **more})
+    return ServerLink(endpoint, **{"timeout_s": 5, "reply_timeout_s": 0.5, **more})
 
 
-def clock(link: Link) -> Callable[[], Any]:
+def clock(link: ServerLink) -> Callable[[], Any]:
     return link.managed(vim.ServiceInstance, "ServiceInstance").CurrentTime
 
 
-def power_on(link: Link) -> Callable[[], Any]:
+def power_on(link: ServerLink) -> Callable[[], Any]:
     return link.managed(vim.VirtualMachine, "vm-1").PowerOnVM_Task
 
 
@@ -279,32 +279,32 @@ def test_what_is_no_vcenter_is_told_apart(
 # -- a session that the server ended -----------------------------------------------------------
 
 
-def test_a_read_after_the_session_ended_logs_in_again(server: Server, link: Link) -> None:
+def test_a_read_after_the_session_ended_logs_in_again(server: Server, link: ServerLink) -> None:
     server.script["CurrentTime"] = [fault("NotAuthenticated")]
     assert link.ask("asking", clock(link)).year == 2026
     assert server.calls == ["CurrentTime", "Login", "CurrentTime"]
 
 
-def test_a_change_after_the_session_ended_is_made_once(server: Server, link: Link) -> None:
+def test_a_change_after_the_session_ended_is_made_once(server: Server, link: ServerLink) -> None:
     server.script["PowerOnVM_Task"] = [fault("NotAuthenticated"), TASK]
     link.call("power-on", power_on(link))
     assert server.calls == ["CurrentTime", "PowerOnVM_Task", "Login", "PowerOnVM_Task"]
 
 
-def test_a_session_that_does_not_come_back_is_lost(server: Server, link: Link) -> None:
+def test_a_session_that_does_not_come_back_is_lost(server: Server, link: ServerLink) -> None:
     server.script["CurrentTime"] = [fault("NotAuthenticated")] * 2
     with pytest.raises(SessionLost):
         link.ask("asking", clock(link))
 
 
-def test_a_password_changed_meanwhile_is_a_failed_login(server: Server, link: Link) -> None:
+def test_a_password_changed_meanwhile_is_a_failed_login(server: Server, link: ServerLink) -> None:
     server.script["CurrentTime"] = [fault("NotAuthenticated")]
     server.script["Login"] = [fault("InvalidLogin")]
     with pytest.raises(LoginFailed):
         link.ask("asking", clock(link))
 
 
-def test_many_threads_log_in_again_once(server: Server, link: Link) -> None:
+def test_many_threads_log_in_again_once(server: Server, link: ServerLink) -> None:
     alive = threading.Event()
     logins: list[float] = []
 
@@ -339,20 +339,24 @@ def test_many_threads_log_in_again_once(server: Server, link: Link) -> None:
 # -- broken connections -------------------------------------------------------------------------
 
 
-def test_a_read_over_a_connection_that_went_stale_is_sent_again(server: Server, link: Link) -> None:
+def test_a_read_over_a_connection_that_went_stale_is_sent_again(
+    server: Server, link: ServerLink
+) -> None:
     server.script["CurrentTime"] = [hang_up]
     assert link.ask("asking", clock(link)).year == 2026
     assert server.calls == ["CurrentTime", "CurrentTime"]
 
 
-def test_a_read_that_is_cut_off_twice_is_an_unreachable_host(server: Server, link: Link) -> None:
+def test_a_read_that_is_cut_off_twice_is_an_unreachable_host(
+    server: Server, link: ServerLink
+) -> None:
     server.script["CurrentTime"] = [hang_up, hang_up]
     with pytest.raises(HostUnreachable):
         link.ask("asking", clock(link))
     assert len(server.calls) == 2
 
 
-def test_a_change_that_is_cut_off_is_not_sent_again(server: Server, link: Link) -> None:
+def test_a_change_that_is_cut_off_is_not_sent_again(server: Server, link: ServerLink) -> None:
     server.script["PowerOnVM_Task"] = [hang_up, TASK]
     with pytest.raises(OutcomeUnknown, match="during power-on") as caught:
         link.call("power-on", power_on(link), vm="web01")
@@ -361,14 +365,18 @@ def test_a_change_that_is_cut_off_is_not_sent_again(server: Server, link: Link) 
     assert caught.value.retryable
 
 
-def test_a_stale_connection_is_found_before_a_change_is_sent(server: Server, link: Link) -> None:
+def test_a_stale_connection_is_found_before_a_change_is_sent(
+    server: Server, link: ServerLink
+) -> None:
     server.script["CurrentTime"] = [hang_up]
     server.usual["PowerOnVM_Task"] = TASK
     link.call("power-on", power_on(link))
     assert server.calls == ["CurrentTime", "CurrentTime", "PowerOnVM_Task"]
 
 
-def test_a_server_that_stalls_is_given_up_and_not_asked_again(server: Server, link: Link) -> None:
+def test_a_server_that_stalls_is_given_up_and_not_asked_again(
+    server: Server, link: ServerLink
+) -> None:
     server.script["CurrentTime"] = [stall]
     started = time.monotonic()
     with pytest.raises(HostUnreachable, match=r"no answer within 0\.5 s"):
@@ -387,19 +395,19 @@ def test_a_server_that_stalls_is_given_up_and_not_asked_again(server: Server, li
     ],
     ids=["html", "text", "wrong type"],
 )  # fmt: skip
-def test_an_answer_that_cannot_be_read_is_told(server: Server, link: Link, body: str) -> None:
+def test_an_answer_that_cannot_be_read_is_told(server: Server, link: ServerLink, body: str) -> None:
     server.script["CurrentTime"] = [raw(200, body)]
     with pytest.raises(BadReply, match="asking"):
         link.ask("asking", clock(link))
 
 
-def test_a_server_that_is_restarting_is_unreachable(server: Server, link: Link) -> None:
+def test_a_server_that_is_restarting_is_unreachable(server: Server, link: ServerLink) -> None:
     server.script["CurrentTime"] = [raw(503, "")] * 2
     with pytest.raises(HostUnreachable, match="503"):
         link.ask("asking", clock(link))
 
 
-def test_a_missing_privilege_is_named(server: Server, link: Link) -> None:
+def test_a_missing_privilege_is_named(server: Server, link: ServerLink) -> None:
     inner = (
         '<object type="VirtualMachine">vm-1</object>'
         "<privilegeId>VirtualMachine.Interact.PowerOn</privilegeId>"
@@ -416,17 +424,17 @@ def test_a_missing_privilege_is_named(server: Server, link: Link) -> None:
 READ = "RetrievePropertiesEx"
 
 
-def test_a_task_is_followed_to_its_end(server: Server, link: Link) -> None:
+def test_a_task_is_followed_to_its_end(server: Server, link: ServerLink) -> None:
     server.usual["PowerOnVM_Task"] = TASK
     server.script[READ] = [
         task_info("queued"),
         task_info("running", "<progress>10</progress>"),
         task_info("success", '<result xsi:type="xsd:string">done</result>'),
     ]
-    assert run(link, "power-on", power_on(link), vm="web01", waiting=Waiting(5, 1)) == "done"
+    assert run(link, "power-on", power_on(link), vm="web01", limits=WaitLimits(5, 1)) == "done"
 
 
-def test_a_wait_goes_on_over_hang_ups_and_a_new_login(server: Server, link: Link) -> None:
+def test_a_wait_goes_on_over_hang_ups_and_a_new_login(server: Server, link: ServerLink) -> None:
     server.script[READ] = [
         task_info("running"),
         hang_up,
@@ -435,34 +443,38 @@ def test_a_wait_goes_on_over_hang_ups_and_a_new_login(server: Server, link: Link
         task_info("success"),
     ]
     task = link.managed(vim.Task, "task-1")
-    wait(link, task, "power-on", vm="web01", waiting=Waiting(5, 2))
+    wait(link, task, "power-on", vm="web01", limits=WaitLimits(5, 2))
     assert server.calls.count("Login") == 1
 
 
 def test_a_wait_over_a_dead_connection_ends_with_an_unknown_outcome(
-    server: Server, link: Link
+    server: Server, link: ServerLink
 ) -> None:
     server.usual[READ] = hang_up
     task = link.managed(vim.Task, "task-1")
     with pytest.raises(OutcomeUnknown, match="Whether it was done is not known"):
-        wait(link, task, "removing snapshot s", vm="web01", waiting=Waiting(5, 0.2))
+        wait(link, task, "removing snapshot s", vm="web01", limits=WaitLimits(5, 0.2))
 
 
-def test_a_task_that_the_server_forgot_has_an_unknown_outcome(server: Server, link: Link) -> None:
+def test_a_task_that_the_server_forgot_has_an_unknown_outcome(
+    server: Server, link: ServerLink
+) -> None:
     server.usual[READ] = fault("ManagedObjectNotFound", '<obj type="Task">task-1</obj>')
     task = link.managed(vim.Task, "task-1")
     with pytest.raises(OutcomeUnknown, match="does not know the task"):
-        wait(link, task, "removing snapshot s", vm="web01", waiting=Waiting(5, 1))
+        wait(link, task, "removing snapshot s", vm="web01", limits=WaitLimits(5, 1))
 
 
-def test_a_task_that_does_not_end_in_time_is_told_to_be_running(server: Server, link: Link) -> None:
+def test_a_task_that_does_not_end_in_time_is_told_to_be_running(
+    server: Server, link: ServerLink
+) -> None:
     server.usual[READ] = task_info("running", "<progress>7</progress>")
     task = link.managed(vim.Task, "task-1")
     with pytest.raises(TaskTimeout, match=r"\(at 7 %\)"):
-        wait(link, task, "removing snapshot s", vm="web01", waiting=Waiting(0.2, 1))
+        wait(link, task, "removing snapshot s", vm="web01", limits=WaitLimits(0.2, 1))
 
 
-def test_another_task_of_the_vm_is_waited_for(server: Server, link: Link) -> None:
+def test_another_task_of_the_vm_is_waited_for(server: Server, link: ServerLink) -> None:
     busy = fault("TaskInProgress", '<task type="Task">task-9</task>')
     server.script["PowerOnVM_Task"] = [busy, TASK]
     server.script[READ] = [
@@ -470,15 +482,15 @@ def test_another_task_of_the_vm_is_waited_for(server: Server, link: Link) -> Non
         TASK_STATE.format("success"),
         task_info("success"),
     ]
-    run(link, "power-on", power_on(link), vm="web01", waiting=Waiting(0.5, 1))
+    run(link, "power-on", power_on(link), vm="web01", limits=WaitLimits(0.5, 1))
     assert [c for c in server.calls if c != "CurrentTime"] == [
         "PowerOnVM_Task", READ, READ, "PowerOnVM_Task", READ,
     ]  # fmt: skip
 
 
-def test_another_task_that_does_not_end_is_given_up_on(server: Server, link: Link) -> None:
+def test_another_task_that_does_not_end_is_given_up_on(server: Server, link: ServerLink) -> None:
     server.usual["PowerOnVM_Task"] = fault("TaskInProgress", '<task type="Task">task-9</task>')
     server.usual[READ] = TASK_STATE.format("running")
     with pytest.raises(VmBusy, match="power-on had to wait"):
-        run(link, "power-on", power_on(link), vm="web01", waiting=Waiting(0.3, 1))
+        run(link, "power-on", power_on(link), vm="web01", limits=WaitLimits(0.3, 1))
     assert server.calls.count("PowerOnVM_Task") == 1

@@ -11,24 +11,31 @@ from unittest.mock import MagicMock
 import pytest
 from pyVmomi import vim
 
-from vreplica.vsphere.connection.collector import Found, filter_spec
-from vreplica.vsphere.connection.tasks import Waiting
+from vreplica.vsphere.connection.collector import FoundObject, filter_spec
+from vreplica.vsphere.connection.tasks import WaitLimits
 from vreplica.vsphere.connection.vmomi import moref, unescape
 from vreplica.vsphere.errors import PlacementAmbiguous, PlacementNotFound
 from vreplica.vsphere.inventory.placement import choose
 from vreplica.vsphere.inventory.snapshots import quiesce_evidence
-from vreplica.vsphere.inventory.tree import INTO_PLACES, Tree, datastores, hosts, networks, similar
+from vreplica.vsphere.inventory.tree import (
+    INTO_PLACES,
+    InventoryTree,
+    datastores,
+    hosts,
+    networks,
+    similar,
+)
 from vreplica.vsphere.inventory.vm import guest_family
-from vreplica.vsphere.model import Nic, Quiesce, ReplicaSpec, SnapshotInfo, VmInfo, VmRef
+from vreplica.vsphere.model import Nic, QuiesceOptions, ReplicaSpec, SnapshotInfo, VmInfo, VmRef
 from vreplica.vsphere.operations import disk_files
 from vreplica.vsphere.operations.snapshots import quiesce_spec
 
 
-def found(kind: Any, moid: str, name: str, parent: Any = None, **values: Any) -> Found:
+def found(kind: Any, moid: str, name: str, parent: Any = None, **values: Any) -> FoundObject:
     properties = {"name": name, **{k.replace("__", "."): v for k, v in values.items()}}
     if parent is not None:
         properties["parent"] = parent.managed
-    return Found(kind(moid), properties)
+    return FoundObject(kind(moid), properties)
 
 
 def summary(capacity: int = 100, free: int = 40) -> Any:
@@ -37,7 +44,7 @@ def summary(capacity: int = 100, free: int = 40) -> Any:
     )
 
 
-def dc_tree(prefix: str, root: Found) -> list[Found]:
+def dc_tree(prefix: str, root: FoundObject) -> list[FoundObject]:
     """A datacenter with a cluster of two hosts, a lone host, two datastores and networks."""
     dc = found(vim.Datacenter, f"{prefix}-dc", prefix, root)
     vm = found(vim.Folder, f"{prefix}-vm", "vm", dc, childType=[vim.VirtualMachine, vim.Folder])
@@ -68,7 +75,7 @@ def dc_tree(prefix: str, root: Found) -> list[Found]:
         config__distributedVirtualSwitch=switch.managed,
     )  # fmt: skip
 
-    def esx(name: str, parent: Found, stores: list[Found], **more: Any) -> Found:
+    def esx(name: str, parent: FoundObject, stores: list[FoundObject], **more: Any) -> FoundObject:
         return found(
             vim.HostSystem, f"{prefix}-{name}", f"{prefix}-{name}", parent,
             datastore=[s.managed for s in stores], network=[lan.managed, prod.managed],
@@ -89,9 +96,9 @@ def dc_tree(prefix: str, root: Found) -> list[Found]:
 
 
 @pytest.fixture
-def tree() -> Tree:
+def tree() -> InventoryTree:
     root = found(vim.Folder, "root", "Datacenters")
-    return Tree.of([root, *dc_tree("a", root)])
+    return InventoryTree.of([root, *dc_tree("a", root)])
 
 
 def spec(vm: VmInfo, **more: Any) -> ReplicaSpec:
@@ -109,7 +116,7 @@ VM = VmInfo(
 )  # fmt: skip
 
 
-def test_a_datastore_alone_decides_everything_that_has_one_answer(tree: Tree) -> None:
+def test_a_datastore_alone_decides_everything_that_has_one_answer(tree: InventoryTree) -> None:
     place = choose("vc", tree, spec(VM))
     assert moref(place.host) == "a-esx2", "the one in maintenance is not taken"
     assert moref(place.pool) == "a-pool"
@@ -118,7 +125,7 @@ def test_a_datastore_alone_decides_everything_that_has_one_answer(tree: Tree) ->
     assert place.backings[4000].deviceName == "VM Network"
 
 
-def test_names_choose_host_pool_and_folder(tree: Tree) -> None:
+def test_names_choose_host_pool_and_folder(tree: InventoryTree) -> None:
     place = choose("vc", tree, spec(VM, host="a-esx1", resource_pool="gold", folder="Finance/HR"))
     assert [moref(o) for o in (place.host, place.pool, place.folder)] == [
         "a-esx1", "a-gold", "a-fin",
@@ -127,7 +134,7 @@ def test_names_choose_host_pool_and_folder(tree: Tree) -> None:
     assert moref(by_path.folder) == "a-fin"
 
 
-def test_a_distributed_network_is_attached_by_switch_and_key(tree: Tree) -> None:
+def test_a_distributed_network_is_attached_by_switch_and_key(tree: InventoryTree) -> None:
     place = choose("vc", tree, spec(VM, networks={"VM Network": "prod"}))
     port = place.backings[4000].port
     assert (port.switchUuid, port.portgroupKey) == ("50 11 22", "a-pgkey")
@@ -146,14 +153,14 @@ def test_a_distributed_network_is_attached_by_switch_and_key(tree: Tree) -> None
     ids=lambda v: next(iter(v)) if isinstance(v, dict) else "",
 )
 def test_a_wrong_name_is_answered_with_the_right_ones(
-    tree: Tree, more: dict[str, Any], says: str
+    tree: InventoryTree, more: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(PlacementNotFound) as caught:
         choose("vc", tree, spec(VM, **more))
     assert says in str(caught.value)
 
 
-def test_a_card_on_an_unknown_network_is_refused_or_left_out(tree: Tree) -> None:
+def test_a_card_on_an_unknown_network_is_refused_or_left_out(tree: InventoryTree) -> None:
     lost = replace(VM, nics=(replace(NIC, network=None),))
     with pytest.raises(PlacementNotFound, match="Network adapter 1"):
         choose("vc", tree, spec(lost))
@@ -162,7 +169,7 @@ def test_a_card_on_an_unknown_network_is_refused_or_left_out(tree: Tree) -> None
 
 def test_two_of_a_name_are_not_chosen_from() -> None:
     root = found(vim.Folder, "root", "Datacenters")
-    both = Tree.of([root, *dc_tree("a", root), *dc_tree("b", root)])
+    both = InventoryTree.of([root, *dc_tree("a", root), *dc_tree("b", root)])
     with pytest.raises(PlacementAmbiguous) as caught:
         choose("vc", both, spec(VM))
     assert "a/datastore/fast (a-ds1), b/datastore/fast (b-ds1)" in str(caught.value)
@@ -170,7 +177,7 @@ def test_two_of_a_name_are_not_chosen_from() -> None:
     assert moref(place.folder) == "b-vm"
 
 
-def test_hosts_of_two_clusters_are_not_chosen_from(tree: Tree) -> None:
+def test_hosts_of_two_clusters_are_not_chosen_from(tree: InventoryTree) -> None:
     lone = tree.objects["a-esx3"]
     lone.values["datastore"] = [tree.objects["a-ds1"].managed]  # type: ignore[index]
     with pytest.raises(PlacementAmbiguous, match="which host"):
@@ -178,14 +185,14 @@ def test_hosts_of_two_clusters_are_not_chosen_from(tree: Tree) -> None:
     assert moref(choose("vc", tree, spec(VM, resource_pool="gold")).host) == "a-esx2"
 
 
-def test_no_usable_host_is_told_with_those_that_are_not(tree: Tree) -> None:
+def test_no_usable_host_is_told_with_those_that_are_not(tree: InventoryTree) -> None:
     tree.objects["a-esx2"].values["runtime.connectionState"] = "notResponding"  # type: ignore[index]
     with pytest.raises(PlacementNotFound, match="not in maintenance") as caught:
         choose("vc", tree, spec(VM))
     assert caught.value.available == ("a-esx1", "a-esx2")
 
 
-def test_the_inventory_is_read_as_values(tree: Tree) -> None:
+def test_the_inventory_is_read_as_values(tree: InventoryTree) -> None:
     assert [(d.name, d.capacity_bytes, d.free_bytes) for d in datastores(tree)] == [
         ("fast", 100, 40), ("slow", 7, 3),
     ]  # fmt: skip
@@ -264,11 +271,11 @@ def test_evidence_of_quiescing_is_never_more_than_the_guest_can_have_done(
 
 
 def test_windows_is_quiesced_with_a_copy_backup_and_others_in_their_own_way() -> None:
-    windows = quiesce_spec(Quiesce(timeout_min=30, windows=True))
+    windows = quiesce_spec(QuiesceOptions(timeout_min=30, windows=True))
     assert type(windows) is vim.vm.WindowsQuiesceSpec
     assert (windows.timeout, windows.vssBackupType, windows.vssBackupContext) == (30, 5, "ctx_auto")
     assert (windows.vssBootableSystemState, windows.vssPartialFileSupport) == (True, False)
-    linux = quiesce_spec(Quiesce(timeout_min=1))
+    linux = quiesce_spec(QuiesceOptions(timeout_min=1))
     assert type(linux) is vim.vm.GuestQuiesceSpec
     assert linux.timeout == 5, "five minutes are the least that the API takes"
 
@@ -282,7 +289,7 @@ def test_a_disk_is_deleted_in_the_datacenter_of_its_vm(
 ) -> None:
     """Datastores of two datacenters may have one name, as hosts' own ones do."""
     root = found(vim.Folder, "root", "Datacenters")
-    both = Tree.of([root, *dc_tree("a", root), *dc_tree("b", root)])
+    both = InventoryTree.of([root, *dc_tree("a", root), *dc_tree("b", root)])
     asked: list[tuple[str, str]] = []
 
     def run(link: Any, operation: str, method: Any, path: str, where: Any, **_: Any) -> None:
@@ -292,7 +299,7 @@ def test_a_disk_is_deleted_in_the_datacenter_of_its_vm(
     monkeypatch.setattr(disk_files, "datacenter_of", lambda link, vm: (f"{datacenter}-dc", "a"))
     monkeypatch.setattr(disk_files.tasks, "run", run)
     vm, link = VmRef("vm-1", "web"), SimpleNamespace(content=MagicMock())
-    assert disk_files.delete(link, vm, "[fast] web/web.vmdk", Waiting())  # type: ignore[arg-type]
+    assert disk_files.delete(link, vm, "[fast] web/web.vmdk", WaitLimits())  # type: ignore[arg-type]
     assert asked == [("[fast] web/web.vmdk", f"{datacenter}-dc")]
 
 
@@ -300,9 +307,9 @@ def test_a_disk_in_one_of_several_other_datacenters_is_left_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     root = found(vim.Folder, "root", "Datacenters")
-    both = Tree.of([root, *dc_tree("a", root), *dc_tree("b", root)])
+    both = InventoryTree.of([root, *dc_tree("a", root), *dc_tree("b", root)])
     monkeypatch.setattr(disk_files, "places", lambda link: both)
     monkeypatch.setattr(disk_files, "datacenter_of", lambda link, vm: ("c-dc", "c"))
     link: Any = MagicMock()
     with pytest.raises(PlacementAmbiguous, match=r"fast.* of: a, b"):
-        disk_files.delete(link, VmRef("vm-1", "web"), "[fast] web/web.vmdk", Waiting())
+        disk_files.delete(link, VmRef("vm-1", "web"), "[fast] web/web.vmdk", WaitLimits())

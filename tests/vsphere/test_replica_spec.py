@@ -11,8 +11,8 @@ from pyVmomi.SoapAdapter import SerializeToStr
 
 from vreplica.units import GIB, TIB
 from vreplica.vsphere.inventory.devices import CONTROLLERS, controllers_of, disks_of, nics_of
-from vreplica.vsphere.inventory.placement import Place
-from vreplica.vsphere.model import Controller, Keep, Nic, ReplicaSpec, VmDisk, VmInfo, VmRef
+from vreplica.vsphere.inventory.placement import Placement
+from vreplica.vsphere.model import Controller, KeepIdentity, Nic, ReplicaSpec, VmDisk, VmInfo, VmRef
 from vreplica.vsphere.operations.cbt import obstacle
 from vreplica.vsphere.operations.create_replica import config_spec, differences
 
@@ -95,7 +95,7 @@ def source(**more: Any) -> VmInfo:
     return VmInfo(**{**values, **more})
 
 
-def place(**more: Any) -> Place:
+def place(**more: Any) -> Placement:
     network = device.VirtualEthernetCard.NetworkBackingInfo(deviceName="DR net")
     values = {
         "datastore": "dr 1",
@@ -104,7 +104,7 @@ def place(**more: Any) -> Place:
         "host": None,
         "backings": {4000: network, 4001: network},
     }
-    return Place(**{**values, **more})
+    return Placement(**{**values, **more})
 
 
 def spec(**more: Any) -> ReplicaSpec:
@@ -181,7 +181,7 @@ def test_network_cards_are_there_and_disconnected() -> None:
         assert nic.backing.deviceName == "DR net"
         assert nic.macAddress is None
         assert nic.addressType == "generated"
-    kept = config_spec(spec(keep=Keep(mac=True)), place())
+    kept = config_spec(spec(keep=KeepIdentity(mac=True)), place())
     nic = added(kept, device.VirtualEthernetCard)[0]
     assert (nic.addressType, nic.macAddress) == ("assigned", MAC)
 
@@ -197,7 +197,7 @@ def test_network_cards_are_there_and_disconnected() -> None:
     ],
 )
 def test_a_kept_address_has_the_type_with_which_a_host_takes_it(mac: str, kind: str) -> None:
-    wanted = spec(keep=Keep(mac=True))
+    wanted = spec(keep=KeepIdentity(mac=True))
     cards = tuple(replace(n, mac=mac) for n in wanted.source.nics)
     wanted = replace(wanted, source=replace(wanted.source, nics=cards))
     nic = added(config_spec(wanted, place()), device.VirtualEthernetCard)[0]

@@ -16,7 +16,7 @@ from vreplica.vsphere.errors import (
     PlacementNotFound,
     VmNotFound,
 )
-from vreplica.vsphere.model import ReplicaSpec, Reshape, VmRef
+from vreplica.vsphere.model import ReplicaSpec, ReshapeSpec, VmRef
 from vreplica.vsphere.session import Session
 
 STORE = "site-b-ds1"
@@ -185,10 +185,14 @@ def test_a_controller_of_another_type_takes_the_place_of_the_old_one_with_its_di
         for c in info.controllers
     )
     before = target.read_vm(replica).disks
-    made = target.reshape_replica(replica, Reshape(dataclasses.replace(info, controllers=other)))
+    made = target.reshape_replica(
+        replica, ReshapeSpec(dataclasses.replace(info, controllers=other))
+    )
     assert [d.position for d in made.disks] == [("lsilogic-sas", 0, 0), ("lsilogic-sas", 0, 1)]
     assert [(d.key, d.path) for d in made.disks] == [(d.key, d.path) for d in before]
-    again = target.reshape_replica(replica, Reshape(dataclasses.replace(info, controllers=other)))
+    again = target.reshape_replica(
+        replica, ReshapeSpec(dataclasses.replace(info, controllers=other))
+    )
     assert again == made, "what is so already is left alone"
 
 
@@ -204,7 +208,7 @@ def test_virtual_hardware_is_upgraded_and_never_put_back(
             datastore=STORE,
         )
     )
-    target.upgrade_replica(replica, info)
+    target.upgrade_hardware(replica, info)
     assert target.read_vm(replica).hw_version == info.hw_version == "vmx-21"
-    target.upgrade_replica(replica, dataclasses.replace(info, hw_version="vmx-13"))
+    target.upgrade_hardware(replica, dataclasses.replace(info, hw_version="vmx-13"))
     assert target.read_vm(replica).hw_version == "vmx-21"

@@ -23,7 +23,7 @@ from vreplica.vsphere.errors import (
     ToolsUnavailable,
 )
 from vreplica.vsphere.inventory.snapshots import quiesce_evidence
-from vreplica.vsphere.model import GuestState, Quiesce, VmRef
+from vreplica.vsphere.model import GuestState, QuiesceOptions, VmRef
 from vreplica.vsphere.session import Session
 
 SITE = "site-a"
@@ -112,13 +112,13 @@ def test_a_revert_brings_the_disk_back_and_leaves_the_vm_off(
 @pytest.mark.parametrize(
     ("guest", "quiesce", "evidence"),
     [
-        ("windows2019srv_64Guest", Quiesce(windows=True), "application"),
-        ("ubuntu64Guest", Quiesce(), "filesystem"),
+        ("windows2019srv_64Guest", QuiesceOptions(windows=True), "application"),
+        ("ubuntu64Guest", QuiesceOptions(), "filesystem"),
         ("ubuntu64Guest", None, None),
     ],
 )
 def test_the_level_is_what_the_evidence_says(
-    source: Session, new_vm: Any, guest: str, quiesce: Quiesce | None, evidence: str | None
+    source: Session, new_vm: Any, guest: str, quiesce: QuiesceOptions | None, evidence: str | None
 ) -> None:
     vm = new_vm(guest_id=guest, power_on=True)
     before = source.read_vm(vm)
@@ -133,7 +133,7 @@ def test_windows_that_only_froze_its_file_systems_is_not_called_more(
     vm = new_vm(guest_id="windows2019srv_64Guest", power_on=True)
     control.set_guest(SITE, vm.moref, quiesce="filesystemOnly")
     before = source.read_vm(vm)
-    made = source.create_snapshot(vm, "q", "", Quiesce(windows=True))
+    made = source.create_snapshot(vm, "q", "", QuiesceOptions(windows=True))
     # The file is there, with the components document and no writer.
     assert made.backup_manifest
     assert (made.vss_writers, made.vss_problem) == ((), None)
@@ -145,7 +145,7 @@ def test_the_writers_that_took_part_are_named(
 ) -> None:
     vm = new_vm(guest_id="windows2019srv_64Guest", power_on=True)
     before = source.read_vm(vm)
-    made = source.create_snapshot(vm, "q", "", Quiesce(windows=True))
+    made = source.create_snapshot(vm, "q", "", QuiesceOptions(windows=True))
     assert made.vss_writers == ("System Writer", "SqlServerWriter")
     monkeypatch.setattr(
         "vreplica.lab.web.folder.DatastoreFiles.get", lambda _, r, p: r.reply(403, b"")
@@ -165,7 +165,7 @@ def test_a_guest_that_cannot_be_quiesced_leaves_no_snapshot(
     vm = new_vm(guest_id="windows2019srv_64Guest", power_on=True)
     control.set_guest(SITE, vm.moref, quiesce=trouble)
     with pytest.raises(QuiesceFailed) as caught:
-        source.create_snapshot(vm, "q", "", Quiesce(windows=True))
+        source.create_snapshot(vm, "q", "", QuiesceOptions(windows=True))
     assert caught.value.kind == kind
     assert caught.value.where.vm == vm.name
     assert source.read_vm(vm).snapshots == ()
@@ -185,7 +185,7 @@ def test_quiescing_that_would_silently_not_happen_is_refused(
     vm = new_vm(power_on=power_on)
     control.set_guest(SITE, vm.moref, tools=tools)
     with pytest.raises(ToolsUnavailable, match=status):
-        source.create_snapshot(vm, "q", "", Quiesce())
+        source.create_snapshot(vm, "q", "", QuiesceOptions())
     assert source.read_vm(vm).snapshots == ()
     assert source.create_snapshot(vm, "crash").quiesced is False
 

@@ -26,7 +26,7 @@ from vreplica.vsphere.errors import (
     VmNotFound,
     WrongPowerState,
 )
-from vreplica.vsphere.model import Quiesce, ReplicaSpec, VmRef
+from vreplica.vsphere.model import QuiesceOptions, ReplicaSpec, VmRef
 from vreplica.vsphere.operations import snapshots as snapshots_module
 from vreplica.vsphere.session import Session, connect
 
@@ -182,7 +182,7 @@ def test_a_snapshot_that_fails_says_why_and_leaves_none(
     vm = new_vm(power_on=True)
     trouble(method="*napshot*", object=vm.moref, fault=fault, where=where, message="on purpose")
     with pytest.raises(expected) as caught:
-        source.create_snapshot(vm, "s", "", Quiesce())
+        source.create_snapshot(vm, "s", "", QuiesceOptions())
     assert caught.value.where.vm == vm.name
     assert caught.value.explain()
     assert names(source, vm) == []

@@ -59,7 +59,7 @@ from vreplica.sync.job import (
 )
 from vreplica.units import MIB
 from vreplica.vddk.config import VddkConfig
-from vreplica.vsphere.model import Endpoint, Identity, Keep, NicRule
+from vreplica.vsphere.model import Endpoint, GuestCustomization, KeepIdentity, NicRule
 
 FILE_NAME = "vreplica.toml"
 ENV_CONFIG = "VREPLICA_CONFIG"
@@ -93,7 +93,7 @@ class Config(Mapping[str, Job]):
                 folder=to.folder or there.folder,
                 networks={**there.networks, **to.networks},
                 test_network=to.test_network or there.test_network,
-                keep=Keep(bios_uuid=to.keep_bios_uuid, mac=to.keep_mac),
+                keep=KeepIdentity(bios_uuid=to.keep_bios_uuid, mac=to.keep_mac),
             ),
             state_dir=self.state_dir,
             transport=Transport(table.transport),
@@ -266,7 +266,7 @@ def _ruled(login: Guest, table: RulesTable) -> Guest:
         login,
         customize=Customize(customize) if customize else None,
         spec=table.spec,
-        identity=Identity(table.hostname, table.domain, nics),
+        identity=GuestCustomization(table.hostname, table.domain, nics),
     )
 
 

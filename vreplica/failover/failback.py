@@ -29,7 +29,7 @@ from vreplica.sync.replica.foreign_changes import changes_outside
 from vreplica.sync.replica.reprotect import adopt, drop_points, obstacles
 from vreplica.sync.replica.state import JOB_KEY, Sites, find_replica, identity
 from vreplica.vsphere.errors import VmNotFound
-from vreplica.vsphere.model import AS_IS, VmRef
+from vreplica.vsphere.model import KEEP_AS_IS, VmRef
 from vreplica.vsphere.session import connect
 
 
@@ -72,7 +72,7 @@ class FailbackPlan:
                 name=self.original,
                 networks={there: here for here, there in job.placement.networks.items()},
                 # The original has its own, whatever its replica has.
-                keep=job.placement.keep if self.new_vm else AS_IS,
+                keep=job.placement.keep if self.new_vm else KEEP_AS_IS,
             ),
             on_cbt_loss=OnCbtLoss.RESCAN,
             exclude_disks=frozenset(),

@@ -77,7 +77,7 @@ class VSphereSides:
         # Only of sessions that are open: a lost source is not asked.
         for side, name in (("source", "_source"), ("destination", "_destination")):
             if name in self.__dict__:
-                self._tasks[side] += self.__dict__[name].started_tasks()
+                self._tasks[side] += self.__dict__[name].take_started_tasks()
         heard, self._tasks = self._tasks, {"source": [], "destination": []}
         return heard
 
@@ -204,7 +204,7 @@ class VSphereSides:
     def _customize_replica(self) -> None:
         ref, guest = self._replica().vm.ref, self._job.guest
         self._mark_leaf(ref)
-        self._destination.customize(ref, guest.spec or guest.identity)
+        self._destination.customize_guest(ref, guest.spec or guest.identity)
 
     def power_on_replica(self) -> None:
         ref = self._replica().vm.ref
@@ -217,7 +217,7 @@ class VSphereSides:
         """A point of before has the names that were wanted then. A lost source cannot tell its."""
         if "_source" in self.__dict__:
             source = self._source.read_vm(self._source_vm)
-            self._destination.name_replica(ref, source, self._job.placement.keep)
+            self._destination.set_hardware_identity(ref, source, self._job.placement.keep)
 
     def _connect_replica(self, ref: VmRef) -> None:
         """A replica is made with its cards disconnected; a revert disconnects them again."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from vreplica.sync.job import Job
-from vreplica.vsphere.model import HostInfo, Whereabouts
+from vreplica.vsphere.model import HostInfo, VmLocation
 
 
 @dataclass(frozen=True)
@@ -20,23 +20,23 @@ class SiteNow:
     """One site, read once."""
 
     name: str
-    vms: tuple[Whereabouts, ...]
+    vms: tuple[VmLocation, ...]
     hosts: tuple[HostInfo, ...]
 
-    def find(self, wanted: str) -> Whereabouts | None:
+    def find(self, wanted: str) -> VmLocation | None:
         """By moref, instance UUID, name, or the last part of an inventory path."""
         return self._by_key.get(wanted) or self._by_key.get(wanted.rpartition("/")[2])
 
     @cached_property
-    def _by_key(self) -> dict[str | None, Whereabouts]:
+    def _by_key(self) -> dict[str | None, VmLocation]:
         """The first VM of each name that one may go by."""
-        found: dict[str | None, Whereabouts] = {}
+        found: dict[str | None, VmLocation] = {}
         for vm in self.vms:
             for key in (vm.vm.moref, vm.instance_uuid, vm.vm.name):
                 found.setdefault(key, vm)
         return found
 
-    def holds(self, where: Whereabouts) -> tuple[str, ...]:
+    def holds(self, where: VmLocation) -> tuple[str, ...]:
         host = (f"host:{self.name}/{where.host}",) if where.host else ()
         return (*host, *(f"datastore:{self.name}/{d}" for d in where.datastores))
 

@@ -211,7 +211,7 @@ class Service:
         for name in self.config.sites():
             try:
                 with connect(self.config.endpoint(name)) as session:
-                    sites[name] = SiteNow(name, session.whereabouts(), session.hosts())
+                    sites[name] = SiteNow(name, session.vm_locations(), session.hosts())
             except VReplicaError as error:
                 log.warning("site %s: %s", name, error, extra={"site": name})
         found = {}

@@ -92,8 +92,8 @@ def run(
             try:
                 return cycle.run(verify)
             finally:
-                source = sites.source.started_tasks()
-                errand.started(source, sites.destination.started_tasks())
+                source = sites.source.take_started_tasks()
+                errand.started(source, sites.destination.take_started_tasks())
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from vreplica.delta.throttle import Throttle, Window
 from vreplica.nfc.config import NfcConfig
 from vreplica.points import Level, Retention
 from vreplica.vddk.config import VddkConfig
-from vreplica.vsphere.model import Endpoint, GuestLogin, Identity, Keep
+from vreplica.vsphere.model import Endpoint, GuestCustomization, GuestLogin, KeepIdentity
 
 BACK = "~back"
 """Ends the name of a job's other direction; no job of a file can have it in its name."""
@@ -77,7 +77,7 @@ class Guest:
     customize: Customize | None = None
     spec: str | None = None
     """The name of a specification in the destination's vCenter; None: made from `identity`."""
-    identity: Identity = field(default_factory=Identity)
+    identity: GuestCustomization = field(default_factory=GuestCustomization)
     failback: Guest | None = None
     """The same for the original, back at its site; None: its guest keeps what it has."""
 
@@ -99,7 +99,7 @@ class Placement:
     folder: str | None = None
     networks: Mapping[str, str] = field(default_factory=dict)
     """Source network name -> destination network name."""
-    keep: Keep = field(default_factory=Keep)
+    keep: KeepIdentity = field(default_factory=KeepIdentity)
     """Which of the source's names the replica has: right where both are never on."""
     test_network: str | None = None
     """The isolated network of test failovers; None: their cards stay disconnected."""

@@ -36,7 +36,7 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
-class About:
+class ServerInfo:
     """What the server is. `instance_uuid` is None on an ESXi host."""
 
     name: str
@@ -55,7 +55,7 @@ class VmRef:
 
 
 @dataclass(frozen=True, slots=True)
-class Whereabouts:
+class VmLocation:
     """Where a VM is: on which host it is registered, on which datastores its files lie."""
 
     vm: VmRef
@@ -267,7 +267,7 @@ class NetworkInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class Quiesce:
+class QuiesceOptions:
     """How to quiesce: `windows` takes VSS (copy backup), else the Tools' own way. 5..240 min."""
 
     timeout_min: int = 10
@@ -275,7 +275,7 @@ class Quiesce:
 
 
 @dataclass(frozen=True, slots=True)
-class Removal:
+class SnapshotRemoval:
     """What removing a snapshot took. `existed` is False where it was gone already."""
 
     existed: bool
@@ -284,7 +284,7 @@ class Removal:
 
 
 @dataclass(frozen=True, slots=True)
-class Keep:
+class KeepIdentity:
     """Which of its source's names a replica has. False: its own; None: those that it has."""
 
     bios_uuid: bool | None = True
@@ -292,7 +292,7 @@ class Keep:
     mac: bool | None = False
 
 
-AS_IS: Final = Keep(None, None)
+KEEP_AS_IS: Final = KeepIdentity(None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,7 +314,7 @@ class ReplicaSpec:
     exclude_disks: frozenset[int] = frozenset()
     thin: bool | None = True
     annotation: str = ""
-    keep: Keep = field(default_factory=Keep)
+    keep: KeepIdentity = field(default_factory=KeepIdentity)
     track_changes: bool = False
     """Changed block tracking of the replica itself: whoever writes to it is noticed."""
     network_optional: bool = False
@@ -336,18 +336,18 @@ class NewDisk:
 
 
 @dataclass(frozen=True, slots=True)
-class Reshape:
+class ReshapeSpec:
     """What to make of a replica. `detach`: keys of its disks that go; their files stay."""
 
     source: VmInfo
     networks: Mapping[str, str] = field(default_factory=dict)
-    keep: Keep = AS_IS
+    keep: KeepIdentity = KEEP_AS_IS
     detach: tuple[int, ...] = ()
     attach: tuple[NewDisk, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Lack:
+class MissingPrivileges:
     """Privileges that the account does not hold on one object."""
 
     what: str
@@ -358,11 +358,11 @@ class Lack:
 
 
 @dataclass(frozen=True, slots=True)
-class ReplicaPlace:
+class ReplicaPlacement:
     """Where a replica would go: the host, and what the account may not do there."""
 
     host: str
-    lacks: tuple[Lack, ...]
+    lacks: tuple[MissingPrivileges, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -383,7 +383,7 @@ class NicRule:
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class GuestCustomization:
     """Who a guest is on another site's networks. `nics`: in the order of the VM's cards; cards
     without a rule stay as they are (by script) or use DHCP (by specification)."""
 

@@ -16,8 +16,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from vreplica.extents import Extents
-from vreplica.vsphere.connection.link import Link
-from vreplica.vsphere.connection.tasks import PATIENCE_S, Waiting
+from vreplica.vsphere.connection.link import ServerLink
+from vreplica.vsphere.connection.tasks import PATIENCE_S, WaitLimits
 from vreplica.vsphere.connection.vmomi import utc, vim
 from vreplica.vsphere.inventory import (
     changed_areas,
@@ -30,30 +30,30 @@ from vreplica.vsphere.inventory import (
 )
 from vreplica.vsphere.inventory import snapshots as snapshot_reads
 from vreplica.vsphere.model import (
-    About,
     DatastoreInfo,
     Endpoint,
     EventRecord,
+    GuestCustomization,
     GuestLogin,
     GuestState,
     HostInfo,
-    Identity,
-    Keep,
-    Lack,
+    KeepIdentity,
+    MissingPrivileges,
     NetworkInfo,
     Nic,
     PowerState,
-    Quiesce,
-    Removal,
-    ReplicaPlace,
+    QuiesceOptions,
+    ReplicaPlacement,
     ReplicaSpec,
-    Reshape,
+    ReshapeSpec,
     ScriptResult,
+    ServerInfo,
     SnapshotInfo,
+    SnapshotRemoval,
     TaskRecord,
     VmInfo,
+    VmLocation,
     VmRef,
-    Whereabouts,
 )
 from vreplica.vsphere.operations import (
     cbt,
@@ -88,14 +88,14 @@ def connect(
     a task goes on while the server cannot be reached. Raises HostUnreachable,
     CertificateChanged (before the password is sent), LoginFailed, NotVSphere.
     """
-    link = Link(endpoint, timeout_s=timeout_s, reply_timeout_s=reply_timeout_s)
+    link = ServerLink(endpoint, timeout_s=timeout_s, reply_timeout_s=reply_timeout_s)
     return Session(link, patience_s=patience_s)
 
 
 class Session:
     """Made by `connect`; a context manager, which logs out at the end."""
 
-    def __init__(self, link: Link, *, patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, link: ServerLink, *, patience_s: float = PATIENCE_S) -> None:
         self._link = link
         self._patience_s = patience_s
 
@@ -117,8 +117,8 @@ class Session:
         """Log out. Never raises for a server that is gone."""
         self._link.close()
 
-    def _waiting(self, timeout_s: float) -> Waiting:
-        return Waiting(timeout_s, self._patience_s)
+    def _limits(self, timeout_s: float) -> WaitLimits:
+        return WaitLimits(timeout_s, self._patience_s)
 
     # -- the server ---------------------------------------------------------------------------
 
@@ -132,10 +132,10 @@ class Session:
         return self._link.thumbprint_sha1
 
     @property
-    def about(self) -> About:
+    def about(self) -> ServerInfo:
         about = self._link.content.about
         is_vcenter = about.apiType == "VirtualCenter"
-        return About(
+        return ServerInfo(
             name=about.fullName or about.name,
             version=about.version,
             build=about.build,
@@ -177,22 +177,22 @@ class Session:
     def hosts(self) -> tuple[HostInfo, ...]:
         return tree.hosts(tree.places(self._link))
 
-    def whereabouts(self) -> tuple[Whereabouts, ...]:
+    def vm_locations(self) -> tuple[VmLocation, ...]:
         """Where every VM is, read in one go."""
-        return tree.whereabouts(self._link)
+        return tree.vm_locations(self._link)
 
     def networks(self) -> tuple[NetworkInfo, ...]:
         return tree.networks(tree.places(self._link))
 
-    def lacking_on(self, vm_ref: VmRef) -> tuple[Lack, ...]:
+    def missing_privileges(self, vm_ref: VmRef) -> tuple[MissingPrivileges, ...]:
         """Privileges that a source VM needs and this account does not hold there."""
         return privileges.of_source(self._link, vm_ref)
 
-    def check_place(self, spec: ReplicaSpec) -> None:
+    def check_placement(self, spec: ReplicaSpec) -> None:
         """Raises PlacementNotFound, PlacementAmbiguous where `create_replica` would."""
         placement.choose(self.endpoint.host, tree.places(self._link), spec)
 
-    def place_of(self, spec: ReplicaSpec) -> ReplicaPlace:
+    def placement_of(self, spec: ReplicaSpec) -> ReplicaPlacement:
         """Where `create_replica` would put it. Raises PlacementNotFound, PlacementAmbiguous."""
         return privileges.of_place(self._link, spec)
 
@@ -219,10 +219,10 @@ class Session:
         `*` asks for areas in use. Without a snapshot the VM has to be off. Raises
         ChangeIdInvalid, CbtQueryFailed, CbtCoverage: read the disk in full after each of them.
         """
-        waiting = self._waiting(SHORT_S)
+        limits = self._limits(SHORT_S)
         link = self._link
         return changed_areas.changed_extents(
-            link, vm_ref, snapshot_moref, disk_key, change_id, capacity_bytes, waiting
+            link, vm_ref, snapshot_moref, disk_key, change_id, capacity_bytes, limits
         )
 
     # -- power --------------------------------------------------------------------------------
@@ -266,7 +266,7 @@ class Session:
         as far back as it keeps them."""
         return history.tasks_between(self._link, vm_ref, begin, end)
 
-    def started_tasks(self) -> tuple[str, ...]:
+    def take_started_tasks(self) -> tuple[str, ...]:
         """Keys of the tasks that this session has started since this was asked last."""
         found = tuple(self._link.started)
         del self._link.started[: len(found)]
@@ -292,27 +292,27 @@ class Session:
         vm_ref: VmRef,
         name: str,
         description: str = "",
-        quiesce: Quiesce | None = None,
+        quiesce: QuiesceOptions | None = None,
     ) -> SnapshotInfo:
         """Without memory; waits; the answer has the snapshot's disks and changeIds.
 
         Raises ToolsUnavailable, QuiesceFailed, SnapshotFailed, DatastoreFull, VmBusy ...
         """
         slack = SHORT_S + (quiesce.timeout_min * 60 if quiesce else 0)
-        waiting = self._waiting(slack)
-        return snapshots.create(self._link, vm_ref, name, description, quiesce, waiting)
+        limits = self._limits(slack)
+        return snapshots.create(self._link, vm_ref, name, description, quiesce, limits)
 
-    def remove_snapshot(self, vm_ref: VmRef, moref: str) -> Removal:
+    def remove_snapshot(self, vm_ref: VmRef, moref: str) -> SnapshotRemoval:
         """Waits for other tasks of the VM, for this one, and for consolidation."""
-        return snapshots.remove(self._link, vm_ref, moref, self._waiting(LONG_S))
+        return snapshots.remove(self._link, vm_ref, moref, self._limits(LONG_S))
 
     def revert_to_snapshot(self, vm_ref: VmRef, moref: str) -> None:
         """The VM is off afterwards."""
-        snapshots.revert(self._link, vm_ref, moref, self._waiting(LONG_S))
+        snapshots.revert(self._link, vm_ref, moref, self._limits(LONG_S))
 
     def consolidate(self, vm_ref: VmRef) -> bool:
         """Merge what an earlier removal left; False where nothing was to be done."""
-        return snapshots.consolidate(self._link, vm_ref, self._waiting(LONG_S))
+        return snapshots.consolidate(self._link, vm_ref, self._limits(LONG_S))
 
     # -- changed block tracking ---------------------------------------------------------------
 
@@ -322,21 +322,21 @@ class Session:
         Raises CbtEnableRefused while snapshots exist, CbtUnsupported, CbtNotActive. That it is
         active shows in the changeId of the snapshot taken next (`require_change_id`).
         """
-        return cbt.enable(self._link, vm_ref, self._waiting(SHORT_S))
+        return cbt.enable(self._link, vm_ref, self._limits(SHORT_S))
 
     def disable_cbt(self, vm_ref: VmRef) -> None:
         """The first half of a reset of the tracking: off, snapshot, on, snapshot."""
-        cbt.disable(self._link, vm_ref, self._waiting(SHORT_S))
+        cbt.disable(self._link, vm_ref, self._limits(SHORT_S))
 
     # -- power --------------------------------------------------------------------------------
 
     def power_on(self, vm_ref: VmRef) -> None:
         """Nothing happens where it is on."""
-        power.on(self._link, vm_ref, self._waiting(SHORT_S))
+        power.on(self._link, vm_ref, self._limits(SHORT_S))
 
     def power_off(self, vm_ref: VmRef) -> None:
         """Hard. Nothing happens where it is off."""
-        power.off(self._link, vm_ref, self._waiting(SHORT_S))
+        power.off(self._link, vm_ref, self._limits(SHORT_S))
 
     def shutdown_guest(self, vm_ref: VmRef) -> None:
         """Ask the guest; returns at once. Raises ToolsUnavailable."""
@@ -346,39 +346,39 @@ class Session:
 
     def create_replica(self, spec: ReplicaSpec) -> VmRef:
         """A VM like `spec.source` with empty disks, powered off, NICs disconnected."""
-        return create_replica.create(self._link, spec, self._waiting(LONG_S))
+        return create_replica.create(self._link, spec, self._limits(LONG_S))
 
-    def reshape_replica(self, vm_ref: VmRef, want: Reshape) -> VmInfo:
+    def reshape_replica(self, vm_ref: VmRef, want: ReshapeSpec) -> VmInfo:
         """Change hardware and disks of a powered-off replica to what its source has."""
-        return reshape.apply(self._link, vm_ref, want, self._waiting(SHORT_S))
+        return reshape.apply(self._link, vm_ref, want, self._limits(SHORT_S))
 
-    def name_replica(self, vm_ref: VmRef, source: VmInfo, keep: Keep) -> None:
+    def set_hardware_identity(self, vm_ref: VmRef, source: VmInfo, keep: KeepIdentity) -> None:
         """Give a powered-off replica BIOS UUID and MAC addresses as they are wanted."""
-        hardware_identity.apply(self._link, vm_ref, source, keep, self._waiting(SHORT_S))
+        hardware_identity.apply(self._link, vm_ref, source, keep, self._limits(SHORT_S))
 
-    def upgrade_replica(self, vm_ref: VmRef, source: VmInfo) -> None:
+    def upgrade_hardware(self, vm_ref: VmRef, source: VmInfo) -> None:
         """Give a powered-off replica its source's virtual hardware version, where newer."""
-        reshape.upgrade(self._link, vm_ref, source, self._waiting(SHORT_S))
+        reshape.upgrade(self._link, vm_ref, source, self._limits(SHORT_S))
 
     def copy_disk(self, vm_ref: VmRef, source: str, target: str) -> None:
         """A new base disk with what a disk's whole chain holds, made by the host itself."""
-        disk_files.copy(self._link, vm_ref, source, target, self._waiting(LONG_S))
+        disk_files.copy(self._link, vm_ref, source, target, self._limits(LONG_S))
 
     def extend_disk(self, vm_ref: VmRef, path: str, capacity_bytes: int) -> None:
         """Grow a base disk that no VM has, to whole KiB."""
-        disk_files.extend(self._link, vm_ref, path, capacity_bytes, self._waiting(SHORT_S))
+        disk_files.extend(self._link, vm_ref, path, capacity_bytes, self._limits(SHORT_S))
 
     def delete_disk(self, vm_ref: VmRef, path: str) -> bool:
         """Delete the files of a disk that no VM has; False where there were none."""
-        return disk_files.delete(self._link, vm_ref, path, self._waiting(SHORT_S))
+        return disk_files.delete(self._link, vm_ref, path, self._limits(SHORT_S))
 
     def set_nics(
         self, vm_ref: VmRef, *, connect: bool, networks: Mapping[str, str] | None = None
     ) -> tuple[Nic, ...]:
         """Connect or disconnect all network cards, after attaching them elsewhere by `networks`
         (name now -> name then). Raises PlacementNotFound. Returns the cards as they are then."""
-        waiting = self._waiting(SHORT_S)
-        return nics.change(self._link, vm_ref, connect, networks or {}, waiting)
+        limits = self._limits(SHORT_S)
+        return nics.change(self._link, vm_ref, connect, networks or {}, limits)
 
     def clone_linked(
         self,
@@ -390,31 +390,31 @@ class Session:
         bios_uuid: str | None = None,
     ) -> VmRef:
         """A throw-away VM on a snapshot, off, its cards disconnected; vCenter only."""
-        waiting, link = self._waiting(SHORT_S), self._link
-        return clone.linked(link, vm_ref, snapshot_moref, name, extra_config, bios_uuid, waiting)
+        limits, link = self._limits(SHORT_S), self._link
+        return clone.linked(link, vm_ref, snapshot_moref, name, extra_config, bios_uuid, limits)
 
     def attach_nics(self, vm_ref: VmRef, network: str) -> tuple[Nic, ...]:
         """All cards of a VM that is off onto one network, with new MAC addresses, connected at
         power-on. Raises PlacementNotFound."""
-        return nics.attach_all(self._link, vm_ref, network, self._waiting(SHORT_S))
+        return nics.attach_all(self._link, vm_ref, network, self._limits(SHORT_S))
 
     def set_extra_config(self, vm_ref: VmRef, options: Mapping[str, str]) -> None:
         """Set entries of the VM's extraConfig; an empty value removes one."""
-        create_replica.set_extra_config(self._link, vm_ref, options, self._waiting(SHORT_S))
+        create_replica.set_extra_config(self._link, vm_ref, options, self._limits(SHORT_S))
 
     def destroy_vm(self, vm_ref: VmRef) -> None:
         """Remove a powered-off VM with its files: a replica that never got a point, a test VM."""
-        create_replica.destroy(self._link, vm_ref, self._waiting(SHORT_S))
+        create_replica.destroy(self._link, vm_ref, self._limits(SHORT_S))
 
     # -- in the guest -------------------------------------------------------------------------
 
-    def customize(self, vm_ref: VmRef, spec: str | Identity) -> None:
+    def customize_guest(self, vm_ref: VmRef, spec: str | GuestCustomization) -> None:
         """A host name and addresses for the next boot of a VM that is off: a specification by its
         name in vCenter, or rules for a Linux guest. Nothing happens where one is pending.
 
         Raises NoSpecification, CustomizationRefused.
         """
-        customize.apply(self._link, vm_ref, spec, self._waiting(SHORT_S))
+        customize.apply(self._link, vm_ref, spec, self._limits(SHORT_S))
 
     def run_script(
         self,

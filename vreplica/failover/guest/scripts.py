@@ -13,7 +13,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Sequence
 
-from vreplica.vsphere.model import Identity, NicRule
+from vreplica.vsphere.model import GuestCustomization, NicRule
 
 _LINUX = """\
 #!/bin/sh
@@ -85,7 +85,7 @@ name() {
 """
 
 
-def linux(identity: Identity, macs: Sequence[str]) -> bytes:
+def linux(identity: GuestCustomization, macs: Sequence[str]) -> bytes:
     """macs: of the VM's cards, in their order; cards without a rule are left alone."""
     lines = [_LINUX]
     if identity.hostname:
@@ -101,7 +101,7 @@ def linux(identity: Identity, macs: Sequence[str]) -> bytes:
     return "\n".join([*lines, ""]).encode()
 
 
-def windows(identity: Identity, macs: Sequence[str]) -> bytes:
+def windows(identity: GuestCustomization, macs: Sequence[str]) -> bytes:
     """As `linux`; a new computer name counts from the next restart."""
     lines = ["# Written by vreplica: addresses and host name after a failover."]
     lines.append("$ErrorActionPreference = 'Stop'")

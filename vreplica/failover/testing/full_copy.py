@@ -20,7 +20,7 @@ from vreplica.sync.plan.space import MARGIN
 from vreplica.sync.replica.shape import MADE_KEY
 from vreplica.sync.replica.state import ReplicaState
 from vreplica.units import human_size
-from vreplica.vsphere.model import NewDisk, ReplicaSpec, Reshape, VmInfo, VmRef
+from vreplica.vsphere.model import NewDisk, ReplicaSpec, ReshapeSpec, VmInfo, VmRef
 from vreplica.vsphere.session import Session
 
 Do = Callable[[str, Callable[[], Any]], Any]
@@ -65,4 +65,7 @@ def fill(session: Session, vm: VmRef, frozen: VmInfo, id_: str, do: Do) -> None:
     session.set_extra_config(vm, {MADE_KEY: json.dumps([d.path for d in disks])})
     for disk in disks:
         do(f"copy {disk.like.path}", partial(session.copy_disk, vm, disk.like.path, disk.path))
-    do("attach the copies", lambda: session.reshape_replica(vm, Reshape(made, attach=tuple(disks))))
+    do(
+        "attach the copies",
+        lambda: session.reshape_replica(vm, ReshapeSpec(made, attach=tuple(disks))),
+    )

@@ -273,7 +273,7 @@ class _Test:
             self._macs = tuple(nic.mac for nic in nics if nic.mac)
         if self._job.guest.customize is Customize.SPEC:
             spec = self._job.guest.spec or self._job.guest.identity
-            self._do(f"customize {name}", lambda: session.customize(vm, spec))
+            self._do(f"customize {name}", lambda: session.customize_guest(vm, spec))
         self._do(f"power on {name}", lambda: session.power_on(vm))
 
     def _clone(self, name: str, snapshot: str) -> None:

@@ -222,7 +222,7 @@ def _destination_problems(
 def _place_problems(job: Job, sites: Sites, vm: VmInfo) -> Iterator[str]:
     """Where the replica is to be created: host, pool, folder, networks."""
     try:
-        sites.destination.check_place(replica_spec(job, vm, ""))
+        sites.destination.check_placement(replica_spec(job, vm, ""))
     except (PlacementNotFound, PlacementAmbiguous) as error:
         yield f"{error.message}. {error.advice()}"
 

@@ -23,7 +23,7 @@ from vreplica.sync.plan.plan import make_plan
 from vreplica.sync.replica.shape import replica_spec
 from vreplica.sync.replica.state import ReplicaState, Sites, find_replica
 from vreplica.sync.transport import choose
-from vreplica.vsphere.model import Endpoint, Lack, VmInfo
+from vreplica.vsphere.model import Endpoint, MissingPrivileges, VmInfo
 from vreplica.vsphere.session import Session, connect
 
 T = TypeVar("T")
@@ -80,7 +80,7 @@ class _Check:
         vm = source and self._try("source", lambda: source.read_vm(source.find_vm(job.source_vm)))
         if source and vm:
             self._good("source", f"VM {vm.ref.name}, {len(vm.disks)} disks, {vm.power_state}")
-            lacks = self._try("source", lambda: source.lacking_on(vm.ref))
+            lacks = self._try("source", lambda: source.missing_privileges(vm.ref))
             self._privileges("source", lacks, job.source)
         replica: ReplicaState | None = None
         if source and destination and vm:
@@ -120,13 +120,15 @@ class _Check:
         """Where the replica will be created, since there is none yet."""
         job, to = self._job, self._job.placement
         spec = replica_spec(job, vm, "")
-        place = self._try("destination", lambda: destination.place_of(spec))
+        place = self._try("destination", lambda: destination.placement_of(spec))
         if place:
             self._good("destination", f"{to.name} can be created on {place.host}, {to.datastore}")
             self._privileges("destination", place.lacks, job.destination)
             self._ports([place.host])
 
-    def _privileges(self, area: str, lacks: tuple[Lack, ...] | None, endpoint: Endpoint) -> None:
+    def _privileges(
+        self, area: str, lacks: tuple[MissingPrivileges, ...] | None, endpoint: Endpoint
+    ) -> None:
         if lacks is None:
             return
         for lack in lacks:

@@ -35,7 +35,7 @@ from vreplica.sync.replica.shape import map_path, replica_spec
 from vreplica.sync.replica.state import SEED_KEY, Sites, find_replica, job_lock
 from vreplica.sync.transport import open_current
 from vreplica.units import KIB, human_size
-from vreplica.vsphere.model import NewDisk, Reshape, VmDisk, VmInfo, VmRef
+from vreplica.vsphere.model import NewDisk, ReshapeSpec, VmDisk, VmInfo, VmRef
 from vreplica.vsphere.session import Session
 
 
@@ -200,17 +200,17 @@ def _fill(
 def _attach(job: Job, destination: Session, vm: VmInfo, ref: VmRef, disk: NewDisk) -> None:
     """Attach, see how large it is, and grow it where the source's is larger."""
     networks, want = job.placement.networks, disk.like.capacity_bytes
-    made = destination.reshape_replica(ref, Reshape(vm, networks, attach=(disk,)))
+    made = destination.reshape_replica(ref, ReshapeSpec(vm, networks, attach=(disk,)))
     have = made.disk(disk.like.key).capacity_bytes
     if have == want:
         return
-    destination.reshape_replica(ref, Reshape(vm, networks, detach=(disk.like.key,)))
+    destination.reshape_replica(ref, ReshapeSpec(vm, networks, detach=(disk.like.key,)))
     if have > want or want % KIB:
         reason = f"it has {human_size(have)}, {disk.like.label} has {human_size(want)}"
         raise SeedUnusable(what=disk.path, reason=reason)
     destination.extend_disk(ref, disk.path, want)
     fitting = replace(disk, any_size=False)
-    destination.reshape_replica(ref, Reshape(vm, networks, attach=(fitting,)))
+    destination.reshape_replica(ref, ReshapeSpec(vm, networks, attach=(fitting,)))
 
 
 def _digests(

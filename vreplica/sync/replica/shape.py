@@ -45,7 +45,7 @@ from vreplica.sync.replica.state import (
     read_replica,
 )
 from vreplica.units import KIB, human_size
-from vreplica.vsphere.model import NewDisk, ReplicaSpec, Reshape, VmDisk, VmInfo
+from vreplica.vsphere.model import NewDisk, ReplicaSpec, ReshapeSpec, VmDisk, VmInfo
 from vreplica.vsphere.operations.reshape import differences
 from vreplica.vsphere.session import Session
 
@@ -229,14 +229,14 @@ def reshape(
         listener(Step("shape", f"replica: {text}"))
     if any(text.startswith("virtual hardware") for text in shape.hardware):
         try:
-            session.upgrade_replica(ref, vm)
+            session.upgrade_hardware(ref, vm)
         except VSphereError as error:
             listener(Warn(f"the replica keeps its virtual hardware version: {error.message}"))
     new = {d.disk.key for d in shape.disks if d.new}
     old = {d.key for d in replica.vm.disks}
     detach = (*(d.key for d in shape.gone), *sorted(new & old))
     place = job.placement
-    want = Reshape(vm, place.networks, place.keep, detach, tuple(attach))
+    want = ReshapeSpec(vm, place.networks, place.keep, detach, tuple(attach))
     if not replica.points:
         remember_unused(job, base_files(d for d in replica.vm.disks if d.key in detach))
     session.reshape_replica(ref, want)

@@ -25,7 +25,7 @@ from vreplica.sync.job import Job, QuiescePolicy
 from vreplica.sync.replica.state import snapshot_name
 from vreplica.vsphere.errors import QuiesceFailed, ToolsUnavailable
 from vreplica.vsphere.inventory.snapshots import quiesce_evidence
-from vreplica.vsphere.model import Quiesce, SnapshotInfo, VmInfo
+from vreplica.vsphere.model import QuiesceOptions, SnapshotInfo, VmInfo
 from vreplica.vsphere.session import Session
 
 RETRY_DELAY_S = 5.0
@@ -89,7 +89,9 @@ def _quiesced(
     job: Job, session: Session, vm: VmInfo, run_id: str, notes: list[str]
 ) -> SnapshotInfo | None:
     """A quiesced snapshot after at most `quiesce_attempts`; None where the job allows less."""
-    quiesce = Quiesce(timeout_min=job.quiesce_timeout_min, windows=vm.guest_family == "windows")
+    quiesce = QuiesceOptions(
+        timeout_min=job.quiesce_timeout_min, windows=vm.guest_family == "windows"
+    )
     for attempt in range(1, job.quiesce_attempts + 1):
         try:
             return session.create_snapshot(

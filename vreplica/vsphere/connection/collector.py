@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 
 from vreplica.errors import VReplicaError
 from vreplica.vsphere.connection.faults import to_error
-from vreplica.vsphere.connection.link import Link
+from vreplica.vsphere.connection.link import ServerLink
 from vreplica.vsphere.connection.vmomi import moref, vim, vmodl
 from vreplica.vsphere.errors import BadReply, HostUnreachable, ObjectGone
 
@@ -50,22 +50,28 @@ def from_the_start(attempt: Callable[[], T]) -> T:
 
 
 def next_page(
-    link: Link, operation: str, method: Callable[..., Any], argument: Any, vm: str | None
+    link: ServerLink, operation: str, method: Callable[..., Any], argument: Any, vm: str | None
 ) -> Any:
     """The page after the last one. Raises PageLost: with its connection, or with the session."""
     invalid = vmodl.fault.InvalidArgument
     try:
         return link.ask(
-            operation, method, argument, vm=vm, let=(invalid,), answers=False, again=False
+            operation,
+            method,
+            argument,
+            vm=vm,
+            unmapped=(invalid,),
+            expects_answer=False,
+            repeatable=False,
         )
     except (HostUnreachable, ObjectGone) as error:
         raise PageLost(error) from error
     except invalid as fault:
-        raise PageLost(to_error(fault, link.doing(operation, vm))) from fault
+        raise PageLost(to_error(fault, link.context(operation, vm))) from fault
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundObject:
     """An object that a read came across; properties that are unset are missing in `values`."""
 
     managed: Any
@@ -103,14 +109,14 @@ def filter_spec(roots: Iterable[Any], properties: Properties, steps: Steps = ())
 
 
 def read(
-    link: Link,
+    link: ServerLink,
     operation: str,
     roots: Iterable[Any],
     properties: Properties,
     steps: Steps = (),
     *,
     vm: str | None = None,
-) -> list[Found]:
+) -> list[FoundObject]:
     """Every object of a type in `properties` that is reached, with its properties.
 
     One request, and one more for each further page of a very long answer. A property that may
@@ -120,11 +126,11 @@ def read(
     options = vmodl.query.PropertyCollector.RetrieveOptions()
     spec = filter_spec(roots, properties, steps)
 
-    def attempt() -> list[Found]:
+    def attempt() -> list[FoundObject]:
         first, more = collector.RetrievePropertiesEx, collector.ContinueRetrievePropertiesEx
         # Without any object that fits, the answer has nothing in it.
-        page = link.ask(operation, first, [spec], options, vm=vm, answers=False)
-        found: list[Found] = []
+        page = link.ask(operation, first, [spec], options, vm=vm, expects_answer=False)
+        found: list[FoundObject] = []
         while page is not None:
             found += _found(link, operation, page, vm)
             if not page.token:
@@ -135,23 +141,23 @@ def read(
     return from_the_start(attempt)
 
 
-def _found(link: Link, operation: str, page: Any, vm: str | None) -> Iterable[Found]:
+def _found(link: ServerLink, operation: str, page: Any, vm: str | None) -> Iterable[FoundObject]:
     for content in page.objects:
         for missing in content.missingSet or []:
             fault = missing.fault
             if isinstance(fault, vim.fault.NoPermission):
-                raise to_error(fault, link.doing(f"{operation} ({missing.path})", vm))
-        yield Found(content.obj, {p.name: p.val for p in content.propSet or []})
+                raise to_error(fault, link.context(f"{operation} ({missing.path})", vm))
+        yield FoundObject(content.obj, {p.name: p.val for p in content.propSet or []})
 
 
 def read_one(
-    link: Link,
+    link: ServerLink,
     operation: str,
     root: Any,
     properties: Sequence[str],
     *,
     vm: str | None = None,
-) -> Found:
+) -> FoundObject:
     """The properties of one object."""
     found = read(link, operation, [root], {type(root): properties}, vm=vm)
     if not found:

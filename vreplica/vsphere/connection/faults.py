@@ -2,7 +2,7 @@
 
 One table, tried from the top; classes that it does not name become `TaskFailed` with the
 fault's own name and words. A call that wants to handle a fault itself lets it through before it
-comes here (`Link.call(..., let=...)`).
+comes here (`Link.call(..., unmapped=...)`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from vreplica.vsphere.connection.vmomi import moref, vim, vmodl, wire_name
 
 
 @dataclass(frozen=True, slots=True)
-class Doing:
+class CallContext:
     """What was going on when a fault came: for the error's words."""
 
     operation: str
@@ -40,13 +40,15 @@ def words(fault: Any) -> str:
     return "; ".join(dict.fromkeys(said)) or "vCenter gives no reason"
 
 
-def _permission(fault: Any, doing: Doing) -> VReplicaError:
+def _permission(fault: Any, context: CallContext) -> VReplicaError:
     # privilegeId is the old field; since 7.0.3.2 missingPrivileges lists every one.
     missing = [name for entry in fault.missingPrivileges or [] for name in entry.privilegeIds or []]
     privilege = ", ".join(missing) or fault.privilegeId or "(not said which)"
     entity = moref(fault.object) if fault.object is not None else None
-    where = " ".join(p for p in (doing.vm, f"({entity})" if entity else None) if p)
-    return errors.PermissionDenied(doing.operation, doing.user, privilege, where or "the object")
+    where = " ".join(p for p in (context.vm, f"({entity})" if entity else None) if p)
+    return errors.PermissionDenied(
+        context.operation, context.user, privilege, where or "the object"
+    )
 
 
 def _datastore_of(fault: Any) -> str:
@@ -58,19 +60,19 @@ def _datastore_of(fault: Any) -> str:
     return match[1] if match else "of the VM"
 
 
-def _gone(fault: Any, doing: Doing) -> VReplicaError:
-    return errors.ObjectGone(doing.operation, moref(fault.obj) if fault.obj else "the object")
+def _gone(fault: Any, context: CallContext) -> VReplicaError:
+    return errors.ObjectGone(context.operation, moref(fault.obj) if fault.obj else "the object")
 
 
-def _power(fault: Any, doing: Doing) -> VReplicaError:
-    return errors.WrongPowerState(doing.operation, str(fault.existingState or "in another state"))
+def _power(fault: Any, context: CallContext) -> VReplicaError:
+    return errors.WrongPowerState(context.operation, str(fault.existingState or "in another state"))
 
 
-def _quiesce(kind: str) -> Callable[[Any, Doing], VReplicaError]:
-    return lambda fault, doing: errors.QuiesceFailed(kind, words(fault))
+def _quiesce(kind: str) -> Callable[[Any, CallContext], VReplicaError]:
+    return lambda fault, context: errors.QuiesceFailed(kind, words(fault))
 
 
-Rule = tuple[Any, Callable[[Any, Doing], VReplicaError]]
+Rule = tuple[Any, Callable[[Any, CallContext], VReplicaError]]
 
 RULES: tuple[Rule, ...] = (
     (vim.fault.InvalidLogin, lambda f, d: errors.LoginFailed(d.host, d.user)),
@@ -113,10 +115,10 @@ RULES: tuple[Rule, ...] = (
 )
 
 
-def to_error(fault: Any, doing: Doing) -> VReplicaError:
+def to_error(fault: Any, context: CallContext) -> VReplicaError:
     """The error for a fault, with the VM's name filled in."""
     for kind, make in RULES:
         if isinstance(fault, kind):
-            return make(fault, doing).at(vm=doing.vm)
-    found = errors.TaskFailed(doing.operation, wire_name(fault), words(fault))
-    return found.at(vm=doing.vm)
+            return make(fault, context).at(vm=context.vm)
+    found = errors.TaskFailed(context.operation, wire_name(fault), words(fault))
+    return found.at(vm=context.vm)

@@ -31,7 +31,7 @@ from vreplica.vsphere.connection.certificate import (
     require_pin,
     sha1_of,
 )
-from vreplica.vsphere.connection.faults import Doing, to_error, words
+from vreplica.vsphere.connection.faults import CallContext, to_error, words
 from vreplica.vsphere.connection.vmomi import SoapStubAdapter, support, vim, vmodl
 from vreplica.vsphere.errors import (
     BadReply,
@@ -49,7 +49,7 @@ BROKEN = (OSError, HTTPException)
 NEVER_SENT = (ConnectionRefusedError, gaierror)
 
 
-class Link:
+class ServerLink:
     """A session with one server. Safe to share between threads."""
 
     def __init__(self, endpoint: Endpoint, *, timeout_s: float, reply_timeout_s: float) -> None:
@@ -92,7 +92,7 @@ class Link:
             raise
 
     def __repr__(self) -> str:
-        return f"<Link {self.endpoint.user} at {self.endpoint.host}:{self.endpoint.port}>"
+        return f"<ServerLink {self.endpoint.user} at {self.endpoint.host}:{self.endpoint.port}>"
 
     # -- calls --------------------------------------------------------------------------------
 
@@ -106,17 +106,20 @@ class Link:
         method: Callable[..., Any],
         *arguments: Any,
         vm: str | None = None,
-        let: tuple[Any, ...] = (),
-        answers: bool = True,
-        again: bool = True,
+        unmapped: tuple[Any, ...] = (),
+        expects_answer: bool = True,
+        repeatable: bool = True,
     ) -> Any:
-        """A call that changes nothing. Faults of the classes in `let` come through unmapped.
+        """Makes a call that changes nothing. Faults of the classes in `unmapped` are raised as
+        they are.
 
-        answers: whether it is one that returns something; then an empty answer is a BadReply.
-        again: False for the next page of something, which the server gives out once.
+        expects_answer: the call returns something, so that an empty answer is a BadReply.
+        repeatable: False for the next page of a result, which the server gives out once.
         """
-        answer = self._run(operation, lambda: method(*arguments), 2 if again else 1, vm, let)
-        return self._heard(operation, answer, vm) if answers else answer
+        answer = self._run(
+            operation, lambda: method(*arguments), 2 if repeatable else 1, vm, unmapped
+        )
+        return self._heard(operation, answer, vm) if expects_answer else answer
 
     def call(
         self,
@@ -124,15 +127,15 @@ class Link:
         method: Callable[..., Any],
         *arguments: Any,
         vm: str | None = None,
-        let: tuple[Any, ...] = (),
-        answers: bool = True,
+        unmapped: tuple[Any, ...] = (),
+        expects_answer: bool = True,
     ) -> Any:
         """A call that changes something: sent once only."""
         service = vim.ServiceInstance("ServiceInstance", self._stub)
         self.ask(operation, service.CurrentTime, vm=vm)
         try:
-            answer = self._run(operation, lambda: method(*arguments), 1, vm, let)
-            return self._heard(operation, answer, vm) if answers else answer
+            answer = self._run(operation, lambda: method(*arguments), 1, vm, unmapped)
+            return self._heard(operation, answer, vm) if expects_answer else answer
         except HostUnreachable as error:
             if isinstance(error.__cause__, NEVER_SENT):
                 raise
@@ -158,8 +161,8 @@ class Link:
         finally:
             connection.close()
 
-    def doing(self, operation: str, vm: str | None = None) -> Doing:
-        return Doing(operation, self.endpoint.host, self.endpoint.user, vm)
+    def context(self, operation: str, vm: str | None = None) -> CallContext:
+        return CallContext(operation, self.endpoint.host, self.endpoint.user, vm)
 
     def close(self) -> None:
         """Log out, as well as that can be done; never raises for a server that is gone, or
@@ -182,7 +185,7 @@ class Link:
         send: Callable[[], Any],
         sends: int,
         vm: str | None = None,
-        let: tuple[Any, ...] = (),
+        unmapped: tuple[Any, ...] = (),
     ) -> Any:
         """Send, at most `sends` times over broken connections and once more after a relogin."""
         relogins = 0
@@ -195,10 +198,10 @@ class Link:
                     raise SessionLost(self.endpoint.host).at(vm=vm) from fault
                 relogins += 1
                 self._login(logins)
-            except let:
+            except unmapped:
                 raise
             except vmodl.MethodFault as fault:
-                raise to_error(fault, self.doing(operation, vm)) from fault
+                raise to_error(fault, self.context(operation, vm)) from fault
             except BROKEN as error:
                 sends -= 1
                 # A server that let the whole time-out pass is not asked again.

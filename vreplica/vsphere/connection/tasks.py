@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from vreplica.vsphere.connection.collector import read_one
 from vreplica.vsphere.connection.faults import to_error
-from vreplica.vsphere.connection.link import Link
+from vreplica.vsphere.connection.link import ServerLink
 from vreplica.vsphere.connection.vmomi import moref, vim
 from vreplica.vsphere.errors import (
     HostUnreachable,
@@ -35,7 +35,7 @@ PATIENCE_S: Final = 120.0
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class WaitLimits:
     """How to wait: for how long, and for how long over a dead connection."""
 
     timeout_s: float = 3600.0
@@ -43,66 +43,66 @@ class Waiting:
 
 
 def run(
-    link: Link,
+    link: ServerLink,
     operation: str,
     method: Callable[..., Any],
     *arguments: Any,
     vm: str,
-    waiting: Waiting,
-    let: tuple[Any, ...] = (),
+    limits: WaitLimits,
+    unmapped: tuple[Any, ...] = (),
 ) -> Any:
     """Start a task, wait for its end, return its result.
 
-    Raises what the task failed with; faults of the classes in `let` come through unmapped,
+    Raises what the task failed with; faults of the classes in `unmapped` come through unmapped,
     from the call and from the task alike.
     """
     started = time.monotonic()
     busy = (vim.fault.TaskInProgress,)
     while True:
         try:
-            task = link.call(operation, method, *arguments, vm=vm, let=let + busy)
+            task = link.call(operation, method, *arguments, vm=vm, unmapped=unmapped + busy)
             link.started.append(moref(task))
-            return wait(link, task, operation, vm=vm, waiting=waiting, let=let + busy)
+            return wait(link, task, operation, vm=vm, limits=limits, unmapped=unmapped + busy)
         except vim.fault.TaskInProgress as fault:
-            _wait_for_other(link, fault.task, operation, vm, started, waiting)
+            _wait_for_other(link, fault.task, operation, vm, started, limits)
 
 
-def reconfigure(link: Link, operation: str, vm: VmRef, spec: Any, waiting: Waiting) -> None:
+def reconfigure(link: ServerLink, operation: str, vm: VmRef, spec: Any, limits: WaitLimits) -> None:
     """Change a VM's configuration by a ConfigSpec."""
     method = link.managed(vim.VirtualMachine, vm.moref).ReconfigVM_Task
-    run(link, operation, method, spec, vm=vm.name, waiting=waiting)
+    run(link, operation, method, spec, vm=vm.name, limits=limits)
 
 
-def patient(
-    link: Link,
+def ask_when_free(
+    link: ServerLink,
     operation: str,
     method: Callable[..., Any],
     *arguments: Any,
     vm: str,
-    waiting: Waiting,
-    let: tuple[Any, ...] = (),
+    limits: WaitLimits,
+    unmapped: tuple[Any, ...] = (),
 ) -> Any:
     """Make a call that changes nothing, again after any other task that holds the VM."""
     started = time.monotonic()
     while True:
         try:
             busy = (vim.fault.TaskInProgress,)
-            return link.ask(operation, method, *arguments, vm=vm, let=let + busy)
+            return link.ask(operation, method, *arguments, vm=vm, unmapped=unmapped + busy)
         except vim.fault.TaskInProgress as fault:
-            _wait_for_other(link, fault.task, operation, vm, started, waiting)
+            _wait_for_other(link, fault.task, operation, vm, started, limits)
 
 
 def wait(
-    link: Link,
+    link: ServerLink,
     task: Any,
     operation: str,
     *,
     vm: str,
-    waiting: Waiting,
-    let: tuple[Any, ...] = (),
+    limits: WaitLimits,
+    unmapped: tuple[Any, ...] = (),
 ) -> Any:
     """Wait for a task's end and return its result."""
-    deadline = time.monotonic() + waiting.timeout_s
+    deadline = time.monotonic() + limits.timeout_s
     lost_at: float | None = None
     pause, percent = FIRST_POLL_S, 0
     while True:
@@ -116,7 +116,7 @@ def wait(
             raise OutcomeUnknown(host, port, reason, operation).at(vm=vm) from error
         except HostUnreachable as error:
             lost_at = lost_at or time.monotonic()
-            if time.monotonic() - lost_at > waiting.patience_s:
+            if time.monotonic() - lost_at > limits.patience_s:
                 raise OutcomeUnknown(error.host, error.port, error.reason, operation).at(
                     vm=vm
                 ) from error
@@ -125,24 +125,24 @@ def wait(
             if info.state == vim.TaskInfo.State.success:
                 return info.result
             if info.state == vim.TaskInfo.State.error:
-                if isinstance(info.error, let):
+                if isinstance(info.error, unmapped):
                     raise info.error
-                raise to_error(info.error, link.doing(operation, vm))
+                raise to_error(info.error, link.context(operation, vm))
             percent = int(info.progress or percent)
         if time.monotonic() > deadline:
-            raise TaskTimeout(operation, waiting.timeout_s, percent).at(vm=vm)
+            raise TaskTimeout(operation, limits.timeout_s, percent).at(vm=vm)
         time.sleep(pause)
         pause = min(pause * 1.5, LAST_POLL_S)
 
 
 def _wait_for_other(
-    link: Link, task: Any, operation: str, vm: str, started: float, waiting: Waiting
+    link: ServerLink, task: Any, operation: str, vm: str, started: float, limits: WaitLimits
 ) -> None:
     """Wait until the other task is over (however it ends), or a moment when it is not named."""
     while True:
-        if time.monotonic() - started > waiting.timeout_s:
+        if time.monotonic() - started > limits.timeout_s:
             raise VmBusy(operation, time.monotonic() - started).at(vm=vm)
-        time.sleep(min(LAST_POLL_S, waiting.timeout_s / 10))
+        time.sleep(min(LAST_POLL_S, limits.timeout_s / 10))
         if task is None:
             return
         try:

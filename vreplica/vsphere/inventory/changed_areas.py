@@ -25,8 +25,8 @@ from vreplica.units import SECTOR
 from vreplica.vsphere.change_id import ALL_IN_USE
 from vreplica.vsphere.connection import tasks
 from vreplica.vsphere.connection.faults import words
-from vreplica.vsphere.connection.link import Link
-from vreplica.vsphere.connection.tasks import Waiting
+from vreplica.vsphere.connection.link import ServerLink
+from vreplica.vsphere.connection.tasks import WaitLimits
 from vreplica.vsphere.connection.vmomi import vim, vmodl, wire_name
 from vreplica.vsphere.errors import (
     CbtCoverage,
@@ -37,7 +37,7 @@ from vreplica.vsphere.model import VmRef
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class ChangedAreasPage:
     """One answer: the window it speaks for, and (start, length) of its areas. Bytes."""
 
     start: int
@@ -45,7 +45,9 @@ class Page:
     areas: Sequence[tuple[int, int]]
 
 
-def collect(query: Callable[[int], Page], capacity_bytes: int, *, disk_key: int = 0) -> Extents:
+def collect_pages(
+    query: Callable[[int], ChangedAreasPage], capacity_bytes: int, *, disk_key: int = 0
+) -> Extents:
     """All changed areas of a disk, from as many pages as it takes.
 
     `query(offset)` answers for a window that starts at `offset`. Areas are clamped to the
@@ -83,13 +85,13 @@ def collect(query: Callable[[int], Page], capacity_bytes: int, *, disk_key: int 
 
 
 def changed_extents(
-    link: Link,
+    link: ServerLink,
     vm: VmRef,
     snapshot: str | None,
     disk_key: int,
     change_id: str,
     capacity_bytes: int,
-    waiting: Waiting,
+    limits: WaitLimits,
 ) -> Extents:
     """Areas of a disk changed between `change_id` and the snapshot (`*`: in use).
 
@@ -100,13 +102,13 @@ def changed_extents(
     managed = link.managed(vim.VirtualMachine, vm.moref)
     at = link.managed(vim.vm.Snapshot, snapshot) if snapshot else None
 
-    def query(offset: int) -> Page:
+    def query(offset: int) -> ChangedAreasPage:
         answer = _ask(offset)
         areas = [(area.start, area.length) for area in answer.changedArea or []]
-        return Page(answer.startOffset, answer.length, areas)
+        return ChangedAreasPage(answer.startOffset, answer.length, areas)
 
     def _ask(offset: int) -> Any:
-        let = (
+        unmapped = (
             vim.fault.FileFault,
             vmodl.fault.InvalidArgument,
             vmodl.fault.NotSupported,
@@ -115,14 +117,14 @@ def changed_extents(
         arguments = (at, disk_key, offset, change_id)
         try:
             method = managed.QueryChangedDiskAreas
-            return tasks.patient(
-                link, operation, method, *arguments, vm=vm.name, let=let, waiting=waiting
+            return tasks.ask_when_free(
+                link, operation, method, *arguments, vm=vm.name, unmapped=unmapped, limits=limits
             )
-        except let as fault:
+        except unmapped as fault:
             raise _refused(fault, disk_key, change_id) from fault
 
     try:
-        return collect(query, capacity_bytes, disk_key=disk_key)
+        return collect_pages(query, capacity_bytes, disk_key=disk_key)
     except CbtCoverage as error:
         raise error.at(vm=vm.name) from None
 

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from vreplica.vsphere.connection.collector import Found, read_one
-from vreplica.vsphere.connection.link import Link
+from vreplica.vsphere.connection.collector import FoundObject, read_one
+from vreplica.vsphere.connection.link import ServerLink
 from vreplica.vsphere.connection.vmomi import vim
 from vreplica.vsphere.errors import (
     HostDisconnected,
@@ -30,7 +30,7 @@ GUEST = (
 )
 
 
-def read_guest(link: Link, vm: VmRef) -> GuestState:
+def read_guest(link: ServerLink, vm: VmRef) -> GuestState:
     """Power state, Tools and heartbeat, fresh."""
     managed = link.managed(vim.VirtualMachine, vm.moref)
     entry = read_one(link, "reading the guest's state", managed, GUEST, vm=vm.name)
@@ -50,7 +50,7 @@ def read_guest(link: Link, vm: VmRef) -> GuestState:
     )
 
 
-def tools_running(entry: Found) -> bool:
+def tools_running(entry: FoundObject) -> bool:
     """Executing scripts is a kind of running: the guest answers (vSphere API, GuestInfo)."""
     return str(entry.get("guest.toolsRunningStatus")) in (
         "guestToolsRunning",
@@ -58,7 +58,7 @@ def tools_running(entry: Found) -> bool:
     )
 
 
-def tools_status(entry: Found) -> str:
+def tools_status(entry: FoundObject) -> str:
     """For people: `running`, or `not running`, or `not installed`."""
     if tools_running(entry):
         return "running"
@@ -67,7 +67,7 @@ def tools_status(entry: Found) -> str:
     return "not running"
 
 
-def power_state(link: Link, vm: VmRef) -> PowerState:
+def power_state(link: ServerLink, vm: VmRef) -> PowerState:
     """As the VM's host has it now. Raises HostDisconnected where vCenter only remembers."""
     operation = "reading the power state"
     managed = link.managed(vim.VirtualMachine, vm.moref)
@@ -81,7 +81,7 @@ def power_state(link: Link, vm: VmRef) -> PowerState:
 
 
 def wait_power(
-    link: Link,
+    link: ServerLink,
     vm: VmRef,
     wanted: PowerState,
     timeout_s: float,
@@ -96,7 +96,7 @@ def wait_power(
 
 
 def wait_guest(
-    link: Link,
+    link: ServerLink,
     vm: VmRef,
     timeout_s: float,
     *,
@@ -114,7 +114,7 @@ def wait_guest(
 
 
 def _watch(
-    link: Link,
+    link: ServerLink,
     vm: VmRef,
     wanted: str,
     timeout_s: float,

@@ -10,14 +10,14 @@ from typing import Any, Final
 from vreplica.errors import VReplicaError
 from vreplica.vsphere.connection.collector import from_the_start, next_page, read
 from vreplica.vsphere.connection.faults import words
-from vreplica.vsphere.connection.link import Link
+from vreplica.vsphere.connection.link import ServerLink
 from vreplica.vsphere.connection.vmomi import moref, unescape, utc, vim, vmodl, wire_name
 from vreplica.vsphere.model import EventRecord, TaskRecord, VmRef
 
 PAGE: Final = 100
 
 
-def recent_tasks(link: Link, vm: VmRef | None = None) -> tuple[TaskRecord, ...]:
+def recent_tasks(link: ServerLink, vm: VmRef | None = None) -> tuple[TaskRecord, ...]:
     """vCenter's recent tasks (about ten minutes), of one VM or of all; oldest first."""
     if vm is None:
         root, step = link.content.taskManager, (vim.TaskManager, "recentTask")
@@ -36,7 +36,9 @@ def recent_tasks(link: Link, vm: VmRef | None = None) -> tuple[TaskRecord, ...]:
     return tuple(sorted(records, key=lambda r: (r.queued, r.key)))
 
 
-def tasks_between(link: Link, vm: VmRef, begin: datetime, end: datetime) -> tuple[TaskRecord, ...]:
+def tasks_between(
+    link: ServerLink, vm: VmRef, begin: datetime, end: datetime
+) -> tuple[TaskRecord, ...]:
     """Tasks of a VM queued in a time: from the history, and the recent ones where it lags."""
     operation = "reading the history of tasks"
     spec = vim.TaskFilterSpec(
@@ -59,23 +61,23 @@ def tasks_between(link: Link, vm: VmRef, begin: datetime, end: datetime) -> tupl
 
 
 def _pages(
-    link: Link, operation: str, create: Any, spec: Any, read_next: str, vm: VmRef
+    link: ServerLink, operation: str, create: Any, spec: Any, read_next: str, vm: VmRef
 ) -> list[Any]:
     """All that a history collector finds, oldest first. Raises NotSupported unmapped."""
-    let = (vmodl.fault.NotSupported,)
+    unmapped = (vmodl.fault.NotSupported,)
 
     def attempt() -> list[Any]:
-        collector = link.call(operation, create, spec, vm=vm.name, let=let)
+        collector = link.call(operation, create, spec, vm=vm.name, unmapped=unmapped)
         found: list[Any] = []
         try:
-            link.ask(operation, collector.RewindCollector, vm=vm.name, answers=False)
+            link.ask(operation, collector.RewindCollector, vm=vm.name, expects_answer=False)
             following = getattr(collector, read_next)
             while page := next_page(link, operation, following, PAGE, vm.name):
                 found += page
         finally:
             # It ends with the session in any case.
             with suppress(VReplicaError):
-                link.call(operation, collector.DestroyCollector, vm=vm.name, answers=False)
+                link.call(operation, collector.DestroyCollector, vm=vm.name, expects_answer=False)
         return found
 
     return from_the_start(attempt)
@@ -99,7 +101,7 @@ def _task(info: Any) -> TaskRecord:
 
 
 def events(
-    link: Link, vm: VmRef | None = None, since: datetime | None = None
+    link: ServerLink, vm: VmRef | None = None, since: datetime | None = None
 ) -> tuple[EventRecord, ...]:
     """Events of one VM or of all, since a time (with zone) or as far as vCenter keeps them."""
     spec = vim.event.EventFilterSpec()
@@ -111,12 +113,12 @@ def events(
         spec.time = vim.event.EventFilterSpec.ByTime(beginTime=since)
     manager = link.content.eventManager
     name = vm.name if vm else None
-    found = link.ask("reading events", manager.QueryEvents, spec, vm=name, answers=False)
+    found = link.ask("reading events", manager.QueryEvents, spec, vm=name, expects_answer=False)
     return _in_order(found or [])
 
 
 def events_between(
-    link: Link, vm: VmRef, begin: datetime, end: datetime, types: Sequence[str]
+    link: ServerLink, vm: VmRef, begin: datetime, end: datetime, types: Sequence[str]
 ) -> tuple[EventRecord, ...]:
     """Events of a VM of these types in a time, as far back as the server keeps them; none where
     it has no collectors."""

@@ -13,15 +13,15 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from vreplica.vsphere.connection.collector import Found
+from vreplica.vsphere.connection.collector import FoundObject
 from vreplica.vsphere.connection.vmomi import moref, vim
 from vreplica.vsphere.errors import PlacementAmbiguous, PlacementNotFound
-from vreplica.vsphere.inventory.tree import Tree
+from vreplica.vsphere.inventory.tree import InventoryTree
 from vreplica.vsphere.model import Nic, ReplicaSpec
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Placement:
     """The managed objects a replica is created with. `backings`: NIC key -> its new backing."""
 
     datastore: str
@@ -31,7 +31,7 @@ class Place:
     backings: Mapping[int, Any]
 
 
-def choose(server: str, tree: Tree, spec: ReplicaSpec) -> Place:
+def choose(server: str, tree: InventoryTree, spec: ReplicaSpec) -> Placement:
     """Raises PlacementNotFound or PlacementAmbiguous, both with the names to choose from."""
     finder = _Finder(server, tree)
     store = finder.one("datastore", spec.datastore, tree.of_kind(vim.Datastore))
@@ -42,7 +42,7 @@ def choose(server: str, tree: Tree, spec: ReplicaSpec) -> Place:
         network = finder.network(spec, nic, host)
         if network is not None:
             backings[nic.key] = backing(tree, network)
-    return Place(
+    return Placement(
         datastore=tree.name(store),
         folder=finder.folder(spec, host),
         pool=finder.pool(spec, compute),
@@ -54,15 +54,15 @@ def choose(server: str, tree: Tree, spec: ReplicaSpec) -> Place:
 @dataclass(frozen=True, slots=True)
 class _Finder:
     server: str
-    tree: Tree
+    tree: InventoryTree
 
     def one(
         self,
         kind: str,
         name: str,
-        candidates: Iterable[Found],
-        also: Callable[[Found], str] | None = None,
-    ) -> Found:
+        candidates: Iterable[FoundObject],
+        also: Callable[[FoundObject], str] | None = None,
+    ) -> FoundObject:
         """The one candidate with this name (or, with `also`, this path)."""
         candidates = list(candidates)
         hits = [f for f in candidates if self.tree.name(f) == name or f.moref == name]
@@ -77,7 +77,7 @@ class _Finder:
             raise PlacementAmbiguous(self.server, f"{kind} called {name}", paths)
         return hits[0]
 
-    def host(self, spec: ReplicaSpec, store: Found) -> Found:
+    def host(self, spec: ReplicaSpec, store: FoundObject) -> FoundObject:
         mounting = [
             f
             for f in self.tree.of_kind(vim.HostSystem)
@@ -109,16 +109,16 @@ class _Finder:
             raise PlacementAmbiguous(self.server, "host", names)
         return usable[0]
 
-    def compute_of(self, host: Found) -> Found:
+    def compute_of(self, host: FoundObject) -> FoundObject:
         return self.tree.objects[moref(host.get("parent"))]
 
-    def pool(self, spec: ReplicaSpec, compute: Found) -> Any:
+    def pool(self, spec: ReplicaSpec, compute: FoundObject) -> Any:
         if not spec.resource_pool:
             return compute.get("resourcePool")
         mine = [f for f in self._pools() if self._owner(f) == compute.moref]
         return self.one("resource pool", spec.resource_pool, mine, also=self.tree.path).managed
 
-    def folder(self, spec: ReplicaSpec, host: Found) -> Any:
+    def folder(self, spec: ReplicaSpec, host: FoundObject) -> Any:
         here = self.tree.datacenter(host)
         if not spec.folder:
             return self.tree.objects[here].get("vmFolder") if here else None
@@ -130,7 +130,7 @@ class _Finder:
         ]
         return self.one("VM folder", spec.folder, mine, also=self.tree.path).managed
 
-    def network(self, spec: ReplicaSpec, nic: Nic, host: Found) -> Found | None:
+    def network(self, spec: ReplicaSpec, nic: Nic, host: FoundObject) -> FoundObject | None:
         reachable = {moref(n) for n in host.get("network") or []}
         here = [f for f in self.tree.of_kind(vim.Network) if f.moref in reachable]
         wanted = spec.networks.get(nic.network or "", nic.network)
@@ -142,20 +142,20 @@ class _Finder:
             raise PlacementNotFound(self.server, kind, nic.label, names)
         return self.one(f"network for {nic.label} called", wanted, here)
 
-    def _pools(self) -> list[Found]:
+    def _pools(self) -> list[FoundObject]:
         return self.tree.of_kind(vim.ResourcePool)
 
-    def _owner(self, pool: Found) -> str:
+    def _owner(self, pool: FoundObject) -> str:
         owner = pool.get("owner")
         return moref(owner) if owner is not None else ""
 
 
-def _type_names(folder: Found) -> list[str]:
+def _type_names(folder: FoundObject) -> list[str]:
     """childType as names, however pyVmomi hands out types."""
     return [getattr(k, "__name__", str(k)) for k in folder.get("childType") or []]
 
 
-def backing(tree: Tree, network: Found) -> Any:
+def backing(tree: InventoryTree, network: FoundObject) -> Any:
     """The backing that attaches a NIC to a standard, distributed or opaque network."""
     card = vim.vm.device.VirtualEthernetCard
     if isinstance(network.managed, vim.dvs.DistributedVirtualPortgroup):

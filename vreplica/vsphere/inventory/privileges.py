@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from vreplica.vsphere.connection.link import Link
+from vreplica.vsphere.connection.link import ServerLink
 from vreplica.vsphere.connection.vmomi import moref, vim
 from vreplica.vsphere.inventory import placement
 from vreplica.vsphere.inventory.tree import places
-from vreplica.vsphere.model import Lack, ReplicaPlace, ReplicaSpec, VmRef
+from vreplica.vsphere.model import MissingPrivileges, ReplicaPlacement, ReplicaSpec, VmRef
 
 ON_SOURCE: Final = (
     "VirtualMachine.State.CreateSnapshot",
@@ -65,10 +65,12 @@ ON_DATASTORE: Final = ("Datastore.AllocateSpace", "Datastore.FileManagement")
 ON_NETWORK: Final = ("Network.Assign",)
 
 
-def of_source(link: Link, vm: VmRef) -> tuple[Lack, ...]:
+def of_source(link: ServerLink, vm: VmRef) -> tuple[MissingPrivileges, ...]:
     """What the account lacks on a source VM and the datastores that it lies on."""
     found: Any = link.managed(vim.VirtualMachine, vm.moref)
-    stores = link.ask("reading the VM's datastores", lambda: list(found.datastore), answers=False)
+    stores = link.ask(
+        "reading the VM's datastores", lambda: list(found.datastore), expects_answer=False
+    )
     wanted = {
         (f"VM {vm.name}", found): ON_SOURCE,
         **{(f"datastore of {vm.name}", store): ON_SOURCE_DATASTORE for store in stores or ()},
@@ -76,7 +78,7 @@ def of_source(link: Link, vm: VmRef) -> tuple[Lack, ...]:
     return _lacks(link, wanted)
 
 
-def of_place(link: Link, spec: ReplicaSpec) -> ReplicaPlace:
+def of_place(link: ServerLink, spec: ReplicaSpec) -> ReplicaPlacement:
     """The place of a replica as `create` would choose it. Raises PlacementNotFound, ..Ambiguous."""
     tree = places(link)
     place = placement.choose(link.endpoint.host, tree, spec)
@@ -94,12 +96,12 @@ def of_place(link: Link, spec: ReplicaSpec) -> ReplicaPlace:
     lacks = [_lacks(link, wanted)]
     for purpose, names in ON_FOLDER_AT_TIMES.items():
         lacks.append(_lacks(link, {("folder of the replica", place.folder): names}, purpose))
-    return ReplicaPlace(host, tuple(lack for part in lacks for lack in part))
+    return ReplicaPlacement(host, tuple(lack for part in lacks for lack in part))
 
 
 def _lacks(
-    link: Link, wanted: Mapping[tuple[str, Any], Iterable[str]], only_for: str = ""
-) -> tuple[Lack, ...]:
+    link: ServerLink, wanted: Mapping[tuple[str, Any], Iterable[str]], only_for: str = ""
+) -> tuple[MissingPrivileges, ...]:
     manager = link.content.authorizationManager
     session = link.ask("asking for the session", lambda: link.content.sessionManager.currentSession)
     found = []
@@ -117,5 +119,5 @@ def _lacks(
         )
         missing = tuple(n for n, has in zip(asked, held, strict=True) if not has)
         if missing:
-            found.append(Lack(what, missing, only_for))
+            found.append(MissingPrivileges(what, missing, only_for))
     return tuple(dict.fromkeys(found))

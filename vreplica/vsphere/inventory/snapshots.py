@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from vreplica.errors import VSphereError
 from vreplica.vsphere.connection.collector import Steps, read
-from vreplica.vsphere.connection.link import Link
+from vreplica.vsphere.connection.link import ServerLink
 from vreplica.vsphere.connection.vmomi import vim
 from vreplica.vsphere.errors import (
     ObjectGone,
@@ -19,7 +19,7 @@ from vreplica.vsphere.inventory.vm import options_of, snapshots_of
 from vreplica.vsphere.model import SnapshotInfo, VmInfo, VmRef
 
 
-def read_snapshot(link: Link, vm: VmRef, snapshot: str) -> SnapshotInfo:
+def read_snapshot(link: ServerLink, vm: VmRef, snapshot: str) -> SnapshotInfo:
     """A snapshot with the disks (and their changeIds) of *its* configuration, in one read."""
     operation = f"reading snapshot {snapshot}"
     roots = [
@@ -32,7 +32,7 @@ def read_snapshot(link: Link, vm: VmRef, snapshot: str) -> SnapshotInfo:
     raise ObjectGone(operation, snapshot).at(vm=vm.name)
 
 
-def read_all(link: Link, vm: VmRef) -> tuple[SnapshotInfo, ...]:
+def read_all(link: ServerLink, vm: VmRef) -> tuple[SnapshotInfo, ...]:
     """All snapshots of a VM, depth first, each with its own disks: one read for all."""
     roots = [link.managed(vim.VirtualMachine, vm.moref)]
     steps = ((vim.VirtualMachine, "rootSnapshot"), (vim.vm.Snapshot, "childSnapshot"))
@@ -40,7 +40,7 @@ def read_all(link: Link, vm: VmRef) -> tuple[SnapshotInfo, ...]:
 
 
 def _read(
-    link: Link, vm: VmRef, operation: str, roots: list[Any], steps: Steps
+    link: ServerLink, vm: VmRef, operation: str, roots: list[Any], steps: Steps
 ) -> Iterator[SnapshotInfo]:
     """The snapshots whose configuration was reached from `roots`."""
     properties = {vim.VirtualMachine: ("snapshot",), vim.vm.Snapshot: ("config",)}
@@ -61,7 +61,7 @@ def _read(
             yield _with_writers(link, vm, whole, config.files.snapshotDirectory or "")
 
 
-def _with_writers(link: Link, vm: VmRef, info: SnapshotInfo, directory: str) -> SnapshotInfo:
+def _with_writers(link: ServerLink, vm: VmRef, info: SnapshotInfo, directory: str) -> SnapshotInfo:
     """What the VSS manifest says, where there is one. A manifest that cannot be read fails
     nothing: it only proves nothing."""
     if not (info.quiesced and info.backup_manifest):

@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from vreplica.vsphere.connection.collector import Found, Properties, read
-from vreplica.vsphere.connection.link import Link
+from vreplica.vsphere.connection.collector import FoundObject, Properties, read
+from vreplica.vsphere.connection.link import ServerLink
 from vreplica.vsphere.connection.vmomi import moref, unescape, vim
 from vreplica.vsphere.errors import AmbiguousVm, VmNotFound
-from vreplica.vsphere.model import DatastoreInfo, HostInfo, NetworkInfo, VmRef, Whereabouts
+from vreplica.vsphere.model import DatastoreInfo, HostInfo, NetworkInfo, VmLocation, VmRef
 
 INTO_VMS = (
     (vim.Folder, "childEntity"),
@@ -54,24 +54,24 @@ HOST = (
 
 
 @dataclass(frozen=True, slots=True)
-class Tree:
+class InventoryTree:
     """Objects by moref, with their names and parents."""
 
-    objects: dict[str, Found]
+    objects: dict[str, FoundObject]
 
     @classmethod
-    def of(cls, found: Iterable[Found]) -> Tree:
+    def of(cls, found: Iterable[FoundObject]) -> InventoryTree:
         return cls({f.moref: f for f in found})
 
-    def of_kind(self, kind: Any) -> list[Found]:
+    def of_kind(self, kind: Any) -> list[FoundObject]:
         """All objects of a pyVmomi class, by name."""
         chosen = [f for f in self.objects.values() if isinstance(f.managed, kind)]
         return sorted(chosen, key=lambda f: (self.name(f), f.moref))
 
-    def name(self, found: Found) -> str:
+    def name(self, found: FoundObject) -> str:
         return unescape(found.get("name") or found.moref)
 
-    def parents(self, found: Found) -> Iterable[Found]:
+    def parents(self, found: FoundObject) -> Iterable[FoundObject]:
         """From the nearest up to the root folder."""
         seen: set[str] = set()
         parent = found.get("parent") or found.get("parentVApp")
@@ -81,12 +81,12 @@ class Tree:
             yield found
             parent = found.get("parent")
 
-    def path(self, found: Found) -> str:
+    def path(self, found: FoundObject) -> str:
         """`dc1/vm/Finance/web01`: without the root folder, as FindByInventoryPath wants it."""
         above = [self.name(p) for p in self.parents(found)]
         return "/".join([*reversed(above[:-1]), self.name(found)])
 
-    def datacenter(self, found: Found) -> str | None:
+    def datacenter(self, found: FoundObject) -> str | None:
         """The moref of the datacenter it is in (None on the root)."""
         for above in [found, *self.parents(found)]:
             if isinstance(above.managed, vim.Datacenter):
@@ -94,7 +94,7 @@ class Tree:
         return None
 
 
-def find_vm(link: Link, ref: str) -> VmRef:
+def find_vm(link: ServerLink, ref: str) -> VmRef:
     """A VM by name, inventory path, moref or instance UUID.
 
     Raises VmNotFound with similar names, or AmbiguousVm with the paths to choose from.
@@ -106,13 +106,13 @@ def find_vm(link: Link, ref: str) -> VmRef:
         vim.VirtualApp: NAMED,
     }
     root = link.content.rootFolder
-    tree = Tree.of(read(link, "finding the VM", [root], properties, INTO_VMS))
+    tree = InventoryTree.of(read(link, "finding the VM", [root], properties, INTO_VMS))
     vms = tree.of_kind(vim.VirtualMachine)
     wanted = ref.strip()
     path = wanted.strip("/")
     without_vm = re.compile(r"^([^/]+)/vm/")
 
-    tests: tuple[Callable[[Found], bool], ...] = (
+    tests: tuple[Callable[[FoundObject], bool], ...] = (
         lambda f: tree.name(f) == wanted,
         lambda f: f.moref == wanted,
         lambda f: (f.get("summary.config.instanceUuid") or "").lower() == wanted.lower(),
@@ -129,7 +129,7 @@ def find_vm(link: Link, ref: str) -> VmRef:
     raise VmNotFound(link.endpoint.host, ref, similar(wanted, [tree.name(f) for f in vms]))
 
 
-def vms(link: Link) -> tuple[tuple[VmRef, str], ...]:
+def vms(link: ServerLink) -> tuple[tuple[VmRef, str], ...]:
     """Every VM that is no template, with its path, by name."""
     properties: Properties = {
         vim.VirtualMachine: (*NAMED, "parentVApp", "summary.config.template"),
@@ -138,7 +138,7 @@ def vms(link: Link) -> tuple[tuple[VmRef, str], ...]:
         vim.VirtualApp: NAMED,
     }
     root = link.content.rootFolder
-    tree = Tree.of(read(link, "listing the VMs", [root], properties, INTO_VMS))
+    tree = InventoryTree.of(read(link, "listing the VMs", [root], properties, INTO_VMS))
     return tuple(
         (VmRef(f.moref, tree.name(f)), tree.path(f))
         for f in tree.of_kind(vim.VirtualMachine)
@@ -157,7 +157,7 @@ def similar(wanted: str, names: Iterable[str]) -> tuple[str, ...]:
     return tuple(by_fold[f] for f in dict.fromkeys([*close, *starts]))[:5]
 
 
-def places(link: Link) -> Tree:
+def places(link: ServerLink) -> InventoryTree:
     """Datacenters, folders, hosts, pools, datastores and networks: where a VM can be put."""
     properties: Properties = {
         vim.Folder: (*NAMED, "childType"),
@@ -172,10 +172,10 @@ def places(link: Link) -> Tree:
         vim.DistributedVirtualSwitch: (*NAMED, "uuid"),
     }
     root = link.content.rootFolder
-    return Tree.of(read(link, "reading the inventory", [root], properties, INTO_PLACES))
+    return InventoryTree.of(read(link, "reading the inventory", [root], properties, INTO_PLACES))
 
 
-def datacenter_of(link: Link, vm: VmRef) -> tuple[str, str] | None:
+def datacenter_of(link: ServerLink, vm: VmRef) -> tuple[str, str] | None:
     """(moref, inventory path) of a VM's datacenter, in one read up the tree."""
     properties: Properties = {
         vim.VirtualMachine: (*NAMED, "parentVApp"),
@@ -184,13 +184,15 @@ def datacenter_of(link: Link, vm: VmRef) -> tuple[str, str] | None:
         vim.Datacenter: NAMED,
     }
     root = link.managed(vim.VirtualMachine, vm.moref)
-    tree = Tree.of(read(link, "finding the datacenter", [root], properties, UP, vm=vm.name))
+    tree = InventoryTree.of(
+        read(link, "finding the datacenter", [root], properties, UP, vm=vm.name)
+    )
     for found in tree.of_kind(vim.Datacenter):
         return found.moref, tree.path(found)
     return None
 
 
-def whereabouts(link: Link) -> tuple[Whereabouts, ...]:
+def vm_locations(link: ServerLink) -> tuple[VmLocation, ...]:
     """Every VM with its host and datastores, by name; one read for all of them."""
     root = link.content.rootFolder
     properties: Properties = {
@@ -198,12 +200,12 @@ def whereabouts(link: Link) -> tuple[Whereabouts, ...]:
         vim.HostSystem: ("name",),
         vim.Datastore: ("name",),
     }
-    tree = Tree.of(
+    tree = InventoryTree.of(
         read(link, "finding out where VMs are", [root], properties, (*INTO_PLACES, *INTO_VMS[2:]))
     )
     names = {key: tree.name(found) for key, found in tree.objects.items()}
     return tuple(
-        Whereabouts(
+        VmLocation(
             vm=VmRef(f.moref, tree.name(f)),
             instance_uuid=f.get("summary.config.instanceUuid"),
             host=names.get(moref(f.get("runtime.host"))) if f.get("runtime.host") else None,
@@ -215,7 +217,7 @@ def whereabouts(link: Link) -> tuple[Whereabouts, ...]:
     )
 
 
-def datastores(tree: Tree) -> tuple[DatastoreInfo, ...]:
+def datastores(tree: InventoryTree) -> tuple[DatastoreInfo, ...]:
     return tuple(
         DatastoreInfo(
             name=tree.name(f),
@@ -229,7 +231,7 @@ def datastores(tree: Tree) -> tuple[DatastoreInfo, ...]:
     )
 
 
-def hosts(tree: Tree) -> tuple[HostInfo, ...]:
+def hosts(tree: InventoryTree) -> tuple[HostInfo, ...]:
     names = {f.moref: tree.name(f) for f in tree.of_kind(vim.Datastore)}
     return tuple(
         HostInfo(
@@ -247,7 +249,7 @@ def hosts(tree: Tree) -> tuple[HostInfo, ...]:
     )
 
 
-def networks(tree: Tree) -> tuple[NetworkInfo, ...]:
+def networks(tree: InventoryTree) -> tuple[NetworkInfo, ...]:
     return tuple(
         NetworkInfo(
             name=tree.name(f),

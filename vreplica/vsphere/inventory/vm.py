@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
-from vreplica.vsphere.connection.collector import Found, read, read_one
-from vreplica.vsphere.connection.link import Link
+from vreplica.vsphere.connection.collector import FoundObject, read, read_one
+from vreplica.vsphere.connection.link import ServerLink
 from vreplica.vsphere.connection.vmomi import moref, unescape, utc, vim
 from vreplica.vsphere.errors import BadReply, VmInaccessible
 from vreplica.vsphere.inventory.devices import controllers_of, disks_of, has_vtpm, nics_of
@@ -75,7 +75,7 @@ LINUX_IDS = (
 )
 
 
-def read_vm(link: Link, vm: VmRef, snapshot: str | None = None) -> VmInfo:
+def read_vm(link: ServerLink, vm: VmRef, snapshot: str | None = None) -> VmInfo:
     """Everything about a VM as it is now, or with the configuration that a snapshot froze.
 
     Raises VmInaccessible without a configuration.
@@ -100,7 +100,7 @@ def read_vm(link: Link, vm: VmRef, snapshot: str | None = None) -> VmInfo:
     return vm_info(link.endpoint.host, entry, found, _host_name(link, host))
 
 
-def _host_name(link: Link, host: Any) -> str | None:
+def _host_name(link: ServerLink, host: Any) -> str | None:
     """A host's name, asked for once: `runtime.host` is no property that a read can step along."""
     if host is None:
         return None
@@ -111,7 +111,9 @@ def _host_name(link: Link, host: Any) -> str | None:
     return link.host_names[here]
 
 
-def vm_info(server: str, entry: Found, places: Iterable[Found], host: str | None) -> VmInfo:
+def vm_info(
+    server: str, entry: FoundObject, places: Iterable[FoundObject], host: str | None
+) -> VmInfo:
     """The value of one VM's properties, with the datastores and networks found along."""
     state = str(entry.get("runtime.connectionState"))
     name = unescape(entry.get("name") or entry.moref)
@@ -182,7 +184,7 @@ def guest_family(guest_id: str, said: str | None) -> Literal["windows", "linux",
     return "linux" if lowered.startswith(LINUX_IDS) else "other"
 
 
-def network_names(places: Iterable[Found]) -> dict[str, str]:
+def network_names(places: Iterable[FoundObject]) -> dict[str, str]:
     """moref, portgroup key and opaque network id -> name."""
     names: dict[str, str] = {}
     for found in places:

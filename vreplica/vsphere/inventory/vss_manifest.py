@@ -21,7 +21,7 @@ from typing import Final
 from urllib.parse import quote, urlencode
 
 from vreplica.units import MIB
-from vreplica.vsphere.connection.link import Link
+from vreplica.vsphere.connection.link import ServerLink
 from vreplica.vsphere.errors import BadReply
 from vreplica.vsphere.inventory.tree import datacenter_of
 from vreplica.vsphere.model import VmRef
@@ -60,7 +60,7 @@ def _text(document: bytes) -> str:
     return document.decode(encoding, errors="replace")
 
 
-def fetch(link: Link, vm: VmRef, directory: str, manifest: str) -> bytes:
+def fetch(link: ServerLink, vm: VmRef, directory: str, manifest: str) -> bytes:
     """The bytes of a file below a VM's snapshot directory. Raises BadReply, HostUnreachable.
 
     directory: `[ds1] web/`, manifest: relative to it (VirtualMachineSnapshotTree.backupManifest).

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from vreplica.vsphere.connection import tasks
 from vreplica.vsphere.connection.collector import read_one
-from vreplica.vsphere.connection.link import Link
-from vreplica.vsphere.connection.tasks import Waiting
+from vreplica.vsphere.connection.link import ServerLink
+from vreplica.vsphere.connection.tasks import WaitLimits
 from vreplica.vsphere.connection.vmomi import vim
 from vreplica.vsphere.errors import (
     CbtEnableRefused,
@@ -34,7 +34,7 @@ def obstacle(disk: VmDisk) -> str | None:
     return None
 
 
-def enable(link: Link, vm: VmRef, waiting: Waiting) -> bool:
+def enable(link: ServerLink, vm: VmRef, limits: WaitLimits) -> bool:
     """Switch tracking on; False when it was on. It becomes active at the next snapshot.
 
     Refused while snapshots exist: since vSphere 6.5 that is accepted, and silently incomplete.
@@ -48,20 +48,20 @@ def enable(link: Link, vm: VmRef, waiting: Waiting) -> bool:
     if now.snapshots:
         names = ", ".join(s.name for s in now.snapshots)
         raise CbtEnableRefused(names).at(vm=vm.name)
-    _set(link, vm, True, waiting)
+    _set(link, vm, True, limits)
     return True
 
 
-def disable(link: Link, vm: VmRef, waiting: Waiting) -> None:
+def disable(link: ServerLink, vm: VmRef, limits: WaitLimits) -> None:
     """Switch tracking off: the first half of a reset (KB-2139574)."""
-    _set(link, vm, False, waiting)
+    _set(link, vm, False, limits)
 
 
-def _set(link: Link, vm: VmRef, on: bool, waiting: Waiting) -> None:
+def _set(link: ServerLink, vm: VmRef, on: bool, limits: WaitLimits) -> None:
     managed = link.managed(vim.VirtualMachine, vm.moref)
     spec = vim.vm.ConfigSpec(changeTrackingEnabled=on)
     operation = f"switching changed block tracking {'on' if on else 'off'}"
-    tasks.reconfigure(link, operation, vm, spec, waiting)
+    tasks.reconfigure(link, operation, vm, spec, limits)
     entry = read_one(link, operation, managed, ["config.changeTrackingEnabled"], vm=vm.name)
     if bool(entry.get("config.changeTrackingEnabled")) != on:
         reason = f"vCenter accepted to switch it {'on' if on else 'off'}, but did not do it"

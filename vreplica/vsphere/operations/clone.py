@@ -14,20 +14,20 @@ from collections.abc import Mapping
 
 from vreplica.vsphere.connection import tasks
 from vreplica.vsphere.connection.collector import read_one
-from vreplica.vsphere.connection.link import Link
-from vreplica.vsphere.connection.tasks import Waiting
+from vreplica.vsphere.connection.link import ServerLink
+from vreplica.vsphere.connection.tasks import WaitLimits
 from vreplica.vsphere.connection.vmomi import moref, vim
 from vreplica.vsphere.model import VmRef
 
 
 def linked(
-    link: Link,
+    link: ServerLink,
     vm: VmRef,
     snapshot: str,
     name: str,
     extra_config: Mapping[str, str],
     bios_uuid: str | None,
-    waiting: Waiting,
+    limits: WaitLimits,
 ) -> VmRef:
     """Make the clone, beside `vm` in folder, pool and host. It is off, its cards disconnected.
 
@@ -73,6 +73,6 @@ def linked(
         name,
         spec,
         vm=vm.name,
-        waiting=waiting,
+        limits=limits,
     )
     return VmRef(moref(made), name)

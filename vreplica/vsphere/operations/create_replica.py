@@ -13,13 +13,13 @@ from typing import Any
 
 from vreplica.units import KIB
 from vreplica.vsphere.connection import tasks
-from vreplica.vsphere.connection.link import Link
-from vreplica.vsphere.connection.tasks import Waiting
+from vreplica.vsphere.connection.link import ServerLink
+from vreplica.vsphere.connection.tasks import WaitLimits
 from vreplica.vsphere.connection.vmomi import moref, vim
 from vreplica.vsphere.errors import ObjectGone, ReplicaNotAsAsked
 from vreplica.vsphere.inventory import placement
 from vreplica.vsphere.inventory.devices import ADDABLE, CONTROLLERS, NICS
-from vreplica.vsphere.inventory.placement import Place
+from vreplica.vsphere.inventory.placement import Placement
 from vreplica.vsphere.inventory.tree import places
 from vreplica.vsphere.inventory.vm import read_vm
 from vreplica.vsphere.model import Controller, Nic, ReplicaSpec, VmDisk, VmInfo, VmRef
@@ -28,7 +28,7 @@ CARRIED_OPTIONS = ("disk.EnableUUID",)
 """Without it Windows cannot quiesce applications (VDDK 8.0 Programming Guide)."""
 
 
-def create(link: Link, spec: ReplicaSpec, waiting: Waiting) -> VmRef:
+def create(link: ServerLink, spec: ReplicaSpec, limits: WaitLimits) -> VmRef:
     """Create the replica, powered off, and return it.
 
     Raises PlacementNotFound/PlacementAmbiguous before anything is done, DatastoreFull,
@@ -43,17 +43,17 @@ def create(link: Link, spec: ReplicaSpec, waiting: Waiting) -> VmRef:
         place.pool,
         place.host,
         vm=spec.name,
-        waiting=waiting,
+        limits=limits,
     )
     vm = VmRef(moref(made), spec.name)
     difference = differences(spec, read_vm(link, vm))
     if difference:
-        destroy(link, vm, waiting)
+        destroy(link, vm, limits)
         raise ReplicaNotAsAsked(spec.name, difference).at(vm=spec.name)
     return vm
 
 
-def config_spec(spec: ReplicaSpec, place: Place) -> Any:
+def config_spec(spec: ReplicaSpec, place: Placement) -> Any:
     """The ConfigSpec for CreateVM_Task."""
     source = spec.source
     disks = wanted_disks(spec)
@@ -185,18 +185,20 @@ def differences(spec: ReplicaSpec, made: VmInfo) -> str:
     return "; ".join(wrong)
 
 
-def destroy(link: Link, vm: VmRef, waiting: Waiting) -> None:
+def destroy(link: ServerLink, vm: VmRef, limits: WaitLimits) -> None:
     """Remove a VM with its files; one that is gone already is a success."""
     managed = link.managed(vim.VirtualMachine, vm.moref)
     try:
-        tasks.run(link, "removing the VM", managed.Destroy_Task, vm=vm.name, waiting=waiting)
+        tasks.run(link, "removing the VM", managed.Destroy_Task, vm=vm.name, limits=limits)
     except ObjectGone:
         return
 
 
-def set_extra_config(link: Link, vm: VmRef, options: Mapping[str, str], waiting: Waiting) -> None:
+def set_extra_config(
+    link: ServerLink, vm: VmRef, options: Mapping[str, str], limits: WaitLimits
+) -> None:
     """Set (or, with an empty value, remove) entries of a VM's extraConfig."""
     spec = vim.vm.ConfigSpec(
         extraConfig=[vim.option.OptionValue(key=k, value=v) for k, v in options.items()]
     )
-    tasks.reconfigure(link, "writing the VM's options", vm, spec, waiting)
+    tasks.reconfigure(link, "writing the VM's options", vm, spec, limits)

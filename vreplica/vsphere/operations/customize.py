@@ -15,24 +15,26 @@ from typing import Any
 
 from vreplica.vsphere.connection import tasks
 from vreplica.vsphere.connection.collector import read_one
-from vreplica.vsphere.connection.link import Link
-from vreplica.vsphere.connection.tasks import Waiting
+from vreplica.vsphere.connection.link import ServerLink
+from vreplica.vsphere.connection.tasks import WaitLimits
 from vreplica.vsphere.connection.vmomi import vim
 from vreplica.vsphere.errors import CustomizationRefused, NoSpecification
 from vreplica.vsphere.inventory.vm import read_vm
-from vreplica.vsphere.model import Identity, NicRule, VmRef
+from vreplica.vsphere.model import GuestCustomization, NicRule, VmRef
 
 _c = vim.vm.customization
 
 
-def named(link: Link, name: str) -> Any:
+def named(link: ServerLink, name: str) -> Any:
     """A specification that vCenter keeps. Raises NoSpecification with those that there are."""
     manager = link.content.customizationSpecManager
     if manager is None:
         raise NoSpecification(link.endpoint.host, name, "none: a single ESXi host keeps none")
     operation = f"reading the customization specification {name!r}"
     try:
-        found = link.ask(operation, manager.GetCustomizationSpec, name, let=(vim.fault.NotFound,))
+        found = link.ask(
+            operation, manager.GetCustomizationSpec, name, unmapped=(vim.fault.NotFound,)
+        )
     except vim.fault.NotFound:
         entry = read_one(link, operation, manager, ["info"])
         names = ", ".join(sorted(i.name for i in entry.get("info") or [])) or "none"
@@ -40,7 +42,7 @@ def named(link: Link, name: str) -> Any:
     return found.spec
 
 
-def made(identity: Identity, cards: int) -> Any:
+def made(identity: GuestCustomization, cards: int) -> Any:
     """A specification for a Linux guest with so many cards."""
     rules = (*identity.nics, *[NicRule()] * max(0, cards - len(identity.nics)))
     servers = list(dict.fromkeys(server for rule in rules for server in rule.dns))
@@ -73,7 +75,7 @@ def _settings(rule: NicRule) -> Any:
     return settings
 
 
-def apply(link: Link, vm: VmRef, spec: str | Identity, waiting: Waiting) -> None:
+def apply(link: ServerLink, vm: VmRef, spec: str | GuestCustomization, limits: WaitLimits) -> None:
     """Give a VM that is off a specification for its next boot; nothing where one is pending.
 
     Raises NoSpecification, CustomizationRefused.
@@ -98,8 +100,8 @@ def apply(link: Link, vm: VmRef, spec: str | Identity, waiting: Waiting) -> None
             managed.CustomizeVM_Task,
             wanted,
             vm=vm.name,
-            waiting=waiting,
-            let=refused,
+            limits=limits,
+            unmapped=refused,
         )
     except vim.fault.CustomizationPending:
         return

@@ -10,15 +10,15 @@ from typing import Any
 
 from vreplica.units import KIB
 from vreplica.vsphere.connection import tasks
-from vreplica.vsphere.connection.link import Link
-from vreplica.vsphere.connection.tasks import Waiting
+from vreplica.vsphere.connection.link import ServerLink
+from vreplica.vsphere.connection.tasks import WaitLimits
 from vreplica.vsphere.connection.vmomi import vim
 from vreplica.vsphere.errors import PlacementAmbiguous, PlacementNotFound
 from vreplica.vsphere.inventory.tree import datacenter_of, places
 from vreplica.vsphere.model import VmRef, datastore_of
 
 
-def copy(link: Link, vm: VmRef, source: str, target: str, waiting: Waiting) -> None:
+def copy(link: ServerLink, vm: VmRef, source: str, target: str, limits: WaitLimits) -> None:
     """A base disk `target` with what `source` and the links below it hold.
 
     Both are `[datastore] folder/name.vmdk`. No format is asked for: vCenter does not take one,
@@ -35,11 +35,11 @@ def copy(link: Link, vm: VmRef, source: str, target: str, waiting: Waiting) -> N
         None,
         False,
         vm=vm.name,
-        waiting=waiting,
+        limits=limits,
     )
 
 
-def extend(link: Link, vm: VmRef, path: str, capacity_bytes: int, waiting: Waiting) -> None:
+def extend(link: ServerLink, vm: VmRef, path: str, capacity_bytes: int, limits: WaitLimits) -> None:
     """Grow a base disk that no VM has. `capacity_bytes`: whole KiB."""
     if capacity_bytes % KIB:
         raise ValueError(f"{capacity_bytes} bytes are not whole KiB")
@@ -52,13 +52,13 @@ def extend(link: Link, vm: VmRef, path: str, capacity_bytes: int, waiting: Waiti
         capacity_bytes // KIB,
         False,
         vm=vm.name,
-        waiting=waiting,
+        limits=limits,
     )
 
 
-def delete(link: Link, vm: VmRef, path: str, waiting: Waiting) -> bool:
+def delete(link: ServerLink, vm: VmRef, path: str, limits: WaitLimits) -> bool:
     """Delete a disk's files; False where there are none."""
-    let = (vim.fault.FileNotFound,)
+    unmapped = (vim.fault.FileNotFound,)
     try:
         tasks.run(
             link,
@@ -67,15 +67,15 @@ def delete(link: Link, vm: VmRef, path: str, waiting: Waiting) -> bool:
             path,
             _datacenter(link, vm, path),
             vm=vm.name,
-            waiting=waiting,
-            let=let,
+            limits=limits,
+            unmapped=unmapped,
         )
-    except let:
+    except unmapped:
         return False
     return True
 
 
-def _datacenter(link: Link, vm: VmRef, path: str) -> Any:
+def _datacenter(link: ServerLink, vm: VmRef, path: str) -> Any:
     """vCenter finds datastores by name only within a datacenter; two may have the same name."""
     name = datastore_of(path)
     tree = places(link)

@@ -26,7 +26,7 @@ from vreplica.vsphere.connection.certificate import (
     sha256_of,
 )
 from vreplica.vsphere.connection.collector import read_one
-from vreplica.vsphere.connection.link import BROKEN, Link
+from vreplica.vsphere.connection.link import BROKEN, ServerLink
 from vreplica.vsphere.connection.vmomi import vim
 from vreplica.vsphere.errors import BadReply, HostUnreachable
 from vreplica.vsphere.model import GuestLogin, ScriptResult, VmRef
@@ -59,7 +59,7 @@ def command(folder: str, windows: bool, script: bytes, suffix: str) -> tuple[str
 
 
 def run_script(
-    link: Link,
+    link: ServerLink,
     vm: VmRef,
     login: GuestLogin,
     script: bytes,
@@ -104,7 +104,7 @@ def run_script(
 class _Guest:
     """Guest operations of one VM with one login."""
 
-    def __init__(self, link: Link, vm: VmRef, login: GuestLogin) -> None:
+    def __init__(self, link: ServerLink, vm: VmRef, login: GuestLogin) -> None:
         self._link, self._vm = link, vm
         self._managed = link.managed(vim.VirtualMachine, vm.moref)
         self._auth = vim.vm.guest.NamePasswordAuthentication(
@@ -124,7 +124,7 @@ class _Guest:
             self._auth,
             *arguments,
             vm=self._vm.name,
-            answers=False,
+            expects_answer=False,
         )
 
     def ended(self, pid: int) -> tuple[bool, int | None]:
@@ -135,7 +135,7 @@ class _Guest:
             self._auth,
             [pid],
             vm=self._vm.name,
-            answers=False,
+            expects_answer=False,
         )
         for process in found or []:
             return process.endTime is not None, process.exitCode

@@ -17,11 +17,11 @@ from typing import Any
 
 from vreplica.vsphere.connection import tasks
 from vreplica.vsphere.connection.collector import read_one
-from vreplica.vsphere.connection.link import Link
-from vreplica.vsphere.connection.tasks import Waiting
+from vreplica.vsphere.connection.link import ServerLink
+from vreplica.vsphere.connection.tasks import WaitLimits
 from vreplica.vsphere.connection.vmomi import vim
 from vreplica.vsphere.inventory.vm import read_vm
-from vreplica.vsphere.model import Keep, Nic, VmInfo, VmRef
+from vreplica.vsphere.model import KeepIdentity, Nic, VmInfo, VmRef
 from vreplica.vsphere.operations.create_replica import address_type
 from vreplica.vsphere.operations.nics import DEVICES
 
@@ -37,7 +37,7 @@ def pairs(source: VmInfo, replica: VmInfo) -> Iterator[tuple[Nic | None, Nic | N
         )
 
 
-def differences(source: VmInfo, replica: VmInfo, keep: Keep) -> Iterator[str]:
+def differences(source: VmInfo, replica: VmInfo, keep: KeepIdentity) -> Iterator[str]:
     """What is not as wanted, one sentence each."""
     if wanted_uuid(source, replica, keep) is not None:
         whose = "that of the source" if keep.bios_uuid else "one of its own"
@@ -48,7 +48,7 @@ def differences(source: VmInfo, replica: VmInfo, keep: Keep) -> Iterator[str]:
             yield f"{mine.label}: MAC address {mine.mac} becomes {whose}"
 
 
-def wanted_uuid(source: VmInfo, replica: VmInfo, keep: Keep) -> str | None:
+def wanted_uuid(source: VmInfo, replica: VmInfo, keep: KeepIdentity) -> str | None:
     """The BIOS UUID that the replica is to get; None: it stays."""
     same = replica.bios_uuid == source.bios_uuid
     if keep.bios_uuid and not same:
@@ -56,14 +56,14 @@ def wanted_uuid(source: VmInfo, replica: VmInfo, keep: Keep) -> str | None:
     return str(uuid.uuid4()) if keep.bios_uuid is False and same else None
 
 
-def readdressed(mine: Nic, theirs: Nic | None, keep: Keep) -> bool:
+def readdressed(mine: Nic, theirs: Nic | None, keep: KeepIdentity) -> bool:
     """Is this card of the replica to get another MAC address?"""
     if theirs is None or not theirs.mac or keep.mac is None:
         return False
     return ((mine.mac or "").lower() == theirs.mac.lower()) is not keep.mac
 
 
-def address(card: Any, theirs: Nic, keep: Keep) -> None:
+def address(card: Any, theirs: Nic, keep: KeepIdentity) -> None:
     """Give a card that is being changed the source's address, or let the host make one."""
     if keep.mac and theirs.mac:
         card.addressType, card.macAddress = address_type(theirs.mac), theirs.mac
@@ -72,7 +72,9 @@ def address(card: Any, theirs: Nic, keep: Keep) -> None:
         card.addressType, card.macAddress = "generated", ""
 
 
-def apply(link: Link, vm: VmRef, source: VmInfo, keep: Keep, waiting: Waiting) -> None:
+def apply(
+    link: ServerLink, vm: VmRef, source: VmInfo, keep: KeepIdentity, limits: WaitLimits
+) -> None:
     """Make a powered-off replica as wanted; nothing where it is."""
     now = read_vm(link, vm)
     fields: dict[str, Any] = {}
@@ -95,4 +97,4 @@ def apply(link: Link, vm: VmRef, source: VmInfo, keep: Keep, waiting: Waiting) -
         ]
     if fields:
         spec = vim.vm.ConfigSpec(**fields)
-        tasks.reconfigure(link, operation, vm, spec, waiting)
+        tasks.reconfigure(link, operation, vm, spec, limits)

@@ -11,12 +11,12 @@ from typing import Any
 
 from vreplica.vsphere.connection import tasks
 from vreplica.vsphere.connection.collector import read_one
-from vreplica.vsphere.connection.link import Link
-from vreplica.vsphere.connection.tasks import Waiting
+from vreplica.vsphere.connection.link import ServerLink
+from vreplica.vsphere.connection.tasks import WaitLimits
 from vreplica.vsphere.connection.vmomi import moref, vim
 from vreplica.vsphere.errors import PlacementNotFound
 from vreplica.vsphere.inventory.placement import backing
-from vreplica.vsphere.inventory.tree import Tree, places
+from vreplica.vsphere.inventory.tree import InventoryTree, places
 from vreplica.vsphere.inventory.vm import read_vm
 from vreplica.vsphere.model import Nic, VmRef
 
@@ -24,7 +24,7 @@ DEVICES = "config.hardware.device"
 
 
 def change(
-    link: Link, vm: VmRef, connect: bool, networks: Mapping[str, str], waiting: Waiting
+    link: ServerLink, vm: VmRef, connect: bool, networks: Mapping[str, str], limits: WaitLimits
 ) -> tuple[Nic, ...]:
     """Connect or disconnect all cards, now (where the VM is on) and at power-on.
 
@@ -53,11 +53,11 @@ def change(
         edits.append(vim.vm.device.VirtualDeviceSpec(device=device, operation="edit"))
     if edits:
         spec = vim.vm.ConfigSpec(deviceChange=edits)
-        tasks.reconfigure(link, operation, vm, spec, waiting)
+        tasks.reconfigure(link, operation, vm, spec, limits)
     return read_vm(link, vm).nics
 
 
-def attach_all(link: Link, vm: VmRef, network: str, waiting: Waiting) -> tuple[Nic, ...]:
+def attach_all(link: ServerLink, vm: VmRef, network: str, limits: WaitLimits) -> tuple[Nic, ...]:
     """All cards of a VM that is off onto one network, connected at power-on, with new addresses.
 
     Raises PlacementNotFound with the networks of the VM's host.
@@ -79,16 +79,16 @@ def attach_all(link: Link, vm: VmRef, network: str, waiting: Waiting) -> tuple[N
             edits.append(vim.vm.device.VirtualDeviceSpec(device=card, operation="edit"))
     if edits:
         spec = vim.vm.ConfigSpec(deviceChange=edits)
-        tasks.reconfigure(link, operation, vm, spec, waiting)
+        tasks.reconfigure(link, operation, vm, spec, limits)
     return read_vm(link, vm).nics
 
 
 class HostNetworks:
     """The networks of one host, by name."""
 
-    def __init__(self, link: Link, host: Any) -> None:
+    def __init__(self, link: ServerLink, host: Any) -> None:
         self._server = link.endpoint.host
-        self._tree: Tree = places(link)
+        self._tree: InventoryTree = places(link)
         found = self._tree.objects.get(moref(host)) if host is not None else None
         names = {moref(n) for n in (found.get("network") if found else None) or []}
         self._found = {

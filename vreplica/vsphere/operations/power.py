@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 from vreplica.vsphere.connection import tasks
-from vreplica.vsphere.connection.link import Link
-from vreplica.vsphere.connection.tasks import Waiting
+from vreplica.vsphere.connection.link import ServerLink
+from vreplica.vsphere.connection.tasks import WaitLimits
 from vreplica.vsphere.connection.vmomi import vim
 from vreplica.vsphere.errors import (
     ToolsUnavailable,
@@ -21,37 +21,37 @@ from vreplica.vsphere.inventory.guest import power_state, read_guest
 from vreplica.vsphere.model import PowerState, VmRef
 
 
-def on(link: Link, vm: VmRef, waiting: Waiting) -> None:
+def on(link: ServerLink, vm: VmRef, limits: WaitLimits) -> None:
     """Power on; nothing happens where it is on."""
     managed = link.managed(vim.VirtualMachine, vm.moref)
-    _bring(link, vm, "poweredOn", "power-on", managed.PowerOnVM_Task, waiting)
+    _bring(link, vm, "poweredOn", "power-on", managed.PowerOnVM_Task, limits)
 
 
-def off(link: Link, vm: VmRef, waiting: Waiting) -> None:
+def off(link: ServerLink, vm: VmRef, limits: WaitLimits) -> None:
     """Power off hard, as pulling the plug; nothing happens where it is off."""
     managed = link.managed(vim.VirtualMachine, vm.moref)
-    _bring(link, vm, "poweredOff", "power-off", managed.PowerOffVM_Task, waiting)
+    _bring(link, vm, "poweredOff", "power-off", managed.PowerOffVM_Task, limits)
 
 
 def _bring(
-    link: Link,
+    link: ServerLink,
     vm: VmRef,
     wanted: PowerState,
     operation: str,
     method: Callable[..., Any],
-    waiting: Waiting,
+    limits: WaitLimits,
 ) -> None:
     if power_state(link, vm) == wanted:
         return
     try:
-        tasks.run(link, operation, method, vm=vm.name, waiting=waiting)
+        tasks.run(link, operation, method, vm=vm.name, limits=limits)
     except WrongPowerState:
         # Between the read and the call somebody else may have done it.
         if power_state(link, vm) != wanted:
             raise
 
 
-def shutdown_guest(link: Link, vm: VmRef) -> None:
+def shutdown_guest(link: ServerLink, vm: VmRef) -> None:
     """Ask the guest to shut itself down. Returns at once; nothing happens where it is off.
 
     Raises ToolsUnavailable when there is nobody to ask, WrongPowerState when suspended.
@@ -66,7 +66,7 @@ def shutdown_guest(link: Link, vm: VmRef) -> None:
         raise ToolsUnavailable(operation, now.tools_status).at(vm=vm.name)
     managed = link.managed(vim.VirtualMachine, vm.moref)
     try:
-        link.call(operation, managed.ShutdownGuest, vm=vm.name, answers=False)
+        link.call(operation, managed.ShutdownGuest, vm=vm.name, expects_answer=False)
     except WrongPowerState:
         if power_state(link, vm) != "poweredOff":
             raise

@@ -18,13 +18,21 @@ from typing import Any
 from vreplica.units import KIB
 from vreplica.vsphere.connection import tasks
 from vreplica.vsphere.connection.collector import read_one
-from vreplica.vsphere.connection.link import Link
-from vreplica.vsphere.connection.tasks import Waiting
+from vreplica.vsphere.connection.link import ServerLink
+from vreplica.vsphere.connection.tasks import WaitLimits
 from vreplica.vsphere.connection.vmomi import vim
 from vreplica.vsphere.errors import ReplicaNotAsAsked
 from vreplica.vsphere.inventory.devices import ADDABLE
 from vreplica.vsphere.inventory.vm import read_vm
-from vreplica.vsphere.model import Controller, Keep, NewDisk, Nic, Reshape, VmInfo, VmRef
+from vreplica.vsphere.model import (
+    Controller,
+    KeepIdentity,
+    NewDisk,
+    Nic,
+    ReshapeSpec,
+    VmInfo,
+    VmRef,
+)
 from vreplica.vsphere.operations import hardware_identity
 from vreplica.vsphere.operations.create_replica import (
     CARRIED_OPTIONS,
@@ -50,7 +58,7 @@ PLAIN = (
 
 
 def differences(
-    source: VmInfo, replica: VmInfo, networks: Mapping[str, str], keep: Keep
+    source: VmInfo, replica: VmInfo, networks: Mapping[str, str], keep: KeepIdentity
 ) -> tuple[str, ...]:
     """Everything but disks that `apply` would change, one sentence each."""
     hardware = _differences(source, replica, networks)
@@ -137,16 +145,16 @@ def _mapped(nic: Nic, networks: Mapping[str, str]) -> str | None:
 # -- changing it ----------------------------------------------------------------------------
 
 
-def upgrade(link: Link, vm: VmRef, source: VmInfo, waiting: Waiting) -> None:
+def upgrade(link: ServerLink, vm: VmRef, source: VmInfo, limits: WaitLimits) -> None:
     """Upgrade a replica's virtual hardware to its source's version, where that is newer."""
     if _newer(source, read_vm(link, vm)):
         managed = link.managed(vim.VirtualMachine, vm.moref)
         operation = f"upgrading the virtual hardware to {source.hw_version}"
         method, version = managed.UpgradeVM_Task, source.hw_version
-        tasks.run(link, operation, method, version, vm=vm.name, waiting=waiting)
+        tasks.run(link, operation, method, version, vm=vm.name, limits=limits)
 
 
-def apply(link: Link, vm: VmRef, want: Reshape, waiting: Waiting) -> VmInfo:
+def apply(link: ServerLink, vm: VmRef, want: ReshapeSpec, limits: WaitLimits) -> VmInfo:
     """Make it so, read it back, and return what there is. Raises ReplicaNotAsAsked."""
     now = read_vm(link, vm)
     managed = link.managed(vim.VirtualMachine, vm.moref)
@@ -157,7 +165,7 @@ def apply(link: Link, vm: VmRef, want: Reshape, waiting: Waiting) -> VmInfo:
     reachable = HostNetworks(link, entry.get("runtime.host")) if cards else None
     spec = _config_spec(want, now, devices, reachable)
     if spec is not None:
-        tasks.reconfigure(link, operation, vm, spec, waiting)
+        tasks.reconfigure(link, operation, vm, spec, limits)
     made = read_vm(link, vm)
     wrong = _wrong(want, made)
     if wrong:
@@ -166,7 +174,7 @@ def apply(link: Link, vm: VmRef, want: Reshape, waiting: Waiting) -> VmInfo:
 
 
 def _config_spec(
-    want: Reshape, now: VmInfo, devices: Mapping[int, Any], reachable: HostNetworks | None
+    want: ReshapeSpec, now: VmInfo, devices: Mapping[int, Any], reachable: HostNetworks | None
 ) -> Any:
     """None where nothing is to be changed."""
     source = want.source
@@ -205,7 +213,9 @@ def _change(operation: str, device: Any, file: str | None = None) -> Any:
     return made
 
 
-def _controller_changes(want: Reshape, now: VmInfo, devices: Mapping[int, Any]) -> Iterator[Any]:
+def _controller_changes(
+    want: ReshapeSpec, now: VmInfo, devices: Mapping[int, Any]
+) -> Iterator[Any]:
     """A controller of another type takes the place of the old one, and its disks with it."""
     for old, new in _controllers(want.source, now):
         if old is not None:
@@ -234,7 +244,7 @@ def _attach(disk: NewDisk) -> Any:
 
 
 def _nic_changes(
-    want: Reshape, now: VmInfo, devices: Mapping[int, Any], reachable: HostNetworks | None
+    want: ReshapeSpec, now: VmInfo, devices: Mapping[int, Any], reachable: HostNetworks | None
 ) -> Iterator[Any]:
     for mine, theirs in pairs(want.source, now):
         network = _mapped(theirs, want.networks) if theirs is not None else None
@@ -260,7 +270,7 @@ def _nic_changes(
         yield _change("edit", devices[mine.key])
 
 
-def _wrong(want: Reshape, made: VmInfo) -> str:
+def _wrong(want: ReshapeSpec, made: VmInfo) -> str:
     """What of the disks is not as asked for: a guest would not find them."""
     there = {d.key: d for d in made.disks}
     wrong = [f"disk {key} is still there" for key in want.detach if key in there

@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from vreplica.vsphere.connection import tasks
 from vreplica.vsphere.connection.collector import read_one
-from vreplica.vsphere.connection.link import Link
-from vreplica.vsphere.connection.tasks import Waiting
+from vreplica.vsphere.connection.link import ServerLink
+from vreplica.vsphere.connection.tasks import WaitLimits
 from vreplica.vsphere.connection.vmomi import moref, vim
 from vreplica.vsphere.errors import (
     ConsolidationFailed,
@@ -26,7 +26,7 @@ from vreplica.vsphere.errors import (
 )
 from vreplica.vsphere.inventory.snapshots import read_snapshot
 from vreplica.vsphere.inventory.vm import read_vm
-from vreplica.vsphere.model import Quiesce, Removal, SnapshotInfo, VmRef
+from vreplica.vsphere.model import QuiesceOptions, SnapshotInfo, SnapshotRemoval, VmRef
 
 VSS_COPY: Final = 5
 """VSS_BT_COPY (vss.h): leaves the applications' own log chains as they are; FULL truncates."""
@@ -35,7 +35,7 @@ CONSOLIDATION_ATTEMPTS: Final = 5
 CONSOLIDATION_PAUSE_S: Final = 5.0
 
 
-def quiesce_spec(quiesce: Quiesce) -> Any:
+def quiesce_spec(quiesce: QuiesceOptions) -> Any:
     """The spec of CreateSnapshotEx_Task: the Windows subtype chooses VSS, the base the rest."""
     timeout = min(max(quiesce.timeout_min, 5), 240)
     if not quiesce.windows:
@@ -50,7 +50,12 @@ def quiesce_spec(quiesce: Quiesce) -> Any:
 
 
 def create(
-    link: Link, vm: VmRef, name: str, description: str, quiesce: Quiesce | None, waiting: Waiting
+    link: ServerLink,
+    vm: VmRef,
+    name: str,
+    description: str,
+    quiesce: QuiesceOptions | None,
+    limits: WaitLimits,
 ) -> SnapshotInfo:
     """Take a snapshot without memory and return it with its disks.
 
@@ -76,12 +81,12 @@ def create(
         False,
         spec,
         vm=vm.name,
-        waiting=waiting,
+        limits=limits,
     )
     return read_snapshot(link, vm, moref(made))
 
 
-def remove(link: Link, vm: VmRef, snapshot: str, waiting: Waiting) -> Removal:
+def remove(link: ServerLink, vm: VmRef, snapshot: str, limits: WaitLimits) -> SnapshotRemoval:
     """Remove one snapshot (not its children), merge its disks, and see that they are merged.
 
     A snapshot that is gone already is a success: `existed` says so.
@@ -98,7 +103,7 @@ def remove(link: Link, vm: VmRef, snapshot: str, waiting: Waiting) -> Removal:
             False,
             True,
             vm=vm.name,
-            waiting=waiting,
+            limits=limits,
         )
     except ObjectGone:
         existed = False
@@ -106,11 +111,11 @@ def remove(link: Link, vm: VmRef, snapshot: str, waiting: Waiting) -> Removal:
         # With a locked file the task fails, but the snapshot is gone and its data is not merged.
         if any(s.moref == snapshot for s in read_vm(link, vm).snapshots):
             raise
-    needed = consolidate(link, vm, waiting)
-    return Removal(existed, time.monotonic() - started, needed)
+    needed = consolidate(link, vm, limits)
+    return SnapshotRemoval(existed, time.monotonic() - started, needed)
 
 
-def consolidate(link: Link, vm: VmRef, waiting: Waiting) -> bool:
+def consolidate(link: ServerLink, vm: VmRef, limits: WaitLimits) -> bool:
     """Merge what an earlier removal left; False when there was nothing to do."""
     managed = link.managed(vim.VirtualMachine, vm.moref)
     reason = "vCenter reports it still"
@@ -134,7 +139,7 @@ def consolidate(link: Link, vm: VmRef, waiting: Waiting) -> bool:
                 "consolidating disks",
                 managed.ConsolidateVMDisks_Task,
                 vm=vm.name,
-                waiting=waiting,
+                limits=limits,
             )
         except (FileInUse, TaskFailed) as error:
             # Whoever holds the file (a backup that is just ending) lets go of it sooner or later.
@@ -142,7 +147,7 @@ def consolidate(link: Link, vm: VmRef, waiting: Waiting) -> bool:
     raise ConsolidationFailed(CONSOLIDATION_ATTEMPTS, reason).at(vm=vm.name)
 
 
-def revert(link: Link, vm: VmRef, snapshot: str, waiting: Waiting) -> None:
+def revert(link: ServerLink, vm: VmRef, snapshot: str, limits: WaitLimits) -> None:
     """Bring the VM's disks back to a snapshot. The VM is left off in any case."""
     managed = link.managed(vim.vm.Snapshot, snapshot)
     tasks.run(
@@ -152,5 +157,5 @@ def revert(link: Link, vm: VmRef, snapshot: str, waiting: Waiting) -> None:
         None,
         True,
         vm=vm.name,
-        waiting=waiting,
+        limits=limits,
     )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import re
 import threading
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.failover_model import Kill, Killed, Model
 from vreplica.failover import failback, history, operations
 from vreplica.failover.failback import FailbackPlan
 from vreplica.failover.group import report, run
@@ -25,7 +28,6 @@ from vreplica.failover.machine.errors import (
 from vreplica.failover.machine.group_order import Group, Member, Pass, cycle, waves
 from vreplica.failover.machine.runner import Outcome
 from vreplica.failover.machine.states import State
-from vreplica.points import Level, RecoveryPoint
 from vreplica.sync.job import Job, Placement
 from vreplica.vsphere.model import Endpoint
 
@@ -133,143 +135,47 @@ def test_no_more_run_side_by_side_than_is_allowed_and_that_many_do() -> None:
 
 # -- with failovers, over a model of every member's two sides ---------------------------------
 
-
-class Killed(BaseException):
-    """kill -9."""
+MEMBERS = ("db", "app", "web", "mail")
 
 
 @dataclass
 class World:
-    """All members' VMs, and the calls in their order."""
+    """A model of both sites for each member; all of them note their calls in one list."""
 
-    on: dict[str, bool] = field(default_factory=dict)
-    replica_on: dict[str, bool] = field(default_factory=dict)
-    job_on: dict[str, bool] = field(default_factory=dict)
-    points: dict[str, list[RecoveryPoint]] = field(default_factory=dict)
-    leaf: dict[str, str | None] = field(default_factory=dict)
+    kill: Kill = field(default_factory=Kill)
     calls: list[str] = field(default_factory=list)
-    hangs: set[str] = field(default_factory=set)
-    silent: set[str] = field(default_factory=set)
-    kill_at: int | None = None
-    edge: int = 0
+    members: dict[str, Model] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("db", "app", "web", "mail"):
-            self.on[name], self.replica_on[name], self.job_on[name] = True, False, True
-            self.points[name] = [_point("old", Level.APPLICATION)]
-            self.leaf[name] = "old"
+        for name in MEMBERS:
+            self.members[name] = Model(name, calls=self.calls, kill=self.kill, shuts_down_after=1)
 
-    def die(self) -> None:
-        for name, on in self.on.items():
-            assert not (on and self.replica_on[name]), f"both of {name} are on"
-        self.edge += 1
-        if self.edge == self.kill_at:
-            raise Killed
+    @property
+    def on(self) -> dict[str, bool]:
+        return {name: m.source_on for name, m in self.members.items()}
 
+    @property
+    def replica_on(self) -> dict[str, bool]:
+        return {name: m.replica_on for name, m in self.members.items()}
 
-def _point(id_: str, level: Level) -> RecoveryPoint:
-    return RecoveryPoint(id_, "job", "uuid", "vm", datetime.now(UTC), level, level, ())
+    @property
+    def job_on(self) -> dict[str, bool]:
+        return {name: m.job_on for name, m in self.members.items()}
 
+    def use(self, monkeypatch: pytest.MonkeyPatch) -> World:
+        """From now on, failovers work on this world."""
 
-class Sides:
-    world: World
+        def forwards(job: Job, failover: str, listener: object) -> AbstractContextManager[Model]:
+            return nullcontext(self.members[job.name])
 
-    def __init__(self, job: Job, failover: str, listener: object) -> None:
-        self.name = job.name
-        self.source, self.target = self.world.on, self.world.replica_on
+        def backwards(
+            job: Job, back: FailbackPlan, failover: str, listener: object
+        ) -> AbstractContextManager[Model]:
+            return self.members[job.name].turned()
 
-    def __enter__(self) -> Sides:
+        monkeypatch.setattr(operations, "VSphereSides", forwards)
+        monkeypatch.setattr(operations, "FailbackPorts", backwards)
         return self
-
-    def __exit__(self, *exc: object) -> None:
-        pass
-
-    def __getattr__(self, method: str) -> Any:
-        """Effects: `where, what it becomes`; the call is noted, and may be the last."""
-        w, name = self.world, self.name
-        effects = {
-            "disable_job": lambda *_: w.job_on.__setitem__(name, False),
-            "enable_job": lambda *_: w.job_on.__setitem__(name, True),
-            "shut_down_source": lambda: self.source.__setitem__(name, name in w.hangs),
-            "power_off_source": lambda: self.source.__setitem__(name, False),
-            "power_on_source": lambda: self.source.__setitem__(name, True),
-            "power_on_replica": lambda: (
-                self.target.__setitem__(name, True),
-                w.leaf.__setitem__(name, None),
-            ),
-            "power_off_replica": lambda: self.target.__setitem__(name, False),
-            "put_replica_on": lambda id_: w.leaf.__setitem__(name, id_),
-            "settle_direction": lambda *_: None,
-            "connect_source": lambda *_: None,
-        }
-        act = effects[method]
-
-        def call(*args: object) -> None:
-            w.die()
-            act(*args)
-            w.calls.append(f"{method} {name}")
-            w.die()
-
-        return call
-
-    def points(self) -> tuple[RecoveryPoint, ...]:
-        return tuple(self.world.points[self.name])
-
-    def sync(self, id_: str, level: Level | None, fence: Any) -> RecoveryPoint:
-        self.world.die()
-        made = _point(id_, level or Level.APPLICATION)
-        self.world.points[self.name].append(made)
-        self.world.leaf[self.name] = id_
-        self.world.calls.append(f"sync{id_[-2:]} {self.name}")
-        self.world.die()
-        return made
-
-    def replica_is_frozen(self) -> bool:
-        return True
-
-    def source_is_off(self) -> bool:
-        return not self.source[self.name]
-
-    def source_was_pulled(self) -> bool:
-        return False
-
-    def source_time(self) -> datetime:
-        return datetime.now(UTC)
-
-    def source_started_since(self, time: datetime) -> datetime | None:
-        return None
-
-    def replica_is_touched(self) -> bool:
-        return False
-
-    def source_can_shut_down(self) -> bool:
-        return True
-
-    def replica_is_on(self) -> bool:
-        return self.target[self.name]
-
-    def replica_stands_on(self) -> str | None:
-        return self.world.leaf[self.name]
-
-    def tasks(self) -> dict[str, list[str]]:
-        return {}
-
-    def preparations(self) -> tuple[()]:
-        return ()
-
-    def finishings(self) -> tuple[()]:
-        return ()
-
-    def replica_answers(self) -> bool:
-        return self.target[self.name] and self.name not in self.world.silent
-
-
-class SidesBack(Sides):
-    """The replica is the source, and the original what is started."""
-
-    def __init__(self, job: Job, back: FailbackPlan, failover: str, listener: object) -> None:
-        super().__init__(job, failover, listener)
-        self.source, self.target = self.target, self.source
 
 
 def way_back(job: Job, of: Outcome, *, new_vm: str | None = None) -> FailbackPlan:
@@ -280,14 +186,10 @@ def way_back(job: Job, of: Outcome, *, new_vm: str | None = None) -> FailbackPla
 
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
-    made = World()
-    monkeypatch.setattr(Sides, "world", made, raising=False)
-    monkeypatch.setattr(operations, "VSphereSides", Sides)
-    monkeypatch.setattr(operations, "FailbackPorts", SidesBack)
     monkeypatch.setattr(failback, "read_plan", way_back)
     # These processes die in the model only: what is written need not reach the disk.
     monkeypatch.setattr("os.fsync", lambda fd: None)
-    return made
+    return World().use(monkeypatch)
 
 
 @pytest.fixture
@@ -314,7 +216,23 @@ def folder(tmp_path: Path) -> Path:
 
 
 def order_of(world: World, call: str) -> list[str]:
-    return [c.split()[1] for c in world.calls if c.startswith(f"{call} ")]
+    """The members that made a call, in the order of their calls."""
+    return [c.removesuffix(f": {call}") for c in world.calls if c.endswith(f": {call}")]
+
+
+def without_ids(calls: list[str]) -> list[str]:
+    """The same calls without the ids of failovers: `db: sync -a`."""
+    return [re.sub("sync .*(?=-)", "sync ", call) for call in calls]
+
+
+def kinds_of(calls: list[str]) -> list[str]:
+    """The same calls without their members, too: `sync -a`."""
+    return [call.partition(": ")[2] for call in without_ids(calls)]
+
+
+def once(calls: list[str]) -> list[str]:
+    """The calls that must not happen twice."""
+    return [c for c in without_ids(calls) if c.partition(": ")[2].startswith(("sync", "PowerOn"))]
 
 
 def test_all_are_insured_then_brought_down_backwards_then_started(
@@ -322,11 +240,11 @@ def test_all_are_insured_then_brought_down_backwards_then_started(
 ) -> None:
     outcome = begin(tmp_path, jobs)
     assert outcome.state == "running"
-    assert order_of(world, "shut_down_source") == ["web", "app", "db", "mail"]
-    assert order_of(world, "power_on_replica") == ["db", "app", "web", "mail"]
-    kinds = [c.split()[0] for c in world.calls]
-    assert max(i for i, k in enumerate(kinds) if k == "sync-a") < kinds.index("shut_down_source")
-    assert max(i for i, k in enumerate(kinds) if k == "sync-b") < kinds.index("power_on_replica")
+    assert order_of(world, "ShutdownGuest") == ["web", "app", "db", "mail"]
+    assert order_of(world, "PowerOn replica") == ["db", "app", "web", "mail"]
+    kinds = kinds_of(world.calls)
+    assert max(i for i, k in enumerate(kinds) if k == "sync -a") < kinds.index("ShutdownGuest")
+    assert max(i for i, k in enumerate(kinds) if k == "sync -b") < kinds.index("PowerOn replica")
     assert run.commit(folder(tmp_path), jobs, quiet).state == "committed"
     with pytest.raises(FailedOverAlready):
         begin(tmp_path, jobs)
@@ -335,7 +253,7 @@ def test_all_are_insured_then_brought_down_backwards_then_started(
 def test_one_that_hangs_stops_the_group_before_any_replica_starts(
     world: World, jobs: dict[str, Job], tmp_path: Path
 ) -> None:
-    world.hangs = {"app"}
+    world.members["app"].shuts_down_after = None
     outcome = begin(tmp_path, jobs)
     assert outcome.state == "stopped"
     assert "did not shut down" in (outcome.troubles["app"] or "")
@@ -349,14 +267,14 @@ def test_one_that_hangs_stops_the_group_before_any_replica_starts(
     assert all(world.on.values())
     assert all(world.job_on.values())
     # And the group is free for another try.
-    world.hangs.clear()
+    world.members["app"].shuts_down_after = 1
     assert begin(tmp_path, jobs).state == "running"
 
 
 def test_going_on_brings_up_all_that_can_stand_without_the_one_that_failed(
     world: World, jobs: dict[str, Job], tmp_path: Path
 ) -> None:
-    world.hangs = {"app"}
+    world.members["app"].shuts_down_after = None
     outcome = begin(tmp_path, jobs, replace(SHOP, on_error=OnError.CONTINUE))
     assert outcome.state == "stopped"
     assert [n for n, on in world.replica_on.items() if on] == ["db", "mail"]
@@ -367,19 +285,19 @@ def test_going_on_brings_up_all_that_can_stand_without_the_one_that_failed(
 def test_who_needs_a_silent_one_waits_until_it_answers(
     world: World, jobs: dict[str, Job], tmp_path: Path
 ) -> None:
-    world.silent = {"db"}
+    world.members["db"].heartbeat = False
     stopped = begin(tmp_path, jobs)
     assert stopped.state == "stopped"
-    assert order_of(world, "power_on_replica") == ["db"]
-    world.silent = set()
+    assert order_of(world, "PowerOn replica") == ["db"]
+    world.members["db"].heartbeat = True
     assert run.resume(folder(tmp_path), jobs, quiet).state == "running"
-    assert order_of(world, "power_on_replica") == ["db", "app", "web", "mail"]
+    assert order_of(world, "PowerOn replica") == ["db", "app", "web", "mail"]
 
 
 def test_a_member_may_be_told_not_to_wait_for_its_heartbeat(
     world: World, jobs: dict[str, Job], tmp_path: Path
 ) -> None:
-    world.silent = {"db"}
+    world.members["db"].heartbeat = False
     first, *others = SHOP.members
     group = replace(SHOP, members=(replace(first, heartbeat=False), *others))
     assert begin(tmp_path, jobs, group).state == "running"
@@ -388,7 +306,7 @@ def test_a_member_may_be_told_not_to_wait_for_its_heartbeat(
 def test_undo_goes_backwards(world: World, jobs: dict[str, Job], tmp_path: Path) -> None:
     begin(tmp_path, jobs)
     assert run.undo(folder(tmp_path), jobs, quiet).state == "undone"
-    assert order_of(world, "power_off_replica") == ["web", "app", "db", "mail"]
+    assert order_of(world, "PowerOff replica") == ["web", "app", "db", "mail"]
 
 
 def test_a_member_that_is_failed_over_already_refuses_the_group_before_anything_is_done(
@@ -413,30 +331,27 @@ def test_killed_at_any_call_it_ends_as_if_it_had_not_been(
     choices = replace(YES, final_sync=final_sync)
     begin(tmp_path, jobs, choices=choices)
     straight = world.calls
-    for kill_at in range(1, world.edge + 1):
+    for kill_at in range(world.kill.passed):
         state = tmp_path / str(kill_at)
         state.mkdir()
         mine = {name: replace(job, state_dir=state) for name, job in jobs.items()}
-        now = World(kill_at=kill_at)
-        monkeypatch.setattr(Sides, "world", now)
+        now = World(Kill(kill_at)).use(monkeypatch)
         with pytest.raises(Killed):
             begin(state, mine, choices=choices)
         outcome = run.resume(folder(state), mine, quiet)
         assert outcome.state == "running", (kill_at, outcome.troubles)
-        once = [c for c in now.calls if c.startswith(("sync", "power_on"))]
-        assert once == [c for c in straight if c.startswith(("sync", "power_on"))], kill_at
+        assert once(now.calls) == once(straight), kill_at
 
 
 def test_undo_also_ends_what_a_kill_left(
     world: World, jobs: dict[str, Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begin(tmp_path, jobs)
-    for kill_at in range(1, world.edge + 1):
+    for kill_at in range(world.kill.passed):
         state = tmp_path / str(kill_at)
         state.mkdir()
         mine = {name: replace(job, state_dir=state) for name, job in jobs.items()}
-        now = World(kill_at=kill_at)
-        monkeypatch.setattr(Sides, "world", now)
+        now = World(Kill(kill_at)).use(monkeypatch)
         with pytest.raises(Killed):
             begin(state, mine)
         outcome = run.undo(folder(state), mine, quiet)
@@ -474,11 +389,11 @@ def test_back_goes_through_the_same_passes_in_the_same_order(
     assert (outcome.state, outcome.back) == ("running", True)
     assert all(world.on.values())
     assert not any(world.replica_on.values())
-    assert order_of(world, "shut_down_source") == ["web", "app", "db", "mail"]
-    assert order_of(world, "power_on_replica") == ["db", "app", "web", "mail"]
-    kinds = [c.split()[0] for c in world.calls]
-    assert max(i for i, k in enumerate(kinds) if k == "sync-a") < kinds.index("shut_down_source")
-    assert max(i for i, k in enumerate(kinds) if k == "sync-b") < kinds.index("power_on_replica")
+    assert order_of(world, "ShutdownGuest") == ["web", "app", "db", "mail"]
+    assert order_of(world, "PowerOn replica") == ["db", "app", "web", "mail"]
+    kinds = kinds_of(world.calls)
+    assert max(i for i, k in enumerate(kinds) if k == "sync -a") < kinds.index("ShutdownGuest")
+    assert max(i for i, k in enumerate(kinds) if k == "sync -b") < kinds.index("PowerOn replica")
     with pytest.raises(FailoverUnderWay):
         back(tmp_path, jobs)
     assert run.commit(folder(tmp_path), jobs, quiet).state == "committed"
@@ -494,7 +409,7 @@ def test_an_undone_failback_leaves_the_replicas_in_service(
     world.calls.clear()
     back(tmp_path, jobs)
     assert run.undo(folder(tmp_path), jobs, quiet).state == "undone"
-    assert order_of(world, "power_off_replica") == ["web", "app", "db", "mail"]
+    assert order_of(world, "PowerOff replica") == ["web", "app", "db", "mail"]
     assert all(world.replica_on.values())
     assert not any(world.on.values())
     assert back(tmp_path, jobs).state == "running"
@@ -517,15 +432,14 @@ def test_a_failback_that_was_killed_at_any_call_ends_both_ways(
     world: World, jobs: dict[str, Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there(tmp_path, jobs)
-    begun = world.edge
+    begun = world.kill.passed
     back(tmp_path, jobs)
-    for kill_at in range(begun + 1, world.edge + 1):
+    for kill_at in range(begun, world.kill.passed):
         for ends in ("resume", "undo"):
             state = tmp_path / f"{kill_at}-{ends}"
             state.mkdir()
             mine = {name: replace(job, state_dir=state) for name, job in jobs.items()}
-            now = World(kill_at=kill_at)
-            monkeypatch.setattr(Sides, "world", now)
+            now = World(Kill(kill_at)).use(monkeypatch)
             there(state, mine)
             with pytest.raises(Killed):
                 back(state, mine)
@@ -566,7 +480,8 @@ def test_what_was_committed_last_is_known_where_the_clock_was_set_back(
 def test_of_two_that_begin_at_once_one_is_refused(
     world: World, jobs: dict[str, Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job, real = jobs["web"], Sides.replica_is_on
+    job, model = jobs["web"], world.members["web"]
+    real = model.replica_is_on
     other: list[threading.Thread] = []
     refused: list[FailoverUnderWay] = []
 
@@ -576,15 +491,15 @@ def test_of_two_that_begin_at_once_one_is_refused(
         except FailoverUnderWay as error:
             refused.append(error)
 
-    def meanwhile(self: Sides) -> bool:
+    def meanwhile() -> bool:
         """The first one looks whether what it is to boot can."""
         if not other:
             other.append(threading.Thread(target=begin_too))
             other[0].start()
             other[0].join(0.2)
-        return real(self)
+        return real()
 
-    monkeypatch.setattr(Sides, "replica_is_on", meanwhile)
+    monkeypatch.setattr(model, "replica_is_on", meanwhile)
     assert operations.begin(job, NO, quiet).state is State.RUNNING
     other[0].join()
     assert len(refused) == 1

@@ -1,19 +1,15 @@
-"""Failover against a model of both sites that dies at every call: rules R1 to R5, all paths.
-
-The model's state outlives the process that drives it; `Killed` stands for kill -9, raised right
-before or right after any call has had its effect. A new run then resumes from the journal.
-"""
+"""Failover against a model of both sites that dies at every call: rules R1 to R5, all paths."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests.support.failover_model import Killed, Model, point
 from vreplica.errors import VReplicaError
 from vreplica.failover.machine import steps
 from vreplica.failover.machine.choices import Choices, FinalSync, OnShutdownTimeout
@@ -31,187 +27,6 @@ from vreplica.failover.machine.journal import Journal
 from vreplica.failover.machine.runner import Outcome, begin, commit, resume, show, undo
 from vreplica.failover.machine.states import State
 from vreplica.points import Level, RecoveryPoint
-
-START = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-class Killed(BaseException):
-    """kill -9: nothing in the code under test may catch it."""
-
-
-def point(id_: str, level: Level, number: int) -> RecoveryPoint:
-    return RecoveryPoint(
-        id_, "job", "uuid", "vm", START + timedelta(hours=number), level, level, ()
-    )
-
-
-@dataclass
-class Model:
-    """Both sites. `committed` is what the guest's application has acknowledged."""
-
-    source_on: bool = True
-    replica_on: bool = False
-    job_on: bool = True
-    tools: bool = True
-    shuts_down_after: int | None = 2
-    """Looks at the power state until the guest is down; None: it hangs."""
-    heartbeat: bool = True
-    quiesced: Level = Level.APPLICATION
-    chain: list[RecoveryPoint] = field(default_factory=lambda: [point("old", Level.APPLICATION, 0)])
-    leaf: str | None = "old"
-    shutting_down: int | None = None
-    calls: list[str] = field(default_factory=list)
-    kill_at: int | None = None
-    """The number of the boundary (two a call) at which the process dies."""
-    boundary: int = 0
-    on_fence: Callable[[], None] | None = None
-
-    def _edge(self) -> None:
-        assert not (self.source_on and self.replica_on), "both VMs are on"
-        number, self.boundary = self.boundary, self.boundary + 1
-        if number == self.kill_at:
-            raise Killed
-
-    def _effect(self, name: str, act: Callable[[], None]) -> None:
-        self._edge()
-        act()
-        self.calls.append(name)
-        self._edge()
-
-    frozen: bool = True
-    """False: a failback, whose replica holds the original VM's last state in no point yet."""
-    settled: str | None = None
-
-    # -- Sides ------------------------------------------------------------------------------
-
-    def replica_is_frozen(self) -> bool:
-        return self.frozen
-
-    def freeze_replica(self, failover: str) -> None:
-        def act() -> None:
-            self.chain.append(point(f"{failover}-0", Level.CLEAN_SHUTDOWN, len(self.chain)))
-            self.leaf, self.frozen = f"{failover}-0", True
-
-        self._effect("freeze", act)
-
-    def settle_direction(self, failover: str, booted: str, level: Level, lost: bool) -> None:
-        assert booted in [p.id for p in self.chain]
-        self._effect("settle", lambda: setattr(self, "settled", failover))
-
-    def disable_job(self, failover: str) -> None:
-        self._effect("disable", lambda: setattr(self, "job_on", False))
-
-    def enable_job(self, failover: str) -> None:
-        self._effect("enable", lambda: setattr(self, "job_on", True))
-
-    def points(self) -> tuple[RecoveryPoint, ...]:
-        return tuple(self.chain)
-
-    def sync(self, id_: str, known_level: Level | None, fence: Callable[[], None]) -> RecoveryPoint:
-        assert not self.job_on, "a sync beside a job that is on"
-        assert self.frozen, "a sync over a state that no point keeps"
-        assert not self.replica_on, "a sync into a running replica"
-        self._edge()
-        self.leaf = None
-        fence()
-        if self.on_fence:
-            self.on_fence()
-            fence()
-        self._edge()
-        level = self.quiesced if self.source_on else known_level
-        assert level is not None
-        made = point(id_, level, len(self.chain))
-        self.chain.append(made)
-        self.leaf = id_
-        self.calls.append(f"sync {id_}")
-        self._edge()
-        return made
-
-    def source_is_off(self) -> bool:
-        if self.shutting_down is not None and self.source_on:
-            self.shutting_down -= 1
-            self.source_on = self.shutting_down > 0
-        return not self.source_on
-
-    def source_time(self) -> datetime:
-        return START + timedelta(hours=self.starts)
-
-    def source_started_since(self, time: datetime) -> datetime | None:
-        return self.source_time() if self.source_time() > time else None
-
-    def source_can_shut_down(self) -> bool:
-        return self.tools
-
-    def shut_down_source(self) -> None:
-        def act() -> None:
-            if self.shutting_down is None:
-                self.shutting_down = self.shuts_down_after
-
-        self._effect("ShutdownGuest", act)
-
-    def power_off_source(self) -> None:
-        self._effect("PowerOff source", lambda: setattr(self, "source_on", False))
-
-    def power_on_source(self) -> None:
-        self._effect(
-            "PowerOn source", lambda: self.__dict__.update(source_on=True, shutting_down=None)
-        )
-
-    pulled: bool = False
-
-    def source_was_pulled(self) -> bool:
-        return self.pulled
-
-    source_connected: bool = True
-    starts: int = 0
-    """How often the source was started since the beginning: the model's time."""
-
-    def started_by_others(self) -> None:
-        self.source_on, self.shutting_down = True, None
-        self.starts += 1
-
-    def connect_source(self, connect: bool) -> None:
-        assert not self.source_on
-        name = "connect source" if connect else "disconnect source"
-        self._effect(name, lambda: setattr(self, "source_connected", connect))
-
-    def replica_is_on(self) -> bool:
-        return self.replica_on
-
-    def replica_stands_on(self) -> str | None:
-        return self.leaf
-
-    touched: bool = False
-    """Others changed what it held, and that is to be discarded."""
-
-    def replica_is_touched(self) -> bool:
-        return self.touched
-
-    def put_replica_on(self, id_: str) -> None:
-        assert not self.replica_on
-        assert id_ in [p.id for p in self.chain]
-        self._effect(f"revert to {id_}", lambda: self.__dict__.update(leaf=id_, touched=False))
-
-    def power_on_replica(self) -> None:
-        def act() -> None:
-            self.replica_on, self.leaf = True, None
-
-        self._effect("PowerOn replica", act)
-
-    def power_off_replica(self) -> None:
-        self._effect("PowerOff replica", lambda: setattr(self, "replica_on", False))
-
-    def tasks(self) -> dict[str, list[str]]:
-        return {}
-
-    def preparations(self) -> tuple[()]:
-        return ()
-
-    def finishings(self) -> tuple[()]:
-        return ()
-
-    def replica_answers(self) -> bool:
-        return self.replica_on and self.heartbeat
 
 
 @pytest.fixture(autouse=True)
@@ -748,7 +563,7 @@ def drive(folder: Path, model: Model, choices: Choices) -> Outcome:
     try:
         return begin(folder, model, choices, quiet)
     except Killed:
-        model.kill_at = None
+        model.kill.at = None
         if not (folder / "journal.jsonl").exists():
             return begin(folder, model, choices, quiet)
         return resume(folder, model, quiet)
@@ -759,11 +574,11 @@ def test_killed_at_any_call_it_ends_as_if_it_had_not_been(name: str, tmp_path: P
     make, choices = SCENARIOS[name]
     straight = make()
     expected = begin(tmp_path / "straight" / "f1", straight, choices, quiet)
-    for kill_at in range(straight.boundary):
+    for kill_at in range(straight.kill.passed):
         model = make()
-        model.kill_at = kill_at
+        model.kill.at = kill_at
         outcome = drive(tmp_path / str(kill_at) / "f1", model, choices)
-        assert model.kill_at is None, "it was not killed"
+        assert model.kill.at is None, "it was not killed"
         assert outcome.state is expected.state, kill_at
         assert outcome.facts == expected.facts, kill_at
         assert (model.source_on, model.replica_on, model.job_on) == (
@@ -785,17 +600,17 @@ def test_killed_at_any_call_of_an_undo_both_are_put_back(name: str, tmp_path: Pa
     make, choices = SCENARIOS[name]
     straight = make()
     begin(tmp_path / "straight" / "f1", straight, choices, quiet)
-    first = straight.boundary
+    first = straight.kill.passed
     undo(tmp_path / "straight" / "f1", straight, quiet)
-    assert straight.boundary > first
-    for kill_at in range(first, straight.boundary):
+    assert straight.kill.passed > first
+    for kill_at in range(first, straight.kill.passed):
         model, folder = make(), tmp_path / str(kill_at) / "f1"
         begin(folder, model, choices, quiet)
         model.shutting_down = None
-        model.kill_at = kill_at
+        model.kill.at = kill_at
         with pytest.raises(Killed):
             undo(folder, model, quiet)
-        model.kill_at = None
+        model.kill.at = None
         assert undo(folder, model, quiet).state is State.UNDONE
         assert model.source_on
         assert not model.replica_on
@@ -811,17 +626,17 @@ def test_killed_at_any_call_of_a_commit_it_is_committed_by_the_next(
     make, choices = SCENARIOS[name]
     straight = make()
     begin(tmp_path / "straight" / "f1", straight, choices, quiet)
-    first = straight.boundary
+    first = straight.kill.passed
     commit(tmp_path / "straight" / "f1", straight, quiet)
-    assert straight.boundary > first
-    for kill_at in range(first, straight.boundary):
+    assert straight.kill.passed > first
+    for kill_at in range(first, straight.kill.passed):
         for go_on in (commit, resume):
             model, folder = make(), tmp_path / f"{kill_at}-{go_on.__name__}" / "f1"
             begin(folder, model, choices, quiet)
-            model.kill_at = kill_at
+            model.kill.at = kill_at
             with pytest.raises(Killed):
                 commit(folder, model, quiet)
-            model.kill_at = None
+            model.kill.at = None
             with pytest.raises(NotPossibleNow, match="committing"):
                 undo(folder, model, quiet)
             assert go_on(folder, model, quiet).state is State.COMMITTED

@@ -1,0 +1,224 @@
+"""Both sites of a failover, in memory, for a process that can be killed at any of its calls.
+
+The model's state outlives the process that drives it. `Killed` stands for kill -9: it is raised
+right before or right after a call has had its effect. A new run resumes from the journal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from vreplica.points import Level, RecoveryPoint
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class Killed(BaseException):
+    """kill -9: nothing in the code under test may catch it."""
+
+
+@dataclass
+class Kill:
+    """Counts the places where a process can die (two or more a call), and kills it at one."""
+
+    at: int | None = None
+    passed: int = 0
+
+    def edge(self) -> None:
+        number, self.passed = self.passed, self.passed + 1
+        if number == self.at:
+            raise Killed
+
+
+def point(id_: str, level: Level, number: int) -> RecoveryPoint:
+    return RecoveryPoint(
+        id_, "job", "uuid", "vm", START + timedelta(hours=number), level, level, ()
+    )
+
+
+@dataclass
+class Model:
+    """Source, replica and job of one failover; it satisfies the machine's ports."""
+
+    name: str = ""
+    """With a name, each call is noted as `NAME: CALL`: the members of a group share `calls`."""
+    source_on: bool = True
+    replica_on: bool = False
+    job_on: bool = True
+    tools: bool = True
+    shuts_down_after: int | None = 2
+    """Looks at the power state until the guest is down; None: it hangs."""
+    heartbeat: bool = True
+    quiesced: Level = Level.APPLICATION
+    chain: list[RecoveryPoint] = field(default_factory=lambda: [point("old", Level.APPLICATION, 0)])
+    leaf: str | None = "old"
+    shutting_down: int | None = None
+    calls: list[str] = field(default_factory=list)
+    kill: Kill = field(default_factory=Kill)
+    on_fence: Callable[[], None] | None = None
+    frozen: bool = True
+    """False: a failback, whose replica holds the original VM's last state in no point yet."""
+    settled: str | None = None
+    pulled: bool = False
+    source_connected: bool = True
+    starts: int = 0
+    """How often the source was started since the beginning: the model's time."""
+    touched: bool = False
+    """Others changed what the replica held, and that is to be discarded."""
+
+    @contextmanager
+    def turned(self) -> Iterator[Model]:
+        """Inside, the replica is the source of a failover, and the source is what it starts."""
+        waiting, self.shutting_down = self.shutting_down, self._replica_shutting_down
+        self._replica_shutting_down = waiting
+        self.source_on, self.replica_on = self.replica_on, self.source_on
+        try:
+            yield self
+        finally:
+            waiting, self.shutting_down = self.shutting_down, self._replica_shutting_down
+            self._replica_shutting_down = waiting
+            self.source_on, self.replica_on = self.replica_on, self.source_on
+
+    _replica_shutting_down: int | None = None
+
+    def _edge(self) -> None:
+        assert not (self.source_on and self.replica_on), f"both VMs are on: {self.name}"
+        self.kill.edge()
+
+    def _note(self, call: str) -> None:
+        self.calls.append(f"{self.name}: {call}" if self.name else call)
+
+    def _effect(self, call: str, act: Callable[[], None]) -> None:
+        self._edge()
+        act()
+        self._note(call)
+        self._edge()
+
+    def tasks(self) -> dict[str, list[str]]:
+        return {}
+
+    # -- the job ----------------------------------------------------------------------------
+
+    def disable_job(self, failover: str) -> None:
+        self._effect("disable", lambda: setattr(self, "job_on", False))
+
+    def enable_job(self, failover: str) -> None:
+        self._effect("enable", lambda: setattr(self, "job_on", True))
+
+    def points(self) -> tuple[RecoveryPoint, ...]:
+        return tuple(self.chain)
+
+    def sync(self, id_: str, known_level: Level | None, fence: Callable[[], None]) -> RecoveryPoint:
+        assert not self.job_on, "a sync beside a job that is on"
+        assert self.frozen, "a sync over a state that no point keeps"
+        assert not self.replica_on, "a sync into a running replica"
+        self._edge()
+        self.leaf = None
+        fence()
+        if self.on_fence:
+            self.on_fence()
+            fence()
+        self._edge()
+        level = self.quiesced if self.source_on else known_level
+        assert level is not None
+        made = point(id_, level, len(self.chain))
+        self.chain.append(made)
+        self.leaf = id_
+        self._note(f"sync {id_}")
+        self._edge()
+        return made
+
+    def replica_is_frozen(self) -> bool:
+        return self.frozen
+
+    def freeze_replica(self, failover: str) -> None:
+        def act() -> None:
+            self.chain.append(point(f"{failover}-0", Level.CLEAN_SHUTDOWN, len(self.chain)))
+            self.leaf, self.frozen = f"{failover}-0", True
+
+        self._effect("freeze", act)
+
+    def settle_direction(self, failover: str, booted: str, level: Level, lost: bool) -> None:
+        assert booted in [p.id for p in self.chain]
+        self._effect("settle", lambda: setattr(self, "settled", failover))
+
+    # -- the source -------------------------------------------------------------------------
+
+    def source_is_off(self) -> bool:
+        if self.shutting_down is not None and self.source_on:
+            self.shutting_down -= 1
+            self.source_on = self.shutting_down > 0
+        return not self.source_on
+
+    def source_time(self) -> datetime:
+        return START + timedelta(hours=self.starts)
+
+    def source_started_since(self, time: datetime) -> datetime | None:
+        return self.source_time() if self.source_time() > time else None
+
+    def source_can_shut_down(self) -> bool:
+        return self.tools
+
+    def shut_down_source(self) -> None:
+        def act() -> None:
+            if self.shutting_down is None:
+                self.shutting_down = self.shuts_down_after
+
+        self._effect("ShutdownGuest", act)
+
+    def source_was_pulled(self) -> bool:
+        return self.pulled
+
+    def power_off_source(self) -> None:
+        self._effect("PowerOff source", lambda: setattr(self, "source_on", False))
+
+    def power_on_source(self) -> None:
+        self._effect(
+            "PowerOn source", lambda: self.__dict__.update(source_on=True, shutting_down=None)
+        )
+
+    def started_by_others(self) -> None:
+        self.source_on, self.shutting_down = True, None
+        self.starts += 1
+
+    def connect_source(self, connect: bool) -> None:
+        assert not self.source_on
+        call = "connect source" if connect else "disconnect source"
+        self._effect(call, lambda: setattr(self, "source_connected", connect))
+
+    # -- the replica ------------------------------------------------------------------------
+
+    def replica_is_on(self) -> bool:
+        return self.replica_on
+
+    def replica_stands_on(self) -> str | None:
+        return self.leaf
+
+    def replica_is_touched(self) -> bool:
+        return self.touched
+
+    def put_replica_on(self, id_: str) -> None:
+        assert not self.replica_on
+        assert id_ in [p.id for p in self.chain]
+        self._effect(f"revert to {id_}", lambda: self.__dict__.update(leaf=id_, touched=False))
+
+    def preparations(self) -> tuple[()]:
+        return ()
+
+    def power_on_replica(self) -> None:
+        def act() -> None:
+            self.replica_on, self.leaf, self._replica_shutting_down = True, None, None
+
+        self._effect("PowerOn replica", act)
+
+    def finishings(self) -> tuple[()]:
+        return ()
+
+    def power_off_replica(self) -> None:
+        self._effect("PowerOff replica", lambda: setattr(self, "replica_on", False))
+
+    def replica_answers(self) -> bool:
+        return self.replica_on and self.heartbeat

@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 import vreplica
+from tests.support.job_file import PASSWORD, TWO_JOBS
 from vreplica.cli.app import app
 from vreplica.cli.commands import initchoices
 from vreplica.cli.render.output import Output
@@ -46,20 +47,6 @@ from vreplica.sync.report import (
 from vreplica.sync.verify import signed_report, signing
 from vreplica.units import GIB, MIB
 
-CONFIG = f"""\
-state_dir = "state"
-[sites.main]
-host = "vc.example"
-user = "u"
-password = {{ env = "PASSWORD" }}
-sha256 = "{"AB" * 32}"
-[jobs.web01]
-source = {{ site = "main", vm = "web01" }}
-destination = {{ site = "main", datastore = "ds", name = "web01-replica" }}
-[jobs.db01]
-source = {{ site = "main", vm = "db01" }}
-destination = {{ site = "main", datastore = "ds", name = "db01-replica" }}
-"""
 TIME = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
 POINT = RecoveryPoint(
     id="20260301T123000Z-abcdef",
@@ -105,18 +92,10 @@ Invoke = Callable[..., Result]
 
 
 @pytest.fixture
-def job_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("PASSWORD", "geheim")
-    file = tmp_path / "jobs.toml"
-    file.write_text(CONFIG)
-    return file
-
-
-@pytest.fixture
 def invoke(job_file: Path) -> Invoke:
     def call(*args: str) -> Result:
         result = CliRunner().invoke(app, list(args), env={"VREPLICA_CONFIG": str(job_file)})
-        assert "geheim" not in result.output
+        assert PASSWORD not in result.output
         assert "Traceback" not in result.output or "--debug" in args
         return result
 
@@ -298,7 +277,7 @@ def test_points_are_listed_with_what_was_reached_and_asked_for(invoke: Invoke, p
 def test_what_keeps_each_point_is_shown_on_request(
     invoke: Invoke, play: Play, job_file: Path
 ) -> None:
-    job_file.write_text(CONFIG.replace('vm = "web01" }', 'vm = "web01" }\nkeep = 1'))
+    job_file.write_text(TWO_JOBS.replace('vm = "web01" }', 'vm = "web01" }\nkeep = 1'))
     older = [
         replace(POINT, id=f"old-{n}", time=TIME.replace(hour=n), level=level)
         for n, level in enumerate((Level.APPLICATION, Level.CRASH))
@@ -499,12 +478,12 @@ def test_an_unknown_job_stops_everything_before_it_begins(
 
 
 def test_a_broken_file_is_an_error_object_under_json(invoke: Invoke, job_file: Path) -> None:
-    job_file.write_text(CONFIG + "keep = 99\n")
+    job_file.write_text(TWO_JOBS + "keep = 99\n")
     result = invoke("plan", "--json")
     assert result.exit_code == 2
     error = json.loads(result.stdout)["error"]
     assert error["error"] == "JobFileInvalid"
-    assert error["problems"][0]["line"] == CONFIG.count("\n") + 1
+    assert error["problems"][0]["line"] == TWO_JOBS.count("\n") + 1
     assert f"error: {job_file}:" in result.stderr
 
 
@@ -672,7 +651,7 @@ def test_status_and_history_show_a_table_only_of_what_there_is(
         nothing = invoke(command)
         assert (nothing.exit_code, nothing.stdout) == (0, ""), command
         assert nothing.stderr
-    job_file.write_text(CONFIG.replace("[jobs.db01]", 'schedule = { every = "4h" }\n[jobs.db01]'))
+    job_file.write_text(TWO_JOBS.replace("[jobs.db01]", 'schedule = { every = "4h" }\n[jobs.db01]'))
     head, _, row = invoke("status").stdout.splitlines()
     assert head.split() == ["job", "point", "target", "state", "next", "why"]
     assert row.split()[:3] == ["web01", "none", "yet"]

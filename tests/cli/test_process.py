@@ -15,19 +15,9 @@ from pathlib import Path
 
 import pytest
 
-CONFIG = f"""\
-[sites.main]
-host = "vc.example"
-user = "u"
-password = {{ env = "PASSWORD" }}
-sha256 = "{"AB" * 32}"
-[jobs.web01]
-source = {{ site = "main", vm = "web01" }}
-destination = {{ site = "main", datastore = "ds", name = "web01-replica" }}
-[jobs.db01]
-source = {{ site = "main", vm = "db01" }}
-destination = {{ site = "main", datastore = "ds", name = "db01-replica" }}
-"""
+from tests.support.job_file import PASSWORD, job_table, site_table
+
+CONFIG = site_table() + job_table("web01") + job_table("db01")
 
 PLAYED = """\
 import sys, time
@@ -80,7 +70,7 @@ SLOW_COPY = """
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("VREPLICA_CONFIG", "NO_COLOR", "FORCE_COLOR", "COLUMNS"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("PASSWORD", "geheim")
+    monkeypatch.setenv("PASSWORD", PASSWORD)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "none"))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "vreplica.toml").write_text(CONFIG)

@@ -16,6 +16,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import vreplica
+from tests.support.job_file import STATE, job_table, site_table
 from vreplica.cli.app import app
 from vreplica.config import load
 from vreplica.scheduling.planner import Start
@@ -25,31 +26,16 @@ from vreplica.service.catalog.database import Catalog
 from vreplica.sync.job import Job
 from vreplica.vsphere.errors import HostUnreachable
 
-CONFIG = f"""\
-state_dir = "state"
-[sites.main]
-host = "vc.example"
-user = "u"
-password = {{ env = "PASSWORD" }}
-sha256 = "{"AB" * 32}"
-[defaults]
-schedule = {{ every = "4h" }}
-[jobs.web01]
-source = {{ site = "main", vm = "web01" }}
-destination = {{ site = "main", datastore = "ds", name = "web01-replica" }}
-[jobs.db01]
-source = {{ site = "main", vm = "db01" }}
-destination = {{ site = "main", datastore = "ds", name = "db01-replica" }}
-"""
+SCHEDULE = 'schedule = { every = "4h" }\n'
+CONFIG = STATE + site_table() + f"[defaults]\n{SCHEDULE}" + job_table("web01") + job_table("db01")
 Invoke = Callable[..., Result]
 
 
 @pytest.fixture
-def job_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("PASSWORD", "geheim")
-    file = tmp_path / "jobs.toml"
-    file.write_text(CONFIG)
-    return file
+def job_file(job_file: Path) -> Path:
+    """Both jobs with a schedule."""
+    job_file.write_text(CONFIG)
+    return job_file
 
 
 @pytest.fixture
@@ -108,7 +94,7 @@ def test_who_has_a_number_and_no_name_may_pause_a_schedule(
 def test_a_job_without_a_schedule_is_not_said_to_be_paused(
     invoke: Invoke, job_file: Path, word: str, then: str
 ) -> None:
-    schedule = 'schedule = { every = "4h" }\n'
+    schedule = SCHEDULE
     text = CONFIG.replace(f"[defaults]\n{schedule}", "")
     job_file.write_text(text.replace("[jobs.db01]", f"{schedule}[jobs.db01]"))
     result = invoke("schedule", word, "db01", "web01")

@@ -6,24 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.job_file import job_table, site_table
 from vreplica.config import load
 from vreplica.config.errors import JobFileInvalid, UnknownGroup
 from vreplica.failover.machine.choices import OnError
 from vreplica.failover.machine.group_order import Group, Member
 
-SITE = f"""\
-[sites.main]
-host = "vc.example"
-user = "u"
-password = {{ env = "P" }}
-sha256 = "{"AB" * 32}"
-"""
-JOB = """\
-[jobs.{0}]
-source = {{ site = "main", vm = "{0}" }}
-destination = {{ site = "main", datastore = "d", name = "{0}-replica" }}
-"""
-FILE = SITE + "".join(JOB.format(name) for name in ("db", "app", "web"))
+FILE = site_table() + "".join(map(job_table, ("db", "app", "web")))
 
 
 def written(tmp_path: Path, group: str) -> Path:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.job_file import job_table, site_table
 from vreplica.config import load
 from vreplica.config.errors import JobFileInvalid
 from vreplica.config.secrets import SecretUnavailable
@@ -13,23 +14,14 @@ from vreplica.failover.guest.customize import described
 from vreplica.sync.job import Customize
 from vreplica.vsphere.model import GuestCustomization, GuestLogin, KeepIdentity, NicRule
 
-FILE = f"""\
-[sites.main]
-host = "vc.example"
-user = "u"
-password = {{ env = "SITE_PASSWORD" }}
-sha256 = "{"AB" * 32}"
-[jobs.web]
-source = {{ site = "main", vm = "web" }}
-destination = {{ site = "main", datastore = "d", name = "w", networks = {{ a = "b" }} }}
-[jobs.web.guest]
-"""
+NETWORKS = ', networks = { a = "b" }'
+FILE = site_table() + job_table("web", more=NETWORKS) + "[jobs.web.guest]\n"
 LOGIN = 'user = "root"\npassword = { env = "GUEST_PASSWORD" }\n'
 
 
 @pytest.fixture(autouse=True)
 def passwords(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SITE_PASSWORD", "s")
+    monkeypatch.setenv("PASSWORD", "s")
     monkeypatch.setenv("GUEST_PASSWORD", "g")
 
 

@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from tests.support.job_file import site_table
 from vreplica.cli.app import app
 from vreplica.config import load
 from vreplica.config.errors import JobFileInvalid
@@ -292,9 +293,8 @@ def test_a_webhooks_certificate_is_checked(
 def hook(tmp_path: Path, script: str, timeout_s: int = 10) -> Any:
     file = written(
         tmp_path,
-        '[sites.a]\nhost = "a"\nuser = "u"\npassword = { env = "SITE_PASSWORD" }\n'
-        f'sha256 = "{"AA" * 32}"\n'
-        f"[notify.page.hook]\ncommand = ['sh', '-c', '{script}']\ntimeout_s = {timeout_s}\n",
+        site_table(password="SITE_PASSWORD")
+        + f"[notify.page.hook]\ncommand = ['sh', '-c', '{script}']\ntimeout_s = {timeout_s}\n",
     )
     return receiver(load(file), "page")
 

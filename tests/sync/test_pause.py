@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.job_file import STATE, job_table, site_table
 from vreplica.config import load
 from vreplica.config.errors import JobFileInvalid
 from vreplica.delta.control import Control
@@ -22,17 +23,7 @@ from vreplica.sync.pause import Holding, NotRunning, pause, resume
 from vreplica.sync.replica.state import job_lock
 from vreplica.units import MIB
 
-CONFIG = f"""\
-state_dir = "state"
-[sites.main]
-host = "vc.example"
-user = "u"
-password = {{ env = "PASSWORD" }}
-sha256 = "{"AB" * 32}"
-[jobs.web01]
-source = {{ site = "main", vm = "web01" }}
-destination = {{ site = "main", datastore = "ds", name = "web01-replica" }}
-"""
+CONFIG = STATE + site_table() + job_table("web01")
 
 
 @pytest.fixture

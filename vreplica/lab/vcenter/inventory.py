@@ -19,7 +19,7 @@ from vreplica.lab.api.managed_entity import Entity, duplicate
 from vreplica.lab.api.vmodl import API_VERSION, fault, invalid_argument, vim, vmodl
 from vreplica.lab.storage.paths import split
 from vreplica.lab.vcenter.switches import host_network
-from vreplica.lab.vm.config import change, new_config
+from vreplica.lab.vm.config import change, new_config, stamp
 from vreplica.lab.vm.files import read_vmx, write_vmx
 from vreplica.lab.vm.snapshots import Snapshot
 from vreplica.lab.vm.vm import VirtualMachine
@@ -143,6 +143,7 @@ class Folder(Entity, vim.Folder):
         vm.__dict__.update(kept["vm"], host=chosen, resourcePool=pool, parent=self)
         vm.__dict__["name"] = vm.config.name = name or kept["vm"]["name"]
         vm.config.template = asTemplate
+        stamp(vm.config, vm.config)
         by_id: dict[Any, Any] = {None: None}
         for values in kept["snapshots"]:
             snapshot = Snapshot(site, site.new_id("snapshot"))

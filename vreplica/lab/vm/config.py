@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import uuid
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any
 
 from vreplica.lab import hardware
@@ -25,12 +26,23 @@ _FLAT: Any = hardware.device.VirtualDisk.FlatVer2BackingInfo
 _RAW: Any = hardware.device.VirtualDisk.RawDiskMappingVer1BackingInfo
 
 
+def stamp(config: Any, before: Any) -> None:
+    """Gives a configuration that takes the place of `before` a new `changeVersion`.
+
+    The version is a time, as vCenter's is (`2017-11-21T13:16:07.743507Z`, vmware/vic issue 6642).
+    It always lies after the one before, also where the clock was set back: a client compares it
+    to learn of changes, so none may come twice.
+    """
+    config.modified = at = now()
+    if before is not None:
+        at = max(at, datetime.fromisoformat(before.changeVersion) + timedelta(microseconds=1))
+    config.changeVersion = f"{at:%Y-%m-%dT%H:%M:%S.%fZ}"
+
+
 def new_config(name: str, vmx_path: str) -> Any:
     """A VM without disks and network cards."""
     folder = vmx_path.rpartition("/")[0]
-    return vim.vm.ConfigInfo(
-        changeVersion=now().isoformat(),
-        modified=now(),
+    made = vim.vm.ConfigInfo(
         createDate=now(),
         name=name,
         guestFullName=full_name("otherGuest64"),
@@ -68,6 +80,8 @@ def new_config(name: str, vmx_path: str) -> Any:
         memoryHotAddEnabled=False,
         swapPlacement="inherit",
     )
+    stamp(made, None)
+    return made
 
 
 @dataclass
@@ -95,8 +109,6 @@ def change(site: SiteContext, old: Any, spec: Any, *, running: bool, snapshots: 
         for path in made.created:
             site.disks.unlink(path)
         raise
-    made.config.changeVersion = now().isoformat()
-    made.config.modified = now()
     return made
 
 

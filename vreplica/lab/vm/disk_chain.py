@@ -138,11 +138,13 @@ class Chains:
 
     # -- change tracking --------------------------------------------------------------------
 
-    def track(self, config: Any) -> None:
-        """Make maps match `changeTrackingEnabled`, and put the changeIds into `config`.
+    def track(self, config: Any) -> bool:
+        """Makes maps match `changeTrackingEnabled`, and puts the changeIds into `config`.
 
-        Runs where ESXi stuns a VM; for one that is off, at once.
+        Runs where ESXi stuns a VM; for one that is off, at once. Returns whether a changeId is
+        another one than before.
         """
+        before = [getattr(d.backing, "changeId", None) for d in hardware.disks_of(config)]
         for disk in hardware.disks_of(config):
             path = disk.backing.fileName
             changes = self.change_map(path)
@@ -158,14 +160,16 @@ class Chains:
                 if changes is not None:
                     ctk_path(self.disks.path(path)).unlink(missing_ok=True)
                 disk.backing.changeId = None
+        after = [getattr(d.backing, "changeId", None) for d in hardware.disks_of(config)]
+        return after != before
 
     def stun(self) -> None:
         """Activate or drop tracking now."""
 
         def work() -> None:
             config = copy.deepcopy(self.vm.config)
-            self.track(config)
-            self.vm.config = config
+            if self.track(config):
+                self.vm.config = config
 
         self.stopped(work)
 

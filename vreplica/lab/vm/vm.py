@@ -20,7 +20,7 @@ from vreplica.lab.storage.change_map import ctk_path
 from vreplica.lab.storage.paths import split
 from vreplica.lab.vm.changed_areas import TrackingMethods
 from vreplica.lab.vm.clone_and_migrate import MovingMethods
-from vreplica.lab.vm.config import change
+from vreplica.lab.vm.config import change, stamp
 from vreplica.lab.vm.disk_chain import Chains
 from vreplica.lab.vm.files import FileViews, remove_folder, write_vmx
 from vreplica.lab.vm.power import PowerMethods
@@ -93,6 +93,18 @@ class VirtualMachine(
 
     def disks(self) -> list[Any]:
         return hardware.disks_of(self.config)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "config":
+            stamp(value, self.config)
+        super().__setattr__(name, value)
+
+    def set(self, **values: Any) -> None:
+        """Also gives every new configuration its `changeVersion`."""
+        with self._site.changed:
+            if "config" in values:
+                stamp(values["config"], self.config)
+            super().set(**values)
 
     # -- tasks ------------------------------------------------------------------------------
 
@@ -224,18 +236,27 @@ class VirtualMachine(
     # -- configuration ----------------------------------------------------------------------
 
     def ReconfigVM_Task(self, spec: Any) -> Iterator[int]:
-        if spec.changeVersion and spec.changeVersion != self.config.changeVersion:
-            raise fault(
-                vim.fault.ConcurrentAccess, "The virtual machine was changed in the meantime."
-            )
         yield 0
-        self.reconfigure(spec)
+        self.reconfigure(spec, change_version=spec.changeVersion)
         self._site.post_vm_event(
             "VmReconfiguredEvent", self, f"Reconfigured {self.name}", configSpec=spec
         )
 
-    def reconfigure(self, spec: Any) -> None:
+    def reconfigure(self, spec: Any, *, change_version: str | None = None) -> None:
+        """Applies a ConfigSpec.
+
+        `change_version` guards it: the VM's configuration must still be that version. Raises
+        ConcurrentAccess otherwise; then nothing was changed.
+        """
         with self.chains.lock:
+            # Here and not in the call: a task before this one may have changed the VM since. A
+            # vCenter also reports it as the task's error (vmware/vic issue 6929).
+            if change_version and change_version != self.config.changeVersion:
+                raise fault(
+                    vim.fault.ConcurrentAccess,
+                    "Cannot complete operation due to concurrent modification by another "
+                    "operation.",
+                )
             running = self.power == "poweredOn"
             made = change(
                 self._site, self.config, spec, running=running, snapshots=bool(self._snapshots)
@@ -306,9 +327,10 @@ class VirtualMachine(
         self.mark_template(False)
 
     def mark_template(self, template: bool) -> None:
-        made = self.chains.rebase(self.config, self.links, {})
-        made.template = template
-        self.config = made
+        with self.chains.lock:
+            made = self.chains.rebase(self.config, self.links, {})
+            made.template = template
+            self.config = made
 
     # -- leaving ----------------------------------------------------------------------------
 

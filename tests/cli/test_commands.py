@@ -30,20 +30,14 @@ from vreplica.cli.render.output import Output
 from vreplica.cli.render.text import grid
 from vreplica.cli.render.verify_html import render
 from vreplica.delta.compare.spot_check import SpotChecked
+from vreplica.delta.copy.modes import CopyMode
 from vreplica.errors import DiskClosed, VReplicaError
 from vreplica.points import DiskPoint, Level, RecoveryPoint
 from vreplica.points.changes import ChangeStats
+from vreplica.sync.disk_plan import DiskPlan
 from vreplica.sync.events import Progress, Step, Warn
 from vreplica.sync.job import Job, OnCbtLoss
-from vreplica.sync.report import (
-    DiskPlan,
-    DiskRun,
-    DiskVerify,
-    Mode,
-    Plan,
-    RunReport,
-    VerifyReport,
-)
+from vreplica.sync.report import DiskRun, DiskVerify, Plan, RunReport, VerifyReport
 from vreplica.sync.verify import signed_report, signing
 from vreplica.units import GIB, MIB
 
@@ -60,7 +54,19 @@ POINT = RecoveryPoint(
     excluded=("Hard disk 2",),
 )
 DISK = DiskRun(
-    2000, "Hard disk 1", Mode.DELTA, "tracked", GIB, None, 8 * MIB, 4 * MIB, MIB, 0, 3 * MIB, 0, 1.5
+    2000,
+    "Hard disk 1",
+    CopyMode.DELTA,
+    "tracked",
+    GIB,
+    None,
+    8 * MIB,
+    4 * MIB,
+    MIB,
+    0,
+    3 * MIB,
+    0,
+    1.5,
 )
 REPORT = RunReport("web01", POINT, (DISK,), ("went back",), (), (), None, 2, TIME, 1.6)
 EQUAL = VerifyReport(
@@ -79,7 +85,7 @@ PLAN = Plan(
     "web01",
     "web01-replica",
     True,
-    (DiskPlan(2000, "Hard disk 1", GIB, Mode.RESCAN, "tracking was [reset]"),),
+    (DiskPlan(2000, "Hard disk 1", GIB, CopyMode.RESCAN, "tracking was [reset]"),),
     ("Hard disk 2",),
     "nfc (no VDDK was named)",
     Level.APPLICATION,

@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from vreplica.delta.anomaly import MIN_HISTORY, ChangeSummary, suspect
 from vreplica.delta.block_hash import Digests, hash_blocks
 from vreplica.delta.cbt_audit import ChangeTrackingLied, audit
 from vreplica.delta.copy.content_sample import DENSE_PIECES, ContentSample, entropy
 from vreplica.delta.copy.pipeline import copy
 from vreplica.disk import MemoryDisk, Request
 from vreplica.extents import Extents
+from vreplica.sync.anomaly import MIN_HISTORY, ChangeSummary, suspect
 from vreplica.units import BLOCK, MIB
 
 TEXT = b"2024-02-29T12:00:01 service[4711]: session opened for user 815\n" * 20_000

@@ -13,6 +13,7 @@ from blake3 import blake3
 
 from vreplica import hours
 from vreplica.delta.control import Control
+from vreplica.delta.copy.modes import CopyMode
 from vreplica.delta.errors import CopyCancelled
 from vreplica.delta.throttle import Window
 from vreplica.points import Level, Retention
@@ -24,7 +25,7 @@ from vreplica.sync.pause import pause, resume
 from vreplica.sync.plan.plan import plan
 from vreplica.sync.recovery_points import NotFlagged, accept
 from vreplica.sync.replica.state import find_replica, points
-from vreplica.sync.report import Mode, RunReport
+from vreplica.sync.report import RunReport
 from vreplica.sync.verify.verify import verify
 from vreplica.units import BLOCK, MIB
 
@@ -39,11 +40,11 @@ def test_full_then_delta_of_two_disks(world, content: Content) -> None:
     vm = world.make_vm(content(192 * MIB, 1), content(64 * MIB + 512 * 7, 2))
     job = world.job(vm)
     assert not plan(job).problems
-    assert [d.mode for d in plan(job).disks] == [Mode.FULL, Mode.FULL]
+    assert [d.mode for d in plan(job).disks] == [CopyMode.FULL, CopyMode.FULL]
 
     first, equal = run_and_compare(world, job)
     assert equal == [True, True]
-    assert [d.mode for d in first.disks] == [Mode.FULL, Mode.FULL]
+    assert [d.mode for d in first.disks] == [CopyMode.FULL, CopyMode.FULL]
     assert first.disks[0].shipped_bytes < 100 * MIB, "holes were shipped"
     assert not world.source_snapshots(vm)
 
@@ -54,7 +55,7 @@ def test_full_then_delta_of_two_disks(world, content: Content) -> None:
         for block in blocks:
             world.write(vm, 2000 + number, block * BLOCK + 4096, source.randbytes(1024))
     before = plan(job)
-    assert [d.mode for d in before.disks] == [Mode.DELTA, Mode.DELTA]
+    assert [d.mode for d in before.disks] == [CopyMode.DELTA, CopyMode.DELTA]
     assert all(first.point.id in d.reason for d in before.disks)
 
     second, equal = run_and_compare(world, job)
@@ -73,7 +74,7 @@ def test_a_run_without_changes_ships_nothing(world, content: Content) -> None:
     again, equal = run_and_compare(world, job)
     assert equal == [True]
     assert again.shipped_bytes == 0
-    assert again.disks[0].mode is Mode.DELTA
+    assert again.disks[0].mode is CopyMode.DELTA
 
 
 def test_rewriting_the_same_content_ships_nothing(world, content: Content) -> None:

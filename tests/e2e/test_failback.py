@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from pyVmomi import vim
 
+from vreplica.delta.copy.modes import CopyMode
 from vreplica.failover import operations
 from vreplica.failover.machine.choices import Choices, FinalSync
 from vreplica.failover.machine.errors import OriginalGone
@@ -21,7 +22,6 @@ from vreplica.sync.events import Progress
 from vreplica.sync.job import Customize, Guest, Job
 from vreplica.sync.plan.plan import plan
 from vreplica.sync.replica.state import points
-from vreplica.sync.report import Mode
 from vreplica.units import BLOCK, MIB
 from vreplica.vsphere.model import GuestCustomization, NicRule
 from vreplica.vsphere.operations import customize
@@ -92,7 +92,7 @@ def test_back_with_only_what_differs_and_forward_again(world, content: Content) 
     assert not world.source_snapshots(vm), "the original carries no snapshots on"
     world.write(vm, 2000, 9 * MIB, b"home" * 128)
     report = run(job, verify=True)
-    assert report.disks[0].mode is Mode.DELTA
+    assert report.disks[0].mode is CopyMode.DELTA
     assert report.shipped_bytes == BLOCK
     assert report.verified is not None
     assert report.verified.equal
@@ -214,7 +214,7 @@ def test_each_site_gives_the_guest_its_addresses_by_a_named_specification(
     assert operations.begin_back(job, YES, quiet).state is State.RUNNING
     assert guest_of(world, 0, vm) == ("web", "10.1.0.5")
     operations.commit(job, quiet)
-    assert run(job).disks[0].mode is Mode.DELTA
+    assert run(job).disks[0].mode is CopyMode.DELTA
 
 
 def test_a_lost_original_is_replaced_by_a_new_vm_when_told_to(world, content: Content) -> None:
@@ -229,7 +229,7 @@ def test_a_lost_original_is_replaced_by_a_new_vm_when_told_to(world, content: Co
     assert world.equal(disk(world, 1, job.placement.name), disk(world, 0, vm))
     assert operations.commit(job, quiet).state is State.COMMITTED
     report = run(job, verify=True)
-    assert report.disks[0].mode is Mode.DELTA
+    assert report.disks[0].mode is CopyMode.DELTA
     assert report.verified is not None
     assert report.verified.equal
 

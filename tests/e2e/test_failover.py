@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from vreplica.delta.copy.modes import CopyMode
 from vreplica.failover.machine.choices import Choices, FinalSync
 from vreplica.failover.machine.errors import SourceIsOn
 from vreplica.failover.machine.journal import load
@@ -24,7 +25,6 @@ from vreplica.sync.errors import JobDisabled
 from vreplica.sync.events import Step, ignore
 from vreplica.sync.job import Customize, Guest, Job
 from vreplica.sync.replica.state import points
-from vreplica.sync.report import Mode
 from vreplica.units import BLOCK, MIB
 from vreplica.vsphere.model import GuestCustomization, NicRule
 
@@ -150,7 +150,7 @@ def test_undo_puts_both_back_and_replication_goes_on(world, content: Content) ->
     assert not is_on(world, 1, job.placement.name)
     world.write(vm, 2000, 9 * MIB, b"after" * 100 + bytes(12))
     report = run(job, verify=True)
-    assert report.disks[0].mode is Mode.DELTA
+    assert report.disks[0].mode is CopyMode.DELTA
     assert report.shipped_bytes == BLOCK
     assert report.verified is not None
     assert report.verified.equal

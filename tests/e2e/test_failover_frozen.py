@@ -32,7 +32,6 @@ from vreplica.sync.cycle import run
 from vreplica.sync.errors import JobBusy
 from vreplica.sync.events import Progress, Step
 from vreplica.sync.job import Job
-from vreplica.sync.job_switch import Errand
 from vreplica.sync.replica.state import points
 from vreplica.units import MIB
 
@@ -265,7 +264,7 @@ def test_a_copy_that_only_reads_asks_at_every_batch_and_puts_nothing_back(
             order.append(event.name)
 
     with pytest.raises(TakenOver):
-        run(job, listener=listener, errand=Errand(point="p1", fence=fence))
+        run(job, listener=listener, run_id="p1", fence=fence)
     assert order.count("read") == 3
     assert "mend" not in order
     assert [p.id for p in points(job)][-1] != "p1"

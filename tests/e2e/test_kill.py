@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from vreplica.delta.copy.modes import CopyMode
 from vreplica.sync.cycle import run
 from vreplica.sync.plan.plan import plan
 from vreplica.sync.replica.state import points
-from vreplica.sync.report import Mode
 from vreplica.units import BLOCK, MIB
 
 PLACES = [
@@ -61,7 +61,7 @@ def test_a_killed_run_leaves_the_replica_at_a_point_and_the_next_one_mends(
     report = run(job, verify=True)
     assert report.verified is not None
     assert report.verified.equal
-    assert report.disks[0].mode is Mode.DELTA
+    assert report.disks[0].mode is CopyMode.DELTA
     assert not world.source_snapshots(vm)
     # All of its disks were there: what was left to do is done, and nothing is copied again.
     gone_on = place in ("after+copy_disks", "commit+")
@@ -86,6 +86,6 @@ def test_a_first_run_that_was_killed_is_begun_anew(
     report = run(job, verify=True)
     assert report.verified is not None
     assert report.verified.equal
-    assert report.disks[0].mode is Mode.FULL
+    assert report.disks[0].mode is CopyMode.FULL
     assert len(points(job)) == 1
     assert not world.source_snapshots(vm)

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
+from vreplica.delta.copy.modes import CopyMode
 from vreplica.sync.cycle import run
 from vreplica.sync.errors import PreflightFailed
 from vreplica.sync.job import OnReplicaChange
 from vreplica.sync.plan.plan import plan
 from vreplica.sync.replica import foreign_changes
 from vreplica.sync.replica.state import points
-from vreplica.sync.report import Mode
 from vreplica.units import BLOCK, MIB
 
 Content = Callable[..., Path]
@@ -60,7 +60,7 @@ def test_a_replica_that_was_started_by_hand_stops_the_run_until_it_is_told_to_di
     assert f"take the replica back to point {first.id}" in plan(told).steps
     report, equal = world.run_and_compare(told)
     assert equal == [True]
-    assert report.disks[0].mode is Mode.DELTA
+    assert report.disks[0].mode is CopyMode.DELTA
     assert any("discarded" in text for text in report.warnings)
     assert leaf(world, job, tmp_path) == clean
     assert not plan(job).problems, "and that was all"

@@ -12,6 +12,7 @@ import pytest
 from pyVmomi import vim
 
 from vreplica.delta.cbt_audit import ChangeTrackingLied
+from vreplica.delta.copy.modes import CopyMode
 from vreplica.errors import DiskError, PreflightError, VReplicaError
 from vreplica.failover import operations
 from vreplica.failover.machine.choices import Choices, FinalSync
@@ -25,10 +26,10 @@ from vreplica.sync.errors import (
     StateDirUnusable,
 )
 from vreplica.sync.job import Job, OnCbtLoss, Placement, QuiescePolicy
+from vreplica.sync.job_dir import job_lock
 from vreplica.sync.plan.plan import plan
 from vreplica.sync.plan.readiness import check
-from vreplica.sync.replica.state import job_lock, points
-from vreplica.sync.report import Mode
+from vreplica.sync.replica.state import points
 from vreplica.units import BLOCK, MIB
 from vreplica.vsphere.errors import CertificateChanged, HostUnreachable, LoginFailed, VmNotFound
 
@@ -100,7 +101,7 @@ def test_a_state_directory_that_cannot_be_made_is_refused_with_what_to_do(
     (tmp_path / "file").touch()
     job = dataclasses.replace(good, state_dir=tmp_path / "file" / "state")
     (problem,) = plan(job).problems
-    assert f"{tmp_path}/file is no folder" in problem
+    assert f"{tmp_path}/file is not a folder" in problem
     assert "`state_dir` in the job file" in problem
     with nothing_changes(world, vm, job), pytest.raises(StateDirUnusable) as caught:
         run(job)
@@ -174,11 +175,11 @@ def test_cbt_switched_off_stops_and_says_how_to_go_on(world, content: Content) -
     world.power_on(vm)
     world.write(vm, 2000, MIB, b"y" * BLOCK)
     report = run(dataclasses.replace(job, on_cbt_loss=OnCbtLoss.RESCAN), verify=True)
-    assert report.disks[0].mode is Mode.RESCAN
+    assert report.disks[0].mode is CopyMode.RESCAN
     assert report.shipped_bytes == BLOCK
     assert report.verified is not None
     assert report.verified.equal
-    assert run(job).disks[0].mode is Mode.DELTA
+    assert run(job).disks[0].mode is CopyMode.DELTA
 
 
 def test_a_full_datastore_is_refused_before_anything_is_made(world, content: Content) -> None:
@@ -309,7 +310,7 @@ def test_a_lost_digest_map_costs_redundant_writes_and_no_data(world, content: Co
             session.remove_snapshot(ref, stun.moref)
     world.write(vm, 2000, 2 * MIB, b"r" * BLOCK)
     report = run(rescan, verify=True)
-    assert report.disks[0].mode is Mode.RESCAN
+    assert report.disks[0].mode is CopyMode.RESCAN
     assert report.shipped_bytes == BLOCK
     assert report.verified.equal
 

@@ -10,15 +10,16 @@ from typing import Any
 
 import pytest
 
-from vreplica.delta.anomaly import MIN_PIECES
 from vreplica.delta.control import Control
 from vreplica.delta.copy.content_sample import DENSE
+from vreplica.delta.copy.modes import CopyMode
 from vreplica.delta.copy.transfer import RetryPolicy
 from vreplica.delta.errors import CopyCancelled
 from vreplica.disk import Disk
 from vreplica.nfc.config import NfcConfig
 from vreplica.nfc.errors import HostConnection
 from vreplica.points import Level
+from vreplica.sync.anomaly import MIN_PIECES
 from vreplica.sync.copy import disks
 from vreplica.sync.cycle import run
 from vreplica.sync.events import Progress
@@ -26,7 +27,7 @@ from vreplica.sync.job import Transport
 from vreplica.sync.plan.plan import plan
 from vreplica.sync.plan.space import MARGIN
 from vreplica.sync.replica.state import points
-from vreplica.sync.report import Mode, RunReport
+from vreplica.sync.report import RunReport
 from vreplica.units import BLOCK, MIB
 
 Content = Callable[..., Path]
@@ -103,7 +104,7 @@ def test_a_full_copy_that_was_killed_goes_on_where_it_was(
 
     after, equal = world.run_and_compare(job)
     assert equal == [True, True]
-    assert [d.mode for d in after.disks] == [Mode.DELTA, Mode.DELTA]
+    assert [d.mode for d in after.disks] == [CopyMode.DELTA, CopyMode.DELTA]
     assert after.shipped_bytes == BLOCK
 
 
@@ -127,7 +128,7 @@ def test_a_delta_that_was_killed_goes_on_twice_and_its_point_covers_all_parts(
     assert once.record.run == twice.record.run
     assert 0 < once.done_bytes < twice.done_bytes < 24 * MIB
     assert points(job) == (first,)
-    assert plan(job).disks[0].mode is Mode.DELTA
+    assert plan(job).disks[0].mode is CopyMode.DELTA
     written()
     report, equal = world.run_and_compare(job)
     assert equal == [True]

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
+from vreplica.delta.copy.modes import CopyMode
 from vreplica.sync.cycle import run
 from vreplica.sync.errors import HasReplica, SeedUnusable
 from vreplica.sync.job import Placement
 from vreplica.sync.plan.plan import plan
 from vreplica.sync.replica.seed import seed
 from vreplica.sync.replica.state import points
-from vreplica.sync.report import Mode
 from vreplica.units import BLOCK, MIB
 from vreplica.vsphere.model import KeepIdentity
 
@@ -54,14 +54,14 @@ def test_a_vm_at_the_destination_is_copied_and_only_differences_are_shipped(
     assert report.empty == ("Hard disk 2",)
     with world.connect(1) as session:
         assert session.read_vm(session.find_vm(f"{vm}-restored")) == before
-    assert {d.key: d.mode for d in plan(job).disks} == {2000: Mode.RESCAN, 2001: Mode.FULL}
+    assert {d.key: d.mode for d in plan(job).disks} == {2000: CopyMode.RESCAN, 2001: CopyMode.FULL}
     with pytest.raises(HasReplica):
         seed(job, [f"{vm}-restored"])
 
     # A first run that is killed has written over the seed: its digests are not believed then.
     assert world.run_and_kill(job, "bytes+0.5", tmp_path) == -9
     assert points(job) == ()
-    assert plan(job).disks[0].mode is Mode.RESCAN
+    assert plan(job).disks[0].mode is CopyMode.RESCAN
     first, equal = world.run_and_compare(job)
     assert equal == [True, True]
     tail = raws[0].read_bytes()[20 * MIB :]
@@ -69,7 +69,7 @@ def test_a_vm_at_the_destination_is_copied_and_only_differences_are_shipped(
     assert first.disks[0].shipped_bytes <= (5 + fresh) * BLOCK
     again, equal = world.run_and_compare(job)
     assert equal == [True, True]
-    assert [d.mode for d in again.disks] == [Mode.DELTA, Mode.DELTA]
+    assert [d.mode for d in again.disks] == [CopyMode.DELTA, CopyMode.DELTA]
 
 
 def test_a_disk_that_was_carried_by_hand_seeds_the_disk_that_is_named(
@@ -123,7 +123,7 @@ def test_a_lost_state_directory_costs_no_shipping(world: Any, content: Content) 
     world.write(vm, 2000, 0, b"s" * BLOCK)
     report, equal = world.run_and_compare(job)
     assert equal == [True]
-    assert report.disks[0].mode is Mode.DELTA
+    assert report.disks[0].mode is CopyMode.DELTA
     assert report.shipped_bytes == BLOCK
 
 

@@ -12,6 +12,7 @@ import pytest
 from pyVim.task import WaitForTask
 from pyVmomi import vim
 
+from vreplica.delta.copy.modes import CopyMode
 from vreplica.failover import operations
 from vreplica.failover.machine.choices import Choices, FinalSync
 from vreplica.points import Retention
@@ -20,7 +21,6 @@ from vreplica.sync.events import Event, Progress
 from vreplica.sync.plan.plan import plan
 from vreplica.sync.plan.space import MARGIN
 from vreplica.sync.replica.state import points
-from vreplica.sync.report import Mode
 from vreplica.units import BLOCK, KIB, MIB
 from vreplica.vsphere.model import KeepIdentity
 
@@ -109,9 +109,9 @@ def test_a_grown_and_an_added_disk_are_carried_over_and_earlier_points_stay(
     said = plan(job)
     assert not said.problems
     assert {d.key: d.mode for d in said.disks} == {
-        2000: Mode.RESCAN,
-        2001: Mode.RESCAN,
-        2004: Mode.FULL,
+        2000: CopyMode.RESCAN,
+        2001: CopyMode.RESCAN,
+        2004: CopyMode.FULL,
     }
     reasons = {d.key: d.reason for d in said.disks}
     assert "grown from" in reasons[2000]
@@ -130,7 +130,7 @@ def test_a_grown_and_an_added_disk_are_carried_over_and_earlier_points_stay(
 
     again, equal = world.run_and_compare(job)
     assert equal == [True, True, True]
-    assert {d.mode for d in again.disks} == {Mode.DELTA}
+    assert {d.mode for d in again.disks} == {CopyMode.DELTA}
     assert images(world, job, first, tmp_path) == before
 
     old = len(replica_files(world, job))
@@ -163,7 +163,7 @@ def test_a_removed_disk_leaves_the_replica_and_comes_back_with_what_it_had(
     world.power_on(vm)
     world.write(vm, 2005, 4 * MIB, b"n" * BLOCK)
     (back,) = [d for d in plan(job).disks if d.key == 2005]
-    assert back.mode is Mode.RESCAN
+    assert back.mode is CopyMode.RESCAN
     assert first.id in back.reason
     report, equal = world.run_and_compare(job)
     assert equal == [True, True]
@@ -321,7 +321,7 @@ def test_storage_vmotion_is_no_change(world: Any, content: Content) -> None:
     world.write(vm, 2000, MIB, b"m" * BLOCK)
     report, equal = world.run_and_compare(job)
     assert equal == [True]
-    assert report.disks[0].mode is Mode.DELTA
+    assert report.disks[0].mode is CopyMode.DELTA
     assert report.shipped_bytes == BLOCK
 
 

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from vreplica.delta.copy.modes import CopyMode
 from vreplica.nfc.config import NfcConfig
 from vreplica.sync.cycle import run
 from vreplica.sync.errors import PreflightFailed
 from vreplica.sync.job import Transport
 from vreplica.sync.plan.plan import plan
-from vreplica.sync.report import Mode
 from vreplica.units import BLOCK, MIB
 from vreplica.vddk.config import VddkConfig
 
@@ -46,7 +46,7 @@ def test_full_delta_and_rescan_ship_the_same(
         world.write(vm, 2000, number * 4 * MIB, bytes([number + 1]) * BLOCK)
     world.write(vm, 2001, 0, bytes(2 * BLOCK))
     second = run(job, verify=True)
-    assert [d.mode for d in second.disks] == [Mode.DELTA, Mode.DELTA]
+    assert [d.mode for d in second.disks] == [CopyMode.DELTA, CopyMode.DELTA]
     assert second.disks[0].shipped_bytes == 5 * BLOCK
     for report in (first, second):
         assert report.verified is not None

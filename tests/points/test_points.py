@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from vreplica.points import MAX_POINTS, DiskPoint, Level, RecoveryPoint, Retention
 from vreplica.points.changes import ChangeStats, PastChange
-from vreplica.points.model import DISK_KEY, POINT_KEY, new_id
+from vreplica.points.model import new_id
+from vreplica.points.vm_keys import DISK_KEY, POINT_KEY
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -304,10 +304,10 @@ def test_a_database_that_is_away_neither_stops_a_run_nor_loses_what_it_made(
             raise sa.exc.OperationalError("SELECT", {}, Exception("gone"))
         return true(self)
 
-    def work(*_: Any, errand: Any, **__: Any) -> Report:
+    def work(*_: Any, fence: Any, **__: Any) -> Report:
         away["tries"] = 3
-        errand.fence.clock = lambda: 1e9
-        errand.fence()
+        fence.clock = lambda: 1e9
+        fence()
         return Report(point("p1"), 1)
 
     monkeypatch.setattr(Catalog, "transaction", transaction)
@@ -327,8 +327,7 @@ def test_a_run_writes_nothing_after_a_catalog_that_hung_until_its_lease_was_over
     job: Any = FakeJob(tmp_path / "a")
     done: list[str] = []
 
-    def work(*_: Any, errand: Any, **__: Any) -> Report:
-        fence = errand.fence
+    def work(*_: Any, fence: Any, **__: Any) -> Report:
         fence.clock = lambda: 1e9
 
         def hangs(self: Catalog) -> Any:

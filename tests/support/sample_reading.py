@@ -28,29 +28,24 @@ from vreplica.failover.machine.journal import load as load_journal
 from vreplica.failover.machine.journal import state_of as journal_state
 from vreplica.failover.machine.record import Record, record_of
 from vreplica.failover.machine.states import State
-from vreplica.failover.vsphere_ports import DISCONNECTED_KEY
 from vreplica.points import RecoveryPoint
 from vreplica.points.digestmap.digest_map import DigestMap
 from vreplica.points.digestmap.file import FOLDING, read_header
 from vreplica.points.digestmap.pending import FoundPending, read_pending, read_records
-from vreplica.points.model import BOOTED, LEAF_KEY
+from vreplica.points.vm_keys import BOOTED, DISCONNECTED_KEY, LEAF_KEY, REVERTED_KEY
 from vreplica.scheduling.schedule import Every, Rule
 from vreplica.service import dbos_engine
 from vreplica.service.catalog import failover_requests, jobs, movers, notices, observed, tables
 from vreplica.service.catalog.database import Catalog
 from vreplica.service.status import JobStatus, job_status
-from vreplica.sync.copy.resume import RunRecord, progress_of, worth_resuming
+from vreplica.sync.copy.resume import progress_of, worth_resuming
 from vreplica.sync.job import Job, Placement
+from vreplica.sync.job_dir import read_accepted
 from vreplica.sync.job_switch import disabled_by, why_disabled
 from vreplica.sync.replica import test_vm
-from vreplica.sync.replica.shape import made_by_run, unused
-from vreplica.sync.replica.state import (
-    REVERTED_KEY,
-    ReplicaState,
-    _accepted,
-    foreign_snapshots,
-    read_replica,
-)
+from vreplica.sync.replica.orphan_files import made_by_run, unused
+from vreplica.sync.replica.state import ReplicaState, foreign_snapshots, read_replica
+from vreplica.sync.run_record import RunRecord
 from vreplica.vsphere.model import Endpoint, SnapshotInfo, VmDisk, VmInfo, VmRef
 
 __all__ = [
@@ -154,7 +149,7 @@ def run_record(job: Job) -> RunRecord | None:
 
 def state_accepted(job: Job) -> frozenset[str]:
     """Ids of the flagged points that the operator has accepted."""
-    return _accepted(job)
+    return read_accepted(job)
 
 
 def record(job: str, folder: Path) -> Record:

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vreplica.delta.copy.content_sample import ContentSample
+from vreplica.delta.copy.modes import CopyMode
 from vreplica.delta.copy.stats import CopyStats
 from vreplica.points import MAX_POINTS, DiskPoint, Level, RecoveryPoint, Retention
 from vreplica.points.changes import MAX_PAST
-from vreplica.points.model import DISK_KEY
+from vreplica.points.vm_keys import DISK_KEY
 from vreplica.sync.anomaly import change_stats, flag_warnings, suspicions
-from vreplica.sync.report import Mode
 from vreplica.units import GIB, MIB
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -38,13 +38,13 @@ def following(
     points: list[RecoveryPoint],
     shipped_mib: int,
     random_share: float = 0.3,
-    mode: Mode = Mode.DELTA,
+    mode: CopyMode = CopyMode.DELTA,
     uuid: str = "60 00",
     level: Level = Level.CRASH,
 ) -> RecoveryPoint:
     """The point that a run after `points` makes, by way of its description."""
     latest = points[-1] if points else None
-    allocated = None if mode is Mode.DELTA else 20 * GIB
+    allocated = None if mode is CopyMode.DELTA else 20 * GIB
     stats = change_stats(
         copied(shipped_mib, random_share), mode, uuid, allocated, CAPACITY, latest, 2000, 1.5
     )
@@ -67,7 +67,7 @@ def following(
 
 
 def usual(cycles: int) -> list[RecoveryPoint]:
-    points = [following([], 20_000, 0.99, Mode.FULL)]
+    points = [following([], 20_000, 0.99, CopyMode.FULL)]
     for n in range(cycles):
         points.append(following(points, 40 + n % 3))
     return points
@@ -84,22 +84,22 @@ def test_mass_encryption_is_flagged_and_said_with_numbers() -> None:
 
 def test_a_rescan_is_judged_by_what_differed_and_not_by_what_was_read() -> None:
     points = usual(8)
-    assert not following(points, 60, 0.3, Mode.RESCAN).flagged
-    assert following(points, 8000, 0.98, Mode.RESCAN).flagged
+    assert not following(points, 60, 0.3, CopyMode.RESCAN).flagged
+    assert following(points, 8000, 0.98, CopyMode.RESCAN).flagged
 
 
 def test_first_runs_full_copies_and_other_disks_are_never_flagged() -> None:
-    assert not following([], 20_000, 1.0, Mode.FULL).flagged
+    assert not following([], 20_000, 1.0, CopyMode.FULL).flagged
     assert not following(usual(0), 20_000, 1.0).flagged
-    assert not following(usual(8), 20_000, 1.0, Mode.FULL).flagged
-    assert not following(usual(8), 20_000, 1.0, Mode.RESCAN, uuid="60 99").flagged
+    assert not following(usual(8), 20_000, 1.0, CopyMode.FULL).flagged
+    assert not following(usual(8), 20_000, 1.0, CopyMode.RESCAN, uuid="60 99").flagged
 
 
 def test_everyday_changes_are_not_flagged() -> None:
     points = usual(8)
     assert not following(points, 8000, 0.3).flagged, "a restore of text"
     assert not following(points, 300, 1.0).flagged, "an archive of 300 MiB on 20 GiB"
-    archives = [following([], 20_000, 0.99, Mode.FULL)]
+    archives = [following([], 20_000, 0.99, CopyMode.FULL)]
     for _ in range(6):
         archives.append(following(archives, 2000, 0.95))
     assert not following(archives, 18_000, 0.97).flagged, "more of what the disk always holds"
@@ -156,7 +156,7 @@ def test_the_last_clean_point_stays_until_the_flag_is_accepted() -> None:
 
 
 def test_the_best_clean_point_stays_beside_the_last_one_though_a_flagged_one_is_as_good() -> None:
-    points = [following([], 1, mode=Mode.FULL, level=Level.APPLICATION)]
+    points = [following([], 1, mode=CopyMode.FULL, level=Level.APPLICATION)]
     points.append(following(points, 1))
     points.append(flagged(following(points, 1, level=Level.APPLICATION)))
     points.append(following(points, 1))
@@ -168,7 +168,7 @@ def test_the_best_clean_point_stays_beside_the_last_one_though_a_flagged_one_is_
     st.integers(1, 28),
 )
 def test_retention_keeps_no_more_than_a_chain_takes_and_always_a_clean_point(marks, last) -> None:
-    base = following([], 1, mode=Mode.FULL)
+    base = following([], 1, mode=CopyMode.FULL)
     points = [
         replace(
             base,

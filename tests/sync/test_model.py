@@ -43,7 +43,7 @@ from vreplica.extents import Extents
 from vreplica.points import Retention
 from vreplica.points.digestmap import digest_map
 from vreplica.points.digestmap.file import open_locked
-from vreplica.points.model import LEAF_KEY
+from vreplica.points.vm_keys import LEAF_KEY
 from vreplica.sync import cycle
 from vreplica.sync.copy import disks as copying
 from vreplica.sync.cycle import run
@@ -52,6 +52,7 @@ from vreplica.sync.job import Job, OnCbtLoss, OnReplicaChange, Placement, Transp
 from vreplica.sync.replica import foreign_changes, state
 from vreplica.sync.replica.state import points
 from vreplica.sync.report import RunReport
+from vreplica.sync.sites import Sites
 from vreplica.units import BLOCK, GIB, KIB, SECTOR
 from vreplica.vsphere.errors import HostUnreachable, VmNotFound
 from vreplica.vsphere.model import (
@@ -689,7 +690,7 @@ def on_the_model(world: World) -> Iterator[None]:
     small = partial(copy, io_size=BLOCK, batch_size=2 * BLOCK)
     with ExitStack() as stack:
         for target, name, value in (
-            (state.Sites, "open", lambda _: state.Sites(world.here, world.there, ExitStack())),
+            (Sites, "open", lambda _: Sites(world.here, world.there, ExitStack())),
             (state, "connect", connect),
             (copying, "open_snapshot_disk", open_snapshot_disk),
             (copying, "open_leaf", opener(read_only=False)),

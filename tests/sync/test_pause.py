@@ -19,8 +19,8 @@ from vreplica.delta.throttle import Throttle, Window
 from vreplica.hours import parse
 from vreplica.sync.events import Event
 from vreplica.sync.job import Job, Limits
+from vreplica.sync.job_dir import job_lock
 from vreplica.sync.pause import Holding, NotRunning, pause, resume
-from vreplica.sync.replica.state import job_lock
 from vreplica.units import MIB
 
 CONFIG = STATE + site_table() + job_table("web01")

@@ -19,15 +19,17 @@ from vreplica.errors import VReplicaError
 from vreplica.failover import history
 from vreplica.failover.machine.errors import NoPointToBoot, NothingToFailBack, OriginalGone
 from vreplica.failover.machine.runner import Outcome
-from vreplica.failover.vsphere_ports import DISCONNECTED_KEY, VSphereSides
+from vreplica.failover.vsphere_ports import VSphereSides
 from vreplica.points import Level
+from vreplica.points.vm_keys import DISCONNECTED_KEY, JOB_KEY
 from vreplica.sync.errors import NoPoints, PreflightFailed
 from vreplica.sync.events import Listener, Warn
 from vreplica.sync.job import Job, OnCbtLoss, Placement
 from vreplica.sync.job_switch import disabled_by, enable
 from vreplica.sync.replica.foreign_changes import changes_outside
 from vreplica.sync.replica.reprotect import adopt, drop_points, obstacles
-from vreplica.sync.replica.state import JOB_KEY, Sites, find_replica, identity
+from vreplica.sync.replica.state import find_replica, identity
+from vreplica.sync.sites import Sites
 from vreplica.vsphere.errors import VmNotFound
 from vreplica.vsphere.model import KEEP_AS_IS, VmRef
 from vreplica.vsphere.session import connect

@@ -23,7 +23,7 @@ from vreplica.failover.machine.states import State
 from vreplica.failover.vsphere_ports import VSphereSides
 from vreplica.sync.events import Listener, ignore
 from vreplica.sync.job import Job
-from vreplica.sync.replica.state import in_state_dir
+from vreplica.sync.job_dir import in_state_dir
 
 
 def begin(

@@ -19,11 +19,12 @@ from vreplica.failover.guest.customize import described
 from vreplica.failover.machine.runner import find_chosen
 from vreplica.points import Level, RecoveryPoint
 from vreplica.points.retention import best
+from vreplica.points.vm_keys import JOB_KEY
 from vreplica.sync.errors import NoPoints
 from vreplica.sync.job import Job
 from vreplica.sync.plan.plan import expected_level
 from vreplica.sync.replica.foreign_changes import changes_outside
-from vreplica.sync.replica.state import JOB_KEY, find_replica
+from vreplica.sync.replica.state import find_replica
 from vreplica.vsphere.model import VmInfo
 from vreplica.vsphere.session import connect
 

@@ -18,19 +18,18 @@ from vreplica.failover.guest.customize import check_script, give_identity, wait_
 from vreplica.failover.machine.errors import ReplicaTouched
 from vreplica.failover.machine.ports import Effect
 from vreplica.points import Level, RecoveryPoint
-from vreplica.points.model import BOOTED, LEAF_KEY
+from vreplica.points.vm_keys import BOOTED, DISCONNECTED_KEY, LEAF_KEY
 from vreplica.sync.cycle import run
 from vreplica.sync.errors import JobBusy, NoPoints
 from vreplica.sync.events import Listener
+from vreplica.sync.failover_run import FailoverRun
 from vreplica.sync.job import Customize, Job, OnReplicaChange, QuiescePolicy
-from vreplica.sync.job_switch import Errand, disable, enable
+from vreplica.sync.job_dir import job_lock
+from vreplica.sync.job_switch import disable, enable
 from vreplica.sync.replica.foreign_changes import changes_outside
-from vreplica.sync.replica.state import ReplicaState, find_replica, job_lock, put_on
+from vreplica.sync.replica.state import ReplicaState, find_replica, put_on
 from vreplica.vsphere.model import VmRef
 from vreplica.vsphere.session import Session, connect
-
-DISCONNECTED_KEY: Final = "vreplica.disconnected"
-"""On a source whose network cards a failover has disconnected: that failover's id."""
 
 STARTED: Final = ("VmPoweredOnEvent", "DrsVmPoweredOnEvent", "VmRestartedOnAlternateHostEvent")
 """Events of a VM that was off and is on: by somebody, by DRS, by HA."""
@@ -116,8 +115,14 @@ class VSphereSides:
         if known_level is not None:
             # It is off, by the operator's choice: what may boot is the failover's own `require`.
             job = replace(job, require=Level.CRASH, quiesce=QuiescePolicy.TRY)
-        errand = Errand(point, known_level, both, self._failover, self._heard)
-        return run(job, listener=self._listener, errand=errand).point
+        report = run(
+            job,
+            listener=self._listener,
+            run_id=point,
+            fence=both,
+            failover_run=FailoverRun(self._failover, known_level, self._heard),
+        )
+        return report.point
 
     def replica_is_frozen(self) -> bool:
         # Whatever the replica holds came from a run, which ends with a point.

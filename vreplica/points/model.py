@@ -22,15 +22,9 @@ from typing import Any
 
 from vreplica.points.changes import ChangeStats
 from vreplica.points.level import Level
+from vreplica.points.vm_keys import DISK_KEY, POINT_KEY
 
 FORMAT = 1
-POINT_KEY = "vreplica.point"
-DISK_KEY = "vreplica.point.disk."
-LEAF_KEY = "vreplica.leaf"
-"""Holds the id of the run that is writing to the replica's disks; empty when none is."""
-
-BOOTED = "booted by "
-"""Begins that value, before the failover's id, from right before the replica is started."""
 
 
 def new_id() -> str:

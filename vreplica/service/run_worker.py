@@ -25,7 +25,6 @@ from vreplica.service.lease import Lease
 from vreplica.sync.cycle import run
 from vreplica.sync.errors import Cancelled, JobDisabled, JobFailedOver
 from vreplica.sync.job import Job
-from vreplica.sync.job_switch import Errand
 from vreplica.sync.replica.state import points
 from vreplica.sync.report import RunReport
 
@@ -127,7 +126,7 @@ class Mover:
                 return self._end(ticket, "done", result=result, point=made)
             fence = Fence(ticket, self.lease, self.catalog)
             self.catalog.patiently(fence.look)
-            report = self.run(job, control=control, errand=Errand(point=ticket.run, fence=fence))
+            report = self.run(job, control=control, run_id=ticket.run, fence=fence)
         except RunTakenAway as error:
             log.warning("%s", error, extra=self._fields(ticket))
             return "taken away"

@@ -10,11 +10,11 @@ from dataclasses import replace
 
 from vreplica.errors import VSphereError
 from vreplica.points import RecoveryPoint
-from vreplica.points.model import LEAF_KEY
+from vreplica.points.vm_keys import LEAF_KEY, SEED_KEY
 from vreplica.sync.anomaly import suspicions
 from vreplica.sync.copy.disks import DiskCopy
 from vreplica.sync.job import Job
-from vreplica.sync.replica.state import SEED_KEY, identity, read_replica
+from vreplica.sync.replica.state import identity, read_replica
 from vreplica.sync.source.snapshot import Frozen
 from vreplica.vsphere.model import VmInfo, VmRef
 from vreplica.vsphere.session import Session

@@ -15,7 +15,7 @@ After the commit the point stands, whatever else fails.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -23,47 +23,49 @@ from functools import partial
 from time import perf_counter
 
 from vreplica.delta.control import Control
+from vreplica.delta.copy.modes import CopyMode
 from vreplica.delta.copy.stats import Clock
 from vreplica.errors import VReplicaError
-from vreplica.points import RecoveryPoint
-from vreplica.points.model import LEAF_KEY, new_id
+from vreplica.points import Level, RecoveryPoint
+from vreplica.points.model import new_id
+from vreplica.points.vm_keys import LEAF_KEY
 from vreplica.sync.commit import commit, describe
-from vreplica.sync.copy.disks import Copying, DiskCopy, DiskTask, copy_disks, follow
-from vreplica.sync.copy.resume import (
-    Resumable,
-    forget,
-    frozen_of,
-    record_of,
-    shape_as_is,
-    worth_resuming,
-)
+from vreplica.sync.copy.disks import Copying, DiskCopy, copy_disks, follow
+from vreplica.sync.copy.resume import frozen_of, record_of, shape_as_is, worth_resuming
+from vreplica.sync.copy.task import DiskTask
 from vreplica.sync.errors import Cancelled, PreflightFailed, SourceChanged
 from vreplica.sync.events import Event, Listener, Step, Warn, ignore
+from vreplica.sync.failover_run import FailoverRun
 from vreplica.sync.job import Job
-from vreplica.sync.job_switch import Errand, check_enabled
+from vreplica.sync.job_dir import job_lock
+from vreplica.sync.job_switch import check_enabled
 from vreplica.sync.pause import Holding, size_of
 from vreplica.sync.plan.plan import make_plan
-from vreplica.sync.plan.preflight import replicated_disks
 from vreplica.sync.plan.space import check_space
 from vreplica.sync.replica import test_vm
-from vreplica.sync.replica.shape import Shape, replica_spec, reshape, shape_of
+from vreplica.sync.replica.reshape import reshape
+from vreplica.sync.replica.shape import Shape, replica_spec, replicated_disks, shape_of
 from vreplica.sync.replica.state import (
     ReplicaState,
-    Sites,
     disk_identity,
     find_replica,
-    job_lock,
     read_replica,
     snapshot_name,
 )
-from vreplica.sync.report import Mode, Plan, RunReport, VerifyReport
+from vreplica.sync.report import Plan, RunReport, VerifyReport
 from vreplica.sync.retention import retain
 from vreplica.sync.rollback import Mending
+from vreplica.sync.run_record import Resumable, forget_run
+from vreplica.sync.sites import Sites
 from vreplica.sync.source.cbt import ensure_active, reset, settle
 from vreplica.sync.source.snapshot import Frozen, freeze
 from vreplica.sync.source.vmotion_lock import held_in_place
 from vreplica.sync.verify.verify import compare_point
 from vreplica.vsphere.model import VmDisk, VmInfo
+
+
+def never_fenced() -> None:
+    """The fence of a run that nobody can take over."""
 
 
 def run(
@@ -72,28 +74,35 @@ def run(
     listener: Listener = ignore,
     verify: bool = False,
     control: Control | None = None,
-    errand: Errand | None = None,
+    run_id: str | None = None,
+    fence: Callable[[], None] = never_fenced,
+    failover_run: FailoverRun | None = None,
 ) -> RunReport:
     """One cycle of `job`. Ends with a new recovery point, or raises with the replica as it was.
 
     `listener` is told of steps, progress and warnings. `control` cancels, pauses and resumes; a
     cancelled run ends at the next batch and leaves nothing behind. `verify` compares every block
-    of the new point with the source's snapshot before that is removed. `errand` is for a
-    failover, which switches the job off for everybody else. Raises JobDisabled, JobBusy and
-    what the sites and disks raise.
+    of the new point with the source's snapshot before that is removed. `run_id`: the id of the
+    run and of its point; a new one by default. `fence` is called before every step, read and
+    write; it raises where another process has taken the run over, and then nothing is put back,
+    since the new owner does that. Raises JobDisabled, JobBusy and what the sites and disks raise.
     """
-    errand = errand or Errand()
+    failover = failover_run.failover if failover_run is not None else None
     with job_lock(job):
-        check_enabled(job, errand.failover)
+        check_enabled(job, failover)
         control = control or Control()
-        holding = Holding(job, control, listener, limited=errand.failover is None)
+        holding = Holding(job, control, listener, limited=failover is None)
         with holding, Sites.open(job) as sites:
-            cycle = _Cycle(job, sites, listener, control, errand, holding)
+            cycle = _Cycle(
+                job, sites, listener, control, fence, holding, failover_run, run_id or new_id()
+            )
             try:
                 return cycle.run(verify)
             finally:
-                source = sites.source.take_started_tasks()
-                errand.started(source, sites.destination.take_started_tasks())
+                if failover_run is not None:
+                    failover_run.started(
+                        sites.source.take_started_tasks(), sites.destination.take_started_tasks()
+                    )
 
 
 @dataclass(slots=True)
@@ -102,9 +111,10 @@ class _Cycle:
     sites: Sites
     listener: Listener
     control: Control
-    errand: Errand
+    fence: Callable[[], None]
     holding: Holding
-    id: str = field(init=False)
+    failover_run: FailoverRun | None
+    id: str
     mending: Mending = field(init=False)
     copying: bool = False
     """Disks are being written, and the next run could go on with it."""
@@ -116,8 +126,11 @@ class _Cycle:
     warnings: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.id = self.errand.point or new_id()
         self.mending = Mending(self.job, self.sites, self._hear, self.recovered)
+
+    @property
+    def known_level(self) -> Level | None:
+        return self.failover_run.known_level if self.failover_run is not None else None
 
     @property
     def overhead_s(self) -> float:
@@ -129,9 +142,13 @@ class _Cycle:
         self._step("read", f"reading {self.job.source_vm} and {self.job.placement.name}")
         vm = self.sites.source.read_vm(self.sites.source.find_vm(self.job.source_vm))
         replica = find_replica(self.sites.destination, self.job)
-        fresh = self.errand.failover is not None
         plan = make_plan(
-            self.job, self.sites, vm, replica, self.errand.known_level, may_resume=not fresh
+            self.job,
+            self.sites,
+            vm,
+            replica,
+            self.known_level,
+            may_resume=self.failover_run is None,
         )
         if plan.problems:
             raise PreflightFailed(job=self.job.name, problems=plan.problems).at(vm=vm.ref.name)
@@ -165,7 +182,7 @@ class _Cycle:
             self.copying = False
             point = self._commit(vm, replica, frozen, copies)
         # The point exists: what follows can be late or fail, and the point stands.
-        forget(self.job)
+        forget_run(self.job)
         try:
             follow(self._copying(vm, replica, frozen), copies, point)
             verified = self._verify(vm, replica, frozen, point) if verify else None
@@ -173,7 +190,12 @@ class _Cycle:
             # Also where verifying failed or was cancelled: the snapshot would grow till then.
             self._finish_source(vm, frozen)
         removed = retain(
-            self.job, self.sites.destination, replica.vm.ref, self.id, self._hear, self.errand
+            self.job,
+            self.sites.destination,
+            replica.vm.ref,
+            self.id,
+            self._hear,
+            keep_all=self.failover_run is not None,
         )
         return RunReport(
             job=self.job.name,
@@ -204,7 +226,7 @@ class _Cycle:
         self, vm: VmInfo, replica: ReplicaState | None, outside: tuple[str, ...]
     ) -> tuple[VmInfo, ReplicaState | None]:
         """Undo what a run that was killed has left on either side, and what others did."""
-        forget(self.job)
+        forget_run(self.job)
         vm = self.mending.clear_source(vm)
         for text in outside:
             name = self.job.placement.name
@@ -235,7 +257,7 @@ class _Cycle:
 
     def _freeze(self, vm: VmInfo) -> Frozen:
         self._step("snapshot", f"taking a snapshot of {vm.ref.name}")
-        return freeze(self.job, self.sites.source, vm, self.id, self.errand.known_level, self._hear)
+        return freeze(self.job, self.sites.source, vm, self.id, self.known_level, self._hear)
 
     # -- the copy, and the commit -------------------------------------------------------------
 
@@ -257,7 +279,7 @@ class _Cycle:
         for disk in (sources[d.disk.key] for d in shape.disks):
             made = shape.of(disk.key)
             if made.new and made.origin is None:
-                planned[disk.key] = replace(planned[disk.key], mode=Mode.FULL)
+                planned[disk.key] = replace(planned[disk.key], mode=CopyMode.FULL)
             settled = settle(
                 self.job,
                 self.sites.source,
@@ -278,7 +300,7 @@ class _Cycle:
         check_space(self.job, self.sites.destination, self.id, tasks)
         self._step("copy", f"copying {len(tasks)} disk{'s' * (len(tasks) > 1)}")
         self.sites.destination.set_extra_config(replica.vm.ref, {LEAF_KEY: self.id})
-        if self.errand.failover is None:
+        if self.failover_run is None:
             record_of(self.job, self.id, replica, frozen, tasks, self.overhead_s).save(self.job)
             self.copying = True
         with self.holding.measuring(partial(size_of, self.sites, vm)), self.disks_clock:
@@ -294,7 +316,7 @@ class _Cycle:
             self.id,
             self._hear,
             self.control,
-            self.errand.fence,
+            self.fence,
         )
 
     def _commit(
@@ -304,7 +326,7 @@ class _Cycle:
         for what in made.suspicions:
             self._hear(Warn(f"this change looks like mass encryption: {what}"))
         self._step("commit", f"making recovery point {self.id} of {replica.vm.ref.name}")
-        self.errand.fence()
+        self.fence()
         return commit(self.job, self.sites.destination, replica.vm.ref, made)
 
     # -- after the commit ---------------------------------------------------------------------
@@ -341,10 +363,10 @@ class _Cycle:
             yield
         except BaseException as error:
             # Whoever was taken over leaves it to those who took over, as if it had been killed.
-            self.errand.fence()
+            self.fence()
             if isinstance(error, VReplicaError) and self._goes_on(error):
                 raise
-            forget(self.job)
+            forget_run(self.job)
             source = self.mending.put_back_source(vm)
             target = self.mending.put_back_replica(self.id)
             if isinstance(error, VReplicaError):
@@ -374,7 +396,7 @@ class _Cycle:
             self.warnings.append(event.text)
         self.listener(event)
         if isinstance(event, Step):  # those of mending, reshaping and retention too
-            self.errand.fence()
+            self.fence()
 
 
 def _same(disk: VmDisk, frozen: VmDisk | None) -> bool:

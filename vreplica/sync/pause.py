@@ -8,12 +8,10 @@ run says how old and how large that has become, at once and then every ten minut
 
 from __future__ import annotations
 
-import fcntl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from time import monotonic
 from typing import Final, Self
 
@@ -21,7 +19,8 @@ from vreplica.delta.control import Control
 from vreplica.errors import PreflightError, VReplicaError
 from vreplica.sync.events import Listener, Warn
 from vreplica.sync.job import Job
-from vreplica.sync.replica.state import Sites
+from vreplica.sync.job_dir import paused_path, running_pid
+from vreplica.sync.sites import Sites
 from vreplica.units import human_size
 from vreplica.vsphere.model import VmInfo
 
@@ -41,14 +40,14 @@ class NotRunning(PreflightError):
 def pause(job: Job) -> int:
     """Let the run of `job` hold; returns its process id. Raises NotRunning."""
     pid = _running(job)
-    _path(job).touch(mode=0o600)
+    paused_path(job).touch(mode=0o600)
     return pid
 
 
 def resume(job: Job) -> int:
     """Let it go on; returns its process id. Raises NotRunning."""
     pid = _running(job)
-    _path(job).unlink(missing_ok=True)
+    paused_path(job).unlink(missing_ok=True)
     return pid
 
 
@@ -67,7 +66,7 @@ class Holding:
     ) -> None:
         self.look: Callable[[], int] | None = None
         """Bytes that the source takes up now; known once its snapshot is there."""
-        self._path, self._control, self._tell = _path(job), control, tell
+        self._path, self._control, self._tell = paused_path(job), control, tell
         self._poll_s, self._again_s = poll_s, again_s
         self._throttle = job.limits.throttle() if limited else None
         self._before = control.throttle
@@ -148,20 +147,11 @@ def size_of(sites: Sites, vm: VmInfo) -> int:
     return sites.source.read_vm(vm.ref).storage_committed_bytes
 
 
-def _path(job: Job) -> Path:
-    return job.job_dir / "paused"
-
-
 def _running(job: Job) -> int:
-    try:
-        with (job.job_dir / "lock").open() as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return int(file.read().strip() or 0)
-    except (FileNotFoundError, ValueError):
-        pass
-    raise NotRunning(job.name)
+    pid = running_pid(job)
+    if pid is None:
+        raise NotRunning(job.name)
+    return pid
 
 
 def _minutes(seconds: float) -> str:

@@ -12,7 +12,8 @@ from vreplica.files import replace_durably
 from vreplica.points import RecoveryPoint
 from vreplica.sync.errors import NoPoints, NoSuchPoint
 from vreplica.sync.job import Job
-from vreplica.sync.replica.state import accepted_path, job_lock, points
+from vreplica.sync.job_dir import accepted_path, job_lock
+from vreplica.sync.replica.state import points
 
 
 @dataclass(eq=False)

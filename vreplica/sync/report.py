@@ -4,40 +4,17 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from vreplica.delta.compare.root_digest import BLAKE3, total
 from vreplica.delta.compare.spot_check import SpotChecked
+from vreplica.delta.copy.modes import CopyMode
 from vreplica.points import Level, RecoveryPoint
+from vreplica.sync.disk_plan import DiskPlan
+from vreplica.sync.run_record import Resumable
 
 if TYPE_CHECKING:
-    from vreplica.sync.copy.resume import Resumable
-
-
-class Mode(Enum):
-    """How a disk's content is brought over."""
-
-    FULL = "full"
-    """Everything allocated is read and written."""
-    DELTA = "delta"
-    """What CBT says has changed since a recovery point."""
-    RESCAN = "rescan"
-    """Everything allocated is read and hashed; what differs is written."""
-
-    def __str__(self) -> str:
-        return self.value
-
-
-@dataclass(frozen=True, slots=True)
-class DiskPlan:
-    """What the next run does with one disk, and why."""
-
-    key: int
-    label: str
-    capacity_bytes: int
-    mode: Mode
-    reason: str
+    from vreplica.sync.run_record import Resumable
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +72,7 @@ class DiskRun:
 
     key: int
     label: str
-    mode: Mode
+    mode: CopyMode
     reason: str
     capacity_bytes: int
     allocated_bytes: int | None

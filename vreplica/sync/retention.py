@@ -7,9 +7,8 @@ from vreplica.points import MAX_POINTS, Retention
 from vreplica.sync.anomaly import flag_warnings
 from vreplica.sync.events import Listener, Step, Warn
 from vreplica.sync.job import Job
-from vreplica.sync.job_switch import Errand
 from vreplica.sync.replica import test_vm
-from vreplica.sync.replica.shape import base_files, delete_unused, remember_unused, unused
+from vreplica.sync.replica.orphan_files import base_files, delete_unused, remember_unused, unused
 from vreplica.sync.replica.state import read_replica
 from vreplica.vsphere.model import VmRef
 from vreplica.vsphere.session import Session
@@ -21,10 +20,11 @@ def retain(
     replica: VmRef,
     point: str,
     listener: Listener,
-    errand: Errand,
+    *,
+    keep_all: bool = False,
 ) -> list[str]:
-    """Ids of the points that were removed. `point`: the one that was made. A failover keeps as
-    many as a chain takes, whatever the job says: until it is committed it may yet boot any.
+    """Ids of the points that were removed. `point`: the one that was made. `keep_all`: as many
+    as a chain takes, whatever the job says; for a failover, which may still boot any of them.
 
     The newest state is read afresh. What cannot be removed is a warning: the point stands.
     """
@@ -34,7 +34,7 @@ def retain(
         for text in flag_warnings(job.name, now.points, point):
             listener(Warn(text))
         held = test_vm.held(destination, job)
-        retention = job.retention if errand.failover is None else Retention(MAX_POINTS)
+        retention = Retention(MAX_POINTS) if keep_all else job.retention
         for old in retention.expired(now.points, held):
             if old.snapshot is not None:
                 listener(Step("retain", f"removing recovery point {old.id}"))

@@ -9,18 +9,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vreplica.errors import VReplicaError
-from vreplica.points.model import LEAF_KEY
+from vreplica.points.vm_keys import LEAF_KEY
 from vreplica.sync.events import Listener, Step
 from vreplica.sync.job import Job
-from vreplica.sync.replica.shape import delete_unused, made_by_run, remember_unused
+from vreplica.sync.replica.orphan_files import delete_unused, made_by_run, remember_unused
 from vreplica.sync.replica.state import (
     ReplicaState,
-    Sites,
     find_replica,
     put_on,
     read_replica,
     snapshot_name,
 )
+from vreplica.sync.sites import Sites
 from vreplica.vsphere.model import VmInfo
 
 

@@ -11,11 +11,23 @@ full and rescan look at both sides.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from enum import Enum
 
 from vreplica.extents import Extents
 
-Mode = Literal["full", "delta", "rescan"]
+
+class CopyMode(Enum):
+    """How a disk's content is brought over."""
+
+    FULL = "full"
+    """Everything allocated is read and written."""
+    DELTA = "delta"
+    """What changed block tracking says has changed since a recovery point."""
+    RESCAN = "rescan"
+    """Everything allocated is read and hashed; what differs is written."""
+
+    def __str__(self) -> str:
+        return self.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +39,7 @@ class CopyPlan:
     `use_known`: whether the digest map describes the target.
     """
 
-    mode: Mode
+    mode: CopyMode
     extents: Extents
     source_zero: Extents
     target_zero: Extents
@@ -37,7 +49,7 @@ class CopyPlan:
 def full(source_allocated: Extents, target_allocated: Extents, capacity: int) -> CopyPlan:
     """Everything that either side holds. `target_allocated` may not be empty: a used disk."""
     return CopyPlan(
-        "full",
+        CopyMode.FULL,
         source_allocated.union(target_allocated).clip(0, capacity),
         source_allocated.complement(capacity),
         target_allocated.complement(capacity),
@@ -48,13 +60,15 @@ def full(source_allocated: Extents, target_allocated: Extents, capacity: int) ->
 def delta(changed: Extents, capacity: int, source_allocated: Extents | None = None) -> CopyPlan:
     """What changed. A block that changed and was freed since is read as, or known to be, zero."""
     hole = Extents.empty() if source_allocated is None else source_allocated.complement(capacity)
-    return CopyPlan("delta", changed.clip(0, capacity), hole, Extents.empty(), use_known=True)
+    return CopyPlan(
+        CopyMode.DELTA, changed.clip(0, capacity), hole, Extents.empty(), use_known=True
+    )
 
 
 def rescan(source_allocated: Extents, known_not_zero: Extents, capacity: int) -> CopyPlan:
     """Everything that either side holds, as the digest map says for the target."""
     return CopyPlan(
-        "rescan",
+        CopyMode.RESCAN,
         source_allocated.union(known_not_zero).clip(0, capacity),
         source_allocated.complement(capacity),
         Extents.empty(),

@@ -33,7 +33,7 @@ from vreplica.failover.machine.states import ENDED, GIVEN_UP_BY_UNDO, State, at_
 from vreplica.failover.vsphere_ports import VSphereSides
 from vreplica.sync.events import Event, Listener, Warn
 from vreplica.sync.job import Job
-from vreplica.sync.replica.state import in_state_dir
+from vreplica.sync.job_dir import in_state_dir
 
 Jobs = Mapping[str, Job]
 

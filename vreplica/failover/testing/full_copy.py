@@ -16,8 +16,8 @@ from typing import Any
 
 from vreplica.failover.machine.errors import NoRoomForTest
 from vreplica.points import RecoveryPoint
+from vreplica.points.vm_keys import MADE_KEY
 from vreplica.sync.plan.space import MARGIN
-from vreplica.sync.replica.shape import MADE_KEY
 from vreplica.sync.replica.state import ReplicaState
 from vreplica.units import human_size
 from vreplica.vsphere.model import NewDisk, ReplicaSpec, ReshapeSpec, VmInfo, VmRef

@@ -28,12 +28,13 @@ from vreplica.failover.machine.journal import Journal
 from vreplica.failover.machine.runner import Reporter, find_chosen
 from vreplica.failover.testing import full_copy
 from vreplica.points import RecoveryPoint
-from vreplica.points.model import DISK_KEY, LEAF_KEY, POINT_KEY, new_id
+from vreplica.points.model import new_id
 from vreplica.points.retention import best
+from vreplica.points.vm_keys import DISK_KEY, JOB_KEY, LEAF_KEY, POINT_KEY, SOURCE_KEY, TEST_KEY
 from vreplica.sync.errors import NoPoints
 from vreplica.sync.job import Customize, Job
 from vreplica.sync.replica import test_vm
-from vreplica.sync.replica.state import JOB_KEY, SOURCE_KEY, ReplicaState, find_replica
+from vreplica.sync.replica.state import ReplicaState, find_replica
 from vreplica.vsphere.errors import PlacementNotFound, VmNotFound
 from vreplica.vsphere.model import GuestState, ScriptResult, VmRef
 from vreplica.vsphere.session import Session, connect
@@ -281,7 +282,7 @@ class _Test:
         # What makes a VM a replica must not be on its copy.
         mine = (JOB_KEY, SOURCE_KEY, LEAF_KEY, POINT_KEY)
         options = {key: "" for key in replica.extra_config if key.startswith(DISK_KEY)}
-        options |= {**dict.fromkeys(mine, ""), test_vm.TEST_KEY: self._mark.dump()}
+        options |= {**dict.fromkeys(mine, ""), TEST_KEY: self._mark.dump()}
         self._vm = self._do(
             f"clone point {self._point.id} as {name}",
             lambda: session.clone_linked(
@@ -293,7 +294,7 @@ class _Test:
         """A single ESXi host cannot clone."""
         session = self._session
         frozen = session.read_vm(self._replica.vm.ref, snapshot)
-        options = {test_vm.TEST_KEY: self._mark.dump()}
+        options = {TEST_KEY: self._mark.dump()}
         spec = full_copy.empty(frozen, name, self._network, options)
         vm = self._vm = self._do(f"create {name}", lambda: session.create_replica(spec))
         full_copy.fill(session, vm, frozen, self._mark.id, self._do)
@@ -351,7 +352,7 @@ class _Test:
         except VmNotFound:
             return True
         session = self._session
-        mark = test_vm.Mark.load(session.read_vm(vm).extra_config.get(test_vm.TEST_KEY, ""))
+        mark = test_vm.Mark.load(session.read_vm(vm).extra_config.get(TEST_KEY, ""))
         if mark is None or mark.id != self._mark.id:
             return False
         self._do(f"power off {vm.name}", lambda: session.power_off(vm))

@@ -26,6 +26,7 @@ from vreplica.delta.block_hash import ALGORITHM, hash_blocks
 from vreplica.delta.cbt_audit import audit
 from vreplica.delta.control import Control
 from vreplica.delta.copy import modes
+from vreplica.delta.copy.modes import CopyMode
 from vreplica.delta.copy.pipeline import CHECKPOINT_S, copy
 from vreplica.delta.copy.stats import CopyProgress, CopyStats
 from vreplica.delta.copy.transfer import DEFAULT_RETRY
@@ -40,16 +41,18 @@ from vreplica.points.digestmap.pending import PendingDigests
 from vreplica.points.digestmap.rebuild import rebuild
 from vreplica.sync.anomaly import change_stats
 from vreplica.sync.copy.resume import progress_of
+from vreplica.sync.copy.task import DiskTask
 from vreplica.sync.events import Listener, Progress, Step, Warn
 from vreplica.sync.job import Job
+from vreplica.sync.job_dir import map_path
 from vreplica.sync.replica.foreign_changes import need_untouched_seed
-from vreplica.sync.replica.shape import Origin, bring_maps, map_path
-from vreplica.sync.replica.state import ReplicaState, Sites, disk_identity
-from vreplica.sync.report import DiskRun, Mode
-from vreplica.sync.source.cbt import Settled
+from vreplica.sync.replica.reshape import bring_maps
+from vreplica.sync.replica.state import ReplicaState, disk_identity
+from vreplica.sync.report import DiskRun
+from vreplica.sync.sites import Sites
 from vreplica.sync.source.snapshot import Frozen
 from vreplica.sync.transport import open_leaf, open_snapshot_disk
-from vreplica.vsphere.model import VmDisk, VmInfo
+from vreplica.vsphere.model import VmInfo
 
 RETRY = DEFAULT_RETRY
 """For requests of both disks."""
@@ -58,20 +61,6 @@ RETRIES_TOLD = 5
 
 AUDIT_SECONDS = 10.0
 """The most that one disk's audit may add to a run."""
-
-
-@dataclass(frozen=True, slots=True)
-class DiskTask:
-    """One disk to bring over: as the source's snapshot has it, to the replica's leaf."""
-
-    source: VmDisk
-    target: VmDisk
-    settled: Settled
-    origin: Origin | None = None
-    """What a new disk of the replica is a copy of; None for one that was there, or is empty."""
-    resumes: str | None = None
-    """The point that its digest map was of when the run that is gone on with began; "": of none.
-    None: begun now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,7 +278,7 @@ def _open_map(run: Copying, task: DiskTask, target: Disk) -> DigestMap | None:
         # A run is resumed only where its maps are good; that of a full copy can be made again.
         with suppress(DigestMapUnusable):
             return DigestMap.open(path, latest_point=task.resumes)
-    if task.settled.mode is Mode.FULL:
+    if task.settled.mode is CopyMode.FULL:
         return DigestMap.create(
             path, capacity_bytes=task.source.capacity_bytes, algorithm=ALGORITHM
         )
@@ -310,7 +299,7 @@ def _open_map(run: Copying, task: DiskTask, target: Disk) -> DigestMap | None:
             found.grow(capacity)
         return DigestMap.open(path, latest_point=latest)
     except DigestMapUnusable as error:
-        if task.settled.mode is Mode.DELTA:
+        if task.settled.mode is CopyMode.DELTA:
             run.listener(
                 Warn(f"{task.source.label}: {error.message}; redundant writes are shipped too")
             )
@@ -331,7 +320,7 @@ def _what_to_copy(
     if task.settled.changed is not None:
         return modes.delta(task.settled.changed, capacity), None
     allocated = source.allocated()
-    if task.settled.mode is Mode.RESCAN and digests is not None:
+    if task.settled.mode is CopyMode.RESCAN and digests is not None:
         return modes.rescan(allocated, digests.not_zero(), capacity), allocated.total
     return modes.full(allocated, target.allocated(), capacity), allocated.total
 

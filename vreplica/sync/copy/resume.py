@@ -21,108 +21,29 @@ point, the snapshot goes, and a new run begins. In both cases its points are unt
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from contextlib import closing, suppress
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from contextlib import closing
+from typing import TYPE_CHECKING
 
+from vreplica.delta.copy.modes import CopyMode
 from vreplica.errors import VReplicaError
-from vreplica.files import replace_durably
 from vreplica.points import Level
 from vreplica.points.digestmap.digest_map import DigestMap
 from vreplica.points.digestmap.pending import FoundPending, read_pending
-from vreplica.points.model import LEAF_KEY
+from vreplica.points.vm_keys import LEAF_KEY
+from vreplica.sync.copy.task import DiskTask
 from vreplica.sync.job import Job
+from vreplica.sync.job_dir import map_path
 from vreplica.sync.replica.foreign_changes import power_on_since_point
-from vreplica.sync.replica.shape import DiskShape, Shape, map_path
+from vreplica.sync.replica.shape import DiskShape, Shape
 from vreplica.sync.replica.state import ReplicaState, snapshot_name
-from vreplica.sync.report import Mode
+from vreplica.sync.run_record import DiskRecord, Resumable, RunRecord
 from vreplica.sync.source.snapshot import Frozen
-from vreplica.units import human_size
 from vreplica.vsphere.model import VmDisk, VmInfo
 from vreplica.vsphere.session import Session
 
 if TYPE_CHECKING:
-    from vreplica.sync.copy.disks import DiskTask
-
-
-@dataclass(frozen=True, slots=True)
-class DiskRecord:
-    """How one disk was being brought over. `base`: the point that its digest map was of."""
-
-    key: int
-    label: str
-    capacity_bytes: int
-    mode: str
-    reason: str
-    base: str
-    path: str
-    """The file of the replica's leaf."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunRecord:
-    """A run, as it stood before its first byte. `latest`: the replica's point then, or ""."""
-
-    run: str
-    snapshot: str
-    latest: str
-    level: str
-    requested: str
-    notes: tuple[str, ...]
-    excluded: tuple[str, ...]
-    disks: tuple[DiskRecord, ...]
-    overhead_s: float = 0.0
-    """What had gone by until then."""
-
-    def save(self, job: Job) -> None:
-        """Durably, all or nothing."""
-        replace_durably(_path(job), json.dumps(asdict(self)))
-
-    @classmethod
-    def load(cls, job: Job) -> Self | None:
-        """None where there is none, or none that can be read."""
-        try:
-            value: dict[str, Any] = json.loads(_path(job).read_text())
-            disks = tuple(DiskRecord(**d) for d in value.pop("disks"))
-            notes, excluded = tuple(value.pop("notes")), tuple(value.pop("excluded"))
-            return cls(disks=disks, notes=notes, excluded=excluded, **value)
-        except (OSError, ValueError, TypeError, KeyError):
-            return None
-
-
-def forget(job: Job) -> None:
-    """There is nothing to resume: the run was committed, or undone."""
-    # Where it cannot be deleted: leaf and snapshot are not that run's any more, which is enough.
-    with suppress(OSError):
-        _path(job).unlink()
-
-
-def _path(job: Job) -> Path:
-    return job.job_dir / "run.json"
-
-
-@dataclass(frozen=True, slots=True)
-class Resumable:
-    """A run to go on with. `done_bytes` of `total_bytes`: how far its disks were."""
-
-    record: RunRecord
-    done_bytes: int
-    total_bytes: int
-
-    @property
-    def text(self) -> str:
-        done, total = human_size(self.done_bytes), human_size(self.total_bytes)
-        return f"run {self.record.run} at {done} of {total}"
-
-    def to_dict(self) -> dict[str, Any]:
-        record = {"run": self.record.run, "done_bytes": self.done_bytes}
-        return {**record, "total_bytes": self.total_bytes}
-
-    def disk(self, key: int) -> DiskRecord:
-        return next(d for d in self.record.disks if d.key == key)
+    from vreplica.sync.copy.task import DiskTask
 
 
 def progress_of(job: Job, run: str, key: int) -> FoundPending | None:
@@ -182,7 +103,7 @@ def _obstacle(
     if power_on_since_point(destination, replica) is not None:
         return "the replica was powered on since"
     for disk in record.disks:
-        if disk.mode == Mode.FULL.value:
+        if disk.mode == CopyMode.FULL.value:
             continue
         # A rescan without its map would make one from a leaf that is between two points.
         try:
@@ -221,7 +142,7 @@ def record_of(
 
 def _record(task: DiskTask, base: str) -> DiskRecord:
     base = task.origin.base(task.source.key) if task.origin else base
-    if task.settled.mode is Mode.FULL:
+    if task.settled.mode is CopyMode.FULL:
         base = ""
     return DiskRecord(
         key=task.source.key,

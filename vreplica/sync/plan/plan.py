@@ -18,21 +18,19 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from vreplica.delta.copy.modes import CopyMode
 from vreplica.points import DiskPoint, Level, RecoveryPoint
-from vreplica.sync.copy.resume import Resumable, find
+from vreplica.sync.copy.resume import find
+from vreplica.sync.disk_plan import DiskPlan
 from vreplica.sync.job import Job, QuiescePolicy
 from vreplica.sync.job_switch import why_disabled
-from vreplica.sync.plan.preflight import find_problems, outside_problems, replicated_disks
+from vreplica.sync.plan.preflight import find_problems, outside_problems
 from vreplica.sync.replica.foreign_changes import changes_outside
-from vreplica.sync.replica.shape import DiskShape, Shape, shape_of
-from vreplica.sync.replica.state import (
-    ReplicaState,
-    Sites,
-    disk_identity,
-    find_replica,
-    snapshot_name,
-)
-from vreplica.sync.report import DiskPlan, Mode, Plan
+from vreplica.sync.replica.shape import DiskShape, Shape, replicated_disks, shape_of
+from vreplica.sync.replica.state import ReplicaState, disk_identity, find_replica, snapshot_name
+from vreplica.sync.report import Plan
+from vreplica.sync.run_record import Resumable
+from vreplica.sync.sites import Sites
 from vreplica.sync.source.cbt import generation
 from vreplica.sync.source.snapshot import quiesced_level
 from vreplica.sync.transport import choose
@@ -66,7 +64,7 @@ def make_plan(
     resumes, reason = find(job, sites.destination, vm, replica) if may_resume else (None, "")
     if resumes is not None:
         disks = tuple(
-            DiskPlan(d.key, d.label, d.capacity_bytes, Mode(d.mode), d.reason)
+            DiskPlan(d.key, d.label, d.capacity_bytes, CopyMode(d.mode), d.reason)
             for d in resumes.record.disks
         )
         # What was new when it began is there, and has had its room.
@@ -101,26 +99,28 @@ def make_plan(
 def plan_disk(disk: DiskShape, vm: VmInfo, replica: ReplicaState | None, shape: Shape) -> DiskPlan:
     mode, reason = choose_mode(disk.disk, vm.cbt_enabled, replica)
     if disk.new:
-        mode, reason = Mode.RESCAN if disk.origin else Mode.FULL, disk.reason
-    elif shape.grown and mode is Mode.DELTA:
-        mode = Mode.RESCAN
+        mode, reason = CopyMode.RESCAN if disk.origin else CopyMode.FULL, disk.reason
+    elif shape.grown and mode is CopyMode.DELTA:
+        mode = CopyMode.RESCAN
         reason = f"change tracking is reset, since {', '.join(shape.grown)} has grown"
     return DiskPlan(disk.disk.key, disk.disk.label, disk.disk.capacity_bytes, mode, reason)
 
 
-def choose_mode(disk: VmDisk, cbt_enabled: bool, replica: ReplicaState | None) -> tuple[Mode, str]:
+def choose_mode(
+    disk: VmDisk, cbt_enabled: bool, replica: ReplicaState | None
+) -> tuple[CopyMode, str]:
     """Full, delta or rescan for a disk whose place on the replica stays, with the reason."""
     if replica is None:
-        return Mode.FULL, "there is no replica yet"
+        return CopyMode.FULL, "there is no replica yet"
     if replica.latest is None and disk.key in replica.seed[1]:
-        return Mode.RESCAN, "the replica begins with what it was seeded with"
+        return CopyMode.RESCAN, "the replica begins with what it was seeded with"
     if replica.latest is None:
-        return Mode.FULL, "the replica has no recovery point yet"
+        return CopyMode.FULL, "the replica has no recovery point yet"
     base = replica.latest.disk(disk.key)
     if base is None:
-        return Mode.FULL, "the disk is not part of the latest recovery point"
+        return CopyMode.FULL, "the disk is not part of the latest recovery point"
     if base.uuid != disk_identity(disk):
-        return Mode.RESCAN, (
+        return CopyMode.RESCAN, (
             f"the disk was replaced: its UUID was {base.uuid}, now {disk_identity(disk)}"
         )
     return _tracking(disk, base, cbt_enabled, replica.latest)
@@ -128,17 +128,17 @@ def choose_mode(disk: VmDisk, cbt_enabled: bool, replica: ReplicaState | None) -
 
 def _tracking(
     disk: VmDisk, base: DiskPoint, cbt_enabled: bool, latest: RecoveryPoint
-) -> tuple[Mode, str]:
+) -> tuple[CopyMode, str]:
     if base.change_id is None:
-        return Mode.RESCAN, f"point {latest.id} was made without changed block tracking"
+        return CopyMode.RESCAN, f"point {latest.id} was made without changed block tracking"
     if not cbt_enabled:
-        return Mode.RESCAN, "changed block tracking is switched off on the VM"
+        return CopyMode.RESCAN, "changed block tracking is switched off on the VM"
     if disk.change_id and generation(disk.change_id) != generation(base.change_id):
-        return Mode.RESCAN, (
+        return CopyMode.RESCAN, (
             f"changed block tracking was reset: generation {generation(base.change_id)} "
             f"became {generation(disk.change_id)}"
         )
-    return Mode.DELTA, f"changed blocks since point {latest.id} (changeId {base.change_id})"
+    return CopyMode.DELTA, f"changed blocks since point {latest.id} (changeId {base.change_id})"
 
 
 def expected_level(

@@ -8,27 +8,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vreplica.points import MAX_POINTS, Level
-from vreplica.points.model import BOOTED, LEAF_KEY
+from vreplica.points.vm_keys import BOOTED, LEAF_KEY
 from vreplica.sync.job import Job, OnReplicaChange, QuiescePolicy
-from vreplica.sync.replica.shape import Shape, replica_spec
-from vreplica.sync.replica.state import (
-    ReplicaState,
-    Sites,
-    foreign_snapshots,
-    identity,
-    state_dir_problem,
-)
+from vreplica.sync.job_dir import state_dir_problem
+from vreplica.sync.replica.shape import Shape, replica_spec, replicated_disks
+from vreplica.sync.replica.state import ReplicaState, foreign_snapshots, identity
+from vreplica.sync.sites import Sites
 from vreplica.sync.source.cbt import may_rescan, switched_off
 from vreplica.sync.transport import library_problem, way_problem
 from vreplica.units import human_size
 from vreplica.vsphere.errors import PlacementAmbiguous, PlacementNotFound
-from vreplica.vsphere.model import VmDisk, VmInfo
+from vreplica.vsphere.model import VmInfo
 from vreplica.vsphere.operations.reshape import wanted_networks
-
-
-def replicated_disks(job: Job, vm: VmInfo) -> tuple[VmDisk, ...]:
-    """The source's disks less those that the job leaves out by name."""
-    return tuple(d for d in vm.disks if d.label not in job.exclude_disks)
 
 
 def find_problems(

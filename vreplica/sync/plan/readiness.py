@@ -21,7 +21,8 @@ from vreplica.nfc.authd import probe
 from vreplica.sync.job import Job, Transport
 from vreplica.sync.plan.plan import make_plan
 from vreplica.sync.replica.shape import replica_spec
-from vreplica.sync.replica.state import ReplicaState, Sites, find_replica
+from vreplica.sync.replica.state import ReplicaState, find_replica
+from vreplica.sync.sites import Sites
 from vreplica.sync.transport import choose
 from vreplica.vsphere.model import Endpoint, MissingPrivileges, VmInfo
 from vreplica.vsphere.session import Session, connect

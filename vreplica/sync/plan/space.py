@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vreplica.sync.copy.disks import DiskTask
 from vreplica.sync.copy.resume import progress_of
+from vreplica.sync.copy.task import DiskTask
 from vreplica.sync.errors import DestinationTooSmall
 from vreplica.sync.job import Job
 from vreplica.units import MIB, human_size

@@ -25,10 +25,10 @@ from vreplica.extents import Extents
 from vreplica.points import RecoveryPoint
 from vreplica.points.digestmap.digest_map import DigestMap
 from vreplica.points.digestmap.errors import DigestMapUnusable
-from vreplica.points.model import LEAF_KEY
+from vreplica.points.vm_keys import LEAF_KEY, REVERTED_KEY
 from vreplica.sync.job import Job
-from vreplica.sync.replica.shape import map_path
-from vreplica.sync.replica.state import REVERTED_KEY, ReplicaState
+from vreplica.sync.job_dir import map_path
+from vreplica.sync.replica.state import ReplicaState
 from vreplica.sync.source.cbt import generation
 from vreplica.sync.transport import open_current
 from vreplica.units import human_size

@@ -25,23 +25,20 @@ from vreplica.extents import Extents
 from vreplica.points import DiskPoint, Level, RecoveryPoint
 from vreplica.points.digestmap.carry import carry
 from vreplica.points.digestmap.digest_map import DigestMap
-from vreplica.points.model import LEAF_KEY
+from vreplica.points.vm_keys import JOB_KEY, LEAF_KEY, SOURCE_KEY
 from vreplica.sync.errors import NoSuchPoint, PreflightFailed
 from vreplica.sync.events import Listener, Step, Warn
 from vreplica.sync.job import Job
+from vreplica.sync.job_dir import job_lock, map_path
 from vreplica.sync.replica.foreign_changes import changes_outside
-from vreplica.sync.replica.shape import map_path
 from vreplica.sync.replica.state import (
-    JOB_KEY,
-    SOURCE_KEY,
     ReplicaState,
-    Sites,
     disk_identity,
     find_replica,
     identity,
-    job_lock,
     snapshot_name,
 )
+from vreplica.sync.sites import Sites
 from vreplica.vsphere.model import SnapshotInfo, VmInfo
 
 FROZEN = "frozen"

@@ -26,13 +26,15 @@ from vreplica.delta.control import Control
 from vreplica.errors import VReplicaError
 from vreplica.points.digestmap.rebuild import rebuild
 from vreplica.points.model import new_id
+from vreplica.points.vm_keys import SEED_KEY
 from vreplica.sync.errors import Cancelled, HasReplica, SeedUnusable
 from vreplica.sync.events import Listener, Progress, Step, ignore
 from vreplica.sync.job import Job
+from vreplica.sync.job_dir import job_lock, map_path
 from vreplica.sync.job_switch import check_enabled
-from vreplica.sync.plan.preflight import replicated_disks
-from vreplica.sync.replica.shape import map_path, replica_spec
-from vreplica.sync.replica.state import SEED_KEY, Sites, find_replica, job_lock
+from vreplica.sync.replica.shape import replica_spec, replicated_disks
+from vreplica.sync.replica.state import find_replica
+from vreplica.sync.sites import Sites
 from vreplica.sync.transport import open_current
 from vreplica.units import KIB, human_size
 from vreplica.vsphere.model import NewDisk, ReshapeSpec, VmDisk, VmInfo, VmRef

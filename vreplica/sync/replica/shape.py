@@ -20,37 +20,16 @@ leaves none behind.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
-from contextlib import closing, suppress
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
-from vreplica.errors import VReplicaError, VSphereError
-from vreplica.extents import Extents
-from vreplica.files import replace_durably
 from vreplica.points import DiskPoint, RecoveryPoint
-from vreplica.points.digestmap.carry import carry
-from vreplica.points.digestmap.digest_map import DigestMap
-from vreplica.points.digestmap.errors import DigestMapUnusable
-from vreplica.points.model import LEAF_KEY
-from vreplica.sync.events import Listener, Step, Warn
+from vreplica.points.vm_keys import JOB_KEY, LEAF_KEY, SOURCE_KEY
 from vreplica.sync.job import Job
-from vreplica.sync.replica.state import (
-    JOB_KEY,
-    SOURCE_KEY,
-    ReplicaState,
-    disk_identity,
-    identity,
-    read_replica,
-)
+from vreplica.sync.replica.state import ReplicaState, disk_identity, identity
 from vreplica.units import KIB, human_size
-from vreplica.vsphere.model import NewDisk, ReplicaSpec, ReshapeSpec, VmDisk, VmInfo
+from vreplica.vsphere.model import ReplicaSpec, VmDisk, VmInfo
 from vreplica.vsphere.operations.reshape import differences
-from vreplica.vsphere.session import Session
-
-MADE_KEY = "vreplica.made"
-"""Paths of the disk files that the run in `vreplica.leaf` has made, as JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,158 +177,9 @@ def replica_spec(
 # -- doing it -------------------------------------------------------------------------------
 
 
-def reshape(
-    job: Job,
-    session: Session,
-    vm: VmInfo,
-    replica: ReplicaState,
-    shape: Shape,
-    run_id: str,
-    listener: Listener,
-) -> tuple[ReplicaState, Shape]:
-    """Bring the replica into shape, before its next point. Returns it, and what was done.
-
-    A copy that the destination refuses becomes an empty disk and a full copy, and that is said.
-    The leaf is marked first: whatever fails, the next run takes the replica back.
-    """
-    ref, folder = replica.vm.ref, replica.vm.vmx_path.rpartition("/")[0]
-    paths = {d.disk.key: f"{folder}/{run_id}-{d.disk.key}.vmdk" for d in shape.disks if d.new}
-    session.set_extra_config(
-        ref, {LEAF_KEY: run_id, MADE_KEY: json.dumps(sorted(paths.values())) if paths else ""}
-    )
-    done, attach = [], []
-    for disk in shape.disks:
-        if disk.new:
-            listener(Step("shape", f"replica's {disk.disk.label}: {disk.reason}"))
-            disk = _begun(session, replica, disk, paths[disk.disk.key], listener)
-            exists = disk.origin is not None
-            attach.append(NewDisk(disk.disk, paths[disk.disk.key], exists))
-        done.append(disk)
-    for text in (*(f"{d.label} is detached" for d in shape.gone), *shape.hardware):
-        listener(Step("shape", f"replica: {text}"))
-    if any(text.startswith("virtual hardware") for text in shape.hardware):
-        try:
-            session.upgrade_hardware(ref, vm)
-        except VSphereError as error:
-            listener(Warn(f"the replica keeps its virtual hardware version: {error.message}"))
-    new = {d.disk.key for d in shape.disks if d.new}
-    old = {d.key for d in replica.vm.disks}
-    detach = (*(d.key for d in shape.gone), *sorted(new & old))
-    place = job.placement
-    want = ReshapeSpec(vm, place.networks, place.keep, detach, tuple(attach))
-    if not replica.points:
-        remember_unused(job, base_files(d for d in replica.vm.disks if d.key in detach))
-    session.reshape_replica(ref, want)
-    made = read_replica(session, job, ref)
-    if not made.points:
-        delete_unused(job, session, made, listener)
-    return made, Shape(tuple(done), shape.gone, shape.hardware)
-
-
-def _begun(
-    session: Session, replica: ReplicaState, disk: DiskShape, path: str, listener: Listener
-) -> DiskShape:
-    """The file that a disk begins with, where it is a copy."""
-    origin = disk.origin
-    if origin is None:
-        return disk
-    try:
-        session.copy_disk(replica.vm.ref, origin.path, path)
-        if disk.grown:
-            session.extend_disk(replica.vm.ref, path, disk.disk.capacity_bytes)
-    except VSphereError as error:
-        listener(Warn(f"{disk.disk.label} is copied in full from the source: {error.message}"))
-        session.delete_disk(replica.vm.ref, path)
-        return DiskShape(disk.disk, True, disk.reason)
-    return disk
-
-
-def map_path(job_dir: Path, key: int) -> Path:
-    """The digest map of the replica's disk with this key."""
-    return job_dir / f"disk-{key}.digests"
-
-
-def bring_maps(job_dir: Path, origins: Mapping[int, Origin]) -> None:
-    """Let the map of each of these keys, a disk that came from another place, be its origin's.
-
-    All are carried before the first is replaced: two disks may have changed places. And each is
-    of `Origin.base`, so that nobody takes it for the map of a point's own disk there once this
-    run is undone. Where the origin has no map any more there is none of that name.
-    """
-    carried = []
-    for key, origin in origins.items():
-        path = map_path(job_dir, key)
-        fresh = path.with_suffix(".moved")
-        with suppress(DigestMapUnusable):
-            old = DigestMap.open(map_path(job_dir, origin.disk.key), latest_point=origin.point.id)
-            with closing(old):
-                carry(old, fresh, point=origin.base(key), unknown=Extents.empty()).close()
-            carried.append((fresh, path))
-    for fresh, path in carried:
-        path.with_name(path.name + ".pending").unlink(missing_ok=True)
-        fresh.replace(path)
-
-
 # -- files that nobody needs any more -------------------------------------------------------
 
 
-def made_by_run(replica: ReplicaState) -> tuple[str, ...]:
-    """Files that the run which marked the leaf was making. Read before a revert forgets it."""
-    try:
-        return tuple(json.loads(replica.vm.extra_config.get(MADE_KEY) or "[]"))
-    except ValueError:
-        return ()
-
-
-def base_files(disks: Iterable[VmDisk]) -> set[str]:
-    """The lowest links of these disks: what stays when the last snapshot of a disk is gone."""
-    return {d.parents[-1] if d.parents else d.path for d in disks}
-
-
-def remember_unused(job: Job, paths: Iterable[str]) -> None:
-    """What is about to lose its last user; kept until `delete_unused` has seen to it."""
-    if wanted := {*unused(job), *paths}:
-        _keep_unused(job, wanted)
-
-
-def delete_unused(job: Job, session: Session, replica: ReplicaState, listener: Listener) -> None:
-    """Delete remembered disk files in the replica's folder that neither it nor a snapshot has.
-
-    Those that cannot be deleted now are remembered on.
-    """
-    paths = unused(job)
-    if not paths:
-        return
-    snapshots = session.read_snapshots(replica.vm.ref)
-    disks = [*replica.vm.disks, *(d for s in snapshots for d in s.disks)]
-    used = {path for d in disks for path in (d.path, *d.parents)}
-    folder = replica.vm.vmx_path.rpartition("/")[0] + "/"
-    left = []
-    for path in paths:
-        if path in used or not path.startswith(folder):
-            continue
-        try:
-            if session.delete_disk(replica.vm.ref, path):
-                listener(Step("tidy", f"deleted {path}, which no recovery point needs"))
-        except VReplicaError as error:
-            left.append(path)
-            text = f"{path} is not needed any more and could not be deleted"
-            listener(Warn(f"{text}; the next run tries again: {error.message}"))
-    _keep_unused(job, left)
-
-
-def unused(job: Job) -> list[str]:
-    """Paths that were remembered."""
-    try:
-        return (job.job_dir / "unused").read_text().splitlines()
-    except FileNotFoundError:
-        return []
-
-
-def _keep_unused(job: Job, paths: Iterable[str]) -> None:
-    path = job.job_dir / "unused"
-    lines = sorted(paths)
-    if not lines:
-        path.unlink(missing_ok=True)
-        return
-    replace_durably(path, "".join(f"{line}\n" for line in lines))
+def replicated_disks(job: Job, vm: VmInfo) -> tuple[VmDisk, ...]:
+    """The source's disks less those that the job leaves out by name."""
+    return tuple(d for d in vm.disks if d.label not in job.exclude_disks)

@@ -14,53 +14,17 @@ and it is clean when nothing was written since its newest snapshot:
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Self
 
 from vreplica.points import RecoveryPoint
-from vreplica.points.model import LEAF_KEY
-from vreplica.sync.errors import JobBusy, NotOurReplica, StateDirUnusable
+from vreplica.points.vm_keys import JOB_KEY, LEAF_KEY, REVERTED_KEY, SEED_KEY
+from vreplica.sync.errors import NotOurReplica
 from vreplica.sync.job import Job
+from vreplica.sync.job_dir import read_accepted
 from vreplica.vsphere.errors import VmNotFound
 from vreplica.vsphere.model import SnapshotInfo, VmDisk, VmInfo, VmRef
 from vreplica.vsphere.session import Session, connect
-
-JOB_KEY = "vreplica.job"
-SOURCE_KEY = "vreplica.source"
-SEED_KEY = "vreplica.seed"
-"""What a replica without a point began with, as JSON: id and keys of its disks (seed.py)."""
-REVERTED_KEY = "vreplica.reverted"
-"""When we last took the replica back to a point, by the destination's clock: what was started
-before that has left nothing on it."""
-
-
-@dataclass(slots=True)
-class Sites:
-    """The two open sessions of a run; a context manager."""
-
-    source: Session
-    destination: Session
-    _stack: ExitStack
-
-    @classmethod
-    def open(cls, job: Job) -> Sites:
-        with ExitStack() as stack:
-            source = stack.enter_context(connect(job.source))
-            same = job.source == job.destination
-            destination = source if same else stack.enter_context(connect(job.destination))
-            return cls(source, destination, stack.pop_all())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._stack.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +127,7 @@ def read_replica(session: Session, job: Job, ref: VmRef) -> ReplicaState:
     vm = session.read_vm(ref)
     if vm.extra_config.get(JOB_KEY) != job.name:
         raise NotOurReplica(name=job.placement.name, job=job.name).at(vm=vm.ref.name)
-    accepted = _accepted(job)
+    accepted = read_accepted(job)
     points: list[RecoveryPoint] = []
     foreign: list[SnapshotInfo] = []
     snapshots = session.read_snapshots(ref)
@@ -182,63 +146,8 @@ def put_on(session: Session, replica: VmRef, snapshot: str) -> None:
     session.set_extra_config(replica, {REVERTED_KEY: session.refresh().isoformat()})
 
 
-def accepted_path(job: Job) -> Path:
-    """Where sync/recovery_points.py keeps what the operator has accepted."""
-    return job.job_dir / "accepted"
-
-
-def _accepted(job: Job) -> frozenset[str]:
-    with in_state_dir():
-        try:
-            return frozenset(accepted_path(job).read_text().split())
-        except (FileNotFoundError, NotADirectoryError):
-            return frozenset()
-
-
 def points(job: Job) -> tuple[RecoveryPoint, ...]:
     """The job's recovery points, oldest first, as the destination has them."""
     with connect(job.destination) as session:
         replica = find_replica(session, job)
         return replica.points if replica else ()
-
-
-@contextmanager
-def in_state_dir() -> Iterator[None]:
-    """What the operating system refuses here, before anything is changed: StateDirUnusable."""
-    try:
-        yield
-    except OSError as error:
-        raise StateDirUnusable(f"{error.filename}: {error.strerror}") from None
-
-
-def state_dir_problem(job: Job) -> StateDirUnusable | None:
-    """Looks at what is there of the job's folder, and makes nothing."""
-    folder = job.job_dir
-    try:
-        while not folder.exists() and folder != folder.parent:
-            folder = folder.parent
-        if not folder.is_dir():
-            return StateDirUnusable(f"{folder} is no folder")
-    except OSError as error:
-        return StateDirUnusable(f"{error.filename}: {error.strerror}")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        return StateDirUnusable(f"{folder} may not be written to")
-    return None
-
-
-@contextmanager
-def job_lock(job: Job) -> Iterator[None]:
-    """One run of a job at a time on this machine; the lock dies with the process."""
-    with in_state_dir():
-        job.job_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        opened = (job.job_dir / "lock").open("a+")
-    with opened as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise JobBusy(job=job.name, pid=file.read().strip() or "unknown") from None
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
-        yield

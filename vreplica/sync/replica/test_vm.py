@@ -21,18 +21,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from vreplica.errors import VSphereError
+from vreplica.points.vm_keys import MADE_KEY, TEST_KEY
 from vreplica.sync.errors import BeingTested
 from vreplica.sync.job import Job
-from vreplica.sync.replica.shape import MADE_KEY
-from vreplica.sync.replica.state import in_state_dir
+from vreplica.sync.job_dir import in_state_dir, tests_dir
 from vreplica.vsphere.errors import VmNotFound
 from vreplica.vsphere.model import VmInfo, VmRef
 from vreplica.vsphere.session import Session
-
-TEST_KEY: Final = "vreplica.test"
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,11 +167,11 @@ def hold(job: Job, mark: Mark) -> Iterator[Path]:
 
 
 def _folder(job: Job, id_: str) -> Path:
-    return job.job_dir / "tests" / id_
+    return tests_dir(job) / id_
 
 
 def _holds(job: Job) -> Iterator[tuple[Path, Mark]]:
-    root = job.job_dir / "tests"
+    root = tests_dir(job)
     for folder in sorted(root.iterdir()) if root.is_dir() else []:
         with suppress(FileNotFoundError):
             if mark := Mark.load((folder / "hold").read_text()):

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vreplica.delta.copy.modes import CopyMode
 from vreplica.errors import CbtError
 from vreplica.extents import Extents
 from vreplica.points import DiskPoint
+from vreplica.sync.disk_plan import DiskPlan
 from vreplica.sync.errors import CbtStillInactive, CbtWasReset
 from vreplica.sync.job import Job, OnCbtLoss
 from vreplica.sync.replica.state import ReplicaState
-from vreplica.sync.report import DiskPlan, Mode
 from vreplica.sync.source.snapshot import Frozen
 from vreplica.vsphere.model import SnapshotInfo, VmDisk, VmInfo
 from vreplica.vsphere.session import Session
@@ -73,7 +74,7 @@ class Settled:
     `changed` is set for a delta. `change_id` is where tracking stands at the snapshot.
     """
 
-    mode: Mode
+    mode: CopyMode
     reason: str
     changed: Extents | None
     change_id: str | None
@@ -97,7 +98,7 @@ def settle(
     if disk.change_id is None and job.on_cbt_loss is not OnCbtLoss.RESCAN:
         raise CbtStillInactive(label=disk.label)
     base = replica.latest.disk(disk.key) if replica.latest else None
-    if planned.mode is not Mode.DELTA or base is None:
+    if planned.mode is not CopyMode.DELTA or base is None:
         return Settled(planned.mode, planned.reason, None, disk.change_id)
     try:
         changed = changed_since(session, vm, frozen.snapshot, disk, base)
@@ -108,9 +109,9 @@ def settle(
         if error.retryable or not may_rescan(job):
             raise
         return Settled(
-            Mode.RESCAN, f"tracking could not answer: {error.message}", None, disk.change_id
+            CopyMode.RESCAN, f"tracking could not answer: {error.message}", None, disk.change_id
         )
-    return Settled(Mode.DELTA, planned.reason, changed, disk.change_id)
+    return Settled(CopyMode.DELTA, planned.reason, changed, disk.change_id)
 
 
 def _diverged(destination: Session, replica: ReplicaState, base: DiskPoint, since: str) -> Extents:

@@ -20,6 +20,7 @@ from vreplica.errors import VReplicaError
 from vreplica.files import replace_durably
 from vreplica.sync.events import Listener, Warn
 from vreplica.sync.job import Job, Transport
+from vreplica.sync.job_dir import vmotion_lock_path
 from vreplica.sync.transport import choose, vddk_connection
 from vreplica.vddk.access import IDENTITY_MAX, end_access, prepare_for_access
 from vreplica.vddk.config import ENV_LIBDIR
@@ -32,7 +33,7 @@ from vreplica.vsphere.session import Session
 def held_in_place(job: Job, source: Session, vm: VmRef, listener: Listener) -> Iterator[None]:
     """Inside, Storage vMotion of `vm` is disabled, where that can be. Never keeps a run from
     its work: what cannot be had is a warning."""
-    mark = job.job_dir / "held"
+    mark = vmotion_lock_path(job)
     if not _possible(job, source):
         yield
         return

@@ -27,9 +27,11 @@ from vreplica.points import RecoveryPoint
 from vreplica.sync.errors import NoPoints, NoSuchPoint, NotOurReplica
 from vreplica.sync.events import Listener, Progress, Step, Warn, ignore
 from vreplica.sync.job import Job
+from vreplica.sync.job_dir import job_lock
 from vreplica.sync.pause import Holding
-from vreplica.sync.replica.state import Sites, find_replica, identity, job_lock, snapshot_name
+from vreplica.sync.replica.state import find_replica, identity, snapshot_name
 from vreplica.sync.report import DiskVerify, VerifyReport
+from vreplica.sync.sites import Sites
 from vreplica.sync.source.cbt import changed_since
 from vreplica.sync.transport import open_snapshot_disk
 from vreplica.vsphere.model import SnapshotInfo, VmDisk, VmRef

@@ -1,0 +1,89 @@
+"""Records the run whose disks are being written, so that the next run can resume it.
+
+<job>/run.json      written before the first byte, removed by the commit or by the rollback
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from vreplica.files import replace_durably
+from vreplica.sync.job import Job
+from vreplica.sync.job_dir import run_record_path
+from vreplica.units import human_size
+
+
+@dataclass(frozen=True, slots=True)
+class DiskRecord:
+    """How one disk was being brought over. `base`: the point that its digest map was of."""
+
+    key: int
+    label: str
+    capacity_bytes: int
+    mode: str
+    reason: str
+    base: str
+    path: str
+    """The file of the replica's leaf."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """A run, as it stood before its first byte. `latest`: the replica's point then, or ""."""
+
+    run: str
+    snapshot: str
+    latest: str
+    level: str
+    requested: str
+    notes: tuple[str, ...]
+    excluded: tuple[str, ...]
+    disks: tuple[DiskRecord, ...]
+    overhead_s: float = 0.0
+    """What had gone by until then."""
+
+    def save(self, job: Job) -> None:
+        """Durably, all or nothing."""
+        replace_durably(run_record_path(job), json.dumps(asdict(self)))
+
+    @classmethod
+    def load(cls, job: Job) -> Self | None:
+        """None where there is none, or none that can be read."""
+        try:
+            value: dict[str, Any] = json.loads(run_record_path(job).read_text())
+            disks = tuple(DiskRecord(**d) for d in value.pop("disks"))
+            notes, excluded = tuple(value.pop("notes")), tuple(value.pop("excluded"))
+            return cls(disks=disks, notes=notes, excluded=excluded, **value)
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
+
+def forget_run(job: Job) -> None:
+    """There is nothing to resume: the run was committed, or undone."""
+    # Where it cannot be deleted: leaf and snapshot are not that run's any more, which is enough.
+    with suppress(OSError):
+        run_record_path(job).unlink()
+
+
+@dataclass(frozen=True, slots=True)
+class Resumable:
+    """A run to go on with. `done_bytes` of `total_bytes`: how far its disks were."""
+
+    record: RunRecord
+    done_bytes: int
+    total_bytes: int
+
+    @property
+    def text(self) -> str:
+        done, total = human_size(self.done_bytes), human_size(self.total_bytes)
+        return f"run {self.record.run} at {done} of {total}"
+
+    def to_dict(self) -> dict[str, Any]:
+        record = {"run": self.record.run, "done_bytes": self.done_bytes}
+        return {**record, "total_bytes": self.total_bytes}
+
+    def disk(self, key: int) -> DiskRecord:
+        return next(d for d in self.record.disks if d.key == key)

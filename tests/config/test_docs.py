@@ -9,22 +9,18 @@ import pytest
 
 from vreplica.config import load
 from vreplica.config.schema.base import Secret
-from vreplica.config.schema.guest import GuestTable, NicTable, RulesTable
-from vreplica.config.schema.jobfile import (
-    Defaults,
-    Destination,
-    GroupMember,
-    GroupTable,
-    JobFile,
-    JobTable,
-    Nfc,
-    Site,
-    Source,
-    Vddk,
-)
-from vreplica.config.schema.limits import LimitsTable, RateWindow
+from vreplica.config.schema.defaults import DefaultsTable
+from vreplica.config.schema.groups import GroupMemberTable, GroupTable
+from vreplica.config.schema.guest import GuestRulesTable, GuestTable, NicTable
+from vreplica.config.schema.jobfile import JobFile
+from vreplica.config.schema.jobs import DestinationTable, JobTable, SourceTable
+from vreplica.config.schema.limits import LimitsTable, RateWindowTable
+from vreplica.config.schema.nfc import NfcTable
 from vreplica.config.schema.notify import HookTable, MailTable, NotifyTable, WebhookTable
-from vreplica.config.schema.schedule import ScheduleTable, ServiceTable
+from vreplica.config.schema.schedule import ScheduleTable
+from vreplica.config.schema.service import ServiceTable
+from vreplica.config.schema.sites import SiteTable
+from vreplica.config.schema.vddk import VddkTable
 
 PAGE = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text(encoding="utf-8")
 
@@ -47,9 +43,17 @@ def test_the_example_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize(
     "model",
     [
-        *(Site, JobTable, Vddk, Nfc, Secret, Source, Destination, JobFile),
-        *(ScheduleTable, ServiceTable, GroupTable, GroupMember, GuestTable, NicTable, RulesTable),
-        *(LimitsTable, RateWindow),
+        *(SiteTable, JobTable, VddkTable, NfcTable, Secret, SourceTable, DestinationTable, JobFile),
+        *(
+            ScheduleTable,
+            ServiceTable,
+            GroupTable,
+            GroupMemberTable,
+            GuestTable,
+            NicTable,
+            GuestRulesTable,
+        ),
+        *(LimitsTable, RateWindowTable),
         *(NotifyTable, WebhookTable, MailTable, HookTable),
     ],
 )
@@ -60,7 +64,7 @@ def test_every_key_is_explained(model: type) -> None:
 
 
 def test_defaults_are_those_of_the_page() -> None:
-    for key, field in Defaults.model_fields.items():
+    for key, field in DefaultsTable.model_fields.items():
         shown = f'"{field.default}"' if isinstance(field.default, str) else str(field.default)
         shown = "none" if field.default is None else shown
         assert re.search(rf"^\| `{key}` \| `?{re.escape(shown)}`? \|", PAGE, re.MULTILINE), key

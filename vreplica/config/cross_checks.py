@@ -6,7 +6,10 @@ from collections.abc import Iterator
 
 from vreplica.config.errors import Problem
 from vreplica.config.problems import problem_at, suggestion
-from vreplica.config.schema.jobfile import NAME, GroupTable, JobFile, JobTable
+from vreplica.config.schema.base import NAME
+from vreplica.config.schema.groups import GroupTable
+from vreplica.config.schema.jobfile import JobFile
+from vreplica.config.schema.jobs import JobTable
 from vreplica.config.toml_positions import KeyPath, Lines
 from vreplica.failover.machine.group_order import cycle
 

@@ -36,10 +36,10 @@ from vreplica.config.errors import (
 )
 from vreplica.config.problems import from_validation, suggestion
 from vreplica.config.schema.base import Secret
-from vreplica.config.schema.guest import GuestTable, RulesTable
+from vreplica.config.schema.guest import GuestRulesTable, GuestTable
 from vreplica.config.schema.jobfile import JobFile
 from vreplica.config.schema.notify import NotifyTable
-from vreplica.config.schema.schedule import ServiceTable
+from vreplica.config.schema.service import ServiceTable
 from vreplica.config.toml_positions import KeyPath, locate
 from vreplica.failover.machine.choices import OnError
 from vreplica.failover.machine.group_order import Group, Member
@@ -259,7 +259,7 @@ class Config(Mapping[str, Job]):
         )
 
 
-def _ruled(login: Guest, table: RulesTable) -> Guest:
+def _ruled(login: Guest, table: GuestRulesTable) -> Guest:
     customize = table.customize or ("spec" if table.spec else None)
     nics = tuple(NicRule(nic.ip, nic.gateway, nic.dns) for nic in table.nics)
     return replace(

@@ -11,30 +11,26 @@ from pydantic_core import ErrorDetails
 
 from vreplica.config.errors import Problem
 from vreplica.config.schema.base import Secret
-from vreplica.config.schema.guest import GuestTable, NicTable, RulesTable
-from vreplica.config.schema.jobfile import (
-    Defaults,
-    Destination,
-    GroupMember,
-    GroupTable,
-    JobFile,
-    JobTable,
-    Nfc,
-    Site,
-    Source,
-    Vddk,
-)
-from vreplica.config.schema.limits import LimitsTable, RateWindow
+from vreplica.config.schema.defaults import DefaultsTable
+from vreplica.config.schema.groups import GroupMemberTable, GroupTable
+from vreplica.config.schema.guest import GuestRulesTable, GuestTable, NicTable
+from vreplica.config.schema.jobfile import JobFile
+from vreplica.config.schema.jobs import DestinationTable, JobTable, SourceTable
+from vreplica.config.schema.limits import LimitsTable, RateWindowTable
+from vreplica.config.schema.nfc import NfcTable
 from vreplica.config.schema.notify import HookTable, MailTable, NotifyTable, WebhookTable
-from vreplica.config.schema.schedule import ScheduleTable, ServiceTable
+from vreplica.config.schema.schedule import ScheduleTable
+from vreplica.config.schema.service import ServiceTable
+from vreplica.config.schema.sites import SiteTable
+from vreplica.config.schema.vddk import VddkTable
 from vreplica.config.toml_positions import KeyPath, Lines, line_of
 
 _MODELS: dict[KeyPath, type[BaseModel]] = {
     (): JobFile,
-    ("vddk",): Vddk,
-    ("nfc",): Nfc,
-    ("defaults",): Defaults,
-    ("sites", "*"): Site,
+    ("vddk",): VddkTable,
+    ("nfc",): NfcTable,
+    ("defaults",): DefaultsTable,
+    ("sites", "*"): SiteTable,
     ("sites", "*", "password"): Secret,
     ("jobs", "*"): JobTable,
     ("service",): ServiceTable,
@@ -42,15 +38,15 @@ _MODELS: dict[KeyPath, type[BaseModel]] = {
     ("defaults", "schedule"): ScheduleTable,
     ("jobs", "*", "schedule"): ScheduleTable,
     ("defaults", "limits"): LimitsTable,
-    ("defaults", "limits", "windows", "*"): RateWindow,
+    ("defaults", "limits", "windows", "*"): RateWindowTable,
     ("jobs", "*", "limits"): LimitsTable,
-    ("jobs", "*", "limits", "windows", "*"): RateWindow,
-    ("jobs", "*", "source"): Source,
-    ("jobs", "*", "destination"): Destination,
+    ("jobs", "*", "limits", "windows", "*"): RateWindowTable,
+    ("jobs", "*", "source"): SourceTable,
+    ("jobs", "*", "destination"): DestinationTable,
     ("jobs", "*", "guest"): GuestTable,
     ("jobs", "*", "guest", "password"): Secret,
     ("jobs", "*", "guest", "nics", "*"): NicTable,
-    ("jobs", "*", "guest", "failback"): RulesTable,
+    ("jobs", "*", "guest", "failback"): GuestRulesTable,
     ("jobs", "*", "guest", "failback", "nics", "*"): NicTable,
     ("notify", "*"): NotifyTable,
     ("notify", "*", "webhook"): WebhookTable,
@@ -60,7 +56,7 @@ _MODELS: dict[KeyPath, type[BaseModel]] = {
     ("notify", "*", "mail", "password"): Secret,
     ("notify", "*", "hook"): HookTable,
     ("groups", "*"): GroupTable,
-    ("groups", "*", "members", "*"): GroupMember,
+    ("groups", "*", "members", "*"): GroupMemberTable,
 }
 """Which model stands at which path: for the names that a misspelt key may have meant."""
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from vreplica.config.schema.jobfile import NAME
+from vreplica.config.schema.base import NAME
 
 
 @dataclass(frozen=True, slots=True)

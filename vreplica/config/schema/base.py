@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,8 @@ Text = Annotated[str, Field(min_length=1)]
 Whole = Annotated[int, Field(strict=True)]
 """Not also "3", 3.0 and true, which are slips."""
 Switch = Annotated[bool, Field(strict=True)]
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+"""A job's name is also the name of its folder below state_dir."""
 
 
 def _openable(path: Path) -> Path:
@@ -36,6 +39,19 @@ def problem(what: str, remedy: str) -> PydanticCustomError:
     return PydanticCustomError("vreplica", "{what}", {"what": what, "remedy": remedy})
 
 
+def _thumbprint(value: str) -> str:
+    digits = value.replace(":", "").replace(" ", "").upper()
+    remedy = "`vreplica-sync thumbprint HOST` prints it."
+    if re.fullmatch(r"[0-9A-F]{40}", digits):
+        raise problem("is a SHA-1 thumbprint (20 bytes)", f"Give the SHA-256 one; {remedy}")
+    if not re.fullmatch(r"[0-9A-F]{64}", digits):
+        raise problem("is not a SHA-256 thumbprint (32 bytes in hex)", remedy)
+    return ":".join(digits[i : i + 2] for i in range(0, 64, 2))
+
+
+Thumbprint = Annotated[str, AfterValidator(_thumbprint)]
+
+
 class Model(BaseModel):
     """Unknown keys are errors; what was written is never repeated, since it may be a secret."""
 
@@ -45,6 +61,7 @@ class Model(BaseModel):
         hide_input_in_errors=True,
         str_strip_whitespace=True,
         use_attribute_docstrings=True,
+        defer_build=True,
     )
 
 

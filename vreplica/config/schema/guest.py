@@ -58,7 +58,7 @@ class NicTable(Model):
         return self
 
 
-class RulesTable(Model):
+class GuestRulesTable(Model):
     """Who the guest is at one site, and how it learns that."""
 
     customize: Literal["spec", "script"] | None = None
@@ -92,12 +92,12 @@ class RulesTable(Model):
         return self
 
 
-class GuestTable(RulesTable):
+class GuestTable(GuestRulesTable):
     """See vreplica.sync.job.Guest."""
 
     user: Text | None = None
     password: Secret | None = None
-    failback: RulesTable | None = None
+    failback: GuestRulesTable | None = None
 
     @model_validator(mode="after")
     def _has_its_login(self) -> Self:

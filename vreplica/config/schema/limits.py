@@ -21,7 +21,7 @@ from vreplica.units import MIB
 MOST_MIB_S = 1 << 20
 
 
-class RateWindow(Model):
+class RateWindowTable(Model):
     """Without a rate: no limit while it lasts; 0: nothing is copied."""
 
     when: Span
@@ -30,7 +30,7 @@ class RateWindow(Model):
 
 class LimitsTable(Model):
     rate_mib_s: Annotated[Whole, Field(ge=1, le=MOST_MIB_S)] | None = None
-    windows: tuple[RateWindow, ...] = ()
+    windows: tuple[RateWindowTable, ...] = ()
     timezone: Annotated[Text, AfterValidator(zone)] = "UTC"
 
     @model_validator(mode="after")

@@ -19,8 +19,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from vreplica import hours
-from vreplica.config.schema.base import Model, Secret, Text, Whole, problem
-from vreplica.scheduling.planner import Limits
+from vreplica.config.schema.base import Model, Text, Whole, problem
 from vreplica.scheduling.schedule import Cron, Every, Rpo, Rule
 
 _DURATION = re.compile(r"(\d+)\s*([smhd])")
@@ -63,13 +62,6 @@ def _span(value: str) -> str:
             str(error),
             'Write "mon-fri 22:00-06:00", "sat,sun" or "2026-12-24 18:00/2026-12-27 06:00".',
         ) from None
-    return value
-
-
-def _listen(value: str) -> str:
-    host, colon, port = value.rpartition(":")
-    if not (host and colon and port.isascii() and port.isdigit() and 0 < int(port) < 65536):
-        raise problem("is not an address with a port", 'Write it as "127.0.0.1:9464".')
     return value
 
 
@@ -116,31 +108,3 @@ class ScheduleTable(Model):
             priority=self.priority,
             rpo=self.rpo,
         )
-
-
-class ServiceTable(Model):
-    """`vreplica-sync serve`: its database, and how many runs go on at a time."""
-
-    database: Secret | None = None
-    """Where the URL of a PostgreSQL database is kept; None: SQLite in state_dir."""
-    lease: Duration = timedelta(seconds=30)
-    """How long a mover that does not answer keeps its runs; a third more until they are given
-    away."""
-    runs: Whole = Field(default=1000, ge=1)
-    """All movers together."""
-    runs_per_mover: Whole = Field(default=8, ge=1, le=256)
-    runs_per_host: Whole = Field(default=4, ge=1)
-    runs_per_datastore: Whole = Field(default=4, ge=1)
-    exceptions: dict[Text, Annotated[Whole, Field(ge=0)]] = {}
-    """Limits of their own, by `host:NAME` or `datastore:NAME`."""
-    metrics: Annotated[Text, AfterValidator(_listen)] | None = None
-    """Where Prometheus finds metrics; None: nowhere."""
-
-    @model_validator(mode="after")
-    def _lease_is_no_hair_trigger(self) -> ServiceTable:
-        if self.lease < timedelta(seconds=5):
-            raise problem("has a lease below 5 s", "A short pause of the machine would end it.")
-        return self
-
-    def limits(self) -> Limits:
-        return Limits(self.runs_per_host, self.runs_per_datastore, self.runs, dict(self.exceptions))

@@ -1,0 +1,38 @@
+"""`[sites.NAME]`: a vCenter or an ESXi host."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from vreplica.config.schema.base import Model, Secret, Text, Thumbprint, Whole, problem
+
+
+def _host(value: str) -> str:
+    if "://" in value or "/" in value:
+        raise problem(
+            "is a URL, not a host", "Give the name or address alone, e.g. vcenter.example."
+        )
+    # A lone colon is a port; an IPv6 address has several.
+    if value.count(":") == 1:
+        raise problem("has a port in it", "Give the port by itself: port = 443.")
+    return value.strip("[]")
+
+
+Host = Annotated[Text, AfterValidator(_host)]
+
+
+class SiteTable(Model):
+    """A vCenter or a single ESXi host."""
+
+    host: Host
+    port: Whole = Field(default=443, ge=1, le=65535)
+    user: Text
+    password: Secret
+    sha256: Thumbprint
+    resource_pool: Text | None = None
+    folder: Text | None = None
+    networks: dict[str, str] = {}
+    test_network: Text | None = None
+    """These four: for jobs with their destination here that do not say it themselves."""

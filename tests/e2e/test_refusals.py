@@ -134,21 +134,27 @@ def test_a_host_that_does_not_answer(world) -> None:
     assert caught.value.retryable
 
 
-def test_an_independent_disk_is_refused_or_left_out_by_name(world, content: Content) -> None:
+@pytest.mark.parametrize("mode", ["independent_persistent", "nonpersistent"])
+def test_a_disk_that_cannot_be_tracked_is_refused_or_left_out_by_name(
+    world, content: Content, mode: str
+) -> None:
     vm = world.make_vm(content(4 * MIB, 1), content(4 * MIB, 2))
 
-    def independent(config):
+    def untracked(config):
         (disk,) = [d for d in config.hardware.device if d.key == 2001]
-        disk.backing.diskMode = "independent_persistent"
+        disk.backing.diskMode = mode
         edit = vim.vm.device.VirtualDeviceSpec(operation="edit", device=disk)
         return vim.vm.ConfigSpec(deviceChange=[edit])
 
-    world.reconfigure(vm, independent)
+    world.reconfigure(vm, untracked)
     job = world.job(vm)
     with nothing_changes(world, vm, job), pytest.raises(PreflightFailed) as caught:
         run(job)
-    assert "Hard disk 2 is independent_persistent" in told(caught.value)
+    assert f"Hard disk 2 cannot be replicated: it is {mode.replace('_', ' ')}" in told(caught.value)
     assert "exclude_disks" in told(caught.value)
+    (problem,) = plan(job).problems
+    assert problem in told(caught.value)
+    assert [f.text for f in check(job).problems] == [problem]
     assert run(dataclasses.replace(job, exclude_disks=frozenset({"Hard disk 2"}))).point
 
 

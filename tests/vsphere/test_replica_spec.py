@@ -13,7 +13,7 @@ from vreplica.units import GIB, TIB
 from vreplica.vsphere.inventory.devices import CONTROLLERS, controllers_of, disks_of, nics_of
 from vreplica.vsphere.inventory.placement import Placement
 from vreplica.vsphere.model import Controller, KeepIdentity, Nic, ReplicaSpec, VmDisk, VmInfo, VmRef
-from vreplica.vsphere.operations.cbt import obstacle
+from vreplica.vsphere.operations.cbt import tracking_obstacle
 from vreplica.vsphere.operations.create_replica import config_spec, differences
 
 device = vim.vm.device
@@ -335,20 +335,23 @@ def test_cards_are_named_with_their_network() -> None:
     [
         ({"mode": "independent_persistent"}, "independent persistent"),
         ({"mode": "independent_nonpersistent"}, "snapshots leave it out"),
+        ({"mode": "nonpersistent"}, "nonpersistent"),
         ({"sharing": "sharingMultiWriter"}, "multi-writer"),
         ({"shared_bus": "physicalSharing"}, "shares the bus"),
         ({"backing": "rdm-physical"}, "physical-mode"),
+        ({"backing": "raw"}, "raw"),
+        ({"backing": "pmem"}, "pmem"),
         ({"backing": "flat-v1"}, "flat-v1"),
     ],
 )
 def test_disks_that_cannot_be_tracked_are_told_with_the_reason(
     more: dict[str, Any], says: str
 ) -> None:
-    reason = obstacle(disk(2000, PVSCSI, 0, **more))
+    reason = tracking_obstacle(disk(2000, PVSCSI, 0, **more))
     assert reason is not None
     assert says in reason
 
 
 @pytest.mark.parametrize("backing", ["flat", "sesparse", "sparse", "rdm-virtual"])
 def test_disks_that_can_be_tracked_have_no_obstacle(backing: str) -> None:
-    assert obstacle(disk(2000, PVSCSI, 0, backing=backing)) is None
+    assert tracking_obstacle(disk(2000, PVSCSI, 0, backing=backing)) is None

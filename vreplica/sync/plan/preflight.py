@@ -19,6 +19,7 @@ from vreplica.sync.transport import library_problem, way_problem
 from vreplica.units import human_size
 from vreplica.vsphere.errors import PlacementAmbiguous, PlacementNotFound
 from vreplica.vsphere.model import VmInfo
+from vreplica.vsphere.operations.cbt import tracking_obstacle
 from vreplica.vsphere.operations.reshape import wanted_networks
 
 
@@ -82,13 +83,12 @@ def _disk_problems(job: Job, vm: VmInfo) -> Iterator[str]:
     if not disks:
         yield f"{vm.ref.name} has no disk to replicate"
     for d in disks:
-        remedy = f"change it, or list {d.label!r} in exclude_disks"
-        if d.mode.startswith("independent"):
-            yield f"{d.label} is {d.mode}: snapshots leave it out; {remedy}"
-        elif d.backing.startswith("rdm-physical"):
-            yield f"{d.label} is a physical-mode RDM: it cannot be snapshotted; {remedy}"
-        elif d.sharing != "sharingNone" or d.shared_bus != "noSharing":
-            yield f"{d.label} is shared between VMs: it cannot be tracked; {remedy}"
+        if (obstacle := tracking_obstacle(d)) is not None:
+            change = "set its mode to persistent" if d.mode != "persistent" else "change that"
+            yield (
+                f"{d.label} cannot be replicated: {obstacle}. Either {change} (with the VM powered "
+                f"off) or list {d.label!r} in exclude_disks"
+            )
 
 
 def _tracking_problems(

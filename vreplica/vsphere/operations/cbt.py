@@ -16,8 +16,8 @@ from vreplica.vsphere.inventory.vm import read_vm
 from vreplica.vsphere.model import VmDisk, VmRef
 
 
-def obstacle(disk: VmDisk) -> str | None:
-    """Why a disk can be in no snapshot or not be tracked; None for a disk that can.
+def tracking_obstacle(disk: VmDisk) -> str | None:
+    """The reason why a disk is in no snapshot or cannot be tracked; None for a disk that can.
 
     From the VDDK 8.0 Programming Guide ("Changed Block Tracking on Virtual Disks") and KB-320557.
     """

@@ -37,6 +37,7 @@ def main() -> None:
     from vreplica.delta.block_hash import ALGORITHM
     from vreplica.delta.copy import modes
     from vreplica.delta.copy.pipeline import copy
+    from vreplica.delta.copy.spec import CopySpec
     from vreplica.extents import Extents
     from vreplica.points.digestmap.digest_map import DigestMap
 
@@ -59,14 +60,16 @@ def main() -> None:
             started = perf_counter()
             pending = digests.begin(str(point))
             copy(
-                source,
-                target,
-                plan.extents,
-                known=digests if plan.use_known else None,
-                sink=pending,
-                seed=digests.seed,
-                source_zero=plan.source_zero,
-                target_zero=plan.target_zero,
+                CopySpec(
+                    source,
+                    target,
+                    plan.extents,
+                    known=digests if plan.use_known else None,
+                    sink=pending,
+                    seed=digests.seed,
+                    source_zero=plan.source_zero,
+                    target_zero=plan.target_zero,
+                )
             )
             digests.seal(pending)
             digests.apply(str(point))

@@ -20,6 +20,7 @@ from benchmarks.memory import children_peak_kib, peak_kib
 from vreplica.delta.block_hash import ALGORITHM, hash_blocks
 from vreplica.delta.copy import modes
 from vreplica.delta.copy.pipeline import copy
+from vreplica.delta.copy.spec import CopySpec
 from vreplica.extents import Extents
 from vreplica.points.digestmap.digest_map import DigestMap
 from vreplica.points.digestmap.rebuild import rebuild
@@ -53,15 +54,17 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     ready = perf_counter()
     pending = digests.begin("next") if digests is not None else None
     stats = copy(
-        source,
-        target,
-        plan.extents,
-        known=digests if plan.use_known else None,
-        sink=pending,
-        seed=digests.seed if digests is not None else 0,
-        source_zero=plan.source_zero,
-        target_zero=plan.target_zero,
-        **{name: size for name, size in sizes.items() if size},
+        CopySpec(
+            source,
+            target,
+            plan.extents,
+            known=digests if plan.use_known else None,
+            sink=pending,
+            seed=digests.seed if digests is not None else 0,
+            source_zero=plan.source_zero,
+            target_zero=plan.target_zero,
+            **{name: size for name, size in sizes.items() if size},
+        )
     )
     copied = perf_counter()
     if digests is not None and pending is not None:

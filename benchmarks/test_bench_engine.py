@@ -15,6 +15,7 @@ from vreplica.delta.block_hash import hash_blocks
 from vreplica.delta.compare.compare import compare
 from vreplica.delta.copy import modes
 from vreplica.delta.copy.pipeline import copy
+from vreplica.delta.copy.spec import CopySpec
 from vreplica.delta.copy.stats import CopyStats
 from vreplica.extents import Extents
 from vreplica.points.digestmap.digest_map import DigestMap
@@ -116,11 +117,13 @@ def test_full_copy(
             plan = modes.full(source.allocated(), target.allocated(), source.capacity_bytes)
             stats.append(
                 copy(
-                    source,
-                    target,
-                    plan.extents,
-                    source_zero=plan.source_zero,
-                    target_zero=plan.target_zero,
+                    CopySpec(
+                        source,
+                        target,
+                        plan.extents,
+                        source_zero=plan.source_zero,
+                        target_zero=plan.target_zero,
+                    )
                 )
             )
 
@@ -166,13 +169,15 @@ def test_changes(
                 plan = modes.rescan(source.allocated(), digests.not_zero(), capacity)
             pending = digests.begin(str(number + 1))
             done = copy(
-                source,
-                target,
-                plan.extents,
-                known=digests,
-                sink=pending,
-                seed=digests.seed,
-                source_zero=plan.source_zero,
+                CopySpec(
+                    source,
+                    target,
+                    plan.extents,
+                    known=digests,
+                    sink=pending,
+                    seed=digests.seed,
+                    source_zero=plan.source_zero,
+                )
             )
             digests.seal(pending)
             digests.apply(str(number + 1))

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from vreplica.delta.copy.pipeline import copy
+from vreplica.delta.copy.spec import CopySpec
 from vreplica.disk import Arena
 from vreplica.units import KIB, MIB
 from vreplica.vddk.abi import DiskType
@@ -126,7 +127,7 @@ def test_a_copy_through_the_engine(
             open_vddk_disk(config, LOCAL, str(source)) as reader,
             open_vddk_disk(config, LOCAL, str(target), read_only=False) as writer,
         ):
-            stats = copy(reader, writer, reader.allocated())
+            stats = copy(CopySpec(reader, writer, reader.allocated()))
         assert stats.shipped_bytes == SIZE
 
     benchmark.extra_info["bytes"] = SIZE

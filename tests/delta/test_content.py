@@ -15,6 +15,7 @@ from vreplica.delta.block_hash import Digests, hash_blocks
 from vreplica.delta.cbt_audit import ChangeTrackingLied, audit
 from vreplica.delta.copy.content_sample import DENSE_PIECES, ContentSample, entropy
 from vreplica.delta.copy.pipeline import copy
+from vreplica.delta.copy.spec import CopySpec
 from vreplica.disk import MemoryDisk, Request
 from vreplica.extents import Extents
 from vreplica.sync.anomaly import MIN_HISTORY, ChangeSummary, suspect
@@ -36,7 +37,7 @@ def test_entropy_of_known_contents() -> None:
 def shipped(content: bytes) -> ContentSample:
     size = len(content) // BLOCK * BLOCK
     source, target = MemoryDisk(size, content[:size]), MemoryDisk(size)
-    return copy(source, target, Extents.of(0, size)).content
+    return copy(CopySpec(source, target, Extents.of(0, size))).content
 
 
 def test_random_data_looks_encrypted_and_text_does_not() -> None:
@@ -64,7 +65,9 @@ def test_small_changes_are_sampled_densely_and_large_ones_sparsely() -> None:
 
 def test_zeros_and_redundant_blocks_are_not_sampled() -> None:
     disk = MemoryDisk(4 * MIB, bytes(4 * MIB))
-    assert copy(disk, MemoryDisk(4 * MIB), Extents.of(0, 4 * MIB)).content.seen_blocks == 0
+    assert (
+        copy(CopySpec(disk, MemoryDisk(4 * MIB), Extents.of(0, 4 * MIB))).content.seen_blocks == 0
+    )
 
 
 # -- suspicion ------------------------------------------------------------------------------

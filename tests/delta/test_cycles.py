@@ -31,6 +31,7 @@ from hypothesis.stateful import (
 from vreplica.delta.block_hash import ALGORITHM, hash_blocks
 from vreplica.delta.copy import modes
 from vreplica.delta.copy.pipeline import copy
+from vreplica.delta.copy.spec import CopySpec
 from vreplica.disk import MemoryDisk
 from vreplica.extents import Extents
 from vreplica.points.digestmap import pending as pending_file
@@ -375,19 +376,21 @@ class Cycles(RuleBasedStateMachine):
             with self.files:
                 pending = pending or found.begin(point)
                 copy(
-                    snapshot,
-                    self.replica,
-                    plan.extents,
-                    known=found if plan.use_known else None,
-                    sink=pending,
-                    seed=found.seed,
-                    block=BLOCK,
-                    io_size=2 * BLOCK,
-                    batch_size=3 * BLOCK,
-                    source_zero=plan.source_zero,
-                    target_zero=plan.target_zero,
-                    fence=writes,
-                    checkpoint_s=0,
+                    CopySpec(
+                        snapshot,
+                        self.replica,
+                        plan.extents,
+                        known=found if plan.use_known else None,
+                        sink=pending,
+                        seed=found.seed,
+                        block=BLOCK,
+                        io_size=2 * BLOCK,
+                        batch_size=3 * BLOCK,
+                        source_zero=plan.source_zero,
+                        target_zero=plan.target_zero,
+                        fence=writes,
+                        checkpoint_s=0,
+                    )
                 )
                 root = found.seal(pending)
                 steps()

@@ -16,6 +16,7 @@ from vreplica.delta.block_hash import Digests, hash_blocks
 from vreplica.delta.control import Control
 from vreplica.delta.copy import modes
 from vreplica.delta.copy.pipeline import copy
+from vreplica.delta.copy.spec import CopySpec
 from vreplica.delta.copy.stats import Clock, CopyProgress, CopyStats
 from vreplica.delta.copy.transfer import RetryPolicy
 from vreplica.delta.errors import CopyCancelled
@@ -91,17 +92,19 @@ def run(
     source: MemoryDisk, target: MemoryDisk, plan: modes.CopyPlan, digests: DictDigests
 ) -> CopyStats:
     return copy(
-        source,
-        target,
-        plan.extents,
-        known=digests if plan.use_known else None,
-        sink=digests,
-        seed=SEED,
-        block=BLOCK,
-        io_size=4 * BLOCK,
-        batch_size=8 * BLOCK,
-        source_zero=plan.source_zero,
-        target_zero=plan.target_zero,
+        CopySpec(
+            source,
+            target,
+            plan.extents,
+            known=digests if plan.use_known else None,
+            sink=digests,
+            seed=SEED,
+            block=BLOCK,
+            io_size=4 * BLOCK,
+            batch_size=8 * BLOCK,
+            source_zero=plan.source_zero,
+            target_zero=plan.target_zero,
+        )
     )
 
 
@@ -195,14 +198,16 @@ def test_neighbours_share_requests_up_to_the_request_size() -> None:
 def test_checkpoints_follow_a_flush_and_end_at_the_capacity() -> None:
     source, target, digests = disk_of([1] * BLOCKS), disk_of([]), DictDigests()
     copy(
-        source,
-        target,
-        Extents.of(0, CAPACITY),
-        sink=digests,
-        block=BLOCK,
-        io_size=8 * BLOCK,
-        batch_size=8 * BLOCK,
-        checkpoint_s=0,
+        CopySpec(
+            source,
+            target,
+            Extents.of(0, CAPACITY),
+            sink=digests,
+            block=BLOCK,
+            io_size=8 * BLOCK,
+            batch_size=8 * BLOCK,
+            checkpoint_s=0,
+        )
     )
     assert digests.checkpoints == [8 * BLOCK * i for i in range(1, 6)] + [CAPACITY, CAPACITY]
     written = 0
@@ -218,12 +223,14 @@ def test_progress_ends_at_all_bytes() -> None:
     source, target = disk_of([1] * BLOCKS), disk_of([])
     seen: list[CopyProgress] = []
     copy(
-        source,
-        target,
-        Extents.of(0, CAPACITY),
-        block=BLOCK,
-        batch_size=8 * BLOCK,
-        progress=seen.append,
+        CopySpec(
+            source,
+            target,
+            Extents.of(0, CAPACITY),
+            block=BLOCK,
+            batch_size=8 * BLOCK,
+            progress=seen.append,
+        )
     )
     assert seen[-1].done_bytes == seen[-1].selected_bytes == CAPACITY
     assert [p.done_bytes for p in seen] == sorted(p.done_bytes for p in seen)
@@ -252,7 +259,9 @@ def test_memory_does_not_follow_the_capacity() -> None:
         source.write_from(place * (12 << 40), memoryview(bytes([place + 1]) * MIB))
     plan = modes.full(source.allocated(), target.allocated(), capacity)
     stats = copy(
-        source, target, plan.extents, source_zero=plan.source_zero, target_zero=plan.target_zero
+        CopySpec(
+            source, target, plan.extents, source_zero=plan.source_zero, target_zero=plan.target_zero
+        )
     )
     assert stats.selected_bytes == stats.read_bytes == stats.shipped_bytes == 5 * MIB
     assert target.allocated() == source.allocated()
@@ -267,7 +276,7 @@ def test_eight_requests_of_a_batch_are_issued_together() -> None:
             super().read_many(requests)
 
     source, target = Far(256 * MIB), MemoryDisk(256 * MIB)
-    copy(source, target, Extents.of(0, 256 * MIB))
+    copy(CopySpec(source, target, Extents.of(0, 256 * MIB)))
     assert max(together) == 8
 
 
@@ -301,7 +310,7 @@ def test_a_source_is_read_by_as_many_at_once_as_it_allows(allowed: int) -> None:
     source, target = CountingDisk(CAPACITY, company=allowed), CountingDisk(CAPACITY, company=1)
     source.write_from(0, memoryview(bytes([1]) * CAPACITY))
     source.parallel_reads = allowed
-    copy(source, target, Extents.of(0, CAPACITY), block=BLOCK, batch_size=BLOCK, depth=3)
+    copy(CopySpec(source, target, Extents.of(0, CAPACITY), block=BLOCK, batch_size=BLOCK, depth=3))
     assert (source.most, target.most) == (allowed, 1)
     assert issued(target, "write") == [
         (at, min(BLOCK, CAPACITY - at)) for at in range(0, CAPACITY, BLOCK)
@@ -337,13 +346,15 @@ def breaking(at: int, failure: BaseException) -> BreakingDisk:
 
 def failing_copy(source: MemoryDisk, target: MemoryDisk) -> None:
     copy(
-        source,
-        target,
-        Extents.of(0, CAPACITY),
-        block=BLOCK,
-        io_size=BLOCK,
-        batch_size=4 * BLOCK,
-        depth=3,
+        CopySpec(
+            source,
+            target,
+            Extents.of(0, CAPACITY),
+            block=BLOCK,
+            io_size=BLOCK,
+            batch_size=4 * BLOCK,
+            depth=3,
+        )
     )
 
 
@@ -388,11 +399,13 @@ def test_a_failure_that_is_kept_does_not_keep_the_memory(error: type[Broken]) ->
 
     with pytest.raises(error) as caught:
         copy(
-            disk_of([1] * BLOCKS),
-            Failing(CAPACITY),
-            Extents.of(0, CAPACITY),
-            block=BLOCK,
-            retry=RetryPolicy(attempts=2, first_wait_s=0),
+            CopySpec(
+                disk_of([1] * BLOCKS),
+                Failing(CAPACITY),
+                Extents.of(0, CAPACITY),
+                block=BLOCK,
+                retry=RetryPolicy(attempts=2, first_wait_s=0),
+            )
         )
     assert arenas[0]._map.closed, caught.value
 
@@ -429,13 +442,15 @@ def test_a_worker_that_cannot_be_started_ends_those_that_were(
     monkeypatch.setattr(threading.Thread, "start", start_one)
     with pytest.raises(RuntimeError):
         copy(
-            Endless(CAPACITY),
-            disk_of([]),
-            Extents.of(0, CAPACITY),
-            block=BLOCK,
-            batch_size=BLOCK,
-            depth=3,
-            control=control,
+            CopySpec(
+                Endless(CAPACITY),
+                disk_of([]),
+                Extents.of(0, CAPACITY),
+                block=BLOCK,
+                batch_size=BLOCK,
+                depth=3,
+                control=control,
+            )
         )
     left = [t.name for t in threading.enumerate() if t.name.startswith("vreplica-")]
     control.cancel()
@@ -455,7 +470,7 @@ def test_only_the_workers_touch_the_disks_so_that_ctrl_c_cannot_cut_a_step_short
             super().write_many(requests)
 
     source, target = Watched(CAPACITY, bytes([1]) * CAPACITY), Watched(CAPACITY)
-    copy(source, target, Extents.of(0, CAPACITY), block=BLOCK, depth=1)
+    copy(CopySpec(source, target, Extents.of(0, CAPACITY), block=BLOCK, depth=1))
     assert seen
     assert threading.current_thread() not in seen
 
@@ -472,7 +487,14 @@ def test_a_fence_that_raises_stops_before_the_next_write() -> None:
 
     with pytest.raises(Broken):
         copy(
-            source, target, Extents.of(0, CAPACITY), block=BLOCK, batch_size=4 * BLOCK, fence=fence
+            CopySpec(
+                source,
+                target,
+                Extents.of(0, CAPACITY),
+                block=BLOCK,
+                batch_size=4 * BLOCK,
+                fence=fence,
+            )
         )
     assert blocks_of(issued(target, "write")) == list(range(8))
 
@@ -486,14 +508,16 @@ def test_cancel_ends_the_copy_with_its_own_error() -> None:
 
     with pytest.raises(CopyCancelled) as caught:
         copy(
-            source,
-            target,
-            Extents.of(0, CAPACITY),
-            block=BLOCK,
-            io_size=BLOCK,
-            batch_size=4 * BLOCK,
-            progress=cancel_midway,
-            control=control,
+            CopySpec(
+                source,
+                target,
+                Extents.of(0, CAPACITY),
+                block=BLOCK,
+                io_size=BLOCK,
+                batch_size=4 * BLOCK,
+                progress=cancel_midway,
+                control=control,
+            )
         )
     assert caught.value.total_bytes == CAPACITY
     assert caught.value.done_bytes == sum(length for _, length in issued(target, "write"))
@@ -503,9 +527,8 @@ def test_cancel_ends_the_copy_with_its_own_error() -> None:
 def test_a_paused_copy_issues_nothing_until_it_goes_on() -> None:
     source, target, control = disk_of([1] * BLOCKS), disk_of([]), Control()
     control.pause()
-    thread = threading.Thread(
-        target=copy, args=(source, target, Extents.of(0, CAPACITY)), kwargs={"control": control}
-    )
+    spec = CopySpec(source, target, Extents.of(0, CAPACITY), control=control)
+    thread = threading.Thread(target=copy, args=(spec,))
     thread.start()
     thread.join(0.05)
     assert thread.is_alive()
@@ -525,13 +548,15 @@ def test_a_copy_that_fails_while_paused_ends() -> None:
 
     with pytest.raises(Broken):
         copy(
-            disk_of([1] * BLOCKS),
-            Failing(CAPACITY),
-            Extents.of(0, CAPACITY),
-            block=BLOCK,
-            io_size=BLOCK,
-            batch_size=BLOCK,
-            control=control,
+            CopySpec(
+                disk_of([1] * BLOCKS),
+                Failing(CAPACITY),
+                Extents.of(0, CAPACITY),
+                block=BLOCK,
+                io_size=BLOCK,
+                batch_size=BLOCK,
+                control=control,
+            )
         )
 
 
@@ -552,7 +577,7 @@ def test_failures_of_other_stages_are_noted_on_the_first() -> None:
 
     disks = Meeting(CAPACITY, bytes([1]) * CAPACITY), Meeting(CAPACITY)
     with pytest.raises(Broken) as caught:
-        copy(*disks, Extents.of(0, CAPACITY), block=BLOCK, batch_size=4 * BLOCK)
+        copy(CopySpec(*disks, Extents.of(0, CAPACITY), block=BLOCK, batch_size=4 * BLOCK))
     (note,) = caught.value.__notes__
     assert {"source", "target"} == {caught.value.side, "source" if "source" in note else "target"}
 
@@ -576,15 +601,17 @@ def test_a_worker_that_waits_for_a_retry_ends_when_another_one_fails() -> None:
     def work() -> None:
         try:
             copy(
-                Slow(CAPACITY, bytes([1]) * CAPACITY),
-                Slow(CAPACITY),
-                Extents.of(0, CAPACITY),
-                block=BLOCK,
-                batch_size=4 * BLOCK,
-                depth=2,
-                control=control,
-                retry=RetryPolicy(first_wait_s=1e6, longest_wait_s=1e6),
-                on_retry=lambda _: waiting.set(),
+                CopySpec(
+                    Slow(CAPACITY, bytes([1]) * CAPACITY),
+                    Slow(CAPACITY),
+                    Extents.of(0, CAPACITY),
+                    block=BLOCK,
+                    batch_size=4 * BLOCK,
+                    depth=2,
+                    control=control,
+                    retry=RetryPolicy(first_wait_s=1e6, longest_wait_s=1e6),
+                    on_retry=lambda _: waiting.set(),
+                )
             )
         except Broken as error:
             failed.append(error.side)

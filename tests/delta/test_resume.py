@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from vreplica.delta.block_hash import ALGORITHM, Digests, hash_blocks
 from vreplica.delta.copy.pipeline import copy
+from vreplica.delta.copy.spec import CopySpec
 from vreplica.delta.copy.stats import CopyStats
 from vreplica.disk import MemoryDisk
 from vreplica.extents import Extents
@@ -55,13 +56,15 @@ def test_a_full_copy_that_breaks_off_anywhere_goes_on_from_its_checkpoint(
     }
     with pytest.raises(Crash):
         copy(
-            source,
-            target,
-            Extents.of(0, len(content)),
-            sink=found.begin("p"),
-            seed=found.seed,
-            fence=Countdown(writes),
-            **sizes,
+            CopySpec(
+                source,
+                target,
+                Extents.of(0, len(content)),
+                sink=found.begin("p"),
+                seed=found.seed,
+                fence=Countdown(writes),
+                **sizes,
+            )
         )
     found.close()
     source.ops.clear()
@@ -72,7 +75,7 @@ def test_a_full_copy_that_breaks_off_anywhere_goes_on_from_its_checkpoint(
         found.close()
         return
     rest = Extents.of(pending.position, len(content))
-    copy(source, target, rest, sink=pending, seed=found.seed, **sizes)
+    copy(CopySpec(source, target, rest, sink=pending, seed=found.seed, **sizes))
     assert sum(length for op, _, length in source.ops if op == "read") == rest.total
     found.seal(pending)
     found.apply("p")
@@ -126,18 +129,20 @@ def test_a_copy_in_any_number_of_parts_counts_what_one_without_a_break_counts(
 ) -> None:
     def part(target: MemoryDisk, journal: Journal, writes: int) -> CopyStats:
         return copy(
-            MemoryDisk(len(new), new),
-            target,
-            extents.clip(journal.position, len(new)),
-            known=journal if known else None,
-            sink=journal,
-            source_zero=zero,
-            earlier=CopyStats.from_values(journal.counts),
-            fence=Countdown(writes),
-            block=BLOCK,
-            io_size=BLOCK,
-            batch_size=3 * BLOCK,
-            checkpoint_s=0,
+            CopySpec(
+                MemoryDisk(len(new), new),
+                target,
+                extents.clip(journal.position, len(new)),
+                known=journal if known else None,
+                sink=journal,
+                source_zero=zero,
+                earlier=CopyStats.from_values(journal.counts),
+                fence=Countdown(writes),
+                block=BLOCK,
+                io_size=BLOCK,
+                batch_size=3 * BLOCK,
+                checkpoint_s=0,
+            )
         )
 
     extents = Extents.of(0, len(new))

@@ -143,7 +143,7 @@ def test_the_fence_is_asked_before_every_try() -> None:
 
     host = Host(judge)
     policy = RetryPolicy(attempts=9, first_wait_s=0.0, longest_wait_s=0.0)
-    one = Transfer(host, smallest=UNIT, control=Control(), policy=policy, fence=fence)
+    one = Transfer(host, smallest=UNIT, control=Control(), policy=policy, before_try=fence)
     with pytest.raises(Lasting):
         one.run(SLOT, SPANS)
     assert len(host.calls) == 2
@@ -159,7 +159,7 @@ def test_a_fence_that_raises_is_not_asked_again_though_a_retry_might_help() -> N
             raise Passing
 
     host = Host(lambda requests, call: None)
-    one = Transfer(host, smallest=UNIT, control=Control(), policy=QUICK, fence=fence)
+    one = Transfer(host, smallest=UNIT, control=Control(), policy=QUICK, before_try=fence)
     with pytest.raises(Passing):
         one.run(SLOT, SPANS)
     assert (asked, host.calls) == (1, [])

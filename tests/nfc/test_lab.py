@@ -14,6 +14,7 @@ from pyVim.task import WaitForTask
 from pyVmomi import vim
 
 from vreplica.delta.copy.pipeline import copy
+from vreplica.delta.copy.spec import CopySpec
 from vreplica.errors import VReplicaError
 from vreplica.extents import Extents
 from vreplica.lab import Lab, LabControl
@@ -192,7 +193,7 @@ def test_a_delta_is_copied_from_a_snapshot_to_a_replica(
         closing(open_(source)) as read,
         closing(open_(target, read_only=False)) as write,
     ):
-        copy(read, write, read.allocated())
+        copy(CopySpec(read, write, read.allocated()))
     first, second = bytearray(CAPACITY), bytearray(CAPACITY)
     with closing(open_(source)) as one, closing(open_(target)) as two:
         one.read_into(0, memoryview(first))

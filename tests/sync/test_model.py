@@ -27,7 +27,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 from unittest import mock
@@ -37,6 +36,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vreplica.delta.copy.pipeline import copy
+from vreplica.delta.copy.spec import CopySpec
+from vreplica.delta.copy.stats import CopyStats
 from vreplica.delta.copy.transfer import RetryPolicy
 from vreplica.disk import MemoryDisk
 from vreplica.extents import Extents
@@ -687,7 +688,9 @@ def on_the_model(world: World) -> Iterator[None]:
     def connect(*_: object) -> Iterator[Site]:
         yield world.there
 
-    small = partial(copy, io_size=BLOCK, batch_size=2 * BLOCK)
+    def small(spec: CopySpec) -> CopyStats:
+        return copy(replace(spec, io_size=BLOCK, batch_size=2 * BLOCK))
+
     with ExitStack() as stack:
         for target, name, value in (
             (Sites, "open", lambda _: Sites(world.here, world.there, ExitStack())),

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from vreplica.delta.copy.pipeline import copy
+from vreplica.delta.copy.spec import CopySpec
 from vreplica.delta.copy.stats import CopyProgress
 from vreplica.delta.copy.transfer import RetryPolicy
 from vreplica.disk import Arena, MemoryDisk
@@ -151,12 +152,14 @@ def test_a_copy_goes_on_after_the_death_of_its_reader(dummy: Any) -> None:
                 kill(source)
 
         copy(
-            source,
-            target,
-            Extents.of(0, len(content)),
-            progress=kill_once,
-            retry=RetryPolicy(first_wait_s=0.01, longest_wait_s=0.1),
-            on_retry=lambda error: retried.append(type(error).__name__),
+            CopySpec(
+                source,
+                target,
+                Extents.of(0, len(content)),
+                progress=kill_once,
+                retry=RetryPolicy(first_wait_s=0.01, longest_wait_s=0.1),
+                on_retry=lambda error: retried.append(type(error).__name__),
+            )
         )
         assert source.helper_pid not in killed
     assert retried == ["HelperDied"]
@@ -170,10 +173,12 @@ def test_a_copy_ends_at_once_when_its_writer_died_and_a_new_run_may_help(dummy: 
     kill(target)
     with pytest.raises(HelperDied) as caught:
         copy(
-            source,
-            target,
-            Extents.of(0, 16 * MIB),
-            on_retry=lambda error: retried.append(type(error).__name__),
+            CopySpec(
+                source,
+                target,
+                Extents.of(0, 16 * MIB),
+                on_retry=lambda error: retried.append(type(error).__name__),
+            )
         )
     assert retried == []
     assert caught.value.retryable

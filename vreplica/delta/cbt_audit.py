@@ -18,7 +18,7 @@ import numpy as np
 
 from vreplica.delta.block_hash import equal, hash_blocks
 from vreplica.delta.copy.batches import Geometry
-from vreplica.delta.copy.pipeline import KnownDigests
+from vreplica.delta.copy.spec import KnownDigests
 from vreplica.disk import Disk
 from vreplica.errors import CbtError
 from vreplica.extents import Extents

@@ -70,8 +70,8 @@ class CopyStats:
             setattr(total, entry.name, getattr(self, entry.name) + getattr(other, entry.name))
         return total
 
-    def taken(self) -> CopyStats:
-        """As they are now, apart from what is counted on."""
+    def duplicate(self) -> CopyStats:
+        """A copy that later counts do not change."""
         return replace(self, content=replace(self.content))
 
     def to_values(self) -> dict[str, float]:

@@ -1,10 +1,10 @@
-"""Moving a batch's requests: retried where an error says it may help, smaller where it asks so.
+"""Moves the requests of a batch: repeats them after errors, in smaller pieces where an error asks.
 
     [ 1 MiB ][ 1 MiB ][ 1 MiB ][ 1 MiB ]     all in flight together
                  NFC out of memory
     [512][512] [512][512] [512][512] ...     half the size, two in flight; stays so
 
-A failed group is issued again as a whole: reads and writes of the same bytes may be repeated.
+A failed group is issued again as a whole, because the same reads and writes may be repeated.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from vreplica.errors import VReplicaError
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often a request is issued at most, and the waits between (random, doubling)."""
+    """Limits how often a request is issued, and the waits between (random, doubling)."""
 
     attempts: int = 6
     first_wait_s: float = 0.5
@@ -42,11 +42,10 @@ DEFAULT_RETRY: Final = RetryPolicy()
 
 
 class Transfer:
-    """One direction of one disk: `call` is its `read_many` or `write_many`. Thread-safe, as far as
-    `call` is.
+    """Moves requests in one direction of one disk. Thread-safe if `call` is.
 
-    `fence` is called before every try, and ends the transfer by raising. No try is waited for once
-    `stopped` is set, the copy's own end.
+    `call` is the disk's `read_many` or `write_many`. `before_try` is called before every try, and
+    ends the transfer by raising. Once `stopped` is set (the copy has ended), no try is waited for.
     """
 
     def __init__(
@@ -57,14 +56,14 @@ class Transfer:
         control: Control,
         policy: RetryPolicy,
         on_retry: Callable[[VReplicaError], None] | None = None,
-        fence: Callable[[], None] | None = None,
+        before_try: Callable[[], None] | None = None,
         stopped: threading.Event | None = None,
     ) -> None:
         self._call = call
         self._smallest = smallest
         self._ended = partial(control.ended, stopped)
         self._on_retry = on_retry
-        self._fence = fence
+        self._before = before_try
         self._largest: int | None = None
         self._in_flight: int | None = None
         self._retrying = Retrying(
@@ -81,7 +80,7 @@ class Transfer:
         self.retries = 0
 
     def run(self, slot: memoryview, spans: list[Span]) -> None:
-        """Run all spans; an error says at which byte."""
+        """Moves all spans. An error carries the byte offset of its group."""
         while spans:
             spans = self._cut(spans)
             group = spans[: self._in_flight]
@@ -91,7 +90,7 @@ class Transfer:
                 spans = spans[len(group) :]
 
     def _issue(self, slot: memoryview, group: list[Span]) -> bool:
-        """False: nothing done, to be issued again in smaller requests."""
+        """Moves one group; returns False if it has to be issued again in smaller requests."""
         requests = [(offset, slot[at : at + length]) for offset, at, length in group]
         try:
             self._retrying(self._call, requests)
@@ -105,9 +104,9 @@ class Transfer:
         return True
 
     def _before_try(self, _state: RetryCallState) -> None:
-        """Much may have happened during the wait for it. What this raises is not retried."""
-        if self._fence is not None:
-            self._fence()
+        """Much may have happened during the wait. Errors of `before_try` end the transfer."""
+        if self._before is not None:
+            self._before()
 
     def _worth_a_retry(self, error: BaseException) -> bool:
         return (
@@ -122,7 +121,7 @@ class Transfer:
         return self._largest is None or self._largest > self._smallest or self._in_flight != 1
 
     def _shrink(self, group: list[Span]) -> None:
-        """Halve size and number, for the rest of this copy."""
+        """Halves size and number of requests for the rest of this copy."""
         largest = max(span.length for span in group)
         self._largest = max(self._smallest, largest // 2 // self._smallest * self._smallest)
         self._in_flight = max(1, len(group) // 2)

@@ -27,7 +27,8 @@ from vreplica.delta.cbt_audit import audit
 from vreplica.delta.control import Control
 from vreplica.delta.copy import modes
 from vreplica.delta.copy.modes import CopyMode
-from vreplica.delta.copy.pipeline import CHECKPOINT_S, copy
+from vreplica.delta.copy.pipeline import copy
+from vreplica.delta.copy.spec import CHECKPOINT_S, CopySpec
 from vreplica.delta.copy.stats import CopyProgress, CopyStats
 from vreplica.delta.copy.transfer import DEFAULT_RETRY
 from vreplica.delta.errors import CopyCancelled
@@ -200,21 +201,23 @@ def _copy_one(run: Copying, task: DiskTask) -> DiskCopy:
             )
 
         stats = copy(
-            source,
-            target,
-            plan.extents.clip(position, task.source.capacity_bytes),
-            known=digests if plan.use_known else None,
-            sink=pending,
-            seed=digests.seed if digests is not None else 0,
-            source_zero=plan.source_zero,
-            target_zero=plan.target_zero,
-            progress=tell,
-            control=run.control,
-            earlier=earlier,
-            fence=run.fence,
-            checkpoint_s=CHECKPOINT_S,
-            retry=RETRY,
-            on_retry=_teller(run, label),
+            CopySpec(
+                source,
+                target,
+                plan.extents.clip(position, task.source.capacity_bytes),
+                known=digests if plan.use_known else None,
+                sink=pending,
+                seed=digests.seed if digests is not None else 0,
+                source_zero=plan.source_zero,
+                target_zero=plan.target_zero,
+                progress=tell,
+                control=run.control,
+                earlier=earlier,
+                fence=run.fence,
+                checkpoint_s=CHECKPOINT_S,
+                retry=RETRY,
+                on_retry=_teller(run, label),
+            )
         )
         audited = _audit(run, task, source, digests)
         waited = stats.total_s - earlier.total_s - stats.busy_s

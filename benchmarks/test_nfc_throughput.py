@@ -25,9 +25,9 @@ from time import perf_counter
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from vreplica.nfc.authd import Ticket
+from vreplica.nfc.authd import NfcTicket
 from vreplica.nfc.channel import tls_context
-from vreplica.nfc.config import HostLimits, Mode, NfcConfig
+from vreplica.nfc.config import HostLimits, NfcConfig, NfcMode
 from vreplica.nfc.open import open_nfc_disk
 from vreplica.units import KIB, MIB
 
@@ -66,12 +66,12 @@ class Host:
         port, self.sha1 = line(process)
         self.port = int(port)
 
-    def ticket(self, *, read_only: bool) -> Ticket:
+    def ticket(self, *, read_only: bool) -> NfcTicket:
         assert self._process.stdin
         self._process.stdin.write("read\n" if read_only else "write\n")
         self._process.stdin.flush()
         (session_id,) = line(self._process)
-        return Ticket("127.0.0.1", self.port, "vpxa-nfc", self.sha1, session_id)
+        return NfcTicket("127.0.0.1", self.port, "vpxa-nfc", self.sha1, session_id)
 
     def host_trouble(self) -> str | None:
         return None
@@ -134,7 +134,7 @@ def test_nfc_reaches_most_of_a_raw_copy(
 ) -> None:
     limits = HostLimits(runtime_dir=tmp_path / "run")
 
-    def settings(mode: Mode, depth: int) -> NfcConfig:
+    def settings(mode: NfcMode, depth: int) -> NfcConfig:
         return NfcConfig(mode=mode, depth=depth, limits=limits)
 
     rates: dict[tuple[str, str], list[float]] = {}

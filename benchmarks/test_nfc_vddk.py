@@ -19,8 +19,8 @@ from time import perf_counter, process_time
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from vreplica.disk import Arena, Disk
-from vreplica.nfc.authd import Ticket
-from vreplica.nfc.config import HostLimits, Mode, NfcConfig
+from vreplica.nfc.authd import NfcTicket
+from vreplica.nfc.config import HostLimits, NfcConfig, NfcMode
 from vreplica.nfc.open import open_nfc_disk
 from vreplica.units import GIB, MIB
 from vreplica.vddk.abi import DiskType
@@ -43,12 +43,12 @@ class Host:
         assert self._process.stdout
         return self._process.stdout.readline().split()
 
-    def ticket(self, *, read_only: bool) -> Ticket:
+    def ticket(self, *, read_only: bool) -> NfcTicket:
         assert self._process.stdin
         self._process.stdin.write("read\n" if read_only else "write\n")
         self._process.stdin.flush()
         (session_id,) = self._line()
-        return Ticket("127.0.0.1", int(self.port), "vpxa-nfc", self.sha1, session_id)
+        return NfcTicket("127.0.0.1", int(self.port), "vpxa-nfc", self.sha1, session_id)
 
     def host_trouble(self) -> str | None:
         return None
@@ -88,7 +88,7 @@ def test_the_same_file_by_nfc_and_by_the_vddk_abi(
 
     with serving(tmp_path, file) as host:
 
-        def over_nfc(mode: Mode) -> Callable[[bool], Disk]:
+        def over_nfc(mode: NfcMode) -> Callable[[bool], Disk]:
             config = NfcConfig(mode=mode, limits=limits)
             return lambda read_only: open_nfc_disk(
                 host, path=PATH, read_only=read_only, config=config

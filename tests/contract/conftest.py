@@ -20,7 +20,7 @@ import pytest
 from vreplica.disk import Disk, MemoryDisk
 from vreplica.lab.nfc import LibraryStore, MemoryStore
 from vreplica.lab.nfc.solo import SoloHost
-from vreplica.nfc.config import Mode
+from vreplica.nfc.config import NfcMode
 from vreplica.nfc.open import open_nfc_disk
 from vreplica.units import KIB, MIB
 from vreplica.vddk.abi import DiskType
@@ -165,7 +165,7 @@ CLEAN_UP: list[Callable[[], None]] = []
 NFC_PATH = "[ds1] vm/disk.vmdk"
 
 
-def nfc(store: Callable[..., Any], mode: Mode, buffer: int, *made: Any) -> Opener:
+def nfc(store: Callable[..., Any], mode: NfcMode, buffer: int, *made: Any) -> Opener:
     folder = made[0]
     host = SoloHost(folder, store(*made))
     host.server.start()

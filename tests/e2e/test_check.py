@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from vreplica.nfc.authd import Greeting
+from vreplica.nfc.authd import AuthdGreeting
 from vreplica.nfc.config import NfcConfig
 from vreplica.nfc.errors import HostConnection
 from vreplica.sync.cycle import run
@@ -27,7 +27,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of hosts whose port is tried; they do not exist outside the lab."""
     names: list[str] = []
 
-    def probe(host: str, port: int) -> Greeting:
+    def probe(host: str, port: int) -> AuthdGreeting:
         names.append(host)
         raise HostConnection(host=host, path="", doing=f"connecting to port {port}", reason="lab")
 

@@ -16,10 +16,10 @@ from vreplica.disk import MemoryDisk
 from vreplica.lab.nfc.fastlz import compress, decompress
 from vreplica.lab.nfc.solo import SoloHost
 from vreplica.nfc import wire
-from vreplica.nfc.channel import Channel
-from vreplica.nfc.config import Timeouts
+from vreplica.nfc.channel import HostChannel
+from vreplica.nfc.config import NfcTimeouts
 from vreplica.nfc.open import open_nfc_disk
-from vreplica.nfc.requests import Part, Read, Write, frame
+from vreplica.nfc.requests import Part, ReadRequest, WriteRequest, frame
 from vreplica.nfc.wire import Aio
 from vreplica.units import KIB, MIB
 
@@ -86,7 +86,7 @@ def test_any_bytes_are_refused_or_give_the_size_that_was_asked(block: bytes, siz
 # -- the wire -------------------------------------------------------------------------------
 
 
-class FastRead(Read):
+class FastRead(ReadRequest):
     """A read by a client that asks for FastLZ; `kinds` is how the fragments came."""
 
     def __init__(self, *args: Any) -> None:
@@ -99,7 +99,7 @@ class FastRead(Read):
         values = wire.READ.unpack(bytes(sent)[wire.AIO_HEADER.size :])
         yield frame(Aio.IO, op_id, wire.READ.pack(**{**values, "compression": 2}))
 
-    def take(self, channel: Channel, payload: bytes) -> None:
+    def take(self, channel: HostChannel, payload: bytes) -> None:
         values = wire.FRAGMENT.unpack(payload)
         block = bytearray(values["wire_length"])
         channel.receive_into(memoryview(block), self.timeout_s, self.doing)
@@ -112,7 +112,7 @@ class FastRead(Read):
         self.done = self._missing == 0
 
 
-class FastWrite(Write):
+class FastWrite(WriteRequest):
     spoil = False
 
     def parts(self, op_id: int) -> Iterator[Part]:
@@ -151,7 +151,7 @@ def host(tmp_path: Path) -> Iterator[SoloHost]:
 def test_a_client_that_asks_for_fastlz_gets_it_and_may_send_it(host: SoloHost) -> None:
     data = (TEXT * 20_000)[:MIB] + os.urandom(MIB)
     with closing(open_nfc_disk(host, path=PATH, read_only=False, config=host.config())) as disk:
-        session, handle, buffer, times = disk._link.session, disk._handle, 64 * KIB, Timeouts()
+        session, handle, buffer, times = disk._link.session, disk._handle, 64 * KIB, NfcTimeouts()
         write = FastWrite(handle, MIB, memoryview(data), buffer, times)
         session.run([write], 1)
         assert write.done
@@ -169,7 +169,7 @@ def test_a_client_that_asks_for_fastlz_gets_it_and_may_send_it(host: SoloHost) -
 
 def test_a_write_that_is_no_fastlz_is_refused_and_the_session_goes_on(host: SoloHost) -> None:
     with closing(open_nfc_disk(host, path=PATH, read_only=False, config=host.config())) as disk:
-        write = FastWrite(disk._handle, 0, memoryview(bytes(MIB)), 64 * KIB, Timeouts())
+        write = FastWrite(disk._handle, 0, memoryview(bytes(MIB)), 64 * KIB, NfcTimeouts())
         write.spoil = True
         disk._link.session.run([write], 1)
         assert not write.done

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from vreplica.vddk.config import VddkConfig
-from vreplica.vddk.handle import Handle
+from vreplica.vddk.handle import DiskHandle
 from vreplica.vddk.library import Library
 
 Tool = Callable[[str, str], str]
@@ -64,7 +64,7 @@ class Model:
         with path.open("wb") as file:
             file.truncate(capacity)
 
-    def churn(self, handle: Handle, writes: int) -> None:
+    def churn(self, handle: DiskHandle, writes: int) -> None:
         """The same random writes to disk and model: sizes and places odd and even, zeros too."""
         for number in range(writes):
             sectors = self.random.choice([1, 7, 128, 129, 300, 2048])
@@ -75,7 +75,7 @@ class Model:
             data = bytes(size) if number % 4 == 0 else self.random.randbytes(size)
             self.write(handle, start * SECTOR, data)
 
-    def write(self, handle: Handle, offset: int, data: bytes) -> None:
+    def write(self, handle: DiskHandle, offset: int, data: bytes) -> None:
         handle.write_from(offset, memoryview(data))
         with self.path.open("r+b") as file:
             file.seek(offset)
@@ -89,7 +89,7 @@ class Model:
                 file.seek(self.random.randrange((self.capacity - size) // SECTOR) * SECTOR)
                 file.write(self.random.randbytes(size))
 
-    def assert_equal(self, handle: Handle) -> None:
+    def assert_equal(self, handle: DiskHandle) -> None:
         assert handle.capacity_bytes == self.capacity
         step = 1 << 20
         with self.path.open("rb") as file:

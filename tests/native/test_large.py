@@ -19,7 +19,7 @@ QUERY = """
 import json, resource, sys
 from vreplica.vddk.config import VddkConfig
 from vreplica.vddk.library import Library
-from vreplica.vddk.blocks import Query
+from vreplica.vddk.allocated_blocks import Query
 
 library = Library.load(VddkConfig(isolation=False))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -13,7 +13,7 @@ from time import monotonic, sleep
 
 import pytest
 
-from vreplica.nfc.admission import Admission, host_dir
+from vreplica.nfc.admission import HostAdmission, host_dir
 from vreplica.nfc.config import HostLimits
 from vreplica.nfc.errors import AdmissionTimeout, RuntimeDirUnusable
 from vreplica.units import MIB
@@ -22,9 +22,9 @@ HOLD = """
 import sys
 from pathlib import Path
 from vreplica.nfc.config import HostLimits
-from vreplica.nfc.admission import Admission
+from vreplica.nfc.admission import HostAdmission
 limits = HostLimits(4 << 20, 2, wait_s=5, runtime_dir=Path(sys.argv[1]))
-with Admission("esx01", limits) as admission, admission.in_flight(3 << 20, 3 << 20):
+with HostAdmission("esx01", limits) as admission, admission.in_flight(3 << 20, 3 << 20):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -51,7 +51,7 @@ def another_process(limits: HostLimits) -> Iterator[subprocess.Popen[str]]:
 
 
 def test_one_disk_alone_gets_all_that_it_wants(limits: HostLimits) -> None:
-    with Admission("esx01", limits) as admission:
+    with HostAdmission("esx01", limits) as admission:
         with admission.in_flight(MIB, 4 * MIB) as granted:
             assert granted == 4 * MIB
         with admission.in_flight(1, 64 * 1024) as granted:
@@ -59,7 +59,7 @@ def test_one_disk_alone_gets_all_that_it_wants(limits: HostLimits) -> None:
 
 
 def test_two_disks_share_and_get_at_least_what_they_need(limits: HostLimits) -> None:
-    with Admission("esx01", limits) as first, Admission("esx01", limits) as second:
+    with HostAdmission("esx01", limits) as first, HostAdmission("esx01", limits) as second:
         with first.in_flight(MIB, 3 * MIB), second.in_flight(MIB, 4 * MIB) as granted:
             assert granted == MIB
         with second.in_flight(MIB, 4 * MIB) as granted:
@@ -67,7 +67,7 @@ def test_two_disks_share_and_get_at_least_what_they_need(limits: HostLimits) -> 
 
 
 def test_too_little_is_waited_for_and_then_an_error(limits: HostLimits) -> None:
-    with Admission("esx01", limits) as first, Admission("esx01", limits) as second:
+    with HostAdmission("esx01", limits) as first, HostAdmission("esx01", limits) as second:
         with first.in_flight(3 * MIB, 3 * MIB):
             start = monotonic()
             with pytest.raises(AdmissionTimeout) as caught, second.in_flight(2 * MIB, 2 * MIB):
@@ -81,8 +81,8 @@ def test_too_little_is_waited_for_and_then_an_error(limits: HostLimits) -> None:
 
 def test_a_request_above_the_host_limit_is_let_through_alone(limits: HostLimits) -> None:
     with (
-        Admission("esx01", limits) as first,
-        Admission("esx01", limits) as second,
+        HostAdmission("esx01", limits) as first,
+        HostAdmission("esx01", limits) as second,
         first.in_flight(16 * MIB, 16 * MIB) as granted,
     ):
         assert granted == 16 * MIB
@@ -92,15 +92,15 @@ def test_a_request_above_the_host_limit_is_let_through_alone(limits: HostLimits)
 
 def test_open_disks_are_limited(limits: HostLimits) -> None:
     with ExitStack() as stack:
-        stack.enter_context(Admission("esx01", limits))
-        second = stack.enter_context(Admission("esx01", limits))
+        stack.enter_context(HostAdmission("esx01", limits))
+        second = stack.enter_context(HostAdmission("esx01", limits))
         with pytest.raises(AdmissionTimeout) as caught:
-            Admission("esx01", limits)
+            HostAdmission("esx01", limits)
         assert "open disk" in str(caught.value)
-        stack.enter_context(Admission("esx02", limits))
+        stack.enter_context(HostAdmission("esx02", limits))
         second.close()
         second.close()
-        stack.enter_context(Admission("esx01", limits))
+        stack.enter_context(HostAdmission("esx01", limits))
 
 
 def test_copies_inside_one_host_do_not_wait_for_each_others_second_disk(tmp_path: Path) -> None:
@@ -109,9 +109,9 @@ def test_copies_inside_one_host_do_not_wait_for_each_others_second_disk(tmp_path
 
     def copy() -> None:
         together.wait()
-        with Admission("esx01", limits, first_of_two=True):
+        with HostAdmission("esx01", limits, first_of_two=True):
             sleep(0.05)
-            with Admission("esx01", limits):
+            with HostAdmission("esx01", limits):
                 done.append(1)
 
     threads = [threading.Thread(target=copy) for _ in range(3)]
@@ -125,16 +125,16 @@ def test_copies_inside_one_host_do_not_wait_for_each_others_second_disk(tmp_path
 
 
 def test_another_process_counts_and_its_death_frees(limits: HostLimits) -> None:
-    with another_process(limits) as process, Admission("ESX01", limits) as admission:
+    with another_process(limits) as process, HostAdmission("ESX01", limits) as admission:
         with admission.in_flight(MIB, 4 * MIB) as granted:
             assert granted == MIB
         with pytest.raises(AdmissionTimeout):
-            Admission("esx01", limits)
+            HostAdmission("esx01", limits)
         process.send_signal(signal.SIGKILL)
         process.wait()
         with admission.in_flight(MIB, 4 * MIB) as granted:
             assert granted == 4 * MIB
-        Admission("esx01", limits).close()
+        HostAdmission("esx01", limits).close()
 
 
 def test_the_limit_holds_under_contention(tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_the_limit_holds_under_contention(tmp_path: Path) -> None:
 
     def run() -> None:
         nonlocal used, peak, rounds
-        with Admission("esx01", limits) as admission:
+        with HostAdmission("esx01", limits) as admission:
             for _ in range(20):
                 with admission.in_flight(MIB, 3 * MIB) as granted:
                     with lock:
@@ -192,6 +192,6 @@ def test_the_directory_comes_from_the_environment(
 def test_slots_leave_no_descriptor_behind(limits: HostLimits) -> None:
     before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(20):
-        with Admission("esx01", limits) as admission, admission.in_flight(1, MIB):
+        with HostAdmission("esx01", limits) as admission, admission.in_flight(1, MIB):
             pass
     assert len(list(Path("/proc/self/fd").iterdir())) == before

@@ -19,9 +19,9 @@ from vreplica.lab.nfc import Identity, TicketBook
 from vreplica.lab.nfc.authd import GREETING
 from vreplica.lab.nfc.solo import SoloHost
 from vreplica.nfc import authd, errors
-from vreplica.nfc.authd import Ticket, probe
-from vreplica.nfc.channel import Channel
-from vreplica.nfc.config import Mode
+from vreplica.nfc.authd import NfcTicket, probe
+from vreplica.nfc.channel import HostChannel
+from vreplica.nfc.config import NfcMode
 from vreplica.nfc.open import open_nfc_disk
 
 PATH = "[ds1] a/a.vmdk"
@@ -62,7 +62,7 @@ class Scripted:
         self._thread.join()
 
 
-def ticket_to(host: SoloHost, port: int) -> Ticket:
+def ticket_to(host: SoloHost, port: int) -> NfcTicket:
     return replace(host.ticket(read_only=True), port=port)
 
 
@@ -117,7 +117,7 @@ def test_a_silent_or_dripping_greeter_is_given_up_in_time(drip: bytes) -> None:
 def test_a_host_that_resets_before_the_handshake_is_a_connection_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        channel = Channel.connect("127.0.0.1", port, path="p", timeout_s=5)
+        channel = HostChannel.connect("127.0.0.1", port, path="p", timeout_s=5)
         peer, _ = listener.accept()
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         peer.close()
@@ -205,7 +205,7 @@ def test_the_second_tls_shows_a_certificate_that_the_first_vouches_for(
 
 
 @pytest.mark.parametrize("mode", ["nbd", "nbdssl"])
-def test_a_ticket_is_good_once(host: SoloHost, mode: Mode) -> None:
+def test_a_ticket_is_good_once(host: SoloHost, mode: NfcMode) -> None:
     ticket = host.ticket(read_only=True)
     config = host.config(mode=mode)
     authd.connect(ticket, config, path=PATH).close()
@@ -223,7 +223,7 @@ def test_an_expired_ticket_is_replaced_by_a_new_one(host: SoloHost) -> None:
     given = []
 
     class FirstStale(SoloHost):
-        def ticket(self, *, read_only: bool) -> Ticket:
+        def ticket(self, *, read_only: bool) -> NfcTicket:
             given.append(1)
             return stale if len(given) == 1 else fresh(read_only=read_only)
 

@@ -17,8 +17,8 @@ from vreplica.extents import Extents
 from vreplica.lab.nfc import Fault, HostProfile
 from vreplica.lab.nfc.solo import SoloHost
 from vreplica.nfc import errors
-from vreplica.nfc.authd import Ticket
-from vreplica.nfc.config import Mode, Timeouts
+from vreplica.nfc.authd import NfcTicket
+from vreplica.nfc.config import NfcMode, NfcTimeouts
 from vreplica.nfc.disk import NfcDisk, NfcDiskInfo
 from vreplica.nfc.open import open_nfc_disk
 from vreplica.units import BLOCK, KIB, MIB, SECTOR
@@ -54,7 +54,7 @@ def open_(host: SoloHost, *, read_only: bool = False, **settings: object) -> Nfc
 
 
 @pytest.mark.parametrize("mode", ["nbd", "nbdssl"])
-def test_what_is_written_is_on_the_host_and_comes_back(host: SoloHost, mode: Mode) -> None:
+def test_what_is_written_is_on_the_host_and_comes_back(host: SoloHost, mode: NfcMode) -> None:
     data = os.urandom(5 * MIB + SECTOR)
     with closing(open_(host, mode=mode)) as disk:
         disk.write_from(3 * SECTOR, memoryview(data))
@@ -161,7 +161,7 @@ def test_a_disk_is_written_by_one_at_a_time(host: SoloHost) -> None:
 
 def test_a_read_ticket_does_not_write(host: SoloHost) -> None:
     class ReadTickets(SoloHost):
-        def ticket(self, *, read_only: bool) -> Ticket:
+        def ticket(self, *, read_only: bool) -> NfcTicket:
             return super().ticket(read_only=True)
 
     host.__class__ = ReadTickets
@@ -186,7 +186,7 @@ def test_buffers_that_the_host_refuses_fall_back_to_the_default(host: SoloHost) 
 
 @pytest.mark.parametrize("kind", ["drop", "truncate", "garbage"])
 @pytest.mark.parametrize("mode", ["nbd", "nbdssl"])
-def test_a_read_survives_a_lost_connection(host: SoloHost, kind: str, mode: Mode) -> None:
+def test_a_read_survives_a_lost_connection(host: SoloHost, kind: str, mode: NfcMode) -> None:
     data = fill(host)
     with closing(open_(host, read_only=True, mode=mode)) as disk:
         host.server.faults.add(Fault(kind, "read", skip=5))
@@ -209,7 +209,7 @@ def test_a_write_survives_a_lost_connection(host: SoloHost, kind: str) -> None:
 
 def test_a_silent_host_is_given_up_after_the_timeout_and_tried_again(host: SoloHost) -> None:
     data = fill(host)
-    timeouts = Timeouts(5, 5, read_s=1.5)
+    timeouts = NfcTimeouts(5, 5, read_s=1.5)
     with closing(open_(host, read_only=True, timeouts=timeouts)) as disk:
         host.server.faults.add(Fault("hang", "read", skip=2))
         back = bytearray(len(data))
@@ -246,7 +246,7 @@ def test_a_reconnect_waits_for_a_vcenter_that_is_away(
     refusals = iter([HostUnreachable("vc", 443, "connection refused")] * away)
     ticket = host.ticket
 
-    def late(*, read_only: bool) -> Ticket:
+    def late(*, read_only: bool) -> NfcTicket:
         for refusal in refusals:
             raise refusal
         return ticket(read_only=read_only)

@@ -16,27 +16,27 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from vreplica.nfc import wire
-from vreplica.nfc.channel import Channel
-from vreplica.nfc.config import NfcConfig, Timeouts
+from vreplica.nfc.channel import HostChannel
+from vreplica.nfc.config import NfcConfig, NfcTimeouts
 from vreplica.nfc.errors import HostConnection, HostTimeout, NfcError, NfcProtocol, decode
-from vreplica.nfc.requests import DdbGet, QueryAllocated, Read, Write
-from vreplica.nfc.session import Session
+from vreplica.nfc.requests import AllocatedRequest, DdbGetRequest, ReadRequest, WriteRequest
+from vreplica.nfc.session import NfcSession
 from vreplica.units import SECTOR
 
 LIMIT_S = 0.15
-TIMEOUTS = Timeouts(LIMIT_S, LIMIT_S, LIMIT_S, LIMIT_S, LIMIT_S)
+TIMEOUTS = NfcTimeouts(LIMIT_S, LIMIT_S, LIMIT_S, LIMIT_S, LIMIT_S)
 BUFFER = 4 * SECTOR
 HANDLE = 77
 
 
-PATIENT = Timeouts(10, 10, 10, 10, 10)
+PATIENT = NfcTimeouts(10, 10, 10, 10, 10)
 """Where the host does not keep silent, so that a busy machine is not taken for a dead one."""
 
 
 @contextmanager
 def talking_to(
-    host: Callable[[socket.socket], None], timeouts: Timeouts = TIMEOUTS
-) -> Iterator[Session]:
+    host: Callable[[socket.socket], None], timeouts: NfcTimeouts = TIMEOUTS
+) -> Iterator[NfcSession]:
     """A session whose other end is a function in a thread."""
     mine, theirs = socket.socketpair()
     theirs.settimeout(5)
@@ -47,8 +47,8 @@ def talking_to(
 
     thread = threading.Thread(target=run)
     thread.start()
-    channel = Channel(mine, host="esx", path="[ds] a.vmdk")
-    session = Session(channel, NfcConfig(timeouts=timeouts), buffer_bytes=BUFFER)
+    channel = HostChannel(mine, host="esx", path="[ds] a.vmdk")
+    session = NfcSession(channel, NfcConfig(timeouts=timeouts), buffer_bytes=BUFFER)
     try:
         yield session
     finally:
@@ -199,7 +199,7 @@ def test_a_read_that_is_done_holds_the_right_bytes(
     timeouts = PATIENT if hang_up or spoil is whole else TIMEOUTS
     for length in answer.lengths:
         view = memoryview(bytearray(length))
-        reads.append(Read(HANDLE, offset, view, BUFFER, timeouts))
+        reads.append(ReadRequest(HANDLE, offset, view, BUFFER, timeouts))
         offset += length
 
     start = monotonic()
@@ -254,7 +254,7 @@ def test_any_reply_to_open_is_a_sane_file_or_an_error(payload: bytes) -> None:
 def test_any_reply_to_a_key_is_a_value_or_an_error(kind: int, op_id: int, payload: bytes) -> None:
     reply = frame(kind, op_id, payload, b"some")
     with talking_to(says(reply, hang_up=False)) as session:
-        request = DdbGet(HANDLE, "uuid", TIMEOUTS)
+        request = DdbGetRequest(HANDLE, "uuid", TIMEOUTS)
         try:
             session.call(request)
         except NfcError:
@@ -267,7 +267,7 @@ def test_a_bitmap_of_another_length_breaks_the_session(count: int) -> None:
     payload = bytes(32) + struct.pack("<QQ", count, 0)
     with talking_to(says(frame(13, 0, payload, bytes(64)), hang_up=False)) as session:
         with pytest.raises(NfcProtocol):
-            session.call(QueryAllocated(HANDLE, 0, 65536, 32, TIMEOUTS))
+            session.call(AllocatedRequest(HANDLE, 0, 65536, 32, TIMEOUTS))
         assert not session.usable
 
 
@@ -275,7 +275,7 @@ def test_a_bitmap_of_another_length_breaks_the_session(count: int) -> None:
 def test_a_huge_error_reply_is_not_read(size: int) -> None:
     header = struct.pack("<IIII", wire.AIO_MAGIC, 1, size, 0)
     with talking_to(says(header, hang_up=False)) as session, pytest.raises(NfcProtocol):
-        session.call(DdbGet(HANDLE, "uuid", TIMEOUTS))
+        session.call(DdbGetRequest(HANDLE, "uuid", TIMEOUTS))
 
 
 def test_a_dripping_host_is_given_up_in_time() -> None:
@@ -286,7 +286,7 @@ def test_a_dripping_host_is_given_up_in_time() -> None:
             sock.sendall(bytes([byte]))
             sleep(LIMIT_S / 10)
 
-    read = Read(HANDLE, 0, memoryview(bytearray(SECTOR)), BUFFER, TIMEOUTS)
+    read = ReadRequest(HANDLE, 0, memoryview(bytearray(SECTOR)), BUFFER, TIMEOUTS)
     start = monotonic()
     with talking_to(host) as session, pytest.raises(HostTimeout):
         session.run([read], 1)
@@ -296,7 +296,7 @@ def test_a_dripping_host_is_given_up_in_time() -> None:
 
 def test_a_host_that_takes_nothing_is_given_up_in_time() -> None:
     stop = threading.Event()
-    write = Write(HANDLE, 0, memoryview(bytes(16 << 20)), BUFFER, TIMEOUTS)
+    write = WriteRequest(HANDLE, 0, memoryview(bytes(16 << 20)), BUFFER, TIMEOUTS)
     start = monotonic()
     with talking_to(lambda _: stop.wait(5) and None) as session:
         with pytest.raises(HostTimeout):
@@ -307,7 +307,7 @@ def test_a_host_that_takes_nothing_is_given_up_in_time() -> None:
 
 
 def test_a_host_that_hangs_up_while_it_takes_nothing_is_noticed() -> None:
-    long = Timeouts(5, 5, 5, write_s=30)
+    long = NfcTimeouts(5, 5, 5, write_s=30)
     stop = threading.Event()
 
     def host(sock: socket.socket) -> None:
@@ -315,7 +315,7 @@ def test_a_host_that_hangs_up_while_it_takes_nothing_is_noticed() -> None:
         sock.shutdown(socket.SHUT_WR)
         stop.wait(10)
 
-    write = Write(HANDLE, 0, memoryview(bytes(16 << 20)), BUFFER, long)
+    write = WriteRequest(HANDLE, 0, memoryview(bytes(16 << 20)), BUFFER, long)
     start = monotonic()
     with talking_to(host) as session:
         with pytest.raises(HostConnection):
@@ -328,7 +328,7 @@ def test_a_broken_session_stays_broken() -> None:
     with talking_to(says(b"")) as session:
         for _ in range(2):
             with pytest.raises(HostConnection):
-                session.call(DdbGet(HANDLE, "uuid", TIMEOUTS))
+                session.call(DdbGetRequest(HANDLE, "uuid", TIMEOUTS))
 
 
 @given(st.binary(max_size=300))

@@ -21,7 +21,7 @@ from vreplica.lab import Lab, LabControl
 from vreplica.lab.nfc import Identity, NfcServer
 from vreplica.nfc import errors
 from vreplica.nfc.authd import probe
-from vreplica.nfc.config import HostLimits, Mode, NfcConfig, Timeouts
+from vreplica.nfc.config import HostLimits, NfcConfig, NfcMode, NfcTimeouts
 from vreplica.nfc.disk import NfcDisk
 from vreplica.nfc.open import check_host_access, open_nfc_disk
 from vreplica.nfc.ticket import TicketService
@@ -39,7 +39,7 @@ KEY = 2000
 @pytest.fixture
 def config(tmp_path: Path) -> NfcConfig:
     return NfcConfig(
-        timeouts=Timeouts(5, 5, 5, 5, 5),
+        timeouts=NfcTimeouts(5, 5, 5, 5, 5),
         limits=HostLimits(runtime_dir=tmp_path / "run", wait_s=5),
         reconnect_wait_s=0.02,
     )
@@ -102,7 +102,7 @@ def nfc_server(lab: Lab, vm: str) -> NfcServer:
 
 @pytest.mark.parametrize("mode", ["nbd", "nbdssl"])
 def test_a_replica_is_written_and_reads_the_same_by_nfc_and_by_vddk(
-    lab: Lab, control: LabControl, open_: Any, config: NfcConfig, mode: Mode
+    lab: Lab, control: LabControl, open_: Any, config: NfcConfig, mode: NfcMode
 ) -> None:
     vm = make(control, f"replica-{mode}")
     path = vm["disks"][0]["path"]

@@ -13,7 +13,7 @@ from pyVmomi import VmomiSupport, vim, vmodl
 from vreplica.disk import MemoryDisk
 from vreplica.lab.nfc.solo import SoloHost
 from vreplica.nfc import errors, ticket
-from vreplica.nfc.authd import Ticket
+from vreplica.nfc.authd import NfcTicket
 from vreplica.nfc.open import open_nfc_disk
 from vreplica.nfc.ticket import TicketService
 
@@ -100,7 +100,7 @@ def test_a_read_ticket_of_vcenter_names_the_host() -> None:
     stub = Stub()
     made = service(stub).ticket(read_only=True)
     assert stub.asked == [("nfcService", "NfcGetVmFiles", "vm-42")]
-    assert made == Ticket("10.0.0.21", 902, "vpxa-nfc", "AA:BB", "52cdebc5")
+    assert made == NfcTicket("10.0.0.21", 902, "vpxa-nfc", "AA:BB", "52cdebc5")
     assert "52cdebc5" not in repr(made)
 
 

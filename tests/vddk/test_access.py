@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from vreplica.vddk.access import Cleaned, cleanup, end_access, prepare_for_access
+from vreplica.vddk.access import CleanupResult, cleanup, end_access, prepare_for_access
 from vreplica.vddk.config import VddkConnection
 from vreplica.vddk.errors import Busy
 
@@ -40,7 +40,7 @@ def test_another_holder_is_a_reason_to_try_again(dummy: Any, isolation: bool) ->
 
 def test_cleanup_counts(dummy: Any, isolation: bool, lines: Any) -> None:
     config = dummy.config(isolation=isolation)
-    assert cleanup(config, replace(REMOTE, vmx_spec=None)) == Cleaned(cleaned=3, remaining=1)
+    assert cleanup(config, replace(REMOTE, vmx_spec=None)) == CleanupResult(cleaned=3, remaining=1)
     assert "clean up at vc.example" in lines()
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from vreplica.extents import Extents
 from vreplica.units import GIB, KIB, MIB, SECTOR, TIB
-from vreplica.vddk import abi, blocks
+from vreplica.vddk import abi, allocated_blocks
 from vreplica.vddk import disk as disk_module
 from vreplica.vddk.errors import HelperDied
 
@@ -31,7 +31,7 @@ class Clock:
 @given(capacity=st.integers(1, 62 * TIB // SECTOR), step=st.sampled_from([0.0, 0.01, 0.5, 3.0]))
 def test_every_sector_is_asked_for_once_or_in_the_tail(capacity: int, step: float) -> None:
     at, chunk = 0, abi.MIN_CHUNK_SECTORS
-    for query in blocks.queries(capacity, Clock(step)):
+    for query in allocated_blocks.queries(capacity, Clock(step)):
         assert query.start == at
         assert query.start % query.chunk == query.count % query.chunk == 0
         assert 0 < query.count // query.chunk <= abi.MAX_CHUNKS_PER_CALL
@@ -41,19 +41,19 @@ def test_every_sector_is_asked_for_once_or_in_the_tail(capacity: int, step: floa
 
 
 def test_a_quick_library_is_asked_in_64_kib_whatever_the_capacity() -> None:
-    calls = list(blocks.queries(62 * TIB // SECTOR, Clock(0.001)))
+    calls = list(allocated_blocks.queries(62 * TIB // SECTOR, Clock(0.001)))
     assert {call.chunk * SECTOR for call in calls} == {64 * KIB}
     assert len(calls) == 62 * TIB // (32 * GIB)
 
 
 def test_a_slow_library_is_asked_less_often_on_a_huge_disk() -> None:
-    calls = list(blocks.queries(62 * TIB // SECTOR, Clock(3.0)))
+    calls = list(allocated_blocks.queries(62 * TIB // SECTOR, Clock(3.0)))
     assert [call.chunk * SECTOR for call in calls[:2]] == [64 * KIB, 2 * MIB]
-    assert len(calls) <= blocks.COARSE_CALLS + 1
+    assert len(calls) <= allocated_blocks.COARSE_CALLS + 1
 
 
 def test_a_slow_library_still_gives_64_kib_up_to_2_tib() -> None:
-    calls = list(blocks.queries(2 * TIB // SECTOR, Clock(3.0)))
+    calls = list(allocated_blocks.queries(2 * TIB // SECTOR, Clock(3.0)))
     assert {call.chunk * SECTOR for call in calls} == {64 * KIB}
     assert len(calls) == 64
 
@@ -71,12 +71,12 @@ def test_a_slow_library_still_gives_64_kib_up_to_2_tib() -> None:
 def test_coarse_chunks_grow_with_the_disk_up_to_the_library_s_limit(
     capacity: int, chunk: int
 ) -> None:
-    assert blocks.coarse_chunk(capacity // SECTOR) * SECTOR == chunk
+    assert allocated_blocks.coarse_chunk(capacity // SECTOR) * SECTOR == chunk
 
 
 def test_a_disk_smaller_than_a_chunk_is_not_asked_for() -> None:
-    assert list(blocks.queries(127)) == []
-    assert list(blocks.queries(128)) == [blocks.Query(0, 128, 128)]
+    assert list(allocated_blocks.queries(127)) == []
+    assert list(allocated_blocks.queries(128)) == [allocated_blocks.BlockQuery(0, 128, 128)]
 
 
 def test_allocated_has_64_kib_granularity_and_the_tail(dummy: Any, isolation: bool) -> None:
@@ -110,7 +110,7 @@ def test_answers_larger_than_a_message_arrive_whole(dummy: Any, isolation: bool)
 def test_many_calls_are_united(
     dummy: Any, isolation: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(blocks, "MAX_CHUNKS_PER_CALL", 3)
+    monkeypatch.setattr(allocated_blocks, "MAX_CHUNKS_PER_CALL", 3)
     content = bytearray(MIB)
     for at in range(128 * KIB, 640 * KIB, 64 * KIB):
         content[at] = 1

@@ -401,7 +401,7 @@ def test_helper_source_needs_only_the_standard_library() -> None:
     program = """
         import sys
         sys.path.insert(0, sys.argv[1])
-        import vreplica.vddk.child
+        import vreplica.vddk.helper.main
         print(*sorted(m for m in sys.modules if m.startswith("vreplica")))
         assert not {"numpy", "ssl", "hashlib", "dataclasses"} & set(sys.modules)
     """

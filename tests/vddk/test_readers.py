@@ -15,10 +15,10 @@ from vreplica.vddk.abi import DiskType
 from vreplica.vddk.config import VddkConfig, VddkConnection
 from vreplica.vddk.disk import VddkDisk
 from vreplica.vddk.errors import VddkError
-from vreplica.vddk.handle import Handle
+from vreplica.vddk.handle import DiskHandle
 from vreplica.vddk.library import Library
 from vreplica.vddk.open import open_vddk_disk
-from vreplica.vddk.readers import READERS, Readers
+from vreplica.vddk.reader_pool import READERS, ReaderPool
 
 LOCAL = VddkConnection()
 IN_PROCESS = VddkConfig(isolation=False)
@@ -67,7 +67,7 @@ def test_a_disk_that_is_written_has_one_handle(path: Path) -> None:
         assert disk.parallel_reads == 1
 
 
-class Meeting(Handle):
+class Meeting(DiskHandle):
     """Stays in its first transfer until `all_in` have begun one."""
 
     all_in: threading.Barrier
@@ -77,7 +77,7 @@ class Meeting(Handle):
         super().transfer(write, requests)  # type: ignore[arg-type]
 
 
-def meeting(path: Path, all_in: threading.Barrier) -> Handle:
+def meeting(path: Path, all_in: threading.Barrier) -> DiskHandle:
     handle = Library.load().open(path)
     handle.__class__ = Meeting
     handle.all_in = all_in  # type: ignore[attr-defined]
@@ -85,14 +85,14 @@ def meeting(path: Path, all_in: threading.Barrier) -> Handle:
 
 
 def test_handles_are_opened_when_they_are_needed_and_all_closed(path: Path) -> None:
-    opened: list[Handle] = []
+    opened: list[DiskHandle] = []
     all_in = threading.Barrier(READERS)
 
-    def another() -> Handle:
+    def another() -> DiskHandle:
         opened.append(meeting(path, all_in))
         return opened[-1]
 
-    readers = Readers(another(), another)
+    readers = ReaderPool(another(), another)
     disk = VddkDisk(readers, str(path), read_only=True)
     threads = [
         threading.Thread(target=disk.read_into, args=(0, memoryview(bytearray(512))))
@@ -110,11 +110,11 @@ def test_handles_are_opened_when_they_are_needed_and_all_closed(path: Path) -> N
 def test_a_disk_that_cannot_be_opened_again_is_read_by_one_handle(path: Path) -> None:
     tries = []
 
-    def another() -> Handle:
+    def another() -> DiskHandle:
         tries.append(1)
         raise VddkError(call="Open", code=16065, text="too many", path=str(path), detail="")
 
-    disk = VddkDisk(Readers(Library.load().open(path), another), str(path), read_only=True)
+    disk = VddkDisk(ReaderPool(Library.load().open(path), another), str(path), read_only=True)
     assert read_at_once(disk) == expected()
     assert tries == [1], "it was tried, once"
     disk.close()
@@ -128,7 +128,7 @@ def test_a_disk_that_has_taken_the_name_since_is_not_read(path: Path, tmp_path: 
         assert read_at_once(disk) == expected()
 
 
-class Stubborn(Handle):
+class Stubborn(DiskHandle):
     def close(self) -> None:
         super().close()
         raise VddkError(call="Close", code=1, text="unknown", path=self.path, detail="")
@@ -137,7 +137,7 @@ class Stubborn(Handle):
 def test_a_handle_that_fails_to_close_does_not_leave_the_others_open(path: Path) -> None:
     handles = [Library.load().open(path) for _ in range(READERS)]
     handles[-1].__class__ = Stubborn
-    readers = Readers(handles[0], handles.pop)
+    readers = ReaderPool(handles[0], handles.pop)
     readers._handles += handles[1:]
     with pytest.raises(VddkError):
         readers.close()
@@ -156,13 +156,13 @@ def none() -> int:
 @pytest.mark.parametrize("left", [a_few, none])
 def test_where_files_are_scarce_one_handle_has_to_do(path: Path, left: Callable[[], int]) -> None:
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    opened: list[Handle] = []
+    opened: list[DiskHandle] = []
 
-    def another() -> Handle:
+    def another() -> DiskHandle:
         opened.append(Library.load().open(path))
         return opened[-1]
 
-    with VddkDisk(Readers(another(), another), str(path), read_only=True) as disk:
+    with VddkDisk(ReaderPool(another(), another), str(path), read_only=True) as disk:
         resource.setrlimit(resource.RLIMIT_NOFILE, (left(), limits[1]))
         try:
             assert read_at_once(disk) == expected()

@@ -16,7 +16,7 @@ import pytest
 from vreplica.disk import Arena
 from vreplica.units import KIB, MIB, SECTOR
 from vreplica.vddk.errors import HelperDied, VddkError
-from vreplica.vddk.raw import MAX_IO
+from vreplica.vddk.raw_disk import MAX_IO
 
 
 def held() -> tuple[list[str], int, int]:

@@ -38,7 +38,7 @@ _POLL_MAX_S: Final = 0.05
 _FLOCK: Final = struct.Struct("hhqqi4x")
 
 
-class Slots:
+class LockSlots:
     """`count` slots in one file, any number of which this holder may take. Not thread-safe."""
 
     def __init__(self, file: Path, count: int) -> None:
@@ -88,7 +88,7 @@ class Slots:
         fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, start, length, 0))
 
 
-class Admission:
+class HostAdmission:
     """One open disk's share of one host. A context manager; holds a disk slot until closed.
 
     `first_of_two`: its holder will want a second one, maybe of this host, while it has this.
@@ -99,8 +99,8 @@ class Admission:
         self._limits = limits
         folder = host_dir(host, limits)
         units = max(1, limits.in_flight_bytes // IN_FLIGHT_UNIT)
-        self._disks = Slots(folder / "disks", limits.open_disks)
-        self._bytes = Slots(folder / "in-flight", units)
+        self._disks = LockSlots(folder / "disks", limits.open_disks)
+        self._bytes = LockSlots(folder / "in-flight", units)
         self._units = units
         try:
             self._wait(self._disks, 1, 1, "slot for an open disk", limits.open_disks, first_of_two)
@@ -140,7 +140,7 @@ class Admission:
         self.close()
 
     def _wait(
-        self, slots: Slots, low: int, high: int, what: str, limit: int, spare: int = 0
+        self, slots: LockSlots, low: int, high: int, what: str, limit: int, spare: int = 0
     ) -> None:
         deadline = monotonic() + self._limits.wait_s
         pause = _POLL_S

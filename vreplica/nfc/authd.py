@@ -21,15 +21,15 @@ import logging
 from dataclasses import dataclass, field
 
 from vreplica.nfc import wire
-from vreplica.nfc.channel import Channel, Thumbprints, same_thumbprint
-from vreplica.nfc.config import Mode, NfcConfig
+from vreplica.nfc.channel import HostChannel, Thumbprints, same_thumbprint
+from vreplica.nfc.config import NfcConfig, NfcMode
 from vreplica.nfc.errors import AuthenticationFailed, CertificateMismatch, NfcProtocol
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Ticket:
+class NfcTicket:
     """Permission to open disks of one VM, once, at one host.
 
     thumbprint_sha1 is empty where the ticket names none; then only a pinned SHA-256 is checked.
@@ -43,7 +43,7 @@ class Ticket:
 
 
 @dataclass(frozen=True, slots=True)
-class Greeting:
+class AuthdGreeting:
     """What authd says of itself."""
 
     text: str
@@ -57,26 +57,26 @@ class Greeting:
         return wire.NFCSSL_SUPPORTED in self.text
 
 
-def probe(host: str, port: int = wire.AUTHD_PORT, *, timeout_s: float = 5.0) -> Greeting:
+def probe(host: str, port: int = wire.AUTHD_PORT, *, timeout_s: float = 5.0) -> AuthdGreeting:
     """Whether authd answers at this host and port, without logging in.
 
     Raises HostConnection (refused, no route), HostTimeout (a firewall that drops) or
     NfcProtocol (something else listens there).
     """
-    channel = Channel.connect(host, port, path=f"port {port}", timeout_s=timeout_s)
+    channel = HostChannel.connect(host, port, path=f"port {port}", timeout_s=timeout_s)
     try:
         return _greeting(channel, timeout_s)
     finally:
         channel.close()
 
 
-def connect(ticket: Ticket, config: NfcConfig, *, path: str) -> Channel:
+def connect(ticket: NfcTicket, config: NfcConfig, *, path: str) -> HostChannel:
     """A channel on which the NFC handshake can start.
 
     Raises HostConnection and its kin, CertificateMismatch, AuthenticationFailed.
     """
     limits = config.timeouts
-    channel = Channel.connect(ticket.host, ticket.port, path=path, timeout_s=limits.connect_s)
+    channel = HostChannel.connect(ticket.host, ticket.port, path=path, timeout_s=limits.connect_s)
     try:
         _greeting(channel, limits.handshake_s)
         found = channel.start_tls(limits.handshake_s)
@@ -94,16 +94,16 @@ def connect(ticket: Ticket, config: NfcConfig, *, path: str) -> Channel:
     return channel
 
 
-def _greeting(channel: Channel, timeout_s: float) -> Greeting:
+def _greeting(channel: HostChannel, timeout_s: float) -> AuthdGreeting:
     line = channel.receive_line(wire.AUTHD_LINE_MAX, timeout_s, "greeting")
     if not line.startswith(wire.AUTHD_GREETING):
         reason = f"this is not VMware's authentication daemon: {line[:80]!r}"
         raise channel.problem(NfcProtocol, "greeting", reason)
-    return Greeting(line)
+    return AuthdGreeting(line)
 
 
 def _check_certificate(
-    channel: Channel, found: Thumbprints, ticket: Ticket, config: NfcConfig
+    channel: HostChannel, found: Thumbprints, ticket: NfcTicket, config: NfcConfig
 ) -> None:
     pins = {name.lower(): pin for name, pin in config.pinned_sha256.items()}
     pinned = pins.get(ticket.host.lower())
@@ -116,7 +116,7 @@ def _check_certificate(
         raise _mismatch(channel, "one that the ticket names", "(the ticket has none)", found.sha1)
 
 
-def _mismatch(channel: Channel, by: str, expected: str, found: str) -> CertificateMismatch:
+def _mismatch(channel: HostChannel, by: str, expected: str, found: str) -> CertificateMismatch:
     return CertificateMismatch(
         host=channel.host,
         path=channel.path,
@@ -128,7 +128,7 @@ def _mismatch(channel: Channel, by: str, expected: str, found: str) -> Certifica
     )
 
 
-def _log_in(channel: Channel, ticket: Ticket, mode: Mode, timeout_s: float) -> str:
+def _log_in(channel: HostChannel, ticket: NfcTicket, mode: NfcMode, timeout_s: float) -> str:
     """Present the ticket and ask for the NFC service; the SHA-256 that the host announces."""
 
     def say(line: str) -> None:

@@ -63,7 +63,7 @@ def same_thumbprint(first: str, second: str) -> bool:
     return first.replace(":", "").upper() == second.replace(":", "").upper()
 
 
-class Channel:
+class HostChannel:
     """One TCP connection, whose TLS layer can be put on and abandoned. Not thread-safe."""
 
     def __init__(self, sock: socket.socket, *, host: str, path: str) -> None:
@@ -72,7 +72,7 @@ class Channel:
         self._sock: socket.socket = sock
 
     @classmethod
-    def connect(cls, host: str, port: int, *, path: str, timeout_s: float) -> Channel:
+    def connect(cls, host: str, port: int, *, path: str, timeout_s: float) -> HostChannel:
         """Raises HostConnection or HostTimeout."""
         try:
             sock = socket.create_connection((host, port), timeout_s)

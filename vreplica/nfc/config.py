@@ -10,14 +10,14 @@ from vreplica.nfc.errors import NfcConfigInvalid
 from vreplica.nfc.wire import AUTHD_PORT, BUFFER_MAX, SESSION_BUFFERS_MAX
 from vreplica.units import IO_SIZE, KIB, MIB, SECTOR
 
-Mode = Literal["nbdssl", "nbd"]
+NfcMode = Literal["nbdssl", "nbd"]
 
 IO_MIN: Final = 64 * KIB
 """Requests are not made smaller than VDDK's own default buffer, however short memory is."""
 
 
 @dataclass(frozen=True, slots=True)
-class Timeouts:
+class NfcTimeouts:
     """Seconds. VDDK 8.0 waits 60 s for a read and 600 s for a write (its nfc.*TimeoutMs)."""
 
     connect_s: float = 10.0
@@ -53,7 +53,7 @@ class NfcConfig:
     pinned_sha256: host name or address -> SHA-256 of its certificate, for those to be pinned.
     """
 
-    mode: Mode = "nbdssl"
+    mode: NfcMode = "nbdssl"
     depth: int = 8
     io_bytes: int = IO_SIZE
     buffer_bytes: int = 1 * MIB
@@ -61,7 +61,7 @@ class NfcConfig:
     reconnects: int = 5
     reconnect_wait_s: float = 0.5
     port: int = AUTHD_PORT
-    timeouts: Timeouts = field(default_factory=Timeouts)
+    timeouts: NfcTimeouts = field(default_factory=NfcTimeouts)
     limits: HostLimits = field(default_factory=HostLimits)
     pinned_sha256: dict[str, str] = field(default_factory=dict)
 

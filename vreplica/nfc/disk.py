@@ -38,9 +38,15 @@ from vreplica.nfc.errors import (
     NfcMemory,
     NfcOutOfRange,
 )
-from vreplica.nfc.link import Link, TicketSource
-from vreplica.nfc.requests import DdbGet, QueryAllocated, Read, Transfer, Write
-from vreplica.nfc.requests import Request as NfcRequest
+from vreplica.nfc.link import HostLink, TicketSource
+from vreplica.nfc.requests import (
+    AllocatedRequest,
+    DdbGetRequest,
+    NfcRequest,
+    ReadRequest,
+    TransferRequest,
+    WriteRequest,
+)
 from vreplica.nfc.wire import CHUNKS_PER_QUERY
 from vreplica.units import BLOCK, MIB, SECTOR, TIB
 
@@ -91,7 +97,7 @@ class NfcDisk:
         self._io_bytes = config.io_bytes
         self._written: list[tuple[int, int]] = []
         self._closed = False
-        self._link = Link(tickets, config, path, read_only=read_only, first_of_two=first_of_two)
+        self._link = HostLink(tickets, config, path, read_only=read_only, first_of_two=first_of_two)
         self._link.open()
         self._capacity = self._link.file.capacity_bytes
 
@@ -115,7 +121,7 @@ class NfcDisk:
         self.write_many([(offset, view)])
 
     def read_many(self, requests: Sequence[Request]) -> None:
-        self._transfer(Read, self._checked(requests))
+        self._transfer(ReadRequest, self._checked(requests))
 
     def write_many(self, requests: Sequence[Request]) -> None:
         if self._read_only:
@@ -125,7 +131,7 @@ class NfcDisk:
         self._written += [(offset, offset + view.nbytes) for offset, view in checked]
         if len(self._written) > _WRITTEN_MAX:
             self._written = list(Extents.from_pairs(self._written))
-        self._transfer(Write, checked)
+        self._transfer(WriteRequest, checked)
 
     def allocated(self) -> Extents:
         """What the host calls allocated, in chunks, and what was written here.
@@ -195,7 +201,7 @@ class NfcDisk:
     def metadata(self, key: str) -> str | None:
         """One entry of the disk's database (`ddb.` is left out of `key`); None where absent."""
         self._alive()
-        request = self._steady(lambda: DdbGet(self._handle, key, self._config.timeouts))
+        request = self._steady(lambda: DdbGetRequest(self._handle, key, self._config.timeouts))
         return request.extra.decode("utf-8", "replace") or None
 
     # -- transfers --------------------------------------------------------------------------
@@ -218,9 +224,11 @@ class NfcDisk:
                 checked.append((offset, flat))
         return checked
 
-    def _transfer(self, kind: type[Read] | type[Write], requests: Sequence[Request]) -> None:
+    def _transfer(
+        self, kind: type[ReadRequest] | type[WriteRequest], requests: Sequence[Request]
+    ) -> None:
         """All of the requests, whatever it takes within the bounds of the settings."""
-        todo: list[Transfer] = self._cut(kind, requests)
+        todo: list[TransferRequest] = self._cut(kind, requests)
         losses = 0
         while todo:
             size = max(request.view.nbytes for request in todo)
@@ -241,7 +249,9 @@ class NfcDisk:
             # Cut again: buffer, size and handle may be others now.
             todo = self._cut(kind, [(request.offset, request.view) for request in left])
 
-    def _cut(self, kind: type[Read] | type[Write], requests: Sequence[Request]) -> list[Transfer]:
+    def _cut(
+        self, kind: type[ReadRequest] | type[WriteRequest], requests: Sequence[Request]
+    ) -> list[TransferRequest]:
         size = self._io_bytes
         buffer = self._link.session.buffer_bytes
         return [
@@ -262,9 +272,9 @@ class NfcDisk:
         for first in range(0, whole, CHUNKS_PER_QUERY):
             count = min(CHUNKS_PER_QUERY, whole - first)
 
-            def query(first: int = first, count: int = count) -> QueryAllocated:
+            def query(first: int = first, count: int = count) -> AllocatedRequest:
                 timeouts = self._config.timeouts
-                return QueryAllocated(self._handle, first * chunk, chunk, count, timeouts)
+                return AllocatedRequest(self._handle, first * chunk, chunk, count, timeouts)
 
             answer = np.frombuffer(self._steady(query).extra, np.uint8)
             bits = np.unpackbits(answer, count=count, bitorder="little").astype(np.int8)
@@ -327,5 +337,5 @@ class NfcDisk:
         sleep(self._config.reconnect_wait_s)
 
 
-def _first_failed(requests: Sequence[Transfer]) -> Transfer:
+def _first_failed(requests: Sequence[TransferRequest]) -> TransferRequest:
     return next(request for request in requests if request.failure)

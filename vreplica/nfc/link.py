@@ -11,11 +11,11 @@ from typing import Final, Protocol
 
 from vreplica.errors import VReplicaError
 from vreplica.nfc import authd
-from vreplica.nfc.admission import Admission
-from vreplica.nfc.authd import Ticket
+from vreplica.nfc.admission import HostAdmission
+from vreplica.nfc.authd import NfcTicket
 from vreplica.nfc.config import IO_MIN, NfcConfig
 from vreplica.nfc.errors import AuthenticationFailed, HostConnection, HostLeaving, NfcError
-from vreplica.nfc.session import OpenedFile, Session
+from vreplica.nfc.session import NfcSession, OpenedFile
 
 log = logging.getLogger(__name__)
 
@@ -23,14 +23,14 @@ log = logging.getLogger(__name__)
 class TicketSource(Protocol):
     """Where tickets come from: see `vreplica.nfc.ticket.TicketService`."""
 
-    def ticket(self, *, read_only: bool) -> Ticket:
+    def ticket(self, *, read_only: bool) -> NfcTicket:
         """A new ticket for the disk. Raises TicketRefused."""
 
     def host_trouble(self) -> str | None:
         """Why the host may not answer, as vCenter sees it; None where it sees nothing wrong."""
 
 
-class Link:
+class HostLink:
     """An open disk on a session. Not thread-safe."""
 
     def __init__(
@@ -51,16 +51,16 @@ class Link:
         self._read_only = read_only
         self._first_of_two = first_of_two
         self._buffer = config.buffer_bytes
-        self._session: Session | None = None
-        self._admission: Admission | None = None
+        self._session: NfcSession | None = None
+        self._admission: HostAdmission | None = None
 
     @property
-    def session(self) -> Session:
+    def session(self) -> NfcSession:
         assert self._session, "the link is open"
         return self._session
 
     @property
-    def admission(self) -> Admission:
+    def admission(self) -> HostAdmission:
         assert self._admission, "the link is open"
         return self._admission
 
@@ -98,13 +98,13 @@ class Link:
             self._admission.close()
             self._admission = None
 
-    def _new_ticket(self) -> Ticket:
+    def _new_ticket(self) -> NfcTicket:
         return self._tickets.ticket(read_only=self._read_only)
 
-    def _open(self, ticket: Ticket) -> None:
+    def _open(self, ticket: NfcTicket) -> None:
         self.drop()
         self.host = ticket.host
-        self._admission = Admission(
+        self._admission = HostAdmission(
             ticket.host, self._config.limits, first_of_two=self._first_of_two
         )
         try:
@@ -125,9 +125,9 @@ class Link:
             self.drop()
             raise
 
-    def _connect(self, ticket: Ticket) -> None:
+    def _connect(self, ticket: NfcTicket) -> None:
         channel = authd.connect(ticket, self._config, path=self.path)
-        session = Session(channel, self._config, buffer_bytes=self._buffer)
+        session = NfcSession(channel, self._config, buffer_bytes=self._buffer)
         try:
             session.handshake()
             try:

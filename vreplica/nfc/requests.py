@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from vreplica.nfc import wire
-from vreplica.nfc.channel import Channel
-from vreplica.nfc.config import Timeouts
+from vreplica.nfc.channel import HostChannel
+from vreplica.nfc.config import NfcTimeouts
 from vreplica.nfc.errors import NfcError, NfcProtocol
 from vreplica.nfc.wire import Aio, Layout
 
@@ -25,7 +25,7 @@ def frame(kind: Aio, op_id: int, payload: bytes) -> bytes:
     return header + payload
 
 
-class Request:
+class NfcRequest:
     """One request with one reply. `reply` is its payload; None where only its size limit is known.
 
     (What CLOSE_FILE, CLOSE_SESSION and the socket options answer says nothing that is needed.)
@@ -60,7 +60,7 @@ class Request:
         """What goes out, in order."""
         yield frame(self.kind, op_id, self._payload) + self._send_extra
 
-    def take(self, channel: Channel, payload: bytes) -> None:
+    def take(self, channel: HostChannel, payload: bytes) -> None:
         """Take one reply and, from the channel, its extra; sets `done` with the last one."""
         self.values = self.reply.unpack(payload) if self.reply else {}
         length = self.extra_length()
@@ -77,10 +77,10 @@ class Request:
         return 0
 
 
-class DdbGet(Request):
+class DdbGetRequest(NfcRequest):
     """The value of one key of the disk's database, in `extra`; empty where there is none."""
 
-    def __init__(self, handle: int, key: str, timeouts: Timeouts) -> None:
+    def __init__(self, handle: int, key: str, timeouts: NfcTimeouts) -> None:
         name = key.encode("ascii")
         super().__init__(
             Aio.DDB_GET,
@@ -98,10 +98,12 @@ class DdbGet(Request):
         return length
 
 
-class QueryAllocated(Request):
+class AllocatedRequest(NfcRequest):
     """Which of `count` chunks from byte `start` are allocated: a bitmap in `extra`."""
 
-    def __init__(self, handle: int, start: int, chunk: int, count: int, timeouts: Timeouts) -> None:
+    def __init__(
+        self, handle: int, start: int, chunk: int, count: int, timeouts: NfcTimeouts
+    ) -> None:
         super().__init__(
             Aio.ALLOCATED,
             wire.ALLOCATED.pack(handle=handle, chunk_bytes=chunk, start=start, chunk_count=count),
@@ -118,7 +120,7 @@ class QueryAllocated(Request):
         return wire.bitmap_bytes(self.count)
 
 
-class Transfer(Request):
+class TransferRequest(NfcRequest):
     """A read or write of `view` at byte `offset` of the disk."""
 
     def __init__(
@@ -143,11 +145,11 @@ class Transfer(Request):
                 raise ValueError(f"{name} is {values[name]}, not {value}")
 
 
-class Read(Transfer):
+class ReadRequest(TransferRequest):
     """One request, answered by fragments of at most one buffer each, in any order."""
 
     def __init__(
-        self, handle: int, offset: int, view: memoryview, buffer: int, timeouts: Timeouts
+        self, handle: int, offset: int, view: memoryview, buffer: int, timeouts: NfcTimeouts
     ) -> None:
         super().__init__(wire.OP_READ, handle, offset, view, buffer, timeouts.read_s)
         self._got: list[tuple[int, int]] = []
@@ -170,7 +172,7 @@ class Read(Transfer):
         )
         yield frame(Aio.IO, op_id, payload)
 
-    def take(self, channel: Channel, payload: bytes) -> None:
+    def take(self, channel: HostChannel, payload: bytes) -> None:
         values = wire.FRAGMENT.unpack(payload)
         at, length = values["at"], values["length"]
         self._check(
@@ -192,11 +194,11 @@ class Read(Transfer):
         self.done = self._missing == 0
 
 
-class Write(Transfer):
+class WriteRequest(TransferRequest):
     """Fragments of at most one buffer under one opId, answered by a single reply."""
 
     def __init__(
-        self, handle: int, offset: int, view: memoryview, buffer: int, timeouts: Timeouts
+        self, handle: int, offset: int, view: memoryview, buffer: int, timeouts: NfcTimeouts
     ) -> None:
         super().__init__(wire.OP_WRITE, handle, offset, view, buffer, timeouts.write_s)
 
@@ -217,12 +219,12 @@ class Write(Transfer):
             yield frame(Aio.IO, op_id, payload)
             yield self.view[at : at + length]
 
-    def take(self, channel: Channel, payload: bytes) -> None:
+    def take(self, channel: HostChannel, payload: bytes) -> None:
         values = wire.FRAGMENT.unpack(payload)
         self._check(values, opcode=wire.OP_WRITE, total=self.view.nbytes)
         self.done = True
 
 
-def protocol_error(channel: Channel, doing: str, reason: str) -> NfcProtocol:
+def protocol_error(channel: HostChannel, doing: str, reason: str) -> NfcProtocol:
     """A reply that the tables do not allow."""
     return NfcProtocol(host=channel.host, path=channel.path, doing=doing, reason=reason)

@@ -26,10 +26,10 @@ from time import monotonic
 from typing import Final
 
 from vreplica.nfc import wire
-from vreplica.nfc.channel import Channel
+from vreplica.nfc.channel import HostChannel
 from vreplica.nfc.config import NfcConfig
 from vreplica.nfc.errors import HostConnection, NfcError, OperationUnsupported, from_reply
-from vreplica.nfc.requests import Request, protocol_error
+from vreplica.nfc.requests import NfcRequest, protocol_error
 from vreplica.nfc.wire import Aio, Classic
 from vreplica.units import SECTOR
 
@@ -48,10 +48,10 @@ class OpenedFile:
     geometry: tuple[int, int, int]
 
 
-class Session:
+class NfcSession:
     """See the module. `buffer_bytes` is what one fragment may hold."""
 
-    def __init__(self, channel: Channel, config: NfcConfig, *, buffer_bytes: int) -> None:
+    def __init__(self, channel: HostChannel, config: NfcConfig, *, buffer_bytes: int) -> None:
         self.buffer_bytes = buffer_bytes
         self.version = 0
         self._channel = channel
@@ -142,7 +142,7 @@ class Session:
     def close_file(self, handle: int) -> None:
         """The host closes the disk; what it held back is written then."""
         self.call(
-            Request(
+            NfcRequest(
                 Aio.CLOSE_FILE,
                 wire.HANDLE.pack(handle=handle),
                 None,
@@ -161,7 +161,7 @@ class Session:
         if self._aio and not self._broken:
             with suppress(NfcError):
                 self.call(
-                    Request(
+                    NfcRequest(
                         Aio.CLOSE_SESSION,
                         wire.CLOSE_SESSION.pack(),
                         None,
@@ -175,14 +175,14 @@ class Session:
 
     # -- requests ---------------------------------------------------------------------------
 
-    def call(self, request: Request) -> Request:
+    def call(self, request: NfcRequest) -> NfcRequest:
         """One request alone. Raises its failure."""
         self.run([request], 1)
         if request.failure:
             raise request.failure
         return request
 
-    def run(self, requests: Iterable[Request], depth: int) -> None:
+    def run(self, requests: Iterable[NfcRequest], depth: int) -> None:
         """Send requests, at most `depth` in flight, until all are settled.
 
         After the first error reply nothing new is sent; what is in flight is still taken in,
@@ -193,9 +193,9 @@ class Session:
         nonsense that follows it.
         """
         waiting = deque(request for request in requests if not request.done)
-        in_flight: dict[int, Request] = {}
+        in_flight: dict[int, NfcRequest] = {}
         failed = False
-        last: Request | None = None
+        last: NfcRequest | None = None
         if self._broken:
             raise self._channel.problem(HostConnection, "using the session", "it is closed")
         try:
@@ -221,17 +221,17 @@ class Session:
 
     def _request(
         self, kind: Aio, payload: bytes, reply: wire.Layout | None, doing: str, extra: bytes = b""
-    ) -> Request:
+    ) -> NfcRequest:
         limit = self._timeouts.handshake_s
-        return Request(kind, payload, reply, doing=doing, timeout_s=limit, extra=extra)
+        return NfcRequest(kind, payload, reply, doing=doing, timeout_s=limit, extra=extra)
 
-    def _send(self, request: Request, op_id: int) -> None:
+    def _send(self, request: NfcRequest, op_id: int) -> None:
         deadline = monotonic() + request.timeout_s
         for part in request.parts(op_id):
             left = max(deadline - monotonic(), 1e-3)
             self._channel.send([part], left, request.doing)
 
-    def _receive(self, in_flight: dict[int, Request]) -> int:
+    def _receive(self, in_flight: dict[int, NfcRequest]) -> int:
         """Take one frame in; the opId it was for."""
         limit = max(request.timeout_s for request in in_flight.values())
         oldest = next(iter(in_flight.values()))

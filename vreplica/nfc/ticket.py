@@ -22,7 +22,7 @@ from pyVmomi import VmomiSupport as _VmomiSupport
 from pyVmomi import vim as _vim
 from pyVmomi import vmodl as _vmodl
 
-from vreplica.nfc.authd import Ticket
+from vreplica.nfc.authd import NfcTicket
 from vreplica.nfc.errors import DiskNotOfVm, TicketRefused, TicketUnreachable
 from vreplica.nfc.wire import AUTHD_PORT
 
@@ -114,13 +114,13 @@ class TicketService:
         self._stub = getattr(source, "_stub", source)
         self._vm = vim.VirtualMachine(self._moid, self._stub)
 
-    def ticket(self, *, read_only: bool) -> Ticket:
+    def ticket(self, *, read_only: bool) -> NfcTicket:
         """Raises TicketRefused; TicketUnreachable where asking again may help."""
         if callable(self._source):
             self._connect()
         purpose = f"{'read' if read_only else 'write'} {self._path}"
         answer = self._ask(lambda: self._open(read_only), purpose)
-        return Ticket(
+        return NfcTicket(
             host=answer.host or self._stub_host(),
             port=answer.port or self._port,
             service=answer.service,

@@ -15,19 +15,19 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from vreplica.vddk import wire
-from vreplica.vddk.channel import start_helper
 from vreplica.vddk.config import VddkConfig, VddkConnection, locate
 from vreplica.vddk.handle import explained
+from vreplica.vddk.helper import messages
+from vreplica.vddk.helper.channel import start_helper
+from vreplica.vddk.helper.messages import Op
 from vreplica.vddk.library import Library
 from vreplica.vddk.session import run_access
-from vreplica.vddk.wire import Op
 
 IDENTITY_MAX: Final = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Cleaned:
+class CleanupResult:
     """What Cleanup removed, and what it could not remove."""
 
     cleaned: int
@@ -44,9 +44,9 @@ def end_access(config: VddkConfig, connection: VddkConnection, identity: str) ->
     _run(config, connection, "EndAccess", identity)
 
 
-def cleanup(config: VddkConfig, connection: VddkConnection) -> Cleaned:
+def cleanup(config: VddkConfig, connection: VddkConnection) -> CleanupResult:
     """Finds left-overs only where tmpDirectory of the config file is that of the crashed run."""
-    return Cleaned(**_run(config, connection, "Cleanup", ""))
+    return CleanupResult(**_run(config, connection, "Cleanup", ""))
 
 
 def _run(
@@ -62,7 +62,7 @@ def _run(
             return run_access(library.session, **request)
     channel = start_helper(locate(config), config, subject)
     try:
-        answer: dict[str, int] = wire.load(channel.ask(Op.ACCESS, wire.dump(request)))
+        answer: dict[str, int] = messages.load(channel.ask(Op.ACCESS, messages.dump(request)))
         channel.ask(Op.CLOSE)
         return answer
     finally:

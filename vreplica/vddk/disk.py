@@ -2,9 +2,9 @@
 
 VddkDisk      checks, allocated extents              (here)
   |
-Backend  -->  handle.Handle     the library runs in this process
-         -->  readers.Readers   so it does, for a local disk that is only read
-         -->  isolated.Helper   the library runs in a process of its own
+DiskBackend --> handle.DiskHandle       the library runs in this process
+            --> reader_pool.ReaderPool  so it does, for a local disk that is only read
+            --> helper.disk.HelperDisk  the library runs in a process of its own
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from vreplica.disk import Arena, Request, check_request
 from vreplica.errors import DiskClosed, ReadOnlyDisk, VReplicaError
 from vreplica.extents import Extents
 from vreplica.units import BLOCK, SECTOR
-from vreplica.vddk import blocks
+from vreplica.vddk import allocated_blocks
+from vreplica.vddk.disk_info import VddkDiskInfo
 from vreplica.vddk.errors import (
     DiskChanged,
     HelperFailed,
     HostConnection,
     VddkError,
 )
-from vreplica.vddk.info import DiskInfo
-from vreplica.vddk.raw import SYNC_MODES
+from vreplica.vddk.raw_disk import SYNC_MODES
 
 log = logging.getLogger("vreplica.vddk")
 
@@ -37,11 +37,11 @@ EXTENTS_MAX = 1_000_000
 """Rows (16 bytes each) that allocated() may hold; beyond, near extents are joined."""
 
 
-class Backend(Protocol):
+class DiskBackend(Protocol):
     """An open disk of the library. Raises VddkError and HelperFailed. Offsets are checked."""
 
     @property
-    def info(self) -> DiskInfo: ...
+    def info(self) -> VddkDiskInfo: ...
 
     @property
     def transport_mode(self) -> str: ...
@@ -57,7 +57,7 @@ class Backend(Protocol):
     def transfer(self, write: bool, requests: Sequence[Request]) -> None:
         """Run all requests, in any order; none is in flight when this returns or raises."""
 
-    def query_blocks(self, query: blocks.Query) -> NDArray[np.int64]:
+    def query_blocks(self, query: allocated_blocks.BlockQuery) -> NDArray[np.int64]:
         """(n, 2) rows of offset and length, in sectors."""
 
     def register(self, arena: Arena) -> None: ...
@@ -79,11 +79,11 @@ class VddkDisk:
 
     def __init__(
         self,
-        backend: Backend,
+        backend: DiskBackend,
         name: str,
         *,
         read_only: bool,
-        reopen: Callable[[], Backend] | None = None,
+        reopen: Callable[[], DiskBackend] | None = None,
     ) -> None:
         self._open_again = reopen if read_only else None
         self._lost = False
@@ -154,7 +154,7 @@ class VddkDisk:
         self.allocation_note = None
         found, covered = _Union(), 0
         try:
-            for query in blocks.queries(self.info.capacity_sectors):
+            for query in allocated_blocks.queries(self.info.capacity_sectors):
                 with self._noticed():
                     rows = self._backend.query_blocks(query)
                 found.add(rows, query)
@@ -209,7 +209,7 @@ class VddkDisk:
             error.in_place = self._lost or not isinstance(error, HelperFailed)
             raise
 
-    def _reopen(self, open_again: Callable[[], Backend]) -> None:
+    def _reopen(self, open_again: Callable[[], DiskBackend]) -> None:
         log.warning("%s: opening it again", self.name)
         with suppress(VReplicaError):
             self._backend.close()
@@ -233,7 +233,7 @@ class _Union:
         self._rows = 0
         self._gap = BLOCK
 
-    def add(self, rows: NDArray[np.int64], query: blocks.Query) -> None:
+    def add(self, rows: NDArray[np.int64], query: allocated_blocks.BlockQuery) -> None:
         """`rows`: offset and length in sectors. What lies outside the question is left out."""
         ends = np.stack((rows[:, 0], rows[:, 0] + rows[:, 1]), axis=1)
         part = Extents.from_array(np.clip(ends, query.start, query.end) * SECTOR)

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from vreplica.disk import Arena, Request
 from vreplica.units import SECTOR
+from vreplica.vddk.allocated_blocks import BlockQuery
 from vreplica.vddk.binding import CallFailed
-from vreplica.vddk.blocks import Query
+from vreplica.vddk.disk_info import VddkDiskInfo
 from vreplica.vddk.errors import from_call
-from vreplica.vddk.info import DiskInfo
-from vreplica.vddk.raw import Piece, RawDisk, cut
-from vreplica.vddk.session import Link
+from vreplica.vddk.raw_disk import Piece, RawDisk, cut
+from vreplica.vddk.session import ConnectionHandle
 
 
 @contextmanager
@@ -36,18 +36,18 @@ def explained(path: str) -> Iterator[None]:
         raise error from None
 
 
-class Handle:
+class DiskHandle:
     """An open disk in this process; the Backend of a VddkDisk that is not isolated.
 
     `info` is what GetInfo said at open.
     """
 
     def __init__(
-        self, raw: RawDisk, path: str, own: Link | None, open_close: threading.Lock
+        self, raw: RawDisk, path: str, own: ConnectionHandle | None, open_close: threading.Lock
     ) -> None:
         self.path = path
         self.raw = raw
-        self.info = DiskInfo.from_plain(raw.info)
+        self.info = VddkDiskInfo.from_plain(raw.info)
         self.transport_mode = raw.transport_mode
         self.pid = None
         self.parallel_reads = 1
@@ -82,7 +82,7 @@ class Handle:
         with self._lock, explained(self.path):
             self.raw.transfer(write, pieces)
 
-    def query_blocks(self, query: Query) -> NDArray[np.int64]:
+    def query_blocks(self, query: BlockQuery) -> NDArray[np.int64]:
         with self._lock, explained(self.path):
             found = self.raw.query_blocks(query.start, query.count, query.chunk)
         return np.frombuffer(found, np.int64).reshape(-1, 2)
@@ -112,7 +112,7 @@ class Handle:
         """Read `info` again, after the chain changed."""
         with self._lock, explained(self.path):
             self.raw.refresh()
-        self.info = DiskInfo.from_plain(self.raw.info)
+        self.info = VddkDiskInfo.from_plain(self.raw.info)
 
     def used_up(self) -> None:
         """The handle belongs to another one now."""

@@ -28,9 +28,9 @@ from vreplica.vddk.abi import Adapter, DiskType
 from vreplica.vddk.binding import CallFailed, LoadFailed, encoded
 from vreplica.vddk.config import LEVELS, LibraryFile, VddkConfig, VddkConnection, locate
 from vreplica.vddk.errors import AlreadyInitialised, from_load
-from vreplica.vddk.handle import Handle, explained
-from vreplica.vddk.raw import RawDisk, modes_for, open_flags
-from vreplica.vddk.session import Link, Session
+from vreplica.vddk.handle import DiskHandle, explained
+from vreplica.vddk.raw_disk import RawDisk, modes_for, open_flags
+from vreplica.vddk.session import ConnectionHandle, VddkSession
 
 log = logging.getLogger("vreplica.vddk")
 
@@ -55,10 +55,10 @@ class Library:
         self.file = file
         self.config_file = config_file
         self._lock = threading.Lock()
-        self._local: Link | None = None
+        self._local: ConnectionHandle | None = None
         try:
             with explained(str(file.path)):
-                self.session = Session(
+                self.session = VddkSession(
                     str(file.path),
                     str(file.root),
                     file.major,
@@ -121,7 +121,7 @@ class Library:
 
     def create_child(
         self,
-        parent: Handle,
+        parent: DiskHandle,
         child_path: str | Path,
         disk_type: DiskType = DiskType.MONOLITHIC_SPARSE,
         *,
@@ -190,7 +190,7 @@ class Library:
         single_link: bool = False,
         transport_modes: str | None = None,
         io_depth: int = 1,
-    ) -> Handle:
+    ) -> DiskHandle:
         """Open a disk; a context manager. Local disks share one connection."""
         flags = open_flags(read_only=read_only, single_link=single_link)
         link, own = None, None
@@ -207,9 +207,9 @@ class Library:
                 if own is not None:
                     self._disconnect(own)
                 raise
-        return Handle(raw, str(path), own, self._lock)
+        return DiskHandle(raw, str(path), own, self._lock)
 
-    def attach(self, parent: Handle, child: Handle) -> None:
+    def attach(self, parent: DiskHandle, child: DiskHandle) -> None:
         """Put the open chain of `child` on top of that of `parent`.
 
         From then on `child` stands for the whole chain and `parent` is used up: it is neither
@@ -220,22 +220,22 @@ class Library:
         parent.used_up()
         child.refresh()
 
-    def is_attach_possible(self, parent: Handle, child: Handle) -> bool:
+    def is_attach_possible(self, parent: DiskHandle, child: DiskHandle) -> bool:
         try:
             self._api.IsAttachPossible(parent.raw.handle, child.raw.handle)
         except CallFailed:
             return False
         return True
 
-    def shrink(self, disk: Handle, *, progress: Progress | None = None) -> None:
+    def shrink(self, disk: DiskHandle, *, progress: Progress | None = None) -> None:
         with explained(disk.path), self.session.explained(), _reported(progress) as callback:
             self._api.Shrink(disk.raw.handle, callback, None)
 
-    def defragment(self, disk: Handle, *, progress: Progress | None = None) -> None:
+    def defragment(self, disk: DiskHandle, *, progress: Progress | None = None) -> None:
         with explained(disk.path), self.session.explained(), _reported(progress) as callback:
             self._api.Defragment(disk.raw.handle, callback, None)
 
-    def space_needed_for_clone(self, disk: Handle, disk_type: DiskType) -> int:
+    def space_needed_for_clone(self, disk: DiskHandle, disk_type: DiskType) -> int:
         """Bytes."""
         out = c_uint64()
         with explained(disk.path), self.session.explained():
@@ -249,18 +249,20 @@ class Library:
         """The handle of the connection for local files."""
         return self._local_link().handle
 
-    def _local_link(self) -> Link:
+    def _local_link(self) -> ConnectionHandle:
         with self._lock:
             if self._local is None:
-                self._local = Link(self.session, asdict(LOCAL), read_only=False)
+                self._local = ConnectionHandle(self.session, asdict(LOCAL), read_only=False)
             return self._local
 
-    def _connect(self, connection: VddkConnection, modes: str | None) -> Link:
+    def _connect(self, connection: VddkConnection, modes: str | None) -> ConnectionHandle:
         with self._lock:
             target = asdict(connection)
-            return Link(self.session, target, read_only=connection.read_only, transport_modes=modes)
+            return ConnectionHandle(
+                self.session, target, read_only=connection.read_only, transport_modes=modes
+            )
 
-    def _disconnect(self, link: Link) -> None:
+    def _disconnect(self, link: ConnectionHandle) -> None:
         with self._lock:
             link.close()
 

@@ -6,11 +6,11 @@ from functools import partial
 
 from vreplica.vddk.binding import encoded
 from vreplica.vddk.config import VddkConfig, VddkConnection, locate
-from vreplica.vddk.disk import Backend, VddkDisk
+from vreplica.vddk.disk import DiskBackend, VddkDisk
 from vreplica.vddk.errors import ConnectionReadOnly
 from vreplica.vddk.library import Library
-from vreplica.vddk.raw import SYNC_MODES
-from vreplica.vddk.readers import Readers
+from vreplica.vddk.raw_disk import SYNC_MODES
+from vreplica.vddk.reader_pool import ReaderPool
 
 
 def open_vddk_disk(
@@ -31,13 +31,13 @@ def open_vddk_disk(
     if connection.server is not None and connection.read_only and not read_only:
         raise ConnectionReadOnly(path=path, server=connection.server)
 
-    def open_backend() -> Backend:
+    def open_backend() -> DiskBackend:
         if config.isolation:
             # Here, as a library that runs in this process needs none of it.
-            from vreplica.vddk.isolated import open_helper
+            from vreplica.vddk.helper.disk import open_in_helper
 
             file = locate(config)
-            return open_helper(file, config, connection, path, read_only, single_link)
+            return open_in_helper(file, config, connection, path, read_only, single_link)
         open_handle = partial(
             Library.load(config).open,
             path,
@@ -49,7 +49,7 @@ def open_vddk_disk(
         )
         first = open_handle()
         if read_only and first.transport_mode in SYNC_MODES:
-            return Readers(first, open_handle)
+            return ReaderPool(first, open_handle)
         return first
 
     return VddkDisk(open_backend(), path, read_only=read_only, reopen=open_backend)

@@ -1,6 +1,6 @@
 """One initialised library in this process: logging, InitEx, connections.
 
-Used in process by `library` and inside the helper by `child`; nothing here knows which.
+Used in process by `library` and inside the helper by `helper.main`; nothing here knows which.
 Rules that are kept, from the VDDK 8.0 Programming Guide and nbdkit's vddk plugin:
 
 - InitEx once a process. Exit is left to the helper, which is about to end anyway: the call
@@ -89,7 +89,7 @@ class LogTap:
         return log
 
 
-class Session:
+class VddkSession:
     """InitEx done. One for each library file and process.
 
     `lib_root` is the folder that holds lib64/, where the library finds its transport plugins;
@@ -122,7 +122,7 @@ class Session:
             raise
 
 
-class Link:
+class ConnectionHandle:
     """A connection: ConnectParams, ConnectEx, Disconnect.
 
     `target` has the fields of VddkConnection as plain values (it comes over a socket):
@@ -131,7 +131,7 @@ class Link:
 
     def __init__(
         self,
-        session: Session,
+        session: VddkSession,
         target: dict[str, Any],
         *,
         read_only: bool,
@@ -139,7 +139,7 @@ class Link:
     ) -> None:
         self.session = session
         self.handle: int | None = None
-        self.params = Params(session, target)
+        self.params = ConnectArguments(session, target)
         remote = target.get("server") is not None
         out = c_void_p()
         try:
@@ -170,10 +170,10 @@ class Link:
             self.params.free()
 
 
-class Params:
+class ConnectArguments:
     """A filled ConnectParams and everything that it points to."""
 
-    def __init__(self, session: Session, target: dict[str, Any]) -> None:
+    def __init__(self, session: VddkSession, target: dict[str, Any]) -> None:
         self._api = session.api
         self._kept: list[ctypes.Array[ctypes.c_char]] = []
         self._allocated = False
@@ -235,10 +235,10 @@ class Params:
 
 
 def run_access(
-    session: Session, call: str, target: dict[str, Any], identity: str
+    session: VddkSession, call: str, target: dict[str, Any], identity: str
 ) -> dict[str, int]:
     """PrepareForAccess, EndAccess or Cleanup: what needs a server, and no connection to it."""
-    params = Params(session, target)
+    params = ConnectArguments(session, target)
     try:
         with session.explained():
             if call != "Cleanup":

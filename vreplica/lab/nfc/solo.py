@@ -14,10 +14,10 @@ from vreplica.lab.certificate import Identity
 from vreplica.lab.nfc.server import NfcServer
 from vreplica.lab.nfc.store import MemoryStore, Store
 from vreplica.lab.nfc.tickets import TicketBook
-from vreplica.nfc.authd import Ticket
-from vreplica.nfc.config import HostLimits, NfcConfig, Timeouts
+from vreplica.nfc.authd import NfcTicket
+from vreplica.nfc.config import HostLimits, NfcConfig, NfcTimeouts
 
-PATIENCE = Timeouts(connect_s=5, handshake_s=5, read_s=5, write_s=5, close_s=5)
+PATIENCE = NfcTimeouts(connect_s=5, handshake_s=5, read_s=5, write_s=5, close_s=5)
 
 
 class SoloHost:
@@ -48,9 +48,9 @@ class SoloHost:
 
     # -- TicketSource -----------------------------------------------------------------------
 
-    def ticket(self, *, read_only: bool) -> Ticket:
+    def ticket(self, *, read_only: bool) -> NfcTicket:
         address, port = self.connect_to or (self.server.address, self.server.port)
-        return Ticket(
+        return NfcTicket(
             host=address,
             port=port,
             service=self.server.profile.service,

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 from vreplica.disk import Disk, MemoryDisk
 from vreplica.vddk.disk import VddkDisk
 from vreplica.vddk.errors import MetadataMissing, VddkError
-from vreplica.vddk.handle import Handle
+from vreplica.vddk.handle import DiskHandle
 from vreplica.vddk.library import Library
 
 FAIL: Final = 1
@@ -69,7 +69,7 @@ Writes = Callable[[str], BeforeWrite]
 
 class _LibraryDisk:
     def __init__(
-        self, handle: Handle, path: str, *, read_only: bool, before: BeforeWrite | None = None
+        self, handle: DiskHandle, path: str, *, read_only: bool, before: BeforeWrite | None = None
     ) -> None:
         self._before = before
         self.disk: Final[Disk] = VddkDisk(handle, path, read_only=read_only)

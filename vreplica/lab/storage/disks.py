@@ -27,7 +27,7 @@ from vreplica.vddk.abi import Adapter, DiskType
 from vreplica.vddk.config import VddkConfig, bundled_libdir
 from vreplica.vddk.disk import VddkDisk
 from vreplica.vddk.errors import DiskFull, DiskLocked, DiskNotFound, FileExists
-from vreplica.vddk.handle import Handle
+from vreplica.vddk.handle import DiskHandle
 from vreplica.vddk.library import Library
 
 _PIECE = 4 * MIB
@@ -130,7 +130,9 @@ class Disks(Space):
 
     # -- reading and writing ----------------------------------------------------------------
 
-    def open(self, ds_path: str, *, read_only: bool = True, single_link: bool = False) -> Handle:
+    def open(
+        self, ds_path: str, *, read_only: bool = True, single_link: bool = False
+    ) -> DiskHandle:
         """Opened for writing, the link is locked until it is closed."""
         with self.explained(ds_path):
             return self.library.open(
@@ -227,7 +229,7 @@ class Disks(Space):
             copy_sparse(file, new.with_name(file.name))
 
 
-def copy_allocated(read: Handle, name: str, write: Handle) -> None:
+def copy_allocated(read: DiskHandle, name: str, write: DiskHandle) -> None:
     """Copy everything that is allocated in one open disk into another, empty one."""
     buffer = memoryview(bytearray(_PIECE))
     for start, end in VddkDisk(read, name, read_only=True).allocated().split(_PIECE):

@@ -11,7 +11,7 @@ from vreplica.lab import hardware
 from vreplica.lab.api.vmodl import vim
 from vreplica.lab.context import SiteContext
 from vreplica.units import KIB, MIB, SECTOR, round_up
-from vreplica.vddk.handle import Handle
+from vreplica.vddk.handle import DiskHandle
 
 _PIECE = 4 * MIB
 kinds: Any = hardware.device
@@ -101,7 +101,7 @@ def fill(site: SiteContext, disk: Any, content: Path) -> None:
         copy_raw(content, handle, disk.capacityInBytes)
 
 
-def copy_raw(content: Path, handle: Handle, capacity: int) -> None:
+def copy_raw(content: Path, handle: DiskHandle, capacity: int) -> None:
     size = content.stat().st_size
     if size > capacity:
         raise ValueError(f"{content} has {size} bytes, the disk only {capacity}")

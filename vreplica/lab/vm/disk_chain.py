@@ -30,7 +30,7 @@ from vreplica.lab.context import VmContext
 from vreplica.lab.storage.change_map import ChangeMap, UntrackedDisk, ctk_path
 from vreplica.lab.storage.paths import split
 from vreplica.units import MIB
-from vreplica.vddk.handle import Handle
+from vreplica.vddk.handle import DiskHandle
 
 DEPTH_MAX = 32
 """Links in a chain (vSphere: 32 snapshots at most)."""
@@ -45,7 +45,7 @@ _FLAT: Any = vim.vm.device.VirtualDisk.FlatVer2BackingInfo
 class Leaf:
     """A disk that a running VM writes to."""
 
-    handle: Handle
+    handle: DiskHandle
     changes: ChangeMap | None
 
 

@@ -24,28 +24,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vreplica.disk import Arena, Request
-from vreplica.vddk.blocks import Query
+from vreplica.vddk.allocated_blocks import BlockQuery
 from vreplica.vddk.errors import VddkError
-from vreplica.vddk.handle import Handle
+from vreplica.vddk.handle import DiskHandle
 
 log = logging.getLogger("vreplica.vddk")
 
 READERS: Final = 3
 
 
-class Readers:
+class ReaderPool:
     """The Backend of such a disk. Handles after the first are opened when they are needed."""
 
     parallel_reads = READERS
     pid = None
 
-    def __init__(self, first: Handle, open_another: Callable[[], Handle]) -> None:
+    def __init__(self, first: DiskHandle, open_another: Callable[[], DiskHandle]) -> None:
         self._first = first
         self._open_another = open_another
         self._handles = [first]
         self._wanted = READERS
         self._adding = threading.Lock()
-        self._free: SimpleQueue[Handle] = SimpleQueue()
+        self._free: SimpleQueue[DiskHandle] = SimpleQueue()
         self._free.put(first)
         self.info = first.info
         self.transport_mode = first.transport_mode
@@ -57,7 +57,7 @@ class Readers:
         finally:
             self._free.put(handle)
 
-    def _take(self) -> Handle:
+    def _take(self) -> DiskHandle:
         with suppress(Empty):
             return self._free.get_nowait()
         with self._adding:
@@ -90,7 +90,7 @@ class Readers:
             self._wanted = 0
             log.warning("%s: another disk has its name now", self._first.path)
 
-    def query_blocks(self, query: Query) -> NDArray[np.int64]:
+    def query_blocks(self, query: BlockQuery) -> NDArray[np.int64]:
         return self._first.query_blocks(query)
 
     def register(self, arena: Arena) -> None:

@@ -29,7 +29,7 @@ from vreplica.units import SECTOR
 from vreplica.vddk import abi
 from vreplica.vddk.abi import OpenFlag
 from vreplica.vddk.binding import CallFailed, encoded
-from vreplica.vddk.session import Link, Session
+from vreplica.vddk.session import ConnectionHandle, VddkSession
 
 Piece = tuple[int, int, int]
 """(start sector, number of sectors, address of the bytes)"""
@@ -55,8 +55,8 @@ class Interrupted(Exception):
 class RawDisk:
     """Opened in the constructor. `io_depth` is the most async requests in flight."""
 
-    def __init__(self, link: Link, path: str, flags: int, io_depth: int) -> None:
-        self.session: Session = link.session
+    def __init__(self, link: ConnectionHandle, path: str, flags: int, io_depth: int) -> None:
+        self.session: VddkSession = link.session
         self._api = link.session.api
         self._depth = io_depth
         self._done: SimpleQueue[tuple[int, int]] = SimpleQueue()

@@ -26,7 +26,6 @@ from typing import Any
 
 from vreplica.errors import VReplicaError
 from vreplica.units import SECTOR
-from vreplica.vddk import wire
 from vreplica.vddk.binding import CallFailed, LoadFailed
 from vreplica.vddk.config import LibraryFile, VddkConfig
 from vreplica.vddk.errors import (
@@ -37,8 +36,9 @@ from vreplica.vddk.errors import (
     from_call,
     from_load,
 )
-from vreplica.vddk.process import EXIT_S, HelperProcess
-from vreplica.vddk.wire import Op, State
+from vreplica.vddk.helper import messages
+from vreplica.vddk.helper.messages import AnswerState, Op
+from vreplica.vddk.helper.process import EXIT_S, HelperProcess
 
 _DOING = {
     Op.START: "starting the library",
@@ -54,9 +54,9 @@ _DOING = {
 }
 
 
-def start_helper(file: LibraryFile, config: VddkConfig, path: str) -> Channel:
+def start_helper(file: LibraryFile, config: VddkConfig, path: str) -> HelperChannel:
     """A helper with the library initialised. `path` names what it is for in errors."""
-    channel = Channel(HelperProcess(str(file.path.parent)), path, config.timeout_s)
+    channel = HelperChannel(HelperProcess(str(file.path.parent)), path, config.timeout_s)
     order = {
         "library": str(file.path),
         "lib_root": str(file.root),
@@ -64,14 +64,14 @@ def start_helper(file: LibraryFile, config: VddkConfig, path: str) -> Channel:
         "config_file": str(config.config_file.absolute()) if config.config_file else None,
     }
     try:
-        channel.ask(Op.START, wire.dump(order))
+        channel.ask(Op.START, messages.dump(order))
     except BaseException:
         channel.end(0)
         raise
     return channel
 
 
-class Channel:
+class HelperChannel:
     """One helper and its socket. `timeout_s` is the limit for each answer."""
 
     def __init__(self, process: HelperProcess, path: str, timeout_s: float) -> None:
@@ -108,7 +108,7 @@ class Channel:
         if self._failure is not None:
             raise self._failure()
         try:
-            self._process.sock.send(wire.message(op, body))
+            self._process.sock.send(messages.message(op, body))
             self._under_way.append(op)
             if fd is not None:
                 socket.send_fds(self._process.sock, [b"\0"], [fd])
@@ -123,7 +123,7 @@ class Channel:
             raise self._failure()
         op = self._under_way[0]
         try:
-            answer = self._process.sock.recv(wire.MESSAGE_MAX)
+            answer = self._process.sock.recv(messages.MESSAGE_MAX)
         except TimeoutError:
             raise self._hung(op) from None
         except OSError:
@@ -132,9 +132,9 @@ class Channel:
             raise self._died()
         self._under_way.popleft()
         state, body = answer[0], answer[1:]
-        if state == State.DONE:
+        if state == AnswerState.DONE:
             return body
-        error = self._error(state, wire.load(body))
+        error = self._error(state, messages.load(body))
         self._settle()
         raise error
 
@@ -145,11 +145,11 @@ class Channel:
                 self.receive()
 
     def _error(self, state: int, body: dict[str, Any]) -> Exception:
-        if state == State.FAILED:
+        if state == AnswerState.FAILED:
             sector = body.pop("sector")
             error = from_call(CallFailed(**body), self._path)
             return error.at(offset_bytes=None if sector is None else sector * SECTOR)
-        if state == State.UNLOADABLE:
+        if state == AnswerState.UNLOADABLE:
             return from_load(LoadFailed(body["path"], body["reason"], tuple(body["missing"])))
         return HelperBroken(path=self._path, reason=body["text"])
 

@@ -1,7 +1,7 @@
 """The helper process as such: how it is started, where its log lines go, how it ends.
 
 parent                                    helper
-sock  ---- SOCK_SEQPACKET (wire.py) ----  fd of argv
+sock  ---- SOCK_SEQPACKET (messages.py) ----  fd of argv
 thread vddk-log  <------- pipe ---------  stdout and stderr: "level|text" lines, and
                                           whatever else the library prints
 """
@@ -31,7 +31,8 @@ EXIT_S = 5.0
 # -I and -S: no user site, no .pth files, no PYTHON* variables. The helper needs this package's
 # folder and the standard library only.
 _BOOT = (
-    "import sys; sys.path.insert(0, sys.argv.pop(1)); from vreplica.vddk.child import main; main()"
+    "import sys; sys.path.insert(0, sys.argv.pop(1)); "
+    "from vreplica.vddk.helper.main import main; main()"
 )
 
 

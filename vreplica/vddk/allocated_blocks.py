@@ -27,7 +27,7 @@ the makers of Xen Orchestra; the native library answers for 32 GiB in less than 
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
+class BlockQuery:
     """One call of QueryAllocatedBlocks."""
 
     start: int
@@ -50,14 +50,14 @@ def coarse_chunk(capacity: int) -> int:
     return chunk
 
 
-def queries(capacity: int, clock: Callable[[], float] = monotonic) -> Iterator[Query]:
+def queries(capacity: int, clock: Callable[[], float] = monotonic) -> Iterator[BlockQuery]:
     """The calls for a disk in order; what lies behind the last one is the tail.
 
     Chunks are of 64 KiB as long as the calls (made between one item and the next) are quick.
     """
     chunk, at, started = MIN_CHUNK_SECTORS, 0, clock()
     while count := min(chunk * MAX_CHUNKS_PER_CALL, capacity - at - (capacity - at) % chunk):
-        yield Query(at, count, chunk)
+        yield BlockQuery(at, count, chunk)
         at += count
         if (clock() - started) / at * (capacity - at) > PATIENCE_S:
             # Every start is a multiple of 32 GiB, and so of any chunk.

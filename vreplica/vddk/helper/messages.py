@@ -48,7 +48,7 @@ class Op(IntEnum):
     CLOSE = 10
 
 
-class State(IntEnum):
+class AnswerState(IntEnum):
     DONE = 0
     FAILED = 1
     """JSON: call, code, text, detail of CallFailed."""

@@ -1,6 +1,6 @@
 """The helper process: owns the library, one connection and one disk of it.
 
-    parent ---- SOCK_SEQPACKET (wire.py) ----> main thread: Open, Read, Write, ..., Close
+    parent ---- SOCK_SEQPACKET (messages.py) ----> main thread: Open, Read, Write, ..., Close
            <--- stderr: log lines -----------
                                                watcher thread: ends the process with the parent
 
@@ -31,11 +31,11 @@ import time
 from typing import Any
 
 from vreplica.units import SECTOR
-from vreplica.vddk import wire
 from vreplica.vddk.binding import CallFailed, LoadFailed
-from vreplica.vddk.raw import Interrupted, Piece, RawDisk
-from vreplica.vddk.session import Link, Session, run_access
-from vreplica.vddk.wire import Op, State
+from vreplica.vddk.helper import messages
+from vreplica.vddk.helper.messages import AnswerState, Op
+from vreplica.vddk.raw_disk import Interrupted, Piece, RawDisk
+from vreplica.vddk.session import ConnectionHandle, VddkSession, run_access
 
 PARENT_GONE_GRACE_S = 5.0
 """How long a call may still run once the parent is gone; then the process ends in the middle."""
@@ -43,7 +43,7 @@ PARENT_GONE_GRACE_S = 5.0
 _PR_SET_DUMPABLE = 4
 
 
-class Region:
+class SharedRegion:
     """Shared memory of the parent, mapped here."""
 
     def __init__(self, fd: int, size: int) -> None:
@@ -65,38 +65,38 @@ class Region:
         self.map.close()
 
 
-class Helper:
+class HelperServer:
     """Answers requests until CLOSE or until the parent is gone."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.parent_gone = threading.Event()
-        self.regions: dict[int, Region] = {}
-        self.session: Session | None = None
-        self.link: Link | None = None
+        self.regions: dict[int, SharedRegion] = {}
+        self.session: VddkSession | None = None
+        self.link: ConnectionHandle | None = None
         self.disk: RawDisk | None = None
         self.blocks = b""
 
     def serve(self) -> None:
         while True:
             try:
-                request = self.sock.recv(wire.MESSAGE_MAX)
+                request = self.sock.recv(messages.MESSAGE_MAX)
             except ConnectionResetError:
                 return
             if not request or self.parent_gone.is_set():
                 return
             op, body = request[0], request[1:]
             try:
-                answer = wire.message(State.DONE, self.run(op, body))
+                answer = messages.message(AnswerState.DONE, self.run(op, body))
             except CallFailed as failed:
-                answer = wire.message(State.FAILED, wire.dump(vars(failed)))
+                answer = messages.message(AnswerState.FAILED, messages.dump(vars(failed)))
             except LoadFailed as failed:
-                answer = wire.message(State.UNLOADABLE, wire.dump(vars(failed)))
+                answer = messages.message(AnswerState.UNLOADABLE, messages.dump(vars(failed)))
             except Interrupted:
                 return
             except Exception as error:
                 text = f"{type(error).__name__}: {error}"
-                answer = wire.message(State.BROKEN, wire.dump({"text": text}))
+                answer = messages.message(AnswerState.BROKEN, messages.dump({"text": text}))
             try:
                 self.sock.send(answer)
                 self.send_blocks()
@@ -110,24 +110,24 @@ class Helper:
             self.opened.transfer(op == Op.WRITE, self.pieces(body))
             return b""
         if op == Op.BLOCKS:
-            self.blocks = self.opened.query_blocks(*wire.QUERY.unpack(body))
-            return wire.SIZE.pack(len(self.blocks))
+            self.blocks = self.opened.query_blocks(*messages.QUERY.unpack(body))
+            return messages.SIZE.pack(len(self.blocks))
         if op == Op.FLUSH:
             self.opened.flush()
             return b""
         if op == Op.ARENA:
-            self.map(**wire.load(body))
+            self.map(**messages.load(body))
             return b""
         if op == Op.FORGET:
-            self.regions.pop(wire.load(body)["region"]).close()
+            self.regions.pop(messages.load(body)["region"]).close()
             return b""
         if op == Op.START:
-            self.start(wire.load(body))
+            self.start(messages.load(body))
             return b""
         if op == Op.OPEN:
-            return wire.dump(self.open(wire.load(body)))
+            return messages.dump(self.open(messages.load(body)))
         if op == Op.ACCESS:
-            return wire.dump(run_access(self.started, **wire.load(body)))
+            return messages.dump(run_access(self.started, **messages.load(body)))
         if op == Op.CLOSE:
             self.close()
             return b""
@@ -140,17 +140,17 @@ class Helper:
         return self.disk
 
     def start(self, order: dict[str, Any]) -> None:
-        self.session = Session(**order, emit=_log)
+        self.session = VddkSession(**order, emit=_log)
 
     @property
-    def started(self) -> Session:
+    def started(self) -> VddkSession:
         if self.session is None:
             raise ValueError("the library is not started")
         return self.session
 
     def open(self, order: dict[str, Any]) -> dict[str, Any]:
-        self.map(wire.SLOTS, order["slots_size"])
-        self.link = Link(
+        self.map(messages.SLOTS, order["slots_size"])
+        self.link = ConnectionHandle(
             self.started,
             order["target"],
             read_only=order["read_only"],
@@ -163,12 +163,12 @@ class Helper:
     def map(self, region: int, size: int) -> None:
         """The fd comes in a message of its own, so that all others need no ancillary data."""
         _, fds, _, _ = socket.recv_fds(self.sock, 1, 1)
-        self.regions[region] = Region(fds[0], size)
+        self.regions[region] = SharedRegion(fds[0], size)
 
     def pieces(self, body: bytes) -> list[Piece]:
         return [
             (start, count, self.regions[region].at(position, count * SECTOR))
-            for start, count, region, position in wire.PIECE.iter_unpack(body)
+            for start, count, region, position in messages.PIECE.iter_unpack(body)
         ]
 
     def send_blocks(self) -> None:
@@ -226,7 +226,7 @@ def main() -> None:
     prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     faulthandler.enable()
 
-    helper = Helper(socket.socket(fileno=fd))
+    helper = HelperServer(socket.socket(fileno=fd))
     threading.Thread(target=helper.watch, name="watch-parent", daemon=True).start()
     helper.serve()
     try:

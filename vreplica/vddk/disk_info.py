@@ -7,7 +7,7 @@ from typing import Any, Self
 
 
 @dataclass(frozen=True, slots=True)
-class DiskInfo:
+class VddkDiskInfo:
     """What GetInfo says. Geometries are (cylinders, heads, sectors).
 
     links: length of the chain, 1 for a base disk. parent_hint: None for a base disk.

@@ -1,10 +1,10 @@
-"""A disk whose library runs in a helper process (child.py): the parent's side.
+"""A disk whose library runs in a helper process (main.py): the parent's side.
 
     engine process                                   helper process
     --------------                                   --------------
     caller's Arena  <======= mapped by both ======>  Read/Write straight into it
     any other buffer --copy--> slots (memfd)  <====> Read/Write into the slots
-    requests, answers  <-- SOCK_SEQPACKET, wire.py -->
+    requests, answers  <-- SOCK_SEQPACKET, messages.py -->
     logger vreplica.vddk  <------- stderr ---------  log lines of the library
 
 Up to two messages are under way, so that copies to and from the slots (two halves, in turn)
@@ -28,27 +28,27 @@ from numpy.typing import NDArray
 
 from vreplica.disk import Arena, Request
 from vreplica.units import SECTOR
-from vreplica.vddk import wire
-from vreplica.vddk.blocks import Query
-from vreplica.vddk.channel import Channel, start_helper
+from vreplica.vddk.allocated_blocks import BlockQuery
 from vreplica.vddk.config import LibraryFile, VddkConfig, VddkConnection
-from vreplica.vddk.info import DiskInfo
-from vreplica.vddk.raw import MAX_IO, cut, modes_for, open_flags
-from vreplica.vddk.wire import Op
+from vreplica.vddk.disk_info import VddkDiskInfo
+from vreplica.vddk.helper import messages
+from vreplica.vddk.helper.channel import HelperChannel, start_helper
+from vreplica.vddk.helper.messages import Op
+from vreplica.vddk.raw_disk import MAX_IO, cut, modes_for, open_flags
 
 _AHEAD = 2
 _ALIGNED_MODES = frozenset({"hotadd", "san"})
 _PAGE = 4096
 
 
-def open_helper(
+def open_in_helper(
     file: LibraryFile,
     config: VddkConfig,
     connection: VddkConnection,
     path: str,
     read_only: bool,
     single_link: bool,
-) -> Helper:
+) -> HelperDisk:
     """Start a helper and open a disk in it. Raises LibraryProblem, VddkError, HelperFailed."""
     channel = start_helper(file, config, path)
     order = {
@@ -58,7 +58,7 @@ def open_helper(
         "path": path,
         "flags": open_flags(read_only=read_only, single_link=single_link),
     }
-    return Helper(channel, order, io_depth=config.io_depth)
+    return HelperDisk(channel, order, io_depth=config.io_depth)
 
 
 @dataclass(slots=True)
@@ -70,15 +70,15 @@ class _Batch:
     """(position in the slots, the caller's bytes)"""
 
 
-class Helper:
+class HelperDisk:
     """An open disk in a helper process; a Backend of VddkDisk."""
 
     parallel_reads = 1
 
-    def __init__(self, channel: Channel, order: dict[str, Any], *, io_depth: int) -> None:
+    def __init__(self, channel: HelperChannel, order: dict[str, Any], *, io_depth: int) -> None:
         self._channel = channel
         self._arenas: dict[int, Arena] = {}
-        self._regions = count(wire.SLOTS + 1)
+        self._regions = count(messages.SLOTS + 1)
         self._depth = max(1, io_depth)
         self._closed = False
         size = 2 * self._depth * MAX_IO
@@ -87,13 +87,13 @@ class Helper:
             os.ftruncate(fd, size)
             self._slots = mmap.mmap(fd, size)
             opening = {**order, "slots_size": size, "io_depth": io_depth}
-            opened = wire.load(channel.ask(Op.OPEN, wire.dump(opening), fd))
+            opened = messages.load(channel.ask(Op.OPEN, messages.dump(opening), fd))
         except BaseException:
             channel.end()
             raise
         finally:
             os.close(fd)
-        self.info = DiskInfo.from_plain(opened["info"])
+        self.info = VddkDiskInfo.from_plain(opened["info"])
         self.transport_mode: str = opened["transport_mode"]
 
     @property
@@ -120,22 +120,22 @@ class Helper:
         while waiting:
             self._finish(waiting.popleft(), write)
 
-    def query_blocks(self, query: Query) -> NDArray[np.int64]:
-        body = wire.QUERY.pack(query.start, query.count, query.chunk)
+    def query_blocks(self, query: BlockQuery) -> NDArray[np.int64]:
+        body = messages.QUERY.pack(query.start, query.count, query.chunk)
         with self._channel.in_step():
-            (size,) = wire.SIZE.unpack(self._channel.ask(Op.BLOCKS, body))
+            (size,) = messages.SIZE.unpack(self._channel.ask(Op.BLOCKS, body))
             found = self._channel.take_memory(size)
         return np.frombuffer(found, np.int64).reshape(-1, 2)
 
     def register(self, arena: Arena) -> None:
         """The helper maps it too. Arenas that were closed since are given back there."""
         for region in [r for r, known in self._arenas.items() if known.fd < 0]:
-            self._channel.ask(Op.FORGET, wire.dump({"region": region}))
+            self._channel.ask(Op.FORGET, messages.dump({"region": region}))
             del self._arenas[region]
         if any(known is arena for known in self._arenas.values()):
             return
         region = next(self._regions)
-        self._channel.ask(Op.ARENA, wire.dump({"region": region, "size": arena.size}), arena.fd)
+        self._channel.ask(Op.ARENA, messages.dump({"region": region, "size": arena.size}), arena.fd)
         self._arenas[region] = arena
 
     def flush(self) -> None:
@@ -164,17 +164,17 @@ class Helper:
             for sector, sectors, delta in cut(offset, view.nbytes):
                 if place is not None:
                     region, position = place
-                    direct.append(wire.PIECE.pack(sector, sectors, region, position + delta))
+                    direct.append(messages.PIECE.pack(sector, sectors, region, position + delta))
                 else:
                     loose.append((sector, sectors, view[delta : delta + sectors * SECTOR]))
-        for at in range(0, len(direct), wire.PIECES_MAX):
-            yield _Batch(b"".join(direct[at : at + wire.PIECES_MAX]), [])
+        for at in range(0, len(direct), messages.PIECES_MAX):
+            yield _Batch(b"".join(direct[at : at + messages.PIECES_MAX]), [])
         rest, half = iter(loose), 0
         while group := list(islice(rest, self._depth)):
             body, copies = [], []
             for number, (sector, sectors, view) in enumerate(group, half * self._depth):
                 position = number * MAX_IO
-                body.append(wire.PIECE.pack(sector, sectors, wire.SLOTS, position))
+                body.append(messages.PIECE.pack(sector, sectors, messages.SLOTS, position))
                 copies.append((position, view))
             yield _Batch(b"".join(body), copies)
             half = 1 - half

@@ -22,8 +22,8 @@ import vreplica.lab
 from vreplica.failover.machine.choices import Choices
 from vreplica.failover.machine.journal import load
 from vreplica.failover.machine.record import record_of
-from vreplica.failover.machine.runner import begin
-from vreplica.failover.vsphere_ports import VSphereSides
+from vreplica.failover.machine.runner import begin_failover
+from vreplica.failover.vsphere_ports import VSpherePorts
 from vreplica.lab import LabControl
 from vreplica.sync.cycle import run
 from vreplica.sync.events import Event, Step
@@ -78,7 +78,7 @@ def one(folder: Path, control: LabControl, number: int, size: int, hot: int) -> 
         if isinstance(event, Step):
             steps.append((event.name, time.monotonic()))
 
-    class Busy(VSphereSides):
+    class Busy(VSpherePorts):
         def shut_down_source(self) -> None:
             write_hot(control, here, vm, hot, 3)
             steps.clear()
@@ -87,7 +87,7 @@ def one(folder: Path, control: LabControl, number: int, size: int, hot: int) -> 
     journal = job.job_dir / "failovers" / "fo-1"
     journal.parent.mkdir(parents=True)
     with Busy(job, journal.name, listener) as sides:
-        begin(journal, sides, Choices(heartbeat_timeout_s=60), lambda text: None)
+        begin_failover(journal, sides, Choices(heartbeat_timeout_s=60), lambda text: None)
     record = record_of(vm, journal.name, load(journal))
     times = dict(steps)
     asked = next(e.time for e in record.entries if e.kind == "call" and "Shutdown" in e.step)

@@ -11,9 +11,8 @@ from vreplica.cli.render import failover_html, failover_text
 from vreplica.cli.render.output import Output, Verbosity
 from vreplica.errors import DiskClosed
 from vreplica.failover.machine.journal import Entry
-from vreplica.failover.machine.record import record_of
-from vreplica.failover.machine.runner import Outcome
-from vreplica.failover.machine.states import Event, State
+from vreplica.failover.machine.record import Outcome, record_of
+from vreplica.failover.machine.states import FailoverEvent, FailoverState
 from vreplica.sync.errors import JobBusy
 
 TIME = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
@@ -64,22 +63,33 @@ def test_what_is_logged_has_the_form_and_the_loudness_of_other_lines(
 @pytest.mark.parametrize(
     ("events", "state", "label"),
     [
-        ([Event.POINT_SETTLED], State.SYNCED, "point"),
+        ([FailoverEvent.POINT_SETTLED], FailoverState.SYNCED, "point"),
         (
-            [Event.POINT_SETTLED, Event.FENCE_CHECKED, Event.REPLICA_STARTED],
-            State.BOOTING,
+            [
+                FailoverEvent.POINT_SETTLED,
+                FailoverEvent.FENCE_CHECKED,
+                FailoverEvent.REPLICA_STARTED,
+            ],
+            FailoverState.BOOTING,
             "booted",
         ),
-        ([Event.POINT_SETTLED, Event.UNDO_ASKED, Event.BOTH_PUT_BACK], State.UNDONE, "point"),
+        (
+            [FailoverEvent.POINT_SETTLED, FailoverEvent.UNDO_ASKED, FailoverEvent.BOTH_PUT_BACK],
+            FailoverState.UNDONE,
+            "point",
+        ),
     ],
 )
 def test_only_a_point_that_runs_is_said_to_be_booted(
-    events: list[Event], state: State, label: str, capsys: pytest.CaptureFixture[str]
+    events: list[FailoverEvent],
+    state: FailoverState,
+    label: str,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    before = [Event.JOB_DISABLED, Event.SOURCE_SEEN_OFF]
+    before = [FailoverEvent.JOB_DISABLED, FailoverEvent.SOURCE_SEEN_OFF]
     entries = [Entry(1, 1, TIME, "begin", "", None, {})]
     for n, event in enumerate([*before, *events], 2):
-        settled = {"point": "p1", "level": "crash"} if event is Event.POINT_SETTLED else {}
+        settled = {"point": "p1", "level": "crash"} if event is FailoverEvent.POINT_SETTLED else {}
         entries.append(Entry(n, 1, TIME, "event", "", event, settled))
     record = record_of("web01", "fo-1", entries)
     assert record.state is state
@@ -90,4 +100,4 @@ def test_only_a_point_that_runs_is_said_to_be_booted(
     Output().show(*failover_text.outcome("web01", Outcome("fo-1", state, facts)))
     told = capsys.readouterr().out
     assert ("p1" in told) == (label == "booted")
-    assert ("powered off" in told) == (state is not State.UNDONE), "it is as before"
+    assert ("powered off" in told) == (state is not FailoverState.UNDONE), "it is as before"

@@ -503,7 +503,7 @@ STATES = {"ready", *DONE, *BACK, "aborted"}
 
 def test_there_is_a_journal_in_every_state() -> None:
     assert {name.partition("/")[2] for name in JOURNALS} == STATES
-    assert {str(s) for s in read.State} >= STATES
+    assert {str(s) for s in read.FailoverState} >= STATES
 
 
 @pytest.mark.parametrize("name", JOURNALS)

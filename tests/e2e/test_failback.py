@@ -13,7 +13,7 @@ from vreplica.delta.copy.modes import CopyMode
 from vreplica.failover import operations
 from vreplica.failover.machine.choices import Choices, FinalSync
 from vreplica.failover.machine.errors import OriginalGone
-from vreplica.failover.machine.states import State
+from vreplica.failover.machine.states import FailoverState
 from vreplica.failover.preview import preview_back
 from vreplica.points import Level
 from vreplica.sync.cycle import run
@@ -42,8 +42,8 @@ def failed_over(world, content: Content, choices: Choices = YES) -> tuple[str, J
     world.power_on(vm)
     run(job)
     world.write(vm, 2000, 3 * MIB, b"since" * 100 + bytes(12))
-    assert operations.begin(job, choices, quiet).state is State.RUNNING
-    assert operations.commit(job, quiet).state is State.COMMITTED
+    assert operations.begin(job, choices, quiet).state is FailoverState.RUNNING
+    assert operations.commit(job, quiet).state is FailoverState.COMMITTED
     there(world, job, 5 * MIB, b"there")
     return vm, job
 
@@ -78,7 +78,7 @@ def test_back_with_only_what_differs_and_forward_again(world, content: Content) 
             looked_at.append(event.total_bytes)
 
     done = operations.begin_back(job, YES, quiet, listener)
-    assert done.state is State.RUNNING
+    assert done.state is FailoverState.RUNNING
     assert done.facts["level"] == Level.CLEAN_SHUTDOWN.value
     assert max(shipped) == BLOCK, "the one block that differs, and nothing else"
     assert max(looked_at) <= 2 * BLOCK, "change tracking of the replica said where"
@@ -88,7 +88,7 @@ def test_back_with_only_what_differs_and_forward_again(world, content: Content) 
     assert [s.name for s in (frozen, insurance, final)] == [f"{done.id}-{x}" for x in "0ab"]
     assert world.equal(disk(world, 1, job.placement.name), disk(world, 0, vm))
 
-    assert operations.commit(job, quiet).state is State.COMMITTED
+    assert operations.commit(job, quiet).state is FailoverState.COMMITTED
     assert not world.source_snapshots(vm), "the original carries no snapshots on"
     world.write(vm, 2000, 9 * MIB, b"home" * 128)
     report = run(job, verify=True)
@@ -103,7 +103,7 @@ def test_an_undone_failback_leaves_both_as_they_were(world, content: Content) ->
     vm, job = failed_over(world, content)
     before = world.image(*disk(world, 0, vm), world.work / f"{vm}-before.raw").read_bytes()
     done = operations.begin_back(job, YES, quiet)
-    assert operations.undo(job, quiet).state is State.UNDONE
+    assert operations.undo(job, quiet).state is FailoverState.UNDONE
     assert is_on(world, 1, job.placement.name)
     assert not is_on(world, 0, vm)
     # The original's last state is still there, bootable, beneath what came back.
@@ -115,7 +115,7 @@ def test_an_undone_failback_leaves_both_as_they_were(world, content: Content) ->
         run(job)
     # And once more, this time for good.
     there(world, job, 7 * MIB, b"more")
-    assert operations.begin_back(job, YES, quiet).state is State.RUNNING
+    assert operations.begin_back(job, YES, quiet).state is FailoverState.RUNNING
     assert world.equal(disk(world, 1, job.placement.name), disk(world, 0, vm))
     operations.commit(job, quiet)
     assert run(job, verify=True).verified.equal
@@ -145,7 +145,7 @@ def test_what_the_original_wrote_after_the_booted_point_is_taken_back_too(
 ) -> None:
     vm, job = failed_over(world, content, replace(YES, final_sync=FinalSync.NO))
     done = operations.begin_back(job, YES, quiet)
-    assert done.state is State.RUNNING
+    assert done.state is FailoverState.RUNNING
     # The block at 3 MiB was written after the point that was booted: the replica has it not.
     assert world.equal(disk(world, 1, job.placement.name), disk(world, 0, vm))
     frozen = world.source_snapshots(vm)[0]
@@ -167,7 +167,7 @@ def test_without_tracking_and_digest_maps_it_is_a_rescan(world, content: Content
     modes: list[str] = []
     operations.begin_back(job, YES, modes.append)
     assert world.equal(disk(world, 1, job.placement.name), disk(world, 0, vm))
-    assert operations.commit(job, quiet).state is State.COMMITTED
+    assert operations.commit(job, quiet).state is FailoverState.COMMITTED
     assert run(job, verify=True).verified.equal
 
 
@@ -203,7 +203,7 @@ def test_each_site_gives_the_guest_its_addresses_by_a_named_specification(
     only_there = Guest(customize=Customize.SPEC, spec="dr")
     both = replace(only_there, failback=Guest(customize=Customize.SPEC, spec="home"))
     job = replace(job, guest=both)
-    assert operations.begin(job, YES, quiet).state is State.RUNNING
+    assert operations.begin(job, YES, quiet).state is FailoverState.RUNNING
     assert guest_of(world, 1, job.placement.name) == ("web-dr", "10.2.0.5")
     operations.commit(job, quiet)
     remarks = preview_back(replace(job, guest=only_there)).remarks
@@ -211,7 +211,7 @@ def test_each_site_gives_the_guest_its_addresses_by_a_named_specification(
     known = preview_back(job)
     assert "customization specification home, before the power-on" in known.customization
     assert not any("addresses" in remark for remark in known.remarks)
-    assert operations.begin_back(job, YES, quiet).state is State.RUNNING
+    assert operations.begin_back(job, YES, quiet).state is FailoverState.RUNNING
     assert guest_of(world, 0, vm) == ("web", "10.1.0.5")
     operations.commit(job, quiet)
     assert run(job).disks[0].mode is CopyMode.DELTA
@@ -224,10 +224,10 @@ def test_a_lost_original_is_replaced_by_a_new_vm_when_told_to(world, content: Co
     with pytest.raises(OriginalGone, match=vm):
         operations.begin_back(job, YES, quiet)
     done = operations.begin_back(job, YES, quiet, new_vm=world.sites[0]["datastores"][0])
-    assert done.state is State.RUNNING
+    assert done.state is FailoverState.RUNNING
     assert is_on(world, 0, vm)
     assert world.equal(disk(world, 1, job.placement.name), disk(world, 0, vm))
-    assert operations.commit(job, quiet).state is State.COMMITTED
+    assert operations.commit(job, quiet).state is FailoverState.COMMITTED
     report = run(job, verify=True)
     assert report.disks[0].mode is CopyMode.DELTA
     assert report.verified is not None
@@ -265,5 +265,5 @@ def test_an_original_whose_disk_was_taken_away_gets_a_new_one(world, content: Co
         return vim.vm.ConfigSpec(deviceChange=change)
 
     world.reconfigure(vm, without)
-    assert operations.begin_back(job, YES, quiet).state is State.RUNNING
+    assert operations.begin_back(job, YES, quiet).state is FailoverState.RUNNING
     assert world.equal(disk(world, 1, job.placement.name), disk(world, 0, vm))

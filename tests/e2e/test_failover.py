@@ -16,9 +16,10 @@ from vreplica.delta.copy.modes import CopyMode
 from vreplica.failover.machine.choices import Choices, FinalSync
 from vreplica.failover.machine.errors import SourceIsOn
 from vreplica.failover.machine.journal import load
-from vreplica.failover.machine.runner import Outcome, begin, commit, undo
-from vreplica.failover.machine.states import State
-from vreplica.failover.vsphere_ports import VSphereSides
+from vreplica.failover.machine.record import Outcome
+from vreplica.failover.machine.runner import begin_failover, commit_failover, undo_failover
+from vreplica.failover.machine.states import FailoverState
+from vreplica.failover.vsphere_ports import VSpherePorts
 from vreplica.points import Level
 from vreplica.sync.cycle import run
 from vreplica.sync.errors import JobDisabled
@@ -41,7 +42,7 @@ def drive(call: Callable[..., Outcome], job: Job, *more: object) -> Outcome:
     """begin, resume, undo or commit failover `f1` of a job."""
     folder = job.job_dir / "failovers" / "f1"
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with VSphereSides(job, "f1", ignore) as sides:
+    with VSpherePorts(job, "f1", ignore) as sides:
         return call(folder, sides, *more, quiet)
 
 
@@ -72,8 +73,8 @@ def is_on(world, number: int, vm: str) -> bool:
 
 def test_yes_shuts_the_guest_down_and_pulls_no_plug(world, content: Content) -> None:
     vm, job = ready(world, content)
-    outcome = drive(begin, job, YES)
-    assert outcome.state is State.RUNNING
+    outcome = drive(begin_failover, job, YES)
+    assert outcome.state is FailoverState.RUNNING
     assert outcome.facts["level_a"] == Level.APPLICATION.value
     assert outcome.facts["level"] == Level.CLEAN_SHUTDOWN.value
     assert outcome.facts["answered"] is True
@@ -86,7 +87,7 @@ def test_yes_shuts_the_guest_down_and_pulls_no_plug(world, content: Content) -> 
     with world.connect(0) as session:
         (disk,) = session.read_vm(session.find_vm(vm)).disks
     assert world.equal((0, disk.path), (1, world.point_disks(job, point.snapshot)[2000]))
-    assert drive(commit, job).state is State.COMMITTED
+    assert drive(commit_failover, job).state is FailoverState.COMMITTED
 
 
 def nics(world, number: int, vm: str) -> list[bool]:
@@ -98,15 +99,15 @@ def test_only_the_side_in_service_is_on_the_network(world, content: Content) -> 
     vm, job = ready(world, content)
     name = job.placement.name
     assert (nics(world, 0, vm), nics(world, 1, name)) == ([True], [False])
-    drive(begin, job, replace(YES, disconnect_source_nics=True))
+    drive(begin_failover, job, replace(YES, disconnect_source_nics=True))
     assert (nics(world, 0, vm), nics(world, 1, name)) == ([False], [True])
-    drive(undo, job)
+    drive(undo_failover, job)
     assert (nics(world, 0, vm), nics(world, 1, name)) == ([True], [False])
 
 
 def test_a_job_in_a_failover_runs_for_nobody_else(world, content: Content) -> None:
     _, job = ready(world, content)
-    drive(begin, job, YES)
+    drive(begin_failover, job, YES)
     with pytest.raises(JobDisabled, match="f1"):
         run(job)
 
@@ -123,7 +124,7 @@ def test_a_sync_in_flight_ends_before_anything_else(world, content: Content) -> 
     with ThreadPoolExecutor(2) as pool:
         sync = pool.submit(run, job, listener=listener)
         assert copying.wait(60)
-        begun = pool.submit(drive, begin, job, YES)
+        begun = pool.submit(drive, begin_failover, job, YES)
         folder = job.job_dir / "failovers" / "f1"
         try:
             while not [e for e in load(folder) if e.kind == "intent"]:
@@ -134,18 +135,18 @@ def test_a_sync_in_flight_ends_before_anything_else(world, content: Content) -> 
         finally:
             go_on.set()
         point = sync.result().point
-        assert begun.result().state is State.RUNNING
+        assert begun.result().state is FailoverState.RUNNING
     assert [p.id for p in points(job)][1:] == [point.id, "f1-a", "f1-b"]
 
 
 def test_undo_puts_both_back_and_replication_goes_on(world, content: Content) -> None:
     vm, job = ready(world, content)
-    outcome = drive(begin, job, YES)
+    outcome = drive(begin_failover, job, YES)
     # What the replica's guest writes meanwhile must be gone afterwards.
     world.control.guest_write(
         world.sites[1]["name"], job.placement.name, 2000, 0, b"elsewhere" * 56 + bytes(8)
     )
-    assert drive(undo, job).state is State.UNDONE
+    assert drive(undo_failover, job).state is FailoverState.UNDONE
     assert is_on(world, 0, vm)
     assert not is_on(world, 1, job.placement.name)
     world.write(vm, 2000, 9 * MIB, b"after" * 100 + bytes(12))
@@ -161,7 +162,7 @@ def test_a_plug_that_an_administrator_pulls_meanwhile_is_told(world, content: Co
     vm, job = ready(world, content)
     world.control.set_guest(world.here, vm, shutdown="hangs")
 
-    class Meddled(VSphereSides):
+    class Meddled(VSpherePorts):
         def shut_down_source(self) -> None:
             super().shut_down_source()
             with world.connect(0) as session:
@@ -170,15 +171,15 @@ def test_a_plug_that_an_administrator_pulls_meanwhile_is_told(world, content: Co
     folder = job.job_dir / "failovers" / "f1"
     folder.parent.mkdir(parents=True)
     with Meddled(job, "f1", ignore) as sides:
-        outcome = begin(folder, sides, YES, quiet)
+        outcome = begin_failover(folder, sides, YES, quiet)
     assert outcome.facts["level"] == Level.CRASH.value
 
 
 def test_no_boots_the_last_consistent_point_without_a_sync(world, content: Content) -> None:
     vm, job = ready(world, content)
     before = points(job)
-    outcome = drive(begin, job, replace(YES, final_sync=FinalSync.NO))
-    assert outcome.state is State.RUNNING
+    outcome = drive(begin_failover, job, replace(YES, final_sync=FinalSync.NO))
+    assert outcome.state is FailoverState.RUNNING
     assert points(job) == before
     assert outcome.facts["point"] == before[-1].id
     assert not is_on(world, 0, vm)
@@ -187,8 +188,8 @@ def test_no_boots_the_last_consistent_point_without_a_sync(world, content: Conte
 def test_a_lost_source_is_not_contacted(world, content: Content) -> None:
     vm, job = ready(world, content)
     nobody = replace(job, source=replace(job.source, port=1))
-    outcome = drive(begin, nobody, replace(YES, source_lost=True))
-    assert outcome.state is State.RUNNING
+    outcome = drive(begin_failover, nobody, replace(YES, source_lost=True))
+    assert outcome.state is FailoverState.RUNNING
     assert outcome.facts["source"] == "declared lost by the operator"
     world.control.power(world.here, vm, on=False)
 
@@ -198,15 +199,15 @@ def test_a_source_that_somebody_starts_again_keeps_the_replica_off(world, conten
     folder = job.job_dir / "failovers" / "f1"
     folder.parent.mkdir(parents=True)
 
-    class Meddled(VSphereSides):
+    class Meddled(VSpherePorts):
         def replica_stands_on(self) -> str | None:
             world.power_on(vm)
             return super().replica_stands_on()
 
     with Meddled(job, "f1", ignore) as sides, pytest.raises(SourceIsOn):
-        begin(folder, sides, YES, quiet)
+        begin_failover(folder, sides, YES, quiet)
     assert not is_on(world, 1, job.placement.name)
-    assert drive(undo, job).state is State.UNDONE
+    assert drive(undo_failover, job).state is FailoverState.UNDONE
 
 
 @pytest.mark.parametrize("how", list(Customize))
@@ -223,8 +224,8 @@ def test_the_replica_is_on_its_network_with_the_addresses_of_the_other_site(
     with world.connect(1) as session:
         (before,) = session.read_vm(session.find_vm(replica)).nics
     assert not before.start_connected
-    outcome = drive(begin, job, YES)
-    assert outcome.state is State.RUNNING
+    outcome = drive(begin_failover, job, YES)
+    assert outcome.state is FailoverState.RUNNING
     assert "guest_trouble" not in outcome.facts
     with world.connect(1) as session:
         ref = session.find_vm(replica)
@@ -236,7 +237,7 @@ def test_the_replica_is_on_its_network_with_the_addresses_of_the_other_site(
     else:
         noted = world.control.guest_path(site, replica, "/noted").read_text()
         assert f"found=$(device {nic.mac})" in noted
-    assert drive(undo, job).state is State.UNDONE
+    assert drive(undo_failover, job).state is FailoverState.UNDONE
     with world.connect(1) as session:
         (after,) = session.read_vm(session.find_vm(replica)).nics
     assert not after.start_connected, "a replica that is taken back talks to nobody"
@@ -246,6 +247,6 @@ def test_a_script_that_fails_is_told_and_stops_nothing(world, content: Content) 
     _, job = ready(world, content, guest_id="ubuntu64Guest")
     rules = GuestCustomization("web01-dr")
     wrong = Guest("root", lambda: "wrong", Customize.SCRIPT, identity=rules)
-    outcome = drive(begin, replace(job, guest=wrong), YES)
-    assert outcome.state is State.RUNNING
+    outcome = drive(begin_failover, replace(job, guest=wrong), YES)
+    assert outcome.state is FailoverState.RUNNING
     assert "the guest refuses the login" in outcome.facts["guest_trouble"]

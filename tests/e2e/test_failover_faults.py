@@ -27,9 +27,9 @@ import vreplica
 from vreplica.cli.app import app
 from vreplica.failover import history
 from vreplica.failover.failback import FailbackPlan, FailbackPorts
-from vreplica.failover.machine import steps
+from vreplica.failover.machine import context
 from vreplica.failover.machine.journal import load
-from vreplica.failover.vsphere_ports import VSphereSides
+from vreplica.failover.vsphere_ports import VSpherePorts
 from vreplica.lab.guest.database import judge, reader
 from vreplica.points import RecoveryPoint
 from vreplica.sync.job import Job
@@ -137,7 +137,7 @@ class Scene:
 
 @pytest.fixture
 def scene(world, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
-    monkeypatch.setattr(steps, "POLL_S", 0.2)
+    monkeypatch.setattr(context, "POLL_S", 0.2)
     monkeypatch.setattr(snapshot, "RETRY_DELAY_S", 0.05)
     vm = world.make_vm(20 * MIB, guest_id="windows2019srv_64Guest")
     made = Scene(world, vm)
@@ -173,10 +173,10 @@ def hooked(monkeypatch: pytest.MonkeyPatch, hooks: dict[str, list[Callable[[], N
             waiting.pop(0)()
 
     def wrap(method: str, before: str | None = None, after: str | None = None) -> None:
-        owner = FailbackPorts if method == "freeze_replica" else VSphereSides
+        owner = FailbackPorts if method == "keep_replica_state" else VSpherePorts
         real = getattr(owner, method)
 
-        def wrapped(self: VSphereSides, *args: Any) -> Any:
+        def wrapped(self: VSpherePorts, *args: Any) -> Any:
             a = method == "sync" and args[0].endswith("-a")
             if before is not None:
                 strike("point A" if a else before)
@@ -187,7 +187,7 @@ def hooked(monkeypatch: pytest.MonkeyPatch, hooks: dict[str, list[Callable[[], N
 
         monkeypatch.setattr(owner, method, wrapped)
 
-    wrap("freeze_replica", "freeze")
+    wrap("keep_replica_state", "freeze")
     wrap("sync", "final sync", "fence")
     wrap("source_can_shut_down", "look")
     wrap("shut_down_source", "request", "shutdown")

@@ -27,7 +27,7 @@ from vreplica.failover import operations
 from vreplica.failover.history import outcomes
 from vreplica.failover.machine.choices import Choices
 from vreplica.failover.machine.errors import EffectUnderWay
-from vreplica.failover.machine.states import State
+from vreplica.failover.machine.states import FailoverState
 from vreplica.sync.cycle import run
 from vreplica.sync.errors import JobBusy
 from vreplica.sync.events import Progress, Step
@@ -41,9 +41,9 @@ YES = Choices(shutdown_timeout_s=20, heartbeat_timeout_s=20)
 FROZEN = """
 import os, pickle, signal, sys
 from vreplica.failover.machine.errors import FailoverTakenOver
-from vreplica.failover.machine.steps import Work
+from vreplica.failover.machine.context import StepContext
 from vreplica.failover import history, operations
-from vreplica.failover.vsphere_ports import VSphereSides
+from vreplica.failover.vsphere_ports import VSpherePorts
 from vreplica.sync.events import Step
 
 job, choices, part, place = pickle.load(open(sys.argv[1], "rb"))
@@ -55,17 +55,17 @@ def stop():
         left.pop()
         os.kill(os.getpid(), signal.SIGSTOP)
 
-def do(self, step, call, *args, real=Work.do):
+def do(self, step, call, *args, real=StepContext.do):
     if when == "before" and step == what:
         stop()
     return real(self, step, call, *args)
 
-Work.do = do
+StepContext.do = do
 if when == "in":
-    def wrapped(self, *args, real=getattr(VSphereSides, what)):
+    def wrapped(self, *args, real=getattr(VSpherePorts, what)):
         stop()
         return real(self, *args)
-    setattr(VSphereSides, what, wrapped)
+    setattr(VSpherePorts, what, wrapped)
 
 def listener(event):
     if when == "step" and isinstance(event, Step) and event.name == what:
@@ -147,27 +147,27 @@ def on(world, job: Job) -> tuple[bool, bool]:
 @pytest.mark.parametrize(
     ("part", "place", "then", "state"),
     [
-        slow("there", "before ShutdownGuest source", operations.resume, State.RUNNING),
-        slow("there", "before PowerOn replica", operations.resume, State.RUNNING),
-        ("there", "before PowerOn replica", operations.undo, State.UNDONE),
-        ("undo", "before PowerOn source", operations.resume, State.UNDONE),
-        ("there", "step release", operations.resume, State.RUNNING),
+        slow("there", "before ShutdownGuest source", operations.resume, FailoverState.RUNNING),
+        slow("there", "before PowerOn replica", operations.resume, FailoverState.RUNNING),
+        ("there", "before PowerOn replica", operations.undo, FailoverState.UNDONE),
+        ("undo", "before PowerOn source", operations.resume, FailoverState.UNDONE),
+        ("there", "step release", operations.resume, FailoverState.RUNNING),
     ],
 )
 def test_who_was_taken_over_makes_no_call(
-    world, content: Content, tmp_path: Path, part: str, place: str, then, state: State
+    world, content: Content, tmp_path: Path, part: str, place: str, then, state: FailoverState
 ) -> None:
     _, job = ready(world, content)
     if part == "undo":
-        assert operations.begin(job, YES, quiet).state is State.RUNNING
+        assert operations.begin(job, YES, quiet).state is FailoverState.RUNNING
     with frozen(job, part, place, tmp_path) as process:
         assert then(job, quiet).state is state
         if part == "undo":
             # And the next failover, whose replica must not be joined by the source.
-            assert operations.begin(job, YES, quiet).state is State.RUNNING
+            assert operations.begin(job, YES, quiet).state is FailoverState.RUNNING
         before, stand = history(world, job), on(world, job)
         assert stand == (
-            (False, True) if part == "undo" or state is State.RUNNING else (True, False)
+            (False, True) if part == "undo" or state is FailoverState.RUNNING else (True, False)
         )
         assert thawed(process) == TAKEN_OVER
     assert history(world, job) == before
@@ -177,12 +177,12 @@ def test_who_was_taken_over_makes_no_call(
 @pytest.mark.parametrize(
     ("part", "place", "then", "state"),
     [
-        ("there", "in power_on_replica", "thawed", State.RUNNING),
-        slow("there", "in power_on_replica", "killed", State.RUNNING),
-        slow("there", "in shut_down_source", "thawed", State.RUNNING),
-        slow("there", "in shut_down_source", "killed", State.RUNNING),
-        slow("undo", "in power_on_source", "thawed", State.UNDONE),
-        slow("undo", "in power_on_source", "killed", State.UNDONE),
+        ("there", "in power_on_replica", "thawed", FailoverState.RUNNING),
+        slow("there", "in power_on_replica", "killed", FailoverState.RUNNING),
+        slow("there", "in shut_down_source", "thawed", FailoverState.RUNNING),
+        slow("there", "in shut_down_source", "killed", FailoverState.RUNNING),
+        slow("undo", "in power_on_source", "thawed", FailoverState.UNDONE),
+        slow("undo", "in power_on_source", "killed", FailoverState.UNDONE),
     ],
 )
 def test_inside_an_effect_nobody_takes_over_until_it_is_over(
@@ -193,12 +193,12 @@ def test_inside_an_effect_nobody_takes_over_until_it_is_over(
     part: str,
     place: str,
     then: str,
-    state: State,
+    state: FailoverState,
 ) -> None:
     monkeypatch.setattr("vreplica.failover.machine.journal.TAKE_OVER_S", 0.3)
     _, job = ready(world, content)
     if part == "undo":
-        assert operations.begin(job, YES, quiet).state is State.RUNNING
+        assert operations.begin(job, YES, quiet).state is FailoverState.RUNNING
     with frozen(job, part, place, tmp_path) as process:
         before = history(world, job)
         for other in (operations.resume, operations.undo):
@@ -213,7 +213,7 @@ def test_inside_an_effect_nobody_takes_over_until_it_is_over(
             process.wait(20)
             assert operations.resume(job, quiet).state is state
     assert outcomes(job)[-1].state is state
-    assert on(world, job) == ((False, True) if state is State.RUNNING else (True, False))
+    assert on(world, job) == ((False, True) if state is FailoverState.RUNNING else (True, False))
 
 
 def test_in_a_synchronisation_only_an_undo_is_possible_and_it_stays_undone(
@@ -223,7 +223,7 @@ def test_in_a_synchronisation_only_an_undo_is_possible_and_it_stays_undone(
     with frozen(job, "there", "step copy", tmp_path) as process:
         with pytest.raises(JobBusy, match=str(process.pid)):
             operations.resume(job, quiet)
-        assert operations.undo(job, quiet).state is State.UNDONE
+        assert operations.undo(job, quiet).state is FailoverState.UNDONE
         before = history(world, job)
         assert thawed(process) == TAKEN_OVER
     assert history(world, job) == before

@@ -24,7 +24,7 @@ import pytest
 
 from vreplica.failover import history, operations
 from vreplica.failover.machine.choices import Choices
-from vreplica.failover.machine.states import State
+from vreplica.failover.machine.states import FailoverState
 from vreplica.sync.cycle import run
 from vreplica.sync.job import Job
 from vreplica.sync.replica.state import points
@@ -36,7 +36,7 @@ YES = Choices(shutdown_timeout_s=20, heartbeat_timeout_s=20, disconnect_source_n
 KILLER = """
 import os, pickle, signal, sys
 from vreplica.failover import failback, operations
-from vreplica.failover.vsphere_ports import VSphereSides
+from vreplica.failover.vsphere_ports import VSpherePorts
 from vreplica.sync.events import Step
 
 job, choices, part, place = pickle.load(open(sys.argv[1], "rb"))
@@ -57,7 +57,7 @@ def wrap(cls, method):
     setattr(cls, method, wrapped)
 
 if when in ("before", "after"):
-    for cls in (VSphereSides, failback.FailbackPorts):
+    for cls in (VSpherePorts, failback.FailbackPorts):
         if what in vars(cls):
             wrap(cls, what)
 
@@ -84,7 +84,7 @@ MATRIX = {
     "there": [*WAY, *SYNC],
     "undo": around("power_off_replica", "put_replica_on", "power_on_source", "enable_job"),
     "commit": around("settle_direction"),
-    "back": [*WAY, *around("freeze_replica"), "step freeze", *SYNC],
+    "back": [*WAY, *around("keep_replica_state"), "step freeze", *SYNC],
     "undo-back": around("power_off_replica", "put_replica_on", "power_on_source", "enable_job"),
     "commit-back": [*around("settle_direction"), "step freeze", "step release"],
 }
@@ -165,7 +165,7 @@ def test_killed_anywhere_another_process_ends_it_as_if_it_had_not_been(
     world.write(vm, 2000, 3 * MIB, b"since" * 100 + bytes(12))
     with never_both_on(world, job):
         if part != "there":
-            assert operations.begin(job, YES, quiet).state is State.RUNNING
+            assert operations.begin(job, YES, quiet).state is FailoverState.RUNNING
         if "back" in part:
             operations.commit(job, quiet)
             there = world.sites[1]["name"]
@@ -176,9 +176,9 @@ def test_killed_anywhere_another_process_ends_it_as_if_it_had_not_been(
         if part == "there" and not history.folders(job):
             pytest.fail("nothing was journalled before it")
         done = operations.resume(job, quiet)
-    ends = {"there": State.RUNNING, "back": State.RUNNING}
-    ends |= {"undo": State.UNDONE, "undo-back": State.UNDONE}
-    assert done.state is ends.get(part, State.COMMITTED)
+    ends = {"there": FailoverState.RUNNING, "back": FailoverState.RUNNING}
+    ends |= {"undo": FailoverState.UNDONE, "undo-back": FailoverState.UNDONE}
+    assert done.state is ends.get(part, FailoverState.COMMITTED)
     with world.connect(0) as one, world.connect(1) as other:
         source = one.power_state(one.find_vm(vm))
         replica = other.power_state(other.find_vm(job.placement.name))

@@ -13,9 +13,9 @@ from dataclasses import replace
 import pytest
 
 from vreplica.failover.machine.choices import Choices, OnShutdownTimeout
-from vreplica.failover.machine.runner import begin
-from vreplica.failover.machine.states import State
-from vreplica.failover.vsphere_ports import VSphereSides
+from vreplica.failover.machine.runner import begin_failover
+from vreplica.failover.machine.states import FailoverState
+from vreplica.failover.vsphere_ports import VSpherePorts
 from vreplica.lab.guest.database import judge, reader
 from vreplica.points import Level
 from vreplica.sync.cycle import run
@@ -59,13 +59,13 @@ def fail_over(job: Job, choices: Choices, meanwhile: Callable[[], object] = lamb
     folder = job.job_dir / "failovers" / "f1"
     folder.parent.mkdir(parents=True)
 
-    class Busy(VSphereSides):
+    class Busy(VSpherePorts):
         def shut_down_source(self) -> None:
             super().shut_down_source()
             meanwhile()
 
     with Busy(job, "f1", ignore) as sides:
-        return begin(folder, sides, choices, lambda text: None)
+        return begin_failover(folder, sides, choices, lambda text: None)
 
 
 def test_yes_keeps_every_transaction_and_the_database_is_clean(
@@ -74,7 +74,7 @@ def test_yes_keeps_every_transaction_and_the_database_is_clean(
     vm, job, work = busy
     done = work()
     outcome = fail_over(job, replace(YES, require=Level.APPLICATION))
-    assert outcome.state is State.RUNNING
+    assert outcome.state is FailoverState.RUNNING
     # The shutdown finished the transfer that was half done: one transaction more.
     booted = outcome.facts["point"]
     assert level_in(world, job, booted, done + 1) == "application"

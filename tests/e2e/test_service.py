@@ -23,7 +23,7 @@ from click.testing import CliRunner
 import vreplica
 from vreplica.cli.app import app
 from vreplica.failover.machine import journal as journals
-from vreplica.failover.machine.states import Event
+from vreplica.failover.machine.states import FailoverEvent
 from vreplica.lab import LabControl, down, up
 from vreplica.scheduling.planner import TICK_S
 from vreplica.service.catalog import tables
@@ -229,7 +229,7 @@ def test_a_failover_goes_on_when_the_service_that_does_it_is_killed_and_when_it_
     here.control.set_guest("site-a", "vm00", shutdown_s=4)
     client = cli(path, "failover", "vm00", "--final-sync", "yes", "--by-service", "--json")
     # Not right after the call, where nobody can know whether the guest has been asked.
-    asked = Event.SHUTDOWN_REQUESTED
+    asked = FailoverEvent.SHUTDOWN_REQUESTED
     until("the guest was asked", lambda: any(e.event is asked for e in here.journal("vm00")))
     first.kill()
     first.wait()
@@ -285,7 +285,7 @@ class Observer:
     """A failover waits for nobody's place."""
     highest: Counter[str] = field(default_factory=Counter)
     looks: int = 0
-    stopped: threading.Event = field(default_factory=threading.Event)
+    stopped: threading.FailoverEvent = field(default_factory=threading.FailoverEvent)
 
     def __enter__(self) -> Observer:
         self.thread = threading.Thread(target=self._watch)

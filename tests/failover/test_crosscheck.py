@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from vreplica.failover.crosscheck import Comparison, match
 from vreplica.failover.machine.journal import Entry
-from vreplica.failover.machine.states import Event
+from vreplica.failover.machine.states import FailoverEvent
 from vreplica.vsphere.model import EventRecord, TaskRecord
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -96,7 +96,7 @@ DOWN = [
     entry(0, "begin", ""),
     entry(1, "intent", "ShutdownGuest source"),
     entry(2, "call", "ShutdownGuest source", result="done"),
-    Entry(10, 1, at(600), "event", "", Event.SOURCE_SEEN_OFF, {}),
+    Entry(10, 1, at(600), "event", "", FailoverEvent.SOURCE_SEEN_OFF, {}),
 ]
 
 

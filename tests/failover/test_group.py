@@ -26,8 +26,8 @@ from vreplica.failover.machine.errors import (
     NotPossibleNow,
 )
 from vreplica.failover.machine.group_order import Group, Member, Pass, cycle, waves
-from vreplica.failover.machine.runner import Outcome
-from vreplica.failover.machine.states import State
+from vreplica.failover.machine.record import Outcome
+from vreplica.failover.machine.states import FailoverState
 from vreplica.sync.job import Job, Placement
 from vreplica.vsphere.model import Endpoint
 
@@ -173,7 +173,7 @@ class World:
         ) -> AbstractContextManager[Model]:
             return self.members[job.name].turned()
 
-        monkeypatch.setattr(operations, "VSphereSides", forwards)
+        monkeypatch.setattr(operations, "VSpherePorts", forwards)
         monkeypatch.setattr(operations, "FailbackPorts", backwards)
         return self
 
@@ -360,7 +360,7 @@ def test_undo_also_ends_what_a_kill_left(
         assert all(now.job_on.values()), kill_at
         assert not any(now.replica_on.values()), kill_at
         ended = {m.state for m in outcome.members}
-        assert ended <= {State.UNDONE, State.ABORTED, None}
+        assert ended <= {FailoverState.UNDONE, FailoverState.ABORTED, None}
 
 
 # -- and back ---------------------------------------------------------------------------------
@@ -465,15 +465,15 @@ def test_what_was_committed_last_is_known_where_the_clock_was_set_back(
             return datetime(2026, 6, 1, tzinfo=UTC) - timedelta(days=next(days))
 
     monkeypatch.setattr("vreplica.failover.machine.journal.datetime", Clock)
-    assert operations.begin(job, YES, quiet).state is State.RUNNING
+    assert operations.begin(job, YES, quiet).state is FailoverState.RUNNING
     operations.commit(job, quiet)
     there = history.failed_over(job)
     assert there is not None
-    assert operations.begin_back(job, YES, quiet).state is State.RUNNING
+    assert operations.begin_back(job, YES, quiet).state is FailoverState.RUNNING
     operations.commit(job, quiet)
     assert history.failed_over(job) is None, "it is back"
     again = operations.begin(job, YES, quiet, id_="fo-again")
-    assert again.state is State.RUNNING
+    assert again.state is FailoverState.RUNNING
     assert history.current(job).name == "fo-again"
 
 
@@ -500,7 +500,7 @@ def test_of_two_that_begin_at_once_one_is_refused(
         return real()
 
     monkeypatch.setattr(model, "replica_is_on", meanwhile)
-    assert operations.begin(job, NO, quiet).state is State.RUNNING
+    assert operations.begin(job, NO, quiet).state is FailoverState.RUNNING
     other[0].join()
     assert len(refused) == 1
     assert len(history.outcomes(job)) == 1, "nothing is left of it"

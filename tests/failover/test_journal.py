@@ -13,7 +13,7 @@ import pytest
 
 from vreplica.failover.machine.errors import EffectUnderWay, FailoverTakenOver, JournalDamaged
 from vreplica.failover.machine.journal import Journal, load, state_of
-from vreplica.failover.machine.states import Event, State
+from vreplica.failover.machine.states import FailoverEvent, FailoverState
 
 
 @pytest.fixture
@@ -24,13 +24,13 @@ def folder(tmp_path: Path) -> Path:
 def test_a_journal_tells_its_state_choices_and_facts(folder: Path) -> None:
     journal = Journal.begin(folder, {"final_sync": "yes"})
     journal.write("intent", step="disable", data={})
-    journal.write("event", event=Event.JOB_DISABLED, data={"was": "enabled"})
-    journal.write("event", event=Event.POINT_A_MADE, data={"point": "A"})
-    assert journal.state is State.INSURED
+    journal.write("event", event=FailoverEvent.JOB_DISABLED, data={"was": "enabled"})
+    journal.write("event", event=FailoverEvent.POINT_A_MADE, data={"point": "A"})
+    assert journal.state is FailoverState.INSURED
     journal.close()
     entries = load(folder)
     assert [e.kind for e in entries] == ["begin", "intent", "event", "event"]
-    assert state_of(entries) is State.INSURED
+    assert state_of(entries) is FailoverState.INSURED
     again = Journal.take_over(folder)
     assert again.choices == {"final_sync": "yes"}
     assert again.facts() == {"was": "enabled", "point": "A"}
@@ -40,7 +40,7 @@ def test_a_journal_tells_its_state_choices_and_facts(folder: Path) -> None:
 def test_an_event_that_may_not_happen_is_refused_and_not_written(folder: Path) -> None:
     journal = Journal.begin(folder, {})
     with pytest.raises(ValueError, match="replica started may not happen in state ready"):
-        journal.write("event", event=Event.REPLICA_STARTED, data={})
+        journal.write("event", event=FailoverEvent.REPLICA_STARTED, data={})
     assert len(load(folder)) == 1
     journal.close()
 
@@ -50,11 +50,11 @@ def test_who_was_taken_over_can_do_nothing_more(folder: Path) -> None:
     new = Journal.take_over(folder)
     assert new.epoch == old.epoch + 1
     with pytest.raises(FailoverTakenOver):
-        old.write("event", event=Event.JOB_DISABLED, data={})
+        old.write("event", event=FailoverEvent.JOB_DISABLED, data={})
     with pytest.raises(FailoverTakenOver):
-        old.check()
-    new.write("event", event=Event.JOB_DISABLED, data={})
-    assert state_of(load(folder)) is State.DISABLED
+        old.check_epoch()
+    new.write("event", event=FailoverEvent.JOB_DISABLED, data={})
+    assert state_of(load(folder)) is FailoverState.DISABLED
     old.close()
     new.close()
 
@@ -68,13 +68,13 @@ def test_taking_over_waits_for_the_effect_that_is_under_way(folder: Path) -> Non
     journal = Journal.begin(folder, {})
     took = folder / "took"
     other = multiprocessing.get_context("spawn").Process(target=_take_over, args=(folder, took))
-    with journal.fence():
+    with journal.effect():
         other.start()
         time.sleep(1.0)
         assert not took.exists()
     other.join(20)
     assert took.exists()
-    with pytest.raises(FailoverTakenOver), journal.fence():
+    with pytest.raises(FailoverTakenOver), journal.effect():
         pass
     journal.close()
 
@@ -84,28 +84,28 @@ def test_who_is_frozen_in_an_effect_is_named_to_the_one_who_wants_to_take_over(
 ) -> None:
     monkeypatch.setattr("vreplica.failover.machine.journal.TAKE_OVER_S", 0.2)
     journal = Journal.begin(folder, {})
-    with journal.fence():
+    with journal.effect():
         journal.write("intent", step="PowerOn replica", data={})
         with pytest.raises(EffectUnderWay, match="PowerOn replica") as refused:
             Journal.take_over(folder)
     assert refused.value.pid == os.getpid()
-    journal.check()
+    journal.check_epoch()
     journal.close()
 
 
 @pytest.mark.parametrize("cut", range(1, 12))
 def test_a_last_line_that_broke_off_is_as_if_not_written(folder: Path, cut: int) -> None:
     journal = Journal.begin(folder, {})
-    journal.write("event", event=Event.JOB_DISABLED, data={})
-    journal.write("event", event=Event.POINT_A_MADE, data={"point": "A"})
+    journal.write("event", event=FailoverEvent.JOB_DISABLED, data={})
+    journal.write("event", event=FailoverEvent.POINT_A_MADE, data={"point": "A"})
     journal.close()
     path = folder / "journal.jsonl"
     path.write_bytes(path.read_bytes()[:-cut])
     again = Journal.take_over(folder)
-    assert again.state is State.DISABLED
-    again.write("event", event=Event.POINT_A_MADE, data={"point": "A"})
+    assert again.state is FailoverState.DISABLED
+    again.write("event", event=FailoverEvent.POINT_A_MADE, data={"point": "A"})
     again.close()
-    assert state_of(load(folder)) is State.INSURED
+    assert state_of(load(folder)) is FailoverState.INSURED
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_a_damaged_journal_is_an_error_that_names_the_line(
     folder: Path, line: int, text: str
 ) -> None:
     journal = Journal.begin(folder, {})
-    journal.write("event", event=Event.JOB_DISABLED, data={})
+    journal.write("event", event=FailoverEvent.JOB_DISABLED, data={})
     journal.close()
     path = folder / "journal.jsonl"
     lines = path.read_text().splitlines()
@@ -130,7 +130,7 @@ def test_a_damaged_journal_is_an_error_that_names_the_line(
 
 def _write_for_ever(folder: Path) -> None:
     journal = Journal.begin(folder, {})
-    journal.write("event", event=Event.JOB_DISABLED, data={})
+    journal.write("event", event=FailoverEvent.JOB_DISABLED, data={})
     while True:
         journal.write("note", data={"text": "x" * 500})
 
@@ -146,8 +146,8 @@ def test_kill_9_leaves_a_journal_that_can_be_gone_on_with(folder: Path) -> None:
     os.kill(process.pid, signal.SIGKILL)
     process.join()
     journal = Journal.take_over(folder)
-    assert journal.state is State.DISABLED
-    journal.write("event", event=Event.POINT_A_MADE, data={})
+    assert journal.state is FailoverState.DISABLED
+    journal.write("event", event=FailoverEvent.POINT_A_MADE, data={})
     journal.close()
     assert [e.n for e in load(folder)] == list(range(len(load(folder))))
 

@@ -15,7 +15,7 @@ from vreplica.failover.estimate import (
     rate_in_words,
 )
 from vreplica.failover.machine.record import Record
-from vreplica.failover.machine.states import State
+from vreplica.failover.machine.states import FailoverState
 from vreplica.failover.preview import steps_no, steps_yes
 from vreplica.points import DiskPoint, Level, RecoveryPoint
 from vreplica.points.changes import ChangeStats
@@ -145,7 +145,7 @@ def record(id_: str, shutdown: float | None, parts: dict[str, float], *, answere
     return Record(
         job="j",
         id=id_,
-        state=State.COMMITTED,
+        state=FailoverState.COMMITTED,
         began=START,
         ended=None,
         source_off=START,

@@ -11,8 +11,8 @@ import pytest
 
 from tests.support.failover_model import Killed, Model, point
 from vreplica.errors import VReplicaError
-from vreplica.failover.machine import steps
 from vreplica.failover.machine.choices import Choices, FinalSync, OnShutdownTimeout
+from vreplica.failover.machine.context import StepContext
 from vreplica.failover.machine.errors import (
     ChosenLevelTooLow,
     FailoverTakenOver,
@@ -24,8 +24,15 @@ from vreplica.failover.machine.errors import (
     SourceRan,
 )
 from vreplica.failover.machine.journal import Journal
-from vreplica.failover.machine.runner import Outcome, begin, commit, resume, show, undo
-from vreplica.failover.machine.states import State
+from vreplica.failover.machine.record import Outcome, outcome_of
+from vreplica.failover.machine.runner import (
+    begin_failover,
+    commit_failover,
+    resume_failover,
+    undo_failover,
+)
+from vreplica.failover.machine.states import FailoverState
+from vreplica.failover.machine.steps.finish import settle_direction
 from vreplica.points import Level, RecoveryPoint
 
 
@@ -33,12 +40,12 @@ from vreplica.points import Level, RecoveryPoint
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time passes by itself: every look at the clock is a second later."""
     ticks = itertools.count()
-    real = steps.Work
+    real = StepContext
 
     def work(*args, **kwargs):
         return real(*args, clock=lambda: float(next(ticks)), sleep=lambda _: None, **kwargs)
 
-    monkeypatch.setattr("vreplica.failover.machine.runner.Work", work)
+    monkeypatch.setattr("vreplica.failover.machine.runner.StepContext", work)
 
 
 @pytest.fixture
@@ -56,8 +63,8 @@ NO = replace(YES, final_sync=FinalSync.NO)
 
 def test_yes_shuts_the_guest_down_and_boots_a_point_of_its_own(folder: Path) -> None:
     model = Model()
-    outcome = begin(folder, model, YES, quiet)
-    assert outcome.state is State.RUNNING
+    outcome = begin_failover(folder, model, YES, quiet)
+    assert outcome.state is FailoverState.RUNNING
     assert model.calls == [
         "disable",
         "sync f1-a",
@@ -68,32 +75,32 @@ def test_yes_shuts_the_guest_down_and_boots_a_point_of_its_own(folder: Path) -> 
     assert [p.id for p in model.chain] == ["old", "f1-a", "f1-b"]
     assert model.chain[-1].level is Level.CLEAN_SHUTDOWN
     assert outcome.facts["answered"] is True
-    assert commit(folder, model, quiet).state is State.COMMITTED
+    assert commit_failover(folder, model, quiet).state is FailoverState.COMMITTED
 
 
 @pytest.mark.parametrize(
     ("policy", "state", "booted", "level"),
     [
-        (OnShutdownTimeout.ABORT, State.ABORTED, None, None),
-        (OnShutdownTimeout.USE_QUIESCED, State.RUNNING, "f1-a", Level.APPLICATION),
-        (OnShutdownTimeout.POWER_OFF, State.RUNNING, "f1-b", Level.CRASH),
+        (OnShutdownTimeout.ABORT, FailoverState.ABORTED, None, None),
+        (OnShutdownTimeout.USE_QUIESCED, FailoverState.RUNNING, "f1-a", Level.APPLICATION),
+        (OnShutdownTimeout.POWER_OFF, FailoverState.RUNNING, "f1-b", Level.CRASH),
     ],
 )
 @pytest.mark.parametrize("trouble", ["hangs", "no tools"])
 def test_a_guest_that_does_not_shut_down(
     folder: Path,
     policy: OnShutdownTimeout,
-    state: State,
+    state: FailoverState,
     booted: str | None,
     level: Level | None,
     trouble: str,
 ) -> None:
     model = Model(shuts_down_after=None) if trouble == "hangs" else Model(tools=False)
-    outcome = begin(folder, model, replace(YES, on_shutdown_timeout=policy), quiet)
+    outcome = begin_failover(folder, model, replace(YES, on_shutdown_timeout=policy), quiet)
     assert outcome.state is state
     assert outcome.facts.get("point") == booted
     assert [p.id for p in model.chain][:2] == ["old", "f1-a"], "the insurance stays"
-    if state is State.ABORTED:
+    if state is FailoverState.ABORTED:
         assert model.source_on
         assert model.job_on
         assert "PowerOff source" not in model.calls
@@ -105,7 +112,7 @@ def test_a_guest_that_does_not_shut_down(
 def test_waiting_on_is_what_wait_does(folder: Path) -> None:
     model = Model(shuts_down_after=100)
     choices = replace(YES, on_shutdown_timeout=OnShutdownTimeout.WAIT)
-    assert begin(folder, model, choices, quiet).state is State.RUNNING
+    assert begin_failover(folder, model, choices, quiet).state is FailoverState.RUNNING
     assert "PowerOff source" not in model.calls
 
 
@@ -134,11 +141,11 @@ def test_passes_are_repeated_until_one_is_short_or_they_do_not_shrink(
         return real(id_, known_level, fence)
 
     def work(*args, **kwargs):
-        return steps.Work(*args, clock=lambda: now[0], sleep=lambda s: None, **kwargs)
+        return StepContext(*args, clock=lambda: now[0], sleep=lambda s: None, **kwargs)
 
     model.sync = sync  # type: ignore[method-assign]
-    monkeypatch.setattr("vreplica.failover.machine.runner.Work", work)
-    outcome = begin(folder, model, replace(YES, max_downtime_s=limit), quiet)
+    monkeypatch.setattr("vreplica.failover.machine.runner.StepContext", work)
+    outcome = begin_failover(folder, model, replace(YES, max_downtime_s=limit), quiet)
     assert [p.id for p in model.chain] == ["old", *made, "f1-b"]
     assert outcome.facts["point_a"] == made[-1]
 
@@ -155,16 +162,16 @@ def test_a_later_pass_that_reached_less_is_not_what_use_quiesced_boots(folder: P
     model.sync = sync  # type: ignore[method-assign]
     policy = OnShutdownTimeout.USE_QUIESCED
     choices = replace(YES, on_shutdown_timeout=policy, max_downtime_s=0)
-    outcome = begin(folder, model, choices, quiet)
+    outcome = begin_failover(folder, model, choices, quiet)
     assert (outcome.facts["point"], outcome.facts["level"]) == ("f1-a", "application")
 
 
 def test_a_source_whose_cards_were_disconnected_gets_them_back_by_undo(folder: Path) -> None:
     model = Model()
-    begin(folder, model, replace(YES, disconnect_source_nics=True), quiet)
+    begin_failover(folder, model, replace(YES, disconnect_source_nics=True), quiet)
     assert not model.source_connected
     assert model.calls.index("disconnect source") < model.calls.index("PowerOn replica")
-    undo(folder, model, quiet)
+    undo_failover(folder, model, quiet)
     assert model.source_connected
     assert model.calls.index("connect source") < model.calls.index("PowerOn source")
 
@@ -184,8 +191,8 @@ def test_wait_goes_on_without_tools_until_it_is_off(folder: Path, ends: str) -> 
 
     model.source_can_shut_down = can_shut_down  # type: ignore[method-assign]
     choices = replace(YES, on_shutdown_timeout=OnShutdownTimeout.WAIT)
-    outcome = begin(folder, model, choices, quiet)
-    assert outcome.state is State.RUNNING
+    outcome = begin_failover(folder, model, choices, quiet)
+    assert outcome.state is FailoverState.RUNNING
     assert "PowerOff source" not in model.calls
     # How a source that nobody asked went down is not known.
     level = Level.CRASH if ends == "at the console" else Level.CLEAN_SHUTDOWN
@@ -194,14 +201,14 @@ def test_wait_goes_on_without_tools_until_it_is_off(folder: Path, ends: str) -> 
 
 def test_a_plug_that_somebody_else_pulls_meanwhile_counts_as_crash(folder: Path) -> None:
     model = Model(pulled=True)
-    outcome = begin(folder, model, YES, quiet)
+    outcome = begin_failover(folder, model, YES, quiet)
     assert (outcome.facts["source"], outcome.facts["level"]) == ("powered off by others", "crash")
 
 
 def test_undo_leaves_a_source_off_that_was_off_before(folder: Path) -> None:
     model = Model(source_on=False)
-    begin(folder, model, YES, quiet)
-    assert undo(folder, model, quiet).state is State.UNDONE
+    begin_failover(folder, model, YES, quiet)
+    assert undo_failover(folder, model, quiet).state is FailoverState.UNDONE
     assert not model.source_on
     assert not model.replica_on
     assert model.job_on
@@ -209,23 +216,26 @@ def test_undo_leaves_a_source_off_that_was_off_before(folder: Path) -> None:
 
 def test_undo_says_where_a_guest_that_was_asked_has_not_shut_down(folder: Path) -> None:
     model = Model(shuts_down_after=None)
-    model.source_can_shut_down = lambda: show(folder).state is State.INSURED or fails()  # type: ignore[method-assign]
 
-    def fails() -> bool:
+    def fails_once_it_was_asked() -> bool:
+        if outcome_of(folder).state is FailoverState.INSURED:
+            return True
         raise Fault
+
+    model.source_can_shut_down = fails_once_it_was_asked  # type: ignore[method-assign]
 
     policy = OnShutdownTimeout.WAIT
     with pytest.raises(Fault):
-        begin(folder, model, replace(YES, on_shutdown_timeout=policy), quiet)
-    outcome = undo(folder, model, quiet)
-    assert outcome.state is State.UNDONE
+        begin_failover(folder, model, replace(YES, on_shutdown_timeout=policy), quiet)
+    outcome = undo_failover(folder, model, quiet)
+    assert outcome.state is FailoverState.UNDONE
     assert "may do so yet" in outcome.facts["source"]
     assert (model.source_on, model.job_on) == (True, True)
 
 
 def test_undo_leaves_the_replica_in_service_where_the_source_cannot_be_read(folder: Path) -> None:
     model = Model()
-    begin(folder, model, YES, quiet)
+    begin_failover(folder, model, YES, quiet)
     calls, off = list(model.calls), model.source_is_off
 
     def gone() -> bool:
@@ -233,10 +243,14 @@ def test_undo_leaves_the_replica_in_service_where_the_source_cannot_be_read(fold
 
     model.source_is_off = gone  # type: ignore[method-assign]
     with pytest.raises(Fault):
-        undo(folder, model, quiet)
-    assert (show(folder).state, model.calls, model.replica_on) == (State.RUNNING, calls, True)
+        undo_failover(folder, model, quiet)
+    assert (outcome_of(folder).state, model.calls, model.replica_on) == (
+        FailoverState.RUNNING,
+        calls,
+        True,
+    )
     model.source_is_off = off  # type: ignore[method-assign]
-    assert undo(folder, model, quiet).state is State.UNDONE
+    assert undo_failover(folder, model, quiet).state is FailoverState.UNDONE
 
 
 def test_wait_asks_the_guest_again(folder: Path) -> None:
@@ -250,7 +264,7 @@ def test_wait_asks_the_guest_again(folder: Path) -> None:
 
     model.shut_down_source = shut_down  # type: ignore[method-assign]
     choices = replace(YES, on_shutdown_timeout=OnShutdownTimeout.WAIT)
-    assert begin(folder, model, choices, quiet).state is State.RUNNING
+    assert begin_failover(folder, model, choices, quiet).state is FailoverState.RUNNING
     assert model.calls.count("ShutdownGuest") == 3
     assert "PowerOff source" not in model.calls
 
@@ -264,7 +278,7 @@ def test_no_boots_the_newest_point_of_the_highest_level(folder: Path) -> None:
         ],
         leaf="crash2",
     )
-    outcome = begin(folder, model, replace(YES, final_sync=FinalSync.NO), quiet)
+    outcome = begin_failover(folder, model, replace(YES, final_sync=FinalSync.NO), quiet)
     assert outcome.facts["point"] == "app"
     assert model.calls == ["disable", "PowerOff source", "revert to app", "PowerOn replica"]
 
@@ -272,7 +286,7 @@ def test_no_boots_the_newest_point_of_the_highest_level(folder: Path) -> None:
 def test_no_boots_the_point_that_was_chosen(folder: Path) -> None:
     model = Model(chain=[point("p1", Level.CRASH, 0), point("p2", Level.APPLICATION, 1)], leaf="p2")
     choices = replace(YES, final_sync=FinalSync.NO, point="p1")
-    assert begin(folder, model, choices, quiet).facts["point"] == "p1"
+    assert begin_failover(folder, model, choices, quiet).facts["point"] == "p1"
 
 
 def test_a_lost_source_is_not_contacted(folder: Path) -> None:
@@ -284,24 +298,24 @@ def test_a_lost_source_is_not_contacted(folder: Path) -> None:
     for name in ("source_is_off", "source_can_shut_down", "shut_down_source", "power_off_source"):
         setattr(model, name, never)
     model.source_on = False
-    outcome = begin(folder, model, replace(YES, source_lost=True), quiet)
-    assert outcome.state is State.RUNNING
+    outcome = begin_failover(folder, model, replace(YES, source_lost=True), quiet)
+    assert outcome.state is FailoverState.RUNNING
     assert outcome.facts["point"] == "old"
 
 
 LOST_AT = {
-    State.DISABLED: ("sync", 0),
-    State.INSURED: ("source_can_shut_down", 0),
-    State.SHUTTING_DOWN: ("source_is_off", 2),
-    State.SOURCE_OFF: ("sync", 1),
-    State.SYNCED: ("replica_stands_on", 0),
-    State.FENCED: ("power_on_replica", 0),
+    FailoverState.DISABLED: ("sync", 0),
+    FailoverState.INSURED: ("source_can_shut_down", 0),
+    FailoverState.SHUTTING_DOWN: ("source_is_off", 2),
+    FailoverState.SOURCE_OFF: ("sync", 1),
+    FailoverState.SYNCED: ("replica_stands_on", 0),
+    FailoverState.FENCED: ("power_on_replica", 0),
 }
 
 
 @pytest.mark.parametrize("state", LOST_AT)
 def test_a_source_that_is_lost_on_the_way_is_not_contacted_any_more(
-    folder: Path, state: State
+    folder: Path, state: FailoverState
 ) -> None:
     model, (method, at) = Model(), LOST_AT[state]
     real, calls = getattr(model, method), itertools.count()
@@ -313,8 +327,8 @@ def test_a_source_that_is_lost_on_the_way_is_not_contacted_any_more(
 
     setattr(model, method, broken)
     with pytest.raises(Fault):
-        begin(folder, model, YES, quiet)
-    assert show(folder).state is state
+        begin_failover(folder, model, YES, quiet)
+    assert outcome_of(folder).state is state
     setattr(model, method, real)
 
     def never(*_: object) -> bool:
@@ -323,20 +337,20 @@ def test_a_source_that_is_lost_on_the_way_is_not_contacted_any_more(
     for name in ("source_is_off", "source_can_shut_down", "shut_down_source", "power_off_source"):
         setattr(model, name, never)
     model.source_on = False
-    outcome = resume(folder, model, quiet, source_lost=True)
-    assert outcome.state is State.RUNNING
-    settled = state in (State.SYNCED, State.FENCED)
-    newest = "old" if state is State.DISABLED else "f1-a"
+    outcome = resume_failover(folder, model, quiet, source_lost=True)
+    assert outcome.state is FailoverState.RUNNING
+    settled = state in (FailoverState.SYNCED, FailoverState.FENCED)
+    newest = "old" if state is FailoverState.DISABLED else "f1-a"
     assert outcome.facts["point"] == ("f1-b" if settled else newest)
     with pytest.raises(NotPossibleNow, match="lost"):
-        resume(folder, model, quiet, source_lost=True)
-    assert undo(folder, model, quiet).state is State.UNDONE
+        resume_failover(folder, model, quiet, source_lost=True)
+    assert undo_failover(folder, model, quiet).state is FailoverState.UNDONE
     assert not model.source_on
 
 
 def test_a_source_that_was_off_already_is_synced_and_called_crash(folder: Path) -> None:
     model = Model(source_on=False)
-    outcome = begin(folder, model, YES, quiet)
+    outcome = begin_failover(folder, model, YES, quiet)
     assert outcome.facts["point"] == "f1-b"
     assert outcome.facts["level"] == "crash"
 
@@ -347,9 +361,9 @@ def test_a_level_that_is_too_low_stops_before_the_replica_starts(folder: Path) -
         YES, on_shutdown_timeout=OnShutdownTimeout.POWER_OFF, require=Level.APPLICATION
     )
     with pytest.raises(LevelTooLow):
-        begin(folder, model, choices, quiet)
+        begin_failover(folder, model, choices, quiet)
     assert not model.replica_on
-    assert undo(folder, model, quiet).state is State.UNDONE
+    assert undo_failover(folder, model, quiet).state is FailoverState.UNDONE
     assert model.source_on
     assert model.job_on
 
@@ -368,7 +382,7 @@ def test_a_point_that_cannot_boot_is_refused_while_the_source_runs(
 ) -> None:
     model = Model()
     with pytest.raises(refused) as error:
-        begin(folder, model, choices, quiet)
+        begin_failover(folder, model, choices, quiet)
     assert error.value.exit_code == 3
     assert (model.source_on, model.job_on, model.replica_on) == (True, True, False)
     assert not folder.exists(), "there is nothing to undo"
@@ -386,10 +400,10 @@ def test_a_source_that_comes_back_is_never_joined_by_the_replica(folder: Path) -
 
     model.sync = sync  # type: ignore[method-assign]
     with pytest.raises(SourceIsOn):
-        begin(folder, model, YES, quiet)
+        begin_failover(folder, model, YES, quiet)
     assert not model.replica_on
     with pytest.raises(SourceIsOn):
-        resume(folder, model, quiet)
+        resume_failover(folder, model, quiet)
     assert not model.replica_on
 
 
@@ -407,13 +421,13 @@ def test_what_a_source_wrote_after_the_final_sync_is_not_left_behind_without_a_w
 
     setattr(model, method, broken)
     with pytest.raises(Fault):
-        begin(folder, model, YES, quiet)
+        begin_failover(folder, model, YES, quiet)
     model.started_by_others()
     model.source_on = False
     with pytest.raises(SourceRan, match="f1-b"):
-        resume(folder, model, quiet)
+        resume_failover(folder, model, quiet)
     assert not model.replica_on
-    assert undo(folder, model, quiet).state is State.UNDONE
+    assert undo_failover(folder, model, quiet).state is FailoverState.UNDONE
     assert model.source_on
 
 
@@ -421,11 +435,11 @@ def test_it_may_be_left_behind_where_another_point_was_to_boot_anyway(folder: Pa
     model = Model()
     model.power_on_replica = lambda: (_ for _ in ()).throw(Fault)  # type: ignore[method-assign]
     with pytest.raises(Fault):
-        begin(folder, model, NO, quiet)
+        begin_failover(folder, model, NO, quiet)
     del model.power_on_replica  # type: ignore[attr-defined]
     model.started_by_others()
     model.source_on = False
-    assert resume(folder, model, quiet).state is State.RUNNING
+    assert resume_failover(folder, model, quiet).state is FailoverState.RUNNING
 
 
 def test_a_source_that_comes_back_before_the_final_sync_is_not_synchronised(folder: Path) -> None:
@@ -439,12 +453,12 @@ def test_a_source_that_comes_back_before_the_final_sync_is_not_synchronised(fold
 
     model.sync = sync  # type: ignore[method-assign]
     with pytest.raises(Fault):
-        begin(folder, model, YES, quiet)
+        begin_failover(folder, model, YES, quiet)
     model.sync = real  # type: ignore[method-assign]
     model.started_by_others()
     with pytest.raises(SourceIsOn):
-        resume(folder, model, quiet)
-    assert show(folder).state is State.SOURCE_OFF
+        resume_failover(folder, model, quiet)
+    assert outcome_of(folder).state is FailoverState.SOURCE_OFF
     assert "f1-b" not in [p.id for p in model.chain]
 
 
@@ -456,7 +470,7 @@ def test_a_replica_that_somebody_started_is_not_taken_for_ours(
     on = model.source_on
     model.replica_is_on = lambda: True  # type: ignore[method-assign]
     with pytest.raises(ReplicaIsOn):
-        begin(folder, model, choices, quiet)
+        begin_failover(folder, model, choices, quiet)
     assert not folder.exists(), "the source runs on, and there is nothing to undo"
     assert (model.source_on, model.calls) == (on, [])
 
@@ -465,14 +479,14 @@ def test_a_replica_that_is_started_between_the_fence_and_the_power_on_is_not_our
     folder: Path,
 ) -> None:
     model = Model()
-    model.replica_is_on = lambda: show(folder).state is State.FENCED  # type: ignore[method-assign]
+    model.replica_is_on = lambda: outcome_of(folder).state is FailoverState.FENCED  # type: ignore[method-assign]
     with pytest.raises(ReplicaIsOn):
-        begin(folder, model, YES, quiet)
-    assert show(folder).state is State.FENCED
+        begin_failover(folder, model, YES, quiet)
+    assert outcome_of(folder).state is FailoverState.FENCED
     # Off again: what it wrote is discarded, as the job says.
     del model.replica_is_on  # type: ignore[attr-defined]
     model.touched = True
-    assert resume(folder, model, quiet).state is State.RUNNING
+    assert resume_failover(folder, model, quiet).state is FailoverState.RUNNING
     assert model.calls[-2:] == ["revert to f1-b", "PowerOn replica"]
 
 
@@ -480,9 +494,9 @@ def test_what_prepares_the_replica_comes_before_its_start_and_the_last_look(fold
     model = Model()
     prepare = [("connect", lambda: model.calls.append("connect"))]
     finish = [("address", lambda: model.calls.append("address"))]
-    model.preparations = lambda: prepare  # type: ignore[method-assign,assignment,return-value]
-    model.finishings = lambda: finish  # type: ignore[method-assign,assignment,return-value]
-    begin(folder, model, YES, quiet)
+    model.before_power_on = lambda: prepare  # type: ignore[method-assign,assignment,return-value]
+    model.after_heartbeat = lambda: finish  # type: ignore[method-assign,assignment,return-value]
+    begin_failover(folder, model, YES, quiet)
     assert model.calls[-3:] == ["connect", "PowerOn replica", "address"]
 
     other = Model()
@@ -491,17 +505,17 @@ def test_what_prepares_the_replica_comes_before_its_start_and_the_last_look(fold
         other.source_on, other.shutting_down = True, None
 
     prepare = [("connect", meddled)]
-    other.preparations = lambda: prepare  # type: ignore[method-assign,assignment,return-value]
+    other.before_power_on = lambda: prepare  # type: ignore[method-assign,assignment,return-value]
     with pytest.raises(SourceIsOn):
-        begin(folder.with_name("f2"), other, YES, quiet)
+        begin_failover(folder.with_name("f2"), other, YES, quiet)
     assert not other.replica_on
 
 
 def test_a_silent_replica_is_said_and_can_still_be_undone(folder: Path) -> None:
     model = Model(heartbeat=False)
-    outcome = begin(folder, model, YES, quiet)
+    outcome = begin_failover(folder, model, YES, quiet)
     assert outcome.facts["answered"] is False
-    assert undo(folder, model, quiet).state is State.UNDONE
+    assert undo_failover(folder, model, quiet).state is FailoverState.UNDONE
     assert model.source_on
     assert not model.replica_on
     assert model.leaf == "f1-b"
@@ -509,9 +523,9 @@ def test_a_silent_replica_is_said_and_can_still_be_undone(folder: Path) -> None:
 
 def test_what_is_not_possible_is_refused_without_a_trace(folder: Path) -> None:
     model = Model(shuts_down_after=None)
-    begin(folder, model, YES, quiet)
+    begin_failover(folder, model, YES, quiet)
     before = (folder / "journal.jsonl").read_bytes()
-    for ask in (undo, commit):
+    for ask in (undo_failover, commit_failover):
         with pytest.raises(NotPossibleNow, match="aborted"):
             ask(folder, model, quiet)
     assert (folder / "journal.jsonl").read_bytes() == before
@@ -519,20 +533,20 @@ def test_what_is_not_possible_is_refused_without_a_trace(folder: Path) -> None:
 
 def test_undo_after_a_commit_is_refused(folder: Path) -> None:
     model = Model()
-    begin(folder, model, YES, quiet)
-    commit(folder, model, quiet)
+    begin_failover(folder, model, YES, quiet)
+    commit_failover(folder, model, quiet)
     with pytest.raises(NotPossibleNow):
-        undo(folder, model, quiet)
+        undo_failover(folder, model, quiet)
 
 
 def test_who_is_taken_over_in_the_middle_of_a_copy_writes_nothing_more(folder: Path) -> None:
     model = Model()
     model.on_fence = lambda: Journal.take_over(folder).close()
     with pytest.raises(FailoverTakenOver):
-        begin(folder, model, YES, quiet)
+        begin_failover(folder, model, YES, quiet)
     assert [p.id for p in model.chain] == ["old"]
     model.on_fence = None
-    assert resume(folder, model, quiet).state is State.RUNNING
+    assert resume_failover(folder, model, quiet).state is FailoverState.RUNNING
 
 
 SCENARIOS: dict[str, tuple[Callable[[], Model], Choices]] = {
@@ -561,19 +575,19 @@ SCENARIOS: dict[str, tuple[Callable[[], Model], Choices]] = {
 def drive(folder: Path, model: Model, choices: Choices) -> Outcome:
     """Begin, and after each kill resume, as an operator would."""
     try:
-        return begin(folder, model, choices, quiet)
+        return begin_failover(folder, model, choices, quiet)
     except Killed:
         model.kill.at = None
         if not (folder / "journal.jsonl").exists():
-            return begin(folder, model, choices, quiet)
-        return resume(folder, model, quiet)
+            return begin_failover(folder, model, choices, quiet)
+        return resume_failover(folder, model, quiet)
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_killed_at_any_call_it_ends_as_if_it_had_not_been(name: str, tmp_path: Path) -> None:
     make, choices = SCENARIOS[name]
     straight = make()
-    expected = begin(tmp_path / "straight" / "f1", straight, choices, quiet)
+    expected = begin_failover(tmp_path / "straight" / "f1", straight, choices, quiet)
     for kill_at in range(straight.kill.passed):
         model = make()
         model.kill.at = kill_at
@@ -599,24 +613,24 @@ def test_killed_at_any_call_it_ends_as_if_it_had_not_been(name: str, tmp_path: P
 def test_killed_at_any_call_of_an_undo_both_are_put_back(name: str, tmp_path: Path) -> None:
     make, choices = SCENARIOS[name]
     straight = make()
-    begin(tmp_path / "straight" / "f1", straight, choices, quiet)
+    begin_failover(tmp_path / "straight" / "f1", straight, choices, quiet)
     first = straight.kill.passed
-    undo(tmp_path / "straight" / "f1", straight, quiet)
+    undo_failover(tmp_path / "straight" / "f1", straight, quiet)
     assert straight.kill.passed > first
     for kill_at in range(first, straight.kill.passed):
         model, folder = make(), tmp_path / str(kill_at) / "f1"
-        begin(folder, model, choices, quiet)
+        begin_failover(folder, model, choices, quiet)
         model.shutting_down = None
         model.kill.at = kill_at
         with pytest.raises(Killed):
-            undo(folder, model, quiet)
+            undo_failover(folder, model, quiet)
         model.kill.at = None
-        assert undo(folder, model, quiet).state is State.UNDONE
+        assert undo_failover(folder, model, quiet).state is FailoverState.UNDONE
         assert model.source_on
         assert not model.replica_on
         assert model.job_on
         assert model.leaf == straight.leaf
-        assert show(folder).state is State.UNDONE
+        assert outcome_of(folder).state is FailoverState.UNDONE
 
 
 @pytest.mark.parametrize("name", ["yes", "back"])
@@ -625,21 +639,21 @@ def test_killed_at_any_call_of_a_commit_it_is_committed_by_the_next(
 ) -> None:
     make, choices = SCENARIOS[name]
     straight = make()
-    begin(tmp_path / "straight" / "f1", straight, choices, quiet)
+    begin_failover(tmp_path / "straight" / "f1", straight, choices, quiet)
     first = straight.kill.passed
-    commit(tmp_path / "straight" / "f1", straight, quiet)
+    commit_failover(tmp_path / "straight" / "f1", straight, quiet)
     assert straight.kill.passed > first
     for kill_at in range(first, straight.kill.passed):
-        for go_on in (commit, resume):
+        for go_on in (commit_failover, resume_failover):
             model, folder = make(), tmp_path / f"{kill_at}-{go_on.__name__}" / "f1"
-            begin(folder, model, choices, quiet)
+            begin_failover(folder, model, choices, quiet)
             model.kill.at = kill_at
             with pytest.raises(Killed):
-                commit(folder, model, quiet)
+                commit_failover(folder, model, quiet)
             model.kill.at = None
             with pytest.raises(NotPossibleNow, match="committing"):
-                undo(folder, model, quiet)
-            assert go_on(folder, model, quiet).state is State.COMMITTED
+                undo_failover(folder, model, quiet)
+            assert go_on(folder, model, quiet).state is FailoverState.COMMITTED
             assert model.settled == "f1"
             assert model.replica_on
             assert not model.source_on
@@ -652,33 +666,33 @@ def test_a_process_that_was_frozen_does_nothing_once_another_has_taken_over(
     """Stopped (SIGSTOP) right before an effect; meanwhile another process takes over."""
     model = Model()
     if at == "commit":
-        begin(folder, model, YES, quiet)
+        begin_failover(folder, model, YES, quiet)
         journal = Journal.take_over(folder)
-        undo(folder, model, quiet)
+        undo_failover(folder, model, quiet)
         calls = list(model.calls)
-        work = steps.Work("f1", model, journal, YES, quiet)
+        work = StepContext("f1", model, journal, YES, quiet)
         with pytest.raises(FailoverTakenOver):
-            steps.settle(work)
+            settle_direction(work)
     else:
         real, looks = model.source_is_off, itertools.count()
 
         def thawed_after_an_undo() -> bool:
             # The second look there is the last one before the power-on.
-            if show(folder).state is State.FENCED and next(looks) == 1:
+            if outcome_of(folder).state is FailoverState.FENCED and next(looks) == 1:
                 model.source_is_off = real  # type: ignore[method-assign]
                 off = real()
-                undo(folder, model, quiet)
+                undo_failover(folder, model, quiet)
                 return off
             return real()
 
         model.source_is_off = thawed_after_an_undo  # type: ignore[method-assign]
         with pytest.raises(FailoverTakenOver):
-            begin(folder, model, YES, quiet)
+            begin_failover(folder, model, YES, quiet)
         calls = list(model.calls)
         assert "PowerOn replica" not in calls
         assert model.source_on, "the undo started it; the one that was thawed saw it off"
     assert model.calls == calls
-    assert show(folder).state is State.UNDONE
+    assert outcome_of(folder).state is FailoverState.UNDONE
     assert model.settled is None
 
 
@@ -687,22 +701,38 @@ class Fault(VReplicaError):
 
 
 FAULTS = {
-    "point A fails: quiescing, datastore, destination host": ("sync", 0, State.DISABLED),
-    "the source's host is gone when it is asked": ("source_can_shut_down", 0, State.INSURED),
-    "vCenter restarts when the guest is to be asked": ("shut_down_source", 0, State.INSURED),
-    "vCenter restarts while the guest shuts down": ("source_is_off", 2, State.SHUTTING_DOWN),
-    "the datastore is full at the final delta": ("sync", 1, State.SOURCE_OFF),
-    "the replica was changed outside at the final delta": ("sync", 1, State.SOURCE_OFF),
-    "the source's vCenter is gone at the fence": ("replica_stands_on", 0, State.SYNCED),
-    "the destination's host is down at the power-on": ("power_on_replica", 0, State.FENCED),
-    "the destination's vCenter restarts while it boots": ("replica_answers", 0, State.BOOTING),
+    "point A fails: quiescing, datastore, destination host": ("sync", 0, FailoverState.DISABLED),
+    "the source's host is gone when it is asked": (
+        "source_can_shut_down",
+        0,
+        FailoverState.INSURED,
+    ),
+    "vCenter restarts when the guest is to be asked": (
+        "shut_down_source",
+        0,
+        FailoverState.INSURED,
+    ),
+    "vCenter restarts while the guest shuts down": (
+        "source_is_off",
+        2,
+        FailoverState.SHUTTING_DOWN,
+    ),
+    "the datastore is full at the final delta": ("sync", 1, FailoverState.SOURCE_OFF),
+    "the replica was changed outside at the final delta": ("sync", 1, FailoverState.SOURCE_OFF),
+    "the source's vCenter is gone at the fence": ("replica_stands_on", 0, FailoverState.SYNCED),
+    "the destination's host is down at the power-on": ("power_on_replica", 0, FailoverState.FENCED),
+    "the destination's vCenter restarts while it boots": (
+        "replica_answers",
+        0,
+        FailoverState.BOOTING,
+    ),
 }
 """What fails, at which of its calls, and the state that it stops in: docs/failover.md."""
 
 
 @pytest.mark.parametrize("policy", list(OnShutdownTimeout))
 @pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize("then", [resume, undo])
+@pytest.mark.parametrize("then", [resume_failover, undo_failover])
 def test_a_fault_stops_it_where_the_page_says_and_both_ways_on_are_open(
     tmp_path: Path, fault: str, policy: OnShutdownTimeout, then: Callable[..., Outcome]
 ) -> None:
@@ -718,19 +748,19 @@ def test_a_fault_stops_it_where_the_page_says_and_both_ways_on_are_open(
     setattr(model, method, broken)
     choices = replace(YES, on_shutdown_timeout=policy)
     with pytest.raises(Fault):
-        begin(folder, model, choices, quiet)
-    assert show(folder).state is state
+        begin_failover(folder, model, choices, quiet)
+    assert outcome_of(folder).state is state
     assert not model.job_on
     assert not (model.source_on and model.replica_on)
     assert "PowerOff source" not in model.calls
     outcome = then(folder, model, quiet)
-    if then is resume:
-        assert outcome.state is State.RUNNING
+    if then is resume_failover:
+        assert outcome.state is FailoverState.RUNNING
         assert outcome.facts["level"] == Level.CLEAN_SHUTDOWN.value
         assert model.replica_on
         assert not model.source_on
     else:
-        assert outcome.state in (State.UNDONE, State.ABORTED)
+        assert outcome.state in (FailoverState.UNDONE, FailoverState.ABORTED)
         assert model.source_on
         assert model.job_on
         assert not model.replica_on
@@ -744,12 +774,12 @@ def test_a_level_that_is_too_low_leaves_undo_and_its_remedy_says_so(
     model = Model(source_on=False)
     choices = replace(YES, on_shutdown_timeout=policy, require=Level.APPLICATION)
     with pytest.raises(LevelTooLow) as refused:
-        begin(folder, model, choices, quiet)
+        begin_failover(folder, model, choices, quiet)
     assert "undo" in refused.value.remedy.lower()
-    assert show(folder).state is State.SOURCE_OFF
-    assert undo(folder, model, quiet).state is State.UNDONE
+    assert outcome_of(folder).state is FailoverState.SOURCE_OFF
+    assert undo_failover(folder, model, quiet).state is FailoverState.UNDONE
     assert model.job_on
     # A new failover to the point that is of the level.
     again = replace(choices, final_sync=FinalSync.NO, point="old")
-    outcome = begin(folder.parent / "f2", model, again, quiet)
-    assert (outcome.state, outcome.facts["point"]) == (State.RUNNING, "old")
+    outcome = begin_failover(folder.parent / "f2", model, again, quiet)
+    assert (outcome.state, outcome.facts["point"]) == (FailoverState.RUNNING, "old")

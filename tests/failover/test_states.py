@@ -11,15 +11,17 @@ from vreplica.failover.machine.states import (
     ENDED,
     REPLICA_MAY_BE_ON,
     TRANSITIONS,
-    Event,
-    State,
+    FailoverEvent,
+    FailoverState,
     diagram,
     next_state,
 )
 
 
-@pytest.mark.parametrize(("state", "event"), list(product(State, Event)))
-def test_every_pair_is_either_in_the_table_or_refused(state: State, event: Event) -> None:
+@pytest.mark.parametrize(("state", "event"), list(product(FailoverState, FailoverEvent)))
+def test_every_pair_is_either_in_the_table_or_refused(
+    state: FailoverState, event: FailoverEvent
+) -> None:
     if (state, event) in TRANSITIONS:
         assert next_state(state, event) is TRANSITIONS[state, event]
     else:
@@ -27,15 +29,17 @@ def test_every_pair_is_either_in_the_table_or_refused(state: State, event: Event
             next_state(state, event)
 
 
-def paths(state: State = State.READY, taken: tuple[Event, ...] = ()) -> list[tuple[Event, ...]]:
+def paths(
+    state: FailoverState = FailoverState.READY, taken: tuple[FailoverEvent, ...] = ()
+) -> list[tuple[FailoverEvent, ...]]:
     following = [(event, to) for (at, event), to in TRANSITIONS.items() if at is state]
     if not following:
         return [taken]
     return [p for event, to in following for p in paths(to, (*taken, event))]
 
 
-def walk(path: tuple[Event, ...]) -> list[State]:
-    states = [State.READY]
+def walk(path: tuple[FailoverEvent, ...]) -> list[FailoverState]:
+    states = [FailoverState.READY]
     for event in path:
         states.append(next_state(states[-1], event))
     return states
@@ -47,47 +51,55 @@ def test_every_path_ends_and_only_in_an_ended_state() -> None:
 
 
 def test_every_state_and_every_event_is_used() -> None:
-    assert {s for path in paths() for s in walk(path)} == set(State)
-    assert {event for _, event in TRANSITIONS} == set(Event)
+    assert {s for path in paths() for s in walk(path)} == set(FailoverState)
+    assert {event for _, event in TRANSITIONS} == set(FailoverEvent)
 
 
 def test_the_replica_starts_only_after_the_fence_and_a_settled_point() -> None:
     for path in paths():
-        if Event.REPLICA_STARTED in path:
-            before = path[: path.index(Event.REPLICA_STARTED)]
-            assert before[-2:] == (Event.POINT_SETTLED, Event.FENCE_CHECKED)
-            assert {Event.SOURCE_SEEN_OFF, Event.SOURCE_DECLARED_LOST} & set(before)
+        if FailoverEvent.REPLICA_STARTED in path:
+            before = path[: path.index(FailoverEvent.REPLICA_STARTED)]
+            assert before[-2:] == (FailoverEvent.POINT_SETTLED, FailoverEvent.FENCE_CHECKED)
+            assert {FailoverEvent.SOURCE_SEEN_OFF, FailoverEvent.SOURCE_DECLARED_LOST} & set(before)
 
 
 def test_the_job_is_disabled_before_anything_else() -> None:
     for path in paths():
-        assert path[0] in (Event.JOB_DISABLED, Event.GIVEN_UP, Event.UNDO_ASKED)
+        assert path[0] in (
+            FailoverEvent.JOB_DISABLED,
+            FailoverEvent.GIVEN_UP,
+            FailoverEvent.UNDO_ASKED,
+        )
 
 
 def test_a_shutdown_is_requested_only_once_the_insurance_is_settled() -> None:
     for path in paths():
-        if Event.SHUTDOWN_REQUESTED in path:
-            before = set(path[: path.index(Event.SHUTDOWN_REQUESTED)])
-            assert {Event.POINT_A_MADE, Event.INSURANCE_SKIPPED} & before
+        if FailoverEvent.SHUTDOWN_REQUESTED in path:
+            before = set(path[: path.index(FailoverEvent.SHUTDOWN_REQUESTED)])
+            assert {FailoverEvent.POINT_A_MADE, FailoverEvent.INSURANCE_SKIPPED} & before
 
 
 def test_giving_up_is_possible_only_while_the_source_may_be_on() -> None:
     for path in paths():
-        if path[-1] is Event.GIVEN_UP:
-            assert not {Event.SOURCE_SEEN_OFF, Event.SOURCE_DECLARED_LOST} & set(path)
+        if path[-1] is FailoverEvent.GIVEN_UP:
+            assert not {FailoverEvent.SOURCE_SEEN_OFF, FailoverEvent.SOURCE_DECLARED_LOST} & set(
+                path
+            )
 
 
 def test_until_the_commit_there_is_a_way_back_from_everywhere() -> None:
-    none = {State.COMMITTING, State.UNDOING, *ENDED}
-    assert {at for at, event in TRANSITIONS if event is Event.UNDO_ASKED} == set(State) - none
+    none = {FailoverState.COMMITTING, FailoverState.UNDOING, *ENDED}
+    assert {at for at, event in TRANSITIONS if event is FailoverEvent.UNDO_ASKED} == set(
+        FailoverState
+    ) - none
 
 
 def test_the_replica_can_only_be_on_behind_the_fence() -> None:
     for path in paths():
         states = walk(path)
         behind = [s in REPLICA_MAY_BE_ON for s in states]
-        if State.FENCED in states:
-            first = states.index(State.FENCED)
+        if FailoverState.FENCED in states:
+            first = states.index(FailoverState.FENCED)
             assert not any(behind[:first])
 
 

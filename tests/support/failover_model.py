@@ -131,10 +131,10 @@ class Model:
         self._edge()
         return made
 
-    def replica_is_frozen(self) -> bool:
+    def replica_state_is_kept(self) -> bool:
         return self.frozen
 
-    def freeze_replica(self, failover: str) -> None:
+    def keep_replica_state(self, failover: str) -> None:
         def act() -> None:
             self.chain.append(point(f"{failover}-0", Level.CLEAN_SHUTDOWN, len(self.chain)))
             self.leaf, self.frozen = f"{failover}-0", True
@@ -169,7 +169,7 @@ class Model:
 
         self._effect("ShutdownGuest", act)
 
-    def source_was_pulled(self) -> bool:
+    def source_was_powered_off(self) -> bool:
         return self.pulled
 
     def power_off_source(self) -> None:
@@ -197,7 +197,7 @@ class Model:
     def replica_stands_on(self) -> str | None:
         return self.leaf
 
-    def replica_is_touched(self) -> bool:
+    def replica_is_changed(self) -> bool:
         return self.touched
 
     def put_replica_on(self, id_: str) -> None:
@@ -205,7 +205,7 @@ class Model:
         assert id_ in [p.id for p in self.chain]
         self._effect(f"revert to {id_}", lambda: self.__dict__.update(leaf=id_, touched=False))
 
-    def preparations(self) -> tuple[()]:
+    def before_power_on(self) -> tuple[()]:
         return ()
 
     def power_on_replica(self) -> None:
@@ -214,7 +214,7 @@ class Model:
 
         self._effect("PowerOn replica", act)
 
-    def finishings(self) -> tuple[()]:
+    def after_heartbeat(self) -> tuple[()]:
         return ()
 
     def power_off_replica(self) -> None:

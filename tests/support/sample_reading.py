@@ -27,7 +27,7 @@ from vreplica.failover.machine.journal import Journal
 from vreplica.failover.machine.journal import load as load_journal
 from vreplica.failover.machine.journal import state_of as journal_state
 from vreplica.failover.machine.record import Record, record_of
-from vreplica.failover.machine.states import State
+from vreplica.failover.machine.states import FailoverState
 from vreplica.points import RecoveryPoint
 from vreplica.points.digestmap.digest_map import DigestMap
 from vreplica.points.digestmap.file import FOLDING, read_header
@@ -56,13 +56,13 @@ __all__ = [
     "Choices",
     "DigestMap",
     "FailbackPlan",
+    "FailoverState",
     "FoundPending",
     "JobStatus",
     "Journal",
     "RecoveryPoint",
     "ReplicaState",
     "RunRecord",
-    "State",
     "disabled_by",
     "failover_requests",
     "foreign_snapshots",

@@ -111,8 +111,8 @@ def _wait(out: Output, catalog: Catalog, id_: str, job: str) -> Any:
 
 
 def _ended(out: Output, job: str, row: Any) -> int:
-    from vreplica.failover.machine.runner import Outcome
-    from vreplica.failover.machine.states import State
+    from vreplica.failover.machine.record import Outcome
+    from vreplica.failover.machine.states import FailoverState
 
     result = row.result or {}
     error = result.get("error") or ({"message": row.error} if row.error else None)
@@ -122,12 +122,12 @@ def _ended(out: Output, job: str, row: Any) -> int:
             then = f"Start mover {row.mover} again: it goes on by itself."
         out.error(StoppedThere(job, str(error["message"]), then), job)
         return int(error.get("exit_code", StoppedThere.exit_code))
-    outcome = Outcome(result["failover"], State(result["state"]), result["facts"])
+    outcome = Outcome(result["failover"], FailoverState(result["state"]), result["facts"])
     out.answer(
         outcome.to_dict(),
         *failover_text.outcome(job, outcome),
     )
     # Given up is what an undo asks for.
-    given_up = outcome.state is State.ABORTED and row.order["do"] != "undo"
-    missed = row.order.get("commit") and outcome.state is not State.COMMITTED
+    given_up = outcome.state is FailoverState.ABORTED and row.order["do"] != "undo"
+    missed = row.order.get("commit") and outcome.state is not FailoverState.COMMITTED
     return exits.STOPPED if given_up or missed else exits.OK

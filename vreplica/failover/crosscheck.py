@@ -20,10 +20,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from vreplica.failover.failback import FailbackPlan
+from vreplica.failover.machine.context import SHUT_DOWN
 from vreplica.failover.machine.journal import Entry
 from vreplica.failover.machine.record import Record
-from vreplica.failover.machine.states import Event
-from vreplica.failover.machine.steps import SHUT_DOWN
+from vreplica.failover.machine.states import FailoverEvent
 from vreplica.sync.job import Job
 from vreplica.vsphere.model import EventRecord, TaskRecord, VmRef
 from vreplica.vsphere.session import Session, connect
@@ -234,7 +234,7 @@ def _calls(entries: Sequence[Entry]) -> Iterator[Call]:
             continue
         after = [e for e in entries if e.n > entry.n]
         if entry.step == SHUT_DOWN:
-            over = [e.time for e in after if e.event is Event.SOURCE_SEEN_OFF]
+            over = [e.time for e in after if e.event is FailoverEvent.SOURCE_SEEN_OFF]
         else:
             over = [e.time for e in after if e.step == entry.step or e.epoch > entry.epoch]
         yield (verb, role), (entry.time, over[0] if over else datetime.now(UTC))

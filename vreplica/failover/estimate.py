@@ -22,7 +22,7 @@ from statistics import median
 from typing import Any, Final
 
 from vreplica.failover.machine.record import Record
-from vreplica.failover.machine.steps import MAX_PASSES, SHRINKS
+from vreplica.failover.machine.steps.prepare import MAX_PASSES, SHRINKS
 from vreplica.points import RecoveryPoint
 from vreplica.units import human_size
 

@@ -18,8 +18,8 @@ from typing import Any, Self
 from vreplica.errors import VReplicaError
 from vreplica.failover import history
 from vreplica.failover.machine.errors import NoPointToBoot, NothingToFailBack, OriginalGone
-from vreplica.failover.machine.runner import Outcome
-from vreplica.failover.vsphere_ports import VSphereSides
+from vreplica.failover.machine.record import Outcome
+from vreplica.failover.vsphere_ports import VSpherePorts
 from vreplica.points import Level
 from vreplica.points.vm_keys import DISCONNECTED_KEY, JOB_KEY
 from vreplica.sync.errors import NoPoints, PreflightFailed
@@ -83,14 +83,14 @@ class FailbackPlan:
         )
 
 
-class FailbackPorts(VSphereSides):
+class FailbackPorts(VSpherePorts):
     """Failover's two sides with source and replica exchanged."""
 
     def __init__(self, forward: Job, plan: FailbackPlan, failover: str, listener: Listener) -> None:
         super().__init__(plan.reverse_job(forward), failover, listener)
         self._forward, self._plan = forward, plan
 
-    def replica_is_frozen(self) -> bool:
+    def replica_state_is_kept(self) -> bool:
         """The original's last state is a point of the way back, and nothing came on top.
 
         A new VM in place of a lost one has nothing to keep.
@@ -105,7 +105,7 @@ class FailbackPorts(VSphereSides):
             return False
         return not changes_outside(self._job, self._destination, replica)
 
-    def freeze_replica(self, failover: str) -> None:
+    def keep_replica_state(self, failover: str) -> None:
         adopt(
             self._job,
             point=f"{failover}-0",

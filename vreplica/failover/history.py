@@ -10,12 +10,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vreplica.failover.machine import runner
 from vreplica.failover.machine.errors import FailedOverAlready, FailoverUnderWay, NoFailover
 from vreplica.failover.machine.journal import begun_below, load
-from vreplica.failover.machine.record import Record, record_of
-from vreplica.failover.machine.runner import Outcome
-from vreplica.failover.machine.states import ENDED, State
+from vreplica.failover.machine.record import Outcome, Record, outcome_of, record_of
+from vreplica.failover.machine.states import ENDED, FailoverState
 from vreplica.points.model import new_id
 from vreplica.sync.job import Job
 
@@ -40,7 +38,7 @@ def folders(job: Job) -> list[Path]:
 
 def outcomes(job: Job) -> list[Outcome]:
     """The state of each failover and failback, oldest first."""
-    return [runner.show(folder) for folder in folders(job)]
+    return [outcome_of(folder) for folder in folders(job)]
 
 
 def records(job: Job) -> list[Record]:
@@ -58,15 +56,15 @@ def current(job: Job) -> Path:
     found = folders(job)
     if not found:
         raise NoFailover(job=job.name)
-    return next((f for f in found if runner.show(f).state not in ENDED), found[-1])
+    return next((f for f in found if outcome_of(f).state not in ENDED), found[-1])
 
 
 def failed_over(job: Job) -> Outcome | None:
     """The committed failover by which the replica is in service; None: the original is."""
     last: Outcome | None = None
     for folder in folders(job):
-        outcome = runner.show(folder)
-        if outcome.state is State.COMMITTED:
+        outcome = outcome_of(folder)
+        if outcome.state is FailoverState.COMMITTED:
             last = None if is_failback(folder) else outcome
     return last
 

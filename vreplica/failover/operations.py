@@ -17,10 +17,11 @@ from vreplica.failover import history
 from vreplica.failover.failback import FailbackPlan, FailbackPorts, plan_failback
 from vreplica.failover.machine import runner
 from vreplica.failover.machine.choices import Choices
+from vreplica.failover.machine.context import Reporter
 from vreplica.failover.machine.journal import load
-from vreplica.failover.machine.runner import Outcome, Reporter
-from vreplica.failover.machine.states import State
-from vreplica.failover.vsphere_ports import VSphereSides
+from vreplica.failover.machine.record import Outcome
+from vreplica.failover.machine.states import FailoverState
+from vreplica.failover.vsphere_ports import VSpherePorts
 from vreplica.sync.events import Listener, ignore
 from vreplica.sync.job import Job
 from vreplica.sync.job_dir import in_state_dir
@@ -33,7 +34,7 @@ def begin(
     on_event: Listener = ignore,
     *,
     id_: str | None = None,
-    goal: State | None = None,
+    goal: FailoverState | None = None,
 ) -> Outcome:
     """Begins a failover and goes as far as it can, or to the state `goal`.
 
@@ -41,9 +42,9 @@ def begin(
     """
     history.check_free(job)
     folder = history.root(job) / (id_ or history.new_failover_id())
-    with VSphereSides(job, folder.name, on_event) as sides:
+    with VSpherePorts(job, folder.name, on_event) as ports:
         alone = _alone(job, history.check_free)
-        return runner.begin(folder, sides, choices, report, goal, alone=alone)
+        return runner.begin_failover(folder, ports, choices, report, goal, alone=alone)
 
 
 def begin_back(
@@ -54,7 +55,7 @@ def begin_back(
     *,
     new_vm: str | None = None,
     id_: str | None = None,
-    goal: State | None = None,
+    goal: FailoverState | None = None,
 ) -> Outcome:
     """Begins a failback to the original VM: only what differs is copied.
 
@@ -63,9 +64,11 @@ def begin_back(
     """
     plan = plan_failback(job, new_vm)
     folder = history.root(job) / (id_ or history.new_failback_id())
-    with FailbackPorts(job, plan, folder.name, on_event) as sides:
+    with FailbackPorts(job, plan, folder.name, on_event) as ports:
         alone = _alone(job, history.check_none_under_way)
-        return runner.begin(folder, sides, choices, report, goal, plan.to_dict(), alone)
+        return runner.begin_failover(
+            folder, ports, choices, report, goal, more=plan.to_dict(), alone=alone
+        )
 
 
 @contextmanager
@@ -84,35 +87,35 @@ def resume(
     job: Job, report: Reporter, on_event: Listener = ignore, *, source_lost: bool = False
 ) -> Outcome:
     """Continues the failover that stopped. `source_lost`: its source is lost for good since."""
-    call = partial(runner.resume, source_lost=source_lost)
+    call = partial(runner.resume_failover, source_lost=source_lost)
     return _on_current(call, job, report, on_event)
 
 
 def undo(job: Job, report: Reporter, on_event: Listener = ignore) -> Outcome:
     """Puts both sides back. Raises NotPossibleNow."""
-    return _on_current(runner.undo, job, report, on_event)
+    return _on_current(runner.undo_failover, job, report, on_event)
 
 
 def commit(job: Job, report: Reporter, on_event: Listener = ignore) -> Outcome:
     """Makes the failover permanent. Raises NotPossibleNow."""
-    return _on_current(runner.commit, job, report, on_event)
+    return _on_current(runner.commit_failover, job, report, on_event)
 
 
 def _on_current(
-    call: Callable[[Path, VSphereSides, Reporter], Outcome],
+    call: Callable[[Path, VSpherePorts, Reporter], Outcome],
     job: Job,
     report: Reporter,
     on_event: Listener,
 ) -> Outcome:
     folder = history.current(job)
-    with ports_of(job, folder, on_event) as sides:
-        return call(folder, sides, report)
+    with ports_of(job, folder, on_event) as ports:
+        return call(folder, ports, report)
 
 
-def ports_of(job: Job, folder: Path, on_event: Listener) -> VSphereSides:
+def ports_of(job: Job, folder: Path, on_event: Listener) -> VSpherePorts:
     """The ports of an existing failover or failback: source and replica in its direction."""
     entries = load(folder)
     plan = FailbackPlan.of_journal(entries[0].data) if entries else None
     if plan is not None:
         return FailbackPorts(job, plan, folder.name, on_event)
-    return VSphereSides(job, folder.name, on_event)
+    return VSpherePorts(job, folder.name, on_event)

@@ -16,7 +16,7 @@ from vreplica.failover import history
 from vreplica.failover.estimate import Estimate, Measured, estimate, measure
 from vreplica.failover.failback import plan_failback
 from vreplica.failover.guest.customize import described
-from vreplica.failover.machine.runner import find_chosen
+from vreplica.failover.machine.steps.boot_point import find_chosen
 from vreplica.points import Level, RecoveryPoint
 from vreplica.points.retention import best
 from vreplica.points.vm_keys import JOB_KEY

@@ -29,12 +29,12 @@ from vreplica.failover.group import run as group_run
 from vreplica.failover.group.preview import GroupPreview, preview_group, preview_group_back
 from vreplica.failover.group.report import GroupOutcome
 from vreplica.failover.machine.choices import Choices, OnError
+from vreplica.failover.machine.context import Reporter
 from vreplica.failover.machine.errors import OptionNotForTarget
 from vreplica.failover.machine.group_order import Group
 from vreplica.failover.machine.journal import load
-from vreplica.failover.machine.record import Record, record_of
-from vreplica.failover.machine.runner import Outcome, Reporter
-from vreplica.failover.machine.states import State
+from vreplica.failover.machine.record import Outcome, Record, record_of
+from vreplica.failover.machine.states import FailoverState
 from vreplica.failover.preview import Preview, preview, preview_back
 from vreplica.sync.events import Listener, ignore
 from vreplica.sync.job import Job
@@ -57,7 +57,7 @@ class FailoverOutcome(Protocol):
         """`fo-...` of a failover, `fb-...` of a failback."""
 
     @property
-    def state(self) -> State | str:
+    def state(self) -> FailoverState | str:
         """`str()` gives its name."""
 
     @property
@@ -320,7 +320,7 @@ class GroupTarget:
 
     def _committed(self, outcome: GroupOutcome, report: Reporter) -> GroupOutcome:
         """Commits it where every member runs."""
-        return self.commit(report) if outcome.state == State.RUNNING.value else outcome
+        return self.commit(report) if outcome.state == FailoverState.RUNNING.value else outcome
 
     def resume(
         self, report: Reporter, on_event: Listener = ignore, *, source_lost: bool = False

@@ -38,14 +38,14 @@ LOCK_WAIT_S: Final = 600.0
 """How long a sync that is in flight may take to end before the failover gives up waiting."""
 
 
-class VSphereSides:
+class VSpherePorts:
     """A context manager; connects to a side when it is first asked for, so a lost one is not."""
 
     def __init__(self, job: Job, failover: str, listener: Listener) -> None:
         self._job, self._failover, self._listener = job, failover, listener
         self._stack = ExitStack()
         self._tasks: dict[str, list[str]] = {"source": [], "destination": []}
-        self.hold: Callable[[], None] = lambda: None
+        self.check_cancelled: Callable[[], None] = lambda: None
         """Asked before every write of a sync too, besides the journal's fence."""
 
     def __enter__(self) -> Self:
@@ -109,7 +109,7 @@ class VSphereSides:
     ) -> RecoveryPoint:
         def both() -> None:
             fence()
-            self.hold()
+            self.check_cancelled()
 
         job = self._job
         if known_level is not None:
@@ -124,11 +124,11 @@ class VSphereSides:
         )
         return report.point
 
-    def replica_is_frozen(self) -> bool:
+    def replica_state_is_kept(self) -> bool:
         # Whatever the replica holds came from a run, which ends with a point.
         return True
 
-    def freeze_replica(self, failover: str) -> None:
+    def keep_replica_state(self, failover: str) -> None:
         raise AssertionError("a replica's state is always a point's")
 
     def settle_direction(self, failover: str, booted: str, level: Level, lost: bool) -> None:
@@ -154,7 +154,7 @@ class VSphereSides:
     def shut_down_source(self) -> None:
         self._source.shutdown_guest(self._source_vm)
 
-    def source_was_pulled(self) -> bool:
+    def source_was_powered_off(self) -> bool:
         # Both times are vCenter's own. It forgets tasks after some minutes; we look every second.
         events = self._source.events(self._source_vm)
         asked = [e.time for e in events if e.type == "VmGuestShutdownEvent"]
@@ -186,7 +186,7 @@ class VSphereSides:
         point = self._replica().stands_on
         return point.id if point else None
 
-    def replica_is_touched(self) -> bool:
+    def replica_is_changed(self) -> bool:
         replica = self._replica()
         changes = changes_outside(self._job, self._destination, replica)
         if changes and self._job.on_replica_change is OnReplicaChange.STOP:
@@ -201,7 +201,7 @@ class VSphereSides:
         assert snapshot is not None, "points that were read have their snapshot"
         put_on(self._destination, replica.vm.ref, snapshot)
 
-    def preparations(self) -> tuple[Effect, ...]:
+    def before_power_on(self) -> tuple[Effect, ...]:
         if self._job.guest.customize is Customize.SPEC:
             return (("CustomizeVM replica", self._customize_replica),)
         return ()
@@ -232,7 +232,7 @@ class VSphereSides:
         """From here on it is no recovery point: an undo takes all that follows back."""
         self._destination.set_extra_config(ref, {LEAF_KEY: f"{BOOTED}{self._failover}"})
 
-    def finishings(self) -> tuple[Effect, ...]:
+    def after_heartbeat(self) -> tuple[Effect, ...]:
         if self._job.guest.customize is Customize.SCRIPT:
             return (("addresses by script in replica's guest", self._run_identity_script),)
         if self._job.guest.customize is Customize.SPEC:

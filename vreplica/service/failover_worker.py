@@ -23,8 +23,8 @@ from vreplica.failover.machine import runner
 from vreplica.failover.machine.choices import Choices
 from vreplica.failover.machine.errors import Interrupted
 from vreplica.failover.machine.journal import load
-from vreplica.failover.machine.runner import Outcome
-from vreplica.failover.machine.states import ENDED, State
+from vreplica.failover.machine.record import Outcome, outcome_of
+from vreplica.failover.machine.states import ENDED, FailoverState
 from vreplica.service.catalog import failover_requests, jobs, projection
 from vreplica.service.catalog.database import Catalog, CatalogAway
 from vreplica.service.catalog.runs import Ticket
@@ -87,7 +87,7 @@ class Driven:
     ticket: Ticket
     order: dict[str, Any]
     stack: ExitStack
-    drive: runner.Drive | None = None
+    drive: runner.OpenFailover | None = None
 
     def step(self) -> Result:
         """One event further; none when the service stops. What it fails with is in the result."""
@@ -152,22 +152,22 @@ class Driven:
             return False
         if self.drive is None:
             self.drive = self._open(do)
-        if self.drive.step():
+        if self.drive.advance():
             self._progress(self.drive.outcome)
             return True
         outcome = self.drive.outcome
-        answered = outcome.state is State.RUNNING and outcome.facts.get("answered")
+        answered = outcome.answered
         if answered and self.order.get("commit"):
             self.stack.close()
             self._ask("commit")
         return False
 
-    def _open(self, do: str) -> runner.Drive:
+    def _open(self, do: str) -> runner.OpenFailover:
         """The failover's journal, with both sides."""
         job, own = self._job, self._job.job_dir / "failovers" / self.ticket.run
         if do in failover_requests.PREFIX and not load(own):
             choices = Choices.from_dict(self.order["choices"])
-            more: dict[str, Any] = {"id_": own.name, "goal": State.READY}
+            more: dict[str, Any] = {"id_": own.name, "goal": FailoverState.READY}
             if do == "begin":
                 operations.begin(job, choices, self._say, **more)
             else:
@@ -175,14 +175,17 @@ class Driven:
                     job, choices, self._say, new_vm=self.order.get("new_vm"), **more
                 )
         folder = own if do in failover_requests.PREFIX else history.current(job)
-        sides = self.stack.enter_context(operations.ports_of(job, folder, self._hear))
-        sides.hold = self.hold
-        return self.stack.enter_context(runner.drive(folder, sides, self._say))
+        ports = self.stack.enter_context(operations.ports_of(job, folder, self._hear))
+        ports.check_cancelled = self.hold
+        return self.stack.enter_context(runner.open_failover(folder, ports, self._say))
 
     def _ask(self, do: str) -> None:
         """Undo or commit: one event, and nothing where it has happened before a crash."""
-        goal = {"undo": (State.UNDONE, State.ABORTED), "commit": (State.COMMITTED,)}[do]
-        if self.ticket.again and runner.show(history.current(self._job)).state in goal:
+        goal = {
+            "undo": (FailoverState.UNDONE, FailoverState.ABORTED),
+            "commit": (FailoverState.COMMITTED,),
+        }[do]
+        if self.ticket.again and outcome_of(history.current(self._job)).state in goal:
             return
         call = operations.undo if do == "undo" else operations.commit
         call(self._job, self._say, self._hear)

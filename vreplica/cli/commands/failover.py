@@ -24,7 +24,8 @@ from vreplica.errors import VReplicaError
 
 if TYPE_CHECKING:
     from vreplica.failover.machine.choices import Choices
-    from vreplica.failover.machine.runner import Outcome, Reporter
+    from vreplica.failover.machine.context import Reporter
+    from vreplica.failover.machine.record import Outcome
     from vreplica.sync.events import Listener
     from vreplica.sync.job import Job
 
@@ -373,12 +374,12 @@ def carry_out(
     from vreplica.cli.render.progress import Watcher
     from vreplica.failover import history, operations
     from vreplica.failover.machine.errors import FailoverUnderWay, NotPossibleNow
-    from vreplica.failover.machine.states import State
+    from vreplica.failover.machine.states import FailoverState
 
     try:
         with Watcher(out, job.name) as watcher:
             outcome = work(watcher.say, watcher)
-            answered = outcome.state is State.RUNNING and outcome.facts.get("answered")
+            answered = outcome.state is FailoverState.RUNNING and outcome.facts.get("answered")
             if commit_too and answered:
                 outcome = operations.commit(job, watcher.say, watcher)
     except BaseException as error:
@@ -396,5 +397,5 @@ def carry_out(
     finally:
         catalog_updates.tell_failovers(out, config, job, reserved)
     out.answer(outcome.to_dict(), *failover_text.outcome(job.name, outcome))
-    missed = commit_too and outcome.state is not State.COMMITTED
-    return exits.STOPPED if outcome.state is State.ABORTED or missed else exits.OK
+    missed = commit_too and outcome.state is not FailoverState.COMMITTED
+    return exits.STOPPED if outcome.state is FailoverState.ABORTED or missed else exits.OK

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from vreplica.failover.crosscheck import Comparison
     from vreplica.failover.group.report import GroupOutcome
     from vreplica.failover.machine.choices import Choices, OnError
+    from vreplica.failover.machine.context import Reporter
     from vreplica.failover.machine.group_order import Group
-    from vreplica.failover.machine.runner import Reporter
 
 PREFIX = "group:"
 """No job's name has a colon."""

@@ -25,9 +25,8 @@ if TYPE_CHECKING:
     from vreplica.failover.crosscheck import Comparison
     from vreplica.failover.estimate import Estimate
     from vreplica.failover.machine.journal import Entry
-    from vreplica.failover.machine.record import Record
-    from vreplica.failover.machine.runner import Outcome
-    from vreplica.failover.machine.states import State
+    from vreplica.failover.machine.record import Outcome, Record
+    from vreplica.failover.machine.states import FailoverState
     from vreplica.failover.preview import Preview
     from vreplica.points import RecoveryPoint
 
@@ -178,7 +177,7 @@ def source_now(state: str, facts: Mapping[str, Any]) -> str:
     return "" if state == "undone" else str(facts.get("source", ""))
 
 
-def _next(job: str, id_: str, state: State) -> str:
+def _next(job: str, id_: str, state: FailoverState) -> str:
     if _kind(id_) == "failback" and state.value == "committed":
         return "back on the original for good; the job replicates forward again"
     return NEXT.get(state.value, STOPPED).replace("JOB", job)

@@ -20,7 +20,7 @@ from vreplica.failover.machine.errors import NoFailover
 from vreplica.failover.machine.group_order import Group, label_of
 from vreplica.failover.machine.journal import Entry, begun_below, load, state_of
 from vreplica.failover.machine.record import Record, record_of
-from vreplica.failover.machine.states import ENDED, State
+from vreplica.failover.machine.states import ENDED, FailoverState
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class MemberReport:
     """`state` is None for a member whose failover was never begun."""
 
     job: str
-    state: State | None
+    state: FailoverState | None
     record: Record | None
     trouble: str | None
     """What its last turn failed with, or why it had none."""
@@ -50,22 +50,22 @@ class GroupOutcome:
     def state(self) -> str:
         """running | committed | undone | aborted, when all say so; stopped: they do not."""
         begun = {m.state for m in self.members if m.state is not None}
-        if not begun or begun <= {State.ABORTED}:
+        if not begun or begun <= {FailoverState.ABORTED}:
             return "aborted"
-        if begun <= {State.ABORTED, State.UNDONE}:
+        if begun <= {FailoverState.ABORTED, FailoverState.UNDONE}:
             return "undone"
         if self.troubles or len(begun) > 1 or None in {m.state for m in self.members}:
             return "stopped"
         (only,) = begun
-        return only.value if only in (State.RUNNING, State.COMMITTED) else "stopped"
+        return only.value if only in (FailoverState.RUNNING, FailoverState.COMMITTED) else "stopped"
 
     @property
     def committed(self) -> bool:
-        return self.state == State.COMMITTED.value
+        return self.state == FailoverState.COMMITTED.value
 
     @property
     def given_up(self) -> bool:
-        return self.state == State.ABORTED.value
+        return self.state == FailoverState.ABORTED.value
 
     @property
     def incomplete(self) -> bool:

@@ -18,6 +18,7 @@ from vreplica.failover.failback import plan_failback
 from vreplica.failover.group.report import GroupOutcome, folders, member_folder, show
 from vreplica.failover.machine import runner
 from vreplica.failover.machine.choices import Choices, FinalSync, OnError
+from vreplica.failover.machine.context import Reporter
 from vreplica.failover.machine.errors import (
     FailoverUnderWay,
     GroupNotRunning,
@@ -28,9 +29,9 @@ from vreplica.failover.machine.errors import (
 )
 from vreplica.failover.machine.group_order import Group, Pass
 from vreplica.failover.machine.journal import Journal, load, next_number
-from vreplica.failover.machine.runner import Outcome, Reporter
-from vreplica.failover.machine.states import ENDED, GIVEN_UP_BY_UNDO, State, at_or_past
-from vreplica.failover.vsphere_ports import VSphereSides
+from vreplica.failover.machine.record import Outcome, outcome_of
+from vreplica.failover.machine.states import ENDED, GIVEN_UP_BY_UNDO, FailoverState, at_or_past
+from vreplica.failover.vsphere_ports import VSpherePorts
 from vreplica.sync.events import Event, Listener, Warn
 from vreplica.sync.job import Job
 from vreplica.sync.job_dir import in_state_dir
@@ -41,13 +42,16 @@ INSURE: Final = "insure"
 BRING_DOWN: Final = "bring down"
 START: Final = "start"
 
+CAN_COMMIT: Final = (FailoverState.RUNNING, FailoverState.COMMITTING)
+"""States in which a member's failover can be committed."""
+
 
 def begin(
     state_dir: Path,
     group: Group,
     jobs: Jobs,
     choices: Choices,
-    tell: Reporter,
+    report: Reporter,
     *,
     id_: str | None = None,
 ) -> GroupOutcome:
@@ -60,11 +64,11 @@ def begin(
     for member in group.members:
         history.check_free(jobs[member.name])
     id_ = id_ or history.new_failover_id()
-    return _begin(state_dir, group, jobs, choices, tell, id_=id_, back=False)
+    return _begin(state_dir, group, jobs, choices, report, id_=id_, back=False)
 
 
 def begin_back(
-    state_dir: Path, group: Group, jobs: Jobs, choices: Choices, tell: Reporter
+    state_dir: Path, group: Group, jobs: Jobs, choices: Choices, report: Reporter
 ) -> GroupOutcome:
     """Fail those members back whose replicas are in service (`away`), as far as it goes.
 
@@ -76,7 +80,7 @@ def begin_back(
     for member in group.members:
         plan_failback(jobs[member.name])
     id_ = history.new_failback_id()
-    return _begin(state_dir, group, jobs, choices, tell, id_=id_, back=True)
+    return _begin(state_dir, group, jobs, choices, report, id_=id_, back=True)
 
 
 def away(group: Group, jobs: Jobs) -> Group:
@@ -101,7 +105,7 @@ def _begin(
     group: Group,
     jobs: Jobs,
     choices: Choices,
-    tell: Reporter,
+    report: Reporter,
     *,
     id_: str,
     back: bool,
@@ -111,28 +115,28 @@ def _begin(
         folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     data = {"choices": choices.to_dict(), "group": group.to_dict(), "back": back}
     data |= next_number(folder.parent)
-    with _Run(Journal.begin(folder, data), group, jobs, tell) as run:
+    with _Run(Journal.begin(folder, data), group, jobs, report) as run:
         run.forwards()
     return show(folder)
 
 
 def resume(
-    folder: Path, jobs: Jobs, tell: Reporter, on_error: OnError | None = None
+    folder: Path, jobs: Jobs, report: Reporter, on_error: OnError | None = None
 ) -> GroupOutcome:
     """Go on with a group's failover that stopped; whoever ran it before does nothing more."""
-    with _taken_over(folder, jobs, tell, on_error) as run:
+    with _taken_over(folder, jobs, report, on_error) as run:
         run.forwards()
     return show(folder)
 
 
-def undo(folder: Path, jobs: Jobs, tell: Reporter) -> GroupOutcome:
+def undo(folder: Path, jobs: Jobs, report: Reporter) -> GroupOutcome:
     """Put all members back, who needs others first. One that fails does not keep the others."""
-    with _taken_over(folder, jobs, tell, OnError.CONTINUE) as run:
+    with _taken_over(folder, jobs, report, OnError.CONTINUE) as run:
         run.backwards("undo", run.undo)
     return show(folder)
 
 
-def commit(folder: Path, jobs: Jobs, tell: Reporter) -> GroupOutcome:
+def commit(folder: Path, jobs: Jobs, report: Reporter) -> GroupOutcome:
     """Make it permanent, who needs others first.
 
     Raises GroupNotRunning while any member is on its way; those that were given up stay so.
@@ -140,28 +144,29 @@ def commit(folder: Path, jobs: Jobs, tell: Reporter) -> GroupOutcome:
     on_its_way = {
         m.job: str(m.state)
         for m in show(folder).members
-        if m.state is not None and m.state not in (*ENDED, State.RUNNING, State.COMMITTING)
+        if m.state is not None
+        and m.state not in (*ENDED, FailoverState.RUNNING, FailoverState.COMMITTING)
     }
     if on_its_way:
         raise GroupNotRunning(group=folder.parent.name, members=on_its_way)
-    with _taken_over(folder, jobs, tell, OnError.STOP) as run:
+    with _taken_over(folder, jobs, report, OnError.STOP) as run:
         run.backwards("commit", run.commit)
     return show(folder)
 
 
-def _taken_over(folder: Path, jobs: Jobs, tell: Reporter, on_error: OnError | None) -> _Run:
+def _taken_over(folder: Path, jobs: Jobs, report: Reporter, on_error: OnError | None) -> _Run:
     journal = Journal.take_over(folder)
     group = Group.from_dict(journal.choices["group"])
     if on_error is not None:
         group = replace(group, on_error=on_error)
-    return _Run(journal, group, jobs, tell)
+    return _Run(journal, group, jobs, report)
 
 
 class _Run:
     """One process at work on a group's failover. A context manager: closes the journal."""
 
-    def __init__(self, journal: Journal, group: Group, jobs: Jobs, tell: Reporter) -> None:
-        self._journal, self._group, self._jobs, self._tell = journal, group, jobs, tell
+    def __init__(self, journal: Journal, group: Group, jobs: Jobs, report: Reporter) -> None:
+        self._journal, self._group, self._jobs, self._report = journal, group, jobs, report
         self._choices = Choices.from_dict(journal.choices["choices"])
         self._begin = operations.begin_back if journal.choices.get("back") else operations.begin
         self._pass: Pass | None = None
@@ -179,11 +184,11 @@ class _Run:
         group = self._group
         asks_first = self._choices.final_sync is FinalSync.YES
         # Without a final sync the first thing that is done to a source is its power-off.
-        insured = State.INSURED if asks_first else State.DISABLED
+        insured = FailoverState.INSURED if asks_first else FailoverState.DISABLED
         for name, after, goal, needs in (
             (INSURE, group.apart, insured, False),
-            (BRING_DOWN, group.backwards, State.SYNCED, False),
-            (START, group.forwards, State.RUNNING, True),
+            (BRING_DOWN, group.backwards, FailoverState.SYNCED, False),
+            (START, group.forwards, FailoverState.RUNNING, True),
         ):
             delays = {m.name: m.delay_s for m in group.members} if name == START else {}
             self._run_pass(name, after, self._towards(goal), needs=needs, delays=delays)
@@ -195,18 +200,18 @@ class _Run:
 
     # -- a member's turn --------------------------------------------------------------------
 
-    def _towards(self, goal: State) -> Callable[[str], Outcome | None]:
+    def _towards(self, goal: FailoverState) -> Callable[[str], Outcome | None]:
         def act(name: str) -> Outcome | None:
             folder = self._folder(name)
             if not load(folder):
-                job, tell, listener = self._jobs[name], self._teller(name), self._listener(name)
-                return self._begin(job, self._choices, tell, listener, id_=folder.name, goal=goal)
-            outcome = runner.show(folder)
+                job, report, listener = self._jobs[name], self._reporter(name), self._listener(name)
+                return self._begin(job, self._choices, report, listener, id_=folder.name, goal=goal)
+            outcome = outcome_of(folder)
             if not at_or_past(outcome.state, goal):
                 return self._resume(name, goal)
-            if outcome.state is State.RUNNING and outcome.facts.get("answered") is False:
-                with self._sides(name) as sides:
-                    if sides.replica_answers():
+            if outcome.state is FailoverState.RUNNING and outcome.facts.get("answered") is False:
+                with self._sides(name) as ports:
+                    if ports.replica_answers():
                         return replace(outcome, facts={**outcome.facts, "answered": True})
             return outcome
 
@@ -216,36 +221,39 @@ class _Run:
         folder = self._folder(name)
         if not load(folder):
             return None
-        state = runner.show(folder).state
-        if state in (State.ABORTED, State.UNDONE):
+        state = outcome_of(folder).state
+        if state in (FailoverState.ABORTED, FailoverState.UNDONE):
             return None
-        if not at_or_past(state, State.SOURCE_OFF) and self._was_asked(folder, state):
+        if not at_or_past(state, FailoverState.SOURCE_OFF) and self._was_asked(folder, state):
             # The guest was asked to shut down: back leads through a source that is off.
-            outcome = self._resume(name, State.SOURCE_OFF)
+            outcome = self._resume(name, FailoverState.SOURCE_OFF)
             if outcome.state in ENDED:
                 return outcome
-        with self._sides(name) as sides:
-            return runner.undo(folder, sides, self._teller(name))
+        with self._sides(name) as ports:
+            return runner.undo_failover(folder, ports, self._reporter(name))
 
     def commit(self, name: str) -> Outcome | None:
         folder = self._folder(name)
-        if not load(folder) or runner.show(folder).state not in (State.RUNNING, State.COMMITTING):
+        if not load(folder) or outcome_of(folder).state not in (
+            FailoverState.RUNNING,
+            FailoverState.COMMITTING,
+        ):
             return None
-        with self._sides(name) as sides:
-            return runner.commit(folder, sides, self._teller(name))
+        with self._sides(name) as ports:
+            return runner.commit_failover(folder, ports, self._reporter(name))
 
-    def _resume(self, name: str, goal: State) -> Outcome:
-        with self._sides(name) as sides:
-            return runner.resume(self._folder(name), sides, self._teller(name), goal)
+    def _resume(self, name: str, goal: FailoverState) -> Outcome:
+        with self._sides(name) as ports:
+            return runner.resume_failover(self._folder(name), ports, self._reporter(name), goal)
 
     def _folder(self, name: str) -> Path:
         return member_folder(self._journal.folder, name)
 
-    def _sides(self, name: str) -> VSphereSides:
+    def _sides(self, name: str) -> VSpherePorts:
         return operations.ports_of(self._jobs[name], self._folder(name), self._listener(name))
 
     @staticmethod
-    def _was_asked(folder: Path, state: State) -> bool:
+    def _was_asked(folder: Path, state: FailoverState) -> bool:
         return state not in GIVEN_UP_BY_UNDO or runner.was_asked(load(folder))
 
     # -- a pass -----------------------------------------------------------------------------
@@ -277,7 +285,7 @@ class _Run:
                 data = {"job": member, "pass": name, "trouble": f"left out: {reason}"}
                 self._write("note", f"{name} {member}", data)
                 self._lost[member] = reason
-                self._tell(f"{member}: left out: {reason}")
+                self._report(f"{member}: left out: {reason}")
         self._lost.update({m: str(e) for m, e in self._pass.failed.items()})
 
     def _turn(self, name: str, member: str, act: Callable[[str], Outcome | None]) -> None:
@@ -288,7 +296,7 @@ class _Run:
             self._check(name, member, outcome)
         except Exception as error:
             self._write("call", step, {**data, "trouble": str(error), "kind": type(error).__name__})
-            self._tell(f"{member}: {error}")
+            self._report(f"{member}: {error}")
             raise
         state = outcome.state.value if outcome is not None else "nothing to do"
         self._write("call", step, {**data, "state": state})
@@ -297,28 +305,32 @@ class _Run:
         """A failover that did what it was told can still be none that a group goes on with."""
         if outcome is None or name in ("undo", "commit"):
             return
-        if outcome.state in (State.ABORTED, State.UNDONE, State.UNDOING):
+        if outcome.state in (FailoverState.ABORTED, FailoverState.UNDONE, FailoverState.UNDOING):
             reason = str(outcome.facts.get("reason", outcome.state))
             raise MemberGivenUp(member=member, reason=reason)
         wanted = self._group[member].heartbeat
-        if outcome.state is State.RUNNING and wanted and outcome.facts.get("answered") is False:
+        if (
+            outcome.state is FailoverState.RUNNING
+            and wanted
+            and outcome.facts.get("answered") is False
+        ):
             raise MemberSilent(member=member)
 
     def _write(self, kind: str, step: str, data: dict[str, Any]) -> None:
         with self._lock:
             self._journal.write(kind, step=step, data=data)
 
-    def _teller(self, member: str) -> Reporter:
-        def tell(text: str) -> None:
+    def _reporter(self, member: str) -> Reporter:
+        def report(text: str) -> None:
             if self._pass is not None and self._pass.interrupted:
                 raise Interrupted
-            self._tell(f"{member}: {text}")
+            self._report(f"{member}: {text}")
 
-        return tell
+        return report
 
     def _listener(self, member: str) -> Listener:
         def listen(event: Event) -> None:
             if isinstance(event, Warn):
-                self._tell(f"{member}: warning: {event.text}")
+                self._report(f"{member}: warning: {event.text}")
 
         return listen

@@ -49,7 +49,7 @@ def wait_customized(
     vm: VmRef,
     *,
     timeout_s: float = CUSTOMIZE_TIMEOUT_S,
-    tell: Callable[[str], None] | None = None,
+    report: Callable[[str], None] | None = None,
 ) -> GuestState:
     """Wait for a specification to be taken over; the guest may restart for it.
 
@@ -64,8 +64,8 @@ def wait_customized(
             return guest
         if time.monotonic() - start > timeout_s:
             raise CustomizationRefused(f"it was not done within {timeout_s:.0f} s")
-        if tell is not None:
-            tell("waiting for the guest's customization")
+        if report is not None:
+            report("waiting for the guest's customization")
         time.sleep(POLL_S)
 
 

@@ -1,6 +1,7 @@
-"""What a failover did and is about to do, on disk before it is done.
+"""Keeps the journal of a failover: every effect is on disk before it is done.
 
-One folder per failover, one line of JSON per entry, each made durable before the next effect:
+A failover has one folder. The journal has one line of JSON for each entry, and each entry is
+durable before the next effect:
 
     <job>/failovers/<id>/journal.jsonl
       {"n": 0, "epoch": 1, "time": ..., "kind": "begin",  "data": {choices...}}
@@ -10,11 +11,13 @@ One folder per failover, one line of JSON per entry, each made durable before th
       ...
     <job>/failovers/<id>/epoch            epoch and id of the process that may act
 
-A process that takes a failover over writes a higher epoch; every effect of an older one is
-refused from then on (`fence`), also in the middle of a copy. While an effect is under way nobody
-takes over, since nothing else could keep a process that is frozen in it from ending it later: who
-wants to is told which process to end. A last line that broke off when
-its writer was killed is cut off: what it would have said had not been acted upon yet.
+A process that takes a failover over writes a higher epoch. From then on every effect of a process
+with an older epoch is refused (`Journal.effect`), also in the middle of a copy. While an effect is
+under way, nobody can take over: a process that hangs in it could otherwise finish it later. The
+error then names the process to end.
+
+A last line that is not whole, because its writer was killed, is cut off: nothing was done for it
+yet.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -32,11 +35,11 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from vreplica.failover.machine.errors import EffectUnderWay, FailoverTakenOver, JournalDamaged
-from vreplica.failover.machine.states import Event, State, next_state
+from vreplica.failover.machine.states import FailoverEvent, FailoverState, next_state
 from vreplica.files import fsync
 
 TAKE_OVER_S: Final = 30.0
-"""How long taking over waits for an effect of the present holder: a power-on takes seconds."""
+"""How long a takeover waits for an effect of the present process: a power-on takes seconds."""
 
 POLL_S: Final = 0.05
 
@@ -51,7 +54,7 @@ class Entry:
     kind: str
     """begin | intent (before an effect) | call (its result) | event | choice | note."""
     step: str = ""
-    event: Event | None = None
+    event: FailoverEvent | None = None
     data: dict[str, Any] = field(default_factory=dict)
 
     def to_line(self) -> bytes:
@@ -77,13 +80,13 @@ class Entry:
             time=datetime.fromisoformat(value["time"]),
             kind=value["kind"],
             step=value.get("step", ""),
-            event=Event(value["event"]) if "event" in value else None,
+            event=FailoverEvent(value["event"]) if "event" in value else None,
             data=value["data"],
         )
 
 
 class Journal:
-    """An open journal of which this process holds the newest epoch."""
+    """An open journal. This process holds its newest epoch."""
 
     def __init__(self, folder: Path, entries: list[Entry], epoch: int, fd: int) -> None:
         self.folder = folder
@@ -95,9 +98,10 @@ class Journal:
 
     @classmethod
     def begin(cls, folder: Path, data: dict[str, Any]) -> Self:
-        """A new failover with the operator's choices in `data`. Raises FileExistsError.
+        """Begins a journal with the operator's choices in `data`.
 
-        A folder without an entry is that of a process which died before it had done anything.
+        Raises FileExistsError. A folder without an entry belongs to a process that died before it
+        did anything, and is used.
         """
         folder.mkdir(parents=True, mode=0o700, exist_ok=True)
         journal = cls._open(folder)
@@ -112,7 +116,7 @@ class Journal:
 
     @classmethod
     def take_over(cls, folder: Path) -> Self:
-        """Go on with a failover; whoever had it before may do nothing more.
+        """Takes a failover over. The process that had it before can do nothing more.
 
         Raises EffectUnderWay where that process is in the middle of an effect and stays there.
         """
@@ -142,12 +146,12 @@ class Journal:
     # -- looking ----------------------------------------------------------------------------
 
     @property
-    def state(self) -> State:
+    def state(self) -> FailoverState:
         return state_of(self.entries)
 
     @property
     def choices(self) -> dict[str, Any]:
-        """What the operator chose when it began, and what was chosen since."""
+        """What the operator chose at the beginning and since."""
         chosen: dict[str, Any] = {}
         for entry in self.entries:
             if entry.kind in ("begin", "choice"):
@@ -156,25 +160,21 @@ class Journal:
 
     def facts(self) -> dict[str, Any]:
         """Everything that events have established, later ones over earlier ones."""
-        known: dict[str, Any] = {}
-        for entry in self.entries:
-            if entry.kind == "event":
-                known.update(entry.data)
-        return known
+        return facts_of(self.entries)
 
     # -- writing ----------------------------------------------------------------------------
 
     def write(
-        self, kind: str, *, step: str = "", event: Event | None = None, data: dict[str, Any]
+        self, kind: str, *, step: str = "", event: FailoverEvent | None = None, data: dict[str, Any]
     ) -> Entry:
-        """Append one entry, durable on return. Raises FailoverTakenOver, ValueError.
+        """Appends one entry. It is durable on return.
 
-        An event that may not happen in the present state is refused with ValueError.
+        Raises FailoverTakenOver, and ValueError for an event that cannot happen in this state.
         """
         if event is not None:
             next_state(self.state, event)
         entry = Entry(len(self.entries), self.epoch, datetime.now(UTC), kind, step, event, data)
-        with self.fence():
+        with self.effect():
             end = os.lseek(self._fd, 0, os.SEEK_CUR)
             line = memoryview(entry.to_line())
             try:
@@ -182,21 +182,24 @@ class Journal:
                     line = line[os.write(self._fd, line) :]
                 os.fsync(self._fd)
             except OSError:
-                # A full disk: whoever writes next, here or after us, begins a line of its own.
+                # A full disk: the next writer, here or in another process, begins a new line.
                 os.ftruncate(self._fd, end)
                 os.lseek(self._fd, end, os.SEEK_SET)
                 raise
         self.entries.append(entry)
         return entry
 
-    def check(self) -> None:
-        """Raise FailoverTakenOver when another process has a newer epoch."""
-        with self.fence():
+    def check_epoch(self) -> None:
+        """Raises FailoverTakenOver where another process has a newer epoch."""
+        with self.effect():
             pass
 
     @contextmanager
-    def fence(self) -> Iterator[None]:
-        """Inside, nobody can take the failover over; refused where somebody has already."""
+    def effect(self) -> Iterator[None]:
+        """Inside, no other process can take the failover over.
+
+        Raises FailoverTakenOver where one has done so already.
+        """
         with _epoch_file(self.folder) as fd:
             fcntl.flock(fd, fcntl.LOCK_SH)
             newest, _ = _read_epoch(fd)
@@ -206,13 +209,22 @@ class Journal:
 
 
 def load(folder: Path) -> list[Entry]:
-    """The entries of a journal, for showing; takes nothing over."""
+    """Reads the entries of a journal. Takes nothing over. Raises JournalDamaged."""
     return _read(folder)[0]
 
 
-def state_of(entries: list[Entry]) -> State:
+def facts_of(entries: Sequence[Entry]) -> dict[str, Any]:
+    """Everything that the events have established, later ones over earlier ones."""
+    facts: dict[str, Any] = {}
+    for entry in entries:
+        if entry.event is not None:
+            facts.update(entry.data)
+    return facts
+
+
+def state_of(entries: Sequence[Entry]) -> FailoverState:
     """The state that the events lead to."""
-    state = State.READY
+    state = FailoverState.READY
     for entry in entries:
         if entry.event is not None:
             state = next_state(state, entry.event)
@@ -220,7 +232,7 @@ def state_of(entries: list[Entry]) -> State:
 
 
 def _read(folder: Path) -> tuple[list[Entry], int]:
-    """The whole entries and where they end in the file."""
+    """The whole entries, and the offset of their end in the file."""
     try:
         data = (folder / "journal.jsonl").read_bytes()
     except FileNotFoundError:
@@ -240,17 +252,18 @@ def _read(folder: Path) -> tuple[list[Entry], int]:
 
 
 def begun_below(root: Path) -> list[Path]:
-    """Folders with a journal, oldest first. One whose process died before it began is none."""
+    """The folders with a journal, oldest first. A folder without an entry does not count."""
     return [folder for _, _, folder in _begun_below(root)]
 
 
 def next_number(root: Path) -> dict[str, int]:
-    """For the first entry of a journal below `root`: its place, whatever the clock says by then."""
+    """The next number, for the first entry of a journal: it orders the journals below `root`
+    whatever the clock says."""
     return {"number": 1 + max((number for number, _, _ in _begun_below(root)), default=0)}
 
 
 def _begun_below(root: Path) -> list[tuple[int, datetime, Path]]:
-    # Journals of before have no number.
+    # Journals of older versions have no number.
     return sorted(
         (entries[0].data.get("number", 0), entries[0].time, folder)
         for folder in (root.iterdir() if root.is_dir() else ())
@@ -259,7 +272,7 @@ def _begun_below(root: Path) -> list[tuple[int, datetime, Path]]:
 
 
 def _raise_epoch(folder: Path) -> int:
-    """Take the next epoch. Waits for an effect of the present holder that is under way."""
+    """Takes the next epoch. Waits for an effect that is under way."""
     with _epoch_file(folder) as fd:
         end = time.monotonic() + TAKE_OVER_S
         while not _locked(fd):
@@ -291,6 +304,6 @@ def _epoch_file(folder: Path) -> Iterator[int]:
 
 
 def _read_epoch(fd: int) -> tuple[int, int]:
-    """(epoch, id of its process; 0: not known)."""
+    """The epoch and the id of its process (0: not known)."""
     epoch, pid, *_ = (*os.pread(fd, 64, 0).split(), b"0", b"0")
     return int(epoch), int(pid)

@@ -1,9 +1,9 @@
-"""What one failover was, in figures: times, calls, level, and the downtime with its parts.
+"""Reads what one failover is and was from its journal: its state, times, level, and downtime.
 
     source off ──► final sync ──► fence ──► replica on ──► its guest answers
     |<------------------------------ downtime ----------------------------->|
 
-Pure: made from a journal's entries.
+`Outcome` is the short form, `Record` has all figures.
 """
 
 from __future__ import annotations
@@ -11,47 +11,84 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Final
 
-from vreplica.failover.machine.journal import Entry, state_of
-from vreplica.failover.machine.states import ENDED, Event, State
+from vreplica.failover.machine.journal import Entry, facts_of, load, state_of
+from vreplica.failover.machine.states import ENDED, FailoverEvent, FailoverState
 from vreplica.points import Level
 
 PARTS: Final = (
-    ("final sync", Event.POINT_SETTLED),
-    ("fence", Event.FENCE_CHECKED),
-    ("power-on", Event.REPLICA_STARTED),
-    ("boot", Event.REPLICA_ANSWERED),
+    ("final sync", FailoverEvent.POINT_SETTLED),
+    ("fence", FailoverEvent.FENCE_CHECKED),
+    ("power-on", FailoverEvent.REPLICA_STARTED),
+    ("boot", FailoverEvent.REPLICA_ANSWERED),
 )
 """The part of the downtime that ends with an event. `boot` includes waiting for the heartbeat."""
 
 
 @dataclass(frozen=True, slots=True)
+class Outcome:
+    """The state of a failover, and everything that its events established."""
+
+    id: str
+    state: FailoverState
+    facts: dict[str, Any]
+
+    @property
+    def answered(self) -> bool:
+        """The replica is in service and its guest answered in time."""
+        return self.state is FailoverState.RUNNING and bool(self.facts.get("answered"))
+
+    @property
+    def committed(self) -> bool:
+        return self.state is FailoverState.COMMITTED
+
+    @property
+    def given_up(self) -> bool:
+        return self.state is FailoverState.ABORTED
+
+    @property
+    def incomplete(self) -> bool:
+        """Always False: a step that stops raises its error."""
+        return False
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"failover": self.id, "state": self.state.value, "facts": self.facts}
+
+
+def outcome_of(folder: Path) -> Outcome:
+    """Reads where a failover stands. Takes nothing over."""
+    entries = load(folder)
+    return Outcome(folder.name, state_of(entries), facts_of(entries))
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
-    """The figures of one failover. Times are UTC; None: it did not come to that."""
+    """The figures of one failover. Times are UTC. None: the failover did not get there."""
 
     job: str
     id: str
-    state: State
+    state: FailoverState
     began: datetime
     ended: datetime | None
     source_off: datetime | None
     answered: datetime | None
-    """When the replica's guest answered; None where it never did."""
+    """When the replica's guest answered."""
     point: str | None
     level: str | None
     shutdown_s: float | None
-    """What the guest's shutdown took, from the request until it was seen off; None: it was not
-    asked, or went off otherwise."""
+    """From the request to the guest until the source was seen off. None: the guest was not asked,
+    or the source went off in another way."""
     parts_s: tuple[tuple[str, float], ...]
     facts: dict[str, Any]
     entries: tuple[Entry, ...]
 
     @property
     def downtime_s(self) -> float | None:
-        """From the source's being off to the replica's answer, as far as it was measured.
+        """From the moment the source was seen off to the answer of the replica's guest.
 
-        A source that shut down by itself is seen off a moment later: at most one poll.
+        A source whose guest shut down is seen off late by at most one poll.
         """
         if self.source_off is None or self.answered is None:
             return None
@@ -76,22 +113,17 @@ class Record:
 
 
 def record_of(job: str, id_: str, entries: Sequence[Entry]) -> Record:
-    """`entries`: at least the first, which says what was chosen."""
-    state = state_of(list(entries))
-    times: dict[Event, datetime] = {}
-    facts: dict[str, Any] = {}
-    for entry in entries:
-        if entry.event is not None:
-            times[entry.event] = entry.time
-            facts.update(entry.data)
-    off = times.get(Event.SOURCE_SEEN_OFF)
+    """Makes the figures of a failover from its journal, which has at least its first entry."""
+    state, facts = state_of(entries), facts_of(entries)
+    times = {entry.event: entry.time for entry in entries if entry.event is not None}
+    off = times.get(FailoverEvent.SOURCE_SEEN_OFF)
     parts, last = list[tuple[str, float]](), off
     for name, event in PARTS:
         if last is None or event not in times:
             break
         parts.append((name, (times[event] - last).total_seconds()))
         last = times[event]
-    asked = times.get(Event.SHUTDOWN_REQUESTED)
+    asked = times.get(FailoverEvent.SHUTDOWN_REQUESTED)
     by_itself = off is not None and facts.get("off_level") == Level.CLEAN_SHUTDOWN.value
     return Record(
         job=job,
@@ -100,7 +132,7 @@ def record_of(job: str, id_: str, entries: Sequence[Entry]) -> Record:
         began=entries[0].time,
         ended=entries[-1].time if state in ENDED else None,
         source_off=off,
-        answered=times.get(Event.REPLICA_ANSWERED) if facts.get("answered") else None,
+        answered=times.get(FailoverEvent.REPLICA_ANSWERED) if facts.get("answered") else None,
         point=facts.get("point"),
         level=facts.get("level"),
         shutdown_s=(off - asked).total_seconds() if off and asked and by_itself else None,

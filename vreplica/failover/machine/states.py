@@ -28,7 +28,7 @@ from enum import Enum
 from typing import Final
 
 
-class State(Enum):
+class FailoverState(Enum):
     """Where a failover stands."""
 
     READY = "ready"
@@ -50,7 +50,7 @@ class State(Enum):
         return self.value
 
 
-class Event(Enum):
+class FailoverEvent(Enum):
     """What happened, as the step that verified it says."""
 
     JOB_DISABLED = "job disabled"
@@ -73,9 +73,9 @@ class Event(Enum):
         return self.value
 
 
-S, E = State, Event
+S, E = FailoverState, FailoverEvent
 
-TRANSITIONS: Final[dict[tuple[State, Event], State]] = {
+TRANSITIONS: Final[dict[tuple[FailoverState, FailoverEvent], FailoverState]] = {
     (S.READY, E.JOB_DISABLED): S.DISABLED,
     (S.READY, E.GIVEN_UP): S.ABORTED,
     # Yes: a quiesced point first, whatever happens to the guest afterwards.
@@ -126,13 +126,13 @@ GIVEN_UP_BY_UNDO: Final = frozenset({S.READY, S.DISABLED, S.INSURED})
 and its process died before it could say so; then it is possible after a resume."""
 
 
-def at_or_past(state: State, goal: State) -> bool:
+def at_or_past(state: FailoverState, goal: FailoverState) -> bool:
     """Has a failover on its way reached `goal`? The states stand in the order of that way."""
-    order = list(State)
+    order = list(FailoverState)
     return order.index(state) >= order.index(goal)
 
 
-def next_state(state: State, event: Event) -> State:
+def next_state(state: FailoverState, event: FailoverEvent) -> FailoverState:
     """Where `event` leads from `state`. Raises ValueError where it may not happen."""
     try:
         return TRANSITIONS[state, event]
@@ -144,5 +144,5 @@ def diagram() -> str:
     """The table as a Mermaid state diagram, for docs/failover.md."""
     lines = ["stateDiagram-v2", "    [*] --> ready"]
     lines += [f"    {a} --> {b}: {event}" for (a, event), b in TRANSITIONS.items()]
-    lines += [f"    {state} --> [*]" for state in State if state in ENDED]
+    lines += [f"    {state} --> [*]" for state in FailoverState if state in ENDED]
     return "\n".join(lines)

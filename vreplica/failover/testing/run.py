@@ -23,9 +23,10 @@ from typing import Any, Final
 
 from vreplica.errors import VReplicaError
 from vreplica.failover.guest.customize import give_identity, wait_customized
+from vreplica.failover.machine.context import Reporter
 from vreplica.failover.machine.errors import NoGuestLogin, ProductionNetwork, VmInTheWay
 from vreplica.failover.machine.journal import Journal
-from vreplica.failover.machine.runner import Reporter, find_chosen
+from vreplica.failover.machine.steps.boot_point import find_chosen
 from vreplica.failover.testing import full_copy
 from vreplica.points import RecoveryPoint
 from vreplica.points.model import new_id
@@ -113,7 +114,7 @@ class TestReport:
         }
 
 
-def run_test(job: Job, options: TestOptions, tell: Reporter) -> TestReport:
+def run_test(job: Job, options: TestOptions, report: Reporter) -> TestReport:
     """One test failover. What goes wrong once the VM is being made is in the report.
 
     Raises before anything is made: NoPoints, NoSuchPointToBoot, ProductionNetwork,
@@ -125,7 +126,7 @@ def run_test(job: Job, options: TestOptions, tell: Reporter) -> TestReport:
         raise NoGuestLogin(job=job.name)
     with connect(job.destination) as session:
         if name := test_vm.clean(session, job):
-            tell(f"removed test VM {name}, left by a process that is gone")
+            report(f"removed test VM {name}, left by a process that is gone")
         replica = find_replica(session, job)
         if replica is None or not replica.points:
             raise NoPoints(job=job.name)
@@ -143,10 +144,10 @@ def run_test(job: Job, options: TestOptions, tell: Reporter) -> TestReport:
             keep=options.keep,
         )
         with test_vm.hold(job, mark) as folder:
-            test = _Test(session, job, replica, point, network, mark, options, script, tell)
-            report = test.run(folder)
-        (folder / "report.json").write_text(json.dumps(report.to_dict()), encoding="utf-8")
-        return report
+            test = _Test(session, job, replica, point, network, mark, options, script, report)
+            result = test.run(folder)
+        (folder / "report.json").write_text(json.dumps(result.to_dict()), encoding="utf-8")
+        return result
 
 
 def clean(job: Job) -> str | None:
@@ -195,11 +196,11 @@ class _Test:
         mark: test_vm.Mark,
         options: TestOptions,
         script: bytes | None,
-        tell: Reporter,
+        report: Reporter,
     ) -> None:
         self._session, self._job, self._replica, self._point = session, job, replica, point
         self._network, self._mark, self._options = network, mark, options
-        self._script, self._tell = script, tell
+        self._script, self._report = script, report
         self._vm: VmRef | None = None
         self._macs: tuple[str, ...] = ()
         self._heartbeat_s: float | None = None
@@ -219,7 +220,7 @@ class _Test:
                 self._look()
             except VReplicaError as error:
                 trouble = str(error)
-                self._tell(f"the test failed: {error}")
+                self._report(f"the test failed: {error}")
         finally:
             # Also after Ctrl-C.
             try:
@@ -250,7 +251,7 @@ class _Test:
 
     def _do(self, what: str, call: Callable[[], Any]) -> Any:
         """One effect: its intent on disk before, its result after."""
-        self._tell(what)
+        self._report(what)
         self._journal.write("intent", step=what, data={})
         try:
             result = call()
@@ -312,12 +313,12 @@ class _Test:
                 self._heartbeat_s = waited
                 break
             if waited > limit:
-                self._tell(f"no heartbeat within {limit:.0f} s")
+                self._report(f"no heartbeat within {limit:.0f} s")
                 return
-            self._tell(f"waiting for the guest's heartbeat: {limit - waited:.0f} s left")
+            self._report(f"waiting for the guest's heartbeat: {limit - waited:.0f} s left")
             time.sleep(min(POLL_S, max(0.1, limit - waited)))
         if self._job.guest.customize is Customize.SPEC:
-            wait_customized(self._session, vm, timeout_s=limit, tell=self._tell)
+            wait_customized(self._session, vm, timeout_s=limit, report=self._report)
         if self._job.guest.customize is Customize.SCRIPT:
             self._identity = self._do(
                 "give the guest its addresses", lambda: give_identity(self._session, vm, self._job)

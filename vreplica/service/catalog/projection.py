@@ -13,7 +13,7 @@ from pathlib import Path
 
 from vreplica.failover import history
 from vreplica.failover.machine.journal import load
-from vreplica.failover.machine.runner import Outcome, show
+from vreplica.failover.machine.record import Outcome, outcome_of
 from vreplica.failover.machine.states import ENDED
 from vreplica.points import RecoveryPoint
 from vreplica.service.catalog import jobs, observed, runs
@@ -106,7 +106,7 @@ def release(c: Connection, job: Job, failover_id: str) -> None:
 
 def _ended(job: Job, failover_id: str) -> bool:
     folder = _folder(job, failover_id)
-    return bool(load(folder)) and show(folder).state in ENDED
+    return bool(load(folder)) and outcome_of(folder).state in ENDED
 
 
 def _folder(job: Job, failover_id: str) -> Path:

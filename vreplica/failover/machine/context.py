@@ -1,0 +1,135 @@
+"""Gives each step of a failover what it works with, and takes what the step has seen.
+
+    StepContext  ──►  step  ──►  StepResult
+    ports, journal,              an event of the state table, with the facts that go with it
+    choices, clock
+
+Every effect on a vCenter or on the job goes through `StepContext.do`: its intent is in the journal
+before it, its result after it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from vreplica.errors import VReplicaError
+from vreplica.failover.machine.choices import Choices
+from vreplica.failover.machine.errors import FailoverTakenOver
+from vreplica.failover.machine.journal import Journal
+from vreplica.failover.machine.ports import Ports
+from vreplica.failover.machine.states import FailoverEvent
+from vreplica.points import Level, RecoveryPoint
+
+Reporter = Callable[[str], None]
+"""Takes one line for a person. It may raise, which stops the failover between two effects."""
+
+POWER_OFF: Final = "PowerOff source"
+SHUT_DOWN: Final = "ShutdownGuest source"
+POWER_ON: Final = "PowerOn replica"
+DISCONNECT: Final = "disconnect source's network cards"
+"""Names of effects in the journal. Journals on disk have them: they never change."""
+
+FIRST_POLL_S: Final = 0.25
+POLL_S: Final = 2.0
+"""Between two looks at a power state or a heartbeat. It grows from the first to the second: short
+at first, since this is downtime, then easy on vCenter."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """What a step has seen: the event to journal, and its facts."""
+
+    event: FailoverEvent
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class StepContext:
+    """What every step works with."""
+
+    id: str
+    ports: Ports
+    journal: Journal
+    choices: Choices
+    report: Reporter
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+    def do(self, effect: str, call: Callable[..., Any], *args: Any) -> Any:
+        """Does one effect. Journals its intent before and its result after.
+
+        Raises FailoverTakenOver, before anything is done, where this process's epoch is old.
+        """
+        with self.journal.effect():
+            self.journal.write("intent", step=effect, data={})
+            try:
+                result = call(*args)
+            except Exception as error:
+                self._write_result(effect, f"failed: {error}")
+                raise
+            self._write_result(effect, "done")
+        return result
+
+    def _write_result(self, effect: str, result: str) -> None:
+        """Adds the keys of vCenter's tasks, to compare the journal with vCenter's own record."""
+        tasks = {side: keys for side, keys in self.ports.tasks().items() if keys}
+        data = {"result": result, **({"tasks": tasks} if tasks else {})}
+        self.journal.write("call", step=effect, data=data)
+
+    def attempted(self, effect: str) -> bool:
+        """True where the effect was begun, by this process or by one before it."""
+        return any(e.kind == "intent" and e.step == effect for e in self.journal.entries)
+
+    @property
+    def point_a(self) -> str:
+        """The id of the point that is made while the source runs."""
+        return f"{self.id}-a"
+
+    @property
+    def point_b(self) -> str:
+        """The id of the point of the final sync."""
+        return f"{self.id}-b"
+
+    def find_point(self, id_: str) -> RecoveryPoint | None:
+        return next((p for p in self.ports.points() if p.id == id_), None)
+
+    def sync(self, id_: str, known_level: Level | None) -> RecoveryPoint:
+        """Makes the point `id_` by a sync, unless the destination has it already."""
+        made = self.find_point(id_)
+        if made is None:
+            self.journal.write("intent", step=f"sync {id_}", data={})
+            try:
+                made = self.ports.sync(id_, known_level, self.journal.check_epoch)
+            except VReplicaError as error:
+                if not isinstance(error, FailoverTakenOver):
+                    self._write_result(f"sync {id_}", f"failed: {error}")
+                raise
+            self._write_result(f"sync {id_}", made.level.value)
+        return made
+
+    def wait_until(self, done: Callable[[], bool], seconds: float, text: str) -> bool:
+        """Polls until `done`, and reports the time that is left. False: the time is over."""
+        end, pause_s = self.clock() + seconds, FIRST_POLL_S
+        while not done():
+            self.journal.check_epoch()
+            left_s = end - self.clock()
+            if left_s <= 0:
+                return False
+            self.report(f"{text}: {left_s:.0f} s left")
+            self.sleep(min(pause_s, left_s))
+            pause_s = min(pause_s * 1.5, POLL_S)
+        return True
+
+    def wait_once(self, text: str) -> None:
+        """Waits for one poll, before another look at something that has no time limit."""
+        self.journal.check_epoch()
+        self.report(text)
+        self.sleep(POLL_S)
+
+
+FailoverStep = Callable[[StepContext], StepResult]
+"""Takes a failover out of one state. It looks first whether its work is done already, so that a
+repeat after a crash changes nothing."""

@@ -285,7 +285,7 @@ class Observer:
     """A failover waits for nobody's place."""
     highest: Counter[str] = field(default_factory=Counter)
     looks: int = 0
-    stopped: threading.FailoverEvent = field(default_factory=threading.FailoverEvent)
+    stopped: threading.Event = field(default_factory=threading.Event)
 
     def __enter__(self) -> Observer:
         self.thread = threading.Thread(target=self._watch)

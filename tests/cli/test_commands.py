@@ -25,10 +25,11 @@ from cryptography.hazmat.primitives.serialization import (
 import vreplica
 from tests.support.job_file import PASSWORD, TWO_JOBS
 from vreplica.cli.app import app
-from vreplica.cli.commands import initchoices
+from vreplica.cli.commands import init
 from vreplica.cli.render.output import Output
 from vreplica.cli.render.text import grid
 from vreplica.cli.render.verify_html import render
+from vreplica.cli.server_address import parse_server
 from vreplica.delta.compare.spot_check import SpotChecked
 from vreplica.delta.copy.modes import CopyMode
 from vreplica.errors import DiskClosed, VReplicaError
@@ -554,7 +555,7 @@ def test_a_defect_is_an_error_object_under_json(invoke: Invoke, play: Play) -> N
         ["thumbprint"],
         ["thumbprint", "host:port"],
         ["thumbprint", "host:70000"],
-        ["thumbprint", "https://host/"],
+        ["thumbprint", "ftp://host/"],
         ["lab", "up"],
         ["demo", "--keep", "/"],
     ],
@@ -592,18 +593,24 @@ def _all_errors(cls: type[VReplicaError]) -> list[type[VReplicaError]]:
         ("[fd00::7]:8443", ("fd00::7", 8443)),
         ("[fd00::7]", ("fd00::7", 443)),
         ("fd00::7", ("fd00::7", 443)),
+        ("https://vc.example/sdk", ("vc.example", 443)),
+        ("https://vc.example:8443/", ("vc.example", 8443)),
+        ("HTTPS://[fd00::7]:8443/ui/#/x?y", ("fd00::7", 8443)),
+        ("http://vc.example", ("vc.example", 443)),
+        ("vc.example/", ("vc.example", 443)),
     ],
 )
 def test_a_server_is_a_host_with_or_without_a_port(text: str, server: tuple[str, int]) -> None:
-    from vreplica.cli.commands.thumbprint import parse_server
-
     assert parse_server(text) == server
 
 
-def test_a_url_is_not_taken_for_a_host_name(invoke: Invoke) -> None:
-    refused = invoke("thumbprint", "https://vc.example:8443/")
+@pytest.mark.parametrize("text", ["ftp://vc.example", "https://user@vc.example/", "vc.example/ui"])
+def test_what_is_no_address_of_a_server_is_refused_with_the_forms(
+    invoke: Invoke, text: str
+) -> None:
+    refused = invoke("thumbprint", text)
     assert refused.exit_code == 2
-    assert "give vc.example:8443" in refused.stderr
+    assert "is not HOST, HOST:PORT or https://HOST" in refused.stderr
 
 
 # -- files to write -------------------------------------------------------------------------
@@ -636,11 +643,12 @@ def test_a_wrong_answer_is_asked_again_and_a_wrong_option_is_not(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     answers = iter(["ds9", "ds2"])
-    monkeypatch.setattr(initchoices, "ask", lambda *_, **__: next(answers))
-    assert initchoices.one("datastore", None, ["ds1", "ds2"], "--datastore") == "ds2"
+    monkeypatch.setattr(init, "ask", lambda *_, **__: next(answers))
+    stores = {"ds1": "9 GiB free", "ds2": ""}
+    assert init.one("datastore", None, stores, "--datastore") == "ds2"
     assert "there is no datastore 'ds9'" in capsys.readouterr().err
     with pytest.raises(click.UsageError, match="there are ds1, ds2"):
-        initchoices.one("datastore", "ds9", ["ds1", "ds2"], "--datastore")
+        init.one("datastore", "ds9", stores, "--datastore")
 
 
 def test_what_looks_like_an_emoji_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:

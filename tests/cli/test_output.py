@@ -53,7 +53,7 @@ def test_an_error_that_tells_of_its_job_is_not_told_twice(
 def test_what_is_logged_has_the_form_and_the_loudness_of_other_lines(
     verbosity: Verbosity, debug: bool, told: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with Output(verbosity=verbosity, debug=debug).hearing_logs():
+    with Output(verbosity=verbosity, debug=debug).showing_logs():
         log.warning("lost")
         log.info("open")
         log.debug("VixDiskLib: detail")

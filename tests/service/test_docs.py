@@ -23,7 +23,9 @@ def parsed(command: list[str]) -> dict[str, object]:
     """The options of a `vreplica-sync` command line, as the command itself reads them."""
     program, name, *arguments = command
     assert Path(program).name == "vreplica-sync"
-    return app.commands[name].make_context(name, arguments).params
+    command = app.get_command(click.Context(app), name)
+    assert command is not None
+    return command.make_context(name, arguments).params
 
 
 def test_the_unit_calls_the_service_as_it_wants_to_be_called() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from vreplica import redact
-from vreplica.cli.service_log import log_to_stderr
+from vreplica.cli.commands.service.log import log_to_stderr
 from vreplica.config import secrets
 from vreplica.config.schema.base import Secret
 from vreplica.config.secrets import SecretUnavailable

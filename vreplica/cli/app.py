@@ -1,38 +1,50 @@
-"""The command group."""
+"""The command group of `vreplica-sync`, with the table of its commands."""
 
 from __future__ import annotations
+
+from typing import Final
 
 import click
 
 import vreplica
-from vreplica.cli import exits
-from vreplica.cli.commands import run
-from vreplica.cli.commands.check import check
-from vreplica.cli.commands.demo.command import demo
-from vreplica.cli.commands.failback import failback
-from vreplica.cli.commands.failover import commit, failover, undo
-from vreplica.cli.commands.init import init
-from vreplica.cli.commands.lab import lab
-from vreplica.cli.commands.notify import notify
-from vreplica.cli.commands.pause import pause, resume
-from vreplica.cli.commands.schema import schema
-from vreplica.cli.commands.seed import seed
-from vreplica.cli.commands.service import catalog, history, schedule, serve, status
-from vreplica.cli.commands.test_failover import test_failover
-from vreplica.cli.commands.thumbprint import thumbprint
-from vreplica.cli.commands.verify import verify, verify_report
+from vreplica.cli.exit_codes import TABLE
+from vreplica.cli.lazy_group import Lazy, LazyGroup
 
-CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+CONTEXT: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+COMMANDS: Final = {
+    "demo": Lazy("demo.command:demo", "Try everything on an embedded lab."),
+    "init": Lazy("init:init", "Write a first job file from what the sites have."),
+    "check": Lazy("check:check", "Try everything that the jobs need; change nothing."),
+    "plan": Lazy("plan:plan", "Say what the next runs will do, and why."),
+    "run": Lazy("run:run", "Bring replicas up to date."),
+    "pause": Lazy("pause:pause", "Pause the current run of a job."),
+    "resume": Lazy("resume:resume", "Continue a run that was paused."),
+    "points": Lazy("points:points", "List recovery points."),
+    "seed": Lazy("seed:seed", "Make a replica from disks that are at the destination."),
+    "verify": Lazy("verify:verify", "Compare recovery points with their sources."),
+    "verify-report": Lazy("verify_report:verify_report", "Check a signed verification report."),
+    "failover": Lazy("failover.failover:failover", "Bring a replica into service."),
+    "failback": Lazy("failover.failback:failback", "Bring a failed-over VM back."),
+    "undo": Lazy("failover.undo:undo", "Put both sides back after a failover."),
+    "commit": Lazy("failover.commit:commit", "Make a failover permanent."),
+    "serve": Lazy("service.serve:serve", "Run all jobs by their schedules, as a service."),
+    "status": Lazy("service.status:status", "Show the newest point and the next run of each job."),
+    "history": Lazy("service.history:history", "List the runs and failovers of the service."),
+    "schedule": Lazy("service.schedule:schedule", "Pause and resume the schedule of jobs."),
+    "notify": Lazy("service.notify:notify", "Test the receivers of notifications."),
+    "catalog": Lazy("service.catalog:catalog", "Rebuild the catalog of the service."),
+    "test-failover": Lazy(
+        "failover.test_failover:test_failover", "Try a recovery point apart from production."
+    ),
+    "thumbprint": Lazy("thumbprint:thumbprint", "Print a server's certificate thumbprint."),
+    "schema": Lazy("schema:schema", "Print the job file's JSON schema, for editors."),
+    "lab": Lazy("lab:lab", "Start two vCenters on this machine, to try things out."),
+}
+"""Every command, in the order in which people need them."""
 
 
-class InOrder(click.Group):
-    """Lists its commands in the order in which people need them."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)
-
-
-@click.group(cls=InOrder, context_settings=CONTEXT, epilog=exits.TABLE)
+@click.group(cls=LazyGroup, table=COMMANDS, context_settings=CONTEXT, epilog=TABLE)
 @click.version_option(vreplica.__version__, prog_name="vreplica-sync")
 def app() -> None:
     """Block-level replication of VMware VMs for disaster recovery.
@@ -40,40 +52,10 @@ def app() -> None:
     \b
     vreplica-sync demo                 try everything on an embedded lab
     vreplica-sync init                 write a first job file
-    vreplica-sync check                is everything there that the jobs need?
-    vreplica-sync plan                 what would the next runs do, and why?
+    vreplica-sync check                check everything that the jobs need
+    vreplica-sync plan                 show what the next runs will do, and why
     vreplica-sync run web01 db01       bring these replicas up to date
     vreplica-sync verify web01         compare a replica with its source
     vreplica-sync failover web01       bring the replica into service
-    vreplica-sync failback web01       and, once that is committed, back to the original
+    vreplica-sync failback web01       bring it back, after the failover is committed
     """
-
-
-for each in (
-    demo,
-    init,
-    check,
-    run.plan,
-    run.run,
-    pause,
-    resume,
-    run.points,
-    seed,
-    verify,
-    verify_report,
-    failover,
-    failback,
-    undo,
-    commit,
-    serve,
-    status,
-    history,
-    schedule,
-    notify,
-    catalog,
-    test_failover,
-    thumbprint,
-    schema,
-    lab,
-):
-    app.add_command(each)

@@ -1,17 +1,18 @@
-"""The service's catalog as commands see it: opened, and told of what was done from here."""
+"""Tells the service's catalog of what commands do in this process.
+
+Where there is no catalog nothing happens. A catalog that cannot be reached keeps no command from
+its work: it is reported as a warning, and `catalog rebuild` makes up for it.
+"""
 
 from __future__ import annotations
 
-import getpass
-import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+import vreplica
+from vreplica.cli.open_catalog import opened
 from vreplica.cli.render.output import Output
-from vreplica.errors import ConfigError, VReplicaError
+from vreplica.errors import VReplicaError
 
 if TYPE_CHECKING:
     from vreplica.config import Config
@@ -21,61 +22,26 @@ if TYPE_CHECKING:
     from vreplica.sync.report import RunReport
 
 
-@dataclass(eq=False)
-class ServiceNotInstalled(ConfigError):
-    template = "the service's libraries are not installed ({missing})"
-    remedy = "pip install 'vreplica[service]'"
-    missing: str
+def reserve_job(out: Output, config: Config, job: Job, failover: str) -> None:
+    """Before a failover begins here: no mover plans runs of the job any more."""
 
-
-@contextmanager
-def installed() -> Iterator[None]:
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] == "vreplica":
-            raise
-        raise ServiceNotInstalled(str(error.name)) from None
-
-
-@contextmanager
-def opened(config: Config) -> Iterator[Catalog]:
-    with installed():
-        from vreplica.service.catalog.database import Catalog
-    catalog = Catalog.open(config.catalog_url())
-    try:
-        yield catalog
-    finally:
-        catalog.close()
-
-
-def user() -> str:
-    """Who calls, for the audit trail. In a container it may have a number and no name."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"user {os.getuid()}"
-
-
-def reserve(out: Output, config: Path | None, job: Job, failover: str) -> None:
-    """Before a failover begins here: no mover plans the job any more."""
-
-    def keep(catalog: Catalog) -> None:
+    def update(catalog: Catalog) -> None:
         from vreplica.service.catalog import projection
 
         if (mover := projection.reserve(catalog, job, failover)) is not None:
             out.note(
-                f"{job.name}: mover {mover} has a run of it under way. On this machine it is waited"
-                " for; on another one interrupt this and use --by-service, which waits for it too"
+                f"{job.name}: mover {mover} is running it. A run on this machine is waited for;"
+                " for a run on another machine interrupt this and use --by-service, which waits"
+                " for it too"
             )
 
-    _tell(out, config, keep)
+    _update(out, config, update)
 
 
-def tell_failovers(out: Output, config: Path | None, job: Job, reserved: str | None) -> None:
-    """After a failover went as far as it did."""
+def failover_ended(out: Output, config: Config, job: Job, reserved: str | None = None) -> None:
+    """After a failover went as far as it could. `reserved`: the id that `reserve_job` was given."""
 
-    def keep(catalog: Catalog) -> None:
+    def update(catalog: Catalog) -> None:
         from vreplica.service.catalog import projection
 
         if reserved is not None:
@@ -83,50 +49,43 @@ def tell_failovers(out: Output, config: Path | None, job: Job, reserved: str | N
                 projection.release(c, job, reserved)
         projection.keep_failovers(catalog, job)
 
-    _tell(out, config, keep)
+    _update(out, config, update)
 
 
-def tell_run(out: Output, config: Path | None, job: Job, report: RunReport) -> None:
-    """After a run."""
+def run_ended(out: Output, config: Config, job: Job, report: RunReport) -> None:
+    """After a run that made a recovery point."""
 
-    def keep(catalog: Catalog) -> None:
-        import vreplica
+    def update(catalog: Catalog) -> None:
         from vreplica.service.catalog import projection
 
         projection.keep_run(catalog, job, report, vreplica.recovery_points)
 
-    _tell(out, config, keep)
+    _update(out, config, update)
 
 
-def tell_points(
-    out: Output, config: Path | None, job: Job, points: Sequence[RecoveryPoint]
-) -> None:
-    """After they were read, or looked at."""
+def points_read(out: Output, config: Config, job: Job, points: Sequence[RecoveryPoint]) -> None:
+    """After all recovery points of the job were read from the destination."""
 
-    def keep(catalog: Catalog) -> None:
+    def update(catalog: Catalog) -> None:
         from vreplica.service.catalog import projection
 
         with catalog.transaction() as c:
             projection.keep_points(c, job.name, points)
 
-    _tell(out, config, keep)
+    _update(out, config, update)
 
 
-def _tell(out: Output, config: Path | None, keep: Callable[[Catalog], None]) -> None:
-    """Where there is a catalog. It can be lost: it keeps nothing from being done."""
-    import vreplica
-
-    loaded = vreplica.load(config)
-    if not loaded.has_catalog:
+def _update(out: Output, config: Config, update: Callable[[Catalog], None]) -> None:
+    if not config.has_catalog:
         return
-    how = "`vreplica-sync catalog rebuild` does it"
+    how = "`vreplica-sync catalog rebuild` brings it up to date"
     try:
-        with opened(loaded) as catalog:
+        with opened(config) as catalog:
             from vreplica.service.catalog.database import CatalogAway
 
             try:
-                keep(catalog)
+                update(catalog)
             except CatalogAway as error:
-                out.warning(f"the catalog was not told ({how}): {error}")
+                out.warning(f"the catalog was not updated ({how}): {error}")
     except VReplicaError as error:
-        out.warning(f"the catalog was not told ({how}): {error}")
+        out.warning(f"the catalog was not updated ({how}): {error}")

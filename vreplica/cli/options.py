@@ -1,4 +1,13 @@
-"""The options that commands share, and the frame that each command runs in."""
+"""The options that several commands have, and the frame that each command runs in.
+
+@click.command()
+@jobs_argument
+@config_option
+@command
+def plan(out: Output, jobs: tuple[str, ...], config: Config) -> int:
+    ...
+    return exit_codes.OK
+"""
 
 from __future__ import annotations
 
@@ -11,7 +20,8 @@ from typing import Any
 
 import click
 
-from vreplica.cli.exits import guarded
+import vreplica
+from vreplica.cli.guard import guarded
 from vreplica.cli.render.output import Output, Verbosity
 
 Callback = Callable[..., int]
@@ -35,7 +45,7 @@ class Duration(click.ParamType[float]):
 
 
 class OutputFile(click.Path):
-    """A file to be written at the end; that it can be is seen at the beginning."""
+    """A file that is written at the end of a command, and checked at its beginning."""
 
     def __init__(self) -> None:
         super().__init__(path_type=Path, dir_okay=False, writable=True)
@@ -56,11 +66,15 @@ class OutputFile(click.Path):
 
 
 def command(callback: Callback) -> Callable[..., None]:
-    """Gives `callback` an Output as its first argument; what it returns is the exit code."""
+    """Makes a click callback of a function that gets an Output and returns the exit code.
+
+    With `config_option` the function gets the job file loaded, as `config`. This is the one
+    place where a command loads it.
+    """
 
     @click.option("--json", "as_json", is_flag=True, help="Results as JSON, one document a line.")
-    @click.option("-v", "--verbose", is_flag=True, help="Say each step.")
-    @click.option("-q", "--quiet", is_flag=True, help="Only results and errors.")
+    @click.option("-v", "--verbose", is_flag=True, help="Show each step.")
+    @click.option("-q", "--quiet", is_flag=True, help="Show only results and errors.")
     @click.option(
         "--debug", is_flag=True, help="Show an error's traceback, and the disk library's log."
     )
@@ -70,8 +84,14 @@ def command(callback: Callback) -> Callable[..., None]:
             raise click.UsageError("-v and -q contradict each other")
         loud = Verbosity.VERBOSE if verbose else Verbosity.NORMAL
         out = Output(as_json=as_json, verbosity=Verbosity.QUIET if quiet else loud, debug=debug)
-        with out.hearing_logs():
-            code = guarded(out, lambda: callback(out, **more))
+
+        def work() -> int:
+            if "config" in more:
+                more["config"] = vreplica.load(more["config"])
+            return callback(out, **more)
+
+        with out.showing_logs():
+            code = guarded(out, work)
         click.get_current_context().exit(code)
 
     return call
@@ -86,6 +106,10 @@ config_option = click.option(
     help="The job file. Default: ./vreplica.toml, then vreplica/vreplica.toml in the user's"
     " configuration folder.  [env var: VREPLICA_CONFIG]",
 )
+"""The job file. `command` loads it: the function gets a `Config`, not the path."""
+
+file_type = click.Path(path_type=Path, dir_okay=False)
+"""A file to read; that it cannot be read is the command's own error."""
 
 jobs_argument = click.argument("jobs", nargs=-1, metavar="[JOB]...")
 

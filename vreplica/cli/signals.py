@@ -1,7 +1,7 @@
-"""Ctrl-C, SIGTERM and SIGHUP: the first one cancels in order, the second one ends at once.
+"""Turns Ctrl-C, SIGTERM and SIGHUP into a cancellation; a second one ends the process at once.
 
 run ── Ctrl-C ──► Control.cancel() ──► the copy ends at its next batch, the replica goes back
- └──── Ctrl-C again ──► the process ends; the next run puts things in order
+ └──── Ctrl-C again ──► the process ends; the next run repairs what it left
 """
 
 from __future__ import annotations
@@ -11,25 +11,25 @@ import signal
 from types import FrameType, TracebackType
 from typing import Any
 
-from vreplica.cli import exits
+from vreplica.cli import exit_codes
 from vreplica.cli.render.output import Output
 
 _CODES = {
-    signal.SIGINT: exits.INTERRUPTED,
-    signal.SIGTERM: exits.TERMINATED,
-    signal.SIGHUP: exits.HUNG_UP,
+    signal.SIGINT: exit_codes.INTERRUPTED,
+    signal.SIGTERM: exit_codes.TERMINATED,
+    signal.SIGHUP: exit_codes.HUNG_UP,
 }
 
 
 class Cancellation:
-    """While entered, these signals go to `control`. `code` is set once one has come.
+    """Sends these signals to `control` while it is entered. `code` is set once one has come.
 
-    `then` says what the first one leads to. With `unwind` the second one is a KeyboardInterrupt,
-    for a caller that has something to clean up, and only the third one ends the process.
+    `then`: what the first one leads to, for the operator. `unwind`: the second one raises
+    KeyboardInterrupt, for a caller that has something to clean up, and only the third one ends the
+    process.
     """
 
     def __init__(self, out: Output, then: str, *, unwind: bool = False) -> None:
-        # With it comes numpy, which `--help` can do without.
         from vreplica.delta.control import Control
 
         self.control = Control()
@@ -41,7 +41,7 @@ class Cancellation:
 
     def __enter__(self) -> Cancellation:
         for number in _CODES:
-            # nohup and shells in the background let a process ignore some; so be it.
+            # nohup and shells in the background let a process ignore some signals; that is kept.
             if signal.getsignal(number) is not signal.SIG_IGN:
                 self._before[number] = signal.signal(number, self._on_signal)
         return self

@@ -1,4 +1,4 @@
-"""lab: two vCenters with ESXi hosts on this machine, to try things out against."""
+"""`lab`: starts two vCenters with ESXi hosts on this machine, to try things out against."""
 
 from __future__ import annotations
 
@@ -6,32 +6,30 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.text import Text
 
-from vreplica.cli import exits
+from vreplica.cli import exit_codes, render
 from vreplica.cli.commands.lab_fault import fault
 from vreplica.cli.options import command, dir_option
-from vreplica.cli.render import text
 from vreplica.cli.render.output import Output
 
 
-@click.group(short_help="Two vCenters on this machine, to try things out against.")
+@click.group()
 def lab() -> None:
     """Two sites on this machine, each a vCenter with an ESXi host over real VMDK files.
 
-    Any vSphere client can be pointed at them. Everything lies in one folder: the datastores,
-    the inventory, and a job file to start from.
+    Any vSphere client can connect to them. Everything is in one folder: the datastores, the
+    inventory, and a job file to start from.
     """
 
 
-@lab.command(short_help="Make the lab where there is none, and start it.")
+@lab.command(short_help="Start the lab; create it where there is none.")
 @dir_option
 @click.option(
     "--vm", "with_vm", is_flag=True, help="Also make web01, the VM that the job file replicates."
 )
 @command
 def up(out: Output, folder: Path, with_vm: bool) -> int:
-    """Make the lab where there is none, and start it as a process of its own."""
+    """Start the lab as a process of its own, and create it where there is none."""
     import vreplica.lab
     from vreplica.cli.commands.demo.vm import VM_NAME, make_vm
 
@@ -42,31 +40,31 @@ def up(out: Output, folder: Path, with_vm: bool) -> int:
             out.note(f"making {VM_NAME} in {site}")
             make_vm(control, site)
     _answer(out, status)
-    return exits.OK
+    return exit_codes.OK
 
 
 @lab.command()
 @dir_option
 @command
 def status(out: Output, folder: Path) -> int:
-    """Say where the sites are and how to log in."""
+    """Show the addresses of the sites and how to log in."""
     import vreplica.lab
 
     _answer(out, vreplica.lab.status(folder))
-    return exits.OK
+    return exit_codes.OK
 
 
 @lab.command()
 @dir_option
 @command
 def down(out: Output, folder: Path) -> int:
-    """Stop the lab. What is in the folder stays; `up` goes on from there."""
+    """Stop the lab. The folder stays; `up` starts from it again."""
     import vreplica.lab
 
-    vreplica.lab.status(folder)  # says so where the folder holds no lab
+    vreplica.lab.status(folder)  # raises where the folder holds no lab
     ran = vreplica.lab.down(folder)
     out.answer({"stopped": ran}, "stopped" if ran else "it was not running")
-    return exits.OK
+    return exit_codes.OK
 
 
 lab.add_command(fault)
@@ -77,6 +75,9 @@ def _answer(out: Output, status: dict[str, Any]) -> None:
     if out.as_json:
         out.json({"sites": [{**site, "running": running} for site in status["sites"]]})
         return
+    from rich.text import Text
+
+    text = render.text
     state = ("running", text.GOOD) if running else ("stopped", "yellow")
     head = Text.assemble((f"lab in {status['directory']}", text.HEAD), ": ", state)
     sites = [

@@ -1,4 +1,4 @@
-"""lab fault add|nfc|list|clear|mend|load: what goes wrong in a lab, on demand."""
+"""`lab fault add|nfc|list|clear|mend|load`: makes a lab fail on demand."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from typing import Any
 
 import click
 
-from vreplica.cli import exits
+from vreplica.cli import exit_codes, render
 from vreplica.cli.options import command, dir_option
-from vreplica.cli.render import text
 from vreplica.cli.render.output import Output
 
 ACTIONS = ("fault", "delay", "hang", "drop", "lost-reply", "session", "host", "restart", "locked")
@@ -33,13 +32,13 @@ def fault() -> None:
 @dir_option
 @site_option
 @click.option("--method", default="*", show_default=True, help="Pattern of the method's name.")
-@click.option("--object", "on", metavar="PATTERN", help="Name or id of what it is called on.")
+@click.option("--object", "on", metavar="PATTERN", help="Name or id of the object that is called.")
 @click.option("--action", type=click.Choice(ACTIONS), default="fault", show_default=True)
 @click.option("--fault", "kind", default="SystemError", show_default=True, help="vSphere fault.")
 @click.option("--where", type=click.Choice(["call", "task"]), default="call", show_default=True)
 @click.option("--count", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option("--always", is_flag=True, help="Instead of --count: until the rule is cleared.")
-@click.option("--skip", type=click.IntRange(min=0), default=0, help="Calls to let pass first.")
+@click.option("--skip", type=click.IntRange(min=0), default=0, help="Calls that pass first.")
 @click.option("--probability", type=click.FloatRange(0, 1), default=1.0, show_default=True)
 @click.option("--delay", "delay_s", type=click.FloatRange(min=0), default=0.0, help="Seconds.")
 @command
@@ -58,7 +57,7 @@ def add(
     probability: float,
     delay_s: float,
 ) -> int:
-    """Add a rule; it strikes --count times (default once)."""
+    """Add a rule. It strikes --count times (default: once)."""
     from vreplica.lab import LabControl
 
     number = LabControl(folder).add_fault(
@@ -74,7 +73,7 @@ def add(
         delay_s=delay_s,
     )
     out.answer({"site": site, "rule": number}, f"rule {number} of {site}")
-    return exits.OK
+    return exit_codes.OK
 
 
 @fault.command("nfc", short_help="Add a rule of the hosts' NFC servers.")
@@ -86,20 +85,20 @@ def add(
 @click.option("--code", type=int, default=7, show_default=True, help="Of an error: VIX code.")
 @click.option("--count", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option("--always", is_flag=True, help="Instead of --count: until the rules are cleared.")
-@click.option("--skip", type=click.IntRange(min=0), default=0, help="Requests to let pass first.")
+@click.option("--skip", type=click.IntRange(min=0), default=0, help="Requests that pass first.")
 @click.option("--probability", type=click.FloatRange(0, 1), default=1.0, show_default=True)
 @click.option("--delay", "delay_s", type=click.FloatRange(min=0), default=0.0, help="Seconds.")
 @command
 def nfc(
     out: Output, folder: Path, site: str, host: str | None, always: bool, count: int, **rule: Any
 ) -> int:
-    """Add a rule of the hosts' NFC servers; it strikes --count requests (default one)."""
+    """Add a rule of the hosts' NFC servers; it strikes --count requests (default: one)."""
     from vreplica.lab import LabControl
 
     rule["count"] = None if always else count
     LabControl(folder).add_nfc_fault(site, host, **rule)
     out.answer({"site": site, "host": host, **rule}, f"{site}: nfc {rule['kind']}")
-    return exits.OK
+    return exit_codes.OK
 
 
 @fault.command("list")
@@ -107,7 +106,7 @@ def nfc(
 @site_option
 @command
 def list_(out: Output, folder: Path, site: str) -> int:
-    """List a site's rules, its hosts' NFC servers' too, with how often each was met and struck."""
+    """List the rules of a site and of its hosts' NFC servers, and how often each met and struck."""
     from vreplica.lab import LabControl
 
     control = LabControl(folder)
@@ -117,7 +116,7 @@ def list_(out: Output, folder: Path, site: str) -> int:
     elif not rules and not nfc:
         out.show(f"{site}: no rules")
     else:
-        table = text.grid("rule>", "method", "object", "action", "fault~", "met>", "struck>")
+        table = render.text.grid("rule>", "method", "object", "action", "fault~", "met>", "struck>")
         for rule in rules:
             table.add_row(
                 str(rule["id"]),
@@ -133,7 +132,7 @@ def list_(out: Output, folder: Path, site: str) -> int:
             what = (f"nfc {rule['operation']}", rule["host"], rule["kind"], "")
             table.add_row("", *what, met, struck)
         out.show(table)
-    return exits.OK
+    return exit_codes.OK
 
 
 @fault.command()
@@ -142,27 +141,29 @@ def list_(out: Output, folder: Path, site: str) -> int:
 @click.option("--rule", type=int, metavar="NUMBER", help="Only this one.")
 @command
 def clear(out: Output, folder: Path, site: str, rule: int | None) -> int:
-    """Take a site's rules away, or one of them; without --rule those of NFC as well."""
+    """Remove the rules of a site, or one of them. Without --rule also those of NFC."""
     from vreplica.lab import LabControl
 
     LabControl(folder).clear_faults(site, rule)
     out.answer({"site": site, "cleared": rule}, f"{site}: cleared")
-    return exits.OK
+    return exit_codes.OK
 
 
-@fault.command(short_help="Bring hosts back that a rule took offline.")
+@fault.command(short_help="Connect hosts that a rule disconnected.")
 @dir_option
 @site_option
 @click.option("--host", metavar="NAME", help="Only this one.")
 @command
 def mend(out: Output, folder: Path, site: str, host: str | None) -> int:
-    """Connect a site's hosts to their vCenter again, as after a rule with --action host. Its rules
-    stay; `clear` takes those away."""
+    """Connect a site's hosts to their vCenter again, after a rule with --action host.
+
+    The rules stay; `clear` removes them.
+    """
     from vreplica.lab import LabControl
 
     LabControl(folder).set_host(site, connected=True, host=host)
     out.answer({"site": site, "host": host, "connected": True}, f"{host or site}: connected")
-    return exits.OK
+    return exit_codes.OK
 
 
 @fault.command()
@@ -175,4 +176,4 @@ def load(out: Output, folder: Path, scenario: Path) -> int:
 
     LabControl(folder).load_scenario(scenario)
     out.answer({"scenario": str(scenario)}, f"{scenario}: loaded")
-    return exits.OK
+    return exit_codes.OK

@@ -1,46 +1,34 @@
-"""pause, resume: a run that is going on holds, and goes on, at another terminal's word."""
+"""`pause`: pauses the current run of a job."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from vreplica.cli import exits
+from vreplica.cli import exit_codes
 from vreplica.cli.options import command, config_option
 from vreplica.cli.render.output import Output
 
+if TYPE_CHECKING:
+    from vreplica.config import Config
 
-@click.command(short_help="Let a run that is going on hold.")
+
+@click.command()
 @click.argument("job")
 @config_option
 @command
-def pause(out: Output, job: str, config: Path | None) -> int:
-    """Let the run of JOB that is going on hold at its next batch, until `resume`.
+def pause(out: Output, job: str, config: Config) -> int:
+    """Pause JOB's current run at its next batch; `resume` continues it.
 
-    It keeps its snapshot of the source, which grows meanwhile, and says so. Ends with 3 where no
-    run is going on; the schedule is not touched.
+    A paused run keeps its snapshot of the source, which grows, and warns about it. Ends with 3
+    when no run of JOB is going on. The schedule is not changed.
     """
-    return _do(out, job, config, "pause")
+    from vreplica.sync.pause import pause as pause_run
 
-
-@click.command(short_help="Let a run that was paused go on.")
-@click.argument("job")
-@config_option
-@command
-def resume(out: Output, job: str, config: Path | None) -> int:
-    """Let the run of JOB that `pause` holds go on."""
-    return _do(out, job, config, "resume")
-
-
-def _do(out: Output, name: str, config: Path | None, what: str) -> int:
-    import vreplica
-    from vreplica.sync import pause as holding
-
-    job = vreplica.load(config)[name]
-    pid = holding.pause(job) if what == "pause" else holding.resume(job)
-    then = "holds at its next batch" if what == "pause" else "goes on"
+    pid = pause_run(config[job])
     out.answer(
-        {"job": name, "process": pid, "asked": what}, f"{name}: the run of process {pid} {then}"
+        {"job": job, "process": pid, "asked": "pause"},
+        f"{job}: the run of process {pid} pauses at its next batch",
     )
-    return exits.OK
+    return exit_codes.OK

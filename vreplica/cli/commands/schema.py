@@ -1,4 +1,4 @@
-"""schema: what a job file may say, for editors."""
+"""`schema`: prints the JSON schema of the job file, for editors."""
 
 from __future__ import annotations
 
@@ -7,19 +7,13 @@ from pathlib import Path
 
 import click
 
-from vreplica.cli import exits
+from vreplica.cli import exit_codes
 from vreplica.cli.options import OutputFile, command
 from vreplica.cli.render.output import Output
 
 
-@click.command(short_help="Print the job file's JSON schema, for editors.")
-@click.option(
-    "-o",
-    "--output",
-    type=OutputFile(),
-    metavar="FILE",
-    help="Write it there.",
-)
+@click.command()
+@click.option("-o", "--output", type=OutputFile(), metavar="FILE", help="Write it to this file.")
 @command
 def schema(out: Output, output: Path | None) -> int:
     """Print the JSON schema (2020-12) of the job file.
@@ -29,10 +23,9 @@ def schema(out: Output, output: Path | None) -> int:
     """
     from vreplica.config.schema.jobfile import json_schema
 
-    found = json_schema()
-    text = json.dumps(found, indent=None if out.as_json and output is None else 2)
+    text = json.dumps(json_schema(), indent=None if out.as_json and output is None else 2)
     if output is None:
         print(text)
     else:
         output.write_text(text + "\n", encoding="utf-8")
-    return exits.OK
+    return exit_codes.OK

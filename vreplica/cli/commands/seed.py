@@ -1,18 +1,21 @@
-"""seed: begin a replica with what is at the destination already."""
+"""`seed`: makes a replica from disks that are at the destination already."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from vreplica.cli import exits
+from vreplica.cli import exit_codes, render
+from vreplica.cli.guard import guarded
 from vreplica.cli.options import command, config_option
-from vreplica.cli.render import text
 from vreplica.cli.render.output import Output
 
+if TYPE_CHECKING:
+    from vreplica.config import Config
 
-@click.command(short_help="Begin a replica with what is at the destination.")
+
+@click.command()
 @click.argument("job")
 @click.option(
     "--from",
@@ -25,25 +28,26 @@ from vreplica.cli.render.output import Output
 )
 @config_option
 @command
-def seed(out: Output, job: str, sources: tuple[str, ...], config: Path | None) -> int:
-    """Make the replica of JOB from copies of what is at the destination already.
+def seed(out: Output, job: str, sources: tuple[str, ...], config: Config) -> int:
+    """Make the replica of JOB from copies of disks that are at the destination already.
 
-    The destination's host makes the copies; what they are made from stays as it is. Each copy is
-    read once, and the next run ships only what differs from the source.
+    The destination's host makes the copies; the originals stay as they are. Each copy is read
+    once, and the next run ships only what differs from the source.
     """
-    import vreplica
     from vreplica.cli.render.progress import Watcher
     from vreplica.cli.signals import Cancellation
-    from vreplica.sync.replica.seed import seed as make
+    from vreplica.sync.replica.seed import seed as make_replica
 
     with Cancellation(out, "the replica that was begun is removed again") as cancellation:
 
         def work() -> int:
-            found = vreplica.load(config)[job]
+            found = config[job]
             with Watcher(out, job) as watcher:
-                report = make(found, sources, listener=watcher, control=cancellation.control)
-            out.answer(report.to_dict(), *text.seed(report))
-            return exits.OK
+                report = make_replica(
+                    found, sources, listener=watcher, control=cancellation.control
+                )
+            out.answer(report.to_dict(), lambda: render.text.seed(report))
+            return exit_codes.OK
 
-        code = exits.guarded(out, work, job=job)
+        code = guarded(out, work, job=job)
     return cancellation.code or code

@@ -94,18 +94,6 @@ def left_out(known: Preview) -> list[str]:
     ]
 
 
-def unseen(value: dict[str, Any], answer: str) -> Iterator[str]:
-    """The same for whoever decides by --json and is shown no preview. `value`: what it would be."""
-    for known in value.get("members", [value]):
-        no = known["no"]
-        if no is not None and no["newer"] and (answer == "no" or known["source"] is None):
-            boots, *newer = (
-                f"{p['point']} ({p['level']}, {duration(p['age_s'])} old)"
-                for p in (no, *no["newer"])
-            )
-            yield f"{known['job']}: boots {boots}, not the newer {', '.join(newer)}"
-
-
 def _aged(known: Preview, point: RecoveryPoint) -> str:
     age = duration(known.age_s(point))
     return f"{point.id} ({point.level}, {moment(point.time)}, {age} old)"
@@ -187,7 +175,7 @@ def _kind(id_: str) -> str:
     return "failback" if id_.startswith("fb-") else "failover"
 
 
-def listing(job: str, found: Sequence[Outcome]) -> Iterator[RenderableType]:
+def history(job: str, found: Sequence[Outcome]) -> Iterator[RenderableType]:
     if not found:
         yield Text.assemble((job, HEAD), ": no failover yet")
         return

@@ -1,8 +1,10 @@
-"""Who gets to read what: results on standard output, everything else on standard error.
+"""Sends results to standard output and everything else to standard error.
 
 standard output    tables for people, or with --json one JSON document a line
 standard error     progress, warnings, errors; -q leaves errors only, -v adds steps;
                    what parts of the package log (the disk library's lines) in the same form
+
+`rich` is imported when the first text is printed: a program that reads JSON does not pay for it.
 """
 
 from __future__ import annotations
@@ -11,30 +13,22 @@ import json
 import logging
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from enum import IntEnum
-from typing import Any
-
-from rich.console import Console, RenderableType
-from rich.text import Text
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from vreplica.errors import VReplicaError
 
-WIDE = 160
-"""Columns of tables that nobody looks at through a terminal: wide enough not to be cut."""
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
 
 
 class Verbosity(IntEnum):
     QUIET = 0
     NORMAL = 1
     VERBOSE = 2
-
-
-class _Console(Console):
-    def on_broken_pipe(self) -> None:
-        """Leave the exit code to the command: Console itself would make it 1."""
-        raise BrokenPipeError
 
 
 class Output:
@@ -50,26 +44,44 @@ class Output:
         self.as_json = as_json
         self.verbosity = verbosity
         self.debug = debug
-        self.err = _console(stderr=True)
-        self._out = _console(stderr=False)
         self._lock = threading.RLock()
         self._shown = False
 
+    @cached_property
+    def err(self) -> Console:
+        from vreplica.cli.render.console import make_console
+
+        return make_console(stderr=True)
+
+    @cached_property
+    def _out(self) -> Console:
+        from vreplica.cli.render.console import make_console
+
+        return make_console(stderr=False)
+
+    # -- results ----------------------------------------------------------------------------
+
     def show(self, *parts: RenderableType) -> None:
         """A result for people; an empty line sets it off from the one before."""
+        from vreplica.cli.render.console import print_part
+
         with _naming("standard output"):
             if self._shown:
-                _print(self._out, "")
+                print_part(self._out, "")
             self._shown = True
             for part in parts:
-                _print(self._out, part)
+                print_part(self._out, part)
 
-    def answer(self, value: dict[str, Any], *parts: RenderableType) -> None:
-        """A result in the form that was asked for: `value` for programs, `parts` for people."""
+    def answer(
+        self, value: dict[str, Any], text: Callable[[], Iterable[RenderableType]] | str
+    ) -> None:
+        """A result in the form that was asked for: `value` for programs, `text` for people."""
         if self.as_json:
             self.json(value)
+        elif isinstance(text, str):
+            self.show(text)
         else:
-            self.show(*parts)
+            self.show(*text())
 
     def json(self, value: dict[str, Any]) -> None:
         """A result for programs: one document in one line."""
@@ -77,20 +89,22 @@ class Output:
         with _naming("standard output"):
             print(json.dumps(value, ensure_ascii=not unicode), flush=True)
 
+    # -- everything else --------------------------------------------------------------------
+
     def step(self, text: str) -> None:
         if self.verbosity >= Verbosity.VERBOSE:
-            self._line(Text(text, "dim"))
+            self.log_line(text)
 
     def note(self, text: str) -> None:
         if self.verbosity >= Verbosity.NORMAL:
-            self._line(Text(text))
+            self._line("", "", text)
 
     def warning(self, text: str) -> None:
         if self.verbosity >= Verbosity.NORMAL:
-            self._line(Text.assemble(("warning: ", "yellow"), text))
+            self._line("warning: ", "yellow", text)
 
     def error(self, error: VReplicaError, job: str | None = None) -> None:
-        """An error with what an operator has to know; under --json on standard output, too."""
+        """An error with all that an operator has to know; with --json on standard output, too."""
         text = str(error)
         named = job is None or error.where.vm == job or f"job {job}" in text
         self.failure(text if named else f"{job}: {text}", *error.explain())
@@ -98,13 +112,24 @@ class Output:
             self.json({**({"job": job} if job else {}), "error": error.to_dict()})
 
     def failure(self, text: str, *details: str) -> None:
-        lines = [Text.assemble(("error: ", "bold red"), text)]
-        lines += [Text(f"  {line}", "dim" if line.startswith(" ") else "") for line in details]
-        self._line(Text("\n").join(lines))
+        self._line("error: ", "bold red", text, *details)
+
+    def log_line(self, text: str) -> None:
+        from vreplica.cli.render.console import print_dim
+
+        with self._lock, suppress(OSError):
+            print_dim(self.err, text)
+
+    def _line(self, mark: str, style: str, text: str, *details: str) -> None:
+        from vreplica.cli.render.console import print_line
+
+        # A terminal that is gone must not keep a run from ending in order.
+        with self._lock, suppress(OSError):
+            print_line(self.err, mark, style, text, *details)
 
     @contextmanager
-    def hearing_logs(self) -> Iterator[None]:
-        """Warnings of the package's loggers are lines here; with -v its notes, with --debug all."""
+    def showing_logs(self) -> Iterator[None]:
+        """Shows warnings of the package's loggers as lines; with -v its notes, with --debug all."""
         logger, handler = logging.getLogger("vreplica"), _LogLines(self)
         level = logging.INFO if self.verbosity >= Verbosity.VERBOSE else logging.WARNING
         before = logger.level
@@ -116,18 +141,10 @@ class Output:
             logger.removeHandler(handler)
             logger.setLevel(before)
 
-    def log_line(self, text: str) -> None:
-        self._line(Text(text, "dim"))
-
-    def _line(self, text: Text) -> None:
-        # A terminal that is gone must not keep a run from ending in order.
-        with self._lock, suppress(OSError):
-            _print(self.err, text)
-
 
 @contextmanager
 def _naming(place: str) -> Iterator[None]:
-    """What the system refuses to a stream comes without the name of a file."""
+    """Names the stream in an OSError that comes without the name of a file."""
     try:
         yield
     except OSError as error:
@@ -148,7 +165,7 @@ class _LogLines(logging.Handler):
 
 
 def each_error(error: BaseException) -> Iterator[VReplicaError] | None:
-    """What an exception says, group or not; None where not all of it was raised on purpose."""
+    """The errors in an exception, group or not; None where one of them is not a VReplicaError."""
     flat = _leaves(error)
     known = [leaf for leaf in flat if isinstance(leaf, VReplicaError)]
     return iter(known) if len(known) == len(flat) else None
@@ -158,23 +175,3 @@ def _leaves(error: BaseException) -> list[BaseException]:
     if isinstance(error, BaseExceptionGroup):
         return [leaf for part in error.exceptions for leaf in _leaves(part)]
     return [error]
-
-
-def _print(console: Console, part: RenderableType) -> None:
-    """Lines are folded between words for a reader, and left whole for a program."""
-    if console.is_terminal:
-        console.print(part, markup=False, highlight=False)
-        return
-    with console.capture() as captured:
-        whole = isinstance(part, str | Text)
-        console.print(part, markup=False, highlight=False, soft_wrap=whole)
-    # Cells of a table are filled up with blanks, which nobody needs in a file.
-    lines = captured.get().removesuffix("\n").split("\n")
-    console.file.write("".join(f"{line.rstrip()}\n" for line in lines))
-    console.file.flush()
-
-
-def _console(*, stderr: bool) -> Console:
-    stream = sys.stderr if stderr else sys.stdout
-    # A thumbprint with :AB: in it is no emoji.
-    return _Console(stderr=stderr, width=None if stream.isatty() else WIDE, emoji=False)

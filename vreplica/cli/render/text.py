@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
@@ -17,10 +17,12 @@ from vreplica.units import human_size
 if TYPE_CHECKING:
     from vreplica.delta.compare.spot_check import SpotChecked
     from vreplica.points import RecoveryPoint, Verdict
+    from vreplica.sync.plan.readiness import CheckReport
     from vreplica.sync.replica.seed import SeedReport
     from vreplica.sync.report import DiskVerify, Plan, RunReport, VerifyReport
 
 GOOD, BAD, HEAD = "green", "bold red", "bold"
+VERDICTS: Final = {"good": GOOD, "note": "yellow", "problem": BAD}
 
 
 def run(report: RunReport) -> Iterator[RenderableType]:
@@ -62,6 +64,17 @@ def run(report: RunReport) -> Iterator[RenderableType]:
     )
     if report.verified is not None:
         yield from verify(report.verified)
+
+
+def check(report: CheckReport) -> Iterator[RenderableType]:
+    number = len(report.problems)
+    yield _head(report.job, "", (counted(number, "problem"), BAD) if number else ("good", GOOD))
+    table = grid("what", "verdict", "found~")
+    for finding in report.findings:
+        mark = finding.verdict.value
+        text = f"{finding.text}. {finding.remedy}" if finding.remedy else finding.text
+        table.add_row(finding.area, Text(mark, VERDICTS[mark]), text)
+    yield indented(table)
 
 
 def seed(report: SeedReport) -> Iterator[RenderableType]:

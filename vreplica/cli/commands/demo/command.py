@@ -1,4 +1,4 @@
-"""demo: the whole job on an embedded lab, through the same functions that everybody uses.
+"""`demo`: replicates a VM on an embedded lab, through the functions of the library.
 
 lab up ─► a VM with two disks ─► run: full ─► the guest writes ─► run: delta ─► verify
 """
@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vreplica.cli import exits
+from vreplica.cli import exit_codes, render
+from vreplica.cli.guard import guarded
 from vreplica.cli.options import command
-from vreplica.cli.render import text as show
 from vreplica.cli.render.output import Output
 from vreplica.cli.signals import Cancellation
 from vreplica.units import human_size
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class DemoReport:
-    """Everything that the demo found out."""
+    """The results of every step of the demo."""
 
     runs: tuple[RunReport, ...]
     written: dict[str, int]
@@ -49,28 +49,26 @@ class DemoReport:
         }
 
 
-@click.command(short_help="Try everything on an embedded lab.")
+@click.command()
 @click.option(
     "--keep",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
-    help="Put the lab into this folder (it must be empty) and leave it there.",
+    help="Put the lab into this folder (it must be empty) and keep it.",
 )
 @command
 def demo(out: Output, keep: Path | None) -> int:
     """Replicate a VM, then its changes, between two vCenters on this machine.
 
-    Brings up a lab of two sites in a temporary folder, copies a VM with two disks (2 GiB thin,
+    Starts a lab of two sites in a temporary folder, copies a VM with two disks (2 GiB thin,
     1 GiB thick), lets its guest write, ships the changes, and compares both sides block by
-    block. Needs no VMware and no network, and cleans up. Ends with 8 should anything differ.
+    block. Needs no VMware and no network, and cleans up. Ends with 8 when anything differs.
     """
     if keep is not None and keep.exists() and any(keep.iterdir()):
         raise click.BadParameter(f"{keep} is not empty", param_hint="--keep")
     with Cancellation(out, "the lab is taken down", unwind=True) as cancellation:
         with _lab_folder(out, keep) as folder:
-            code = exits.guarded(
-                out, lambda: _demo(out, folder, cancellation, temporary=keep is None)
-            )
+            code = guarded(out, lambda: _demo(out, folder, cancellation, temporary=keep is None))
         if keep is not None and not code:
             out.note(f"\nStart the lab again: vreplica-sync lab up --dir {keep}")
             out.note(f"then, for example:   vreplica-sync plan --config {keep}/jobs.toml")
@@ -79,8 +77,8 @@ def demo(out: Output, keep: Path | None) -> int:
 
 def _demo(out: Output, folder: Path, cancellation: Cancellation, *, temporary: bool) -> int:
     report = _play(out, folder, cancellation, temporary)
-    out.answer(report.to_dict(), *_shown(report))
-    return exits.OK if report.verified.equal else exits.DIFFERENT
+    out.answer(report.to_dict(), lambda: _shown(report))
+    return exit_codes.OK if report.verified.equal else exit_codes.DIFFERENT
 
 
 def _play(out: Output, folder: Path, cancellation: Cancellation, temporary: bool) -> DemoReport:
@@ -91,10 +89,10 @@ def _play(out: Output, folder: Path, cancellation: Cancellation, temporary: bool
 
     started = time.monotonic()
 
-    def chapter(text: str) -> None:
+    def chapter(title: str) -> None:
         if cancellation.control.cancelled:
             raise KeyboardInterrupt
-        out.note(text)
+        out.note(title)
 
     chapter(f"Starting two vCenters with ESXi hosts in {folder}")
     site = vreplica.lab.up(folder, temporary=temporary)["sites"][0]["name"]
@@ -104,13 +102,13 @@ def _play(out: Output, folder: Path, cancellation: Cancellation, temporary: bool
 
     job = vreplica.load(folder / "jobs.toml")["web01"]
     with Watcher(out, job.name) as watcher:
-        chapter(f"First run: everything that is allocated goes to {job.placement.name}")
+        chapter(f"First run: all allocated blocks go to {job.placement.name}")
         first = vreplica.run(job, listener=watcher, control=cancellation.control)
-        chapter(f"{VM_NAME} goes on running, and its guest writes:")
+        chapter(f"{VM_NAME} keeps running, and its guest writes:")
         written = write_as_guest(control, site)
         for what, size in written.items():
             out.note(f"  {human_size(size):>8}  {what}")
-        chapter("Second run: what changed tracking names, less what is there already")
+        chapter("Second run: the changed blocks, without those that the replica has already")
         second = vreplica.run(job, listener=watcher, control=cancellation.control)
         chapter("Comparing the new recovery point with the source, block by block")
         verified = vreplica.verify(job, listener=watcher, control=cancellation.control)
@@ -121,7 +119,7 @@ def _play(out: Output, folder: Path, cancellation: Cancellation, temporary: bool
 
 @contextmanager
 def _lab_folder(out: Output, keep: Path | None) -> Iterator[Path]:
-    """A folder whose lab is stopped at the end; gone, too, unless it is to be kept."""
+    """A folder for the lab, which is stopped at the end. Without `keep` the folder is removed."""
     import vreplica.lab
 
     folder = keep.absolute() if keep else Path(tempfile.mkdtemp(prefix="vreplica-demo-"))
@@ -134,9 +132,11 @@ def _lab_folder(out: Output, keep: Path | None) -> Iterator[Path]:
 
 
 def _shown(report: DemoReport) -> Iterator[Any]:
+    text = render.text
+
     yield ""
     columns = ("capacity>", "allocated>", "changed>", "read>", "shipped>", "time>")
-    table = show.grid("run", "disk", *columns)
+    table = text.grid("run", "disk", *columns)
     for run in report.runs:
         for disk in run.disks:
             allocated = disk.allocated_bytes
@@ -148,15 +148,15 @@ def _shown(report: DemoReport) -> Iterator[Any]:
                 human_size(disk.changed_bytes),
                 human_size(disk.read_bytes),
                 human_size(disk.shipped_bytes),
-                show.duration(disk.seconds),
+                text.duration(disk.seconds),
             )
     yield table
     yield ""
-    yield from show.points(report.runs[-1].job, report.points)
+    yield from text.points(report.runs[-1].job, report.points)
     yield ""
-    yield from show.verify(report.verified)
+    yield from text.verify(report.verified)
     shipped = [human_size(run.shipped_bytes) for run in report.runs]
     capacity = human_size(sum(disk.capacity_bytes for disk in report.runs[0].disks))
     yield ""
     yield f"{shipped[0]}, then {shipped[1]} were shipped for {capacity} of disks."
-    yield f"All of it took {show.duration(report.seconds)}."
+    yield f"The demo took {text.duration(report.seconds)}."

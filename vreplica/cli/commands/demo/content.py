@@ -1,4 +1,5 @@
-"""What is on the demo's disks, and what its guest writes. Deterministic for one interpreter.
+"""Makes the content of the demo's disks and the writes of its guest. Deterministic for one
+interpreter.
 
 system  2 GiB  thin    |--[files: Python's library as tar][log: text]-----------[tail]|
 data    1 GiB  thick   |[table: random pages]-------------[archive: text]-------[tail]|
@@ -36,7 +37,7 @@ _SEED = 20_04_2011
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """Bytes at a place of one disk, and what they are to the guest."""
+    """Bytes at a place of one disk. `what`: the meaning of the bytes to the guest."""
 
     disk: str
     offset: int
@@ -56,7 +57,7 @@ def before() -> Iterator[Write]:
 
 
 def changes() -> Iterator[Write]:
-    """What the guest writes between the two synchronisations."""
+    """The writes of the guest between the two runs."""
     random = np.random.Generator(np.random.PCG64(_SEED + 1))
     appended = log_text(LOG_SIZE + ARCHIVE_SIZE, APPENDED_SIZE)
     yield Write(SYSTEM, LOG_AT + LOG_SIZE, appended, "lines appended to a log")
@@ -86,12 +87,12 @@ def python_library() -> bytes:
 
 
 def table() -> bytes:
-    """A database's pages: nothing in them can be compressed or found twice."""
+    """The pages of a database: random, so that nothing can be compressed or found twice."""
     return np.random.Generator(np.random.PCG64(_SEED + 2)).bytes(TABLE_SIZE)
 
 
 def log_text(start: int, size: int) -> bytes:
-    """`size` bytes of a log that goes on for ever, from byte `start` on. Lines of 64 bytes."""
+    """`size` bytes of an endless log, from byte `start` on. Lines of 64 bytes."""
     first, last = start // 64, -(-(start + size) // 64)
     lines = (
         f"{number:010} node{number % 7} worker[{number % 97:02}] done in {number % 1009:4} ms, "

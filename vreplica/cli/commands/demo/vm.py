@@ -1,4 +1,4 @@
-"""The demo's VM, with content, in a running lab."""
+"""Makes the demo's VM with its content in a running lab, and writes as its guest."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DISKS = {content.SYSTEM: 2000, content.DATA: 2001}
 
 
 def make_vm(control: LabControl, site: str) -> None:
-    """Two disks, thin and thick, as democontent draws them; the VM is on."""
+    """Makes a VM with a thin and a thick disk, as `content` draws them, and powers it on."""
     with tempfile.TemporaryDirectory(dir=control.directory, prefix="content-") as folder:
         files = {disk: Path(folder) / disk for disk in DISKS}
         for file, size in zip(
@@ -46,7 +46,7 @@ def make_vm(control: LabControl, site: str) -> None:
 
 
 def write_as_guest(control: LabControl, site: str) -> dict[str, int]:
-    """What the guest changes; bytes for each kind of change, in the order of writing."""
+    """Makes the guest's changes. Returns the bytes of each kind of change, in order."""
     done: dict[str, int] = {}
     for write in content.changes():
         control.guest_write(site, VM_NAME, DISKS[write.disk], write.offset, write.data)

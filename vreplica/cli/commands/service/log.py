@@ -1,10 +1,10 @@
-"""The service's log on standard error: lines for people, or JSON for programs.
+"""Writes the service's log to standard error: lines for people, or JSON for programs.
 
     {"time": "...", "level": "info", "logger": "vreplica.service", "message": "run ... took 4.1 s",
      "job": "web01", "run": "20260301T123000-4f1a", "mover": "dr1"}
 
-What a record is about stands in fields of its own (`extra=` where it is written). No secret gets
-in: whatever was read as one is taken out of every line, message, field or traceback alike.
+The job, the run and so on are fields of their own (`extra=` where a record is written). Secrets
+that this process has read are hidden in every line: in messages, fields and tracebacks alike.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Final
 from vreplica.redact import hide
 
 FIELDS: Final = ("job", "run", "mover", "site", "event", "receiver", "seconds")
-"""What `extra=` may say of a record."""
+"""The fields of a record that `extra=` may give."""
 
 
 class _Json(logging.Formatter):
@@ -40,16 +40,16 @@ class _Lines(logging.Formatter):
 
 
 def log_to_stderr(*, as_json: bool, verbose: bool) -> None:
-    """`vreplica`'s own log; of libraries warnings only."""
+    """Writes all of vreplica's own log, and the warnings of libraries."""
     handler = logging.StreamHandler()
     text = "%(asctime)s %(levelname)s %(message)s"
     handler.setFormatter(_Json() if as_json else _Lines(text))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
-    # DBOS brings a handler of its own and keeps its records from the root.
+    # DBOS has a handler of its own and keeps its records from the root.
     logging.getLogger("dbos").handlers[:] = [handler]
     logging.getLogger("dbos").propagate = False
     own = logging.getLogger("vreplica")
-    own.handlers[:] = []  # those of a command that ends
+    own.handlers[:] = []  # the command's own handler, which shows warnings only
     own.setLevel(logging.DEBUG if verbose else logging.INFO)

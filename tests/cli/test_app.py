@@ -1,0 +1,201 @@
+"""The table of commands, and what a command loads: the job file once, no library in vain."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+
+import vreplica
+from vreplica.cli.app import COMMANDS, app
+from vreplica.cli.commands.failover.failover import COMMANDS as FAILOVER
+from vreplica.cli.lazy_group import PACKAGE, LazyGroup
+
+CONFIG = f"""\
+state_dir = "state"
+[sites.main]
+host = "vc.example"
+user = "u"
+password = {{ env = "PASSWORD" }}
+sha256 = "{"AB" * 32}"
+[jobs.web01]
+source = {{ site = "main", vm = "web01" }}
+destination = {{ site = "main", datastore = "ds", name = "web01-replica" }}
+[groups.shop.members]
+web01 = {{}}
+[notify.page]
+on = ["run failed"]
+hook = {{ command = ["true"] }}
+"""
+
+HEAVY = {
+    "alembic",
+    "cryptography",
+    "dbos",
+    "keyring",
+    "numpy",
+    "pyVmomi",
+    "pydantic",
+    "rich",
+    "sqlalchemy",
+    "vreplica.config",
+    "vreplica.lab",
+    "vreplica.sync",
+    "vreplica.vsphere",
+}
+
+
+@pytest.fixture
+def job_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PASSWORD", "geheim")
+    file = tmp_path / "jobs.toml"
+    file.write_text(CONFIG)
+    return file
+
+
+def leaves(group: click.Group, *before: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Every command that does something, with its words."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            yield from leaves(command, *before, name)
+        else:
+            yield (*before, name), command
+
+
+ALL = dict(leaves(app))
+WITH_JOB_FILE = [words for words, c in ALL.items() if any(p.name == "config" for p in c.params)]
+OF_TARGETS = [
+    words for words in WITH_JOB_FILE if any(p.name == "target" for p in ALL[words].params)
+]
+
+
+# -- the table ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("table", [COMMANDS, FAILOVER])
+def test_every_line_of_the_table_leads_to_a_command_of_that_name(table: Mapping[str, Any]) -> None:
+    for name, lazy in table.items():
+        module, _, attribute = lazy.place.partition(":")
+        command = getattr(import_module(f"{PACKAGE}.{module}"), attribute)
+        assert command.name == name
+        assert command.help, "its own help says what it does"
+        assert len(name) + len(lazy.help) < 84, "one line of the group's help"
+
+
+def test_every_command_that_a_module_makes_is_in_a_table() -> None:
+    folder = Path(vreplica.__file__).parent / "cli" / "commands"
+    in_tables = {lazy.place.partition(":")[0] for t in (COMMANDS, FAILOVER) for lazy in t.values()}
+    for file in folder.rglob("*.py"):
+        module = ".".join(file.relative_to(folder).with_suffix("").parts)
+        if "\n@click.command(" in file.read_text():
+            assert module in in_tables, module
+
+
+def test_a_command_that_is_mistyped_is_told_the_one_that_is_meant() -> None:
+    result = CliRunner().invoke(app, ["pount"])
+    assert result.exit_code == 2
+    assert "points" in result.stderr
+
+
+def test_a_group_of_lazy_commands_lists_them_in_the_order_of_its_table() -> None:
+    shown = CliRunner().invoke(app, ["--help"]).stdout
+    places = [shown.index(f"\n  {name} ") for name in COMMANDS]
+    assert places == sorted(places)
+    assert isinstance(app, LazyGroup)
+
+
+# -- the job file ---------------------------------------------------------------------------
+
+
+def arguments(command: click.Command) -> list[str]:
+    """Values for what the command cannot do without."""
+    words = []
+    for param in command.params:
+        if isinstance(param, click.Argument) and (param.required or param.name == "jobs"):
+            words.append("web01")
+        elif isinstance(param, click.Option) and param.required:
+            words += [param.opts[0], "x"]
+    return words
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [*(("web01", words) for words in WITH_JOB_FILE), *(("group:shop", w) for w in OF_TARGETS)],
+)
+def test_a_command_loads_the_job_file_once(
+    target: str, words: tuple[str, ...], job_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = []
+
+    def load(path: Path | None = None) -> Any:
+        loaded.append(path)
+        return real(path)
+
+    real = vreplica.load
+    monkeypatch.setattr(vreplica, "load", load)
+    monkeypatch.setattr("vreplica.config.load", load)
+    monkeypatch.setattr("vreplica.config.jobfile.load", load)
+    # No site answers: what comes before that is under test here, and what tells of the failure.
+    monkeypatch.setattr("socket.create_connection", refuse)
+    monkeypatch.setattr("vreplica.service.service.Service.start", refuse)
+    command = ALL[words]
+    given = [target if word == "web01" else word for word in arguments(command)]
+    answer = ["--final-sync", "no"] if words[-1] in ("begin", "failback") else []
+    result = CliRunner().invoke(app, [*words, *given, *answer, "-c", str(job_file)])
+    assert loaded == [job_file], result.output
+    assert result.exit_code != 70, result.output
+
+
+def refuse(*_: Any, **__: Any) -> None:
+    raise ConnectionRefusedError(111, "Connection refused")
+
+
+# -- libraries ------------------------------------------------------------------------------
+
+PRINT_MODULES = "import json, sys; print(json.dumps(sorted(sys.modules)), file=sys.stderr)"
+
+
+def loaded_by(*words: str) -> set[str]:
+    """The heavy modules that a fresh process has after this command."""
+    program = (
+        "import atexit, sys\n"
+        f"atexit.register(lambda: exec({PRINT_MODULES!r}))\n"
+        "from vreplica.cli import main; main()"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program, *words], capture_output=True, text=True, check=False
+    )
+    *errors, modules = ended.stderr.splitlines()
+    assert ended.returncode == 0, errors
+    return HEAVY & set(json.loads(modules))
+
+
+@pytest.mark.parametrize(
+    "words", [("--help",), ("--version",), ("failover", "--help"), ("points", "--help")]
+)
+def test_help_loads_no_library_but_click(words: tuple[str, ...]) -> None:
+    assert loaded_by(*words) == set()
+
+
+def test_every_command_shows_its_help_without_a_heavy_library() -> None:
+    program = (
+        "import sys\nfrom click.testing import CliRunner\nfrom vreplica.cli.app import app\n"
+        f"for words in {list(ALL)!r}:\n"
+        "    assert CliRunner().invoke(app, [*words, '--help']).exit_code == 0, words\n"
+        "print(*sys.modules)"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert HEAVY & set(loaded) == set()

@@ -1,0 +1,47 @@
+"""Picks the target of a failover command. It is the one place that asks which kind it is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from vreplica.cli.render.output import Output
+
+if TYPE_CHECKING:
+    from vreplica.config import Config
+    from vreplica.failover.target import FailoverTarget
+
+
+def choose_target(
+    out: Output,
+    config: Config,
+    name: str,
+    *,
+    by_service: bool = False,
+    on_error: str | None = None,
+) -> FailoverTarget:
+    """The job or group of this name, in this process or by the service.
+
+    `on_error`: replaces the rule of a group. Raises UnknownJob, UnknownGroup, SecretUnavailable.
+    """
+    from vreplica.failover.machine.choices import OnError
+    from vreplica.failover.machine.group_order import GROUP_PREFIX
+
+    is_group = name.startswith(GROUP_PREFIX)
+    if by_service and is_group:
+        raise click.UsageError("--by-service is of one job: name the members of the group")
+    if by_service:
+        from vreplica.cli.commands.failover.service_target import ServiceTarget
+
+        config.select([name])
+        return ServiceTarget(out, config, name)
+    if is_group:
+        from vreplica.failover.target import GroupTarget
+
+        group = config.group(name.removeprefix(GROUP_PREFIX))
+        rule = OnError(on_error) if on_error is not None else None
+        return GroupTarget(group, config, config.state_dir, rule)
+    from vreplica.cli.commands.failover.catalogued_job import CataloguedJob
+
+    return CataloguedJob(config[name], out, config)

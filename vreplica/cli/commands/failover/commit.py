@@ -1,0 +1,27 @@
+"""`commit JOB`: makes a failover permanent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from vreplica.cli.commands.failover.carry_out import carry_out
+from vreplica.cli.commands.failover.choose import choose_target
+from vreplica.cli.commands.failover.options import by_service_option, target_argument
+from vreplica.cli.options import command, config_option
+from vreplica.cli.render.output import Output
+
+if TYPE_CHECKING:
+    from vreplica.config import Config
+
+
+@click.command()
+@target_argument
+@config_option
+@by_service_option
+@command
+def commit(out: Output, target: str, config: Config, by_service: bool) -> int:
+    """Make JOB's failover permanent. There is no undo afterwards."""
+    chosen = choose_target(out, config, target, by_service=by_service)
+    return carry_out(out, chosen, chosen.commit)

@@ -1,0 +1,1 @@
+"""The commands of the service: `serve`, and what it did and will do next."""

@@ -1,0 +1,89 @@
+"""Runs the work of a command and turns every way in which it can end into an exit code."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+
+import click
+
+from vreplica.cli import exit_codes
+from vreplica.cli.render.output import Output, each_error
+
+_MAY_NOT = "let this user read and write there, or name another place"
+_FULL = "free some space there, or name another place"
+_REMEDIES = {
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _MAY_NOT),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), _FULL),
+}
+
+
+def guarded(out: Output, work: Callable[[], int], *, job: str | None = None) -> int:
+    """Does the work and returns its exit code; an error is reported and gives its own code."""
+    try:
+        return work()
+    except click.ClickException:
+        raise
+    except BrokenPipeError:
+        # The reader of the results closed the pipe. What Python still buffers is thrown away.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return exit_codes.BROKEN_PIPE
+    except click.Abort:
+        # Ctrl-C or the end of the input at a question: the cursor still stands behind it.
+        click.echo(err=True)
+        out.failure("cancelled at the question: nothing was changed")
+        return exit_codes.INTERRUPTED
+    except KeyboardInterrupt:
+        out.failure("cancelled")
+        return exit_codes.INTERRUPTED
+    except OSError as error:
+        return _report_system_error(out, error, job)
+    except Exception as error:
+        return _report_errors(out, error, job)
+
+
+def _report_errors(out: Output, error: Exception, job: str | None) -> int:
+    known = each_error(error)
+    if known is None:
+        return _report_defect(out, error)
+    errors = list(known)
+    for one in errors:
+        out.error(one, job)
+    if out.debug:
+        traceback.print_exception(error)
+    return errors[0].exit_code
+
+
+def _report_system_error(out: Output, error: OSError, job: str | None) -> int:
+    """An error of the operating system: a full disk, a folder that may not be written."""
+    if out.debug:
+        traceback.print_exception(error)
+    text = ": ".join(str(p) for p in (job, error.filename, error.strerror or error) if p)
+    remedy = _REMEDIES.get(error.errno or 0)
+    out.failure(text, *([f"what to do: {remedy}"] if remedy else []))
+    if out.as_json:
+        place = {"job": job} if job else {}
+        value = {"error": type(error).__name__, "message": text, "remedy": remedy}
+        with suppress(OSError):  # it may be the results' own place that is full
+            out.json({**place, "error": value})
+    return exit_codes.FAILED
+
+
+def _report_defect(out: Output, error: Exception) -> int:
+    if out.debug:
+        traceback.print_exception(error)
+    hint = (
+        ""
+        if out.debug
+        else "what to do: run it again with --debug for the traceback, and report it"
+    )
+    text = f"this should not have happened: {type(error).__name__}: {error}"
+    out.failure(text, *([hint] if hint else []))
+    if out.as_json:
+        with suppress(OSError):
+            out.json({"error": {"error": type(error).__name__, "message": str(error)}})
+    return exit_codes.INTERNAL

@@ -1,0 +1,95 @@
+"""Shows the values that failover targets return, by their class: of a job or of a group.
+
+preview   Preview        GroupPreview
+outcome   Outcome        GroupOutcome
+report    Record         GroupOutcome
+history   JobHistory     GroupHistory
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+
+from rich.console import RenderableType
+
+from vreplica.cli.render import failover_html, failover_text, group_text
+from vreplica.cli.render.text import duration
+from vreplica.failover.crosscheck import Comparison
+from vreplica.failover.group.preview import GroupPreview
+from vreplica.failover.group.report import GroupOutcome
+from vreplica.failover.machine.record import Outcome, Record
+from vreplica.failover.preview import Preview
+from vreplica.failover.target import (
+    FailoverOutcome,
+    FailoverPreview,
+    FailoverReport,
+    GroupHistory,
+    JobHistory,
+)
+
+
+def preview(
+    known: FailoverPreview, max_downtime_s: float | None = None
+) -> Iterator[RenderableType]:
+    if isinstance(known, GroupPreview):
+        return group_text.preview(known, max_downtime_s)
+    return failover_text.preview(cast(Preview, known), max_downtime_s)
+
+
+def unseen(value: dict[str, Any], answer: str) -> Iterator[str]:
+    """What the preview warns of, for a caller of --json, who is shown none.
+
+    `value`: the preview as JSON. `answer`: yes or no.
+    """
+    for known in value.get("members", [value]):
+        no = known["no"]
+        if no is not None and no["newer"] and (answer == "no" or known["source"] is None):
+            boots, *newer = (
+                f"{p['point']} ({p['level']}, {duration(p['age_s'])} old)"
+                for p in (no, *no["newer"])
+            )
+            yield f"{known['job']}: boots {boots}, not the newer {', '.join(newer)}"
+
+
+def outcome(name: str, done: FailoverOutcome) -> Iterator[RenderableType]:
+    if isinstance(done, GroupOutcome):
+        return group_text.outcome(name, done)
+    return failover_text.outcome(name, cast(Outcome, done))
+
+
+def report(
+    name: str, found: FailoverReport, checked: Mapping[str, Comparison]
+) -> Iterator[RenderableType]:
+    if isinstance(found, GroupOutcome):
+        return group_text.report(name, found, checked)
+    return failover_text.record(cast(Record, found), _only(checked))
+
+
+def report_value(found: FailoverReport, checked: Mapping[str, Comparison]) -> dict[str, Any]:
+    """As JSON: a job's with the entries of its journal; `check` where it was compared."""
+    value = found.to_dict()
+    if isinstance(found, GroupOutcome):
+        check = {name: comparison.to_dict() for name, comparison in checked.items()}
+        return {**value, **({"check": check} if check else {})}
+    value["entries"] = [failover_text.entry_dict(e) for e in cast(Record, found).entries]
+    only = _only(checked)
+    return {**value, **({"check": only.to_dict()} if only is not None else {})}
+
+
+def report_page(found: FailoverReport, checked: Mapping[str, Comparison]) -> str:
+    """As an HTML page."""
+    if isinstance(found, GroupOutcome):
+        return failover_html.group(found, checked)
+    return failover_html.single(cast(Record, found), _only(checked))
+
+
+def history(name: str, found: JobHistory | GroupHistory) -> Iterator[RenderableType]:
+    if isinstance(found, GroupHistory):
+        return group_text.history(name, found.failovers)
+    return failover_text.history(name, found.failovers)
+
+
+def _only(checked: Mapping[str, Comparison]) -> Comparison | None:
+    """The comparison of a single job."""
+    return next(iter(checked.values()), None)

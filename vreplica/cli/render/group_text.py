@@ -1,0 +1,94 @@
+"""Failovers of groups as people read them. Pure: values in, renderables out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from vreplica.cli.render import failover_text
+from vreplica.cli.render.text import HEAD, counted, duration, facts, grid, indented, moment
+
+if TYPE_CHECKING:
+    from vreplica.failover.crosscheck import Comparison
+    from vreplica.failover.group.preview import GroupPreview
+    from vreplica.failover.group.report import GroupOutcome
+    from vreplica.failover.machine.group_order import Group
+
+NEXT: Final = {
+    "running": "commit it (vreplica-sync commit GROUP) or undo it (vreplica-sync undo GROUP)",
+    "committed": "failover: the replicas are in service for good, and `failback GROUP` is the way "
+    "back; failback: the jobs replicate forward again",
+    "undone": "both sides are as before, and the jobs are on again",
+    "aborted": "no replica was started; the jobs are on again",
+    "stopped": "remove the cause, then vreplica-sync failover resume GROUP;"
+    " or put everything back: vreplica-sync undo GROUP",
+}
+
+
+def preview(known: GroupPreview, max_downtime_s: float | None = None) -> Iterator[RenderableType]:
+    yield from _order(known.group)
+    if known.left_out:
+        yield facts(("left out", [f"{name} runs on its original" for name in known.left_out]))
+    for member in known.members:
+        yield Text("")
+        yield from failover_text.preview(member, max_downtime_s)
+
+
+def _order(group: Group) -> Iterator[RenderableType]:
+    """The order in which members are started; they are shut down in reverse."""
+    from vreplica.failover.machine.group_order import waves
+
+    head = f": {counted(len(group.members), 'member')}, at most {group.parallel} at once"
+    yield Text.assemble((group.label, HEAD), head, f", on error {group.on_error.value}")
+    table = grid("start", "job", "after~", "delay>", "ready when")
+    for number, wave in enumerate(waves(group.forwards), 1):
+        for name in wave:
+            member = group[name]
+            table.add_row(
+                str(number),
+                name,
+                ", ".join(member.after) or "-",
+                duration(member.delay_s) if member.delay_s else "-",
+                "its guest answers" if member.heartbeat else "it is on",
+            )
+    yield indented(table)
+
+
+def outcome(name: str, done: GroupOutcome) -> Iterator[RenderableType]:
+    yield Text.assemble((name, HEAD), f": {done.kind} {done.id} is ", (done.state, HEAD))
+    table = grid("job", "state", "point", "level", "downtime>", "trouble~")
+    for member in done.members:
+        record = member.record
+        down = record.downtime_s if record is not None else None
+        table.add_row(
+            member.job,
+            str(member.state or "not begun"),
+            (record.point if record is not None else None) or "-",
+            (record.level if record is not None else None) or "-",
+            duration(down) if down is not None else "-",
+            member.trouble or "",
+        )
+    yield indented(table)
+    yield facts(("next", [NEXT[done.state].replace("GROUP", name)]))
+
+
+def report(
+    name: str, done: GroupOutcome, checked: Mapping[str, Comparison]
+) -> Iterator[RenderableType]:
+    """`checked`: the members that were compared with vCenter's own record."""
+    yield from outcome(name, done)
+    for member, comparison in checked.items():
+        yield from failover_text.comparison(comparison, member)
+
+
+def history(name: str, found: Sequence[GroupOutcome]) -> Iterator[RenderableType]:
+    if not found:
+        yield Text(f"{name}: no failover yet")
+        return
+    table = grid("failover", "began", "state")
+    for each in found:
+        table.add_row(each.id, moment(each.entries[0].time), each.state)
+    yield indented(table)

@@ -15,20 +15,13 @@ import pytest
 from click.testing import CliRunner
 
 import vreplica
+from tests.support.job_file import PASSWORD, STATE, job_table, site_table
 from vreplica.cli.app import COMMANDS, app
 from vreplica.cli.commands.failover.failover import COMMANDS as FAILOVER
 from vreplica.cli.lazy_group import PACKAGE, LazyGroup
 
 CONFIG = f"""\
-state_dir = "state"
-[sites.main]
-host = "vc.example"
-user = "u"
-password = {{ env = "PASSWORD" }}
-sha256 = "{"AB" * 32}"
-[jobs.web01]
-source = {{ site = "main", vm = "web01" }}
-destination = {{ site = "main", datastore = "ds", name = "web01-replica" }}
+{STATE}{site_table()}{job_table("web01")}
 [groups.shop.members]
 web01 = {{}}
 [notify.page]
@@ -54,8 +47,8 @@ HEAVY = {
 
 
 @pytest.fixture
-def job_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("PASSWORD", "geheim")
+def group_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PASSWORD", PASSWORD)
     file = tmp_path / "jobs.toml"
     file.write_text(CONFIG)
     return file
@@ -134,7 +127,7 @@ def arguments(command: click.Command) -> list[str]:
     [*(("web01", words) for words in WITH_JOB_FILE), *(("group:shop", w) for w in OF_TARGETS)],
 )
 def test_a_command_loads_the_job_file_once(
-    target: str, words: tuple[str, ...], job_file: Path, monkeypatch: pytest.MonkeyPatch
+    target: str, words: tuple[str, ...], group_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded = []
 
@@ -152,8 +145,8 @@ def test_a_command_loads_the_job_file_once(
     command = ALL[words]
     given = [target if word == "web01" else word for word in arguments(command)]
     answer = ["--final-sync", "no"] if words[-1] in ("begin", "failback") else []
-    result = CliRunner().invoke(app, [*words, *given, *answer, "-c", str(job_file)])
-    assert loaded == [job_file], result.output
+    result = CliRunner().invoke(app, [*words, *given, *answer, "-c", str(group_file)])
+    assert loaded == [group_file], result.output
     assert result.exit_code != 70, result.output
 
 

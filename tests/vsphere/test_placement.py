@@ -18,12 +18,12 @@ from vreplica.vsphere.errors import PlacementAmbiguous, PlacementNotFound
 from vreplica.vsphere.inventory.placement import choose
 from vreplica.vsphere.inventory.snapshots import quiesce_evidence
 from vreplica.vsphere.inventory.tree import (
-    INTO_PLACES,
     InventoryTree,
     datastores,
     hosts,
     networks,
     similar,
+    steps_to_places,
 )
 from vreplica.vsphere.inventory.vm import guest_family
 from vreplica.vsphere.model import Nic, QuiesceOptions, ReplicaSpec, SnapshotInfo, VmInfo, VmRef
@@ -205,10 +205,10 @@ def test_the_inventory_is_read_as_values(tree: InventoryTree) -> None:
 
 
 def test_one_filter_reaches_everything_by_steps_that_may_follow_each_other() -> None:
-    query = filter_spec([vim.Folder("root")], {vim.Folder: ("name",)}, INTO_PLACES)
+    query = filter_spec([vim.Folder("root")], {vim.Folder: ("name",)}, steps_to_places())
     (start,) = query.objectSet
     names = {t.name for t in start.selectSet}
-    assert len(names) == len(INTO_PLACES)
+    assert len(names) == len(steps_to_places())
     assert all({s.name for s in t.selectSet} == names for t in start.selectSet)
 
 

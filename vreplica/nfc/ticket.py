@@ -18,18 +18,16 @@ import ssl
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from pyVmomi import VmomiSupport as _VmomiSupport
-from pyVmomi import vim as _vim
-from pyVmomi import vmodl as _vmodl
-
+from vreplica.lazy import LoadedOnUse
 from vreplica.nfc.authd import NfcTicket
 from vreplica.nfc.errors import DiskNotOfVm, TicketRefused, TicketUnreachable
 from vreplica.nfc.wire import AUTHD_PORT
 
 # pyVmomi makes its types while it runs; what it declares of them for type checkers is partial.
-VmomiSupport: Any = _VmomiSupport
-vim: Any = _vim
-vmodl: Any = _vmodl
+# It is loaded by the first ticket.
+VmomiSupport: Any = LoadedOnUse("pyVmomi.VmomiSupport")
+vim: Any = LoadedOnUse("pyVmomi", "vim")
+vmodl: Any = LoadedOnUse("pyVmomi", "vmodl")
 
 SERVICE_TYPE: Final = "vim.NfcService"
 SERVICE_WSDL: Final = "NfcService"
@@ -56,12 +54,6 @@ METHODS: Final = (
 
 # A bare host was observed with the first name; VDDK's library also holds the second.
 _MOREFS: Final = {"VirtualCenter": ("nfcService",), "HostAgent": ("ha-nfc-service", "ha-nfc")}
-
-_UNREACHABLE: Final = (
-    vmodl.fault.HostCommunication,
-    vim.fault.HostConnectFault,
-    vim.fault.TaskInProgress,
-)
 
 
 def register() -> Any:
@@ -243,7 +235,12 @@ class TicketService:
                 vm=vm, purpose=purpose, fault=_name(fault), reason=reason
             ) from fault
         except vmodl.MethodFault as fault:
-            kind = TicketUnreachable if isinstance(fault, _UNREACHABLE) else TicketRefused
+            unreachable = (
+                vmodl.fault.HostCommunication,
+                vim.fault.HostConnectFault,
+                vim.fault.TaskInProgress,
+            )
+            kind = TicketUnreachable if isinstance(fault, unreachable) else TicketRefused
             reason = fault.msg or "no reason was given"
             raise kind(vm=vm, purpose=purpose, fault=_name(fault), reason=reason) from fault
         except (OSError, http.client.HTTPException) as error:

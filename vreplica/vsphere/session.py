@@ -13,14 +13,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from vreplica.extents import Extents
-from vreplica.vsphere.connection.link import ServerLink
 from vreplica.vsphere.connection.tasks import PATIENCE_S, WaitLimits
 from vreplica.vsphere.connection.vmomi import utc, vim
 from vreplica.vsphere.inventory import (
-    changed_areas,
     guest,
     history,
     placement,
@@ -61,13 +58,16 @@ from vreplica.vsphere.operations import (
     create_replica,
     customize,
     disk_files,
-    guest_ops,
     hardware_identity,
     nics,
     power,
     reshape,
     snapshots,
 )
+
+if TYPE_CHECKING:
+    from vreplica.extents import Extents
+    from vreplica.vsphere.connection.link import ServerLink
 
 SHORT_S = 600.0
 """For tasks that only change configuration or power, and for one answer of change tracking."""
@@ -88,6 +88,9 @@ def connect(
     a task goes on while the server cannot be reached. Raises HostUnreachable,
     CertificateChanged (before the password is sent), LoginFailed, NotVSphere.
     """
+    # TLS, HTTP and pyVmomi are loaded by whoever connects: see `connection.vmomi`.
+    from vreplica.vsphere.connection.link import ServerLink
+
     link = ServerLink(endpoint, timeout_s=timeout_s, reply_timeout_s=reply_timeout_s)
     return Session(link, patience_s=patience_s)
 
@@ -219,6 +222,9 @@ class Session:
         `*` asks for areas in use. Without a snapshot the VM has to be off. Raises
         ChangeIdInvalid, CbtQueryFailed, CbtCoverage: read the disk in full after each of them.
         """
+        # It computes with numpy, which nothing else here needs.
+        from vreplica.vsphere.inventory import changed_areas
+
         limits = self._limits(SHORT_S)
         link = self._link
         return changed_areas.changed_extents(
@@ -430,6 +436,9 @@ class Session:
 
         Raises GuestLoginRefused, GuestOperationsUnavailable.
         """
+        # It connects to the VM's host by itself: see `connect`.
+        from vreplica.vsphere.operations import guest_ops
+
         return guest_ops.run_script(
             self._link, vm_ref, login, script, windows=windows, suffix=suffix, timeout_s=timeout_s
         )

@@ -13,13 +13,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from vreplica.errors import VReplicaError
 from vreplica.vsphere.connection.faults import to_error
-from vreplica.vsphere.connection.link import ServerLink
 from vreplica.vsphere.connection.vmomi import moref, vim, vmodl
 from vreplica.vsphere.errors import BadReply, HostUnreachable, ObjectGone
+
+if TYPE_CHECKING:
+    from vreplica.vsphere.connection.link import ServerLink
 
 Properties = Mapping[Any, Sequence[str]]
 Steps = Sequence[tuple[Any, str]]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from vreplica.errors import VReplicaError
@@ -74,50 +75,54 @@ def _quiesce(kind: str) -> Callable[[Any, CallContext], VReplicaError]:
 
 Rule = tuple[Any, Callable[[Any, CallContext], VReplicaError]]
 
-RULES: tuple[Rule, ...] = (
-    (vim.fault.InvalidLogin, lambda f, d: errors.LoginFailed(d.host, d.user)),
-    # NotAuthenticated is a NoPermission: it has to come first.
-    (vim.fault.NotAuthenticated, lambda f, d: errors.SessionLost(d.host)),
-    (vim.fault.NoPermission, _permission),
-    (vmodl.fault.ManagedObjectNotFound, _gone),
-    (vim.fault.RestrictedVersion, lambda f, d: errors.LicenseForbids(d.operation, d.host)),
-    (vim.fault.ApplicationQuiesceFault, _quiesce("application")),
-    (vim.fault.FilesystemQuiesceFault, _quiesce("filesystem")),
-    (vim.fault.ToolsUnavailable, lambda f, d: errors.ToolsUnavailable(d.operation, words(f))),
-    (
-        vim.fault.NoDiskSpace,
-        lambda f, d: errors.DatastoreFull(d.operation, _datastore_of(f), words(f)),
-    ),
-    (
-        vim.fault.InsufficientStorageSpace,
-        lambda f, d: errors.DatastoreFull(d.operation, "of the VM", words(f)),
-    ),
-    (vim.fault.FileLocked, lambda f, d: errors.FileInUse(d.operation, f.file or "a file")),
-    (
-        vim.fault.SnapshotFault,
-        lambda f, d: errors.SnapshotFailed(d.operation, wire_name(f), words(f)),
-    ),
-    (vim.fault.InvalidPowerState, _power),
-    (vim.fault.DuplicateName, lambda f, d: errors.NameTaken(d.operation, f.name or "?")),
-    (vim.fault.AlreadyExists, lambda f, d: errors.NameTaken(d.operation, f.name or "?")),
-    (vim.fault.FileAlreadyExists, lambda f, d: errors.NameTaken(d.operation, f.file or "?")),
-    (
-        vmodl.fault.HostCommunication,
-        lambda f, d: errors.HostDisconnected(d.operation, words(f)),
-    ),
-    (vim.fault.InvalidGuestLogin, lambda f, d: errors.GuestLoginRefused(d.operation)),
-    (vim.fault.GuestPermissionDenied, lambda f, d: errors.GuestLoginRefused(d.operation)),
-    (
-        vim.fault.GuestOperationsUnavailable,
-        lambda f, d: errors.GuestOperationsUnavailable(d.operation, words(f)),
-    ),
-    (vim.fault.TaskInProgress, lambda f, d: errors.VmBusy(d.operation, 0.0)),
-)
+
+@cache
+def rules() -> tuple[Rule, ...]:
+    """The table; the first row whose class fits decides."""
+    return (
+        (vim.fault.InvalidLogin, lambda f, d: errors.LoginFailed(d.host, d.user)),
+        # NotAuthenticated is a NoPermission: it has to come first.
+        (vim.fault.NotAuthenticated, lambda f, d: errors.SessionLost(d.host)),
+        (vim.fault.NoPermission, _permission),
+        (vmodl.fault.ManagedObjectNotFound, _gone),
+        (vim.fault.RestrictedVersion, lambda f, d: errors.LicenseForbids(d.operation, d.host)),
+        (vim.fault.ApplicationQuiesceFault, _quiesce("application")),
+        (vim.fault.FilesystemQuiesceFault, _quiesce("filesystem")),
+        (vim.fault.ToolsUnavailable, lambda f, d: errors.ToolsUnavailable(d.operation, words(f))),
+        (
+            vim.fault.NoDiskSpace,
+            lambda f, d: errors.DatastoreFull(d.operation, _datastore_of(f), words(f)),
+        ),
+        (
+            vim.fault.InsufficientStorageSpace,
+            lambda f, d: errors.DatastoreFull(d.operation, "of the VM", words(f)),
+        ),
+        (vim.fault.FileLocked, lambda f, d: errors.FileInUse(d.operation, f.file or "a file")),
+        (
+            vim.fault.SnapshotFault,
+            lambda f, d: errors.SnapshotFailed(d.operation, wire_name(f), words(f)),
+        ),
+        (vim.fault.InvalidPowerState, _power),
+        (vim.fault.DuplicateName, lambda f, d: errors.NameTaken(d.operation, f.name or "?")),
+        (vim.fault.AlreadyExists, lambda f, d: errors.NameTaken(d.operation, f.name or "?")),
+        (vim.fault.FileAlreadyExists, lambda f, d: errors.NameTaken(d.operation, f.file or "?")),
+        (
+            vmodl.fault.HostCommunication,
+            lambda f, d: errors.HostDisconnected(d.operation, words(f)),
+        ),
+        (vim.fault.InvalidGuestLogin, lambda f, d: errors.GuestLoginRefused(d.operation)),
+        (vim.fault.GuestPermissionDenied, lambda f, d: errors.GuestLoginRefused(d.operation)),
+        (
+            vim.fault.GuestOperationsUnavailable,
+            lambda f, d: errors.GuestOperationsUnavailable(d.operation, words(f)),
+        ),
+        (vim.fault.TaskInProgress, lambda f, d: errors.VmBusy(d.operation, 0.0)),
+    )
 
 
 def to_error(fault: Any, context: CallContext) -> VReplicaError:
     """The error for a fault, with the VM's name filled in."""
-    for kind, make in RULES:
+    for kind, make in rules():
         if isinstance(fault, kind):
             return make(fault, context).at(vm=context.vm)
     found = errors.TaskFailed(context.operation, wire_name(fault), words(fault))

@@ -32,7 +32,7 @@ from vreplica.vsphere.connection.certificate import (
     sha1_of,
 )
 from vreplica.vsphere.connection.faults import CallContext, to_error, words
-from vreplica.vsphere.connection.vmomi import SoapStubAdapter, support, vim, vmodl
+from vreplica.vsphere.connection.vmomi import pyvmomi, support, vim, vmodl
 from vreplica.vsphere.errors import (
     BadReply,
     HostUnreachable,
@@ -74,7 +74,7 @@ class ServerLink:
             (PinnedConnection,),
             {"pin": pin, "reply_timeout_s": reply_timeout_s},
         )
-        self._stub: Any = SoapStubAdapter(
+        self._stub: Any = pyvmomi.SoapStubAdapter(
             host=host,
             port=port,
             version=self._service_version(),

@@ -13,11 +13,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from vreplica.vsphere.connection.collector import read_one
 from vreplica.vsphere.connection.faults import to_error
-from vreplica.vsphere.connection.link import ServerLink
 from vreplica.vsphere.connection.vmomi import moref, vim
 from vreplica.vsphere.errors import (
     HostUnreachable,
@@ -27,6 +26,9 @@ from vreplica.vsphere.errors import (
     VmBusy,
 )
 from vreplica.vsphere.model import VmRef
+
+if TYPE_CHECKING:
+    from vreplica.vsphere.connection.link import ServerLink
 
 FIRST_POLL_S: Final = 0.05
 LAST_POLL_S: Final = 1.0

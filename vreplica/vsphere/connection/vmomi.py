@@ -3,6 +3,9 @@
 pyVmomi makes its classes at run time from tables; its stubs say `list` for typed arrays and
 `str` for enums, so checking against them proves nothing. Everything on this side of the border
 is turned into the frozen values of `model` as soon as it has been read.
+
+pyVmomi is loaded by the first connection. A module must not read an attribute of `vim` or `vmodl`
+while it is imported: a table of classes is a cached function.
 """
 
 from __future__ import annotations
@@ -10,14 +13,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any, Final
 
-import pyVmomi
-from pyVmomi import VmomiSupport
+from vreplica.lazy import LoadedOnUse
 
-_pyvmomi: Final[Any] = pyVmomi
-vim: Final[Any] = _pyvmomi.vim
-vmodl: Final[Any] = _pyvmomi.vmodl
-SoapStubAdapter: Final[Any] = _pyvmomi.SoapStubAdapter
-support: Final[Any] = VmomiSupport
+pyvmomi: Final[Any] = LoadedOnUse("pyVmomi")
+vim: Final[Any] = LoadedOnUse("pyVmomi", "vim")
+vmodl: Final[Any] = LoadedOnUse("pyVmomi", "vmodl")
+support: Final[Any] = LoadedOnUse("pyVmomi.VmomiSupport")
 
 ESCAPES = (("%2f", "/"), ("%2F", "/"), ("%5c", "\\"), ("%5C", "\\"), ("%25", "%"))
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,7 +25,6 @@ from vreplica.units import SECTOR
 from vreplica.vsphere.change_id import ALL_IN_USE
 from vreplica.vsphere.connection import tasks
 from vreplica.vsphere.connection.faults import words
-from vreplica.vsphere.connection.link import ServerLink
 from vreplica.vsphere.connection.tasks import WaitLimits
 from vreplica.vsphere.connection.vmomi import vim, vmodl, wire_name
 from vreplica.vsphere.errors import (
@@ -34,6 +33,9 @@ from vreplica.vsphere.errors import (
     ChangeIdInvalid,
 )
 from vreplica.vsphere.model import VmRef
+
+if TYPE_CHECKING:
+    from vreplica.vsphere.connection.link import ServerLink
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,63 +3,72 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 from vreplica.units import KIB
 from vreplica.vsphere.connection.vmomi import vim
 from vreplica.vsphere.model import Controller, Nic, VmDisk
 
-_d = vim.vm.device
-
-# The more special class before its base: lookup takes the first that fits.
-CONTROLLERS: dict[str, Any] = {
-    "pvscsi": _d.ParaVirtualSCSIController,
-    "lsilogic-sas": _d.VirtualLsiLogicSASController,
-    "lsilogic": _d.VirtualLsiLogicController,
-    "buslogic": _d.VirtualBusLogicController,
-    "sata": _d.VirtualAHCIController,
-    "nvme": _d.VirtualNVMEController,
-    "ide": _d.VirtualIDEController,
+# Our name of a type -> its class in vim.vm.device. The more special class stands before its base:
+# the first that fits is taken.
+CONTROLLERS: Final = {
+    "pvscsi": "ParaVirtualSCSIController",
+    "lsilogic-sas": "VirtualLsiLogicSASController",
+    "lsilogic": "VirtualLsiLogicController",
+    "buslogic": "VirtualBusLogicController",
+    "sata": "VirtualAHCIController",
+    "nvme": "VirtualNVMEController",
+    "ide": "VirtualIDEController",
 }
 ADDABLE = frozenset(CONTROLLERS) - {"ide"}
 """IDE controllers are part of every VM and are not added."""
 
-NICS: dict[str, Any] = {
-    "vmxnet3": _d.VirtualVmxnet3,
-    "vmxnet2": _d.VirtualVmxnet2,
-    "vmxnet": _d.VirtualVmxnet,
-    "e1000e": _d.VirtualE1000e,
-    "e1000": _d.VirtualE1000,
-    "pcnet32": _d.VirtualPCNet32,
-    "sriov": _d.VirtualSriovEthernetCard,
+NICS: Final = {
+    "vmxnet3": "VirtualVmxnet3",
+    "vmxnet2": "VirtualVmxnet2",
+    "vmxnet": "VirtualVmxnet",
+    "e1000e": "VirtualE1000e",
+    "e1000": "VirtualE1000",
+    "pcnet32": "VirtualPCNet32",
+    "sriov": "VirtualSriovEthernetCard",
 }
 
-_disk = _d.VirtualDisk
-BACKINGS: tuple[tuple[Any, str], ...] = (
-    (_disk.FlatVer2BackingInfo, "flat"),
-    (_disk.SeSparseBackingInfo, "sesparse"),
-    (_disk.SparseVer2BackingInfo, "sparse"),
-    (_disk.FlatVer1BackingInfo, "flat-v1"),
-    (_disk.SparseVer1BackingInfo, "sparse-v1"),
-    (_disk.LocalPMemBackingInfo, "pmem"),
-    (_disk.RawDiskVer2BackingInfo, "raw"),
+BACKINGS: Final = (
+    ("FlatVer2BackingInfo", "flat"),
+    ("SeSparseBackingInfo", "sesparse"),
+    ("SparseVer2BackingInfo", "sparse"),
+    ("FlatVer1BackingInfo", "flat-v1"),
+    ("SparseVer1BackingInfo", "sparse-v1"),
+    ("LocalPMemBackingInfo", "pmem"),
+    ("RawDiskVer2BackingInfo", "raw"),
 )
+
+
+def controller_class(type_name: str) -> Any:
+    """pyVmomi's class of a controller; KeyError for a type that is not in CONTROLLERS."""
+    return getattr(vim.vm.device, CONTROLLERS[type_name])
+
+
+def nic_class(type_name: str) -> Any:
+    """pyVmomi's class of a network card; vmxnet3 for a type that is not in NICS."""
+    return getattr(vim.vm.device, NICS.get(type_name, NICS["vmxnet3"]))
 
 
 def _short(device: Any) -> str:
     return type(device).__name__.rpartition(".")[2]
 
 
-def _type_in(table: dict[str, Any], device: Any) -> str:
+def _type_in(table: dict[str, str], device: Any) -> str:
     for name, kind in table.items():
-        if isinstance(device, kind):
+        if isinstance(device, getattr(vim.vm.device, kind)):
             return name
     return _short(device)
 
 
 def controllers_of(devices: Iterable[Any]) -> tuple[Controller, ...]:
     """The storage controllers among a VM's devices."""
-    kinds = (*CONTROLLERS.values(), _d.VirtualSCSIController, _d.VirtualSATAController)
+    known = (*CONTROLLERS.values(), "VirtualSCSIController", "VirtualSATAController")
+    kinds = tuple(getattr(vim.vm.device, name) for name in known)
     return tuple(
         Controller(
             key=device.key,
@@ -80,7 +89,7 @@ def disks_of(devices: Iterable[Any]) -> tuple[VmDisk, ...]:
     found = [
         _disk_of(device, controllers.get(device.controllerKey))
         for device in devices
-        if isinstance(device, _disk)
+        if isinstance(device, vim.vm.device.VirtualDisk)
     ]
     return tuple(sorted(found, key=lambda d: d.key))
 
@@ -111,11 +120,11 @@ def _disk_of(device: Any, controller: Controller | None) -> VmDisk:
 
 
 def _backing_kind(backing: Any) -> str:
-    if isinstance(backing, _disk.RawDiskMappingVer1BackingInfo):
+    if isinstance(backing, vim.vm.device.VirtualDisk.RawDiskMappingVer1BackingInfo):
         physical = str(backing.compatibilityMode) == "physicalMode"
         return "rdm-physical" if physical else "rdm-virtual"
     for kind, name in BACKINGS:
-        if isinstance(backing, kind):
+        if isinstance(backing, getattr(vim.vm.device.VirtualDisk, kind)):
             return name
     return _short(backing)
 
@@ -147,12 +156,12 @@ def nics_of(devices: Iterable[Any], networks: dict[str, str]) -> tuple[Nic, ...]
             unit_number=device.unitNumber,
         )
         for device in devices
-        if isinstance(device, _d.VirtualEthernetCard)
+        if isinstance(device, vim.vm.device.VirtualEthernetCard)
     )
 
 
 def _network_of(backing: Any, networks: dict[str, str]) -> str | None:
-    card = _d.VirtualEthernetCard
+    card = vim.vm.device.VirtualEthernetCard
     if isinstance(backing, card.DistributedVirtualPortBackingInfo):
         return networks.get(backing.port.portgroupKey or "")
     if isinstance(backing, card.OpaqueNetworkBackingInfo):
@@ -161,4 +170,4 @@ def _network_of(backing: Any, networks: dict[str, str]) -> str | None:
 
 
 def has_vtpm(devices: Iterable[Any]) -> bool:
-    return any(isinstance(device, _d.VirtualTPM) for device in devices)
+    return any(isinstance(device, vim.vm.device.VirtualTPM) for device in devices)

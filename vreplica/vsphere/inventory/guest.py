@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from vreplica.vsphere.connection.collector import FoundObject, read_one
-from vreplica.vsphere.connection.link import ServerLink
 from vreplica.vsphere.connection.vmomi import vim
 from vreplica.vsphere.errors import (
     HostDisconnected,
     PowerTimeout,
 )
 from vreplica.vsphere.model import GuestState, PowerState, VmRef
+
+if TYPE_CHECKING:
+    from vreplica.vsphere.connection.link import ServerLink
 
 FIRST_POLL_S: Final = 0.1
 POLL_S: Final = 1.0

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from vreplica.errors import VReplicaError
 from vreplica.vsphere.connection.collector import from_the_start, next_page, read
 from vreplica.vsphere.connection.faults import words
-from vreplica.vsphere.connection.link import ServerLink
 from vreplica.vsphere.connection.vmomi import moref, unescape, utc, vim, vmodl, wire_name
 from vreplica.vsphere.model import EventRecord, TaskRecord, VmRef
+
+if TYPE_CHECKING:
+    from vreplica.vsphere.connection.link import ServerLink
 
 PAGE: Final = 100
 

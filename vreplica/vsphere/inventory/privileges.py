@@ -7,13 +7,15 @@ objects themselves, since a role may hold on one folder and not on another.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from vreplica.vsphere.connection.link import ServerLink
 from vreplica.vsphere.connection.vmomi import moref, vim
 from vreplica.vsphere.inventory import placement
 from vreplica.vsphere.inventory.tree import places
 from vreplica.vsphere.model import MissingPrivileges, ReplicaPlacement, ReplicaSpec, VmRef
+
+if TYPE_CHECKING:
+    from vreplica.vsphere.connection.link import ServerLink
 
 ON_SOURCE: Final = (
     "VirtualMachine.State.CreateSnapshot",

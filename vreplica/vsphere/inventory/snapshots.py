@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from vreplica.errors import VSphereError
 from vreplica.vsphere.connection.collector import Steps, read
-from vreplica.vsphere.connection.link import ServerLink
 from vreplica.vsphere.connection.vmomi import vim
 from vreplica.vsphere.errors import (
     ObjectGone,
@@ -17,6 +16,9 @@ from vreplica.vsphere.inventory import vss_manifest
 from vreplica.vsphere.inventory.devices import disks_of
 from vreplica.vsphere.inventory.vm import options_of, snapshots_of
 from vreplica.vsphere.model import SnapshotInfo, VmInfo, VmRef
+
+if TYPE_CHECKING:
+    from vreplica.vsphere.connection.link import ServerLink
 
 
 def read_snapshot(link: ServerLink, vm: VmRef, snapshot: str) -> SnapshotInfo:

@@ -13,37 +13,17 @@ import difflib
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
-from vreplica.vsphere.connection.collector import FoundObject, Properties, read
-from vreplica.vsphere.connection.link import ServerLink
+from vreplica.vsphere.connection.collector import FoundObject, Properties, Steps, read
 from vreplica.vsphere.connection.vmomi import moref, unescape, vim
 from vreplica.vsphere.errors import AmbiguousVm, VmNotFound
 from vreplica.vsphere.model import DatastoreInfo, HostInfo, NetworkInfo, VmLocation, VmRef
 
-INTO_VMS = (
-    (vim.Folder, "childEntity"),
-    (vim.Datacenter, "vmFolder"),
-    (vim.VirtualApp, "vm"),
-)
-INTO_PLACES = (
-    (vim.Folder, "childEntity"),
-    (vim.Datacenter, "vmFolder"),
-    (vim.Datacenter, "hostFolder"),
-    (vim.Datacenter, "datastoreFolder"),
-    (vim.Datacenter, "networkFolder"),
-    (vim.ComputeResource, "host"),
-    (vim.ComputeResource, "resourcePool"),
-    (vim.ResourcePool, "resourcePool"),
-)
-UP = (
-    (vim.VirtualMachine, "parent"),
-    (vim.VirtualMachine, "parentVApp"),
-    (vim.VirtualApp, "parentFolder"),
-    (vim.VirtualApp, "parent"),
-    (vim.Folder, "parent"),
-    (vim.Datacenter, "parent"),
-)
+if TYPE_CHECKING:
+    from vreplica.vsphere.connection.link import ServerLink
+
 NAMED = ("name", "parent")
 HOST = (
     "runtime.connectionState",
@@ -51,6 +31,44 @@ HOST = (
     "runtime.inMaintenanceMode",
     "summary.config.product.version",
 )
+
+
+@cache
+def steps_to_vms() -> Steps:
+    """From the root folder to every VM."""
+    return (
+        (vim.Folder, "childEntity"),
+        (vim.Datacenter, "vmFolder"),
+        (vim.VirtualApp, "vm"),
+    )
+
+
+@cache
+def steps_to_places() -> Steps:
+    """From the root folder to folders, hosts, pools, datastores and networks."""
+    return (
+        (vim.Folder, "childEntity"),
+        (vim.Datacenter, "vmFolder"),
+        (vim.Datacenter, "hostFolder"),
+        (vim.Datacenter, "datastoreFolder"),
+        (vim.Datacenter, "networkFolder"),
+        (vim.ComputeResource, "host"),
+        (vim.ComputeResource, "resourcePool"),
+        (vim.ResourcePool, "resourcePool"),
+    )
+
+
+@cache
+def steps_up() -> Steps:
+    """From a VM to the datacenter that it is in."""
+    return (
+        (vim.VirtualMachine, "parent"),
+        (vim.VirtualMachine, "parentVApp"),
+        (vim.VirtualApp, "parentFolder"),
+        (vim.VirtualApp, "parent"),
+        (vim.Folder, "parent"),
+        (vim.Datacenter, "parent"),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +124,7 @@ def find_vm(link: ServerLink, ref: str) -> VmRef:
         vim.VirtualApp: NAMED,
     }
     root = link.content.rootFolder
-    tree = InventoryTree.of(read(link, "finding the VM", [root], properties, INTO_VMS))
+    tree = InventoryTree.of(read(link, "finding the VM", [root], properties, steps_to_vms()))
     vms = tree.of_kind(vim.VirtualMachine)
     wanted = ref.strip()
     path = wanted.strip("/")
@@ -138,7 +156,7 @@ def vms(link: ServerLink) -> tuple[tuple[VmRef, str], ...]:
         vim.VirtualApp: NAMED,
     }
     root = link.content.rootFolder
-    tree = InventoryTree.of(read(link, "listing the VMs", [root], properties, INTO_VMS))
+    tree = InventoryTree.of(read(link, "listing the VMs", [root], properties, steps_to_vms()))
     return tuple(
         (VmRef(f.moref, tree.name(f)), tree.path(f))
         for f in tree.of_kind(vim.VirtualMachine)
@@ -172,7 +190,9 @@ def places(link: ServerLink) -> InventoryTree:
         vim.DistributedVirtualSwitch: (*NAMED, "uuid"),
     }
     root = link.content.rootFolder
-    return InventoryTree.of(read(link, "reading the inventory", [root], properties, INTO_PLACES))
+    return InventoryTree.of(
+        read(link, "reading the inventory", [root], properties, steps_to_places())
+    )
 
 
 def datacenter_of(link: ServerLink, vm: VmRef) -> tuple[str, str] | None:
@@ -185,7 +205,7 @@ def datacenter_of(link: ServerLink, vm: VmRef) -> tuple[str, str] | None:
     }
     root = link.managed(vim.VirtualMachine, vm.moref)
     tree = InventoryTree.of(
-        read(link, "finding the datacenter", [root], properties, UP, vm=vm.name)
+        read(link, "finding the datacenter", [root], properties, steps_up(), vm=vm.name)
     )
     for found in tree.of_kind(vim.Datacenter):
         return found.moref, tree.path(found)
@@ -201,7 +221,13 @@ def vm_locations(link: ServerLink) -> tuple[VmLocation, ...]:
         vim.Datastore: ("name",),
     }
     tree = InventoryTree.of(
-        read(link, "finding out where VMs are", [root], properties, (*INTO_PLACES, *INTO_VMS[2:]))
+        read(
+            link,
+            "finding out where VMs are",
+            [root],
+            properties,
+            (*steps_to_places(), *steps_to_vms()[2:]),
+        )
     )
     names = {key: tree.name(found) for key, found in tree.objects.items()}
     return tuple(

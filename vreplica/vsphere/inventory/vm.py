@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from vreplica.vsphere.connection.collector import FoundObject, read, read_one
-from vreplica.vsphere.connection.link import ServerLink
 from vreplica.vsphere.connection.vmomi import moref, unescape, utc, vim
 from vreplica.vsphere.errors import BadReply, VmInaccessible
 from vreplica.vsphere.inventory.devices import controllers_of, disks_of, has_vtpm, nics_of
 from vreplica.vsphere.inventory.guest import tools_running, tools_status
 from vreplica.vsphere.model import SnapshotInfo, VmInfo, VmRef
+
+if TYPE_CHECKING:
+    from vreplica.vsphere.connection.link import ServerLink
 
 WHOLE = (
     "name",
@@ -29,7 +31,6 @@ WHOLE = (
     "snapshot",
     "summary.storage",
 )
-PLACES = ((vim.VirtualMachine, "datastore"), (vim.VirtualMachine, "network"))
 
 # guestId prefixes of VMware's list (vSphere API, VirtualMachineGuestOsIdentifier).
 LINUX_IDS = (
@@ -88,7 +89,8 @@ def read_vm(link: ServerLink, vm: VmRef, snapshot: str | None = None) -> VmInfo:
         vim.dvs.DistributedVirtualPortgroup: ("name", "key"),
         vim.OpaqueNetwork: ("name", "summary"),
     }
-    found = read(link, "reading the VM", [managed], properties, PLACES, vm=vm.name)
+    steps = ((vim.VirtualMachine, "datastore"), (vim.VirtualMachine, "network"))
+    found = read(link, "reading the VM", [managed], properties, steps, vm=vm.name)
     entry = next((f for f in found if isinstance(f.managed, vim.VirtualMachine)), None)
     if entry is None:
         raise BadReply(link.endpoint.host, "reading the VM", "it is empty").at(vm=vm.name)

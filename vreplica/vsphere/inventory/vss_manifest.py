@@ -17,14 +17,16 @@ import io
 import re
 import zipfile
 import zlib
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, urlencode
 
 from vreplica.units import MIB
-from vreplica.vsphere.connection.link import ServerLink
 from vreplica.vsphere.errors import BadReply
 from vreplica.vsphere.inventory.tree import datacenter_of
 from vreplica.vsphere.model import VmRef
+
+if TYPE_CHECKING:
+    from vreplica.vsphere.connection.link import ServerLink
 
 ARCHIVE_MAX: Final = 16 * MIB
 DOCUMENT_MAX: Final = 4 * MIB

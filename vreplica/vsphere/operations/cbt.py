@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from vreplica.vsphere.connection import tasks
 from vreplica.vsphere.connection.collector import read_one
-from vreplica.vsphere.connection.link import ServerLink
 from vreplica.vsphere.connection.tasks import WaitLimits
 from vreplica.vsphere.connection.vmomi import vim
 from vreplica.vsphere.errors import (
@@ -14,6 +15,9 @@ from vreplica.vsphere.errors import (
 )
 from vreplica.vsphere.inventory.vm import read_vm
 from vreplica.vsphere.model import VmDisk, VmRef
+
+if TYPE_CHECKING:
+    from vreplica.vsphere.connection.link import ServerLink
 
 
 def tracking_obstacle(disk: VmDisk) -> str | None:

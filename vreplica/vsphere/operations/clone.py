@@ -11,13 +11,16 @@ Only vCenter clones; an ESXi host by itself does not have CloneVM_Task.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from vreplica.vsphere.connection import tasks
 from vreplica.vsphere.connection.collector import read_one
-from vreplica.vsphere.connection.link import ServerLink
 from vreplica.vsphere.connection.tasks import WaitLimits
 from vreplica.vsphere.connection.vmomi import moref, vim
 from vreplica.vsphere.model import VmRef
+
+if TYPE_CHECKING:
+    from vreplica.vsphere.connection.link import ServerLink
 
 
 def linked(

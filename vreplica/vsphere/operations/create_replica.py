@@ -9,20 +9,22 @@ the failover.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vreplica.units import KIB
 from vreplica.vsphere.connection import tasks
-from vreplica.vsphere.connection.link import ServerLink
 from vreplica.vsphere.connection.tasks import WaitLimits
 from vreplica.vsphere.connection.vmomi import moref, vim
 from vreplica.vsphere.errors import ObjectGone, ReplicaNotAsAsked
 from vreplica.vsphere.inventory import placement
-from vreplica.vsphere.inventory.devices import ADDABLE, CONTROLLERS, NICS
+from vreplica.vsphere.inventory.devices import ADDABLE, controller_class, nic_class
 from vreplica.vsphere.inventory.placement import Placement
 from vreplica.vsphere.inventory.tree import places
 from vreplica.vsphere.inventory.vm import read_vm
 from vreplica.vsphere.model import Controller, Nic, ReplicaSpec, VmDisk, VmInfo, VmRef
+
+if TYPE_CHECKING:
+    from vreplica.vsphere.connection.link import ServerLink
 
 CARRIED_OPTIONS = ("disk.EnableUUID",)
 """Without it Windows cannot quiesce applications (VDDK 8.0 Programming Guide)."""
@@ -110,7 +112,7 @@ def _add(device: Any, file: str | None = None) -> Any:
 
 
 def controller_device(controller: Controller) -> Any:
-    device = CONTROLLERS[controller.type](key=controller.key, busNumber=controller.bus_number)
+    device = controller_class(controller.type)(key=controller.key, busNumber=controller.bus_number)
     if isinstance(device, vim.vm.device.VirtualSCSIController):
         # A replica shares its disks with nobody, whatever the source does.
         device.sharedBus = "noSharing"
@@ -138,8 +140,7 @@ def _disk(disk: VmDisk, spec: ReplicaSpec, datastore: str) -> Any:
 
 
 def nic_device(nic: Nic, backing: Any, *, keep_mac: bool) -> Any:
-    kind = NICS.get(nic.type, NICS["vmxnet3"])
-    device = kind(
+    device = nic_class(nic.type)(
         key=nic.key,
         backing=backing,
         addressType=address_type(nic.mac) if keep_mac and nic.mac else "generated",

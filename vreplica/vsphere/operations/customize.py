@@ -11,18 +11,18 @@ specification in vCenter and names it; for addresses alone there is the script.
 from __future__ import annotations
 
 import ipaddress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vreplica.vsphere.connection import tasks
 from vreplica.vsphere.connection.collector import read_one
-from vreplica.vsphere.connection.link import ServerLink
 from vreplica.vsphere.connection.tasks import WaitLimits
 from vreplica.vsphere.connection.vmomi import vim
 from vreplica.vsphere.errors import CustomizationRefused, NoSpecification
 from vreplica.vsphere.inventory.vm import read_vm
 from vreplica.vsphere.model import GuestCustomization, NicRule, VmRef
 
-_c = vim.vm.customization
+if TYPE_CHECKING:
+    from vreplica.vsphere.connection.link import ServerLink
 
 
 def named(link: ServerLink, name: str) -> Any:
@@ -44,32 +44,34 @@ def named(link: ServerLink, name: str) -> Any:
 
 def made(identity: GuestCustomization, cards: int) -> Any:
     """A specification for a Linux guest with so many cards."""
+    kinds = vim.vm.customization
     rules = (*identity.nics, *[NicRule()] * max(0, cards - len(identity.nics)))
     servers = list(dict.fromkeys(server for rule in rules for server in rule.dns))
-    return _c.Specification(
-        options=_c.LinuxOptions(),
-        identity=_c.LinuxPrep(
-            hostName=_c.FixedName(name=identity.hostname), domain=identity.domain or "local"
+    return kinds.Specification(
+        options=kinds.LinuxOptions(),
+        identity=kinds.LinuxPrep(
+            hostName=kinds.FixedName(name=identity.hostname), domain=identity.domain or "local"
         ),
-        globalIPSettings=_c.GlobalIPSettings(
+        globalIPSettings=kinds.GlobalIPSettings(
             dnsServerList=servers, dnsSuffixList=[identity.domain] if identity.domain else []
         ),
-        nicSettingMap=[_c.AdapterMapping(adapter=_settings(rule)) for rule in rules],
+        nicSettingMap=[kinds.AdapterMapping(adapter=_settings(rule)) for rule in rules],
     )
 
 
 def _settings(rule: NicRule) -> Any:
+    kinds = vim.vm.customization
     gateways = [rule.gateway] if rule.gateway else []
-    settings = _c.IPSettings(ip=_c.DhcpIpGenerator(), dnsServerList=list(rule.dns))
+    settings = kinds.IPSettings(ip=kinds.DhcpIpGenerator(), dnsServerList=list(rule.dns))
     if rule.ip is None:
         return settings
     found = ipaddress.ip_interface(rule.ip)
     if found.version == 4:
-        settings.ip = _c.FixedIp(ipAddress=str(found.ip))
+        settings.ip = kinds.FixedIp(ipAddress=str(found.ip))
         settings.subnetMask, settings.gateway = str(found.netmask), gateways
     else:
-        settings.ipV6Spec = _c.IPSettings.IpV6AddressSpec(
-            ip=[_c.FixedIpV6(ipAddress=str(found.ip), subnetMask=found.network.prefixlen)],
+        settings.ipV6Spec = kinds.IPSettings.IpV6AddressSpec(
+            ip=[kinds.FixedIpV6(ipAddress=str(found.ip), subnetMask=found.network.prefixlen)],
             gateway=gateways,
         )
     return settings

@@ -6,16 +6,18 @@ file and writes one base disk (vSphere API, VirtualDiskManager).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vreplica.units import KIB
 from vreplica.vsphere.connection import tasks
-from vreplica.vsphere.connection.link import ServerLink
 from vreplica.vsphere.connection.tasks import WaitLimits
 from vreplica.vsphere.connection.vmomi import vim
 from vreplica.vsphere.errors import PlacementAmbiguous, PlacementNotFound
 from vreplica.vsphere.inventory.tree import datacenter_of, places
 from vreplica.vsphere.model import VmRef, datastore_of
+
+if TYPE_CHECKING:
+    from vreplica.vsphere.connection.link import ServerLink
 
 
 def copy(link: ServerLink, vm: VmRef, source: str, target: str, limits: WaitLimits) -> None:

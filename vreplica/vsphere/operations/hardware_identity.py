@@ -13,17 +13,19 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vreplica.vsphere.connection import tasks
 from vreplica.vsphere.connection.collector import read_one
-from vreplica.vsphere.connection.link import ServerLink
 from vreplica.vsphere.connection.tasks import WaitLimits
 from vreplica.vsphere.connection.vmomi import vim
 from vreplica.vsphere.inventory.vm import read_vm
 from vreplica.vsphere.model import KeepIdentity, Nic, VmInfo, VmRef
 from vreplica.vsphere.operations.create_replica import address_type
 from vreplica.vsphere.operations.nics import DEVICES
+
+if TYPE_CHECKING:
+    from vreplica.vsphere.connection.link import ServerLink
 
 
 def pairs(source: VmInfo, replica: VmInfo) -> Iterator[tuple[Nic | None, Nic | None]]:

@@ -7,11 +7,10 @@ them to an isolated network first.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vreplica.vsphere.connection import tasks
 from vreplica.vsphere.connection.collector import read_one
-from vreplica.vsphere.connection.link import ServerLink
 from vreplica.vsphere.connection.tasks import WaitLimits
 from vreplica.vsphere.connection.vmomi import moref, vim
 from vreplica.vsphere.errors import PlacementNotFound
@@ -19,6 +18,9 @@ from vreplica.vsphere.inventory.placement import backing
 from vreplica.vsphere.inventory.tree import InventoryTree, places
 from vreplica.vsphere.inventory.vm import read_vm
 from vreplica.vsphere.model import Nic, VmRef
+
+if TYPE_CHECKING:
+    from vreplica.vsphere.connection.link import ServerLink
 
 DEVICES = "config.hardware.device"
 

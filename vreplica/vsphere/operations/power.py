@@ -7,10 +7,9 @@ anything here. Whoever asks for it waits with `wait_power` and decides what a ti
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vreplica.vsphere.connection import tasks
-from vreplica.vsphere.connection.link import ServerLink
 from vreplica.vsphere.connection.tasks import WaitLimits
 from vreplica.vsphere.connection.vmomi import vim
 from vreplica.vsphere.errors import (
@@ -19,6 +18,9 @@ from vreplica.vsphere.errors import (
 )
 from vreplica.vsphere.inventory.guest import power_state, read_guest
 from vreplica.vsphere.model import PowerState, VmRef
+
+if TYPE_CHECKING:
+    from vreplica.vsphere.connection.link import ServerLink
 
 
 def on(link: ServerLink, vm: VmRef, limits: WaitLimits) -> None:

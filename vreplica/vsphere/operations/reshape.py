@@ -13,12 +13,11 @@ What a replica has beyond its source (a controller somebody added) is left there
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vreplica.units import KIB
 from vreplica.vsphere.connection import tasks
 from vreplica.vsphere.connection.collector import read_one
-from vreplica.vsphere.connection.link import ServerLink
 from vreplica.vsphere.connection.tasks import WaitLimits
 from vreplica.vsphere.connection.vmomi import vim
 from vreplica.vsphere.errors import ReplicaNotAsAsked
@@ -41,6 +40,9 @@ from vreplica.vsphere.operations.create_replica import (
 )
 from vreplica.vsphere.operations.hardware_identity import address, pairs, readdressed, wanted_uuid
 from vreplica.vsphere.operations.nics import DEVICES, HostNetworks
+
+if TYPE_CHECKING:
+    from vreplica.vsphere.connection.link import ServerLink
 
 # -- what differs ---------------------------------------------------------------------------
 

@@ -9,11 +9,10 @@ What vSphere does silently is made loud here (VDDK 8.0 Programming Guide; vSpher
 from __future__ import annotations
 
 import time
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from vreplica.vsphere.connection import tasks
 from vreplica.vsphere.connection.collector import read_one
-from vreplica.vsphere.connection.link import ServerLink
 from vreplica.vsphere.connection.tasks import WaitLimits
 from vreplica.vsphere.connection.vmomi import moref, vim
 from vreplica.vsphere.errors import (
@@ -27,6 +26,9 @@ from vreplica.vsphere.errors import (
 from vreplica.vsphere.inventory.snapshots import read_snapshot
 from vreplica.vsphere.inventory.vm import read_vm
 from vreplica.vsphere.model import QuiesceOptions, SnapshotInfo, SnapshotRemoval, VmRef
+
+if TYPE_CHECKING:
+    from vreplica.vsphere.connection.link import ServerLink
 
 VSS_COPY: Final = 5
 """VSS_BT_COPY (vss.h): leaves the applications' own log chains as they are; FULL truncates."""

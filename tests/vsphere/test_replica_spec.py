@@ -10,7 +10,13 @@ from pyVmomi import VmomiSupport, vim
 from pyVmomi.SoapAdapter import SerializeToStr
 
 from vreplica.units import GIB, TIB
-from vreplica.vsphere.inventory.devices import CONTROLLERS, controllers_of, disks_of, nics_of
+from vreplica.vsphere.inventory.devices import (
+    CONTROLLERS,
+    controller_class,
+    controllers_of,
+    disks_of,
+    nics_of,
+)
 from vreplica.vsphere.inventory.placement import Placement
 from vreplica.vsphere.model import Controller, KeepIdentity, Nic, ReplicaSpec, VmDisk, VmInfo, VmRef
 from vreplica.vsphere.operations.cbt import tracking_obstacle
@@ -136,7 +142,7 @@ def test_controllers_keep_type_bus_and_key_and_share_nothing() -> None:
     made = {c.key: c for c in added(config, device.VirtualController)}
     assert sorted(made) == [1000, 1001, 15000, 31000]
     for wanted in (PVSCSI, LSI, SATA, NVME):
-        assert type(made[wanted.key]) is CONTROLLERS[wanted.type]
+        assert type(made[wanted.key]) is controller_class(wanted.type)
         assert made[wanted.key].busNumber == wanted.bus_number
     assert made[1001].sharedBus == "noSharing"
 
@@ -302,7 +308,7 @@ def test_backings_are_named(backing: Any, kind: str) -> None:
 
 
 def test_controllers_are_named_by_their_most_special_class() -> None:
-    devices = [kind(key=i, busNumber=i) for i, kind in enumerate(CONTROLLERS.values())]
+    devices = [controller_class(t)(key=i, busNumber=i) for i, t in enumerate(CONTROLLERS)]
     assert [c.type for c in controllers_of(devices)] == list(CONTROLLERS)
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vreplica.lazy import on_first_use
+from vreplica.version import __version__
 
 if TYPE_CHECKING:
     from vreplica.config import Config, load
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from vreplica.sync.replica.state import points as recovery_points
     from vreplica.sync.report import Plan, RunReport, VerifyReport
     from vreplica.sync.verify.verify import verify
-
-__version__ = "0.1.0.dev0"
 
 __all__ = [
     "Config",

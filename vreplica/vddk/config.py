@@ -15,7 +15,6 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Final
 
-import vreplica
 from vreplica.vddk import abi
 from vreplica.vddk.errors import LibraryNotFound
 from vreplica.vddk.session import LOG, PANIC, WARN
@@ -92,7 +91,7 @@ class LibraryFile:
 
 def bundled_libdir() -> Path | None:
     """Where this package's native library was installed, also for editable installs."""
-    beside = Path(vreplica.__file__).parent / "_native"
+    beside = Path(__file__).parents[1] / "_native"
     # An editable install keeps compiled files in site-packages, away from the sources. (Asking
     # importlib.metadata would say the same, and load the email package for it.)
     installed = (Path(folder, "vreplica", "_native") for folder in sys.path)

@@ -13,11 +13,11 @@ from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-import vreplica
 from vreplica.delta.compare.root_digest import ALGORITHMS, total
 from vreplica.errors import ConfigError, VerifyError
 from vreplica.sync.report import VerifyReport
 from vreplica.sync.verify import signing
+from vreplica.version import __version__
 
 FORMAT: Final = "vreplica-verify-1"
 
@@ -40,7 +40,7 @@ class ReportContradictsItself(VerifyError):
 
 def write(report: VerifyReport, path: Path, key: Ed25519PrivateKey | None = None) -> bytes:
     """Write the report and, with a key, its signature beside it. Returns the file's bytes."""
-    value = {"format": FORMAT, "vreplica": vreplica.__version__, **report.to_dict()}
+    value = {"format": FORMAT, "vreplica": __version__, **report.to_dict()}
     data = json.dumps(value, indent=1, ensure_ascii=False).encode() + b"\n"
     _replace(path, data)
     if key is not None:

@@ -19,7 +19,6 @@ from collections import deque
 from contextlib import suppress
 from pathlib import Path
 
-import vreplica
 from vreplica.vddk.config import LEVELS
 from vreplica.vddk.errors import HelperBroken
 
@@ -46,7 +45,7 @@ class HelperProcess:
         reader, writer = os.pipe()
         before = os.environ.get("LD_LIBRARY_PATH", "")
         search = f"{library_folder}:{before}" if before else library_folder
-        root = str(Path(vreplica.__file__).parent.parent)
+        root = str(Path(__file__).parents[2])
         try:
             self.process = subprocess.Popen(
                 [sys.executable, "-I", "-S", "-c", _BOOT, root, str(far.fileno()), before],

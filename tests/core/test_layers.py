@@ -53,6 +53,7 @@ ROWS: dict[str, list[set[str]]] = {
     "service/catalog": [{"migrations"}],
     "service/catalog/migrations": [{"versions"}],
     "sync": [{"replica"}, {"source"}, {"copy"}, {"plan"}, {"verify"}],
+    "vddk": [{"helper"}],
     "vsphere": [{"connection"}, {"inventory"}, {"operations"}],
 }
 

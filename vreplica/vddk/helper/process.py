@@ -45,7 +45,7 @@ class HelperProcess:
         reader, writer = os.pipe()
         before = os.environ.get("LD_LIBRARY_PATH", "")
         search = f"{library_folder}:{before}" if before else library_folder
-        root = str(Path(__file__).parents[2])
+        root = str(Path(__file__).parents[3])
         try:
             self.process = subprocess.Popen(
                 [sys.executable, "-I", "-S", "-c", _BOOT, root, str(far.fileno()), before],

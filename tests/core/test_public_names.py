@@ -42,7 +42,7 @@ def test_importing_the_library_loads_nothing_else() -> None:
     loaded = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     ).stdout.split()
-    assert set(loaded) == {"vreplica", "vreplica.lazy"}
+    assert set(loaded) == {"vreplica", "vreplica.lazy", "vreplica.version"}
 
 
 def test_what_is_not_public_is_an_attribute_error() -> None:

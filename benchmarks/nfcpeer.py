@@ -19,7 +19,8 @@ from pathlib import Path
 from time import monotonic, sleep
 
 from vreplica.disk import MemoryDisk
-from vreplica.lab.nfc import Identity, LibraryStore, MemoryStore
+from vreplica.lab.certificate import ServerCertificate
+from vreplica.lab.nfc import LibraryStore, MemoryStore
 from vreplica.lab.nfc.solo import SoloHost
 from vreplica.units import MIB
 
@@ -39,7 +40,7 @@ def memory() -> MemoryStore:
 def host(folder: Path, file: str = "") -> None:
     store = LibraryStore(lambda _path, _read_only: Path(file)) if file else memory()
     with SoloHost(folder, store) as solo:
-        print(solo.server.port, solo.server.identity.thumbprints.sha1, flush=True)
+        print(solo.server.port, solo.server.certificate.thumbprints.sha1, flush=True)
         for line in sys.stdin:
             ticket = solo.ticket(read_only=line.strip() == "read")
             if isinstance(store, MemoryStore):
@@ -49,7 +50,7 @@ def host(folder: Path, file: str = "") -> None:
 
 def raw(folder: Path) -> None:
     """A client says u8 direction (0: send to me), u64 bytes; then the bytes go, in 1 MiB pieces."""
-    context = Identity.make(folder / "raw.pem", "raw").context()
+    context = ServerCertificate.create(folder / "raw.pem", "raw").context()
     content = [memoryview(bytearray(os.urandom(MIB))) for _ in range(CAPACITY // MIB)]
     ports = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
     print(*(port.getsockname()[1] for port in ports), flush=True)

@@ -19,7 +19,7 @@ from pyVim.task import WaitForTask
 from pyVmomi import vim
 
 from vreplica.lab import Lab, LabControl
-from vreplica.lab.certificate import Identity
+from vreplica.lab.certificate import ServerCertificate
 from vreplica.lab.lab_dir import free_port
 from vreplica.units import KIB, MIB
 
@@ -40,7 +40,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         name, port = site["name"], free_port("127.0.0.1")
         site["port"] = site["spec"]["port"] = port
         site["url"] = f"https://127.0.0.1:{port}/sdk"
-        Identity.make(folder / name / "site.pem", name)
+        ServerCertificate.create(folder / name / "site.pem", name)
         with closing(sqlite3.connect(folder / name / "state.db")) as database:
             database.executescript((SAMPLE / f"{name}.sql").read_text())
     (folder / "lab.json").write_text(json.dumps(config))

@@ -15,7 +15,8 @@ from time import monotonic
 import pytest
 
 from vreplica.disk import MemoryDisk
-from vreplica.lab.nfc import Identity, TicketBook
+from vreplica.lab.certificate import ServerCertificate
+from vreplica.lab.nfc import TicketBook
 from vreplica.lab.nfc.authd import GREETING
 from vreplica.lab.nfc.solo import SoloHost
 from vreplica.nfc import authd, errors
@@ -138,13 +139,13 @@ def test_a_certificate_that_the_ticket_does_not_name_is_refused(host: SoloHost) 
     with pytest.raises(errors.CertificateMismatch) as caught:
         authd.connect(other, host.config(), path=PATH)
     assert "AA:AA" in str(caught.value)
-    assert host.server.identity.thumbprints.sha1 in str(caught.value)
+    assert host.server.certificate.thumbprints.sha1 in str(caught.value)
     # The ticket was not shown to whoever that was: it is still good.
     authd.connect(good, host.config(), path=PATH).close()
 
 
 def test_a_pinned_certificate_is_checked_as_well(host: SoloHost) -> None:
-    sha256 = host.server.identity.thumbprints.sha256
+    sha256 = host.server.certificate.thumbprints.sha256
     pinned = host.config(pinned_sha256={"127.0.0.1": sha256.replace(":", "").lower()})
     authd.connect(host.ticket(read_only=True), pinned, path=PATH).close()
     other = host.config(pinned_sha256={"127.0.0.1": "00" * 32})
@@ -164,7 +165,7 @@ def test_a_ticket_without_thumbprint_needs_a_pinned_certificate(host: SoloHost) 
     bare = replace(host.ticket(read_only=True), thumbprint_sha1="")
     with pytest.raises(errors.CertificateMismatch):
         authd.connect(bare, host.config(), path=PATH)
-    sha256 = host.server.identity.thumbprints.sha256
+    sha256 = host.server.certificate.thumbprints.sha256
     pinned = host.config(pinned_sha256={"127.0.0.1": sha256})
     authd.connect(bare, pinned, path=PATH).close()
 
@@ -173,13 +174,13 @@ def test_a_ticket_without_thumbprint_needs_a_pinned_certificate(host: SoloHost) 
 def test_the_second_tls_shows_a_certificate_that_the_first_vouches_for(
     host: SoloHost, tmp_path: Path, announce_it: bool
 ) -> None:
-    first = host.server.identity
-    second = Identity.make(tmp_path / "second.pem", "esx01.lab")
+    first = host.server.certificate
+    second = ServerCertificate.create(tmp_path / "second.pem", "esx01.lab")
     announced = (second if announce_it else first).thumbprints.sha256
 
     def script(client: socket.socket) -> None:
         client.sendall(f"{GREETING}\r\n".encode())
-        tls = first.context().wrap_socket(client, server_side=True)
+        tls = first.tls_context().wrap_socket(client, server_side=True)
         lines = tls.makefile("rb")
         lines.readline(), lines.readline()
         tls.sendall(f"{GREETING}\r\n".encode())
@@ -189,7 +190,7 @@ def test_the_second_tls_shows_a_certificate_that_the_first_vouches_for(
         tls.sendall(b"200 Connect ha-nfcssl\r\n")
         plain = socket.socket(fileno=tls.detach())
         plain.settimeout(SCRIPT_S)
-        with second.context().wrap_socket(plain, server_side=True) as again:
+        with second.tls_context().wrap_socket(plain, server_side=True) as again:
             again.recv(1)
 
     with Scripted(script) as other:

@@ -18,7 +18,8 @@ from vreplica.delta.copy.spec import CopySpec
 from vreplica.errors import VReplicaError
 from vreplica.extents import Extents
 from vreplica.lab import Lab, LabControl
-from vreplica.lab.nfc import Identity, NfcServer
+from vreplica.lab.certificate import ServerCertificate
+from vreplica.lab.nfc import NfcServer
 from vreplica.nfc import errors
 from vreplica.nfc.authd import probe
 from vreplica.nfc.config import HostLimits, NfcConfig, NfcMode, NfcTimeouts
@@ -288,8 +289,8 @@ def test_a_renewed_certificate_is_refused_with_both_thumbprints_until_vcenter_kn
 ) -> None:
     vm = make(control, "renewed")
     server = nfc_server(lab, "renewed")
-    old, new = server.identity, Identity.make(tmp_path / "new.pem", "esx1.site-a.lab")
-    context, server._context = server._context, new.context()
+    old, new = server.certificate, ServerCertificate.create(tmp_path / "new.pem", "esx1.site-a.lab")
+    context, server._context = server._context, new.tls_context()
     try:
         with pytest.raises(errors.CertificateMismatch) as caught:
             open_(vm)
@@ -297,10 +298,10 @@ def test_a_renewed_certificate_is_refused_with_both_thumbprints_until_vcenter_kn
         assert (told.expected, told.found) == (old.thumbprints.sha1, new.thumbprints.sha1)
         assert old.thumbprints.sha1 in told.message
         assert new.thumbprints.sha1 in told.message
-        server.identity = new  # vCenter hands out the new one
+        server.certificate = new  # vCenter hands out the new one
         open_(vm).close()
     finally:
-        server.identity, server._context = old, context
+        server.certificate, server._context = old, context
 
 
 def test_a_cycle_goes_on_over_a_connection_that_the_host_cut(
@@ -364,7 +365,7 @@ def test_the_hosts_certificate_is_kept_over_a_restart_of_the_lab(tmp_path: Path)
         with lab:
             site = lab.sites["a"]
             (server,) = site.host_servers.by_host.values()
-            prints.append(server.identity.thumbprints)
+            prints.append(server.certificate.thumbprints)
     assert prints[0] == prints[1]
 
 
@@ -373,7 +374,7 @@ def test_many_hosts_have_a_server_each(tmp_path: Path) -> None:
         site = lab.sites["a"]
         servers = list(site.host_servers.by_host.values())
         assert len({s.port for s in servers}) == 3
-        assert len({s.identity.thumbprints.sha1 for s in servers}) == 3
+        assert len({s.certificate.thumbprints.sha1 for s in servers}) == 3
         for server in servers:
             assert probe("127.0.0.1", server.port).nfcssl
 

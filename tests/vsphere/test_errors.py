@@ -13,7 +13,7 @@ import pytest
 
 from vreplica.errors import VReplicaError
 from vreplica.lab import Lab, LabControl
-from vreplica.lab.certificate import Identity
+from vreplica.lab.certificate import ServerCertificate
 from vreplica.units import MIB
 from vreplica.vsphere.connection.certificate import probe_certificate
 from vreplica.vsphere.errors import (
@@ -51,10 +51,12 @@ def machine(lab: Lab, **options: Any) -> VmRef:
     return VmRef(made["moref"], "web01")
 
 
-def renew_certificate(lab: Lab) -> Identity:
+def renew_certificate(lab: Lab) -> ServerCertificate:
     """As an administrator does who replaces a vCenter's certificate."""
     site = lab.sites[SITE]
-    site.certificate = Identity.make(lab.directory / SITE / "renewed.pem", SITE, "127.0.0.2")
+    site.certificate = ServerCertificate.create(
+        lab.directory / SITE / "renewed.pem", SITE, "127.0.0.2"
+    )
     lab.restart_site(SITE)
     return site.certificate
 

@@ -1,4 +1,4 @@
-"""What a server of the lab shows: a self-signed certificate, as an ESXi host or VCSA has one."""
+"""Self-signed certificates for the servers of a lab, as a VCSA and an ESXi host have them."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from vreplica.nfc.channel import Thumbprints
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
-    """Certificate and key in one PEM file."""
+class ServerCertificate:
+    """A certificate with its key, in one PEM file."""
 
     pem: Path
     thumbprints: Thumbprints
 
     @classmethod
-    def make(cls, pem: Path, name: str, host: str = "127.0.0.1") -> Self:
-        """A new one for `name` and the address `host`, mode 0600; overwrites what is there."""
+    def create(cls, pem: Path, name: str, host: str = "127.0.0.1") -> Self:
+        """Writes a new certificate for `name` and the address `host`. The file gets mode 0600."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         names: list[x509.GeneralName] = [x509.DNSName(name), x509.DNSName("localhost")]
@@ -63,8 +63,8 @@ class Identity:
         certificate = x509.load_pem_x509_certificate(pem.read_bytes())
         return cls(pem, Thumbprints.of(certificate.public_bytes(serialization.Encoding.DER)))
 
-    def context(self) -> ssl.SSLContext:
-        """For the server's side."""
+    def tls_context(self) -> ssl.SSLContext:
+        """The TLS context of a server with this certificate."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.pem)
         return context

@@ -215,7 +215,7 @@ class Commands:
         return done
 
     def end_sessions(self, site: str) -> Any:
-        self._site(site).sessions.end()
+        self._site(site).sessions.close_all()
         return {}
 
     def drop_connections(self, site: str) -> Any:

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from vreplica.lab import lab_dir
 from vreplica.lab.control import ControlServer
-from vreplica.lab.lab_dir import Layout
+from vreplica.lab.lab_dir import LabDir
 from vreplica.lab.site.site import Site
 from vreplica.lab.vcenter.build import open_site, resume
 from vreplica.lab.web.folder import DatastoreFiles
@@ -26,7 +26,7 @@ class Lab:
     """Raises NoLab where the folder holds none; see `create`."""
 
     def __init__(self, directory: str | Path) -> None:
-        self.layout = Layout(Path(directory).absolute())
+        self.layout = LabDir(Path(directory).absolute())
         self.specs = self.layout.specs()
         self.sites: dict[str, Site] = {}
         self.stopped = threading.Event()
@@ -69,7 +69,7 @@ class Lab:
         """As a vCenter that restarts: connections and sessions are lost, state is not."""
         site = self.sites[name]
         self._shut(name)
-        site.sessions.end()
+        site.sessions.close_all()
         site.stopping = False
         self.listen(name)
 

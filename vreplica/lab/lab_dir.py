@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from vreplica.errors import ConfigError
-from vreplica.lab.certificate import Identity
+from vreplica.lab.certificate import ServerCertificate
 from vreplica.lab.context import SiteSpec
 
 CONFIG = "lab.json"
@@ -47,7 +47,7 @@ class LabExists(ConfigError):
 
 
 @dataclass(frozen=True)
-class Layout:
+class LabDir:
     directory: Path
 
     @property
@@ -69,8 +69,8 @@ class Layout:
         except (OSError, ValueError):
             raise NoLab(directory=str(self.directory)) from None
 
-    def certificate(self, site: str) -> Identity:
-        return Identity.load(self.directory / site / "site.pem")
+    def certificate(self, site: str) -> ServerCertificate:
+        return ServerCertificate.load(self.directory / site / "site.pem")
 
 
 def _listed(value: Any) -> Any:
@@ -97,16 +97,16 @@ def create(
     isolated: tuple[str, ...] = ("Isolated",),
     user: str = USER,
     password: str | None = None,
-) -> Layout:
+) -> LabDir:
     """Write everything that a lab is started from. Raises LabExists."""
     directory = directory.absolute()
-    layout = Layout(directory)
+    layout = LabDir(directory)
     if layout.config.exists():
         raise LabExists(directory=str(directory))
     directory.mkdir(parents=True, exist_ok=True)
     entries, records = [], []
     for name in sites:
-        certificate = Identity.make(directory / name / "site.pem", name, host)
+        certificate = ServerCertificate.create(directory / name / "site.pem", name, host)
         spec = SiteSpec(
             name=name,
             host=host,

@@ -18,7 +18,7 @@ from vreplica.errors import VReplicaError
 from vreplica.lab import lab_dir
 from vreplica.lab.client import LabControl, LabNotRunning
 from vreplica.lab.lab import Lab
-from vreplica.lab.lab_dir import LOG, PID, Layout
+from vreplica.lab.lab_dir import LOG, PID, LabDir
 
 START_S = 30.0
 STOP_S = 30.0
@@ -40,7 +40,7 @@ def up(directory: str | Path, *, temporary: bool = False, **options: Any) -> dic
     `Lab.create`; they count only where the lab is made.
     """
     folder = Path(directory).absolute()
-    if not Layout(folder).config.exists():
+    if not LabDir(folder).config.exists():
         lab_dir.create(folder, **options)
     if running(folder) is None:
         _spawn(folder, temporary)
@@ -90,7 +90,7 @@ def running(directory: str | Path) -> int | None:
 def status(directory: str | Path) -> dict[str, Any]:
     """{"running", "pid", "directory", "sites": [{"name", "url", "user", "password", "sha256",
     "datastores", ...}]}. Raises NoLab."""
-    found = Layout(Path(directory).absolute())
+    found = LabDir(Path(directory).absolute())
     sites = [{k: v for k, v in s.items() if k != "spec"} for s in found.read()["sites"]]
     pid = running(found.directory)
     return {

@@ -1,1 +1,1 @@
-"""The vSphere Web Services API of a lab site: SOAP, property collector, sessions, tasks, events."""
+"""The vSphere Web Services API of a lab site: SOAP, properties, sessions, tasks, events."""

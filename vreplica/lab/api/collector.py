@@ -1,11 +1,12 @@
-"""PropertyCollector: what every vSphere client reads and waits through.
+"""The PropertyCollector, through which vSphere clients read properties and wait for changes.
 
-    PropertyFilterSpec --select()--> objects with their paths --> ObjectContent / ObjectUpdate
+    PropertyFilterSpec --select_objects()--> objects with their paths --> ObjectContent,
+                                                                          ObjectUpdate
 
-Each session has a collector of its own behind the well-known id, since filters and their
-version belong to the client that made them; more can be created. Filters live as long as
-their session: after a restart of the server, and a new login, a client sees ManagedObjectNotFound
-for a filter and InvalidCollectorVersion for a version.
+Each session has its own collector behind the well-known id, since filters and their version
+belong to the client that made them. A client may create more. Filters end with their session:
+after a restart of the server and a new login, a client gets ManagedObjectNotFound for a filter
+and InvalidCollectorVersion for a version.
 """
 
 from __future__ import annotations
@@ -15,18 +16,24 @@ from collections import deque
 from typing import Any
 
 from vreplica.lab.api.managed import Managed, vmodl_class
-from vreplica.lab.api.privileges import need_property
-from vreplica.lab.api.properties import change_xml, names_of, property_xml, read, value_xml
-from vreplica.lab.api.soap import Raw
+from vreplica.lab.api.privileges import require_property_privilege
+from vreplica.lab.api.properties import (
+    change_xml,
+    property_names,
+    property_xml,
+    read_property,
+    value_xml,
+)
+from vreplica.lab.api.soap import RawXml
 from vreplica.lab.api.vmodl import NEWEST, fault, invalid_argument, vim, vmodl
 
 query: Any = vmodl.query.PropertyCollector
 
 WAKE_S = 1.0
-"""A waiting call looks this often whether it is still wanted."""
+"""How often a waiting call checks that its session and the site still exist."""
 
 PAGE = 100
-"""Objects in one answer of RetrievePropertiesEx where the caller names no number: the server may
+"""Objects in one answer of RetrievePropertiesEx, where the caller gives no number: the server may
 choose any (vSphere API, RetrieveOptions)."""
 
 
@@ -40,15 +47,15 @@ def _named(selections: Any, found: dict[str, Any]) -> dict[str, Any]:
 
 
 def _specs_of(item: Any, prop_set: Any) -> list[Any]:
-    """The PropertySpecs that count: those of the most specific type that fits."""
+    """The PropertySpecs for an object: those of the most specific type that it has."""
     order = vmodl_class(type(item)).__mro__
     fitting = [(order.index(s.type), s) for s in prop_set if s.type in order]
     nearest = min((rank for rank, _ in fitting), default=0)
     return [s for rank, s in fitting if rank == nearest]
 
 
-def select(spec: Any) -> list[tuple[Any, list[str]]]:
-    """The objects of a filter in the order they are reached, each with its paths."""
+def select_objects(spec: Any) -> list[tuple[Any, list[str]]]:
+    """The objects of a filter with their paths, in the order of the traversal."""
     found: dict[str, tuple[Any, list[str]]] = {}
     for start in spec.objectSet:
         named = _named(start.selectSet, {})
@@ -70,7 +77,7 @@ def select(spec: Any) -> list[tuple[Any, list[str]]]:
                 if mark in visited or not isinstance(item, traversal.type):
                     continue
                 visited.add(mark)
-                value, _ = read(item, traversal.path)
+                value, _ = read_property(item, traversal.path)
                 for target in value if isinstance(value, list) else [value]:
                     if isinstance(target, Managed):
                         queue.append((target, traversal.selectSet, bool(traversal.skip)))
@@ -80,11 +87,13 @@ def select(spec: Any) -> list[tuple[Any, list[str]]]:
 def _paths(item: Any, specs: list[Any]) -> list[str]:
     paths: dict[str, None] = {}
     for spec in specs:
-        paths.update(dict.fromkeys(names_of(item) if spec.all else spec.pathSet or ()))
+        paths.update(dict.fromkeys(property_names(item) if spec.all else spec.pathSet or ()))
     return list(paths)
 
 
 class PropertyFilter(Managed, vmodl.query.PropertyCollector.Filter):
+    """A filter of one collector, with what its client has seen already."""
+
     _persistent = False
     spec: Any
     partialUpdates: Any
@@ -96,16 +105,17 @@ class PropertyFilter(Managed, vmodl.query.PropertyCollector.Filter):
         own["_revision"] = -1
 
     def forget(self) -> None:
+        """Reports everything anew at the next `diff`."""
         self.__dict__.update(_seen={}, _revision=-1)
 
     def diff(self) -> list[Any]:
-        """What changed since the last diff, as ObjectUpdates."""
+        """The changes since the last diff, as ObjectUpdates."""
         revision = self._site.revision
         if revision == self.__dict__["_revision"]:
             return []
         seen: dict[str, Any] = self.__dict__["_seen"]
         updates, now_seen = [], {}
-        for item, paths in select(self.spec):
+        for item, paths in select_objects(self.spec):
             moid = item._moId
             before = seen.get(moid)
             if before is not None and before[0] == item._rev:
@@ -136,14 +146,14 @@ class PropertyFilter(Managed, vmodl.query.PropertyCollector.Filter):
         collector.session_objects.pop(self._moId, None)
 
 
-def _update(kind: str, item: Any, changes: list[Raw]) -> Any:
+def _update(kind: str, item: Any, changes: list[RawXml]) -> Any:
     update = query.ObjectUpdate(kind=kind, obj=item)
     object.__setattr__(update, "changeSet", changes)
     return update
 
 
 class PropertyCollector(Managed, vmodl.query.PropertyCollector):
-    """One collector of one session. `session_objects` is where its filters are found by id."""
+    """A collector of one session. Its filters are in `session_objects`, by id."""
 
     _persistent = False
     filter: Any
@@ -191,12 +201,12 @@ class PropertyCollector(Managed, vmodl.query.PropertyCollector):
     def _contents(self, spec: Any) -> list[Any]:
         version = self._site.current.version
         out = []
-        for item, paths in select(spec):
+        for item, paths in select_objects(spec):
             content = query.ObjectContent(obj=item)
             properties, missing = [], []
             for path in paths:
                 try:
-                    need_property(self._site, self._site.current.user, item, path)
+                    require_property_privilege(self._site, self._site.current.user, item, path)
                     text = value_xml(item, path, version)
                 except vim.fault.NoPermission as error:
                     missing.append(query.MissingProperty(path=path, fault=error))
@@ -224,9 +234,9 @@ class PropertyCollector(Managed, vmodl.query.PropertyCollector):
         self.session_objects.pop(self._moId, None)
 
     def CreateFilter(self, spec: Any, partialUpdates: bool) -> Any:
-        for item, paths in select(spec):
+        for item, paths in select_objects(spec):
             for path in paths:
-                read(item, path)
+                read_property(item, path)
         made = PropertyFilter(self._site, self._site.new_id("filter"))
         made.attach(self, spec, partialUpdates)
         self.session_objects[made._moId] = made
@@ -258,7 +268,7 @@ class PropertyCollector(Managed, vmodl.query.PropertyCollector):
                 entry.forget()
             own.update(_pending=[], _last=None)
         elif own["_last"] is not None and version == own["_last"][0]:
-            # The client did not get the last answer: it asks again from where it stood.
+            # The client did not get the last answer, and asks for it again.
             return own["_last"][1]
         elif version != str(own["_version"]):
             raise fault(vmodl.query.InvalidCollectorVersion, "The version is not valid")
@@ -278,7 +288,7 @@ class PropertyCollector(Managed, vmodl.query.PropertyCollector):
                     return None
                 if site.revision == revision:
                     site.changed.wait(WAKE_S if left is None else min(WAKE_S, left))
-            site.current.check_alive()
+            site.current.require_session()
 
     def _answer(self, version: str, most: int | None) -> Any:
         own = self.__dict__

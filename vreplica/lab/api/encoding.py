@@ -27,8 +27,8 @@ from vreplica.lab.api.vmodl import (
 )
 
 
-class Ghosts:
-    """References that are read back: the object, or a bare reference to one that is gone."""
+class ReferenceResolver:
+    """Resolves stored references: to the object, or to a bare reference where it is gone."""
 
     def __init__(self, objects: Mapping[str, Any]) -> None:
         self.objects = objects
@@ -41,27 +41,27 @@ _FIELDS: dict[Any, dict[str, Any]] = {}
 
 
 def _fields(kind: Any) -> dict[str, Any]:
-    """The fields of a data class with their declared types."""
+    """The fields of a data class, with their declared types."""
     if kind not in _FIELDS:
         _FIELDS[kind] = {info.name: info.type for info in kind._GetPropertyList()}
     return _FIELDS[kind]
 
 
-def _packed(value: Any) -> dict[str, Any]:
-    """A data object: its wsdl name and the fields that are set."""
+def _encode_object(value: Any) -> dict[str, Any]:
+    """A data object as its wsdl name and the fields that are set."""
     own = value.__dict__
     set_fields = {n: own[n] for n in _fields(type(value)) if own.get(n) not in (None, [])}
     return {"$d": wsdl_name(type(value)), "v": {n: encode(v) for n, v in set_fields.items()}}
 
 
-def _unpacked(name: str, values: dict[str, Any], ghosts: Ghosts) -> Any:
-    """Without pyVmomi's constructor, which looks every field up again for each object."""
+def _decode_object(name: str, values: dict[str, Any], references: ReferenceResolver) -> Any:
+    # pyVmomi's constructor would look up every field again for each object.
     kind = wsdl_type(name)
     made = kind.__new__(kind)
     own = made.__dict__
     for field, declared in _fields(kind).items():
         if field in values:
-            found = decode(values[field], ghosts)
+            found = decode(values[field], references)
             own[field] = declared(found) if is_array(declared) else found
         else:
             own[field] = declared() if is_array(declared) else None
@@ -69,11 +69,11 @@ def _unpacked(name: str, values: dict[str, Any], ghosts: Ghosts) -> Any:
 
 
 def encode(value: Any) -> Any:
-    """A value of the state as JSON can hold it. Raises TypeError for what it cannot."""
+    """A value as JSON can hold it. Raises TypeError for a type that cannot be stored."""
     if isinstance(value, ManagedObject):
         return {"$ref": value._moId, "$type": wsdl_name(type(value))}
     if isinstance(value, DataObject):
-        return _packed(value)
+        return _encode_object(value)
     if isinstance(value, type):
         return {"$class": support.GetQualifiedWsdlName(value)}
     if isinstance(value, datetime):
@@ -90,18 +90,19 @@ def encode(value: Any) -> Any:
         return {str(k): encode(v) for k, v in value.items()}
     if value is None or isinstance(value, str | int | float | bool):
         return value
-    raise TypeError(f"{type(value).__name__} cannot be kept in the store")
+    raise TypeError(f"{type(value).__name__} cannot be stored")
 
 
-def decode(value: Any, ghosts: Ghosts) -> Any:
+def decode(value: Any, references: ReferenceResolver) -> Any:
+    """The value that `encode` stored."""
     if isinstance(value, list):
-        return [decode(v, ghosts) for v in value]
+        return [decode(v, references) for v in value]
     if not isinstance(value, dict):
         return value
     if "$ref" in value:
-        return ghosts.lookup(value["$ref"], wsdl_type(value["$type"]))
+        return references.lookup(value["$ref"], wsdl_type(value["$type"]))
     if "$d" in value:
-        return _unpacked(value["$d"], value["v"], ghosts)
+        return _decode_object(value["$d"], value["v"], references)
     if "$class" in value:
         return support.GetWsdlType(*value["$class"])
     if "$t" in value:
@@ -110,6 +111,6 @@ def decode(value: Any, ghosts: Ghosts) -> Any:
         return base64.b64decode(value["$b"])
     if "$list" in value:
         kind = wsdl_type("ArrayOf" + value["of"]) if value["of"][0].isupper() else None
-        items = [decode(v, ghosts) for v in value["$list"]]
+        items = [decode(v, references) for v in value["$list"]]
         return kind(items) if kind else items
-    return {k: decode(v, ghosts) for k, v in value.items()}
+    return {k: decode(v, references) for k, v in value.items()}

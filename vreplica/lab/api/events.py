@@ -1,4 +1,4 @@
-"""EventManager: what happened, by whom, for operators and for tests that compare."""
+"""The EventManager: the events of a site, for clients and for tests."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ from collections import deque
 from typing import Any
 
 from vreplica.lab.api.history import HistoryCollector, is_below
-from vreplica.lab.api.managed import Managed, live, view
+from vreplica.lab.api.managed import Managed, cached, live
 from vreplica.lab.api.vmodl import now, vim, wsdl_name
 
-KEPT = 2000
+EVENTS_KEPT = 2000
 
 
 class EventManager(Managed, vim.event.EventManager):
-    """The last events. They are kept with the state, so an operator finds them after a restart."""
+    """Keeps the last events in state.db, so they are there after a restart."""
 
     maxCollector = 32
     count: int
 
     def post(self, kind: str, **fields: Any) -> Any:
+        """Adds an event of the class `vim.event.KIND`; `message` is its text."""
         site = self._site
         with site.changed:
             self.__dict__["count"] = number = (self.__dict__.get("count") or 0) + 1
@@ -39,16 +40,16 @@ class EventManager(Managed, vim.event.EventManager):
     def recent(self) -> deque[Any]:
         own = self.__dict__
         if "_recent" not in own:
-            own["_recent"] = deque(self._site.state_db.events(self._site, KEPT), KEPT)
+            own["_recent"] = deque(self._site.state_db.events(self._site, EVENTS_KEPT), EVENTS_KEPT)
         return own["_recent"]  # type: ignore[no-any-return]
 
     @live
     def latestEvent(self) -> Any:
         return self.recent[-1] if self.recent else None
 
-    @view
+    @cached
     def description(self) -> Any:
-        """The categories, and what kinds of events are there."""
+        """The categories, and the kinds of events that occurred."""
         kinds = {type(e) for e in list(self.recent)} | {vim.event.GeneralUserEvent}
         return vim.event.EventDescription(
             category=[
@@ -127,7 +128,7 @@ def _about(event: Any, wanted: Any) -> bool:
 
 
 class EventHistoryCollector(HistoryCollector, vim.event.EventHistoryCollector):
-    def everything(self) -> list[Any]:
+    def matching(self) -> list[Any]:
         return [e for e in list(self.__dict__["_source"].recent) if matches(e, self.filter)]
 
     @live

@@ -7,27 +7,27 @@ from typing import Any
 from vreplica.lab.api.managed import Managed
 from vreplica.lab.api.vmodl import invalid_argument, vim
 
-PAGE_MAX = 1000
+PAGE_SIZE_MAX = 1000
 
 
 def is_below(item: Any, above: Any) -> bool:
+    """Whether an object is below another one in the inventory.
+
+    A reference to an object that was removed has no parent; it is below the root only.
+    """
     at = getattr(item, "parent", None)
     while at is not None:
         if at._moId == above._moId:
             return True
         at = at.parent
-    return not mine_is_known(item) and above.parent is None
-
-
-def mine_is_known(item: Any) -> bool:
-    """A reference to something that was removed knows no parent; only the root covers it."""
-    return getattr(item, "_site", None) is not None
+    removed = getattr(item, "_site", None) is None
+    return removed and above.parent is None
 
 
 class HistoryCollector(Managed, vim.HistoryCollector):
-    """A cursor over a list: the latest page is a property, the rest is read back and forth.
+    """A cursor over a list. `latest` is the newest page; calls read on and back.
 
-    A new one stands before the oldest (vSphere API, HistoryCollector).
+    A new cursor stands before the oldest item (vSphere API, HistoryCollector).
     """
 
     _persistent = False
@@ -37,19 +37,19 @@ class HistoryCollector(Managed, vim.HistoryCollector):
         super().__init__(site, moid)
         self.__dict__["_at"] = 0
 
-    def everything(self) -> list[Any]:
-        """All that match, oldest first."""
+    def matching(self) -> list[Any]:
+        """The items that the filter accepts, oldest first."""
         return []
 
     def SetCollectorPageSize(self, maxCount: int) -> None:
-        if not 1 <= maxCount <= PAGE_MAX:
+        if not 1 <= maxCount <= PAGE_SIZE_MAX:
             raise invalid_argument("maxCount")
         self.__dict__["_page"] = maxCount
         self.touch()
 
     def ResetCollector(self) -> None:
-        """To just before the latest page."""
-        self.__dict__["_at"] = max(0, len(self.everything()) - self.__dict__.get("_page", 10))
+        """Moves the cursor to just before the newest page."""
+        self.__dict__["_at"] = max(0, len(self.matching()) - self.__dict__.get("_page", 10))
 
     def RewindCollector(self) -> None:
         self.__dict__["_at"] = 0
@@ -59,13 +59,13 @@ class HistoryCollector(Managed, vim.HistoryCollector):
 
     @property
     def latest(self) -> list[Any]:
-        return list(reversed(self.everything()[-self.__dict__.get("_page", 10) :]))
+        return list(reversed(self.matching()[-self.__dict__.get("_page", 10) :]))
 
     def next_items(self, count: int) -> list[Any]:
         if count <= 0:
             raise invalid_argument("maxCount")
         at = self.__dict__["_at"]
-        found = self.everything()[at : at + count]
+        found = self.matching()[at : at + count]
         self.__dict__["_at"] = at + len(found)
         return found
 
@@ -73,6 +73,6 @@ class HistoryCollector(Managed, vim.HistoryCollector):
         if count <= 0:
             raise invalid_argument("maxCount")
         at = self.__dict__["_at"]
-        found = self.everything()[max(0, at - count) : at]
+        found = self.matching()[max(0, at - count) : at]
         self.__dict__["_at"] = at - len(found)
         return list(reversed(found))

@@ -1,19 +1,23 @@
-"""Managed objects: plain Python classes that are vmodl classes as well.
+"""Managed objects: Python classes that are vmodl classes at the same time.
 
     class Datastore(Managed, vim.Datastore):       the mixin first
-        name: Any                                  state: plain attributes, kept in the store
+        name: Any                                  state: attributes, stored in state.db
         @view
         def summary(self): ...                     computed, kept until the object is touched
         @live
         def browser(self): ...                     computed at every read
         def RefreshDatastore(self): ...            a method, by its name on the wire
 
-Assigning an attribute (never one that begins with `_`) touches the object: its revision moves,
-its views are dropped, waiters wake, and the store will write it. A change inside a value
-(`list.append`) is invisible: assign a new value, or call `touch`.
+Assigning an attribute touches the object: it gets a new revision, its cached properties are
+dropped, waiting clients wake, and the next flush writes it. Attributes that begin with `_` are
+no state and touch nothing. A change inside a value (`list.append`) is not noticed: assign a new
+value, or call `touch`.
 
-Methods that a class does not have stay pyVmomi's ManagedMethod, which the dispatcher answers
+A method that a class does not define stays pyVmomi's ManagedMethod, which the dispatcher answers
 with NotSupported.
+
+Names of classes and of attributes are in the state.db of every lab: a new name has to read the
+old one.
 """
 
 from __future__ import annotations
@@ -26,8 +30,8 @@ from vreplica.lab.api.vmodl import ManagedObject, is_array, support, vmodl
 from vreplica.lab.context import SiteContext
 
 
-class view:  # noqa: N801  used like property
-    """A property computed from state, cached until the object is touched."""
+class cached:  # noqa: N801  used like property
+    """A property that is computed from state and kept until the object is touched."""
 
     def __init__(self, compute: Callable[[Any], Any]) -> None:
         self.compute = compute
@@ -39,31 +43,31 @@ class view:  # noqa: N801  used like property
     def __get__(self, instance: Any, owner: type) -> Any:
         if instance is None:
             return self
-        # The cache is taken before computing, and touch() puts a new one in its place, so
-        # that a read that races with a change cannot leave its stale value behind.
+        # touch() replaces the cache. A value that was computed before the change then goes into
+        # the old cache, which nobody reads.
         cache = instance._cache
         try:
             return cache[self.name]
         except KeyError:
-            value = cache[self.name] = _computed(self.compute, instance)
+            value = cache[self.name] = _compute(self.compute, instance)
             return value
 
 
 class live:  # noqa: N801  used like property
-    """A property computed at every read."""
+    """A property that is computed at every read."""
 
     def __init__(self, compute: Callable[[Any], Any]) -> None:
         self.compute = compute
 
     def __get__(self, instance: Any, owner: type) -> Any:
-        return self if instance is None else _computed(self.compute, instance)
+        return self if instance is None else _compute(self.compute, instance)
 
 
-def _computed(compute: Callable[[Any], Any], instance: Any) -> Any:
+def _compute(compute: Callable[[Any], Any], instance: Any) -> Any:
     try:
         return compute(instance)
     except AttributeError as error:
-        # Python would take it for a missing property and ask pyVmomi's __getattr__ instead.
+        # Python would treat it as a missing property and call pyVmomi's __getattr__.
         raise RuntimeError(f"{type(instance).__name__}: {error}") from error
 
 
@@ -76,7 +80,7 @@ def vmodl_class(cls: type) -> Any:
 
 
 class Managed:
-    """Mixin in front of a vmodl class. `_persistent` objects are kept in the store."""
+    """The mixin in front of a vmodl class. Objects with `_persistent` are stored."""
 
     _persistent: ClassVar[bool] = True
     _by_name: ClassVar[dict[str, type]] = {}
@@ -119,14 +123,14 @@ class Managed:
         return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Managed:
-        # Copies of data objects go on pointing at the same objects.
+        # A copy of a data object refers to the same managed objects.
         return self
 
     def touch(self) -> None:
         self._site.touched(self)
 
     def set(self, **values: Any) -> None:
-        """Several attributes at once: one revision, and no reader sees half of them."""
+        """Assigns several attributes as one change, with one revision."""
         with self._site.changed:
             for name, value in values.items():
                 object.__setattr__(self, name, value)
@@ -141,22 +145,24 @@ class Managed:
         return vmodl_class(cls)._GetPropertyList(includeBaseClassProps)
 
     def stored_state(self) -> dict[str, Any]:
-        """What the store keeps."""
+        """The attributes that state.db holds."""
         return {k: v for k, v in self.__dict__.items() if not k.startswith("_")}
 
     def loaded(self) -> None:
-        """Called once everything is read back from the store."""
+        """Called once all objects are read from state.db."""
 
 
-class Registry:
-    """All objects of a site by id, their revisions, and who waits for a change."""
+class ObjectRegistry:
+    """The objects of a site by id, with the condition on which clients wait for changes."""
 
     def __init__(self) -> None:
         self.objects: dict[str, Managed] = {}
         self.changed = threading.Condition(threading.RLock())
         self.revision = 0
         self.dirty: set[Managed] = set()
+        """Objects that changed since the last flush."""
         self.gone: set[str] = set()
+        """Ids of objects that were removed since the last flush."""
 
     def touched(self, item: Managed) -> None:
         with self.changed:
@@ -183,7 +189,7 @@ class Registry:
                 self.touched(item)
 
     def lookup(self, moid: str, kind: Any) -> Any:
-        """The object with this id. Raises ManagedObjectNotFound, also where the type differs."""
+        """The object with this id. Raises ManagedObjectNotFound, also for another type."""
         found = self.objects.get(moid)
         if found is None or not isinstance(found, kind):
             raise not_found(moid, kind)

@@ -1,4 +1,4 @@
-"""What every object of the inventory has: name, parent, status, tasks, custom values."""
+"""The base of all objects in the inventory: name, parent, status, tasks, custom attributes."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 from vreplica.lab.api.managed import Managed, live, vmodl_class
 from vreplica.lab.api.vmodl import fault, invalid_argument, vim
 
-RECENT = 20
+TASKS_RECENT = 20
 
 
-class Entity(Managed, vim.ManagedEntity):
+class ManagedEntity(Managed, vim.ManagedEntity):
     name: Any
     parent: Any
     overallStatus: Any = "green"
@@ -20,7 +20,7 @@ class Entity(Managed, vim.ManagedEntity):
 
     @live
     def recentTask(self) -> Any:
-        return [t for t in self._site.tasks.all[-200:] if t.entity is self][-RECENT:]
+        return [t for t in self._site.tasks.all[-200:] if t.entity is self][-TASKS_RECENT:]
 
     @live
     def availableField(self) -> Any:
@@ -45,7 +45,7 @@ class Entity(Managed, vim.ManagedEntity):
         siblings = getattr(self.parent, "childEntity", None) or ()
         taken = next((c for c in siblings if c.name == newName and c is not self), None)
         if taken is not None:
-            raise duplicate(newName, taken)
+            raise duplicate_name(newName, taken)
         self.name = newName
 
     def RefreshStorageInfo(self) -> None:
@@ -55,7 +55,8 @@ class Entity(Managed, vim.ManagedEntity):
         self.touch()
 
 
-def duplicate(name: str, item: Any) -> Any:
+def duplicate_name(name: str, item: Any) -> Any:
+    """The fault DuplicateName, to be raised: `item` has the name."""
     return fault(
         vim.fault.DuplicateName, f"The name '{name}' already exists.", name=name, object=item
     )

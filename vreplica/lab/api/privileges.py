@@ -1,7 +1,8 @@
-"""Who may do what: each method's privilege from the API's own description, ReconfigVM by spec.
+"""Checks that a user has the privilege that a call needs.
 
-A user has all privileges, or a list of them. Looking needs none beyond a login: System.View,
-System.Read and System.Anonymous are everybody's.
+The privilege of a method is the one in pyVmomi's registry. That of ReconfigVM_Task depends on its
+spec. A user has all privileges, or a list. Reading needs only a login: every user has
+System.View, System.Read and System.Anonymous.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from vreplica.lab.api.managed import Managed, live
 from vreplica.lab.api.vmodl import fault, vim
 from vreplica.lab.context import SiteContext
 
-_FREE = frozenset({"System.Anonymous", "System.View", "System.Read"})
+_GRANTED_TO_ALL = frozenset({"System.Anonymous", "System.View", "System.Read"})
 
-_MISSING = {
+_BY_METHOD = {
     "CreateVM_Task": "VirtualMachine.Inventory.Create",
     "RegisterVM_Task": "VirtualMachine.Inventory.Register",
     "RevertToSnapshot_Task": "VirtualMachine.State.RevertToSnapshot",
@@ -54,22 +55,23 @@ _MISSING = {
     "CreateTemporaryDirectoryInGuest": "VirtualMachine.GuestOperations.Modify",
     "ChangeFileAttributesInGuest": "VirtualMachine.GuestOperations.Modify",
 }
-"""Where the type registry names no privilege, since it depends on the object."""
+"""The privileges of methods for which the registry has none, since it depends on the object."""
 
 
-def held(site: SiteContext, user: str) -> frozenset[str] | None:
-    """The privileges of a user; None for all."""
+def privileges_of(site: SiteContext, user: str) -> frozenset[str] | None:
+    """The privileges of a user. None: all of them."""
     known = site.users.get(user, {}).get("privileges", [])
-    return None if known is None else frozenset(known) | _FREE
+    return None if known is None else frozenset(known) | _GRANTED_TO_ALL
 
 
-def needed(method: Any, arguments: list[Any]) -> Iterator[str]:
+def required_privileges(method: Any, arguments: list[Any]) -> Iterator[str]:
+    """The privileges that a call needs."""
     name = method.name
     if name == "ReconfigVM_Task":
         yield from _by_spec(arguments[0])
-    elif name in _MISSING:
-        yield _MISSING[name]
-    elif method.privilege and method.privilege not in _FREE:
+    elif name in _BY_METHOD:
+        yield _BY_METHOD[name]
+    elif method.privilege and method.privilege not in _GRANTED_TO_ALL:
         yield method.privilege
 
 
@@ -99,32 +101,36 @@ def _by_spec(spec: Any) -> Iterator[str]:
             yield prefix + ("RemoveDisk" if change.operation == "remove" else "DiskExtend")
 
 
-def check(site: SiteContext, call: Any, method: Any, this: Any, arguments: list[Any]) -> None:
-    """Raises NoPermission with the privilege that is missing."""
+def require_call_privileges(
+    site: SiteContext, call: Any, method: Any, this: Any, arguments: list[Any]
+) -> None:
+    """Raises NoPermission where the caller lacks a privilege that the call needs."""
     if call.session is None:
         return
-    have = held(site, call.user)
+    have = privileges_of(site, call.user)
     if have is None:
         return
     item = this
     if arguments and method.name.endswith("Guest"):
-        item = arguments[0]  # guest operations are the manager's, their privilege is the VM's
-    for privilege in needed(method, arguments):
-        need(site, call.user, privilege, item)
+        # Guest operations are called on a manager; their privilege is checked on the VM.
+        item = arguments[0]
+    for privilege in required_privileges(method, arguments):
+        require_privilege(site, call.user, privilege, item)
 
 
-def need_property(site: SiteContext, user: str, item: Any, path: str) -> None:
-    """Raises NoPermission where reading a property takes a privilege that the user lacks."""
+def require_property_privilege(site: SiteContext, user: str, item: Any, path: str) -> None:
+    """Raises NoPermission where the user may not read a property."""
     try:
         privilege = type(item)._GetPropertyInfo(path.partition(".")[0].partition("[")[0]).privId
     except AttributeError:
-        return  # reading it says that there is no such property
-    if user and privilege and privilege not in _FREE:
-        need(site, user, privilege, item)
+        return  # no such property: the read that follows raises InvalidProperty
+    if user and privilege and privilege not in _GRANTED_TO_ALL:
+        require_privilege(site, user, privilege, item)
 
 
-def need(site: SiteContext, user: str, privilege: str, item: Any) -> None:
-    have = held(site, user)
+def require_privilege(site: SiteContext, user: str, privilege: str, item: Any) -> None:
+    """Raises NoPermission, which names the privilege and the object."""
+    have = privileges_of(site, user)
     if have is not None and privilege not in have:
         entity = item.vm if isinstance(item, vim.vm.Snapshot) else item
         raise fault(
@@ -145,7 +151,7 @@ class AuthorizationManager(Managed, vim.AuthorizationManager):
                 system=True,
                 name="Admin",
                 info=vim.Description(label="Administrator", summary="Full access rights"),
-                privilege=sorted(set(_MISSING.values()) | _FREE),
+                privilege=sorted(set(_BY_METHOD.values()) | _GRANTED_TO_ALL),
             )
         ]
         for number, (user, values) in enumerate(sorted(self._site.users.items()), 1):
@@ -156,13 +162,13 @@ class AuthorizationManager(Managed, vim.AuthorizationManager):
                         system=False,
                         name=user,
                         info=vim.Description(label=user, summary=user),
-                        privilege=sorted(held(self._site, user) or ()),
+                        privilege=sorted(privileges_of(self._site, user) or ()),
                     )
                 )
         return found
 
     def _answers(self, user: str, privileges: Any) -> list[bool]:
-        have = held(self._site, user)
+        have = privileges_of(self._site, user)
         return [have is None or p in have for p in privileges]
 
     def HasPrivilegeOnEntity(self, entity: Any, sessionId: str, privId: Any = ()) -> Any:
@@ -177,7 +183,7 @@ class AuthorizationManager(Managed, vim.AuthorizationManager):
         return [manager.EntityPrivilege(entity=e, privAvailability=found) for e in entities]
 
     def FetchUserPrivilegeOnEntities(self, entities: Any, userName: str) -> Any:
-        have = held(self._site, userName)
-        granted = sorted(have if have is not None else _MISSING.values())
+        have = privileges_of(self._site, userName)
+        granted = sorted(have if have is not None else _BY_METHOD.values())
         result: Any = vim.AuthorizationManager.UserPrivilegeResult
         return [result(entity=e, privileges=granted) for e in entities]

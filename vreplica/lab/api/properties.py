@@ -1,10 +1,10 @@
-"""Reading properties by path: `name`, `config.hardware.device[2000].backing`, `value["k"]`.
+"""Reads properties by path: `name`, `config.hardware.device[2000].backing`, `value["k"]`.
 
-    read(vm, "runtime.powerState") -> (value, declared type); value None where unset
+    read_property(vm, "runtime.powerState") -> (value, declared type); value None where unset
 
-A path that no property list has is InvalidProperty. Below an unset value nothing can be
-checked against the value, so the declared types are followed; below a base type (a device's
-backing) what a subclass may have is accepted silently.
+A path that no class has is InvalidProperty. Below an unset value, the path is checked against the
+declared types. Where the declared type is a base class (the backing of a device), a name that
+only a subclass has is accepted, since no value tells which subclass it is.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 from vreplica.lab.api.managed import live, vmodl_class
-from vreplica.lab.api.soap import Raw, to_xml
+from vreplica.lab.api.soap import RawXml, to_xml
 from vreplica.lab.api.vmodl import DataObject, coerce, fault, is_array, soap, support, vmodl
 
 _STEP = re.compile(r'([A-Za-z_]\w*)((?:\[(?:"(?:[^"\\]|\\.)*"|[^\]"]*)\])?)(?:\.|$)')
@@ -22,11 +22,12 @@ _VAL = support.Object(name="val", type=object, version=support.BASE_VERSION, fla
 
 
 def invalid_property(path: str) -> Any:
+    """The fault InvalidProperty, to be raised."""
     return fault(vmodl.query.InvalidProperty, f"The property '{path}' is not valid", name=path)
 
 
 @lru_cache(maxsize=4096)
-def parse(path: str) -> tuple[tuple[str, str | None], ...]:
+def parse_path(path: str) -> tuple[tuple[str, str | None], ...]:
     """`a.b[4]["x"]` -> (("a", None), ("b", "4")). Raises InvalidProperty."""
     steps, at = [], 0
     while at < len(path):
@@ -50,10 +51,10 @@ def _keyed(items: Any, key: str) -> Any:
     return None
 
 
-def read(item: Any, path: str) -> tuple[Any, Any]:
+def read_property(item: Any, path: str) -> tuple[Any, Any]:
     """(value, declared type). Raises InvalidProperty."""
     value, kind = item, vmodl_class(type(item))
-    for depth, (name, key) in enumerate(parse(path)):
+    for depth, (name, key) in enumerate(parse_path(path)):
         if depth and is_array(kind):
             raise invalid_property(path)
         owner = type(value) if depth and value is not None else kind
@@ -61,7 +62,7 @@ def read(item: Any, path: str) -> tuple[Any, Any]:
             info = owner._GetPropertyInfo(name)
         except AttributeError:
             if depth and isinstance(owner, type) and issubclass(owner, DataObject):
-                # Some class below it may have the property: backings, device infos.
+                # A subclass may have the property: backings, device infos.
                 return None, object
             raise invalid_property(path) from None
         kind = info.type
@@ -74,15 +75,15 @@ def read(item: Any, path: str) -> tuple[Any, Any]:
 
 
 def value_xml(item: Any, path: str, version: Any) -> str | None:
-    """`<val xsi:type="...">...</val>`, or None where unset. Kept with the object's views."""
-    top = parse(path)[0][0]
+    """`<val xsi:type="...">...</val>`, or None where unset. Cached until the object is touched."""
+    top = parse_path(path)[0][0]
     volatile = isinstance(type(item).__dict__.get(top) or _attribute(item, top), live)
     cache, key = item._cache, (path, version)
     if not volatile and key in cache:
         return cache[key]  # type: ignore[no-any-return]
-    value, kind = read(item, path)
+    value, kind = read_property(item, path)
     if isinstance(value, list) and not value:
-        # An unset array is absent for an optional property; for a required one it is empty.
+        # An unset array: absent if the property is optional, empty if it is required.
         value = kind() if is_array(kind) else None
     text = None
     if value is not None:
@@ -99,17 +100,18 @@ def _attribute(item: Any, name: str) -> Any:
     return None
 
 
-def names_of(item: Any) -> list[str]:
+def property_names(item: Any) -> list[str]:
+    """All properties of an object's class."""
     return [info.name for info in vmodl_class(type(item))._GetPropertyList()]
 
 
-def property_xml(tag: str, path: str, value: str) -> Raw:
-    """One element of propSet."""
-    return Raw(f"<{tag}><name>{soap.XmlEscape(path)}</name>{value}</{tag}>")
+def property_xml(tag: str, path: str, value: str) -> RawXml:
+    """An element of propSet."""
+    return RawXml(f"<{tag}><name>{soap.XmlEscape(path)}</name>{value}</{tag}>")
 
 
-def change_xml(path: str, value: str | None) -> Raw:
-    """One element of changeSet; None says that the property is unset now."""
+def change_xml(path: str, value: str | None) -> RawXml:
+    """An element of changeSet. None: the property is unset now."""
     operation = "assign" if value is not None else "indirectRemove"
     name = soap.XmlEscape(path)
-    return Raw(f"<changeSet><name>{name}</name><op>{operation}</op>{value or ''}</changeSet>")
+    return RawXml(f"<changeSet><name>{name}</name><op>{operation}</op>{value or ''}</changeSet>")

@@ -1,7 +1,7 @@
-"""Who is calling: sessions, and one call in the middle of being answered.
+"""Sessions of API clients, and the call that a thread answers.
 
-Sessions are memory: a vCenter that restarts has forgotten them, with what belongs to each alone
-(its PropertyCollector, filters, views).
+Sessions are in memory only: a vCenter loses them when it restarts, together with the objects of
+each session (its PropertyCollector, filters, views).
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from vreplica.lab.api.vmodl import NEWEST, fault, now, vim
 from vreplica.lab.context import SiteContext
 
 OPEN_METHODS = frozenset({"RetrieveServiceContent", "Login", "Fetch", "RetrieveInternalContent"})
-"""Callable before a login; `Fetch` for the two properties in OPEN_PROPERTIES only."""
+"""Methods that need no login. `Fetch` is open for OPEN_PROPERTIES only."""
 
 OPEN_PROPERTIES = frozenset({("ServiceInstance", "content"), ("SessionManager", "currentSession")})
 
 
 @dataclass
-class Session:
-    """A login. `key` is also the cookie's value."""
+class ApiSession:
+    """A client that is logged in. `key` is the value of its cookie."""
 
     key: str
     user: str
@@ -37,31 +37,31 @@ class Session:
     last_active: float = field(default_factory=time.time)
     calls: int = 0
     objects: dict[str, Any] = field(default_factory=dict, repr=False)
-    """What only this session sees, by id."""
+    """Objects that only this session has, by id."""
 
     def touch(self) -> None:
         self.last_active = time.time()
         self.calls += 1
 
 
-class Sessions:
-    """All sessions of a site."""
+class ApiSessions:
+    """The sessions of a site."""
 
     def __init__(self, site: SiteContext) -> None:
         self.site = site
         self._lock = threading.Lock()
-        self.by_key: dict[str, Session] = {}
+        self.by_key: dict[str, ApiSession] = {}
 
-    def open(self, user: str, agent: str, address: str) -> Session:
-        session = Session(secrets.token_hex(20), user, now(), agent, address)
+    def open(self, user: str, agent: str, address: str) -> ApiSession:
+        session = ApiSession(secrets.token_hex(20), user, now(), agent, address)
         collector = PropertyCollector(self.site, "propertyCollector")
         session.objects["propertyCollector"] = collector.attach(session.objects)
         with self._lock:
             self.by_key[session.key] = session
         return session
 
-    def find(self, key: str | None) -> Session | None:
-        """The session with this cookie, unless it has been idle for too long."""
+    def find(self, key: str | None) -> ApiSession | None:
+        """The session with this cookie. None: unknown, or idle for too long."""
         session = self.by_key.get(key or "")
         if session is None:
             return None
@@ -77,29 +77,29 @@ class Sessions:
             session.objects["propertyCollector"].CancelWaitForUpdates()
             session.objects.clear()
 
-    def end(self) -> None:
-        """All of them."""
+    def close_all(self) -> None:
+        """Ends all sessions, as a restart of vCenter does."""
         for key in list(self.by_key):
             self.close(key)
 
 
 @dataclass
 class Call:
-    """One request: the context in which its references are resolved (soap.Context)."""
+    """The caller of one request: a `soap.RequestContext`."""
 
     site: SiteContext
-    session: Session | None = None
+    session: ApiSession | None = None
     version: Any = NEWEST
     agent: str = ""
     address: str = ""
     cookie: str | None = None
-    """Set by Login: to be sent to the client."""
+    """Set by Login, and then sent to the client."""
 
     @property
     def user(self) -> str:
         return self.session.user if self.session else ""
 
-    def admit(self, method: str) -> None:
+    def require_login(self, method: str) -> None:
         if self.session is None and method not in OPEN_METHODS:
             raise self.not_authenticated()
 
@@ -120,19 +120,19 @@ class Call:
 
     @property
     def objects(self) -> dict[str, Any]:
-        """The objects that only this session sees."""
+        """The objects that only this session has. Raises NotAuthenticated."""
         if self.session is None:
             raise self.not_authenticated()
         return self.session.objects
 
-    def check_alive(self) -> None:
-        """For calls that wait: raises where the session has ended meanwhile."""
+    def require_session(self) -> None:
+        """For calls that wait: raises NotAuthenticated once the session has ended."""
         if self.session is not None and self.session.key not in self.site.sessions.by_key:
             raise self.not_authenticated()
 
 
-class Current:
-    """The call that the running thread answers."""
+class CurrentCall:
+    """Keeps, for each thread, the call that it answers."""
 
     def __init__(self, site: SiteContext) -> None:
         self._local = threading.local()

@@ -1,10 +1,12 @@
-"""SOAP in both directions, over pyVmomi's type registry; knows no vSphere method.
+"""Parses SOAP requests and writes SOAP answers, with pyVmomi's type registry.
 
-    POST body -> parse() -> Request(method, this, arguments) -> ... -> result() / fault() -> XML
+    POST body -> parse() -> Request(method, this, arguments)
+    value     -> result_xml() -> body            fault -> fault_xml() -> body of HTTP 500
 
-The parameters of a method are the same kind of description as the properties of a data object,
-so a request is parsed as a data object of a class made up for the method: arrays, enums,
-xsi:type subclasses, binary and type checks all come with pyVmomi's own deserializer.
+It knows no vSphere method by name. pyVmomi describes the parameters of a method as it describes
+the properties of a data object, so a request is parsed as a data object of a class that is made
+for the method. Arrays, enums, xsi:type subclasses, binary values and type checks then come with
+pyVmomi's own deserializer.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from vreplica.lab.api.vmodl import (
     DataObject,
     ManagedObject,
     fault,
-    neutral,
+    neutral_value,
     soap,
     support,
     vmodl,
@@ -36,11 +38,11 @@ _HEAD = f"{soap.XML_HEADER}\n{soap.SOAP_START}"
 _TAIL = soap.SOAP_END
 
 
-class Context(Protocol):
-    """Who asks: decides what a name refers to, and which methods are open without login."""
+class RequestContext(Protocol):
+    """The caller: resolves references, and knows whether it is logged in."""
 
-    def admit(self, method: str) -> None:
-        """Called before any argument is looked at. Raises NotAuthenticated."""
+    def require_login(self, method: str) -> None:
+        """Called before the arguments are parsed. Raises NotAuthenticated."""
 
     def lookup(self, moid: str, kind: Any) -> Any:
         """The object with this id. Raises ManagedObjectNotFound."""
@@ -48,7 +50,7 @@ class Context(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """What the dispatcher needs to know of a method."""
+    """A method of the API, as the dispatcher needs it. `request` is the class it is parsed as."""
 
     name: str
     owner: Any
@@ -76,9 +78,10 @@ def method_of(namespace: str, name: str) -> Method:
     if key not in _METHODS:
         this = support.Object(name="_this", type=ManagedObject, version=_BASE, flags=0)
         if name == "Fetch":
-            # How pyVmomi reads one attribute; not in the registry.
+            # pyVmomi reads an attribute by this call, which its registry does not have.
             prop = support.Object(name="prop", type=str, version=_BASE, flags=0)
-            params, owner, result, flags, task, privilege = (prop,), ManagedObject, object, 4, 0, ""
+            params, owner, result, flags = (prop,), ManagedObject, object, F_OPTIONAL
+            task, privilege = 0, ""
         else:
             info = support.GetWsdlMethod(namespace, name).info
             params, owner, result, flags = info.params, info.type, info.result, info.resultFlags
@@ -101,7 +104,7 @@ def method_of(namespace: str, name: str) -> Method:
 
 
 class _Reference(ManagedObject):
-    """Stands on the parser's stack for a reference, and becomes the server's own object."""
+    """Makes the parser put the server's own object where a reference was."""
 
     kind: Any = ManagedObject
 
@@ -114,9 +117,9 @@ _REFERENCES: dict[Any, Any] = {}
 
 @dataclass
 class _Stub:
-    """What pyVmomi's deserializer calls the stub: here, the way to the objects."""
+    """Takes the place of pyVmomi's stub: the deserializer passes it on with each reference."""
 
-    context: Context
+    context: RequestContext
     version: Any = None
 
     def SupportServerGUIDs(self) -> bool:
@@ -124,7 +127,7 @@ class _Stub:
 
 
 class Deserializer(soap.SoapDeserializer):
-    """Resolves references, also deep inside specs, to the objects of the server."""
+    """Resolves references to the server's objects, also inside specs."""
 
     def __init__(self, context: Any) -> None:
         super().__init__(_Stub(context))
@@ -139,9 +142,9 @@ class Deserializer(soap.SoapDeserializer):
 
 
 class _Parser(soap.ExpatDeserializerNSHandlers):
-    """Finds the method element in the body and lets the deserializer take it as an object."""
+    """Finds the method element in the body, and has it parsed as an object."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: RequestContext) -> None:
         super().__init__()
         self.context = context
         self.path: list[str] = []
@@ -182,7 +185,7 @@ class _Parser(soap.ExpatDeserializerNSHandlers):
                 raise fault(
                     vmodl.fault.InvalidRequest, f"Unable to resolve WSDL method name {name}"
                 ) from None
-            self.context.admit(name)
+            self.context.require_login(name)
             self.deserializer.Deserialize(self.parser, self.method.request, False, self.nsMap)
             self.deserializer.StartElementHandler(tag, attr)
         else:
@@ -192,26 +195,29 @@ class _Parser(soap.ExpatDeserializerNSHandlers):
         self.path.pop()
 
     def CharacterDataHandler(self, data: str) -> None:
-        """Nothing outside the method element is text that counts."""
+        """Ignores text outside the method element."""
 
 
-def parse(body: bytes, context: Context) -> Request:
-    """Raises vmodl faults; InvalidRequest where the XML or a type in it is wrong."""
+def parse(body: bytes, context: RequestContext) -> Request:
+    """The request in a SOAP body.
+
+    Raises vmodl faults: InvalidRequest for wrong XML or a wrong type, else what `context` raises.
+    """
     try:
         return _Parser(context).parse(body)
     except (ExpatError, TypeError, AttributeError, ValueError, KeyError) as error:
         raise fault(vmodl.fault.InvalidRequest, f"The request cannot be read: {error}") from error
 
 
-class Raw(str):
-    """XML of an element's inside that was made before, in the same version."""
+class RawXml(str):
+    """XML that was serialised before, in the same API version."""
 
     __slots__ = ()
 
 
 @cache
 def _fields(kind: Any, version: Any) -> list[tuple[str, Any, bool]]:
-    """(name, description, whether its element needs nothing but the text) of a data object."""
+    """(name, description, whether its element holds plain text only) of a data object's fields."""
     return [
         (p.name, p, p.type is not object and support.GetWsdlNamespace(p.version) == NAMESPACE)
         for p in kind._GetPropertyList()
@@ -220,7 +226,7 @@ def _fields(kind: Any, version: Any) -> list[tuple[str, Any, bool]]:
 
 
 class Serializer(soap.SoapSerializer):
-    """pyVmomi's, with what a server needs on top."""
+    """pyVmomi's serializer, with what a server needs in addition."""
 
     def __init__(self, writer: StringIO, version: Any) -> None:
         super().__init__(writer, version, _NSMAP)
@@ -228,12 +234,12 @@ class Serializer(soap.SoapSerializer):
 
     def _QName(self, typ: Any, defNS: str) -> tuple[str, str]:
         if typ is ManagedObject:
-            # pyVmomi takes either; govmomi finds nothing unless it is spelled like this.
+            # pyVmomi accepts any name; govmomi finds the type only under this one.
             return "", "ManagedObjectReference"
         return super()._QName(typ, defNS)  # type: ignore[no-any-return]
 
     def _SerializeDataObject(self, val: Any, info: Any, attr: str, defNS: str) -> None:
-        """The same elements, sooner: most fields are unset, and most others plain text."""
+        """The same elements as pyVmomi's, faster: most fields are unset or plain text."""
         kind = support.GetCompatibleType(support.Type(val), self.version)
         if info.flags & F_LINK or kind is vmodl.LocalizedMethodFault or defNS != NAMESPACE:
             super()._SerializeDataObject(val, info, attr, defNS)
@@ -249,7 +255,7 @@ class Serializer(soap.SoapSerializer):
             if value is None and field.flags & F_OPTIONAL:
                 continue
             if plain and isinstance(value, str):
-                # `str`: the enumeration of file operations has one called `replace`.
+                # str(): in the enumeration of file operations, `replace` is a value.
                 write(f"<{name}>{soap.XmlEscape(str(value))}</{name}>")
             elif plain and isinstance(value, bool):
                 write(f"<{name}>{'true' if value else 'false'}</{name}>")
@@ -260,25 +266,27 @@ class Serializer(soap.SoapSerializer):
         write(f"</{info.name}>")
 
     def _Serialize(self, val: Any, info: Any, defNS: str) -> None:
-        if type(val) is Raw:
+        if type(val) is RawXml:
             self.writer.write(val)
             return
         if val is None or (isinstance(val, list) and not val and info.type is not object):
             if info.flags & F_OPTIONAL:
                 return
-            val = neutral(info.type)
+            val = neutral_value(info.type)
             if val is None:
                 return
         super()._Serialize(val, info, defNS)
 
 
 def to_xml(value: Any, info: Any, version: Any) -> str:
+    """The element of a value that `info` describes."""
     writer = StringIO()
     Serializer(writer, version).Serialize(value, info)
     return writer.getvalue()
 
 
-def result(method: Method, value: Any, version: Any) -> bytes:
+def result_xml(method: Method, value: Any, version: Any) -> bytes:
+    """The body that answers a call."""
     name = method.name
     out = [_HEAD, f'<{name}Response xmlns="{NAMESPACE}">']
     if value is not None:
@@ -289,7 +297,7 @@ def result(method: Method, value: Any, version: Any) -> bytes:
 
 
 def fault_xml(error: Any, version: Any) -> bytes:
-    """The body that goes with HTTP 500. `detail` must be in no namespace: pyVmomi compares it."""
+    """The body of HTTP 500. `detail` must be in no namespace: pyVmomi compares the name."""
     kind = support.GetCompatibleType(type(error), version)
     name = wsdl_name(kind)
     message, error.msg = error.msg or name, None

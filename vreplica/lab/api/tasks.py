@@ -1,14 +1,14 @@
-"""Tasks: methods whose name ends in _Task answer at once and work in a thread.
+"""Tasks: a method whose name ends in _Task answers at once and works in a thread.
 
-A method is either a plain function, all of which runs in the task, or a generator:
+The method is a plain function, which runs in the task as a whole, or a generator:
 
     def RevertToSnapshot_Task(self, host=None):
-        ...                 runs in the call: what is raised here the caller sees at once
+        ...                 runs in the call: its faults are the call's
         yield 0
-        ...                 runs in the task; every yield is a percentage
+        ...                 runs in the task: its faults are the task's; a yield is the progress
         return result
 
-One task at a time changes a VM; a second one ends with TaskInProgress, as on ESXi.
+One task at a time changes a VM. A second one fails with TaskInProgress, as on ESXi.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 
 from vreplica.errors import VReplicaError
 from vreplica.lab.api.history import HistoryCollector, is_below
-from vreplica.lab.api.managed import Managed, live, view
+from vreplica.lab.api.managed import Managed, cached, live
 from vreplica.lab.api.sessions import Call
 from vreplica.lab.api.soap import Method, method_of
 from vreplica.lab.api.vmodl import (
@@ -39,14 +39,16 @@ from vreplica.lab.context import SiteContext
 
 log = logging.getLogger("vreplica.lab")
 
-KEPT = 1000
-"""Finished tasks that a site remembers."""
+TASKS_KEPT = 1000
+"""Finished tasks that a site keeps."""
 
-RECENT = 100
+TASKS_RECENT = 100
 """Tasks in TaskManager.recentTask."""
 
 
 class Task(Managed, vim.Task):
+    """A task. One that runs when the lab is killed has failed at the next start."""
+
     method: Any
     entity: Any
     state: Any
@@ -71,7 +73,7 @@ class Task(Managed, vim.Task):
             cancelled=False,
         )
 
-    @view
+    @cached
     def info(self) -> Any:
         method = method_of(NAMESPACE, self.method)
         made = vim.TaskInfo(
@@ -111,7 +113,7 @@ class Task(Managed, vim.Task):
 
 
 class Tasks:
-    """Starts tasks of one site and remembers the last of them."""
+    """Starts the tasks of one site, and keeps the last ones."""
 
     def __init__(self, site: SiteContext) -> None:
         self.site = site
@@ -120,11 +122,12 @@ class Tasks:
         self.all: list[Task] = []
 
     def restore(self) -> None:
+        """Lists the tasks that were read from state.db."""
         found = [t for t in self.site.objects.values() if isinstance(t, Task)]
         self.all = sorted(found, key=lambda t: int(t._moId.rpartition("-")[2]))
 
     def record(self, method: str, entity: Any) -> Task:
-        """A new task in the list, queued."""
+        """Adds a queued task to the list."""
         site = self.site
         task = Task(site, site.new_id("task"))
         task.__dict__.update(
@@ -136,7 +139,7 @@ class Tasks:
         )
         with self._lock:
             self.all.append(task)
-            surplus = [t for t in self.all[: max(0, len(self.all) - KEPT)] if t.completed]
+            surplus = [t for t in self.all[: max(0, len(self.all) - TASKS_KEPT)] if t.completed]
             self.all = [t for t in self.all if t not in surplus] if surplus else self.all
         for old in surplus:
             site.remove(old)
@@ -146,18 +149,18 @@ class Tasks:
             entity.touch()
         return task
 
-    def done_at_once(self, method: str, entity: Any, error: Any = None) -> Task:
-        """The trace of a call that is no task, such as ShutdownGuest."""
+    def record_finished(self, method: str, entity: Any, error: Any = None) -> Task:
+        """Adds a task that has ended, for a call that is no task, such as ShutdownGuest."""
         task = self.record(method, entity)
         state = "error" if error is not None else "success"
         task.set(state=state, error=error, started=task.queued, completed=now())
         return task
 
     def start(self, method: Method, this: Any, function: Callable[..., Any], args: Any) -> Task:
-        """Run the part before the first yield here, the rest in a thread."""
+        """Runs a method up to its first yield in this thread, and the rest in another one."""
         entity = this.task_entity() if hasattr(type(this), "task_entity") else this
         if not isinstance(entity, vim.ManagedEntity):
-            # TaskInfo.entity cannot be a manager: clients fail to read such a task.
+            # Clients cannot read a task whose entity is a manager.
             entity = self.site.datacenter
         steps: Any = None
         if inspect.isgeneratorfunction(function):
@@ -181,7 +184,7 @@ class Tasks:
         return task
 
     def _run(
-        self, task: Task, call: Call, entity: Any, steps: Any, whole: Callable[[], Any]
+        self, task: Task, call: Call, entity: Any, steps: Any, work: Callable[[], Any]
     ) -> None:
         site = self.site
         values: dict[str, Any] = {}
@@ -193,7 +196,7 @@ class Tasks:
                 if begin is not None:
                     begin(task)
                 try:
-                    result = self._steps(task, steps) if steps is not None else whole()
+                    result = self._run_steps(task, steps) if steps is not None else work()
                 finally:
                     if begin is not None:
                         entity.end_task(task)
@@ -212,14 +215,14 @@ class Tasks:
         finally:
             with self._lock:
                 self._threads.discard(threading.current_thread())
-        # What the task did is durable before anybody can see that it is done.
+        # The work of a task is stored before clients see that the task has ended.
         site.flush()
         task.set(**values, completed=now())
         if isinstance(entity, Managed):
             entity.touch()
         site.flush()
 
-    def _steps(self, task: Task, steps: Any) -> Any:
+    def _run_steps(self, task: Task, steps: Any) -> Any:
         while True:
             try:
                 task.progress = next(steps)
@@ -227,12 +230,13 @@ class Tasks:
                 return stop.value
 
     def join(self, timeout_s: float = 30.0) -> None:
+        """Waits for the running tasks."""
         for thread in list(self._threads):
             thread.join(timeout_s)
 
 
 class TaskHistoryCollector(HistoryCollector, vim.TaskHistoryCollector):
-    def everything(self) -> list[Any]:
+    def matching(self) -> list[Any]:
         return [t.info for t in self._site.tasks.all if task_matches(t, self.filter)]
 
     @live
@@ -283,13 +287,13 @@ class TaskManager(Managed, vim.TaskManager):
         objects[made._moId] = made
         return made
 
-    @view
+    @cached
     def recentTask(self) -> Any:
-        return list(self._site.tasks.all[-RECENT:])
+        return list(self._site.tasks.all[-TASKS_RECENT:])
 
-    @view
+    @cached
     def description(self) -> Any:
-        """What the words mean that TaskInfo has; a method's label is its name in words."""
+        """The texts for the keys in TaskInfo. A method's label is its name in words."""
         owners = (vim.VirtualMachine, vim.vm.Snapshot, vim.Folder, vim.HostSystem)
         names = sorted({n for o in owners for n in dir(o) if n.endswith("_Task")})
         methods = [method_of(NAMESPACE, n) for n in names]

@@ -1,8 +1,8 @@
-"""The vSphere type registry that pyVmomi carries, as the lab uses it.
+"""pyVmomi's registry of vSphere types, as the lab uses it.
 
-The lab has no schema of its own: requests are parsed into, and answers made from, the classes
-that pyVmomi builds from its type tables. Everything here is untyped to mypy, since those
-classes come into being at run time.
+The lab has no schema of its own: requests and answers are objects of the classes that pyVmomi
+builds from its type tables. These classes are `Any` for mypy, since pyVmomi makes them at run
+time.
 """
 
 from __future__ import annotations
@@ -28,23 +28,24 @@ F_OPTIONAL: int = support.F_OPTIONAL
 F_LINK: int = support.F_LINK
 NAMESPACE = "urn:vim25"
 NEWEST: Any = support.newestVersions.Get("vim")
-"""The version in which the lab keeps its state; answers go out in the client's."""
+"""The API version of the lab's state. An answer is in the client's version."""
 
 API_VERSION = "8.0.3.0"
-"""What the lab says it is: vSphere 8.0 Update 3."""
+"""The version that the lab reports: vSphere 8.0 Update 3."""
 
 
 def version_ids() -> list[str]:
-    """Version ids that this server speaks, newest first: digits and dots only, 5.5 and later."""
+    """The API versions that the lab accepts, newest first: from 5.5 on, digits and dots only."""
     ids = [support.versionIdMap[v] for v in support.GetServiceVersions("vim25")]
     numbered = [i for i in ids if i and i.replace(".", "").isdigit()]
     return numbered[numbered.index(API_VERSION) : numbered.index("5.5") + 1]
 
 
 def version_of(soap_action: str) -> Any:
-    """`"urn:vim25/8.0.3.0"` -> the version to answer in; unknown ones get the server's own.
+    """The version of an answer for a SOAPAction such as `"urn:vim25/8.0.3.0"`.
 
-    govmomi sends ids such as `7.0` that the registry spells `7.0.0.0`.
+    An unknown version is answered in the lab's own. govmomi sends ids such as `7.0`, which are
+    `7.0.0.0` in the registry.
     """
     name = soap_action.strip().strip('"').removeprefix("urn:")
     for candidate in (name, f"{name}.0.0"):
@@ -54,19 +55,20 @@ def version_of(soap_action: str) -> Any:
 
 
 def fault(kind: Any, message: str = "", **fields: Any) -> Any:
-    """An instance of a vmodl fault, to be raised."""
+    """A vmodl fault with a message, to be raised."""
     made = kind(**fields)
     made.msg = message or kind._wsdlName
     return made
 
 
 def invalid_argument(name: str) -> Any:
-    """What vCenter answers to a value that it does not take: the message names the property."""
+    """The fault InvalidArgument, to be raised. As vCenter's, its message names the property."""
     text = f"A specified parameter was not correct: {name}"
     return fault(vmodl.fault.InvalidArgument, text, invalidProperty=name)
 
 
 def invalid_power_state(existing: str, requested: str) -> Any:
+    """The fault InvalidPowerState, to be raised."""
     text = existing.replace("powered", "powered ").capitalize()
     return fault(
         vim.fault.InvalidPowerState,
@@ -93,8 +95,8 @@ def is_array(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, list)
 
 
-def neutral(kind: Any) -> Any:
-    """A value for a required field that nobody has set: first enum value, epoch, 0, ""."""
+def neutral_value(kind: Any) -> Any:
+    """A value for a required field that is unset: the first enum value, the epoch, 0 or ""."""
     if is_array(kind) or kind is object:
         return None
     if issubclass(kind, support.Enum):
@@ -111,10 +113,10 @@ def neutral(kind: Any) -> Any:
 
 
 def coerce(kind: Any, value: Any) -> Any:
-    """`value` as exactly `kind`, for a place where the reader goes by the xsi:type.
+    """`value` as an instance of exactly `kind`, which its xsi:type then names.
 
-    pyVmomi distinguishes long, short, byte and enums from int and str; govmomi panics where
-    the type on the wire is not the declared one.
+    pyVmomi has types of their own for long, short, byte and enums. govmomi panics where the type
+    on the wire is not the declared one.
     """
     if value is None or kind is object or kind is datetime or kind is bool:
         return value

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from vreplica.lab import hardware
-from vreplica.lab.api.managed import Managed, view
+from vreplica.lab.api.managed import Managed, cached
 from vreplica.lab.api.vmodl import fault, invalid_argument, now, vim
 from vreplica.lab.guest.network import DHCP, note_conflicts
 from vreplica.lab.guest.os_names import guest_family
@@ -233,7 +233,7 @@ class CustomizationMethods:
 class CustomizationSpecManager(Managed, vim.CustomizationSpecManager):
     items: Any = None
 
-    @view
+    @cached
     def info(self) -> Any:
         return [item.info for item in (self.items or {}).values()]
 

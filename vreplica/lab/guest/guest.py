@@ -142,7 +142,7 @@ class Guest:
 
     # -- power ------------------------------------------------------------------------------
 
-    def need_tools(self) -> None:
+    def require_tools(self) -> None:
         """Raises InvalidPowerState or ToolsUnavailable where the guest cannot be asked."""
         if not self.on:
             raise invalid_power_state(self.vm.power, "poweredOn")
@@ -155,7 +155,7 @@ class Guest:
 
     def shut_down(self) -> None:
         """Return at once; the VM goes off later, or never."""
-        self.need_tools()
+        self.require_tools()
         self.vm.shutting_down = True
         self.resume_shutdown()
 

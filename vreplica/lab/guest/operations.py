@@ -32,7 +32,7 @@ _LISTED = 50
 def enter(vm: Any, auth: Any) -> GuestFiles:
     """The guest's files and programs, for who may use them."""
     state = vm.guest_state
-    vm.host.need_connected()
+    vm.host.require_connected()
     if not state.tools_running or vm.shutting_down or auth.interactiveSession:
         raise fault(
             vim.fault.GuestOperationsUnavailable,

@@ -10,7 +10,6 @@ Strict where a host is strict: TLS first, tickets good once, read tickets never 
 within bounds, memory and connections limited. `server.faults` makes it fail on demand.
 """
 
-from vreplica.lab.certificate import Identity
 from vreplica.lab.nfc.faults import Fault, Faults
 from vreplica.lab.nfc.server import HostProfile, NfcServer
 from vreplica.lab.nfc.store import LibraryStore, MemoryStore, Refused, Store, StoredDisk
@@ -21,7 +20,6 @@ __all__ = [
     "Faults",
     "Grant",
     "HostProfile",
-    "Identity",
     "LibraryStore",
     "MemoryStore",
     "NfcServer",

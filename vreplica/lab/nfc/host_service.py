@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from vreplica.lab.api.managed import Managed
-from vreplica.lab.api.privileges import need
+from vreplica.lab.api.privileges import require_privilege
 from vreplica.lab.api.vmodl import MethodFault, invalid_argument, vim
-from vreplica.lab.certificate import Identity
+from vreplica.lab.certificate import ServerCertificate
 from vreplica.lab.context import SiteContext
 from vreplica.lab.nfc import LibraryStore, NfcServer, Refused, TicketBook
 from vreplica.lab.nfc.faults import Faults
@@ -51,7 +51,7 @@ class HostServers:
         """The host's HTTPS endpoint, opened when it is first needed."""
         with self._lock:
             if host._moId not in self._webs:
-                made = HostWeb(self.site, self.by_host[host._moId].identity)
+                made = HostWeb(self.site, self.by_host[host._moId].certificate)
                 made.serve()
                 self._webs[host._moId] = made
             return self._webs[host._moId]
@@ -59,11 +59,11 @@ class HostServers:
     def thumbprint(self, host: Any) -> str | None:
         """SHA-1 of the host's certificate, as vCenter knows it."""
         server = self.by_host.get(host._moId)
-        return server.identity.thumbprints.sha1 if server else None
+        return server.certificate.thumbprints.sha1 if server else None
 
     def certificate(self, host: Any) -> bytes:
         """PEM."""
-        text = self.by_host[host._moId].identity.pem.read_bytes()
+        text = self.by_host[host._moId].certificate.pem.read_bytes()
         return text[text.index(b"-----BEGIN CERTIFICATE") :]
 
     def start(self) -> None:
@@ -71,13 +71,13 @@ class HostServers:
         for host in self.site.cluster.host:
             pem = self.site.directory / f"{host.name}.pem"
             if pem.exists():
-                identity = Identity.load(pem)
+                certificate = ServerCertificate.load(pem)
             else:
-                identity = Identity.make(pem, host.name, self.site.spec.host)
+                certificate = ServerCertificate.create(pem, host.name, self.site.spec.host)
             faults = Faults(changed=self.keep_faults)
             faults.restore(self.site.nfc_faults.get(host._moId, {}))
             server = NfcServer(
-                identity, TicketBook(), store, address=self.site.spec.host, faults=faults
+                certificate, TicketBook(), store, address=self.site.spec.host, faults=faults
             )
             if not host.maintenance:
                 server.start()
@@ -120,7 +120,7 @@ class HostServers:
 
         def before(offset: int, length: int) -> None:
             try:
-                site.disks.need_room(path, offset, length)
+                site.disks.require_room(path, offset, length)
             except MethodFault as full:
                 raise Refused(DISK_FULL, full.msg) from None
             if site.settings.track_outside_writes:
@@ -146,7 +146,7 @@ class NfcService(Managed, SERVICE):
     def _ticket(self, vm: Any, host: Any, *, writable: bool, key: int | None = None) -> Any:
         """For all disks of the VM, or for the one with this key."""
         site = self._site
-        need(site, site.current.user, WRITE if writable else READ, vm)
+        require_privilege(site, site.current.user, WRITE if writable else READ, vm)
         server = self._server(host)
         moid = vm._moId
 
@@ -163,7 +163,7 @@ class NfcService(Managed, SERVICE):
         return vim.HostServiceTicket(
             host=site.spec.host,
             port=server.port,
-            sslThumbprint=server.identity.thumbprints.sha1,
+            sslThumbprint=server.certificate.thumbprints.sha1,
             service=server.profile.service,
             serviceVersion="1.1",
             sessionId=server.tickets.issue(vm=moid, writable=writable, allows=allows),
@@ -172,7 +172,7 @@ class NfcService(Managed, SERVICE):
     def _server(self, host: Any) -> NfcServer:
         if host is None:
             raise invalid_argument("hostForAccess")
-        host.need_connected()
+        host.require_connected()
         server: NfcServer = self._site.host_servers.by_host[host._moId]
         return server
 

@@ -12,7 +12,7 @@ import ssl
 import threading
 from contextlib import suppress
 
-from vreplica.lab.certificate import Identity
+from vreplica.lab.certificate import ServerCertificate
 from vreplica.lab.nfc.authd import log_in
 from vreplica.lab.nfc.faults import Faults
 from vreplica.lab.nfc.limits import HostMemory, HostProfile
@@ -35,7 +35,7 @@ class NfcServer:
 
     def __init__(
         self,
-        identity: Identity,
+        certificate: ServerCertificate,
         tickets: TicketBook,
         store: Store,
         *,
@@ -44,7 +44,7 @@ class NfcServer:
         profile: HostProfile | None = None,
         faults: Faults | None = None,
     ) -> None:
-        self.identity = identity
+        self.certificate = certificate
         self.tickets = tickets
         self.profile = profile or HostProfile()
         self.faults = faults or Faults()
@@ -55,7 +55,7 @@ class NfcServer:
         self.address = address
         self.port = port
         self.store = store
-        self._context = identity.context()
+        self._context = certificate.tls_context()
         self._listener: socket.socket | None = None
         self._peers: dict[Peer, threading.Thread] = {}
         self._lock = threading.Lock()
@@ -121,7 +121,7 @@ class NfcServer:
                 peer,
                 self._context,
                 self.tickets,
-                sha256=self.identity.thumbprints.sha256,
+                sha256=self.certificate.thumbprints.sha256,
                 service=self.profile.service,
             )
             if login:

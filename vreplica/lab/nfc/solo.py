@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Self
 
-from vreplica.lab.certificate import Identity
+from vreplica.lab.certificate import ServerCertificate
 from vreplica.lab.nfc.server import NfcServer
 from vreplica.lab.nfc.store import MemoryStore, Store
 from vreplica.lab.nfc.tickets import TicketBook
@@ -26,8 +26,8 @@ class SoloHost:
     def __init__(self, folder: Path, store: Store | None = None) -> None:
         """`folder` gets the certificate and the locks."""
         self.folder = folder
-        identity = Identity.make(folder / "host.pem", "esx01.lab")
-        self.server = NfcServer(identity, TicketBook(), store or MemoryStore())
+        certificate = ServerCertificate.create(folder / "host.pem", "esx01.lab")
+        self.server = NfcServer(certificate, TicketBook(), store or MemoryStore())
         self.trouble: str | None = None
         """What vCenter would say of the host."""
         self.connect_to: tuple[str, int] | None = None
@@ -54,7 +54,7 @@ class SoloHost:
             host=address,
             port=port,
             service=self.server.profile.service,
-            thumbprint_sha1=self.server.identity.thumbprints.sha1,
+            thumbprint_sha1=self.server.certificate.thumbprints.sha1,
             session_id=self.server.tickets.issue(
                 vm="vm-1", writable=not read_only, allows=lambda _: True
             ),

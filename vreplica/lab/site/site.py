@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from vreplica.errors import VReplicaError
-from vreplica.lab.api.managed import Registry
-from vreplica.lab.api.privileges import check, need_property
-from vreplica.lab.api.properties import read
-from vreplica.lab.api.sessions import OPEN_PROPERTIES, Call, Current, Sessions
+from vreplica.lab.api.managed import ObjectRegistry
+from vreplica.lab.api.privileges import require_call_privileges, require_property_privilege
+from vreplica.lab.api.properties import read_property
+from vreplica.lab.api.sessions import OPEN_PROPERTIES, ApiSessions, Call, CurrentCall
 from vreplica.lab.api.soap import Request
 from vreplica.lab.api.tasks import Tasks
 from vreplica.lab.api.vmodl import MethodFault, coerce, fault, now, support, vim, vmodl, wsdl_name
-from vreplica.lab.certificate import Identity
+from vreplica.lab.certificate import ServerCertificate
 from vreplica.lab.context import SiteSettings, SiteSpec
 from vreplica.lab.site.faults import DropConnection, Faults
 from vreplica.lab.site.state_db import Store
@@ -36,7 +36,7 @@ _RECORDED = frozenset({"ShutdownGuest", "RebootGuest", "StandbyGuest", "Unregist
 """Calls that are no tasks and still stand in vCenter's list of recent tasks."""
 
 
-class Site(Registry):
+class Site(ObjectRegistry):
     """Made by `open_site`; `root_folder`, `task_manager`, ... are set by what builds it."""
 
     root_folder: Any
@@ -48,7 +48,7 @@ class Site(Registry):
     cluster: Any
     host_servers: Any
 
-    def __init__(self, directory: Path, spec: SiteSpec, certificate: Identity) -> None:
+    def __init__(self, directory: Path, spec: SiteSpec, certificate: ServerCertificate) -> None:
         super().__init__()
         self.directory = directory
         self.spec = spec
@@ -61,7 +61,7 @@ class Site(Registry):
         self.restart: Callable[[], None] = lambda: None
         directory.mkdir(parents=True, exist_ok=True)
         self.state_db = Store(directory / "state.db")
-        self._calls = Current(self)
+        self._calls = CurrentCall(self)
         self._ids = threading.Lock()
         meta = self.state_db.meta()
         self._next_id = int(meta.get("next_id", 1000)) + 1
@@ -72,7 +72,7 @@ class Site(Registry):
         self.faults.restore(meta.get("faults", {}))
         self.nfc_faults: dict[str, Any] = meta.get("nfc_faults", {})
         """By host id, as its NFC server's Faults keeps them."""
-        self.sessions = Sessions(self)
+        self.sessions = ApiSessions(self)
         self.tasks = Tasks(self)
         self.conflicts: list[dict[str, Any]] = []
         """Of MAC and IP addresses, as `guestnet` met them since the start."""
@@ -224,11 +224,11 @@ class Site(Registry):
                 vmodl.fault.NotSupported,
                 f"{wsdl_name(type(this))}.{method.name} is not part of the lab",
             )
-        check(self, call, method, this, request.arguments)
+        require_call_privileges(self, call, method, this, request.arguments)
         owner = this.vm if isinstance(this, vim.vm.Snapshot) else this
         on_host = method.is_task or method.name == "QueryChangedDiskAreas"
         if on_host and isinstance(owner, vim.VirtualMachine):
-            owner.host.need_connected()
+            owner.host.require_connected()
         arguments = list(request.arguments)
         while arguments and arguments[-1] is None:
             arguments.pop()
@@ -239,15 +239,15 @@ class Site(Registry):
         try:
             value = function(this, *arguments)
         except MethodFault as error:
-            self.tasks.done_at_once(method.name, this, error)
+            self.tasks.record_finished(method.name, this, error)
             raise
-        self.tasks.done_at_once(method.name, this)
+        self.tasks.record_finished(method.name, this)
         return value
 
     def _fetch(self, call: Call, this: Any, name: str) -> Any:
         """How pyVmomi reads an attribute: exactly of the declared type."""
         if call.session is None and (wsdl_name(type(this)), name) not in OPEN_PROPERTIES:
             raise call.not_authenticated()
-        need_property(self, call.user, this, name)
-        value, kind = read(this, name)
+        require_property_privilege(self, call.user, this, name)
+        value, kind = read_property(this, name)
         return coerce(kind, value)

@@ -23,8 +23,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from vreplica.lab.api.encoding import Ghosts, decode, encode
-from vreplica.lab.api.managed import Managed, Registry
+from vreplica.lab.api.encoding import ReferenceResolver, decode, encode
+from vreplica.lab.api.managed import Managed, ObjectRegistry
 
 _SCHEMA = """
 create table if not exists objects (moid text primary key, class text, body text);
@@ -55,7 +55,7 @@ class Store:
         with self._lock:
             self._db.close()
 
-    def flush(self, registry: Registry, meta: dict[str, Any] | None = None) -> None:
+    def flush(self, registry: ObjectRegistry, meta: dict[str, Any] | None = None) -> None:
         """Write what changed since the last flush; returns when it is committed."""
         # The lock comes first: whoever finds nothing to write must still wait for the commit of
         # the one who took it.
@@ -87,8 +87,8 @@ class Store:
         with self._lock:
             found = self._db.execute("select body from events order by key desc limit ?", (most,))
             bodies = [body for (body,) in found]
-        ghosts = Ghosts(site.objects)
-        return [decode(json.loads(body), ghosts) for body in reversed(bodies)]
+        references = ReferenceResolver(site.objects)
+        return [decode(json.loads(body), references) for body in reversed(bodies)]
 
     def meta(self) -> dict[str, Any]:
         with self._lock:
@@ -106,16 +106,16 @@ class Store:
         with self._lock:
             return {path for (path,) in self._db.execute("select path from loose")}
 
-    def load(self, site: Any, registry: Registry) -> int:
+    def load(self, site: Any, registry: ObjectRegistry) -> int:
         """Make every object, then fill it, so that references find their objects."""
         with self._lock:
             rows = list(self._db.execute("select moid, class, body from objects"))
         made = [(Managed._by_name[name](site, moid), body) for moid, name, body in rows]
         registry.objects.update({item._moId: item for item, _ in made})
-        ghosts = Ghosts(registry.objects)
+        references = ReferenceResolver(registry.objects)
         for item, body in made:
             for name, value in json.loads(body).items():
-                item.__dict__[name] = decode(value, ghosts)
+                item.__dict__[name] = decode(value, references)
         made.sort(key=lambda pair: number_of(pair[0]._moId))
         for item, _ in made:
             item.loaded()

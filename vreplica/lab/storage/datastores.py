@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from vreplica.lab.api.managed import live, view
-from vreplica.lab.api.managed_entity import Entity
+from vreplica.lab.api.managed import cached, live
+from vreplica.lab.api.managed_entity import ManagedEntity
 from vreplica.lab.api.vmodl import now, vim
 from vreplica.units import TIB
 
 
-class Datastore(Entity, vim.Datastore):
+class Datastore(ManagedEntity, vim.Datastore):
     capacity: int
     accessible: bool
     uuid: str
@@ -64,12 +64,12 @@ class Datastore(Entity, vim.Datastore):
     def vm(self) -> Any:
         return [v for v in self._site.vms() if self in v.datastore]
 
-    @view
+    @cached
     def host(self) -> Any:
         mount = vim.host.MountInfo(path=self.url[5:], accessMode="readWrite", accessible=True)
         return [vim.Datastore.HostMount(key=h, mountInfo=mount) for h in self._site.cluster.host]
 
-    @view
+    @cached
     def capability(self) -> Any:
         return vim.Datastore.Capability(
             directoryHierarchySupported=True,
@@ -77,7 +77,7 @@ class Datastore(Entity, vim.Datastore):
             perFileThinProvisioningSupported=True,
         )
 
-    @view
+    @cached
     def browser(self) -> Any:
         return self._site.objects.get(f"datastoreBrowser-{self._moId}")
 
@@ -88,10 +88,10 @@ class Datastore(Entity, vim.Datastore):
         self.touch()
 
 
-class Network(Entity, vim.Network):
+class Network(ManagedEntity, vim.Network):
     uplink: bool = True
 
-    @view
+    @cached
     def summary(self) -> Any:
         return vim.Network.Summary(
             network=self, name=self.name, accessible=True, ipPoolName="", ipPoolId=0

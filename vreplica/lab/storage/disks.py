@@ -76,7 +76,7 @@ class Disks(Space):
         """Make an empty base disk; returns its uuid as the API spells it."""
         path = self.path(ds_path)
         if not thin:
-            self.need_space(ds_path, capacity)
+            self.require_space(ds_path, capacity)
         self.site.orphan_files.making(ds_path)
         path.parent.mkdir(parents=True, exist_ok=True)
         with self.explained(ds_path):
@@ -116,7 +116,7 @@ class Disks(Space):
         old = self.capacity(ds_path)
         text = path.read_text()
         if "thinProvisioned" not in text:
-            self.need_space(ds_path, capacity - old)
+            self.require_space(ds_path, capacity - old)
         grown, count = re.subn(
             r"^RW \d+ VMFS", f"RW {capacity // SECTOR} VMFS", text, flags=re.MULTILINE
         )
@@ -205,7 +205,7 @@ class Disks(Space):
     def copy(self, source: str, target: str, *, thin: bool) -> str:
         """A new base disk with the content of a whole chain; returns its uuid."""
         if thin:
-            self.need_space(target, self.allocated(source).total)
+            self.require_space(target, self.allocated(source).total)
         uuid = self.create(target, self.capacity(source), thin=thin)
         with (
             self.open(source) as read,
@@ -222,7 +222,7 @@ class Disks(Space):
             raise fault(vim.fault.FileAlreadyExists, f"File {target} already exists", file=target)
         names = (old.name, f"{old.stem}-flat.vmdk", f"{old.stem}-ctk.vmdk")
         files = [file for n in names if (file := old.with_name(n)).exists()]
-        self.need_space(target, sum(map(taken, files)))
+        self.require_space(target, sum(map(taken, files)))
         self.site.orphan_files.making(target)
         new.parent.mkdir(parents=True, exist_ok=True)
         for file in files:

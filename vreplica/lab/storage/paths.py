@@ -57,7 +57,7 @@ class Paths:
         below = Path(os.path.normpath(self.path(ds_path).parent / hint))
         return self.ds_path(below)
 
-    def need_unused(self, path: Path, name: str) -> None:
+    def require_unused(self, path: Path, name: str) -> None:
         """Raises FileLocked for what a registered VM has, extents and change maps included."""
         part_of = path.with_name(re.sub(r"-(flat|ctk)\.vmdk$", ".vmdk", path.name))
         for vm in self.site.vms():

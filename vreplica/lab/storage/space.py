@@ -57,7 +57,7 @@ class Space(Paths):
             fresh.write_text(f"capacity {self.capacity_of(name)} track {track}\n")
             fresh.replace(told)
 
-    def need_room(self, ds_path: str, offset: int, size: int) -> None:
+    def require_room(self, ds_path: str, offset: int, size: int) -> None:
         """As `need_space`, for every write into a disk: by the last sum and what came since."""
         if not self.grows(ds_path):
             return
@@ -89,7 +89,7 @@ class Space(Paths):
             self._grows[ds_path] = b" VMFS " not in head or b"thinProvisioned" in head
         return self._grows[ds_path]
 
-    def need_space(self, ds_path: str, size: int) -> None:
+    def require_space(self, ds_path: str, size: int) -> None:
         """Raises NoDiskSpace where `size` more bytes do not fit."""
         name, _ = split(ds_path)
         self._usage.pop(name, None)

@@ -11,7 +11,7 @@ from vreplica.lab.api.events import EventManager
 from vreplica.lab.api.privileges import AuthorizationManager
 from vreplica.lab.api.tasks import TaskManager
 from vreplica.lab.api.vmodl import vim
-from vreplica.lab.certificate import Identity
+from vreplica.lab.certificate import ServerCertificate
 from vreplica.lab.context import SiteSpec
 from vreplica.lab.guest.customization import CustomizationSpecManager
 from vreplica.lab.guest.operations import PARTS, GuestOperationsManager
@@ -57,7 +57,7 @@ _MANAGERS: dict[str, Any] = {
 }
 
 
-def open_site(directory: Path, spec: SiteSpec, certificate: Identity) -> Site:
+def open_site(directory: Path, spec: SiteSpec, certificate: ServerCertificate) -> Site:
     """The site with all of its state; made where there is none yet."""
     for name in spec.datastores:
         (directory / name).mkdir(parents=True, exist_ok=True)

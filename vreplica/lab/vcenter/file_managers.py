@@ -32,13 +32,13 @@ class _Files(Managed, vim.FileManager):
     """
 
     def existing(self, name: str, datacenter: Any) -> Path:
-        self.need_datacenter(datacenter)
+        self.require_datacenter(datacenter)
         path: Path = self._site.disks.path(name)
         if not path.exists():
             raise fault(vim.fault.FileNotFound, f"File {name} was not found", file=name)
         return path
 
-    def need_datacenter(self, datacenter: Any) -> None:
+    def require_datacenter(self, datacenter: Any) -> None:
         if datacenter is None:
             raise invalid_argument("datacenter")
 
@@ -55,7 +55,7 @@ class FileManager(_Files):
     def MakeDirectory(
         self, name: str, datacenter: Any = None, createParentDirectories: bool = False
     ) -> None:
-        self.need_datacenter(datacenter)
+        self.require_datacenter(datacenter)
         path = self._site.disks.path(name)
         if path.exists():
             raise fault(vim.fault.FileAlreadyExists, f"File {name} already exists", file=name)
@@ -66,7 +66,7 @@ class FileManager(_Files):
 
     def DeleteDatastoreFile_Task(self, name: str, datacenter: Any = None) -> None:
         path = self.existing(name, datacenter)
-        self._site.disks.need_unused(path, name)
+        self._site.disks.require_unused(path, name)
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def MoveDatastoreFile_Task(
@@ -78,7 +78,7 @@ class FileManager(_Files):
         force: bool = False,
     ) -> None:
         source = self.existing(sourceName, sourceDatacenter)
-        self._site.disks.need_unused(source, sourceName)
+        self._site.disks.require_unused(source, sourceName)
         shutil.move(source, self.new(destinationName, force=force))
 
     def CopyDatastoreFile_Task(
@@ -101,7 +101,7 @@ class VirtualDiskManager(Managed, vim.VirtualDiskManager):
         return self._site.content.fileManager
 
     def CreateVirtualDisk_Task(self, name: str, datacenter: Any, spec: Any) -> str:
-        self._files().need_datacenter(datacenter)
+        self._files().require_datacenter(datacenter)
         self._files().new(name)
         size = getattr(spec, "capacityKb", None)
         if not size or size <= 0:
@@ -113,7 +113,7 @@ class VirtualDiskManager(Managed, vim.VirtualDiskManager):
 
     def DeleteVirtualDisk_Task(self, name: str, datacenter: Any = None) -> None:
         path = self._files().existing(name, datacenter)
-        self._site.disks.need_unused(path, name)
+        self._site.disks.require_unused(path, name)
         self._site.disks.check_unlocked(name)
         self._site.disks.unlink(name)
 
@@ -139,7 +139,7 @@ class VirtualDiskManager(Managed, vim.VirtualDiskManager):
         eagerZero: bool = False,
     ) -> None:
         path = self._files().existing(name, datacenter)
-        self._site.disks.need_unused(path, name)
+        self._site.disks.require_unused(path, name)
         if newCapacityKb * KIB < self._site.disks.capacity(name):
             raise invalid_argument("newCapacityKb")
         self._site.disks.grow(name, newCapacityKb * KIB)

@@ -14,8 +14,8 @@ from collections.abc import Generator, Iterator
 from typing import Any
 
 from vreplica.lab import hardware
-from vreplica.lab.api.managed import Managed, live, view
-from vreplica.lab.api.managed_entity import Entity, duplicate
+from vreplica.lab.api.managed import Managed, cached, live
+from vreplica.lab.api.managed_entity import ManagedEntity, duplicate_name
 from vreplica.lab.api.vmodl import API_VERSION, fault, invalid_argument, vim, vmodl
 from vreplica.lab.storage.paths import split
 from vreplica.lab.vcenter.switches import host_network
@@ -26,21 +26,21 @@ from vreplica.lab.vm.vm import VirtualMachine
 from vreplica.units import MIB
 
 
-class Folder(Entity, vim.Folder):
+class Folder(ManagedEntity, vim.Folder):
     childType: Any
     childEntity: Any
 
     def task_entity(self) -> Any:
         return self
 
-    def need_free(self, name: str) -> None:
+    def require_free(self, name: str) -> None:
         if not name:
             raise fault(vim.fault.InvalidName, "A name is required.", name=name)
         taken = next((c for c in self.childEntity if c.name == name), None)
         if taken is not None:
-            raise duplicate(name, taken)
+            raise duplicate_name(name, taken)
 
-    def need_type(self, kind: Any) -> None:
+    def require_type(self, kind: Any) -> None:
         if kind not in self.childType:
             raise fault(vmodl.fault.NotSupported, f"A folder of {self.name} cannot hold this")
 
@@ -48,7 +48,7 @@ class Folder(Entity, vim.Folder):
         self.childEntity = [*self.childEntity, item]
 
     def CreateFolder(self, name: str) -> Any:
-        self.need_free(name)
+        self.require_free(name)
         made = Folder(self._site, self._site.new_id("group-v"))
         made.__dict__.update(name=name, parent=self, childType=self.childType, childEntity=[])
         self._site.add(made)
@@ -57,7 +57,7 @@ class Folder(Entity, vim.Folder):
 
     def MoveIntoFolder_Task(self, list: Any) -> None:  # noqa: A002  its name on the wire
         for item in list:
-            self.need_free(item.name)
+            self.require_free(item.name)
             old = item.parent
             old.childEntity = [c for c in old.childEntity if c is not item]
             item.parent = self
@@ -72,12 +72,12 @@ class Folder(Entity, vim.Folder):
     # -- virtual machines -------------------------------------------------------------------
 
     def CreateVM_Task(self, config: Any, pool: Any, host: Any = None) -> Generator[int, None, Any]:
-        self.need_type(vim.VirtualMachine)
-        self.need_free(config.name or "")
+        self.require_type(vim.VirtualMachine)
+        self.require_free(config.name or "")
         if config.files is None or not config.files.vmPathName:
             raise invalid_argument("configSpec.files")
         chosen = self._site.choose_host(pool, host)
-        chosen.need_connected()
+        chosen.require_connected()
         yield 0
         vm = self.create_vm(config, pool, chosen)
         self._site.post_vm_event("VmCreatedEvent", vm, f"Created {vm.name}", template=False)
@@ -128,7 +128,7 @@ class Folder(Entity, vim.Folder):
         pool: Any = None,
         host: Any = None,
     ) -> Generator[int, None, Any]:
-        self.need_type(vim.VirtualMachine)
+        self.require_type(vim.VirtualMachine)
         if pool is None:
             raise invalid_argument("pool")
         site = self._site
@@ -138,7 +138,7 @@ class Folder(Entity, vim.Folder):
         chosen = site.choose_host(pool, host)
         yield 0
         kept = read_vmx(site, path)
-        self.need_free(name or kept["vm"]["name"])
+        self.require_free(name or kept["vm"]["name"])
         vm = VirtualMachine(site, site.new_id("vm"))
         vm.__dict__.update(kept["vm"], host=chosen, resourcePool=pool, parent=self)
         vm.__dict__["name"] = vm.config.name = name or kept["vm"]["name"]
@@ -158,7 +158,7 @@ class Folder(Entity, vim.Folder):
         return vm
 
 
-class Datacenter(Entity, vim.Datacenter):
+class Datacenter(ManagedEntity, vim.Datacenter):
     vmFolder: Any
     hostFolder: Any
     datastoreFolder: Any
@@ -167,24 +167,24 @@ class Datacenter(Entity, vim.Datacenter):
     network: Any
 
 
-class ResourcePool(Entity, vim.ResourcePool):
+class ResourcePool(ManagedEntity, vim.ResourcePool):
     owner: Any
     vm: Any
     resourcePool: Any
 
-    @view
+    @cached
     def config(self) -> Any:
         return vim.ResourceConfigSpec(
             entity=self, cpuAllocation=_allocation(), memoryAllocation=_allocation()
         )
 
-    @view
+    @cached
     def summary(self) -> Any:
         return vim.ResourcePool.Summary(name=self.name, config=self.config)
 
     def CreateResourcePool(self, name: str, spec: Any) -> Any:
         if any(p.name == name for p in self.resourcePool):
-            raise duplicate(name, self)
+            raise duplicate_name(name, self)
         made = ResourcePool(self._site, self._site.new_id("resgroup"))
         made.__dict__.update(name=name, parent=self, owner=self.owner, vm=[], resourcePool=[])
         self._site.add(made)
@@ -201,7 +201,7 @@ def _allocation() -> Any:
     )
 
 
-class Cluster(Entity, vim.ClusterComputeResource):
+class Cluster(ManagedEntity, vim.ClusterComputeResource):
     host: Any
     resourcePool: Any
     datastore: Any
@@ -237,7 +237,7 @@ class EnvironmentBrowser(Managed, vim.EnvironmentBrowser):
         ]
 
 
-class Host(Entity, vim.HostSystem):
+class Host(ManagedEntity, vim.HostSystem):
     vm: Any
     datastore: Any
     network: Any
@@ -247,7 +247,7 @@ class Host(Entity, vim.HostSystem):
     threads: int = 32
     uuid: str
 
-    @view
+    @cached
     def runtime(self) -> Any:
         return vim.host.RuntimeInfo(
             connectionState="connected" if self.connected else "disconnected",
@@ -256,7 +256,7 @@ class Host(Entity, vim.HostSystem):
             bootTime=self._site.started,
         )
 
-    @view
+    @cached
     def config(self) -> Any:
         return vim.host.ConfigInfo(
             host=self,
@@ -297,11 +297,11 @@ class Host(Entity, vim.HostSystem):
             rebootRequired=False,
         )
 
-    @view
+    @cached
     def capability(self) -> Any:
         return vim.host.Capability()
 
-    def need_connected(self) -> None:
+    def require_connected(self) -> None:
         if not self.connected:
             raise fault(
                 vmodl.fault.HostNotConnected, "The host is not connected to vCenter Server."
@@ -310,7 +310,7 @@ class Host(Entity, vim.HostSystem):
     def running(self) -> list[Any]:
         return [v for v in self.vm if v.power == "poweredOn"]
 
-    def admit(self, vm: Any) -> None:
+    def require_login(self, vm: Any) -> None:
         """Whether the VM may start here. Memory may be overcommitted, but not what is reserved.
 
         Raises NotEnoughLogicalCpus, InsufficientMemoryResourcesFault.

@@ -61,7 +61,7 @@ def make_vm(
         extraConfig=[vim.option.OptionValue(key=k, value=v) for k, v in (extra or {}).items()],
     )
     found = [h for h in site.cluster.host if host in (None, h.name)]
-    site.vm_folder.need_free(name)
+    site.vm_folder.require_free(name)
     vm = site.vm_folder.create_vm(spec, site.cluster.resourcePool, found[0])
     for disk, (_, _, content) in zip(hardware.disks_of(vm.config), disks, strict=True):
         if content:

@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Iterator
 from typing import Any
 
-from vreplica.lab.api.managed import Managed, live, view
+from vreplica.lab.api.managed import Managed, cached, live
 from vreplica.lab.api.vmodl import fault, invalid_argument, now, vim
 from vreplica.lab.vcenter.inventory import about
 
@@ -236,7 +236,7 @@ class SearchIndex(Managed, vim.SearchIndex):
 class OptionManager(Managed, vim.option.OptionManager):
     options: Any
 
-    @view
+    @cached
     def setting(self) -> Any:
         return [vim.option.OptionValue(key=k, value=v) for k, v in (self.options or {}).items()]
 

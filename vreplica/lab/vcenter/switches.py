@@ -10,17 +10,17 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from vreplica.lab.api.managed import view
-from vreplica.lab.api.managed_entity import Entity
+from vreplica.lab.api.managed import cached
+from vreplica.lab.api.managed_entity import ManagedEntity
 from vreplica.lab.api.vmodl import vim
 from vreplica.lab.storage.datastores import Network
 
 
-class DistributedSwitch(Entity, vim.dvs.VmwareDistributedVirtualSwitch):
+class DistributedSwitch(ManagedEntity, vim.dvs.VmwareDistributedVirtualSwitch):
     uuid: Any
     portgroup: Any
 
-    @view
+    @cached
     def summary(self) -> Any:
         return vim.DistributedVirtualSwitch.Summary(
             name=self.name,
@@ -35,11 +35,11 @@ class Portgroup(Network, vim.dvs.DistributedVirtualPortgroup):
 
     switch: Any
 
-    @view
+    @cached
     def key(self) -> Any:
         return self._moId
 
-    @view
+    @cached
     def config(self) -> Any:
         return vim.dvs.DistributedVirtualPortgroup.ConfigInfo(
             key=self._moId,

@@ -34,7 +34,7 @@ class MovingMethods:
     guest_settings: dict[str, Any] | None
 
     def CloneVM_Task(self, folder: Any, name: str, spec: Any) -> Generator[int, None, Any]:
-        folder.need_free(name)
+        folder.require_free(name)
         location = spec.location
         if self.config.template and location.pool is None:
             raise invalid_argument("spec.location.pool")
@@ -66,9 +66,9 @@ class MovingMethods:
 
     def InstantClone_Task(self, spec: Any) -> Generator[int, None, Any]:
         if self.power != "poweredOn":
-            self.need_power("poweredOn", "poweredOn")  # type: ignore[attr-defined]
+            self.require_power("poweredOn", "poweredOn")  # type: ignore[attr-defined]
         folder = spec.location.folder or self.parent
-        folder.need_free(spec.name)
+        folder.require_free(spec.name)
         yield 0
         # The child shares what the parent's disks hold now: through a link of its own.
         taken = self.freeze_disks(f"instant clone {spec.name}", "", False)  # type: ignore[attr-defined]
@@ -158,11 +158,11 @@ class MovingMethods:
         self, pool: Any = None, host: Any = None, priority: Any = None, state: Any = None
     ) -> Iterator[int]:
         if state is not None and state != self.power:
-            self.need_power(state, state)  # type: ignore[attr-defined]
+            self.require_power(state, state)  # type: ignore[attr-defined]
         yield from self.RelocateVM_Task(vim.vm.RelocateSpec(pool=pool, host=host))
 
     def move_host(self, host: Any) -> None:
-        host.need_connected()
+        host.require_connected()
         self.host.vm = [v for v in self.host.vm if v is not self]
         host.vm = [*host.vm, self]
         self.host = host

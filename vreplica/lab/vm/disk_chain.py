@@ -103,7 +103,7 @@ class Chains:
             if leaf.changes is not None:
                 leaf.changes.mark(offset, data.nbytes)
             path = hardware.find(self.vm.config.hardware.device, key).backing.fileName
-            self.disks.need_room(path, offset, data.nbytes)
+            self.disks.require_room(path, offset, data.nbytes)
             with self.disks.explained(path):
                 leaf.handle.write_from(offset, data)
 
@@ -232,7 +232,7 @@ class Chains:
                         f"Too many levels of redo logs. More than {DEPTH_MAX} are not allowed.",
                     )
                 child = self.disks.delta_name(below)
-                self.disks.need_space(child, _DELTA_ROOM)
+                self.disks.require_space(child, _DELTA_ROOM)
                 self.disks.create_child(below, child)
                 created.append(child)
                 changes = self.change_map(below)

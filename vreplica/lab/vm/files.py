@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vreplica.lab import hardware
-from vreplica.lab.api.encoding import Ghosts, decode, encode
+from vreplica.lab.api.encoding import ReferenceResolver, decode, encode
 from vreplica.lab.api.managed import live
 from vreplica.lab.api.vmodl import fault, now, vim
 from vreplica.lab.storage.paths import split
@@ -92,10 +92,12 @@ def read_vmx(site: Any, ds_path: str) -> dict[str, Any]:
         raise fault(vim.fault.NotFound, f"File {ds_path} was not found")
     try:
         state = json.loads(path.with_suffix(".vmsd").read_text())
-        ghosts = Ghosts(site.objects)
+        references = ReferenceResolver(site.objects)
         return {
-            "vm": {n: decode(v, ghosts) for n, v in state["vm"].items()},
-            "snapshots": [{n: decode(v, ghosts) for n, v in s.items()} for s in state["snapshots"]],
+            "vm": {n: decode(v, references) for n, v in state["vm"].items()},
+            "snapshots": [
+                {n: decode(v, references) for n, v in s.items()} for s in state["snapshots"]
+            ],
             "current": state["current"],
         }
     except (OSError, ValueError, KeyError) as error:

@@ -24,7 +24,7 @@ class PowerMethods:
     guest_state: Any
     set: Any
 
-    def need_power(self, wanted: str, requested: str) -> None:
+    def require_power(self, wanted: str, requested: str) -> None:
         if self.power != wanted:
             raise invalid_power_state(self.power, requested)
 
@@ -32,12 +32,12 @@ class PowerMethods:
         if self.config.template:
             raise fault(vim.fault.InvalidState, "A template cannot be powered on.")
         if self.power == "poweredOn":
-            self.need_power("poweredOff", "poweredOn")
-        self.host.need_connected()
+            self.require_power("poweredOff", "poweredOn")
+        self.host.require_connected()
         yield 0
         with self.chains.lock:
-            self.need_power_on()
-            self.host.admit(self)
+            self.require_power_on()
+            self.host.require_login(self)
             self.chains.stun()
             self.chains.open_leaves()
             config = self.switched(True)
@@ -45,14 +45,14 @@ class PowerMethods:
         self.guest_state.started()
         self._site.post_vm_event("VmPoweredOnEvent", self, f"{self.name} is powered on")
 
-    def need_power_on(self) -> None:
+    def require_power_on(self) -> None:
         if self.power == "poweredOn":
-            self.need_power("poweredOff", "poweredOn")
+            self.require_power("poweredOff", "poweredOn")
 
     def PowerOffVM_Task(self) -> Iterator[int]:
         if self.power == "poweredOff":
-            self.need_power("poweredOn", "poweredOff")
-        self.host.need_connected()
+            self.require_power("poweredOn", "poweredOff")
+        self.host.require_connected()
         yield 0
         self.halt(clean=False)
 
@@ -101,33 +101,33 @@ class PowerMethods:
         return config
 
     def SuspendVM_Task(self) -> Iterator[int]:
-        self.need_power("poweredOn", "suspended")
+        self.require_power("poweredOn", "suspended")
         yield 0
         with self.chains.lock:
             self.chains.close_leaves()
             self.set(power="suspended")
 
     def ResetVM_Task(self) -> Iterator[int]:
-        self.need_power("poweredOn", "poweredOn")
+        self.require_power("poweredOn", "poweredOn")
         yield 0
         self.guest_state.stopped()
         self.boot_time = now()
         self.guest_state.started()
 
     def ShutdownGuest(self) -> None:
-        self.host.need_connected()
+        self.host.require_connected()
         self.guest_state.shut_down()
         self._site.post_vm_event(
             "VmGuestShutdownEvent", self, f"Guest OS shut down for {self.name}"
         )
 
     def RebootGuest(self) -> None:
-        self.guest_state.need_tools()
+        self.guest_state.require_tools()
         self.boot_time = now()
         self._site.post_vm_event("VmGuestRebootEvent", self, f"Guest OS reboot for {self.name}")
 
     def StandbyGuest(self) -> None:
-        self.guest_state.need_tools()
+        self.guest_state.require_tools()
         with self.chains.lock:
             self.chains.close_leaves()
             self.set(power="suspended")

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from vreplica.lab import hardware
-from vreplica.lab.api.managed import live, view
-from vreplica.lab.api.managed_entity import Entity
+from vreplica.lab.api.managed import cached, live
+from vreplica.lab.api.managed_entity import ManagedEntity
 from vreplica.lab.api.vmodl import MethodFault, fault, now, vim
 from vreplica.lab.guest import customization
 from vreplica.lab.guest.customization import CustomizationMethods
@@ -38,7 +38,7 @@ class VirtualMachine(
     MovingMethods,
     CustomizationMethods,
     FileViews,
-    Entity,
+    ManagedEntity,
     vim.VirtualMachine,
 ):
     """State: name, config, power, host, resourcePool, parent, links, current, ..."""
@@ -127,7 +127,7 @@ class VirtualMachine(
 
     # -- views ------------------------------------------------------------------------------
 
-    @view
+    @cached
     def runtime(self) -> Any:
         on = self.power == "poweredOn"
         return vim.vm.RuntimeInfo(
@@ -148,15 +148,15 @@ class VirtualMachine(
             paused=False,
         )
 
-    @view
+    @cached
     def guest(self) -> Any:
         return self.guest_state.info()
 
-    @view
+    @cached
     def guestHeartbeatStatus(self) -> Any:
         return self.guest_state.heartbeat()
 
-    @view
+    @cached
     def snapshot(self) -> Any:
         if not self._snapshots:
             return None
@@ -164,24 +164,24 @@ class VirtualMachine(
             currentSnapshot=self.current, rootSnapshotList=[s.tree() for s in self.rootSnapshot]
         )
 
-    @view
+    @cached
     def rootSnapshot(self) -> Any:
         return [s for s in self._snapshots if s.parent_snapshot is None]
 
-    @view
+    @cached
     def capability(self) -> Any:
         names = [p.name for p in vim.vm.Capability._GetPropertyList() if p.type is bool]
         lacking = {"recordReplaySupported", "vmNpivWwnSupported", "seSparseDiskSupported"}
         flags = {n: n not in lacking for n in names if not n.endswith("Ignored")}
         return vim.vm.Capability(**flags)
 
-    @view
+    @cached
     def datastore(self) -> Any:
         names = {split(self.config.files.vmPathName)[0]}
         names |= {split(d.backing.fileName)[0] for d in hardware.disks_of(self.config)}
         return [self._site.datastore(n) for n in sorted(names)]
 
-    @view
+    @cached
     def network(self) -> Any:
         found = {}
         for nic in hardware.nics_of(self.config):
@@ -189,7 +189,7 @@ class VirtualMachine(
             found[item._moId] = item
         return list(found.values())
 
-    @view
+    @cached
     def summary(self) -> Any:
         config = self.config
         guest = self.guest
@@ -287,7 +287,7 @@ class VirtualMachine(
             note_conflicts(self)
 
     def UpgradeVM_Task(self, version: str | None = None) -> Iterator[int]:
-        self.need_power("poweredOff", "poweredOff")
+        self.require_power("poweredOff", "poweredOff")
         wanted, have = (int(v.rpartition("-")[2]) for v in (version or NEWEST, self.config.version))
         if wanted <= have:
             raise fault(vim.fault.AlreadyUpgraded, "The virtual hardware is up to date.")
@@ -320,7 +320,7 @@ class VirtualMachine(
         self.reconfigure(vim.vm.ConfigSpec(name=newName))
 
     def MarkAsTemplate(self) -> None:
-        self.need_power("poweredOff", "poweredOff")
+        self.require_power("poweredOff", "poweredOff")
         self.mark_template(True)
 
     def MarkAsVirtualMachine(self, pool: Any, host: Any = None) -> None:
@@ -336,13 +336,13 @@ class VirtualMachine(
 
     def UnregisterVM(self) -> None:
         if self.power != "poweredOff":
-            self.need_power("poweredOff", "poweredOff")
+            self.require_power("poweredOff", "poweredOff")
         write_vmx(self)
         self.leave()
 
     def Destroy_Task(self) -> Iterator[int]:
         if self.power != "poweredOff":
-            self.need_power("poweredOff", "poweredOff")
+            self.require_power("poweredOff", "poweredOff")
         yield 0
         with self.chains.lock:
             for path in self.links:

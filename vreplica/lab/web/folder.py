@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from vreplica.lab.api.privileges import need
+from vreplica.lab.api.privileges import require_privilege
 from vreplica.lab.api.vmodl import MethodFault
 from vreplica.lab.site.site import Site
 from vreplica.units import MIB
@@ -48,9 +48,9 @@ class DatastoreFiles:
             request.reply(404, b"")
             return
         try:
-            need(self.site, call.user, BROWSE if reading else CHANGE, store)
+            require_privilege(self.site, call.user, BROWSE if reading else CHANGE, store)
             if not reading:
-                self.site.disks.need_unused(path, name)
+                self.site.disks.require_unused(path, name)
         except MethodFault:
             # Not allowed, or in use by a VM; what was sent along stays unread.
             request.close_connection = True
@@ -111,7 +111,7 @@ class DatastoreFiles:
         status = 200 if path.exists() else 201
         content = request.body()
         try:
-            self.site.disks.need_space(self.site.disks.ds_path(path), len(content))
+            self.site.disks.require_space(self.site.disks.ds_path(path), len(content))
         except MethodFault:
             request.reply(507, b"")
             return

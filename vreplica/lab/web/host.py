@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from vreplica.lab.certificate import Identity
+from vreplica.lab.certificate import ServerCertificate
 from vreplica.lab.web.https import Handler, Server
 
 TOKEN_S = 600.0
@@ -84,11 +84,11 @@ class _Handler(Handler):
 
 
 class HostWeb(Server):
-    def __init__(self, site: Any, identity: Identity) -> None:
+    def __init__(self, site: Any, certificate: ServerCertificate) -> None:
         self._offers: dict[str, Offer] = {}
         self._offer_lock = threading.Lock()
         self._numbers = itertools.count(1)
-        super().__init__(site, None, port=0, tls=identity.context(), handler=_Handler)
+        super().__init__(site, None, port=0, tls=certificate.tls_context(), handler=_Handler)
 
     def offer(
         self,

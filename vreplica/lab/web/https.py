@@ -97,7 +97,7 @@ class Handler(BaseHTTPRequestHandler):
         call.version = version_of(self.headers.get("SOAPAction", ""))
         try:
             request = soap.parse(body, call)
-            answer = soap.result(request.method, site.answer(call, request), call.version)
+            answer = soap.result_xml(request.method, site.answer(call, request), call.version)
             status = 200
         except MethodFault as error:
             status, answer = 500, soap.fault_xml(error, call.version)
@@ -174,7 +174,7 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     ) -> None:
         self.site = site
         self.files = files
-        self._tls = tls or site.certificate.context()
+        self._tls = tls or site.certificate.tls_context()
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
         super().__init__((site.spec.host, site.spec.port if port is None else port), handler)

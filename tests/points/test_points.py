@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from vreplica.points import MAX_POINTS, DiskPoint, Level, RecoveryPoint, Retention
 from vreplica.points.changes import ChangeStats, PastChange
 from vreplica.points.model import new_id
+from vreplica.points.retention import best
 from vreplica.points.vm_keys import DISK_KEY, POINT_KEY
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -109,6 +111,19 @@ def test_the_newest_points_stay() -> None:
     assert [p.id for p in Retention(last=3).expired(points)] == [f"p{n:03}" for n in range(7)]
 
 
+def test_the_last_of_the_chain_stays_and_is_the_best_whatever_the_sources_clock_said() -> None:
+    ahead = [replace(p, time=p.time + timedelta(days=365)) for p in map(make_point, range(3))]
+    points = [*ahead, *map(make_point, range(3, 6))]
+    assert ids(Retention(last=1).expired(points)) == ids(points[:-1])
+    assert best(points) is points[-1]
+
+
+def test_a_points_age_counts_by_its_movers_clock() -> None:
+    point = replace(make_point(0), id="20260102T030405Z-abcdef", time=START + timedelta(days=365))
+    assert point.taken == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    assert replace(point, id="of another kind").taken == point.time
+
+
 def test_the_last_application_consistent_point_stays_however_old() -> None:
     points = [make_point(n, Level.APPLICATION if n == 2 else Level.CRASH) for n in range(10)]
     assert "p002" not in [p.id for p in Retention(last=1).expired(points)]
@@ -122,15 +137,20 @@ def test_a_newer_point_of_the_same_level_frees_the_older_one() -> None:
     assert "p005" not in expired
 
 
+def with_any_times(points: list[RecoveryPoint], random: Random) -> list[RecoveryPoint]:
+    """The same chain, of a source whose clock was set to and fro."""
+    times = random.sample([p.time for p in points], len(points))
+    return [replace(p, time=time) for p, time in zip(points, times, strict=True)]
+
+
 @given(
     st.lists(st.sampled_from(list(Level)), max_size=40),
     st.integers(1, MAX_POINTS),
     st.randoms(use_true_random=False),
 )
 def test_retention_never_lets_the_newest_and_the_best_go(levels, last, random) -> None:
-    points = [make_point(n, level) for n, level in enumerate(levels)]
-    shuffled = random.sample(points, len(points))
-    expired = Retention(last=last).expired(shuffled)
+    points = with_any_times([make_point(n, level) for n, level in enumerate(levels)], random)
+    expired = Retention(last=last).expired(points)
     kept = [p for p in points if p not in expired]
     assert len(kept) <= max(last, 3)
     assert len(kept) >= min(last, len(points))
@@ -194,11 +214,11 @@ counts = st.integers(0, 9)
     st.randoms(use_true_random=False),
 )
 def test_retention_holds_with_every_mixture_of_rules(made, numbers, random) -> None:
-    points = [make_point(*each) for each in dict(made).items()]
+    points = with_any_times([make_point(*each) for each in dict(made).items()], random)
     rule = Retention(*numbers)
-    expired = rule.expired(random.sample(points, len(points)))
-    assert expired == sorted(expired, key=lambda p: p.time)
-    kept = sorted((p for p in points if p not in expired), key=lambda p: p.time)
+    expired = rule.expired(points)
+    assert expired == [p for p in points if p in expired]
+    kept = [p for p in points if p not in expired]
     assert len(kept) <= rule.most <= MAX_POINTS
     # What stays, stays: applying it twice changes nothing, and a rule less keeps no more.
     assert rule.expired(kept) == []
@@ -206,10 +226,10 @@ def test_retention_holds_with_every_mixture_of_rules(made, numbers, random) -> N
         ids([p for p in points if p not in Retention(rule.last).expired(points)])
     )
     if points:
-        assert kept[-1] == max(points, key=lambda p: p.time)
+        assert kept[-1] == points[-1]
         assert max(p.level for p in kept) == max(p.level for p in points)
         sound = [p for p in points if p.level >= Level.APPLICATION]
-        assert not sound or max(sound, key=lambda p: p.time) in kept
+        assert not sound or sound[-1] in kept
 
 
 @pytest.mark.parametrize("numbers", [(7, 24), (28, 1), (1, 0, 26), (7, -1)])

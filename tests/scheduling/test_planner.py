@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vreplica.hours import Hours, Opening
-from vreplica.scheduling.planner import Alarm, Limits, plan_tick
+from vreplica.scheduling.planner import Alarm, Limits, plan_tick, point_age
 from vreplica.scheduling.schedule import Cron, Every, Rpo, Rule, Standing, due, next_due
 
 NOW = datetime(2026, 11, 28, 3, 0, tzinfo=UTC)
@@ -211,6 +211,15 @@ def test_a_point_that_is_too_old_is_an_alarm_and_so_is_one_that_will_be() -> Non
     assert [a.alarm for a in plan_tick(NOW, [late], Limits()).alarms] == [Alarm.PREDICTED]
     good = job(rule, point_time=NOW - 10 * M, durations_s=(60.0,))
     assert plan_tick(NOW, [good], Limits()).alarms == ()
+
+
+def test_a_point_whose_time_lies_ahead_keeps_no_target_and_has_no_age() -> None:
+    ahead = job(Rule(Rpo(H)), point_time=NOW + 26 * H, last_start=NOW - M)
+    (alarm,) = plan_tick(NOW, [ahead], Limits()).alarms
+    assert (alarm.alarm, alarm.age, alarm.ahead) == (Alarm.VIOLATED, None, True)
+    in_step = replace(ahead, point_time=NOW + timedelta(seconds=5))
+    assert plan_tick(NOW, [in_step], Limits()).alarms == ()
+    assert point_age(NOW, in_step) == timedelta(0)
 
 
 def test_a_window_that_opens_too_late_is_predicted_for_any_kind_of_schedule() -> None:

@@ -124,7 +124,7 @@ def estimate(
         rate=change_rate(points),
         speed=bytes_ / seconds if bytes_ and seconds else None,
         overhead_s=median(overheads) if overheads else None,
-        age_s=max(0.0, (now - points[-1].time).total_seconds()) if points else None,
+        age_s=max(0.0, (now - points[-1].taken).total_seconds()) if points else None,
         running=running,
         measured=measured,
     )
@@ -155,7 +155,7 @@ def change_rate(points: Sequence[RecoveryPoint]) -> float | None:
     if len(recent) < 2:
         return None
     deltas = [p for p in recent[1:] if all(d.mode == "delta" for d in p.disks)]
-    seconds = (recent[-1].time - recent[0].time).total_seconds()
+    seconds = (recent[-1].taken - recent[0].taken).total_seconds()
     if len(deltas) < len(recent) - 1 or seconds <= 0:
         return None
     return sum(d.shipped_bytes for p in deltas for d in p.disks) / seconds

@@ -92,12 +92,15 @@ class Preview:
         """The points after the one that `no` boots: the newest of each level."""
         if self.booted_by_no is None:
             return ()
-        after = [p for p in self.points if p.time > self.booted_by_no.time]
+        ids = [p.id for p in self.points]
+        if self.booted_by_no.id not in ids:
+            return ()
+        after = self.points[ids.index(self.booted_by_no.id) + 1 :]
         return tuple({p.level: p for p in after}.values())
 
     def age_s(self, point: RecoveryPoint) -> float:
         """The age of a point in seconds: what was written since then is not in it."""
-        return max(0.0, (self.seen - point.time).total_seconds())
+        return max(0.0, (self.seen - point.taken).total_seconds())
 
     def _in_short(self, point: RecoveryPoint) -> dict[str, Any]:
         return {

@@ -35,6 +35,8 @@ Name = Literal[
 NAMES: Final[tuple[str, ...]] = get_args(Name)
 TEST: Final = "test"
 """Only `notify test` makes it; every receiver gets it."""
+NOT_KNOWN: Final = "not known"
+"""The age of a point whose time lies ahead of now."""
 MUST_KNOW: Final[frozenset[Name]] = frozenset(get_args(Name)) - {"run done", "run cancelled"}
 """What receivers get that do not say what they want."""
 _NORMAL: Final = frozenset({"run done", "run cancelled", "RPO kept again", "failover done"})
@@ -84,6 +86,8 @@ def _details(what: str, data: dict[str, Any]) -> str:
     if "target" in data:
         age = data.get("age")
         newest = "there is no point yet" if age in (None, "None") else f"the newest is {age} old"
+        if age == NOT_KNOWN:
+            newest = "the newest has a time that lies ahead, so its age is not known"
         return f"{newest}, {data['target']} at most"
     if "seconds" in data:
         return f"in {data['seconds']:.1f} s"

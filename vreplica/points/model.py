@@ -18,7 +18,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from vreplica.points.changes import ChangeStats
 from vreplica.points.level import Level
@@ -27,9 +27,13 @@ from vreplica.points.vm_keys import DISK_KEY, POINT_KEY
 FORMAT = 1
 
 
+_ID_TIME: Final = "%Y%m%dT%H%M%SZ"
+_ID_TIME_LENGTH: Final = len("20260101T000000Z")
+
+
 def new_id() -> str:
     """An id for a run and for the point that it makes: sorts by time, unique."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:6]}"
+    return f"{datetime.now(UTC):{_ID_TIME}}-{uuid.uuid4().hex[:6]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +87,19 @@ class RecoveryPoint:
     """The operator has looked at `suspicions`. Kept beside the point, not in it."""
     snapshot: str | None = field(default=None, compare=False)
     """moref of the replica's snapshot; known once the point exists."""
+
+    @property
+    def taken(self) -> datetime:
+        """When the run that made the point began, by the clock of its mover.
+
+        Ages are counted from here: the data is no older, and the mover that asks has the same
+        clock or one that is kept in step with it. The source's clock (`time`) may be wrong.
+        Points whose id tells no time give `time`.
+        """
+        try:
+            return datetime.strptime(self.id[:_ID_TIME_LENGTH], _ID_TIME).replace(tzinfo=UTC)
+        except ValueError:
+            return self.time
 
     @property
     def flagged(self) -> bool:

@@ -4,6 +4,9 @@
     hourly   the newest of each of the latest N hours that have a point
     daily    the same for days, weekly for weeks (Monday to Sunday); all in UTC
 
+Points come in the order of the replica's snapshot chain, oldest first: the last of the chain is
+the newest. Times do not order them, because the source's clock may have been wrong.
+
 Rules do not share: a point stays when one of them wants it. Never among those that go, and
 counted in `last`, are the newest point, the newest one of the highest level, and the newest that
 is application-consistent or better: consistency, once reached, is not thrown away for a count.
@@ -78,8 +81,8 @@ class Retention:
         return max(self.last, PROTECTED) + self.hourly + self.daily + self.weekly
 
     def review(self, points: Sequence[RecoveryPoint]) -> list[Verdict]:
-        """Every point (any order) with what keeps it, oldest first."""
-        ordered = sorted(points, key=_age)
+        """Every point with what keeps it. Takes and gives the order of the chain."""
+        ordered = list(points)
         reasons: dict[str, list[str]] = {p.id: [] for p in ordered}
         for point, reason in (*_protected(ordered), *_guarded(ordered)):
             reasons[point.id].append(reason)
@@ -107,7 +110,7 @@ class Retention:
     def expired(
         self, points: Sequence[RecoveryPoint], held: Collection[str] = ()
     ) -> list[RecoveryPoint]:
-        """The points (any order) that may be removed, oldest first.
+        """The points that may be removed. Takes and gives the order of the chain.
 
         held: ids of points that a test VM stands on. Neither they nor any before them may go:
         removing a snapshot changes the link that it froze and the one above. For as long, more
@@ -121,7 +124,8 @@ class Retention:
             protected = [p.id for p, _ in _protected([v.point for v in review])]
             spare = [v.point for v in free if v.stays and v.point.id not in protected]
             surplus = len(review) - len(gone) - MAX_POINTS
-            gone = sorted([*gone, *spare[: max(0, surplus)]], key=_age)
+            gone += spare[: max(0, surplus)]
+            gone = [v.point for v in free if v.point in gone]
         return gone
 
     def describe(self) -> str:
@@ -131,15 +135,14 @@ class Retention:
 
 
 def best(points: Sequence[RecoveryPoint]) -> RecoveryPoint:
-    """The newest point of the highest level that at least quiesced; without one, the newest."""
+    """The newest point of the highest level that at least quiesced; without one, the newest.
+
+    Takes the order of the chain.
+    """
     consistent = [p for p in points if p.level > Level.CRASH]
     top = max((p.level for p in consistent), default=None)
     candidates = [p for p in consistent if p.level == top] or list(points)
-    return max(candidates, key=_age)
-
-
-def _age(point: RecoveryPoint) -> tuple[datetime, str]:
-    return point.time, point.id
+    return candidates[-1]
 
 
 def _protected(ordered: Sequence[RecoveryPoint]) -> list[tuple[RecoveryPoint, str]]:

@@ -22,6 +22,8 @@ from typing import Final
 from vreplica.scheduling.schedule import Due, Standing, due, is_open, next_opening, not_before
 
 TICK_S: Final = 30.0
+CLOCKS_APART: Final = timedelta(minutes=1)
+"""Clocks of movers that are kept in step differ by less."""
 """Between two plans where nothing else calls for one."""
 
 
@@ -77,13 +79,17 @@ class Alarm(Enum):
 
 @dataclass(frozen=True, slots=True)
 class RpoAlarm:
-    """A point that is too old at `at`; `age` is how old it is now (None: there is none)."""
+    """A point that is too old at `at`.
+
+    `age` is how old it is now. None: there is no point, or its time lies `ahead` of now.
+    """
 
     job: str
     alarm: Alarm
     target: timedelta
     age: timedelta | None
     at: datetime
+    ahead: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +138,23 @@ def plan_tick(now: datetime, jobs: Iterable[Standing], limits: Limits) -> Tick:
     return Tick(tuple(starts), tuple(waiting), tuple(alarms))
 
 
+def point_age(now: datetime, job: Standing) -> timedelta | None:
+    """The age of the newest point.
+
+    None where there is no point, or where its time lies ahead: a clock was set back since, and
+    the age is not known.
+    """
+    if job.point_time is None or job.point_time > now + CLOCKS_APART:
+        return None
+    return max(now - job.point_time, timedelta(0))
+
+
 def _alarm(now: datetime, job: Standing, target: timedelta) -> RpoAlarm | None:
+    age = point_age(now, job)
+    if job.point_time is not None and age is None:
+        # A point of unknown age keeps no target.
+        return RpoAlarm(job.name, Alarm.VIOLATED, target, None, now, ahead=True)
     limit = (job.point_time or job.since) + target
-    age = now - job.point_time if job.point_time else None
     if now > limit:
         return RpoAlarm(job.name, Alarm.VIOLATED, target, age, limit)
     end = _expected_end(now, job)

@@ -92,7 +92,7 @@ class Standing:
     failures: int = 0
     """In a row, since the last run that made a point."""
     point_time: datetime | None = None
-    """The moment of the source that the newest point shows."""
+    """When the newest point was taken, by the clock of the mover that made it."""
     durations_s: tuple[float, ...] = ()
     """Of recent runs that made a point, snapshot to commit."""
     running: bool = False

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+from vreplica.notify.events import NOT_KNOWN
 from vreplica.points.model import new_id
 from vreplica.scheduling.planner import Limits, Start, Tick, plan_tick
 from vreplica.scheduling.schedule import Rule
@@ -129,6 +130,8 @@ class Dispatcher:
                 continue
             what = name or "RPO kept again"
             data = {"target": str(alarm.target), "age": str(alarm.age)} if alarm else {}
+            if alarm is not None and alarm.ahead:
+                data["age"] = NOT_KNOWN
             self.catalog.note(c, self.mover, what, job, **data)
             told.append((what, job, data))
         return told

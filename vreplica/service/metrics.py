@@ -20,7 +20,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from vreplica.errors import ConfigError
 from vreplica.notify.events import Event
-from vreplica.scheduling.planner import Alarm, Limits
+from vreplica.scheduling.planner import Alarm, Limits, point_age
 from vreplica.scheduling.schedule import Rule
 from vreplica.service.catalog import jobs, movers, observed
 from vreplica.service.catalog.database import Catalog
@@ -157,8 +157,8 @@ class _Fleet:
         suspect = _gauge("job_point_flagged", "1: a point looks like mass encryption.", "job")
         for job in standings:
             key = (job.name,)
-            if job.point_time is not None:
-                age.add_metric(key, (now - job.point_time).total_seconds())
+            if (known := point_age(now, job)) is not None:
+                age.add_metric(key, known.total_seconds())
             if job.rule.target is not None:
                 target.add_metric(key, job.rule.target.total_seconds())
                 violated.add_metric(key, alarms.get(job.name) == str(Alarm.VIOLATED))

@@ -176,7 +176,7 @@ class Mover:
                     state=state,
                     result=result,
                     error=error,
-                    point_time=point.time if point else None,
+                    point_time=point.taken if point else None,
                     seconds=seconds,
                 )
                 for what, more in told if ours else ():

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from vreplica.scheduling.planner import Alarm, Limits, plan_tick
+from vreplica.scheduling.planner import Alarm, Limits, plan_tick, point_age
 from vreplica.scheduling.schedule import Cron, Every, Rule, Standing, next_due, next_opening
 from vreplica.service.catalog import failover_requests, jobs, observed
 from vreplica.service.catalog.database import Catalog, Connection
@@ -15,7 +15,10 @@ from vreplica.service.catalog.database import Catalog, Connection
 
 @dataclass(frozen=True, slots=True)
 class JobStatus:
-    """One job. `age` is that of the newest point's data; None: there is none.
+    """One job. `age` is that of the newest point's data.
+
+    None: there is no point, or the age of the newest is not known, because its time lies ahead
+    of now (`point_ahead`).
 
     `failover`: what the service has in hand, or what has switched the job off; `flagged`: the
     oldest point that looks like mass encryption and was not accepted.
@@ -31,6 +34,7 @@ class JobStatus:
     why: str
     failover: dict[str, Any] | None = None
     flagged: str | None = None
+    point_ahead: bool = False
 
     @property
     def violated(self) -> bool:
@@ -47,6 +51,7 @@ class JobStatus:
             "why": self.why,
             "failover": self.failover,
             "flagged": self.flagged,
+            "point_ahead": self.point_ahead,
         }
 
 
@@ -112,14 +117,18 @@ def describe(now: datetime, job: Standing) -> JobStatus:
             why = "its windows do not open within a week"
         elif opens > max(now, due.at):
             why += "; then its window opens"
+    ahead = job.point_time is not None and point_age(now, job) is None
+    if ahead:
+        why = f"the newest point's time lies ahead of this mover's clock; {why}"
     return JobStatus(
         job=job.name,
         state=state,
-        age=now - job.point_time if job.point_time else None,
+        age=point_age(now, job),
         target=job.rule.target,
         alarm=str(alarms[0].alarm) if alarms else None,
         next_at=next_at,
         why=why,
+        point_ahead=ahead,
     )
 
 

@@ -14,7 +14,10 @@ from vreplica.service.catalog import tables as t
 def set_points(
     c: sa.Connection, job: str, points: Sequence[tuple[str, datetime, str, dict[str, Any]]]
 ) -> None:
-    """A job's recovery points (id, time, level, description), oldest first: these and no others."""
+    """A job's recovery points, in the order of the chain: these and no others.
+
+    Each is (id, when it was taken by its mover's clock, level, description).
+    """
     c.execute(sa.delete(t.points).where(t.points.c.job == job))
     rows = [
         {"job": job, "id": i, "time": m, "level": level, "description": text}
@@ -22,7 +25,7 @@ def set_points(
     ]
     if rows:
         c.execute(sa.insert(t.points), rows)
-    newest = max((moment for _, moment, _, _ in points), default=None)
+    newest = points[-1][1] if points else None
     c.execute(sa.update(t.jobs).where(t.jobs.c.name == job).values(point_time=newest))
 
 

@@ -38,7 +38,7 @@ def rebuild(catalog: Catalog, who: str, job: Job, points: Sequence[RecoveryPoint
 
 def keep_points(c: Connection, job: str, points: Sequence[RecoveryPoint]) -> None:
     """These are all that there are."""
-    observed.set_points(c, job, [(p.id, p.time, p.level.value, p.to_dict()) for p in points])
+    observed.set_points(c, job, [(p.id, p.taken, p.level.value, p.to_dict()) for p in points])
 
 
 def keep_run(
@@ -51,7 +51,7 @@ def keep_run(
     made = report.point
     with catalog.transaction() as c:
         jobs.register(c, [job.name], catalog.now(c))
-        row = (made.id, made.time, made.level.value, made.to_dict())
+        row = (made.id, made.taken, made.level.value, made.to_dict())
         known = observed.add_point(c, job.name, row, report.removed_points)
     if known != report.points:
         found = read(job)

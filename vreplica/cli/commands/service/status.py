@@ -50,7 +50,7 @@ def _show(out: Output, found: Sequence[JobStatus]) -> None:
     for one in found:
         table.add_row(
             one.job,
-            _age(one.age),
+            "not known" if one.point_ahead else _age(one.age),
             _age(one.target) if one.target else "-",
             one.state,
             render.text.moment(one.next_at) if one.next_at else "-",

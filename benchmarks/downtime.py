@@ -19,7 +19,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import vreplica.lab
-from vreplica.failover.machine.choices import Choices
+from vreplica.failover.machine.choices import FailoverChoices
 from vreplica.failover.machine.journal import load
 from vreplica.failover.machine.record import record_of
 from vreplica.failover.machine.runner import begin_failover
@@ -87,7 +87,7 @@ def one(folder: Path, control: LabControl, number: int, size: int, hot: int) -> 
     journal = job.job_dir / "failovers" / "fo-1"
     journal.parent.mkdir(parents=True)
     with Busy(job, journal.name, listener) as sides:
-        begin_failover(journal, sides, Choices(heartbeat_timeout_s=60), lambda text: None)
+        begin_failover(journal, sides, FailoverChoices(heartbeat_timeout_s=60), lambda text: None)
     record = record_of(vm, journal.name, load(journal))
     times = dict(steps)
     asked = next(e.time for e in record.entries if e.kind == "call" and "Shutdown" in e.step)

@@ -2,6 +2,7 @@
 
     config = vreplica.load("vreplica.toml")
     report = vreplica.run(config["web01"])
+    outcome = vreplica.fail_over(config["web01"])
 
 The public API is what `__all__` names; it is loaded on first use, so that a helper process
 that needs one small part does not pay for the rest.
@@ -18,10 +19,14 @@ if TYPE_CHECKING:
     from vreplica.config import Config, load
     from vreplica.errors import VReplicaError
     from vreplica.extents import Extents
+    from vreplica.failover.machine.choices import FailoverChoices
+    from vreplica.failover.operations import commit, fail_back, fail_over, undo
+    from vreplica.failover.operations import resume as resume_failover
     from vreplica.points import RecoveryPoint
     from vreplica.sync.cycle import run
     from vreplica.sync.job import Job
     from vreplica.sync.plan.plan import plan
+    from vreplica.sync.replica.seed import seed
     from vreplica.sync.replica.state import points as recovery_points
     from vreplica.sync.report import Plan, RunReport, VerifyReport
     from vreplica.sync.verify.verify import verify
@@ -29,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Config",
     "Extents",
+    "FailoverChoices",
     "Job",
     "Plan",
     "RecoveryPoint",
@@ -36,10 +42,16 @@ __all__ = [
     "VReplicaError",
     "VerifyReport",
     "__version__",
+    "commit",
+    "fail_back",
+    "fail_over",
     "load",
     "plan",
     "recovery_points",
+    "resume_failover",
     "run",
+    "seed",
+    "undo",
     "verify",
 ]
 
@@ -49,10 +61,20 @@ __getattr__ = on_first_use(
         "errors": ["VReplicaError"],
         "extents": ["Extents"],
         "config": ["Config", "load"],
+        "failover.machine.choices": ["FailoverChoices"],
+        "failover.operations": [
+            "commit",
+            "fail_back",
+            "fail_over",
+            # A run can be resumed as well.
+            "resume as resume_failover",
+            "undo",
+        ],
         "points": ["RecoveryPoint"],
         "sync.cycle": ["run"],
         "sync.job": ["Job"],
         "sync.plan.plan": ["plan"],
+        "sync.replica.seed": ["seed"],
         # `points` is the name of a part already.
         "sync.replica.state": ["points as recovery_points"],
         "sync.report": ["Plan", "RunReport", "VerifyReport"],

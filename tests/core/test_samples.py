@@ -540,7 +540,7 @@ CHOICES = {
 @pytest.mark.parametrize("name", CHOICES)
 def test_the_choices_that_a_failover_began_with_are_read(name: str) -> None:
     begun = read.load_journal(V0_1 / "failovers" / name)[0].data
-    chosen = read.Choices.from_dict(begun)
+    chosen = read.FailoverChoices.from_dict(begun)
     said = (chosen.final_sync.value, chosen.on_shutdown_timeout.value, chosen.source_lost)
     assert (*said, chosen.disconnect_source_nics, begun["number"]) == CHOICES[name]
     assert chosen.heartbeat_timeout_s == 20
@@ -757,7 +757,7 @@ def test_orders_that_wait_and_that_are_under_way_are_gone_on_with(tmp_path: Path
         begun = read.within(catalog, read.failover_requests.get, DB_ORDER)
         assert begun.order["do"] == "begin"
         assert (begun.order["who"], begun.order["commit"]) == ("root", False)
-        assert read.Choices.from_dict(begun.order["choices"]).final_sync.value == "yes"
+        assert read.FailoverChoices.from_dict(begun.order["choices"]).final_sync.value == "yes"
         asked = read.within(catalog, read.failover_requests.get, COMMIT_ORDER)
         assert (asked.order, asked.state) == ({"do": "commit", "who": "alice"}, "asked")
         assert read.within(catalog, read.failover_requests.unfinished, "m1") == {

@@ -11,7 +11,7 @@ from pyVmomi import vim
 
 from vreplica.delta.copy.modes import CopyMode
 from vreplica.failover import operations
-from vreplica.failover.machine.choices import Choices, FinalSync
+from vreplica.failover.machine.choices import FailoverChoices, FinalSync
 from vreplica.failover.machine.errors import OriginalGone
 from vreplica.failover.machine.states import FailoverState
 from vreplica.failover.preview import preview_back
@@ -27,7 +27,7 @@ from vreplica.vsphere.model import GuestCustomization, NicRule
 from vreplica.vsphere.operations import customize
 
 Content = Callable[..., Path]
-YES = Choices(shutdown_timeout_s=20, heartbeat_timeout_s=20)
+YES = FailoverChoices(shutdown_timeout_s=20, heartbeat_timeout_s=20)
 WINDOWS = "windows2019srv_64Guest"
 
 
@@ -35,14 +35,14 @@ def quiet(text: str) -> None:
     pass
 
 
-def failed_over(world, content: Content, choices: Choices = YES) -> tuple[str, Job]:
+def failed_over(world, content: Content, choices: FailoverChoices = YES) -> tuple[str, Job]:
     """A job whose replica is in service for good, with writes that the original does not have."""
     vm = world.make_vm(content(16 * MIB), guest_id=WINDOWS)
     job = world.job(vm)
     world.power_on(vm)
     run(job)
     world.write(vm, 2000, 3 * MIB, b"since" * 100 + bytes(12))
-    assert operations.begin(job, choices, quiet).state is FailoverState.RUNNING
+    assert operations.fail_over(job, choices, quiet).state is FailoverState.RUNNING
     assert operations.commit(job, quiet).state is FailoverState.COMMITTED
     there(world, job, 5 * MIB, b"there")
     return vm, job
@@ -77,7 +77,7 @@ def test_back_with_only_what_differs_and_forward_again(world, content: Content) 
             shipped.append(event.shipped_bytes)
             looked_at.append(event.total_bytes)
 
-    done = operations.begin_back(job, YES, quiet, listener)
+    done = operations.fail_back(job, YES, quiet, listener)
     assert done.state is FailoverState.RUNNING
     assert done.facts["level"] == Level.CLEAN_SHUTDOWN.value
     assert max(shipped) == BLOCK, "the one block that differs, and nothing else"
@@ -102,7 +102,7 @@ def test_back_with_only_what_differs_and_forward_again(world, content: Content) 
 def test_an_undone_failback_leaves_both_as_they_were(world, content: Content) -> None:
     vm, job = failed_over(world, content)
     before = world.image(*disk(world, 0, vm), world.work / f"{vm}-before.raw").read_bytes()
-    done = operations.begin_back(job, YES, quiet)
+    done = operations.fail_back(job, YES, quiet)
     assert operations.undo(job, quiet).state is FailoverState.UNDONE
     assert is_on(world, 1, job.placement.name)
     assert not is_on(world, 0, vm)
@@ -115,7 +115,7 @@ def test_an_undone_failback_leaves_both_as_they_were(world, content: Content) ->
         run(job)
     # And once more, this time for good.
     there(world, job, 7 * MIB, b"more")
-    assert operations.begin_back(job, YES, quiet).state is FailoverState.RUNNING
+    assert operations.fail_back(job, YES, quiet).state is FailoverState.RUNNING
     assert world.equal(disk(world, 1, job.placement.name), disk(world, 0, vm))
     operations.commit(job, quiet)
     assert run(job, verify=True).verified.equal
@@ -125,12 +125,12 @@ def test_an_original_that_was_run_between_two_failbacks_is_frozen_anew(
     world, content: Content
 ) -> None:
     vm, job = failed_over(world, content)
-    operations.begin_back(job, YES, quiet)
+    operations.fail_back(job, YES, quiet)
     operations.undo(job, quiet)
     world.power_on(vm)
     world.write(vm, 2000, 11 * MIB, b"by hand " * 64)
     world.control.power(world.here, vm, on=False)
-    done = operations.begin_back(job, YES, quiet)
+    done = operations.fail_back(job, YES, quiet)
     assert world.equal(disk(world, 1, job.placement.name), disk(world, 0, vm))
     (frozen,) = [s for s in world.source_snapshots(vm) if s.name == f"{done.id}-0"]
     with world.connect(0) as session:
@@ -144,7 +144,7 @@ def test_what_the_original_wrote_after_the_booted_point_is_taken_back_too(
     world, content: Content
 ) -> None:
     vm, job = failed_over(world, content, replace(YES, final_sync=FinalSync.NO))
-    done = operations.begin_back(job, YES, quiet)
+    done = operations.fail_back(job, YES, quiet)
     assert done.state is FailoverState.RUNNING
     # The block at 3 MiB was written after the point that was booted: the replica has it not.
     assert world.equal(disk(world, 1, job.placement.name), disk(world, 0, vm))
@@ -165,7 +165,7 @@ def test_without_tracking_and_digest_maps_it_is_a_rescan(world, content: Content
         session.disable_cbt(session.find_vm(job.placement.name))
     world.control.power(world.sites[1]["name"], job.placement.name, on=True)
     modes: list[str] = []
-    operations.begin_back(job, YES, modes.append)
+    operations.fail_back(job, YES, modes.append)
     assert world.equal(disk(world, 1, job.placement.name), disk(world, 0, vm))
     assert operations.commit(job, quiet).state is FailoverState.COMMITTED
     assert run(job, verify=True).verified.equal
@@ -203,7 +203,7 @@ def test_each_site_gives_the_guest_its_addresses_by_a_named_specification(
     only_there = Guest(customize=Customize.SPEC, spec="dr")
     both = replace(only_there, failback=Guest(customize=Customize.SPEC, spec="home"))
     job = replace(job, guest=both)
-    assert operations.begin(job, YES, quiet).state is FailoverState.RUNNING
+    assert operations.fail_over(job, YES, quiet).state is FailoverState.RUNNING
     assert guest_of(world, 1, job.placement.name) == ("web-dr", "10.2.0.5")
     operations.commit(job, quiet)
     remarks = preview_back(replace(job, guest=only_there)).remarks
@@ -211,7 +211,7 @@ def test_each_site_gives_the_guest_its_addresses_by_a_named_specification(
     known = preview_back(job)
     assert "customization specification home, before the power-on" in known.customization
     assert not any("addresses" in remark for remark in known.remarks)
-    assert operations.begin_back(job, YES, quiet).state is FailoverState.RUNNING
+    assert operations.fail_back(job, YES, quiet).state is FailoverState.RUNNING
     assert guest_of(world, 0, vm) == ("web", "10.1.0.5")
     operations.commit(job, quiet)
     assert run(job).disks[0].mode is CopyMode.DELTA
@@ -222,8 +222,8 @@ def test_a_lost_original_is_replaced_by_a_new_vm_when_told_to(world, content: Co
     with world.connect(0) as session:
         session.destroy_vm(session.find_vm(vm))
     with pytest.raises(OriginalGone, match=vm):
-        operations.begin_back(job, YES, quiet)
-    done = operations.begin_back(job, YES, quiet, new_vm=world.sites[0]["datastores"][0])
+        operations.fail_back(job, YES, quiet)
+    done = operations.fail_back(job, YES, quiet, new_vm=world.sites[0]["datastores"][0])
     assert done.state is FailoverState.RUNNING
     assert is_on(world, 0, vm)
     assert world.equal(disk(world, 1, job.placement.name), disk(world, 0, vm))
@@ -250,7 +250,7 @@ def test_an_original_that_somebody_started_is_not_written_to(world, content: Con
     vm, job = failed_over(world, content)
     world.power_on(vm)
     with pytest.raises(PreflightFailed) as refused:
-        operations.begin_back(job, YES, quiet)
+        operations.fail_back(job, YES, quiet)
     assert "is poweredOn" in refused.value.problems[0]
     assert not world.source_snapshots(vm)
     world.control.power(world.here, vm, on=False)
@@ -265,5 +265,5 @@ def test_an_original_whose_disk_was_taken_away_gets_a_new_one(world, content: Co
         return vim.vm.ConfigSpec(deviceChange=change)
 
     world.reconfigure(vm, without)
-    assert operations.begin_back(job, YES, quiet).state is FailoverState.RUNNING
+    assert operations.fail_back(job, YES, quiet).state is FailoverState.RUNNING
     assert world.equal(disk(world, 1, job.placement.name), disk(world, 0, vm))

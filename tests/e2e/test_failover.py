@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from vreplica.delta.copy.modes import CopyMode
-from vreplica.failover.machine.choices import Choices, FinalSync
+from vreplica.failover.machine.choices import FailoverChoices, FinalSync
 from vreplica.failover.machine.errors import SourceIsOn
 from vreplica.failover.machine.journal import load
 from vreplica.failover.machine.record import Outcome
@@ -30,7 +30,7 @@ from vreplica.units import BLOCK, MIB
 from vreplica.vsphere.model import GuestCustomization, NicRule
 
 Content = Callable[..., Path]
-YES = Choices(shutdown_timeout_s=20, heartbeat_timeout_s=20)
+YES = FailoverChoices(shutdown_timeout_s=20, heartbeat_timeout_s=20)
 WINDOWS = "windows2019srv_64Guest"
 
 

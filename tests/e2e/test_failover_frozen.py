@@ -25,7 +25,7 @@ import pytest
 from vreplica.errors import VReplicaError
 from vreplica.failover import operations
 from vreplica.failover.history import outcomes
-from vreplica.failover.machine.choices import Choices
+from vreplica.failover.machine.choices import FailoverChoices
 from vreplica.failover.machine.errors import EffectUnderWay
 from vreplica.failover.machine.states import FailoverState
 from vreplica.sync.cycle import run
@@ -36,7 +36,7 @@ from vreplica.sync.replica.state import points
 from vreplica.units import MIB
 
 Content = Callable[..., Path]
-YES = Choices(shutdown_timeout_s=20, heartbeat_timeout_s=20)
+YES = FailoverChoices(shutdown_timeout_s=20, heartbeat_timeout_s=20)
 
 FROZEN = """
 import os, pickle, signal, sys
@@ -76,7 +76,7 @@ def listener(event):
 quiet = lambda text: None
 try:
     if part == "there":
-        operations.begin(job, choices, quiet, listener)
+        operations.fail_over(job, choices, quiet, listener)
     else:
         operations.undo(job, quiet, listener)
 except FailoverTakenOver:
@@ -159,12 +159,12 @@ def test_who_was_taken_over_makes_no_call(
 ) -> None:
     _, job = ready(world, content)
     if part == "undo":
-        assert operations.begin(job, YES, quiet).state is FailoverState.RUNNING
+        assert operations.fail_over(job, YES, quiet).state is FailoverState.RUNNING
     with frozen(job, part, place, tmp_path) as process:
         assert then(job, quiet).state is state
         if part == "undo":
             # And the next failover, whose replica must not be joined by the source.
-            assert operations.begin(job, YES, quiet).state is FailoverState.RUNNING
+            assert operations.fail_over(job, YES, quiet).state is FailoverState.RUNNING
         before, stand = history(world, job), on(world, job)
         assert stand == (
             (False, True) if part == "undo" or state is FailoverState.RUNNING else (True, False)
@@ -198,7 +198,7 @@ def test_inside_an_effect_nobody_takes_over_until_it_is_over(
     monkeypatch.setattr("vreplica.failover.machine.journal.TAKE_OVER_S", 0.3)
     _, job = ready(world, content)
     if part == "undo":
-        assert operations.begin(job, YES, quiet).state is FailoverState.RUNNING
+        assert operations.fail_over(job, YES, quiet).state is FailoverState.RUNNING
     with frozen(job, part, place, tmp_path) as process:
         before = history(world, job)
         for other in (operations.resume, operations.undo):

@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 
 from vreplica.failover import history, operations
-from vreplica.failover.machine.choices import Choices
+from vreplica.failover.machine.choices import FailoverChoices
 from vreplica.failover.machine.states import FailoverState
 from vreplica.sync.cycle import run
 from vreplica.sync.job import Job
@@ -31,7 +31,7 @@ from vreplica.sync.replica.state import points
 from vreplica.units import MIB
 
 Content = Callable[..., Path]
-YES = Choices(shutdown_timeout_s=20, heartbeat_timeout_s=20, disconnect_source_nics=True)
+YES = FailoverChoices(shutdown_timeout_s=20, heartbeat_timeout_s=20, disconnect_source_nics=True)
 
 KILLER = """
 import os, pickle, signal, sys
@@ -63,7 +63,7 @@ if when in ("before", "after"):
 
 quiet = lambda text: None
 if part in ("there", "back"):
-    begin = operations.begin if part == "there" else operations.begin_back
+    begin = operations.fail_over if part == "there" else operations.fail_back
     begin(job, choices, quiet, listener)
 else:
     getattr(operations, part)(job, quiet, listener)
@@ -165,13 +165,13 @@ def test_killed_anywhere_another_process_ends_it_as_if_it_had_not_been(
     world.write(vm, 2000, 3 * MIB, b"since" * 100 + bytes(12))
     with never_both_on(world, job):
         if part != "there":
-            assert operations.begin(job, YES, quiet).state is FailoverState.RUNNING
+            assert operations.fail_over(job, YES, quiet).state is FailoverState.RUNNING
         if "back" in part:
             operations.commit(job, quiet)
             there = world.sites[1]["name"]
             world.control.guest_write(there, job.placement.name, 2000, 5 * MIB, b"t" * 512)
         if part.endswith("-back"):
-            operations.begin_back(job, YES, quiet)
+            operations.fail_back(job, YES, quiet)
         killed(job, part, place, tmp_path)
         if part == "there" and not history.folders(job):
             pytest.fail("nothing was journalled before it")

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import pytest
 
-from vreplica.failover.machine.choices import Choices, OnShutdownTimeout
+from vreplica.failover.machine.choices import FailoverChoices, OnShutdownTimeout
 from vreplica.failover.machine.runner import begin_failover
 from vreplica.failover.machine.states import FailoverState
 from vreplica.failover.vsphere_ports import VSpherePorts
@@ -26,7 +26,7 @@ from vreplica.units import MIB
 from vreplica.vddk.config import VddkConfig, VddkConnection
 from vreplica.vddk.open import open_vddk_disk
 
-YES = Choices(shutdown_timeout_s=20, heartbeat_timeout_s=20)
+YES = FailoverChoices(shutdown_timeout_s=20, heartbeat_timeout_s=20)
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def level_in(world, job: Job, point: str, acknowledged: int) -> str:
         return judge(reader(disk)).level(acknowledged)
 
 
-def fail_over(job: Job, choices: Choices, meanwhile: Callable[[], object] = lambda: None):
+def fail_over(job: Job, choices: FailoverChoices, meanwhile: Callable[[], object] = lambda: None):
     """`meanwhile` happens right after the guest was asked to shut down: it is still busy."""
     folder = job.job_dir / "failovers" / "f1"
     folder.parent.mkdir(parents=True)

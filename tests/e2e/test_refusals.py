@@ -15,7 +15,7 @@ from vreplica.delta.cbt_audit import ChangeTrackingLied
 from vreplica.delta.copy.modes import CopyMode
 from vreplica.errors import DiskError, PreflightError, VReplicaError
 from vreplica.failover import operations
-from vreplica.failover.machine.choices import Choices, FinalSync
+from vreplica.failover.machine.choices import FailoverChoices, FinalSync
 from vreplica.points import Level
 from vreplica.sync.cycle import run
 from vreplica.sync.errors import (
@@ -109,7 +109,7 @@ def test_a_state_directory_that_cannot_be_made_is_refused_with_what_to_do(
     run(good)
     assert points(job) == points(good), "they are read from the destination"
     with pytest.raises(StateDirUnusable):
-        operations.begin(job, Choices(FinalSync.NO), lambda text: None)
+        operations.fail_over(job, FailoverChoices(FinalSync.NO), lambda text: None)
 
 
 @pytest.mark.parametrize("wrong", [{"host": "esx9"}, {"networks": {"VM Network": "Nix"}}])

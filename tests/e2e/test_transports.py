@@ -159,7 +159,7 @@ def watch(event, arguments):
         raise OSError("there is no VixDiskLib here")
 
 sys.addaudithook(watch)
-from vreplica.failover.machine.choices import Choices
+from vreplica.failover.machine.choices import FailoverChoices
 from vreplica.failover import operations
 from vreplica.lab import LabControl
 from vreplica.sync.events import Progress; from vreplica.sync.cycle import run
@@ -173,13 +173,14 @@ def listener(event):
 def quiet(text):
     pass
 
-control, choices = LabControl(folder), Choices(shutdown_timeout_s=20, heartbeat_timeout_s=20)
+control = LabControl(folder)
+choices = FailoverChoices(shutdown_timeout_s=20, heartbeat_timeout_s=20)
 shipped["full"] = sum(d.shipped_bytes for d in run(job).disks)
 control.guest_write(here, job.source_vm, 2000, 3 << 20, b"here" * 128)
 shipped["delta"] = sum(d.shipped_bytes for d in run(job).disks)
-states = [operations.begin(job, choices, quiet), operations.commit(job, quiet)]
+states = [operations.fail_over(job, choices, quiet), operations.commit(job, quiet)]
 control.guest_write(there, job.placement.name, 2000, 5 << 20, b"back" * 128)
-states.append(operations.begin_back(job, choices, quiet, listener))
+states.append(operations.fail_back(job, choices, quiet, listener))
 print(json.dumps({
     "states": [s.state.value for s in states],
     "levels": [s.facts.get("level") for s in states],

@@ -17,7 +17,7 @@ from tests.support.failover_model import Kill, Killed, Model
 from vreplica.failover import failback, history, operations
 from vreplica.failover.failback import FailbackPlan
 from vreplica.failover.group import report, run
-from vreplica.failover.machine.choices import Choices, FinalSync, OnError
+from vreplica.failover.machine.choices import FailoverChoices, FinalSync, OnError
 from vreplica.failover.machine.errors import (
     FailedOverAlready,
     FailoverUnderWay,
@@ -41,7 +41,7 @@ SHOP = Group(
     ),
     parallel=1,
 )
-YES = Choices(shutdown_timeout_s=0.01, heartbeat_timeout_s=0.01)
+YES = FailoverChoices(shutdown_timeout_s=0.01, heartbeat_timeout_s=0.01)
 NO = replace(YES, final_sync=FinalSync.NO)
 
 
@@ -206,9 +206,9 @@ def quiet(text: str) -> None:
 
 
 def begin(
-    tmp_path: Path, jobs: dict[str, Job], group: Group = SHOP, choices: Choices = YES
+    tmp_path: Path, jobs: dict[str, Job], group: Group = SHOP, choices: FailoverChoices = YES
 ) -> report.GroupOutcome:
-    return run.begin(tmp_path, group, jobs, choices, quiet)
+    return run.fail_over(tmp_path, group, jobs, choices, quiet)
 
 
 def folder(tmp_path: Path) -> Path:
@@ -312,7 +312,7 @@ def test_undo_goes_backwards(world: World, jobs: dict[str, Job], tmp_path: Path)
 def test_a_member_that_is_failed_over_already_refuses_the_group_before_anything_is_done(
     world: World, jobs: dict[str, Job], tmp_path: Path
 ) -> None:
-    operations.begin(jobs["web"], YES, quiet)
+    operations.fail_over(jobs["web"], YES, quiet)
     before = list(world.calls)
     with pytest.raises(FailoverUnderWay):
         begin(tmp_path, jobs)
@@ -373,9 +373,9 @@ def there(tmp_path: Path, jobs: dict[str, Job]) -> None:
 
 
 def back(
-    tmp_path: Path, jobs: dict[str, Job], group: Group = SHOP, choices: Choices = YES
+    tmp_path: Path, jobs: dict[str, Job], group: Group = SHOP, choices: FailoverChoices = YES
 ) -> report.GroupOutcome:
-    return run.begin_back(tmp_path, group, jobs, choices, quiet)
+    return run.fail_back(tmp_path, group, jobs, choices, quiet)
 
 
 def test_back_goes_through_the_same_passes_in_the_same_order(
@@ -419,7 +419,7 @@ def test_a_member_that_runs_on_its_original_is_left_out(
     world: World, jobs: dict[str, Job], tmp_path: Path
 ) -> None:
     there(tmp_path, jobs)
-    operations.begin_back(jobs["app"], YES, quiet)
+    operations.fail_back(jobs["app"], YES, quiet)
     with pytest.raises(FailoverUnderWay):
         back(tmp_path, jobs)
     operations.commit(jobs["app"], quiet)
@@ -465,14 +465,14 @@ def test_what_was_committed_last_is_known_where_the_clock_was_set_back(
             return datetime(2026, 6, 1, tzinfo=UTC) - timedelta(days=next(days))
 
     monkeypatch.setattr("vreplica.failover.machine.journal.datetime", Clock)
-    assert operations.begin(job, YES, quiet).state is FailoverState.RUNNING
+    assert operations.fail_over(job, YES, quiet).state is FailoverState.RUNNING
     operations.commit(job, quiet)
     there = history.failed_over(job)
     assert there is not None
-    assert operations.begin_back(job, YES, quiet).state is FailoverState.RUNNING
+    assert operations.fail_back(job, YES, quiet).state is FailoverState.RUNNING
     operations.commit(job, quiet)
     assert history.failed_over(job) is None, "it is back"
-    again = operations.begin(job, YES, quiet, id_="fo-again")
+    again = operations.fail_over(job, YES, quiet, id_="fo-again")
     assert again.state is FailoverState.RUNNING
     assert history.current(job).name == "fo-again"
 
@@ -487,7 +487,7 @@ def test_of_two_that_begin_at_once_one_is_refused(
 
     def begin_too() -> None:
         try:
-            operations.begin(job, NO, quiet)
+            operations.fail_over(job, NO, quiet)
         except FailoverUnderWay as error:
             refused.append(error)
 
@@ -500,7 +500,7 @@ def test_of_two_that_begin_at_once_one_is_refused(
         return real()
 
     monkeypatch.setattr(model, "replica_is_on", meanwhile)
-    assert operations.begin(job, NO, quiet).state is FailoverState.RUNNING
+    assert operations.fail_over(job, NO, quiet).state is FailoverState.RUNNING
     other[0].join()
     assert len(refused) == 1
     assert len(history.outcomes(job)) == 1, "nothing is left of it"

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.failover_model import Killed, Model, point
 from vreplica.errors import VReplicaError
-from vreplica.failover.machine.choices import Choices, FinalSync, OnShutdownTimeout
+from vreplica.failover.machine.choices import FailoverChoices, FinalSync, OnShutdownTimeout
 from vreplica.failover.machine.context import StepContext
 from vreplica.failover.machine.errors import (
     ChosenLevelTooLow,
@@ -57,7 +57,7 @@ def quiet(text: str) -> None:
     pass
 
 
-YES = Choices(shutdown_timeout_s=30, heartbeat_timeout_s=30)
+YES = FailoverChoices(shutdown_timeout_s=30, heartbeat_timeout_s=30)
 NO = replace(YES, final_sync=FinalSync.NO)
 
 
@@ -378,7 +378,7 @@ def test_a_level_that_is_too_low_stops_before_the_replica_starts(folder: Path) -
     ],
 )
 def test_a_point_that_cannot_boot_is_refused_while_the_source_runs(
-    folder: Path, choices: Choices, refused: type[Exception]
+    folder: Path, choices: FailoverChoices, refused: type[Exception]
 ) -> None:
     model = Model()
     with pytest.raises(refused) as error:
@@ -464,7 +464,7 @@ def test_a_source_that_comes_back_before_the_final_sync_is_not_synchronised(fold
 
 @pytest.mark.parametrize("choices", [NO, replace(YES, source_lost=True)])
 def test_a_replica_that_somebody_started_is_not_taken_for_ours(
-    folder: Path, choices: Choices
+    folder: Path, choices: FailoverChoices
 ) -> None:
     model = Model(source_on=not choices.source_lost, replica_on=False)
     on = model.source_on
@@ -549,7 +549,7 @@ def test_who_is_taken_over_in_the_middle_of_a_copy_writes_nothing_more(folder: P
     assert resume_failover(folder, model, quiet).state is FailoverState.RUNNING
 
 
-SCENARIOS: dict[str, tuple[Callable[[], Model], Choices]] = {
+SCENARIOS: dict[str, tuple[Callable[[], Model], FailoverChoices]] = {
     "yes": (Model, YES),
     "hangs, abort": (lambda: Model(shuts_down_after=None), YES),
     "hangs, use-quiesced": (
@@ -572,7 +572,7 @@ SCENARIOS: dict[str, tuple[Callable[[], Model], Choices]] = {
 }
 
 
-def drive(folder: Path, model: Model, choices: Choices) -> Outcome:
+def drive(folder: Path, model: Model, choices: FailoverChoices) -> Outcome:
     """Begin, and after each kill resume, as an operator would."""
     try:
         return begin_failover(folder, model, choices, quiet)

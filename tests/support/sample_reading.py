@@ -22,7 +22,7 @@ from vreplica.cli.app import app
 from vreplica.failover import history
 from vreplica.failover.failback import FailbackPlan
 from vreplica.failover.group import report
-from vreplica.failover.machine.choices import Choices
+from vreplica.failover.machine.choices import FailoverChoices
 from vreplica.failover.machine.journal import Journal
 from vreplica.failover.machine.journal import load as load_journal
 from vreplica.failover.machine.journal import state_of as journal_state
@@ -53,9 +53,9 @@ __all__ = [
     "DISCONNECTED_KEY",
     "LEAF_KEY",
     "REVERTED_KEY",
-    "Choices",
     "DigestMap",
     "FailbackPlan",
+    "FailoverChoices",
     "FailoverState",
     "FoundPending",
     "JobStatus",

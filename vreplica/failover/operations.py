@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 from vreplica.failover import history
 from vreplica.failover.failback import FailbackPlan, FailbackPorts, plan_failback
 from vreplica.failover.machine import runner
-from vreplica.failover.machine.choices import Choices
-from vreplica.failover.machine.context import Reporter
+from vreplica.failover.machine.choices import FailoverChoices
+from vreplica.failover.machine.context import Reporter, no_report
 from vreplica.failover.machine.journal import load
 from vreplica.failover.machine.record import Outcome
 from vreplica.failover.machine.states import FailoverState
@@ -26,11 +27,13 @@ from vreplica.sync.events import Listener, ignore
 from vreplica.sync.job import Job
 from vreplica.sync.job_dir import in_state_dir
 
+DEFAULT_CHOICES: Final = FailoverChoices()
 
-def begin(
+
+def fail_over(
     job: Job,
-    choices: Choices,
-    report: Reporter,
+    choices: FailoverChoices = DEFAULT_CHOICES,
+    report: Reporter = no_report,
     on_event: Listener = ignore,
     *,
     id_: str | None = None,
@@ -47,10 +50,10 @@ def begin(
         return runner.begin_failover(folder, ports, choices, report, goal, alone=alone)
 
 
-def begin_back(
+def fail_back(
     job: Job,
-    choices: Choices,
-    report: Reporter,
+    choices: FailoverChoices = DEFAULT_CHOICES,
+    report: Reporter = no_report,
     on_event: Listener = ignore,
     *,
     new_vm: str | None = None,
@@ -84,19 +87,23 @@ def _alone(job: Job, check: Callable[[Job], None]) -> Iterator[None]:
 
 
 def resume(
-    job: Job, report: Reporter, on_event: Listener = ignore, *, source_lost: bool = False
+    job: Job,
+    report: Reporter = no_report,
+    on_event: Listener = ignore,
+    *,
+    source_lost: bool = False,
 ) -> Outcome:
     """Continues the failover that stopped. `source_lost`: its source is lost for good since."""
     call = partial(runner.resume_failover, source_lost=source_lost)
     return _on_current(call, job, report, on_event)
 
 
-def undo(job: Job, report: Reporter, on_event: Listener = ignore) -> Outcome:
+def undo(job: Job, report: Reporter = no_report, on_event: Listener = ignore) -> Outcome:
     """Puts both sides back. Raises NotPossibleNow."""
     return _on_current(runner.undo_failover, job, report, on_event)
 
 
-def commit(job: Job, report: Reporter, on_event: Listener = ignore) -> Outcome:
+def commit(job: Job, report: Reporter = no_report, on_event: Listener = ignore) -> Outcome:
     """Makes the failover permanent. Raises NotPossibleNow."""
     return _on_current(runner.commit_failover, job, report, on_event)
 

@@ -28,7 +28,7 @@ from vreplica.failover.group import report as group_report
 from vreplica.failover.group import run as group_run
 from vreplica.failover.group.preview import GroupPreview, preview_group, preview_group_back
 from vreplica.failover.group.report import GroupOutcome
-from vreplica.failover.machine.choices import Choices, OnError
+from vreplica.failover.machine.choices import FailoverChoices, OnError
 from vreplica.failover.machine.context import Reporter
 from vreplica.failover.machine.errors import OptionNotForTarget
 from vreplica.failover.machine.group_order import Group
@@ -137,7 +137,7 @@ class FailoverTarget(Protocol):
 
     def begin(
         self,
-        choices: Choices,
+        choices: FailoverChoices,
         report: Reporter,
         on_event: Listener = ignore,
         *,
@@ -152,7 +152,7 @@ class FailoverTarget(Protocol):
 
     def begin_back(
         self,
-        choices: Choices,
+        choices: FailoverChoices,
         report: Reporter,
         on_event: Listener = ignore,
         *,
@@ -214,26 +214,26 @@ class JobTarget:
 
     def begin(
         self,
-        choices: Choices,
+        choices: FailoverChoices,
         report: Reporter,
         on_event: Listener = ignore,
         *,
         commit: bool = False,
         id_: str | None = None,
     ) -> Outcome:
-        outcome = operations.begin(self.job, choices, report, on_event, id_=id_)
+        outcome = operations.fail_over(self.job, choices, report, on_event, id_=id_)
         return self._committed(outcome, report, on_event) if commit else outcome
 
     def begin_back(
         self,
-        choices: Choices,
+        choices: FailoverChoices,
         report: Reporter,
         on_event: Listener = ignore,
         *,
         commit: bool = False,
         new_vm: str | None = None,
     ) -> Outcome:
-        outcome = operations.begin_back(self.job, choices, report, on_event, new_vm=new_vm)
+        outcome = operations.fail_back(self.job, choices, report, on_event, new_vm=new_vm)
         return self._committed(outcome, report, on_event) if commit else outcome
 
     def _committed(self, outcome: Outcome, report: Reporter, on_event: Listener) -> Outcome:
@@ -294,7 +294,7 @@ class GroupTarget:
 
     def begin(
         self,
-        choices: Choices,
+        choices: FailoverChoices,
         report: Reporter,
         on_event: Listener = ignore,
         *,
@@ -302,12 +302,14 @@ class GroupTarget:
         id_: str | None = None,
     ) -> GroupOutcome:
         self._refuse(point=choices.point)
-        outcome = group_run.begin(self.state_dir, self._ruled, self.jobs, choices, report, id_=id_)
+        outcome = group_run.fail_over(
+            self.state_dir, self._ruled, self.jobs, choices, report, id_=id_
+        )
         return self._committed(outcome, report) if commit else outcome
 
     def begin_back(
         self,
-        choices: Choices,
+        choices: FailoverChoices,
         report: Reporter,
         on_event: Listener = ignore,
         *,
@@ -315,7 +317,7 @@ class GroupTarget:
         new_vm: str | None = None,
     ) -> GroupOutcome:
         self._refuse(point=choices.point, new_vm=new_vm)
-        outcome = group_run.begin_back(self.state_dir, self._ruled, self.jobs, choices, report)
+        outcome = group_run.fail_back(self.state_dir, self._ruled, self.jobs, choices, report)
         return self._committed(outcome, report) if commit else outcome
 
     def _committed(self, outcome: GroupOutcome, report: Reporter) -> GroupOutcome:

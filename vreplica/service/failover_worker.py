@@ -20,7 +20,7 @@ from typing import Any, Final
 from vreplica.errors import VReplicaError
 from vreplica.failover import history, operations
 from vreplica.failover.machine import runner
-from vreplica.failover.machine.choices import Choices
+from vreplica.failover.machine.choices import FailoverChoices
 from vreplica.failover.machine.errors import Interrupted
 from vreplica.failover.machine.journal import load
 from vreplica.failover.machine.record import Outcome, outcome_of
@@ -166,12 +166,12 @@ class Driven:
         """The failover's journal, with both sides."""
         job, own = self._job, self._job.job_dir / "failovers" / self.ticket.run
         if do in failover_requests.PREFIX and not load(own):
-            choices = Choices.from_dict(self.order["choices"])
+            choices = FailoverChoices.from_dict(self.order["choices"])
             more: dict[str, Any] = {"id_": own.name, "goal": FailoverState.READY}
             if do == "begin":
-                operations.begin(job, choices, self._say, **more)
+                operations.fail_over(job, choices, self._say, **more)
             else:
-                operations.begin_back(
+                operations.fail_back(
                     job, choices, self._say, new_vm=self.order.get("new_vm"), **more
                 )
         folder = own if do in failover_requests.PREFIX else history.current(job)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vreplica.failover.machine.choices import Choices
+from vreplica.failover.machine.choices import FailoverChoices
 from vreplica.failover.machine.errors import NoFailover
 from vreplica.failover.machine.group_order import Group, label_of
 from vreplica.failover.machine.journal import Entry, begun_below, load, state_of
@@ -40,7 +40,7 @@ class GroupOutcome:
 
     id: str
     group: Group
-    choices: Choices
+    choices: FailoverChoices
     back: bool
     """A failback: from the replicas to the originals."""
     entries: tuple[Entry, ...]
@@ -146,7 +146,7 @@ def show(folder: Path) -> GroupOutcome:
     return GroupOutcome(
         id=folder.name,
         group=group,
-        choices=Choices.from_dict(begun["choices"]),
+        choices=FailoverChoices.from_dict(begun["choices"]),
         back=begun.get("back", False),
         entries=tuple(entries),
         members=tuple(members),

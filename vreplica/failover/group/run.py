@@ -17,7 +17,7 @@ from vreplica.failover import history, operations
 from vreplica.failover.failback import plan_failback
 from vreplica.failover.group.report import GroupOutcome, folders, member_folder, show
 from vreplica.failover.machine import runner
-from vreplica.failover.machine.choices import Choices, FinalSync, OnError
+from vreplica.failover.machine.choices import FailoverChoices, FinalSync, OnError
 from vreplica.failover.machine.context import Reporter
 from vreplica.failover.machine.errors import (
     FailoverUnderWay,
@@ -46,11 +46,11 @@ CAN_COMMIT: Final = (FailoverState.RUNNING, FailoverState.COMMITTING)
 """States in which a member's failover can be committed."""
 
 
-def begin(
+def fail_over(
     state_dir: Path,
     group: Group,
     jobs: Jobs,
-    choices: Choices,
+    choices: FailoverChoices,
     report: Reporter,
     *,
     id_: str | None = None,
@@ -67,8 +67,8 @@ def begin(
     return _begin(state_dir, group, jobs, choices, report, id_=id_, back=False)
 
 
-def begin_back(
-    state_dir: Path, group: Group, jobs: Jobs, choices: Choices, report: Reporter
+def fail_back(
+    state_dir: Path, group: Group, jobs: Jobs, choices: FailoverChoices, report: Reporter
 ) -> GroupOutcome:
     """Fail those members back whose replicas are in service (`away`), as far as it goes.
 
@@ -104,7 +104,7 @@ def _begin(
     state_dir: Path,
     group: Group,
     jobs: Jobs,
-    choices: Choices,
+    choices: FailoverChoices,
     report: Reporter,
     *,
     id_: str,
@@ -167,8 +167,8 @@ class _Run:
 
     def __init__(self, journal: Journal, group: Group, jobs: Jobs, report: Reporter) -> None:
         self._journal, self._group, self._jobs, self._report = journal, group, jobs, report
-        self._choices = Choices.from_dict(journal.choices["choices"])
-        self._begin = operations.begin_back if journal.choices.get("back") else operations.begin
+        self._choices = FailoverChoices.from_dict(journal.choices["choices"])
+        self._begin = operations.fail_back if journal.choices.get("back") else operations.fail_over
         self._pass: Pass | None = None
         self._lost: dict[str, str] = {}
         self._lock = Lock()

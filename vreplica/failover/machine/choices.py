@@ -39,7 +39,7 @@ class OnError(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Choices:
+class FailoverChoices:
     """The operator's word. Times in seconds."""
 
     final_sync: FinalSync = FinalSync.YES

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from vreplica.errors import VReplicaError
-from vreplica.failover.machine.choices import Choices
+from vreplica.failover.machine.choices import FailoverChoices
 from vreplica.failover.machine.errors import FailoverTakenOver
 from vreplica.failover.machine.journal import Journal
 from vreplica.failover.machine.ports import Ports
@@ -25,6 +25,11 @@ from vreplica.points import Level, RecoveryPoint
 
 Reporter = Callable[[str], None]
 """Takes one line for a person. It may raise, which stops the failover between two effects."""
+
+
+def no_report(text: str) -> None:
+    """The reporter of a caller that needs no lines."""
+
 
 POWER_OFF: Final = "PowerOff source"
 SHUT_DOWN: Final = "ShutdownGuest source"
@@ -53,7 +58,7 @@ class StepContext:
     id: str
     ports: Ports
     journal: Journal
-    choices: Choices
+    choices: FailoverChoices
     report: Reporter
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep

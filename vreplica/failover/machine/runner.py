@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Final, Self
 
-from vreplica.failover.machine.choices import Choices
+from vreplica.failover.machine.choices import FailoverChoices
 from vreplica.failover.machine.context import POWER_OFF, SHUT_DOWN, Reporter, StepContext
 from vreplica.failover.machine.errors import NotPossibleNow
 from vreplica.failover.machine.journal import Entry, Journal, load, next_number, state_of
@@ -42,7 +42,7 @@ UNDER_WAY: Final = {
 def begin_failover(
     folder: Path,
     ports: Ports,
-    choices: Choices,
+    choices: FailoverChoices,
     report: Reporter,
     goal: FailoverState | None = None,
     *,
@@ -147,7 +147,7 @@ def _give_up(journal: Journal, ports: Ports, report: Reporter) -> Outcome:
 
 
 def _context(journal: Journal, ports: Ports, report: Reporter) -> StepContext:
-    choices = Choices.from_dict(journal.choices)
+    choices = FailoverChoices.from_dict(journal.choices)
     return StepContext(journal.folder.name, ports, journal, choices, report)
 
 

@@ -10,7 +10,7 @@ from vreplica.cli import catalog_updates
 from vreplica.cli.render.output import Output
 from vreplica.config import Config
 from vreplica.failover.history import new_failover_id
-from vreplica.failover.machine.choices import Choices
+from vreplica.failover.machine.choices import FailoverChoices
 from vreplica.failover.machine.context import Reporter
 from vreplica.failover.machine.record import Outcome
 from vreplica.failover.target import JobTarget
@@ -27,7 +27,7 @@ class CataloguedJob(JobTarget):
 
     def begin(
         self,
-        choices: Choices,
+        choices: FailoverChoices,
         report: Reporter,
         on_event: Listener = ignore,
         *,
@@ -41,7 +41,7 @@ class CataloguedJob(JobTarget):
 
     def begin_back(
         self,
-        choices: Choices,
+        choices: FailoverChoices,
         report: Reporter,
         on_event: Listener = ignore,
         *,

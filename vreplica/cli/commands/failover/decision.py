@@ -12,11 +12,11 @@ from vreplica.cli.commands.failover.options import BeginOptions
 from vreplica.cli.render.output import Output
 
 if TYPE_CHECKING:
-    from vreplica.failover.machine.choices import Choices
+    from vreplica.failover.machine.choices import FailoverChoices
     from vreplica.failover.target import FailoverPreview
 
 
-def decide(out: Output, known: FailoverPreview, options: BeginOptions) -> Choices | None:
+def decide(out: Output, known: FailoverPreview, options: BeginOptions) -> FailoverChoices | None:
     """Shows the preview, and asks where no option gave the answer. None: nothing is to be done."""
     value = known.to_dict(options.max_downtime)
     if options.dry_run or not out.as_json:

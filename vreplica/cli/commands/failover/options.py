@@ -11,7 +11,7 @@ import click
 from vreplica.cli.options import Duration
 
 if TYPE_CHECKING:
-    from vreplica.failover.machine.choices import Choices
+    from vreplica.failover.machine.choices import FailoverChoices
 
 Decorator = Callable[[Any], Any]
 
@@ -54,13 +54,13 @@ class BeginOptions:
         if self.point is not None and answer == "yes" and not self.source_lost:
             raise click.UsageError("--point is for --final-sync no: yes boots what it synchronises")
 
-    def choices(self, answer: str) -> Choices:
+    def choices(self, answer: str) -> FailoverChoices:
         """The operator's decisions, with `yes` or `no` for the final sync."""
-        from vreplica.failover.machine.choices import Choices, FinalSync, OnShutdownTimeout
+        from vreplica.failover.machine.choices import FailoverChoices, FinalSync, OnShutdownTimeout
         from vreplica.points.level import Level
 
         self.check(answer)
-        return Choices(
+        return FailoverChoices(
             final_sync=FinalSync(answer),
             on_shutdown_timeout=OnShutdownTimeout(self.on_shutdown_timeout),
             shutdown_timeout_s=self.shutdown_timeout,

@@ -16,7 +16,7 @@ from vreplica.cli.open_catalog import opened, user
 from vreplica.cli.render.output import Output
 from vreplica.errors import VReplicaError
 from vreplica.failover.crosscheck import Comparison
-from vreplica.failover.machine.choices import Choices
+from vreplica.failover.machine.choices import FailoverChoices
 from vreplica.failover.machine.context import Reporter
 from vreplica.failover.machine.errors import OptionNotForTarget
 from vreplica.failover.machine.record import Outcome, Record
@@ -84,7 +84,7 @@ class ServiceTarget:
 
     def begin(
         self,
-        choices: Choices,
+        choices: FailoverChoices,
         report: Reporter,
         on_event: Listener = ignore,
         *,
@@ -97,7 +97,7 @@ class ServiceTarget:
 
     def begin_back(
         self,
-        choices: Choices,
+        choices: FailoverChoices,
         report: Reporter,
         on_event: Listener = ignore,
         *,

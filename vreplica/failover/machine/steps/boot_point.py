@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vreplica.failover.machine.choices import Choices, FinalSync
+from vreplica.failover.machine.choices import FailoverChoices, FinalSync
 from vreplica.failover.machine.context import StepContext, StepResult
 from vreplica.failover.machine.errors import (
     ChosenLevelTooLow,
@@ -62,7 +62,7 @@ def find_chosen(points: Sequence[RecoveryPoint], wanted: str | None) -> Recovery
     raise NoSuchPointToBoot(wanted=wanted or "to boot")
 
 
-def check_can_boot(ports: Ports, choices: Choices) -> None:
+def check_can_boot(ports: Ports, choices: FailoverChoices) -> None:
     """Refuses, before anything is changed, what is known not to boot. Raises BootRefused.
 
     Without a sync the point is known beforehand, so the source is not powered off in vain. A

@@ -112,7 +112,7 @@ def run_work(work: Work, rounds: int, say: Callable[[str], None]) -> dict[str, A
                 "durable": contender.durable,
                 "ratio_to_best_peer": middle / peer if peer else None,
                 "engine_to_c": median(one.engine) / least if one.engine and least else None,
-                "shipped_to_changed": one.last["shipped_bytes"] / work.changed_bytes
+                "written_to_changed": one.last["data_bytes"] / work.changed_bytes
                 if work.changed_bytes and contender.role == "ours"
                 else None,
                 "cpu_median_s": median(one.cpu),

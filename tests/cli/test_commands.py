@@ -61,13 +61,14 @@ DISK = DiskRun(
     "tracked",
     GIB,
     None,
-    8 * MIB,
-    4 * MIB,
-    MIB,
-    0,
-    3 * MIB,
-    0,
-    1.5,
+    looked_at_bytes=8 * MIB,
+    read_bytes=4 * MIB,
+    redundant_bytes=MIB,
+    zero_already_bytes=4 * MIB,
+    zeroed_bytes=0,
+    data_bytes=3 * MIB,
+    audited_bytes=0,
+    seconds=1.5,
 )
 REPORT = RunReport("web01", POINT, (DISK,), ("went back",), (), (), None, 2, TIME, 1.6)
 EQUAL = VerifyReport(
@@ -321,7 +322,7 @@ def test_a_flagged_point_is_exit_code_10_and_said_with_what_to_do(
 def test_points_show_statistics_and_flags_and_older_points_without(
     invoke: Invoke, play: Play
 ) -> None:
-    stats = ChangeStats(16 * MIB, 9 * MIB, 2 * MIB, 5 * MIB, 40, 0.42, 0.1, GIB)
+    stats = ChangeStats(17 * MIB, 9 * MIB, MIB, 2 * MIB, 5 * MIB, 40, 0.42, 0.1, GIB)
     odd = replace(
         POINT,
         id="20260302T123000Z-aaaaaa",
@@ -330,7 +331,7 @@ def test_points_show_statistics_and_flags_and_older_points_without(
     )
     play("recovery_points", (POINT, odd, replace(odd, id="old", accepted=True)))
     shown = invoke("points", "web01").stdout
-    for text in ("16 MiB", "9 MiB", "2 MiB", "7 MiB", "42%", "old was flagged, and accepted"):
+    for text in ("17 MiB", "9 MiB", "2 MiB", "7 MiB", "42%", "old was flagged, and accepted"):
         assert text in shown
     assert shown.count("is flagged: it looks like mass encryption") == 1
     values = json.loads(invoke("points", "web01", "--json").stdout)["points"]

@@ -62,9 +62,10 @@ def test_the_full_run_ships_what_is_allocated_and_no_more(demo: Demo) -> None:
     assert [d["mode"] for d in disks] == ["full", "full"]
     assert [d["capacity_bytes"] for d in disks] == CAPACITIES
     for disk, name in zip(disks, NAMES, strict=True):
-        assert disk["allocated_bytes"] == disk["changed_bytes"] == disk["read_bytes"]
-        assert disk["shipped_bytes"] + disk["redundant_bytes"] == disk["changed_bytes"]
-        assert disk["shipped_bytes"] == expected[name]
+        assert disk["allocated_bytes"] == disk["looked_at_bytes"] == disk["read_bytes"]
+        not_written = disk["redundant_bytes"] + disk["zero_already_bytes"]
+        assert disk["written_bytes"] + not_written == disk["looked_at_bytes"]
+        assert disk["written_bytes"] == expected[name]
 
 
 def test_the_delta_reads_what_changed_and_ships_what_differs(demo: Demo) -> None:
@@ -74,9 +75,9 @@ def test_the_delta_reads_what_changed_and_ships_what_differs(demo: Demo) -> None
     assert [d["mode"] for d in disks] == ["delta", "delta"]
     for disk, name in zip(disks, NAMES, strict=True):
         again = [w for w in writes if w.disk == name and "unchanged" in w.what]
-        assert disk["changed_bytes"] == disk["read_bytes"] == expected[name]
+        assert disk["looked_at_bytes"] == disk["read_bytes"] == expected[name]
         assert disk["redundant_bytes"] == blocks_of(again)[name]
-        assert disk["shipped_bytes"] == disk["changed_bytes"] - disk["redundant_bytes"]
+        assert disk["written_bytes"] == disk["looked_at_bytes"] - disk["redundant_bytes"]
 
 
 def test_what_the_guest_wrote_is_counted(demo: Demo) -> None:
@@ -144,9 +145,10 @@ def test_people_get_a_table_and_nothing_is_left_behind(tmp_path: Path) -> None:
         "disk",
         "capacity",
         "allocated",
-        "changed",
+        "looked",
+        "at",
         "read",
-        "shipped",
+        "written",
         "time",
     ]
     assert [line.split()[0] for line in lines if line.startswith(("full ", "delta "))] == [

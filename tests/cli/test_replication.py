@@ -72,7 +72,7 @@ def test_plan_run_points_verify_one_after_the_other(jobs: str, web01: LabControl
     second = invoke("run", "web01", "--verify", "--json", "-c", jobs)
     assert second.exit_code == 0, second.output
     report = json.loads(second.stdout)
-    assert report["disks"][0]["shipped_bytes"] == BLOCK
+    assert report["disks"][0]["written_bytes"] == BLOCK
     assert report["verified"]["equal"] is True
 
     listed = invoke("points", "-c", jobs, "--json")

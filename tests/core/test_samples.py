@@ -121,7 +121,7 @@ def test_a_replica_and_its_points_are_read(name: str, tmp_path: Path) -> None:
     expected = REPLICAS[name]
     found = Stored(V0_1 / "vms" / f"{name}.json").replica_of(expected.job, tmp_path)
     points = tuple(
-        (p.id, p.level.value, tuple((d.key, d.mode, d.shipped_bytes) for d in p.disks))
+        (p.id, p.level.value, tuple((d.key, d.mode, d.written_bytes) for d in p.disks))
         for p in found.points
     )
     assert points == expected.points
@@ -150,7 +150,7 @@ def test_everything_that_a_point_says_is_read(tmp_path: Path) -> None:
     assert re.fullmatch(r"[0-9a-f -]{47}/2", first.change_id or "")
     assert re.fullmatch("[0-9a-f]{64}", first.root)
     assert first.stats is not None
-    assert first.stats.changed_bytes == first.stats.allocated_bytes == 589824
+    assert first.stats.looked_at_bytes == first.stats.allocated_bytes == 589824
     assert first.stats.past == ()
 
 

@@ -1,4 +1,4 @@
-"""Samples of what is shipped, the ransomware flag, and the audit of change tracking."""
+"""Samples of what is written, the ransomware flag, and the audit of change tracking."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def test_entropy_of_known_contents() -> None:
     assert entropy(np.tile(np.array([1, 2], np.uint8), 2048)) == 1
 
 
-def shipped(content: bytes) -> ContentSample:
+def sample_of_copy(content: bytes) -> ContentSample:
     size = len(content) // BLOCK * BLOCK
     source, target = MemoryDisk(size, content[:size]), MemoryDisk(size)
     return copy(CopySpec(source, target, Extents.of(0, size))).content
 
 
 def test_random_data_looks_encrypted_and_text_does_not() -> None:
-    noise, text = shipped(RANDOM), shipped(TEXT)
+    noise, text = sample_of_copy(RANDOM), sample_of_copy(TEXT)
     assert noise.high_entropy_share == 1.0
     assert noise.compressibility > 0.99
     assert noise.mean_entropy > 7.9

@@ -109,12 +109,14 @@ def run(
 
 
 def assert_accounts_add_up(stats: CopyStats, source: MemoryDisk, target: MemoryDisk) -> None:
-    assert stats.selected_bytes == stats.redundant_bytes + stats.zeroed_bytes + stats.shipped_bytes
+    not_written = stats.redundant_bytes + stats.zero_already_bytes
+    assert stats.looked_at_bytes == not_written + stats.zeroed_bytes + stats.data_bytes
+    assert stats.written_bytes == stats.zeroed_bytes + stats.data_bytes
     reads, writes = issued(source, "read"), issued(target, "write")
     assert stats.read_bytes == sum(length for _, length in reads)
-    assert stats.shipped_bytes + stats.zeroed_bytes == sum(length for _, length in writes)
+    assert stats.written_bytes == sum(length for _, length in writes)
     assert (stats.read_requests, stats.write_requests) == (len(reads), len(writes))
-    assert stats.changed_blocks == len(blocks_of(writes))
+    assert stats.written_blocks == len(blocks_of(writes))
     assert len(set(blocks_of(reads))) == len(blocks_of(reads))
 
 
@@ -232,7 +234,7 @@ def test_progress_ends_at_all_bytes() -> None:
             progress=seen.append,
         )
     )
-    assert seen[-1].done_bytes == seen[-1].selected_bytes == CAPACITY
+    assert seen[-1].done_bytes == seen[-1].total_bytes == CAPACITY
     assert [p.done_bytes for p in seen] == sorted(p.done_bytes for p in seen)
 
 
@@ -263,7 +265,7 @@ def test_memory_does_not_follow_the_capacity() -> None:
             source, target, plan.extents, source_zero=plan.source_zero, target_zero=plan.target_zero
         )
     )
-    assert stats.selected_bytes == stats.read_bytes == stats.shipped_bytes == 5 * MIB
+    assert stats.looked_at_bytes == stats.read_bytes == stats.data_bytes == 5 * MIB
     assert target.allocated() == source.allocated()
 
 

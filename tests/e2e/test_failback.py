@@ -74,7 +74,7 @@ def test_back_with_only_what_differs_and_forward_again(world, content: Content) 
 
     def listener(event: object) -> None:
         if isinstance(event, Progress) and event.activity == "copy":
-            shipped.append(event.shipped_bytes)
+            shipped.append(event.written_bytes)
             looked_at.append(event.total_bytes)
 
     done = operations.fail_back(job, YES, quiet, listener)
@@ -93,7 +93,7 @@ def test_back_with_only_what_differs_and_forward_again(world, content: Content) 
     world.write(vm, 2000, 9 * MIB, b"home" * 128)
     report = run(job, verify=True)
     assert report.disks[0].mode is CopyMode.DELTA
-    assert report.shipped_bytes == BLOCK
+    assert report.written_bytes == BLOCK
     assert report.verified is not None
     assert report.verified.equal
     assert len(points(job)) == 5, "the replica's older points and its last state are kept"

@@ -152,7 +152,7 @@ def test_undo_puts_both_back_and_replication_goes_on(world, content: Content) ->
     world.write(vm, 2000, 9 * MIB, b"after" * 100 + bytes(12))
     report = run(job, verify=True)
     assert report.disks[0].mode is CopyMode.DELTA
-    assert report.shipped_bytes == BLOCK
+    assert report.written_bytes == BLOCK
     assert report.verified is not None
     assert report.verified.equal
     assert outcome.facts["point"] in [p.id for p in points(job)]

@@ -94,7 +94,7 @@ def test_an_ext4_file_system_arrives_clean_after_full_and_after_delta(
         if old[offset : offset + BLOCK] != new[offset : offset + BLOCK]:
             world.write(vm, 2000, offset, new[offset : offset + BLOCK])
     second = run(job)
-    assert 0 < second.shipped_bytes < SIZE // 2
+    assert 0 < second.written_bytes < SIZE // 2
     arrived = world.image(
         1, world.point_disks(job, second.point.snapshot)[2000], tmp_path / "arrived2.raw"
     )

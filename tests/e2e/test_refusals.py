@@ -182,7 +182,7 @@ def test_cbt_switched_off_stops_and_says_how_to_go_on(world, content: Content) -
     world.write(vm, 2000, MIB, b"y" * BLOCK)
     report = run(dataclasses.replace(job, on_cbt_loss=OnCbtLoss.RESCAN), verify=True)
     assert report.disks[0].mode is CopyMode.RESCAN
-    assert report.shipped_bytes == BLOCK
+    assert report.written_bytes == BLOCK
     assert report.verified is not None
     assert report.verified.equal
     assert run(job).disks[0].mode is CopyMode.DELTA
@@ -317,7 +317,7 @@ def test_a_lost_digest_map_costs_redundant_writes_and_no_data(world, content: Co
     world.write(vm, 2000, 2 * MIB, b"r" * BLOCK)
     report = run(rescan, verify=True)
     assert report.disks[0].mode is CopyMode.RESCAN
-    assert report.shipped_bytes == BLOCK
+    assert report.written_bytes == BLOCK
     assert report.verified.equal
 
 

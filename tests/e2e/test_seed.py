@@ -66,7 +66,7 @@ def test_a_vm_at_the_destination_is_copied_and_only_differences_are_shipped(
     assert equal == [True, True]
     tail = raws[0].read_bytes()[20 * MIB :]
     fresh = sum(1 for at in range(0, len(tail), BLOCK) if tail[at : at + BLOCK].strip(b"\0"))
-    assert first.disks[0].shipped_bytes <= (5 + fresh) * BLOCK
+    assert first.disks[0].written_bytes <= (5 + fresh) * BLOCK
     again, equal = world.run_and_compare(job)
     assert equal == [True, True]
     assert [d.mode for d in again.disks] == [CopyMode.DELTA, CopyMode.DELTA]
@@ -87,8 +87,8 @@ def test_a_disk_that_was_carried_by_hand_seeds_the_disk_that_is_named(
     seed(job, [f"Hard disk 2={carried.path}"])
     report, equal = world.run_and_compare(job)
     assert equal == [True, True]
-    assert report.disks[1].shipped_bytes == 0
-    assert report.disks[0].shipped_bytes > 0
+    assert report.disks[1].written_bytes == 0
+    assert report.disks[0].written_bytes > 0
 
 
 def test_the_replica_of_another_job_seeds_and_stays(world: Any, content: Content) -> None:
@@ -108,7 +108,7 @@ def test_the_replica_of_another_job_seeds_and_stays(world: Any, content: Content
     assert macs[0] == macs[1] != []
     report, equal = world.run_and_compare(new)
     assert equal == [True]
-    assert report.shipped_bytes == 0
+    assert report.written_bytes == 0
     assert points(old) == (point,)
     assert run(old, verify=True).verified.equal
 
@@ -124,7 +124,7 @@ def test_a_lost_state_directory_costs_no_shipping(world: Any, content: Content) 
     report, equal = world.run_and_compare(job)
     assert equal == [True]
     assert report.disks[0].mode is CopyMode.DELTA
-    assert report.shipped_bytes == BLOCK
+    assert report.written_bytes == BLOCK
 
 
 def test_a_seed_that_does_not_fit_leaves_nothing_behind(world: Any, content: Content) -> None:

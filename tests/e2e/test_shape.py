@@ -120,7 +120,7 @@ def test_a_grown_and_an_added_disk_are_carried_over_and_earlier_points_stay(
 
     report, equal = world.run_and_compare(job)
     assert equal == [True, True, True]
-    shipped = {d.key: d.shipped_bytes for d in report.disks}
+    shipped = {d.key: d.written_bytes for d in report.disks}
     # The block at the old end, 4 KiB of which were there, is shipped where it held anything.
     assert 4 * BLOCK <= shipped[2000] <= 5 * BLOCK
     assert shipped[2001] == 0
@@ -167,7 +167,7 @@ def test_a_removed_disk_leaves_the_replica_and_comes_back_with_what_it_had(
     assert first.id in back.reason
     report, equal = world.run_and_compare(job)
     assert equal == [True, True]
-    assert {d.key: d.shipped_bytes for d in report.disks} == {2000: 0, 2005: BLOCK}
+    assert {d.key: d.written_bytes for d in report.disks} == {2000: 0, 2005: BLOCK}
     assert images(world, job, first, tmp_path) == before
 
 
@@ -191,7 +191,7 @@ def test_two_disks_that_change_places_keep_their_own_digests(world: Any, tmp_pat
     world.write(vm, 2001, BLOCK, bytes(BLOCK))
     report, equal = world.run_and_compare(job)
     assert equal == [True, True]
-    assert {d.key: d.shipped_bytes for d in report.disks} == {2000: BLOCK, 2001: BLOCK}
+    assert {d.key: d.written_bytes for d in report.disks} == {2000: BLOCK, 2001: BLOCK}
 
 
 def test_digests_of_a_disk_that_moved_in_a_run_that_failed_are_not_believed_of_another(
@@ -285,7 +285,7 @@ def test_a_killed_run_that_had_reshaped_leaves_nothing_behind(
     assert replica_files(world, job) != files
     report, equal = world.run_and_compare(job)
     assert equal == [True]
-    assert report.shipped_bytes == BLOCK
+    assert report.written_bytes == BLOCK
     assert len(replica_files(world, job)) == len(files) + 1
 
 
@@ -322,7 +322,7 @@ def test_storage_vmotion_is_no_change(world: Any, content: Content) -> None:
     report, equal = world.run_and_compare(job)
     assert equal == [True]
     assert report.disks[0].mode is CopyMode.DELTA
-    assert report.shipped_bytes == BLOCK
+    assert report.written_bytes == BLOCK
 
 
 def names(world: Any, number: int, vm: str) -> tuple[str | None, list[str | None]]:

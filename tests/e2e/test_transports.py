@@ -47,7 +47,7 @@ def test_full_delta_and_rescan_ship_the_same(
     world.write(vm, 2001, 0, bytes(2 * BLOCK))
     second = run(job, verify=True)
     assert [d.mode for d in second.disks] == [CopyMode.DELTA, CopyMode.DELTA]
-    assert second.disks[0].shipped_bytes == 5 * BLOCK
+    assert second.disks[0].written_bytes == 5 * BLOCK
     for report in (first, second):
         assert report.verified is not None
         assert report.verified.equal
@@ -168,16 +168,16 @@ shipped = {}
 
 def listener(event):
     if isinstance(event, Progress) and event.activity == "copy":
-        shipped["back"] = max(shipped.get("back", 0), event.shipped_bytes)
+        shipped["back"] = max(shipped.get("back", 0), event.written_bytes)
 
 def quiet(text):
     pass
 
 control = LabControl(folder)
 choices = FailoverChoices(shutdown_timeout_s=20, heartbeat_timeout_s=20)
-shipped["full"] = sum(d.shipped_bytes for d in run(job).disks)
+shipped["full"] = sum(d.written_bytes for d in run(job).disks)
 control.guest_write(here, job.source_vm, 2000, 3 << 20, b"here" * 128)
-shipped["delta"] = sum(d.shipped_bytes for d in run(job).disks)
+shipped["delta"] = sum(d.written_bytes for d in run(job).disks)
 states = [operations.fail_over(job, choices, quiet), operations.commit(job, quiet)]
 control.guest_write(there, job.placement.name, 2000, 5 << 20, b"back" * 128)
 states.append(operations.fail_back(job, choices, quiet, listener))

@@ -25,7 +25,7 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def point(
-    minutes: int, shipped: int, mode: str = "delta", took: tuple[float, ...] = ()
+    minutes: int, written: int, mode: str = "delta", took: tuple[float, ...] = ()
 ) -> RecoveryPoint:
     """`took`: seconds of each disk; the bytes are the first one's."""
     disks = tuple(
@@ -36,9 +36,9 @@ def point(
             1 << 30,
             "g/1",
             mode,
-            0 if n else shipped,
+            0 if n else written,
             "",
-            ChangeStats(shipped, 0, 0, shipped, 0, 0.0, 0.0, 1 << 30, (), seconds),
+            ChangeStats(written, 0, 0, 0, written, 0, 0.0, 0.0, 1 << 30, (), seconds),
         )
         for n, seconds in enumerate(took or (None,))
     )

@@ -100,7 +100,7 @@ def test_nfc_alone_replicates_what_vddk_replicates(lab: Path) -> None:
             answer = cycle(lab, transport, name)
             (disk,) = answer["report"]["disks"]
             modes[transport].append(disk["mode"])
-            shipped[transport] = disk["shipped_bytes"]
+            shipped[transport] = disk["written_bytes"]
             # VDDK's library lives in helper processes; for NFC it is nowhere at all.
             assert bool(answer["helpers"]) == (transport == "vddk")
             assert not answer["mapped"]

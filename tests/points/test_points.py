@@ -66,7 +66,7 @@ def test_a_description_without_statistics_and_flags_is_that_of_an_older_point() 
 
 
 def test_how_long_a_run_took_comes_back_and_may_be_missing() -> None:
-    stats = ChangeStats(9, 2, 3, 4, 40, 0.42, 0.1, 99, (PastChange(1, 2, 0.5),), seconds=1.25)
+    stats = ChangeStats(10, 2, 1, 3, 4, 40, 0.42, 0.1, 99, (PastChange(1, 2, 0.5),), seconds=1.25)
     point = replace(
         make_point(1),
         disks=(replace(make_point(1).disks[0], stats=stats),),
@@ -81,6 +81,18 @@ def test_how_long_a_run_took_comes_back_and_may_be_missing() -> None:
     read = RecoveryPoint.from_extra_config({**values, f"{DISK_KEY}2000": json.dumps(older)})
     assert read is not None
     assert read.disks[0].stats == replace(stats, seconds=None)
+
+
+def test_counts_keep_the_names_and_meanings_that_older_movers_read() -> None:
+    stats = ChangeStats(10, 2, 1, 3, 4, 40, 0.42, 0.1, 99)
+    values = stats.to_values()
+    old = {k: values[k] for k in ("changed", "redundant", "zero", "shipped")}
+    assert old == {"changed": 10, "redundant": 3, "zero": 3, "shipped": 4}
+    del values["zeroAlready"]
+    read = ChangeStats.from_values(values)
+    assert (read.redundant_bytes, read.zero_already_bytes) == (None, None)
+    assert (read.looked_at_bytes, read.zeroed_bytes, read.data_bytes) == (10, 3, 4)
+    assert ChangeStats.from_values(read.to_values()) == read, "carried on as it was"
 
 
 @pytest.mark.parametrize("missing", [POINT_KEY, f"{DISK_KEY}2001"])

@@ -34,7 +34,17 @@ def test_the_page_tells_of_jobs_movers_and_runs(tmp_path: Path) -> None:
         jobs.set_disabled(c, "c", "fo-1")
         jobs.set_alarm(c, "a", "RPO violated")
     metrics = Metrics(catalog, dict.fromkeys("abc", RULE), Limits(per_host=1))
-    disk = {"changed_bytes": 10, "read_bytes": 8, "shipped_bytes": 6}
+    counts = (
+        "looked_at",
+        "read",
+        "redundant",
+        "zero_already",
+        "zeroed",
+        "data",
+        "written",
+        "audited",
+    )
+    disk = {f"{name}_bytes": 10 + n for n, name in enumerate(counts)}
     metrics(Event("run done", "a", "m1", {"seconds": 2.0, "disks": [disk, disk]}))
     metrics(Event("run failed", "b", "m1", {"error": "x"}))
     metrics(Event("RPO violated", "b", "m1", {}))
@@ -62,7 +72,8 @@ def test_the_page_tells_of_jobs_movers_and_runs(tmp_path: Path) -> None:
     assert 0 < found["vreplica_mover_lease_seconds", "m1"] <= 30
     assert found["vreplica_runs_total", "a", "done"] == 1
     assert found["vreplica_runs_total", "b", "failed"] == 1
-    assert found["vreplica_shipped_bytes_total", "a"] == 12
+    for n, name in enumerate(counts):
+        assert found[f"vreplica_{name}_bytes_total", "a"] == 2 * (10 + n)
     assert found["vreplica_run_duration_seconds_count",] == 1
     assert found["vreplica_planner_round_seconds_count",] == 1
     assert found["vreplica_catalog_up",] == 1

@@ -21,22 +21,22 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 CAPACITY = 40 * GIB
 
 
-def copied(shipped_mib: int, random_share: float) -> CopyStats:
+def copied(written_mib: int, random_share: float) -> CopyStats:
     content = ContentSample(pieces=200, high_entropy=round(200 * random_share))
     content.sampled_bytes, content.compressed_bytes = 200 * 4096, 200 * 1000
-    shipped = shipped_mib * MIB
+    written = written_mib * MIB
     return CopyStats(
-        selected_bytes=shipped + 3 * MIB,
+        looked_at_bytes=written + 3 * MIB,
         redundant_bytes=2 * MIB,
         zeroed_bytes=MIB,
-        shipped_bytes=shipped,
+        data_bytes=written,
         content=content,
     )
 
 
 def following(
     points: list[RecoveryPoint],
-    shipped_mib: int,
+    written_mib: int,
     random_share: float = 0.3,
     mode: CopyMode = CopyMode.DELTA,
     uuid: str = "60 00",
@@ -46,7 +46,7 @@ def following(
     latest = points[-1] if points else None
     allocated = None if mode is CopyMode.DELTA else 20 * GIB
     stats = change_stats(
-        copied(shipped_mib, random_share), mode, uuid, allocated, CAPACITY, latest, 2000, 1.5
+        copied(written_mib, random_share), mode, uuid, allocated, CAPACITY, latest, 2000, 1.5
     )
     disk = DiskPoint(2000, "Hard disk 1", uuid, CAPACITY, "c/1", mode.value, 0, "", stats)
     number = int(points[-1].id[1:]) + 1 if points else 0

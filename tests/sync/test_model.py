@@ -637,9 +637,12 @@ class World:
                 assert held.disks[disk.key].content == wanted[disk.key], (point.id, disk.label)
                 assert disk.capacity_bytes == len(wanted[disk.key])
                 assert disk.stats is not None
-                parts = disk.stats.redundant_bytes + disk.stats.zero_bytes
-                assert disk.stats.changed_bytes == parts + disk.stats.data_bytes
-                assert disk.shipped_bytes == disk.stats.zero_bytes + disk.stats.data_bytes
+                assert disk.stats.redundant_bytes is not None
+                assert disk.stats.zero_already_bytes is not None
+                not_written = disk.stats.redundant_bytes + disk.stats.zero_already_bytes
+                written = disk.stats.zeroed_bytes + disk.stats.data_bytes
+                assert disk.stats.looked_at_bytes == not_written + written
+                assert disk.written_bytes == disk.stats.written_bytes == written
 
     def check_good(self, report: RunReport) -> None:
         """After a run that ended well nothing of it is left anywhere."""

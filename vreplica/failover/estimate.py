@@ -117,7 +117,7 @@ def estimate(
     for point in deltas:
         took = [d.stats.seconds for d in point.disks if d.stats and d.stats.seconds is not None]
         if took and len(took) == len(point.disks):
-            bytes_ += sum(d.shipped_bytes for d in point.disks)
+            bytes_ += sum(d.written_bytes for d in point.disks)
             seconds += max(*took, sum(took) / parallel) if len(took) > 1 else took[0]
     overheads = [p.overhead_s for p in deltas if p.overhead_s is not None]
     return Estimate(
@@ -147,9 +147,9 @@ def measure(records: Sequence[Record]) -> Measured:
 
 
 def change_rate(points: Sequence[RecoveryPoint]) -> float | None:
-    """Bytes shipped per second of the guest's time, between recent points; None: not known.
+    """Bytes written per second of the guest's time, between recent points; None: not known.
 
-    The first point of a pair does not count: what it shipped had changed before it.
+    The first point of a pair does not count: what it wrote had changed before it.
     """
     recent = points[-RECENT:]
     if len(recent) < 2:
@@ -158,7 +158,7 @@ def change_rate(points: Sequence[RecoveryPoint]) -> float | None:
     seconds = (recent[-1].taken - recent[0].taken).total_seconds()
     if len(deltas) < len(recent) - 1 or seconds <= 0:
         return None
-    return sum(d.shipped_bytes for p in deltas for d in p.disks) / seconds
+    return sum(d.written_bytes for p in deltas for d in p.disks) / seconds
 
 
 def rate_in_words(points: Sequence[RecoveryPoint]) -> str:

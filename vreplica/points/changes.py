@@ -1,9 +1,11 @@
-"""What one cycle changed on one disk, kept with its recovery point.
+"""Counts of what one run changed on one disk, kept with its recovery point.
 
-    changed = redundant + zero + data             whole blocks of 64 KiB
+    looked at = redundant + zero already + zeroed + data         whole blocks of 64 KiB
+                |      not written       |  written   |
 
-A point also carries the data and the content of the cycles before it (`past`), so that
-the next change is judged by the job's history although retention has removed those points.
+docs/glossary.md says what each count is. A point also carries the data and the content of the
+runs before it (`past`): the next change is judged by the job's history, although retention has
+removed those points.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ MAX_PAST: Final = 12
 
 @dataclass(frozen=True, slots=True)
 class PastChange:
-    """One earlier cycle: how much data, how much of that was sampled, and how it looked."""
+    """One earlier run: how much data it wrote, how much of that was sampled, and how it looked."""
 
     data_bytes: int
     sampled_pieces: int
@@ -25,36 +27,49 @@ class PastChange:
 
 @dataclass(frozen=True, slots=True)
 class ChangeStats:
-    """Sizes in bytes."""
+    """Counts of one disk in one run. Sizes in bytes."""
 
-    changed_bytes: int
-    """What CBT named, or a full copy or a rescan looked at."""
-    redundant_bytes: int
-    """Of it, what the replica had already."""
-    zero_bytes: int
-    """Of it, what became zeros."""
+    looked_at_bytes: int
+    """In the blocks that CBT named, or that a full copy or a rescan went through."""
+    redundant_bytes: int | None
+    """Data that the replica had already. None: in a point of the first version, which did not
+    count this and the next one apart."""
+    zero_already_bytes: int | None
+    """Zeros that the replica had as zeros, or that needed no write. None: as above."""
+    zeroed_bytes: int
+    """Written as zeros."""
     data_bytes: int
-    """Of it, data."""
+    """Written, in blocks that are not all zeros."""
     sampled_pieces: int
-    """Pieces of 4 KiB of that data that were looked at for the two numbers below."""
+    """Pieces of 4 KiB of that data that were sampled for the two numbers below."""
     compressibility: float
     """Their size after zlib / before: 1.0 cannot be compressed."""
     high_entropy_share: float
     """The share of them that looks encrypted or compressed, 0 to 1."""
     allocated_bytes: int
-    """Of the disk, when it was last asked for; its capacity where it never was."""
+    """Of the disk, when a run last asked for it; the capacity if none did."""
     past: tuple[PastChange, ...] = ()
-    """Earlier cycles of this disk, oldest first; full copies are not among them."""
+    """Earlier runs of this disk, oldest first, without full copies."""
     seconds: float | None = None
-    """What bringing the disk over took, pauses and the waits of limits left out; None: of a point
-    that was made before points had it."""
+    """Time of this disk, without pauses and waits for rate limits. None: in a point that was made
+    before points had it."""
+
+    @property
+    def written_bytes(self) -> int:
+        return self.zeroed_bytes + self.data_bytes
 
     def to_values(self) -> dict[str, Any]:
-        """For a line of a .vmx: short."""
+        """The counts for a line of a .vmx: short names, which stay as the first version made them.
+
+        `redundant` includes the zeros that need no write, and `shipped` is the data alone.
+        """
+        not_written = self.looked_at_bytes - self.written_bytes
+        apart = self.zero_already_bytes is not None
         return {
-            "changed": self.changed_bytes,
-            "redundant": self.redundant_bytes,
-            "zero": self.zero_bytes,
+            "changed": self.looked_at_bytes,
+            "redundant": not_written,
+            **({"zeroAlready": self.zero_already_bytes} if apart else {}),
+            "zero": self.zeroed_bytes,
             "shipped": self.data_bytes,
             "sampled": self.sampled_pieces,
             "compress": self.compressibility,
@@ -66,10 +81,14 @@ class ChangeStats:
 
     @classmethod
     def from_values(cls, value: dict[str, Any]) -> ChangeStats:
+        zero_already = int(value["zeroAlready"]) if "zeroAlready" in value else None
         return cls(
-            changed_bytes=int(value["changed"]),
-            redundant_bytes=int(value["redundant"]),
-            zero_bytes=int(value["zero"]),
+            looked_at_bytes=int(value["changed"]),
+            redundant_bytes=None
+            if zero_already is None
+            else int(value["redundant"]) - zero_already,
+            zero_already_bytes=zero_already,
+            zeroed_bytes=int(value["zero"]),
             data_bytes=int(value["shipped"]),
             sampled_pieces=int(value["sampled"]),
             compressibility=float(value["compress"]),
@@ -82,10 +101,12 @@ class ChangeStats:
     def to_dict(self) -> dict[str, Any]:
         """For `--json`."""
         return {
-            "changed_bytes": self.changed_bytes,
+            "looked_at_bytes": self.looked_at_bytes,
             "redundant_bytes": self.redundant_bytes,
-            "zero_bytes": self.zero_bytes,
+            "zero_already_bytes": self.zero_already_bytes,
+            "zeroed_bytes": self.zeroed_bytes,
             "data_bytes": self.data_bytes,
+            "written_bytes": self.written_bytes,
             "sampled_pieces": self.sampled_pieces,
             "compressibility": self.compressibility,
             "high_entropy_share": self.high_entropy_share,

@@ -50,7 +50,8 @@ class DiskPoint:
     capacity_bytes: int
     change_id: str | None
     mode: str
-    shipped_bytes: int
+    written_bytes: int
+    """In its run: data, and zeros that had to be written."""
     root: str
     """Root digest of the disk's content, hex; empty when no digest map was kept."""
     stats: ChangeStats | None = None
@@ -135,7 +136,7 @@ class RecoveryPoint:
                     "capacity": d.capacity_bytes,
                     "changeId": d.change_id,
                     "mode": d.mode,
-                    "shipped": d.shipped_bytes,
+                    "shipped": d.written_bytes,
                     "root": d.root,
                     **({"stats": d.stats.to_values()} if d.stats is not None else {}),
                     **({"diverged": d.diverged_since} if d.diverged_since else {}),
@@ -197,7 +198,7 @@ class RecoveryPoint:
                     "capacity_bytes": d.capacity_bytes,
                     "change_id": d.change_id,
                     "mode": d.mode,
-                    "shipped_bytes": d.shipped_bytes,
+                    "written_bytes": d.written_bytes,
                     "root": d.root,
                     "stats": d.stats.to_dict() if d.stats is not None else None,
                 }
@@ -218,7 +219,7 @@ def _disk(key: int, value: dict[str, Any]) -> DiskPoint:
         capacity_bytes=value["capacity"],
         change_id=value["changeId"],
         mode=value["mode"],
-        shipped_bytes=value["shipped"],
+        written_bytes=value["shipped"],
         root=value["root"],
         stats=ChangeStats.from_values(value["stats"]) if "stats" in value else None,
         diverged_since=value.get("diverged"),

@@ -30,7 +30,17 @@ from vreplica.service.outbox import Notifier
 log = logging.getLogger("vreplica.service")
 
 _SECONDS = (1, 5, 15, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14400, 43200)
-_BYTES = ("changed", "read", "shipped")
+_BYTES = {
+    "looked_at": "In the blocks that CBT named or a full copy or rescan went through.",
+    "read": "Asked of the source.",
+    "redundant": "Looked at: data that the replica had already.",
+    "zero_already": "Looked at: zeros that the replica had as zeros, or that needed no write.",
+    "zeroed": "Looked at: written as zeros.",
+    "data": "Looked at: written, in blocks that are not all zeros.",
+    "written": "Zeroed and data.",
+    "audited": "Read of what CBT calls unchanged.",
+}
+"""The counts of a run, each with its help text; docs/glossary.md says the same."""
 
 
 @dataclass(eq=False)
@@ -59,8 +69,8 @@ class Metrics:
             "vreplica_run_duration_seconds", "Of runs that made a point.", buckets=_SECONDS, **more
         )
         self._bytes = {
-            what: Counter(f"vreplica_{what}_bytes", f"Bytes {what} by runs.", ("job",), **more)
-            for what in _BYTES
+            what: Counter(f"vreplica_{what}_bytes", f"Bytes of runs. {text}", ("job",), **more)
+            for what, text in _BYTES.items()
         }
         self._rounds = Histogram(
             "vreplica_planner_round_seconds", "Of rounds of planning, with queueing.", **more

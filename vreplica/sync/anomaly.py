@@ -132,10 +132,11 @@ def change_stats(
     if allocated is None:
         allocated = known.allocated_bytes if known is not None else capacity
     return ChangeStats(
-        changed_bytes=stats.selected_bytes,
+        looked_at_bytes=stats.looked_at_bytes,
         redundant_bytes=stats.redundant_bytes,
-        zero_bytes=stats.zeroed_bytes,
-        data_bytes=stats.shipped_bytes,
+        zero_already_bytes=stats.zero_already_bytes,
+        zeroed_bytes=stats.zeroed_bytes,
+        data_bytes=stats.data_bytes,
         sampled_pieces=content.pieces,
         # As they are written, so that a point is equal to what is read of it.
         compressibility=round(content.compressibility, 3),

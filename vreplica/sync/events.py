@@ -26,7 +26,7 @@ class Progress:
     disk: str
     done_bytes: int
     total_bytes: int
-    shipped_bytes: int
+    written_bytes: int
 
 
 @dataclass(frozen=True, slots=True)

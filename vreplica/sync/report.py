@@ -63,11 +63,12 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class DiskRun:
-    """What a run did with one disk. All sizes in bytes.
+    """Counts of one disk in one run. All sizes in bytes.
 
-    changed: what CBT (or the allocation) named; read: read from the source; redundant: read but
-    equal to what the replica has; zero: zero blocks that needed no write; shipped: written;
-    audited: read beside that, of what change tracking calls unchanged.
+        looked at = redundant + zero already + zeroed + data
+                    |      not written       |  written   |
+
+    docs/glossary.md says what each count is.
     """
 
     key: int
@@ -76,19 +77,28 @@ class DiskRun:
     reason: str
     capacity_bytes: int
     allocated_bytes: int | None
-    changed_bytes: int
+    looked_at_bytes: int
     read_bytes: int
     redundant_bytes: int
-    zero_bytes: int
-    shipped_bytes: int
+    zero_already_bytes: int
+    zeroed_bytes: int
+    data_bytes: int
     audited_bytes: int
+    """Read of what change tracking calls unchanged; not part of the other counts."""
     seconds: float
     compressibility: float | None = None
-    """Of a sample of what was shipped: size after zlib / before; None where none was taken."""
+    """Of a sample of the data: size after zlib / before; None without a sample."""
     high_entropy_share: float | None = None
     """How much of the sample looks encrypted or compressed."""
     retries: int = 0
     """Requests that failed and were repeated."""
+
+    @property
+    def written_bytes(self) -> int:
+        return self.zeroed_bytes + self.data_bytes
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "mode": self.mode.value, "written_bytes": self.written_bytes}
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,14 +230,14 @@ class RunReport:
     seconds: float
 
     @property
-    def shipped_bytes(self) -> int:
-        return sum(d.shipped_bytes for d in self.disks)
+    def written_bytes(self) -> int:
+        return sum(d.written_bytes for d in self.disks)
 
     def to_dict(self) -> dict[str, Any]:
         return {
             "job": self.job,
             "point": self.point.to_dict(),
-            "disks": [{**_plain(d), "mode": d.mode.value} for d in self.disks],
+            "disks": [d.to_dict() for d in self.disks],
             "recovered": list(self.recovered),
             "removed_points": list(self.removed_points),
             "warnings": list(self.warnings),

@@ -28,7 +28,7 @@ PATIENCE_S: Final = 2.0
 """Work that ends sooner needs no display."""
 
 WIDE_ENOUGH: Final = 100
-"""Columns from which there is room for what was shipped."""
+"""Columns from which there is room for the bytes written."""
 
 
 class Watcher:
@@ -105,7 +105,7 @@ class Watcher:
                 self._tasks[event.disk],
                 total=event.total_bytes,
                 completed=event.done_bytes,
-                shipped=event.shipped_bytes,
+                written=event.written_bytes,
             )
 
 
@@ -116,10 +116,10 @@ class _Amount(ProgressColumn):
         return Text(f"{human_size(task.completed)} of {human_size(task.total)}")
 
 
-class _Shipped(ProgressColumn):
+class _Written(ProgressColumn):
     def render(self, task: Task) -> Text:
-        shipped = task.fields.get("shipped")
-        return Text(f"{human_size(shipped)} shipped" if shipped else "", "dim")
+        written = task.fields.get("written")
+        return Text(f"{human_size(written)} written" if written else "", "dim")
 
 
 class _Speed(ProgressColumn):
@@ -148,4 +148,4 @@ def _columns(width: int) -> list[ProgressColumn]:
         _Speed(),
         _Left(),
     ]
-    return columns if width < WIDE_ENOUGH else [*columns, _Shipped()]
+    return columns if width < WIDE_ENOUGH else [*columns, _Written()]

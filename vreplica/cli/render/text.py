@@ -35,10 +35,10 @@ def run(report: RunReport) -> Iterator[RenderableType]:
         "disk",
         "mode",
         "capacity>?",
-        "changed>",
+        "looked at>",
         "read>?",
         "redundant>?",
-        "shipped>",
+        "written>",
         "zlib>?",
         "time>?",
     )
@@ -47,10 +47,10 @@ def run(report: RunReport) -> Iterator[RenderableType]:
             disk.label,
             str(disk.mode),
             human_size(disk.capacity_bytes),
-            human_size(disk.changed_bytes),
+            human_size(disk.looked_at_bytes),
             human_size(disk.read_bytes),
             human_size(disk.redundant_bytes),
-            human_size(disk.shipped_bytes),
+            human_size(disk.written_bytes),
             "-" if disk.compressibility is None else f"{disk.compressibility:.0%}",
             duration(disk.seconds),
         )
@@ -124,10 +124,10 @@ def points(job: str, found: Sequence[RecoveryPoint]) -> Iterator[RenderableType]
         "time",
         "level~",
         "mode?",
-        "changed>?",
+        "looked at>?",
         "redundant>?",
-        "zero>?",
-        "shipped>",
+        "zeroed>?",
+        "written>",
         "zlib>?",
     )
     for point in found:
@@ -185,16 +185,16 @@ def flag(point: RecoveryPoint) -> Iterator[RenderableType]:
 
 
 def _changes(point: RecoveryPoint) -> Iterator[str]:
-    """changed, redundant, zero, shipped (zeros too, as `run` counts), zlib; of points that were
-    made without, what is known."""
+    """Looked at, redundant, zeroed, written and zlib; "-" for what an older point does not say."""
     known = [disk.stats for disk in point.disks if disk.stats is not None]
     if len(known) < len(point.disks) or not known:
-        yield from ("-", "-", "-", human_size(sum(disk.shipped_bytes for disk in point.disks)), "-")
+        yield from ("-", "-", "-", human_size(sum(disk.written_bytes for disk in point.disks)), "-")
         return
-    yield human_size(sum(s.changed_bytes for s in known))
-    yield human_size(sum(s.redundant_bytes for s in known))
-    yield human_size(sum(s.zero_bytes for s in known))
-    yield human_size(sum(s.zero_bytes + s.data_bytes for s in known))
+    redundant = [s.redundant_bytes for s in known if s.redundant_bytes is not None]
+    yield human_size(sum(s.looked_at_bytes for s in known))
+    yield human_size(sum(redundant)) if len(redundant) == len(known) else "-"
+    yield human_size(sum(s.zeroed_bytes for s in known))
+    yield human_size(sum(s.written_bytes for s in known))
     sampled = [s for s in known if s.sampled_pieces]
     weight = sum(s.data_bytes for s in sampled)
     packed = sum(s.compressibility * s.data_bytes for s in sampled)

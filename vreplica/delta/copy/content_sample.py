@@ -1,8 +1,8 @@
-"""What kind of data a copy ships: compressible, or all the same to a compressor.
+"""Samples the data that a copy writes: how well it compresses, and whether it looks encrypted.
 
-A piece of 4 KiB from the middle of some shipped blocks goes through zlib at its fastest, and
-its bytes are counted for Shannon's entropy: every fourth block at first, so that a small change
-is judged too, then every 64th, so that a large copy does not wait for it. Text and programs
+A piece of 4 KiB from the middle of some written blocks goes through zlib at its fastest level, and
+its bytes are counted for Shannon's entropy. At first every fourth block is sampled, so that a small
+change is judged too; then every 64th, so that a large copy does not wait for it. Text and programs
 have 4 to 6.5 bits a byte and shrink to a half or a third; compressed and encrypted data have
 almost 8 bits and do not shrink.
 """
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 PIECE: Final = 4096
 DENSE_PIECES: Final = 32
 DENSE, SPARSE = 4, 64
-"""Every how many shipped blocks one is looked at, before and after the first 32 pieces."""
+"""One of so many written blocks is sampled, before and after the first 32 pieces."""
 
 _HIGH_ENTROPY_BITS: Final = 7.9
 """4 KiB of random bytes were counted at 7.938 to 7.969 bits a byte, 3,000 times."""
@@ -27,10 +27,10 @@ _HIGH_ENTROPY_BITS: Final = 7.9
 
 @dataclass(slots=True)
 class ContentSample:
-    """Sums over all sampled pieces; samples add up with `+`."""
+    """Sums over all sampled pieces. Samples add up with `+`."""
 
     seen_blocks: int = 0
-    """Shipped blocks that could have been sampled."""
+    """Written blocks of data, sampled or not."""
     pieces: int = 0
     sampled_bytes: int = 0
     compressed_bytes: int = 0
@@ -53,15 +53,15 @@ class ContentSample:
     def high_entropy_share(self) -> float:
         return self.high_entropy / self.pieces if self.pieces else 0.0
 
-    def choose(self, shipped: int) -> range:
-        """Of the next `shipped` blocks, which are to be given to `add`."""
+    def choose(self, written: int) -> range:
+        """Says which of the next `written` blocks to give to `add`."""
         every = DENSE if self.pieces < DENSE_PIECES else SPARSE
         first = -self.seen_blocks % every
-        self.seen_blocks += shipped
-        return range(first, shipped, every)
+        self.seen_blocks += written
+        return range(first, written, every)
 
     def add(self, data: memoryview) -> None:
-        """One block that is shipped."""
+        """Samples one block."""
         at = max(0, (data.nbytes - PIECE) // 2)
         piece = data[at : at + PIECE]
         bits = entropy(np.frombuffer(piece, np.uint8))

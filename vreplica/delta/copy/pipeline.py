@@ -64,8 +64,8 @@ class _Copy:
         smallest = min(self.io_size, spec.batch_size)
         self.slot_size = round_up(max(wanted, smallest), geometry.block)
         self.stats = spec.earlier.duplicate()
-        self.stats.selected_bytes += total
-        self.stats.selected_blocks += -(-total // geometry.block)
+        self.stats.looked_at_bytes += total
+        self.stats.looked_at_blocks += -(-total // geometry.block)
         stages = ("read", "hash", "write", "flush", "wait")
         self.clocks = {stage: Clock() for stage in stages}
         per_batch = self.slot_size // geometry.block
@@ -76,7 +76,7 @@ class _Copy:
         self.turn = threading.Condition()
         self.failures: list[BaseException] = []
         self.stopped = threading.Event()
-        self.done_bytes = spec.earlier.selected_bytes
+        self.done_bytes = spec.earlier.looked_at_bytes
         self.started = self.last_checkpoint = perf_counter()
         transfer = partial(
             Transfer,
@@ -170,7 +170,7 @@ class _Copy:
         self.spec.fence()
 
     def _cancelled(self) -> CopyCancelled:
-        return CopyCancelled(done_bytes=self.done_bytes, total_bytes=self.stats.selected_bytes)
+        return CopyCancelled(done_bytes=self.done_bytes, total_bytes=self.stats.looked_at_bytes)
 
     # -- one worker -------------------------------------------------------------------------
 
@@ -229,15 +229,14 @@ class _Copy:
             if zero.any():
                 write |= zero & ~geometry.inside(blocks, spec.target_zero)
             fresh = np.ones(len(blocks), np.bool_)
-        zero_bytes = geometry.nbytes(blocks[zero])
+        zeros = geometry.nbytes(blocks[zero])
         zeroed = geometry.nbytes(blocks[zero & write])
         written = geometry.nbytes(blocks[write])
-        stats.zero_bytes += zero_bytes
-        stats.hashed_bytes += nbytes - zero_bytes
         stats.zeroed_bytes += zeroed
-        stats.shipped_bytes += written - zeroed
-        stats.redundant_bytes += nbytes - written
-        stats.changed_blocks += int(write.sum())
+        stats.zero_already_bytes += zeros - zeroed
+        stats.data_bytes += written - zeroed
+        stats.redundant_bytes += nbytes - written - (zeros - zeroed)
+        stats.written_blocks += int(write.sum())
         self._sample_content(np.flatnonzero(write & ~zero), slot[:nbytes])
         if written:
             self._wait_for_control()
@@ -251,10 +250,10 @@ class _Copy:
             self._checkpoint((int(blocks[-1]) + 1) * geometry.block)
             self.last_checkpoint = perf_counter()
 
-    def _sample_content(self, shipped: NDArray[np.int64], slot: memoryview) -> None:
+    def _sample_content(self, written: NDArray[np.int64], slot: memoryview) -> None:
         """Gives some of the blocks at these places of the slot to the content sample."""
-        for number in self.stats.content.choose(len(shipped)):
-            at = int(shipped[number]) * self.geometry.block
+        for number in self.stats.content.choose(len(written)):
+            at = int(written[number]) * self.geometry.block
             self.stats.content.add(slot[at : at + self.geometry.block])
 
     def _report(self) -> None:
@@ -262,10 +261,10 @@ class _Copy:
             stats = self.stats
             self.spec.progress(
                 CopyProgress(
-                    selected_bytes=stats.selected_bytes,
+                    total_bytes=stats.looked_at_bytes,
                     done_bytes=self.done_bytes,
                     read_bytes=stats.read_bytes,
-                    written_bytes=stats.shipped_bytes + stats.zeroed_bytes,
+                    written_bytes=stats.written_bytes,
                     elapsed_s=perf_counter() - self.started,
                 )
             )
@@ -277,8 +276,8 @@ class _Copy:
             self.spec.target.flush()
         if self.spec.sink is not None:
             counts = self.stats.duplicate()
-            counts.selected_bytes = self.done_bytes
-            counts.selected_blocks = -(-self.done_bytes // self.geometry.block)
+            counts.looked_at_bytes = self.done_bytes
+            counts.looked_at_blocks = -(-self.done_bytes // self.geometry.block)
             values = self._with_times(counts).to_values()
             self.spec.sink.checkpoint(min(position, self.geometry.capacity), values)
 

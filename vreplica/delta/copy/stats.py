@@ -1,9 +1,10 @@
-"""What one copy counts, exactly defined; benchmarks, reports and the CLI show the same numbers.
+"""Counts of one copy of one disk. Benchmarks, reports and the CLI show the same numbers.
 
-    selected = redundant + zeroed + shipped          every block looked at is one of the three
+    looked at = redundant + zero already + zeroed + data
+                |      not written       |  written   |
 
-`selected` is what the extents touch, in whole blocks held to the capacity. It also splits
-into what was read from the source and what was known to be zeros without a read.
+Every block that the copy looks at is one of the four. Blocks count whole, up to the capacity.
+docs/glossary.md says the same for users.
 """
 
 from __future__ import annotations
@@ -23,48 +24,54 @@ _SAMPLE: Final = "content."
 class CopyStats:
     """Counts of one copy of one disk. All sizes in bytes, all times in seconds.
 
-    Times are how long any worker was at a stage; stages overlap, so they add up to more than
-    `total_s`.
+    A time says how long at least one worker was at a stage. Stages overlap, so they add up to
+    more than `total_s`.
     """
 
-    selected_bytes: int = 0
-    """Bytes in the blocks that the extents touch."""
+    looked_at_bytes: int = 0
+    """In the blocks that the extents touch."""
     read_bytes: int = 0
-    """Bytes asked of the source."""
-    hashed_bytes: int = 0
-    """Bytes digested: those read that were not zeros."""
-    zero_bytes: int = 0
-    """Bytes of selected blocks that are zeros on the source."""
+    """Asked of the source; zeros that are known without a read are not among them."""
     redundant_bytes: int = 0
-    """Bytes not written because the target holds them already."""
+    """Data that the target has already."""
+    zero_already_bytes: int = 0
+    """Zeros that the target has as zeros, or that need no write there."""
     zeroed_bytes: int = 0
-    """Bytes written as zeros."""
-    shipped_bytes: int = 0
-    """Bytes written that are not all zeros, in whole blocks."""
-    selected_blocks: int = 0
-    changed_blocks: int = 0
-    """Blocks written: shipped or zeroed."""
+    """Written as zeros."""
+    data_bytes: int = 0
+    """Written, in blocks that are not all zeros."""
+    looked_at_blocks: int = 0
+    written_blocks: int = 0
     read_requests: int = 0
     write_requests: int = 0
     retries: int = 0
     content: ContentSample = field(default_factory=ContentSample)
-    """What kind of data was shipped."""
+    """A sample of the data that was written."""
     read_s: float = 0.0
     hash_s: float = 0.0
     write_s: float = 0.0
     flush_s: float = 0.0
     wait_s: float = 0.0
-    """Held back by a limit or a pause."""
+    """Waiting for a rate limit or in a pause."""
     total_s: float = 0.0
 
     @property
+    def written_bytes(self) -> int:
+        return self.zeroed_bytes + self.data_bytes
+
+    @property
+    def hashed_bytes(self) -> int:
+        """Looked at and not zeros."""
+        return self.redundant_bytes + self.data_bytes
+
+    @property
     def busy_s(self) -> float:
-        """What the copy takes when nothing holds it back; at least what its slowest stage does."""
+        """Time without limits and pauses; at least that of the slowest stage."""
         stages = self.read_s, self.hash_s, self.write_s + self.flush_s
         return max(*stages, self.total_s - self.wait_s)
 
     def __add__(self, other: CopyStats) -> CopyStats:
-        """Sum of several disks or of the parts of a resumed copy."""
+        """Adds up several disks, or the parts of a resumed copy."""
         total = CopyStats()
         for entry in fields(self):
             setattr(total, entry.name, getattr(self, entry.name) + getattr(other, entry.name))
@@ -75,39 +82,73 @@ class CopyStats:
         return replace(self, content=replace(self.content))
 
     def to_values(self) -> dict[str, float]:
-        """For a journal, with the sums of the sample."""
-        values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
-        sample = values.pop("content")
-        return values | {_SAMPLE + e.name: getattr(sample, e.name) for e in fields(sample)}
+        """The counts for the journal of a digest map, with the sums of the sample.
+
+        The names are those of the first version, which counted the zeros that need no write among
+        the redundant bytes: both this mover and an older one read what the other wrote.
+        """
+        times = {name: getattr(self, name) for name in _SAME_IN_JOURNAL}
+        sample = {_SAMPLE + e.name: getattr(self.content, e.name) for e in fields(self.content)}
+        return {
+            **times,
+            **sample,
+            "selected_bytes": self.looked_at_bytes,
+            "hashed_bytes": self.hashed_bytes,
+            "zero_bytes": self.zero_already_bytes + self.zeroed_bytes,
+            "redundant_bytes": self.redundant_bytes + self.zero_already_bytes,
+            "zeroed_bytes": self.zeroed_bytes,
+            "shipped_bytes": self.data_bytes,
+            "selected_blocks": self.looked_at_blocks,
+            "changed_blocks": self.written_blocks,
+        }
 
     @classmethod
     def from_values(cls, values: Mapping[str, float]) -> Self:
-        """What is not there is 0; what is not known is left out."""
+        """Reads what `to_values` gave. A missing count is 0; an unknown one is ignored."""
+
+        def count(name: str) -> int:
+            return int(values.get(name, 0))
+
         found = cls()
-        for entry in fields(cls):
-            if entry.name in values:
-                setattr(found, entry.name, values[entry.name])
+        for name in _SAME_IN_JOURNAL:
+            setattr(found, name, values.get(name, 0))
+        found.looked_at_bytes = count("selected_bytes")
+        found.zeroed_bytes = count("zeroed_bytes")
+        found.zero_already_bytes = count("zero_bytes") - found.zeroed_bytes
+        found.redundant_bytes = count("redundant_bytes") - found.zero_already_bytes
+        found.data_bytes = count("shipped_bytes")
+        found.looked_at_blocks = count("selected_blocks")
+        found.written_blocks = count("changed_blocks")
         for entry in fields(found.content):
             setattr(found.content, entry.name, values.get(_SAMPLE + entry.name, 0))
         return found
 
     def to_dict(self) -> dict[str, float]:
-        """For `--json`; the sample as `compressibility` and `high_entropy_share`."""
+        """For programs; the sample as `compressibility` and `high_entropy_share`."""
         values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
         content: ContentSample = values.pop("content")
         return {
             **values,
+            "written_bytes": self.written_bytes,
+            "hashed_bytes": self.hashed_bytes,
             "sampled_pieces": content.pieces,
             "compressibility": content.compressibility,
             "high_entropy_share": content.high_entropy_share,
         }
 
 
+_SAME_IN_JOURNAL: Final = (
+    *("read_bytes", "read_requests", "write_requests", "retries"),
+    *("read_s", "hash_s", "write_s", "flush_s", "wait_s", "total_s"),
+)
+"""Counts that the journal calls as they are called here."""
+
+
 @dataclass(frozen=True, slots=True)
 class CopyProgress:
-    """How far a copy is. `done_bytes` of `selected_bytes` are settled on the target."""
+    """The progress of a copy: `done_bytes` of `total_bytes` are now right on the target."""
 
-    selected_bytes: int
+    total_bytes: int
     done_bytes: int
     read_bytes: int
     written_bytes: int
@@ -115,7 +156,7 @@ class CopyProgress:
 
 
 class Clock:
-    """Adds up the time in which at least one thread was inside `with clock:`."""
+    """Measures how long at least one thread was inside `with clock:`."""
 
     def __init__(self) -> None:
         self.seconds = 0.0

@@ -195,7 +195,7 @@ def _copy_one(run: Copying, task: DiskTask) -> DiskCopy:
                     "copy",
                     label,
                     progress.done_bytes,
-                    progress.selected_bytes,
+                    progress.total_bytes,
                     progress.written_bytes,
                 )
             )
@@ -240,7 +240,7 @@ def _copied(run: Copying, task: DiskTask, done: _Done, root: str, path: Path | N
             capacity_bytes=task.source.capacity_bytes,
             change_id=task.settled.change_id,
             mode=task.settled.mode.value,
-            shipped_bytes=stats.shipped_bytes + stats.zeroed_bytes,
+            written_bytes=stats.written_bytes,
             root=root,
             stats=change_stats(
                 stats,
@@ -304,7 +304,7 @@ def _open_map(run: Copying, task: DiskTask, target: Disk) -> DigestMap | None:
     except DigestMapUnusable as error:
         if task.settled.mode is CopyMode.DELTA:
             run.listener(
-                Warn(f"{task.source.label}: {error.message}; redundant writes are shipped too")
+                Warn(f"{task.source.label}: {error.message}; redundant writes are written too")
             )
             return None
         run.listener(Step("digest", f"reading the replica's {task.source.label}: {error.message}"))
@@ -372,11 +372,12 @@ def _report(task: DiskTask, done: _Done) -> DiskRun:
         reason=task.settled.reason,
         capacity_bytes=task.source.capacity_bytes,
         allocated_bytes=done.allocated,
-        changed_bytes=stats.selected_bytes,
+        looked_at_bytes=stats.looked_at_bytes,
         read_bytes=stats.read_bytes,
         redundant_bytes=stats.redundant_bytes,
-        zero_bytes=stats.zero_bytes - stats.zeroed_bytes,
-        shipped_bytes=stats.shipped_bytes + stats.zeroed_bytes,
+        zero_already_bytes=stats.zero_already_bytes,
+        zeroed_bytes=stats.zeroed_bytes,
+        data_bytes=stats.data_bytes,
         audited_bytes=done.audited,
         seconds=stats.total_s,
         retries=stats.retries,

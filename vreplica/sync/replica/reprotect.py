@@ -179,7 +179,7 @@ def _describe(
                 # Without one of the two trackings the next run has to read everything.
                 change_id=at_base.change_id if changed is not None else None,
                 mode=FROZEN,
-                shipped_bytes=0,
+                written_bytes=0,
                 root="",
                 diverged_since=disk.change_id if changed is not None else None,
             )

@@ -61,7 +61,7 @@ def demo(out: Output, keep: Path | None) -> int:
     """Replicate a VM, then its changes, between two vCenters on this machine.
 
     Starts a lab of two sites in a temporary folder, copies a VM with two disks (2 GiB thin,
-    1 GiB thick), lets its guest write, ships the changes, and compares both sides block by
+    1 GiB thick), lets its guest write, replicates the changes, and compares both sides block by
     block. Needs no VMware and no network, and cleans up. Ends with 8 when anything differs.
     """
     if keep is not None and keep.exists() and any(keep.iterdir()):
@@ -135,7 +135,7 @@ def _shown(report: DemoReport) -> Iterator[Any]:
     text = render.text
 
     yield ""
-    columns = ("capacity>", "allocated>", "changed>", "read>", "shipped>", "time>")
+    columns = ("capacity>", "allocated>", "looked at>", "read>", "written>", "time>")
     table = text.grid("run", "disk", *columns)
     for run in report.runs:
         for disk in run.disks:
@@ -145,9 +145,9 @@ def _shown(report: DemoReport) -> Iterator[Any]:
                 disk.label,
                 human_size(disk.capacity_bytes),
                 "-" if allocated is None else human_size(allocated),
-                human_size(disk.changed_bytes),
+                human_size(disk.looked_at_bytes),
                 human_size(disk.read_bytes),
-                human_size(disk.shipped_bytes),
+                human_size(disk.written_bytes),
                 text.duration(disk.seconds),
             )
     yield table
@@ -155,8 +155,8 @@ def _shown(report: DemoReport) -> Iterator[Any]:
     yield from text.points(report.runs[-1].job, report.points)
     yield ""
     yield from text.verify(report.verified)
-    shipped = [human_size(run.shipped_bytes) for run in report.runs]
+    written = [human_size(run.written_bytes) for run in report.runs]
     capacity = human_size(sum(disk.capacity_bytes for disk in report.runs[0].disks))
     yield ""
-    yield f"{shipped[0]}, then {shipped[1]} were shipped for {capacity} of disks."
+    yield f"{written[0]}, then {written[1]} were written for {capacity} of disks."
     yield f"The demo took {text.duration(report.seconds)}."

@@ -50,7 +50,7 @@ def host(folder: Path, file: str = "") -> None:
 
 def raw(folder: Path) -> None:
     """A client says u8 direction (0: send to me), u64 bytes; then the bytes go, in 1 MiB pieces."""
-    context = ServerCertificate.create(folder / "raw.pem", "raw").context()
+    context = ServerCertificate.create(folder / "raw.pem", "raw").tls_context()
     content = [memoryview(bytearray(os.urandom(MIB))) for _ in range(CAPACITY // MIB)]
     ports = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
     print(*(port.getsockname()[1] for port in ports), flush=True)

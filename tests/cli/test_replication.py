@@ -124,7 +124,7 @@ def test_a_wrong_password_is_refused_and_not_shown(lab: Lab, web01: LabControl) 
 
 
 def test_another_certificate_is_refused_with_both_thumbprints(lab: Lab, web01: LabControl) -> None:
-    real = lab.layout.certificate("site-a").thumbprints.sha256
+    real = lab.dir.certificate("site-a").thumbprints.sha256
     result = invoke("run", "-c", changed(lab, real, ":".join(["AB"] * 32)))
     assert result.exit_code == 5
     assert real in result.stderr
@@ -154,7 +154,7 @@ def test_a_host_that_does_not_answer_is_said_to_be_worth_a_retry(
 def test_thumbprint_prints_what_the_job_file_wants(lab: Lab) -> None:
     spec = lab.specs[0]
     server = f"{spec.host}:{spec.port}"
-    sha256 = lab.layout.certificate(spec.name).thumbprints.sha256
+    sha256 = lab.dir.certificate(spec.name).thumbprints.sha256
     assert invoke("thumbprint", server).stdout == f"{sha256}\n"
     assert json.loads(invoke("thumbprint", server, "--json").stdout)["sha256"] == sha256
     assert invoke("thumbprint", f"{spec.host}:1").exit_code == 5

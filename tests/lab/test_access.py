@@ -42,7 +42,7 @@ def vddk(lab: Lab, made: dict[str, Any], **changes: Any) -> tuple[VddkConfig, Vd
         port=spec.port,
         user=spec.user,
         password=spec.password,
-        thumbprint_sha1=lab.layout.certificate(spec.name).thumbprints.sha1,
+        thumbprint_sha1=lab.dir.certificate(spec.name).thumbprints.sha1,
         vmx_spec=f"moref={made['moref']}",
     )
     config = VddkConfig(config_file=lab.directory / "vixdisklib.conf")

@@ -63,7 +63,7 @@ def make(control: LabControl, name: str, **options: Any) -> dict[str, Any]:
 def through_vddk(lab: Lab, vm: dict[str, Any], path: str, *, read_only: bool = True) -> Any:
     """The same disk through the VixDiskLib ABI and the lab's map."""
     spec = lab.specs[0]
-    entry = lab.layout.read()["sites"][0]
+    entry = lab.dir.read()["sites"][0]
     connection = VddkConnection(
         server=spec.host,
         port=spec.port,
@@ -328,7 +328,7 @@ def test_a_session_that_ended_meanwhile_is_opened_again_for_the_ticket(
     lab: Lab, control: LabControl, config: NfcConfig, meanwhile: str
 ) -> None:
     vm = make(control, meanwhile)
-    entry, spec = lab.layout.read()["sites"][0], lab.specs[0]
+    entry, spec = lab.dir.read()["sites"][0], lab.specs[0]
     end = Endpoint(spec.host, spec.user, spec.password, entry["sha256"], spec.port)
     with connect(end) as session:
 

@@ -33,7 +33,7 @@ def control(lab: Lab) -> LabControl:
 @pytest.fixture(scope="package")
 def endpoint(lab: Lab) -> Callable[..., Endpoint]:
     """`endpoint("site-a", password="wrong")`: how to log in to a site."""
-    sites = {s["name"]: s for s in lab.layout.read()["sites"]}
+    sites = {s["name"]: s for s in lab.dir.read()["sites"]}
 
     def make(site: str = SOURCE, **changed: Any) -> Endpoint:
         names = ("host", "user", "password", "sha256", "port")

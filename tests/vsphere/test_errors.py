@@ -40,7 +40,7 @@ def frail(tmp_path: Path) -> Iterator[Lab]:
 
 
 def point(lab: Lab, **changed: Any) -> Endpoint:
-    (site,) = lab.layout.read()["sites"]
+    (site,) = lab.dir.read()["sites"]
     names = ("host", "user", "password", "sha256", "port")
     return Endpoint(**{**{n: site[n] for n in names}, **changed})
 

@@ -1,4 +1,4 @@
-"""python -m vreplica.lab serve DIR [--temporary]"""
+"""Runs a lab in the foreground: python -m vreplica.lab serve DIR [--temporary]"""
 
 from __future__ import annotations
 

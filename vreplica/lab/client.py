@@ -1,4 +1,4 @@
-"""LabControl: a test's or a tool's hand inside a running lab."""
+"""LabControl, by which tests and `vreplica-sync lab` change a running lab from inside."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vreplica.lab.lab_dir import SOCKET
 
 @dataclass(eq=False)
 class LabRefused(VReplicaError):
-    template = "the lab refused {command}: {reason}"
+    template = "the lab cannot do {command}: {reason}"
     command: str
     reason: str
 
@@ -31,21 +31,21 @@ class ScenarioInvalid(ConfigError):
 
 @dataclass(eq=False)
 class LabNotRunning(VReplicaError):
-    template = "no lab runs in {directory}"
+    template = "the lab in {directory} does not run"
     remedy = "Start it: `vreplica-sync lab up --dir {directory}`."
     directory: str
 
 
 class LabControl:
-    """One short connection a command; may be used from several threads."""
+    """Sends commands to a running lab, each over a connection of its own. Thread-safe."""
 
     def __init__(self, directory: str | Path, timeout_s: float = 120.0) -> None:
         self.directory = Path(directory).absolute()
         self.timeout_s = timeout_s
 
-    def ask(self, command: str, payload: bytes = b"", **values: Any) -> tuple[Any, bytes]:
-        """(answer, bytes that came with it). Raises LabRefused, LabNotRunning."""
-        request = json.dumps({"do": command, "payload": len(payload), **values}).encode() + b"\n"
+    def request(self, command: str, payload: bytes = b"", **values: Any) -> tuple[Any, bytes]:
+        """Sends a command. Returns (answer, payload). Raises LabRefused, LabNotRunning."""
+        message = json.dumps({"do": command, "payload": len(payload), **values}).encode() + b"\n"
         try:
             fd = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
         except OSError:
@@ -54,7 +54,7 @@ class LabControl:
             with socket.socket(socket.AF_UNIX) as sock:
                 sock.settimeout(self.timeout_s)
                 sock.connect(f"/proc/self/fd/{fd}/{SOCKET}")
-                sock.sendall(request + payload)
+                sock.sendall(message + payload)
                 with sock.makefile("rb") as answers:
                     line = answers.readline()
                     if not line:
@@ -70,42 +70,48 @@ class LabControl:
         return answer["ok"], data
 
     def do(self, command: str, **values: Any) -> Any:
-        return self.ask(command, **values)[0]
+        """Sends a command without payload, and returns its answer."""
+        return self.request(command, **values)[0]
 
     # -- guests -----------------------------------------------------------------------------
 
     def guest_write(self, site: str, vm: str, disk_key: int, offset: int, data: bytes) -> None:
-        """Write as the guest does: tracked; multiples of 512; the VM must run."""
-        self.ask("guest_write", data, site=site, vm=vm, disk_key=disk_key, offset=offset)
+        """Writes to a disk as the guest does: tracked, in multiples of 512. The VM must run."""
+        self.request("guest_write", data, site=site, vm=vm, disk_key=disk_key, offset=offset)
 
     def guest_read(self, site: str, vm: str, disk_key: int, offset: int, size: int) -> bytes:
         where: dict[str, Any] = {"site": site, "vm": vm, "disk_key": disk_key}
-        return self.ask("guest_read", offset=offset, size=size, **where)[1]
+        return self.request("guest_read", offset=offset, size=size, **where)[1]
 
     def guest_flush(self, site: str, vm: str) -> None:
         self.do("guest_flush", site=site, vm=vm)
 
     def set_guest(self, site: str, vm: str, **values: Any) -> dict[str, Any]:
-        """See vreplica.lab.guest.guest for the settings."""
+        """Changes settings of a guest, listed in vreplica.lab.guest.guest; returns all of them."""
         found: dict[str, Any] = self.do("set_guest", site=site, vm=vm, values=values)
         return found
 
     def set_programs(self, site: str, vm: str, programs: dict[str, list[str] | None]) -> None:
-        """What guest operations can start: a path in the guest, and the command of this machine
-        that plays it (None takes it away); see vreplica.lab.guest.files."""
+        """Sets the programs that guest operations can start.
+
+        `programs`: path in the guest -> command of this machine that is run for it, or None to
+        remove the program. See vreplica.lab.guest.files.
+        """
         self.do("set_programs", site=site, vm=vm, programs=programs)
 
     def guest_path(self, site: str, vm: str, path: str) -> Path:
-        """Where a file of the guest lies on this machine."""
+        """The path on this machine of a file in the guest."""
         return Path(self.do("guest_path", site=site, vm=vm, path=path))
 
     def conflicts(self, site: str) -> list[dict[str, Any]]:
-        """MAC and IP addresses that two running VMs had on one network: network, kind, value,
-        vms."""
+        """MAC and IP addresses that two running VMs had on one network.
+
+        Each is {"network", "kind": "mac" or "ip", "value", "vms"}.
+        """
         found: list[dict[str, Any]] = self.do("conflicts", site=site)
         return found
 
-    # -- machines ---------------------------------------------------------------------------
+    # -- VMs --------------------------------------------------------------------------------
 
     def create_vm(
         self,
@@ -118,10 +124,10 @@ class LabControl:
         power_on: bool = False,
         **more: Any,
     ) -> dict[str, Any]:
-        """Disks are (capacity in bytes, thin, path of raw content or None).
+        """Makes a VM. `disks`: (capacity in bytes, thin, path of a raw image or None).
 
-        More: cbt, datastore, network, firmware, folder, extra (a dict), host.
-        Returns moref, disks (key, path, file, ...), links, snapshots.
+        `more`: cbt, datastore, network, firmware, extra (a dict of extraConfig), host.
+        Returns what `describe_vm` returns.
         """
         plain = [(c, t, str(Path(p).absolute()) if p else None) for c, t, p in disks or ()]
         found: dict[str, Any] = self.do(
@@ -138,6 +144,7 @@ class LabControl:
         return found
 
     def describe_vm(self, site: str, vm: str) -> dict[str, Any]:
+        """moref, name, power, disks (key, path, file, ...), links, snapshots, guest."""
         found: dict[str, Any] = self.do("describe_vm", site=site, vm=vm)
         return found
 
@@ -147,7 +154,7 @@ class LabControl:
     # -- the site ---------------------------------------------------------------------------
 
     def settings(self, site: str, **values: Any) -> dict[str, Any]:
-        """Change settings (page_size, session_idle_s, task_delay_s); returns all of them."""
+        """Changes settings of a site (context.SiteSettings); returns all of them."""
         found: dict[str, Any] = self.do("settings", site=site, values=values)
         return found
 
@@ -163,25 +170,28 @@ class LabControl:
         host: str | None = None,
         **capacity: int,
     ) -> None:
-        """Of one host or all. In maintenance a host's port 902 does not answer.
+        """Sets the state of one host, or of all. In maintenance, a host's port 902 is closed.
 
-        Capacity: memory_mib and threads, by which VMs are admitted when they start.
+        `capacity`: memory_mib and threads. A VM that needs more does not start.
         """
         state = {"connected": connected, "maintenance": maintenance, **capacity}
         self.do("set_host", site=site, host=host, **state)
 
     def host_power_loss(self, site: str, host: str | None = None) -> None:
-        """Everything on a host (or on all) goes dark; change maps are given up."""
+        """Cuts the power of a host, or of all: its VMs go off and their change maps are lost."""
         self.do("host_power_loss", site=site, host=host)
 
     # -- an application in the guest --------------------------------------------------------
 
     def app_start(self, site: str, vm: str, disk_key: int = 2000, seed: int = 0) -> None:
-        """A SQLite database on a disk of at least 18 MiB; the lab needs apsw for it (guestapp)."""
+        """Starts a SQLite database on a disk of at least 18 MiB. The lab's process needs apsw."""
         self.do("app_start", site=site, vm=vm, disk_key=disk_key, seed=seed)
 
     def app_work(self, site: str, vm: str, transfers: int, *, write_back: float = 0.0) -> int:
-        """Work, and let the guest write part of its cache back; returns committed transactions."""
+        """Runs transfers, and writes the share `write_back` of the guest's page cache to the disk.
+
+        Returns the number of committed transactions.
+        """
         values = {"site": site, "vm": vm, "transfers": transfers, "write_back": write_back}
         done: int = self.do("app_work", **values)
         return done
@@ -198,30 +208,30 @@ class LabControl:
     # -- faults -----------------------------------------------------------------------------
 
     def add_fault(self, site: str, **rule: Any) -> int:
-        """A rule as in vreplica.lab.site.faults; returns its number."""
+        """Adds a fault rule of calls (vreplica.lab.site.faults.FaultRule); returns its number."""
         number: int = self.do("add_fault", site=site, rule=rule)
         return number
 
     def list_faults(self, site: str) -> list[dict[str, Any]]:
-        """The rules with how often they were seen and struck."""
+        """The rules, with the number of calls that each has met (`seen`) and failed (`struck`)."""
         found: list[dict[str, Any]] = self.do("list_faults", site=site)
         return found
 
     def list_nfc_faults(self, site: str) -> list[dict[str, Any]]:
-        """The same for the hosts' NFC servers."""
+        """The rules of the hosts' NFC servers, likewise."""
         found: list[dict[str, Any]] = self.do("list_nfc_faults", site=site)
         return found
 
     def clear_faults(self, site: str, number: int | None = None) -> None:
-        """One rule, or all of them with those of the hosts' NFC servers."""
+        """Removes one rule. Without a number: all, also those of the hosts' NFC servers."""
         self.do("clear_faults", site=site, number=number)
 
     def add_nfc_fault(self, site: str, host: str | None = None, **rule: Any) -> None:
-        """A fault of the hosts' NFC servers; see vreplica.lab.nfc.faults."""
+        """Adds a fault rule of one host's NFC server or all (vreplica.lab.nfc.faults)."""
         self.do("add_nfc_fault", site=site, host=host, rule=rule)
 
     def load_scenario(self, path: str | Path) -> int:
-        """Add what a scenario file says; returns the number of rules.
+        """Adds the fault rules of a scenario file; returns their number.
 
         seed = 7
         [[fault]]
@@ -240,7 +250,7 @@ class LabControl:
             sites = {rule["site"] for _, rule in rules}
             seed = int(scenario.get("seed", 0))
         except KeyError:
-            raise ScenarioInvalid(path=str(path), reason="a rule names no site") from None
+            raise ScenarioInvalid(path=str(path), reason="a rule has no site") from None
         except (OSError, ValueError, TypeError) as error:
             raise ScenarioInvalid(path=str(path), reason=str(error)) from error
         for site in sites:
@@ -252,5 +262,5 @@ class LabControl:
     def set_user(
         self, site: str, user: str, password: str, privileges: list[str] | None = None
     ) -> None:
-        """A login with all privileges, or with exactly these."""
+        """Adds a user with all privileges, or with exactly these."""
         self.do("set_user", site=site, user=user, password=password, privileges=privileges)

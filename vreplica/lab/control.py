@@ -1,9 +1,9 @@
-"""What is not vSphere API: guests that write, VMs from content, settings, events of the world.
+"""Serves LabControl: what tests change in a running lab, beside the vSphere API.
 
     request   one line of JSON {"do": name, ...}, "payload": n -> n bytes follow
     answer    one line of JSON {"ok": ...} or {"error": text}, "payload": n -> n bytes follow
 
-Over the Unix socket DIR/control.sock, mode 0600. The client is `vreplica.lab.client`.
+The Unix socket is DIR/control.sock, mode 0600. The client is `vreplica.lab.client`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from vreplica.lab.api.vmodl import MethodFault
 from vreplica.lab.guest.network import note_conflicts
 from vreplica.lab.lab_dir import SOCKET
 from vreplica.lab.nfc import Fault
-from vreplica.lab.site.faults import Rule
+from vreplica.lab.site.faults import FaultRule
 from vreplica.lab.vcenter.make_vm import make_vm
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class ControlledLab(Protocol):
 
 
 class Commands:
-    """Every public method is a command; arguments come by name."""
+    """The commands: each public method is one, with its arguments by name."""
 
     def __init__(self, lab: ControlledLab) -> None:
         self.lab = lab
@@ -69,7 +69,7 @@ class Commands:
         return {"pid": os.getpid()}
 
     def stop(self) -> Any:
-        # The answer leaves first; who asked waits for the process to end.
+        # The answer has to leave first. The client waits until the process has ended.
         threading.Timer(0.05, self.lab.stop).start()
         return {}
 
@@ -104,7 +104,7 @@ class Commands:
     def conflicts(self, site: str) -> Any:
         return self._site(site).conflicts
 
-    # -- machines ---------------------------------------------------------------------------
+    # -- VMs --------------------------------------------------------------------------------
 
     def create_vm(self, site: str, name: str, **options: Any) -> Any:
         made = make_vm(self._site(site), name, **options)
@@ -192,14 +192,14 @@ class Commands:
                     vm.lose_power()
         return {}
 
-    # -- an application in the guest --------------------------------------------------------
+    # -- application in the guest -----------------------------------------------------------
 
     def app_start(self, site: str, vm: str, disk_key: int = 2000, seed: int = 0) -> Any:
         try:
             from vreplica.lab.guest.database import GuestApp
         except ModuleNotFoundError:
             raise ValueError(
-                "the application in the guest takes apsw: pip install 'vreplica[lab]'"
+                "the application in the guest needs apsw: pip install 'vreplica[lab]'"
             ) from None
         found = self._vm(site, vm)
         app = GuestApp(found, disk_key, seed)
@@ -231,7 +231,7 @@ class Commands:
     # -- faults -----------------------------------------------------------------------------
 
     def add_fault(self, site: str, rule: dict[str, Any]) -> Any:
-        return self._site(site).faults.add(Rule.make(**rule))
+        return self._site(site).faults.add(FaultRule.make(**rule))
 
     def list_faults(self, site: str) -> Any:
         return self._site(site).faults.describe()
@@ -319,6 +319,8 @@ class _Handler(socketserver.StreamRequestHandler):
 
 
 class ControlServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    """The listener on the control socket."""
+
     daemon_threads = True
 
     def __init__(self, lab: ControlledLab) -> None:
@@ -328,8 +330,8 @@ class ControlServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         super().__init__("", _Handler)
 
     def server_bind(self) -> None:
-        # A Unix socket's name is at most 107 bytes: it is bound through the folder's fd, so
-        # that a lab may lie as deep as it likes.
+        # The name of a Unix socket has at most 107 bytes. Bound through the descriptor of the
+        # folder, it is short however long the path of the lab is.
         fd = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
             before = os.umask(0o177)

@@ -1,4 +1,4 @@
-"""Virtual devices of a VM: defaults, keys by position, and changes as a ConfigSpec asks them.
+"""Virtual devices of a VM: defaults, keys by position, and the changes of a ConfigSpec.
 
     controller       key          devices on it
     IDE              200 + bus    3000 + 2 * bus + unit
@@ -7,7 +7,7 @@
     NVMe             31000 + bus  32000 + 15 * bus + unit
     network cards    4000 + n, on PCI (100) from unit 7
 
-A client names new devices by negative keys, which end with the call.
+A client gives new devices negative keys, which the server replaces.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ Operation: Any = device.VirtualDeviceSpec.Operation
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
+class ControllerFamily:
+    """A kind of disk controller, with the keys of its controllers and of the devices on them."""
+
     kind: Any
     first: int
     buses: int
@@ -34,47 +36,48 @@ class Family:
 
 
 FAMILIES = (
-    Family(device.VirtualIDEController, 200, 2, 3000, 2, "IDE"),
-    Family(device.VirtualSCSIController, 1000, 4, 2000, 16, "SCSI controller"),
-    Family(device.VirtualAHCIController, 15000, 4, 16000, 30, "SATA controller"),
-    Family(device.VirtualNVMEController, 31000, 4, 32000, 15, "NVME controller"),
+    ControllerFamily(device.VirtualIDEController, 200, 2, 3000, 2, "IDE"),
+    ControllerFamily(device.VirtualSCSIController, 1000, 4, 2000, 16, "SCSI controller"),
+    ControllerFamily(device.VirtualAHCIController, 15000, 4, 16000, 30, "SATA controller"),
+    ControllerFamily(device.VirtualNVMEController, 31000, 4, 32000, 15, "NVME controller"),
 )
 _SCSI = FAMILIES[1]
 
 
-def family_of(controller: Any) -> Family | None:
+def family_of(controller: Any) -> ControllerFamily | None:
+    """None for a controller that takes no disks."""
     return next((f for f in FAMILIES if isinstance(controller, f.kind)), None)
 
 
-def described(label: str, summary: str) -> Any:
+def description(label: str, summary: str) -> Any:
     return vim.Description(label=label, summary=summary)
 
 
-def defaults() -> list[Any]:
-    """What every VM has without being asked."""
+def default_devices() -> list[Any]:
+    """The devices that every VM has."""
     made = [
-        device.VirtualIDEController(key=200, busNumber=0, deviceInfo=described("IDE 0", "IDE 0")),
-        device.VirtualIDEController(key=201, busNumber=1, deviceInfo=described("IDE 1", "IDE 1")),
+        device.VirtualIDEController(key=200, busNumber=0, deviceInfo=description("IDE 0", "IDE 0")),
+        device.VirtualIDEController(key=201, busNumber=1, deviceInfo=description("IDE 1", "IDE 1")),
         device.VirtualPS2Controller(
-            key=300, busNumber=0, deviceInfo=described("PS2 controller 0", "PS2 controller 0")
+            key=300, busNumber=0, deviceInfo=description("PS2 controller 0", "PS2 controller 0")
         ),
         device.VirtualPCIController(
-            key=100, busNumber=0, deviceInfo=described("PCI controller 0", "PCI controller 0")
+            key=100, busNumber=0, deviceInfo=description("PCI controller 0", "PCI controller 0")
         ),
         device.VirtualSIOController(
-            key=400, busNumber=0, deviceInfo=described("SIO controller 0", "SIO controller 0")
+            key=400, busNumber=0, deviceInfo=description("SIO controller 0", "SIO controller 0")
         ),
         device.VirtualKeyboard(
             key=600,
             controllerKey=300,
             unitNumber=0,
-            deviceInfo=described("Keyboard", "Keyboard"),
+            deviceInfo=description("Keyboard", "Keyboard"),
         ),
         device.VirtualPointingDevice(
             key=700,
             controllerKey=300,
             unitNumber=1,
-            deviceInfo=described("Pointing device", "Pointing device; Device"),
+            deviceInfo=description("Pointing device", "Pointing device; Device"),
             backing=device.VirtualPointingDevice.DeviceBackingInfo(
                 deviceName="", useAutoDetect=False, hostPointingDevice="autodetect"
             ),
@@ -83,14 +86,14 @@ def defaults() -> list[Any]:
             key=500,
             controllerKey=100,
             unitNumber=0,
-            deviceInfo=described("Video card", "Video card"),
+            deviceInfo=description("Video card", "Video card"),
             videoRamSizeInKB=4096,
         ),
         device.VirtualVMCIDevice(
             key=12000,
             controllerKey=100,
             unitNumber=17,
-            deviceInfo=described("VMCI device", "Device on the virtual machine PCI bus"),
+            deviceInfo=description("VMCI device", "Device on the virtual machine PCI bus"),
         ),
     ]
     made[0].device = []
@@ -98,6 +101,7 @@ def defaults() -> list[Any]:
 
 
 def invalid_device(index: int, name: str, message: str, kind: Any = None) -> Any:
+    """The fault InvalidDeviceSpec or `kind`, to be raised; `index` is the place in the spec."""
     return fault(
         kind or vim.fault.InvalidDeviceSpec,
         f"Invalid configuration for device '{index}'. {message}",
@@ -106,7 +110,8 @@ def invalid_device(index: int, name: str, message: str, kind: Any = None) -> Any
     )
 
 
-def find(devices: list[Any], key: int | None) -> Any:
+def find_device(devices: list[Any], key: int | None) -> Any:
+    """The device with this key, or None."""
     return next((d for d in devices if d.key == key), None)
 
 
@@ -119,11 +124,11 @@ def nics_of(config: Any) -> list[Any]:
 
 
 def add_controller(devices: list[Any], made: Any, index: int) -> None:
-    """Give a controller its key by its bus, and the parts that the server fills in."""
+    """Adds a controller: its key follows from its bus, the server fills in the rest."""
     family = family_of(made)
     if family is None:
         made.key = _free_key(devices, 7000)
-        made.deviceInfo = made.deviceInfo or described(type(made)._wsdlName, "Controller")
+        made.deviceInfo = made.deviceInfo or description(type(made)._wsdlName, "Controller")
         devices.append(made)
         return
     taken = {d.busNumber for d in devices if isinstance(d, family.kind)}
@@ -134,7 +139,7 @@ def add_controller(devices: list[Any], made: Any, index: int) -> None:
         raise invalid_device(index, "busNumber", f"Bus {bus} is taken or does not exist.")
     made.busNumber, made.key = bus, family.first + bus
     made.controllerKey, made.unitNumber = 100, 3 + bus
-    made.deviceInfo = described(
+    made.deviceInfo = description(
         f"{family.label} {bus}", type(made)._wsdlName.removeprefix("Virtual")
     )
     if isinstance(made, device.VirtualSCSIController):
@@ -144,9 +149,9 @@ def add_controller(devices: list[Any], made: Any, index: int) -> None:
     devices.append(made)
 
 
-def place(devices: list[Any], made: Any, index: int) -> None:
-    """Give a disk (or another device on a disk controller) unit and key by its position."""
-    controller = find(devices, made.controllerKey)
+def place_on_controller(devices: list[Any], made: Any, index: int) -> None:
+    """Gives a disk, or another device on a disk controller, its unit and the key of that unit."""
+    controller = find_device(devices, made.controllerKey)
     if made.controllerKey is None:
         controller = next((d for d in devices if isinstance(d, _SCSI.kind)), None)
     family = family_of(controller)
@@ -168,13 +173,13 @@ def place(devices: list[Any], made: Any, index: int) -> None:
 def add_nic(
     devices: list[Any], made: Any, index: int, networks: Any, *, running: bool = False
 ) -> None:
-    """`networks(backing)` finds the network, or raises InvalidDeviceBacking."""
+    """Adds a network card. `networks(backing, index)` returns its network or raises a fault."""
     made.key = _free_key(devices, 4000)
     made.controllerKey = 100
     made.unitNumber = 7 + made.key - 4000
     network = networks(made.backing, index)
-    made.deviceInfo = described(f"Network adapter {made.key - 3999}", network.name)
-    address_nic(made, made.addressType, made.macAddress, index)
+    made.deviceInfo = description(f"Network adapter {made.key - 3999}", network.name)
+    set_mac(made, made.addressType, made.macAddress, index)
     if made.connectable is None:
         made.connectable = device.VirtualDevice.ConnectInfo(
             startConnected=True, allowGuestControl=True, connected=running
@@ -183,10 +188,16 @@ def add_nic(
     devices.append(made)
 
 
-def address_nic(nic: Any, kind: str | None, mac: str | None, index: int) -> None:
-    """`manual` takes the given MAC; `assigned` is vCenter's (the default), `generated` the
-    host's: both take one with their own prefix, and are anew where none is given, unless the card
-    has such a one; an empty one asks for another."""
+def set_mac(nic: Any, kind: str | None, mac: str | None, index: int) -> None:
+    """Sets type and MAC address of a card.
+
+    manual      the given address
+    assigned    by vCenter, the default
+    generated   by the host
+
+    The last two accept a given address with their own prefix. Without one, the card keeps an
+    address of that type or gets a new one; an empty address asks for a new one.
+    """
     kind = (kind or "assigned").lower()
     if kind == "manual":
         if not re.fullmatch(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}", mac or "") or (
@@ -199,7 +210,7 @@ def address_nic(nic: Any, kind: str | None, mac: str | None, index: int) -> None
         given = had if mac is None else mac.lower()
         nic.macAddress = given if (given or "").startswith(_PREFIXES[kind]) else new_mac(kind)
     else:
-        raise invalid_device(index, "addressType", f"'{kind}' is no type of address.")
+        raise invalid_device(index, "addressType", f"'{kind}' is not an address type.")
     nic.addressType = kind
 
 
@@ -212,36 +223,36 @@ def new_mac(kind: str = "assigned") -> str:
 _PREFIXES = {"assigned": "00:50:56:", "generated": "00:0c:29:"}
 
 
-def add_other(devices: list[Any], made: Any) -> None:
-    """A device that the lab only keeps: CD-ROM, USB, TPM, serial port, ..."""
+def add_device(devices: list[Any], made: Any) -> None:
+    """Adds a device that the lab only stores: CD-ROM, USB, TPM, serial port, ..."""
     if isinstance(made, device.VirtualCdrom):
-        place_first = find(devices, made.controllerKey)
-        if place_first is not None and family_of(place_first) is not None:
-            place(devices, made, 0)
-            made.deviceInfo = made.deviceInfo or described("CD/DVD drive 1", "CD/DVD drive")
+        controller = find_device(devices, made.controllerKey)
+        if controller is not None and family_of(controller) is not None:
+            place_on_controller(devices, made, 0)
+            made.deviceInfo = made.deviceInfo or description("CD/DVD drive 1", "CD/DVD drive")
             devices.append(made)
             return
     made.key = _free_key(devices, 9000)
-    made.deviceInfo = made.deviceInfo or described(type(made)._wsdlName, type(made)._wsdlName)
+    made.deviceInfo = made.deviceInfo or description(type(made)._wsdlName, type(made)._wsdlName)
     devices.append(made)
 
 
-def remove(devices: list[Any], gone: Any) -> None:
+def remove_device(devices: list[Any], gone: Any) -> None:
     devices.remove(gone)
-    controller = find(devices, gone.controllerKey)
+    controller = find_device(devices, gone.controllerKey)
     if controller is not None and hasattr(controller, "device"):
         controller.device = [k for k in controller.device or () if k != gone.key]
 
 
-def connect_nics(config: Any, on: bool) -> None:
-    """A card that starts connected is connected exactly while the VM runs."""
+def set_nics_connected(config: Any, on: bool) -> None:
+    """Connects the cards that start connected, or disconnects all: a VM was switched on or off."""
     for nic in nics_of(config):
         if nic.connectable is not None:
             nic.connectable.connected = on and bool(nic.connectable.startConnected)
 
 
-def next_label(devices: list[Any]) -> str:
-    """`Hard disk 3`: the lowest number that is free."""
+def free_disk_label(devices: list[Any]) -> str:
+    """`Hard disk 3`: the lowest free number."""
     taken = {d.deviceInfo.label for d in devices if isinstance(d, device.VirtualDisk)}
     number = 1
     while (label := f"Hard disk {number}") in taken:

@@ -1,4 +1,4 @@
-"""A lab in this process: its sites, their HTTPS endpoints, and the control socket.
+"""Runs a lab in this process: its sites, their HTTPS endpoints, and the control socket.
 
 lab = Lab.create(tmp_path)
 with lab:                                   start() ... stop()
@@ -23,11 +23,11 @@ from vreplica.lab.web.https import Server
 
 
 class Lab:
-    """Raises NoLab where the folder holds none; see `create`."""
+    """A lab in an existing folder. Raises NoLab where the folder holds none; see `create`."""
 
     def __init__(self, directory: str | Path) -> None:
-        self.layout = LabDir(Path(directory).absolute())
-        self.specs = self.layout.specs()
+        self.dir = LabDir(Path(directory).absolute())
+        self.specs = self.dir.specs()
         self.sites: dict[str, Site] = {}
         self.stopped = threading.Event()
         self._servers: dict[str, Server] = {}
@@ -35,17 +35,18 @@ class Lab:
 
     @classmethod
     def create(cls, directory: str | Path, **options: Any) -> Self:
-        """A new lab in a folder; the options are those of `layout.create`."""
+        """Makes a lab in a folder. The options are those of `lab_dir.create`."""
         lab_dir.create(Path(directory), **options)
         return cls(directory)
 
     @property
     def directory(self) -> Path:
-        return self.layout.directory
+        return self.dir.directory
 
     def start(self) -> None:
+        """Starts all sites. What a kill interrupted is finished before clients can connect."""
         for spec in self.specs:
-            site = open_site(self.directory / spec.name, spec, self.layout.certificate(spec.name))
+            site = open_site(self.directory / spec.name, spec, self.dir.certificate(spec.name))
             self.sites[spec.name] = site
             resume(site)
             site.restart = partial(self.restart_site, spec.name)
@@ -56,17 +57,18 @@ class Lab:
         self._control.serve()
 
     def listen(self, name: str) -> None:
-        """Open a site's endpoint."""
+        """Opens the HTTPS endpoint of a site."""
         site = self.sites[name]
         server = Server(site, DatastoreFiles(site))
         self._servers[name] = server
         server.serve()
 
     def server(self, name: str) -> Server:
+        """The HTTPS endpoint of a site."""
         return self._servers[name]
 
     def restart_site(self, name: str) -> None:
-        """As a vCenter that restarts: connections and sessions are lost, state is not."""
+        """Restarts a vCenter: connections and sessions are lost, its state is not."""
         site = self.sites[name]
         self._shut(name)
         site.sessions.close_all()
@@ -83,7 +85,7 @@ class Lab:
             server.stop()
 
     def stop(self) -> None:
-        """State stays; VMs that ran go on at the next start."""
+        """Stops all sites. Their state is kept; running VMs run again at the next start."""
         if self._control is not None:
             self._control.stop()
             self._control = None

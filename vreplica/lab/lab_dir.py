@@ -1,15 +1,15 @@
-"""The folder of a lab: what is written there once, and what other programs read.
+"""The folder of a lab: its files, and how they are written when the lab is made.
 
-DIR/lab.json           sites with url, user, password, thumbprints; 0600
-    hosts.map          for the native library: which vCenter, which datastore is which folder
-    vixdisklib.conf    its configuration file: vreplica.lab.root=DIR
-    jobs.toml          a job file to start from; SITE.password beside it, 0600
-    control.sock       LabControl
-    lab.pid, lab.log   of the server process
-    site-a/site.pem    key and certificate
+DIR/lab.json           sites with url, user, password, thumbprints; mode 0600
+    hosts.map          for the native library: the sites, and the folders of their datastores
+    vixdisklib.conf    configuration file of the native library: vreplica.lab.root=DIR
+    jobs.toml          a job file to start from; SITE.password beside it, mode 0600
+    control.sock       the socket of LabControl
+    lab.pid, lab.log   of the lab's process
+    site-a/site.pem    certificate and key
            state.db    inventory, tasks, events
-           ds1/...     the datastore's files
-           ds1.host    for the native library: its capacity, and whether writes are tracked
+           ds1/...     the files of a datastore
+           ds1.host    for the native library: the capacity, and whether writes are tracked
 """
 
 from __future__ import annotations
@@ -34,20 +34,22 @@ USER = "administrator@vsphere.local"
 
 @dataclass(eq=False)
 class NoLab(ConfigError):
-    template = "{directory} holds no lab"
+    template = "there is no lab in {directory}"
     remedy = "Make one: `vreplica-sync lab up --dir {directory}`."
     directory: str
 
 
 @dataclass(eq=False)
 class LabExists(ConfigError):
-    template = "{directory} holds a lab already"
-    remedy = "Start it, or take another folder."
+    template = "there is a lab in {directory} already"
+    remedy = "Start it with `vreplica-sync lab up --dir {directory}`, or choose another folder."
     directory: str
 
 
 @dataclass(frozen=True)
 class LabDir:
+    """The folder of an existing lab."""
+
     directory: Path
 
     @property
@@ -59,11 +61,12 @@ class LabDir:
         return self.directory / SOCKET
 
     def specs(self) -> list[SiteSpec]:
-        """Raises NoLab."""
+        """What each site was made with. Raises NoLab."""
         values: list[dict[str, Any]] = [s["spec"] for s in self.read()["sites"]]
         return [SiteSpec(**{k: _listed(v) for k, v in spec.items()}) for spec in values]
 
     def read(self) -> dict[str, Any]:
+        """The content of lab.json. Raises NoLab."""
         try:
             return json.loads(self.config.read_text())  # type: ignore[no-any-return]
         except (OSError, ValueError):
@@ -74,11 +77,12 @@ class LabDir:
 
 
 def _listed(value: Any) -> Any:
-    """JSON has no tuples."""
+    """A list from JSON, which has no tuples, as a tuple."""
     return tuple(value) if isinstance(value, list) else value
 
 
 def free_port(host: str) -> int:
+    """A TCP port that is free now."""
     with socket.socket() as probe:
         probe.bind((host, 0))
         return int(probe.getsockname()[1])
@@ -98,10 +102,10 @@ def create(
     user: str = USER,
     password: str | None = None,
 ) -> LabDir:
-    """Write everything that a lab is started from. Raises LabExists."""
+    """Makes the folder of a new lab. Raises LabExists."""
     directory = directory.absolute()
-    layout = LabDir(directory)
-    if layout.config.exists():
+    lab_dir = LabDir(directory)
+    if lab_dir.config.exists():
         raise LabExists(directory=str(directory))
     directory.mkdir(parents=True, exist_ok=True)
     entries, records = [], []
@@ -142,12 +146,12 @@ def create(
     _write_secret(directory / "hosts.map", "".join(r + "\n" for r in records))
     (directory / "vixdisklib.conf").write_text(f"vreplica.lab.root={directory}\n")
     (directory / "jobs.toml").write_text(jobs_toml(entries))
-    _write_secret(layout.config, json.dumps({"version": 1, "sites": entries}, indent=2) + "\n")
-    return layout
+    _write_secret(lab_dir.config, json.dumps({"version": 1, "sites": entries}, indent=2) + "\n")
+    return lab_dir
 
 
 def jobs_toml(entries: list[dict[str, Any]]) -> str:
-    """A job file with both sites, and a job that replicates `web01` of the first to the second."""
+    """A job file with all sites, and a job that replicates `web01` from the first to the second."""
     lines = ['state_dir = "state"', "", "[vddk]", 'config = "vixdisklib.conf"']
     for site in entries:
         lines += [

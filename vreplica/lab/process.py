@@ -1,4 +1,4 @@
-"""The lab as a process of its own: what `vreplica-sync lab up|status|down` call."""
+"""Runs a lab as a process of its own, for `vreplica-sync lab up|status|down`."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ STOP_S = 30.0
 @dataclass(eq=False)
 class LabDidNotStart(VReplicaError):
     template = "the lab in {directory} did not start: {reason}"
-    remedy = "Look into lab.log there."
+    remedy = "The reason is in {directory}/lab.log."
     directory: str
     reason: str
 
 
 def up(directory: str | Path, *, temporary: bool = False, **options: Any) -> dict[str, Any]:
-    """Make the lab where there is none, start its process, wait until it answers.
+    """Starts the process of a lab and waits until it answers. Returns what `status` returns.
 
-    Does nothing where it runs already. Returns what `status` returns. `temporary`: the lab ends
-    with the calling process, however that ends, and its folder goes with it. Options as for
-    `Lab.create`; they count only where the lab is made.
+    A lab that does not exist is made, with the options of `Lab.create`. A lab that runs is left
+    alone. `temporary`: the lab ends with the calling process, also where that is killed, and its
+    folder is removed.
     """
     folder = Path(directory).absolute()
     if not LabDir(folder).config.exists():
@@ -48,7 +48,7 @@ def up(directory: str | Path, *, temporary: bool = False, **options: Any) -> dic
 
 
 def _spawn(folder: Path, temporary: bool) -> None:
-    # The writing end is never closed: it breaks when this process ends, also by kill -9.
+    # The writing end stays open until this process ends, also by kill -9: then the lab reads EOF.
     lifeline = os.pipe()[0] if temporary else os.open(os.devnull, os.O_RDONLY)
     try:
         with (folder / LOG).open("ab") as log:
@@ -75,12 +75,12 @@ def _spawn(folder: Path, temporary: bool) -> None:
             process.kill()
             raise LabDidNotStart(directory=str(folder), reason=f"no answer in {START_S:.0f} s")
         time.sleep(0.02)
-    # The process goes on by itself; its end is nobody's to wait for here.
+    # The lab goes on by itself. Popen must not warn that nobody waited for it.
     process.returncode = 0
 
 
 def running(directory: str | Path) -> int | None:
-    """The pid of the process that serves the lab, or None."""
+    """The pid of the lab's process. None: it does not run."""
     try:
         return int(LabControl(directory, timeout_s=10.0).do("ping")["pid"])
     except LabNotRunning:
@@ -103,7 +103,7 @@ def status(directory: str | Path) -> dict[str, Any]:
 
 
 def down(directory: str | Path) -> bool:
-    """Stop the process; the state stays. False where none ran."""
+    """Stops the process; the lab's state is kept. Returns False where none ran."""
     folder = Path(directory).absolute()
     pid = running(folder)
     if pid is None:
@@ -130,7 +130,7 @@ def _alive(pid: int) -> bool:
 
 
 def serve(directory: str | Path, *, temporary: bool = False) -> None:
-    """Serve until asked to stop, by SIGTERM or through the control socket.
+    """Runs a lab in this process until SIGTERM, SIGINT or LabControl stops it.
 
     `temporary`: also until standard input ends; then the folder is removed.
     """

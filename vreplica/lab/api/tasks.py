@@ -191,7 +191,7 @@ class Tasks:
         try:
             with site.answering(call), site.orphan_files.operation():
                 task.set(state="running", started=now(), progress=0)
-                site.faults.in_task(task)
+                site.faults.before_task(task)
                 begin = getattr(entity, "begin_task", None)
                 if begin is not None:
                     begin(task)

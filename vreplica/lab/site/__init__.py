@@ -1,1 +1,1 @@
-"""One site of the lab: what its parts know of each other, its faults, its kept state."""
+"""One site of a lab: its dispatcher of calls, its state on disk, and its fault rules."""

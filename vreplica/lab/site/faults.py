@@ -1,22 +1,22 @@
-"""Faults on demand: a rule says which call, on which object, when, and what happens instead.
+"""Fault rules of calls: which call on which object fails, when, and how.
 
-    rule = Rule(method="CreateSnapshot*", object="web*", action="fault",
-                fault="ApplicationQuiesceFault", count=2)
+    rule = FaultRule(method="CreateSnapshot*", object="web*", action="fault",
+                     fault="ApplicationQuiesceFault", count=2)
 
     action       what happens
-    fault        the named vSphere fault; in the call, or with where="task" in the task
-    delay        the call (or task) goes on after delay_s
-    hang         it goes on when the rule is taken away or the site stops
-    drop         the connection is reset, nothing was done
+    fault        the named vSphere fault is raised: in the call, or with where="task" in the task
+    delay        the call (or task) continues after delay_s
+    hang         it continues when the rule is removed or the site stops
+    drop         the connection is reset before anything was done
     lost-reply   the work is done, then the connection is reset
-    session      the session ends; the caller sees NotAuthenticated
-    host         the VM's host goes offline; the caller sees HostNotConnected
+    session      the session ends, with NotAuthenticated
+    host         the host of the VM is disconnected, with HostNotConnected
     restart      vCenter restarts: connections, sessions and the call are lost
-    locked       consolidation finds a locked file: snapshots go, consolidationNeeded stays
+    locked       consolidation meets a locked file: snapshots go, consolidationNeeded stays
 
-`count` strikes (None: any number) after `skip` calls that match, each with `probability`; the
-same seed gives the same strikes. Rules and their counts are kept with the state, so a lab that
-is killed goes on failing where it stood.
+A rule strikes `count` times (None: always) after `skip` calls that match, each time with
+`probability`. The same seed gives the same strikes. Rules and their counts are in state.db: a lab
+that is killed continues with them.
 """
 
 from __future__ import annotations
@@ -38,12 +38,15 @@ _POLL_S = 0.02
 
 
 class DropConnection(Exception):
-    """The connection is to end without an answer."""
+    """Ends the connection without an answer."""
 
 
 @dataclass(frozen=True)
-class Rule:
-    """See the module. `method` and `object` (a name or an id) are patterns as of a shell."""
+class FaultRule:
+    """A rule. `method` and `object` (a name or an id) are patterns as in a shell.
+
+    It is stored in state.db by these names.
+    """
 
     method: str = "*"
     object: str | None = None
@@ -57,7 +60,7 @@ class Rule:
     delay_s: float = 0.0
 
     @classmethod
-    def make(cls, **values: Any) -> Rule:
+    def make(cls, **values: Any) -> FaultRule:
         """Raises ValueError for a field, an action or a fault that does not exist."""
         known = {f.name for f in fields(cls)}
         unknown = set(values) - known
@@ -75,11 +78,11 @@ class Rule:
         except KeyError:
             raise ValueError(f"vSphere has no fault {self.fault}") from None
         if not issubclass(kind, MethodFault):
-            raise ValueError(f"{self.fault} is no fault")
+            raise ValueError(f"{self.fault} is not a fault")
         return kind
 
-    def raised(self) -> Any:
-        """An instance with neutral values for what the fault requires."""
+    def make_fault(self) -> Any:
+        """The fault, with neutral values for the fields that it requires."""
         kind = self.fault_type()
         made = fault(kind, self.message or f"{self.fault} on demand")
         for info in made._GetPropertyList():
@@ -90,50 +93,51 @@ class Rule:
         return made
 
 
-class Faults:
-    """The rules of one site. Thread-safe."""
+class FaultRules:
+    """The rules of one site, with their counts. Thread-safe."""
 
     def __init__(self, site: SiteContext, seed: int = 0) -> None:
         self.site = site
         self._lock = threading.Lock()
-        self._rules: dict[int, tuple[Rule, list[int]]] = {}
+        self._rules: dict[int, tuple[FaultRule, list[int]]] = {}
         self._next = 1
         self._chance = Chance(seed)
 
-    def add(self, rule: Rule) -> int:
+    def add(self, rule: FaultRule) -> int:
         with self._lock:
             number, self._next = self._next, self._next + 1
             self._rules[number] = (rule, [0, 0])
-        self._keep()
+        self._save()
         return number
 
     def seed(self, seed: int) -> None:
         with self._lock:
             self._chance = Chance(seed)
-        self._keep()
+        self._save()
 
-    def _keep(self) -> None:
+    def _save(self) -> None:
         with self._lock:
             rules = [[n, asdict(rule), list(counts)] for n, (rule, counts) in self._rules.items()]
             kept = {"next": self._next, "chance": self._chance.saved_state(), "rules": rules}
         self.site.save_values(faults=kept)
 
     def restore(self, kept: dict[str, Any]) -> None:
-        """What `_keep` wrote."""
+        """Continues with what `_save` stored."""
         if kept:
             self._next, self._chance = kept["next"], Chance(*kept["chance"])
-            self._rules = {n: (Rule(**rule), counts) for n, rule, counts in kept["rules"]}
+            self._rules = {n: (FaultRule(**rule), counts) for n, rule, counts in kept["rules"]}
 
     def clear(self, number: int | None = None) -> None:
-        """Take one rule away, or all of them; what hangs goes on."""
+        """Removes one rule, or all. Calls that hang by them continue."""
         with self._lock:
             if number is None:
                 self._rules.clear()
             elif self._rules.pop(number, None) is None:
                 raise ValueError(f"there is no rule {number}")
-        self._keep()
+        self._save()
 
     def describe(self) -> list[dict[str, Any]]:
+        """The rules with `id`, `seen` (calls that matched) and `struck` (calls that failed)."""
         with self._lock:
             return [
                 {"id": n, **asdict(rule), "seen": counts[0], "struck": counts[1]}
@@ -142,29 +146,29 @@ class Faults:
 
     # -- hooks ------------------------------------------------------------------------------
 
-    def before(self, call: Any, request: Any) -> None:
-        """In the call, before the method."""
-        found = self._strike(request.method.name, request.this, "call", after=False)
+    def before_call(self, call: Any, request: Any) -> None:
+        """Called before the method runs."""
+        found = self._match(request.method.name, request.this, "call", after=False)
         if found is not None:
             number, rule = found
-            self._act(number, rule, call, request.this)
+            self._apply(number, rule, call, request.this)
 
-    def after(self, call: Any, request: Any) -> None:
-        """In the call, once the method has worked and before the reply leaves."""
-        if self._strike(request.method.name, request.this, "call", after=True):
+    def after_call(self, call: Any, request: Any) -> None:
+        """Called after the method, before the answer leaves."""
+        if self._match(request.method.name, request.this, "call", after=True):
             raise DropConnection
 
-    def in_task(self, task: Any) -> None:
-        """In the task's thread, before its work."""
+    def before_task(self, task: Any) -> None:
+        """Called in the thread of a task, before its work."""
         self._wait(self.site.settings.task_delay_s)
-        found = self._strike(task.method, task.entity, "task", after=False)
+        found = self._match(task.method, task.entity, "task", after=False)
         if found is not None:
             number, rule = found
-            self._act(number, rule, self.site.current, task.entity)
+            self._apply(number, rule, self.site.current, task.entity)
 
-    def in_consolidation(self, vm: Any) -> None:
-        """Before links are merged."""
-        found = self._strike("consolidate", vm, "locked", after=False)
+    def before_consolidation(self, vm: Any) -> None:
+        """Called before links are merged."""
+        found = self._match("consolidate", vm, "locked", after=False)
         if found:
             path = next(iter(vm.links), "")
             raise fault(
@@ -175,17 +179,17 @@ class Faults:
 
     # -- choosing and acting ----------------------------------------------------------------
 
-    def _strike(self, method: str, item: Any, where: str, *, after: bool) -> Any:
+    def _match(self, method: str, item: Any, where: str, *, after: bool) -> Any:
         if not self._rules:
             return None
         met, found = self._choose(method, item, where, after=after)
         if met:
-            # Before it acts: what is done once must not be done again after a kill.
-            self._keep()
+            # Stored before it takes effect: a rule with one strike strikes once, despite a kill.
+            self._save()
         return found
 
     def _choose(self, method: str, item: Any, where: str, *, after: bool) -> tuple[bool, Any]:
-        """(whether a rule counted the call, the one that strikes)."""
+        """(whether a count changed, the rule that strikes or None)."""
         met = False
         names = [getattr(item, "_moId", ""), str(getattr(item, "name", "") or "")]
         owner = getattr(item, "vm", None)
@@ -214,14 +218,14 @@ class Faults:
                 return True, (number, rule)
         return met, None
 
-    def _act(self, number: int, rule: Rule, call: Any, item: Any) -> None:
+    def _apply(self, number: int, rule: FaultRule, call: Any, item: Any) -> None:
         if rule.delay_s:
             self._wait(rule.delay_s)
         if rule.action == "hang":
             while number in self._rules and not self.site.stopping:
                 time.sleep(_POLL_S)
         elif rule.action == "fault":
-            raise rule.raised()
+            raise rule.make_fault()
         elif rule.action == "drop":
             raise DropConnection
         elif rule.action == "session":
@@ -238,7 +242,7 @@ class Faults:
             raise DropConnection
 
     def _wait(self, seconds: float) -> None:
-        """As long as asked, unless the site stops."""
+        """Waits, at most until the site stops."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0 and not self.site.stopping:
             time.sleep(min(left, _POLL_S))

@@ -1,8 +1,8 @@
-"""One site: a vCenter with its hosts and datastores, its state and its dispatcher.
+"""A site: a vCenter with its hosts and datastores, its state and its dispatcher.
 
-    https.py --> Site.answer(request) --> faults --> privileges --> method --> flush --> reply
+    web/https --> Site.answer(request) --> fault rules --> privileges --> method --> flush
 
-Nothing is global: several sites live in one process and know nothing of each other.
+Nothing is global: several sites run in one process, and know nothing of each other.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from vreplica.lab.api.tasks import Tasks
 from vreplica.lab.api.vmodl import MethodFault, coerce, fault, now, support, vim, vmodl, wsdl_name
 from vreplica.lab.certificate import ServerCertificate
 from vreplica.lab.context import SiteSettings, SiteSpec
-from vreplica.lab.site.faults import DropConnection, Faults
-from vreplica.lab.site.state_db import Store
+from vreplica.lab.site.faults import DropConnection, FaultRules
+from vreplica.lab.site.state_db import StateDb
 from vreplica.lab.storage.disks import Disks
 from vreplica.lab.vm.orphan_files import OrphanFiles
 
 log = logging.getLogger("vreplica.lab")
 
 _RECORDED = frozenset({"ShutdownGuest", "RebootGuest", "StandbyGuest", "UnregisterVM"})
-"""Calls that are no tasks and still stand in vCenter's list of recent tasks."""
+"""Calls that are no tasks, and that vCenter lists as recent tasks nevertheless."""
 
 
 class Site(ObjectRegistry):
-    """Made by `open_site`; `root_folder`, `task_manager`, ... are set by what builds it."""
+    """Made by `vcenter.build.open_site`, which also sets `root_folder`, `task_manager`, ..."""
 
     root_folder: Any
     content: Any
@@ -57,10 +57,10 @@ class Site(ObjectRegistry):
         self.stopping = False
         self.started = now()
         self.settings = SiteSettings()
-        self.faults = Faults(self)
+        self.faults = FaultRules(self)
         self.restart: Callable[[], None] = lambda: None
         directory.mkdir(parents=True, exist_ok=True)
-        self.state_db = Store(directory / "state.db")
+        self.state_db = StateDb(directory / "state.db")
         self._calls = CurrentCall(self)
         self._ids = threading.Lock()
         meta = self.state_db.meta()
@@ -71,11 +71,11 @@ class Site(ObjectRegistry):
         self.orphan_files = OrphanFiles(self)
         self.faults.restore(meta.get("faults", {}))
         self.nfc_faults: dict[str, Any] = meta.get("nfc_faults", {})
-        """By host id, as its NFC server's Faults keeps them."""
+        """Fault rules of the hosts' NFC servers, by host id: `NfcFaultRules.saved_state`."""
         self.sessions = ApiSessions(self)
         self.tasks = Tasks(self)
         self.conflicts: list[dict[str, Any]] = []
-        """Of MAC and IP addresses, as `guestnet` met them since the start."""
+        """Conflicts of MAC and IP addresses since the start (guest.network)."""
         self.users: dict[str, dict[str, Any]] = {
             spec.user: {"password": spec.password, "privileges": None},
             **meta.get("users", {}),
@@ -84,7 +84,10 @@ class Site(ObjectRegistry):
     # -- state ------------------------------------------------------------------------------
 
     def new_id(self, prefix: str) -> str:
-        """Ids are never used twice, also over a restart: the counter is kept in steps ahead."""
+        """An id that was never used, also not before a restart.
+
+        The stored counter is ahead by up to 1000, so it is written once in a thousand ids.
+        """
         with self._ids:
             number = self._next_id
             self._next_id += 1
@@ -94,7 +97,7 @@ class Site(ObjectRegistry):
         return f"{prefix}-{number}"
 
     def save_values(self, **values: Any) -> None:
-        """Write site-wide values at once."""
+        """Stores site-wide values at once."""
         self.state_db.flush(self, values)
 
     def change_settings(self, **values: Any) -> None:
@@ -103,7 +106,7 @@ class Site(ObjectRegistry):
         self.save_values(settings=asdict(self.settings))
 
     def set_user(self, user: str, password: str, privileges: list[str] | None) -> None:
-        """A login; `privileges` None means all of them."""
+        """Adds a user. `privileges` None: all of them."""
         self.users[user] = {"password": password, "privileges": privileges}
         self.save_values(users={u: v for u, v in self.users.items() if u != self.spec.user})
 
@@ -158,12 +161,12 @@ class Site(ObjectRegistry):
         )
 
     def choose_host(self, pool: Any, host: Any) -> Any:
-        """Where a VM goes: the host that is named, or the only one of the cluster."""
+        """The host for a VM: the given one, or the only one of the cluster."""
         if host is not None:
             return host
         hosts = pool.owner.host
         if len(hosts) > 1:
-            # Without DRS vCenter asks the caller to choose.
+            # Without DRS, vCenter makes the caller choose.
             raise fault(
                 vmodl.fault.InvalidArgument,
                 "A specified parameter was not correct: host",
@@ -177,7 +180,7 @@ class Site(ObjectRegistry):
         self.event_manager.post(kind, **fields)
 
     def post_vm_event(self, kind: str, vm: Any, message: str, **fields: Any) -> None:
-        """An event about a VM, with its surroundings."""
+        """Adds an event about a VM, with its host and its datacenter."""
         events = vim.event
         self.event_manager.post(
             kind,
@@ -193,15 +196,15 @@ class Site(ObjectRegistry):
     # -- dispatch ---------------------------------------------------------------------------
 
     def answer(self, call: Call, request: Request) -> Any:
-        """Run one call. Raises vmodl faults only. Everything it changed is durable after it."""
+        """Runs a call. Its changes are stored when it returns. Raises vmodl faults only."""
         try:
             with self.answering(call):
                 try:
-                    self.faults.before(call, request)
+                    self.faults.before_call(call, request)
                     value = self._run(call, request)
                 finally:
                     self.flush()
-                self.faults.after(call, request)
+                self.faults.after_call(call, request)
                 return value
         except (MethodFault, DropConnection):
             raise
@@ -222,7 +225,7 @@ class Site(ObjectRegistry):
         if isinstance(function, support.ManagedMethod):
             raise fault(
                 vmodl.fault.NotSupported,
-                f"{wsdl_name(type(this))}.{method.name} is not part of the lab",
+                f"{wsdl_name(type(this))}.{method.name} is not in the lab",
             )
         require_call_privileges(self, call, method, this, request.arguments)
         owner = this.vm if isinstance(this, vim.vm.Snapshot) else this
@@ -245,7 +248,7 @@ class Site(ObjectRegistry):
         return value
 
     def _fetch(self, call: Call, this: Any, name: str) -> Any:
-        """How pyVmomi reads an attribute: exactly of the declared type."""
+        """The call by which pyVmomi reads an attribute. The answer has the declared type."""
         if call.session is None and (wsdl_name(type(this)), name) not in OPEN_PROPERTIES:
             raise call.not_authenticated()
         require_property_privilege(self, call.user, this, name)

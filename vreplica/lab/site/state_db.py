@@ -1,17 +1,13 @@
-"""State that survives a kill: one SQLite row for each managed object.
+"""The state of a site in SQLite: a row for each managed object. It survives a kill.
 
     objects(moid, class, body)      body: JSON of the object's plain attributes
-    loose(path)                     files in the making, or about to go (lab.loose)
+    loose(path)                     files that are made or removed now (vm.orphan_files)
     meta(key, value)                counters and site settings
     events(key, body)               the event list, only ever added to
 
-    reference {"$ref": moid}   data object {"$d": wsdl name, "v": {field: value}}
-    class {"$class": [namespace, name]}
-    date {"$t": iso}           bytes {"$b": base64}     typed array {"$list": item, "of": wsdl name}
-
-Changed rows are written before a reply leaves and before a task ends. WAL with
-synchronous=NORMAL keeps a committed row through the death of the process; it need not keep it
-through the loss of power (SQLite, "PRAGMA synchronous").
+Values are as api/encoding.py says. Changed rows are written before an answer leaves and before a
+task ends. With WAL and synchronous=NORMAL, a committed row survives the death of the process; it
+may be lost when the machine loses power (SQLite, "PRAGMA synchronous").
 """
 
 from __future__ import annotations
@@ -35,12 +31,12 @@ create table if not exists meta (key text primary key, value text);
 
 
 def number_of(moid: str) -> int:
-    """`vm-1015` -> 1015: the order in which objects were made; 0 for well-known ones."""
+    """`vm-1015` -> 1015, so objects sort in the order of their making. 0: no number."""
     tail = moid.rpartition("-")[2]
     return int(tail) if tail.isdigit() else 0
 
 
-class Store:
+class StateDb:
     """The database of one site."""
 
     def __init__(self, path: Path) -> None:
@@ -56,9 +52,9 @@ class Store:
             self._db.close()
 
     def flush(self, registry: ObjectRegistry, meta: dict[str, Any] | None = None) -> None:
-        """Write what changed since the last flush; returns when it is committed."""
-        # The lock comes first: whoever finds nothing to write must still wait for the commit of
-        # the one who took it.
+        """Writes what changed since the last flush. Returns once it is committed."""
+        # The lock comes first: where another thread has taken the changes to write them, this
+        # one must wait until that thread has committed.
         with self._lock:
             if not (registry.dirty or registry.gone or meta or self._events):
                 return
@@ -79,11 +75,11 @@ class Store:
             self._db.execute("commit")
 
     def add_event(self, key: int, event: Any) -> None:
-        """Written with the next flush."""
+        """Adds an event, which the next flush writes."""
         self._events.append((key, event))
 
     def events(self, site: Any, most: int) -> list[Any]:
-        """The latest, oldest first."""
+        """The last `most` events, oldest first."""
         with self._lock:
             found = self._db.execute("select body from events order by key desc limit ?", (most,))
             bodies = [body for (body,) in found]
@@ -94,20 +90,20 @@ class Store:
         with self._lock:
             return {k: json.loads(v) for k, v in self._db.execute("select key, value from meta")}
 
-    def note_files(self, paths: Iterable[str]) -> None:
+    def add_orphan_files(self, paths: Iterable[str]) -> None:
         with self._lock:
             self._db.executemany("replace into loose values (?)", [(p,) for p in paths])
 
-    def forget_files(self, paths: Iterable[str]) -> None:
+    def remove_orphan_files(self, paths: Iterable[str]) -> None:
         with self._lock:
             self._db.executemany("delete from loose where path = ?", [(p,) for p in paths])
 
-    def noted_files(self) -> set[str]:
+    def orphan_files(self) -> set[str]:
         with self._lock:
             return {path for (path,) in self._db.execute("select path from loose")}
 
     def load(self, site: Any, registry: ObjectRegistry) -> int:
-        """Make every object, then fill it, so that references find their objects."""
+        """Reads all objects: makes each one, then fills it, so references find their objects."""
         with self._lock:
             rows = list(self._db.execute("select moid, class, body from objects"))
         made = [(Managed._by_name[name](site, moid), body) for moid, name, body in rows]

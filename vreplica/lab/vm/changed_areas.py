@@ -69,7 +69,7 @@ class TrackingMethods:
             if snapshot.vm is not self:
                 raise invalid_argument("snapshot")
             config = snapshot.config
-        disk = hardware.find(hardware.disks_of(config), deviceKey)
+        disk = hardware.find_device(hardware.disks_of(config), deviceKey)
         if disk is None:
             raise invalid_argument("deviceKey")
         capacity = disk.capacityInBytes

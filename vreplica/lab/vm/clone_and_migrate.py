@@ -119,7 +119,7 @@ class MovingMethods:
         config.name, config.files = name, made.config.files
         config.uuid, config.instanceUuid = str(uuid.uuid4()), made.config.instanceUuid
         config.template = config.changeTrackingEnabled = False
-        hardware.connect_nics(config, False)
+        hardware.set_nics_connected(config, False)
         for nic in hardware.nics_of(config):
             # Two cards with one address on a network would both fail; but an address that
             # somebody set by hand is copied as it is.

@@ -70,7 +70,7 @@ def new_config(name: str, vmx_path: str) -> Any:
             defaultResetType="soft",
         ),
         hardware=vim.vm.VirtualHardware(
-            numCPU=1, numCoresPerSocket=1, memoryMB=1024, device=hardware.defaults()
+            numCPU=1, numCoresPerSocket=1, memoryMB=1024, device=hardware.default_devices()
         ),
         extraConfig=[],
         bootOptions=vim.vm.BootOptions(efiSecureBootEnabled=False),
@@ -207,7 +207,7 @@ class _Devices:
                 self.add(index, wanted, entry.fileOperation)
                 self.keys[key] = wanted.key
                 continue
-            existing = hardware.find(self.list, key)
+            existing = hardware.find_device(self.list, key)
             if existing is None:
                 raise hardware.invalid_device(index, "key", f"There is no device {key}.")
             if entry.operation == "remove":
@@ -227,7 +227,7 @@ class _Devices:
             self.made.networks = True
             hardware.add_nic(self.list, wanted, index, self.site.network_of, running=self.running)
         else:
-            hardware.add_other(self.list, wanted)
+            hardware.add_device(self.list, wanted)
 
     def add_disk(self, index: int, wanted: Any, file_operation: Any) -> None:
         backing = wanted.backing
@@ -236,7 +236,7 @@ class _Devices:
                 index, "backing", "Incompatible device backing.", vim.fault.InvalidDeviceBacking
             )
         disks, path = self.site.disks, self.file_of(index, backing)
-        hardware.place(self.list, wanted, index)
+        hardware.place_on_controller(self.list, wanted, index)
         if file_operation == _Create:
             capacity = wanted.capacityInBytes or (wanted.capacityInKB or 0) * KIB
             if not 0 < capacity <= CAPACITY_MAX or capacity % SECTOR:
@@ -266,8 +266,8 @@ class _Devices:
             backing.sharing = backing.sharing or "sharingNone"
             backing.changeId = backing.parent = None
         wanted.capacityInBytes, wanted.capacityInKB = capacity, capacity // KIB
-        wanted.deviceInfo = hardware.described(
-            hardware.next_label(self.list), f"{capacity // KIB:,} KB"
+        wanted.deviceInfo = hardware.description(
+            hardware.free_disk_label(self.list), f"{capacity // KIB:,} KB"
         )
         wanted.shares = wanted.shares or vim.SharesInfo(shares=1000, level="normal")
         wanted.nativeUnmanagedLinkedClone = False
@@ -291,7 +291,7 @@ class _Devices:
         return f"[{store}] {rest}"
 
     def remove(self, existing: Any, file_operation: Any) -> None:
-        hardware.remove(self.list, existing)
+        hardware.remove_device(self.list, existing)
         self.made.removed.append(existing)
         if file_operation == "destroy" and isinstance(existing, hardware.device.VirtualDisk):
             self.made.destroy.append(existing.backing.fileName)
@@ -313,7 +313,7 @@ class _Devices:
         if wanted.backing is not None:
             network = self.site.network_of(wanted.backing, index)
             existing.backing = wanted.backing
-            existing.deviceInfo = hardware.described(existing.deviceInfo.label, network.name)
+            existing.deviceInfo = hardware.description(existing.deviceInfo.label, network.name)
         if wanted.connectable is not None:
             existing.connectable = wanted.connectable
             # Of a VM that is off no card is connected, whatever is asked.
@@ -322,7 +322,7 @@ class _Devices:
         before = existing.addressType, existing.macAddress
         if wanted.addressType or wanted.macAddress:
             kind = wanted.addressType or ("manual" if wanted.macAddress else None)
-            hardware.address_nic(existing, kind, wanted.macAddress, index)
+            hardware.set_mac(existing, kind, wanted.macAddress, index)
         if self.running and (existing.addressType, existing.macAddress) != before:
             raise invalid_power_state("poweredOn", "poweredOff")
 
@@ -344,7 +344,7 @@ class _Devices:
                 )
             self.made.grown[existing.key] = size
             existing.capacityInBytes, existing.capacityInKB = size, size // KIB
-            existing.deviceInfo = hardware.described(
+            existing.deviceInfo = hardware.description(
                 existing.deviceInfo.label, f"{size // KIB:,} KB"
             )
         mode = wanted.backing.diskMode if wanted.backing is not None else None

@@ -102,7 +102,7 @@ class Chains:
             check_request(offset, data.nbytes, leaf.handle.capacity_bytes)
             if leaf.changes is not None:
                 leaf.changes.mark(offset, data.nbytes)
-            path = hardware.find(self.vm.config.hardware.device, key).backing.fileName
+            path = hardware.find_device(self.vm.config.hardware.device, key).backing.fileName
             self.disks.require_room(path, offset, data.nbytes)
             with self.disks.explained(path):
                 leaf.handle.write_from(offset, data)
@@ -264,7 +264,7 @@ class Chains:
             running = bool(self.leaves)
             self.close_leaves()
             try:
-                self.vm._site.faults.in_consolidation(self.vm)
+                self.vm._site.faults.before_consolidation(self.vm)
                 while self.collapse_one():
                     yield 50
                 self.vm.set(collapse_due=False, consolidation_needed=False)

@@ -53,7 +53,7 @@ def vmx_text(vm: Any) -> str:
     if config.changeTrackingEnabled:
         lines["ctkEnabled"] = "TRUE"
     for disk in hardware.disks_of(config):
-        controller = hardware.find(config.hardware.device, disk.controllerKey)
+        controller = hardware.find_device(config.hardware.device, disk.controllerKey)
         name = f"scsi{controller.busNumber}:{disk.unitNumber}"
         lines[f"{name}.present"] = "TRUE"
         lines[f"{name}.fileName"] = split(disk.backing.fileName)[1].rpartition("/")[2]

@@ -48,7 +48,7 @@ class OrphanFiles:
             if noted:
                 # The state must be written before nothing is known of the files any more.
                 self.site.flush()
-                self.site.state_db.forget_files(noted)
+                self.site.state_db.remove_orphan_files(noted)
 
     def making(self, ds_path: str) -> None:
         """A file that is about to be made; one that is there already is somebody else's."""
@@ -61,13 +61,13 @@ class OrphanFiles:
         fresh = set(ds_paths) - noted if noted is not None else set()
         if noted is not None and fresh:
             noted |= fresh
-            self.site.state_db.note_files(fresh)
+            self.site.state_db.add_orphan_files(fresh)
 
     def settle(self) -> None:
         """At the start: delete what a kill left over."""
-        left = self.site.state_db.noted_files()
+        left = self.site.state_db.orphan_files()
         self.sweep(left)
-        self.site.state_db.forget_files(left)
+        self.site.state_db.remove_orphan_files(left)
 
     def sweep(self, ds_paths: Iterable[str]) -> None:
         vms = self.site.vms()

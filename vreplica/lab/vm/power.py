@@ -97,7 +97,7 @@ class PowerMethods:
     def switched(self, on: bool) -> Any:
         """The configuration with its network cards as a power change leaves them."""
         config = copy.deepcopy(self.config)
-        hardware.connect_nics(config, on)
+        hardware.set_nics_connected(config, on)
         return config
 
     def SuspendVM_Task(self) -> Iterator[int]:

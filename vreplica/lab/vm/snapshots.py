@@ -288,7 +288,7 @@ class SnapshotMethods:
                     self.chains.open_leaves()
                 raise
             config.name = self.config.name
-            hardware.connect_nics(config, False)
+            hardware.set_nics_connected(config, False)
             with site.changed:
                 vm.set(  # type: ignore[attr-defined]
                     config=config,

@@ -270,7 +270,7 @@ class VirtualMachine(
             if made.grown or old != {d.backing.fileName for d in hardware.disks_of(made.config)}:
                 self.chains.close_leaves()
             for key, capacity in made.grown.items():
-                self.grow(hardware.find(made.config.hardware.device, key), capacity)
+                self.grow(hardware.find_device(made.config.hardware.device, key), capacity)
             if not running:
                 self.chains.track(made.config)
             self.set(config=made.config, links=links, name=made.config.name)

@@ -3,6 +3,7 @@
     config = vreplica.load("vreplica.toml")
     report = vreplica.run(config["web01"])
     outcome = vreplica.fail_over(config["web01"])
+    states = vreplica.status(config)
 
 The public API is what `__all__` names; it is loaded on first use, so that a helper process
 that needs one small part does not pay for the rest.
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from vreplica.failover.operations import commit, fail_back, fail_over, undo
     from vreplica.failover.operations import resume as resume_failover
     from vreplica.points import RecoveryPoint
+    from vreplica.service.status import JobStatus, status
     from vreplica.sync.cycle import run
     from vreplica.sync.job import Job
     from vreplica.sync.plan.plan import plan
@@ -36,6 +38,7 @@ __all__ = [
     "Extents",
     "FailoverChoices",
     "Job",
+    "JobStatus",
     "Plan",
     "RecoveryPoint",
     "RunReport",
@@ -51,6 +54,7 @@ __all__ = [
     "resume_failover",
     "run",
     "seed",
+    "status",
     "undo",
     "verify",
 ]
@@ -71,6 +75,7 @@ __getattr__ = on_first_use(
             "undo",
         ],
         "points": ["RecoveryPoint"],
+        "service.status": ["JobStatus", "status"],
         "sync.cycle": ["run"],
         "sync.job": ["Job"],
         "sync.plan.plan": ["plan"],

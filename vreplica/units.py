@@ -37,3 +37,16 @@ def human_size(size_bytes: float) -> str:
     if prefix == "B" or value == int(value):
         return f"{int(value)} {prefix}"
     return f"{value:.3g} {prefix}" if abs(value) < 1000 else f"{value:.0f} {prefix}"
+
+
+def human_duration(seconds: float) -> str:
+    """`64 s`, `2 min 36 s`, `15 min`, `4 h 30 min`, `3 d 4 h`: two units at most."""
+    whole = round(seconds)
+    if whole < 100:
+        return f"{whole} s"
+    unit, size, smaller, step = next(u for u in _DURATIONS if whole >= u[1])
+    count, rest = divmod(whole, size)
+    return f"{count} {unit} {rest // step} {smaller}" if rest >= step else f"{count} {unit}"
+
+
+_DURATIONS: Final = (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1))

@@ -32,7 +32,7 @@ def test_public_names_are_no_modules_whatever_was_imported_before() -> None:
             [sys.executable, "-c", script], capture_output=True, text=True, check=True
         ).stdout
     )
-    functions = {"load", "plan", "recovery_points", "run", "seed", "verify"}
+    functions = {"load", "plan", "recovery_points", "run", "seed", "status", "verify"}
     functions |= {"commit", "fail_back", "fail_over", "resume_failover", "undo"}
     assert {name for name, kind in kinds.items() if kind == "function"} >= functions
     assert "module" not in kinds.values()

@@ -18,7 +18,8 @@ import sqlalchemy as sa
 from vreplica.scheduling.planner import Start
 from vreplica.scheduling.schedule import Due
 from vreplica.service.catalog import failover_requests, jobs, notices, runs
-from vreplica.service.catalog.database import Catalog, CatalogUnreachable
+from vreplica.service.catalog.database import Catalog
+from vreplica.service.catalog.errors import CatalogUnreachable
 from vreplica.service.dbos_engine import Engine
 
 FROZEN = """

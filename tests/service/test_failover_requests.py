@@ -113,7 +113,7 @@ def test_it_waits_for_the_run_under_way_and_the_planner_waits_for_it(there: Ther
     assert there.round() == []
     there.finish(began[0])
     assert there.round() == []
-    assert there.state == "off"
+    assert there.state == "disabled"
     # What goes on with it goes where its journal is, and nowhere else.
     there.dies(mover)
     there.ask("or-1", {"do": "undo", "who": "me"})
@@ -139,7 +139,7 @@ def test_one_that_has_not_begun_goes_to_another_mover_and_one_that_has_waits_for
     there.dies("m1")
     assert there.round() == []
     assert there.told == ["failover lost: a"]
-    assert there.state == "off"
+    assert there.state == "disabled"
     # It is back, and goes on, in a new epoch.
     again, _ = there.begin("fo-1", "m1")
     assert again.again
@@ -286,7 +286,7 @@ def test_a_run_of_a_job_that_a_failover_has_switched_off_is_none_that_failed(
         raise JobDisabled(job="a", failover="fo-1")
 
     assert mover(there, job, refused).execute(run) == "cancelled"
-    assert there.state == "off"
+    assert there.state == "disabled"
     assert there.round() == []
 
 
@@ -311,7 +311,7 @@ def test_a_database_that_is_away_neither_stops_a_run_nor_loses_what_it_made(
         return Report(point("p1"), 1)
 
     monkeypatch.setattr(Catalog, "transaction", transaction)
-    monkeypatch.setattr("vreplica.service.catalog.database.AGAIN_S", 0.01)
+    monkeypatch.setattr("vreplica.service.catalog.database.RETRY_S", 0.01)
     job: Any = FakeJob(tmp_path / "a")
     assert mover(there, job, work).execute(run) == "done"
     assert away["tries"] == 0

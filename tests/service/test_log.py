@@ -14,7 +14,8 @@ from vreplica.cli.commands.service.log import log_to_stderr
 from vreplica.config import secrets
 from vreplica.config.schema.base import Secret
 from vreplica.config.secrets import SecretUnavailable
-from vreplica.service.catalog.database import Catalog, CatalogUrlInvalid
+from vreplica.service.catalog.database import Catalog
+from vreplica.service.catalog.errors import CatalogUrlInvalid
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,8 @@ from vreplica.points import Level
 from vreplica.scheduling.planner import Limits, Start
 from vreplica.scheduling.schedule import Cron, Due, Every, Rpo, Rule
 from vreplica.service.catalog import jobs, movers, observed, runs
-from vreplica.service.catalog.database import Catalog, CatalogTooNew, CatalogUnreachable
+from vreplica.service.catalog.database import Catalog
+from vreplica.service.catalog.errors import CatalogTooNew, CatalogUnreachable
 from vreplica.service.dispatcher import Dispatcher
 from vreplica.service.lease import Watch
 from vreplica.service.status import job_status
@@ -271,8 +272,8 @@ def test_nothing_is_said_to_be_kept_again_where_a_failover_has_switched_a_job_of
 def test_status_says_what_comes_next(catalog: Catalog) -> None:
     rules = {"a": RULE, "b": Rule(Rpo(timedelta(minutes=15)))}
     found = {s.job: s for s in job_status(catalog, rules)}
-    assert found["a"].why == "every 1:00:00"
-    assert found["b"].why == "there is no point yet"
+    assert found["a"].why == "every 1 h"
+    assert found["b"].why == "no recovery point is known here; the destination was not asked"
     assert catalog.pause("a", "me", paused=True)
     assert not catalog.pause("a", "me", paused=True)
     assert next(s for s in job_status(catalog, rules) if s.job == "a").state == "paused"
@@ -303,6 +304,6 @@ def test_a_catalog_of_a_later_version_is_refused(catalog: Catalog, tmp_path: Pat
 
 
 def test_a_database_that_is_not_there_is_said_so() -> None:
-    with pytest.raises(CatalogUnreachable, match="cannot be opened") as caught:
+    with pytest.raises(CatalogUnreachable, match="cannot open the catalog") as caught:
         Catalog.open("postgresql://me:secret@127.0.0.1:1/nothing")
     assert "secret" not in str(caught.value)

@@ -270,7 +270,7 @@ def restore(dump: Path, database: Path) -> Path:
 @contextmanager
 def catalog_of(dump: Path, folder: Path) -> Iterator[Catalog]:
     """The dump's catalog, brought up to the present schema."""
-    catalog = Catalog.open(f"sqlite:///{restore(dump, folder / 'catalog.sqlite')}")
+    catalog = Catalog.open(f"sqlite:///{restore(dump, folder / 'catalog.sqlite')}", migrate=True)
     try:
         yield catalog
     finally:

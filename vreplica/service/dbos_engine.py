@@ -26,7 +26,7 @@ from typing import Any, Final
 from dbos import DBOS, DBOSClient, DBOSConfig, EnqueueOptions
 from dbos._serialization import Serializer  # not exported; the type of a documented setting
 
-from vreplica.service.catalog.database import CatalogAway, unreachable
+from vreplica.service.catalog.engines import CatalogAway, unreachable
 from vreplica.service.dispatcher import Queued
 from vreplica.service.failover_worker import Driven, Driver, Result
 

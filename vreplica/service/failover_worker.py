@@ -26,7 +26,8 @@ from vreplica.failover.machine.journal import load
 from vreplica.failover.machine.record import Outcome, outcome_of
 from vreplica.failover.machine.states import ENDED, FailoverState
 from vreplica.service.catalog import failover_requests, jobs, projection
-from vreplica.service.catalog.database import Catalog, CatalogAway
+from vreplica.service.catalog.database import Catalog
+from vreplica.service.catalog.engines import CatalogAway
 from vreplica.service.catalog.runs import Ticket
 from vreplica.service.lease import Lease
 from vreplica.service.run_worker import RunTakenAway, Tell
@@ -58,7 +59,7 @@ class Driver:
     @contextmanager
     def take(self, order: str) -> Iterator[Driven | None]:
         """None where it is not this mover's any more."""
-        found = self.catalog.patiently(self.begin, order)
+        found = self.catalog.retry_while_away(self.begin, order)
         if found is None:
             yield None
             return
@@ -112,8 +113,8 @@ class Driven:
             lapsed = True
             time.sleep(LOOK_S)
         driver.heed_stop()
-        if lapsed and self.driver.catalog.patiently(self._epoch) != self.ticket.epoch:
-            again = driver.catalog.patiently(driver.begin, self.ticket.run)
+        if lapsed and self.driver.catalog.retry_while_away(self._epoch) != self.ticket.epoch:
+            again = driver.catalog.retry_while_away(driver.begin, self.ticket.run)
             if again is None:
                 reason = "its lease was over, and something newer was asked"
                 raise RunTakenAway(self.ticket.run, self.ticket.job, reason)
@@ -129,7 +130,9 @@ class Driven:
         result: dict[str, Any] = {"failover": None, "state": None}
         if outcome is not None:
             result = outcome.to_dict()
-        if not self.driver.catalog.patiently(self._write, state, {**result, "error": error}, text):
+        if not self.driver.catalog.retry_while_away(
+            self._write, state, {**result, "error": error}, text
+        ):
             return "taken away"
         self.driver.tell(f"failover {state}", self.ticket.job, _told(result, text))
         try:

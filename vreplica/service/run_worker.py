@@ -19,7 +19,8 @@ from vreplica.delta.errors import CopyCancelled
 from vreplica.errors import PreflightError, VReplicaError
 from vreplica.points import RecoveryPoint
 from vreplica.service.catalog import jobs, projection, runs
-from vreplica.service.catalog.database import Catalog, CatalogAway
+from vreplica.service.catalog.database import Catalog
+from vreplica.service.catalog.engines import CatalogAway
 from vreplica.service.catalog.runs import Ticket
 from vreplica.service.lease import Lease
 from vreplica.sync.cycle import run
@@ -93,7 +94,7 @@ class Mover:
 
     def execute(self, run_id: str) -> str:
         """One run, to its end. Returns the state it ended in; never raises VReplicaError."""
-        ticket = self.catalog.patiently(self._begin, run_id)
+        ticket = self.catalog.retry_while_away(self._begin, run_id)
         if ticket is None:
             return "not mine"
         control = self.controls[run_id] = Control()
@@ -125,7 +126,7 @@ class Mover:
                 result = {"point": made.to_dict(), "found": True}
                 return self._end(ticket, "done", result=result, point=made)
             fence = Fence(ticket, self.lease, self.catalog)
-            self.catalog.patiently(fence.look)
+            self.catalog.retry_while_away(fence.look)
             report = self.run(job, control=control, run_id=ticket.run, fence=fence)
         except RunTakenAway as error:
             log.warning("%s", error, extra=self._fields(ticket))
@@ -183,7 +184,7 @@ class Mover:
                     self.catalog.note(c, self.id, what, ticket.job, **more)
                 return ours
 
-        if not self.catalog.patiently(write):
+        if not self.catalog.retry_while_away(write):
             return "taken away"
         for what, more in told:
             self.tell(what, ticket.job, {**(result or {}), **more})

@@ -25,7 +25,8 @@ from vreplica.errors import PreflightError, VReplicaError
 from vreplica.notify.events import Events
 from vreplica.scheduling.planner import TICK_S
 from vreplica.service.catalog import failover_requests, jobs, movers, projection, runs
-from vreplica.service.catalog.database import Catalog, CatalogAway
+from vreplica.service.catalog.database import Catalog
+from vreplica.service.catalog.engines import CatalogAway
 from vreplica.service.dbos_engine import ENDED, STOPPED, Engine, system_url
 from vreplica.service.dispatcher import Dispatcher, Queued
 from vreplica.service.failover_worker import Driver
@@ -85,7 +86,7 @@ class Service:
         state, url = config.state_dir, config.catalog_url()
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._open.enter_context(_only_one(state / f"mover-{self.id}.lock", self.id))
-        self.catalog = Catalog.open(url)
+        self.catalog = Catalog.open(url, migrate=True)
         closing(self.catalog.close)
         self.notifier = Notifier(config, self.catalog, self.id)
         closing(self.notifier.close)

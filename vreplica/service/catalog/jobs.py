@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -65,6 +66,13 @@ def set_resources(c: sa.Connection, holds: Mapping[str, tuple[str, ...]]) -> Non
     for job, held in holds.items():
         if known.get(job) != held:
             c.execute(sa.update(t.jobs).where(t.jobs.c.name == job).values(holds=list(held)))
+
+
+def set_paused(c: sa.Connection, job: str, now: datetime, *, paused: bool) -> bool:
+    """False: it was so already. A job that is planned again is planned from now on."""
+    values: dict[str, Any] = {"paused": paused} if paused else {"paused": False, "since": now}
+    query = sa.update(t.jobs).where(t.jobs.c.name == job, t.jobs.c.paused != paused)
+    return c.execute(query.values(values)).rowcount > 0
 
 
 def forget_last_start(c: sa.Connection, job: str) -> None:

@@ -10,7 +10,7 @@ nothing more. So a mover that was frozen, or cut off, and comes back, does nothi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -167,3 +167,14 @@ def close_unreported(
     if row.kind == "run":
         jobs.forget_last_start(c, row.job)
     return str(row.job)
+
+
+def last_errors(c: sa.Connection, names: Iterable[str]) -> dict[str, str]:
+    """The error of each job's latest failed run."""
+    found = {}
+    for name in names:
+        failed = (t.runs.c.job == name, t.runs.c.state == "failed", t.runs.c.kind == "run")
+        latest = sa.select(t.runs.c.error).where(*failed).order_by(t.runs.c.queued.desc()).limit(1)
+        if error := c.execute(latest).scalar():
+            found[name] = error
+    return found

@@ -669,4 +669,4 @@ def test_status_and_history_show_a_table_only_of_what_there_is(
     job_file.write_text(TWO_JOBS.replace("[jobs.db01]", 'schedule = { every = "4h" }\n[jobs.db01]'))
     head, _, row = invoke("status").stdout.splitlines()
     assert head.split() == ["job", "point", "target", "state", "next", "why"]
-    assert row.split()[:3] == ["web01", "none", "yet"]
+    assert row.split()[:3] == ["web01", "none", "known"]

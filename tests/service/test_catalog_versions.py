@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -13,9 +14,11 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config as AlembicConfig
 from alembic.script import ScriptDirectory
+from click.testing import CliRunner, Result
 
 import vreplica
 from tests.support.sample_reading import SAMPLES, restore
+from vreplica.cli.app import app
 from vreplica.config import Config
 from vreplica.scheduling.planner import Limits
 from vreplica.scheduling.schedule import Every, Rule
@@ -192,6 +195,66 @@ def test_a_catalog_that_is_written_while_it_is_read_is_read_again(config: Config
     assert len(tries) == 2
     assert found is not None
     assert found[WEB] == "committed"
+
+
+def command_of(config: Config, *words: str) -> Result:
+    return CliRunner().invoke(app, [*words, "--config", str(config.path)])
+
+
+@pytest.mark.parametrize("name", ["status", "history"])
+@pytest.mark.parametrize("version", ["0003", "none"])
+def test_commands_that_only_look_change_and_create_nothing(
+    config: Config, name: str, version: str
+) -> None:
+    if version != "none":
+        stored(config, version)
+    before = content(config.state_dir)
+    done = command_of(config, name)
+    assert done.exit_code == 0, done.output
+    assert content(config.state_dir) == before
+
+
+@pytest.mark.parametrize("name", ["status", "history"])
+@pytest.mark.parametrize(("version", "said"), [("0001", "catalog migrate"), ("0004", "later")])
+def test_commands_that_only_look_refuse_what_they_cannot_read(
+    config: Config, name: str, version: str, said: str
+) -> None:
+    stored(config, version)
+    before = content(config.state_dir)
+    done = command_of(config, name)
+    assert done.exit_code == 2
+    assert f"schema {version}" in done.stderr
+    assert said in done.stderr
+    assert content(config.state_dir) == before
+
+
+def test_the_library_gives_the_values_of_the_command(config: Config) -> None:
+    stored(config, "0003")
+    rows = [json.loads(line) for line in command_of(config, "status", "--json").stdout.splitlines()]
+    now = [one.to_dict() for one in vreplica.status(config)]
+    moving = {"age_s", "next_at"}
+    assert [{k: v for k, v in row.items() if k not in moving} for row in rows] == [
+        {k: v for k, v in one.items() if k not in moving} for one in now
+    ]
+
+
+@pytest.mark.parametrize(
+    ("version", "said"),
+    [
+        ("0001", "schema 0001 -> 0003"),
+        ("0003", "schema 0003 already"),
+        ("none", "new, schema 0003"),
+    ],
+)
+def test_the_catalog_is_migrated_by_a_command(config: Config, version: str, said: str) -> None:
+    file = config.state_dir / "catalog.sqlite"
+    if version != "none":
+        stored(config, version)
+    done = command_of(config, "catalog", "migrate")
+    assert done.exit_code == 0, done.output
+    assert said in done.stdout
+    assert version_of(file) == schema.NEWEST
+    assert states(config).keys() == {"web01", "new01"}
 
 
 # -- movers and commands that write ---------------------------------------------------------------

@@ -81,7 +81,7 @@ def _update(out: Output, config: Config, update: Callable[[Catalog], None]) -> N
     how = "`vreplica-sync catalog rebuild` brings it up to date"
     try:
         with opened(config) as catalog:
-            from vreplica.service.catalog.database import CatalogAway
+            from vreplica.service.catalog.engines import CatalogAway
 
             try:
                 update(catalog)

@@ -20,8 +20,7 @@ import sqlalchemy as sa
 
 from vreplica.service.catalog import jobs, schema
 from vreplica.service.catalog import tables as t
-from vreplica.service.catalog.engines import CatalogAway as CatalogAway
-from vreplica.service.catalog.engines import engine_to_write, unreachable
+from vreplica.service.catalog.engines import CatalogAway, engine_to_write, unreachable
 
 Connection = sa.Connection
 RETRY_S: Final = 0.5
@@ -41,6 +40,8 @@ class Catalog:
         self.place = engine.url.render_as_string(hide_password=True)
         self.receivers: Mapping[str, frozenset[str]] = {}
         """Who wants to be told which entries of the audit trail."""
+        self.found_schema: str | None = None
+        """The schema that `open` found; None: there was no catalog."""
 
     @classmethod
     def open(cls, url: str, *, migrate: bool = False) -> Self:
@@ -69,7 +70,7 @@ class Catalog:
         with self.transaction() as c:
             if self.engine.dialect.name == "postgresql":
                 c.execute(sa.select(sa.func.pg_advisory_xact_lock(_PLANNING + 1)))
-            found = schema.version(c)
+            found = self.found_schema = schema.version(c)
             if found is not None:
                 schema.check_known(found, self.place)
             if found is None or (migrate and found != schema.NEWEST):

@@ -141,7 +141,7 @@ class ServiceTarget:
     def _wait(self, catalog: Catalog, id_: str, report: Reporter) -> Any:
         """The request's row, once it has ended. A catalog that is away is asked again."""
         from vreplica.service.catalog import failover_requests, observed, runs
-        from vreplica.service.catalog.database import CatalogAway
+        from vreplica.service.catalog.engines import CatalogAway
 
         reported: set[str] = set()
 

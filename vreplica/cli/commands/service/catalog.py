@@ -1,4 +1,4 @@
-"""`catalog rebuild`: fills the service's catalog from the destinations and the journals."""
+"""`catalog`: rebuilds the service's catalog, or brings its schema up to date."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 import vreplica
 from vreplica.cli import exit_codes, render
 from vreplica.cli.each_job import each_job
-from vreplica.cli.open_catalog import opened, user
+from vreplica.cli.open_catalog import installed, opened, user
 from vreplica.cli.options import command, config_option, jobs_argument
 from vreplica.cli.render.output import Output
 
@@ -41,3 +41,27 @@ def rebuild(out: Output, config: Config, jobs: tuple[str, ...]) -> int:
             return exit_codes.OK
 
         return each_job(out, config, jobs, work)
+
+
+@catalog.command(short_help="Bring the catalog's schema up to date.")
+@config_option
+@command
+def migrate(out: Output, config: Config) -> int:
+    """Bring the schema of the catalog to the one of this version, as `serve` does at its start.
+
+    Movers of older versions then refuse to start: upgrade all of them before.
+    """
+    with installed():
+        from vreplica.service.catalog.database import Catalog
+        from vreplica.service.catalog.schema import NEWEST
+    there = Catalog.open(config.catalog_url(), migrate=True)
+    there.close()
+    value = {"catalog": there.place, "from": there.found_schema, "to": NEWEST}
+    if there.found_schema == NEWEST:
+        text = f"{there.place}: schema {NEWEST} already"
+    elif there.found_schema is None:
+        text = f"{there.place}: new, schema {NEWEST}"
+    else:
+        text = f"{there.place}: schema {there.found_schema} -> {NEWEST}"
+    out.answer(value, text)
+    return exit_codes.OK

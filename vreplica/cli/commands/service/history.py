@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vreplica.cli import exit_codes, render
-from vreplica.cli.open_catalog import opened
+from vreplica.cli.open_catalog import installed
 from vreplica.cli.options import command, config_option, jobs_argument
 from vreplica.cli.render.output import Output
 
@@ -23,10 +23,14 @@ if TYPE_CHECKING:
 @click.option("--limit", type=click.IntRange(1, 10_000), default=30, show_default=True)
 @command
 def history(out: Output, config: Config, jobs: tuple[str, ...], limit: int) -> int:
-    """List the service's latest runs and failovers, newest first."""
+    """List the service's latest runs and failovers, newest first.
+
+    Reads the service's catalog and changes nothing.
+    """
     names = config.select(jobs)
-    with opened(config) as catalog:
-        rows = catalog.history(names, limit)
+    with installed():
+        from vreplica.service.catalog.reading import consult
+    rows = consult(config.catalog_url(), lambda catalog: catalog.history(names, limit)) or ()
     if out.as_json:
         for row in rows:
             out.json({k: v.isoformat() if isinstance(v, datetime) else v for k, v in row.items()})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vreplica.cli import exit_codes, render
-from vreplica.cli.open_catalog import opened
+from vreplica.cli.open_catalog import installed
 from vreplica.cli.options import command, config_option, jobs_argument
 from vreplica.cli.render.output import Output
 
@@ -26,20 +26,18 @@ if TYPE_CHECKING:
 def status(out: Output, config: Config, jobs: tuple[str, ...]) -> int:
     """Show how old each scheduled job's newest point is, and when and why the job runs next.
 
-    Reads the service's catalog and changes nothing. Ends with 11 when a job's newest point is
-    older than its target.
+    Reads the service's catalog and changes nothing; no site is asked. Ends with 11 when a job's
+    newest point is older than its target.
     """
-    names = config.select(jobs)
-    with opened(config) as catalog:
-        from vreplica.service.status import job_status
-
-        found = job_status(catalog, {n: r for n in names if (r := config.rule(n))})
+    with installed():
+        from vreplica.service.status import status as read_status
+    found = read_status(config, jobs)
     if out.as_json:
         for one in found:
             out.json(one.to_dict())
     else:
         _show(out, found)
-        for name in names:
+        for name in config.select(jobs):
             if config.rule(name) is None:
                 out.note(f"{name}: no schedule (run by hand)")
     return exit_codes.RPO_VIOLATED if any(one.violated for one in found) else exit_codes.OK
@@ -67,4 +65,4 @@ def _show(out: Output, found: Sequence[JobStatus]) -> None:
 
 
 def _age(age: timedelta | None) -> str:
-    return render.text.duration(age.total_seconds()) if age is not None else "none yet"
+    return render.text.duration(age.total_seconds()) if age is not None else "none known"

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from vreplica.sync.cycle import run
     from vreplica.sync.job import Job
     from vreplica.sync.plan.plan import plan
+    from vreplica.sync.recovery_points import points as recovery_points
     from vreplica.sync.replica.seed import seed
-    from vreplica.sync.replica.state import points as recovery_points
     from vreplica.sync.report import Plan, RunReport, VerifyReport
     from vreplica.sync.verify.verify import verify
 
@@ -81,7 +81,7 @@ __getattr__ = on_first_use(
         "sync.plan.plan": ["plan"],
         "sync.replica.seed": ["seed"],
         # `points` is the name of a part already.
-        "sync.replica.state": ["points as recovery_points"],
+        "sync.recovery_points": ["points as recovery_points"],
         "sync.report": ["Plan", "RunReport", "VerifyReport"],
         "sync.verify.verify": ["verify"],
     },

@@ -279,7 +279,7 @@ def test_points_are_listed_with_what_was_reached_and_asked_for(invoke: Invoke, p
     ):
         assert text in result.stdout
     shown = json.loads(invoke("points", "web01", "--json").stdout)
-    assert shown == {"job": "web01", "points": [POINT.to_dict()]}
+    assert shown == {"job": "web01", "points": [POINT.to_dict()], "newer": []}
 
 
 def test_what_keeps_each_point_is_shown_on_request(
@@ -436,6 +436,18 @@ def test_a_report_whose_verdict_or_totals_are_not_those_of_its_disks_is_refused(
         signed_report.signature_of(path).write_bytes(key.sign(path.read_bytes()))
         with pytest.raises(signed_report.ReportContradictsItself):
             signed_report.check(path, public)
+
+
+def test_a_signed_report_of_a_newer_version_is_named(tmp_path: Path) -> None:
+    private, public = openssl_like_keys(tmp_path)
+    key = signing.private_key(private)
+    path = tmp_path / "r.json"
+    value = {"format": "vreplica-verify-2", "of": "the next format"}
+    path.write_text(json.dumps(value))
+    signed_report.signature_of(path).write_bytes(key.sign(path.read_bytes()))
+    with pytest.raises(signed_report.NotAReport, match="newer version of vreplica") as caught:
+        signed_report.check(path, public)
+    assert "check it with that version" in str(caught.value)
 
 
 def test_keys_that_cannot_be_used_are_told_before_anything_is_read(

@@ -29,7 +29,7 @@ from vreplica.lab import LabControl
 from vreplica.sync.cycle import run
 from vreplica.sync.events import Event, Step
 from vreplica.sync.job import Job, Placement, Transport
-from vreplica.sync.replica.state import points
+from vreplica.sync.recovery_points import points
 from vreplica.sync.report import RunReport
 from vreplica.units import BLOCK, MIB
 from vreplica.vddk.config import VddkConfig

@@ -16,7 +16,7 @@ from vreplica.scheduling.planner import Limits
 from vreplica.service.catalog.database import Catalog
 from vreplica.service.metrics import Metrics
 from vreplica.sync.cycle import run
-from vreplica.sync.replica.state import points
+from vreplica.sync.recovery_points import points
 from vreplica.units import BLOCK, MIB
 
 PARTS = ("redundant", "zero_already", "zeroed", "data")

@@ -23,8 +23,8 @@ from vreplica.sync.events import Event, Progress, Step, Warn
 from vreplica.sync.job import Job, Limits
 from vreplica.sync.pause import pause, resume
 from vreplica.sync.plan.plan import plan
-from vreplica.sync.recovery_points import NotFlagged, accept
-from vreplica.sync.replica.state import find_replica, points
+from vreplica.sync.recovery_points import NotFlagged, accept, points
+from vreplica.sync.replica.state import find_replica
 from vreplica.sync.report import RunReport
 from vreplica.sync.verify.verify import verify
 from vreplica.units import BLOCK, MIB

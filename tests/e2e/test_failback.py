@@ -21,7 +21,7 @@ from vreplica.sync.errors import JobFailedOver, PreflightFailed
 from vreplica.sync.events import Progress
 from vreplica.sync.job import Customize, Guest, Job
 from vreplica.sync.plan.plan import plan
-from vreplica.sync.replica.state import points
+from vreplica.sync.recovery_points import points
 from vreplica.units import BLOCK, MIB
 from vreplica.vsphere.model import GuestCustomization, NicRule
 from vreplica.vsphere.operations import customize

@@ -25,7 +25,7 @@ from vreplica.sync.cycle import run
 from vreplica.sync.errors import JobDisabled
 from vreplica.sync.events import Step, ignore
 from vreplica.sync.job import Customize, Guest, Job
-from vreplica.sync.replica.state import points
+from vreplica.sync.recovery_points import points
 from vreplica.units import BLOCK, MIB
 from vreplica.vsphere.model import GuestCustomization, NicRule
 

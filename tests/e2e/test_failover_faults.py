@@ -33,7 +33,7 @@ from vreplica.failover.vsphere_ports import VSpherePorts
 from vreplica.lab.guest.database import judge, reader
 from vreplica.points import RecoveryPoint
 from vreplica.sync.job import Job
-from vreplica.sync.replica.state import points
+from vreplica.sync.recovery_points import points
 from vreplica.sync.source import snapshot
 from vreplica.units import MIB
 from vreplica.vddk.config import VddkConfig, VddkConnection

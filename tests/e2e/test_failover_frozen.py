@@ -32,7 +32,7 @@ from vreplica.sync.cycle import run
 from vreplica.sync.errors import JobBusy
 from vreplica.sync.events import Progress, Step
 from vreplica.sync.job import Job
-from vreplica.sync.replica.state import points
+from vreplica.sync.recovery_points import points
 from vreplica.units import MIB
 
 Content = Callable[..., Path]

@@ -27,7 +27,7 @@ from vreplica.failover.machine.choices import FailoverChoices
 from vreplica.failover.machine.states import FailoverState
 from vreplica.sync.cycle import run
 from vreplica.sync.job import Job
-from vreplica.sync.replica.state import points
+from vreplica.sync.recovery_points import points
 from vreplica.units import MIB
 
 Content = Callable[..., Path]

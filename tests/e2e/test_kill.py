@@ -10,7 +10,7 @@ import pytest
 from vreplica.delta.copy.modes import CopyMode
 from vreplica.sync.cycle import run
 from vreplica.sync.plan.plan import plan
-from vreplica.sync.replica.state import points
+from vreplica.sync.recovery_points import points
 from vreplica.units import BLOCK, MIB
 
 PLACES = [

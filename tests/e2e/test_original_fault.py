@@ -21,7 +21,7 @@ from vreplica.points import Level
 from vreplica.sync.cycle import run
 from vreplica.sync.events import ignore
 from vreplica.sync.job import Job
-from vreplica.sync.replica.state import points
+from vreplica.sync.recovery_points import points
 from vreplica.units import MIB
 from vreplica.vddk.config import VddkConfig, VddkConnection
 from vreplica.vddk.open import open_vddk_disk

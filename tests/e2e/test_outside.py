@@ -15,8 +15,8 @@ from vreplica.sync.cycle import run
 from vreplica.sync.errors import PreflightFailed
 from vreplica.sync.job import OnReplicaChange
 from vreplica.sync.plan.plan import plan
+from vreplica.sync.recovery_points import points
 from vreplica.sync.replica import foreign_changes
-from vreplica.sync.replica.state import points
 from vreplica.units import BLOCK, MIB
 
 Content = Callable[..., Path]

@@ -29,7 +29,7 @@ from vreplica.sync.job import Job, OnCbtLoss, Placement, QuiescePolicy
 from vreplica.sync.job_dir import job_lock
 from vreplica.sync.plan.plan import plan
 from vreplica.sync.plan.readiness import check
-from vreplica.sync.replica.state import points
+from vreplica.sync.recovery_points import points
 from vreplica.units import BLOCK, MIB
 from vreplica.vsphere.errors import CertificateChanged, HostUnreachable, LoginFailed, VmNotFound
 

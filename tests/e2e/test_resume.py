@@ -26,7 +26,7 @@ from vreplica.sync.events import Progress
 from vreplica.sync.job import Transport
 from vreplica.sync.plan.plan import plan
 from vreplica.sync.plan.space import MARGIN
-from vreplica.sync.replica.state import points
+from vreplica.sync.recovery_points import points
 from vreplica.sync.report import RunReport
 from vreplica.units import BLOCK, MIB
 

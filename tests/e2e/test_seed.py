@@ -14,8 +14,8 @@ from vreplica.sync.cycle import run
 from vreplica.sync.errors import HasReplica, SeedUnusable
 from vreplica.sync.job import Placement
 from vreplica.sync.plan.plan import plan
+from vreplica.sync.recovery_points import points
 from vreplica.sync.replica.seed import seed
-from vreplica.sync.replica.state import points
 from vreplica.units import BLOCK, MIB
 from vreplica.vsphere.model import KeepIdentity
 

@@ -20,7 +20,7 @@ from vreplica.sync.cycle import run
 from vreplica.sync.events import Event, Progress
 from vreplica.sync.plan.plan import plan
 from vreplica.sync.plan.space import MARGIN
-from vreplica.sync.replica.state import points
+from vreplica.sync.recovery_points import points
 from vreplica.units import BLOCK, KIB, MIB
 from vreplica.vsphere.model import KeepIdentity
 

@@ -22,7 +22,7 @@ from vreplica.points import Level, Retention
 from vreplica.sync.cycle import run
 from vreplica.sync.errors import BeingTested
 from vreplica.sync.job import Customize, Guest, Job
-from vreplica.sync.replica.state import points
+from vreplica.sync.recovery_points import points
 from vreplica.sync.replica.test_vm import Mark, hold
 from vreplica.units import MIB
 from vreplica.vsphere.errors import PlacementNotFound

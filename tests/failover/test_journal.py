@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import signal
@@ -11,8 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from vreplica.failover.machine.errors import EffectUnderWay, FailoverTakenOver, JournalDamaged
-from vreplica.failover.machine.journal import Journal, load, state_of
+from vreplica.failover.machine.errors import (
+    EffectUnderWay,
+    FailoverTakenOver,
+    JournalDamaged,
+    JournalIsNewer,
+)
+from vreplica.failover.machine.journal import FORMAT, Journal, load, state_of
 from vreplica.failover.machine.states import FailoverEvent, FailoverState
 
 
@@ -126,6 +132,18 @@ def test_a_damaged_journal_is_an_error_that_names_the_line(
         Journal.take_over(folder)
     with pytest.raises(JournalDamaged, match="cannot be read at line"):
         load(folder)
+
+
+def test_a_journal_of_a_newer_version_is_named_and_left_to_its_process(folder: Path) -> None:
+    journal = Journal.begin(folder, {})
+    path = folder / "journal.jsonl"
+    line = json.loads(path.read_text()) | {"v": FORMAT + 1, "kind": "of the next format"}
+    path.write_text(json.dumps(line) + "\n")
+    for ask in (Journal.take_over, load):
+        with pytest.raises(JournalIsNewer, match=r"newer version of vreplica \(format 2\)"):
+            ask(folder)
+    journal.check_epoch()  # nobody has taken it over
+    journal.close()
 
 
 def _write_for_ever(folder: Path) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -304,6 +306,30 @@ def test_a_missing_or_cut_or_foreign_file_is_unusable(path: Path) -> None:
     path.write_bytes(b"something else" * 10_000)
     with pytest.raises(DigestMapUnusable, match="damaged"):
         DigestMap.open(path, latest_point="")
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_map_of_a_newer_version_is_named_and_not_called_damaged(path: Path, place: int) -> None:
+    make(path).close()
+    with path.open("r+b") as file:
+        file.seek(place * mapfile.HEADER)
+        file.write(struct.pack("<8sH", mapfile.MAGIC, mapfile.VERSION + 1))
+    with pytest.raises(
+        DigestMapUnusable, match=r"newer version of vreplica \(format 2\)"
+    ) as caught:
+        DigestMap.open(path, latest_point="")
+    assert "damaged" not in str(caught.value)
+
+
+def test_a_sidecar_of_a_newer_version_is_not_resumed(path: Path) -> None:
+    with closing(make(path)) as found:
+        found.begin("p1").checkpoint(BLOCK)
+    sidecar = path.with_name(path.name + ".pending")
+    assert read_pending(sidecar) is not None
+    head = b'{"format": 2, "of": "the next format"}'
+    frame = struct.pack("<B3xI", 1, len(head)) + head
+    sidecar.write_bytes(frame + blake2b(frame, digest_size=16).digest())
+    assert read_pending(sidecar) is None
 
 
 def test_one_torn_header_leaves_the_other(path: Path) -> None:

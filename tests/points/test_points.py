@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vreplica.points import MAX_POINTS, DiskPoint, Level, RecoveryPoint, Retention
+from vreplica.points import MAX_POINTS, DiskPoint, Level, NewerPoint, RecoveryPoint, Retention
 from vreplica.points.changes import ChangeStats, PastChange
-from vreplica.points.model import new_id
+from vreplica.points.model import FORMAT, new_id
 from vreplica.points.retention import best
 from vreplica.points.vm_keys import DISK_KEY, POINT_KEY
 
@@ -110,6 +110,27 @@ def test_a_damaged_description_is_no_point(text: str) -> None:
 
 def test_values_of_another_vm_are_no_point() -> None:
     assert RecoveryPoint.from_extra_config({"guestinfo.x": "1"}) is None
+
+
+def test_a_point_of_a_newer_version_is_told_apart() -> None:
+    values = make_point(1).to_extra_config()
+    assert NewerPoint.from_extra_config(values) is None, "ours"
+    newer = json.loads(values[POINT_KEY]) | {"v": FORMAT + 1, "time": ["anything"]}
+    found = NewerPoint.from_extra_config({POINT_KEY: json.dumps(newer)}, "snapshot-1")
+    assert found == NewerPoint(make_point(1).id, FORMAT + 1, newer["job"], "snapshot-1")
+    assert "newer version of vreplica (format 2); this version reads up to 1" in str(found)
+    assert RecoveryPoint.from_extra_config({**values, POINT_KEY: json.dumps(newer)}) is None
+
+
+def test_a_newer_point_without_an_id_is_called_like_its_snapshot() -> None:
+    values = {POINT_KEY: json.dumps({"v": FORMAT + 3})}
+    found = NewerPoint.from_extra_config(values, name="20300101T000000Z-abc")
+    assert found == NewerPoint("20300101T000000Z-abc", FORMAT + 3)
+
+
+@pytest.mark.parametrize("text", ["", "nonsense", "[]", '{"v":"2"}', '{"v":0}', '{"v":1}', "null"])
+def test_what_is_no_newer_point(text: str) -> None:
+    assert NewerPoint.from_extra_config({POINT_KEY: text}) is None
 
 
 def test_ids_sort_by_time_and_do_not_repeat() -> None:

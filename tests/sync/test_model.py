@@ -45,13 +45,13 @@ from vreplica.points import Retention
 from vreplica.points.digestmap import digest_map
 from vreplica.points.digestmap.file import open_locked
 from vreplica.points.vm_keys import LEAF_KEY
-from vreplica.sync import cycle
+from vreplica.sync import cycle, recovery_points
 from vreplica.sync.copy import disks as copying
 from vreplica.sync.cycle import run
 from vreplica.sync.errors import PreflightFailed
 from vreplica.sync.job import Job, OnCbtLoss, OnReplicaChange, Placement, Transport
-from vreplica.sync.replica import foreign_changes, state
-from vreplica.sync.replica.state import points
+from vreplica.sync.recovery_points import points
+from vreplica.sync.replica import foreign_changes
 from vreplica.sync.report import RunReport
 from vreplica.sync.sites import Sites
 from vreplica.units import BLOCK, GIB, KIB, SECTOR
@@ -697,7 +697,7 @@ def on_the_model(world: World) -> Iterator[None]:
     with ExitStack() as stack:
         for target, name, value in (
             (Sites, "open", lambda _: Sites(world.here, world.there, ExitStack())),
-            (state, "connect", connect),
+            (recovery_points, "connect", connect),
             (copying, "open_snapshot_disk", open_snapshot_disk),
             (copying, "open_leaf", opener(read_only=False)),
             (foreign_changes, "open_current", opener(read_only=True)),

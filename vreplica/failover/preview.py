@@ -17,14 +17,13 @@ from vreplica.failover.estimate import Estimate, Measured, estimate, measure
 from vreplica.failover.failback import plan_failback
 from vreplica.failover.guest.customize import described
 from vreplica.failover.machine.steps.boot_point import find_chosen
-from vreplica.points import Level, RecoveryPoint
+from vreplica.points import Level, NewerPoint, RecoveryPoint
 from vreplica.points.retention import best
 from vreplica.points.vm_keys import JOB_KEY
-from vreplica.sync.errors import NoPoints
 from vreplica.sync.job import Job
 from vreplica.sync.plan.plan import expected_level
 from vreplica.sync.replica.foreign_changes import changes_outside
-from vreplica.sync.replica.state import find_replica
+from vreplica.sync.replica.state import find_replica, need_points
 from vreplica.vsphere.model import VmInfo
 from vreplica.vsphere.session import connect
 
@@ -150,17 +149,17 @@ class Preview:
 def preview(job: Job, *, source_lost: bool = False) -> Preview:
     """Reads both sides before a failover.
 
-    `source_lost`: the source is not read. Raises NoPoints where there is no recovery point, and
-    as `check_free` where no failover can begin.
+    `source_lost`: the source is not read. Raises NoPoints where there is no recovery point,
+    PointIsNewer where only a newer version reads what there is, and as `check_free` where no
+    failover can begin.
     """
     history.check_free(job)
     with connect(job.destination) as session:
-        replica = find_replica(session, job)
+        replica = need_points(job, find_replica(session, job))
         changes = changes_outside(job, session, replica)
-    if replica is None or not replica.points:
-        raise NoPoints(job=job.name)
     known = _read(job, replica.vm, replica.points, source_lost, _measured(job))
     remarks = [f"the replica was changed by others: {text}" for text in changes]
+    remarks += newer_remarks(replica.newer)
     return replace(known, remarks=(*known.remarks, *remarks))
 
 
@@ -182,9 +181,9 @@ def preview_back(job: Job, *, source_lost: bool = False, new_vm: str | None = No
         vm = session.read_vm(session.find_vm(plan.original))
         is_replica = vm.extra_config.get(JOB_KEY) == reverse.name
         found = find_replica(session, reverse) if is_replica else None
-    points = found.points if found else ()
+    points, newer = (found.points, found.newer) if found else ((), ())
     known = _read(reverse, vm, points, source_lost, _measured(job))
-    remarks = (*known.remarks, *_addresses_stay(job))
+    remarks = (*known.remarks, *newer_remarks(newer), *_addresses_stay(job))
     return replace(known, job=job.name, back=True, remarks=remarks)
 
 
@@ -254,6 +253,15 @@ def flag_remarks(points: Sequence[RecoveryPoint]) -> list[str]:
         clean = best(points[:first])
         remarks.append(f"the best point from before it: --final-sync no --point {clean.id}")
     return remarks
+
+
+def newer_remarks(newer: Sequence[NewerPoint]) -> list[str]:
+    """Warns of the points that only a newer version can sync onto or boot."""
+    return [
+        f"{point}: no final sync is possible here, and this point cannot be booted; upgrade "
+        "vreplica on this machine first"
+        for point in newer
+    ]
 
 
 def steps_yes(

@@ -11,16 +11,24 @@ from vreplica.lazy import on_first_use
 
 if TYPE_CHECKING:
     from vreplica.points.level import Level
-    from vreplica.points.model import DiskPoint, RecoveryPoint
+    from vreplica.points.model import DiskPoint, NewerPoint, RecoveryPoint
     from vreplica.points.retention import MAX_POINTS, Retention, Verdict
 
-__all__ = ["MAX_POINTS", "DiskPoint", "Level", "RecoveryPoint", "Retention", "Verdict"]
+__all__ = [
+    "MAX_POINTS",
+    "DiskPoint",
+    "Level",
+    "NewerPoint",
+    "RecoveryPoint",
+    "Retention",
+    "Verdict",
+]
 
 __getattr__ = on_first_use(
     __name__,
     {
         "level": ["Level"],
-        "model": ["DiskPoint", "RecoveryPoint"],
+        "model": ["DiskPoint", "NewerPoint", "RecoveryPoint"],
         "retention": ["MAX_POINTS", "Retention", "Verdict"],
     },
 )

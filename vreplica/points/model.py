@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from vreplica.formats import written_by_newer
 from vreplica.points.changes import ChangeStats
 from vreplica.points.level import Level
 from vreplica.points.vm_keys import DISK_KEY, POINT_KEY
@@ -29,6 +30,48 @@ FORMAT = 1
 
 _ID_TIME: Final = "%Y%m%dT%H%M%SZ"
 _ID_TIME_LENGTH: Final = len("20260101T000000Z")
+
+
+@dataclass(frozen=True, slots=True)
+class NewerPoint:
+    """A recovery point that a newer version wrote, in a format that this version cannot read.
+
+    It is never removed, never booted and never the base of a run.
+    """
+
+    id: str
+    format: int
+    job: str | None = None
+    """None: it does not say so in a place where this version looks."""
+    snapshot: str | None = None
+    """moref of the snapshot; None for the description of the VM itself."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {"id": self.id, "format": self.format, "reads_up_to": FORMAT}
+
+    def __str__(self) -> str:
+        return f"point {self.id} was {written_by_newer(self.format, FORMAT)}"
+
+    @classmethod
+    def from_extra_config(
+        cls, values: Mapping[str, str], snapshot: str | None = None, *, name: str = ""
+    ) -> NewerPoint | None:
+        """The newer point that these values describe, or None. `name`: of the snapshot."""
+        try:
+            point = json.loads(values[POINT_KEY])
+            found = point["v"]
+        except (KeyError, ValueError, TypeError):
+            return None
+        if not isinstance(found, int) or found <= FORMAT:
+            return None
+        job, id_ = point.get("job"), point.get("id")
+        return cls(
+            id=id_ if isinstance(id_, str) else name,
+            format=found,
+            job=job if isinstance(job, str) else None,
+            snapshot=snapshot,
+        )
 
 
 def new_id() -> str:

@@ -33,7 +33,7 @@ from vreplica.service.lease import Lease
 from vreplica.service.run_worker import RunTakenAway, Tell
 from vreplica.sync.events import Event, Warn
 from vreplica.sync.job import Job
-from vreplica.sync.replica.state import points
+from vreplica.sync.recovery_points import points
 
 log = logging.getLogger("vreplica.service")
 

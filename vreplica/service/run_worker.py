@@ -26,7 +26,7 @@ from vreplica.service.lease import Lease
 from vreplica.sync.cycle import run
 from vreplica.sync.errors import Cancelled, JobDisabled, JobFailedOver
 from vreplica.sync.job import Job
-from vreplica.sync.replica.state import points
+from vreplica.sync.recovery_points import points
 from vreplica.sync.report import RunReport
 
 log = logging.getLogger("vreplica.service")

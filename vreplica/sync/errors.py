@@ -12,7 +12,7 @@ from vreplica.errors import (
     PreflightError,
     ReplicaError,
 )
-from vreplica.points import Level
+from vreplica.points import Level, NewerPoint
 
 
 @dataclass(eq=False)
@@ -145,6 +145,22 @@ class NoSuchPoint(ConfigError):
     job: str
     point: str
     newest: str
+
+
+@dataclass(eq=False)
+class PointIsNewer(PreflightError):
+    """A recovery point in a format that only a newer version reads."""
+
+    template = "job {job}: {point}"
+    remedy = (
+        "Upgrade vreplica on this machine, then do this again. "
+        "Do not remove the point: it is a recovery point of this job."
+    )
+    job: str
+    point: NewerPoint
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**super().to_dict(), "point": self.point.id, "format": self.point.format}
 
 
 @dataclass(eq=False)

@@ -1,4 +1,4 @@
-"""Flagged recovery points that the operator has looked at and found to be in order.
+"""Reads a job's recovery points from the destination, and accepts flagged ones.
 
 <job>/accepted      one id a line; losing it costs space (the points are guarded again), no data
 """
@@ -9,11 +9,39 @@ from dataclasses import dataclass, replace
 
 from vreplica.errors import ConfigError
 from vreplica.files import replace_durably
-from vreplica.points import RecoveryPoint
-from vreplica.sync.errors import NoPoints, NoSuchPoint
+from vreplica.points import NewerPoint, RecoveryPoint
+from vreplica.sync.errors import NoPoints, NoSuchPoint, PointIsNewer
 from vreplica.sync.job import Job
 from vreplica.sync.job_dir import accepted_path, job_lock
-from vreplica.sync.replica.state import points
+from vreplica.sync.replica.state import find_replica
+from vreplica.vsphere.session import connect
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaPoints:
+    """The recovery points of a job, oldest first; `newer` are in a format of a newer version."""
+
+    points: tuple[RecoveryPoint, ...] = ()
+    newer: tuple[NewerPoint, ...] = ()
+
+
+def read_points(job: Job) -> ReplicaPoints:
+    """All recovery points of the job, as the destination has them."""
+    with connect(job.destination) as session:
+        replica = find_replica(session, job)
+        return ReplicaPoints(replica.points, replica.newer) if replica else ReplicaPoints()
+
+
+def points(job: Job) -> tuple[RecoveryPoint, ...]:
+    """The job's recovery points, oldest first, as the destination has them.
+
+    Raises PointIsNewer where one of them is in a format that only a newer version reads: then
+    the list would not be whole.
+    """
+    found = read_points(job)
+    for point in found.newer:
+        raise PointIsNewer(job.name, point)
+    return found.points
 
 
 @dataclass(eq=False)

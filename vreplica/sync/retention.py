@@ -33,6 +33,10 @@ def retain(
         now = read_replica(destination, job, replica)
         for text in flag_warnings(job.name, now.points, point):
             listener(Warn(text))
+        for newer in now.newer:
+            listener(Warn(f"no recovery point is removed: {newer}"))
+        if now.newer:
+            return removed
         held = test_vm.held(destination, job)
         retention = Retention(MAX_POINTS) if keep_all else job.retention
         for old in retention.expired(now.points, held):

@@ -81,6 +81,8 @@ class Mending:
             replica = find_replica(self.sites.destination, self.job)
             if replica is None:
                 return "there is none"
+            for newer in replica.newer:
+                return f"left as it is: {newer}"
             if replica.latest is None:
                 # Ours and still empty-handed: no snapshot, also none that we cannot read.
                 ours = replica.vm.extra_config.get(LEAF_KEY) == run_id and not replica.seed[0]

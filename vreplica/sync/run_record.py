@@ -11,9 +11,13 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from vreplica.files import replace_durably
+from vreplica.formats import written_by_newer
 from vreplica.sync.job import Job
 from vreplica.sync.job_dir import run_record_path
 from vreplica.units import human_size
+
+FORMAT = 1
+"""Format of the record. A record without the key `format` is of format 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,7 @@ class RunRecord:
 
     @classmethod
     def load(cls, job: Job) -> Self | None:
-        """None where there is none, or none that can be read."""
+        """None where there is none, or none that this version can read."""
         try:
             value: dict[str, Any] = json.loads(run_record_path(job).read_text())
             disks = tuple(DiskRecord(**d) for d in value.pop("disks"))
@@ -59,6 +63,17 @@ class RunRecord:
             return cls(disks=disks, notes=notes, excluded=excluded, **value)
         except (OSError, ValueError, TypeError, KeyError):
             return None
+
+
+def newer_record(job: Job) -> str | None:
+    """Says that a newer version wrote the job's record; None where none did."""
+    try:
+        found = json.loads(run_record_path(job).read_text()).get("format", FORMAT)
+    except (OSError, ValueError, AttributeError):
+        return None
+    if not isinstance(found, int) or found <= FORMAT:
+        return None
+    return f"its record {run_record_path(job)} was {written_by_newer(found, FORMAT)}"
 
 
 def forget_run(job: Job) -> None:

@@ -28,10 +28,15 @@ class ChangeId:
         generation, slash, number = text.rpartition("/")
         if not (generation.strip() and slash and number.strip()):
             raise ChangeIdInvalid(text, "it does not have the form uuid/number")
-        return cls(" ".join(generation.lower().split()), number.strip())
+        return cls(generation_of(text), number.strip())
 
     def __str__(self) -> str:
         return f"{self.generation}/{self.number}"
+
+
+def generation_of(change_id: str) -> str:
+    """The tracking generation of a changeId; empty where it does not have the form uuid/number."""
+    return " ".join(change_id.rpartition("/")[0].lower().split())
 
 
 def same_generation(earlier: str, later: str) -> bool:

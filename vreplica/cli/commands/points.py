@@ -15,7 +15,7 @@ from vreplica.cli.render.output import Output
 
 if TYPE_CHECKING:
     from vreplica.config import Config
-    from vreplica.points import RecoveryPoint
+    from vreplica.points import NewerPoint, RecoveryPoint
     from vreplica.sync.job import Job
 
 
@@ -46,12 +46,29 @@ def points(
         raise click.UsageError("--accept is for the points of one JOB")
 
     def work(job: Job) -> int:
-        found = _accepted(out, config, job, accept) if accept else vreplica.recovery_points(job)
+        newer: Sequence[NewerPoint] = ()
+        if accept:
+            found = _accepted(out, config, job, accept)
+        else:
+            found, newer = _read(job)
         show = _show_retention if retention else _show
-        show(out, job, found)
+        show(out, job, found, newer)
         return exit_codes.OK
 
     return each_job(out, config, jobs, work)
+
+
+def _read(job: Job) -> tuple[Sequence[RecoveryPoint], Sequence[NewerPoint]]:
+    """The points, and those that only a newer version can read."""
+    from vreplica.sync.errors import PointIsNewer
+
+    try:
+        return vreplica.recovery_points(job), ()
+    except PointIsNewer:
+        from vreplica.sync.recovery_points import read_points
+
+        found = read_points(job)
+        return found.points, found.newer
 
 
 def _accepted(
@@ -65,14 +82,27 @@ def _accepted(
     return found
 
 
-def _show(out: Output, job: Job, found: Sequence[RecoveryPoint]) -> None:
-    value = {"job": job.name, "points": [point.to_dict() for point in found]}
-    out.answer(value, lambda: render.text.points(job.name, found))
+def _show(
+    out: Output, job: Job, found: Sequence[RecoveryPoint], newer: Sequence[NewerPoint]
+) -> None:
+    value = {
+        "job": job.name,
+        "points": [point.to_dict() for point in found],
+        "newer": [point.to_dict() for point in newer],
+    }
+    out.answer(value, lambda: render.text.points(job.name, found, newer))
 
 
-def _show_retention(out: Output, job: Job, found: Sequence[RecoveryPoint]) -> None:
+def _show_retention(
+    out: Output, job: Job, found: Sequence[RecoveryPoint], newer: Sequence[NewerPoint]
+) -> None:
     verdicts = job.retention.review(found)
     kept = [{"id": v.point.id, "stays": v.stays, "reasons": list(v.reasons)} for v in verdicts]
     rule = job.retention.describe()
-    value = {"job": job.name, "keep": rule, "points": kept}
-    out.answer(value, lambda: render.text.retention(job.name, rule, verdicts))
+    value = {
+        "job": job.name,
+        "keep": rule,
+        "points": kept,
+        "newer": [point.to_dict() for point in newer],
+    }
+    out.answer(value, lambda: render.text.retention(job.name, rule, verdicts, newer))

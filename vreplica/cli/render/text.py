@@ -16,7 +16,7 @@ from vreplica.units import human_size
 
 if TYPE_CHECKING:
     from vreplica.delta.compare.spot_check import SpotChecked
-    from vreplica.points import RecoveryPoint, Verdict
+    from vreplica.points import NewerPoint, RecoveryPoint, Verdict
     from vreplica.sync.plan.readiness import CheckReport
     from vreplica.sync.replica.seed import SeedReport
     from vreplica.sync.report import DiskVerify, Plan, RunReport, VerifyReport
@@ -114,9 +114,18 @@ def plan(report: Plan) -> Iterator[RenderableType]:
             yield indented(_hanging("-", problem))
 
 
-def points(job: str, found: Sequence[RecoveryPoint]) -> Iterator[RenderableType]:
+def _newer_points(newer: Sequence[NewerPoint]) -> Iterator[RenderableType]:
+    for point in newer:
+        yield indented(f"{point}. Upgrade vreplica on this machine; do not remove that point")
+
+
+def points(
+    job: str, found: Sequence[RecoveryPoint], newer: Sequence[NewerPoint] = ()
+) -> Iterator[RenderableType]:
     if not found:
-        yield _head(job, "no recovery point yet")
+        which = "recovery point that this version can read" if newer else "recovery point yet"
+        yield _head(job, f"no {which}")
+        yield from _newer_points(newer)
         return
     yield _head(job, f"{counted(len(found), 'recovery point')}, oldest first")
     table = grid(
@@ -150,9 +159,12 @@ def points(job: str, found: Sequence[RecoveryPoint]) -> Iterator[RenderableType]
     else:
         lines = [f"{point.id}: {', '.join(point.excluded) or 'none'}" for point in found]
         yield facts(("excluded", lines))
+    yield from _newer_points(newer)
 
 
-def retention(job: str, rule: str, verdicts: Sequence[Verdict]) -> Iterator[RenderableType]:
+def retention(
+    job: str, rule: str, verdicts: Sequence[Verdict], newer: Sequence[NewerPoint] = ()
+) -> Iterator[RenderableType]:
     going = sum(not v.stays for v in verdicts)
     yield _head(
         job, f"{counted(len(verdicts), 'recovery point')}, keeping {rule}: {going or 'none'} may go"
@@ -164,6 +176,7 @@ def retention(job: str, rule: str, verdicts: Sequence[Verdict]) -> Iterator[Rend
         table.add_row(point.id, moment(point.time), str(point.level), why)
     if verdicts:
         yield indented(table)
+    yield from _newer_points(newer)
 
 
 def flag(point: RecoveryPoint) -> Iterator[RenderableType]:

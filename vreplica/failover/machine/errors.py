@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from vreplica.errors import ConfigError, VReplicaError
+from vreplica.errors import ConfigError, PreflightError, VReplicaError
 from vreplica.points import Level
 
 
@@ -59,6 +59,16 @@ class JournalDamaged(FailoverError):
     path: str
     line: int
     reason: str
+
+
+@dataclass(eq=False)
+class JournalIsNewer(PreflightError):
+    """A journal in a format that only a newer version reads."""
+
+    template = "journal {path} was {newer}"
+    remedy = "Upgrade vreplica on this machine, then do this again. Nothing was changed."
+    path: str
+    newer: str
 
 
 @dataclass(eq=False)

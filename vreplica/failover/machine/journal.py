@@ -34,9 +34,18 @@ from errno import EEXIST
 from pathlib import Path
 from typing import Any, Final, Self
 
-from vreplica.failover.machine.errors import EffectUnderWay, FailoverTakenOver, JournalDamaged
+from vreplica.failover.machine.errors import (
+    EffectUnderWay,
+    FailoverTakenOver,
+    JournalDamaged,
+    JournalIsNewer,
+)
 from vreplica.failover.machine.states import FailoverEvent, FailoverState, next_state
 from vreplica.files import fsync
+from vreplica.formats import written_by_newer
+
+FORMAT: Final = 1
+"""Format of the entries. An entry without the key `v` is of format 1."""
 
 TAKE_OVER_S: Final = 30.0
 """How long a takeover waits for an effect of the present process: a power-on takes seconds."""
@@ -124,6 +133,7 @@ class Journal:
 
     @classmethod
     def _open(cls, folder: Path) -> Self:
+        _read(folder)  # a journal that this version cannot read stays with its process
         epoch = _raise_epoch(folder)
         fd = os.open(folder / "journal.jsonl", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -209,7 +219,10 @@ class Journal:
 
 
 def load(folder: Path) -> list[Entry]:
-    """Reads the entries of a journal. Takes nothing over. Raises JournalDamaged."""
+    """Reads the entries of a journal. Takes nothing over.
+
+    Raises JournalDamaged and JournalIsNewer.
+    """
     return _read(folder)[0]
 
 
@@ -239,14 +252,16 @@ def _read(folder: Path) -> tuple[list[Entry], int]:
         return [], 0
     end = data.rfind(b"\n") + 1
     entries: list[Entry] = []
+    path = str(folder / "journal.jsonl")
     try:
         for line in data[:end].splitlines():
+            if (found := json.loads(line).get("v", FORMAT)) > FORMAT:
+                raise JournalIsNewer(path, written_by_newer(found, FORMAT))
             entries.append(Entry.from_line(line))
             if entries[-1].n != len(entries) - 1:
                 raise ValueError(f"entry {entries[-1].n} stands at place {len(entries) - 1}")
         state_of(entries)
-    except (ValueError, KeyError, TypeError) as error:
-        path = str(folder / "journal.jsonl")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise JournalDamaged(path=path, line=len(entries) + 1, reason=str(error)) from error
     return entries, end
 

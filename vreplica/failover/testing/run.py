@@ -32,10 +32,10 @@ from vreplica.points import RecoveryPoint
 from vreplica.points.model import new_id
 from vreplica.points.retention import best
 from vreplica.points.vm_keys import DISK_KEY, JOB_KEY, LEAF_KEY, POINT_KEY, SOURCE_KEY, TEST_KEY
-from vreplica.sync.errors import NoPoints
+from vreplica.sync.errors import PointIsNewer
 from vreplica.sync.job import Customize, Job
 from vreplica.sync.replica import test_vm
-from vreplica.sync.replica.state import ReplicaState, find_replica
+from vreplica.sync.replica.state import ReplicaState, find_replica, need_points
 from vreplica.vsphere.errors import PlacementNotFound, VmNotFound
 from vreplica.vsphere.model import GuestState, ScriptResult, VmRef
 from vreplica.vsphere.session import Session, connect
@@ -117,7 +117,7 @@ class TestReport:
 def run_test(job: Job, options: TestOptions, report: Reporter) -> TestReport:
     """One test failover. What goes wrong once the VM is being made is in the report.
 
-    Raises before anything is made: NoPoints, NoSuchPointToBoot, ProductionNetwork,
+    Raises before anything is made: NoPoints, PointIsNewer, NoSuchPointToBoot, ProductionNetwork,
     PlacementNotFound, NoRoomForTest, VmInTheWay, NoGuestLogin.
     """
     script = options.script.read_bytes() if options.script is not None else None
@@ -127,9 +127,10 @@ def run_test(job: Job, options: TestOptions, report: Reporter) -> TestReport:
     with connect(job.destination) as session:
         if name := test_vm.clean(session, job):
             report(f"removed test VM {name}, left by a process that is gone")
-        replica = find_replica(session, job)
-        if replica is None or not replica.points:
-            raise NoPoints(job=job.name)
+        replica = need_points(job, find_replica(session, job))
+        for newer in replica.newer:
+            if options.point in (None, newer.id):
+                raise PointIsNewer(job.name, newer)
         point = _point(replica, options.point)
         network = options.network or job.placement.test_network
         _check(session, job, replica, network, options)

@@ -40,6 +40,7 @@ from numpy.typing import NDArray
 
 from vreplica.extents import Extents
 from vreplica.files import fsync
+from vreplica.formats import written_by_newer
 from vreplica.points.digestmap.errors import DigestMapUnusable, writing
 from vreplica.points.digestmap.file import (
     CLEAN,
@@ -51,8 +52,10 @@ from vreplica.points.digestmap.file import (
     RECORD,
     RECORDS_AT,
     TABLE_AT,
+    VERSION,
     Header,
     merge_table,
+    newer_version,
     open_locked,
     page_digest,
     read_header,
@@ -141,6 +144,10 @@ class DigestMap:
         except FileNotFoundError:
             raise DigestMapUnusable(path=str(path), reason="it is missing") from None
         try:
+            # First: a header in our version that a newer one has left beside its own is old.
+            if (newer := newer_version(fd)) is not None:
+                reason = f"it was {written_by_newer(newer, VERSION)}"
+                raise DigestMapUnusable(path=str(path), reason=reason)
             header = read_header(fd)
             if header is None or os.fstat(fd).st_size < header.size:
                 raise DigestMapUnusable(path=str(path), reason="it is damaged")

@@ -125,6 +125,18 @@ def read_header(fd: int) -> Header | None:
     return max(valid, key=lambda header: header.generation, default=None)
 
 
+def newer_version(fd: int) -> int | None:
+    """The version of a file that a newer version of vreplica wrote; None for any other file."""
+    magic_and_version = struct.Struct("<8sH")
+    for at in (0, HEADER):
+        data = os.pread(fd, magic_and_version.size, at)
+        if len(data) == magic_and_version.size:
+            magic, version = magic_and_version.unpack(data)
+            if magic == MAGIC and version > VERSION:
+                return int(version)
+    return None
+
+
 def write_header(fd: int, header: Header, *, records_first: bool = True) -> Header:
     """Make this header the one that counts, durably; returns it with its new generation.
 

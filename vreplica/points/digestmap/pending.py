@@ -172,7 +172,7 @@ class FoundPending:
 
 
 def read_pending(path: Path) -> FoundPending | None:
-    """Check the whole file. None when it is missing or its head is not whole."""
+    """Check the whole file. None when it is missing, or its head cannot be read."""
     head: PendingHead | None = None
     count = position = durable_end = durable_count = at = 0
     root, sealed = b"", False
@@ -182,7 +182,10 @@ def read_pending(path: Path) -> FoundPending | None:
         if head is None:
             if kind != _HEAD:
                 return None
-            head = PendingHead(**json.loads(payload))
+            try:
+                head = PendingHead(**json.loads(payload))
+            except (ValueError, TypeError):  # a newer version wrote it
+                return None
         elif kind == _RECORDS:
             count += len(payload) // _RECORD_SIZE
         elif kind == _CHECKPOINT:

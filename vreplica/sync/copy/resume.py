@@ -37,7 +37,7 @@ from vreplica.sync.job_dir import map_path
 from vreplica.sync.replica.foreign_changes import power_on_since_point
 from vreplica.sync.replica.shape import DiskShape, Shape
 from vreplica.sync.replica.state import ReplicaState, snapshot_name
-from vreplica.sync.run_record import DiskRecord, Resumable, RunRecord
+from vreplica.sync.run_record import DiskRecord, Resumable, RunRecord, newer_record
 from vreplica.sync.source.snapshot import Frozen
 from vreplica.vsphere.model import VmDisk, VmInfo
 from vreplica.vsphere.session import Session
@@ -66,6 +66,8 @@ def find(
     job: Job, destination: Session, vm: VmInfo, replica: ReplicaState | None
 ) -> tuple[Resumable | None, str]:
     """The run to go on with; or None, with the reason where there was one to think of."""
+    if (newer := newer_record(job)) is not None:
+        return None, newer
     record = RunRecord.load(job)
     if record is None or replica is None:
         return None, ""

@@ -31,9 +31,9 @@ from vreplica.sync.replica.state import ReplicaState, disk_identity, find_replic
 from vreplica.sync.report import Plan
 from vreplica.sync.run_record import Resumable
 from vreplica.sync.sites import Sites
-from vreplica.sync.source.cbt import generation
 from vreplica.sync.source.snapshot import quiesced_level
 from vreplica.sync.transport import choose
+from vreplica.vsphere.change_id import generation_of
 from vreplica.vsphere.model import VmDisk, VmInfo
 
 
@@ -133,10 +133,10 @@ def _tracking(
         return CopyMode.RESCAN, f"point {latest.id} was made without changed block tracking"
     if not cbt_enabled:
         return CopyMode.RESCAN, "changed block tracking is switched off on the VM"
-    if disk.change_id and generation(disk.change_id) != generation(base.change_id):
+    if disk.change_id and generation_of(disk.change_id) != generation_of(base.change_id):
         return CopyMode.RESCAN, (
-            f"changed block tracking was reset: generation {generation(base.change_id)} "
-            f"became {generation(disk.change_id)}"
+            f"changed block tracking was reset: generation {generation_of(base.change_id)} "
+            f"became {generation_of(disk.change_id)}"
         )
     return CopyMode.DELTA, f"changed blocks since point {latest.id} (changeId {base.change_id})"
 
@@ -172,7 +172,7 @@ def expected_level(
 
 def _expiring(job: Job, replica: ReplicaState | None, level: Level) -> tuple[RecoveryPoint, ...]:
     """What goes after a run that makes a point of this level now."""
-    if replica is None or replica.latest is None:
+    if replica is None or replica.latest is None or replica.newer:
         return ()
     coming = replace(replica.latest, id="", time=datetime.now(UTC), level=level, snapshot=None)
     return tuple(job.retention.expired([*replica.points, coming]))

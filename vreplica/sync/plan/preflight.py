@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vreplica.points import MAX_POINTS, Level
+from vreplica.points import MAX_POINTS, Level, NewerPoint
 from vreplica.points.vm_keys import BOOTED, LEAF_KEY
 from vreplica.sync.job import Job, OnReplicaChange, QuiescePolicy
 from vreplica.sync.job_dir import state_dir_problem
 from vreplica.sync.replica.shape import Shape, replica_spec, replicated_disks
-from vreplica.sync.replica.state import ReplicaState, foreign_snapshots, identity
+from vreplica.sync.replica.state import ReplicaState, foreign_snapshots, identity, newer_points
 from vreplica.sync.sites import Sites
 from vreplica.sync.source.cbt import may_rescan, switched_off
 from vreplica.sync.transport import library_problem, way_problem
@@ -65,6 +65,8 @@ def _vm_problems(job: Job, sites: Sites, vm: VmInfo) -> Iterator[str]:
             f"{name} ({vm.hw_version}) does not support changed block tracking: "
             "upgrade its virtual hardware to version 7 or later"
         )
+    for point in newer_points(sites.source, vm):
+        yield _newer_problem(name, point)
     foreign = [s.name for s in foreign_snapshots(sites.source, job, vm)]
     if foreign:
         yield (
@@ -139,6 +141,8 @@ def _replica_problems(job: Job, vm: VmInfo, replica: ReplicaState | None) -> Ite
             "hold what its guest wrote since, and a run would throw that away; undo that failover, "
             f"or commit it and bring it back with `vreplica-sync failback {job.name}`"
         )
+    for point in replica.newer:
+        yield _newer_problem(f"replica {name}", point)
     if replica.foreign:
         names = ", ".join(s.name for s in replica.foreign)
         yield f"replica {name} has snapshots that are no recovery points ({names}): remove them"
@@ -153,6 +157,10 @@ def _replica_problems(job: Job, vm: VmInfo, replica: ReplicaState | None) -> Ite
             f"replica {name} has {len(replica.points)} recovery points and a snapshot chain takes "
             f"{MAX_POINTS}: retention could not remove any; remove the oldest snapshots in vCenter"
         )
+
+
+def _newer_problem(name: str, point: NewerPoint) -> str:
+    return f"{name}: {point}. Upgrade vreplica on this machine; do not remove that point"
 
 
 def outside_problems(

@@ -29,9 +29,9 @@ from vreplica.points.vm_keys import LEAF_KEY, REVERTED_KEY
 from vreplica.sync.job import Job
 from vreplica.sync.job_dir import map_path
 from vreplica.sync.replica.state import ReplicaState
-from vreplica.sync.source.cbt import generation
 from vreplica.sync.transport import open_current
 from vreplica.units import human_size
+from vreplica.vsphere.change_id import generation_of
 from vreplica.vsphere.model import EventRecord, VmDisk
 from vreplica.vsphere.session import Session
 
@@ -92,7 +92,7 @@ def _writes(
         here = now.get(disk.key)
         if here is None or not (disk.change_id and here.change_id):
             continue
-        if generation(disk.change_id) != generation(here.change_id):
+        if generation_of(disk.change_id) != generation_of(here.change_id):
             continue
         try:
             areas = session.changed_extents(

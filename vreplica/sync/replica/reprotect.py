@@ -22,11 +22,11 @@ from datetime import UTC, datetime
 
 from vreplica.errors import CbtError, VReplicaError
 from vreplica.extents import Extents
-from vreplica.points import DiskPoint, Level, RecoveryPoint
+from vreplica.points import DiskPoint, Level, NewerPoint, RecoveryPoint
 from vreplica.points.digestmap.carry import carry
 from vreplica.points.digestmap.digest_map import DigestMap
 from vreplica.points.vm_keys import JOB_KEY, LEAF_KEY, SOURCE_KEY
-from vreplica.sync.errors import NoSuchPoint, PreflightFailed
+from vreplica.sync.errors import NoSuchPoint, PointIsNewer, PreflightFailed
 from vreplica.sync.events import Listener, Step, Warn
 from vreplica.sync.job import Job
 from vreplica.sync.job_dir import job_lock, map_path
@@ -36,6 +36,7 @@ from vreplica.sync.replica.state import (
     disk_identity,
     find_replica,
     identity,
+    newer_points,
     snapshot_name,
 )
 from vreplica.sync.sites import Sites
@@ -100,7 +101,12 @@ def obstacles(job: Job, sites: Sites, vm: VmInfo, base: RecoveryPoint) -> list[s
             f"{name} is {vm.power_state}: what it writes would be lost, and its twin is in "
             "service; find out who started it, save what it holds, and shut it down"
         )
-    foreign = [s.name for s in vm.snapshots]
+    newer = newer_points(sites.destination, vm)
+    found += [
+        f"{name}: {point}. Upgrade vreplica on this machine; do not remove that point"
+        for point in newer
+    ]
+    foreign = [s.name for s in vm.snapshots if s.moref not in {p.snapshot for p in newer}]
     if foreign and _is_ours(job, vm):
         replica = find_replica(sites.destination, job)
         foreign = [s.name for s in replica.foreign] if replica else []
@@ -140,6 +146,9 @@ def booted_point(
             found.append(point.id)
             if point.id == booted:
                 return point, snapshot
+        newer = NewerPoint.from_extra_config(snapshot.extra_config, snapshot.moref)
+        if newer is not None and booted in (newer.id, snapshot.name):
+            raise PointIsNewer(job.other_way, newer)
     newest = found[-1] if found else "none is left"
     raise NoSuchPoint(job=job.other_way, point=booted, newest=newest).at(vm=here.ref.name)
 

@@ -17,14 +17,14 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 
-from vreplica.points import RecoveryPoint
+from vreplica.points import NewerPoint, RecoveryPoint
 from vreplica.points.vm_keys import JOB_KEY, LEAF_KEY, REVERTED_KEY, SEED_KEY
-from vreplica.sync.errors import NotOurReplica
+from vreplica.sync.errors import NoPoints, NotOurReplica, PointIsNewer
 from vreplica.sync.job import Job
 from vreplica.sync.job_dir import read_accepted
 from vreplica.vsphere.errors import VmNotFound
 from vreplica.vsphere.model import SnapshotInfo, VmDisk, VmInfo, VmRef
-from vreplica.vsphere.session import Session, connect
+from vreplica.vsphere.session import Session
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,8 @@ class ReplicaState:
     """Oldest first, in the order of the snapshot chain."""
     foreign: tuple[SnapshotInfo, ...]
     """Snapshots that are not recovery points of this job."""
+    newer: tuple[NewerPoint, ...] = ()
+    """Recovery points of this job that only a newer version can read, in the same order."""
     snapshots: tuple[SnapshotInfo, ...] = ()
     """All of them, with the disks that they froze."""
 
@@ -104,7 +106,7 @@ def foreign_snapshots(session: Session, job: Job, vm: VmInfo) -> list[SnapshotIn
     for snapshot in session.read_snapshots(vm.ref):
         point = RecoveryPoint.from_extra_config(snapshot.extra_config)
         other = point is not None and point.job == job.other_way and point.id == snapshot.name
-        if snapshot.name != snapshot_name(job.name) and not other:
+        if snapshot.name != snapshot_name(job.name) and not other and _newer(snapshot) is None:
             found.append(snapshot)
     return found
 
@@ -123,6 +125,15 @@ def find_replica(session: Session, job: Job) -> ReplicaState | None:
     return read_replica(session, job, ref)
 
 
+def need_points(job: Job, replica: ReplicaState | None) -> ReplicaState:
+    """The replica, with a point that this version reads. Raises PointIsNewer, NoPoints."""
+    if replica is not None and replica.points:
+        return replica
+    for newer in replica.newer if replica is not None else ():
+        raise PointIsNewer(job.name, newer)
+    raise NoPoints(job=job.name)
+
+
 def read_replica(session: Session, job: Job, ref: VmRef) -> ReplicaState:
     vm = session.read_vm(ref)
     if vm.extra_config.get(JOB_KEY) != job.name:
@@ -130,24 +141,34 @@ def read_replica(session: Session, job: Job, ref: VmRef) -> ReplicaState:
     accepted = read_accepted(job)
     points: list[RecoveryPoint] = []
     foreign: list[SnapshotInfo] = []
+    newer: list[NewerPoint] = []
     snapshots = session.read_snapshots(ref)
     for snapshot in snapshots:
         point = RecoveryPoint.from_extra_config(snapshot.extra_config, snapshot.moref)
         if point is not None and point.job == job.name:
             points.append(replace(point, accepted=point.id in accepted))
+        elif (found := _newer(snapshot, (None, job.name, job.other_way))) is not None:
+            newer.append(found)
         else:
             foreign.append(snapshot)
-    return ReplicaState(vm, tuple(points), tuple(foreign), snapshots)
+    return ReplicaState(vm, tuple(points), tuple(foreign), tuple(newer), snapshots)
+
+
+def newer_points(session: Session, vm: VmInfo) -> tuple[NewerPoint, ...]:
+    """Recovery points on a VM, of whichever job, that only a newer version can read."""
+    if not vm.snapshots:
+        return ()
+    found = (_newer(snapshot) for snapshot in session.read_snapshots(vm.ref))
+    return tuple(point for point in found if point is not None)
+
+
+def _newer(snapshot: SnapshotInfo, jobs: tuple[str | None, ...] | None = None) -> NewerPoint | None:
+    """The newer point that a snapshot is, of one of these jobs (None: of any)."""
+    point = NewerPoint.from_extra_config(snapshot.extra_config, snapshot.moref, name=snapshot.name)
+    return point if point is not None and (jobs is None or point.job in jobs) else None
 
 
 def put_on(session: Session, replica: VmRef, snapshot: str) -> None:
     """Disks and hardware of a replica as a recovery point has them."""
     session.revert_to_snapshot(replica, snapshot)
     session.set_extra_config(replica, {REVERTED_KEY: session.refresh().isoformat()})
-
-
-def points(job: Job) -> tuple[RecoveryPoint, ...]:
-    """The job's recovery points, oldest first, as the destination has them."""
-    with connect(job.destination) as session:
-        replica = find_replica(session, job)
-        return replica.points if replica else ()

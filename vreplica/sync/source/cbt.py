@@ -17,13 +17,9 @@ from vreplica.sync.errors import CbtStillInactive, CbtWasReset
 from vreplica.sync.job import Job, OnCbtLoss
 from vreplica.sync.replica.state import ReplicaState
 from vreplica.sync.source.snapshot import Frozen
+from vreplica.vsphere.change_id import generation_of
 from vreplica.vsphere.model import SnapshotInfo, VmDisk, VmInfo
 from vreplica.vsphere.session import Session
-
-
-def generation(change_id: str) -> str:
-    """The tracking generation of a changeId `<uuid>/<n>`."""
-    return change_id.rpartition("/")[0]
 
 
 def switched_off(vm: VmInfo, replica: ReplicaState | None) -> bool:
@@ -129,8 +125,8 @@ def changed_since(
     """What changed from a recovery point to a snapshot. Raises CbtError where unknowable."""
     if base.change_id is None or disk.change_id is None:
         raise CbtStillInactive(label=disk.label)
-    if generation(disk.change_id) != generation(base.change_id):
-        raise CbtWasReset(was=generation(base.change_id), now=generation(disk.change_id))
+    if generation_of(disk.change_id) != generation_of(base.change_id):
+        raise CbtWasReset(was=generation_of(base.change_id), now=generation_of(disk.change_id))
     return session.changed_extents(
         vm.ref, snapshot.moref, disk.key, base.change_id, disk.capacity_bytes
     )

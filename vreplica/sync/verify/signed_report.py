@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from vreplica.delta.compare.root_digest import ALGORITHMS, total
 from vreplica.errors import ConfigError, VerifyError
+from vreplica.formats import written_by_newer
 from vreplica.sync.report import VerifyReport
 from vreplica.sync.verify import signing
 from vreplica.version import __version__
@@ -62,11 +63,19 @@ def check(path: Path, key: Path, signature: Path | None = None) -> dict[str, Any
     try:
         value: dict[str, Any] = json.loads(data)
         if value["format"] != FORMAT:
-            raise NotAReport(str(path), f"its format is {value['format']}")
+            raise NotAReport(str(path), _of_another_format(str(value["format"])))
         _add_up(path, value)
     except (ValueError, KeyError, TypeError) as error:
         raise NotAReport(str(path), f"{type(error).__name__}: {error}") from None
     return value
+
+
+def _of_another_format(found: str) -> str:
+    name, _, number = found.rpartition("-")
+    own_name, _, own = FORMAT.rpartition("-")
+    if name == own_name and number.isdecimal() and int(number) > int(own):
+        return f"it was {written_by_newer(int(number), int(own))}; check it with that version"
+    return f"its format is {found}"
 
 
 def _add_up(path: Path, value: dict[str, Any]) -> None:

@@ -24,12 +24,12 @@ from vreplica.delta.compare.spot_check import SpotCheck
 from vreplica.delta.control import Control
 from vreplica.extents import Extents
 from vreplica.points import RecoveryPoint
-from vreplica.sync.errors import NoPoints, NoSuchPoint, NotOurReplica
+from vreplica.sync.errors import NoSuchPoint, NotOurReplica, PointIsNewer
 from vreplica.sync.events import Listener, Progress, Step, Warn, ignore
 from vreplica.sync.job import Job
 from vreplica.sync.job_dir import job_lock
 from vreplica.sync.pause import Holding
-from vreplica.sync.replica.state import find_replica, identity, snapshot_name
+from vreplica.sync.replica.state import find_replica, identity, need_points, snapshot_name
 from vreplica.sync.report import DiskVerify, VerifyReport
 from vreplica.sync.sites import Sites
 from vreplica.sync.source.cbt import changed_since
@@ -88,9 +88,10 @@ def verify(
     with job_lock(job), Holding(job, control, listener), Sites.open(job) as sites:
         listener(Step("read", f"reading {job.source_vm} and {job.placement.name}"))
         vm = sites.source.read_vm(sites.source.find_vm(job.source_vm))
-        replica = find_replica(sites.destination, job)
-        if replica is None or replica.latest is None:
-            raise NoPoints(job=job.name)
+        replica = need_points(job, find_replica(sites.destination, job))
+        for newer in replica.newer:
+            if point is None or point == newer.id:
+                raise PointIsNewer(job.name, newer)
         chosen = _choose(job, replica.points, point)
         if chosen.source_vm != identity(vm):
             raise NotOurReplica(name=replica.vm.ref.name, job=job.name)

@@ -14,19 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 from pyVim.task import WaitForTask
 from pyVmomi import vim
 
-from vreplica.cli.app import app
+from tests.support.commands import invoke
 from vreplica.lab import Lab, LabControl
 from vreplica.units import MIB
-
-
-def invoke(*args: str) -> Result:
-    result = CliRunner().invoke(app, list(args))
-    assert "Traceback" not in result.output
-    return result
 
 
 @pytest.fixture

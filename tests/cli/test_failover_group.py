@@ -14,20 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 
-from vreplica.cli.app import app
+from tests.support.commands import invoke
 from vreplica.lab import Lab, LabControl
 from vreplica.units import MIB
 
 NAMES = ("db01", "app01", "web01")
 YES = ("--final-sync", "yes", "--shutdown-timeout", "3s")
-
-
-def invoke(*args: str) -> Result:
-    result = CliRunner().invoke(app, list(args))
-    assert "Traceback" not in result.output
-    return result
 
 
 @pytest.fixture(scope="module")

@@ -7,20 +7,13 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from click.testing import CliRunner, Result
 
-from vreplica.cli.app import app
+from tests.support.commands import invoke
 from vreplica.cli.commands import lab_fault
 from vreplica.lab import Lab, LabControl
 from vreplica.lab.nfc.faults import Kind, Operation
 from vreplica.lab.site.faults import Action
 from vreplica.units import MIB
-
-
-def invoke(*args: str) -> Result:
-    result = CliRunner().invoke(app, list(args))
-    assert "Traceback" not in result.output
-    return result
 
 
 @pytest.fixture

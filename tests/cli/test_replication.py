@@ -10,22 +10,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 import vreplica
-from vreplica.cli.app import app
+from tests.support.commands import invoke
 from vreplica.lab import Lab, LabControl
 from vreplica.units import BLOCK, MIB
 
 README = Path(__file__).parents[2] / "README.md"
 
 Invoke = Callable[..., Result]
-
-
-def invoke(*args: str) -> Result:
-    result = CliRunner().invoke(app, list(args))
-    assert "Traceback" not in result.output
-    return result
 
 
 @pytest.fixture(scope="module")

@@ -6,18 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.support.job_file import job_table, site_table
+
 CONFIG = f"""\
-[sites.main]
-host = "vc.example"
-user = "u"
-password = {{ env = "PASSWORD" }}
-sha256 = "{"AB" * 32}"
+{site_table()}
 [defaults]
 schedule = {{ cron = "30 2 * * *" }}
 limits = {{ windows = [{{ when = "mon-fri 08:00-18:00", rate_mib_s = 10 }}] }}
-[jobs.web01]
-source = {{ site = "main", vm = "web01" }}
-destination = {{ site = "main", datastore = "ds", name = "web01-replica" }}
+{job_table("web01")}
 [jobs.web01.guest]
 customize = "script"
 user = "root"

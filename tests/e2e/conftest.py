@@ -9,7 +9,6 @@ import random
 import re
 import shutil
 import socket
-import ssl
 import subprocess
 import sys
 import uuid
@@ -25,6 +24,7 @@ from pyVim.task import WaitForTask
 from pyVmomi import vim
 
 import vreplica.lab
+from tests.support.lab import unchecked
 from vreplica.lab import LabControl
 from vreplica.sync.cycle import run
 from vreplica.sync.events import Event, Step
@@ -93,11 +93,8 @@ class World:
     def managed(self, number: int, vm: str) -> Iterator[Any]:
         """pyVmomi's own VM object, for what an administrator does by other tools."""
         end = self.endpoint(number)
-        plain = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        plain.check_hostname = False
-        plain.verify_mode = ssl.CERT_NONE
         service = SmartConnect(
-            host=end.host, port=end.port, user=end.user, pwd=end.password, sslContext=plain
+            host=end.host, port=end.port, user=end.user, pwd=end.password, sslContext=unchecked()
         )
         try:
             view = service.content.viewManager.CreateContainerView(

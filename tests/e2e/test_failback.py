@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from pyVmomi import vim
 
+from tests.support.reporting import quiet
 from vreplica.delta.copy.modes import CopyMode
 from vreplica.failover import operations
 from vreplica.failover.machine.choices import FailoverChoices, FinalSync
@@ -29,10 +30,6 @@ from vreplica.vsphere.operations import customize
 Content = Callable[..., Path]
 YES = FailoverChoices(shutdown_timeout_s=20, heartbeat_timeout_s=20)
 WINDOWS = "windows2019srv_64Guest"
-
-
-def quiet(text: str) -> None:
-    pass
 
 
 def failed_over(world, content: Content, choices: FailoverChoices = YES) -> tuple[str, Job]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.reporting import quiet
 from vreplica.delta.copy.modes import CopyMode
 from vreplica.failover.machine.choices import FailoverChoices, FinalSync
 from vreplica.failover.machine.errors import SourceIsOn
@@ -32,10 +33,6 @@ from vreplica.vsphere.model import GuestCustomization, NicRule
 Content = Callable[..., Path]
 YES = FailoverChoices(shutdown_timeout_s=20, heartbeat_timeout_s=20)
 WINDOWS = "windows2019srv_64Guest"
-
-
-def quiet(text: str) -> None:
-    pass
 
 
 def drive(call: Callable[..., Outcome], job: Job, *more: object) -> Outcome:

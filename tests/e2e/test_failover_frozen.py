@@ -22,6 +22,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.reporting import quiet
 from vreplica.errors import VReplicaError
 from vreplica.failover import operations
 from vreplica.failover.history import outcomes
@@ -87,10 +88,6 @@ TAKEN_OVER = 42
 
 def slow(*values: object) -> Any:
     return pytest.param(*values, marks=pytest.mark.slow)
-
-
-def quiet(text: str) -> None:
-    pass
 
 
 def ready(world, content: Content) -> tuple[str, Job]:

@@ -22,6 +22,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.reporting import quiet
 from vreplica.failover import history, operations
 from vreplica.failover.machine.choices import FailoverChoices
 from vreplica.failover.machine.states import FailoverState
@@ -148,10 +149,6 @@ def killed(job: Job, part: str, place: str, folder: Path) -> None:
         [sys.executable, str(script), str(data)], timeout=180, check=False, capture_output=True
     )
     assert done.returncode == -9, f"{place} was not reached: {done.stderr.decode()}"
-
-
-def quiet(text: str) -> None:
-    pass
 
 
 @pytest.mark.parametrize(("part", "place"), list(matrix()))

@@ -8,11 +8,11 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import sqlalchemy as sa
 from click.testing import CliRunner
 
 import vreplica
+from tests.support import waiting
 from vreplica.cli.app import app
 from vreplica.failover.machine import journal as journals
 from vreplica.failover.machine.states import FailoverEvent
@@ -135,11 +136,7 @@ def fleet(tmp_path: Path) -> Iterator[Callable[[int, int], Fleet]]:
         down(one.folder / "lab")
 
 
-def until(what: str, done: Callable[[], bool], seconds: float = 120.0) -> None:
-    end = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < end, f"not within {seconds:.0f} s: {what}"
-        time.sleep(0.2)
+until = partial(waiting.until, seconds=120.0, poll_s=0.2)
 
 
 def runs(catalog: Catalog, *states: str) -> list[dict[str, Any]]:

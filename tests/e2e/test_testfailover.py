@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.reporting import quiet
 from vreplica.failover.machine.errors import (
     NoGuestLogin,
     NoRoomForTest,
@@ -48,10 +49,6 @@ def job(world, content: Content) -> Iterator[Job]:
     yield made
     testing.clean(made)
     world.control.power(world.here, vm, on=False)
-
-
-def quiet(text: str) -> None:
-    pass
 
 
 def copy_of(world, job: Job) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.support.failover_model import Kill, Killed, Model
+from tests.support.reporting import quiet
 from vreplica.failover import failback, history, operations
 from vreplica.failover.failback import FailbackPlan
 from vreplica.failover.group import report, run
@@ -199,10 +200,6 @@ def jobs(tmp_path: Path) -> dict[str, Job]:
         m.name: Job(m.name, nowhere, m.name, nowhere, Placement("ds", f"{m.name}-r"), tmp_path)
         for m in SHOP.members
     }
-
-
-def quiet(text: str) -> None:
-    pass
 
 
 def begin(

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.failover_model import Killed, Model, point
+from tests.support.reporting import quiet
 from vreplica.errors import VReplicaError
 from vreplica.failover.machine.choices import FailoverChoices, FinalSync, OnShutdownTimeout
 from vreplica.failover.machine.context import StepContext
@@ -53,8 +54,21 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "f1"
 
 
-def quiet(text: str) -> None:
-    pass
+class Fault(VReplicaError):
+    """Whatever vCenter, a host or a datastore can fail with."""
+
+
+def break_at(model: Model, method: str, number: int) -> Callable[..., object]:
+    """Have that call of a method raise Fault, counted from 0; the real method."""
+    real, calls = getattr(model, method), itertools.count()
+
+    def broken(*args: object) -> object:
+        if next(calls) == number:
+            raise Fault
+        return real(*args)
+
+    setattr(model, method, broken)
+    return real
 
 
 YES = FailoverChoices(shutdown_timeout_s=30, heartbeat_timeout_s=30)
@@ -318,14 +332,7 @@ def test_a_source_that_is_lost_on_the_way_is_not_contacted_any_more(
     folder: Path, state: FailoverState
 ) -> None:
     model, (method, at) = Model(), LOST_AT[state]
-    real, calls = getattr(model, method), itertools.count()
-
-    def broken(*args: object) -> object:
-        if next(calls) == at:
-            raise Fault
-        return real(*args)
-
-    setattr(model, method, broken)
+    real = break_at(model, method, at)
     with pytest.raises(Fault):
         begin_failover(folder, model, YES, quiet)
     assert outcome_of(folder).state is state
@@ -412,14 +419,7 @@ def test_what_a_source_wrote_after_the_final_sync_is_not_left_behind_without_a_w
     folder: Path, at: tuple[str, int]
 ) -> None:
     model, (method, number) = Model(), at
-    real, calls = getattr(model, method), itertools.count()
-
-    def broken(*args: object) -> object:
-        if next(calls) == number:
-            raise Fault
-        return real(*args)
-
-    setattr(model, method, broken)
+    break_at(model, method, number)
     with pytest.raises(Fault):
         begin_failover(folder, model, YES, quiet)
     model.started_by_others()
@@ -696,10 +696,6 @@ def test_a_process_that_was_frozen_does_nothing_once_another_has_taken_over(
     assert model.settled is None
 
 
-class Fault(VReplicaError):
-    """Whatever vCenter, a host or a datastore can fail with."""
-
-
 FAULTS = {
     "point A fails: quiescing, datastore, destination host": ("sync", 0, FailoverState.DISABLED),
     "the source's host is gone when it is asked": (
@@ -738,14 +734,7 @@ def test_a_fault_stops_it_where_the_page_says_and_both_ways_on_are_open(
 ) -> None:
     method, at, state = FAULTS[fault]
     model, folder = Model(), tmp_path / "f1"
-    real, calls = getattr(model, method), itertools.count()
-
-    def broken(*args: object) -> object:
-        if next(calls) == at:
-            raise Fault
-        return real(*args)
-
-    setattr(model, method, broken)
+    break_at(model, method, at)
     choices = replace(YES, on_shutdown_timeout=policy)
     with pytest.raises(Fault):
         begin_failover(folder, model, choices, quiet)

@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from tests.support.job_file import site_table
+from tests.support.waiting import until
 from vreplica.cli.app import app
 from vreplica.config import load
 from vreplica.config.errors import JobFileInvalid
@@ -95,13 +96,6 @@ def written(tmp_path: Path, text: str) -> Path:
 
 
 CHAT = '[notify.chat]\nwebhook = { url = { env = "CHAT_URL" }, sign = { env = "SIGN_KEY" } }\n'
-
-
-def until(condition: Any) -> None:
-    end = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 # -- webhook --------------------------------------------------------------------------------------
@@ -371,7 +365,7 @@ def test_a_slow_receiver_gets_what_waits_together_in_order(catalog: Catalog) -> 
     note(catalog, "run done")  # not wanted
     slow.go.set()
     box.wake()
-    until(lambda: box.counts.sent == 15)
+    until("they are sent", lambda: box.counts.sent == 15)
     box.close(time.monotonic() + 5)
     assert [e.data["error"] for sent in slow.got for e in sent] == [str(n) for n in range(15)]
     assert 2 <= len(slow.got) <= 3
@@ -384,7 +378,7 @@ def test_a_receiver_that_is_away_is_tried_again(catalog: Catalog) -> None:
     slow.away = 2
     note(catalog)
     box = Outbox(slow, catalog, "m1", first_wait_s=0.01)
-    until(lambda: box.counts.sent == 1)
+    until("they are sent", lambda: box.counts.sent == 1)
     box.close(time.monotonic() + 5)
     assert len(slow.got) == 1
 
@@ -398,7 +392,7 @@ def test_what_was_not_sent_when_a_process_was_killed_is_sent_by_the_next(
     lives.go.set()
     # Whoever has no lease any more does not keep the receiver.
     other = Outbox(lives, catalog, "m2")
-    until(lambda: bool(lives.got))
+    until("one has come", lambda: lives.got)
     assert [e.text for e in lives.got[0]] == ["job web01: run failed: the host is away"]
     other.close(time.monotonic() + 5)
     hangs.go.set()
@@ -438,7 +432,7 @@ def test_what_is_too_old_is_dropped_and_said(
     monkeypatch.setattr(Catalog, "now", lambda self, c=None: now(self, c) + timedelta(days=2))
     slow = Slow()
     box = Outbox(slow, catalog, "m1")
-    until(lambda: box.counts.dropped == 1)
+    until("one is dropped", lambda: box.counts.dropped == 1)
     box.close(time.monotonic() + 5)
     assert "1 events were too old" in caplog.text
 
@@ -462,7 +456,7 @@ def test_every_receiver_of_the_file_hears_what_it_wants(
     note(catalog, "run failed")
     note(catalog, "run done", seconds=2.0)
     Events("m1", notifier)("run done", "web01", {"seconds": 2.0})
-    until(lambda: bool(web.got))
+    until("one has come", lambda: web.got)
     notifier.close()
     assert [json.loads(b)["text"] for _, b in web.got] == ["job web01: run done: in 2.0 s"]
 

@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo
 import sqlalchemy as sa
 from click.testing import CliRunner
 
+from tests.support.vms import make_disk, make_vm
 from vreplica.cli.app import app
 from vreplica.failover import history
 from vreplica.failover.failback import FailbackPlan
@@ -191,35 +192,15 @@ class Stored:
 
 
 def _vm(ref: VmRef, value: dict[str, Any], snapshots: tuple[SnapshotInfo, ...]) -> VmInfo:
-    return VmInfo(
-        ref=ref,
+    return make_vm(
+        ref,
         instance_uuid=value["instance_uuid"],
-        bios_uuid=None,
         vmx_path=value["vmx_path"],
-        guest_id="otherGuest64",
-        guest_family="other",
         power_state=value["power_state"],
-        tools_running=False,
-        tools_status="toolsNotRunning",
-        hw_version="vmx-19",
-        cpus=1,
-        cores_per_socket=1,
-        memory_mib=1024,
-        firmware="bios",
-        secure_boot=False,
-        cbt_supported=True,
-        cbt_enabled=True,
         disks=tuple(_disk(d) for d in value["disks"]),
-        controllers=(),
-        nics=(),
         snapshots=snapshots,
         current_snapshot=value["current_snapshot"],
-        host=None,
-        datastores=(),
         extra_config=value["extra_config"],
-        consolidation_needed=False,
-        connection_state="connected",
-        is_template=False,
     )
 
 
@@ -238,24 +219,8 @@ def _snapshot(value: dict[str, Any]) -> SnapshotInfo:
 
 
 def _disk(value: dict[str, Any]) -> VmDisk:
-    return VmDisk(
-        key=value["key"],
-        label=value["label"],
-        capacity_bytes=value["capacity_bytes"],
-        path=value["path"],
-        uuid=value["uuid"],
-        disk_object_id=None,
-        mode="persistent",
-        sharing="sharingNone",
-        thin=True,
-        backing="flat",
-        controller_key=1000,
-        controller_type="pvscsi",
-        bus_number=0,
-        unit_number=value["key"] - 2000,
-        change_id=None,
-        parents=tuple(value["parents"]),
-    )
+    names = ("key", "label", "capacity_bytes", "path", "uuid")
+    return make_disk(**{n: value[n] for n in names}, parents=tuple(value["parents"]))
 
 
 # -- the service ------------------------------------------------------------------------------

@@ -35,6 +35,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.support.vms import make_disk, make_vm
 from vreplica.delta.copy.pipeline import copy
 from vreplica.delta.copy.spec import CopySpec
 from vreplica.delta.copy.stats import CopyStats
@@ -128,21 +129,11 @@ class Disk:
         return replace(self, content=bytearray(self.content), written=list(self.written))
 
     def info(self) -> VmDisk:
-        return VmDisk(
-            key=self.key,
-            label=f"Hard disk {self.key - 1999}",
+        return make_disk(
+            self.key,
             capacity_bytes=len(self.content),
             path=self.path,
             uuid=self.uuid,
-            disk_object_id=None,
-            mode="persistent",
-            sharing="sharingNone",
-            thin=True,
-            backing="flat",
-            controller_key=1000,
-            controller_type="pvscsi",
-            bus_number=0,
-            unit_number=self.key - 2000,
             change_id=f"{self.generation}/{self.number}" if self.generation else None,
             parents=self.parents,
         )
@@ -249,35 +240,19 @@ class Site:
 
     def read_vm(self, ref: VmRef) -> VmInfo:
         vm = self._vm(ref)
-        return VmInfo(
-            ref=vm.ref,
+        return make_vm(
+            vm.ref,
             instance_uuid=vm.ref.moref,
             bios_uuid=vm.bios_uuid,
             vmx_path=f"{vm.folder}/{vm.ref.name}.vmx",
-            guest_id="otherGuest64",
-            guest_family="other",
-            power_state=vm.power,  # type: ignore[arg-type]
-            tools_running=False,
-            tools_status="toolsNotInstalled",
-            hw_version="vmx-19",
-            cpus=1,
-            cores_per_socket=1,
-            memory_mib=64,
-            firmware="bios",
-            secure_boot=False,
-            cbt_supported=True,
+            power_state=vm.power,
             cbt_enabled=vm.cbt,
             disks=tuple(d.info() for _, d in sorted(vm.disks.items())),
-            controllers=(),
-            nics=(),
             snapshots=tuple(s.info for s in vm.snapshots),
             current_snapshot=vm.current,
             host="host",
             datastores=("ds",),
             extra_config=dict(vm.extra),
-            consolidation_needed=False,
-            connection_state="connected",
-            is_template=False,
         )
 
     def read_snapshots(self, ref: VmRef) -> tuple[SnapshotInfo, ...]:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.job_file import STATE, job_table, site_table
+from tests.support.waiting import until
 from vreplica.config import load
 from vreplica.config.errors import JobFileInvalid
 from vreplica.delta.control import Control
@@ -38,13 +39,6 @@ def job_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], J
     return make
 
 
-def until(holds: Callable[[], bool]) -> None:
-    end = time.monotonic() + 30
-    while not holds():
-        assert time.monotonic() < end, "waited for 30 seconds"
-        time.sleep(0.002)
-
-
 def test_only_a_run_that_is_going_on_can_be_paused(job_of: Callable[..., Job]) -> None:
     job = job_of()
     for ask in (pause, resume):
@@ -64,18 +58,21 @@ def test_a_paused_run_holds_says_what_grows_and_goes_on(job_of: Callable[..., Jo
 
     with job_lock(job), Holding(job, control, tell, poll_s=0.001, again_s=0.002) as holding:
         pause(job)
-        until(lambda: control.paused)
+        until("it is paused", lambda: control.paused)
         with holding.measuring(lambda: size[0]):
             resume(job)
-            until(lambda: not control.paused)
+            until("it goes on", lambda: not control.paused)
             pause(job)
-            until(lambda: control.paused and sum("snapshot grows" in h for h in heard) == 2)
+            until(
+                "it is paused and has said so again",
+                lambda: control.paused and sum("snapshot grows" in h for h in heard) == 2,
+            )
             size[0] += 7 * MIB
-            until(lambda: any("has grown by 7 MiB" in h for h in heard))
+            until("growth is said", lambda: any("has grown by 7 MiB" in h for h in heard))
         resume(job)
-        until(lambda: not control.paused)
+        until("it goes on", lambda: not control.paused)
         pause(job)
-        until(lambda: control.paused)
+        until("it is paused", lambda: control.paused)
     assert not control.paused, "the end of a run ends its pause"
     assert not (job.job_dir / "paused").exists()
     assert any("going on after" in h for h in heard)
@@ -111,7 +108,7 @@ def test_a_window_of_rate_0_is_told(job_of: Callable[..., Job]) -> None:
     heard: list[str] = []
     job = replace(job_of(), limits=limits)
     with Holding(job, Control(), lambda event: heard.append(str(event)), poll_s=0.001):
-        until(lambda: any("held by a window" in h for h in heard))
+        until("a window is said", lambda: any("held by a window" in h for h in heard))
 
 
 def test_windows_go_by_the_zone_that_the_job_names(job_of: Callable[..., Job]) -> None:

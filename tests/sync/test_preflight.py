@@ -8,27 +8,11 @@ from typing import Any
 
 import pytest
 
+from tests.support.vms import make_disk
 from vreplica.sync.plan.preflight import _disk_problems
-from vreplica.units import GIB
 from vreplica.vsphere.model import VmDisk
 
-DISK = VmDisk(
-    key=2000,
-    label="Hard disk 1",
-    capacity_bytes=GIB,
-    path="[ds1] web01/web01.vmdk",
-    uuid="uuid-1",
-    disk_object_id=None,
-    mode="persistent",
-    sharing="sharingNone",
-    thin=True,
-    backing="flat",
-    controller_key=1000,
-    controller_type="pvscsi",
-    bus_number=0,
-    unit_number=0,
-    change_id=None,
-)
+DISK = make_disk()
 
 
 def problems(*disks: VmDisk, exclude: frozenset[str] = frozenset()) -> list[str]:

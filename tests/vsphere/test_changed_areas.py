@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.vms import make_disk
 from vreplica.extents import Extents
 from vreplica.units import GIB, MIB, SECTOR, TIB
 from vreplica.vsphere.change_id import ChangeId, require_change_id, same_generation
 from vreplica.vsphere.errors import CbtCoverage, CbtNotActive, ChangeIdInvalid
 from vreplica.vsphere.inventory.changed_areas import ChangedAreasPage, collect_pages
-from vreplica.vsphere.model import VmDisk
 
 
 class ScriptedDisk:
@@ -175,23 +175,7 @@ def test_what_is_no_change_id_is_refused(text: str) -> None:
 
 
 def test_a_snapshot_disk_without_change_id_means_tracking_is_not_active() -> None:
-    disk = VmDisk(
-        key=2000,
-        label="Hard disk 1",
-        capacity_bytes=GIB,
-        path="[ds] a/a.vmdk",
-        uuid=None,
-        disk_object_id=None,
-        mode="persistent",
-        sharing="sharingNone",
-        thin=True,
-        backing="flat",
-        controller_key=1000,
-        controller_type="pvscsi",
-        bus_number=0,
-        unit_number=0,
-        change_id=None,
-    )
+    disk = make_disk()
     with pytest.raises(CbtNotActive, match="Hard disk 1: changed block tracking is not active"):
         require_change_id(disk)
     assert disk.datastore == "ds"

@@ -11,6 +11,7 @@ from unittest.mock import MagicMock
 import pytest
 from pyVmomi import vim
 
+from tests.support.vms import make_vm
 from vreplica.vsphere.connection.collector import FoundObject, filter_spec
 from vreplica.vsphere.connection.tasks import WaitLimits
 from vreplica.vsphere.connection.vmomi import moref, unescape
@@ -106,14 +107,13 @@ def spec(vm: VmInfo, **more: Any) -> ReplicaSpec:
 
 
 NIC = Nic(4000, "Network adapter 1", "vmxnet3", None, "VM Network", True, True)
-VM = VmInfo(
-    ref=VmRef("vm-1", "web"), instance_uuid=None, bios_uuid=None, vmx_path="", guest_id="",
-    guest_family="linux", power_state="poweredOn", tools_running=True, tools_status="running",
-    hw_version="vmx-19", cpus=1, cores_per_socket=1, memory_mib=4, firmware="bios",
-    secure_boot=False, cbt_supported=True, cbt_enabled=True, disks=(), controllers=(), nics=(NIC,),
-    snapshots=(), current_snapshot=None, host=None, datastores=(), extra_config={},
-    consolidation_needed=False, connection_state="connected", is_template=False,
-)  # fmt: skip
+VM = make_vm(
+    guest_family="linux",
+    power_state="poweredOn",
+    tools_running=True,
+    tools_status="running",
+    nics=(NIC,),
+)
 
 
 def test_a_datastore_alone_decides_everything_that_has_one_answer(tree: InventoryTree) -> None:

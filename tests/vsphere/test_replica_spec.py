@@ -9,6 +9,7 @@ import pytest
 from pyVmomi import VmomiSupport, vim
 from pyVmomi.SoapAdapter import SerializeToStr
 
+from tests.support.vms import make_disk, make_vm
 from vreplica.units import GIB, TIB
 from vreplica.vsphere.inventory.devices import (
     CONTROLLERS,
@@ -18,7 +19,7 @@ from vreplica.vsphere.inventory.devices import (
     nics_of,
 )
 from vreplica.vsphere.inventory.placement import Placement
-from vreplica.vsphere.model import Controller, KeepIdentity, Nic, ReplicaSpec, VmDisk, VmInfo, VmRef
+from vreplica.vsphere.model import Controller, KeepIdentity, Nic, ReplicaSpec, VmDisk, VmInfo
 from vreplica.vsphere.operations.cbt import tracking_obstacle
 from vreplica.vsphere.operations.create_replica import config_spec, differences
 
@@ -27,23 +28,17 @@ device = vim.vm.device
 
 def disk(key: int, controller: Controller, unit: int, capacity: int = GIB, **more: Any) -> VmDisk:
     values = {
-        "key": key,
         "label": f"Hard disk {key}",
         "capacity_bytes": capacity,
         "path": f"[src] web/web_{key}.vmdk",
-        "uuid": f"uuid-{key}",
-        "disk_object_id": None,
-        "mode": "persistent",
-        "sharing": "sharingNone",
         "thin": False,
-        "backing": "flat",
         "controller_key": controller.key,
         "controller_type": controller.type,
         "bus_number": controller.bus_number,
         "unit_number": unit,
         "change_id": "u/1",
     }
-    return VmDisk(**{**values, **more})
+    return make_disk(key, **{**values, **more})
 
 
 PVSCSI = Controller(1000, "pvscsi", 0)
@@ -56,7 +51,6 @@ MAC = "00:50:56:aa:bb:cc"
 
 def source(**more: Any) -> VmInfo:
     values: dict[str, Any] = {
-        "ref": VmRef("vm-1", "web01"),
         "instance_uuid": "5000-instance",
         "bios_uuid": "4200-bios",
         "vmx_path": "[src] web/web.vmx",
@@ -71,8 +65,6 @@ def source(**more: Any) -> VmInfo:
         "memory_mib": 16384,
         "firmware": "efi",
         "secure_boot": True,
-        "cbt_supported": True,
-        "cbt_enabled": True,
         "disks": (
             disk(2000, PVSCSI, 0),
             disk(2017, LSI, 1, 62 * TIB),
@@ -87,18 +79,13 @@ def source(**more: Any) -> VmInfo:
             ),
             Nic(4001, "Network adapter 2", "e1000e", None, "DMZ", True, True),
         ),
-        "snapshots": (),
-        "current_snapshot": None,
         "host": "esx1",
         "datastores": ("src",),
         "extra_config": {"disk.enableUUID": "TRUE", "svga.present": "TRUE", "guestinfo.x": "y"},
-        "consolidation_needed": False,
-        "connection_state": "connected",
-        "is_template": False,
         "memory_hot_add": True,
         "vbs": True,
     }
-    return VmInfo(**{**values, **more})
+    return make_vm(**{**values, **more})
 
 
 def place(**more: Any) -> Placement:

@@ -265,6 +265,24 @@ def test_a_plan_with_problems_shows_them_and_ends_with_3(invoke: Invoke, play: P
     assert "- [ds] is full" in result.stdout
 
 
+@pytest.mark.parametrize(
+    ("require", "told"),
+    [
+        ("", "any level (no `require` above crash): a point may be like a disk after a power"),
+        ('require = "filesystem"\n', "at least filesystem: a run that reaches less fails"),
+    ],
+)
+def test_what_require_means_is_said_also_where_it_is_not_given(
+    invoke: Invoke, play: Play, job_file: Path, require: str, told: str
+) -> None:
+    job_file.write_text(TWO_JOBS.replace("[jobs.db01]\n", f"[jobs.db01]\n{require}"))
+    play("plan", PLAN)
+    play("run", REPORT)
+    for command in ("plan", "run"):
+        assert "required" in invoke(command, "db01").stdout
+        assert told in invoke(command, "db01").stdout
+
+
 def test_points_are_listed_with_what_was_reached_and_asked_for(invoke: Invoke, play: Play) -> None:
     play("recovery_points", (POINT,))
     result = invoke("points", "web01")

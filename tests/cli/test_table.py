@@ -30,7 +30,7 @@ def test_what_is_left_out_is_named() -> None:
     text = shown(56)
     assert all(cell in text for cell in CELLS[:3])
     assert "31%" not in text
-    assert "no room for: zlib;" in text
+    assert "columns hidden (narrow terminal): zlib" in text
 
 
 def test_a_narrow_terminal_has_a_line_for_each_cell() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,11 +19,12 @@ Content = Callable[..., Path]
 
 @pytest.fixture
 def init(world, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Result]:
-    def call(*more: str, sha256: bool = True) -> Result:
+    def call(*more: str, sha256: bool = True, address: str = "{}") -> Result:
         args = ["init", "-o", str(tmp_path / "vreplica.toml")]
         for number, side in enumerate(("source", "destination")):
             end = world.endpoint(number)
-            args += [f"--{side}", f"{end.host}:{end.port}", f"--{side}-user", end.user]
+            args += [f"--{side}", address.format(f"{end.host}:{end.port}")]
+            args += [f"--{side}-user", end.user]
             args += [f"--{side}-sha256", end.sha256] if sha256 else []
         return CliRunner().invoke(app, [*args, *more])
 
@@ -89,3 +91,34 @@ def test_no_password_is_sent_to_a_certificate_that_nobody_vouched_for(
     assert result.exit_code == 2
     assert world.endpoint(0).sha256 in result.output
     assert "--source-sha256" in result.output
+
+
+def test_a_pattern_chooses_all_vms_that_match_and_a_name_is_taken_as_it_is(
+    world, init: Callable[..., Result], tmp_path: Path
+) -> None:
+    vms = [f"shop{number}-{tmp_path.name}" for number in (1, 2)]
+    for vm in vms:
+        world.control.create_vm(world.here, vm, disks=[(4 * MIB, True, None)])
+    store = world.sites[1]["datastores"][0]
+    # A URL of the server is its address, too.
+    result = init(
+        *("--vm", f"shop?-{tmp_path.name}", "--vm", vms[0]),
+        "--datastore",
+        store,
+        address="https://{}/sdk",
+    )
+    assert result.exit_code == 0, result.output
+    assert sorted(vreplica.load(tmp_path / "vreplica.toml")) == sorted(vms)
+    assert "8 MiB of disks" in result.stderr
+    nothing = init("--vm", "none*", "--datastore", store, "--force")
+    assert (nothing.exit_code, "no VM matches none*" in nothing.output) == (2, True)
+
+
+def test_free_space_of_datastores_is_shown(world, content: Content, init) -> None:
+    vm = world.make_vm(content(4 * MIB))
+    store = world.sites[1]["datastores"][0]
+    asked = " ".join(init("--vm", vm).output.split())
+    assert re.search(rf"{store} \([\d.]+ [KMGT]iB free of [\d.]+ [KMGT]iB\)", asked)
+    chosen = init("--vm", vm, "--datastore", store)
+    assert f"replicas go to: {store}, " in chosen.stderr
+    assert "free of" in chosen.stderr

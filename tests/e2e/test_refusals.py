@@ -284,7 +284,9 @@ def test_all_problems_are_told_at_once(world, content: Content) -> None:
         exclude_disks=frozenset({"Hard disk 9"}),
         placement=Placement(datastore="nowhere", name="r"),
     )
-    assert len(plan(job).problems) == 3
+    planned = plan(job)
+    assert len(planned.problems) == 3
+    assert (planned.steps, planned.expiring) == ((), ()), "a run that cannot start does nothing"
 
 
 def test_two_runs_of_one_job_do_not_meet(world, content: Content) -> None:

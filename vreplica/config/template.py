@@ -74,7 +74,8 @@ def _lines(start: Start) -> Iterator[str]:
     yield "keep = 7                  # newest recovery points"
     yield "# keep_daily = 7          # and the newest of each of so many days"
     yield "# keep_weekly = 4"
-    yield '# require = "filesystem"  # fail rather than make a point below this level'
+    yield '# require = "filesystem"  # a run fails below this level; without it every level is'
+    yield "#                         # accepted, also one like a disk after a power failure"
     yield '# transport = "auto"      # VDDK where it is named below, else the hosts\' own protocol'
     yield ""
     yield "# [vddk]"

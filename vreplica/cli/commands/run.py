@@ -72,14 +72,15 @@ def run(
     with Cancellation(out, then) as cancellation:
 
         def work(job: Job) -> int:
+            job = replace(job, **changes)
             with Watcher(out, job.name) as watcher:
                 report = vreplica.run(
-                    replace(job, **changes),
+                    job,
                     listener=watcher,
                     verify=verify,
                     control=cancellation.control,
                 )
-            out.answer(report.to_dict(), lambda: render.text.run(report))
+            out.answer(report.to_dict(), lambda: render.text.run(report, job.require))
             catalog_updates.run_ended(out, config, job, report)
             return _exit_code(report)
 

@@ -1,7 +1,7 @@
-"""Tables that lose nothing unsaid where the terminal is narrow.
+"""Tables that fit the terminal, and say so where columns are hidden.
 
-wide enough    all columns; those that may be folded take what the others leave
-narrower       without the columns marked `?`, the last one first, which is said below the table
+wide enough    all columns; those that may be folded share the width that the others leave
+narrower       without the columns marked `?`, the last one first; a line below names them
 narrower yet   a block of lines for each row, a line for each column
 """
 
@@ -17,10 +17,10 @@ from rich.table import Table
 from rich.text import Text
 
 FOLDED: Final = 14
-"""Columns that a folded column has at least."""
+"""The least width of a folded column."""
 
 GAP: Final = 2
-"""Between two columns."""
+"""Blanks between two columns."""
 
 Cell = str | Text
 
@@ -61,7 +61,7 @@ class Grid:
             return
         yield self._table(shown)
         if left := [c.name for n, c in enumerate(self._columns) if n not in shown]:
-            text = f"no room for: {', '.join(left)}; a wider terminal or --json has all"
+            text = f"columns hidden (narrow terminal): {', '.join(left)}"
             yield Text(text, "dim")
 
     def _least(self, shown: Sequence[int]) -> int:

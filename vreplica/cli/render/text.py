@@ -1,4 +1,7 @@
-"""Reports as people read them. Pure: values in, renderables out."""
+"""Shows the reports of runs, plans, points and verifications as text.
+
+Pure: values in, renderables out.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from vreplica.units import human_size
 
 if TYPE_CHECKING:
     from vreplica.delta.compare.spot_check import SpotChecked
-    from vreplica.points import NewerPoint, RecoveryPoint, Verdict
+    from vreplica.points import Level, NewerPoint, RecoveryPoint, Verdict
     from vreplica.sync.plan.readiness import CheckReport
     from vreplica.sync.replica.seed import SeedReport
     from vreplica.sync.report import DiskVerify, Plan, RunReport, VerifyReport
@@ -25,7 +28,7 @@ GOOD, BAD, HEAD = "green", "bold red", "bold"
 VERDICTS: Final = {"good": GOOD, "note": "yellow", "problem": BAD}
 
 
-def run(report: RunReport) -> Iterator[RenderableType]:
+def run(report: RunReport, required: Level) -> Iterator[RenderableType]:
     point = report.point
     yield _head(
         report.job,
@@ -57,7 +60,8 @@ def run(report: RunReport) -> Iterator[RenderableType]:
     yield indented(table)
     yield from flag(point)
     yield facts(
-        ("before", report.recovered),
+        ("required", [_required(required)]),
+        ("repaired first", report.recovered),
         ("excluded", point.excluded),
         ("removed", report.removed_points),
         ("kept", [counted(report.points, "recovery point")]),
@@ -66,7 +70,7 @@ def run(report: RunReport) -> Iterator[RenderableType]:
         yield from verify(report.verified)
 
 
-def check(report: CheckReport) -> Iterator[RenderableType]:
+def check(report: CheckReport, required: Level) -> Iterator[RenderableType]:
     number = len(report.problems)
     yield _head(report.job, "", (counted(number, "problem"), BAD) if number else ("good", GOOD))
     table = grid("what", "verdict", "found~")
@@ -75,6 +79,7 @@ def check(report: CheckReport) -> Iterator[RenderableType]:
         text = f"{finding.text}. {finding.remedy}" if finding.remedy else finding.text
         table.add_row(finding.area, Text(mark, VERDICTS[mark]), text)
     yield indented(table)
+    yield facts(("required", [_required(required)]))
 
 
 def seed(report: SeedReport) -> Iterator[RenderableType]:
@@ -86,7 +91,7 @@ def seed(report: SeedReport) -> Iterator[RenderableType]:
     yield facts(("copied in full", report.empty), ("next", [f"vreplica-sync run {report.job}"]))
 
 
-def plan(report: Plan) -> Iterator[RenderableType]:
+def plan(report: Plan, required: Level) -> Iterator[RenderableType]:
     replica = report.replica_vm if report.replica_exists else f"{report.replica_vm} (to be created)"
     yield _head(report.job, f"{report.source_vm} -> {replica}")
     table = grid("disk", "capacity>?", "mode", "reason~")
@@ -100,6 +105,7 @@ def plan(report: Plan) -> Iterator[RenderableType]:
         ("transport", [report.transport]),
         ("last point", [f"{base.id}, {moment(base.time)}, {base.level}"] if base else ["none yet"]),
         ("expected", [f"{report.expected_level}-consistent" if not report.problems else ""]),
+        ("required", [_required(required)]),
         ("warnings", report.warnings),
         (
             "then removed",
@@ -112,6 +118,13 @@ def plan(report: Plan) -> Iterator[RenderableType]:
         yield indented(Text(f"the next run cannot start: {found}", BAD))
         for problem in report.problems:
             yield indented(_hanging("-", problem))
+
+
+def _required(level: Level) -> str:
+    """The meaning of a job's `require`, also of a job file that does not give it."""
+    if level.value != "crash":
+        return f"at least {level}: a run that reaches less fails"
+    return "any level (no `require` above crash): a point may be like a disk after a power failure"
 
 
 def _newer_points(newer: Sequence[NewerPoint]) -> Iterator[RenderableType]:
@@ -180,7 +193,7 @@ def retention(
 
 
 def flag(point: RecoveryPoint) -> Iterator[RenderableType]:
-    """Why a point is flagged, and what to do about it."""
+    """The reasons for which a point is flagged, and what to do about it."""
     for what in point.suspicions:
         if point.accepted:
             yield indented(_hanging(f"{point.id} was flagged, and accepted:", what))
@@ -190,7 +203,7 @@ def flag(point: RecoveryPoint) -> Iterator[RenderableType]:
     if point.flagged:
         yield indented(
             Group(
-                "Look at the guest before you trust this point or a later one. What stood clean "
+                "Look at the guest before you trust this point or a later one. The last clean point "
                 "before it is kept until:",
                 f"  vreplica-sync points {point.job} --accept {point.id}",
             )
@@ -251,13 +264,13 @@ def _digests(algorithm: str, disk: DiskVerify) -> Iterator[str]:
 
 
 def spot_check(spot: SpotChecked) -> Iterator[str]:
-    """What a sample was, and what it is worth."""
-    yield f"looked at {spot.pieces} of {spot.of_pieces} MiB ({spot.share:.2%}), seed {spot.seed}"
+    """The size of a sample, and the confidence that it gives."""
+    yield f"compared {spot.pieces} of {spot.of_pieces} MiB ({spot.share:.2%}), seed {spot.seed}"
     least = spot.rules_out_pieces
     if spot.pieces == spot.of_pieces:
         return
     if least > spot.of_pieces:
-        yield "which rules nothing out"
+        yield "too few to rule any difference out"
         return
     yield (
         f"with {spot.confidence:.0%} confidence fewer than {least} of these MiB differ "

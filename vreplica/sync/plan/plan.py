@@ -87,8 +87,9 @@ def make_plan(
         transport="{}: {}".format(*choose(job)),
         expected_level=level,
         base_point=replica.latest if replica else None,
-        steps=tuple(_steps(job, vm, replica, shape, outside, resumes)),
-        expiring=_expiring(job, replica, level),
+        # A run that cannot start takes no steps and removes no points.
+        steps=() if problems else tuple(_steps(job, vm, replica, shape, outside, resumes)),
+        expiring=() if problems else _expiring(job, replica, level),
         warnings=tuple(warnings),
         problems=tuple(problems),
         outside_changes=outside,

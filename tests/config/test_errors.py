@@ -85,8 +85,10 @@ SLIPS = [
     Slip('{ env = "MAIN_PASSWORD" }', '{ env = "A", file = "b" }', 5,
          "sites.main.password: needs exactly one place", "Give one of env, file and keyring."),
     # -- values ---------------------------------------------------------------------------------
-    Slip('"vc.main.example"', '"https://vc.main.example/sdk"', 3,
-         "sites.main.host: is a URL, not a host", "name or address alone"),
+    Slip('"vc.main.example"', '"ldap://vc.main.example/sdk"', 3,
+         "sites.main.host: is not a host", "name or address"),
+    Slip('"vc.main.example"', '"https://vc.main.example:8443/sdk"', 3,
+         "sites.main.host: has a port in it", "port = 443"),
     Slip('"vc.main.example"', '"vc.main.example:443"', 3,
          "sites.main.host: has a port in it", "port = 443"),
     Slip('"vc.main.example"', '""', 3, "sites.main.host: is empty", "Give a value"),

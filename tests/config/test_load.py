@@ -285,3 +285,20 @@ def test_a_missing_keyring_package_says_how_to_install_it(
 ) -> None:
     monkeypatch.setitem(sys.modules, "keyring", None)
     assert refused(job_file).explain() == ["what to do: pip install 'vreplica[keyring]'"]
+
+
+@pytest.mark.parametrize(
+    ("given", "host"),
+    [
+        ("https://vc.example/sdk", "vc.example"),
+        ("HTTPS://vc.example", "vc.example"),
+        ("https://[fd00::7]/ui/#/x", "fd00::7"),
+    ],
+)
+def test_a_url_of_a_site_is_its_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, host: str
+) -> None:
+    monkeypatch.setenv("MAIN_PASSWORD", "geheim")
+    file = tmp_path / "vreplica.toml"
+    file.write_text((SITES + JOBS).replace('"vc.main.example"', f'"{given}"'))
+    assert load(file).endpoint("main").host == host

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
@@ -10,12 +11,13 @@ from vreplica.config.schema.base import Model, Secret, Text, Thumbprint, Whole, 
 
 
 def _host(value: str) -> str:
-    if "://" in value or "/" in value:
-        raise problem(
-            "is a URL, not a host", "Give the name or address alone, e.g. vcenter.example."
-        )
-    # A lone colon is a port; an IPv6 address has several.
-    if value.count(":") == 1:
+    """The host alone, also of a URL as vCenter shows it: https://vcenter.example/sdk."""
+    if url := re.fullmatch(r"https?://([^/?#]+)(?:[/?#].*)?", value, re.IGNORECASE):
+        value = url[1]
+    if "/" in value or "@" in value:
+        raise problem("is not a host", "Give its name or address, e.g. vcenter.example.")
+    # A lone colon is a port; an IPv6 address has several, and brackets where a port follows.
+    if value.count(":") == 1 or "]:" in value:
         raise problem("has a port in it", "Give the port by itself: port = 443.")
     return value.strip("[]")
 

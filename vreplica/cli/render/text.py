@@ -203,8 +203,8 @@ def flag(point: RecoveryPoint) -> Iterator[RenderableType]:
     if point.flagged:
         yield indented(
             Group(
-                "Look at the guest before you trust this point or a later one. The last clean point "
-                "before it is kept until:",
+                "Look at the guest before you trust this point or a later one. The last clean "
+                "point before it is kept until:",
                 f"  vreplica-sync points {point.job} --accept {point.id}",
             )
         )

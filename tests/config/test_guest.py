@@ -10,7 +10,7 @@ from tests.support.job_file import job_table, site_table
 from vreplica.config import load
 from vreplica.config.errors import JobFileInvalid
 from vreplica.config.secrets import SecretUnavailable
-from vreplica.failover.guest.customize import described
+from vreplica.failover.guest.customize import describe_customization
 from vreplica.sync.job import Customize
 from vreplica.vsphere.model import GuestCustomization, GuestLogin, KeepIdentity, NicRule
 
@@ -39,9 +39,9 @@ def test_rules_and_login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     job = load(written(tmp_path, LOGIN + text + nics))["web"]
     assert job.guest.customize is Customize.SCRIPT
     rules = (NicRule("10.2.0.5/24", "10.2.0.1", ("10.2.0.2",)), NicRule())
-    assert job.guest.identity == GuestCustomization("web", "dr.example", rules)
+    assert job.guest.customization == GuestCustomization("web", "dr.example", rules)
     assert job.guest.login() == GuestLogin("root", "g")
-    assert described(job) == [
+    assert describe_customization(job) == [
         "BIOS UUID: the source's, MAC addresses: its own",
         "by script as root, once the guest answers",
         "web.dr.example",
@@ -58,7 +58,9 @@ def test_rules_and_login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_specification_by_its_name(tmp_path: Path) -> None:
     job = load(written(tmp_path, 'spec = "dr-web"\n'))["web"]
     assert (job.guest.customize, job.guest.spec) == (Customize.SPEC, "dr-web")
-    assert described(job)[1:] == ["customization specification dr-web, before the power-on"]
+    assert describe_customization(job)[1:] == [
+        "customization specification dr-web, before the power-on"
+    ]
 
 
 def test_whose_names_the_replica_has(tmp_path: Path) -> None:
@@ -67,7 +69,7 @@ def test_whose_names_the_replica_has(tmp_path: Path) -> None:
     file.write_text(file.read_text().replace("networks = {", own))
     job = load(file)["web"]
     assert job.placement.keep == KeepIdentity(bios_uuid=False, mac=True)
-    assert described(job) == ["BIOS UUID: its own, MAC addresses: the source's"]
+    assert describe_customization(job) == ["BIOS UUID: its own, MAC addresses: the source's"]
 
 
 def test_rules_for_the_way_back(tmp_path: Path) -> None:
@@ -76,7 +78,10 @@ def test_rules_for_the_way_back(tmp_path: Path) -> None:
     assert (job.guest.customize, job.guest.spec) == (Customize.SPEC, "dr-web")
     home = job.guest.failback
     assert home is not None
-    assert (home.customize, home.identity.nics) == (Customize.SCRIPT, (NicRule("10.1.0.5/24"),))
+    assert (home.customize, home.customization.nics) == (
+        Customize.SCRIPT,
+        (NicRule("10.1.0.5/24"),),
+    )
     assert home.login() == GuestLogin("root", "g")
     with pytest.raises(JobFileInvalid, match="has no login for its script"):
         load(written(tmp_path, back))

@@ -214,7 +214,7 @@ def test_the_replica_is_on_its_network_with_the_addresses_of_the_other_site(
     _, job = ready(world, content, guest_id="ubuntu64Guest")
     replica, site = job.placement.name, world.sites[1]["name"]
     rules = GuestCustomization("web01-dr", None, (NicRule("10.9.0.5/24", "10.9.0.1"),))
-    job = replace(job, guest=Guest("root", lambda: "guest", how, identity=rules))
+    job = replace(job, guest=Guest("root", lambda: "guest", how, customization=rules))
     # What stands for sh only takes note: the script is not for this machine.
     note = [sys.executable, "-c", "import shutil, sys; shutil.copy(sys.argv[1], 'noted')"]
     world.control.set_programs(site, replica, {"/bin/sh": note})
@@ -243,7 +243,7 @@ def test_the_replica_is_on_its_network_with_the_addresses_of_the_other_site(
 def test_a_script_that_fails_is_told_and_stops_nothing(world, content: Content) -> None:
     _, job = ready(world, content, guest_id="ubuntu64Guest")
     rules = GuestCustomization("web01-dr")
-    wrong = Guest("root", lambda: "wrong", Customize.SCRIPT, identity=rules)
+    wrong = Guest("root", lambda: "wrong", Customize.SCRIPT, customization=rules)
     outcome = drive(begin_failover, replace(job, guest=wrong), YES)
     assert outcome.state is FailoverState.RUNNING
     assert "the guest refuses the login" in outcome.facts["guest_trouble"]

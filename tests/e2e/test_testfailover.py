@@ -175,8 +175,8 @@ def do(self, what, call):
     die("after", what)
     return result
 
-real = testing._Test._do
-testing._Test._do = do
+real = testing._TestRun._do
+testing._TestRun._do = do
 testing.run_test(job, options, lambda text: None)
 """
 
@@ -228,8 +228,10 @@ def test_a_test_that_is_under_way_is_not_cleaned_up(world, job: Job) -> None:
 @pytest.mark.parametrize("how", list(Customize))
 def test_the_rules_for_the_other_site_are_applied(world, job: Job, how: Customize) -> None:
     site, name = world.sites[1]["name"], job.placement.name
-    identity = GuestCustomization("web01-dr", "dr.example", (NicRule("10.9.0.5/24", "10.9.0.1"),))
-    wanted = replace(job, guest=replace(job.guest, customize=how, identity=identity))
+    customization = GuestCustomization(
+        "web01-dr", "dr.example", (NicRule("10.9.0.5/24", "10.9.0.1"),)
+    )
+    wanted = replace(job, guest=replace(job.guest, customize=how, customization=customization))
     # The script is not to be run here: what stands for sh only shows it.
     show = {"/bin/sh": [sys.executable, "-c", "import sys; print(open(sys.argv[1]).read())"]}
     world.control.set_programs(site, name, show)
@@ -238,10 +240,10 @@ def test_the_rules_for_the_other_site_are_applied(world, job: Job, how: Customiz
     if how is Customize.SPEC:
         assert (report.host_name, report.addresses) == ("web01-dr", ("10.9.0.5",))
     else:
-        assert report.identity_script is not None
+        assert report.customization_script is not None
         (mac,) = report.macs
-        assert f"found=$(device {mac.lower()})" in report.identity_script.output
-        assert 'card "$found" 10.9.0.5/24 "10.9.0.1"' in report.identity_script.output
+        assert f"found=$(device {mac.lower()})" in report.customization_script.output
+        assert 'card "$found" 10.9.0.5/24 "10.9.0.1"' in report.customization_script.output
 
 
 def test_a_specification_of_vcenter_is_taken_by_its_name(world, job: Job) -> None:
@@ -250,7 +252,9 @@ def test_a_specification_of_vcenter_is_taken_by_its_name(world, job: Job) -> Non
     assert "no customization specification nobody's" in (report.trouble or "")
     assert report.removed
     world.control.set_guest(world.sites[1]["name"], job.placement.name, tools="notInstalled")
-    ruled = replace(job.guest, customize=Customize.SPEC, identity=GuestCustomization("web01-dr"))
+    ruled = replace(
+        job.guest, customize=Customize.SPEC, customization=GuestCustomization("web01-dr")
+    )
     refused = testing.run_test(replace(job, guest=ruled), SOON, quiet)
     assert "Tools is not installed" in (refused.trouble or "")
     world.control.set_guest(world.sites[1]["name"], job.placement.name, tools="running")
@@ -306,7 +310,7 @@ def test_a_host_that_cannot_clone_copies_the_point(world, job: Job, tmp_path: Pa
 def test_copies_that_a_killed_test_left_go_with_the_next_run(
     world, job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = testing._Test._do
+    real = testing._TestRun._do
 
     def do(self: object, what: str, call: Callable[[], object]) -> object:
         if what == "attach the copies":
@@ -314,8 +318,8 @@ def test_copies_that_a_killed_test_left_go_with_the_next_run(
         return real(self, what, call)
 
     with monkeypatch.context() as patched:
-        patched.setattr(testing._Test, "_do", do)
-        patched.setattr(testing._Test, "_throw_away", lambda *_: False)
+        patched.setattr(testing._TestRun, "_do", do)
+        patched.setattr(testing._TestRun, "_remove_vm", lambda *_: False)
         with pytest.raises(KeyboardInterrupt):
             testing.run_test(job, SOON, quiet)
     assert files_of_copy(world, job)

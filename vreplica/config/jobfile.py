@@ -266,7 +266,7 @@ def _ruled(login: Guest, table: GuestRulesTable) -> Guest:
         login,
         customize=Customize(customize) if customize else None,
         spec=table.spec,
-        identity=GuestCustomization(table.hostname, table.domain, nics),
+        customization=GuestCustomization(table.hostname, table.domain, nics),
     )
 
 

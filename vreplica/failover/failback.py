@@ -1,12 +1,12 @@
-"""The way back: a job the other way round, and what settles its direction.
+"""Plans a failback, and implements its ports: the same failover with the job reversed.
 
-    forward    source O  --job NAME-->        replica R
-    failback   source R  --job NAME~back-->   replica O       the same engine, the same steps
+    failover   source O  --job NAME-->        replica R
+    failback   source R  --job NAME~back-->   replica O       same steps, same copy engine
 
-What a failback was begun with is in its journal's first entry, beside the choices:
+The first entry of a failback's journal has its plan, beside the choices:
 
     "back": {"original": O's instance UUID, "replica": R's, "datastore": ..., "booted": point,
-             "level": how O went down, "of": the failover that it takes back}
+             "level": how O went down, "of": the failover that is taken back}
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class FailbackPlan:
 
     @classmethod
     def of_journal(cls, begun: Mapping[str, Any]) -> Self | None:
-        """None for a failover forward."""
+        """Reads the plan from a journal's first entry. None: it is no failback."""
         return cls(**begun["back"]) if "back" in begun else None
 
     def reverse_job(self, job: Job) -> Job:
@@ -73,27 +73,27 @@ class FailbackPlan:
                 datastore=self.datastore,
                 name=self.original,
                 networks={there: here for here, there in job.placement.networks.items()},
-                # The original has its own, whatever its replica has.
+                # The original keeps its own identity, whatever its replica has.
                 keep=job.placement.keep if self.new_vm else KEEP_AS_IS,
             ),
             on_cbt_loss=OnCbtLoss.RESCAN,
             exclude_disks=frozenset(),
-            # The rules are for the other site, those for this one are not to be guessed from them.
+            # The rules for the other site say nothing about this one.
             guest=job.guest.failback or replace(job.guest, customize=None),
         )
 
 
 class FailbackPorts(VSpherePorts):
-    """Failover's two sides with source and replica exchanged."""
+    """The ports of a failback: source and replica are exchanged."""
 
     def __init__(self, forward: Job, plan: FailbackPlan, failover: str, listener: Listener) -> None:
         super().__init__(plan.reverse_job(forward), failover, listener)
         self._forward, self._plan = forward, plan
 
     def replica_state_is_kept(self) -> bool:
-        """The original's last state is a point of the way back, and nothing came on top.
+        """True once a point keeps the original's last state, and nothing was written after it.
 
-        A new VM in place of a lost one has nothing to keep.
+        A new VM in place of a lost one has no state to keep.
         """
         if self._plan.new_vm:
             return True
@@ -115,15 +115,17 @@ class FailbackPorts(VSpherePorts):
         )
 
     def _connect_replica(self, ref: VmRef) -> None:
-        """The original's cards are as their owner set them, unless the failover disconnected
-        them. Those of a new VM are disconnected."""
+        """Connects the cards that the failover disconnected, and those of a new VM.
+
+        Others stay as their owner has set them.
+        """
         marked = self._destination.read_vm(ref).extra_config.get(DISCONNECTED_KEY)
         if marked or self._plan.new_vm:
             super()._connect_replica(ref)
             self._destination.set_extra_config(ref, {DISCONNECTED_KEY: ""})
 
     def settle_direction(self, failover: str, booted: str, level: Level, lost: bool) -> None:
-        """Forward again: the replica's state at its shutdown is the base of the next run."""
+        """The job replicates forward again, from the replica's state at its shutdown."""
         if lost:
             self._listener(Warn("the replica is lost: give the job another destination.name"))
         else:
@@ -137,7 +139,9 @@ class FailbackPorts(VSpherePorts):
         try:
             drop_points(self._job, self._listener)
         except VReplicaError as error:
-            self._listener(Warn(f"recovery points are left on the original VM: {error}"))
+            self._listener(
+                Warn(f"recovery points could not be removed from the original VM: {error}")
+            )
         holder = disabled_by(self._forward)
         if holder is not None:
             enable(self._forward, holder)
@@ -145,7 +149,7 @@ class FailbackPorts(VSpherePorts):
 
 
 def plan_failback(job: Job, new_vm: str | None = None) -> FailbackPlan:
-    """Reads both sides and says what a failback goes between. Changes nothing.
+    """Plans a failback from what it reads on both sides. Changes nothing.
 
     `new_vm`: the datastore for a new VM in place of an original that is lost. Raises
     FailoverUnderWay, NothingToFailBack, OriginalGone and PreflightFailed.
@@ -186,7 +190,7 @@ def read_plan(job: Job, of: Outcome, *, new_vm: str | None = None) -> FailbackPl
             raise OriginalGone(
                 job=job.name, vm=f"{point.source_name}, {point.source_vm}", reason=error.message
             ) from None
-        # New disks go beside those that it has, or beside itself where it has none any more.
+        # New disks go beside its disks, or beside the VM itself where it has none.
         plan = replace(plan, datastore=vm.disks[0].datastore if vm.disks else vm.home_datastore)
     with Sites.open(plan.reverse_job(job)) as sites:
         problems = obstacles(plan.reverse_job(job), sites, vm, point)

@@ -15,7 +15,7 @@ from vreplica.errors import VReplicaError
 from vreplica.failover import history
 from vreplica.failover.estimate import Estimate, Measured, estimate, measure
 from vreplica.failover.failback import plan_failback
-from vreplica.failover.guest.customize import described
+from vreplica.failover.guest.customize import describe_customization
 from vreplica.failover.machine.steps.boot_point import find_chosen
 from vreplica.points import Level, NewerPoint, RecoveryPoint
 from vreplica.points.retention import best
@@ -233,7 +233,7 @@ def _read(
         remarks=tuple(remarks),
         estimate=estimate(points, measured, running=running, parallel=job.parallel_disks, now=now),
         seen=now,
-        customization=tuple(described(job)),
+        customization=tuple(describe_customization(job)),
     )
 
 

@@ -1,7 +1,7 @@
-"""The two sites and the job of a real failover: what `failover.Sides` asks for, on vSphere.
+"""Implements the failover's ports (machine/ports.py) on two vCenters and a job.
 
-Before the replica is started its leaf is marked: from then on it holds a guest's writes and
-stands on no recovery point any more, whatever happens to this process.
+The replica's newest disk layer, its leaf, is marked before the replica starts. From then on it
+holds a guest's writes and is no recovery point, whatever happens to this process.
 """
 
 from __future__ import annotations
@@ -14,7 +14,11 @@ from datetime import datetime
 from functools import cached_property
 from typing import Final, Self
 
-from vreplica.failover.guest.customize import check_script, give_identity, wait_customized
+from vreplica.failover.guest.customize import (
+    check_customization_script,
+    run_customization_script,
+    wait_customized,
+)
 from vreplica.failover.machine.errors import ReplicaTouched
 from vreplica.failover.machine.ports import Effect
 from vreplica.points import Level, RecoveryPoint
@@ -32,21 +36,25 @@ from vreplica.vsphere.model import VmRef
 from vreplica.vsphere.session import Session, connect
 
 STARTED: Final = ("VmPoweredOnEvent", "DrsVmPoweredOnEvent", "VmRestartedOnAlternateHostEvent")
-"""Events of a VM that was off and is on: by somebody, by DRS, by HA."""
+"""Events of a VM that was powered on: by a user, by DRS, by HA."""
 
 LOCK_WAIT_S: Final = 600.0
-"""How long a sync that is in flight may take to end before the failover gives up waiting."""
+"""How long a failover waits for a run in flight to end."""
 
 
 class VSpherePorts:
-    """A context manager; connects to a side when it is first asked for, so a lost one is not."""
+    """Source, replica and job of one failover.
+
+    A context manager. It connects to a side at the first call for that side, so that a lost source
+    is not contacted.
+    """
 
     def __init__(self, job: Job, failover: str, listener: Listener) -> None:
         self._job, self._failover, self._listener = job, failover, listener
         self._stack = ExitStack()
         self._tasks: dict[str, list[str]] = {"source": [], "destination": []}
         self.check_cancelled: Callable[[], None] = lambda: None
-        """Asked before every write of a sync too, besides the journal's fence."""
+        """Called before every write of a sync, beside the journal's epoch check. It may raise."""
 
     def __enter__(self) -> Self:
         return self
@@ -77,10 +85,10 @@ class VSpherePorts:
         for side, name in (("source", "_source"), ("destination", "_destination")):
             if name in self.__dict__:
                 self._tasks[side] += self.__dict__[name].take_started_tasks()
-        heard, self._tasks = self._tasks, {"source": [], "destination": []}
-        return heard
+        started, self._tasks = self._tasks, {"source": [], "destination": []}
+        return started
 
-    def _heard(self, source: tuple[str, ...], destination: tuple[str, ...]) -> None:
+    def _add_tasks(self, source: tuple[str, ...], destination: tuple[str, ...]) -> None:
         self._tasks["source"] += source
         self._tasks["destination"] += destination
 
@@ -105,34 +113,34 @@ class VSpherePorts:
         return replica.points if replica is not None else ()
 
     def sync(
-        self, point: str, known_level: Level | None, fence: Callable[[], None]
+        self, point: str, known_level: Level | None, check_epoch: Callable[[], None]
     ) -> RecoveryPoint:
-        def both() -> None:
-            fence()
+        def check() -> None:
+            check_epoch()
             self.check_cancelled()
 
         job = self._job
         if known_level is not None:
-            # It is off, by the operator's choice: what may boot is the failover's own `require`.
+            # The operator chose this. The failover's own `require` decides what can boot.
             job = replace(job, require=Level.CRASH, quiesce=QuiescePolicy.TRY)
         report = run(
             job,
             listener=self._listener,
             run_id=point,
-            fence=both,
-            failover_run=FailoverRun(self._failover, known_level, self._heard),
+            fence=check,
+            failover_run=FailoverRun(self._failover, known_level, self._add_tasks),
         )
         return report.point
 
     def replica_state_is_kept(self) -> bool:
-        # Whatever the replica holds came from a run, which ends with a point.
+        # All that the replica holds came from runs, and a run ends with a point.
         return True
 
     def keep_replica_state(self, failover: str) -> None:
-        raise AssertionError("a replica's state is always a point's")
+        raise AssertionError("a point keeps every state of a replica")
 
     def settle_direction(self, failover: str, booted: str, level: Level, lost: bool) -> None:
-        """Off for good: a run from the old source would overwrite what is in service."""
+        """Switches the job off for good: a run would overwrite the VM that is in service."""
         with job_lock(self._job):
             disable(self._job, failover, committed=True)
 
@@ -155,12 +163,12 @@ class VSpherePorts:
         self._source.shutdown_guest(self._source_vm)
 
     def source_was_powered_off(self) -> bool:
-        # Both times are vCenter's own. It forgets tasks after some minutes; we look every second.
+        # Both times are by vCenter's clock. It forgets tasks after some minutes; polls are shorter.
         events = self._source.events(self._source_vm)
         asked = [e.time for e in events if e.type == "VmGuestShutdownEvent"]
         tasks = self._source.recent_tasks(self._source_vm)
-        pulls = [t.queued for t in tasks if "poweroff" in t.operation.lower()]
-        return bool(asked) and any(pull >= max(asked) for pull in pulls)
+        power_offs = [t.queued for t in tasks if "poweroff" in t.operation.lower()]
+        return bool(asked) and any(time >= max(asked) for time in power_offs)
 
     def power_off_source(self) -> None:
         self._source.power_off(self._source_vm)
@@ -169,7 +177,7 @@ class VSpherePorts:
         self._source.power_on(self._source_vm)
 
     def connect_source(self, connect: bool) -> None:
-        """The mark stays on the VM: whoever starts it for good connects its cards again."""
+        """Leaves a mark on the VM, for a failback that has to connect the cards again."""
         self._source.set_nics(self._source_vm, connect=connect)
         mark = "" if connect else self._failover
         self._source.set_extra_config(self._source_vm, {DISCONNECTED_KEY: mark})
@@ -190,7 +198,7 @@ class VSpherePorts:
         replica = self._replica()
         changes = changes_outside(self._job, self._destination, replica)
         if changes and self._job.on_replica_change is OnReplicaChange.STOP:
-            assert replica.latest is not None, "they are since its latest point"
+            assert replica.latest is not None, "changes are counted from the latest point"
             point = replica.latest.id
             raise ReplicaTouched(vm=replica.vm.ref.name, point=point, changes="; ".join(changes))
         return bool(changes)
@@ -209,38 +217,42 @@ class VSpherePorts:
     def _customize_replica(self) -> None:
         ref, guest = self._replica().vm.ref, self._job.guest
         self._mark_leaf(ref)
-        self._destination.customize_guest(ref, guest.spec or guest.identity)
+        self._destination.customize_guest(ref, guest.spec or guest.customization)
 
     def power_on_replica(self) -> None:
         ref = self._replica().vm.ref
         self._mark_leaf(ref)
-        self._name_replica(ref)
+        self._set_hardware_identity(ref)
         self._connect_replica(ref)
         self._destination.power_on(ref)
 
-    def _name_replica(self, ref: VmRef) -> None:
-        """A point of before has the names that were wanted then. A lost source cannot tell its."""
+    def _set_hardware_identity(self, ref: VmRef) -> None:
+        """Sets the BIOS UUID and MAC addresses as the job wants them; a point may have others.
+
+        The values of a lost source cannot be read, so its replica keeps those of the point.
+        """
         if "_source" in self.__dict__:
             source = self._source.read_vm(self._source_vm)
             self._destination.set_hardware_identity(ref, source, self._job.placement.keep)
 
     def _connect_replica(self, ref: VmRef) -> None:
-        """A replica is made with its cards disconnected; a revert disconnects them again."""
+        """A replica is created with its cards disconnected, and a revert disconnects them again."""
         self._destination.set_nics(ref, connect=True)
 
     def _mark_leaf(self, ref: VmRef) -> None:
-        """From here on it is no recovery point: an undo takes all that follows back."""
+        """From here on the leaf is no recovery point: an undo discards what follows."""
         self._destination.set_extra_config(ref, {LEAF_KEY: f"{BOOTED}{self._failover}"})
 
     def after_heartbeat(self) -> tuple[Effect, ...]:
         if self._job.guest.customize is Customize.SCRIPT:
-            return (("addresses by script in replica's guest", self._run_identity_script),)
+            return (("addresses by script in replica's guest", self._run_customization_script),)
         if self._job.guest.customize is Customize.SPEC:
             return (("customization of replica's guest", self._wait_customized),)
         return ()
 
-    def _run_identity_script(self) -> None:
-        check_script(give_identity(self._destination, self._replica().vm.ref, self._job))
+    def _run_customization_script(self) -> None:
+        result = run_customization_script(self._destination, self._replica().vm.ref, self._job)
+        check_customization_script(result)
 
     def _wait_customized(self) -> None:
         wait_customized(self._destination, self._replica().vm.ref)

@@ -59,7 +59,7 @@ class Transport(Enum):
 
 
 class Customize(Enum):
-    """How a guest's rules reach it at a failover."""
+    """How the customization of a guest is done at a failover."""
 
     SPEC = "spec"
     """By a customization specification: vCenter and Tools apply it at the next boot."""
@@ -69,15 +69,15 @@ class Customize(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Guest:
-    """The account for scripts in the guest, and who the guest is after a failover."""
+    """The account for scripts in the guest, and its customization at a failover."""
 
     user: str | None = None
     password: Callable[[], str] | None = field(default=None, repr=False, compare=False)
     """Read when a script needs it, so that replication does not depend on it."""
     customize: Customize | None = None
     spec: str | None = None
-    """The name of a specification in the destination's vCenter; None: made from `identity`."""
-    identity: GuestCustomization = field(default_factory=GuestCustomization)
+    """The name of a specification in the destination's vCenter; None: made from `customization`."""
+    customization: GuestCustomization = field(default_factory=GuestCustomization)
     failback: Guest | None = None
     """The same for the original, back at its site; None: its guest keeps what it has."""
 

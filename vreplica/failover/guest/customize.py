@@ -1,13 +1,17 @@
-"""A job's rules for its guest on the other site: put into the guest, and told beforehand."""
+"""Customizes the guest of a replica: host name and addresses of the other site (re-IP).
+
+Two ways lead into the guest: a customization specification, which vCenter and VMware Tools apply
+at the next boot, or a script, which guest operations run once the guest answers.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Final
 
 from vreplica.failover.guest import scripts
-from vreplica.failover.machine.errors import IdentityScriptFailed
+from vreplica.failover.machine.context import Reporter, no_report
+from vreplica.failover.machine.errors import CustomizationScriptFailed
 from vreplica.sync.job import Customize, Guest, Job
 from vreplica.vsphere.errors import CustomizationRefused
 from vreplica.vsphere.model import GuestState, ScriptResult, VmRef
@@ -15,14 +19,17 @@ from vreplica.vsphere.session import Session
 
 SCRIPT_TIMEOUT_S: Final = 120.0
 CUSTOMIZE_TIMEOUT_S: Final = 600.0
-"""It begins when Tools are up, and ends with a restart of the guest on some systems."""
+"""A specification is applied once Tools run, and restarts the guest on some systems."""
 POLL_S: Final = 2.0
 
 
-def give_identity(session: Session, vm: VmRef, job: Job) -> ScriptResult:
-    """Run the script with the job's rules in a guest that answers. Raises GuestLoginRefused ..."""
+def run_customization_script(session: Session, vm: VmRef, job: Job) -> ScriptResult:
+    """Runs the script with the job's customization in a guest that answers.
+
+    Raises what guest operations raise, such as GuestLoginRefused.
+    """
     login = job.guest.login()
-    assert login is not None, "the job file says so, and whoever asks for a script has looked"
+    assert login is not None, "the job file requires a login where a script is configured"
     now = session.read_vm(vm)
     windows = now.guest_family == "windows"
     write = scripts.windows if windows else scripts.linux
@@ -30,18 +37,18 @@ def give_identity(session: Session, vm: VmRef, job: Job) -> ScriptResult:
     return session.run_script(
         vm,
         login,
-        write(job.guest.identity, macs),
+        write(job.guest.customization, macs),
         windows=windows,
         suffix=".ps1" if windows else ".sh",
         timeout_s=SCRIPT_TIMEOUT_S,
     )
 
 
-def check_script(result: ScriptResult) -> None:
-    """Raises IdentityScriptFailed unless it ended with 0."""
+def check_customization_script(result: ScriptResult) -> None:
+    """Raises CustomizationScriptFailed unless the script ended with 0."""
     if result.exit_code != 0:
         last = " / ".join(result.output.strip().splitlines()[-3:]) or "it wrote nothing"
-        raise IdentityScriptFailed(code=result.exit_code, output=last)
+        raise CustomizationScriptFailed(code=result.exit_code, output=last)
 
 
 def wait_customized(
@@ -49,11 +56,11 @@ def wait_customized(
     vm: VmRef,
     *,
     timeout_s: float = CUSTOMIZE_TIMEOUT_S,
-    report: Callable[[str], None] | None = None,
+    report: Reporter = no_report,
 ) -> GuestState:
-    """Wait for a specification to be taken over; the guest may restart for it.
+    """Waits until a specification is applied. The guest may restart for it.
 
-    Raises CustomizationRefused where it failed or was not done in time.
+    Raises CustomizationRefused where it failed or took too long.
     """
     start = time.monotonic()
     while True:
@@ -64,22 +71,23 @@ def wait_customized(
             return guest
         if time.monotonic() - start > timeout_s:
             raise CustomizationRefused(f"it was not done within {timeout_s:.0f} s")
-        if report is not None:
-            report("waiting for the guest's customization")
+        report("waiting for the guest's customization")
         time.sleep(POLL_S)
 
+
+# -- in words ---------------------------------------------------------------------------------
 
 WHOSE: Final = {True: "the source's", False: "its own", None: "as it is"}
 
 
-def described(job: Job) -> list[str]:
-    """The replica's names and the rules for its guest in words, for the preview."""
-    guest, keep = job.guest, job.placement.keep
-    names = f"BIOS UUID: {WHOSE[keep.bios_uuid]}, MAC addresses: {WHOSE[keep.mac]}"
-    return [names, *_rules(guest)]
+def describe_customization(job: Job) -> list[str]:
+    """Describes, for the preview, the replica's hardware identity and its guest's customization."""
+    keep = job.placement.keep
+    identity = f"BIOS UUID: {WHOSE[keep.bios_uuid]}, MAC addresses: {WHOSE[keep.mac]}"
+    return [identity, *_describe_guest(job.guest)]
 
 
-def _rules(guest: Guest) -> list[str]:
+def _describe_guest(guest: Guest) -> list[str]:
     if guest.customize is None:
         return []
     if guest.spec is not None:
@@ -88,9 +96,10 @@ def _rules(guest: Guest) -> list[str]:
     if guest.customize is Customize.SCRIPT:
         by = f"script as {guest.user}, once the guest answers"
     lines = [f"by {by}"]
-    if guest.identity.hostname:
-        lines.append(".".join(filter(None, (guest.identity.hostname, guest.identity.domain))))
-    for number, nic in enumerate(guest.identity.nics, 1):
+    name = guest.customization.hostname
+    if name:
+        lines.append(".".join(filter(None, (name, guest.customization.domain))))
+    for number, nic in enumerate(guest.customization.nics, 1):
         gateway = f" via {nic.gateway}" if nic.gateway else ""
         dns = f", DNS {', '.join(nic.dns)}" if nic.dns else ""
         lines.append(f"card {number}: {nic.ip or 'DHCP'}{gateway}{dns}")

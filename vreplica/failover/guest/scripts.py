@@ -1,11 +1,11 @@
-"""Addresses and host name as a script that runs in the guest: sh for Linux, PowerShell for Windows.
+"""Writes the script that sets a guest's addresses and host name: sh or PowerShell.
 
-A card is found by its MAC address, since its name in the guest may be a new one. On Linux the
-first that is there of NetworkManager, netplan and systemd-networkd gets the rules, in a file or
-connection of its own that goes before those that the source has. Repeating a script changes
-nothing more.
+A card is found by its MAC address, since its name in the guest may have changed. On Linux the
+first of NetworkManager, netplan and systemd-networkd that exists is used. It gets a file or
+connection of its own, which goes before those of the source. Running a script again changes
+nothing.
 
-Pure: values in, text out. All that is put in was checked with the job file or read from vCenter.
+All values in a script were checked with the job file or read from vCenter.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ name() {
 
 
 def linux(identity: GuestCustomization, macs: Sequence[str]) -> bytes:
-    """macs: of the VM's cards, in their order; cards without a rule are left alone."""
+    """The script for Linux. `macs`: of the VM's cards, in order. A card without a rule stays."""
     lines = [_LINUX]
     if identity.hostname:
         lines.append(_LINUX_NAME)
@@ -95,14 +95,14 @@ def linux(identity: GuestCustomization, macs: Sequence[str]) -> bytes:
     for rule, mac in zip(identity.nics, macs, strict=False):
         address, family = rule.ip or "dhcp", _family(rule)
         gateway, servers = rule.gateway or "", " ".join(rule.dns)
-        # In a line of its own, since sh does not heed a failure inside of another command.
+        # In a line of its own: sh ignores a failure inside another command.
         lines.append(f"found=$(device {mac.lower()})")
         lines.append(f'card "$found" {address} "{gateway}" "{servers}" {family}')
     return "\n".join([*lines, ""]).encode()
 
 
 def windows(identity: GuestCustomization, macs: Sequence[str]) -> bytes:
-    """As `linux`; a new computer name counts from the next restart."""
+    """The script for Windows. `macs`: as for `linux`. A new computer name needs a restart."""
     lines = ["# Written by vreplica: addresses and host name after a failover."]
     lines.append("$ErrorActionPreference = 'Stop'")
     for rule, mac in zip(identity.nics, macs, strict=False):

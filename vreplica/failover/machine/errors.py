@@ -305,7 +305,7 @@ class OriginalGone(FailoverError):
 
 
 @dataclass(eq=False)
-class IdentityScriptFailed(FailoverError):
+class CustomizationScriptFailed(FailoverError):
     template = "the script for addresses and host name ended with {code}: {output}"
     remedy = "The guest runs: set its addresses at its console."
     code: int | None

@@ -1,10 +1,9 @@
-"""The VM of a test failover where nothing can clone: made anew, on full copies of a point's disks.
+"""Makes the VM of a test failover from full copies, where the host cannot clone.
 
     VM without disks, marked  ->  paths in `vreplica.made`  ->  a copy of each frozen disk by the
     host itself, beside the VM  ->  attached, at the places at which the point has them
 
-The copies stand on nothing of the replica's. They take the room of its content, and the time that
-the host needs for that.
+The copies need nothing of the replica. They take the space of its content, and the time to copy it.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ Do = Callable[[str, Callable[[], Any]], Any]
 
 
 def check_room(session: Session, replica: ReplicaState, point: RecoveryPoint) -> None:
-    """Raise NoRoomForTest where the copies may not fit beside the replica."""
+    """Raises NoRoomForTest where the copies may not fit beside the replica."""
     name = replica.vm.home_datastore
     sizes = [
         min(d.capacity_bytes, d.stats.allocated_bytes) if d.stats else d.capacity_bytes
@@ -40,10 +39,10 @@ def check_room(session: Session, replica: ReplicaState, point: RecoveryPoint) ->
             raise NoRoomForTest(datastore=name, free=free, needed=human_size(needed))
 
 
-def empty(
+def empty_vm_spec(
     frozen: VmInfo, name: str, network: str | None, extra_config: dict[str, str]
 ) -> ReplicaSpec:
-    """The VM to begin with: the point's hardware without its disks, cards disconnected."""
+    """The spec of a VM with the point's hardware and without disks; its cards are disconnected."""
     cards = {nic.network or "": network for nic in frozen.nics} if network is not None else {}
     return ReplicaSpec(
         name=name,
@@ -57,8 +56,11 @@ def empty(
     )
 
 
-def fill(session: Session, vm: VmRef, frozen: VmInfo, id_: str, do: Do) -> None:
-    """Copy the frozen disks and attach the copies. The VM says beforehand which files it makes."""
+def copy_disks(session: Session, vm: VmRef, frozen: VmInfo, id_: str, do: Do) -> None:
+    """Copies the frozen disks and attaches the copies.
+
+    The VM is marked first with the files that will be made, so that they are found after a crash.
+    """
     made = session.read_vm(vm)
     folder = made.vmx_path.rpartition("/")[0]
     disks = [NewDisk(d, f"{folder}/{id_}-{d.key}.vmdk", exists=True) for d in frozen.disks]

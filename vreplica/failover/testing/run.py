@@ -1,14 +1,14 @@
-"""Test failovers: a throw-away VM from a recovery point, looked at, and thrown away.
+"""Runs a test failover: makes a VM from a recovery point, checks it, and removes it.
 
-    hold the point -> linked clone, or a copy where the host cannot clone (marked)
+    hold the point -> linked clone, or a full copy where the host cannot clone (marked)
                    -> cards on the isolated network, new MACs
                    -> power on -> heartbeat -> script in the guest -> power off, destroy
 
-    <job>/tests/<id>/journal.jsonl     every effect, its intent before it
-    <job>/tests/<id>/report.json       what came of it
+    <job>/tests/<id>/journal.jsonl     every effect, with its intent before it
+    <job>/tests/<id>/report.json       the report
 
-Neither the replica nor the job is touched: replication goes on meanwhile. Whatever happens the VM
-goes; after a kill the next run or test removes it (sync/replica/test_vm.py).
+Neither the replica nor the job is touched: replication goes on. The VM is removed whatever
+happens; after a kill, the next run or test removes it (sync/replica/test_vm.py).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from vreplica.errors import VReplicaError
-from vreplica.failover.guest.customize import give_identity, wait_customized
+from vreplica.failover.guest.customize import run_customization_script, wait_customized
 from vreplica.failover.machine.context import Reporter
 from vreplica.failover.machine.errors import NoGuestLogin, ProductionNetwork, VmInTheWay
 from vreplica.failover.machine.journal import Journal
@@ -45,12 +45,15 @@ POLL_S: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class TestOptions:
-    """`point`: its id; None: the newest of the highest level. `network`: None: the job's."""
+    """The operator's options.
+
+    `point`: its id; None: the newest of the highest level. `network`: None: the job's.
+    """
 
     point: str | None = None
     network: str | None = None
     force: bool = False
-    """Also on a network that the replica itself would be connected to."""
+    """Allow a network that the replica itself is connected to."""
     script: Path | None = None
     script_timeout_s: float = 300.0
     heartbeat_timeout_s: float = 300.0
@@ -60,7 +63,7 @@ class TestOptions:
 
 @dataclass(frozen=True, slots=True)
 class TestReport:
-    """What a test failover showed. `trouble`: why it could not be carried through."""
+    """The result of a test failover. `trouble`: the error that ended it early."""
 
     job: str
     id: str
@@ -70,12 +73,12 @@ class TestReport:
     began: datetime
     seconds: float
     heartbeat_s: float | None
-    """From power-on to a good heartbeat; None: there was none in its time."""
+    """From the power-on to a good heartbeat. None: there was none in time."""
     host_name: str | None
     addresses: tuple[str, ...]
     macs: tuple[str, ...]
-    identity_script: ScriptResult | None
-    """Of the rules for the other site, where they go by script."""
+    customization_script: ScriptResult | None
+    """The result of the guest customization, where a script does it."""
     script: ScriptResult | None
     script_name: str | None
     trouble: str | None
@@ -84,12 +87,15 @@ class TestReport:
 
     @property
     def passed(self) -> bool:
-        """It booted, answered, its script ended with 0, and nothing of it is left by mistake."""
+        """It booted and answered, its scripts ended with 0, and nothing is left by mistake."""
         scripted = self.script_name is None or (self.script and self.script.exit_code == 0)
-        addressed = self.identity_script is None or self.identity_script.exit_code == 0
+        addressed = self.customization_script is None or self.customization_script.exit_code == 0
         done = self.removed or self.kept
         went = self.trouble is None and self.heartbeat_s is not None
         return went and bool(scripted) and addressed and done
+
+    def _customization(self) -> dict[str, Any] | None:
+        return self.customization_script.to_dict() if self.customization_script else None
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -105,7 +111,8 @@ class TestReport:
             "host_name": self.host_name,
             "addresses": list(self.addresses),
             "macs": list(self.macs),
-            "identity_script": self.identity_script.to_dict() if self.identity_script else None,
+            # Reports on disk have this key.
+            "identity_script": self._customization(),
             "script": self.script.to_dict() if self.script is not None else None,
             "script_name": self.script_name,
             "trouble": self.trouble,
@@ -115,9 +122,9 @@ class TestReport:
 
 
 def run_test(job: Job, options: TestOptions, report: Reporter) -> TestReport:
-    """One test failover. What goes wrong once the VM is being made is in the report.
+    """Runs one test failover. Errors after the VM is begun are in the report.
 
-    Raises before anything is made: NoPoints, PointIsNewer, NoSuchPointToBoot, ProductionNetwork,
+    Raises, before anything is made: NoPoints, PointIsNewer, NoSuchPointToBoot, ProductionNetwork,
     PlacementNotFound, NoRoomForTest, VmInTheWay, NoGuestLogin.
     """
     script = options.script.read_bytes() if options.script is not None else None
@@ -126,14 +133,14 @@ def run_test(job: Job, options: TestOptions, report: Reporter) -> TestReport:
         raise NoGuestLogin(job=job.name)
     with connect(job.destination) as session:
         if name := test_vm.clean(session, job):
-            report(f"removed test VM {name}, left by a process that is gone")
+            report(f"removed test VM {name}: the process that made it has ended")
         replica = need_points(job, find_replica(session, job))
         for newer in replica.newer:
             if options.point in (None, newer.id):
                 raise PointIsNewer(job.name, newer)
         point = _point(replica, options.point)
         network = options.network or job.placement.test_network
-        _check(session, job, replica, network, options)
+        _check_options(session, job, replica, network, options)
         if not session.about.is_vcenter:
             full_copy.check_room(session, replica, point)
         mark = test_vm.Mark(
@@ -145,14 +152,14 @@ def run_test(job: Job, options: TestOptions, report: Reporter) -> TestReport:
             keep=options.keep,
         )
         with test_vm.hold(job, mark) as folder:
-            test = _Test(session, job, replica, point, network, mark, options, script, report)
-            result = test.run(folder)
+            spec = _TestSpec(job, options, replica, point, network, mark, script)
+            result = _TestRun(session, spec, report).run(folder)
         (folder / "report.json").write_text(json.dumps(result.to_dict()), encoding="utf-8")
         return result
 
 
 def clean(job: Job) -> str | None:
-    """Remove the job's test VM, kept or left over; its name, None where there is none.
+    """Removes the job's test VM, kept or left over. Returns its name; None: there is none.
 
     Raises BeingTested while its test runs on this machine.
     """
@@ -164,10 +171,10 @@ def _point(replica: ReplicaState, wanted: str | None) -> RecoveryPoint:
     return best(replica.points) if wanted is None else find_chosen(replica.points, wanted)
 
 
-def _check(
+def _check_options(
     session: Session, job: Job, replica: ReplicaState, network: str | None, options: TestOptions
 ) -> None:
-    """All that can be known before anything is made."""
+    """Refuses what is known to fail, before anything is made."""
     name = test_vm.test_name(job)
     try:
         session.find_vm(name)
@@ -184,66 +191,67 @@ def _check(
         raise ProductionNetwork(network=network, job=job.name)
 
 
-class _Test:
-    """One test failover, from the clone to its end."""
+@dataclass(frozen=True, slots=True)
+class _TestSpec:
+    """What one test failover is of. `script`: the text of the operator's script."""
 
-    def __init__(
-        self,
-        session: Session,
-        job: Job,
-        replica: ReplicaState,
-        point: RecoveryPoint,
-        network: str | None,
-        mark: test_vm.Mark,
-        options: TestOptions,
-        script: bytes | None,
-        report: Reporter,
-    ) -> None:
-        self._session, self._job, self._replica, self._point = session, job, replica, point
-        self._network, self._mark, self._options = network, mark, options
-        self._script, self._report = script, report
+    job: Job
+    options: TestOptions
+    replica: ReplicaState
+    point: RecoveryPoint
+    network: str | None
+    mark: test_vm.Mark
+    script: bytes | None
+
+
+class _TestRun:
+    """Runs one test failover, from the clone to the end of the VM."""
+
+    def __init__(self, session: Session, spec: _TestSpec, report: Reporter) -> None:
+        self._session, self._spec, self._report = session, spec, report
+        self._job, self._options = spec.job, spec.options
         self._vm: VmRef | None = None
         self._macs: tuple[str, ...] = ()
         self._heartbeat_s: float | None = None
-        self._result: ScriptResult | None = None
-        self._identity: ScriptResult | None = None
+        self._script_result: ScriptResult | None = None
+        self._customization_result: ScriptResult | None = None
         self._guest: GuestState | None = None
 
     def run(self, folder: Path) -> TestReport:
         began, start = datetime.now(UTC), time.monotonic()
-        data = {"mark": self._mark.dump(), "network": self._network or ""}
+        data = {"mark": self._spec.mark.dump(), "network": self._spec.network or ""}
         self._journal = Journal.begin(folder, data)
         trouble: str | None = None
         removed = False
         try:
             try:
                 self._make()
-                self._look()
+                self._check_guest()
             except VReplicaError as error:
                 trouble = str(error)
                 self._report(f"the test failed: {error}")
         finally:
             # Also after Ctrl-C.
             try:
-                removed = self._throw_away(trouble is not None)
+                removed = self._remove_vm(trouble is not None)
             except VReplicaError as error:
                 trouble = f"{trouble + '; ' if trouble else ''}not removed: {error}"
             self._journal.close()
         kept = self._vm is not None and self._options.keep and not removed
         return TestReport(
             job=self._job.name,
-            id=self._mark.id,
-            point=self._point,
+            id=self._spec.mark.id,
+            point=self._spec.point,
             vm=test_vm.test_name(self._job),
-            network=self._network,
+            network=self._spec.network,
             began=began,
             seconds=time.monotonic() - start,
             heartbeat_s=self._heartbeat_s,
             host_name=self._guest.host_name if self._guest else None,
             addresses=(self._guest.ip_address,) if self._guest and self._guest.ip_address else (),
             macs=self._macs,
-            identity_script=self._identity,
-            script=self._result,
+            customization_script=self._customization_result,
+            script=self._script_result,
             script_name=self._options.script.name if self._options.script else None,
             trouble=trouble,
             removed=removed,
@@ -251,7 +259,7 @@ class _Test:
         )
 
     def _do(self, what: str, call: Callable[[], Any]) -> Any:
-        """One effect: its intent on disk before, its result after."""
+        """Does one effect. Journals its intent before and its result after."""
         self._report(what)
         self._journal.write("intent", step=what, data={})
         try:
@@ -264,46 +272,49 @@ class _Test:
 
     def _make(self) -> None:
         session, name = self._session, test_vm.test_name(self._job)
-        assert self._point.snapshot is not None, "points that were read have their snapshot"
+        assert self._spec.point.snapshot is not None, "points that were read have their snapshot"
         if session.about.is_vcenter:
-            self._clone(name, self._point.snapshot)
+            self._clone(name, self._spec.point.snapshot)
         else:
-            self._copy(name, self._point.snapshot)
-        vm, network = self._vm, self._network
+            self._copy(name, self._spec.point.snapshot)
+        vm, network = self._vm, self._spec.network
         assert vm is not None
         if network is not None:
             nics = self._do(f"attach {name} to {network}", lambda: session.attach_nics(vm, network))
             self._macs = tuple(nic.mac for nic in nics if nic.mac)
         if self._job.guest.customize is Customize.SPEC:
-            spec = self._job.guest.spec or self._job.guest.identity
-            self._do(f"customize {name}", lambda: session.customize_guest(vm, spec))
+            guest = self._job.guest
+            self._do(
+                f"customize {name}",
+                lambda: session.customize_guest(vm, guest.spec or guest.customization),
+            )
         self._do(f"power on {name}", lambda: session.power_on(vm))
 
     def _clone(self, name: str, snapshot: str) -> None:
-        session, replica = self._session, self._replica.vm
-        # What makes a VM a replica must not be on its copy.
+        session, replica = self._session, self._spec.replica.vm
+        # The keys that make a VM a replica must not be on its copy.
         mine = (JOB_KEY, SOURCE_KEY, LEAF_KEY, POINT_KEY)
         options = {key: "" for key in replica.extra_config if key.startswith(DISK_KEY)}
-        options |= {**dict.fromkeys(mine, ""), TEST_KEY: self._mark.dump()}
+        options |= {**dict.fromkeys(mine, ""), TEST_KEY: self._spec.mark.dump()}
         self._vm = self._do(
-            f"clone point {self._point.id} as {name}",
+            f"clone point {self._spec.point.id} as {name}",
             lambda: session.clone_linked(
                 replica.ref, snapshot, name, extra_config=options, bios_uuid=replica.bios_uuid
             ),
         )
 
     def _copy(self, name: str, snapshot: str) -> None:
-        """A single ESXi host cannot clone."""
+        """Makes the VM from full copies: a single ESXi host cannot clone."""
         session = self._session
-        frozen = session.read_vm(self._replica.vm.ref, snapshot)
-        options = {TEST_KEY: self._mark.dump()}
-        spec = full_copy.empty(frozen, name, self._network, options)
+        frozen = session.read_vm(self._spec.replica.vm.ref, snapshot)
+        options = {TEST_KEY: self._spec.mark.dump()}
+        spec = full_copy.empty_vm_spec(frozen, name, self._spec.network, options)
         vm = self._vm = self._do(f"create {name}", lambda: session.create_replica(spec))
-        full_copy.fill(session, vm, frozen, self._mark.id, self._do)
-        job, mark = self._job, self._mark
-        self._do(f"let go of point {mark.point}", lambda: test_vm.let_go(session, job, vm, mark))
+        full_copy.copy_disks(session, vm, frozen, self._spec.mark.id, self._do)
+        job, mark = self._job, self._spec.mark
+        self._do(f"release point {mark.point}", lambda: test_vm.let_go(session, job, vm, mark))
 
-    def _look(self) -> None:
+    def _check_guest(self) -> None:
         vm, limit = self._vm, self._options.heartbeat_timeout_s
         assert vm is not None
         start = time.monotonic()
@@ -321,19 +332,20 @@ class _Test:
         if self._job.guest.customize is Customize.SPEC:
             wait_customized(self._session, vm, timeout_s=limit, report=self._report)
         if self._job.guest.customize is Customize.SCRIPT:
-            self._identity = self._do(
-                "give the guest its addresses", lambda: give_identity(self._session, vm, self._job)
+            self._customization_result = self._do(
+                "give the guest its addresses",
+                lambda: run_customization_script(self._session, vm, self._job),
             )
-        if self._script is not None:
-            self._run_script(vm, self._script)
+        if self._spec.script is not None:
+            self._run_script(vm, self._spec.script)
         self._guest = self._session.read_guest(vm)
 
     def _run_script(self, vm: VmRef, script: bytes) -> None:
         login, file = self._job.guest.login(), self._options.script
-        assert login is not None, "checked before"
-        assert file is not None, "it was read"
-        windows = self._replica.vm.guest_family == "windows"
-        self._result = self._do(
+        assert login is not None, "run_test has checked it"
+        assert file is not None, "run_test has read it"
+        windows = self._spec.replica.vm.guest_family == "windows"
+        self._script_result = self._do(
             f"run {file.name} in the guest",
             lambda: self._session.run_script(
                 vm,
@@ -345,8 +357,8 @@ class _Test:
             ),
         )
 
-    def _throw_away(self, failed: bool) -> bool:
-        """Remove the VM, whatever became of it; kept only where all went as asked."""
+    def _remove_vm(self, failed: bool) -> bool:
+        """Removes the VM. It is kept only where `keep` was asked for and the test did not fail."""
         if self._options.keep and self._vm is not None and not failed:
             return False
         try:
@@ -355,7 +367,7 @@ class _Test:
             return True
         session = self._session
         mark = test_vm.Mark.load(session.read_vm(vm).extra_config.get(TEST_KEY, ""))
-        if mark is None or mark.id != self._mark.id:
+        if mark is None or mark.id != self._spec.mark.id:
             return False
         self._do(f"power off {vm.name}", lambda: session.power_off(vm))
         self._do(f"destroy {vm.name}", lambda: test_vm.remove(session, vm))

@@ -43,14 +43,14 @@ class VReplicaError(Exception):
     template: ClassVar[str] = "unspecified error"
     remedy: ClassVar[str] = ""
     retryable: ClassVar[bool] = False
-    shrink_requests: ClassVar[bool] = False
-    """Would it help to ask for less at once? (The host's NFC service is short of memory.)"""
     exit_code: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         self.where = Where()
         self.in_place = True
         """False: `retryable`, but not by the object that raised it, which is of no use now."""
+        self.shrink_requests = False
+        """True: asking for less at once may help (the host's NFC service is short of memory)."""
         super().__init__()
 
     def __str__(self) -> str:

@@ -29,7 +29,10 @@ class Passing(DiskError):
 class TooMuch(DiskError):
     template = "out of memory"
     retryable = True
-    shrink_requests = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.shrink_requests = True
 
 
 @dataclass(eq=False)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from vreplica.disk_errors import HostConnection
 from vreplica.nfc.authd import AuthdGreeting
 from vreplica.nfc.config import NfcConfig
-from vreplica.nfc.errors import HostConnection
 from vreplica.sync.cycle import run
 from vreplica.sync.errors import PreflightFailed
 from vreplica.sync.job import Placement, Transport

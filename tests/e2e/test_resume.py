@@ -16,8 +16,8 @@ from vreplica.delta.copy.modes import CopyMode
 from vreplica.delta.copy.transfer import RetryPolicy
 from vreplica.delta.errors import CopyCancelled
 from vreplica.disk import Disk
+from vreplica.disk_errors import HostConnection
 from vreplica.nfc.config import NfcConfig
-from vreplica.nfc.errors import HostConnection
 from vreplica.points import Level
 from vreplica.sync.anomaly import MIN_PIECES
 from vreplica.sync.copy import disks

@@ -14,6 +14,7 @@ from time import monotonic
 
 import pytest
 
+from vreplica import disk_errors
 from vreplica.disk import MemoryDisk
 from vreplica.lab.certificate import ServerCertificate
 from vreplica.lab.nfc import TicketBook
@@ -80,7 +81,7 @@ def test_probe_tells_what_authd_says(host: SoloHost) -> None:
 def test_probe_of_a_closed_port_is_a_connection_error_with_a_remedy() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    with pytest.raises(errors.HostConnection) as caught:
+    with pytest.raises(disk_errors.HostConnection) as caught:
         probe("127.0.0.1", port, timeout_s=2)
     assert str(port) in str(caught.value)
     assert "902" in caught.value.remedy
@@ -91,10 +92,10 @@ def test_probe_of_a_closed_port_is_a_connection_error_with_a_remedy() -> None:
     [
         (b"SSH-2.0-OpenSSH_9.2\r\n", errors.NfcProtocol),
         (b"x" * 100_000, errors.NfcProtocol),
-        (b"", errors.HostConnection),
+        (b"", disk_errors.HostConnection),
     ],
 )
-def test_probe_of_something_else(says: bytes, kind: type[errors.HostConnection]) -> None:
+def test_probe_of_something_else(says: bytes, kind: type[disk_errors.HostConnection]) -> None:
     with Scripted(lambda client: client.sendall(says)) as other, pytest.raises(kind):
         probe("127.0.0.1", other.port, timeout_s=2)
 
@@ -122,10 +123,10 @@ def test_a_host_that_resets_before_the_handshake_is_a_connection_error() -> None
         peer, _ = listener.accept()
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         peer.close()
-    with suppress(errors.HostConnection):
+    with suppress(disk_errors.HostConnection):
         while True:
             channel.send([b"x"], 5, "waiting for the reset")
-    with pytest.raises(errors.HostConnection, match="TLS handshake"):
+    with pytest.raises(disk_errors.HostConnection, match="TLS handshake"):
         channel.start_tls(5)
     channel.close()
 
@@ -136,7 +137,7 @@ def test_a_host_that_resets_before_the_handshake_is_a_connection_error() -> None
 def test_a_certificate_that_the_ticket_does_not_name_is_refused(host: SoloHost) -> None:
     good = host.ticket(read_only=True)
     other = replace(good, thumbprint_sha1="AA:" * 19 + "AA")
-    with pytest.raises(errors.CertificateMismatch) as caught:
+    with pytest.raises(errors.HostCertificateMismatch) as caught:
         authd.connect(other, host.config(), path=PATH)
     assert "AA:AA" in str(caught.value)
     assert host.server.certificate.thumbprints.sha1 in str(caught.value)
@@ -149,7 +150,7 @@ def test_a_pinned_certificate_is_checked_as_well(host: SoloHost) -> None:
     pinned = host.config(pinned_sha256={"127.0.0.1": sha256.replace(":", "").lower()})
     authd.connect(host.ticket(read_only=True), pinned, path=PATH).close()
     other = host.config(pinned_sha256={"127.0.0.1": "00" * 32})
-    with pytest.raises(errors.CertificateMismatch) as caught:
+    with pytest.raises(errors.HostCertificateMismatch) as caught:
         authd.connect(host.ticket(read_only=True), other, path=PATH)
     assert "pinned" in str(caught.value)
 
@@ -157,13 +158,13 @@ def test_a_pinned_certificate_is_checked_as_well(host: SoloHost) -> None:
 def test_a_pin_holds_however_its_host_is_spelled(host: SoloHost) -> None:
     ticket = replace(host.ticket(read_only=True), host="localhost")
     other = host.config(pinned_sha256={"LocalHost": "00" * 32})
-    with pytest.raises(errors.CertificateMismatch, match="pinned"):
+    with pytest.raises(errors.HostCertificateMismatch, match="pinned"):
         authd.connect(ticket, other, path=PATH)
 
 
 def test_a_ticket_without_thumbprint_needs_a_pinned_certificate(host: SoloHost) -> None:
     bare = replace(host.ticket(read_only=True), thumbprint_sha1="")
-    with pytest.raises(errors.CertificateMismatch):
+    with pytest.raises(errors.HostCertificateMismatch):
         authd.connect(bare, host.config(), path=PATH)
     sha256 = host.server.certificate.thumbprints.sha256
     pinned = host.config(pinned_sha256={"127.0.0.1": sha256})
@@ -198,7 +199,7 @@ def test_the_second_tls_shows_a_certificate_that_the_first_vouches_for(
         if announce_it:
             authd.connect(ticket, host.config(), path=PATH).close()
         else:
-            with pytest.raises(errors.CertificateMismatch):
+            with pytest.raises(errors.HostCertificateMismatch):
                 authd.connect(ticket, host.config(), path=PATH)
 
 
@@ -210,7 +211,7 @@ def test_a_ticket_is_good_once(host: SoloHost, mode: NfcMode) -> None:
     ticket = host.ticket(read_only=True)
     config = host.config(mode=mode)
     authd.connect(ticket, config, path=PATH).close()
-    with pytest.raises(errors.AuthenticationFailed) as caught:
+    with pytest.raises(disk_errors.AuthenticationFailed) as caught:
         authd.connect(ticket, config, path=PATH)
     assert ticket.session_id not in str(caught.value)
     assert ticket.session_id not in repr(ticket)
@@ -235,7 +236,7 @@ def test_an_expired_ticket_is_replaced_by_a_new_one(host: SoloHost) -> None:
 
 def test_a_host_that_refuses_every_ticket_is_an_authentication_error(host: SoloHost) -> None:
     host.server.tickets = TicketBook(life_s=-1)
-    with pytest.raises(errors.AuthenticationFailed) as caught:
+    with pytest.raises(disk_errors.AuthenticationFailed) as caught:
         open_nfc_disk(host, path=PATH, config=host.config())
     assert "530" in str(caught.value)
 

@@ -11,12 +11,12 @@ from time import monotonic
 
 import pytest
 
+from vreplica import disk_errors
 from vreplica.disk import MemoryDisk
 from vreplica.errors import DiskClosed, Misaligned, OutOfRange, ReadOnlyDisk
 from vreplica.extents import Extents
 from vreplica.lab.nfc import Fault, HostProfile
 from vreplica.lab.nfc.solo import SoloHost
-from vreplica.nfc import errors
 from vreplica.nfc.authd import NfcTicket
 from vreplica.nfc.config import NfcMode, NfcTimeouts
 from vreplica.nfc.disk import NfcDisk, NfcDiskInfo
@@ -113,24 +113,24 @@ def test_where_the_host_cannot_say_all_is_allocated(host: SoloHost) -> None:
 @pytest.mark.parametrize(
     ("code", "kind"),
     [
-        (4, errors.DiskNotFound),
-        (15, errors.DiskLocked),
-        (8, errors.DiskFull),
-        (16008, errors.DiskDamaged),
-        (16014, errors.DiskEncrypted),
-        (16007, errors.NfcOutOfRange),
-        (13, errors.FileAccess),
-        (20005, errors.Busy),
-        (14014, errors.HostLeaving),
-        (35, errors.AuthenticationFailed),
-        (5, errors.NfcMemory),
-        (6, errors.OperationUnsupported),
-        (3, errors.InvalidRequest),
-        (4711, errors.NfcError),
+        (4, disk_errors.DiskNotFound),
+        (15, disk_errors.DiskLocked),
+        (8, disk_errors.DiskFull),
+        (16008, disk_errors.DiskDamaged),
+        (16014, disk_errors.DiskEncrypted),
+        (16007, disk_errors.DiskOutOfRange),
+        (13, disk_errors.FileAccess),
+        (20005, disk_errors.DiskBusy),
+        (14014, disk_errors.HostLeaving),
+        (35, disk_errors.AuthenticationFailed),
+        (5, disk_errors.NfcMemory),
+        (6, disk_errors.OperationUnsupported),
+        (3, disk_errors.InvalidRequest),
+        (4711, disk_errors.DiskAccessError),
     ],
 )
 def test_an_error_reply_is_the_error_that_vddk_has_for_the_code(
-    host: SoloHost, code: int, kind: type[errors.NfcError]
+    host: SoloHost, code: int, kind: type[disk_errors.DiskAccessError]
 ) -> None:
     host.server.faults.add(Fault("error", "open", code=code, text="words of the host", count=None))
     with pytest.raises(kind) as caught:
@@ -142,19 +142,19 @@ def test_an_error_reply_is_the_error_that_vddk_has_for_the_code(
 
 
 def test_a_disk_that_is_not_there(host: SoloHost) -> None:
-    with pytest.raises(errors.DiskNotFound):
+    with pytest.raises(disk_errors.DiskNotFound):
         open_nfc_disk(host, path="[ds1] none/none.vmdk", config=host.config())
 
 
 def test_a_disk_of_a_running_vm_needs_a_snapshot(host: SoloHost) -> None:
     host.store.running.add(PATH)
-    with pytest.raises(errors.FileAccess) as caught:
+    with pytest.raises(disk_errors.FileAccess) as caught:
         open_(host, read_only=True)
     assert "snapshot" in caught.value.remedy
 
 
 def test_a_disk_is_written_by_one_at_a_time(host: SoloHost) -> None:
-    with closing(open_(host)), pytest.raises(errors.DiskLocked):
+    with closing(open_(host)), pytest.raises(disk_errors.DiskLocked):
         open_(host)
     open_(host).close()
 
@@ -165,7 +165,7 @@ def test_a_read_ticket_does_not_write(host: SoloHost) -> None:
             return super().ticket(read_only=True)
 
     host.__class__ = ReadTickets
-    with pytest.raises(errors.FileAccess) as caught:
+    with pytest.raises(disk_errors.FileAccess) as caught:
         open_(host)
     assert caught.value.code == 0x0B
 
@@ -221,7 +221,7 @@ def test_a_silent_host_is_given_up_after_the_timeout_and_tried_again(host: SoloH
 def test_retries_are_bounded_and_the_cause_is_told(host: SoloHost) -> None:
     disk = open_(host, read_only=True, reconnects=2)
     host.server.faults.add(Fault("drop", "read", count=None))
-    with pytest.raises(errors.HostConnection) as caught:
+    with pytest.raises(disk_errors.HostConnection) as caught:
         disk.read_into(0, memoryview(bytearray(MIB)))
     assert caught.value.retryable
     assert disk.stats.connections == 3
@@ -265,7 +265,7 @@ def test_a_disk_that_changed_its_size_meanwhile_is_refused(host: SoloHost) -> No
     disk = open_(host, read_only=True)
     host.store.disks[PATH] = MemoryDisk(64 * MIB)
     host.server.faults.add(Fault("drop", "read"))
-    with pytest.raises(errors.NfcOutOfRange):
+    with pytest.raises(disk_errors.DiskOutOfRange):
         disk.read_into(0, memoryview(bytearray(MIB)))
 
 
@@ -284,7 +284,7 @@ def test_short_nfc_memory_halves_depth_and_size(host: SoloHost) -> None:
 def test_memory_that_never_suffices_is_an_error(host: SoloHost) -> None:
     with closing(open_(host)) as disk:
         host.server.memory.limit_bytes = 1 * KIB
-        with pytest.raises(errors.NfcMemory) as caught:
+        with pytest.raises(disk_errors.NfcMemory) as caught:
             disk.write_from(0, memoryview(b"m" * MIB))
     assert caught.value.retryable
     assert "Failed to allocate the requested" in str(caught.value)
@@ -295,7 +295,7 @@ def test_an_error_of_one_request_leaves_the_session_usable(host: SoloHost) -> No
     with closing(open_(host, read_only=True)) as disk:
         host.server.faults.add(Fault("error", "read", code=16000, start=3 * MIB, end=4 * MIB))
         back = bytearray(8 * MIB)
-        with pytest.raises(errors.DiskDamaged) as caught:
+        with pytest.raises(disk_errors.DiskDamaged) as caught:
             disk.read_into(0, memoryview(back))
         assert caught.value.where.offset_bytes == 3 * MIB
         disk.read_into(0, memoryview(back))
@@ -317,7 +317,7 @@ def test_closing_tells_what_the_host_said_against_it(host: SoloHost) -> None:
     disk = open_(host)
     disk.write_from(0, memoryview(b"c" * SECTOR))
     host.server.faults.add(Fault("error", "close", code=8))
-    with pytest.raises(errors.DiskFull):
+    with pytest.raises(disk_errors.DiskFull):
         disk.close()
     disk.close()
 
@@ -325,7 +325,7 @@ def test_closing_tells_what_the_host_said_against_it(host: SoloHost) -> None:
 def test_host_in_maintenance_is_said_so(host: SoloHost) -> None:
     host.trouble = "the host is in maintenance mode"
     host.server.stop()
-    with pytest.raises(errors.HostLeaving) as caught:
+    with pytest.raises(disk_errors.HostLeaving) as caught:
         open_(host)
     assert "maintenance" in str(caught.value)
 
@@ -373,5 +373,5 @@ def test_many_disks_at_once_on_one_host(host: SoloHost) -> None:
 
 def test_a_host_that_has_no_connection_left(host: SoloHost) -> None:
     host.server.profile = HostProfile(connections=1)
-    with closing(open_(host, read_only=True)), pytest.raises(errors.HostConnection):
+    with closing(open_(host, read_only=True)), pytest.raises(disk_errors.HostConnection):
         open_(host, read_only=True)

@@ -13,8 +13,10 @@ import pytest
 from pyVim.task import WaitForTask
 from pyVmomi import vim
 
+from vreplica import disk_errors
 from vreplica.delta.copy.pipeline import copy
 from vreplica.delta.copy.spec import CopySpec
+from vreplica.disk_errors import DiskFull
 from vreplica.errors import VReplicaError
 from vreplica.extents import Extents
 from vreplica.lab import Lab, LabControl
@@ -28,7 +30,6 @@ from vreplica.nfc.open import check_host_access, open_nfc_disk
 from vreplica.nfc.ticket import TicketService
 from vreplica.units import KIB, MIB
 from vreplica.vddk.config import VddkConfig, VddkConnection
-from vreplica.vddk.errors import DiskFull
 from vreplica.vddk.open import open_vddk_disk as open_vddk
 from vreplica.vsphere.model import Endpoint
 from vreplica.vsphere.session import connect
@@ -129,7 +130,7 @@ def test_check_logs_in_and_opens_nothing(
         host = check_host_access(si, vm=vm["moref"], path=path, read_only=read_only, config=config)
         assert host == server.address
     pinned = replace(config, pinned_sha256={server.address: "00" * 32})
-    with pytest.raises(errors.CertificateMismatch):
+    with pytest.raises(errors.HostCertificateMismatch):
         check_host_access(si, vm=vm["moref"], path=path, config=pinned)
 
 
@@ -162,7 +163,7 @@ def test_a_running_vm_is_read_below_its_snapshot_only(
     vm = make(control, "running", power_on=True)
     base = vm["disks"][0]["path"]
     control.guest_write("site-a", "running", KEY, 0, b"before--" * 64)
-    with pytest.raises(errors.FileAccess) as caught:
+    with pytest.raises(disk_errors.FileAccess) as caught:
         open_(vm)
     assert "snapshot" in caught.value.remedy
 
@@ -177,7 +178,7 @@ def test_a_running_vm_is_read_below_its_snapshot_only(
     leaf = control.describe_vm("site-a", "running")["disks"][0]["path"]
     assert leaf != base
     for path, read_only in ((leaf, True), (leaf, False), (base, False)):
-        with pytest.raises(errors.FileAccess):
+        with pytest.raises(disk_errors.FileAccess):
             open_(vm, path, read_only=read_only)
 
 
@@ -210,14 +211,14 @@ def test_a_disk_that_is_written_is_locked_for_all_others(
     path = vm["disks"][0]["path"]
     with closing(open_(vm, read_only=False)):
         for read_only in (True, False):
-            with pytest.raises(errors.DiskLocked):
+            with pytest.raises(disk_errors.DiskLocked):
                 open_(vm, read_only=read_only)
             with pytest.raises(VReplicaError) as caught:
                 through_vddk(lab, vm, path, read_only=read_only)
             assert type(caught.value).__name__ == "DiskLocked"
     with closing(through_vddk(lab, vm, path, read_only=False)):
         for read_only in (True, False):
-            with pytest.raises(errors.DiskLocked):
+            with pytest.raises(disk_errors.DiskLocked):
                 open_(vm, read_only=read_only)
     open_(vm, read_only=False).close()
 
@@ -229,12 +230,12 @@ def test_a_ticket_covers_one_vm_and_for_writing_one_disk(
         "site-a", "covered", disks=[(CAPACITY, True, None), (CAPACITY, True, None)]
     )
     other = make(control, "not-covered")["disks"][0]["path"]
-    with pytest.raises(errors.FileAccess):
+    with pytest.raises(disk_errors.FileAccess):
         open_(mine, other)
     second = mine["disks"][1]["path"]
     with closing(open_(mine, second, read_only=False)):
         pass
-    with pytest.raises(errors.FileAccess):
+    with pytest.raises(disk_errors.FileAccess):
         open_(mine, second, read_only=False, disk_key=KEY)
     with pytest.raises(errors.DiskNotOfVm):
         open_(mine, other, read_only=False)
@@ -243,7 +244,7 @@ def test_a_ticket_covers_one_vm_and_for_writing_one_disk(
 def test_paths_that_are_not_there(control: LabControl, open_: Any, si: Any) -> None:
     vm = make(control, "paths")
     source = TicketService(si, vm["moref"], "x")
-    server_refuses = errors.FileAccess  # a ticket says nothing of files that are not its VM's
+    server_refuses = disk_errors.FileAccess  # a ticket says nothing of files that are not its VM's
     for path in ("[site-a-ds1] paths/none.vmdk", "[nowhere] a/a.vmdk", "[site-a-ds1] ../../x"):
         with pytest.raises(server_refuses):
             open_(vm, path)
@@ -276,7 +277,7 @@ def test_a_host_in_maintenance_whose_port_is_closed_is_said_so(
                 si, vm=vm["moref"], path=vm["disks"][0]["path"], config=config
             ),
         ):
-            with pytest.raises(errors.HostLeaving) as caught:
+            with pytest.raises(disk_errors.HostLeaving) as caught:
                 ask()
             assert "the host is in maintenance mode" in caught.value.message
     finally:
@@ -292,7 +293,7 @@ def test_a_renewed_certificate_is_refused_with_both_thumbprints_until_vcenter_kn
     old, new = server.certificate, ServerCertificate.create(tmp_path / "new.pem", "esx1.site-a.lab")
     context, server._context = server._context, new.tls_context()
     try:
-        with pytest.raises(errors.CertificateMismatch) as caught:
+        with pytest.raises(errors.HostCertificateMismatch) as caught:
             open_(vm)
         told = caught.value
         assert (told.expected, told.found) == (old.thumbprints.sha1, new.thumbprints.sha1)
@@ -394,7 +395,7 @@ def test_a_datastore_that_is_full_refuses_writes_until_there_is_room(
         with writing(vm, thin) as disk:
             disk.write_from(0, data)
             disk.write_from(MIB, data)
-            with pytest.raises((errors.DiskFull, DiskFull), match="site-a-ds1"):
+            with pytest.raises((disk_errors.DiskFull, DiskFull), match="site-a-ds1"):
                 disk.write_many([(number * MIB, data) for number in range(2, 8)])
             # What is there already can be written again.
             disk.write_from(0, data)

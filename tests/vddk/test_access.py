@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from vreplica.disk_errors import DiskBusy
 from vreplica.vddk.access import CleanupResult, cleanup, end_access, prepare_for_access
 from vreplica.vddk.config import VddkConnection
-from vreplica.vddk.errors import Busy
 
 REMOTE = VddkConnection(
     server="vc.example", user="replicator", password="right", vmx_spec="moref=vm-42"
@@ -33,7 +33,9 @@ def test_preparing_and_ending_name_vm_and_identity(dummy: Any, isolation: bool, 
 
 def test_another_holder_is_a_reason_to_try_again(dummy: Any, isolation: bool) -> None:
     config = dummy.config(isolation=isolation)
-    with pytest.raises(Busy, match=r"vc\.example moref=vm-42: VixDiskLib_PrepareForAccess") as e:
+    with pytest.raises(
+        DiskBusy, match=r"vc\.example moref=vm-42: VixDiskLib_PrepareForAccess"
+    ) as e:
         prepare_for_access(config, REMOTE, "second")
     assert e.value.retryable
 

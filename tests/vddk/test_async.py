@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
+from vreplica.disk_errors import DiskAccessError, DiskFull
 from vreplica.units import KIB, MIB
-from vreplica.vddk.errors import DiskFull, HelperDied, VddkError
+from vreplica.vddk.errors import HelperDied
 
 
 @pytest.fixture
@@ -90,7 +91,7 @@ def test_a_failed_completion_is_raised_once_nothing_is_in_flight(
         dummy.fault(path, "read 8")
         with pytest.raises(DiskFull) as caught:
             disk.read_into(0, target)
-        assert caught.value.call == "ReadAsync"
+        assert caught.value.doing == "VixDiskLib_ReadAsync"
         assert caught.value.where.offset_bytes in range(0, 4 * MIB, MIB)
         dummy.fault(path)
         disk.read_into(0, target)
@@ -103,7 +104,7 @@ def test_a_request_that_is_not_queued_is_not_waited_for(dummy: Any, isolation: b
     target = memoryview(bytearray(4 * MIB))
     with dummy.open(path, isolation=isolation, io_depth=2) as disk:
         dummy.fault(path, "submit 2")
-        with pytest.raises(VddkError) as caught:
+        with pytest.raises(DiskAccessError) as caught:
             disk.read_into(0, target)
         assert (caught.value.code, caught.value.where.offset_bytes) == (2, 0)
         dummy.fault(path)

@@ -10,17 +10,15 @@ from typing import Any
 
 import pytest
 
+from vreplica.disk_errors import DiskAccessError, InvalidRequest, OperationUnsupported
 from vreplica.errors import VReplicaError
 from vreplica.units import MIB
 from vreplica.vddk.config import ENV_LIBDIR, VddkConfig, VddkConnection, bundled_libdir, locate
 from vreplica.vddk.errors import (
     AlreadyInitialised,
     HelperFailed,
-    InvalidRequest,
     LibraryNotFound,
     LibraryProblem,
-    OperationUnsupported,
-    VddkError,
     class_of,
 )
 from vreplica.vddk.library import Library
@@ -147,17 +145,17 @@ def subclasses(cls: type[VReplicaError]) -> Iterator[type[VReplicaError]]:
 
 
 def test_every_error_says_what_to_do() -> None:
-    for base in (VddkError, LibraryProblem, HelperFailed):
+    for base in (DiskAccessError, LibraryProblem, HelperFailed):
         for cls in subclasses(base):
             assert cls.remedy, cls
 
 
 def test_every_code_belongs_to_one_class() -> None:
-    codes = [code for cls in subclasses(VddkError) for code in vars(cls).get("codes", ())]
+    codes = [code for cls in subclasses(DiskAccessError) for code in vars(cls).get("codes", ())]
     assert len(codes) == len(set(codes))
     assert class_of(36).__name__ == "HostConnection"
     assert class_of(14014).__name__ == "HostLeaving"
-    assert class_of(16007).__name__ == "VddkOutOfRange"
-    assert class_of(9999).__name__ == "VddkError"
-    assert class_of(1, "nothing special").__name__ == "VddkError"
+    assert class_of(16007).__name__ == "DiskOutOfRange"
+    assert class_of(9999).__name__ == "DiskAccessError"
+    assert class_of(1, "nothing special").__name__ == "DiskAccessError"
     assert class_of(8, "certificate").__name__ == "DiskFull", "only where VDDK says no more"

@@ -11,18 +11,18 @@ from typing import Any
 
 import pytest
 
-from vreplica.extents import Extents
-from vreplica.units import MIB
-from vreplica.vddk.config import VddkConfig, VddkConnection
-from vreplica.vddk.errors import (
+from vreplica.disk_errors import (
     AuthenticationFailed,
     CertificateMismatch,
-    ConnectionReadOnly,
+    DiskAccessError,
     DiskLocked,
     DiskNotFound,
     NfcMemory,
-    VddkError,
 )
+from vreplica.extents import Extents
+from vreplica.units import MIB
+from vreplica.vddk.config import VddkConfig, VddkConnection
+from vreplica.vddk.errors import ConnectionReadOnly
 from vreplica.vddk.open import open_vddk_disk
 
 REMOTE = VddkConnection(
@@ -113,7 +113,8 @@ def test_the_code_is_masked_and_the_text_is_the_library_s(dummy: Any, isolation:
     with pytest.raises(AuthenticationFailed) as caught:
         open_vddk_disk(dummy.config(isolation=isolation), replace(REMOTE, password="wrong"), path)
     error = caught.value
-    assert (error.call, error.code, error.text) == ("ConnectEx", 35, "dummy error 35")
+    assert (error.doing, error.code) == ("VixDiskLib_ConnectEx", 35)
+    assert error.reason == "dummy error 35 (code 35)"
     assert not error.retryable
     assert error.message.startswith(
         f"{path}: VixDiskLib_ConnectEx failed: dummy error 35 (code 35)"
@@ -127,15 +128,15 @@ def test_the_code_is_masked_and_the_text_is_the_library_s(dummy: Any, isolation:
         ("open 4", DiskNotFound, False),
         ("open thumb", CertificateMismatch, False),
         ("open nfc", NfcMemory, True),
-        ("open 1", VddkError, False),
+        ("open 1", DiskAccessError, False),
     ],
 )
 def test_refusals_become_errors_by_meaning(
-    dummy: Any, isolation: bool, fault: str, expected: type[VddkError], retryable: bool
+    dummy: Any, isolation: bool, fault: str, expected: type[DiskAccessError], retryable: bool
 ) -> None:
     path = dummy.disk(bytes(MIB))
     dummy.fault(path, fault)
-    with pytest.raises(VddkError) as caught:
+    with pytest.raises(DiskAccessError) as caught:
         dummy.open(path, isolation=isolation)
     error = caught.value
     assert type(error) is expected
@@ -176,7 +177,7 @@ def test_a_failed_transfer_says_at_which_byte(dummy: Any, isolation: bool) -> No
     path = dummy.disk(bytes(8 * MIB))
     with dummy.open(path, isolation=isolation) as disk:
         dummy.fault(path, "read 8")
-        with pytest.raises(VddkError) as caught:
+        with pytest.raises(DiskAccessError) as caught:
             disk.read_into(3 * MIB, memoryview(bytearray(2 * MIB)))
     assert caught.value.where.offset_bytes == 3 * MIB
 

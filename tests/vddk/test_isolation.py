@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from vreplica.disk import Arena
+from vreplica.disk_errors import DiskAccessError
 from vreplica.units import MIB
 from vreplica.vddk.config import VddkConfig, VddkConnection
 from vreplica.vddk.disk import VddkDisk
@@ -28,7 +29,6 @@ from vreplica.vddk.errors import (
     LibraryIncomplete,
     LibraryNotFound,
     LibraryNotLoadable,
-    VddkError,
 )
 from vreplica.vddk.open import open_vddk_disk
 
@@ -311,7 +311,7 @@ def test_log_lines_arrive_formatted_and_at_their_level(
     path = dummy.disk(bytes(MIB))
     with dummy.open(path) as disk:
         dummy.fault(path, "read 8")
-        with pytest.raises(VddkError):
+        with pytest.raises(DiskAccessError):
             disk.read_into(0, memoryview(bytearray(512)))
     lines = [(r.levelname, r.message) for r in caplog.records]
     assert ("WARNING", "injected 8 at read") in lines

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
+from vreplica.disk_errors import DiskDamaged
 from vreplica.units import MIB
 from vreplica.vddk.abi import Adapter, DiskType
-from vreplica.vddk.errors import DiskDamaged
 from vreplica.vddk.library import Library
 from vreplica.vddk.session import LogTap
 

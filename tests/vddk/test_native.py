@@ -11,24 +11,23 @@ from typing import Any
 
 import pytest
 
+from vreplica.disk_errors import (
+    AuthenticationFailed,
+    CertificateMismatch,
+    DiskAccessError,
+    DiskDamaged,
+    DiskLocked,
+    DiskNotFound,
+    DiskOutOfRange,
+    HostConnection,
+    InvalidRequest,
+    OperationUnsupported,
+)
 from vreplica.extents import Extents
 from vreplica.units import KIB, MIB, SECTOR
 from vreplica.vddk.abi import Adapter, DiskType
 from vreplica.vddk.config import VddkConfig, VddkConnection
-from vreplica.vddk.errors import (
-    AuthenticationFailed,
-    CertificateMismatch,
-    DiskDamaged,
-    DiskLocked,
-    DiskNotFound,
-    FileExists,
-    HostConnection,
-    InvalidRequest,
-    MetadataMissing,
-    OperationUnsupported,
-    VddkError,
-    VddkOutOfRange,
-)
+from vreplica.vddk.errors import FileExists, MetadataMissing
 from vreplica.vddk.library import Library
 from vreplica.vddk.open import open_vddk_disk
 
@@ -212,7 +211,7 @@ def test_metadata_is_read_written_and_missing(library: Library, tmp_path: Path) 
 
 def test_the_library_itself_knows_the_end_of_the_disk(library: Library, tmp_path: Path) -> None:
     library.create(tmp_path / "a.vmdk", MIB)
-    with library.open(tmp_path / "a.vmdk") as disk, pytest.raises(VddkOutOfRange):
+    with library.open(tmp_path / "a.vmdk") as disk, pytest.raises(DiskOutOfRange):
         disk.read_into(MIB, memoryview(bytearray(SECTOR)))
 
 
@@ -327,15 +326,15 @@ def test_a_remote_disk_is_written(lab: Path) -> None:
         ({"port": 443}, DISK, HostConnection, "no vCenter at vc.lab:443"),
         ({}, "[ds 1] vm/other.vmdk", DiskNotFound, "other.vmdk"),
         ({}, "[ds 2] vm/vm.vmdk", DiskNotFound, "ds 2"),
-        ({}, "[ds 1] ../../etc/x.vmdk", VddkError, "x.vmdk"),
+        ({}, "[ds 1] ../../etc/x.vmdk", DiskAccessError, "x.vmdk"),
     ],
 )
 def test_refusals_of_a_server_are_told_apart(
-    lab: Path, change: dict[str, Any], path: str, expected: type[VddkError], text: str
+    lab: Path, change: dict[str, Any], path: str, expected: type[DiskAccessError], text: str
 ) -> None:
     with pytest.raises(expected, match=text) as caught:
         open_vddk_disk(config_of(lab), replace(SERVER, **change), path)
-    assert type(caught.value) is expected or expected is VddkError
+    assert type(caught.value) is expected or expected is DiskAccessError
     assert "wr0ng!" not in str(caught.value)
 
 

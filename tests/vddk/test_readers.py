@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from vreplica.disk_errors import DiskAccessError
 from vreplica.units import MIB
 from vreplica.vddk.abi import DiskType
 from vreplica.vddk.config import VddkConfig, VddkConnection
 from vreplica.vddk.disk import VddkDisk
-from vreplica.vddk.errors import VddkError
 from vreplica.vddk.handle import DiskHandle
 from vreplica.vddk.library import Library
 from vreplica.vddk.open import open_vddk_disk
@@ -112,7 +112,9 @@ def test_a_disk_that_cannot_be_opened_again_is_read_by_one_handle(path: Path) ->
 
     def another() -> DiskHandle:
         tries.append(1)
-        raise VddkError(call="Open", code=16065, text="too many", path=str(path), detail="")
+        raise DiskAccessError(
+            path=str(path), doing="VixDiskLib_Open", reason="too many", code=16065
+        )
 
     disk = VddkDisk(ReaderPool(Library.load().open(path), another), str(path), read_only=True)
     assert read_at_once(disk) == expected()
@@ -131,7 +133,7 @@ def test_a_disk_that_has_taken_the_name_since_is_not_read(path: Path, tmp_path: 
 class Stubborn(DiskHandle):
     def close(self) -> None:
         super().close()
-        raise VddkError(call="Close", code=1, text="unknown", path=self.path, detail="")
+        raise DiskAccessError(path=self.path, doing="VixDiskLib_Close", reason="unknown", code=1)
 
 
 def test_a_handle_that_fails_to_close_does_not_leave_the_others_open(path: Path) -> None:
@@ -139,7 +141,7 @@ def test_a_handle_that_fails_to_close_does_not_leave_the_others_open(path: Path)
     handles[-1].__class__ = Stubborn
     readers = ReaderPool(handles[0], handles.pop)
     readers._handles += handles[1:]
-    with pytest.raises(VddkError):
+    with pytest.raises(DiskAccessError):
         readers.close()
     assert [handle.raw.handle for handle in handles] == [None] * READERS
 
@@ -177,13 +179,13 @@ def test_a_piece_that_fails_is_named_whichever_of_the_call_it_is(path: Path) -> 
     with Library.load().open(path) as handle:
         buffer = bytearray(1024)
         pieces = [(0, memoryview(buffer)[:512]), (end, memoryview(buffer)[512:])]
-        with pytest.raises(VddkError) as caught:
+        with pytest.raises(DiskAccessError) as caught:
             handle.transfer(False, pieces)
         assert caught.value.where.offset_bytes == end
         assert "VixDiskLib_Read failed" in caught.value.message
         assert buffer == b"\1" * 512 + bytes(512), "the first one was done"
     with Library.load().open(path, read_only=False) as handle:
-        with pytest.raises(VddkError) as caught:
+        with pytest.raises(DiskAccessError) as caught:
             handle.transfer(True, [(0, memoryview(bytes(512))), (end, memoryview(bytes(512)))])
         assert caught.value.where.offset_bytes == end
         handle.read_into(0, memoryview(buffer))

@@ -14,11 +14,12 @@ from vreplica.delta.copy.spec import CopySpec
 from vreplica.delta.copy.stats import CopyProgress
 from vreplica.delta.copy.transfer import RetryPolicy
 from vreplica.disk import Arena, MemoryDisk
+from vreplica.disk_errors import DiskNotFound, HostConnection
 from vreplica.errors import DiskClosed, DiskError
 from vreplica.extents import Extents
 from vreplica.units import MIB, SECTOR
 from vreplica.vddk.disk import VddkDisk
-from vreplica.vddk.errors import DiskChanged, DiskNotFound, HelperDied, HostConnection
+from vreplica.vddk.errors import DiskChanged, HelperDied
 
 
 def kill(disk: VddkDisk) -> None:

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from vreplica.disk import Arena
+from vreplica.disk_errors import DiskAccessError
 from vreplica.units import KIB, MIB, SECTOR
-from vreplica.vddk.errors import HelperDied, VddkError
+from vreplica.vddk.errors import HelperDied
 from vreplica.vddk.raw_disk import MAX_IO
 
 
@@ -44,7 +45,7 @@ def use(dummy: Any, path: Path) -> None:
 
 def fail_to_open(dummy: Any, path: Path) -> None:
     dummy.fault(path, "open 15")
-    with pytest.raises(VddkError):
+    with pytest.raises(DiskAccessError):
         dummy.open(path)
     dummy.fault(path)
 

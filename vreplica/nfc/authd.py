@@ -20,10 +20,11 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field
 
+from vreplica.disk_errors import AuthenticationFailed
 from vreplica.nfc import wire
 from vreplica.nfc.channel import HostChannel, Thumbprints, same_thumbprint
 from vreplica.nfc.config import NfcConfig, NfcMode
-from vreplica.nfc.errors import AuthenticationFailed, CertificateMismatch, NfcProtocol
+from vreplica.nfc.errors import HostCertificateMismatch, NfcProtocol
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +74,7 @@ def probe(host: str, port: int = wire.AUTHD_PORT, *, timeout_s: float = 5.0) -> 
 def connect(ticket: NfcTicket, config: NfcConfig, *, path: str) -> HostChannel:
     """A channel on which the NFC handshake can start.
 
-    Raises HostConnection and its kin, CertificateMismatch, AuthenticationFailed.
+    Raises HostConnection and its kin, HostCertificateMismatch, AuthenticationFailed.
     """
     limits = config.timeouts
     channel = HostChannel.connect(ticket.host, ticket.port, path=path, timeout_s=limits.connect_s)
@@ -116,8 +117,8 @@ def _check_certificate(
         raise _mismatch(channel, "one that the ticket names", "(the ticket has none)", found.sha1)
 
 
-def _mismatch(channel: HostChannel, by: str, expected: str, found: str) -> CertificateMismatch:
-    return CertificateMismatch(
+def _mismatch(channel: HostChannel, by: str, expected: str, found: str) -> HostCertificateMismatch:
+    return HostCertificateMismatch(
         host=channel.host,
         path=channel.path,
         doing="checking the certificate",

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Final, TypeVar
 
-from vreplica.nfc.errors import HostConnection, HostTimeout, NfcProtocol
+from vreplica.disk_errors import HostConnection
+from vreplica.nfc.errors import HostTimeout, NfcProtocol
 
 T = TypeVar("T")
 

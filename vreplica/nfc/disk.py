@@ -26,18 +26,18 @@ from typing import Final
 import numpy as np
 
 from vreplica.disk import Arena, Request, check_request
+from vreplica.disk_errors import (
+    AuthenticationFailed,
+    DiskAccessError,
+    DiskBusy,
+    DiskLocked,
+    DiskOutOfRange,
+    HostConnection,
+    NfcMemory,
+)
 from vreplica.errors import DiskClosed, ReadOnlyDisk, VReplicaError, VSphereError
 from vreplica.extents import Extents
 from vreplica.nfc.config import IO_MIN, NfcConfig
-from vreplica.nfc.errors import (
-    AuthenticationFailed,
-    Busy,
-    DiskLocked,
-    HostConnection,
-    NfcError,
-    NfcMemory,
-    NfcOutOfRange,
-)
 from vreplica.nfc.link import HostLink, TicketSource
 from vreplica.nfc.requests import (
     AllocatedRequest,
@@ -53,7 +53,7 @@ from vreplica.units import BLOCK, MIB, SECTOR, TIB
 log = logging.getLogger(__name__)
 
 _WAIT_MAX_S: Final = 30.0
-_TRANSIENT: Final = (HostConnection, DiskLocked, Busy, AuthenticationFailed)
+_TRANSIENT: Final = (HostConnection, DiskLocked, DiskBusy, AuthenticationFailed)
 """What may pass while a connection is made again: the host can hold the lock of the lost one."""
 _WRITTEN_MAX: Final = 4096
 """Extents that are remembered one by one before they are united."""
@@ -90,7 +90,7 @@ class NfcDisk:
         read_only: bool,
         first_of_two: bool = False,
     ) -> None:
-        """Connects. Raises NfcError, TicketRefused, AdmissionTimeout."""
+        """Connects. Raises DiskAccessError, TicketRefused, AdmissionTimeout."""
         self._config = config
         self._read_only = read_only
         self._depth = config.depth
@@ -147,7 +147,7 @@ class NfcDisk:
             found = self._query_allocated(chunk, whole)
         except HostConnection:
             raise
-        except NfcError as error:
+        except DiskAccessError as error:
             log.warning("%s; all of the disk counts as allocated", error)
             return Extents.of(0, self._capacity)
         tail = Extents.of(whole * chunk, self._capacity)
@@ -162,7 +162,7 @@ class NfcDisk:
         self._alive()
 
     def close(self) -> None:
-        """Raises NfcError where the host reports trouble with closing a disk that was written."""
+        """Closes the disk. Raises DiskAccessError where the host cannot close a written one."""
         if self._closed:
             return
         self._closed = True
@@ -318,7 +318,7 @@ class NfcDisk:
                 raise
             if self._link.file.capacity_bytes != self._capacity:
                 self.close()
-                raise NfcOutOfRange(
+                raise DiskOutOfRange(
                     host=self.host,
                     path=self.name,
                     doing="opening again",
@@ -326,7 +326,7 @@ class NfcDisk:
                 )
             return losses
 
-    def _halve(self, failure: NfcError) -> None:
+    def _halve(self, failure: DiskAccessError) -> None:
         """Ask for less at once. Raises the failure where less is not possible."""
         depth, size = max(1, self._depth // 2), max(IO_MIN, self._io_bytes // 2)
         size -= size % SECTOR

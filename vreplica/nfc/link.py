@@ -9,12 +9,12 @@ from __future__ import annotations
 import logging
 from typing import Final, Protocol
 
+from vreplica.disk_errors import AuthenticationFailed, DiskAccessError, HostConnection, HostLeaving
 from vreplica.errors import VReplicaError
 from vreplica.nfc import authd
 from vreplica.nfc.admission import HostAdmission
 from vreplica.nfc.authd import NfcTicket
 from vreplica.nfc.config import IO_MIN, NfcConfig
-from vreplica.nfc.errors import AuthenticationFailed, HostConnection, HostLeaving, NfcError
 from vreplica.nfc.session import NfcSession, OpenedFile
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,10 @@ class HostLink:
         return self._admission
 
     def open(self) -> None:
-        """Connect, log in, open the disk. Raises NfcError, TicketRefused, AdmissionTimeout."""
+        """Connects, logs in and opens the disk.
+
+        Raises DiskAccessError, TicketRefused, AdmissionTimeout.
+        """
         ticket = self._new_ticket()
         try:
             self._open(ticket)
@@ -75,14 +78,14 @@ class HostLink:
             self._open(self._new_ticket())
         self.opens += 1
 
-    def close(self) -> NfcError | None:
+    def close(self) -> DiskAccessError | None:
         """Close disk, session and connection; what the host said against it, if anything."""
-        failure: NfcError | None = None
+        failure: DiskAccessError | None = None
         session, self._session = self._session, None
         if session and session.usable:
             try:
                 session.close_file(self.file.handle)
-            except NfcError as error:
+            except DiskAccessError as error:
                 failure = error
         if session:
             session.close()
@@ -132,7 +135,7 @@ class HostLink:
             session.handshake()
             try:
                 session.open_session()
-            except NfcError as error:
+            except DiskAccessError as error:
                 if isinstance(error, HostConnection) or self._buffer <= IO_MIN:
                     raise
                 raise _BuffersRefused(error) from error
@@ -160,6 +163,6 @@ def with_trouble(error: HostConnection, tickets: TicketSource) -> HostConnection
 class _BuffersRefused(VReplicaError):
     """Inside this module: OPEN_SESSION was answered with an error."""
 
-    def __init__(self, error: NfcError) -> None:
+    def __init__(self, error: DiskAccessError) -> None:
         super().__init__()
         self.error = error

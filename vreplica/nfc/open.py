@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from vreplica.disk_errors import HostConnection
 from vreplica.nfc import authd
 from vreplica.nfc.config import NfcConfig
 from vreplica.nfc.disk import NfcDisk
-from vreplica.nfc.errors import HostConnection
 from vreplica.nfc.link import TicketSource, with_trouble
 from vreplica.nfc.ticket import TicketService
 
@@ -41,7 +41,7 @@ def open_nfc_disk(
     The connection is made again, with a new ticket from `source`, when it is lost; so `source`
     must stay usable while the disk is open.
 
-    Raises NfcError (of `vreplica.nfc.errors`), TicketRefused, AdmissionTimeout.
+    Raises DiskAccessError, TicketRefused, AdmissionTimeout.
     """
     settings = config or NfcConfig()
     if settings.mode == "nbd":

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from vreplica.disk_errors import DiskAccessError
 from vreplica.nfc import wire
 from vreplica.nfc.channel import HostChannel
 from vreplica.nfc.config import NfcTimeouts
-from vreplica.nfc.errors import NfcError, NfcProtocol
+from vreplica.nfc.errors import NfcProtocol
 from vreplica.nfc.wire import Aio, Layout
 
 Part = bytes | memoryview
@@ -48,7 +49,7 @@ class NfcRequest:
         self.values: dict[str, int] = {}
         self.extra = b""
         self.done = False
-        self.failure: NfcError | None = None
+        self.failure: DiskAccessError | None = None
         self._payload = payload
         self._send_extra = extra
 

@@ -25,10 +25,11 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Final
 
+from vreplica.disk_errors import DiskAccessError, HostConnection, OperationUnsupported
 from vreplica.nfc import wire
 from vreplica.nfc.channel import HostChannel
 from vreplica.nfc.config import NfcConfig
-from vreplica.nfc.errors import HostConnection, NfcError, OperationUnsupported, from_reply
+from vreplica.nfc.errors import from_reply
 from vreplica.nfc.requests import NfcRequest, protocol_error
 from vreplica.nfc.wire import Aio, Classic
 from vreplica.units import SECTOR
@@ -90,7 +91,7 @@ class NfcSession:
         self._aio = True
 
     def open_session(self) -> None:
-        """Agree on buffers. Raises NfcError where the host does not give them."""
+        """Agree on buffers. Raises DiskAccessError where the host does not give them."""
         self.call(
             self._request(
                 Aio.OPEN_SESSION,
@@ -159,7 +160,7 @@ class NfcSession:
     def close(self) -> None:
         """Say goodbye where the session is whole, and close the connection. Never raises."""
         if self._aio and not self._broken:
-            with suppress(NfcError):
+            with suppress(DiskAccessError):
                 self.call(
                     NfcRequest(
                         Aio.CLOSE_SESSION,

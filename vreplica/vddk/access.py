@@ -35,12 +35,15 @@ class CleanupResult:
 
 
 def prepare_for_access(config: VddkConfig, connection: VddkConnection, identity: str) -> None:
-    """Before the snapshot. Raises VddkError: Busy (retry) where another holder disabled it."""
+    """Disables Storage vMotion of the VM; call it before the snapshot.
+
+    Raises DiskAccessError; DiskBusy where another program has disabled it.
+    """
     _run(config, connection, "PrepareForAccess", identity)
 
 
 def end_access(config: VddkConfig, connection: VddkConnection, identity: str) -> None:
-    """After the last disk is closed, and at the start of a run that follows a crash."""
+    """Enables Storage vMotion again, after the last disk is closed or after a crash."""
     _run(config, connection, "EndAccess", identity)
 
 

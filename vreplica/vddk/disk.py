@@ -18,17 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vreplica.disk import Arena, Request, check_request
+from vreplica.disk_errors import DiskAccessError, HostConnection
 from vreplica.errors import DiskClosed, ReadOnlyDisk, VReplicaError
 from vreplica.extents import Extents
 from vreplica.units import BLOCK, SECTOR
 from vreplica.vddk import allocated_blocks
 from vreplica.vddk.disk_info import VddkDiskInfo
-from vreplica.vddk.errors import (
-    DiskChanged,
-    HelperFailed,
-    HostConnection,
-    VddkError,
-)
+from vreplica.vddk.errors import DiskChanged, HelperFailed
 from vreplica.vddk.raw_disk import SYNC_MODES
 
 log = logging.getLogger("vreplica.vddk")
@@ -38,7 +34,7 @@ EXTENTS_MAX = 1_000_000
 
 
 class DiskBackend(Protocol):
-    """An open disk of the library. Raises VddkError and HelperFailed. Offsets are checked."""
+    """An open disk of the library. Raises DiskAccessError and HelperFailed. Offsets are checked."""
 
     @property
     def info(self) -> VddkDiskInfo: ...
@@ -161,7 +157,7 @@ class VddkDisk:
                 covered = query.end
         except HostConnection:
             raise
-        except VddkError as error:
+        except DiskAccessError as error:
             self.allocation_note = error.message
             log.warning("%s: all of it counts as allocated: %s", self.name, error.message)
             return Extents.of(0, self.capacity_bytes)

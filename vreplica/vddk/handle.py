@@ -26,7 +26,7 @@ from vreplica.vddk.session import ConnectionHandle
 
 @contextmanager
 def explained(path: str) -> Iterator[None]:
-    """CallFailed -> VddkError about `path`."""
+    """CallFailed -> DiskAccessError about `path`."""
     try:
         yield
     except CallFailed as failed:

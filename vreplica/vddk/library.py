@@ -8,7 +8,7 @@
 Meant for the native library. With VMware's, take `open_vddk_disk` and its helper process: its own
 copies of OpenSSL and libstdc++ do not mix with those of Python.
 
-Sizes are bytes. Every failure is a VddkError. Log lines go to the logger `vreplica.vddk`.
+Sizes are bytes. Every failure is a DiskAccessError. Log lines go to the logger `vreplica.vddk`.
 """
 
 from __future__ import annotations

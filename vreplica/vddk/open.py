@@ -23,7 +23,7 @@ def open_vddk_disk(
 ) -> VddkDisk:
     """Open a disk: an absolute path of a local file, or "[datastore] dir/disk.vmdk".
 
-    Raises LibraryProblem where no library can be used, VddkError where the library refuses,
+    Raises LibraryProblem where no library can be used, DiskAccessError where the library refuses,
     HelperFailed where its process fails, ConnectionReadOnly on a write through a read-only
     connection to a server.
     """

@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vreplica.disk import Arena, Request
+from vreplica.disk_errors import DiskAccessError
 from vreplica.vddk.allocated_blocks import BlockQuery
-from vreplica.vddk.errors import VddkError
 from vreplica.vddk.handle import DiskHandle
 
 log = logging.getLogger("vreplica.vddk")
@@ -79,7 +79,7 @@ class ReaderPool:
             return
         try:
             handle = self._open_another()
-        except VddkError as error:
+        except DiskAccessError as error:
             self._wanted = 0
             log.info("%s: no further handle to read by: %s", self._first.path, error.message)
             return

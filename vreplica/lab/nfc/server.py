@@ -12,6 +12,7 @@ import ssl
 import threading
 from contextlib import suppress
 
+from vreplica.disk_errors import DiskAccessError
 from vreplica.lab.certificate import ServerCertificate
 from vreplica.lab.nfc.authd import log_in
 from vreplica.lab.nfc.faults import Faults
@@ -21,13 +22,12 @@ from vreplica.lab.nfc.store import Refused, Store
 from vreplica.lab.nfc.tickets import TicketBook
 from vreplica.lab.nfc.transfers import ProtocolBroken
 from vreplica.lab.nfc.wirepeer import Peer, Silenced
-from vreplica.vddk.errors import VddkError
 
 __all__ = ["HostProfile", "NfcServer"]
 
 log = logging.getLogger(__name__)
 
-_ENDINGS = (OSError, EOFError, ProtocolBroken, Silenced, Refused, VddkError)
+_ENDINGS = (OSError, EOFError, ProtocolBroken, Silenced, Refused, DiskAccessError)
 
 
 class NfcServer:

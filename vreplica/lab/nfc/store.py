@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from vreplica.disk import Disk, MemoryDisk
+from vreplica.disk_errors import DiskAccessError
 from vreplica.vddk.disk import VddkDisk
-from vreplica.vddk.errors import MetadataMissing, VddkError
+from vreplica.vddk.errors import MetadataMissing
 from vreplica.vddk.handle import DiskHandle
 from vreplica.vddk.library import Library
 
@@ -88,7 +89,7 @@ class _LibraryDisk:
     def close(self) -> None:
         try:
             self.disk.close()
-        except VddkError as error:
+        except DiskAccessError as error:
             raise Refused(error.code, error.message) from error
 
 
@@ -104,7 +105,7 @@ class LibraryStore:
         file = self._resolve(path, read_only)
         try:
             handle = self._library.open(file, read_only=read_only)
-        except VddkError as error:
+        except DiskAccessError as error:
             raise Refused(error.code, error.message) from error
         before = self._writes(path) if self._writes is not None and not read_only else None
         return _LibraryDisk(handle, path, read_only=read_only, before=before)

@@ -16,6 +16,7 @@ import secrets
 from collections.abc import Iterator
 from functools import cached_property
 
+from vreplica.disk_errors import DiskFull, DiskLocked, DiskNotFound
 from vreplica.errors import VReplicaError
 from vreplica.extents import Extents
 from vreplica.files import copy_sparse
@@ -26,7 +27,7 @@ from vreplica.units import BLOCK, MIB, SECTOR, round_down
 from vreplica.vddk.abi import Adapter, DiskType
 from vreplica.vddk.config import VddkConfig, bundled_libdir
 from vreplica.vddk.disk import VddkDisk
-from vreplica.vddk.errors import DiskFull, DiskLocked, DiskNotFound, FileExists
+from vreplica.vddk.errors import FileExists
 from vreplica.vddk.handle import DiskHandle
 from vreplica.vddk.library import Library
 
@@ -44,7 +45,7 @@ class Disks(Space):
 
     @contextlib.contextmanager
     def explained(self, ds_path: str) -> Iterator[None]:
-        """VddkError -> what a host says about the file."""
+        """DiskAccessError -> what a host says about the file."""
         try:
             yield
         except FileExists:

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from vreplica.disk_errors import DiskBusy
 from vreplica.errors import VReplicaError
 from vreplica.files import replace_durably
 from vreplica.sync.events import Listener, Warn
@@ -24,7 +25,6 @@ from vreplica.sync.job_dir import vmotion_lock_path
 from vreplica.sync.transport import choose, vddk_connection
 from vreplica.vddk.access import IDENTITY_MAX, end_access, prepare_for_access
 from vreplica.vddk.config import ENV_LIBDIR
-from vreplica.vddk.errors import Busy
 from vreplica.vsphere.model import VmRef
 from vreplica.vsphere.session import Session
 
@@ -62,7 +62,7 @@ def _begin(job: Job, source: Session, vm: VmRef, mark: Path, listener: Listener)
     connection = vddk_connection(source, vm, None, read_only=True)
     try:
         prepare_for_access(job.vddk, connection, identity(job))
-    except Busy:
+    except DiskBusy:
         # Somebody else has disabled it, which serves as well until they enable it again.
         listener(Warn(f"Storage vMotion of {vm.name} is disabled by another program already"))
     except VReplicaError as error:

@@ -49,7 +49,10 @@ def open_in_helper(
     read_only: bool,
     single_link: bool,
 ) -> HelperDisk:
-    """Start a helper and open a disk in it. Raises LibraryProblem, VddkError, HelperFailed."""
+    """Starts a helper and opens a disk in it.
+
+    Raises LibraryProblem, DiskAccessError, HelperFailed.
+    """
     channel = start_helper(file, config, path)
     order = {
         "target": asdict(connection),

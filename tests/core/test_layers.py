@@ -33,6 +33,7 @@ LAYERS: list[set[str]] = [
     {
         "units",
         "hours",
+        "disk_errors",
         "errors",
         "extents",
         "files",

@@ -30,7 +30,7 @@ from vreplica.cli.render.output import Output
 from vreplica.cli.render.text import grid
 from vreplica.cli.render.verify_html import render
 from vreplica.cli.server_address import parse_server
-from vreplica.delta.compare.spot_check import SpotChecked
+from vreplica.delta.compare.spot_check import SpotCheckResult
 from vreplica.delta.copy.modes import CopyMode
 from vreplica.errors import DiskClosed, VReplicaError
 from vreplica.points import DiskPoint, Level, RecoveryPoint
@@ -489,7 +489,7 @@ def test_keys_that_cannot_be_used_are_told_before_anything_is_read(
 
 
 def test_a_page_escapes_names_and_tells_of_a_sample(tmp_path: Path) -> None:
-    spot = SpotChecked(seed=9, pieces=10, of_pieces=1000)
+    spot = SpotCheckResult(seed=9, pieces=10, of_pieces=1000)
     disk = replace(EQUAL.disks[0], label="<b>&", spot=spot)
     html = render(replace(EQUAL, disks=(disk,), source="<i>web01"))
     assert "&lt;b&gt;&amp;" in html

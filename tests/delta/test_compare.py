@@ -18,7 +18,12 @@ from xxhash import xxh3_128
 
 from vreplica.delta.compare.compare import FIRST_DIFFERENCES, PIECE, compare
 from vreplica.delta.compare.root_digest import total
-from vreplica.delta.compare.spot_check import SpotCheck, SpotChecked, missed, sample_of
+from vreplica.delta.compare.spot_check import (
+    SpotCheck,
+    SpotCheckResult,
+    miss_probability,
+    sample_of,
+)
 from vreplica.delta.control import Control
 from vreplica.delta.errors import CopyCancelled
 from vreplica.disk import MemoryDisk
@@ -280,16 +285,16 @@ def test_the_same_seed_looks_at_the_same_pieces_and_finds_what_lies_in_them() ->
 
 @pytest.mark.parametrize(("of", "n"), [(1, 1), (10, 1), (20, 10), (100, 5), (1000, 300), (500, 0)])
 def test_what_a_sample_rules_out_is_what_counting_says(of: int, n: int) -> None:
-    spot = SpotChecked(0, n, of)
+    spot = SpotCheckResult(0, n, of)
     least = next(
         (d for d in range(1, of + 1) if comb(of - d, n) * 20 <= comb(of, n)),
         of + 1,
     )
     assert spot.rules_out_pieces == least
     for d in (1, of // 2, of):
-        assert missed(of, n, d) == pytest.approx(comb(of - d, n) / comb(of, n))
+        assert miss_probability(of, n, d) == pytest.approx(comb(of - d, n) / comb(of, n))
 
 
 def test_what_a_sample_of_62_tib_rules_out_is_known_at_once() -> None:
-    spot = SpotChecked(0, 65_011, 65_011_712)
+    spot = SpotCheckResult(0, 65_011, 65_011_712)
     assert 2900 < spot.rules_out_pieces < 3100

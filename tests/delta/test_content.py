@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from vreplica.delta.block_hash import Digests, hash_blocks
-from vreplica.delta.cbt_audit import ChangeTrackingLied, audit
+from vreplica.delta.cbt_audit import CbtMissedChanges, audit
 from vreplica.delta.copy.content_sample import DENSE_PIECES, ContentSample, entropy
 from vreplica.delta.copy.pipeline import copy
 from vreplica.delta.copy.spec import CopySpec
@@ -157,7 +157,7 @@ def test_a_whole_audit_finds_exactly_the_changes_that_were_not_reported(
     missed = np.array(sorted(written & quiet), np.int64)
     assert report.different == Extents.from_blocks(missed, BLOCK, CAPACITY)
     if len(missed):
-        with pytest.raises(ChangeTrackingLied, match=f"{len(missed)} of {len(quiet)} sampled"):
+        with pytest.raises(CbtMissedChanges, match=f"{len(missed)} of {len(quiet)} sampled"):
             report.raise_if_different()
     else:
         report.raise_if_different()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pyVmomi import vim
 
-from vreplica.delta.cbt_audit import ChangeTrackingLied
+from vreplica.delta.cbt_audit import CbtMissedChanges
 from vreplica.delta.copy.modes import CopyMode
 from vreplica.errors import DiskError, PreflightError, VReplicaError
 from vreplica.failover import operations
@@ -334,7 +334,7 @@ def test_change_tracking_that_loses_writes_is_found_out_and_nothing_is_committed
         world.write(vm, 2000, number * 8 * BLOCK, bytes([number + 1]) * BLOCK)
     world.control.settings(world.here, cbt_bug="drop")
     try:
-        with pytest.raises(ChangeTrackingLied) as caught:
+        with pytest.raises(CbtMissedChanges) as caught:
             run(job)
     finally:
         world.control.settings(world.here, cbt_bug="")

@@ -1,1 +1,1 @@
-"""The engine: reads, hashes, compares and copies disks. Knows only Disk, extents and errors."""
+"""Reads, hashes, copies and compares disks; knows only Disk, extents and errors."""

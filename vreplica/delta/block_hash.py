@@ -1,13 +1,13 @@
-"""Digests of blocks: XXH3-128, seeded per disk; the only place that knows xxhash.
+"""Hashes blocks: XXH3-128, with a seed for each disk. The only module that knows xxhash.
 
     buffer   | block 0 | block 1 (zeros) | block 2 | ... | tail (may be short) |
     digests  [  d0    ,  0000...0000    ,   d2    , ... ,   dn                 ]   (n, 16) uint8
 
-The all-zero digest is reserved for blocks of zeros, whatever their length: a digest map of
-which nothing was written yet (a sparse file) says "zero" for every block.
+The all-zero digest is reserved for blocks of zeros of any length. So a digest map in which nothing
+was written yet (a sparse file) says "zero" for every block.
 
-XXH3 is not a cryptographic hash. The seed is random per disk, so that two blocks made to
-collide for one disk do not collide for another; proofs of equality (`compare`) read bytes.
+XXH3 is not a cryptographic hash. Each disk has a random seed, so two blocks that were made to
+collide on one disk do not collide on another. A proof of equality (`compare`) reads the bytes.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ ALGORITHM: Final = "xxh3-128"
 DIGEST_SIZE: Final = 16
 
 Digests = NDArray[np.uint8]
-"""Shape (n, 16): one digest a row, big-endian as XXH3 writes its canonical form."""
+"""Shape (n, 16): one digest in a row, big-endian, which is the canonical form of XXH3."""
 
 _PROBES = 4
-"""Words looked at in each block before all of it is: most blocks end the search there."""
+"""Words to test in each block before the whole block: for most blocks these are enough."""
 
 
 def zero_blocks(buffer: memoryview, block: int = BLOCK) -> NDArray[np.bool_]:
-    """Which blocks of `buffer` hold only zeros, exactly; shape (n,).
+    """Finds the blocks of `buffer` that hold only zeros; shape (n,).
 
     `buffer` is a multiple of 512 bytes; its last block may be short.
     """
@@ -55,7 +55,7 @@ def zero_blocks(buffer: memoryview, block: int = BLOCK) -> NDArray[np.bool_]:
 
 
 def hash_blocks(buffer: memoryview, block: int = BLOCK, seed: int = 0) -> Digests:
-    """Digest of every block of `buffer`, shape (n, 16); blocks of zeros get the zero digest.
+    """Hashes every block of `buffer`, shape (n, 16); blocks of zeros get the zero digest.
 
     `buffer` is a multiple of 512 bytes; its last block may be short.
     """
@@ -79,19 +79,19 @@ def hash_blocks(buffer: memoryview, block: int = BLOCK, seed: int = 0) -> Digest
 
 
 def stream() -> xxh3_128:
-    """XXH3-128 of a stream, without a seed: what `xxh128sum` prints."""
+    """Starts an XXH3-128 of a stream, without a seed, as `xxh128sum` prints it."""
     return xxh3_128()
 
 
 def is_zero(digests: Digests) -> NDArray[np.bool_]:
-    """Which digests are the reserved one; shape (n,)."""
+    """Finds the digests that are the reserved one; shape (n,)."""
     halves = _halves(digests)
     zero: NDArray[np.bool_] = (halves[:, 0] | halves[:, 1]) == 0
     return zero
 
 
 def equal(left: Digests, right: Digests) -> NDArray[np.bool_]:
-    """Row by row; shape (n,)."""
+    """Compares row by row; shape (n,)."""
     a, b = _halves(left), _halves(right)
     same: NDArray[np.bool_] = (a[:, 0] == b[:, 0]) & (a[:, 1] == b[:, 1])
     return same
@@ -102,7 +102,7 @@ def _halves(digests: Digests) -> NDArray[np.uint64]:
 
 
 def _runs(indices: NDArray[np.int64]) -> list[tuple[int, int]]:
-    """Ascending numbers -> [first, last) of each run of neighbours."""
+    """Turns ascending numbers into [first, last) of each run of neighbours."""
     cut = np.flatnonzero(np.diff(indices) > 1) + 1
     first = indices[np.concatenate(([0], cut))]
     last = indices[np.concatenate((cut - 1, [len(indices) - 1]))] + 1

@@ -1,11 +1,11 @@
-"""Is change tracking telling the truth? A sample of what it calls unchanged, read and compared.
+"""Audits changed block tracking: reads a sample of what it calls unchanged, and compares digests.
 
     disk       |......cccc..........cc...........|    c: what tracking reports as changed
-    looked at      ^           ^         ^    ^       1 in 1,000 of the other blocks, at random
+    sampled        ^           ^         ^    ^       1 in 1,000 of the other blocks, at random
 
-A block that tracking calls unchanged must still have the digest that the map of the latest
-recovery point has for it. Where it has not, tracking lost a write (VMware KB 2090639, Broadcom
-KB 317933 and others), and a delta by it would make a replica that is wrong.
+A block that tracking calls unchanged must have the digest that the digest map of the latest
+recovery point has for it. Another digest means that tracking lost a write (VMware KB 2090639,
+Broadcom KB 317933 and others). A delta by such tracking would make a wrong replica.
 """
 
 from __future__ import annotations
@@ -33,39 +33,39 @@ _MAX_SAMPLE: Final = 100_000
 
 
 @dataclass(eq=False)
-class ChangeTrackingLied(CbtError):
+class CbtMissedChanges(CbtError):
     template = (
-        "change tracking calls {count} of {looked_at} sampled blocks unchanged that have changed; "
-        "the first is at byte {first}"
+        "change tracking missed changes: {missed_blocks} of {sampled_blocks} sampled blocks have "
+        "changed, but it calls them unchanged; the first is at byte {first_byte}"
     )
     remedy = (
         "Reset change tracking of this VM (disable, snapshot cycle, enable); the next run compares "
         "the whole disk with the replica by digest. Check the host's build for known faults of CBT."
     )
-    count: int
-    looked_at: int
-    first: int
+    missed_blocks: int
+    sampled_blocks: int
+    first_byte: int
 
 
 @dataclass(frozen=True, slots=True)
 class AuditReport:
-    """What was sampled. `different` has the blocks that tracking should have reported."""
+    """The result of an audit. `different` has the blocks that tracking should have reported."""
 
     sampled_blocks: int
     unchanged_blocks: int
-    """How many there were to choose from."""
+    """The blocks that the sample was taken from."""
     read_bytes: int
     different: Extents
     seconds: float
     complete: bool
-    """False: the time was up before all samples were read."""
+    """False: the time ended before all samples were read."""
 
     def raise_if_different(self) -> None:
         if len(self.different):
-            raise ChangeTrackingLied(
-                count=-(-self.different.total // BLOCK),
-                looked_at=self.sampled_blocks,
-                first=int(self.different.array[0, 0]),
+            raise CbtMissedChanges(
+                missed_blocks=-(-self.different.total // BLOCK),
+                sampled_blocks=self.sampled_blocks,
+                first_byte=int(self.different.array[0, 0]),
             )
 
 
@@ -73,7 +73,7 @@ def audit(
     source: Disk,
     known: KnownDigests,
     changed: Extents,
-    looked_at: Extents,
+    candidates: Extents,
     *,
     seed: int,
     block: int = BLOCK,
@@ -81,15 +81,14 @@ def audit(
     max_seconds: float = MAX_SECONDS,
     random_seed: int | None = None,
 ) -> AuditReport:
-    """Sample the blocks of `looked_at` that `changed` does not touch, and compare digests.
+    """Samples the blocks of `candidates` that `changed` does not touch, and compares digests.
 
-    `looked_at`: what may hold something, on either side (allocated, and not zero by the map);
-    `known` and `seed` are those of the recovery point that `changed` is counted from. Reads
-    one block at a time, in an order that gives a fair sample even where the time runs out.
+    `known` and `seed` belong to the recovery point that `changed` counts from. Blocks are read one
+    by one in random order, so the sample is fair also when the time ends early.
     """
     started = perf_counter()
     geometry = Geometry(source.capacity_bytes, block)
-    quiet = looked_at.clip(0, geometry.capacity).align(block).subtract(changed.align(block))
+    quiet = candidates.clip(0, geometry.capacity).align(block).subtract(changed.align(block))
     rows = quiet.array // block
     after = np.cumsum(rows[:, 1] - rows[:, 0])
     total = int(after[-1]) if len(after) else 0

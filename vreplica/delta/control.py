@@ -1,6 +1,6 @@
-"""The handle by which others steer a copy that is running: cancel, pause, resume, slow down.
+"""Controls a running copy from outside: cancel, pause, resume, slow down.
 
-A copy asks `admit` before each batch it reads and each batch it writes, from its own threads.
+The threads of a copy call `admit` before they read a batch and before they write one.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from time import monotonic
 from vreplica.delta.throttle import Throttle
 
 _RECHECK_S = 0.2
-"""How long a worker that is paused, or waits, takes to notice that another one has failed."""
+"""A worker that is paused or waits notices within this time that another one has failed."""
 
 
 class Control:
-    """Thread-safe. One may steer several copies at once, which then share the throttle."""
+    """Cancels, pauses and slows down copies. Thread-safe; copies may share one, and its rate."""
 
     def __init__(self, throttle: Throttle | None = None) -> None:
         self.throttle = throttle
@@ -32,12 +32,12 @@ class Control:
         return not self._running.is_set()
 
     def cancel(self) -> None:
-        """The copy ends with CopyCancelled at its next batch, also when paused."""
+        """Ends the copy with CopyCancelled at its next batch, also when it is paused."""
         self._cancelled.set()
         self._running.set()
 
     def pause(self) -> None:
-        """The copy keeps its handles open and issues nothing more until `resume`."""
+        """Makes the copy issue nothing until `resume`; its handles stay open."""
         if not self.cancelled:
             self._running.clear()
 
@@ -45,10 +45,10 @@ class Control:
         self._running.set()
 
     def admit(self, read_bytes: int = 0, stopped: threading.Event | None = None) -> bool:
-        """Wait while paused and for the throttle; False when the copy is to end.
+        """Waits while paused and for the throttle; returns False when the copy has to end.
 
-        What a copy reads is throttled; it writes no more than it has read. `stopped` is the
-        copy's own end: another of its stages has failed.
+        Only reads are throttled, because a copy writes no more than it reads. `stopped` is set when
+        another worker of the same copy has failed.
         """
         while not self.ended(stopped):
             if not self._running.wait(_RECHECK_S):
@@ -60,11 +60,11 @@ class Control:
         return False
 
     def ended(self, stopped: threading.Event | None = None) -> bool:
-        """Cancelled, or come to its own end."""
+        """Tells whether the copy was cancelled, or has stopped by itself."""
         return self.cancelled or (stopped is not None and stopped.is_set())
 
     def sleep(self, seconds: float, stopped: threading.Event | None = None) -> None:
-        """Wait, but no longer than until the copy has `ended`."""
+        """Waits, at most until the copy has `ended`."""
         until = monotonic() + seconds
         while not self.ended(stopped) and (left := until - monotonic()) > 0:
             self._cancelled.wait(min(left, _RECHECK_S))

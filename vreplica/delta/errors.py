@@ -1,4 +1,4 @@
-"""What the engine itself can fail with; disks bring their own errors."""
+"""Errors of copies and comparisons themselves; disks have their own errors."""
 
 from __future__ import annotations
 

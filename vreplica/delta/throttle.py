@@ -1,11 +1,11 @@
-"""How fast a copy may go, by the time of day. Pure but for the clock that is handed in.
+"""Limits how fast a copy reads, by the time of day. The caller may give the clock.
 
     windows    Mon-Fri 08:00-18:00  10 MiB/s      the first window that holds now counts
                Sat             all  no limit
     otherwise  `default`
 
-A rate of 0 stops the copy until its window ends. The bucket holds at most one second's worth,
-so a pause does not lead to a burst.
+A rate of 0 stops the copy until its window ends. The bucket holds the bytes of one second at most,
+so a pause is not followed by a burst.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ _SHORTEST_S = 0.001
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A rate for some hours or a period, by the clock that the throttle is given."""
+    """A rate for some hours or for a period, by the clock of the throttle."""
 
     bytes_per_s: float | None
-    """None: no limit; 0: nothing at all."""
+    """None: no limit; 0: the copy stands still."""
     when: Span
 
 
 class Throttle:
-    """A token bucket. Thread-safe: several copies may share one, and share its rate."""
+    """A token bucket. Thread-safe; several copies that share one share its rate."""
 
     def __init__(
         self,
@@ -57,10 +57,9 @@ class Throttle:
         return self._default
 
     def take(self, nbytes: int) -> float:
-        """Ask for `nbytes`. 0: granted; otherwise how many seconds to wait before asking again.
+        """Asks for `nbytes`; returns 0 if granted, else the seconds to wait before asking again.
 
-        A request that is larger than the bucket is granted when the bucket is full, and then
-        leaves it in debt.
+        A request larger than the bucket is granted when the bucket is full, and leaves it in debt.
         """
         with self._lock:
             rate = self.rate()

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from vreplica.delta.compare.root_digest import BLAKE3, total
-from vreplica.delta.compare.spot_check import SpotChecked
+from vreplica.delta.compare.spot_check import SpotCheckResult
 from vreplica.delta.copy.modes import CopyMode
 from vreplica.points import Level, RecoveryPoint
 from vreplica.sync.disk_plan import DiskPlan
@@ -120,7 +120,7 @@ class DiskVerify:
     replica_root: str
     image_digest: str | None = None
     looked_at: tuple[tuple[int, int], ...] = ()
-    spot: SpotChecked | None = None
+    spot: SpotCheckResult | None = None
     """None: everything that had not changed since the point was looked at."""
 
     @property

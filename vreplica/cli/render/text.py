@@ -18,7 +18,7 @@ from vreplica.cli.render.table import Grid
 from vreplica.units import human_size
 
 if TYPE_CHECKING:
-    from vreplica.delta.compare.spot_check import SpotChecked
+    from vreplica.delta.compare.spot_check import SpotCheckResult
     from vreplica.points import Level, NewerPoint, RecoveryPoint, Verdict
     from vreplica.sync.plan.readiness import CheckReport
     from vreplica.sync.replica.seed import SeedReport
@@ -263,7 +263,7 @@ def _digests(algorithm: str, disk: DiskVerify) -> Iterator[str]:
         yield f"{algorithm} root of the point: {disk.replica_root}"
 
 
-def spot_check(spot: SpotChecked) -> Iterator[str]:
+def spot_check(spot: SpotCheckResult) -> Iterator[str]:
     """The size of a sample, and the confidence that it gives."""
     yield f"compared {spot.pieces} of {spot.of_pieces} MiB ({spot.share:.2%}), seed {spot.seed}"
     least = spot.rules_out_pieces

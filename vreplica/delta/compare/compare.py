@@ -1,12 +1,12 @@
-"""Proof of equality: two disks read side by side and compared byte by byte.
+"""Proves that two disks are equal: reads both and compares them byte by byte.
 
     source  ---- reader thread ---> | a |
                                           memcmp, differing extents, root digest of each side
     target  ---- reader thread ---> | b | -> digest of the target's whole image, where asked for
 
-Nothing of the copier is used: other loops, other buffers, plain bytes instead of digests, so
-that a mistake of the copier is not repeated by its check. What the digests are: rootdigest.py.
-Bytes of the target that are not compared are read for its image digest only.
+This uses nothing of the copier: other loops, other buffers, bytes instead of digests. So the check
+does not repeat a mistake of the copier. root_digest.py defines the digests. Bytes of the target
+that are not compared are read for its image digest only.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vreplica.delta.compare.root_digest import BLAKE3, ImageDigest, Roots
-from vreplica.delta.compare.spot_check import PIECE, SpotCheck, SpotChecked
+from vreplica.delta.compare.spot_check import PIECE, SpotCheck, SpotCheckResult
 from vreplica.delta.control import Control
 from vreplica.delta.errors import CopyCancelled
 from vreplica.disk import Disk
@@ -32,7 +32,7 @@ from vreplica.extents import Extents
 from vreplica.units import SECTOR
 
 _PIECES: Final = 8
-"""Pieces per round: 8 MiB of each side at once, and of the round before that is digested."""
+"""Pieces in a round: 8 MiB of each side, beside 8 MiB of the round before, which is digested."""
 
 FIRST_DIFFERENCES: Final = 100
 
@@ -41,16 +41,16 @@ Bytes = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class CompareReport:
-    """What was looked at and what differs. Sizes in bytes.
+    """The result of a comparison. Sizes in bytes.
 
-    capacity = excluded + compared + holes + not looked at (outside `extents` or the sample)
+    capacity = excluded + compared + holes + the rest (outside `extents` or the sample)
     """
 
     capacity_bytes: int
     compared_bytes: int
     """Read from both sides."""
     hole_bytes: int
-    """Not read: unallocated on both sides, so zeros on both."""
+    """Not read, because unallocated on both sides: zeros on both."""
     excluded_bytes: int
     different_bytes: int
     """In whole sectors of 512."""
@@ -60,11 +60,11 @@ class CompareReport:
     source_root: str
     target_root: str
     looked_at: Extents
-    """What the roots cover; holes that were asked for among it, unless a sample was taken."""
+    """The bytes that the roots cover: with holes, unless a sample was taken."""
     image_digest: str | None
-    """Of all of the target's bytes; None where it was not asked for."""
-    spot: SpotChecked | None
-    """None: everything was looked at."""
+    """Of all bytes of the target; None if it was not asked for."""
+    spot: SpotCheckResult | None
+    """None: no sample was taken."""
     seconds: float
 
     @property
@@ -90,7 +90,7 @@ class _Found:
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """What is read of one piece of 1 MiB: ranges of both sides, ranges of the target alone."""
+    """The ranges to read of one piece of 1 MiB: from both sides, and from the target alone."""
 
     offset: int
     length: int
@@ -110,13 +110,12 @@ def compare(
     progress: Callable[[int, int], None] | None = None,
     control: Control | None = None,
 ) -> CompareReport:
-    """Compare both disks over `extents` (default: everything) without `exclude`.
+    """Compares both disks over `extents` (default: everything) without `exclude`.
 
-    With `sample`, of what is allocated there only that share is read. `image` asks for the
-    digest of the target's whole image, for which all that the target has is read. Where the
-    capacities differ, what only the larger one has must be zeros. Each disk is used from one
-    thread of its own. `progress(done_bytes, total_bytes)`. Raises what the disks raise, and
-    CopyCancelled.
+    `sample` limits the reads to a share of what is allocated there. `image` asks for the digest of
+    the target's whole image; then everything that the target holds is read. If the capacities
+    differ, the part that only the larger disk has must be zeros. One thread uses each disk.
+    `progress(done_bytes, total_bytes)`. Raises what the disks raise, and CopyCancelled.
     """
     started = perf_counter()
     capacity = max(source.capacity_bytes, target.capacity_bytes)
@@ -132,7 +131,9 @@ def compare(
     if sample is not None:
         read, spot = sample.choose(wanted)
         looked_at = read
-    work = _Comparison(source, target, control or Control(), progress, algorithm)
+    work = _Comparison(
+        source, target, control=control or Control(), progress=progress, algorithm=algorithm
+    )
     work.run(read, on_target.subtract(read) if image else Extents.empty(), image)
     source_root, target_root = work.roots.hexdigests()
     return CompareReport(
@@ -153,12 +154,13 @@ def compare(
 
 
 class _Comparison:
-    """One round after the other: read both sides, compare; digest while the next is read."""
+    """Runs a comparison round by round: reads both sides, compares; digests while it reads on."""
 
     def __init__(
         self,
         source: Disk,
         target: Disk,
+        *,
         control: Control,
         progress: Callable[[int, int], None] | None,
         algorithm: str,
@@ -167,7 +169,7 @@ class _Comparison:
         self.control, self.progress = control, progress
         self.capacity = max(source.capacity_bytes, target.capacity_bytes)
         self.found, self.roots = _Found(), Roots(algorithm)
-        self.image = ImageDigest(algorithm, target.capacity_bytes, self._heed)
+        self.image = ImageDigest(algorithm, target.capacity_bytes, self._check_cancelled)
         self.done = self.total = 0
 
     def run(self, both: Extents, alone: Extents, image: bool) -> None:
@@ -242,7 +244,7 @@ class _Comparison:
         for number, piece in enumerate(batch):
             self.image.add(piece.offset, _part(b, number, piece))
 
-    def _heed(self) -> None:
+    def _check_cancelled(self) -> None:
         if not self.control.admit():
             raise self._cancelled()
 
@@ -260,19 +262,19 @@ def _buffer() -> Bytes:
 
 
 def _part(buffer: Bytes, number: int, piece: _Piece) -> Bytes:
-    """Piece `number` of a round lies at the same place of every buffer, whole."""
+    """The place of piece `number` of a round, which is the same in every buffer."""
     return buffer[number * PIECE : number * PIECE + piece.length]
 
 
 def _blank(buffer: Bytes, batch: list[_Piece]) -> None:
-    """What was read for the image alone is not compared."""
+    """Clears what was read for the image alone, which is not compared."""
     for number, piece in enumerate(batch):
         for start, end in piece.alone:
             _part(buffer, number, piece)[start - piece.offset : end - piece.offset] = 0
 
 
 def _read(disk: Disk, buffer: Bytes, batch: list[_Piece], *, alone: bool) -> None:
-    """Fill each piece's place; what is not read, and what is past the disk's end, is zeros."""
+    """Fills the place of each piece; zeros where nothing is read and past the end of the disk."""
     requests = []
     view = buffer.data
     for number, piece in enumerate(batch):

@@ -1,17 +1,17 @@
-"""What a comparison digests, defined so that anybody can compute it again from a raw image.
+"""Digests of a comparison, which anybody can compute again from a raw image.
 
     image digest   the algorithm over the disk's bytes, all of them, holes as zeros: what
                    `b3sum` or `xxh128sum` print for the raw image of the disk
 
-    root           pieces of 1 MiB, at multiples of 1 MiB; bytes that were not looked at count as
-                   zeros; of every piece that is not all zeros, ascending:
+    root           pieces of 1 MiB, at multiples of 1 MiB; bytes that were not compared count as
+                   zeros; for every piece that is not all zeros, ascending:
 
                    | offset u64 le | length u64 le | the piece's bytes |   -> the algorithm
 
     total          over one line per disk, ascending by key: "KEY CAPACITY DIGEST" and a line feed
 
-A root needs no holes read or digested, so its cost follows what is allocated. An image digest
-has to digest the holes as well, though nobody reads them.
+A root skips holes, so its cost follows what is allocated. An image digest has to digest the holes
+too, but they are not read.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from vreplica.units import MIB
 BLAKE3: Final = "blake3"
 XXH3: Final = "xxh3-128"
 ALGORITHMS: Final = (BLAKE3, XXH3)
-"""BLAKE3 is cryptographic: nobody can make other content with the same digest. XXH3 costs half
-the time and only tells accidents."""
+"""BLAKE3 is cryptographic: nobody can make other content with the same digest. XXH3 takes half the
+time and finds accidents only."""
 
 _ZEROS: Final = memoryview(bytes(8 * MIB))
 
@@ -41,9 +41,9 @@ class Hasher(Protocol):
 
 
 def hasher(algorithm: str) -> Hasher:
-    """A new one. `algorithm` is one of ALGORITHMS."""
+    """Starts a digest. `algorithm` is one of ALGORITHMS."""
     if algorithm == BLAKE3:
-        # Only comparisons need it, so only they load it.
+        # Loaded here, because nothing else needs it.
         from blake3 import blake3
 
         return blake3()
@@ -53,7 +53,7 @@ def hasher(algorithm: str) -> Hasher:
 
 
 def total(algorithm: str, disks: Iterable[tuple[int, int, str]]) -> str:
-    """One digest for several disks: (key, capacity in bytes, digest) of each."""
+    """Makes one digest of several disks, each given as (key, capacity in bytes, digest)."""
     lines = "".join(f"{key} {capacity} {digest}\n" for key, capacity, digest in sorted(disks))
     whole = hasher(algorithm)
     whole.update(memoryview(lines.encode("ascii")))
@@ -61,13 +61,13 @@ def total(algorithm: str, disks: Iterable[tuple[int, int, str]]) -> str:
 
 
 class Roots:
-    """The roots of both sides. What is equal so far is digested once."""
+    """Computes the roots of both sides; while they are equal, once for both."""
 
     def __init__(self, algorithm: str) -> None:
         self._source = self._target = hasher(algorithm)
 
     def add(self, offset: int, source: NDArray[np.uint8], target: NDArray[np.uint8]) -> None:
-        """The next piece of each side; the same array where the pieces are equal."""
+        """Adds the next piece of each side, given as one array if both are equal."""
         if source is target:
             self._update(self._source, offset, source)
             if self._target is self._source:
@@ -91,13 +91,17 @@ class Roots:
 
 
 class ImageDigest:
-    """The digest of a disk of `capacity_bytes`, given its pieces in ascending order."""
+    """Computes the image digest of a disk from its pieces in ascending order.
 
-    def __init__(self, algorithm: str, capacity_bytes: int, heed: Callable[[], None]) -> None:
-        """`heed` is called now and then while holes are digested, and stops by raising."""
+    `check_cancelled` is called before each stretch of a hole, and ends the digest by raising.
+    """
+
+    def __init__(
+        self, algorithm: str, capacity_bytes: int, check_cancelled: Callable[[], None]
+    ) -> None:
         self._hasher = hasher(algorithm)
         self._capacity = capacity_bytes
-        self._heed = heed
+        self._check_cancelled = check_cancelled
         self._position = 0
 
     def add(self, offset: int, piece: NDArray[np.uint8]) -> None:
@@ -112,7 +116,7 @@ class ImageDigest:
 
     def _hole(self, end: int) -> None:
         while self._position < min(end, self._capacity):
-            self._heed()
+            self._check_cancelled()
             length = min(len(_ZEROS), min(end, self._capacity) - self._position)
             self._hasher.update(_ZEROS[:length])
             self._position += length

@@ -1,11 +1,11 @@
-"""Looking at a share of a disk: which pieces, and what that is worth. Pure.
+"""Chooses a random share of a disk to compare, and says what the result is worth. Pure.
 
-    what could be read, in pieces of 1 MiB   |#|.|.|#|.|.|.|#|.|.|    # looked at, by the seed
+    pieces of 1 MiB that hold something   |#|.|.|#|.|.|.|#|.|.|    # compared, chosen by the seed
 
 The same seed over the same ranges chooses the same pieces. A sample of n of N pieces misses d
-pieces that differ with the probability C(N-d, n) / C(N, n); `rules_out_pieces` is the smallest d
-that it would miss in at most one case of twenty. A single bad piece is found with n / N only:
-a sample is no proof of equality, and reports say so.
+different pieces with the probability C(N-d, n) / C(N, n). `rules_out_pieces` is the smallest d that
+a sample misses in one case of twenty at most. A single different piece is found with the
+probability n / N only: a sample is no proof of equality, and reports say so.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ CONFIDENCE: Final = 0.95
 
 @dataclass(frozen=True, slots=True)
 class SpotCheck:
-    """What is to be looked at: a share (above 0, up to 1), chosen by `seed`."""
+    """The order for a sample: a share (above 0, up to 1), chosen by `seed`."""
 
     share: float
     seed: int
 
-    def choose(self, extents: Extents) -> tuple[Extents, SpotChecked]:
+    def choose(self, extents: Extents) -> tuple[Extents, SpotCheckResult]:
         chosen = sample_of(extents, self.share, self.seed)
-        return chosen, SpotChecked(self.seed, _pieces(chosen), _pieces(extents))
+        return chosen, SpotCheckResult(self.seed, _pieces(chosen), _pieces(extents))
 
 
 @dataclass(frozen=True, slots=True)
-class SpotChecked:
-    """What was looked at: `pieces` of `of_pieces`, each 1 MiB or the part of one that counts."""
+class SpotCheckResult:
+    """The sample that was taken: `pieces` of `of_pieces`, each 1 MiB or the asked part of one."""
 
     seed: int
     pieces: int
@@ -50,24 +50,24 @@ class SpotChecked:
 
     @property
     def rules_out_pieces(self) -> int:
-        """Had so many pieces differed or more, the sample would have shown it, with `confidence`.
+        """If so many pieces differed, or more, the sample would show it, with `confidence`.
 
-        1 after all pieces were looked at; more than `of_pieces` where nothing is ruled out.
+        1 if all pieces were compared; more than `of_pieces` if nothing is ruled out.
         """
         low, high = 1, self.of_pieces - self.pieces + 1
         if not self.pieces:
             return self.of_pieces + 1
         while low < high:
             middle = (low + high) // 2
-            if missed(self.of_pieces, self.pieces, middle) <= 1 - self.confidence:
+            if miss_probability(self.of_pieces, self.pieces, middle) <= 1 - self.confidence:
                 high = middle
             else:
                 low = middle + 1
         return low
 
 
-def missed(of_pieces: int, pieces: int, different: int) -> float:
-    """The probability that none of `different` pieces is among `pieces` drawn of `of_pieces`."""
+def miss_probability(of_pieces: int, pieces: int, different: int) -> float:
+    """The probability that a sample of `pieces` of `of_pieces` has none of `different` pieces."""
     if different > of_pieces - pieces:
         return 0.0
     return exp(
@@ -79,7 +79,7 @@ def missed(of_pieces: int, pieces: int, different: int) -> float:
 
 
 def sample_of(extents: Extents, share: float, seed: int) -> Extents:
-    """A random `share` (0 to 1) of `extents`, in pieces of 1 MiB; at least one above 0."""
+    """Takes a random `share` (0 to 1) of `extents`, in pieces of 1 MiB; above 0 at least one."""
     if share >= 1:
         return extents
     rows = extents.align(PIECE).array // PIECE
@@ -88,8 +88,8 @@ def sample_of(extents: Extents, share: float, seed: int) -> Extents:
     wanted = min(total, ceil(total * share))
     if not wanted:
         return Extents.empty()
-    # Without a list of all pieces, which 62 TiB would make long, where few are wanted; where most
-    # are, those that are left out are drawn.
+    # Draws what is wanted, or, if that is the larger part, what is left out: a list of all pieces
+    # would be long for 62 TiB.
     few = min(wanted, total - wanted)
     rng = np.random.default_rng(seed)
     chosen = np.unique(rng.integers(0, total, few))
@@ -103,5 +103,5 @@ def sample_of(extents: Extents, share: float, seed: int) -> Extents:
 
 
 def _pieces(extents: Extents) -> int:
-    """How many pieces of 1 MiB the extents touch."""
+    """The number of pieces of 1 MiB that the extents touch."""
     return extents.align(PIECE).total // PIECE

@@ -1,1 +1,1 @@
-"""Copies one disk: reads, hashes, drops what is there already, writes."""
+"""Copies one disk: reads, hashes, leaves out what the target has already, writes."""

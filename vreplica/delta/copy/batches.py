@@ -1,4 +1,4 @@
-"""How a set of extents becomes batches of blocks, and a batch becomes requests. Pure.
+"""Turns extents into batches of blocks, and a batch into requests. Pure.
 
     extents      [======)        [=)             [=============)
     blocks        3 4 5           9               12 13 14 15 16 17
@@ -7,8 +7,8 @@
     requests     (3..5)  (9)  (12..15)                                 -> read_many, write_many
 
 A batch is one ascending array of block numbers. Neighbours on the disk are neighbours in the
-slot, so every run of them is one request, cut to the request size. Only the last block of
-the disk may be short, and it can only be the last of its batch.
+slot, so a run of them is one request, cut to the request size. Only the last block of the disk may
+be short, and then it is the last of its batch.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Blocks = NDArray[np.int64]
 
 
 class Span(NamedTuple):
-    """One request: `length` bytes at `offset` of the disk, at `at` of the slot."""
+    """One request: `length` bytes at `offset` of the disk and at `at` of the slot."""
 
     offset: int
     at: int
@@ -37,20 +37,20 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """What every stage of one copy agrees on, in bytes."""
+    """The capacity and the block size of one copy, in bytes."""
 
     capacity: int
     block: int
 
     def nbytes(self, blocks: Blocks) -> int:
-        """Bytes of the disk in these blocks, all different."""
+        """Bytes of the disk in these blocks, each of which appears once."""
         if not len(blocks):
             return 0
         short = max(0, (int(blocks[-1]) + 1) * self.block - self.capacity)
         return len(blocks) * self.block - short
 
     def batches(self, extents: Extents, per_batch: int) -> Iterator[Blocks]:
-        """The blocks that `extents` touch, `per_batch` at a time, ascending."""
+        """Yields the blocks that `extents` touch, `per_batch` at a time, ascending."""
         rows = extents.clip(0, self.capacity).align(self.block).array // self.block
         count = rows[:, 1] - rows[:, 0]
         after = np.cumsum(count)
@@ -63,8 +63,10 @@ class Geometry:
     def spans(
         self, blocks: Blocks, request_size: int, selected: NDArray[np.bool_] | None = None
     ) -> list[Span]:
-        """The requests that move the selected blocks of a batch, each at most `request_size`
-        bytes, a multiple of the block."""
+        """Makes the requests for the selected blocks of a batch (all, without `selected`).
+
+        Each has at most `request_size` bytes, a multiple of the block.
+        """
         position = np.arange(len(blocks)) if selected is None else np.flatnonzero(selected)
         if not len(position):
             return []
@@ -80,7 +82,7 @@ class Geometry:
         return found
 
     def inside(self, blocks: Blocks, extents: Extents) -> NDArray[np.bool_]:
-        """Which blocks lie wholly inside `extents`; shape (n,)."""
+        """Finds the blocks that lie wholly inside `extents`; shape (n,)."""
         rows = extents.array
         if not len(rows):
             return np.zeros(len(blocks), np.bool_)

@@ -41,7 +41,7 @@ class ContentSample:
 
     @property
     def compressibility(self) -> float:
-        """Size after / size before; 1.0 where nothing was sampled."""
+        """Size after zlib / size before; 1.0 without a sample."""
         return self.compressed_bytes / self.sampled_bytes if self.sampled_bytes else 1.0
 
     @property

@@ -1,11 +1,10 @@
-"""Which blocks one copy looks at, and what it may take for granted. Pure.
+"""Chooses the blocks that one copy looks at, in each mode, and what it may assume. Pure.
 
     full     source allocated + target allocated       nothing known of the target's content
     delta    what change tracking reports               digest map known: redundant writes dropped
-    rescan   source allocated + map says not zero       digest map known: only differences shipped
+    rescan   source allocated + map says not zero       digest map known: only differences written
 
-What the source does not have but the target holds becomes zeros on the target: that is why
-full and rescan look at both sides.
+Full and rescan look at both sides, because what only the target holds has to become zeros.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from vreplica.extents import Extents
 
 
 class CopyMode(Enum):
-    """How a disk's content is brought over."""
+    """The way to bring the content of a disk over."""
 
     FULL = "full"
     """Everything allocated is read and written."""
@@ -32,11 +31,11 @@ class CopyMode(Enum):
 
 @dataclass(frozen=True, slots=True)
 class CopyPlan:
-    """What `copy` is to do with one disk.
+    """The choice for one disk.
 
-    `extents`: bytes to look at. `source_zero`: bytes that are zeros on the source, not worth a
-    read. `target_zero`: bytes that are zeros on the target, for want of a digest map.
-    `use_known`: whether the digest map describes the target.
+    `extents`: bytes to look at. `source_zero`: zeros on the source, which need no read.
+    `target_zero`: zeros on the target, when no digest map tells. `use_known`: the digest map
+    describes the target.
     """
 
     mode: CopyMode
@@ -47,7 +46,7 @@ class CopyPlan:
 
 
 def full(source_allocated: Extents, target_allocated: Extents, capacity: int) -> CopyPlan:
-    """Everything that either side holds. `target_allocated` may not be empty: a used disk."""
+    """Looks at everything that either side holds. A used disk has a `target_allocated` too."""
     return CopyPlan(
         CopyMode.FULL,
         source_allocated.union(target_allocated).clip(0, capacity),
@@ -58,7 +57,7 @@ def full(source_allocated: Extents, target_allocated: Extents, capacity: int) ->
 
 
 def delta(changed: Extents, capacity: int, source_allocated: Extents | None = None) -> CopyPlan:
-    """What changed. A block that changed and was freed since is read as, or known to be, zero."""
+    """Looks at what changed. A block that changed and was freed since reads as zeros."""
     hole = Extents.empty() if source_allocated is None else source_allocated.complement(capacity)
     return CopyPlan(
         CopyMode.DELTA, changed.clip(0, capacity), hole, Extents.empty(), use_known=True
@@ -66,7 +65,7 @@ def delta(changed: Extents, capacity: int, source_allocated: Extents | None = No
 
 
 def rescan(source_allocated: Extents, known_not_zero: Extents, capacity: int) -> CopyPlan:
-    """Everything that either side holds, as the digest map says for the target."""
+    """Looks at everything that either side holds; for the target the digest map tells."""
     return CopyPlan(
         CopyMode.RESCAN,
         source_allocated.union(known_not_zero).clip(0, capacity),

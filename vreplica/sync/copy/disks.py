@@ -342,7 +342,7 @@ def _teller(run: Copying, label: str) -> Callable[[VReplicaError], None]:
 
 
 def _audit(run: Copying, task: DiskTask, source: Disk, digests: DigestMap | None) -> int:
-    """Bytes read of what tracking calls unchanged. Raises ChangeTrackingLied.
+    """Bytes read of what tracking calls unchanged. Raises CbtMissedChanges.
 
     The whole disk is sampled, holes too: writes that tracking lost may have gone where nothing
     was before.

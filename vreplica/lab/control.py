@@ -157,8 +157,8 @@ class Commands:
 
     def set_datastore(self, site: str, datastore: str, capacity: int) -> Any:
         self._site(site).datastore(datastore).capacity = capacity
-        self._site(site).disks.forget_usage()
-        self._site(site).disks.tell_library()
+        self._site(site).disks.refresh_usage()
+        self._site(site).disks.write_library_limits()
         return {}
 
     def set_host(

@@ -17,7 +17,7 @@ from vreplica.lab import lab_dir
 from vreplica.lab.control import ControlServer
 from vreplica.lab.lab_dir import LabDir
 from vreplica.lab.site.site import Site
-from vreplica.lab.vcenter.build import open_site, resume
+from vreplica.lab.vcenter.build import open_site, recover_site
 from vreplica.lab.web.folder import DatastoreFiles
 from vreplica.lab.web.https import Server
 
@@ -48,7 +48,7 @@ class Lab:
         for spec in self.specs:
             site = open_site(self.directory / spec.name, spec, self.dir.certificate(spec.name))
             self.sites[spec.name] = site
-            resume(site)
+            recover_site(site)
             site.restart = partial(self.restart_site, spec.name)
             site.host_servers.start()
         for name in self.sites:

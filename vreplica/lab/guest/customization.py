@@ -220,9 +220,9 @@ class CustomizationMethods:
             raise _refused("A customization is pending already.", vim.fault.CustomizationPending)
         check(self, self.config, spec)
         yield 0
-        self.keep_customization(spec)
+        self.set_customization(spec)
 
-    def keep_customization(self, spec: Any) -> None:
+    def set_customization(self, spec: Any) -> None:
         """For the next power-on."""
         self.set(customization=copy.deepcopy(spec), customized={"status": "PENDING"})
 

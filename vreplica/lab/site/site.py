@@ -27,7 +27,7 @@ from vreplica.lab.certificate import ServerCertificate
 from vreplica.lab.context import SiteSettings, SiteSpec
 from vreplica.lab.site.faults import DropConnection, FaultRules
 from vreplica.lab.site.state_db import StateDb
-from vreplica.lab.storage.disks import Disks
+from vreplica.lab.storage.disks import DiskFiles
 from vreplica.lab.vm.orphan_files import OrphanFiles
 
 log = logging.getLogger("vreplica.lab")
@@ -67,7 +67,7 @@ class Site(ObjectRegistry):
         self._next_id = int(meta.get("next_id", 1000)) + 1
         self.instance_uuid: str = meta.get("instance_uuid", "")
         self.settings.change(**meta.get("settings", {}))
-        self.disks = Disks(self)
+        self.disks = DiskFiles(self)
         self.orphan_files = OrphanFiles(self)
         self.faults.restore(meta.get("faults", {}))
         self.nfc_faults: dict[str, Any] = meta.get("nfc_faults", {})
@@ -102,7 +102,7 @@ class Site(ObjectRegistry):
 
     def change_settings(self, **values: Any) -> None:
         self.settings.change(**values)
-        self.disks.tell_library()
+        self.disks.write_library_limits()
         self.save_values(settings=asdict(self.settings))
 
     def set_user(self, user: str, password: str, privileges: list[str] | None) -> None:

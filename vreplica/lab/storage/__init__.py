@@ -1,1 +1,1 @@
-"""Datastores and disk files of a lab site."""
+"""The datastores of a lab site, their disk files, and change tracking of a disk."""

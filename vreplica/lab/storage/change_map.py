@@ -1,4 +1,4 @@
-"""Changed block tracking of one disk link: for every block, when it was written last.
+"""Changed block tracking of one disk link: the time of the last write of each block.
 
     x-ctk.vmdk    0     4096                                    (a sparse file, memory-mapped)
                   +------+----+----+----+----+----+----+
@@ -9,11 +9,11 @@
     changeId "<uuid>/<epoch>"      changed since <uuid>/1 = blocks with an epoch above 1
 
 A snapshot freezes the map of its link: the new link starts with a copy whose epoch is one
-higher. So what is asked of a snapshot never holds a write that came after it. A map is marked
-before the data is written, and a mark survives the death of the process.
+higher. So an answer about a snapshot never has a write that came after it. A map is marked before
+the data is written, and the mark survives the death of the process.
 
 Block size: 64 KiB for small disks, growing with the disk (VDDK 8.0 Programming Guide,
-"Changed Block Tracking on Virtual Disks"). A new uuid makes every older changeId invalid.
+"Changed Block Tracking on Virtual Disks"). A new uuid makes all older changeIds invalid.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ _HEADER = struct.Struct("<8sQQ16sQ")
 _MAGIC = b"VRLABCTK"
 _START = 4096
 BLOCKS_MAX = 4 << 20
-"""More blocks than this make a coarser map: 64 KiB up to 256 GiB, 16 MiB at 62 TiB."""
+"""A disk with more blocks gets larger ones: 64 KiB up to 256 GiB, 16 MiB at 62 TiB."""
 
 
 class UntrackedDisk(Exception):
-    """There is no usable map: tracking is off, not active yet, or was invalidated."""
+    """Raised where there is no usable map: tracking is off, not active yet, or was reset."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChangeId:
-    """`52 de c0 d9 b9 43 9d 10-61 d5 4c 1b e9 7b 65 63/81`."""
+    """A changeId such as `52 de c0 d9 b9 43 9d 10-61 d5 4c 1b e9 7b 65 63/81`."""
 
     generation: str
     epoch: int
@@ -61,17 +61,19 @@ class ChangeId:
         return cls(generation, int(epoch))
 
 
-def spelled(raw: bytes) -> str:
-    """16 bytes as VMware writes a disk's uuid."""
+def format_uuid(raw: bytes) -> str:
+    """16 bytes, in the form in which VMware writes the uuid of a disk."""
     text = [f"{b:02x}" for b in raw]
     return " ".join(text[:8]) + "-" + " ".join(text[8:])
 
 
 def ctk_path(link: Path) -> Path:
+    """The file of a link's change map."""
     return link.with_name(f"{link.stem}-ctk.vmdk")
 
 
 def granularity_for(capacity: int) -> int:
+    """Bytes of a block in the map of a disk of this capacity."""
     size = BLOCK
     while capacity > size * BLOCKS_MAX:
         size *= 2
@@ -79,7 +81,7 @@ def granularity_for(capacity: int) -> int:
 
 
 class ChangeMap:
-    """The map of one link, open. Raises UntrackedDisk where there is none."""
+    """The open map of one link. Raises UntrackedDisk where there is none."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -98,7 +100,7 @@ class ChangeMap:
 
     @classmethod
     def create(cls, path: Path, capacity: int, allocated: Extents) -> ChangeMap:
-        """A new generation. What is allocated counts as changed since epoch 0, as on ESXi."""
+        """Makes a map with a new uuid. As on ESXi, allocated areas count as changed."""
         size = granularity_for(capacity)
         count = -(-capacity // size)
         fresh = path.with_suffix(".new")
@@ -113,7 +115,7 @@ class ChangeMap:
 
     @property
     def generation(self) -> str:
-        return spelled(self._uuid)
+        return format_uuid(self._uuid)
 
     @property
     def epoch(self) -> int:
@@ -124,17 +126,18 @@ class ChangeMap:
         return str(ChangeId(self.generation, self.epoch))
 
     def mark(self, offset: int, length: int) -> None:
-        """Bytes [offset, offset+length) are about to be written."""
+        """Marks bytes [offset, offset + length) as changed. Call it before they are written."""
         if length:
             first, last = offset // self.granularity, (offset + length - 1) // self.granularity
             self._blocks[first : last + 1] = self.epoch
 
     def changed_since(self, epoch: int) -> Extents:
+        """Areas that were written after `epoch`."""
         blocks = np.flatnonzero(self._blocks > epoch).astype(np.int64)
         return Extents.from_blocks(blocks, self.granularity, self.capacity)
 
     def freeze_into(self, path: Path, *, new_generation: bool = False) -> None:
-        """Make the map of a new link on top: a copy, one epoch further."""
+        """Makes the map of a new link on top of this one: a copy with the next epoch."""
         fresh = path.with_suffix(".new")
         copy_sparse(self.path, fresh)
         generation = uuid.uuid4().bytes if new_generation else self._uuid
@@ -144,7 +147,7 @@ class ChangeMap:
         fresh.replace(path)
 
     def grow(self, capacity: int) -> None:
-        """The disk was extended; the granularity stays, the new area counts as never written."""
+        """Extends the map with its disk. The block size stays; the new area counts as unwritten."""
         count = -(-capacity // self.granularity)
         with self.path.open("r+b") as file:
             file.truncate(_START + 4 * count)

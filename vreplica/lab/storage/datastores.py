@@ -1,4 +1,4 @@
-"""Datastores and networks of a site."""
+"""Datastores of a site, as the API shows them."""
 
 from __future__ import annotations
 
@@ -86,21 +86,3 @@ class Datastore(ManagedEntity, vim.Datastore):
 
     def RefreshDatastoreStorageInfo(self) -> None:
         self.touch()
-
-
-class Network(ManagedEntity, vim.Network):
-    uplink: bool = True
-
-    @cached
-    def summary(self) -> Any:
-        return vim.Network.Summary(
-            network=self, name=self.name, accessible=True, ipPoolName="", ipPoolId=0
-        )
-
-    @live
-    def vm(self) -> Any:
-        return [v for v in self._site.vms() if self in v.network]
-
-    @live
-    def host(self) -> Any:
-        return list(self._site.cluster.host)

@@ -1,10 +1,11 @@
-"""All work on VMDK files, through the native library; the rest of the lab knows paths only.
+"""Makes, reads, writes and merges VMDK files, through the native library.
 
     web.vmdk  <-  web-000001.vmdk  <-  web-000002.vmdk        a chain; the right end is the leaf
     merge(web.vmdk, web-000001.vmdk, [web-000002.vmdk]):
     web.vmdk (now with what -000001 held)  <-  web-000002.vmdk
 
-Failures of the library become the faults that a host gives.
+The rest of the lab knows disks by their paths only. An error of the library becomes the fault
+that an ESXi host would raise.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from vreplica.errors import VReplicaError
 from vreplica.extents import Extents
 from vreplica.files import copy_sparse
 from vreplica.lab.api.vmodl import fault, vim
-from vreplica.lab.storage.change_map import ctk_path, spelled
-from vreplica.lab.storage.space import Space, taken
+from vreplica.lab.storage.change_map import ctk_path, format_uuid
+from vreplica.lab.storage.space import DatastoreSpace, bytes_taken
 from vreplica.units import BLOCK, MIB, SECTOR, round_down
 from vreplica.vddk.abi import Adapter, DiskType
 from vreplica.vddk.config import VddkConfig, bundled_libdir
@@ -34,8 +35,8 @@ from vreplica.vddk.library import Library
 _PIECE = 4 * MIB
 
 
-class Disks(Space):
-    """The disks of one site."""
+class DiskFiles(DatastoreSpace):
+    """The disk files of one site."""
 
     @cached_property
     def library(self) -> Library:
@@ -44,8 +45,8 @@ class Disks(Space):
     # -- making and removing ----------------------------------------------------------------
 
     @contextlib.contextmanager
-    def explained(self, ds_path: str) -> Iterator[None]:
-        """DiskAccessError -> what a host says about the file."""
+    def as_vsphere_faults(self, ds_path: str) -> Iterator[None]:
+        """Turns errors of the library into the faults that a host raises about the file."""
         try:
             yield
         except FileExists:
@@ -65,7 +66,7 @@ class Disks(Space):
                 file=ds_path,
             ) from None
         except DiskFull:
-            raise self.full(ds_path) from None
+            raise self.no_space(ds_path) from None
         except VReplicaError as error:
             raise fault(
                 vim.fault.FileFault,
@@ -74,22 +75,22 @@ class Disks(Space):
             ) from error
 
     def create(self, ds_path: str, capacity: int, *, thin: bool) -> str:
-        """Make an empty base disk; returns its uuid as the API spells it."""
+        """Makes an empty base disk. Returns its uuid in the form of the API."""
         path = self.path(ds_path)
         if not thin:
             self.require_space(ds_path, capacity)
-        self.site.orphan_files.making(ds_path)
+        self.site.orphan_files.note_new(ds_path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with self.explained(ds_path):
+        with self.as_vsphere_faults(ds_path):
             kind = DiskType.VMFS_THIN if thin else DiskType.VMFS_FLAT
             self.library.create(path, capacity, kind, Adapter.LSILOGIC)
-            return self.name_uuid(ds_path)
+            return self.assign_uuid(ds_path)
 
-    def name_uuid(self, ds_path: str) -> str:
-        """Give a disk a fresh uuid, the way vSphere makes them."""
+    def assign_uuid(self, ds_path: str) -> str:
+        """Gives a disk a new uuid of the kind that vSphere makes. Returns it."""
         raw = b"\x60\x00\xc2" + bytes([0x90 | secrets.randbelow(16)]) + secrets.token_bytes(12)
         with self.open(ds_path, read_only=False) as disk:
-            disk.write_metadata("uuid", spelled(raw))
+            disk.write_metadata("uuid", format_uuid(raw))
         return api_uuid(raw)
 
     def uuid_of(self, ds_path: str) -> str | None:
@@ -98,21 +99,21 @@ class Disks(Space):
         return api_uuid(bytes.fromhex(re.sub("[ -]", "", text))) if text else None
 
     def create_child(self, parent: str, child: str) -> None:
-        self.site.orphan_files.making(child)
-        with self.explained(child), self.open(parent) as opened:
+        self.site.orphan_files.note_new(child)
+        with self.as_vsphere_faults(child), self.open(parent) as opened:
             self.library.create_child(opened, self.path(child), DiskType.MONOLITHIC_SPARSE)
 
     def unlink(self, ds_path: str) -> None:
-        """Remove one link with its map; one that is gone already is no error."""
+        """Removes one link with its change map. A missing file is not an error."""
         path = self.path(ds_path)
         if path.exists():
-            with self.explained(ds_path):
+            with self.as_vsphere_faults(ds_path):
                 self.library.unlink(path)
         ctk_path(path).unlink(missing_ok=True)
-        self.forget(ds_path)
+        self.forget_kind(ds_path)
 
     def grow(self, ds_path: str, capacity: int) -> None:
-        """Extend a base disk: its flat file, then the one extent of its descriptor."""
+        """Extends a base disk: its flat file first, then the extent in its descriptor."""
         path = self.path(ds_path)
         old = self.capacity(ds_path)
         text = path.read_text()
@@ -134,14 +135,14 @@ class Disks(Space):
     def open(
         self, ds_path: str, *, read_only: bool = True, single_link: bool = False
     ) -> DiskHandle:
-        """Opened for writing, the link is locked until it is closed."""
-        with self.explained(ds_path):
+        """Opens a disk. One that is open for writing is locked until it is closed."""
+        with self.as_vsphere_faults(ds_path):
             return self.library.open(
                 self.path(ds_path), read_only=read_only, single_link=single_link
             )
 
     def check_unlocked(self, ds_path: str) -> None:
-        """Raises FileLocked while somebody writes to the disk."""
+        """Raises FileLocked while the disk is open for writing."""
         self.open(ds_path, read_only=False, single_link=True).close()
 
     def capacity(self, ds_path: str) -> int:
@@ -149,13 +150,13 @@ class Disks(Space):
             return disk.capacity_bytes
 
     def allocated(self, ds_path: str) -> Extents:
-        """Over the whole chain."""
-        with self.open(ds_path) as disk, self.explained(ds_path):
+        """Allocated areas of the whole chain."""
+        with self.open(ds_path) as disk, self.as_vsphere_faults(ds_path):
             return VddkDisk(disk, ds_path, read_only=True).allocated()
 
-    def attach(self, parent: str, child: str) -> None:
-        """Make `child` point at `parent`, durably."""
-        with self.explained(child):
+    def set_parent(self, parent: str, child: str) -> None:
+        """Writes into `child` that `parent` is its parent."""
+        with self.as_vsphere_faults(child):
             top = self.library.open(self.path(child), read_only=False, single_link=True)
             try:
                 base = self.library.open(self.path(parent))
@@ -168,17 +169,17 @@ class Disks(Space):
                 top.close()
 
     def merge(self, link: str, child: str, grandchildren: list[str]) -> None:
-        """Put what `child` holds into `link`, and `grandchildren` on top of `link`.
+        """Copies the content of `child` into `link`, and puts `grandchildren` on top of `link`.
 
-        Can be repeated from the start after a crash at any point: until the state says
-        otherwise the child stays whole and hides what was copied below it.
+        It can be repeated from the start after a kill: the child stays whole until the state no
+        longer has it, and hides what was copied below it.
         """
-        # An interrupted merge has given `link` a new content id; this makes the child fit again.
-        self.attach(link, child)
+        # An interrupted merge changed the content id of `link`; this makes the child match again.
+        self.set_parent(link, child)
         with self.open(child) as chain:
             capacity = chain.capacity_bytes
-            # Less than a whole block at the end cannot be asked for: the chain's view is
-            # right for it whoever holds it.
+            # The library reports allocation in whole blocks only. The rest of the last block is
+            # read through the chain, whichever link holds it.
             whole = round_down(capacity, BLOCK)
             tail = memoryview(bytearray(capacity - whole))
             if tail:
@@ -186,11 +187,11 @@ class Disks(Space):
         with (
             self.open(child, single_link=True) as above,
             self.open(link, read_only=False) as below,
-            self.explained(link),
+            self.as_vsphere_faults(link),
         ):
-            held = VddkDisk(above, child, read_only=True).allocated().clip(0, whole)
+            allocated = VddkDisk(above, child, read_only=True).allocated().clip(0, whole)
             buffer = memoryview(bytearray(_PIECE))
-            for start, end in held.split(_PIECE):
+            for start, end in allocated.split(_PIECE):
                 piece = buffer[: end - start]
                 above.read_into(start, piece)
                 below.write_from(start, piece)
@@ -198,40 +199,40 @@ class Disks(Space):
                 below.write_from(whole, tail)
             below.flush()
         for above_it in grandchildren:
-            self.attach(link, above_it)
+            self.set_parent(link, above_it)
         changes = ctk_path(self.path(child))
         if changes.exists():
             changes.replace(ctk_path(self.path(link)))
 
     def copy(self, source: str, target: str, *, thin: bool) -> str:
-        """A new base disk with the content of a whole chain; returns its uuid."""
+        """Makes a base disk with the content of a whole chain. Returns its uuid."""
         if thin:
             self.require_space(target, self.allocated(source).total)
         uuid = self.create(target, self.capacity(source), thin=thin)
         with (
             self.open(source) as read,
             self.open(target, read_only=False) as write,
-            self.explained(target),
+            self.as_vsphere_faults(target),
         ):
             copy_allocated(read, source, write)
         return uuid
 
     def copy_link(self, source: str, target: str) -> None:
-        """The files of one link with its map, as they are; the names stay, so do the hints."""
+        """Copies the files of one link with its change map. File names and parent hints stay."""
         old, new = self.path(source), self.path(target)
         if new.exists():
             raise fault(vim.fault.FileAlreadyExists, f"File {target} already exists", file=target)
         names = (old.name, f"{old.stem}-flat.vmdk", f"{old.stem}-ctk.vmdk")
         files = [file for n in names if (file := old.with_name(n)).exists()]
-        self.require_space(target, sum(map(taken, files)))
-        self.site.orphan_files.making(target)
+        self.require_space(target, sum(map(bytes_taken, files)))
+        self.site.orphan_files.note_new(target)
         new.parent.mkdir(parents=True, exist_ok=True)
         for file in files:
             copy_sparse(file, new.with_name(file.name))
 
 
 def copy_allocated(read: DiskHandle, name: str, write: DiskHandle) -> None:
-    """Copy everything that is allocated in one open disk into another, empty one."""
+    """Copies the allocated areas of one open disk into another, empty one."""
     buffer = memoryview(bytearray(_PIECE))
     for start, end in VddkDisk(read, name, read_only=True).allocated().split(_PIECE):
         read.read_into(start, buffer[: end - start])
@@ -240,6 +241,6 @@ def copy_allocated(read: DiskHandle, name: str, write: DiskHandle) -> None:
 
 
 def api_uuid(raw: bytes) -> str:
-    """`6000C290-1234-...`: how the API spells what a VMDK has as `60 00 c2 90 ...`."""
+    """The uuid `60 00 c2 90 ...` of a VMDK in the form of the API, `6000C290-1234-...`."""
     text = raw.hex()
     return "-".join([text[:8].upper(), *(text[i : i + 4] for i in (8, 12, 16)), text[20:]])

@@ -1,4 +1,4 @@
-"""Names of files: datastores are folders of the site's folder.
+"""Datastore paths, and the files that they mean: a datastore is a folder in the site's folder.
 
 "[ds1] web/web-000001.vmdk"  <->  DIR/site-a/ds1/web/web-000001.vmdk
 """
@@ -16,7 +16,7 @@ from vreplica.lab.context import SiteContext
 _PATH = re.compile(r"\[([^\]]+)\]\s*(.*)")
 
 
-def split(ds_path: str) -> tuple[str, str]:
+def split_path(ds_path: str) -> tuple[str, str]:
     """`[ds] dir/x.vmdk` -> (ds, dir/x.vmdk). Raises InvalidDatastorePath."""
     match = _PATH.fullmatch((ds_path or "").strip())
     if match is None or any(part == ".." for part in match[2].split("/")):
@@ -28,8 +28,8 @@ def split(ds_path: str) -> tuple[str, str]:
     return match[1], match[2].strip("/")
 
 
-class Paths:
-    """Of one site."""
+class DatastorePaths:
+    """Translates the datastore paths of one site, and finds free names."""
 
     def __init__(self, site: SiteContext) -> None:
         self.site = site
@@ -38,27 +38,28 @@ class Paths:
         return self.site.directory / datastore
 
     def path(self, ds_path: str) -> Path:
-        """Where a datastore path lies. Raises InvalidDatastorePath, InvalidDatastore."""
-        name, rest = split(ds_path)
+        """The file of a datastore path. Raises InvalidDatastorePath, InvalidDatastore."""
+        name, rest = split_path(ds_path)
         if not self.folder(name).is_dir():
             raise fault(vim.fault.InvalidDatastore, f"Invalid datastore '{name}'.", name=name)
         return self.folder(name) / rest
 
     def ds_path(self, path: Path) -> str:
+        """The datastore path of a file."""
         datastore, *rest = path.relative_to(self.site.directory).parts
         return f"[{datastore}] {'/'.join(rest)}"
 
-    def beside(self, ds_path: str, name: str) -> str:
+    def sibling(self, ds_path: str, name: str) -> str:
         """The datastore path of a file in the same folder."""
         return ds_path.rpartition("/")[0] + "/" + name
 
     def parent_of(self, ds_path: str, hint: str) -> str:
-        """What a descriptor's parentFileNameHint means: beside it, relative, or absolute."""
+        """The parent that a parentFileNameHint names, by a relative or an absolute path."""
         below = Path(os.path.normpath(self.path(ds_path).parent / hint))
         return self.ds_path(below)
 
     def require_unused(self, path: Path, name: str) -> None:
-        """Raises FileLocked for what a registered VM has, extents and change maps included."""
+        """Raises FileLocked for a file of a registered VM, extents and change maps included."""
         part_of = path.with_name(re.sub(r"-(flat|ctk)\.vmdk$", ".vmdk", path.name))
         for vm in self.site.vms():
             used = [*vm.links, vm.config.files.vmPathName]
@@ -71,7 +72,7 @@ class Paths:
                     )
 
     def free_name(self, ds_path: str) -> str:
-        """`[ds] d/x.vmdk`, or with _1, _2, ... where that is taken."""
+        """`[ds] d/x.vmdk`, or with _1, _2, ... where that exists."""
         path = self.path(ds_path)
         number = 0
         while path.exists():
@@ -87,8 +88,8 @@ class Paths:
             folder = f"[{store}] {name}_{number}"
         return folder
 
-    def delta_name(self, ds_path: str) -> str:
-        """The next free `x-000001.vmdk` for a disk of any depth of its chain."""
+    def next_link_name(self, ds_path: str) -> str:
+        """The next free name `x-000001.vmdk` for a new link on a disk."""
         path = self.path(ds_path)
         stem = re.sub(r"-\d{6}$", "", path.stem)
         number = 1

@@ -1,9 +1,10 @@
-"""Room on the datastores: what their files take of a capacity that is a setting.
+"""Space on datastores: how much their files take of a capacity that is a setting.
 
     capacity   |------ thick disks, whole ------|-- blocks of all other files --|....free....|
 
-Whoever makes a file asks `need_space` before, whoever writes into a disk `need_room`; the native
-library does so itself for writes through VixDiskLib, by what `tell_library` says.
+Code that makes a file calls `require_space` first, and code that writes into a disk calls
+`require_room`. For writes through VixDiskLib, the native library checks by itself, with the limits
+that `write_library_limits` wrote.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ from typing import Any
 
 from vreplica.lab.api.vmodl import fault, vim
 from vreplica.lab.context import SiteContext
-from vreplica.lab.storage.paths import Paths, split
+from vreplica.lab.storage.paths import DatastorePaths, split_path
 
 _USAGE_S = 1.0
-"""How long a sum over a datastore's files is taken as current."""
+"""How long a sum over the files of a datastore is used."""
 
 
-class Space(Paths):
-    """Of one site's datastores."""
+class DatastoreSpace(DatastorePaths):
+    """Knows the space on the datastores of one site."""
 
     def __init__(self, site: SiteContext) -> None:
         super().__init__(site)
@@ -34,21 +35,21 @@ class Space(Paths):
         return int(self.site.datastore(datastore).capacity)
 
     def used(self, datastore: str) -> int:
-        """Bytes that the files take; a thick disk takes its capacity though its file is sparse."""
+        """Bytes that the files take. A thick disk takes its capacity, though its file is sparse."""
         when, total = self._usage.get(datastore, (0.0, 0))
         if time.monotonic() - when > _USAGE_S:
-            total = sum(taken(f) for f in _files(self.folder(datastore)))
+            total = sum(bytes_taken(f) for f in _files(self.folder(datastore)))
             self._usage[datastore] = (time.monotonic(), total)
         return total
 
-    def forget_usage(self) -> None:
-        """Take the next sums fresh."""
+    def refresh_usage(self) -> None:
+        """Sums the files anew at the next `used`."""
         self._usage.clear()
 
-    def tell_library(self) -> None:
-        """What holds for writes through VixDiskLib, which the library has to heed itself.
+    def write_library_limits(self) -> None:
+        """Writes the limits for writes through VixDiskLib, which the native library reads.
 
-        Read by native/src/lab/host.c; to be called whenever a capacity or a setting has changed.
+        Call it when a capacity or a setting has changed (native/src/lab/host.c).
         """
         track = int(self.site.settings.track_outside_writes)
         for name in self.site.spec.datastores:
@@ -58,22 +59,25 @@ class Space(Paths):
             fresh.replace(told)
 
     def require_room(self, ds_path: str, offset: int, size: int) -> None:
-        """As `need_space`, for every write into a disk: by the last sum and what came since."""
-        if not self.grows(ds_path):
+        """Raises NoDiskSpace where a write into a disk does not fit.
+
+        It adds the writes since the last sum, and sums anew only when these would not fit.
+        """
+        if not self.may_grow(ds_path):
             return
-        name, _ = split(ds_path)
+        name, _ = split_path(ds_path)
         if self.used(name) + size > self.capacity_of(name):
-            # What came since may have gone over what was there.
+            # The writes since the last sum may have replaced data that was counted.
             self._usage.pop(name)
             if self.used(name) + size > self.capacity_of(name):
                 if self.is_allocated(ds_path, offset, size):
                     return
-                raise self.full(ds_path)
+                raise self.no_space(ds_path)
         when, total = self._usage[name]
         self._usage[name] = (when, total + size)
 
     def is_allocated(self, ds_path: str, offset: int, size: int) -> bool:
-        """Whether a thin base disk has all of this already; of a delta link nobody says so."""
+        """Whether a thin base disk has the whole range allocated. False for a delta link."""
         path = self.path(ds_path)
         flat = path.with_name(f"{path.stem}-flat.vmdk")
         if not flat.exists():
@@ -81,8 +85,8 @@ class Space(Paths):
         with flat.open("rb") as file:
             return os.lseek(file.fileno(), offset, os.SEEK_HOLE) >= offset + size
 
-    def grows(self, ds_path: str) -> bool:
-        """Whether writing may take room: a thick base disk has all of its own."""
+    def may_grow(self, ds_path: str) -> bool:
+        """Whether a write into a disk may take space. A thick base disk has all of its space."""
         if ds_path not in self._grows:
             with self.path(ds_path).open("rb") as file:
                 head = file.read(2048)
@@ -91,18 +95,19 @@ class Space(Paths):
 
     def require_space(self, ds_path: str, size: int) -> None:
         """Raises NoDiskSpace where `size` more bytes do not fit."""
-        name, _ = split(ds_path)
+        name, _ = split_path(ds_path)
         self._usage.pop(name, None)
         if self.used(name) + size > self.capacity_of(name):
-            raise self.full(ds_path)
+            raise self.no_space(ds_path)
         self._usage.pop(name, None)
 
-    def forget(self, ds_path: str) -> None:
-        """The file is gone: another one may come under its name."""
+    def forget_kind(self, ds_path: str) -> None:
+        """Forgets the kind of a disk that was removed: its name may be used again."""
         self._grows.pop(ds_path, None)
 
-    def full(self, ds_path: str) -> Any:
-        name, _ = split(ds_path)
+    def no_space(self, ds_path: str) -> Any:
+        """The fault NoDiskSpace, to be raised."""
+        name, _ = split_path(ds_path)
         return fault(
             vim.fault.NoDiskSpace,
             f"Insufficient disk space on datastore '{name}'.",
@@ -120,8 +125,8 @@ def _files(folder: Path) -> Iterator[os.DirEntry[str]]:
                 yield entry
 
 
-def taken(entry: os.DirEntry[str] | Path) -> int:
-    """Bytes that a file takes; none where it is gone meanwhile."""
+def bytes_taken(entry: os.DirEntry[str] | Path) -> int:
+    """Bytes that a file takes; 0 where it was removed meanwhile."""
     try:
         found = entry.stat(follow_symlinks=False)
         if entry.name.endswith("-flat.vmdk"):

@@ -1,1 +1,1 @@
-"""The inventory of a lab site and the managers of its vCenter."""
+"""The inventory of a lab site, the managers of its vCenter, and how a site is built."""

@@ -1,4 +1,4 @@
-"""Making a site's inventory, or taking it up again from the store."""
+"""Builds the inventory of a new site, or loads that of an existing one."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ from vreplica.lab.guest.customization import CustomizationSpecManager
 from vreplica.lab.guest.operations import PARTS, GuestOperationsManager
 from vreplica.lab.nfc.host_service import HostServers, NfcService
 from vreplica.lab.site.site import Site
-from vreplica.lab.storage.datastores import Datastore, Network
-from vreplica.lab.vcenter import switches
+from vreplica.lab.storage.datastores import Datastore
 from vreplica.lab.vcenter.file_managers import DatastoreBrowser, FileManager, VirtualDiskManager
 from vreplica.lab.vcenter.inventory import (
     Cluster,
@@ -28,6 +27,7 @@ from vreplica.lab.vcenter.inventory import (
     Host,
     ResourcePool,
 )
+from vreplica.lab.vcenter.networks import Network, build_switch
 from vreplica.lab.vcenter.service_objects import (
     CustomFieldsManager,
     OptionManager,
@@ -58,7 +58,7 @@ _MANAGERS: dict[str, Any] = {
 
 
 def open_site(directory: Path, spec: SiteSpec, certificate: ServerCertificate) -> Site:
-    """The site with all of its state; made where there is none yet."""
+    """A site with its state, which is made where there is none."""
     for name in spec.datastores:
         (directory / name).mkdir(parents=True, exist_ok=True)
     site = Site(directory, spec, certificate)
@@ -74,16 +74,16 @@ def open_site(directory: Path, spec: SiteSpec, certificate: ServerCertificate) -
     return site
 
 
-def resume(site: Site) -> None:
-    """Finish what a crash interrupted, and lock the disks of VMs that run."""
+def recover_site(site: Site) -> None:
+    """Finishes what a kill interrupted, and opens the disks of running VMs."""
     for vm in site.vms():
         if vm.unfinished:
-            vm.leave()
+            vm.remove_from_inventory()
     site.flush()
-    site.orphan_files.settle()
+    site.orphan_files.remove_leftovers()
     with site.orphan_files.operation():
         for vm in site.vms():
-            vm.resume()
+            vm.recover()
     site.flush()
 
 
@@ -109,7 +109,7 @@ def _build(site: Site) -> None:
     name = site.spec.name
     root = _folder(site, "group-d", "Datacenters", None, vim.Folder, vim.Datacenter)
     dc = _make(site, Datacenter, site.new_id("datacenter"), name=f"{name}-dc", parent=root)
-    root.adopt(dc)
+    root.add_child(dc)
     vms = _folder(site, "group-v", "vm", dc, vim.Folder, vim.VirtualMachine, vim.VirtualApp)
     hosts = _folder(site, "group-h", "host", dc, vim.Folder, vim.ComputeResource)
     stores = _folder(site, "group-s", "datastore", dc, vim.Folder, vim.Datastore)
@@ -169,10 +169,10 @@ def _build(site: Site) -> None:
         network=networks,
         environmentBrowser=browser,
     )
-    hosts.adopt(cluster)
+    hosts.add_child(cluster)
     stores.childEntity = datastores
     nets.childEntity = networks
-    networks = [*networks, *switches.build(site, nets, site.spec.portgroups, isolated)]
+    networks = [*networks, *build_switch(site, nets, site.spec.portgroups, isolated)]
     for host in found:
         host.network = networks
     cluster.network = networks
@@ -186,7 +186,7 @@ def _build(site: Site) -> None:
 
 
 def _services(site: Site) -> None:
-    """Make those that are not there; a lab of an earlier version has fewer."""
+    """Makes the service objects that are missing: a lab of an older version has fewer."""
     kinds = {k.__name__ if f != "setting" else "VpxSettings": k for f, k in _MANAGERS.items()}
     for moid, kind in {**kinds, **PARTS}.items():
         if moid not in site.objects:
@@ -194,7 +194,7 @@ def _services(site: Site) -> None:
 
 
 def _connect(site: Site) -> None:
-    """Point the site at its well-known objects."""
+    """Sets the site's attributes for its well-known objects."""
 
     def only(kind: Any) -> Any:
         return next(o for o in site.objects.values() if type(o) is kind)
@@ -206,13 +206,13 @@ def _connect(site: Site) -> None:
     site.task_manager = only(TaskManager)
     site.event_manager = only(EventManager)
     managers = {field: only(kind) for field, kind in _MANAGERS.items()}
-    managers["propertyCollector"] = vim_collector(site)
+    managers["propertyCollector"] = _collector(site)
     site.content = content(site, managers)
     site.tasks.restore()
     site.host_servers = HostServers(site)
-    site.disks.tell_library()
+    site.disks.write_library_limits()
 
 
-def vim_collector(site: Site) -> Any:
-    """The id behind which every session has its own collector."""
+def _collector(site: Site) -> Any:
+    """The id of the PropertyCollector, behind which each session has its own."""
     return PropertyCollector(site, "propertyCollector")

@@ -1,4 +1,4 @@
-"""Files and disks by datastore path: FileManager, VirtualDiskManager, the datastore browser."""
+"""FileManager, VirtualDiskManager and the datastore browser: files by their datastore paths."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from vreplica.lab.api.managed import Managed
 from vreplica.lab.api.vmodl import fault, invalid_argument, vim
-from vreplica.lab.storage.paths import split
+from vreplica.lab.storage.paths import split_path
 from vreplica.units import KIB
 
 info: Any = vim.host.DatastoreBrowser
@@ -25,9 +25,9 @@ _KINDS = (
 
 
 class _Files(Managed, vim.FileManager):
-    """What the managers share: paths, and who uses them.
+    """The part that the managers share: paths, and whether a VM uses them.
 
-    vCenter takes a datastore path only with its datacenter; that of a target is by default the
+    vCenter accepts a datastore path only with a datacenter. The default for a target is the
     source's (vSphere API, VirtualDiskManager).
     """
 
@@ -95,7 +95,7 @@ class FileManager(_Files):
 
 
 class VirtualDiskManager(Managed, vim.VirtualDiskManager):
-    """Virtual disks without a VM."""
+    """Makes, copies, extends and removes virtual disks without a VM."""
 
     def _files(self) -> Any:
         return self._site.content.fileManager
@@ -156,7 +156,7 @@ class VirtualDiskManager(Managed, vim.VirtualDiskManager):
 
 
 class DatastoreBrowser(Managed, vim.host.DatastoreBrowser):
-    """`datastore` has the one that it was made for."""
+    """The browser of one datastore, the only item of `datastore`."""
 
     datastore: Any
 
@@ -172,7 +172,7 @@ class DatastoreBrowser(Managed, vim.host.DatastoreBrowser):
         return self._result(self._folder(name), spec)
 
     def _folder(self, name: str) -> Path:
-        split(name)
+        split_path(name)
         path: Path = self._site.disks.path(name)
         if not path.is_dir():
             raise fault(vim.fault.FileNotFound, f"File {name} was not found", file=name)

@@ -1,4 +1,4 @@
-"""Folders, datacenter, cluster, hosts, resource pools, datastores and networks of a site.
+"""The inventory of a site: folders, datacenter, cluster, hosts and resource pools.
 
 Datacenters (root)
   site-a-dc
@@ -17,9 +17,9 @@ from vreplica.lab import hardware
 from vreplica.lab.api.managed import Managed, cached, live
 from vreplica.lab.api.managed_entity import ManagedEntity, duplicate_name
 from vreplica.lab.api.vmodl import API_VERSION, fault, invalid_argument, vim, vmodl
-from vreplica.lab.storage.paths import split
-from vreplica.lab.vcenter.switches import host_network
-from vreplica.lab.vm.config import change, new_config, stamp
+from vreplica.lab.storage.paths import split_path
+from vreplica.lab.vcenter.networks import host_network
+from vreplica.lab.vm.config import apply_spec, new_config, stamp
 from vreplica.lab.vm.files import read_vmx, write_vmx
 from vreplica.lab.vm.snapshots import Snapshot
 from vreplica.lab.vm.vm import VirtualMachine
@@ -44,7 +44,7 @@ class Folder(ManagedEntity, vim.Folder):
         if kind not in self.childType:
             raise fault(vmodl.fault.NotSupported, f"A folder of {self.name} cannot hold this")
 
-    def adopt(self, item: Any) -> None:
+    def add_child(self, item: Any) -> None:
         self.childEntity = [*self.childEntity, item]
 
     def CreateFolder(self, name: str) -> Any:
@@ -52,7 +52,7 @@ class Folder(ManagedEntity, vim.Folder):
         made = Folder(self._site, self._site.new_id("group-v"))
         made.__dict__.update(name=name, parent=self, childType=self.childType, childEntity=[])
         self._site.add(made)
-        self.adopt(made)
+        self.add_child(made)
         return made
 
     def MoveIntoFolder_Task(self, list: Any) -> None:  # noqa: A002  its name on the wire
@@ -61,7 +61,7 @@ class Folder(ManagedEntity, vim.Folder):
             old = item.parent
             old.childEntity = [c for c in old.childEntity if c is not item]
             item.parent = self
-            self.adopt(item)
+            self.add_child(item)
 
     def Destroy_Task(self) -> None:
         if self.childEntity:
@@ -85,14 +85,14 @@ class Folder(ManagedEntity, vim.Folder):
 
     def create_vm(self, spec: Any, pool: Any, host: Any, *, unfinished: bool = False) -> Any:
         site, disks = self._site, self._site.disks
-        store, rest = split(spec.files.vmPathName)
+        store, rest = split_path(spec.files.vmPathName)
         if not rest.endswith(".vmx"):
-            rest = f"{split(disks.free_folder(store, rest or spec.name))[1]}/{spec.name}.vmx"
+            rest = f"{split_path(disks.free_folder(store, rest or spec.name))[1]}/{spec.name}.vmx"
         vmx = f"[{store}] {rest}"
         if disks.path(vmx).exists():
             raise fault(vim.fault.FileAlreadyExists, f"File {vmx} already exists", file=vmx)
-        site.orphan_files.making(vmx)
-        made = change(site, new_config(spec.name, vmx), spec, running=False, snapshots=False)
+        site.orphan_files.note_new(vmx)
+        made = apply_spec(site, new_config(spec.name, vmx), spec, running=False, snapshots=False)
         vm = VirtualMachine(site, site.new_id("vm"))
         vm.__dict__.update(
             name=spec.name,
@@ -103,17 +103,17 @@ class Folder(ManagedEntity, vim.Folder):
             unfinished=unfinished,
         )
         for disk in hardware.disks_of(made.config):
-            vm.links.update(vm.chains.discover(disk.backing.fileName))
-        vm.chains.track(made.config)
-        self.enter(vm)
+            vm.links.update(vm.chains.read_chain(disk.backing.fileName))
+        vm.chains.update_tracking(made.config)
+        self.add_vm(vm)
         return vm
 
-    def enter(self, vm: Any) -> None:
-        """Put a VM that is complete into the inventory."""
+    def add_vm(self, vm: Any) -> None:
+        """Adds a complete VM to the inventory."""
         site = self._site
         with site.changed:
             site.add(vm)
-            self.adopt(vm)
+            self.add_child(vm)
             vm.host.vm = [*vm.host.vm, vm]
             vm.resourcePool.vm = [*vm.resourcePool.vm, vm]
             for item in (*vm.datastore, *vm.network):
@@ -153,7 +153,7 @@ class Folder(ManagedEntity, vim.Folder):
             vm.__dict__["_snapshots"] = [*vm.all_snapshots(), snapshot]
             site.add(snapshot)
         vm.__dict__["current"] = by_id[kept["current"]]
-        self.enter(vm)
+        self.add_vm(vm)
         site.post_vm_event("VmRegisteredEvent", vm, f"Registered {vm.name}", template=asTemplate)
         return vm
 
@@ -311,7 +311,7 @@ class Host(ManagedEntity, vim.HostSystem):
         return [v for v in self.vm if v.power == "poweredOn"]
 
     def require_login(self, vm: Any) -> None:
-        """Whether the VM may start here. Memory may be overcommitted, but not what is reserved.
+        """Checks that a VM may start on this host. Memory is overcommitted, but not reservations.
 
         Raises NotEnoughLogicalCpus, InsufficientMemoryResourcesFault.
         """
@@ -354,6 +354,7 @@ def _reserved_mib(vm: Any) -> int:
 
 
 def about(site: Any, *, host: bool = False) -> Any:
+    """AboutInfo of the vCenter or of a host."""
     product = "VMware ESXi" if host else "VMware vCenter Server"
     return vim.AboutInfo(
         name=product,

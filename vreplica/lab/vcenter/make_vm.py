@@ -1,4 +1,4 @@
-"""VMs for tests and demonstrations, made with content in them."""
+"""Makes VMs with content on their disks, for tests and demonstrations."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def make_vm(
     extra: dict[str, str] | None = None,
     host: str | None = None,
 ) -> Any:
-    """As CreateVM_Task would, then the content, then tracking and power as asked."""
+    """Makes a VM as CreateVM_Task does, then fills its disks, then tracks and starts it."""
     store = datastore or site.spec.datastores[0]
     changes = [
         _added(
@@ -65,7 +65,7 @@ def make_vm(
     vm = site.vm_folder.create_vm(spec, site.cluster.resourcePool, found[0])
     for disk, (_, _, content) in zip(hardware.disks_of(vm.config), disks, strict=True):
         if content:
-            fill(site, disk, Path(content))
+            write_content(site, disk, Path(content))
     if cbt:
         vm.reconfigure(vim.vm.ConfigSpec(changeTrackingEnabled=True))
     if power_on:
@@ -95,8 +95,8 @@ def _disk(store: str, capacity: int, thin: bool, unit: int, key: int) -> Any:
     )
 
 
-def fill(site: SiteContext, disk: Any, content: Path) -> None:
-    """Copy a raw image onto a disk; holes of the file stay holes."""
+def write_content(site: SiteContext, disk: Any, content: Path) -> None:
+    """Copies a raw image onto a disk. Holes of the file are not written."""
     with site.disks.open(disk.backing.fileName, read_only=False) as handle:
         copy_raw(content, handle, disk.capacityInBytes)
 
@@ -114,7 +114,7 @@ def copy_raw(content: Path, handle: DiskHandle, capacity: int) -> None:
 
 
 def _data(fd: int, size: int) -> Extents:
-    """What of a sparse file is data."""
+    """The areas of a sparse file that hold data."""
     pairs, at = [], 0
     while at < size:
         try:

@@ -1,4 +1,4 @@
-"""The services beside the inventory: login, views, search, options."""
+"""Service objects of vCenter: login, views, search, options, custom attributes."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class SessionManager(Managed, vim.SessionManager):
 
 
 def children(item: Any) -> Iterator[Any]:
-    """The objects directly below one in the inventory."""
+    """The objects directly below an object in the inventory."""
     if isinstance(item, vim.Folder):
         yield from item.childEntity
     elif isinstance(item, vim.Datacenter):
@@ -114,6 +114,7 @@ def children(item: Any) -> Iterator[Any]:
 
 
 def below(item: Any) -> Iterator[Any]:
+    """All objects below an object in the inventory."""
     for child in children(item):
         yield child
         yield from below(child)
@@ -216,7 +217,7 @@ class SearchIndex(Managed, vim.SearchIndex):
         return [v for v in self._site.vms() if v.guest.hostName == dnsName]
 
     def FindAllByIp(self, datacenter: Any, ip: str, vmSearch: bool) -> Any:
-        self.FindByIp(datacenter, ip, False)  # says so where it is no address
+        self.FindByIp(datacenter, ip, False)  # raises where it is not an address
         found = self._site.vms() if vmSearch else ()
         return [v for v in found if any(ip in nic.ipAddress for nic in v.guest.net)]
 
@@ -286,4 +287,5 @@ class CustomFieldsManager(Managed, vim.CustomFieldsManager):
 
 
 def content(site: Any, managers: dict[str, Any]) -> Any:
+    """ServiceContent: the managers by their fields."""
     return vim.ServiceInstanceContent(rootFolder=site.root_folder, about=about(site), **managers)

@@ -1,1 +1,1 @@
-"""A lab VM: configuration, power, snapshots, disks, moves."""
+"""A VM of the lab: configuration, power, snapshots, disk chains, clones and moves."""

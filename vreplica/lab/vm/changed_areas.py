@@ -1,11 +1,11 @@
-"""QueryChangedDiskAreas: what changed on a disk since a changeId, in pages.
+"""QueryChangedDiskAreas: the areas of a disk that changed since a changeId, in pages.
 
     areas   |--|   |----|      |-|  |---------|
     asked   startOffset ...............
-    answer  [startOffset, startOffset + length): at most page_size areas, and no byte after
-            `length` is told anything about; the last page ends with the disk
+    answer  [startOffset, startOffset + length): at most page_size areas; nothing is said about
+            bytes after that; the last page ends with the disk
 
-Bounded by the snapshot that is asked, since its link's map was frozen with it.
+Writes after the snapshot are never in the answer, since the map of its link was frozen with it.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from vreplica.lab.storage.change_map import ChangeId
 from vreplica.units import KIB
 
 
-def page(changed: Extents, start: int, capacity: int, size: int) -> Any:
-    """One answer from the absolute offset `start` on."""
+def areas_page(changed: Extents, start: int, capacity: int, size: int) -> Any:
+    """One answer, from the absolute offset `start` on, with at most `size` areas."""
     rows = changed.clip(start, capacity).array
     covered = capacity - start
     if len(rows) > size:
@@ -34,11 +34,12 @@ def page(changed: Extents, start: int, capacity: int, size: int) -> Any:
     )
 
 
-def spoil(answer: Any, bug: str, capacity: int) -> Any:
-    """The same answer with a defect that has been seen somewhere.
+def with_defect(answer: Any, bug: str, capacity: int) -> Any:
+    """The same answer with a defect that real servers have had.
 
-    "drop" loses every tenth area without a word (KB 2136854 and its like), "past-end" lets the
-    last area reach past the disk, "empty-page" covers nothing from the second page on.
+    drop         every tenth area is missing (KB 2136854 and others)
+    past-end     the last area ends after the disk
+    empty-page   pages after the first cover nothing
     """
     areas = answer.changedArea
     if bug == "drop":
@@ -50,8 +51,8 @@ def spoil(answer: Any, bug: str, capacity: int) -> Any:
     return answer
 
 
-class TrackingMethods:
-    """The part of a VirtualMachine that answers about changed blocks."""
+class ChangedAreasMethods:
+    """The methods of a VirtualMachine about changed areas."""
 
     _site: Any
     config: Any
@@ -77,8 +78,8 @@ class TrackingMethods:
             raise invalid_argument("startOffset")
         changed = self._changed(disk, changeId)
         settings = self._site.settings
-        answer = page(changed, startOffset, capacity, settings.page_size)
-        return spoil(answer, settings.cbt_bug, capacity)
+        answer = areas_page(changed, startOffset, capacity, settings.page_size)
+        return with_defect(answer, settings.cbt_bug, capacity)
 
     def _changed(self, disk: Any, change_id: str) -> Extents:
         path = disk.backing.fileName
@@ -100,5 +101,5 @@ class TrackingMethods:
         return changed
 
     def _file_fault(self, path: str) -> Any:
-        """What ESXi says where there is no tracking, or another one than the changeId names."""
+        """The fault of ESXi where tracking is off, or has another uuid than the changeId."""
         return fault(vim.fault.FileFault, f"Error caused by file {path}", file=path)

@@ -1,4 +1,4 @@
-"""CloneVM_Task and RelocateVM_Task: full, linked and instant clones, other places for a VM."""
+"""Clones (full, linked, instant) and moves of a VM to another datastore, host or pool."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any
 from vreplica.lab import hardware
 from vreplica.lab.api.vmodl import fault, invalid_argument, vim
 from vreplica.lab.guest.customization import check
-from vreplica.lab.storage.paths import split
+from vreplica.lab.storage.paths import split_path
 from vreplica.lab.vm.files import write_vmx
-from vreplica.lab.vm.relocate import plan, relocate
+from vreplica.lab.vm.relocate import move_files, plan_move
 
 _LINKED = "createNewChildDiskBacking"
 _LOCATORS = ("moveAllDiskBackingsAndDisallowSharing", "moveAllDiskBackingsAndAllowSharing")
 
 
-class MovingMethods:
-    """The part of a VirtualMachine that makes copies of it and moves it."""
+class CloneAndMigrateMethods:
+    """The methods of a VirtualMachine that clone and move it."""
 
     _site: Any
     name: Any
@@ -47,10 +47,10 @@ class MovingMethods:
         if spec.customization is not None:
             check(self, source, spec.customization)
         yield 0
-        made = self.copy_into(folder, name, location, source, linked)
+        made = self.create_copy(folder, name, location, source, linked)
         made.guest_settings = dict(self.guest_settings or {})
         if spec.customization is not None:
-            made.keep_customization(spec.customization)
+            made.set_customization(spec.customization)
         if spec.config is not None:
             made.reconfigure(spec.config)
         if spec.template:
@@ -70,21 +70,21 @@ class MovingMethods:
         folder = spec.location.folder or self.parent
         folder.require_free(spec.name)
         yield 0
-        # The child shares what the parent's disks hold now: through a link of its own.
-        taken = self.freeze_disks(f"instant clone {spec.name}", "", False)  # type: ignore[attr-defined]
-        made = self.copy_into(folder, spec.name, spec.location, taken.config, True)
+        # The child shares the present content of the parent's disks, through links of its own.
+        taken = self.add_snapshot(f"instant clone {spec.name}", "", False)  # type: ignore[attr-defined]
+        made = self.create_copy(folder, spec.name, spec.location, taken.config, True)
         made.reconfigure(vim.vm.ConfigSpec(extraConfig=spec.config or []))
         for _ in made.PowerOnVM_Task():
             pass
         return made
 
-    def copy_into(self, folder: Any, name: str, location: Any, source: Any, linked: bool) -> Any:
-        """A new VM with the disks of `source`, copied whole or as links on top of them."""
+    def create_copy(self, folder: Any, name: str, location: Any, source: Any, linked: bool) -> Any:
+        """Makes a VM with the disks of `source`: whole copies, or links on top of them."""
         site, disks = self._site, self._site.disks
         store = (
             location.datastore.name
             if location.datastore
-            else split(self.config.files.vmPathName)[0]
+            else split_path(self.config.files.vmPathName)[0]
         )
         pool = location.pool or self.resourcePool
         host = location.host or (self.host if pool is self.resourcePool else None)
@@ -98,31 +98,33 @@ class MovingMethods:
         try:
             for disk in found:
                 old = disk.backing.fileName
-                path = disks.free_name(disks.beside(vmx, f"{split(vmx)[1].partition('/')[0]}.vmdk"))
+                path = disks.free_name(
+                    disks.sibling(vmx, f"{split_path(vmx)[1].partition('/')[0]}.vmdk")
+                )
                 if linked:
-                    path = disks.delta_name(path)
+                    path = disks.next_link_name(path)
                     disks.create_child(old, path)
-                    links.update(self.chains.discover(path))
+                    links.update(self.chains.read_chain(path))
                 else:
                     thin = bool(disk.backing.thinProvisioned)
                     disk.backing.uuid = disks.copy(old, path, thin=thin)
                     links[path] = ""
                 created.append(path)
                 disk.backing.changeId = None
-                self.chains.point(disk.backing, path, links)
+                self.chains.set_backing(disk.backing, path, links)
                 disk.diskObjectId = f"{made.config.instanceUuid[:8]}-{disk.key}"
         except BaseException:
             for path in created:
                 disks.unlink(path)
-            made.leave()
+            made.remove_from_inventory()
             raise
         config.name, config.files = name, made.config.files
         config.uuid, config.instanceUuid = str(uuid.uuid4()), made.config.instanceUuid
         config.template = config.changeTrackingEnabled = False
         hardware.set_nics_connected(config, False)
         for nic in hardware.nics_of(config):
-            # Two cards with one address on a network would both fail; but an address that
-            # somebody set by hand is copied as it is.
+            # Two cards with one MAC address disturb each other. A manual one is copied
+            # nevertheless, as vCenter does.
             if nic.addressType != "manual":
                 nic.macAddress = hardware.new_mac(nic.addressType)
         made.set(config=config, links=links, unfinished=False)
@@ -131,11 +133,11 @@ class MovingMethods:
 
     def RelocateVM_Task(self, spec: Any, priority: Any = None) -> Iterator[int]:
         store = spec.datastore.name if spec.datastore is not None else None
-        move = plan(self, store, {d.diskId: d.datastore.name for d in spec.disk or ()})
+        move = plan_move(self, store, {d.diskId: d.datastore.name for d in spec.disk or ()})
         yield 0
-        before = self.host, self._site.datastore(split(move.home[0])[0])
+        before = self.host, self._site.datastore(split_path(move.home[0])[0])
         if move.links or move.home[0] != move.home[1]:
-            yield from relocate(self, move)
+            yield from move_files(self, move)
         if spec.host is not None and spec.host is not self.host:
             self.move_host(spec.host)
         if spec.pool is not None and spec.pool is not self.resourcePool:

@@ -1,7 +1,7 @@
-"""The configuration of a VM: what a new one has, and what a ConfigSpec changes.
+"""The configuration of a VM: that of a new VM, and the changes of a ConfigSpec.
 
-`change` works on a copy and collects what has to happen to files; the VM commits the copy
-only once that has been done, and undoes it where something fails.
+`apply_spec` changes a copy, and collects what has to be done to files. The VM takes the copy over
+once that is done.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from vreplica.lab import hardware
 from vreplica.lab.api.vmodl import fault, invalid_argument, invalid_power_state, now, vim
 from vreplica.lab.context import SiteContext
 from vreplica.lab.guest.os_names import full_name
-from vreplica.lab.storage.paths import split
+from vreplica.lab.storage.paths import split_path
 from vreplica.units import KIB, SECTOR, TIB
 
 CAPACITY_MAX = 62 * TIB
@@ -40,7 +40,7 @@ def stamp(config: Any, before: Any) -> None:
 
 
 def new_config(name: str, vmx_path: str) -> Any:
-    """A VM without disks and network cards."""
+    """The configuration of a VM without disks and network cards."""
     folder = vmx_path.rpartition("/")[0]
     made = vim.vm.ConfigInfo(
         createDate=now(),
@@ -85,8 +85,8 @@ def new_config(name: str, vmx_path: str) -> Any:
 
 
 @dataclass
-class Change:
-    """A new configuration, and the files that it needs or leaves behind."""
+class ConfigChange:
+    """A new configuration, and the files that were made or are to be removed."""
 
     config: Any
     created: list[str] = field(default_factory=list)
@@ -98,13 +98,15 @@ class Change:
     """Network cards were added or changed."""
 
 
-def change(site: SiteContext, old: Any, spec: Any, *, running: bool, snapshots: bool) -> Change:
-    """Apply `spec` to a copy of `old`. Raises what a host would; then no file is left over."""
-    made = Change(copy.deepcopy(old))
+def apply_spec(
+    site: SiteContext, old: Any, spec: Any, *, running: bool, snapshots: bool
+) -> ConfigChange:
+    """Applies `spec` to a copy of `old`. Raises the faults of a host; then no file is left."""
+    made = ConfigChange(copy.deepcopy(old))
     try:
         _scalars(made.config, spec, running)
         _extra(made.config, spec.extraConfig)
-        _Devices(site, made, running, snapshots).apply(spec.deviceChange or ())
+        _DeviceChanges(site, made, running, snapshots).apply(spec.deviceChange or ())
     except BaseException:
         for path in made.created:
             site.disks.unlink(path)
@@ -163,7 +165,7 @@ def _scalars(config: Any, spec: Any, running: bool) -> None:
 
 
 def _overlay(config: Any, name: str, value: Any) -> None:
-    """Set fields of a nested object replace the old ones; unset ones leave them."""
+    """Takes over the fields of a nested object that are set."""
     old = getattr(config, name)
     if old is None:
         setattr(config, name, value)
@@ -186,10 +188,12 @@ def _extra(config: Any, options: Any) -> None:
     config.extraConfig = [vim.option.OptionValue(key=k, value=v) for k, v in merged.items()]
 
 
-class _Devices:
-    """The device changes of one spec, in their order."""
+class _DeviceChanges:
+    """Applies the device changes of one spec, in their order."""
 
-    def __init__(self, site: SiteContext, made: Change, running: bool, snapshots: bool) -> None:
+    def __init__(
+        self, site: SiteContext, made: ConfigChange, running: bool, snapshots: bool
+    ) -> None:
         self.site = site
         self.made = made
         self.list = made.config.hardware.device
@@ -258,7 +262,7 @@ class _Devices:
             backing.uuid = disks.uuid_of(path)
             text = disks.path(path).read_bytes()[:2048]
             backing.thinProvisioned = b"thinProvisioned" in text
-        backing.fileName, backing.datastore = path, self.site.datastore(split(path)[0])
+        backing.fileName, backing.datastore = path, self.site.datastore(split_path(path)[0])
         backing.diskMode = backing.diskMode or "persistent"
         if isinstance(backing, _FLAT):
             backing.thinProvisioned = bool(backing.thinProvisioned)
@@ -275,15 +279,15 @@ class _Devices:
         self.list.append(wanted)
 
     def file_of(self, index: int, backing: Any) -> str:
-        """Where the disk goes: as named, or beside the .vmx with the VM's name."""
+        """The path of a new disk: the given one, or the VM's name beside its .vmx."""
         folder = self.made.config.files.vmPathName.rpartition("/")[0]
         name = (backing.fileName or "").strip()
         if not name or name.endswith("]"):
-            store = split(name + " x")[0] if name else split(folder)[0]
+            store = split_path(name + " x")[0] if name else split_path(folder)[0]
             store = backing.datastore.name if backing.datastore is not None and not name else store
-            directory = split(folder)[1]
+            directory = split_path(folder)[1]
             return f"[{store}] {directory}/{directory.rpartition('/')[2]}.vmdk"
-        store, rest = split(name)
+        store, rest = split_path(name)
         if rest.endswith("/") or not rest.endswith(".vmdk"):
             raise hardware.invalid_device(
                 index, "backing.fileName", name, vim.fault.InvalidDeviceBacking
@@ -308,7 +312,7 @@ class _Devices:
                     setattr(existing, info.name, given)
 
     def edit_nic(self, index: int, existing: Any, wanted: Any) -> None:
-        """Network and connection may change while the VM runs, the MAC may not."""
+        """Changes a card. While the VM runs, its MAC address cannot change."""
         self.made.networks = True
         if wanted.backing is not None:
             network = self.site.network_of(wanted.backing, index)
@@ -316,7 +320,7 @@ class _Devices:
             existing.deviceInfo = hardware.description(existing.deviceInfo.label, network.name)
         if wanted.connectable is not None:
             existing.connectable = wanted.connectable
-            # Of a VM that is off no card is connected, whatever is asked.
+            # A card of a VM that is off is never connected.
             connected = self.running and bool(wanted.connectable.connected)
             existing.connectable.connected = connected
         before = existing.addressType, existing.macAddress

@@ -1,18 +1,18 @@
-"""The disk chains of one VM: open leaves, snapshots as new links, and merging them away.
+"""The disk chains of one VM: open leaves, new links for snapshots, consolidation.
 
     vm.links      {"[ds] vm/vm.vmdk": "", "[ds] vm/vm-000001.vmdk": "[ds] vm/vm.vmdk", ...}
-    needed        links that the VM runs on (leaves) and links that a snapshot stands for
+    needed        leaves, which the VM writes to, and links that a snapshot refers to
 
-        base <- d1 <- d2 (leaf)        snapshot S1 stands for base, S2 for d1
-    S1 is removed: base is no longer needed and has one child:   merge(base, d1);  S2 -> base
-        base <- d2 (leaf)              S2 stands for base
+        base <- d1 <- d2 (leaf)        snapshot S1 refers to base, S2 to d1
+    S1 is removed: base is not needed and has one child:   merge(base, d1);  S2 -> base
+        base <- d2 (leaf)              S2 refers to base
 
-A link that is not needed and has no child is deleted; with one child it takes the child's
-content; with several it stays. What is to be done follows from the state alone, so after a
-crash `collapse` only has to run again; `collapse_due` in the state says so.
+A link that is not needed and has no child is deleted. With one child, it takes the child's
+content. With several, it stays. The work follows from the state alone, so after a kill
+`consolidate` only has to run again; `collapse_due` in the state says that it has to.
 
-While the VM runs its leaves are open for writing and so locked, and every write marks the
-change map before it reaches the disk.
+While the VM runs, its leaves are open for writing and thereby locked. Every write marks the change
+map before it reaches the disk.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from vreplica.lab import hardware
 from vreplica.lab.api.vmodl import MethodFault, fault, vim
 from vreplica.lab.context import VmContext
 from vreplica.lab.storage.change_map import ChangeMap, UntrackedDisk, ctk_path
-from vreplica.lab.storage.paths import split
+from vreplica.lab.storage.paths import split_path
 from vreplica.units import MIB
 from vreplica.vddk.handle import DiskHandle
 
@@ -36,30 +36,33 @@ DEPTH_MAX = 32
 """Links in a chain (vSphere: 32 snapshots at most)."""
 
 _DELTA_ROOM = MIB
-"""What a new link takes on its datastore at once."""
+"""Bytes that a new link takes on its datastore."""
 
 _FLAT: Any = vim.vm.device.VirtualDisk.FlatVer2BackingInfo
 
 
 @dataclass
 class Leaf:
-    """A disk that a running VM writes to."""
+    """The top link of a disk, open for the writes of a running VM."""
 
     handle: DiskHandle
     changes: ChangeMap | None
 
 
-def in_snapshots(disk: Any) -> bool:
+def takes_snapshots(disk: Any) -> bool:
+    """False for independent disks and raw mappings."""
     return isinstance(disk.backing, _FLAT) and "independent" not in disk.backing.diskMode
 
 
 def trackable(disk: Any) -> bool:
-    """Independent and shared disks and physical raw mappings cannot be tracked."""
+    """False for independent disks, shared disks and raw mappings."""
     sharing = getattr(disk.backing, "sharing", None)
-    return in_snapshots(disk) and sharing != "sharingMultiWriter"
+    return takes_snapshots(disk) and sharing != "sharingMultiWriter"
 
 
-class Chains:
+class DiskChains:
+    """The chains of one VM. `lock` is held while disks or configuration change."""
+
     def __init__(self, vm: VmContext) -> None:
         self.vm = vm
         self.lock = threading.RLock()
@@ -75,10 +78,10 @@ class Chains:
         except UntrackedDisk:
             return None
 
-    # -- the running VM ---------------------------------------------------------------------
+    # -- running VM -------------------------------------------------------------------------
 
     def open_leaves(self) -> None:
-        """Lock the disks as a VM that runs does. Raises FileLocked where somebody has one."""
+        """Opens the disks for writing, as a power-on does. Raises FileLocked where one is open."""
         with self.lock:
             try:
                 for disk in hardware.disks_of(self.vm.config):
@@ -96,7 +99,7 @@ class Chains:
                 leaf.handle.close()
 
     def write(self, key: int, offset: int, data: memoryview) -> None:
-        """As the guest writes: tracked, and only while the VM runs."""
+        """Writes as the guest does: tracked. Raises ValueError where the VM does not run."""
         with self.lock:
             leaf = self.leaf(key)
             check_request(offset, data.nbytes, leaf.handle.capacity_bytes)
@@ -104,7 +107,7 @@ class Chains:
                 leaf.changes.mark(offset, data.nbytes)
             path = hardware.find_device(self.vm.config.hardware.device, key).backing.fileName
             self.disks.require_room(path, offset, data.nbytes)
-            with self.disks.explained(path):
+            with self.disks.as_vsphere_faults(path):
                 leaf.handle.write_from(offset, data)
 
     def read(self, key: int, offset: int, size: int) -> bytearray:
@@ -122,11 +125,11 @@ class Chains:
 
     def leaf(self, key: int) -> Leaf:
         if key not in self.leaves:
-            raise ValueError(f"{self.vm.name} does not run, or has no disk {key}")
+            raise ValueError(f"{self.vm.name} does not run or has no disk {key}")
         return self.leaves[key]
 
-    def stopped(self, work: Callable[[], Any]) -> Any:
-        """Run `work` with the leaves closed and open them again after it: a stun."""
+    def while_stunned(self, work: Callable[[], Any]) -> Any:
+        """Runs `work` while the leaves are closed, and opens them again: a stun."""
         with self.lock:
             running = bool(self.leaves)
             self.close_leaves()
@@ -138,7 +141,7 @@ class Chains:
 
     # -- change tracking --------------------------------------------------------------------
 
-    def track(self, config: Any) -> bool:
+    def update_tracking(self, config: Any) -> bool:
         """Makes maps match `changeTrackingEnabled`, and puts the changeIds into `config`.
 
         Runs where ESXi stuns a VM; for one that is off, at once. Returns whether a changeId is
@@ -163,20 +166,20 @@ class Chains:
         after = [getattr(d.backing, "changeId", None) for d in hardware.disks_of(config)]
         return after != before
 
-    def stun(self) -> None:
-        """Activate or drop tracking now."""
+    def apply_tracking(self) -> None:
+        """Activates or drops change tracking, as ESXi does when it stuns the VM."""
 
         def work() -> None:
             config = copy.deepcopy(self.vm.config)
-            if self.track(config):
+            if self.update_tracking(config):
                 self.vm.config = config
 
-        self.stopped(work)
+        self.while_stunned(work)
 
     # -- links ------------------------------------------------------------------------------
 
-    def discover(self, path: str) -> dict[str, str]:
-        """The links of a disk that is new to the VM, from the descriptors."""
+    def read_chain(self, path: str) -> dict[str, str]:
+        """The links of a disk that is new to the VM, read from their descriptors."""
         links: dict[str, str] = {}
         while path and path not in links:
             with self.disks.open(path, single_link=True) as disk:
@@ -189,24 +192,24 @@ class Chains:
         return sum(1 for _ in self.ancestry(path))
 
     def ancestry(self, path: str) -> Iterator[str]:
-        """The link and all below it."""
+        """A link and all links below it."""
         while path:
             yield path
             path = self.vm.links.get(path, "")
 
-    def rebase(self, config: Any, links: dict[str, str], moved: dict[str, str]) -> Any:
-        """A copy of `config` whose disks follow renamed links; frozen changeIds stay."""
+    def with_moved_links(self, config: Any, links: dict[str, str], moved: dict[str, str]) -> Any:
+        """A copy of `config` with the new names of moved links. Frozen changeIds stay."""
         made = copy.deepcopy(config)
         for disk in hardware.disks_of(made):
             if isinstance(disk.backing, _FLAT):
                 path = moved.get(disk.backing.fileName, disk.backing.fileName)
-                self.point(disk.backing, path, links)
+                self.set_backing(disk.backing, path, links)
         return made
 
-    def point(self, backing: Any, path: str, links: dict[str, str]) -> None:
-        """Let a backing show `path` and what is below it."""
+    def set_backing(self, backing: Any, path: str, links: dict[str, str]) -> None:
+        """Makes a backing describe the link `path` and the links below it."""
         site = self.vm._site
-        backing.fileName, backing.datastore = path, site.datastore(split(path)[0])
+        backing.fileName, backing.datastore = path, site.datastore(split_path(path)[0])
         below = links.get(path, "")
         backing.parent = None
         backing.deltaDiskFormat = "redoLogFormat" if below else None
@@ -214,24 +217,24 @@ class Chains:
             backing.parent = _FLAT(
                 diskMode="persistent", uuid=backing.uuid, thinProvisioned=backing.thinProvisioned
             )
-            self.point(backing.parent, below, links)
+            self.set_backing(backing.parent, below, links)
 
-    def push(self, config: Any, *, new_generation: bool = False) -> tuple[Any, dict[str, str]]:
-        """New leaves on top of the disks of `config`: (config with them, all links).
+    def add_links(self, config: Any, *, new_generation: bool = False) -> tuple[Any, dict[str, str]]:
+        """Makes new leaves on top of the disks of `config`: (config with them, all links).
 
-        The files are made, the state is not changed.
+        The files are made; the state of the VM is not changed.
         """
         made, links = copy.deepcopy(config), dict(self.vm.links)
         created: list[str] = []
         try:
-            for disk in filter(in_snapshots, hardware.disks_of(made)):
+            for disk in filter(takes_snapshots, hardware.disks_of(made)):
                 below = disk.backing.fileName
                 if self.depth(below) >= DEPTH_MAX:
                     raise fault(
                         vim.fault.TooManySnapshotLevels,
                         f"Too many levels of redo logs. More than {DEPTH_MAX} are not allowed.",
                     )
-                child = self.disks.delta_name(below)
+                child = self.disks.next_link_name(below)
                 self.disks.require_space(child, _DELTA_ROOM)
                 self.disks.create_child(below, child)
                 created.append(child)
@@ -241,31 +244,30 @@ class Chains:
                     changes.freeze_into(path, new_generation=new_generation)
                     disk.backing.changeId = ChangeMap(path).change_id
                 links[child] = below
-                self.point(disk.backing, child, links)
+                self.set_backing(disk.backing, child, links)
         except BaseException:
             for child in created:
                 self.disks.unlink(child)
             raise
         return made, links
 
-    # -- merging ----------------------------------------------------------------------------
+    # -- consolidation ----------------------------------------------------------------------
 
-    def needed(self) -> set[str]:
+    def needed_links(self) -> set[str]:
         configs = [self.vm.config, *(s.config for s in self.vm.all_snapshots())]
         return {d.backing.fileName for c in configs for d in hardware.disks_of(c)}
 
-    def collapse(self) -> Iterator[int]:
-        """Delete and merge until only needed links are left. Yields when one step is done.
+    def consolidate(self) -> Iterator[int]:
+        """Deletes and merges links until only needed ones are left. Yields after each step.
 
-        Where a link is locked by somebody else, the VM needs consolidation and the fault is
-        passed on.
+        Raises FileLocked where a link is open elsewhere; then the VM needs consolidation.
         """
         with self.lock:
             running = bool(self.leaves)
             self.close_leaves()
             try:
                 self.vm._site.faults.before_consolidation(self.vm)
-                while self.collapse_one():
+                while self._consolidate_step():
                     yield 50
                 self.vm.set(collapse_due=False, consolidation_needed=False)
             except MethodFault:
@@ -276,20 +278,20 @@ class Chains:
                     self.open_leaves()
                 self.vm._site.flush()
 
-    def foreign(self) -> set[str]:
-        """Links that other VMs stand on as well: those of linked clones."""
+    def shared_links(self) -> set[str]:
+        """Links that other VMs have as well: those of linked clones."""
         others = (v for v in self.vm._site.vms() if v is not self.vm)
         mine = self.vm.links.keys()
         return {link for other in others for link in other.links.keys() & mine}
 
-    def collapse_one(self) -> bool:
-        vm, needed, foreign = self.vm, self.needed(), self.foreign()
+    def _consolidate_step(self) -> bool:
+        vm, needed, foreign = self.vm, self.needed_links(), self.shared_links()
         for link in list(vm.links):
             if link in needed or link in foreign:
                 continue
             children = [c for c, parent in vm.links.items() if parent == link]
             if not children:
-                vm._site.orphan_files.leaving([link])
+                vm._site.orphan_files.note_removed([link])
                 vm.links = {k: v for k, v in vm.links.items() if k != link}
                 vm._site.flush()
                 self.disks.unlink(link)
@@ -304,12 +306,12 @@ class Chains:
         above = [c for c, parent in vm.links.items() if parent == child]
         self.disks.check_unlocked(child)
         self.disks.merge(link, child, above)
-        vm._site.orphan_files.leaving([child])
+        vm._site.orphan_files.note_removed([child])
         moved = {child: link}
         links = {k: moved.get(v, v) for k, v in vm.links.items() if k != child}
         with vm._site.changed:
-            vm.set(links=links, config=self.rebase(vm.config, links, moved))
+            vm.set(links=links, config=self.with_moved_links(vm.config, links, moved))
             for snapshot in vm.all_snapshots():
-                snapshot.config = self.rebase(snapshot.config, links, moved)
+                snapshot.config = self.with_moved_links(snapshot.config, links, moved)
         vm._site.flush()
         self.disks.unlink(child)

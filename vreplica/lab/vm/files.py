@@ -1,4 +1,4 @@
-"""Files of a VM beside its disks: the .vmx, and what the API says about all of them."""
+"""Files of a VM: its .vmx and .vmsd, and what the API shows of all its files."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from vreplica.lab import hardware
 from vreplica.lab.api.encoding import ReferenceResolver, decode, encode
 from vreplica.lab.api.managed import live
 from vreplica.lab.api.vmodl import fault, now, vim
-from vreplica.lab.storage.paths import split
+from vreplica.lab.storage.paths import split_path
 
-_KEPT = (
+_VM_FIELDS = (
     "name",
     "config",
     "links",
@@ -23,7 +23,7 @@ _KEPT = (
     "collapse_due",
     "consolidation_needed",
 )
-_SNAPSHOT_KEPT = (
+_SNAPSHOT_FIELDS = (
     "name",
     "description",
     "number",
@@ -56,7 +56,7 @@ def vmx_text(vm: Any) -> str:
         controller = hardware.find_device(config.hardware.device, disk.controllerKey)
         name = f"scsi{controller.busNumber}:{disk.unitNumber}"
         lines[f"{name}.present"] = "TRUE"
-        lines[f"{name}.fileName"] = split(disk.backing.fileName)[1].rpartition("/")[2]
+        lines[f"{name}.fileName"] = split_path(disk.backing.fileName)[1].rpartition("/")[2]
         if config.changeTrackingEnabled:
             lines[f"{name}.ctkEnabled"] = "TRUE"
     lines.update({o.key: str(o.value) for o in config.extraConfig or ()})
@@ -65,20 +65,20 @@ def vmx_text(vm: Any) -> str:
 
 
 def write_vmx(vm: Any) -> None:
-    """The .vmx for other programs, and beside it the .vmsd from which RegisterVM_Task reads."""
+    """Writes the .vmx, for other programs, and the .vmsd, which RegisterVM_Task reads."""
     path = vm._site.disks.path(vm.config.files.vmPathName)
     path.parent.mkdir(parents=True, exist_ok=True)
     _replace(path, vmx_text(vm))
     snapshots = [
         {
-            **{n: encode(getattr(s, n)) for n in _SNAPSHOT_KEPT},
+            **{n: encode(getattr(s, n)) for n in _SNAPSHOT_FIELDS},
             "id": s._moId,
             "parent": s.parent_snapshot._moId if s.parent_snapshot else None,
         }
         for s in vm.all_snapshots()
     ]
     state = {
-        "vm": {n: encode(getattr(vm, n)) for n in _KEPT},
+        "vm": {n: encode(getattr(vm, n)) for n in _VM_FIELDS},
         "snapshots": snapshots,
         "current": vm.current._moId if vm.current else None,
     }
@@ -86,7 +86,7 @@ def write_vmx(vm: Any) -> None:
 
 
 def read_vmx(site: Any, ds_path: str) -> dict[str, Any]:
-    """What `write_vmx` kept, references resolved. Raises NotFound, VmConfigFault."""
+    """Reads what `write_vmx` wrote, with references resolved. Raises NotFound, InvalidVmConfig."""
     path = site.disks.path(ds_path)
     if not path.is_file():
         raise fault(vim.fault.NotFound, f"File {ds_path} was not found")
@@ -113,21 +113,21 @@ def _replace(path: Any, text: str) -> None:
 
 
 def home_files(vmx: Path) -> list[Path]:
-    """What a VM has beside its disks, half made ones included."""
+    """The files of a VM that are not disks, including half-written ones."""
     kinds = (".vmx", ".vmx~", ".vmsd", ".vmsd~", ".nvram", ".log", ".zip")
     folder = vmx.parent
     return [f for f in folder.iterdir() if f.suffix in kinds] if folder.is_dir() else []
 
 
 def copy_home(vmx: Path, target: Path) -> None:
-    """Everything of a VM that is not a disk."""
+    """Copies the files of a VM that are not disks."""
     target.parent.mkdir(parents=True, exist_ok=True)
     for file in home_files(vmx):
         shutil.copy2(file, target.with_name(file.name))
 
 
-def remove_folder(vm: Any) -> None:
-    """Everything of a destroyed VM that is not a disk, and its folder where that is empty."""
+def remove_home(vm: Any) -> None:
+    """Removes the files of a VM that are not disks, and its folder if that is empty then."""
     vmx = vm._site.disks.path(vm.config.files.vmPathName)
     for file in home_files(vmx):
         file.unlink(missing_ok=True)
@@ -135,8 +135,8 @@ def remove_folder(vm: Any) -> None:
         vmx.parent.rmdir()
 
 
-class FileViews:
-    """Properties of a VirtualMachine about its files; sizes change without notice."""
+class FileMethods:
+    """The properties of a VirtualMachine about its files. Sizes change without notice."""
 
     _site: Any
     config: Any
@@ -204,7 +204,7 @@ class FileViews:
     @live
     def storage(self) -> Any:
         summary = self.storage_summary()
-        datastore = self._site.datastore(split(self.config.files.vmPathName)[0])
+        datastore = self._site.datastore(split_path(self.config.files.vmPathName)[0])
         return vim.vm.StorageInfo(
             perDatastoreUsage=[
                 vim.vm.StorageInfo.UsageOnDatastore(

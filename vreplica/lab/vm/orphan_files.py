@@ -1,12 +1,12 @@
-"""Files that no VM has yet, or has no more: what a task leaves that does not come to its end.
+"""Removes files that a failed or killed task leaves: no VM has them yet, or any more.
 
     task: note the name --> make the file --> the VM has it (state written) --> forget the name
           note the name --> the VM has it no more (state written) --> delete --> forget the name
 
-A name is noted in the store before the file is made, or before the state lets go of it. When a
-task fails, or the lab starts again after a kill, every noted file that no VM has is deleted. So
-one rule covers new disks, clones, snapshots, merges, moves and removals, and a disk that
-somebody detached on purpose is never touched.
+A name is noted in state.db before the file is made, or before the state drops it. When a task
+fails, or the lab starts after a kill, every noted file that no VM has is deleted. This one rule
+covers new disks, clones, snapshots, merges, moves and removals. A disk that was detached on
+purpose is never noted, and so never deleted.
 """
 
 from __future__ import annotations
@@ -25,13 +25,15 @@ log = logging.getLogger("vreplica.lab")
 
 
 class OrphanFiles:
+    """Notes the files that a task makes or removes, and deletes those that no VM has."""
+
     def __init__(self, site: SiteContext) -> None:
         self.site = site
         self._local = threading.local()
 
     @contextlib.contextmanager
     def operation(self) -> Iterator[None]:
-        """Around a piece of work: files that it notes are settled at its end."""
+        """Surrounds a piece of work. If it fails, the files that it noted are removed."""
         if getattr(self._local, "noted", None) is not None:
             yield
             return
@@ -41,35 +43,36 @@ class OrphanFiles:
             yield
         except BaseException:
             self.site.flush()
-            self.sweep(noted)
+            self.remove_unowned(noted)
             raise
         finally:
             self._local.noted = None
             if noted:
-                # The state must be written before nothing is known of the files any more.
+                # The state must be stored before the names are forgotten.
                 self.site.flush()
                 self.site.state_db.remove_orphan_files(noted)
 
-    def making(self, ds_path: str) -> None:
-        """A file that is about to be made; one that is there already is somebody else's."""
+    def note_new(self, ds_path: str) -> None:
+        """Notes a file before it is made. A file that exists already is not the task's."""
         if not self.site.disks.path(ds_path).exists():
-            self.leaving([ds_path])
+            self.note_removed([ds_path])
 
-    def leaving(self, ds_paths: Iterable[str]) -> None:
-        """Files that their VM is about to let go of."""
+    def note_removed(self, ds_paths: Iterable[str]) -> None:
+        """Notes files before the state of their VM drops them."""
         noted = getattr(self._local, "noted", None)
         fresh = set(ds_paths) - noted if noted is not None else set()
         if noted is not None and fresh:
             noted |= fresh
             self.site.state_db.add_orphan_files(fresh)
 
-    def settle(self) -> None:
-        """At the start: delete what a kill left over."""
+    def remove_leftovers(self) -> None:
+        """Deletes the files that a kill left. Called at the start of the lab."""
         left = self.site.state_db.orphan_files()
-        self.sweep(left)
+        self.remove_unowned(left)
         self.site.state_db.remove_orphan_files(left)
 
-    def sweep(self, ds_paths: Iterable[str]) -> None:
+    def remove_unowned(self, ds_paths: Iterable[str]) -> None:
+        """Deletes the files among `ds_paths` that no VM has."""
         vms = self.site.vms()
         owned = {link for vm in vms for link in vm.links}
         owned |= {vm.config.files.vmPathName for vm in vms}
@@ -77,7 +80,7 @@ class OrphanFiles:
         for name in sorted(set(ds_paths) - owned, key=lambda p: p.endswith(".vmx")):
             log.info("%s: removing %s, which no VM has", self.site.name, name)
             path = self.site.disks.path(name)
-            self.site.disks.forget(name)
+            self.site.disks.forget_kind(name)
             for file in _files(path):
                 file.unlink(missing_ok=True)
             if path.parent.parent != self.site.directory:
@@ -86,7 +89,7 @@ class OrphanFiles:
 
 
 def _files(path: Path) -> list[Path]:
-    """All that belongs to a name; half made, no library could tell."""
+    """All files of a disk or of a VM, by their names: a half-made one cannot be read."""
     if path.suffix == ".vmx":
         return home_files(path)
     changes = ctk_path(path)

@@ -1,4 +1,4 @@
-"""Power of a VM: by the host, by the guest, and when it fails."""
+"""Power of a VM: on, off, suspend, reset, shutdown by the guest, loss of the host's power."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vreplica.lab.storage.change_map import ctk_path
 
 
 class PowerMethods:
-    """The part of a VirtualMachine that turns it on and off."""
+    """The methods of a VirtualMachine that switch it on and off."""
 
     _site: Any
     name: Any
@@ -38,9 +38,9 @@ class PowerMethods:
         with self.chains.lock:
             self.require_power_on()
             self.host.require_login(self)
-            self.chains.stun()
+            self.chains.apply_tracking()
             self.chains.open_leaves()
-            config = self.switched(True)
+            config = self.config_with_nics(True)
             self.set(power="poweredOn", boot_time=now(), shutting_down=False, config=config)
         self.guest_state.started()
         self._site.post_vm_event("VmPoweredOnEvent", self, f"{self.name} is powered on")
@@ -57,7 +57,7 @@ class PowerMethods:
         self.halt(clean=False)
 
     def halt(self, *, clean: bool) -> None:
-        """Off, now: by the guest (clean) or by pulling the plug."""
+        """Switches the VM off: `clean` after a shutdown by the guest, else hard."""
         with self.chains.lock:
             if self.power == "poweredOff":
                 return
@@ -69,24 +69,24 @@ class PowerMethods:
                 boot_time=None,
                 shutting_down=False,
                 clean_power_off=clean,
-                config=self.switched(False),
+                config=self.config_with_nics(False),
             )
         if not clean:
             self.guest_state.stopped()
         self._site.post_vm_event("VmPoweredOffEvent", self, f"{self.name} is powered off")
 
     def lose_power(self) -> None:
-        """The host is gone: nothing is flushed, and the change maps are not to be trusted.
+        """Switches the VM off as a host does that loses power: no flush, no valid change map.
 
-        ESXi finds such a map marked as in use and gives it up (KB 320557): the next power-on
-        begins a new generation.
+        ESXi finds such a map marked as in use and drops it (KB 320557). The next power-on starts a
+        map with a new uuid.
         """
         with self.chains.lock:
             if self.power == "poweredOff":
                 return
             self.guest_state.stopped()
             self.chains.close_leaves()
-            config = self.switched(False)
+            config = self.config_with_nics(False)
             for disk in hardware.disks_of(config):
                 path = self.chains.disks.path(disk.backing.fileName)
                 ctk_path(path).unlink(missing_ok=True)
@@ -94,8 +94,8 @@ class PowerMethods:
                     disk.backing.changeId = None
             self.set(power="poweredOff", boot_time=None, clean_power_off=False, config=config)
 
-    def switched(self, on: bool) -> Any:
-        """The configuration with its network cards as a power change leaves them."""
+    def config_with_nics(self, on: bool) -> Any:
+        """The configuration with its network cards connected or disconnected."""
         config = copy.deepcopy(self.config)
         hardware.set_nics_connected(config, on)
         return config

@@ -1,4 +1,4 @@
-"""Snapshots of a VM: taking them as new links, removing, reverting."""
+"""Snapshots of a VM: creating them as new links, removing them, reverting to them."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from vreplica.lab.guest.os_names import guest_family
 _ESCAPES = {"%": "%25", "/": "%2f", "\\": "%5c"}
 
 
-def escaped(name: str) -> str:
-    """How vSphere stores the characters that its paths use."""
+def escape_name(name: str) -> str:
+    """A name with the characters of inventory paths escaped, as vSphere stores it."""
     return "".join(_ESCAPES.get(c, c) for c in name)
 
 
 class Snapshot(Managed, vim.vm.Snapshot):
-    """`config` is frozen: what the VM's was, with the changeIds of that moment."""
+    """A snapshot. `config` is the VM's configuration of that moment, with its changeIds."""
 
     vm: Any
     config: Any
@@ -38,7 +38,7 @@ class Snapshot(Managed, vim.vm.Snapshot):
 
     @live
     def childSnapshot(self) -> Any:
-        # Not kept: a child that is added or removed does not touch its parent.
+        # Not cached: a child that is added or removed does not touch its parent.
         return [s for s in self.vm.all_snapshots() if s.parent_snapshot is self]
 
     def touch(self) -> None:
@@ -71,14 +71,14 @@ class Snapshot(Managed, vim.vm.Snapshot):
         yield 0
         gone = [self]
         if removeChildren:
-            gone = [s for s in self.vm.all_snapshots() if self in s.lineage()]
-        yield from self.vm.drop_snapshots(gone, consolidate is not False)
+            gone = [s for s in self.vm.all_snapshots() if self in s.with_ancestors()]
+        yield from self.vm.remove_snapshots(gone, consolidate is not False)
 
     def loaded(self) -> None:
         self.vm.__dict__["_snapshots"] = [*self.vm.all_snapshots(), self]
 
-    def lineage(self) -> list[Any]:
-        """This snapshot and all above it in the tree."""
+    def with_ancestors(self) -> list[Any]:
+        """This snapshot and its ancestors."""
         found: list[Any] = []
         at: Any = self
         while at is not None:
@@ -96,13 +96,13 @@ class Snapshot(Managed, vim.vm.Snapshot):
         if name == "":
             raise invalid_argument("name")
         self.set(
-            name=escaped(name) if name is not None else self.name,
+            name=escape_name(name) if name is not None else self.name,
             description=self.description if description is None else description,
         )
 
 
 class SnapshotMethods:
-    """The part of a VirtualMachine that has to do with snapshots."""
+    """The methods of a VirtualMachine about snapshots."""
 
     _site: Any
     config: Any
@@ -117,16 +117,16 @@ class SnapshotMethods:
     def all_snapshots(self) -> list[Any]:
         return self._snapshots
 
-    # -- taking -----------------------------------------------------------------------------
+    # -- creating ---------------------------------------------------------------------------
 
     def CreateSnapshot_Task(
         self, name: str, description: str | None = None, memory: bool = False, quiesce: bool = False
     ) -> Generator[int, None, Any]:
         spec = None
         if quiesce:
-            # The default of the plain call: COPY with bootable system state.
+            # CreateSnapshot_Task means type COPY with bootable system state.
             spec = vim.vm.WindowsQuiesceSpec(vssBackupType=5, vssBootableSystemState=True)
-        return (yield from self.take(name, description, memory, spec))
+        return (yield from self.take_snapshot(name, description, memory, spec))
 
     def CreateSnapshotEx_Task(
         self,
@@ -135,9 +135,9 @@ class SnapshotMethods:
         memory: bool = False,
         quiesceSpec: Any = None,
     ) -> Generator[int, None, Any]:
-        return (yield from self.take(name, description, memory, quiesceSpec))
+        return (yield from self.take_snapshot(name, description, memory, quiesceSpec))
 
-    def take(
+    def take_snapshot(
         self, name: str, description: str | None, memory: bool, spec: Any
     ) -> Generator[int, None, Any]:
         if not name:
@@ -161,15 +161,15 @@ class SnapshotMethods:
             frozen = self.guest_state.freeze(spec)
         try:
             yield 30
-            snapshot = self.freeze_disks(name, description or "", spec is not None)
+            snapshot = self.add_snapshot(name, description or "", spec is not None)
         finally:
             if spec is not None:
                 self.guest_state.thaw()
         if frozen is not None and guest_family(self.config.guestId) == "windows":
-            self.keep_manifest(snapshot, frozen)
+            self.write_manifest(snapshot, frozen)
         return snapshot
 
-    def freeze_disks(self, name: str, description: str, quiesced: bool) -> Any:
+    def add_snapshot(self, name: str, description: str, quiesced: bool) -> Any:
         site, vm = self._site, self
 
         def work() -> Any:
@@ -179,13 +179,13 @@ class SnapshotMethods:
             if vm.power != "poweredOn":
                 for disk in hardware.disks_of(config):
                     vm.chains.disks.check_unlocked(disk.backing.fileName)
-            vm.chains.track(config)
-            above, links = vm.chains.push(config)
+            vm.chains.update_tracking(config)
+            above, links = vm.chains.add_links(config)
             snapshot = Snapshot(site, site.new_id("snapshot"))
             snapshot.__dict__.update(
                 vm=vm,
                 config=config,
-                name=escaped(name),
+                name=escape_name(name),
                 description=description,
                 number=vm.snapshot_count + 1,
                 created=now(),
@@ -204,15 +204,15 @@ class SnapshotMethods:
                     snapshot_count=vm.snapshot_count + 1,
                 )
                 if snapshot.parent_snapshot is not None:
-                    # It has a child more than when it was last looked at.
+                    # Its list of children has changed.
                     snapshot.parent_snapshot.touch()
             site.flush()
             return snapshot
 
-        return self.chains.stopped(work)
+        return self.chains.while_stunned(work)
 
-    def keep_manifest(self, snapshot: Any, writers: dict[str, str]) -> None:
-        """The file that shows what VSS did: writers' documents, or only the boot data."""
+    def write_manifest(self, snapshot: Any, writers: dict[str, str]) -> None:
+        """Writes the VSS manifest: the documents of the writers, or only the boot data."""
         name = f"vss_manifests{snapshot.number}.zip"
         path = self._site.disks.path(self.config.files.snapshotDirectory) / name
         with zipfile.ZipFile(path, "w") as archive:
@@ -222,7 +222,7 @@ class SnapshotMethods:
 
     # -- removing ---------------------------------------------------------------------------
 
-    def drop_snapshots(self, gone: list[Any], consolidate: bool) -> Iterator[int]:
+    def remove_snapshots(self, gone: list[Any], consolidate: bool) -> Iterator[int]:
         site = self._site
 
         def survivor(snapshot: Any) -> Any:
@@ -249,19 +249,19 @@ class SnapshotMethods:
                     folder = site.disks.path(self.config.files.snapshotDirectory)
                     (folder / snapshot.manifest).unlink(missing_ok=True)
             if consolidate:
-                yield from self.chains.collapse()
-            self.chains.stun()
+                yield from self.chains.consolidate()
+            self.chains.apply_tracking()
 
     def RemoveAllSnapshots_Task(
         self, consolidate: bool | None = True, spec: Any = None
     ) -> Iterator[int]:
         yield 0
-        yield from self.drop_snapshots(list(self._snapshots), consolidate is not False)
+        yield from self.remove_snapshots(list(self._snapshots), consolidate is not False)
 
     def ConsolidateVMDisks_Task(self) -> Iterator[int]:
         yield 0
         self.collapse_due = True
-        yield from self.chains.collapse()
+        yield from self.chains.consolidate()
 
     # -- reverting --------------------------------------------------------------------------
 
@@ -274,7 +274,7 @@ class SnapshotMethods:
         self.revert(self.current)
 
     def revert(self, snapshot: Any) -> None:
-        """Disks and configuration as they were; the VM is off, since no memory was kept."""
+        """Restores disks and configuration. The VM is off then, since snapshots keep no memory."""
         site, vm = self._site, self
         with self.chains.lock:
             self.chains.close_leaves()
@@ -282,7 +282,7 @@ class SnapshotMethods:
                 if self.power != "poweredOn":
                     for disk in hardware.disks_of(self.config):
                         self.chains.disks.check_unlocked(disk.backing.fileName)
-                config, links = self.chains.push(snapshot.config, new_generation=True)
+                config, links = self.chains.add_links(snapshot.config, new_generation=True)
             except BaseException:
                 if self.power == "poweredOn":
                     self.chains.open_leaves()
@@ -300,5 +300,5 @@ class SnapshotMethods:
                 )
             self.guest_state.stopped()
             site.flush()
-            for _ in self.chains.collapse():
+            for _ in self.chains.consolidate():
                 pass

@@ -1,4 +1,4 @@
-"""A virtual machine: its properties, its configuration, and how it comes and goes."""
+"""A virtual machine: its properties, its reconfiguration, and its removal."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from vreplica.lab.guest.customization import CustomizationMethods
 from vreplica.lab.guest.guest import Guest
 from vreplica.lab.guest.network import note_conflicts
 from vreplica.lab.storage.change_map import ctk_path
-from vreplica.lab.storage.paths import split
-from vreplica.lab.vm.changed_areas import TrackingMethods
-from vreplica.lab.vm.clone_and_migrate import MovingMethods
-from vreplica.lab.vm.config import change, stamp
-from vreplica.lab.vm.disk_chain import Chains
-from vreplica.lab.vm.files import FileViews, remove_folder, write_vmx
+from vreplica.lab.storage.paths import split_path
+from vreplica.lab.vm.changed_areas import ChangedAreasMethods
+from vreplica.lab.vm.clone_and_migrate import CloneAndMigrateMethods
+from vreplica.lab.vm.config import apply_spec, stamp
+from vreplica.lab.vm.disk_chain import DiskChains
+from vreplica.lab.vm.files import FileMethods, remove_home, write_vmx
 from vreplica.lab.vm.power import PowerMethods
 from vreplica.lab.vm.snapshots import SnapshotMethods
 
@@ -34,14 +34,14 @@ NEWEST = "vmx-21"
 class VirtualMachine(
     PowerMethods,
     SnapshotMethods,
-    TrackingMethods,
-    MovingMethods,
+    ChangedAreasMethods,
+    CloneAndMigrateMethods,
     CustomizationMethods,
-    FileViews,
+    FileMethods,
     ManagedEntity,
     vim.VirtualMachine,
 ):
-    """State: name, config, power, host, resourcePool, parent, links, current, ..."""
+    """A VM. Its state is stored by the names of these attributes."""
 
     config: Any
     host: Any
@@ -56,14 +56,14 @@ class VirtualMachine(
     consolidation_needed: bool
     clean_power_off: bool
     unfinished: bool
-    """A clone whose disks are not all there."""
+    """A clone that is being made: some of its disks are missing."""
     customization: Any
     customized: dict[str, Any]
 
     def __init__(self, site: Any, moid: str) -> None:
         super().__init__(site, moid)
         self.__dict__.update(
-            _chains=Chains(self),
+            _chains=DiskChains(self),
             _guest=Guest(self),
             _snapshots=[],
             _busy=[],
@@ -84,7 +84,7 @@ class VirtualMachine(
         )
 
     @property
-    def chains(self) -> Chains:
+    def chains(self) -> DiskChains:
         return self.__dict__["_chains"]  # type: ignore[no-any-return]
 
     @property
@@ -109,7 +109,7 @@ class VirtualMachine(
     # -- tasks ------------------------------------------------------------------------------
 
     def begin_task(self, task: Any) -> None:
-        """One task at a time, but any number of clones side by side. Raises TaskInProgress."""
+        """Registers a task. Only clones run side by side: else raises TaskInProgress."""
         with self.__dict__["_busy_lock"]:
             busy = self.__dict__["_busy"]
             if busy and not all(t.method == "CloneVM_Task" for t in (task, *busy)):
@@ -177,8 +177,8 @@ class VirtualMachine(
 
     @cached
     def datastore(self) -> Any:
-        names = {split(self.config.files.vmPathName)[0]}
-        names |= {split(d.backing.fileName)[0] for d in hardware.disks_of(self.config)}
+        names = {split_path(self.config.files.vmPathName)[0]}
+        names |= {split_path(d.backing.fileName)[0] for d in hardware.disks_of(self.config)}
         return [self._site.datastore(n) for n in sorted(names)]
 
     @cached
@@ -258,25 +258,25 @@ class VirtualMachine(
                     "operation.",
                 )
             running = self.power == "poweredOn"
-            made = change(
+            made = apply_spec(
                 self._site, self.config, spec, running=running, snapshots=bool(self._snapshots)
             )
             links = dict(self.links)
             for disk in hardware.disks_of(made.config):
                 if disk.backing.fileName not in links:
-                    links.update(self.chains.discover(disk.backing.fileName))
-            # A disk of a running VM is open, and so a new one has to be opened, too.
+                    links.update(self.chains.read_chain(disk.backing.fileName))
+            # The disks of a running VM are open, so a new disk has to be opened too.
             old = {d.backing.fileName for d in self.disks()}
             if made.grown or old != {d.backing.fileName for d in hardware.disks_of(made.config)}:
                 self.chains.close_leaves()
             for key, capacity in made.grown.items():
                 self.grow(hardware.find_device(made.config.hardware.device, key), capacity)
             if not running:
-                self.chains.track(made.config)
+                self.chains.update_tracking(made.config)
             self.set(config=made.config, links=links, name=made.config.name)
             self.forget_links(made.removed)
-            gone = [link for path in made.destroy for link in self.unneeded(path)]
-            self._site.orphan_files.leaving(gone)
+            gone = [link for path in made.destroy for link in self.unshared_links(path)]
+            self._site.orphan_files.note_removed(gone)
             self._site.flush()
             for link in gone:
                 self.chains.disks.unlink(link)
@@ -302,17 +302,17 @@ class VirtualMachine(
             changes.grow(capacity)
 
     def forget_links(self, removed: list[Any]) -> None:
-        """Disks that left the VM are not the VM's to merge any more."""
+        """Drops the links of disks that were removed from the VM."""
         kept: dict[str, str] = {}
-        for path in self.chains.needed():
+        for path in self.chains.needed_links():
             kept.update({link: self.links[link] for link in self.chains.ancestry(path)})
         if removed:
             self.links = kept
 
-    def unneeded(self, path: str) -> list[str]:
-        """A disk's links, except those that a snapshot or another VM still needs."""
+    def unshared_links(self, path: str) -> list[str]:
+        """The links of a disk that no snapshot and no other VM has."""
         foreign = {link for v in self._site.vms() if v is not self for link in v.links}
-        found = self.chains.discover(path)
+        found = self.chains.read_chain(path)
         return [link for link in found if link not in self.links and link not in foreign]
 
     def Rename_Task(self, newName: str) -> None:
@@ -328,17 +328,17 @@ class VirtualMachine(
 
     def mark_template(self, template: bool) -> None:
         with self.chains.lock:
-            made = self.chains.rebase(self.config, self.links, {})
+            made = self.chains.with_moved_links(self.config, self.links, {})
             made.template = template
             self.config = made
 
-    # -- leaving ----------------------------------------------------------------------------
+    # -- removal ----------------------------------------------------------------------------
 
     def UnregisterVM(self) -> None:
         if self.power != "poweredOff":
             self.require_power("poweredOff", "poweredOff")
         write_vmx(self)
-        self.leave()
+        self.remove_from_inventory()
 
     def Destroy_Task(self) -> Iterator[int]:
         if self.power != "poweredOff":
@@ -348,18 +348,18 @@ class VirtualMachine(
             for path in self.links:
                 if self.chains.disks.path(path).exists():
                     self.chains.disks.check_unlocked(path)
-            foreign = self.chains.foreign()
+            foreign = self.chains.shared_links()
             links = [link for link in self.links if link not in foreign]
-            self._site.orphan_files.leaving([*links, self.config.files.vmPathName])
-            self.leave()
+            self._site.orphan_files.note_removed([*links, self.config.files.vmPathName])
+            self.remove_from_inventory()
             self._site.flush()
             for path in reversed(links):
                 self.chains.disks.unlink(path)
-            remove_folder(self)
+            remove_home(self)
             shutil.rmtree(self.guest_state.files.folder, ignore_errors=True)
         self._site.post_vm_event("VmRemovedEvent", self, f"Removed {self.name}")
 
-    def leave(self) -> None:
+    def remove_from_inventory(self) -> None:
         site = self._site
         with site.changed:
             for snapshot in self._snapshots:
@@ -371,23 +371,23 @@ class VirtualMachine(
                 item.touch()
             site.remove(self)
 
-    def resume(self) -> None:
-        """After every object is loaded."""
+    def recover(self) -> None:
+        """Continues after a start of the lab: finishes consolidation, opens the disks."""
         for link in self.links:
             ctk_path(self.chains.disks.path(link)).with_suffix(".new").unlink(missing_ok=True)
         try:
             if self.collapse_due:
-                for _ in self.chains.collapse():
+                for _ in self.chains.consolidate():
                     pass
         except MethodFault as error:
-            # The need for consolidation stays, and is seen in runtime.consolidationNeeded.
+            # runtime.consolidationNeeded shows that it is still to be done.
             log.warning("%s: %s", self.name, error.msg)
         if self.power != "poweredOn":
             return
         try:
             self.chains.open_leaves()
         except MethodFault as error:
-            log.warning("%s cannot go on running: %s", self.name, error.msg)
+            log.warning("%s cannot run any more: %s", self.name, error.msg)
             self.set(power="poweredOff", boot_time=None, clean_power_off=False)
             return
         if self.shutting_down:

@@ -1,8 +1,8 @@
-"""Switches and their port groups, as far as placing a network card needs them.
+"""Networks, and the switches with their port groups, as far as a network card needs them.
 
-A host's own networks hang on vSwitch0, which has an uplink, or on vSwitch1, which has none: what
-is isolated can be seen in the host's `config.network`. The uplinks of a distributed switch are
-not modelled.
+A host's own network is a port group of vSwitch0, which has an uplink, or of vSwitch1, which has
+none: `config.network` of the host shows which networks are isolated. The uplinks of a distributed
+switch are not modelled.
 """
 
 from __future__ import annotations
@@ -10,10 +10,29 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from vreplica.lab.api.managed import cached
+from vreplica.lab.api.managed import cached, live
 from vreplica.lab.api.managed_entity import ManagedEntity
 from vreplica.lab.api.vmodl import vim
-from vreplica.lab.storage.datastores import Network
+
+
+class Network(ManagedEntity, vim.Network):
+    """A network. Without an uplink it is isolated: no DHCP server answers."""
+
+    uplink: bool = True
+
+    @cached
+    def summary(self) -> Any:
+        return vim.Network.Summary(
+            network=self, name=self.name, accessible=True, ipPoolName="", ipPoolId=0
+        )
+
+    @live
+    def vm(self) -> Any:
+        return [v for v in self._site.vms() if self in v.network]
+
+    @live
+    def host(self) -> Any:
+        return list(self._site.cluster.host)
 
 
 class DistributedSwitch(ManagedEntity, vim.dvs.VmwareDistributedVirtualSwitch):
@@ -31,7 +50,7 @@ class DistributedSwitch(ManagedEntity, vim.dvs.VmwareDistributedVirtualSwitch):
 
 
 class Portgroup(Network, vim.dvs.DistributedVirtualPortgroup):
-    """A network whose `key` a card's backing names; here it is the id."""
+    """A distributed port group. Network cards name it by its `key`, here its id."""
 
     switch: Any
 
@@ -51,8 +70,8 @@ class Portgroup(Network, vim.dvs.DistributedVirtualPortgroup):
         )
 
 
-def build(site: Any, folder: Any, names: tuple[str, ...], isolated: set[str]) -> list[Any]:
-    """One switch with a port group of each name; returns the port groups."""
+def build_switch(site: Any, folder: Any, names: tuple[str, ...], isolated: set[str]) -> list[Any]:
+    """Makes a distributed switch with a port group for each name. Returns the port groups."""
     if not names:
         return []
     switch = DistributedSwitch(site, site.new_id("dvs"))
@@ -71,7 +90,7 @@ def build(site: Any, folder: Any, names: tuple[str, ...], isolated: set[str]) ->
 
 
 def host_network(networks: Any) -> Any:
-    """HostSystem.config.network: which network hangs on a switch with an uplink."""
+    """HostSystem.config.network: the port groups of the switches with and without an uplink."""
     host: Any = vim.host
     plain = [n for n in networks if not isinstance(n, Portgroup)]
     policy = host.NetworkPolicy()

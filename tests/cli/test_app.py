@@ -1,11 +1,8 @@
-"""The table of commands, and what a command loads: the job file once, no library in vain."""
+"""The table of commands, and that a command loads the job file once."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 import vreplica
+from tests.support.commands import ALL
 from tests.support.job_file import PASSWORD, STATE, job_table, site_table
 from vreplica.cli.app import COMMANDS, app
 from vreplica.cli.commands.failover.failover import COMMANDS as FAILOVER
@@ -29,22 +27,6 @@ on = ["run failed"]
 hook = {{ command = ["true"] }}
 """
 
-HEAVY = {
-    "alembic",
-    "cryptography",
-    "dbos",
-    "keyring",
-    "numpy",
-    "pyVmomi",
-    "pydantic",
-    "rich",
-    "sqlalchemy",
-    "vreplica.config",
-    "vreplica.lab",
-    "vreplica.sync",
-    "vreplica.vsphere",
-}
-
 
 @pytest.fixture
 def group_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -54,19 +36,6 @@ def group_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return file
 
 
-def leaves(group: click.Group, *before: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    """Every command that does something, with its words."""
-    context = click.Context(group)
-    for name in group.list_commands(context):
-        command = group.get_command(context, name)
-        assert command is not None
-        if isinstance(command, click.Group):
-            yield from leaves(command, *before, name)
-        else:
-            yield (*before, name), command
-
-
-ALL = dict(leaves(app))
 WITH_JOB_FILE = [words for words, c in ALL.items() if any(p.name == "config" for p in c.params)]
 OF_TARGETS = [
     words for words in WITH_JOB_FILE if any(p.name == "target" for p in ALL[words].params)
@@ -152,43 +121,3 @@ def test_a_command_loads_the_job_file_once(
 
 def refuse(*_: Any, **__: Any) -> None:
     raise ConnectionRefusedError(111, "Connection refused")
-
-
-# -- libraries ------------------------------------------------------------------------------
-
-PRINT_MODULES = "import json, sys; print(json.dumps(sorted(sys.modules)), file=sys.stderr)"
-
-
-def loaded_by(*words: str) -> set[str]:
-    """The heavy modules that a fresh process has after this command."""
-    program = (
-        "import atexit, sys\n"
-        f"atexit.register(lambda: exec({PRINT_MODULES!r}))\n"
-        "from vreplica.cli import main; main()"
-    )
-    ended = subprocess.run(
-        [sys.executable, "-c", program, *words], capture_output=True, text=True, check=False
-    )
-    *errors, modules = ended.stderr.splitlines()
-    assert ended.returncode == 0, errors
-    return HEAVY & set(json.loads(modules))
-
-
-@pytest.mark.parametrize(
-    "words", [("--help",), ("--version",), ("failover", "--help"), ("points", "--help")]
-)
-def test_help_loads_no_library_but_click(words: tuple[str, ...]) -> None:
-    assert loaded_by(*words) == set()
-
-
-def test_every_command_shows_its_help_without_a_heavy_library() -> None:
-    program = (
-        "import sys\nfrom click.testing import CliRunner\nfrom vreplica.cli.app import app\n"
-        f"for words in {list(ALL)!r}:\n"
-        "    assert CliRunner().invoke(app, [*words, '--help']).exit_code == 0, words\n"
-        "print(*sys.modules)"
-    )
-    loaded = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    ).stdout.split()
-    assert HEAVY & set(loaded) == set()

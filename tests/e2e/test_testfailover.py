@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from tests.support.reporting import quiet
-from vreplica.failover.machine.errors import (
+from vreplica.failover.testing import run as testing
+from vreplica.failover.testing.errors import (
     NoGuestLogin,
     NoRoomForTest,
     ProductionNetwork,
     VmInTheWay,
 )
-from vreplica.failover.testing import run as testing
 from vreplica.points import Level, Retention
 from vreplica.sync.cycle import run
 from vreplica.sync.errors import BeingTested

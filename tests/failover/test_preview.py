@@ -103,7 +103,11 @@ def known(measured: Measured = NOTHING, *, running: bool = True) -> Estimate:
 
 def test_a_pass_takes_what_changed_before_it_by_what_was_measured() -> None:
     guess = known()
-    assert (guess.rate, guess.speed, guess.age_s) == (MIB, 100 * MIB, 3000.0)
+    assert (guess.change_bytes_per_s, guess.copy_bytes_per_s, guess.age_s) == (
+        MIB,
+        100 * MIB,
+        3000.0,
+    )
     # 3000 s bring 3000 MiB: 30 s and 5. The final sync brings what those 35 s change.
     assert guess.passes() == (35.0,)
     assert guess.final_s() == pytest.approx(5.35)
@@ -128,8 +132,12 @@ def test_passes_are_foreseen_until_one_is_short_or_they_do_not_shrink() -> None:
 
 def test_disks_that_are_copied_side_by_side_count_once() -> None:
     two = [point(0, 1, "full", (1.0, 1.0)), point(10, 600 * MIB, took=(6.0, 2.0))]
-    assert estimate(two, Measured(), running=True, parallel=2, now=LATER).speed == 100 * MIB
-    assert estimate(two, Measured(), running=True, parallel=1, now=LATER).speed == 75 * MIB
+    assert (
+        estimate(two, Measured(), running=True, parallel=2, now=LATER).copy_bytes_per_s == 100 * MIB
+    )
+    assert (
+        estimate(two, Measured(), running=True, parallel=1, now=LATER).copy_bytes_per_s == 75 * MIB
+    )
 
 
 def test_nothing_is_estimated_where_nothing_was_measured() -> None:

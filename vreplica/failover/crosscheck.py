@@ -1,15 +1,17 @@
-"""A failover's record held against vCenter's own: what either knows and the other does not.
+"""Compares a failover's record with vCenter's own tasks and events, and reports the differences.
 
     journal     call "PowerOn replica"  {"tasks": {"destination": ["task-31", "task-32"]}}
-    vCenter     task-32  VirtualMachine.powerOn  replica  success         <- the same
-                task-40  VirtualMachine.powerOn  source   success  admin  <- not ours: told
-                VmPoweredOffEvent  source  (no task: HA, or from within)  <- not ours: told
+    vCenter     task-32  VirtualMachine.powerOn  replica  success         <- in both
+                task-40  VirtualMachine.powerOn  source   success  admin  <- unknown
+                VmPoweredOffEvent  source  (no task: HA, or the guest)    <- unknown
 
-vCenter keeps tasks and events for weeks, each as long as it was told to; a single ESXi host keeps
-tasks for minutes only. Where the tasks of a call are gone its events stand for them, and a key of
-which neither tells is told. A guest shutdown has no task of its own in the API, where vCenter
-shows one it is matched by its name. What a process had begun when it was killed has an intent and
-no key: such a task is told as that. Times are by this machine's clock, vCenter's are brought to it.
+vCenter keeps tasks and events for weeks, as configured; a single ESXi host keeps tasks for minutes
+only. Where the tasks of a call are gone, its events stand for them. Where the events are gone as
+well, the task is reported as missing.
+
+A guest shutdown has no task of its own in the API. Where vCenter shows one, it is matched by its
+name. An effect that a process had begun when it was killed has an intent and no task key: its task
+is reported as interrupted. Times are by this machine's clock; vCenter's times are converted to it.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from vreplica.vsphere.model import EventRecord, TaskRecord, VmRef
 from vreplica.vsphere.session import Session, connect
 
 SLACK: Final = timedelta(seconds=5)
-"""Around the time of a failover, in which its own tasks are looked for: clocks differ."""
+"""Added before and after a failover's time, when its tasks are read: clocks differ."""
 
 ON, OFF, ASKED, CHANGED = "on", "off", "asked to shut down", "reconfigured"
 
@@ -42,7 +44,7 @@ EVENTS: Final = {
     "VmGuestShutdownEvent": ASKED,
     "VmReconfiguredEvent": CHANGED,
 }
-"""What is looked at. Of snapshots no event tells."""
+"""The events that are compared. Snapshots have no events."""
 
 CAUSES: Final = {
     "poweron": (ON,),
@@ -52,22 +54,25 @@ CAUSES: Final = {
     "shutdown": (ASKED, OFF),
     "revert": (ON, OFF),
 }
-"""In the name of a task -> the events that are judged by it."""
+"""A part of a task's name -> the events that such a task explains."""
 
 OURS: Final = {"PowerOn": ON, "PowerOff": OFF, SHUT_DOWN.partition(" ")[0]: ASKED}
-"""First word of a call -> what vCenter's events say of it; of any other: reconfigured."""
+"""The first word of a call -> the kind of its events. Any other call: reconfigured."""
 
 ROLE: Final = {"source": "source", "destination": "replica"}
-"""Side -> the last word of the calls that change its VM's power."""
+"""Side -> the last word of the calls that change the power of its VM."""
 
 Span = tuple[datetime, datetime]
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`kind`: unknown (vCenter did what the record does not have), interrupted (by a process of
-    this failover that was killed at it), missing (vCenter does not have what the record has),
-    failed (the record says done, vCenter says error)."""
+    """One difference between the record and vCenter.
+
+    `kind`: `unknown` (vCenter has it, the record does not), `interrupted` (a process of this
+    failover was killed while it did it), `missing` (the record has it, vCenter does not), `failed`
+    (done by the record, an error by vCenter).
+    """
 
     kind: str
     side: str
@@ -76,12 +81,12 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """`agreed`: how many tasks both have; `by_events`: of how many more vCenter has an event."""
+    """The result. `agreed`: tasks in both; `by_events`: calls of which only events are left."""
 
     agreed: int
     findings: tuple[Finding, ...]
     not_asked: tuple[str, ...] = ()
-    """Sides that were not asked, with the reason."""
+    """The sides that were not read, with the reason."""
     by_events: int = 0
 
     @property
@@ -107,7 +112,7 @@ class Comparison:
 
 
 def compare(job: Job, record: Record) -> Comparison:
-    """Ask both vCenters. Raises what connecting raises, except for a source declared lost."""
+    """Reads both vCenters and compares. A source declared lost is not contacted."""
     if (plan := FailbackPlan.of_journal(record.entries[0].data)) is not None:
         job = plan.reverse_job(job)
     found = Comparison(0, ())
@@ -120,13 +125,15 @@ def compare(job: Job, record: Record) -> Comparison:
             continue
         span = (record.began, record.ended or datetime.now(UTC))
         with connect(endpoint) as session:
-            tasks, events = _theirs(session, session.find_vm(name), span)
+            tasks, events = _read_vcenter(session, session.find_vm(name), span)
         found += match(record.entries, side, tasks, events, span)
     return found
 
 
-def _theirs(session: Session, vm: VmRef, span: Span) -> tuple[list[TaskRecord], list[EventRecord]]:
-    """vCenter's tasks and events around a time, as by this machine's clock."""
+def _read_vcenter(
+    session: Session, vm: VmRef, span: Span
+) -> tuple[list[TaskRecord], list[EventRecord]]:
+    """vCenter's tasks and events of a time span, with times by this machine's clock."""
     ahead = session.refresh() - datetime.now(UTC)
 
     def here(time: datetime | None) -> datetime | None:
@@ -148,8 +155,11 @@ def match(
     events: Sequence[EventRecord] = (),
     span: Span | None = None,
 ) -> Comparison:
-    """What agrees, and what does not. Pure. span: what is outside is only ours, or none of the
-    failover's: a run just before it."""
+    """Matches the record's calls with vCenter's tasks and events.
+
+    `span`: the failover's time. A task outside it counts only where the record has it; any other
+    belongs to a run just before.
+    """
     ours: dict[str, Entry] = {
         key: entry for entry in entries for key in entry.data.get("tasks", {}).get(side, ())
     }
@@ -166,34 +176,34 @@ def match(
         if entry is not None:
             agreed += 1
             if task.state == "error" and not _failed(entry):
-                text = f"{entry.step}: done by the record, {_said(task)}"
+                text = f"{entry.step}: done by the record, {_describe_task(task)}"
                 found.append(Finding("failed", side, text))
         elif asked and "shutdownguest" in task.operation.lower():
             asked.pop(0)
             agreed += 1
         elif any(begin - SLACK <= task.queued <= end + SLACK for begin, end in killed):
-            found.append(Finding("interrupted", side, _said(task)))
+            found.append(Finding("interrupted", side, _describe_task(task)))
         elif inside(task.queued):
-            found.append(Finding("unknown", side, _said(task)))
+            found.append(Finding("unknown", side, _describe_task(task)))
     calls = [call for call in _calls(entries) if call[0][1] == ROLE[side]]
     found += [
-        Finding("unknown", side, _happened(event))
+        Finding("unknown", side, _describe_event(event))
         for event in events
         if EVENTS[event.type] != CHANGED
         and inside(event.time)
         and not _explained(event, calls, tasks)
     ]
-    told = {key for key, entry in ours.items() if _tells(events, entries, entry)}
+    shown = {key for key, entry in ours.items() if _has_event(events, entries, entry)}
     found += [
         Finding("missing", side, f"{entry.step}: task {key} is not in vCenter's history")
         for key, entry in ours.items()
-        if key not in told
+        if key not in shown
     ]
-    return Comparison(agreed, tuple(found), by_events=len(told))
+    return Comparison(agreed, tuple(found), by_events=len(shown))
 
 
 def _explained(event: EventRecord, calls: Sequence[Call], tasks: Sequence[TaskRecord]) -> bool:
-    """Is it the work of one of our calls, or of a task that is judged by itself?"""
+    """True where one of the failover's calls, or a task of its own, explains the event."""
     kind = EVENTS[event.type]
     if any(kind in _effects(verb) and _during(event, span) for (verb, _), span in calls):
         return True
@@ -205,13 +215,13 @@ def _explained(event: EventRecord, calls: Sequence[Call], tasks: Sequence[TaskRe
 
 
 def _effects(verb: str) -> tuple[str, ...]:
-    """A guest that was asked to shut down is off in the end."""
+    """The kinds of events that a call leads to: a guest that was asked to shut down ends off."""
     kind = OURS[verb]
     return (ASKED, OFF) if kind == ASKED else (kind,)
 
 
-def _tells(events: Sequence[EventRecord], entries: Sequence[Entry], call: Entry) -> bool:
-    """Does an event tell of a call whose task vCenter does not have any more?"""
+def _has_event(events: Sequence[EventRecord], entries: Sequence[Entry], call: Entry) -> bool:
+    """True where an event shows a call whose task vCenter does not keep any more."""
     began = [e for e in entries if e.kind == "intent" and e.step == call.step and e.n < call.n]
     kind = OURS.get(call.step.partition(" ")[0], CHANGED)
     span = (began[-1].time if began else call.time, call.time)
@@ -223,11 +233,11 @@ def _during(event: EventRecord, span: Span) -> bool:
 
 
 Call = tuple[tuple[str, str], Span]
-"""(`PowerOn`, `replica`), and from its intent until what it led to was over."""
+"""A call (`PowerOn`, `replica`), and its time from the intent to the end of what it led to."""
 
 
 def _calls(entries: Sequence[Entry]) -> Iterator[Call]:
-    """Those that change a VM's power. A shutdown lasts until the source was seen off."""
+    """The calls that change a VM's power. A shutdown lasts until the source was seen off."""
     for entry in entries:
         verb, _, role = entry.step.partition(" ")
         if entry.kind != "intent" or verb not in OURS:
@@ -241,7 +251,7 @@ def _calls(entries: Sequence[Entry]) -> Iterator[Call]:
 
 
 def _killed(entries: Sequence[Entry]) -> Iterator[tuple[datetime, datetime]]:
-    """From an intent without a result to the next process's first entry."""
+    """The times from an intent without a result to the first entry of the next process."""
     for entry in entries:
         if entry.kind != "intent":
             continue
@@ -256,12 +266,12 @@ def _failed(entry: Entry) -> bool:
     return str(entry.data.get("result", "")).startswith("failed")
 
 
-def _happened(event: EventRecord) -> str:
+def _describe_event(event: EventRecord) -> str:
     who = f" by {event.user}" if event.user else ""
     return f"{event.time:%Y-%m-%d %H:%M:%S}Z {event.type} of {event.vm}, without a task{who}"
 
 
-def _said(task: TaskRecord) -> str:
+def _describe_task(task: TaskRecord) -> str:
     ended = f", {task.error}" if task.error else ""
     who = f" by {task.user}" if task.user else ""
     at = f"{task.queued:%Y-%m-%d %H:%M:%S}Z"

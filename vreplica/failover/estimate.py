@@ -1,16 +1,16 @@
-"""How long a failover will take, before anything of it was done: from what was measured before.
+"""Estimates how long a failover will take, from earlier runs and failovers of the job.
 
     a pass over t seconds of the guest's writes     overhead + rate * t / speed
 
-    points      rate       what the guest changes in a second
-                speed      how fast such changes were brought over
-                overhead   what the runs took beside their disks
-    failovers   shutdown   from the request until the source was seen off
-                start      from the settled point to the replica's heartbeat
+    from points      rate       what the guest changes in a second
+                     speed      how fast such changes were copied
+                     overhead   what the runs took beside the copying of their disks
+    from failovers   shutdown   from the request until the source was seen off
+                     start      from the choice of the point to the replica's heartbeat
 
-The first pass brings what changed since the newest point, each further one, and the final sync
-with the source off, what changed during the one before. Pure. Nothing is said where nothing was
-measured.
+The first pass copies what changed since the newest point. Each further pass, and the final sync
+with the source off, copies what changed during the pass before. Where nothing was measured there
+is no estimate.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from vreplica.points import RecoveryPoint
 from vreplica.units import human_size
 
 RECENT: Final = 8
-"""Points that the change rate is taken from: what the guest did lately, not last month."""
+"""How many of the newest points the change rate is from: recent work, not last month's."""
 
 STARTING: Final = ("fence", "power-on", "boot")
-"""Parts of a failover's downtime after its final sync."""
+"""The parts of a failover's downtime after its final sync."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What the newest failovers of the job that came so far took, in seconds, and which."""
+    """What the newest failovers that got so far took, in seconds. `of`: their ids."""
 
     shutdown_s: float | None = None
     start_s: float | None = None
@@ -44,19 +44,19 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Rates are bytes a second, times seconds; None: not known."""
+    """The measured rates and times of a job. None: not known."""
 
-    rate: float | None
-    speed: float | None
+    change_bytes_per_s: float | None
+    copy_bytes_per_s: float | None
     overhead_s: float | None
     age_s: float | None
-    """Of the newest point."""
+    """The age of the newest point."""
     running: bool
     """The source is on: a pass is made before the final sync."""
     measured: Measured
 
     def passes(self, limit_s: float | None = None) -> tuple[float, ...]:
-        """Seconds of the passes while the source runs, as the failover makes them."""
+        """The seconds of each pass while the source runs, as the failover makes them."""
         made: list[float] = []
         seconds = self._pass(self.age_s) if self.running else None
         while seconds is not None and len(made) < MAX_PASSES:
@@ -68,30 +68,33 @@ class Estimate:
         return tuple(made)
 
     def final_s(self, limit_s: float | None = None) -> float | None:
-        """The final sync. Of a source that runs: with what it writes while it shuts down, where
-        that was measured."""
+        """The seconds of the final sync.
+
+        For a source that runs, what it writes during its shutdown is added, where a shutdown was
+        measured.
+        """
         if not self.running:
             return self._pass(self.age_s)
         passes = self.passes(limit_s)
         return self._pass(passes[-1] + (self.measured.shutdown_s or 0.0)) if passes else None
 
     def downtime_s(self, limit_s: float | None = None) -> float | None:
-        """From the source's being off to the replica's heartbeat, with a final sync."""
+        """The seconds from the source off to the replica's heartbeat, with a final sync."""
         final, start = self.final_s(limit_s), self.measured.start_s
         return final + start if final is not None and start is not None else None
 
     def _pass(self, seconds: float | None) -> float | None:
-        if seconds is None or self.rate is None or self.overhead_s is None:
+        if seconds is None or self.change_bytes_per_s is None or self.overhead_s is None:
             return None
-        changed = self.rate * seconds
+        changed = self.change_bytes_per_s * seconds
         if not changed:
             return self.overhead_s
-        return self.overhead_s + changed / self.speed if self.speed else None
+        return self.overhead_s + changed / self.copy_bytes_per_s if self.copy_bytes_per_s else None
 
     def to_dict(self, limit_s: float | None = None) -> dict[str, Any]:
         return {
-            "change_bytes_per_second": self.rate,
-            "copy_bytes_per_second": self.speed,
+            "change_bytes_per_second": self.change_bytes_per_s,
+            "copy_bytes_per_second": self.copy_bytes_per_s,
             "overhead_s": self.overhead_s,
             "newest_point_age_s": self.age_s,
             "passes_s": list(self.passes(limit_s)),
@@ -111,7 +114,7 @@ def estimate(
     parallel: int,
     now: datetime,
 ) -> Estimate:
-    """`parallel`: disks that the job copies side by side."""
+    """Estimates from the points, oldest first. `parallel`: how many disks are copied at once."""
     deltas = [p for p in points[-RECENT:] if all(d.mode == "delta" for d in p.disks)]
     bytes_, seconds = 0, 0.0
     for point in deltas:
@@ -121,8 +124,8 @@ def estimate(
             seconds += max(*took, sum(took) / parallel) if len(took) > 1 else took[0]
     overheads = [p.overhead_s for p in deltas if p.overhead_s is not None]
     return Estimate(
-        rate=change_rate(points),
-        speed=bytes_ / seconds if bytes_ and seconds else None,
+        change_bytes_per_s=change_rate(points),
+        copy_bytes_per_s=bytes_ / seconds if bytes_ and seconds else None,
         overhead_s=median(overheads) if overheads else None,
         age_s=max(0.0, (now - points[-1].taken).total_seconds()) if points else None,
         running=running,
@@ -131,7 +134,7 @@ def estimate(
 
 
 def measure(records: Sequence[Record]) -> Measured:
-    """From a job's failovers and failbacks, oldest first."""
+    """Measures a job's failovers and failbacks, given oldest first."""
     shutdown: float | None = None
     start: float | None = None
     of: list[str] = []
@@ -162,6 +165,7 @@ def change_rate(points: Sequence[RecoveryPoint]) -> float | None:
 
 
 def rate_in_words(points: Sequence[RecoveryPoint]) -> str:
+    """The change rate in words, for the preview."""
     rate = change_rate(points)
     if rate is None:
         return "change rate not known (no two recent points that are deltas)"

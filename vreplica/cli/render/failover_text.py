@@ -133,7 +133,11 @@ def _downtime(known: Preview, limit_s: float | None) -> Iterator[str]:
 
 
 def _speeds(guess: Estimate) -> str:
-    said = f", copied at {human_size(int(guess.speed))} a second" if guess.speed else ""
+    said = (
+        f", copied at {human_size(int(guess.copy_bytes_per_s))} a second"
+        if guess.copy_bytes_per_s
+        else ""
+    )
     if guess.overhead_s is not None:
         said += f", {duration(guess.overhead_s)} a run beside that"
     if guess.age_s is not None:

@@ -1,1 +1,1 @@
-"""Failovers of several jobs that need each other, in their order."""
+"""Fails over groups: several jobs that need each other, in their order."""

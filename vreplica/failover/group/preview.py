@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from vreplica.failover.group.run import away
+from vreplica.failover.group.run import members_in_service
 from vreplica.failover.machine.group_order import Group
 from vreplica.failover.preview import Preview, preview, preview_back
 from vreplica.sync.job import Job
@@ -45,7 +45,7 @@ def preview_group_back(
     Raises NothingToFailBack where no member's replica is in service, and as `preview_back` of a
     job.
     """
-    taking_part = away(group, jobs)
+    taking_part = members_in_service(group, jobs)
     known = tuple(preview_back(jobs[m.name], source_lost=source_lost) for m in taking_part.members)
     left_out = tuple(m.name for m in group.members if m.name not in taking_part)
     return GroupPreview(taking_part, left_out, known)

@@ -1,12 +1,12 @@
-"""Where groups' failovers and failbacks stand, read from the journals alone.
+"""Reads the state of a group's failovers and failbacks from their journals.
 
 <state_dir>/.groups/<group>/<id>/journal.jsonl      begin {choices, group, back}, then for each turn
                                                     intent "start web01", call "start web01" {...}
 <state_dir>/<job>/failovers/<id>/                   each member's own, under the group's id
 
-So whoever finds the group's journal knows where each member's is, and a member's says how far it
-got: nothing has to be kept in step. The job file is not asked: what was begun is shown as it was,
-also where a member is no member any more.
+The group's journal names its members, and each member's journal says how far that one got. So no
+two files have to agree. The job file is not read: a failover is shown with the members that it was
+begun with.
 """
 
 from __future__ import annotations
@@ -25,30 +25,30 @@ from vreplica.failover.machine.states import ENDED, FailoverState
 
 @dataclass(frozen=True, slots=True)
 class MemberReport:
-    """`state` is None for a member whose failover was never begun."""
+    """The state of one member. `state`: None where its failover was never begun."""
 
     job: str
     state: FailoverState | None
     record: Record | None
     trouble: str | None
-    """What its last turn failed with, or why it had none."""
+    """The error of its last turn, or the reason why it had none."""
 
 
 @dataclass(frozen=True, slots=True)
 class GroupOutcome:
-    """Where a group's failover stands, with the record of each member."""
+    """The state of a group's failover, with the record of each member."""
 
     id: str
     group: Group
     choices: FailoverChoices
     back: bool
-    """A failback: from the replicas to the originals."""
+    """True: a failback, from the replicas to the originals."""
     entries: tuple[Entry, ...]
     members: tuple[MemberReport, ...]
 
     @property
     def state(self) -> str:
-        """running | committed | undone | aborted, when all say so; stopped: they do not."""
+        """running | committed | undone | aborted where all members are; stopped: they differ."""
         begun = {m.state for m in self.members if m.state is not None}
         if not begun or begun <= {FailoverState.ABORTED}:
             return "aborted"
@@ -111,12 +111,12 @@ def folders(state_dir: Path, group: str) -> list[Path]:
 
 
 def member_folder(folder: Path, member: str) -> Path:
-    """The member's own failover in a group's."""
+    """The folder of a member's own failover. `folder`: of the group's."""
     return folder.parents[2] / member / "failovers" / folder.name
 
 
 def current(state_dir: Path, group: str) -> Path:
-    """The group's failover that has not ended, else the newest. Raises NoFailover."""
+    """The folder of the group's unfinished failover, else of the newest. Raises NoFailover."""
     found = folders(state_dir, group)
     if not found:
         raise NoFailover(job=label_of(group))
@@ -124,7 +124,7 @@ def current(state_dir: Path, group: str) -> Path:
 
 
 def show(folder: Path) -> GroupOutcome:
-    """Where it stands; takes nothing over."""
+    """Reads where a group's failover stands. Takes nothing over."""
     entries = load(folder)
     begun = entries[0].data
     group = Group.from_dict(begun["group"])

@@ -1,8 +1,8 @@
-"""Failovers of groups: the same failovers of the same jobs, in turn, there and back.
+"""Runs the failover or failback of a group: the failovers of its members, in their order.
 
-Each member has a failover of its own under the group's id (groupstate), and is resumed, undone
-and committed by the rules of a single one. A failback goes through the same passes: who needs
-whom does not depend on which of its two VMs is in service.
+Each member has a failover of its own under the group's id (report.py). It is resumed, undone and
+committed by the rules of a single job. A failback has the same passes and the same order: which
+member needs which does not depend on the site.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ Jobs = Mapping[str, Job]
 INSURE: Final = "insure"
 BRING_DOWN: Final = "bring down"
 START: Final = "start"
+"""Names of the passes in the group's journal."""
 
 CAN_COMMIT: Final = (FailoverState.RUNNING, FailoverState.COMMITTING)
 """States in which a member's failover can be committed."""
@@ -55,10 +56,10 @@ def fail_over(
     *,
     id_: str | None = None,
 ) -> GroupOutcome:
-    """Fail all members over, as far as it goes. Before anything is done it raises
-    FailoverUnderWay, and FailedOverAlready where a member's replica is in service.
+    """Fails all members over and goes as far as it can. The members' errors are in the outcome.
 
-    What members fail with is in the outcome.
+    Raises, before anything is done, FailoverUnderWay, and FailedOverAlready where a member's
+    replica is in service.
     """
     _none_under_way(state_dir, group)
     for member in group.members:
@@ -70,21 +71,21 @@ def fail_over(
 def fail_back(
     state_dir: Path, group: Group, jobs: Jobs, choices: FailoverChoices, report: Reporter
 ) -> GroupOutcome:
-    """Fail those members back whose replicas are in service (`away`), as far as it goes.
+    """Fails the members back whose replicas are in service, and goes as far as it can.
 
-    Raises before anything is done: FailoverUnderWay, NothingToFailBack, and what keeps a member
-    from going back (plan_failback).
+    Raises, before anything is done, FailoverUnderWay, NothingToFailBack, and what `plan_failback`
+    raises for a member.
     """
     _none_under_way(state_dir, group)
-    group = away(group, jobs)
+    group = members_in_service(group, jobs)
     for member in group.members:
         plan_failback(jobs[member.name])
     id_ = history.new_failback_id()
     return _begin(state_dir, group, jobs, choices, report, id_=id_, back=True)
 
 
-def away(group: Group, jobs: Jobs) -> Group:
-    """The group without the members that run on their originals. Raises NothingToFailBack."""
+def members_in_service(group: Group, jobs: Jobs) -> Group:
+    """The group of the members whose replicas are in service. Raises NothingToFailBack."""
     there = {m.name for m in group.members if history.failed_over(jobs[m.name]) is not None}
     if not there:
         why = "no member's replica is in service"
@@ -115,7 +116,7 @@ def _begin(
         folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     data = {"choices": choices.to_dict(), "group": group.to_dict(), "back": back}
     data |= next_number(folder.parent)
-    with _Run(Journal.begin(folder, data), group, jobs, report) as run:
+    with _GroupRun(Journal.begin(folder, data), group, jobs, report) as run:
         run.forwards()
     return show(folder)
 
@@ -123,29 +124,28 @@ def _begin(
 def resume(
     folder: Path, jobs: Jobs, report: Reporter, on_error: OnError | None = None
 ) -> GroupOutcome:
-    """Go on with a group's failover that stopped; whoever ran it before does nothing more."""
+    """Continues a group's failover that stopped. The process that ran it can do nothing more."""
     with _taken_over(folder, jobs, report, on_error) as run:
         run.forwards()
     return show(folder)
 
 
 def undo(folder: Path, jobs: Jobs, report: Reporter) -> GroupOutcome:
-    """Put all members back, who needs others first. One that fails does not keep the others."""
+    """Puts all members back, those that need others first. An error does not stop the others."""
     with _taken_over(folder, jobs, report, OnError.CONTINUE) as run:
         run.backwards("undo", run.undo)
     return show(folder)
 
 
 def commit(folder: Path, jobs: Jobs, report: Reporter) -> GroupOutcome:
-    """Make it permanent, who needs others first.
+    """Makes the failover permanent, members that need others first.
 
-    Raises GroupNotRunning while any member is on its way; those that were given up stay so.
+    Raises GroupNotRunning while a member is on its way. Members that were given up stay so.
     """
     on_its_way = {
         m.job: str(m.state)
         for m in show(folder).members
-        if m.state is not None
-        and m.state not in (*ENDED, FailoverState.RUNNING, FailoverState.COMMITTING)
+        if m.state is not None and m.state not in (*ENDED, *CAN_COMMIT)
     }
     if on_its_way:
         raise GroupNotRunning(group=folder.parent.name, members=on_its_way)
@@ -154,16 +154,16 @@ def commit(folder: Path, jobs: Jobs, report: Reporter) -> GroupOutcome:
     return show(folder)
 
 
-def _taken_over(folder: Path, jobs: Jobs, report: Reporter, on_error: OnError | None) -> _Run:
+def _taken_over(folder: Path, jobs: Jobs, report: Reporter, on_error: OnError | None) -> _GroupRun:
     journal = Journal.take_over(folder)
     group = Group.from_dict(journal.choices["group"])
     if on_error is not None:
         group = replace(group, on_error=on_error)
-    return _Run(journal, group, jobs, report)
+    return _GroupRun(journal, group, jobs, report)
 
 
-class _Run:
-    """One process at work on a group's failover. A context manager: closes the journal."""
+class _GroupRun:
+    """Runs a group's failover in this process. A context manager: closes the journal."""
 
     def __init__(self, journal: Journal, group: Group, jobs: Jobs, report: Reporter) -> None:
         self._journal, self._group, self._jobs, self._report = journal, group, jobs, report
@@ -173,17 +173,17 @@ class _Run:
         self._lost: dict[str, str] = {}
         self._lock = Lock()
 
-    def __enter__(self) -> _Run:
+    def __enter__(self) -> _GroupRun:
         return self
 
     def __exit__(self, *exc: object) -> None:
         self._journal.close()
 
     def forwards(self) -> None:
-        """Insure, bring down, start; no further than the first pass that an error stops."""
+        """Runs the three passes. Stops after a pass in which a member failed, as the group says."""
         group = self._group
         asks_first = self._choices.final_sync is FinalSync.YES
-        # Without a final sync the first thing that is done to a source is its power-off.
+        # Without a final sync, the first effect on a source is its power-off.
         insured = FailoverState.INSURED if asks_first else FailoverState.DISABLED
         for name, after, goal, needs in (
             (INSURE, group.apart, insured, False),
@@ -210,7 +210,7 @@ class _Run:
             if not at_or_past(outcome.state, goal):
                 return self._resume(name, goal)
             if outcome.state is FailoverState.RUNNING and outcome.facts.get("answered") is False:
-                with self._sides(name) as ports:
+                with self._ports(name) as ports:
                     if ports.replica_answers():
                         return replace(outcome, facts={**outcome.facts, "answered": True})
             return outcome
@@ -225,31 +225,28 @@ class _Run:
         if state in (FailoverState.ABORTED, FailoverState.UNDONE):
             return None
         if not at_or_past(state, FailoverState.SOURCE_OFF) and self._was_asked(folder, state):
-            # The guest was asked to shut down: back leads through a source that is off.
+            # The guest was asked to shut down: the source has to be off before it can be put back.
             outcome = self._resume(name, FailoverState.SOURCE_OFF)
             if outcome.state in ENDED:
                 return outcome
-        with self._sides(name) as ports:
+        with self._ports(name) as ports:
             return runner.undo_failover(folder, ports, self._reporter(name))
 
     def commit(self, name: str) -> Outcome | None:
         folder = self._folder(name)
-        if not load(folder) or outcome_of(folder).state not in (
-            FailoverState.RUNNING,
-            FailoverState.COMMITTING,
-        ):
+        if not load(folder) or outcome_of(folder).state not in CAN_COMMIT:
             return None
-        with self._sides(name) as ports:
+        with self._ports(name) as ports:
             return runner.commit_failover(folder, ports, self._reporter(name))
 
     def _resume(self, name: str, goal: FailoverState) -> Outcome:
-        with self._sides(name) as ports:
+        with self._ports(name) as ports:
             return runner.resume_failover(self._folder(name), ports, self._reporter(name), goal)
 
     def _folder(self, name: str) -> Path:
         return member_folder(self._journal.folder, name)
 
-    def _sides(self, name: str) -> VSpherePorts:
+    def _ports(self, name: str) -> VSpherePorts:
         return operations.ports_of(self._jobs[name], self._folder(name), self._listener(name))
 
     @staticmethod
@@ -302,7 +299,7 @@ class _Run:
         self._write("call", step, {**data, "state": state})
 
     def _check(self, name: str, member: str, outcome: Outcome | None) -> None:
-        """A failover that did what it was told can still be none that a group goes on with."""
+        """Raises MemberGivenUp and MemberSilent for an outcome on which others cannot build."""
         if outcome is None or name in ("undo", "commit"):
             return
         if outcome.state in (FailoverState.ABORTED, FailoverState.UNDONE, FailoverState.UNDOING):

@@ -1,1 +1,4 @@
-"""The failover's state machine: states as data, a journal before every effect; knows no vSphere."""
+"""The failover's state machine: states as data, and a journal entry before every effect.
+
+It knows no vSphere: ports.py names what it needs of the two sites.
+"""

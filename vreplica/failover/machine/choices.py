@@ -1,4 +1,4 @@
-"""What the operator decides before a failover begins. It is journalled and does not change."""
+"""Names what the operator decides before a failover begins. The journal keeps it unchanged."""
 
 from __future__ import annotations
 
@@ -10,52 +10,52 @@ from vreplica.points import Level
 
 
 class FinalSync(Enum):
-    """The one question: a final synchronisation before the replica starts?"""
+    """Whether a final synchronisation is made before the replica starts."""
 
     YES = "yes"
     NO = "no"
 
 
 class OnShutdownTimeout(Enum):
-    """What to do when the guest does not shut down in time, or cannot be asked."""
+    """The action where the guest does not shut down in time, or cannot be asked."""
 
     ABORT = "abort"
-    """Leave the source as it is, switch the job on again. Point A stays."""
+    """Give up: leave the source as it is, switch the job on again. Point A stays."""
     USE_QUIESCED = "use-quiesced"
-    """Boot from point A; the source is powered off to fence it, its writes since A are lost."""
+    """Boot point A. The source is powered off to fence it; its writes since A are lost."""
     POWER_OFF = "power-off"
-    """Power the source off and sync once more: that point says `crash`; A is kept."""
+    """Power the source off and make a final sync. Its point has the level `crash`; A is kept."""
     WAIT = "wait"
     """Go on waiting."""
 
 
 class OnError(Enum):
-    """What a group does when a member fails."""
+    """The action of a group where a member fails."""
 
     STOP = "stop"
-    """Begin nobody else; what was begun stays where it is, to be resumed or undone."""
+    """Begin no other member. Those that were begun stay as they are, to be resumed or undone."""
     CONTINUE = "continue"
-    """Go on with the others, without those that need the one that failed."""
+    """Continue with the others, except those that need the member that failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class FailoverChoices:
-    """The operator's word. Times in seconds."""
+    """The operator's choices for one failover."""
 
     final_sync: FinalSync = FinalSync.YES
     on_shutdown_timeout: OnShutdownTimeout = OnShutdownTimeout.ABORT
     shutdown_timeout_s: float = 600.0
     heartbeat_timeout_s: float = 300.0
     point: str | None = None
-    """For No: the recovery point to boot; None: the newest of the highest level."""
+    """Without a final sync: the id of the point to boot; None: the newest of the highest level."""
     require: Level = Level.CRASH
-    """Refuse to boot anything lower."""
+    """The lowest level that may boot."""
     source_lost: bool = False
-    """The operator declares the source lost: it is not contacted."""
+    """The source is lost: it is not contacted."""
     max_downtime_s: float | None = None
-    """Repeat the pass while the source runs until one takes no longer; None: one pass."""
+    """Passes are repeated while the source runs until one takes no longer; None: one pass."""
     disconnect_source_nics: bool = False
-    """Once the source is off its cards stay off the network, should somebody start it again."""
+    """Disconnect the network cards of the source once it is off, in case somebody starts it."""
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -80,7 +80,7 @@ class FailoverChoices:
             point=value["point"],
             require=Level(value["require"]),
             source_lost=value["source_lost"],
-            # Journals of before have neither.
+            # Journals of older versions have neither.
             max_downtime_s=value.get("max_downtime_s"),
             disconnect_source_nics=value.get("disconnect_source_nics", False),
         )

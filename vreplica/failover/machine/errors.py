@@ -1,4 +1,4 @@
-"""What a failover can refuse or fail with."""
+"""The errors of a failover: what it refuses, and what it fails with."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vreplica.points import Level
 
 
 class FailoverError(VReplicaError):
-    """A failover could not go on; its journal says how far it got."""
+    """A failover stopped. Its journal says in which state."""
 
     exit_code = 9
 
@@ -31,18 +31,21 @@ class OptionNotForTarget(ConfigError):
 
 @dataclass(eq=False)
 class FailoverTakenOver(FailoverError):
-    template = "another process has taken this failover over (epoch {newest}, ours is {own})"
-    remedy = "Nothing more is done here. `vreplica-sync failover show` tells how it goes on."
+    template = "another process has taken this failover over (its epoch is {newest}, ours {own})"
+    remedy = (
+        "This process does nothing more. `vreplica-sync failover show JOB` shows what the other "
+        "one does."
+    )
     own: int
     newest: int
 
 
 @dataclass(eq=False)
 class EffectUnderWay(FailoverError):
-    template = "process {pid} is in the middle of `{step}` of this failover"
+    template = "process {pid} is doing `{step}` of this failover now"
     remedy = (
-        "Wait until it is done. If that process hangs or was stopped, end it (`kill -9 {pid}`) and "
-        "do this again: what it had begun is looked at first, and done once."
+        "Wait, then do this again. If that process hangs or was stopped, end it first "
+        "(`kill -9 {pid}`). What it has begun is read from vCenter and is not done twice."
     )
     retryable = True
     pid: int
@@ -53,8 +56,8 @@ class EffectUnderWay(FailoverError):
 class JournalDamaged(FailoverError):
     template = "journal {path} cannot be read at line {line}: {reason}"
     remedy = (
-        "Do not power on either VM before you have looked at both in vCenter; "
-        "the readable lines say what was done."
+        "Nothing was changed now. Look at both VMs in vCenter before you power either on: only one "
+        "may run. The lines before that one say what was done."
     )
     path: str
     line: int
@@ -73,19 +76,20 @@ class JournalIsNewer(PreflightError):
 
 @dataclass(eq=False)
 class SourceIsOn(FailoverError):
-    template = "the source is on; the replica is not started beside it"
+    template = "the source is on, so the replica was not started"
     remedy = (
-        "Somebody or something (HA, an administrator) powered it on. Find out who, then undo "
-        "the failover: the source keeps what it has written since."
+        "An administrator or HA has powered the source on. Find out who did it, then "
+        "`vreplica-sync undo JOB`: the source stays on and keeps what it has written."
     )
 
 
 @dataclass(eq=False)
 class SourceRan(FailoverError):
-    template = "the source was started at {time}: what it wrote is not in point {point}"
+    template = "the source was started at {time}; point {point} does not have what it wrote then"
     remedy = (
-        "Find out who started it, then undo the failover and begin another. Where the source is "
-        "gone for good, `vreplica-sync failover resume JOB --source-lost` boots without that."
+        "The source is off now. Find out who started it, then `vreplica-sync undo JOB` and begin "
+        "another failover. If the source is lost for good, `vreplica-sync failover resume JOB "
+        "--source-lost` boots the point without those writes."
     )
     time: str
     point: str
@@ -93,10 +97,10 @@ class SourceRan(FailoverError):
 
 @dataclass(eq=False)
 class ReplicaIsOn(FailoverError):
-    template = "the replica is on already, and this failover has not started it"
+    template = "the replica is on, and this failover has not started it"
     remedy = (
-        "Somebody started it by hand, and what it writes is in no recovery point. Find out who, "
-        "save what it holds if that is to be kept, and power it off; then do this again."
+        "Somebody has started it. What it writes is in no recovery point. Find out who it was, "
+        "save what must be kept, and power the replica off. Then do this again."
     )
     exit_code = 3
 
@@ -105,9 +109,9 @@ class ReplicaIsOn(FailoverError):
 class ReplicaTouched(FailoverError):
     template = "the replica {vm} was changed by others since point {point}: {changes}"
     remedy = (
-        "That is in no recovery point: clone the VM if any of it is to be kept. Then set "
-        '`on_replica_change = "discard"` for the job, which takes the replica back to its point, '
-        "and do this again."
+        "The changes are in no recovery point: clone the VM if they must be kept. Then set "
+        '`on_replica_change = "discard"` for the job, which reverts the replica to its point, and '
+        "do this again."
     )
     exit_code = 3
     vm: str
@@ -117,8 +121,12 @@ class ReplicaTouched(FailoverError):
 
 @dataclass(eq=False)
 class LevelTooLow(FailoverError):
-    template = "recovery point {point} is {level} consistent, {required} is required"
-    remedy = "Undo the failover, or begin another with a point of that level."
+    template = "recovery point {point} has the level {level}, {required} is required"
+    remedy = (
+        "The source is off and the replica is not started. `vreplica-sync undo JOB` puts both "
+        "back. Then begin another failover with a lower --require, or with a point of that level "
+        "(--final-sync no --point ID)."
+    )
     point: str
     level: Level
     required: Level
@@ -126,13 +134,16 @@ class LevelTooLow(FailoverError):
 
 @dataclass(eq=False)
 class NoPointToBoot(FailoverError):
-    template = "the replica has no such recovery point: {wanted}"
-    remedy = "`vreplica-sync points` lists them; undo this failover and name one of those."
+    template = "the replica does not have the recovery point to boot: {wanted}"
+    remedy = (
+        "The replica is not started. `vreplica-sync points JOB` lists its points. `vreplica-sync "
+        "undo JOB`, then begin another failover with one of them (--final-sync no --point ID)."
+    )
     wanted: str
 
 
 class BootRefused(FailoverError):
-    """What the operator chose cannot boot; refused before anything was changed."""
+    """The operator's choice cannot boot. Nothing was changed."""
 
     exit_code = 3
 
@@ -140,18 +151,18 @@ class BootRefused(FailoverError):
 @dataclass(eq=False)
 class NoSuchPointToBoot(BootRefused):
     template = "the replica has no recovery point {wanted}; nothing was changed"
-    remedy = "`vreplica-sync points` lists them."
+    remedy = "`vreplica-sync points JOB` lists its points."
     wanted: str
 
 
 @dataclass(eq=False)
 class ChosenLevelTooLow(BootRefused):
     template = (
-        "recovery point {point} is {level} consistent, {required} is required; nothing was changed"
+        "recovery point {point} has the level {level}, {required} is required; nothing was changed"
     )
     remedy = (
-        "Name one of that level with --point (`vreplica-sync points` lists them), or take "
-        "--require back."
+        "Choose a point of that level with --point (`vreplica-sync points JOB` lists them), or "
+        "lower --require."
     )
     point: str
     level: Level
@@ -160,8 +171,8 @@ class ChosenLevelTooLow(BootRefused):
 
 @dataclass(eq=False)
 class NotPossibleNow(FailoverError):
-    template = "failover {failover} is {state}: {asked} is not possible"
-    remedy = "`vreplica-sync failover show JOB` tells what happened and what is possible."
+    template = "failover {failover} is {state}: {asked} is not possible; nothing was changed"
+    remedy = "`vreplica-sync failover show JOB` shows what happened and what is possible now."
     failover: str
     asked: str
     state: str
@@ -170,17 +181,17 @@ class NotPossibleNow(FailoverError):
 @dataclass(eq=False)
 class NoFailover(FailoverError):
     template = "job {job} has no failover"
-    remedy = "`vreplica-sync failover {job}` begins one."
+    remedy = "Begin one with `vreplica-sync failover {job}`."
     job: str
 
 
 @dataclass(eq=False)
 class FailoverUnderWay(FailoverError):
-    template = "job {job} has a failover already: {failover} is {state}"
+    template = "{job} has a failover that has not ended: {failover} is {state}"
     remedy = (
-        "`vreplica-sync failover show {job}` says how far it is. Where it is running: "
-        "`vreplica-sync commit {job}` or `vreplica-sync undo {job}`; where it stopped on the way: "
-        "`vreplica-sync failover resume {job}`, or undo it."
+        "`vreplica-sync failover show {job}` shows it. If it is running, `vreplica-sync commit "
+        "{job}` or `vreplica-sync undo {job}`. If it stopped, `vreplica-sync failover resume "
+        "{job}` continues it, and undo goes back."
     )
     job: str
     failover: str
@@ -190,17 +201,20 @@ class FailoverUnderWay(FailoverError):
 @dataclass(eq=False)
 class MemberGivenUp(FailoverError):
     template = "the failover of {member} was given up: {reason}"
-    remedy = "Undo the group, or fail the others over by themselves."
+    remedy = (
+        "`vreplica-sync undo group:NAME` puts the other members back. Or fail the others over one "
+        "by one, without it."
+    )
     member: str
     reason: str
 
 
 @dataclass(eq=False)
 class MemberSilent(FailoverError):
-    template = "the replica of {member} runs, but gave no heartbeat within its time"
+    template = "the replica of {member} is on, but its guest gave no heartbeat in time"
     remedy = (
-        "Look at its console. `vreplica-sync failover resume` asks it once more; who needs it "
-        "waits, unless the group says `heartbeat = false` for it."
+        "Look at its console. `vreplica-sync failover resume group:NAME` checks it again. Members "
+        "that need it wait for it, unless the job file has `heartbeat = false` for it."
     )
     retryable = True
     member: str
@@ -208,8 +222,11 @@ class MemberSilent(FailoverError):
 
 @dataclass(eq=False)
 class GroupNotRunning(FailoverError):
-    template = "group {group} cannot be committed: {still}"
-    remedy = "Resume the group, or undo it."
+    template = "group {group} cannot be committed: {still}; nothing was changed"
+    remedy = (
+        "`vreplica-sync failover resume group:{group}` continues it, `vreplica-sync undo "
+        "group:{group}` goes back."
+    )
     group: str
     members: dict[str, str]
 
@@ -220,73 +237,25 @@ class GroupNotRunning(FailoverError):
 
 @dataclass(eq=False)
 class Interrupted(FailoverError):
-    template = "interrupted between two steps"
-    remedy = "`vreplica-sync failover resume` goes on with it."
+    template = "the failover was interrupted between two steps"
+    remedy = "`vreplica-sync failover resume JOB` continues it."
     exit_code = 130
 
 
 @dataclass(eq=False)
-class TrialRefused(FailoverError):
-    """A test failover was refused before anything was made."""
-
-    exit_code = 3
-
-
-@dataclass(eq=False)
-class NoRoomForTest(TrialRefused):
-    template = "datastore {datastore} has {free} free, copies of the point may need {needed}"
-    remedy = (
-        "Free some space there, or name a vCenter as the destination's site: it clones a point "
-        "without copying it."
-    )
-    datastore: str
-    free: str
-    needed: str
-
-
-@dataclass(eq=False)
-class VmInTheWay(TrialRefused):
-    template = "there is a VM {vm} already"
-    remedy = (
-        "If it is a test VM that was kept, `vreplica-sync test-failover {job} --clean` removes "
-        "it; otherwise rename it."
-    )
-    job: str
-    vm: str
-
-
-@dataclass(eq=False)
-class ProductionNetwork(TrialRefused):
-    template = "network {network} is one that the replica of {job} itself is connected to"
-    remedy = (
-        "Name an isolated network (test_network, --network). A test VM beside the real one "
-        "answers for it; --force allows that all the same."
-    )
-    network: str
-    job: str
-
-
-@dataclass(eq=False)
-class NoGuestLogin(TrialRefused):
-    template = "job {job} has no login for its guest, which a script needs"
-    remedy = "Give [jobs.{job}.guest] a user and a password of the guest itself."
-    job: str
-
-
-@dataclass(eq=False)
 class FailedOverAlready(FailoverError):
-    template = "job {job} was failed over for good by {failover}: its replica is in service"
-    remedy = "`vreplica-sync failback {job}` brings it back to the original VM."
+    template = "job {job} is failed over (committed by {failover}): its replica is in service"
+    remedy = "`vreplica-sync failback {job}` brings the VM back to its original."
     job: str
     failover: str
 
 
 @dataclass(eq=False)
 class NothingToFailBack(FailoverError):
-    template = "job {job} is not failed over for good: {why}"
+    template = "{job} has no committed failover to go back from: {why}"
     remedy = (
-        "A failback follows a committed failover: `vreplica-sync failover {job}`, then "
-        "`vreplica-sync commit {job}`; before the commit `vreplica-sync undo {job}` goes back."
+        "A failback follows `vreplica-sync failover {job}` and `vreplica-sync commit {job}`. "
+        "Before the commit, `vreplica-sync undo {job}` goes back."
     )
     job: str
     why: str
@@ -296,8 +265,8 @@ class NothingToFailBack(FailoverError):
 class OriginalGone(FailoverError):
     template = "the original VM of job {job} ({vm}) is not at its site: {reason}"
     remedy = (
-        "If it was only unregistered, register it again. If it is lost for good, "
-        "`vreplica-sync failback {job} --new-vm` replicates to a new VM in its place."
+        "If it was unregistered, register it again. If it is lost for good, `vreplica-sync "
+        "failback {job} --new-vm DATASTORE` replicates to a new VM in its place."
     )
     job: str
     vm: str
@@ -307,6 +276,6 @@ class OriginalGone(FailoverError):
 @dataclass(eq=False)
 class CustomizationScriptFailed(FailoverError):
     template = "the script for addresses and host name ended with {code}: {output}"
-    remedy = "The guest runs: set its addresses at its console."
+    remedy = "The replica is in service. Set its addresses and host name at its console."
     code: int | None
     output: str

@@ -1,14 +1,14 @@
-"""Groups: which member's turn it is, in three passes over all of them.
+"""Orders the members of a group: three passes over all members, each with its order.
 
-    insure      any order     each member's quiesced point A, while everything still runs
-    bring down  in reverse    who needs others goes first: shutdown, final sync
-    start       in order      after those it needs, when they answer and its delay is over
+    insure      any order     quiesced point A of each member, while everything runs
+    bring down  in reverse    members that need others go first: shutdown, final sync
+    start       in order      after the members it needs answer, and after its delay
 
-Nobody's replica starts before every source that can be brought down is down and synchronised:
-until then all of it can be undone and nothing was lost. With `on_error = stop` the first error
-ends the pass; with `continue` the others go on, without those that need the one that failed.
+No replica starts before every source that can be brought down is off and synchronised. Until then
+the group can be undone and nothing was lost. With `on_error = stop` the first error ends the pass.
+With `continue` the others go on, except those that need the member that failed.
 
-Pure but for threads: what a turn does is handed in.
+The caller says what a member does in its turn.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any, Final, Self
 from vreplica.failover.machine.choices import OnError
 
 GROUP_PREFIX: Final = "group:"
-"""Before a group's name, where jobs could be meant too. No job's name has a colon."""
+"""Stands before a group's name where a job's name is possible too. No job's name has a colon."""
 
 
 def label_of(group: str) -> str:
@@ -32,8 +32,11 @@ def label_of(group: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """`after`: whom it needs; `delay_s`: to wait once they are there; `heartbeat`: is it only
-    there for others when its guest answers?"""
+    """A job of a group.
+
+    `after`: the members that it needs. `delay_s`: its wait after they are ready. `heartbeat`: it is
+    ready for others only when its guest answers.
+    """
 
     name: str
     after: tuple[str, ...] = ()
@@ -43,7 +46,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Jobs that fail over together. `parallel`: how many at once where the order allows it."""
+    """Jobs that fail over together. `parallel`: how many at once, where the order allows it."""
 
     name: str
     members: tuple[Member, ...]
@@ -62,7 +65,7 @@ class Group:
         return any(m.name == name for m in self.members)
 
     def only(self, names: Collection[str]) -> Group:
-        """The group of these members. Who is not among them is taken to be there already."""
+        """The group of these members only. The others count as ready."""
         members = tuple(
             replace(m, after=tuple(o for o in m.after if o in names))
             for m in self.members
@@ -72,19 +75,19 @@ class Group:
 
     @property
     def forwards(self) -> dict[str, tuple[str, ...]]:
-        """member -> whom it comes after, when starting."""
+        """Member -> the members that start before it."""
         return {m.name: m.after for m in self.members}
 
     @property
     def backwards(self) -> dict[str, tuple[str, ...]]:
-        """member -> whom it comes after, when bringing down: those that need it."""
+        """Member -> the members that are brought down before it: those that need it."""
         return {
             m.name: tuple(o.name for o in self.members if m.name in o.after) for m in self.members
         }
 
     @property
     def apart(self) -> dict[str, tuple[str, ...]]:
-        """No order."""
+        """Member -> none: any order."""
         return {m.name: () for m in self.members}
 
     def to_dict(self) -> dict[str, Any]:
@@ -113,7 +116,7 @@ class Group:
 
 
 def cycle(after: Mapping[str, Iterable[str]]) -> tuple[str, ...] | None:
-    """Members that wait for each other in a ring, the first one again at the end; or None."""
+    """Members that need each other in a ring, the first one again at the end; None: no ring."""
     done: set[str] = set()
 
     def walk(name: str, path: tuple[str, ...]) -> tuple[str, ...] | None:
@@ -134,11 +137,11 @@ def cycle(after: Mapping[str, Iterable[str]]) -> tuple[str, ...] | None:
 
 
 def waves(after: Mapping[str, Iterable[str]]) -> list[list[str]]:
-    """The order for people: each list only needs those before it."""
+    """The order as lists: the members of a list need only members of the lists before it."""
     left, gone, found = dict(after), set[str](), list[list[str]]()
     while left:
         now = [name for name, others in left.items() if set(others) <= gone]
-        assert now, "a ring was refused with the job file"
+        assert now, "the job file with a ring was refused"
         found.append(now)
         gone |= set(now)
         left = {name: others for name, others in left.items() if name not in gone}
@@ -147,27 +150,27 @@ def waves(after: Mapping[str, Iterable[str]]) -> list[list[str]]:
 
 @dataclass(slots=True)
 class Pass:
-    """One pass over members. `run` returns what failed and who was left out, with the reason."""
+    """One pass over members. `failed` and `left_out` say which had no good turn, and why."""
 
     after: Mapping[str, tuple[str, ...]]
     work: Callable[[str], None]
     parallel: int
     go_on: bool
-    """After an error: begin others still."""
+    """Begin other members after an error."""
     needs: bool
-    """Leave out who comes after one that failed."""
+    """Leave out members that come after one that failed."""
     delay_s: Mapping[str, float] = field(default_factory=dict)
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     failed: dict[str, Exception] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
     interrupted: bool = False
-    """Set when whoever runs this pass is interrupted; work under way may look and give up."""
+    """True once the pass was interrupted. Work under way may read it and stop."""
     _done: dict[str, float] = field(default_factory=dict)
     _began: float = 0.0
 
     def run(self) -> None:
-        """Returns when nothing runs any more. An interrupt waits for what is under way."""
+        """Runs the pass. Returns when no member runs any more, also after an interrupt."""
         self._began = self.clock()
         with ThreadPoolExecutor(self.parallel, thread_name_prefix="group") as pool:
             try:
@@ -202,7 +205,7 @@ class Pass:
             raise error
 
     def _drop(self, waiting: list[str]) -> None:
-        """Take out those that cannot have a turn any more."""
+        """Removes the members that can have no turn any more."""
         for name in list(waiting):
             lost = [o for o in self.after[name] if o in self.failed or o in self.left_out]
             if self.failed and not self.go_on:
@@ -214,7 +217,7 @@ class Pass:
             waiting.remove(name)
 
     def _ready(self, waiting: list[str]) -> tuple[list[str], float | None]:
-        """Whose turn it is, and in how many seconds the next delay is over."""
+        """The members whose turn it is, and the seconds until the next delay is over."""
         ready, soonest = list[str](), None
         for name in waiting:
             others = [

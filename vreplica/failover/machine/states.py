@@ -1,24 +1,24 @@
-"""The states of a failover and what leads from one to the next, as data.
+"""Lists the states of a failover, and the events that lead from one to the next, as data.
 
-Every state says what is true of both sides, so that a process which finds a journal knows
-where it stands without asking the one that wrote it:
+A state says what is true of both sides. So a process that finds a journal needs nobody else to
+know where the failover stands:
 
     READY          nothing was done
-    DISABLED       the job is switched off; no sync is in flight
-    INSURED        a quiesced recovery point A was made while the source ran
+    DISABLED       the job is switched off; no run is in flight
+    INSURED        recovery point A was made while the source ran, quiesced
     SHUTTING_DOWN  the guest was asked to shut down
-    SOURCE_OFF     the source is off (verified), or declared lost by the operator
-    SYNCED         the recovery point to boot is settled: B after a final sync, or a chosen one
-    FENCED         the source was seen off right now, the replica's leaf stands on that point
+    SOURCE_OFF     the source was read as off, or declared lost by the operator
+    SYNCED         the point to boot is chosen: B of a final sync, A, or the operator's choice
+    FENCED         the source was read as off once more, and the replica's disks hold that point
     BOOTING        the replica was powered on
-    RUNNING        the replica's guest answers, or its time to do so is over (recorded which)
-    COMMITTING     no way back any more: the job's direction is being settled
+    RUNNING        the replica is in service: its guest answered, or its time to answer is over
+    COMMITTING     no undo any more: the job's direction is being settled
     COMMITTED      the failover is permanent
-    UNDOING        on the way back: replica off and taken back, source on, job on
-    UNDONE         as before
-    ABORTED        given up before the source was off: nothing changed, the job is on again
+    UNDOING        on the way back: replica off and on its point, source on, job on
+    UNDONE         both sides are as before
+    ABORTED        given up before the source was off: the job is on again
 
-A failover leaves a state only by an event of `TRANSITIONS`; anything else is a defect and is
+A failover leaves a state only by an event of `TRANSITIONS`. Any other event is a defect, and is
 refused before anything is done.
 """
 
@@ -29,7 +29,7 @@ from typing import Final
 
 
 class FailoverState(Enum):
-    """Where a failover stands."""
+    """The state of a failover. Its value is in journals and in JSON."""
 
     READY = "ready"
     DISABLED = "disabled"
@@ -51,7 +51,7 @@ class FailoverState(Enum):
 
 
 class FailoverEvent(Enum):
-    """What happened, as the step that verified it says."""
+    """What a step has verified. Its value is in journals."""
 
     JOB_DISABLED = "job disabled"
     POINT_A_MADE = "point A made"
@@ -78,16 +78,16 @@ S, E = FailoverState, FailoverEvent
 TRANSITIONS: Final[dict[tuple[FailoverState, FailoverEvent], FailoverState]] = {
     (S.READY, E.JOB_DISABLED): S.DISABLED,
     (S.READY, E.GIVEN_UP): S.ABORTED,
-    # Yes: a quiesced point first, whatever happens to the guest afterwards.
+    # A final sync: a quiesced point first, whatever happens to the guest afterwards.
     (S.DISABLED, E.POINT_A_MADE): S.INSURED,
     (S.DISABLED, E.INSURANCE_SKIPPED): S.INSURED,
-    # No, and a source that was off or lost from the start, have no insurance to take.
+    # No point A without a final sync, nor of a source that is off or lost from the start.
     (S.DISABLED, E.SOURCE_SEEN_OFF): S.SOURCE_OFF,
     (S.DISABLED, E.SOURCE_DECLARED_LOST): S.SOURCE_OFF,
     (S.DISABLED, E.GIVEN_UP): S.ABORTED,
     (S.INSURED, E.SHUTDOWN_REQUESTED): S.SHUTTING_DOWN,
     (S.INSURED, E.SOURCE_SEEN_OFF): S.SOURCE_OFF,
-    # A source that is lost on the way.
+    # The source is declared lost on the way.
     (S.INSURED, E.SOURCE_DECLARED_LOST): S.SOURCE_OFF,
     (S.SHUTTING_DOWN, E.SOURCE_DECLARED_LOST): S.SOURCE_OFF,
     (S.INSURED, E.GIVEN_UP): S.ABORTED,
@@ -99,7 +99,7 @@ TRANSITIONS: Final[dict[tuple[FailoverState, FailoverEvent], FailoverState]] = {
     (S.BOOTING, E.REPLICA_ANSWERED): S.RUNNING,
     (S.RUNNING, E.COMMIT_ASKED): S.COMMITTING,
     (S.COMMITTING, E.DIRECTION_SETTLED): S.COMMITTED,
-    # Until the commit there is a way back from everywhere, also where an error has stopped it.
+    # Until the commit an undo is possible in every state, also after an error.
     (S.READY, E.UNDO_ASKED): S.UNDOING,
     (S.DISABLED, E.UNDO_ASKED): S.UNDOING,
     (S.INSURED, E.UNDO_ASKED): S.UNDOING,
@@ -113,27 +113,27 @@ TRANSITIONS: Final[dict[tuple[FailoverState, FailoverEvent], FailoverState]] = {
 }
 
 ENDED: Final = frozenset({S.COMMITTED, S.UNDONE, S.ABORTED})
-"""Nothing leads out of these."""
+"""The end states."""
 
 REPLICA_MAY_BE_ON: Final = frozenset(
     {S.FENCED, S.BOOTING, S.RUNNING, S.COMMITTING, S.COMMITTED, S.UNDOING}
 )
-"""In FENCED it may be on when the process died between the power-on and its journal entry."""
+"""In FENCED it may be on where the process died between the power-on and its journal entry."""
 
 
 GIVEN_UP_BY_UNDO: Final = frozenset({S.READY, S.DISABLED, S.INSURED})
-"""An undo here only switches the job on again, unless something was asked of the source already
-and its process died before it could say so; then it is possible after a resume."""
+"""An undo in these states only switches the job on again. Where the source was asked for something
+already, and the process died before its event, it is a full undo."""
 
 
 def at_or_past(state: FailoverState, goal: FailoverState) -> bool:
-    """Has a failover on its way reached `goal`? The states stand in the order of that way."""
+    """True where a failover in `state` has reached `goal`. The states are in their order."""
     order = list(FailoverState)
     return order.index(state) >= order.index(goal)
 
 
 def next_state(state: FailoverState, event: FailoverEvent) -> FailoverState:
-    """Where `event` leads from `state`. Raises ValueError where it may not happen."""
+    """The state to which `event` leads from `state`. Raises ValueError where it cannot happen."""
     try:
         return TRANSITIONS[state, event]
     except KeyError:
@@ -141,7 +141,7 @@ def next_state(state: FailoverState, event: FailoverEvent) -> FailoverState:
 
 
 def diagram() -> str:
-    """The table as a Mermaid state diagram, for docs/failover.md."""
+    """Draws the table as a Mermaid state diagram, for docs/failover.md."""
     lines = ["stateDiagram-v2", "    [*] --> ready"]
     lines += [f"    {a} --> {b}: {event}" for (a, event), b in TRANSITIONS.items()]
     lines += [f"    {state} --> [*]" for state in FailoverState if state in ENDED]

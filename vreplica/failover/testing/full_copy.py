@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from vreplica.failover.machine.errors import NoRoomForTest
+from vreplica.failover.testing.errors import NoRoomForTest
 from vreplica.points import RecoveryPoint
 from vreplica.points.vm_keys import MADE_KEY
 from vreplica.sync.plan.space import MARGIN

@@ -24,10 +24,10 @@ from typing import Any, Final
 from vreplica.errors import VReplicaError
 from vreplica.failover.guest.customize import run_customization_script, wait_customized
 from vreplica.failover.machine.context import Reporter
-from vreplica.failover.machine.errors import NoGuestLogin, ProductionNetwork, VmInTheWay
 from vreplica.failover.machine.journal import Journal
 from vreplica.failover.machine.steps.boot_point import find_chosen
 from vreplica.failover.testing import full_copy
+from vreplica.failover.testing.errors import NoGuestLogin, ProductionNetwork, VmInTheWay
 from vreplica.points import RecoveryPoint
 from vreplica.points.model import new_id
 from vreplica.points.retention import best

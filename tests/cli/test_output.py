@@ -95,7 +95,7 @@ def test_only_a_point_that_runs_is_said_to_be_booted(
     assert record.state is state
     Output().show(*failover_text.record(record))
     assert f"  {label}" in capsys.readouterr().out
-    assert f"<dt>{label}</dt><dd>p1 (crash)</dd>" in failover_html.single(record)
+    assert f"<dt>{label}</dt><dd>p1 (crash)</dd>" in failover_html.job(record)
     facts = {**record.facts, "source": "powered off"}
     Output().show(*failover_text.outcome("web01", Outcome("fo-1", state, facts)))
     told = capsys.readouterr().out

@@ -10,5 +10,5 @@ from vreplica.sync.events import Step
 def test_what_a_failover_says_takes_the_place_of_a_step_that_is_over() -> None:
     watcher = Watcher(Output(), "web01")
     watcher(Step("cleanup", "removing the snapshot of web01"))
-    watcher.say("waiting for the replica's guest: 300 s left")
+    watcher.report("waiting for the replica's guest: 300 s left")
     assert str(watcher._spinner.text) == "web01: waiting for the replica's guest: 300 s left"

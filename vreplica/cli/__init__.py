@@ -1,4 +1,4 @@
-"""The command `vreplica-sync`: people's and programs' way to what `import vreplica` offers."""
+"""The command `vreplica-sync`, over the functions of `import vreplica`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 
 
 def main() -> None:
-    """The console script."""
+    """Runs the command: the console script."""
     _open_streams()
     # numpy's OpenBLAS starts a thread for each core, which is half of numpy's import time here
     # (80 ms instead of 140), for linear algebra that nothing in this package does.
@@ -21,17 +21,17 @@ def main() -> None:
 
         app(prog_name="vreplica-sync")
     except KeyboardInterrupt:
-        # Before any command has begun, while modules are still being read.
+        # Modules are still being imported, and no command has begun.
         sys.exit(130)
     except OSError as error:
-        # Of click's own: help and version are written before any command has begun.
+        # click itself writes help and version, before any command has begun.
         print(f"error: {error.strerror or error}", file=sys.stderr)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(1)
 
 
 def _open_streams() -> None:
-    """What was closed (`>&-`) leads nowhere: its number is not for the next file to be opened."""
+    """Opens closed streams (`>&-`) on /dev/null: the next file would else get their number."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)

@@ -12,8 +12,8 @@ HTTPS_PORT = 443
 
 
 def parse_server(text: str) -> tuple[str, int]:
-    """`vc.example`, `vc.example:8443`, `[fd00::7]:443`, a bare IPv6 address, or a URL of the server
-    such as `https://vc.example/sdk` -> host and port.
+    """Host and port of `vc.example`, `vc.example:8443`, `[fd00::7]:443`, a bare IPv6 address, or
+    a URL of the server such as `https://vc.example/sdk`.
 
     The connection always uses TLS, so `http:` in a URL gives no other port. Raises BadParameter.
     """

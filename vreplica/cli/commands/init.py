@@ -235,7 +235,7 @@ def _networks(found: Sequence[VmInfo], there: Session, given: Sequence[str]) -> 
 
 
 def one(kind: str, given: str | None, choices: Mapping[str, str], option: str) -> str:
-    """The named one; the only one where none is named; else the one that is chosen.
+    """The given one; without one the only choice, or the answer to a question.
 
     `choices`: the names, each with a remark or none.
     """

@@ -1,4 +1,4 @@
-"""The reports of a failover and of a group's as pages. Pure: values in, HTML out."""
+"""Makes an HTML page of a failover, of a job or of a group. Pure: values in, HTML out."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ TONES: dict[str, Tone] = {
 }
 
 
-def single(record: Record, checked: Comparison | None = None) -> str:
+def job(record: Record, checked: Comparison | None = None) -> str:
+    """The page of a job. `checked`: the comparison with vCenter's own record."""
     lead = f"{record.id}, {moment(record.began)}"
     parts = [*_single(record), *(_checked(checked) if checked is not None else ())]
     return page(f"Failover of {record.job}", lead, parts)
@@ -44,7 +45,7 @@ def _checked(checked: Comparison) -> Iterator[Html]:
 
 
 def group(outcome: GroupOutcome, checked: Mapping[str, Comparison] | None = None) -> str:
-    """`checked`: by member."""
+    """The page of a group. `checked`: the comparisons with vCenter, by member."""
     name = outcome.group.name
     lead = f"{outcome.id}, {moment(outcome.entries[0].time)}"
     return page(
@@ -131,5 +132,5 @@ def _downtime(record: Record) -> str:
     if record.downtime_s is not None:
         return duration(record.downtime_s)
     if record.source_off is not None and record.facts.get("answered") is False:
-        return "not over: the guest gave no heartbeat in its time"
+        return "not over: the guest gave no heartbeat within the timeout"
     return "not measured"

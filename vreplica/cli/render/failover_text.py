@@ -1,9 +1,9 @@
-"""Failovers as people read them. Pure: values in, renderables out."""
+"""Shows the failovers of a job as text. Pure: values in, renderables out."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import RenderableType
 from rich.text import Text
@@ -30,15 +30,23 @@ if TYPE_CHECKING:
     from vreplica.failover.preview import Preview
     from vreplica.points import RecoveryPoint
 
-NEXT = {
+STANDS: Final = {
+    "running": "in service, not committed",
+    "committed": "in service, committed",
+    "undone": "undone",
+    "aborted": "given up",
+}
+"""The states in which a failover has ended or waits for the operator."""
+NEXT: Final = {
     "running": "commit it (vreplica-sync commit JOB) or undo it (vreplica-sync undo JOB)",
-    "aborted": "nothing was changed; the job is on again, and point A stays",
-    "committed": "in service for good; the job stays off, and `failback JOB` is the way back",
+    "aborted": "the replica was not started, the job is on again, point A stays; a guest that was"
+    " asked to shut down may still go off",
+    "committed": "the job stays off; vreplica-sync failback JOB brings the VM back",
     "undone": "both sides are as before, and the job is on again",
 }
-IN_SERVICE = frozenset({"booting", "running", "committing", "committed"})
-"""States in which the replica runs from the point that was settled on."""
-STOPPED = "resume it (vreplica-sync failover resume JOB) or undo it (vreplica-sync undo JOB)"
+IN_SERVICE: Final = frozenset({"booting", "running", "committing", "committed"})
+"""States in which the replica runs from the point that was chosen."""
+STOPPED: Final = "resume it (vreplica-sync failover resume JOB) or undo it (vreplica-sync undo JOB)"
 
 
 def preview(known: Preview, max_downtime_s: float | None = None) -> Iterator[RenderableType]:
@@ -87,7 +95,7 @@ def preview(known: Preview, max_downtime_s: float | None = None) -> Iterator[Ren
 
 
 def left_out(known: Preview) -> list[str]:
-    """Points that No, or a lost source, boots an older one of a higher level instead of."""
+    """The points that are newer than the one that boots, which has a higher level."""
     named = "--final-sync no --point" if known.source is not None else "--point"
     return [
         f"not the newer {_aged(known, point)}; that is: {named} {point.id}" for point in known.newer
@@ -100,7 +108,7 @@ def _aged(known: Preview, point: RecoveryPoint) -> str:
 
 
 def _downtime(known: Preview, limit_s: float | None) -> Iterator[str]:
-    """What is known of how long it takes, and what that rests on."""
+    """The estimated downtime, and the measurements that it is based on."""
     from vreplica.failover.estimate import rate_in_words
 
     guess, measured = known.estimate, known.estimate.measured
@@ -116,7 +124,7 @@ def _downtime(known: Preview, limit_s: float | None) -> Iterator[str]:
         yield f"yes: {about}final sync {told}, start of the replica {start}"
     yield f"no: start of the replica {start}"
     if guess.running and measured.shutdown_s is not None:
-        yield f"the guest's shutdown comes before that: {duration(measured.shutdown_s)} last time"
+        yield f"before that the guest's shutdown: {duration(measured.shutdown_s)} last time"
     if passes:
         took = ", then ".join(duration(p) for p in passes)
         reached = ""
@@ -128,7 +136,7 @@ def _downtime(known: Preview, limit_s: float | None) -> Iterator[str]:
     yield (
         f"by: shutdown and start as in {', '.join(measured.of)}"
         if measured.of
-        else ("by: no failover of this job came so far, so its start is not known")
+        else "by: no failover of this job has come so far, so its start is not known"
     )
 
 
@@ -146,10 +154,10 @@ def _speeds(guess: Estimate) -> str:
 
 
 def outcome(job: str, done: Outcome) -> Iterator[RenderableType]:
-    yield Text.assemble((job, HEAD), f": {_kind(done.id)} {done.id} is ", (str(done.state), HEAD))
+    yield _headline(job, done.id, done.state)
     facts_of = done.facts if done.state.value in IN_SERVICE else {}
     booted = f"{facts_of['point']} ({facts_of['level']})" if "point" in facts_of else ""
-    silent = "no heartbeat within its time" if facts_of.get("answered") is False else ""
+    silent = "no heartbeat within the timeout" if facts_of.get("answered") is False else ""
     yield facts(
         ("source", [source_now(done.state.value, done.facts)]),
         ("reason", [str(done.facts.get("reason", ""))]),
@@ -160,19 +168,24 @@ def outcome(job: str, done: Outcome) -> Iterator[RenderableType]:
 
 
 def point_label(state: str) -> str:
-    """Before the boot, and after an undo, a point is only the one that was chosen."""
+    """The name of the point: before the boot and after an undo it is only the chosen one."""
     return "booted" if state in IN_SERVICE else "point"
 
 
 def source_now(state: str, facts: Mapping[str, Any]) -> str:
-    """What the failover saw of it last; an undo has put it back since."""
+    """The source as the failover saw it last; nothing after an undo, which put it back."""
     return "" if state == "undone" else str(facts.get("source", ""))
 
 
 def _next(job: str, id_: str, state: FailoverState) -> str:
     if _kind(id_) == "failback" and state.value == "committed":
-        return "back on the original for good; the job replicates forward again"
+        return "nothing: the VM runs on its original and the job replicates forward again"
     return NEXT.get(state.value, STOPPED).replace("JOB", job)
+
+
+def _headline(job: str, id_: str, state: FailoverState) -> Text:
+    stands = STANDS.get(state.value, f"in state {state.value}")
+    return Text.assemble((job, HEAD), f": {_kind(id_)} {id_} is ", (stands, HEAD))
 
 
 def _kind(id_: str) -> str:
@@ -195,7 +208,7 @@ def history(job: str, found: Sequence[Outcome]) -> Iterator[RenderableType]:
 
 
 def record(done: Record, checked: Comparison | None = None) -> Iterator[RenderableType]:
-    yield Text.assemble(f"{_kind(done.id)} ", (done.id, HEAD), f" is {done.state}")
+    yield _headline(done.job, done.id, done.state)
     down = f"{duration(done.downtime_s)} (source off to heartbeat)" if done.downtime_s else ""
     parts = ", ".join(f"{name} {duration(seconds)}" for name, seconds in done.parts_s)
     booted = f"{done.point} ({done.level})" if done.point else ""
@@ -216,7 +229,7 @@ def record(done: Record, checked: Comparison | None = None) -> Iterator[Renderab
 
 
 def comparison(checked: Comparison, of: str = "") -> Iterator[RenderableType]:
-    """`of`: a group's member."""
+    """vCenter's own record beside the journal. `of`: the member, where it is of a group."""
     verdict = ("agrees", GOOD) if checked.equal else ("differs", BAD)
     events = f", {checked.by_events} only in its events" if checked.by_events else ""
     both = f": {checked.agreed} tasks in both{events}"

@@ -38,7 +38,7 @@ def preview(
 
 
 def unseen(value: dict[str, Any], answer: str) -> Iterator[str]:
-    """What the preview warns of, for a caller of --json, who is shown none.
+    """The warnings of a preview, for a caller of --json, who is shown no text.
 
     `value`: the preview as JSON. `answer`: yes or no.
     """
@@ -81,7 +81,7 @@ def report_page(found: FailoverReport, checked: Mapping[str, Comparison]) -> str
     """As an HTML page."""
     if isinstance(found, GroupOutcome):
         return failover_html.group(found, checked)
-    return failover_html.single(cast(Record, found), _only(checked))
+    return failover_html.job(cast(Record, found), _only(checked))
 
 
 def history(name: str, found: JobHistory | GroupHistory) -> Iterator[RenderableType]:

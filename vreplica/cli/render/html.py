@@ -1,4 +1,4 @@
-"""A report as one HTML file that needs nothing else: for a mail, an archive, an auditor's printer.
+"""Makes a report as one HTML file without other files: for a mail, an archive, a printer.
 
     page("Failover of web01", [facts(...), heading("What was done"), table(...)])
 
@@ -48,7 +48,7 @@ footer { margin-top: 2.5rem; font-size: .85rem; }
 
 @dataclass(frozen=True, slots=True)
 class Html:
-    """Text that is HTML already."""
+    """Text that is HTML already and is not escaped again."""
 
     text: str
 
@@ -82,7 +82,7 @@ def toned(value: str, tone: Tone) -> Html:
 
 
 def code(value: str) -> Html:
-    """A digest, a file's name: to be compared letter by letter."""
+    """Text that is compared letter by letter: a digest, a file name."""
     return Html(f"<code>{escape(value)}</code>")
 
 
@@ -91,12 +91,12 @@ def verdict(value: str, tone: Tone) -> Html:
 
 
 def output(value: str) -> Html:
-    """What a program wrote, as it wrote it."""
+    """The output of a program, unchanged."""
     return Html(f"<pre>{escape(value)}</pre>")
 
 
 def facts(*named: tuple[str, Cell | None]) -> Html:
-    """Names with their values; those without are left out."""
+    """Names with their values. Names without a value are left out."""
     lines = [f"<dt>{escape(n)}</dt><dd>{_cell(v)}</dd>" for n, v in named if v]
     return Html(f"<dl>{''.join(lines)}</dl>")
 
@@ -116,7 +116,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> Html:
 
 
 def bars(parts: Sequence[tuple[str, float]]) -> Html:
-    """Parts of a whole, side by side, as wide as they are long."""
+    """The parts of a whole side by side, as wide as their values."""
     blocks = "".join(
         f'<i style="flex:{max(value, 0.001):.3f}" title="{escape(name)}"></i>'
         for name, value in parts

@@ -1,4 +1,4 @@
-"""What a run tells, shown while it works.
+"""Shows the progress of a run while it works.
 
 On a terminal a display appears once the work has taken two seconds, and is gone at the end:
 
@@ -25,14 +25,14 @@ from vreplica.sync import events
 from vreplica.units import human_size
 
 PATIENCE_S: Final = 2.0
-"""Work that ends sooner needs no display."""
+"""Work that ends sooner shows no display."""
 
 WIDE_ENOUGH: Final = 100
-"""Columns from which there is room for the bytes written."""
+"""Columns of a terminal that has room for the bytes written."""
 
 
 class Watcher:
-    """A listener for `run` and `verify`; show by entering it around the call."""
+    """A listener for `run` and `verify`. It shows what it hears while it is entered."""
 
     def __init__(self, out: Output, job: str) -> None:
         self._out = out
@@ -58,8 +58,8 @@ class Watcher:
             case events.Progress():
                 self._move(event)
 
-    def say(self, text: str) -> None:
-        """A line that stays; the display shows the same, in place of a step that is over."""
+    def report(self, text: str) -> None:
+        """Prints a line that stays, and shows it in the display in place of the step before."""
         self._begin(events.Step("told", text))
         self._out.note(f"{self._job}: {text}")
 

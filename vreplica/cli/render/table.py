@@ -39,8 +39,10 @@ class _Column:
 
 
 class Grid:
-    """A table with a line below its head. Behind a column's name `>` aligns it to the right, `~`
-    lets it be folded, `?` lets it be left out."""
+    """A table with a line below its head.
+
+    Behind a column's name `>` aligns it to the right, `~` lets it be folded, `?` lets it be hidden.
+    """
 
     def __init__(self, *columns: str) -> None:
         self._columns = [_Column(spec) for spec in columns]

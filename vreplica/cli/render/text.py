@@ -297,7 +297,7 @@ def moment(time: datetime) -> str:
 
 
 def grid(*columns: str) -> Grid:
-    """`>`: to the right; `~`: may be folded; `?`: may be left out on a narrow terminal."""
+    """`>`: to the right; `~`: may be folded; `?`: may be hidden on a narrow terminal."""
     return Grid(*columns)
 
 

@@ -1,4 +1,4 @@
-"""A verification as a page for people: verdict first, then each disk, then the digests."""
+"""Makes an HTML page of a verification: verdict first, then each disk, then the digests."""
 
 from __future__ import annotations
 

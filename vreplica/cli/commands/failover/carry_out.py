@@ -55,7 +55,7 @@ def _watching(out: Output, target: FailoverTarget) -> Iterator[tuple[Reporter, L
         yield out.note, ignore
         return
     with Watcher(out, target.name) as watcher:
-        yield watcher.say, watcher
+        yield watcher.report, watcher
 
 
 def _explain_how_to_continue(out: Output, target: FailoverTarget, error: BaseException) -> None:

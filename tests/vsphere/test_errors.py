@@ -243,7 +243,7 @@ def test_a_server_that_accepts_logins_and_forgets_them_is_told(
         LabControl(frail.directory).end_sessions(SITE)
         with pytest.raises(SessionLost) as caught:
             session.power_state(vm)
-        assert "ended the session and a new login was not accepted" in told(caught.value)
+        assert "ended the session, and refused a new login" in told(caught.value)
         monkeypatch.undo()
         assert session.power_state(vm) == "poweredOff", "and it recovers"
 

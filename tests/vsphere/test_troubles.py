@@ -53,7 +53,7 @@ def test_a_change_whose_answer_is_lost_is_not_repeated(
 ) -> None:
     vm = new_vm()
     trouble(method="CreateSnapshotEx_Task", object=vm.moref, action="lost-reply", count=None)
-    with pytest.raises(OutcomeUnknown, match="Whether it was done is not known"):
+    with pytest.raises(OutcomeUnknown, match="It is not known whether"):
         source.create_snapshot(vm, "once")
     assert [t.operation for t in source.recent_tasks(vm)] == ["VirtualMachine.createSnapshotEx"]
 

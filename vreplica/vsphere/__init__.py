@@ -1,7 +1,12 @@
-"""Everything that is done to vCenter and ESXi, through pyVmomi and with a pinned certificate.
+"""Everything that vreplica does to vCenter and ESXi, over a connection with a pinned certificate.
 
-    from vreplica.vsphere.session import connect
+    session.py      `connect` gives a `Session`, with one method for each thing that can be done
+    model.py        the frozen values that it returns
+    errors.py       the errors that it raises
+    change_id.py    the marks of changed block tracking
+    connection/     carries calls: TLS, login, faults, tasks, the property collector
+    inventory/      reads
+    operations/     changes
 
-`connect(endpoint)` gives a `Session`; everything it answers are frozen values (`model`), every
-failure is one of `errors`. pyVmomi's objects stay inside.
+pyVmomi's objects stay inside this package. Names are imported from their modules.
 """

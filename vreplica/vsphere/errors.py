@@ -1,4 +1,21 @@
-"""What vCenter and ESXi can fail with, in the words an operator can act on."""
+"""Errors of vCenter and ESXi, by what an operator can do about them.
+
+    reaching and entering   ThumbprintInvalid HostUnreachable (OutcomeUnknown) LoginFailed
+                            CertificateChanged CertificateUnusable NotVSphere SessionLost BadReply
+    finding                 NameUnusable (VmNotFound AmbiguousVm PlacementNotFound
+                            PlacementAmbiguous) VmInaccessible ObjectGone
+    changing                TaskFailed TaskTimeout VmBusy PermissionDenied LicenseForbids
+                            DatastoreFull FileInUse HostDisconnected WrongPowerState PowerTimeout
+                            NameTaken ReplicaNotAsAsked
+    snapshots               SnapshotFailed ConsolidationFailed QuiesceFailed ToolsUnavailable
+    changed block tracking  CbtUnsupported CbtNotActive CbtEnableRefused ChangeIdInvalid
+                            CbtQueryFailed CbtCoverage
+    in the guest            GuestLoginRefused GuestOperationsUnavailable NoSpecification
+                            CustomizationRefused
+
+`connection.faults` makes most of them from vSphere's faults. `operation` says in words what was
+done: "taking snapshot 'daily'".
+"""
 
 from __future__ import annotations
 
@@ -19,8 +36,8 @@ from vreplica.errors import (
 class ThumbprintInvalid(ConfigError):
     template = "{text!r} is not a SHA-256 certificate thumbprint (64 hexadecimal digits)"
     remedy = (
-        "Print the server's thumbprint, compare it with the one its administrator tells you, "
-        "and put the SHA-256 form into the configuration."
+        "Print the server's thumbprint with `vreplica-sync thumbprint HOST`, compare it with the "
+        "one that the server's administrator tells you, and put it into the job file (`sha256`)."
     )
     text: str
 
@@ -28,7 +45,10 @@ class ThumbprintInvalid(ConfigError):
 @dataclass(eq=False)
 class HostUnreachable(VSphereError):
     template = "{host}:{port} cannot be reached: {reason}"
-    remedy = "Check that {host} is up and that TCP port {port} is open from this machine."
+    remedy = (
+        "Check that {host} is up and that TCP port {port} is open from this machine. "
+        "`vreplica-sync check` tries it again."
+    )
     retryable = True
     host: str
     port: int
@@ -41,9 +61,12 @@ class OutcomeUnknown(HostUnreachable):
 
     template = (
         "the connection to {host}:{port} broke during {operation}: {reason}. "
-        "Whether it was done is not known"
+        "It is not known whether {host} has done it"
     )
-    remedy = "Start again: every run first looks at what is really there and puts it in order."
+    remedy = (
+        "When {host} answers again, give the same command again. It first reads what is really "
+        "there, and puts it in order."
+    )
     operation: str
 
 
@@ -51,8 +74,8 @@ class OutcomeUnknown(HostUnreachable):
 class LoginFailed(VSphereError):
     template = "{host} refused the login of {user}: {reason}"
     remedy = (
-        "Check user name and password. vCenter wants the domain too (user@domain), "
-        "and locks an account for a while after several wrong passwords."
+        "Check user name and password of the site with `vreplica-sync check`. vCenter wants the "
+        "domain too (user@domain), and locks an account for a while after several wrong passwords."
     )
     host: str
     user: str
@@ -67,9 +90,9 @@ class CertificateChanged(VSphereError):
         "  shown  (SHA-256): {found}"
     )
     remedy = (
-        "If the certificate was renewed on purpose, put the shown thumbprint into the "
-        "configuration. If nobody renewed it, somebody may be between you and {host}. "
-        "No password was sent."
+        "No password was sent. If the certificate was renewed on purpose, put the shown thumbprint "
+        "into the job file (`sha256`). If nobody renewed it, another server may answer in place of "
+        "{host}: find out before you change the pin."
     )
     host: str
     expected: str
@@ -78,10 +101,13 @@ class CertificateChanged(VSphereError):
 
 @dataclass(eq=False)
 class CertificateUnusable(VSphereError):
-    """It is the pinned one, and OpenSSL on this machine refuses it all the same."""
+    """The pinned certificate is shown, and OpenSSL on this machine refuses it all the same."""
 
     template = "the certificate of {host} is the pinned one, but cannot be used: {reason}"
-    remedy = "Renew the certificate of {host} (RSA of 2048 bits or more, SHA-256) and pin it."
+    remedy = (
+        "Renew the certificate of {host} (RSA of 2048 bits or more, SHA-256) and pin the new one: "
+        "`vreplica-sync thumbprint {host}` prints it."
+    )
     host: str
     reason: str
 
@@ -89,7 +115,7 @@ class CertificateUnusable(VSphereError):
 @dataclass(eq=False)
 class NotVSphere(VSphereError):
     template = "{host}:{port} answers, but not as a vCenter or ESXi host: {reason}"
-    remedy = "Check host name and port; the vSphere API is at https://{host}/sdk."
+    remedy = "Check host name and port in the job file; the vSphere API is at https://{host}/sdk."
     host: str
     port: int
     reason: str
@@ -97,16 +123,22 @@ class NotVSphere(VSphereError):
 
 @dataclass(eq=False)
 class SessionLost(VSphereError):
-    template = "{host} ended the session and a new login was not accepted either"
-    remedy = "Look at the sessions of the user in vCenter: is there a limit, or was it ended?"
+    template = "{host} ended the session, and refused a new login too"
+    remedy = (
+        "Look at the user's sessions in vCenter: somebody may have ended them, or there are too "
+        "many. Then give the same command again."
+    )
     retryable = True
     host: str
 
 
 @dataclass(eq=False)
 class BadReply(VSphereError):
-    template = "{host} gave an answer to {operation} that cannot be read: {reason}"
-    remedy = "Look for a proxy between here and {host}, and for the server's own log."
+    template = "{host} answered {operation} with something that cannot be read: {reason}"
+    remedy = (
+        "Check that no proxy stands between this machine and {host}, and look at the log of {host} "
+        "(vpxd.log of a vCenter, hostd.log of an ESXi host)."
+    )
     host: str
     operation: str
     reason: str
@@ -116,8 +148,10 @@ class BadReply(VSphereError):
 
 
 class NameUnusable(VSphereError):
-    """vCenter answered: a name that was given stands for nothing, or for several. It is asked
-    before anything is changed."""
+    """A name that was given stands for nothing, or for several objects.
+
+    Names are looked up before anything is changed.
+    """
 
     exit_code = PreflightError.exit_code
 
@@ -139,7 +173,7 @@ class VmNotFound(NameUnusable):
 @dataclass(eq=False)
 class AmbiguousVm(NameUnusable):
     template = "several VMs in {host} are called {name!r}"
-    remedy = "Give the inventory path or the moref of the one you mean."
+    remedy = "Give the inventory path or the moref of the one that you mean."
     host: str
     name: str
     candidates: tuple[str, ...]
@@ -151,8 +185,11 @@ class AmbiguousVm(NameUnusable):
 
 @dataclass(eq=False)
 class VmInaccessible(VSphereError):
-    template = "{host} knows {name} but not its configuration (connection state {state})"
-    remedy = "Bring its ESXi host and datastore back, or register the VM again."
+    template = "{host} cannot read the configuration of {name} (connection state {state})"
+    remedy = (
+        "Bring the VM's ESXi host and datastore back, or register the VM again in vCenter. Then "
+        "give the same command again."
+    )
     retryable = True
     host: str
     name: str
@@ -162,7 +199,9 @@ class VmInaccessible(VSphereError):
 @dataclass(eq=False)
 class ObjectGone(VSphereError):
     template = "{operation}: {moref} does not exist any more"
-    remedy = "Somebody removed it meanwhile. Start again; the next run looks at what is there."
+    remedy = (
+        "Somebody removed it meanwhile. Give the same command again: it first reads what is there."
+    )
     operation: str
     moref: str
 
@@ -170,7 +209,7 @@ class ObjectGone(VSphereError):
 @dataclass(eq=False)
 class PlacementNotFound(NameUnusable):
     template = "there is no {kind} {name!r} in {host}"
-    remedy = "Give one that is there: in the job's `destination`, or where else you named it."
+    remedy = "Name an existing one, in `destination` of the job or where you named this one."
     host: str
     kind: str
     name: str
@@ -183,8 +222,8 @@ class PlacementNotFound(NameUnusable):
 
 @dataclass(eq=False)
 class PlacementAmbiguous(NameUnusable):
-    template = "which {kind} in {host}? The job has to say one"
-    remedy = "Name the {kind} in the job's `destination`."
+    template = "which {kind} in {host}? The job has to name one"
+    remedy = "Name the {kind} in `destination` of the job."
     host: str
     kind: str
     candidates: tuple[str, ...]
@@ -194,21 +233,16 @@ class PlacementAmbiguous(NameUnusable):
         return f"{super().message} of: {', '.join(self.candidates)}"
 
 
-@dataclass(eq=False)
-class ReplicaNotAsAsked(VSphereError):
-    template = "the replica {name} has got other disks than asked for: {difference}"
-    remedy = "That was taken back. Check the hardware version and controllers of the source."
-    name: str
-    difference: str
-
-
-# -- doing ----------------------------------------------------------------------------------
+# -- changing -------------------------------------------------------------------------------
 
 
 @dataclass(eq=False)
 class TaskFailed(VSphereError):
     template = "{operation} failed: {reason} ({fault})"
-    remedy = "Look at the VM's recent tasks and events in vCenter."
+    remedy = (
+        "Look at the VM's recent tasks and events in vCenter. When the reason is gone, give the "
+        "same command again."
+    )
     operation: str
     fault: str
     reason: str
@@ -216,8 +250,11 @@ class TaskFailed(VSphereError):
 
 @dataclass(eq=False)
 class TaskTimeout(VSphereError):
-    template = "{operation} did not finish within {timeout_s:.0f} s (at {progress} %)"
-    remedy = "It is still running in vCenter. Wait until it is done, then start again."
+    template = "{operation} did not end within {timeout_s:.0f} s (at {progress} %)"
+    remedy = (
+        "The task still runs in vCenter. Wait until it has ended there, then give the same command "
+        "again."
+    )
     retryable = True
     operation: str
     timeout_s: float
@@ -226,8 +263,10 @@ class TaskTimeout(VSphereError):
 
 @dataclass(eq=False)
 class VmBusy(VSphereError):
-    template = "{operation} had to wait {waited_s:.0f} s for another task of this VM and gave up"
-    remedy = "See which task of the VM is running in vCenter; start again when it is done."
+    template = "{operation} was not begun: another task of this VM did not end in {waited_s:.0f} s"
+    remedy = (
+        "See in vCenter which task of the VM runs. Give the same command again when it has ended."
+    )
     retryable = True
     operation: str
     waited_s: float
@@ -236,7 +275,10 @@ class VmBusy(VSphereError):
 @dataclass(eq=False)
 class PermissionDenied(VSphereError):
     template = "{user} may not do this: {operation} needs the privilege {privilege} on {entity}"
-    remedy = "Give the role of {user} this privilege on {entity} (or above it) in vCenter."
+    remedy = (
+        "Give the role of {user} this privilege on {entity} (or above it) in vCenter. "
+        "`vreplica-sync check` lists every privilege that is missing."
+    )
     operation: str
     user: str
     privilege: str
@@ -247,7 +289,8 @@ class PermissionDenied(VSphereError):
 class LicenseForbids(VSphereError):
     template = "{operation}: the licence of {host} does not allow changes through the API"
     remedy = (
-        "Free ESXi licences are read-only for programs. Go through vCenter or license the host."
+        "A free ESXi licence lets programs only read. License the host, or name its vCenter in the "
+        "job file."
     )
     operation: str
     host: str
@@ -256,7 +299,10 @@ class LicenseForbids(VSphereError):
 @dataclass(eq=False)
 class DatastoreFull(VSphereError):
     template = "{operation}: datastore {datastore} is full: {reason}"
-    remedy = "Free space on {datastore}, remove recovery points or choose another datastore."
+    remedy = (
+        "Free space on {datastore}, keep fewer recovery points (`retention` of the job) or choose "
+        "another datastore."
+    )
     operation: str
     datastore: str
     reason: str
@@ -265,7 +311,10 @@ class DatastoreFull(VSphereError):
 @dataclass(eq=False)
 class FileInUse(VSphereError):
     template = "{operation}: {file} is locked by another process"
-    remedy = "Find who has the file open (another backup, a running copy) and let it finish."
+    remedy = (
+        "Find the process that has the file open (another backup, a running copy) and let it end. "
+        "Then give the same command again."
+    )
     retryable = True
     operation: str
     file: str
@@ -274,7 +323,10 @@ class FileInUse(VSphereError):
 @dataclass(eq=False)
 class HostDisconnected(VSphereError):
     template = "{operation}: the ESXi host of the VM does not answer vCenter: {reason}"
-    remedy = "Reconnect the host in vCenter; nothing can be done to its VMs until then."
+    remedy = (
+        "Reconnect the host in vCenter; until then nothing can be done to its VMs. Then give the "
+        "same command again."
+    )
     retryable = True
     operation: str
     reason: str
@@ -283,15 +335,18 @@ class HostDisconnected(VSphereError):
 @dataclass(eq=False)
 class WrongPowerState(VSphereError):
     template = "{operation} is not possible while the VM is {actual}"
-    remedy = "Bring the VM into the right power state first."
+    remedy = "Power the VM on or off in vCenter, as the operation needs it, and try again."
     operation: str
     actual: str
 
 
 @dataclass(eq=False)
 class PowerTimeout(VSphereError):
-    template = "the VM is still {actual} after {waited_s:.0f} s; {wanted} was waited for"
-    remedy = "Look at the VM's console: a question, an update or a hanging service holds it up."
+    template = "the VM is still {actual} after {waited_s:.0f} s; expected: {wanted}"
+    remedy = (
+        "Look at the VM's console in vCenter: a question, an update or a service that does not "
+        "stop holds it up."
+    )
     retryable = True
     wanted: str
     actual: str
@@ -300,10 +355,24 @@ class PowerTimeout(VSphereError):
 
 @dataclass(eq=False)
 class NameTaken(VSphereError):
-    template = "{operation}: there is something called {name!r} already"
-    remedy = "Choose another name, or remove what has it if it is left over."
+    template = "{operation}: the name {name!r} is taken"
+    remedy = (
+        "Choose another name, or remove in vCenter what has this one if it is left over from "
+        "earlier."
+    )
     operation: str
     name: str
+
+
+@dataclass(eq=False)
+class ReplicaNotAsAsked(VSphereError):
+    template = "the replica {name} does not have the hardware that was asked for: {difference}"
+    remedy = (
+        "A new replica with wrong disks is removed again; the points of an existing one stay. "
+        "Check hardware version and controllers of the source."
+    )
+    name: str
+    difference: str
 
 
 # -- snapshots ------------------------------------------------------------------------------
@@ -312,7 +381,10 @@ class NameTaken(VSphereError):
 @dataclass(eq=False)
 class SnapshotFailed(VSphereError):
     template = "{operation} failed ({kind}): {reason}"
-    remedy = "Look at the VM's snapshots and events in vCenter."
+    remedy = (
+        "Look at the VM's snapshots and events in vCenter. When the reason is gone, give the same "
+        "command again."
+    )
     operation: str
     kind: str
     reason: str
@@ -322,8 +394,8 @@ class SnapshotFailed(VSphereError):
 class ConsolidationFailed(VSphereError):
     template = "the disks of the VM still need consolidation after {attempts} attempts: {reason}"
     remedy = (
-        "Consolidate the VM's disks in vCenter (Snapshots > Consolidate). "
-        "A datastore without space or a locked disk file is the usual cause."
+        "Consolidate the VM's disks in vCenter (Snapshots > Consolidate). Usually the datastore is "
+        "full or a disk file is locked."
     )
     retryable = True
     attempts: int
@@ -336,8 +408,9 @@ class QuiesceFailed(ConsistencyError):
 
     template = "the guest could not be quiesced ({kind}): {reason}"
     remedy = (
-        "In the guest: `vssadmin list writers` and the event log (Windows), the freeze scripts' "
-        "output (Linux). Heavy disk load at that minute also makes it fail."
+        "Look in the guest: `vssadmin list writers` and the event log (Windows), the output of the "
+        "freeze scripts (Linux). Heavy disk load also makes it fail, so another time may do. "
+        "`vreplica-sync run JOB --require crash` accepts a point without quiescing."
     )
     retryable = True
     kind: str
@@ -347,7 +420,10 @@ class QuiesceFailed(ConsistencyError):
 @dataclass(eq=False)
 class ToolsUnavailable(ConsistencyError):
     template = "{operation} needs VMware Tools running in the guest; they are: {status}"
-    remedy = "Start VMware Tools (open-vm-tools) in the guest, or allow a crash-consistent point."
+    remedy = (
+        "Start VMware Tools (open-vm-tools) in the guest. For a recovery point without them: "
+        "`vreplica-sync run JOB --require crash`."
+    )
     operation: str
     status: str
 
@@ -358,38 +434,50 @@ class ToolsUnavailable(ConsistencyError):
 @dataclass(eq=False)
 class CbtUnsupported(CbtError):
     template = "changed block tracking is not possible for this VM: {reason}"
-    remedy = "Without it every run reads all allocated blocks. Hardware version 7 is the least."
+    remedy = (
+        "Upgrade the VM's virtual hardware (version 7 at least). Without tracking every run reads "
+        "all allocated blocks."
+    )
     reason: str
 
 
 @dataclass(eq=False)
 class CbtNotActive(CbtError):
     template = "changed block tracking is not active: {reason}"
-    remedy = "Tracking begins at the next snapshot, power-on or migration; the next run checks."
+    remedy = (
+        "Tracking begins at the VM's next snapshot, power-on or migration; the next run checks it "
+        "again."
+    )
     reason: str
 
 
 @dataclass(eq=False)
 class CbtEnableRefused(CbtError):
-    """Enabled on top of a snapshot, tracking is silently incomplete (since vSphere 6.5)."""
+    """Tracking that is enabled on top of a snapshot is silently incomplete (since vSphere 6.5)."""
 
     template = "changed block tracking is not switched on while snapshots exist: {snapshots}"
-    remedy = "Delete the VM's snapshots (Snapshots > Delete all), then start again."
+    remedy = "Delete the VM's snapshots in vCenter (Snapshots > Delete all), then run again."
     snapshots: str
+
+
+_READ_IN_FULL = (
+    "The whole disk has to be read once, and only what differs is sent: "
+    "`vreplica-sync run JOB --on-cbt-loss rescan`."
+)
 
 
 @dataclass(eq=False)
 class ChangeIdInvalid(CbtError):
     template = "changeId {change_id} is not valid any more: {reason}"
-    remedy = "The whole disk has to be read once; only what differs is shipped."
+    remedy = _READ_IN_FULL
     change_id: str
     reason: str
 
 
 @dataclass(eq=False)
 class CbtQueryFailed(CbtError):
-    template = "changed areas of disk {disk_key} cannot be had: {reason} ({fault})"
-    remedy = "The whole disk has to be read once; only what differs is shipped."
+    template = "the changed areas of disk {disk_key} cannot be read: {reason} ({fault})"
+    remedy = _READ_IN_FULL
     disk_key: int
     fault: str
     reason: str
@@ -400,7 +488,7 @@ class CbtCoverage(CbtError):
     """The pages do not cover the disk: using them would lose data."""
 
     template = "the answer about changed areas of disk {disk_key} cannot be trusted: {reason}"
-    remedy = "The whole disk has to be read once; only what differs is shipped."
+    remedy = _READ_IN_FULL
     disk_key: int
     reason: str
 
@@ -410,7 +498,7 @@ class CbtCoverage(CbtError):
 
 @dataclass(eq=False)
 class GuestLoginRefused(VSphereError):
-    template = "{operation}: the guest refuses the login, or the account may not do it"
+    template = "{operation}: the guest refused the login, or this account may not do it"
     remedy = (
         "Set `guest.user` and `guest.password` of the job to an account of the guest itself. On "
         "Windows with UAC only the built-in Administrator has all rights in guest operations."
@@ -421,7 +509,10 @@ class GuestLoginRefused(VSphereError):
 @dataclass(eq=False)
 class GuestOperationsUnavailable(VSphereError):
     template = "{operation}: VMware Tools in the guest do not answer ({reason})"
-    remedy = "Look at the VM's console; Tools have to run, and guest operations to be allowed."
+    remedy = (
+        "Look at the VM's console in vCenter. Tools must run, and their configuration must allow "
+        "guest operations."
+    )
     retryable = True
     operation: str
     reason: str
@@ -430,7 +521,7 @@ class GuestOperationsUnavailable(VSphereError):
 @dataclass(eq=False)
 class NoSpecification(VSphereError):
     template = "{host} has no customization specification {name}"
-    remedy = "Known there: {known}."
+    remedy = "Set `guest.spec` of the job to one that {host} has: {known}."
     host: str
     name: str
     known: str
@@ -440,7 +531,7 @@ class NoSpecification(VSphereError):
 class CustomizationRefused(VSphereError):
     template = "the guest cannot be customized: {reason}"
     remedy = (
-        'Name a specification that vCenter keeps (`spec`), or set customize = "script" with a '
-        "login of the guest."
+        'Name a specification that vCenter has (`spec`), or set customize = "script" with a login '
+        "of the guest."
     )
     reason: str

@@ -2,10 +2,9 @@
 
     with connect(Endpoint("vc.example", "backup@vsphere.local", password, sha256)) as session:
         vm = session.find_vm("web01")
-        snapshot = session.create_snapshot(vm, "daily", "", Quiesce(windows=False))
+        snapshot = session.create_snapshot(vm, "daily", "", QuiesceOptions(windows=False))
 
-What only asks is in `reading`; the changes are here, and are sent once. All methods may be called
-from several threads.
+A read is repeated where its connection breaks or its login has ended. A change is sent once.
 """
 
 from __future__ import annotations
@@ -17,14 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from vreplica.vsphere.connection.tasks import PATIENCE_S, WaitLimits
 from vreplica.vsphere.connection.vmomi import utc, vim
-from vreplica.vsphere.inventory import (
-    guest,
-    history,
-    placement,
-    privileges,
-    tree,
-    vm,
-)
+from vreplica.vsphere.inventory import guest, history, placement, privileges, tree, vm
 from vreplica.vsphere.inventory import snapshots as snapshot_reads
 from vreplica.vsphere.model import (
     DatastoreInfo,
@@ -72,7 +64,7 @@ if TYPE_CHECKING:
 SHORT_S = 600.0
 """For tasks that only change configuration or power, and for one answer of change tracking."""
 LONG_S = 24 * 3600.0
-"""For tasks that merge disks: a large delta on a slow datastore takes hours."""
+"""For tasks that copy or merge disks: a large delta on a slow datastore takes hours."""
 
 
 def connect(
@@ -82,13 +74,15 @@ def connect(
     reply_timeout_s: float = 300,
     patience_s: float = PATIENCE_S,
 ) -> Session:
-    """Compare the certificate with the pin, then log in.
+    """Compares the certificate with its pin, then logs in.
 
-    timeout_s: for connecting; reply_timeout_s: for one answer; patience_s: how long a wait for
-    a task goes on while the server cannot be reached. Raises HostUnreachable,
-    CertificateChanged (before the password is sent), LoginFailed, NotVSphere.
+    timeout_s: for connecting. reply_timeout_s: for one answer. patience_s: how long a wait for
+    a task goes on while the server cannot be reached.
+
+    Raises HostUnreachable, CertificateChanged (before the password is sent), LoginFailed,
+    NotVSphere.
     """
-    # TLS, HTTP and pyVmomi are loaded by whoever connects: see `connection.vmomi`.
+    # Here, since TLS, HTTP and pyVmomi cost a program nothing that does not connect.
     from vreplica.vsphere.connection.link import ServerLink
 
     link = ServerLink(endpoint, timeout_s=timeout_s, reply_timeout_s=reply_timeout_s)
@@ -96,7 +90,11 @@ def connect(
 
 
 class Session:
-    """Made by `connect`; a context manager, which logs out at the end."""
+    """A logged-in session, made by `connect`; several threads may use it.
+
+    It is a context manager, which logs out at the end. Methods that change something wait until
+    it is done, unless they say otherwise.
+    """
 
     def __init__(self, link: ServerLink, *, patience_s: float = PATIENCE_S) -> None:
         self._link = link
@@ -117,7 +115,7 @@ class Session:
         return f"<Session of {self.endpoint.user} at {self.endpoint.host}>"
 
     def close(self) -> None:
-        """Log out. Never raises for a server that is gone."""
+        """Logs out. Never raises for a server that is gone."""
         self._link.close()
 
     def _limits(self, timeout_s: float) -> WaitLimits:
@@ -127,15 +125,17 @@ class Session:
 
     @property
     def endpoint(self) -> Endpoint:
+        """The server and the login that this session was made with."""
         return self._link.endpoint
 
     @property
     def thumbprint_sha1(self) -> str:
-        """Of the pinned certificate, as `AA:BB:..`: what VDDK identifies the server by."""
+        """SHA-1 thumbprint of the pinned certificate, `AA:BB:..`: VDDK names servers by it."""
         return self._link.thumbprint_sha1
 
     @property
     def about(self) -> ServerInfo:
+        """Product, version and identity of the server."""
         about = self._link.content.about
         is_vcenter = about.apiType == "VirtualCenter"
         return ServerInfo(
@@ -148,65 +148,76 @@ class Session:
 
     @property
     def service_instance(self) -> Any:
-        """pyVmomi's ServiceInstance on this session's pinned connection, for calls that are not
-        here (NFC tickets). Such calls neither log in again nor map faults: `refresh` first."""
+        """pyVmomi's ServiceInstance on the pinned connection, for calls without a method here.
+
+        NFC tickets need it. Such calls neither log in again nor map faults: call `refresh` first.
+        """
         return self._link.managed(vim.ServiceInstance, "ServiceInstance")
 
     def refresh(self) -> datetime:
-        """A harmless call that logs in again where the session ended; the server's clock."""
+        """Reads the server's clock, and logs in again where the session has ended."""
         return utc(self._link.ask("asking for the time", self.service_instance.CurrentTime))
 
     # -- finding and reading ------------------------------------------------------------------
 
     def find_vm(self, ref: str) -> VmRef:
-        """By name, inventory path, moref or instance UUID. Raises VmNotFound, AmbiguousVm."""
+        """Finds a VM by name, inventory path, moref or instance UUID.
+
+        Raises VmNotFound, AmbiguousVm.
+        """
         return tree.find_vm(self._link, ref)
 
     def vms(self) -> tuple[tuple[VmRef, str], ...]:
-        """Every VM that is no template, with its inventory path, by name."""
+        """Lists every VM that is no template, with its inventory path, by name."""
         return tree.vms(self._link)
 
     def read_vm(self, vm_ref: VmRef, snapshot_moref: str | None = None) -> VmInfo:
-        """Everything about a VM, fresh, in one read; or with what a snapshot of it froze."""
+        """Reads a whole VM as it is now, or with the configuration that a snapshot holds."""
         return vm.read_vm(self._link, vm_ref, snapshot_moref)
 
     def read_guest(self, vm_ref: VmRef) -> GuestState:
-        """Power state, Tools, heartbeat and any open question, fresh."""
+        """Reads power state, Tools, heartbeat and any open question."""
         return guest.read_guest(self._link, vm_ref)
 
     def datastores(self) -> tuple[DatastoreInfo, ...]:
+        """Lists the datastores by name."""
         return tree.datastores(tree.places(self._link))
 
     def hosts(self) -> tuple[HostInfo, ...]:
+        """Lists the ESXi hosts by name."""
         return tree.hosts(tree.places(self._link))
 
     def vm_locations(self) -> tuple[VmLocation, ...]:
-        """Where every VM is, read in one go."""
+        """Reads the host and the datastores of every VM, all at once."""
         return tree.vm_locations(self._link)
 
     def networks(self) -> tuple[NetworkInfo, ...]:
+        """Lists the networks by name."""
         return tree.networks(tree.places(self._link))
 
     def missing_privileges(self, vm_ref: VmRef) -> tuple[MissingPrivileges, ...]:
-        """Privileges that a source VM needs and this account does not hold there."""
+        """Lists the privileges that a source VM needs and this account does not have."""
         return privileges.of_source(self._link, vm_ref)
 
     def check_placement(self, spec: ReplicaSpec) -> None:
-        """Raises PlacementNotFound, PlacementAmbiguous where `create_replica` would."""
+        """Raises PlacementNotFound or PlacementAmbiguous where `create_replica` would."""
         placement.choose(self.endpoint.host, tree.places(self._link), spec)
 
     def placement_of(self, spec: ReplicaSpec) -> ReplicaPlacement:
-        """Where `create_replica` would put it. Raises PlacementNotFound, PlacementAmbiguous."""
-        return privileges.of_place(self._link, spec)
+        """Says where `create_replica` would put a replica, and which privileges it would miss.
+
+        Raises PlacementNotFound, PlacementAmbiguous.
+        """
+        return privileges.of_placement(self._link, spec)
 
     # -- snapshots and what changed -----------------------------------------------------------
 
     def read_snapshot(self, vm_ref: VmRef, moref: str) -> SnapshotInfo:
-        """With its disks. Raises ObjectGone."""
+        """Reads one snapshot with its disks. Raises ObjectGone."""
         return snapshot_reads.read_snapshot(self._link, vm_ref, moref)
 
     def read_snapshots(self, vm_ref: VmRef) -> tuple[SnapshotInfo, ...]:
-        """All of a VM's snapshots with their disks, depth first, in one read."""
+        """Reads all snapshots of a VM with their disks, depth first, in one call."""
         return snapshot_reads.read_all(self._link, vm_ref)
 
     def changed_extents(
@@ -217,25 +228,81 @@ class Session:
         change_id: str,
         capacity_bytes: int,
     ) -> Extents:
-        """What changed on a disk between `change_id` and a snapshot, whole and checked.
+        """Reads what changed on a disk between `change_id` and a snapshot, whole and checked.
 
-        `*` asks for areas in use. Without a snapshot the VM has to be off. Raises
-        ChangeIdInvalid, CbtQueryFailed, CbtCoverage: read the disk in full after each of them.
+        change_id: `*` asks for the areas in use. snapshot_moref: None asks about now, and the VM
+        has to be off.
+
+        Raises ChangeIdInvalid, CbtQueryFailed, CbtCoverage: after each of them the disk has to be
+        read in full.
         """
         # It computes with numpy, which nothing else here needs.
         from vreplica.vsphere.inventory import changed_areas
 
-        limits = self._limits(SHORT_S)
-        link = self._link
-        return changed_areas.changed_extents(
-            link, vm_ref, snapshot_moref, disk_key, change_id, capacity_bytes, limits
+        question = changed_areas.ChangesQuery(
+            vm_ref, snapshot_moref, disk_key, change_id, capacity_bytes
         )
+        return changed_areas.changed_extents(self._link, question, self._limits(SHORT_S))
+
+    def create_snapshot(
+        self,
+        vm_ref: VmRef,
+        name: str,
+        description: str = "",
+        quiesce: QuiesceOptions | None = None,
+    ) -> SnapshotInfo:
+        """Takes a snapshot without memory, and returns it with its disks and changeIds.
+
+        Raises ToolsUnavailable, QuiesceFailed, SnapshotFailed, DatastoreFull, VmBusy ...
+        """
+        limits = self._limits(SHORT_S + (quiesce.timeout_min * 60 if quiesce else 0))
+        return snapshots.create(
+            self._link, vm_ref, name, description, quiesce=quiesce, limits=limits
+        )
+
+    def remove_snapshot(self, vm_ref: VmRef, moref: str) -> SnapshotRemoval:
+        """Removes a snapshot: waits for other tasks of the VM, for this one, and for merging."""
+        return snapshots.remove(self._link, vm_ref, moref, self._limits(LONG_S))
+
+    def revert_to_snapshot(self, vm_ref: VmRef, moref: str) -> None:
+        """Brings a VM back to a snapshot. The VM is off afterwards."""
+        snapshots.revert(self._link, vm_ref, moref, self._limits(LONG_S))
+
+    def consolidate(self, vm_ref: VmRef) -> bool:
+        """Merges disk files that an earlier removal left; False where there were none."""
+        return snapshots.consolidate(self._link, vm_ref, self._limits(LONG_S))
+
+    # -- changed block tracking ---------------------------------------------------------------
+
+    def enable_cbt(self, vm_ref: VmRef) -> bool:
+        """Switches tracking on and reads it back; False where it was on.
+
+        Raises CbtEnableRefused while snapshots exist, CbtUnsupported, CbtNotActive. Tracking is
+        active when the disks of the next snapshot have a changeId.
+        """
+        return cbt.enable(self._link, vm_ref, self._limits(SHORT_S))
+
+    def disable_cbt(self, vm_ref: VmRef) -> None:
+        """Switches tracking off. Off, snapshot, on, snapshot is a reset of the tracking."""
+        cbt.disable(self._link, vm_ref, self._limits(SHORT_S))
 
     # -- power --------------------------------------------------------------------------------
 
     def power_state(self, vm_ref: VmRef) -> PowerState:
-        """Fresh."""
+        """Reads the power state from the VM's host. Raises HostDisconnected."""
         return guest.power_state(self._link, vm_ref)
+
+    def power_on(self, vm_ref: VmRef) -> None:
+        """Powers a VM on; does nothing where it is on."""
+        power.on(self._link, vm_ref, self._limits(SHORT_S))
+
+    def power_off(self, vm_ref: VmRef) -> None:
+        """Powers a VM off hard; does nothing where it is off."""
+        power.off(self._link, vm_ref, self._limits(SHORT_S))
+
+    def shutdown_guest(self, vm_ref: VmRef) -> None:
+        """Asks the guest to shut down, and returns at once. Raises ToolsUnavailable."""
+        power.shutdown_guest(self._link, vm_ref)
 
     def wait_power(
         self,
@@ -245,7 +312,7 @@ class Session:
         *,
         on_tick: Callable[[float, GuestState], None] | None = None,
     ) -> None:
-        """Wait for a power state; `on_tick(seconds left, guest)`. Raises PowerTimeout."""
+        """Waits for a power state; calls `on_tick(seconds left, guest)`. Raises PowerTimeout."""
         guest.wait_power(self._link, vm_ref, wanted, timeout_s, on_tick)
 
     def wait_guest(
@@ -256,135 +323,56 @@ class Session:
         heartbeat: bool = True,
         on_tick: Callable[[float, GuestState], None] | None = None,
     ) -> GuestState:
-        """Wait for running Tools and a good heartbeat. Raises PowerTimeout."""
+        """Waits for running Tools and, with `heartbeat`, a good heartbeat. Raises PowerTimeout."""
         return guest.wait_guest(self._link, vm_ref, timeout_s, heartbeat=heartbeat, on_tick=on_tick)
-
-    # -- the server's own records -------------------------------------------------------------
-
-    def recent_tasks(self, vm_ref: VmRef | None = None) -> tuple[TaskRecord, ...]:
-        """vCenter's own recent tasks, oldest first."""
-        return history.recent_tasks(self._link, vm_ref)
-
-    def tasks_between(
-        self, vm_ref: VmRef, begin: datetime, end: datetime
-    ) -> tuple[TaskRecord, ...]:
-        """vCenter's tasks of a VM that were queued in a time (by its own clock), oldest first;
-        as far back as it keeps them."""
-        return history.tasks_between(self._link, vm_ref, begin, end)
-
-    def take_started_tasks(self) -> tuple[str, ...]:
-        """Keys of the tasks that this session has started since this was asked last."""
-        found = tuple(self._link.started)
-        del self._link.started[: len(found)]
-        return found
-
-    def events(
-        self, vm_ref: VmRef | None = None, *, since: datetime | None = None
-    ) -> tuple[EventRecord, ...]:
-        """vCenter's own events, oldest first."""
-        return history.events(self._link, vm_ref, since)
-
-    def events_between(
-        self, vm_ref: VmRef, begin: datetime, end: datetime, types: Sequence[str]
-    ) -> tuple[EventRecord, ...]:
-        """vCenter's events of a VM in a time (by its own clock); `types`: their names in the API,
-        as `VmPoweredOnEvent`."""
-        return history.events_between(self._link, vm_ref, begin, end, types)
-
-    # -- snapshots ----------------------------------------------------------------------------
-
-    def create_snapshot(
-        self,
-        vm_ref: VmRef,
-        name: str,
-        description: str = "",
-        quiesce: QuiesceOptions | None = None,
-    ) -> SnapshotInfo:
-        """Without memory; waits; the answer has the snapshot's disks and changeIds.
-
-        Raises ToolsUnavailable, QuiesceFailed, SnapshotFailed, DatastoreFull, VmBusy ...
-        """
-        slack = SHORT_S + (quiesce.timeout_min * 60 if quiesce else 0)
-        limits = self._limits(slack)
-        return snapshots.create(self._link, vm_ref, name, description, quiesce, limits)
-
-    def remove_snapshot(self, vm_ref: VmRef, moref: str) -> SnapshotRemoval:
-        """Waits for other tasks of the VM, for this one, and for consolidation."""
-        return snapshots.remove(self._link, vm_ref, moref, self._limits(LONG_S))
-
-    def revert_to_snapshot(self, vm_ref: VmRef, moref: str) -> None:
-        """The VM is off afterwards."""
-        snapshots.revert(self._link, vm_ref, moref, self._limits(LONG_S))
-
-    def consolidate(self, vm_ref: VmRef) -> bool:
-        """Merge what an earlier removal left; False where nothing was to be done."""
-        return snapshots.consolidate(self._link, vm_ref, self._limits(LONG_S))
-
-    # -- changed block tracking ---------------------------------------------------------------
-
-    def enable_cbt(self, vm_ref: VmRef) -> bool:
-        """Switch tracking on and read it back; False where it was on.
-
-        Raises CbtEnableRefused while snapshots exist, CbtUnsupported, CbtNotActive. That it is
-        active shows in the changeId of the snapshot taken next (`require_change_id`).
-        """
-        return cbt.enable(self._link, vm_ref, self._limits(SHORT_S))
-
-    def disable_cbt(self, vm_ref: VmRef) -> None:
-        """The first half of a reset of the tracking: off, snapshot, on, snapshot."""
-        cbt.disable(self._link, vm_ref, self._limits(SHORT_S))
-
-    # -- power --------------------------------------------------------------------------------
-
-    def power_on(self, vm_ref: VmRef) -> None:
-        """Nothing happens where it is on."""
-        power.on(self._link, vm_ref, self._limits(SHORT_S))
-
-    def power_off(self, vm_ref: VmRef) -> None:
-        """Hard. Nothing happens where it is off."""
-        power.off(self._link, vm_ref, self._limits(SHORT_S))
-
-    def shutdown_guest(self, vm_ref: VmRef) -> None:
-        """Ask the guest; returns at once. Raises ToolsUnavailable."""
-        power.shutdown_guest(self._link, vm_ref)
 
     # -- replicas -----------------------------------------------------------------------------
 
     def create_replica(self, spec: ReplicaSpec) -> VmRef:
-        """A VM like `spec.source` with empty disks, powered off, NICs disconnected."""
+        """Creates a VM like `spec.source`: empty disks, off, its network cards disconnected."""
         return create_replica.create(self._link, spec, self._limits(LONG_S))
 
     def reshape_replica(self, vm_ref: VmRef, want: ReshapeSpec) -> VmInfo:
-        """Change hardware and disks of a powered-off replica to what its source has."""
+        """Gives a replica that is off the hardware and disks of its source."""
         return reshape.apply(self._link, vm_ref, want, self._limits(SHORT_S))
 
     def set_hardware_identity(self, vm_ref: VmRef, source: VmInfo, keep: KeepIdentity) -> None:
-        """Give a powered-off replica BIOS UUID and MAC addresses as they are wanted."""
+        """Gives a replica that is off the BIOS UUID and MAC addresses that `keep` asks for."""
         hardware_identity.apply(self._link, vm_ref, source, keep, self._limits(SHORT_S))
 
     def upgrade_hardware(self, vm_ref: VmRef, source: VmInfo) -> None:
-        """Give a powered-off replica its source's virtual hardware version, where newer."""
+        """Upgrades a replica that is off to its source's virtual hardware version, where newer."""
         reshape.upgrade(self._link, vm_ref, source, self._limits(SHORT_S))
 
     def copy_disk(self, vm_ref: VmRef, source: str, target: str) -> None:
-        """A new base disk with what a disk's whole chain holds, made by the host itself."""
+        """Copies a disk, with the whole chain below it, to a new base disk, inside the site."""
         disk_files.copy(self._link, vm_ref, source, target, self._limits(LONG_S))
 
     def extend_disk(self, vm_ref: VmRef, path: str, capacity_bytes: int) -> None:
-        """Grow a base disk that no VM has, to whole KiB."""
+        """Grows a base disk that no VM has. `capacity_bytes`: whole KiB."""
         disk_files.extend(self._link, vm_ref, path, capacity_bytes, self._limits(SHORT_S))
 
     def delete_disk(self, vm_ref: VmRef, path: str) -> bool:
-        """Delete the files of a disk that no VM has; False where there were none."""
+        """Deletes the files of a disk that no VM has; False where there were none."""
         return disk_files.delete(self._link, vm_ref, path, self._limits(SHORT_S))
 
     def set_nics(
         self, vm_ref: VmRef, *, connect: bool, networks: Mapping[str, str] | None = None
     ) -> tuple[Nic, ...]:
-        """Connect or disconnect all network cards, after attaching them elsewhere by `networks`
-        (name now -> name then). Raises PlacementNotFound. Returns the cards as they are then."""
+        """Connects or disconnects all network cards, and returns the cards as they are then.
+
+        networks: name of a card's network now -> name of the network to attach it to first.
+        Raises PlacementNotFound.
+        """
         limits = self._limits(SHORT_S)
         return nics.change(self._link, vm_ref, connect, networks or {}, limits)
+
+    def attach_nics(self, vm_ref: VmRef, network: str) -> tuple[Nic, ...]:
+        """Attaches all cards of a VM that is off to one network, with new MAC addresses.
+
+        They connect at power-on. Raises PlacementNotFound.
+        """
+        return nics.attach_all(self._link, vm_ref, network, self._limits(SHORT_S))
 
     def clone_linked(
         self,
@@ -395,28 +383,32 @@ class Session:
         extra_config: Mapping[str, str],
         bios_uuid: str | None = None,
     ) -> VmRef:
-        """A throw-away VM on a snapshot, off, its cards disconnected; vCenter only."""
-        limits, link = self._limits(SHORT_S), self._link
-        return clone.linked(link, vm_ref, snapshot_moref, name, extra_config, bios_uuid, limits)
-
-    def attach_nics(self, vm_ref: VmRef, network: str) -> tuple[Nic, ...]:
-        """All cards of a VM that is off onto one network, with new MAC addresses, connected at
-        power-on. Raises PlacementNotFound."""
-        return nics.attach_all(self._link, vm_ref, network, self._limits(SHORT_S))
+        """Makes a temporary VM on a snapshot, off, its cards disconnected; vCenter only."""
+        return clone.linked(
+            self._link,
+            vm_ref,
+            snapshot_moref,
+            name,
+            extra_config=extra_config,
+            bios_uuid=bios_uuid,
+            limits=self._limits(SHORT_S),
+        )
 
     def set_extra_config(self, vm_ref: VmRef, options: Mapping[str, str]) -> None:
-        """Set entries of the VM's extraConfig; an empty value removes one."""
+        """Sets entries of the VM's extraConfig; an empty value removes one."""
         create_replica.set_extra_config(self._link, vm_ref, options, self._limits(SHORT_S))
 
     def destroy_vm(self, vm_ref: VmRef) -> None:
-        """Remove a powered-off VM with its files: a replica that never got a point, a test VM."""
+        """Removes a VM that is off with its files: a replica without a point, or a test VM."""
         create_replica.destroy(self._link, vm_ref, self._limits(SHORT_S))
 
     # -- in the guest -------------------------------------------------------------------------
 
     def customize_guest(self, vm_ref: VmRef, spec: str | GuestCustomization) -> None:
-        """A host name and addresses for the next boot of a VM that is off: a specification by its
-        name in vCenter, or rules for a Linux guest. Nothing happens where one is pending.
+        """Sets host name and addresses for the next boot of a VM that is off.
+
+        spec: the name of a specification that vCenter has, or rules for a Linux guest. Does
+        nothing where a specification is pending already.
 
         Raises NoSpecification, CustomizationRefused.
         """
@@ -432,7 +424,7 @@ class Session:
         suffix: str = "",
         timeout_s: float = 300.0,
     ) -> ScriptResult:
-        """Run a script in the guest through VMware Tools and wait for its end.
+        """Runs a script in the guest through VMware Tools, and waits for its end.
 
         Raises GuestLoginRefused, GuestOperationsUnavailable.
         """
@@ -442,3 +434,39 @@ class Session:
         return guest_ops.run_script(
             self._link, vm_ref, login, script, windows=windows, suffix=suffix, timeout_s=timeout_s
         )
+
+    # -- the server's own records -------------------------------------------------------------
+
+    def recent_tasks(self, vm_ref: VmRef | None = None) -> tuple[TaskRecord, ...]:
+        """Reads the server's recent tasks, oldest first."""
+        return history.recent_tasks(self._link, vm_ref)
+
+    def tasks_between(
+        self, vm_ref: VmRef, begin: datetime, end: datetime
+    ) -> tuple[TaskRecord, ...]:
+        """Reads a VM's tasks that were queued between two times, oldest first.
+
+        The times are by the server's clock. The server keeps tasks for a limited time.
+        """
+        return history.tasks_between(self._link, vm_ref, begin, end)
+
+    def take_started_tasks(self) -> tuple[str, ...]:
+        """Returns the keys of the tasks that this session has started since the last call."""
+        found = tuple(self._link.started)
+        del self._link.started[: len(found)]
+        return found
+
+    def events(
+        self, vm_ref: VmRef | None = None, *, since: datetime | None = None
+    ) -> tuple[EventRecord, ...]:
+        """Reads the server's events, oldest first."""
+        return history.events(self._link, vm_ref, since)
+
+    def events_between(
+        self, vm_ref: VmRef, begin: datetime, end: datetime, types: Sequence[str]
+    ) -> tuple[EventRecord, ...]:
+        """Reads a VM's events between two times by the server's clock, oldest first.
+
+        types: names of event types in the API, as `VmPoweredOnEvent`.
+        """
+        return history.events_between(self._link, vm_ref, begin, end, types)

@@ -1,1 +1,1 @@
-"""The connection to a vCenter or host: SOAP, certificate, faults, tasks, property collector."""
+"""Carries calls to a vCenter or host: TLS with a pin, login, faults, tasks, property collector."""

@@ -1,1 +1,1 @@
-"""Reads what a site has: VMs, devices, places, history, privileges."""
+"""Reads what a site has: VMs, snapshots, changed areas, places, privileges, history."""

@@ -7,8 +7,8 @@ QueryChangedDiskAreas answers for a window only, with at most about 2000 areas:
     asked 15 GiB ►[ start 15 GiB length 5 GiB  ]      never "+= something"
     end = capacity: no further call, one that starts there faults
 
-Taking the first page for all of it, or stopping at an empty one, loses data without any fault;
-so every page is checked and a page that does not fit fails the query (vSphere API,
+A reader that takes the first page for all of it, or stops at an empty page, loses data without
+any fault. So every page is checked, and one that does not fit fails the query (vSphere API,
 QueryChangedDiskAreas; KB-320557; kubevirt CDI and Bareos had to fix the first-page error).
 """
 
@@ -39,22 +39,75 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class ChangesQuery:
+    """Asks what changed on one disk between `change_id` and a snapshot.
+
+    snapshot: a moref; None asks about now, and the VM has to be off. change_id: `*` asks for the
+    areas in use.
+    """
+
+    vm: VmRef
+    snapshot: str | None
+    disk_key: int
+    change_id: str
+    capacity_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class ChangedAreasPage:
-    """One answer: the window it speaks for, and (start, length) of its areas. Bytes."""
+    """One answer: the window that it speaks for, and (start, length) of its areas. Bytes."""
 
     start: int
     length: int
     areas: Sequence[tuple[int, int]]
 
 
+def changed_extents(link: ServerLink, asked: ChangesQuery, limits: WaitLimits) -> Extents:
+    """Reads all changed areas of a disk.
+
+    Raises ChangeIdInvalid, CbtQueryFailed or CbtCoverage: after each of them the disk has to be
+    read in full.
+    """
+    operation = f"asking for changed areas of disk {asked.disk_key}"
+    method = link.managed(vim.VirtualMachine, asked.vm.moref).QueryChangedDiskAreas
+    at = link.managed(vim.vm.Snapshot, asked.snapshot) if asked.snapshot else None
+    unmapped = (
+        vim.fault.FileFault,
+        vmodl.fault.InvalidArgument,
+        vmodl.fault.NotSupported,
+        vmodl.fault.SystemError,
+    )
+
+    def query(offset: int) -> ChangedAreasPage:
+        try:
+            answer = tasks.ask_when_free(
+                link,
+                operation,
+                method,
+                *(at, asked.disk_key, offset, asked.change_id),
+                vm=asked.vm.name,
+                unmapped=unmapped,
+                limits=limits,
+            )
+        except unmapped as fault:
+            raise _refused(fault, asked) from fault
+        areas = [(area.start, area.length) for area in answer.changedArea or []]
+        return ChangedAreasPage(answer.startOffset, answer.length, areas)
+
+    try:
+        return collect_pages(query, asked.capacity_bytes, disk_key=asked.disk_key)
+    except CbtCoverage as error:
+        raise error.at(vm=asked.vm.name) from None
+
+
 def collect_pages(
     query: Callable[[int], ChangedAreasPage], capacity_bytes: int, *, disk_key: int = 0
 ) -> Extents:
-    """All changed areas of a disk, from as many pages as it takes.
+    """Collects all changed areas of a disk, from as many pages as it takes.
 
-    `query(offset)` answers for a window that starts at `offset`. Areas are clamped to the
-    capacity and rounded out to sectors; pages that leave a gap, overlap, make no progress or
-    name areas outside their window raise CbtCoverage.
+    `query(offset)` answers for a window that starts at `offset`. Areas are cut off at the
+    capacity and rounded out to sectors. Raises CbtCoverage for a page that leaves a gap, overlaps
+    another, makes no progress or names areas outside its window.
     """
     parts: list[np.ndarray[Any, np.dtype[np.int64]]] = []
     asked = 0
@@ -73,8 +126,8 @@ def collect_pages(
             if rows[:, 1].min() < 0:
                 raise CbtCoverage(disk_key, f"an area after byte {asked} has a negative length")
             starts, ends = rows[:, 0], rows[:, 0] + rows[:, 1]
-            # Areas past the disk's end are known to happen and are cut off; areas elsewhere
-            # outside the window mean that page and question do not belong together.
+            # Servers are known to name areas past the disk's end; those are cut off. An area
+            # elsewhere outside the window means that page and question do not belong together.
             inside = np.minimum(ends, capacity_bytes)
             if starts.min() < page.start or inside.max() > max(end, page.start):
                 reason = f"areas outside the window of bytes {page.start} to {end}"
@@ -86,59 +139,17 @@ def collect_pages(
     return Extents.from_array(np.concatenate(parts)).align(SECTOR, capacity_bytes)
 
 
-def changed_extents(
-    link: ServerLink,
-    vm: VmRef,
-    snapshot: str | None,
-    disk_key: int,
-    change_id: str,
-    capacity_bytes: int,
-    limits: WaitLimits,
-) -> Extents:
-    """Areas of a disk changed between `change_id` and the snapshot (`*`: in use).
+def _refused(fault: Any, asked: ChangesQuery) -> ChangeIdInvalid | CbtQueryFailed:
+    """Tells an old changeId from another refusal.
 
-    Without a snapshot the VM has to be off. Raises ChangeIdInvalid, CbtQueryFailed or
-    CbtCoverage: after each of them the disk has to be read in full.
+    FileFault: tracking is not active, or its file does not fit. InvalidArgument: this disk does
+    not know the changeId (or the key with this changeId). Both were seen for old changeIds.
     """
-    operation = f"asking for changed areas of disk {disk_key}"
-    managed = link.managed(vim.VirtualMachine, vm.moref)
-    at = link.managed(vim.vm.Snapshot, snapshot) if snapshot else None
-
-    def query(offset: int) -> ChangedAreasPage:
-        answer = _ask(offset)
-        areas = [(area.start, area.length) for area in answer.changedArea or []]
-        return ChangedAreasPage(answer.startOffset, answer.length, areas)
-
-    def _ask(offset: int) -> Any:
-        unmapped = (
-            vim.fault.FileFault,
-            vmodl.fault.InvalidArgument,
-            vmodl.fault.NotSupported,
-            vmodl.fault.SystemError,
-        )
-        arguments = (at, disk_key, offset, change_id)
-        try:
-            method = managed.QueryChangedDiskAreas
-            return tasks.ask_when_free(
-                link, operation, method, *arguments, vm=vm.name, unmapped=unmapped, limits=limits
-            )
-        except unmapped as fault:
-            raise _refused(fault, disk_key, change_id) from fault
-
-    try:
-        return collect_pages(query, capacity_bytes, disk_key=disk_key)
-    except CbtCoverage as error:
-        raise error.at(vm=vm.name) from None
-
-
-def _refused(fault: Any, disk_key: int, change_id: str) -> ChangeIdInvalid | CbtQueryFailed:
-    """FileFault: tracking is not active or its file does not fit; InvalidArgument: a changeId
-    (or a key with a changeId) that this disk does not know. Seen in the field for stale ids."""
     about = getattr(fault, "invalidProperty", None) or "changeId"
     stale = isinstance(fault, vim.fault.FileFault) or (
         isinstance(fault, vmodl.fault.InvalidArgument)
         and about.rpartition(".")[2] in ("changeId", "deviceKey")
     )
-    if change_id == ALL_IN_USE or not stale:
-        return CbtQueryFailed(disk_key, wire_name(fault), words(fault))
-    return ChangeIdInvalid(change_id, f"{wire_name(fault)}: {words(fault)}")
+    if asked.change_id == ALL_IN_USE or not stale:
+        return CbtQueryFailed(asked.disk_key, wire_name(fault), words(fault))
+    return ChangeIdInvalid(asked.change_id, f"{wire_name(fault)}: {words(fault)}")

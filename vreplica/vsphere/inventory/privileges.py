@@ -80,7 +80,7 @@ def of_source(link: ServerLink, vm: VmRef) -> tuple[MissingPrivileges, ...]:
     return _lacks(link, wanted)
 
 
-def of_place(link: ServerLink, spec: ReplicaSpec) -> ReplicaPlacement:
+def of_placement(link: ServerLink, spec: ReplicaSpec) -> ReplicaPlacement:
     """The place of a replica as `create` would choose it. Raises PlacementNotFound, ..Ambiguous."""
     tree = places(link)
     place = placement.choose(link.endpoint.host, tree, spec)

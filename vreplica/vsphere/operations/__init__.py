@@ -1,1 +1,1 @@
-"""Everything that changes a site, one kind of operation a file."""
+"""Changes a site, one kind of operation a file."""

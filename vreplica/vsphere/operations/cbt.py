@@ -1,4 +1,4 @@
-"""Switches changed block tracking of a VM on and off, and reads back that it is so."""
+"""Switches changed block tracking of a VM on and off, and reads back that vCenter did it."""
 
 from __future__ import annotations
 
@@ -39,9 +39,10 @@ def tracking_obstacle(disk: VmDisk) -> str | None:
 
 
 def enable(link: ServerLink, vm: VmRef, limits: WaitLimits) -> bool:
-    """Switch tracking on; False when it was on. It becomes active at the next snapshot.
+    """Switches tracking on; False where it was on. It becomes active at the next snapshot.
 
-    Refused while snapshots exist: since vSphere 6.5 that is accepted, and silently incomplete.
+    Raises CbtEnableRefused while snapshots exist: since vSphere 6.5 vCenter accepts that, and the
+    tracking is incomplete without a fault. Raises CbtUnsupported, CbtNotActive.
     """
     now = read_vm(link, vm)
     if now.cbt_enabled:
@@ -57,7 +58,7 @@ def enable(link: ServerLink, vm: VmRef, limits: WaitLimits) -> bool:
 
 
 def disable(link: ServerLink, vm: VmRef, limits: WaitLimits) -> None:
-    """Switch tracking off: the first half of a reset (KB-2139574)."""
+    """Switches tracking off: the first half of a reset (KB-2139574)."""
     _set(link, vm, False, limits)
 
 
@@ -68,5 +69,5 @@ def _set(link: ServerLink, vm: VmRef, on: bool, limits: WaitLimits) -> None:
     tasks.reconfigure(link, operation, vm, spec, limits)
     entry = read_one(link, operation, managed, ["config.changeTrackingEnabled"], vm=vm.name)
     if bool(entry.get("config.changeTrackingEnabled")) != on:
-        reason = f"vCenter accepted to switch it {'on' if on else 'off'}, but did not do it"
+        reason = f"vCenter agreed to switch it {'on' if on else 'off'}, but did not do it"
         raise CbtNotActive(reason).at(vm=vm.name)

@@ -1,11 +1,11 @@
-"""A throw-away VM on one of a replica's snapshots: a linked clone, off, on no network yet.
+"""Makes a temporary VM on one of a replica's snapshots: a linked clone, off, on no network yet.
 
     replica   base ── point 1 ── point 2 ── leaf
                          └── clone's own link            what the clone writes goes there only
 
-The clone reads the links up to its snapshot, so neither that snapshot nor one before it may be
-removed while the clone exists: vSphere would merge into, or drop, a link that the clone stands on.
-Only vCenter clones; an ESXi host by itself does not have CloneVM_Task.
+The clone reads the links up to its snapshot. While it exists, neither that snapshot nor one
+before it may be removed: vSphere would merge into, or drop, a link that the clone reads. Only
+vCenter clones; a single ESXi host does not have CloneVM_Task.
 """
 
 from __future__ import annotations
@@ -28,14 +28,15 @@ def linked(
     vm: VmRef,
     snapshot: str,
     name: str,
+    *,
     extra_config: Mapping[str, str],
     bios_uuid: str | None,
     limits: WaitLimits,
 ) -> VmRef:
-    """Make the clone, beside `vm` in folder, pool and host. It is off, its cards disconnected.
+    """Makes the clone in the folder, pool and host of `vm`, off, its network cards disconnected.
 
-    extra_config: set in the same task, so that the clone never exists without it; an empty value
-    takes one away. bios_uuid: guests take it for their machine; None: a new one.
+    extra_config: set by the same task, so that the clone never exists without it; an empty value
+    removes an entry. bios_uuid: guests identify their machine by it; None: a new one.
     """
     operation = f"cloning snapshot {snapshot} as {name!r}"
     managed = link.managed(vim.VirtualMachine, vm.moref)
@@ -46,7 +47,7 @@ def linked(
     config = read_one(link, operation, frozen, ["config"], vm=vm.name).get("config")
     cards = [d for d in config.hardware.device if isinstance(d, vim.vm.device.VirtualEthernetCard)]
     for card in cards:
-        # Left to vCenter, which makes others for a clone.
+        # vCenter makes a new address where none is given.
         card.macAddress = None
         card.connectable = vim.vm.device.VirtualDevice.ConnectInfo(
             startConnected=False, connected=False, allowGuestControl=True

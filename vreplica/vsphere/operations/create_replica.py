@@ -1,8 +1,8 @@
-"""A replica VM made like its source: same controllers, same disk places, empty disks, no network.
+"""Creates a replica VM like its source: same controllers, same disk places, empty disks.
 
-The guest must find its disks where they were (type, bus and unit of each controller and disk
-stay), and nothing must talk before the failover says so (NICs are there, but disconnected).
-After creation the VM is read back: a host that placed a disk elsewhere is found now and not at
+The guest must find its disks where they were, so type, bus and unit of each controller and disk
+stay. The replica must not talk before the failover, so its network cards are disconnected. After
+creation the VM is read back: where a host placed a disk elsewhere, that is found now and not at
 the failover.
 """
 
@@ -27,14 +27,15 @@ if TYPE_CHECKING:
     from vreplica.vsphere.connection.link import ServerLink
 
 CARRIED_OPTIONS = ("disk.EnableUUID",)
-"""Without it Windows cannot quiesce applications (VDDK 8.0 Programming Guide)."""
+"""Options of the source that a replica gets. Without this one Windows cannot quiesce applications
+(VDDK 8.0 Programming Guide)."""
 
 
 def create(link: ServerLink, spec: ReplicaSpec, limits: WaitLimits) -> VmRef:
-    """Create the replica, powered off, and return it.
+    """Creates the replica, powered off, and returns it.
 
-    Raises PlacementNotFound/PlacementAmbiguous before anything is done, DatastoreFull,
-    NameTaken, PermissionDenied ..., and ReplicaNotAsAsked (after removing it again).
+    Raises PlacementNotFound or PlacementAmbiguous before anything is done, DatastoreFull,
+    NameTaken, PermissionDenied ..., and ReplicaNotAsAsked after the VM is removed again.
     """
     place = placement.choose(link.endpoint.host, places(link), spec)
     made = tasks.run(
@@ -56,7 +57,7 @@ def create(link: ServerLink, spec: ReplicaSpec, limits: WaitLimits) -> VmRef:
 
 
 def config_spec(spec: ReplicaSpec, place: Placement) -> Any:
-    """The ConfigSpec for CreateVM_Task."""
+    """Returns the ConfigSpec for CreateVM_Task."""
     source = spec.source
     disks = wanted_disks(spec)
     changes = [
@@ -101,6 +102,7 @@ def config_spec(spec: ReplicaSpec, place: Placement) -> Any:
 
 
 def wanted_disks(spec: ReplicaSpec) -> list[VmDisk]:
+    """The source's disks that the replica gets."""
     return [d for d in spec.source.disks if d.key not in spec.exclude_disks]
 
 
@@ -112,9 +114,10 @@ def _add(device: Any, file: str | None = None) -> Any:
 
 
 def controller_device(controller: Controller) -> Any:
+    """Returns pyVmomi's device for a controller of the replica."""
     device = controller_class(controller.type)(key=controller.key, busNumber=controller.bus_number)
     if isinstance(device, vim.vm.device.VirtualSCSIController):
-        # A replica shares its disks with nobody, whatever the source does.
+        # A replica never shares its disks, even where the source does.
         device.sharedBus = "noSharing"
     return device
 
@@ -122,7 +125,7 @@ def controller_device(controller: Controller) -> Any:
 def _disk(disk: VmDisk, spec: ReplicaSpec, datastore: str) -> Any:
     thin = disk.thin if spec.thin is None else spec.thin
     backing = vim.vm.device.VirtualDisk.FlatVer2BackingInfo(
-        # A datastore without a file name: the host names it after the VM.
+        # Without a file name the host names the file after the VM.
         fileName=f"[{datastore}]",
         diskMode="persistent",
         thinProvisioned=thin,
@@ -140,6 +143,7 @@ def _disk(disk: VmDisk, spec: ReplicaSpec, datastore: str) -> Any:
 
 
 def nic_device(nic: Nic, backing: Any, *, keep_mac: bool) -> Any:
+    """Returns pyVmomi's device for a disconnected network card of the replica."""
     device = nic_class(nic.type)(
         key=nic.key,
         backing=backing,
@@ -154,8 +158,11 @@ def nic_device(nic: Nic, backing: Any, *, keep_mac: bool) -> Any:
 
 
 def address_type(mac: str) -> str:
-    """`manual`, except for addresses that vCenter or a host made: as static ones ESXi refuses
-    them at power-on (of 00:50:56 it takes 00 to 3F only; vSphere Networking, "MAC Addresses")."""
+    """Returns the addressType under which ESXi accepts a MAC address at power-on.
+
+    It refuses a generated address as `manual`: of 00:50:56 it takes 00 to 3F only (vSphere
+    Networking, "MAC Addresses"). So one that vCenter made is `assigned`, a host's `generated`.
+    """
     parts = mac.lower().split(":")
     if parts[:3] == ["00", "50", "56"]:
         return "manual" if int(parts[3], 16) < 0x40 else "assigned"
@@ -163,7 +170,7 @@ def address_type(mac: str) -> str:
 
 
 def differences(spec: ReplicaSpec, made: VmInfo) -> str:
-    """Where the made VM's disks are not what was asked for; empty when all is well."""
+    """Says where the new VM's disks and cards are not as asked for; empty where all are."""
     found = {d.position: d for d in made.disks}
     wrong = []
     for disk in wanted_disks(spec):
@@ -187,7 +194,7 @@ def differences(spec: ReplicaSpec, made: VmInfo) -> str:
 
 
 def destroy(link: ServerLink, vm: VmRef, limits: WaitLimits) -> None:
-    """Remove a VM with its files; one that is gone already is a success."""
+    """Removes a VM with its files. A VM that is gone already is a success."""
     managed = link.managed(vim.VirtualMachine, vm.moref)
     try:
         tasks.run(link, "removing the VM", managed.Destroy_Task, vm=vm.name, limits=limits)
@@ -198,7 +205,7 @@ def destroy(link: ServerLink, vm: VmRef, limits: WaitLimits) -> None:
 def set_extra_config(
     link: ServerLink, vm: VmRef, options: Mapping[str, str], limits: WaitLimits
 ) -> None:
-    """Set (or, with an empty value, remove) entries of a VM's extraConfig."""
+    """Sets entries of a VM's extraConfig; an empty value removes one."""
     spec = vim.vm.ConfigSpec(
         extraConfig=[vim.option.OptionValue(key=k, value=v) for k, v in options.items()]
     )

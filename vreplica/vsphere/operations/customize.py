@@ -1,11 +1,11 @@
-"""Guest customization: a host name and addresses that Tools put into the guest at its next boot.
+"""Customizes a guest: VMware Tools set its host name and addresses at its next boot.
 
-    Identity (ours)  ──► CustomizationSpec (LinuxPrep) ──┐
-    name of one that vCenter keeps ──────────────────────┴─► CustomizeVM_Task ──► next power-on
+    GuestCustomization ──► CustomizationSpec (LinuxPrep) ──┐
+    name of a specification in vCenter ────────────────────┴─► CustomizeVM_Task ──► next power-on
 
-A specification made here is for Linux only: one for Windows runs Sysprep, which takes a licence
-key and an administrator's password, and makes a new machine of it. Who wants that keeps a
-specification in vCenter and names it; for addresses alone there is the script.
+A specification made here is for Linux only. One for Windows runs Sysprep, which takes a licence
+key and an administrator's password, and makes a new machine of the guest. For that, the job names
+a specification that vCenter has; addresses alone can be set by the script.
 """
 
 from __future__ import annotations
@@ -26,10 +26,12 @@ if TYPE_CHECKING:
 
 
 def named(link: ServerLink, name: str) -> Any:
-    """A specification that vCenter keeps. Raises NoSpecification with those that there are."""
+    """Reads a specification of vCenter. Raises NoSpecification, with the names that exist."""
     manager = link.content.customizationSpecManager
     if manager is None:
-        raise NoSpecification(link.endpoint.host, name, "none: a single ESXi host keeps none")
+        raise NoSpecification(
+            link.endpoint.host, name, "none, since a single ESXi host has no specifications"
+        )
     operation = f"reading the customization specification {name!r}"
     try:
         found = link.ask(
@@ -43,7 +45,7 @@ def named(link: ServerLink, name: str) -> Any:
 
 
 def made(identity: GuestCustomization, cards: int) -> Any:
-    """A specification for a Linux guest with so many cards."""
+    """Makes a specification for a Linux guest. `cards`: number of its network cards."""
     kinds = vim.vm.customization
     rules = (*identity.nics, *[NicRule()] * max(0, cards - len(identity.nics)))
     servers = list(dict.fromkeys(server for rule in rules for server in rule.dns))
@@ -78,7 +80,7 @@ def _settings(rule: NicRule) -> Any:
 
 
 def apply(link: ServerLink, vm: VmRef, spec: str | GuestCustomization, limits: WaitLimits) -> None:
-    """Give a VM that is off a specification for its next boot; nothing where one is pending.
+    """Gives a VM that is off a specification for its next boot; nothing where one is pending.
 
     Raises NoSpecification, CustomizationRefused.
     """
@@ -87,10 +89,10 @@ def apply(link: ServerLink, vm: VmRef, spec: str | GuestCustomization, limits: W
     if isinstance(spec, str):
         wanted = named(link, spec)
     elif now.guest_family != "linux":
-        reason = f"a specification made here is for Linux guests, this one is {now.guest_family}"
+        reason = f"hostname and nics are for Linux guests, and this one is {now.guest_family}"
         raise CustomizationRefused(reason).at(vm=vm.name)
     elif spec.hostname is None:
-        raise CustomizationRefused("a specification needs a host name").at(vm=vm.name)
+        raise CustomizationRefused("hostname is missing").at(vm=vm.name)
     else:
         wanted = made(spec, len(now.nics))
     managed = link.managed(vim.VirtualMachine, vm.moref)

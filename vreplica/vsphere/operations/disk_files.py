@@ -1,4 +1,4 @@
-"""Disk files of a datastore, copied, grown and deleted by the hosts themselves.
+"""Copies, grows and deletes disk files of datastores, by the hosts themselves.
 
 No byte of a copy passes through this machine: the host reads the whole chain below the source
 file and writes one base disk (vSphere API, VirtualDiskManager).
@@ -21,10 +21,9 @@ if TYPE_CHECKING:
 
 
 def copy(link: ServerLink, vm: VmRef, source: str, target: str, limits: WaitLimits) -> None:
-    """A base disk `target` with what `source` and the links below it hold.
+    """Makes a base disk `target` with the content of `source` and the links below it.
 
-    Both are `[datastore] folder/name.vmdk`. No format is asked for: vCenter does not take one,
-    and keeps that of the source.
+    Both are `[datastore] folder/name.vmdk`. The format stays: vCenter does not take another one.
     """
     tasks.run(
         link,
@@ -42,7 +41,7 @@ def copy(link: ServerLink, vm: VmRef, source: str, target: str, limits: WaitLimi
 
 
 def extend(link: ServerLink, vm: VmRef, path: str, capacity_bytes: int, limits: WaitLimits) -> None:
-    """Grow a base disk that no VM has. `capacity_bytes`: whole KiB."""
+    """Grows a base disk that no VM has. `capacity_bytes`: whole KiB."""
     if capacity_bytes % KIB:
         raise ValueError(f"{capacity_bytes} bytes are not whole KiB")
     tasks.run(
@@ -59,7 +58,7 @@ def extend(link: ServerLink, vm: VmRef, path: str, capacity_bytes: int, limits: 
 
 
 def delete(link: ServerLink, vm: VmRef, path: str, limits: WaitLimits) -> bool:
-    """Delete a disk's files; False where there are none."""
+    """Deletes a disk's files; False where there are none."""
     unmapped = (vim.fault.FileNotFound,)
     try:
         tasks.run(
@@ -78,7 +77,7 @@ def delete(link: ServerLink, vm: VmRef, path: str, limits: WaitLimits) -> bool:
 
 
 def _datacenter(link: ServerLink, vm: VmRef, path: str) -> Any:
-    """vCenter finds datastores by name only within a datacenter; two may have the same name."""
+    """Finds the datacenter of a path: vCenter finds a datastore by name only within one."""
     name = datastore_of(path)
     tree = places(link)
     stores = tree.of_kind(vim.Datastore)
@@ -89,7 +88,7 @@ def _datacenter(link: ServerLink, vm: VmRef, path: str) -> Any:
     if len(found) == 1:
         (here,) = found
         return tree.objects[here].managed if here else None
-    # "datastore1" is every host's: which one is meant the VM says.
+    # Many hosts have a "datastore1". The one in the VM's datacenter is meant.
     own = datacenter_of(link, vm)
     if own is None or own[0] not in found:
         paths = sorted(tree.path(tree.objects[f]) for f in found if f)

@@ -1,10 +1,10 @@
-"""A script run in a guest: through VMware Tools, without a network, with a login of the guest.
+"""Runs a script in a guest: through VMware Tools, without a network, with a login of the guest.
 
-    temporary folder -> script there (PUT) -> start it -> look until it has ended
-                     -> what it wrote (GET) -> folder away
+    make a temporary folder -> upload the script (PUT) -> start it -> poll until it has ended
+                            -> download its output (GET) -> remove the folder
 
 Files travel to and from the VM's ESXi host, not vCenter. The host's certificate is read from
-vCenter, whose own one is pinned, and no other is accepted there.
+vCenter, whose own one is pinned; the host must show that certificate.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ from vreplica.vsphere.model import GuestLogin, ScriptResult, VmRef
 
 POLL_S: Final = 1.0
 OUTPUT_MAX: Final = 256 * KIB
-"""Of what a script wrote; the rest is cut off, and it is said."""
+"""Of a script's output; the rest is cut off, and the result says so."""
 
 CMD: Final = r"C:\Windows\System32\cmd.exe"
 POWERSHELL: Final = r"C:\Windows\System32\WindowsPowerShell\v1.0\powershell.exe"
 
 
 def command(folder: str, windows: bool, script: bytes, suffix: str) -> tuple[str, str, str, str]:
-    """(script's path, output's path, program, arguments), by the guest's family.
+    """Returns (script's path, output's path, program, arguments) for the guest's family.
 
-    Tools start programs on Linux through a shell, so output can be redirected there; on Windows
-    cmd.exe does it. A Linux script with `#!` is started by itself, another one by /bin/sh.
+    On Linux, Tools start programs through a shell, which redirects the output; on Windows cmd.exe
+    does. A Linux script with `#!` is started by itself, another one by /bin/sh.
     """
     if windows:
         path, out = rf"{folder}\script{suffix or '.cmd'}", rf"{folder}\output.txt"
@@ -69,10 +69,11 @@ def run_script(
     timeout_s: float,
     sleep: Callable[[float], None] = time.sleep,
 ) -> ScriptResult:
-    """Run `script` in the guest of a running VM and wait for its end.
+    """Runs `script` in the guest of a running VM, and waits for its end.
 
-    suffix: of its name, `.ps1` for PowerShell. After `timeout_s` it is ended, and its exit code
-    is None. Raises GuestLoginRefused, GuestOperationsUnavailable, BadReply, HostUnreachable.
+    suffix: of the script's name, `.ps1` for PowerShell. After `timeout_s` the script is ended, and
+    its exit code is None. Raises GuestLoginRefused, GuestOperationsUnavailable, BadReply,
+    HostUnreachable.
     """
     guest = _Guest(link, vm, login)
     make = guest.files.CreateTemporaryDirectoryInGuest
@@ -96,13 +97,13 @@ def run_script(
         text = output.decode("utf-8", errors="replace")
         return ScriptResult(code, text, cut, time.monotonic() - began)
     finally:
-        # A folder that stays is no reason to fail; the guest clears its temporary files.
+        # A folder that stays is no reason to fail: guests clear their temporary files.
         with suppress(VReplicaError):
             guest.do("removing the folder", guest.files.DeleteDirectoryInGuest, folder, True)
 
 
 class _Guest:
-    """Guest operations of one VM with one login."""
+    """Does guest operations of one VM with one login."""
 
     def __init__(self, link: ServerLink, vm: VmRef, login: GuestLogin) -> None:
         self._link, self._vm = link, vm
@@ -139,7 +140,8 @@ class _Guest:
         )
         for process in found or []:
             return process.endTime is not None, process.exitCode
-        # Tools forget a process five minutes after its end; this one was asked for all the time.
+        # Tools forget a process five minutes after its end, and this one was polled all along: so
+        # Tools do not know it, and its exit code is lost.
         return True, None
 
     def put(self, path: str, content: bytes, windows: bool) -> None:
@@ -158,7 +160,7 @@ class _Guest:
 
     def _transfer(self, method: str, url: str, content: bytes | None) -> bytes:
         parts = urlsplit(url)
-        # A host that does not know its own name says `*` (vSphere API, FileTransferInformation).
+        # A host that does not know its own name writes `*` (vSphere API, FileTransferInformation).
         host = parts.hostname or "*"
         host = self._link.endpoint.host if host == "*" else host
         port = parts.port or 443
@@ -188,6 +190,6 @@ class _Guest:
         pem = read_one(self._link, operation, host, paths).get("config.certificate")
         if not pem:
             raise BadReply(self._link.endpoint.host, operation, "it is empty").at(vm=self._vm.name)
-        # Bytes of the wire are signed numbers to pyVmomi.
+        # pyVmomi reads the API's bytes as signed numbers.
         text = bytes(b & 0xFF for b in pem).decode("ascii", errors="replace")
         return ssl.PEM_cert_to_DER_cert(text)

@@ -1,12 +1,12 @@
-"""Which of its source's names a replica has: BIOS UUID and MAC addresses, as the job wants it.
+"""Sets a replica's hardware identity: BIOS UUID and MAC addresses, its source's or its own.
 
-    Keep      the replica has the source's       does not              change
-    ------------------------------------------------------------------------------------------
-    True      stays                              gets the source's
-    False     gets one of its own                stays
-    None      stays                              stays                 it is not ours to decide
+    KeepIdentity   a replica with the source's    a replica with another one
+    ----------------------------------------------------------------------------
+    True           stays                          gets the source's
+    False          gets one of its own            stays
+    None           stays                          stays
 
-The cards of both stand to each other in the order in which the guests see them.
+The cards of source and replica are paired in the order in which the guests see them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def pairs(source: VmInfo, replica: VmInfo) -> Iterator[tuple[Nic | None, Nic | None]]:
-    """The replica's and the source's cards, None where one has more of them."""
+    """Pairs the replica's cards with the source's; None where one has fewer."""
     mine = sorted(replica.nics, key=lambda n: n.key)
     theirs = sorted(source.nics, key=lambda n: n.key)
     for number in range(max(len(mine), len(theirs))):
@@ -40,7 +40,7 @@ def pairs(source: VmInfo, replica: VmInfo) -> Iterator[tuple[Nic | None, Nic | N
 
 
 def differences(source: VmInfo, replica: VmInfo, keep: KeepIdentity) -> Iterator[str]:
-    """What is not as wanted, one sentence each."""
+    """Says what is not as `keep` wants it, one sentence each."""
     if wanted_uuid(source, replica, keep) is not None:
         whose = "that of the source" if keep.bios_uuid else "one of its own"
         yield f"BIOS UUID: {replica.bios_uuid} becomes {whose}"
@@ -51,7 +51,7 @@ def differences(source: VmInfo, replica: VmInfo, keep: KeepIdentity) -> Iterator
 
 
 def wanted_uuid(source: VmInfo, replica: VmInfo, keep: KeepIdentity) -> str | None:
-    """The BIOS UUID that the replica is to get; None: it stays."""
+    """Returns the BIOS UUID that the replica is to get; None where it stays."""
     same = replica.bios_uuid == source.bios_uuid
     if keep.bios_uuid and not same:
         return source.bios_uuid
@@ -59,25 +59,25 @@ def wanted_uuid(source: VmInfo, replica: VmInfo, keep: KeepIdentity) -> str | No
 
 
 def readdressed(mine: Nic, theirs: Nic | None, keep: KeepIdentity) -> bool:
-    """Is this card of the replica to get another MAC address?"""
+    """Returns True where this card of the replica is to get another MAC address."""
     if theirs is None or not theirs.mac or keep.mac is None:
         return False
     return ((mine.mac or "").lower() == theirs.mac.lower()) is not keep.mac
 
 
 def address(card: Any, theirs: Nic, keep: KeepIdentity) -> None:
-    """Give a card that is being changed the source's address, or let the host make one."""
+    """Writes the source's address into a card that is being changed, or lets the host make one."""
     if keep.mac and theirs.mac:
         card.addressType, card.macAddress = address_type(theirs.mac), theirs.mac
     else:
-        # Empty, since none at all would leave a generated one as it is.
+        # Empty, since an address that is left out stays as it is.
         card.addressType, card.macAddress = "generated", ""
 
 
 def apply(
     link: ServerLink, vm: VmRef, source: VmInfo, keep: KeepIdentity, limits: WaitLimits
 ) -> None:
-    """Make a powered-off replica as wanted; nothing where it is."""
+    """Gives a powered-off replica the identity that `keep` wants; nothing where it has it."""
     now = read_vm(link, vm)
     fields: dict[str, Any] = {}
     if (wanted := wanted_uuid(source, now, keep)) is not None:

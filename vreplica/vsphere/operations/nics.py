@@ -1,7 +1,7 @@
-"""A VM's network cards: attached elsewhere, connected or disconnected.
+"""Connects, disconnects and attaches a VM's network cards.
 
-A replica's cards are made disconnected; the failover connects them, a test failover attaches
-them to an isolated network first.
+A replica is created with disconnected cards. A failover connects them; a test failover first
+attaches them to an isolated network.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ DEVICES = "config.hardware.device"
 def change(
     link: ServerLink, vm: VmRef, connect: bool, networks: Mapping[str, str], limits: WaitLimits
 ) -> tuple[Nic, ...]:
-    """Connect or disconnect all cards, now (where the VM is on) and at power-on.
+    """Connects or disconnects all cards, now (where the VM is on) and at power-on.
 
-    networks: name of the network a card is on -> name of the one it shall be on. Raises
-    PlacementNotFound with the networks that the VM's host has. Returns the cards as they are.
+    networks: name of a card's network -> name of the network to attach it to. Returns the cards
+    as they are then. Raises PlacementNotFound, with the networks of the VM's host.
     """
     operation = f"{'connecting' if connect else 'disconnecting'} the network cards"
     now = read_vm(link, vm)
@@ -60,9 +60,9 @@ def change(
 
 
 def attach_all(link: ServerLink, vm: VmRef, network: str, limits: WaitLimits) -> tuple[Nic, ...]:
-    """All cards of a VM that is off onto one network, connected at power-on, with new addresses.
+    """Attaches all cards of a VM that is off to one network, with new MAC addresses.
 
-    Raises PlacementNotFound with the networks of the VM's host.
+    They connect at power-on. Raises PlacementNotFound, with the networks of the VM's host.
     """
     operation = f"attaching the network cards to {network}"
     managed = link.managed(vim.VirtualMachine, vm.moref)
@@ -72,8 +72,8 @@ def attach_all(link: ServerLink, vm: VmRef, network: str, limits: WaitLimits) ->
     for card in entry.get(DEVICES) or []:
         if isinstance(card, vim.vm.device.VirtualEthernetCard):
             card.backing = wanted
-            # Also where an address was set by hand, which a clone would keep. Empty, since none at
-            # all would leave a generated one as it is.
+            # A clone would keep an address that was set by hand. Empty, since an address that is
+            # left out stays as it is.
             card.addressType, card.macAddress = "generated", ""
             card.connectable = vim.vm.device.VirtualDevice.ConnectInfo(
                 startConnected=True, connected=False, allowGuestControl=True
@@ -98,6 +98,7 @@ class HostNetworks:
         }
 
     def backing(self, name: str) -> Any:
+        """Returns what attaches a card to a network. Raises PlacementNotFound."""
         if name not in self._found:
             raise PlacementNotFound(self._server, "network", name, tuple(sorted(self._found)))
         return backing(self._tree, self._found[name])

@@ -1,7 +1,7 @@
-"""Power: every decision on a fresh read, every operation harmless when repeated.
+"""Powers VMs on and off. Each decision uses a fresh read; repeating an operation does no harm.
 
-ShutdownGuest is a request to the guest: it returns at once, has no task, and is not followed by
-anything here. Whoever asks for it waits with `wait_power` and decides what a timeout means.
+ShutdownGuest is a request to the guest. It returns at once and has no task: wait for its effect
+with `inventory.guest.wait_power`.
 """
 
 from __future__ import annotations
@@ -24,25 +24,21 @@ if TYPE_CHECKING:
 
 
 def on(link: ServerLink, vm: VmRef, limits: WaitLimits) -> None:
-    """Power on; nothing happens where it is on."""
+    """Powers a VM on; does nothing where it is on."""
     managed = link.managed(vim.VirtualMachine, vm.moref)
-    _bring(link, vm, "poweredOn", "power-on", managed.PowerOnVM_Task, limits)
+    _change(link, vm, "poweredOn", managed.PowerOnVM_Task, limits)
 
 
 def off(link: ServerLink, vm: VmRef, limits: WaitLimits) -> None:
-    """Power off hard, as pulling the plug; nothing happens where it is off."""
+    """Powers a VM off hard, as pulling the plug does; does nothing where it is off."""
     managed = link.managed(vim.VirtualMachine, vm.moref)
-    _bring(link, vm, "poweredOff", "power-off", managed.PowerOffVM_Task, limits)
+    _change(link, vm, "poweredOff", managed.PowerOffVM_Task, limits)
 
 
-def _bring(
-    link: ServerLink,
-    vm: VmRef,
-    wanted: PowerState,
-    operation: str,
-    method: Callable[..., Any],
-    limits: WaitLimits,
+def _change(
+    link: ServerLink, vm: VmRef, wanted: PowerState, method: Callable[..., Any], limits: WaitLimits
 ) -> None:
+    operation = "power-on" if wanted == "poweredOn" else "power-off"
     if power_state(link, vm) == wanted:
         return
     try:
@@ -54,9 +50,9 @@ def _bring(
 
 
 def shutdown_guest(link: ServerLink, vm: VmRef) -> None:
-    """Ask the guest to shut itself down. Returns at once; nothing happens where it is off.
+    """Asks the guest to shut itself down, and returns at once; nothing where it is off.
 
-    Raises ToolsUnavailable when there is nobody to ask, WrongPowerState when suspended.
+    Raises ToolsUnavailable where no Tools run, WrongPowerState where the VM is suspended.
     """
     operation = "guest shutdown"
     now = read_guest(link, vm)

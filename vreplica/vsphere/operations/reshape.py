@@ -1,13 +1,13 @@
-"""A replica's hardware follows its source's: what differs, and the one call that changes it.
+"""Gives a replica the hardware of its source: says what differs, and changes it in one call.
 
     differences(source, replica)    in words, for a plan; changes nothing
-    apply(vm, Reshape)              one ReconfigVM_Task: disks detached and attached, controllers,
+    apply(vm, ReshapeSpec)          one ReconfigVM_Task: disks detached and attached, controllers,
                                     network cards, processors, memory, firmware, guest
 
-The replica may have snapshots. They keep the hardware of their time, as a revert shows: vSphere
-freezes configuration and disks together. A detached disk's files stay.
+The replica may have snapshots. Each keeps the hardware of its time, and a revert brings that back:
+vSphere freezes configuration and disks together. A detached disk's files stay.
 
-What a replica has beyond its source (a controller somebody added) is left there.
+Hardware that only the replica has (a controller that somebody added) stays.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ PLAIN = (
 def differences(
     source: VmInfo, replica: VmInfo, networks: Mapping[str, str], keep: KeepIdentity
 ) -> tuple[str, ...]:
-    """Everything but disks that `apply` would change, one sentence each."""
+    """Says what `apply` would change beside disks, one sentence each."""
     hardware = _differences(source, replica, networks)
     return (*hardware, *hardware_identity.differences(source, replica, keep))
 
@@ -95,7 +95,7 @@ def _differences(source: VmInfo, replica: VmInfo, networks: Mapping[str, str]) -
 
 
 def wanted_networks(source: VmInfo, replica: VmInfo, networks: Mapping[str, str]) -> dict[str, str]:
-    """Networks that `apply` will attach a card to, by the card's name."""
+    """Returns the networks that `apply` attaches cards to: label of a card -> network."""
     return {
         theirs.label: _mapped(theirs, networks) or "unknown"
         for mine, theirs in pairs(source, replica)
@@ -109,7 +109,7 @@ def _said(value: object) -> str:
 
 
 def _newer(source: VmInfo, replica: VmInfo) -> bool:
-    """Hardware is upgraded, never put back: vSphere cannot."""
+    """True where the source's virtual hardware is newer. vSphere upgrades it, never back."""
     numbers = [_number(source.hw_version), _number(replica.hw_version)]
     return numbers[0] > numbers[1] > 0
 
@@ -120,7 +120,7 @@ def _number(version: str) -> int:
 
 
 def _options(source: VmInfo, replica: VmInfo) -> dict[str, str]:
-    """Carried options that differ; "" removes one."""
+    """Returns the carried options that differ, with the source's value; "" removes one."""
     carried = {name.lower(): name for name in CARRIED_OPTIONS}
     sides = [
         {k.lower(): v for k, v in vm.extra_config.items() if k.lower() in carried}
@@ -148,7 +148,7 @@ def _mapped(nic: Nic, networks: Mapping[str, str]) -> str | None:
 
 
 def upgrade(link: ServerLink, vm: VmRef, source: VmInfo, limits: WaitLimits) -> None:
-    """Upgrade a replica's virtual hardware to its source's version, where that is newer."""
+    """Upgrades a replica's virtual hardware to its source's version, where that is newer."""
     if _newer(source, read_vm(link, vm)):
         managed = link.managed(vim.VirtualMachine, vm.moref)
         operation = f"upgrading the virtual hardware to {source.hw_version}"
@@ -157,7 +157,7 @@ def upgrade(link: ServerLink, vm: VmRef, source: VmInfo, limits: WaitLimits) -> 
 
 
 def apply(link: ServerLink, vm: VmRef, want: ReshapeSpec, limits: WaitLimits) -> VmInfo:
-    """Make it so, read it back, and return what there is. Raises ReplicaNotAsAsked."""
+    """Changes the replica, reads it back, and returns it. Raises ReplicaNotAsAsked."""
     now = read_vm(link, vm)
     managed = link.managed(vim.VirtualMachine, vm.moref)
     operation = "bringing the replica's hardware up to date"
@@ -178,7 +178,7 @@ def apply(link: ServerLink, vm: VmRef, want: ReshapeSpec, limits: WaitLimits) ->
 def _config_spec(
     want: ReshapeSpec, now: VmInfo, devices: Mapping[int, Any], reachable: HostNetworks | None
 ) -> Any:
-    """None where nothing is to be changed."""
+    """Returns the ConfigSpec; None where nothing is to be changed."""
     source = want.source
     changes = [
         *(_change("remove", devices[key]) for key in want.detach),
@@ -192,7 +192,7 @@ def _config_spec(
         if getattr(source, own) != getattr(now, own)
     }
     if "numCPUs" in fields:
-        # One is checked against the other.
+        # vCenter checks one against the other.
         fields["numCoresPerSocket"] = source.cores_per_socket
     if source.secure_boot != now.secure_boot:
         fields["bootOptions"] = vim.vm.BootOptions(efiSecureBootEnabled=source.secure_boot)
@@ -218,7 +218,7 @@ def _change(operation: str, device: Any, file: str | None = None) -> Any:
 def _controller_changes(
     want: ReshapeSpec, now: VmInfo, devices: Mapping[int, Any]
 ) -> Iterator[Any]:
-    """A controller of another type takes the place of the old one, and its disks with it."""
+    """A controller of another type takes the place of the old one, and keeps its disks."""
     for old, new in _controllers(want.source, now):
         if old is not None:
             yield _change("remove", devices[old.key])
@@ -273,7 +273,7 @@ def _nic_changes(
 
 
 def _wrong(want: ReshapeSpec, made: VmInfo) -> str:
-    """What of the disks is not as asked for: a guest would not find them."""
+    """Says which disks are not as asked for: a guest would not find them."""
     there = {d.key: d for d in made.disks}
     wrong = [f"disk {key} is still there" for key in want.detach if key in there
              and key not in {n.like.key for n in want.attach}]  # fmt: skip

@@ -1,9 +1,9 @@
-"""Snapshots: taken (quiesced or not), read with their frozen configuration, removed, reverted to.
+"""Takes, removes and reverts to snapshots, and consolidates disks.
 
-What vSphere does silently is made loud here (VDDK 8.0 Programming Guide; vSphere API):
-  * `quiesce` is ignored without a fault when the VM is off or Tools do not run: checked before
-  * removal ends before the disks are merged where files were locked: `consolidationNeeded` is
-    read afterwards and the consolidation is done
+vSphere keeps silent about two failures (VDDK 8.0 Programming Guide; vSphere API):
+  * It ignores `quiesce` when the VM is off or Tools do not run. That is checked before.
+  * Where a file was locked, a removal ends before the disks are merged. `consolidationNeeded` is
+    read afterwards, and the disks are consolidated.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
     from vreplica.vsphere.connection.link import ServerLink
 
 VSS_COPY: Final = 5
-"""VSS_BT_COPY (vss.h): leaves the applications' own log chains as they are; FULL truncates."""
+"""VSS_BT_COPY (vss.h): applications keep their log chains; VSS_BT_FULL would truncate them."""
 
 CONSOLIDATION_ATTEMPTS: Final = 5
 CONSOLIDATION_PAUSE_S: Final = 5.0
 
 
 def quiesce_spec(quiesce: QuiesceOptions) -> Any:
-    """The spec of CreateSnapshotEx_Task: the Windows subtype chooses VSS, the base the rest."""
+    """Returns the spec of CreateSnapshotEx_Task. Its subclass for Windows asks for VSS."""
     timeout = min(max(quiesce.timeout_min, 5), 240)
     if not quiesce.windows:
         return vim.vm.GuestQuiesceSpec(timeout=timeout)
@@ -56,13 +56,14 @@ def create(
     vm: VmRef,
     name: str,
     description: str,
+    *,
     quiesce: QuiesceOptions | None,
     limits: WaitLimits,
 ) -> SnapshotInfo:
-    """Take a snapshot without memory and return it with its disks.
+    """Takes a snapshot without memory, and returns it with its disks.
 
-    Raises ToolsUnavailable when quiescing is asked for and cannot happen, QuiesceFailed when the
-    guest could not, SnapshotFailed, DatastoreFull, PermissionDenied ...
+    Raises ToolsUnavailable where the guest cannot be asked to quiesce, QuiesceFailed where it
+    failed to, SnapshotFailed, DatastoreFull, PermissionDenied ...
     """
     operation = f"taking snapshot {name!r}"
     now = read_vm(link, vm)
@@ -70,7 +71,7 @@ def create(
         status = now.tools_status if now.power_state == "poweredOn" else f"VM is {now.power_state}"
         raise ToolsUnavailable(operation, status).at(vm=vm.name)
     if now.power_state == "suspended" and not now.disk_only_snapshot_when_suspended:
-        reason = "of a suspended VM this host can only take snapshots that hold its memory"
+        reason = "this host takes snapshots of a suspended VM only with its memory"
         raise SnapshotFailed(operation, "suspended", reason).at(vm=vm.name)
     managed = link.managed(vim.VirtualMachine, vm.moref)
     spec = quiesce_spec(quiesce) if quiesce else None
@@ -89,9 +90,9 @@ def create(
 
 
 def remove(link: ServerLink, vm: VmRef, snapshot: str, limits: WaitLimits) -> SnapshotRemoval:
-    """Remove one snapshot (not its children), merge its disks, and see that they are merged.
+    """Removes one snapshot (not its children), and makes sure that its disks are merged.
 
-    A snapshot that is gone already is a success: `existed` says so.
+    A snapshot that is gone already is a success: then `existed` is False.
     """
     started = time.monotonic()
     operation = f"removing snapshot {snapshot}"
@@ -118,9 +119,9 @@ def remove(link: ServerLink, vm: VmRef, snapshot: str, limits: WaitLimits) -> Sn
 
 
 def consolidate(link: ServerLink, vm: VmRef, limits: WaitLimits) -> bool:
-    """Merge what an earlier removal left; False when there was nothing to do."""
+    """Merges disk files that an earlier removal left; False where there were none."""
     managed = link.managed(vim.VirtualMachine, vm.moref)
-    reason = "vCenter reports it still"
+    reason = "vCenter still reports it"
     for attempt in range(CONSOLIDATION_ATTEMPTS + 1):
         entry = read_one(
             link,
@@ -144,13 +145,13 @@ def consolidate(link: ServerLink, vm: VmRef, limits: WaitLimits) -> bool:
                 limits=limits,
             )
         except (FileInUse, TaskFailed) as error:
-            # Whoever holds the file (a backup that is just ending) lets go of it sooner or later.
+            # The process that holds the file (a backup that is just ending) soon lets it go.
             reason = error.message
     raise ConsolidationFailed(CONSOLIDATION_ATTEMPTS, reason).at(vm=vm.name)
 
 
 def revert(link: ServerLink, vm: VmRef, snapshot: str, limits: WaitLimits) -> None:
-    """Bring the VM's disks back to a snapshot. The VM is left off in any case."""
+    """Brings a VM back to a snapshot. The VM is off afterwards, whatever it was."""
     managed = link.managed(vim.vm.Snapshot, snapshot)
     tasks.run(
         link,

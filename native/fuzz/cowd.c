@@ -1,4 +1,4 @@
-/* Header and grain tables of a vmfsSparse extent. */
+/* Fuzzes the header and grain tables of a vmfsSparse extent. */
 #include "harness.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);

@@ -1,4 +1,4 @@
-/* Descriptors: what parses can be changed and rendered, and then parses to the same. */
+/* Fuzzes descriptors: one that parses can be changed and rendered, and parses to the same again. */
 #include "chain/descriptor.h"
 
 #include <stdlib.h>

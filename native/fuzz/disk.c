@@ -1,4 +1,4 @@
-/* A whole disk in one file: header, descriptor and tables. */
+/* Fuzzes a whole disk in one file: header, descriptor and tables. */
 #include "harness.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);

@@ -1,6 +1,6 @@
 /*
- * What the fuzz targets share: the input becomes a file of a disk in a folder in memory, and the
- * disk is opened, read, queried, written and checked through the public calls.
+ * Shared by the fuzz targets: makes the input a file of a disk in a folder in memory, then opens,
+ * reads, queries, writes and checks the disk through the public calls.
  */
 #ifndef VR_FUZZ_HARNESS_H
 #define VR_FUZZ_HARNESS_H

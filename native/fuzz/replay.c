@@ -1,4 +1,4 @@
-/* Runs a fuzz target over files, for compilers without libFuzzer. */
+/* Runs a fuzz target over the files of its corpus, for compilers without libFuzzer. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-/* Headers and grain tables of a seSparse extent. */
+/* Fuzzes the headers and grain tables of a seSparse extent. */
 #include "harness.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);

@@ -1,4 +1,4 @@
-/* Header, grain tables and markers of a sparse extent. */
+/* Fuzzes the header, grain tables and markers of a sparse extent. */
 #include "harness.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);

@@ -1,5 +1,5 @@
 /*
- * The VixDiskLib C interface, as programs written for VDDK 6.7 to 8.0 call it.
+ * The VixDiskLib C interface, for programs written for VDDK 6.7 to 8.0.
  *
  * Written for vreplica from the published interface: the VDDK 8.0 Programming Guide, the
  * independently written declarations of nbdkit's vddk plugin, and its release notes. Layouts are
@@ -8,9 +8,9 @@
  * Rules that hold for every call
  *   units       a sector is 512 bytes; offsets and counts are in sectors.
  *   result      VIX_OK, or an error whose low 16 bits are the code. Compare success whole.
- *   strings     UTF-8, owned by whoever made them. What the library allocates is given back with the
- *               matching Free function; strings of GetTransportMode and ListTransportModes are the
- *               library's and stay valid until VixDiskLib_Exit.
+ *   strings     UTF-8. The maker owns a string. The matching Free function frees what the library
+ *               allocates; strings of GetTransportMode and ListTransportModes belong to the library
+ *               and stay valid until VixDiskLib_Exit.
  *   threads     one call at a time on one handle, several handles at once. A completion callback
  *               runs on a thread of the library and calls nothing of the library.
  *   fork        not after VixDiskLib_InitEx.
@@ -133,9 +133,9 @@ typedef struct {
    char *ssId;
 } VixDiskLibVStorageObjectSpec;
 
-/* Get one from VixDiskLib_AllocateConnectParams; FreeConnectParams frees the struct and never the
- * strings that the caller put in. Programs built for VDDK up to 6.5 pass the first 80 bytes only,
- * and the library reads no further in a struct it did not allocate. */
+/* VixDiskLib_AllocateConnectParams makes one; FreeConnectParams frees the struct, but not the
+ * strings that the caller put in. Programs built for VDDK up to 6.5 pass only the first 80 bytes,
+ * so the library reads no further in a struct that it did not allocate. */
 typedef struct {
    char *vmxSpec;
    char *serverName;
@@ -154,7 +154,7 @@ typedef struct {
    VixDiskLibSpecType specType;
 } VixDiskLibConnectParams;
 
-/* Returned by GetInfo in one allocation, given back with FreeInfo. */
+/* GetInfo returns it in one allocation; FreeInfo frees it. */
 typedef struct {
    VixDiskLibGeometry biosGeo;
    VixDiskLibGeometry physGeo;
@@ -183,7 +183,7 @@ typedef struct {
    VixDiskLibSectorType length;
 } VixDiskLibBlock;
 
-/* numBlocks entries follow; sorted, disjoint, adjacent ones merged. Given back with FreeBlockList. */
+/* numBlocks entries follow: sorted, disjoint, adjacent ones merged. FreeBlockList frees it. */
 typedef struct {
    uint32_t numBlocks;
    VixDiskLibBlock blocks[1];
@@ -193,7 +193,7 @@ typedef void VixDiskLibGenericLogFunc(const char *fmt, va_list args);
 typedef Bool (*VixDiskLibProgressFunc)(void *progressData, int percentCompleted);
 typedef void (*VixDiskLibCompletionCB)(void *cbData, VixError result);
 
-/* Session. */
+/* Start and end, connections. */
 VIXDISKLIB_EXPORT VixError VixDiskLib_Init(uint32_t majorVersion, uint32_t minorVersion,
    VixDiskLibGenericLogFunc *log, VixDiskLibGenericLogFunc *warn, VixDiskLibGenericLogFunc *panic,
    const char *libDir);
@@ -232,16 +232,16 @@ VIXDISKLIB_EXPORT VixError VixDiskLib_Read(VixDiskLibHandle diskHandle,
    VixDiskLibSectorType startSector, VixDiskLibSectorType numSectors, uint8_t *readBuffer);
 VIXDISKLIB_EXPORT VixError VixDiskLib_Write(VixDiskLibHandle diskHandle,
    VixDiskLibSectorType startSector, VixDiskLibSectorType numSectors, const uint8_t *writeBuffer);
-/* VIX_ASYNC says the request is queued and the callback will come, exactly once; the buffer is the
- * library's until then. Any other result: not queued, no callback. */
+/* VIX_ASYNC: the request is queued, and the callback comes exactly once; the buffer belongs to the
+ * library until then. Any other result: not queued, no callback. */
 VIXDISKLIB_EXPORT VixError VixDiskLib_ReadAsync(VixDiskLibHandle diskHandle,
    VixDiskLibSectorType startSector, VixDiskLibSectorType numSectors, uint8_t *readBuffer,
    VixDiskLibCompletionCB callback, void *cbData);
 VIXDISKLIB_EXPORT VixError VixDiskLib_WriteAsync(VixDiskLibHandle diskHandle,
    VixDiskLibSectorType startSector, VixDiskLibSectorType numSectors, const uint8_t *writeBuffer,
    VixDiskLibCompletionCB callback, void *cbData);
-/* Not of VDDK: Read or Write of one piece after the other, as one call. *done, which may be read also
- * after a failure, is how many were done; the one after these failed. */
+/* Not in VDDK: read or write one piece after the other in one call. *done is the number of pieces
+ * that are done, also after a failure; the next piece is the one that failed. */
 typedef struct {
    VixDiskLibSectorType startSector;
    VixDiskLibSectorType numSectors;
@@ -264,7 +264,7 @@ VIXDISKLIB_EXPORT VixError VixDiskLib_WriteMetadata(VixDiskLibHandle diskHandle,
 VIXDISKLIB_EXPORT VixError VixDiskLib_GetMetadataKeys(VixDiskLibHandle diskHandle, char *keys,
    size_t maxLen, size_t *requiredLen);
 
-/* Making and changing hosted disks. */
+/* Creating and changing hosted disks. */
 VIXDISKLIB_EXPORT VixError VixDiskLib_Create(const VixDiskLibConnection connection,
    const char *path, const VixDiskLibCreateParams *createParams,
    VixDiskLibProgressFunc progressFunc, void *progressCallbackData);
@@ -280,13 +280,13 @@ VIXDISKLIB_EXPORT VixError VixDiskLib_Shrink(VixDiskLibHandle diskHandle,
 VIXDISKLIB_EXPORT VixError VixDiskLib_Defragment(VixDiskLibHandle diskHandle,
    VixDiskLibProgressFunc progressFunc, void *progressCallbackData);
 VIXDISKLIB_EXPORT VixError VixDiskLib_Rename(const char *srcFileName, const char *dstFileName);
-/* Not over a link of the source's own chain: VIX_E_INVALID_ARG. */
+/* VIX_E_INVALID_ARG when the destination is a link of the source's own chain. */
 VIXDISKLIB_EXPORT VixError VixDiskLib_Clone(const VixDiskLibConnection dstConnection,
    const char *dstPath, const VixDiskLibConnection srcConnection, const char *srcPath,
    const VixDiskLibCreateParams *createParams, VixDiskLibProgressFunc progressFunc,
    void *progressCallbackData, Bool overWrite);
-/* After success the child stands for the whole chain and owns the parent's files; the parent handle
- * is dead, and closing it is refused while the child is open. */
+/* After success the child is the whole chain and owns the files of the parent. The parent handle
+ * cannot be used any more, and closing it is refused while the child is open. */
 VIXDISKLIB_EXPORT VixError VixDiskLib_Attach(VixDiskLibHandle parent, VixDiskLibHandle child);
 VIXDISKLIB_EXPORT VixError VixDiskLib_IsAttachPossible(VixDiskLibHandle parent,
    VixDiskLibHandle child);

@@ -1,5 +1,5 @@
-/* The layouts of the interface on Linux x86-64, as the published declarations have them, and its
- * functions: a program with this file links only when none is missing. */
+/* Checks the layouts of the interface on Linux x86-64 against the published declarations. It names
+ * every function, so a program with this file links only if none is missing. */
 #include <vixDiskLib.h>
 
 #define AT(type, member, where) \

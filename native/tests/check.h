@@ -1,4 +1,4 @@
-/* What every test program uses: assertions that say where, a fresh folder, one local connection. */
+/* Shared by all test programs: assertions with their place, a fresh folder, a local connection. */
 #ifndef VR_TEST_CHECK_H
 #define VR_TEST_CHECK_H
 
@@ -28,7 +28,7 @@
 
 #define OK(call) GIVES(VIX_OK, call)
 
-/* xorshift64: tests repeat exactly. */
+/* xorshift64, so that tests repeat exactly. */
 static inline uint64_t random_below(uint64_t *state, uint64_t limit)
 {
    *state ^= *state << 13;

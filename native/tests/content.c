@@ -1,5 +1,5 @@
-/* What is written is read, in every form and through chains, by sync and async calls. Runs in a
- * fresh folder. */
+/* Tests that a disk reads as it was written, in every form, through chains, by sync and async
+ * calls. Runs in a fresh folder. */
 #include "check.h"
 
 #include <fcntl.h>
@@ -157,7 +157,7 @@ static void one_form(VixDiskLibConnection c, VixDiskLibDiskType type)
    OK(VixDiskLib_Close(h));
 }
 
-/* Tables of less than a sector, which other writers may make; the second one is added among the grains. */
+/* Other writers may make tables of less than a sector; the second one is added among the grains. */
 static void small_tables(VixDiskLibConnection c)
 {
    enum { SMALL = 64, ENTRIES_AT = 44, FIRST = SMALL * 128, SECTORS = FIRST + 1000 };

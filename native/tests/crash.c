@@ -1,10 +1,11 @@
 /*
- * A process that dies at any moment leaves a disk without a fault, with every write that returned.
+ * Tests that a process that dies at any moment leaves a disk without a fault, with every write that
+ * returned.
  *
- * The library is linked in with its calls that change files wrapped (kill.c): the Nth of them kills
- * the process, before it or between two pages that it writes, for N from the first to the last. Each
- * disk is then read, checked by CheckRepair and, where it is installed, by `qemu-img check`. Runs in
- * a fresh folder.
+ * kill.c wraps the calls of the library that change files. The Nth of them kills the process,
+ * before the call or between two pages that it writes, for N from the first to the last. Each disk
+ * is then read, and checked by CheckRepair and, if installed, by `qemu-img check`. Runs in a fresh
+ * folder.
  */
 #include "check.h"
 #include "kill.h"
@@ -18,7 +19,7 @@
 enum { CAPACITY = 9000, WRITES = 14, LARGEST = 700 };
 
 static struct {
-   int acknowledged; /* writes that returned */
+   int acknowledged; /* the number of writes that returned */
    int finished;
 } *shared;
 
@@ -28,7 +29,7 @@ typedef struct {
    uint8_t fill; /* 0: zeros */
 } step;
 
-/* Parts of grains, whole ones, several tables' worth, zeros over nothing, data and parent. */
+/* Parts of grains, whole grains, several tables; zeros over nothing, over data, over a parent. */
 static const step steps[WRITES] = {
    {3, 5, 1}, {128, 256, 2}, {100, 400, 3}, {256, 128, 0}, {5000, 700, 4}, {8999, 1, 5},
    {640, 128, 0}, {5120, 256, 0}, {5130, 9, 6}, {4090, 20, 7}, {0, 128, 0}, {2048, 512, 8},
@@ -80,7 +81,7 @@ static void check_image(const char *path)
    CHECK(!have || system(command) == 0);
 }
 
-/* Every sector is as the model has it, but for those of a write that was under way. */
+/* Every sector is as in the model, except those of the interrupted write. */
 static void check_content(VixDiskLibConnection c, const char *path, const step *under_way)
 {
    VixDiskLibHandle h = open_disk(c, path, VIXDISKLIB_FLAG_OPEN_READ_ONLY);
@@ -169,7 +170,7 @@ static void defragment(VixDiskLibConnection c)
    OK(VixDiskLib_Close(h));
 }
 
-/* The parent gets another name, so that Attach has something to store; the old one leads there. */
+/* The parent gets another name, so that Attach has to store it; the old name leads to it. */
 static void rename_parent(void)
 {
    OK(VixDiskLib_Rename("disk.vmdk", "another-name-than-before.vmdk"));
@@ -193,7 +194,7 @@ static void attach(VixDiskLibConnection c)
    OK(VixDiskLib_Close(child));
 }
 
-/* Disks whose descriptors take several pages. */
+/* Disks with descriptors of several pages. */
 enum { EXTENTS = 200, MORE_EXTENTS = 2 };
 #define SPLIT_SECTORS (2047ull * 2048)
 
@@ -217,7 +218,7 @@ static void grow_long(VixDiskLibConnection c)
    OK(VixDiskLib_Grow(c, "disk.vmdk", (EXTENTS + MORE_EXTENTS) * SPLIT_SECTORS, 1, NULL, NULL));
 }
 
-/* The descriptor of a split disk is whole: every line is one that belongs there, once. */
+/* The descriptor of a split disk is whole: every line belongs there and appears once. */
 static int extents_of(const char *stem)
 {
    static const char *const keys[] = {"version", "encoding", "CID", "parentCID", "createType",
@@ -290,7 +291,7 @@ static const scenario scenarios[] = {
    {"long grow", prepare_long, grow_long, "disk.vmdk", 0, check_long},
 };
 
-/* False once the work is done before its Nth call. */
+/* False when the work ends before its Nth call. */
 static int survives(VixDiskLibConnection c, const scenario *s, long n)
 {
    clean_folder();
@@ -300,7 +301,7 @@ static int survives(VixDiskLibConnection c, const scenario *s, long n)
    pid_t child = fork(); /* no thread of the library is running */
    CHECK(child >= 0);
    if (!child) {
-      kill_at(n, s->check ? 3 : 2); /* what is checked more closely is torn in more places */
+      kill_at(n, s->check ? 3 : 2); /* disks that are checked more closely are torn in more places */
       s->act(c);
       shared->finished = 1;
       _exit(0);
@@ -312,7 +313,7 @@ static int survives(VixDiskLibConnection c, const scenario *s, long n)
       apply_to_model(shared->acknowledged);
    }
    int under_way = s->writes && shared->acknowledged < WRITES;
-   if (strcmp(s->name, "thin") && n % 2 == 0) { /* a process for each takes its time */
+   if (strcmp(s->name, "thin") && n % 2 == 0) { /* every second one only: each takes a process */
       check_image(s->disk);
    }
    check_content(c, s->disk, under_way ? &steps[shared->acknowledged] : NULL);
@@ -320,13 +321,13 @@ static int survives(VixDiskLibConnection c, const scenario *s, long n)
       s->check(c);
    }
    int finished = shared->finished;
-   if (s->writes && !finished) { /* another writer goes on, without a repair before */
+   if (s->writes && !finished) { /* another writer continues without a repair */
       s->act(c);
       apply_to_model(WRITES);
       check_content(c, s->disk, NULL);
       under_way = 0;
    }
-   /* The redundant tables may be one write behind: that is all there ever is to repair. */
+   /* The only thing to repair: the redundant tables may be one write behind. */
    OK(VixDiskLib_CheckRepair(c, s->disk, 1));
    OK(VixDiskLib_CheckRepair(c, s->disk, 0));
    check_content(c, s->disk, under_way ? &steps[shared->acknowledged] : NULL);
@@ -346,7 +347,7 @@ static void replace_and_close(void)
    OK(VixDiskLib_Close(late.first));
 }
 
-/* A second writer has the file open while the first puts another in its place and goes. */
+/* A second writer has the file open while the first puts another file in its place and ends. */
 static void lock_of_a_replaced_file(VixDiskLibConnection c)
 {
    char value[100];

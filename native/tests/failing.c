@@ -1,7 +1,6 @@
 /*
- * Writes and syncs that the file system refuses: what was refused is an error, what comes after it
- * is stored all the same, and the disk says that it wants CheckRepair where its tables may differ.
- * Runs in a fresh folder.
+ * Tests writes and syncs that the file system refuses: a refused write is an error, later writes
+ * are stored, and a disk whose tables may differ asks for CheckRepair. Runs in a fresh folder.
  */
 #include "check.h"
 
@@ -14,10 +13,10 @@
 enum { CAPACITY = 20000, PAGE = 4096, UNCLEAN_AT = 72 };
 
 static struct {
-   size_t bytes; /* of the writes that are meant; 0: none */
-   int after;    /* so many of them go well before */
-   int error;    /* 0: the first page is written and no more in that call */
-   int full;     /* the call after a page was written is ENOSPC */
+   size_t bytes; /* size of the writes that fail; 0: none */
+   int after;    /* so many of them succeed first */
+   int error;    /* 0: the call writes only its first page */
+   int full;     /* the call after that one gives ENOSPC */
 } fault;
 static int sync_error;
 static int folder_error;
@@ -119,7 +118,7 @@ static void interrupted_writes(void)
    OK(VixDiskLib_Close(h));
 }
 
-/* A table is added where the data of a write that failed lies. */
+/* A table is added at the place of a failed write. */
 static void table_after_a_full_disk(void)
 {
    make(c, "base.vmdk", VIXDISKLIB_DISK_VMFS_THIN, CAPACITY);

@@ -1,4 +1,5 @@
-/* The library's calls that change files, wrapped with -Wl,--wrap. */
+/* Wraps the calls of the library that change files (-Wl,--wrap) and ends the process in one of
+ * them. */
 #include "kill.h"
 
 #include <fcntl.h>
@@ -42,7 +43,7 @@ static int dies_now(void)
    return calls_left >= 0 && calls_left-- == 0;
 }
 
-/* The kernel looks for signals between two pages of the file: what lies in one is never torn. */
+/* The kernel checks for signals between two pages of a file, so one page is never torn. */
 static size_t cut(off_t offset, size_t bytes)
 {
    size_t first = (size_t)(PAGE - offset % PAGE);
@@ -107,6 +108,6 @@ int __wrap_flock(int fd, int how)
 
 int __wrap_fdatasync(int fd)
 {
-   (void)fd; /* the kernel outlives the process here */
+   (void)fd; /* only the process dies, not the kernel */
    return 0;
 }

@@ -1,4 +1,4 @@
-/* Connections to the lab's vCenters through DIR/hosts.map. Runs in a fresh folder. */
+/* Tests connections to the lab's vCenters through DIR/hosts.map. Runs in a fresh folder. */
 #include "check.h"
 
 #include <stdarg.h>
@@ -75,7 +75,7 @@ static void thumbprints(void)
    VixDiskLibHandle h;
    place p = good;
    p.thumbprint = "00:11:22";
-   OK(connect_to(p, 1, &c)); /* a wrong one shows at Open, as it does with VDDK */
+   OK(connect_to(p, 1, &c)); /* a wrong one fails at Open, as in VDDK */
    warnings[0] = 0;
    GIVES(VIX_E_FAIL, VixDiskLib_Open(c, "[ds1] vm/vm.vmdk", 4, &h));
    OK(VixDiskLib_Disconnect(c));
@@ -113,10 +113,10 @@ static void access_rules(VixDiskLibConnection here)
    OK(VixDiskLib_Open(c, "[ds1] vm/vm.vmdk", 0, &writer));
    CHECK(!strcmp(VixDiskLib_GetTransportMode(writer), "nbdssl"));
    OK(VixDiskLib_Write(writer, 9, 1, sector));
-   /* As the leaf of a running machine: no reading of it, its parents are free. */
+   /* Like the leaf of a running machine: it cannot be read, its parents can. */
    GIVES(VIX_E_FILE_ALREADY_LOCKED, VixDiskLib_Open(c, "[ds1] vm/vm.vmdk", 4, &reader));
    GIVES(VIX_E_FILE_ALREADY_LOCKED, VixDiskLib_Open(c, "[ds1] vm/vm.vmdk", 0, &reader));
-   OK(VixDiskLib_Open(here, "store/vm/vm.vmdk", 4, &reader)); /* local reading is not held back */
+   OK(VixDiskLib_Open(here, "store/vm/vm.vmdk", 4, &reader)); /* local reading is allowed */
    OK(VixDiskLib_Close(reader));
    OK(VixDiskLib_Close(writer));
    OK(VixDiskLib_Open(c, "[ds1] vm/vm.vmdk", 4, &reader));
@@ -168,7 +168,8 @@ static void make_map(void)
    CHECK(truncate("store/vm/vm-ctk.vmdk", 4096 + 8 * 4) == 0);
 }
 
-/* As a host's: room on the datastore, and the change map where the lab says so. */
+/* Writes as a host does them: the datastore has to have room, and the change map is marked on
+ * demand. */
 static void host_of_a_write(void)
 {
    VixDiskLibConnection c;

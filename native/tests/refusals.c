@@ -1,4 +1,4 @@
-/* What the library says no to, and that it then has changed nothing. Runs in a fresh folder. */
+/* Tests what the library refuses, and that a refusal changes nothing. Runs in a fresh folder. */
 #include "check.h"
 
 #include <fcntl.h>
@@ -139,7 +139,7 @@ static void long_embedded_descriptor(void)
    OK(try_open("e.vmdk", 0));
 }
 
-/* One with a file of its own keeps its lock, its rights and the links to it. */
+/* A descriptor with a file of its own keeps its lock, its rights and the links to it. */
 static void long_descriptor(void)
 {
    struct stat st;
@@ -151,7 +151,7 @@ static void long_descriptor(void)
    while (stat("long.vmdk", &st) == 0 && st.st_size < 4000) {
       OK(put_metadata(h, made++));
    }
-   GIVES(VIX_E_FILE_ALREADY_EXISTS, put_metadata(h, made)); /* a folder is nobody's leftover */
+   GIVES(VIX_E_FILE_ALREADY_EXISTS, put_metadata(h, made)); /* a folder is not a leftover */
    CHECK(rmdir("long.vmdk~") == 0);
    write_file("long.vmdk~", "of a process that died");
    for (int i = 0; i < 100; i++) {
@@ -168,7 +168,7 @@ static void long_descriptor(void)
    CHECK(access("long.vmdk~", F_OK) && access("long.vmdk", F_OK));
 }
 
-/* A copy in the place of what it is a copy of would take both when it fails. */
+/* A failed copy over its own source would lose both. */
 static void clone_over_its_source(void)
 {
    VixDiskLibCreateParams params = {.diskType = VIXDISKLIB_DISK_MONOLITHIC_SPARSE};
@@ -185,7 +185,7 @@ static void chains(void)
    OK(VixDiskLib_CreateChild(base, "kid.vmdk", VIXDISKLIB_DISK_MONOLITHIC_SPARSE, NULL, NULL));
    OK(try_open("kid.vmdk", 0));
    buffer[0] = 1;
-   OK(VixDiskLib_Write(base, 0, 1, buffer)); /* behind the child's back */
+   OK(VixDiskLib_Write(base, 0, 1, buffer)); /* the child does not know of it */
    OK(VixDiskLib_Close(base));
    GIVES(VIX_E_DISK_CID_MISMATCH, try_open("kid.vmdk", 0));
 
@@ -202,7 +202,7 @@ static void chains(void)
    CHECK(sector[0] == 1);
    OK(VixDiskLib_Write(kid, 3, 1, buffer));
    OK(VixDiskLib_Close(kid));
-   OK(try_open("kid.vmdk", 0)); /* Attach mended the content ID */
+   OK(try_open("kid.vmdk", 0)); /* Attach stored the new content ID */
    clone_over_its_source();
 
    CHECK(rename("base.vmdk", "elsewhere.vmdk") == 0);
@@ -251,7 +251,7 @@ static void files(void)
    CHECK(access("there.vmdk", F_OK) && access("there-flat.vmdk", F_OK));
 }
 
-/* A disk that this process could not open afterwards is not made. */
+/* A disk that this process could not open is not created. */
 static void too_many_extents(void)
 {
    struct rlimit limit;
@@ -319,7 +319,7 @@ static void make_written(const char *path, uint64_t capacity)
    OK(VixDiskLib_Close(h));
 }
 
-/* A new grain would come to lie where a lost one was, and be both. */
+/* A new grain would get the place of a lost one, and both entries would lead to it. */
 static void writing_what_was_cut_short(void)
 {
    struct stat st;

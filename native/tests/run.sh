@@ -1,11 +1,11 @@
 #!/bin/sh
-# Builds the native library with sanitizers, runs its tests, replays the fuzzers' corpus and, where
-# clang is installed, fuzzes for ten seconds. Takes under a minute.
+# Builds the native library with sanitizers, runs its tests, replays the corpus of the fuzzers and, if
+# clang is installed, fuzzes for ten seconds. Takes about a minute.
 set -eu
 native=$(cd "$(dirname "$0")/.." && pwd)
 out=$native/../build/native-test
 work=$(mktemp -d)
-memory=$(mktemp -d -p /dev/shm 2>/dev/null || mktemp -d) # for what makes hundreds of small disks
+memory=$(mktemp -d -p /dev/shm 2>/dev/null || mktemp -d) # for tests that make hundreds of small disks
 trap 'wait; rm -rf "$work" "$memory"' EXIT
 rm -rf "$out"
 mkdir -p "$out/gcc" "$out/clang"
@@ -15,7 +15,8 @@ sanitize="-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit
 libs="-lpthread -ldl"
 targets="descriptor disk sparse cowd sesparse"
 
-# compile DIR COMPILER FLAG ...: the library's objects, position independent
+# compile DIR COMPILER FLAG ...: compiles the library's objects, position independent, into DIR. The
+# names of the .c files must differ, whatever their folder.
 compile() {
     dir=$1 compiler=$2
     shift 2
@@ -28,7 +29,7 @@ compile "$out/gcc" "${CC:-gcc}" $sanitize
 # shellcheck disable=SC2086
 ${CC:-gcc} $sanitize -shared -Wl,-soname,libvixDiskLib.so.8 -o "$out/libvixDiskLib.so.8" "$out"/gcc/*.o $libs
 
-for name in content refusals lab; do # these see the public header only
+for name in content refusals lab; do # these use the public header only
     # shellcheck disable=SC2086
     ${CC:-gcc} $flags $sanitize -o "$out/$name" "$native/tests/$name.c" "$native/tests/abi.c" \
         "$out/libvixDiskLib.so.8" $libs
@@ -49,7 +50,7 @@ mkdir "$work/failing"
 (cd "$work/failing" && "$out/failing")
 echo "native failing: passed"
 
-# Hundreds of processes that die, beside the rest: without the sanitizers' start-up time.
+# Hundreds of processes that die, in the background: without sanitizers, which take time to start.
 # shellcheck disable=SC2086
 ${CC:-gcc} $flags \
     -Wl,--wrap=pwritev64v2,--wrap=ftruncate64,--wrap=fallocate64,--wrap=rename,--wrap=flock,--wrap=fdatasync \
@@ -71,7 +72,7 @@ finish() {
 }
 
 if ! command -v clang >/dev/null; then
-    echo "native fuzzing: left out, clang is not installed (Debian package clang)"
+    echo "native fuzzing: skipped, clang is not installed (Debian package clang)"
     finish
     exit 0
 fi

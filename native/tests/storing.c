@@ -1,7 +1,7 @@
 /*
- * A block that the kernel could not store, long after the write was acknowledged: without
- * RWF_DONTCACHE it says so once, to the wait of a later write, so that write and every flush after it
- * have to fail.
+ * Tests a block that the kernel could not store long after the write had returned. Without
+ * RWF_DONTCACHE the kernel reports this once, to the wait of a later write. So that write and every
+ * later flush have to fail.
  */
 #include "check.h"
 
@@ -10,7 +10,7 @@
 #include <sys/uio.h>
 
 #define PIECE_BYTES (1u << 20)
-#define PIECES 100u /* MiB, more than are left to be stored without a wait */
+#define PIECES 100u /* MiB: more than may be unstored without a wait */
 
 static int waits;
 static int refusals;
@@ -31,7 +31,7 @@ int __wrap_sync_file_range(int fd, off_t offset, off_t bytes, unsigned int flags
    return 0;
 }
 
-/* As older kernels do, and many file systems. */
+/* Like older kernels and many file systems. */
 ssize_t __wrap_pwritev64v2(int fd, const struct iovec *iov, int count, off_t offset, int flags)
 {
    if (flags) {

@@ -1,4 +1,4 @@
-/* QueryAllocatedBlocks: what a chain holds, without reading it. */
+/* QueryAllocatedBlocks: lists the blocks that a chain holds, from its tables alone. */
 #include "api/disk.h"
 #include "os/bytes.h"
 
@@ -16,7 +16,7 @@ static VixDiskLibBlockList *sized(VixDiskLibBlockList *list, size_t room)
    return realloc(list, offsetof(VixDiskLibBlockList, blocks) + room * sizeof(VixDiskLibBlock));
 }
 
-/* Stretches come in order; each is rounded out to chunks and joined to the one before. */
+/* Adds a stretch, rounded out to chunks and joined to the one before. Stretches come in order. */
 static VixError add(builder *b, uint64_t sector, uint64_t sectors)
 {
    uint64_t start = sector / b->chunk * b->chunk;
@@ -56,7 +56,7 @@ static VixError walk(vr_link *link, bool single, uint64_t sector, uint64_t secto
       if (run.kind == VR_HOLE) {
          err = walk(link->parent, false, sector, run.sectors, b);
       } else if (run.kind != VR_ZERO || single) {
-         err = add(b, sector, run.sectors); /* zeros of a link alone hide its parent */
+         err = add(b, sector, run.sectors); /* in a link opened alone, zeros hide the parent */
       }
       sector += run.sectors;
       sectors -= run.sectors;

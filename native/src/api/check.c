@@ -1,9 +1,9 @@
 /*
- * CheckRepair of a sparse extent: every table and grain lies in the file, no two grains share a
- * place, and the redundant tables say what the primary ones say.
+ * CheckRepair: checks that every table and grain of a sparse extent lies in the file, that no two
+ * grains share a place, and that the redundant tables equal the primary ones.
  *
- * Repair copies from the copy that is good to the one that is not. A grain that is lost in both
- * stays an error: nobody can say what it held.
+ * Repair copies the good copy of a table entry over the bad one. A grain that both copies have lost
+ * stays an error, because its content is unknown.
  */
 #include "api/connection.h"
 #include "api/settings.h"
@@ -14,7 +14,7 @@
 
 #include <stdlib.h>
 
-/* Places of more grains than this are not checked for being used twice (32 MiB of bits). */
+/* With more places than this (32 MiB of bits), grains are not checked for a place used twice. */
 #define PLACES_MAX (1ull << 28)
 
 typedef struct {
@@ -35,7 +35,7 @@ static bool is_good(checker *c, uint32_t entry)
       || (entry >= s->first_grain && (uint64_t)entry * VIXDISKLIB_SECTOR_SIZE < s->file_size);
 }
 
-/* Whether this is the first grain at its place. */
+/* True for the first grain at a place; marks the place as used. */
 static bool is_alone(checker *c, uint32_t entry)
 {
    if (!c->used || !entry || (entry == 1 && c->s->zero_grains)) {
@@ -69,14 +69,14 @@ static VixError check_table(checker *c, uint64_t table)
    VixError other = s->redundant ? load(c, VR_REDUNDANT, table, c->redundant, &at[VR_REDUNDANT])
                                  : VIX_OK;
    if (err != VIX_OK || other != VIX_OK) {
-      c->faults++; /* a directory that points nowhere: the entry cannot be told from the other copy */
+      c->faults++; /* a directory entry leads out of the file: which copy is right is unknown */
       return err == VIX_E_DISK_NEEDSREPAIR || other == VIX_E_DISK_NEEDSREPAIR ? VIX_OK
          : err != VIX_OK                                                      ? err
                                                                               : other;
    }
    bool both = s->redundant && at[VR_REDUNDANT];
    bool changed = false;
-   if (!at[VR_PRIMARY]) { /* no place to copy to: the directory has lost the table */
+   if (!at[VR_PRIMARY]) { /* the directory has lost the table: there is no place to copy to */
       c->faults += both && !vr_is_zero(c->redundant, s->table_bytes);
       return VIX_OK;
    }
@@ -105,7 +105,7 @@ static VixError check_table(checker *c, uint64_t table)
    return err;
 }
 
-/* Whether nothing of the file lies in both copies of the table: most of a large disk. */
+/* True if both copies of the table are holes of the file, as most of a large disk is. */
 static bool is_empty(checker *c, uint64_t table)
 {
    vr_sparse *s = c->s;
@@ -130,7 +130,7 @@ static VixError store_header(checker *c)
    vr_sparse *s = c->s;
    uint8_t sector[512];
    uint8_t clean = 0;
-   if (s->lost_primary) { /* the directory that is left becomes the only one */
+   if (s->lost_primary) { /* the remaining directory becomes the only one */
       s->header.flags &= ~VR_SPARSE_FLAG_REDUNDANT;
       vr_sparse_encode(&s->header, sector);
       VixError err = vr_file_write(c->e->file, 0, sector, sizeof sector);

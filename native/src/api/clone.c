@@ -1,4 +1,4 @@
-/* Clone and what it needs: a copy of a whole chain as one disk. */
+/* Clone: copies a whole chain into one new disk. */
 #include "api/connection.h"
 #include "api/create.h"
 #include "api/disk.h"
@@ -14,7 +14,7 @@
 
 typedef VixError visitor(void *data, uint64_t sector, uint64_t sectors);
 
-/* Visits in order what the chain holds, in runs. */
+/* Calls `visit` with each run that the chain holds, in order. */
 static VixError visit_held(vr_link *link, uint64_t sector, uint64_t sectors, visitor *visit,
    void *data)
 {
@@ -36,7 +36,7 @@ static VixError visit_held(vr_link *link, uint64_t sector, uint64_t sectors, vis
    return err;
 }
 
-/* Runs are gathered while they follow each other, so that the destination gets large writes. */
+/* Gathers runs that follow each other, so that the destination gets large writes. */
 typedef struct {
    vr_link *from;
    vr_link *to;
@@ -124,7 +124,7 @@ static VixError make_copy(vr_link *from, const char *path, const VixDiskLibCreat
    return err;
 }
 
-/* Whether the disk at `path` is a link of the chain. */
+/* True if the disk at `path` is a link of the chain. */
 static bool is_of(const vr_link *link, const char *path)
 {
    vr_file *file;
@@ -161,7 +161,7 @@ VixError VixDiskLib_Clone(const VixDiskLibConnection dstConnection, const char *
    }
    if (access(dstPath, F_OK) == 0) {
       err = !overWrite                  ? VIX_E_FILE_ALREADY_EXISTS
-         : is_of(source->leaf, dstPath) ? VIX_E_INVALID_ARG /* it would lose what it is a copy of */
+         : is_of(source->leaf, dstPath) ? VIX_E_INVALID_ARG /* it would overwrite its source */
                                         : VixDiskLib_Unlink(dstConnection, dstPath);
    }
    if (err == VIX_OK) {
@@ -170,7 +170,7 @@ VixError VixDiskLib_Clone(const VixDiskLibConnection dstConnection, const char *
       if (err == VIX_OK) {
          vr_report(progressFunc, progressCallbackData, 100);
       } else if (err != VIX_E_FILE_ALREADY_EXISTS) {
-         VixDiskLib_Unlink(dstConnection, dstPath); /* half a copy helps nobody */
+         VixDiskLib_Unlink(dstConnection, dstPath); /* remove the partial copy */
       }
    }
    VixDiskLib_Close(source);

@@ -1,10 +1,10 @@
 /*
- * Shrink and Defragment of sparse extents.
+ * Shrink and Defragment: move the grains of a sparse extent together and cut its file.
  *
  *    places   | . 7 . 2 9 . |  ->  | 2 7 9 |      grains in the order of the disk, then cut short
  *
- * Each step copies one grain to a place that nothing uses and then changes its entries: a process
- * that ends between two steps leaves a whole disk.
+ * Each step copies one grain to an unused place and then changes its entries. So a process that
+ * ends between two steps leaves a whole disk.
  */
 #include "api/create.h"
 #include "api/disk.h"
@@ -70,7 +70,7 @@ static VixError claim(compactor *c, uint64_t sector, uint64_t sectors, uint32_t 
    return VIX_OK;
 }
 
-/* Fills `owner` from the tables. Grains off the common raster are not ours to move. */
+/* Fills `owner` from the tables. Grains off the common raster are not moved. */
 static VixError survey(compactor *c)
 {
    vr_sparse *s = c->s;
@@ -146,7 +146,7 @@ static VixError move_to_end(compactor *c, uint32_t from)
    return move(c, from, c->places - 1);
 }
 
-/* Where grain number `grain` is now, or FREE. */
+/* The present place of grain number `grain`, or FREE. */
 static VixError place_of(compactor *c, uint64_t grain, uint32_t *place)
 {
    uint8_t *entries;
@@ -168,7 +168,7 @@ static VixError arrange(compactor *c)
    for (uint64_t grain = 0; err == VIX_OK && grain < grains; grain++) {
       uint8_t *entries;
       err = entries_of(c, grain, &entries);
-      if (err == VIX_OK && !entries) { /* an empty table: on to the next */
+      if (err == VIX_OK && !entries) { /* an empty table: skip it */
          grain += s->header.gt_entries - grain % s->header.gt_entries - 1;
          continue;
       }
@@ -231,7 +231,7 @@ static VixError compact(vr_extent *e)
    return err;
 }
 
-/* Grains of zeros lose their place: the write of zeros over them does that. */
+/* Frees the places of grains that hold zeros, by writing zeros over them. */
 static VixError drop_zeros(vr_link *link)
 {
    enum { SECTORS = 4096 };

@@ -1,3 +1,4 @@
+/* Connect, Disconnect, PrepareForAccess and the calls for connection parameters. */
 #include "api/connection.h"
 
 #include "api/settings.h"
@@ -24,7 +25,7 @@ VixError vr_connection_check_local(const struct VixDiskLibConnectParam *c)
    return err == VIX_OK && c->remote ? VIX_E_NOT_SUPPORTED_ON_REMOTE_OBJECT : err;
 }
 
-/* "a:b:c" names `mode` somewhere. NULL names all. */
+/* True if the list "a:b:c" names `mode`. NULL and "" name all modes. */
 static bool lists(const char *modes, const char *mode)
 {
    size_t length = strlen(mode);
@@ -74,7 +75,7 @@ static void connection_free(struct VixDiskLibConnectParam *c)
 VixError VixDiskLib_ConnectEx(const VixDiskLibConnectParams *connectParams, Bool readOnly,
    const char *snapshotRef, const char *transportModes, VixDiskLibConnection *connection)
 {
-   (void)snapshotRef; /* the path says which link: snapshots of the lab are links of their own */
+   (void)snapshotRef; /* the path names the link: a snapshot of the lab is a link of its own */
    if (!connection) {
       return VIX_E_INVALID_ARG;
    }
@@ -123,7 +124,6 @@ VixDiskLibConnectParams *VixDiskLib_AllocateConnectParams(void)
    return calloc(1, sizeof(VixDiskLibConnectParams));
 }
 
-
 VixError VixDiskLib_GetConnectParams(const VixDiskLibConnection connection,
    VixDiskLibConnectParams **connectParams)
 {
@@ -158,7 +158,7 @@ void VixDiskLib_FreeConnectParams(VixDiskLibConnectParams *connectParams)
 VixError VixDiskLib_Cleanup(const VixDiskLibConnectParams *connectParams, uint32_t *numCleanedUp,
    uint32_t *numRemaining)
 {
-   (void)connectParams; /* nothing outlives a process: locks end with it */
+   (void)connectParams; /* nothing to clean: locks end with their process */
    if (numCleanedUp) {
       *numCleanedUp = 0;
    }
@@ -174,7 +174,7 @@ static VixError access_call(const VixDiskLibConnectParams *params, const char *i
       return VIX_E_DISK_NOINIT;
    }
    if (!params || !params->serverName) {
-      return VIX_E_NOT_SUPPORTED; /* relocation is a matter of vCenter */
+      return VIX_E_NOT_SUPPORTED; /* only a vCenter relocates machines */
    }
    return !vr_settings_get()->lab_root ? VIX_E_NOT_SUPPORTED
       : identity && *identity && strlen(identity) <= 50 ? VIX_OK : VIX_E_INVALID_ARG;

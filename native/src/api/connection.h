@@ -1,4 +1,4 @@
-/* A connection: to local files, or to a vCenter of the lab. */
+/* Connections to local files, or to a vCenter of the lab. */
 #ifndef VR_CONNECTION_H
 #define VR_CONNECTION_H
 
@@ -10,16 +10,16 @@ struct VixDiskLibConnectParam {
    uint32_t magic;
    bool read_only;
    bool remote;
-   bool trusted; /* the thumbprint was right; a wrong one fails at Open, as VDDK does */
-   const char *mode; /* of transport, a literal */
+   bool trusted; /* the thumbprint was right; a wrong one fails at Open, as in VDDK */
+   const char *mode; /* of transport; a literal */
    char *server;
    uint32_t port;
    char *vmx_spec;
 };
 
-/* VIX_E_DISK_INVALID_CONNECTION unless it is one that is connected. */
+/* VIX_E_DISK_INVALID_CONNECTION unless it is an open connection. */
 VixError vr_connection_check(const struct VixDiskLibConnectParam *c);
-/* The same, and to local files: others get VIX_E_NOT_SUPPORTED_ON_REMOTE_OBJECT. */
+/* The same, and VIX_E_NOT_SUPPORTED_ON_REMOTE_OBJECT for a connection to a vCenter. */
 VixError vr_connection_check_local(const struct VixDiskLibConnectParam *c);
 
 #endif

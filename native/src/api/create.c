@@ -16,7 +16,7 @@
 
 /* Split disks have extents of 2047 MiB, so that each stays under 2 GiB with its tables. */
 #define SPLIT_SECTORS (2047ull * 2048)
-#define FILES_SPARE 32u /* for what else a process has open */
+#define FILES_SPARE 32u /* other files that the process has open */
 
 typedef struct {
    VixDiskLibDiskType type;
@@ -117,7 +117,7 @@ static void write_new_ddb(FILE *out, const vr_create_plan *plan, const form *f)
    }
 }
 
-/* A child says of itself what its parent says, except how the parent is stored. */
+/* A child has the disk database of its parent, without the entries on how the parent is stored. */
 static void write_inherited_ddb(FILE *out, const vr_link *parent)
 {
    bool uuid = false;
@@ -271,7 +271,7 @@ void vr_remove_split_extent(const char *path, VixDiskLibDiskType type, uint64_t 
    remove_extent(form_of(type), path, index);
 }
 
-/* Extents first and the descriptor last: a disk that can be opened is whole. */
+/* Creates extents first and the descriptor last, so that a disk that can be opened is whole. */
 static VixError make_files(const char *path, const vr_create_plan *plan, const form *f,
    const char *text, size_t length)
 {
@@ -355,7 +355,7 @@ VixError vr_create(const char *path, const vr_create_plan *plan)
 VixError vr_create_space(VixDiskLibDiskType type, uint64_t capacity, uint64_t held, uint64_t *bytes)
 {
    const form *f = form_of(type);
-   if (!f || f->storage == COWD) { /* a delta of ESXi is never a disk of its own */
+   if (!f || f->storage == COWD) { /* an ESXi delta is never a disk by itself */
       return VIX_E_NOT_SUPPORTED;
    }
    uint64_t tables = 0;

@@ -1,4 +1,4 @@
-/* Making new disks. */
+/* Creates the files of new disks and of new extents of split disks. */
 #ifndef VR_CREATE_H
 #define VR_CREATE_H
 
@@ -12,18 +12,19 @@ typedef struct {
    const vr_link *parent; /* NULL for a base disk */
 } vr_create_plan;
 
-/* Nothing is left behind on failure. The new files are on stable storage after success. */
+/* Creates a disk. Leaves no files on failure. After success the files are on stable storage. */
 VixError vr_create(const char *path, const vr_create_plan *plan);
-/* How many extents a split disk of so many sectors has, and whether one of so many extents is made
- * here: whoever opens a disk has all of them open at once. */
+/* The number of extents of a split disk of so many sectors. */
 uint64_t vr_split_extents(uint64_t sectors);
+/* An error if this process could not open a disk of so many extents: an open disk has all of them
+ * open at once. */
 VixError vr_check_extents(uint64_t extents);
-/* One more extent of a split disk, of up to `most` sectors, and its line for the descriptor (the
- * caller's to free). */
+/* Creates one more extent of a split disk, of up to `most` sectors; *line is its line for the
+ * descriptor, the caller's to free. */
 VixError vr_create_split_extent(const char *path, VixDiskLibDiskType type, uint64_t index,
    uint64_t most, uint64_t *sectors, char **line);
 void vr_remove_split_extent(const char *path, VixDiskLibDiskType type, uint64_t index);
-/* Bytes that a disk of this type and capacity needs for `held` bytes of grains. */
+/* The bytes that a disk of this type and capacity needs for `held` bytes of grains. */
 VixError vr_create_space(VixDiskLibDiskType type, uint64_t capacity, uint64_t held, uint64_t *bytes);
 const char *vr_adapter_name(VixDiskLibAdapterType type);
 

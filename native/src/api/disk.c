@@ -1,4 +1,4 @@
-/* Opening and closing disks, and data in and out of them. */
+/* Open, Close, Read, Write and Flush: handles, and data in and out of them. */
 #include "api/disk.h"
 
 #include "api/connection.h"

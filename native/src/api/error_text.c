@@ -1,4 +1,4 @@
-/* The text of every error code. Codes that are not here get their number. */
+/* GetErrorText: the text of each error code. A code without a text shows its number. */
 #include "vixDiskLib.h"
 
 #include <stdio.h>

@@ -1,6 +1,6 @@
 /*
- * Grow. What is new is put in place first; one write of the header or the descriptor then makes it
- * part of the disk.
+ * Grow: gives a disk more capacity. New tables and extents are put in place first; then one write
+ * of the header or the descriptor makes them part of the disk.
  */
 #include "api/connection.h"
 #include "api/create.h"
@@ -18,7 +18,7 @@
 #include <strings.h>
 #include <unistd.h>
 
-/* Copies one directory to `to`, with entries for new tables that follow at `first_table`. */
+/* Copies one directory to `to`, with entries for the new tables, which begin at `first_table`. */
 static VixError write_directory(vr_extent *e, int which, uint64_t to, uint64_t old, uint64_t all,
    uint64_t first_table)
 {
@@ -51,7 +51,7 @@ static VixError grow_sparse(vr_extent *e, uint64_t capacity)
    if (s->table_bytes % VIXDISKLIB_SECTOR_SIZE || s->compressed || s->cowd || s->lost_primary) {
       return VIX_E_DISK_NOTSUPPORTED;
    }
-   err = vr_sparse_check_end(e); /* nobody else has the extent */
+   err = vr_sparse_check_end(e); /* without the lock: no one else has the extent open */
    if (err == VIX_OK && all > old) {
       uint64_t directory = vr_ceil_div(all * 4, VIXDISKLIB_SECTOR_SIZE);
       uint64_t tables = (all - old) * (s->table_bytes / VIXDISKLIB_SECTOR_SIZE);
@@ -81,7 +81,7 @@ static VixError grow_sparse(vr_extent *e, uint64_t capacity)
    return err;
 }
 
-/* The new descriptor makes all of it part of the disk. */
+/* Stores the new descriptor, which makes the new parts belong to the disk. */
 static VixError finish(vr_link *link, uint64_t capacity, bool geometry)
 {
    VixError err = geometry ? vr_geometry_store(&link->descriptor, capacity) : VIX_OK;
@@ -105,7 +105,7 @@ static VixError grow_last(vr_link *link, uint64_t capacity, bool geometry)
    return err == VIX_OK ? finish(link, capacity, geometry) : err;
 }
 
-/* Other readers (qemu) take an extent in whole grains: only the last one ends within a grain. */
+/* Other readers (qemu) read extents in whole grains, so only the last one may end within a grain. */
 static VixError fill_last_grain(vr_link *link, uint64_t *more)
 {
    size_t last = link->extent_count - 1;
@@ -123,7 +123,7 @@ static VixError fill_last_grain(vr_link *link, uint64_t *more)
    return err;
 }
 
-/* A split disk gets one more extent, or several; on an error they go again. */
+/* Adds one extent or several to a split disk; removes them again on an error. */
 static VixError grow_split(vr_link *link, VixDiskLibDiskType type, uint64_t capacity, bool geometry)
 {
    uint64_t index = link->extent_count;

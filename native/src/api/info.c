@@ -1,4 +1,4 @@
-/* GetInfo and the metadata, both from the descriptors of the chain. */
+/* GetInfo and the metadata calls, which read the descriptors of the chain. */
 #include "api/disk.h"
 #include "chain/geometry.h"
 #include "os/bytes.h"
@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <strings.h>
 
-/* The value of ddb.`key` of the first link that has one; the caller's to free. */
+/* The value of ddb.`key` in the first link that has it; the caller's to free. */
 static char *ddb(const vr_link *leaf, const char *key)
 {
    char name[128];
@@ -156,7 +156,7 @@ VixError VixDiskLib_WriteMetadata(VixDiskLibHandle diskHandle, const char *key, 
    err = vr_descriptor_set(&leaf->descriptor, name, val, true);
    if (err == VIX_OK) {
       err = vr_link_store_descriptor(leaf);
-      if (err != VIX_OK) { /* no room: what is stored stays what is known */
+      if (err != VIX_OK) { /* no room in the file: take the stored value back */
          vr_descriptor_unset(&leaf->descriptor, name);
          if (old) {
             vr_descriptor_set(&leaf->descriptor, name, old, true);
@@ -168,8 +168,7 @@ VixError VixDiskLib_WriteMetadata(VixDiskLibHandle diskHandle, const char *key, 
    return err;
 }
 
-/* Calls with each key of the chain, a child's before its parent's; keys that a link below repeats
- * are left out. */
+/* Calls `found` once with each key of the chain, those of a child before those of its parent. */
 static void each_key(const vr_link *leaf, void (*found)(const char *, size_t, void *), void *data)
 {
    for (const vr_link *link = leaf; link; link = link->parent) {

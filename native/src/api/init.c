@@ -1,4 +1,4 @@
-/* InitEx, Init and Exit, and the list of transport modes. */
+/* Init, InitEx, Exit and ListTransportModes: the start and the end of the use of the library. */
 #include "api/settings.h"
 #include "os/log.h"
 #include "os/request_threads.h"
@@ -13,7 +13,7 @@ VixError VixDiskLib_InitEx(uint32_t majorVersion, uint32_t minorVersion,
    (void)minorVersion;
    const vr_settings *settings = vr_settings_get();
    if (settings->ready) {
-      return VIX_OK; /* programs that initialise twice mean the same library */
+      return VIX_OK; /* a second initialisation keeps the first */
    }
    if (majorVersion < 1 || majorVersion > 9) {
       return VIX_E_NOT_SUPPORTED;

@@ -1,4 +1,4 @@
-/* The calls that make, join and remove hosted disks. */
+/* Create, CreateChild, Attach and Unlink: create, join and delete disks. */
 #include "api/connection.h"
 #include "api/create.h"
 #include "api/disk.h"
@@ -59,13 +59,13 @@ VixError VixDiskLib_CreateChild(VixDiskLibHandle diskHandle, const char *childPa
    vr_create_plan plan = {.type = diskType, .capacity = parent->capacity, .parent = parent};
    vr_report(progressFunc, progressCallbackData, 0);
    pthread_rwlock_wrlock(&diskHandle->use);
-   /* The child is durable when it is made, so the content ID that it expects has to be. */
+   /* The new child is durable, so the content ID of the parent that it names has to be durable. */
    err = diskHandle->writable ? vr_link_flush(parent) : VIX_OK;
    if (err == VIX_OK) {
       err = vr_create(childPath, &plan);
    }
    if (err == VIX_OK) {
-      parent->cid_fresh = false; /* writing the parent from now on makes the child invalid */
+      parent->cid_fresh = false; /* the next write to the parent makes the child invalid */
    }
    pthread_rwlock_unlock(&diskHandle->use);
    if (err == VIX_OK) {
@@ -104,8 +104,8 @@ VixError VixDiskLib_IsAttachPossible(VixDiskLibHandle parent, VixDiskLibHandle c
       : VIX_E_DISK_CID_MISMATCH;
 }
 
-/* Stores in the child who its parent is, durably. */
-static VixError adopt(vr_link *child, const vr_link *parent)
+/* Stores the hint and the content ID of the parent in the child, durably. */
+static VixError store_parent(vr_link *child, const vr_link *parent)
 {
    char *hint = vr_parent_hint(child->path, parent->path);
    if (!hint) {
@@ -148,7 +148,7 @@ VixError VixDiskLib_Attach(VixDiskLibHandle parent, VixDiskLibHandle child)
       err = vr_link_flush(parent->leaf);
    }
    if (err == VIX_OK && child->writable) {
-      err = adopt(child->leaf, parent->leaf);
+      err = store_parent(child->leaf, parent->leaf);
    }
    if (err == VIX_OK) {
       if (parent->writable) {
@@ -186,7 +186,7 @@ VixError VixDiskLib_Unlink(VixDiskLibConnection connection, const char *path)
    if (err != VIX_OK) {
       return err;
    }
-   /* The descriptor goes last: what is interrupted can be done again. */
+   /* The descriptor is deleted last, so that an interrupted Unlink can be repeated. */
    for (size_t i = 0; err == VIX_OK && !link->descriptor_room && i < link->descriptor.extent_count;
         i++) {
       if (!link->descriptor.extents[i].name) {

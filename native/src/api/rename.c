@@ -1,8 +1,8 @@
 /*
- * Rename: the files of one link get the name that the new path gives them.
+ * Rename: renames the files of one link after its new path.
  *
- * Extents are linked under their new names, the new descriptor is written, and only then the old
- * names go: at every moment one of the two descriptors has all its files.
+ * Extents are linked under their new names, then the new descriptor is written, then the old names
+ * are removed. So at every moment one of the two descriptors has all its files.
  */
 #include "api/create.h"
 #include "api/settings.h"
@@ -19,7 +19,8 @@
 #include <strings.h>
 #include <unistd.h>
 
-/* "old-s001.vmdk" of old.vmdk becomes "new-s001.vmdk" of new.vmdk; other names stay as they are. */
+/* The new name of an extent: "old-s001.vmdk" of old.vmdk gives "new-s001.vmdk" of new.vmdk. Names
+ * of another form stay. */
 static char *new_name(const char *src, const char *dst, const char *extent)
 {
    const char *old_name = vr_path_name(src);
@@ -35,7 +36,7 @@ static char *new_name(const char *src, const char *dst, const char *extent)
    return asprintf(&out, "%.*s%s", (int)stem, name, extent + old_stem) < 0 ? NULL : out;
 }
 
-/* The hint must lead to the same parent from the new folder. */
+/* Changes the hint so that it leads to the same parent from the new folder. */
 static VixError move_hint(vr_link *link, const char *dst)
 {
    if (!link->descriptor.parent_hint) {
@@ -44,7 +45,7 @@ static VixError move_hint(vr_link *link, const char *dst)
    char *parent = vr_path_beside(link->path, link->descriptor.parent_hint);
    char *hint = parent ? vr_parent_hint(dst, parent) : NULL;
    VixError err = !parent ? VIX_E_OUT_OF_MEMORY
-      : !hint             ? VIX_OK /* a parent that is not there keeps its hint */
+      : !hint             ? VIX_OK /* the parent is missing: keep its hint */
                           : vr_descriptor_set(&link->descriptor, "parentFileNameHint", hint, true);
    free(parent);
    free(hint);
@@ -156,7 +157,7 @@ static VixError rename_files(vr_link *link, const char *dst)
       err = write_new_descriptor(link, dst);
    }
    if (err == VIX_OK) {
-      err = vr_sync_folder(dst); /* the new names are durable before the old ones go */
+      err = vr_sync_folder(dst); /* make the new names durable before the old ones go */
       if (err != VIX_OK) {
          unlink(dst);
       }

@@ -67,7 +67,7 @@ static bool take_type(const char **p, vr_extent_type *type)
    return false;
 }
 
-/* VIX_OK with *is_extent false when the line is no extent line at all. */
+/* A line that describes no extent is VIX_OK with *is_extent false. */
 static VixError parse_extent(const char *line, const char *encoding, vr_extent_line *out,
    bool *is_extent)
 {
@@ -88,7 +88,7 @@ static VixError parse_extent(const char *line, const char *encoding, vr_extent_l
       return VIX_E_DISK_INVALIDDISK;
    }
    if (!take_type(&p, &out->type)) {
-      return VIX_E_DISK_NOTSUPPORTED; /* raw device mappings and what came later */
+      return VIX_E_DISK_NOTSUPPORTED; /* raw device mappings and later types */
    }
    if (out->type == VR_EXTENT_ZERO) {
       return VIX_OK;
@@ -179,7 +179,7 @@ static VixError split_lines(vr_descriptor *d, const char *text, size_t length)
       const char *newline = memchr(text, '\n', (size_t)(end - text));
       const char *stop = newline ? newline : end;
       const char *trimmed = stop;
-      while (trimmed > text && trimmed[-1] == '\r') { /* all: what is stored must parse alike */
+      while (trimmed > text && trimmed[-1] == '\r') { /* all, so that the stored text parses the same */
          trimmed--;
       }
       VixError err = vr_descriptor_insert_line(d, d->line_count, strndup(text, (size_t)(trimmed - text)));

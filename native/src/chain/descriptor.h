@@ -1,5 +1,5 @@
 /*
- * The text that describes one link of a disk (VMware "Virtual Disk Format 5.0").
+ * Descriptors: the text that describes one link of a disk (VMware "Virtual Disk Format 5.0").
  *
  *    # Disk DescriptorFile           comment
  *    version=1                       header: key=value, value may be quoted
@@ -9,7 +9,7 @@
  *    RW 8192 SPARSE "disk.vmdk" 0    extents: access, sectors, type, name, start sector in it
  *    ddb.adapterType = "lsilogic"    disk database
  *
- * The lines are kept as they were read, so that what this library does not know survives.
+ * The lines are kept as they were read, so lines that this library does not know survive.
  */
 #ifndef VR_DESCRIPTOR_H
 #define VR_DESCRIPTOR_H
@@ -44,10 +44,10 @@ typedef struct {
    uint64_t capacity; /* sum of the extents' sectors */
 } vr_descriptor;
 
-/* Text of `length` bytes; NULs end it. Everything in `out` is freed by vr_descriptor_free. */
+/* Parses `length` bytes of text, up to a NUL. vr_descriptor_free frees everything in `out`. */
 VixError vr_descriptor_parse(const char *text, size_t length, vr_descriptor *out);
 void vr_descriptor_free(vr_descriptor *d);
-/* The text to store; the caller's to free. NULL when out of memory. */
+/* Renders the text to store; the caller's to free. NULL when out of memory. */
 char *vr_descriptor_text(const vr_descriptor *d, size_t *length);
 
 /* Puts `line` at index `at`. Owns `line`, also on failure; NULL is out of memory. */
@@ -59,7 +59,7 @@ char *vr_descriptor_get(const vr_descriptor *d, const char *key);
 VixError vr_descriptor_set(vr_descriptor *d, const char *key, const char *value, bool quoted);
 void vr_descriptor_unset(vr_descriptor *d, const char *key);
 VixError vr_descriptor_set_cid(vr_descriptor *d, const char *key, uint32_t value);
-/* Writes names and hint in UTF-8 and says so, before new ones in UTF-8 join them. */
+/* Converts the names and the hint to UTF-8 and sets the encoding, before new names are added. */
 VixError vr_descriptor_make_utf8(vr_descriptor *d);
 /* Replaces the name in the line of extent `index`; the parsed name stays. */
 VixError vr_descriptor_rename_extent(vr_descriptor *d, size_t index, const char *name);

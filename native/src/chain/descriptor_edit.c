@@ -1,4 +1,4 @@
-/* Changing a descriptor and rendering it. */
+/* Changes the lines of a descriptor and renders them as text. */
 #include "chain/descriptor.h"
 #include "chain/descriptor_lines.h"
 

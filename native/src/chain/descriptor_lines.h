@@ -6,12 +6,12 @@
 #include <stdint.h>
 
 const char *vr_skip_blanks(const char *p);
-/* Whether `line` assigns `key`; where its value starts then goes to *value. */
+/* True if `line` assigns `key`; *value is then the start of the value. */
 bool vr_line_assigns(const char *line, const char *key, const char **value);
-/* These move *p past the word and the blanks after it, or leave it and are false. */
+/* Move *p past the word and the blanks after it; else leave *p and return false. */
 bool vr_take_word(const char **p, const char *word);
 bool vr_take_number(const char **p, uint64_t *out);
-/* Whether the line describes an extent; where its sectors are written then goes to *number. */
+/* True if the line describes an extent; *number is then the start of its count of sectors. */
 bool vr_is_extent_line(const char *line, const char **number);
 
 #endif

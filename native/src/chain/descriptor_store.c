@@ -1,11 +1,12 @@
 /*
- * Storing a changed descriptor: at whatever moment the process ends, the old one or the new one is
- * there, whole.
+ * Stores a changed descriptor so that the old one or the new one is there, whole, at whatever
+ * moment the process ends.
  *
- * The kernel copies a write page by page, and kill -9 may end it between two pages. So what differs
- * is one write where it lies in one page of the file, as a new content ID does and all of a short
- * descriptor. Otherwise a descriptor with a file of its own gets a new file, put in the old one's
- * place by a rename; one inside a sparse file stays as it is.
+ * The kernel copies a write page by page, and kill -9 may end it between two pages. So a difference
+ * that lies in one page of the file is one write: a new content ID always, a short descriptor
+ * whole. Otherwise a descriptor with a file of its own gets a new file, which a rename puts in the
+ * place of the old one. A descriptor inside a sparse file cannot be changed that far and stays as
+ * it is.
  */
 #include "chain/link.h"
 #include "chain/lock.h"
@@ -21,7 +22,7 @@
 
 #define PAGE_BYTES 4096u /* of the kernel, or a part of one of its larger pages */
 
-/* The new file's name while it is written. NULL when there is no such file or no memory. */
+/* The name of the new file while it is written. NULL without `path` or when out of memory. */
 static char *path_beside(const char *path)
 {
    char *beside = NULL;
@@ -49,8 +50,8 @@ static VixError copy_rights(const vr_file *from, const vr_file *to)
    return VIX_OK;
 }
 
-/* The new file is locked before it has the name, and who waits with the old one open looks again
- * (link_open.c): at no moment can a second writer have the disk. */
+/* Locks the new file before it gets the name. A writer that waited with the old file open checks
+ * the name again (link_open.c). So there is never a second writer. */
 static VixError write_and_rename(vr_link *link, vr_file *file, const char *path, const char *text,
    size_t length)
 {
@@ -74,7 +75,7 @@ static VixError replace(vr_link *link, const char *text, size_t length)
    char *beside = path_beside(path);
    VixError err = beside ? VIX_OK : VIX_E_OUT_OF_MEMORY;
    if (err == VIX_OK) {
-      unlink(beside); /* of a process that died */
+      unlink(beside); /* left by a process that died */
       err = vr_file_create(beside, &file);
    }
    if (err == VIX_OK) {
@@ -82,7 +83,7 @@ static VixError replace(vr_link *link, const char *text, size_t length)
       if (err == VIX_OK) {
          vr_file_close(link->file);
          link->file = file;
-         /* The new one is in place whatever happens to the folder: it is Flush that fails then. */
+         /* The new file is in place even if the folder cannot be synced; then Flush fails. */
          atomic_store(&file->broken, vr_sync_folder(path) != VIX_OK);
       } else {
          unlink(beside);
@@ -107,7 +108,7 @@ static void difference(const char *old, const char *new, size_t bytes, size_t *f
    }
 }
 
-/* `bytes` of the file as it is and as it shall be, `length` of them text. */
+/* Stores `new` over `old`, both `bytes` long, of which `length` are text. */
 static VixError store(vr_link *link, const char *old, const char *new, size_t bytes, size_t length)
 {
    bool own_file = !link->descriptor_room;
@@ -131,7 +132,8 @@ static VixError store(vr_link *link, const char *old, const char *new, size_t by
    return own_file && length < bytes ? vr_file_truncate(link->file, length) : VIX_OK;
 }
 
-/* What follows the text: empty lines, in a file that will be cut; NULs where the old text was. */
+/* Lays out the new bytes: after the text, empty lines in a file that will be cut, else NULs over
+ * the old text. */
 static void lay_out(char *new, const char *old, size_t bytes, const char *text, size_t length,
    bool own_file)
 {

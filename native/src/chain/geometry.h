@@ -1,5 +1,5 @@
-/* Geometry that BIOSes give disks of a size: Virtual Disk Format 5.0 for IDE, BusLogic's translation
- * for SCSI. */
+/* The geometry that a BIOS gives a disk of a size: Virtual Disk Format 5.0 for IDE, the translation
+ * of BusLogic for SCSI. */
 #ifndef VR_GEOMETRY_H
 #define VR_GEOMETRY_H
 

@@ -1,4 +1,4 @@
-/* Reading and writing through a chain of links. */
+/* Reads and writes through a chain of links. */
 #include "chain/link.h"
 
 #include "os/bytes.h"
@@ -34,7 +34,7 @@ static VixError read_run(vr_link *link, uint64_t sector, const vr_run *run, uint
    size_t bytes = run->sectors * VIXDISKLIB_SECTOR_SIZE;
    switch (run->kind) {
    case VR_DATA:
-      /* A last grain may be cut short; a flat file that has shrunk is an error. */
+      /* The last grain of a file may be short; a flat file that has shrunk is an error. */
       return e->type == VR_EXTENT_FLAT ? vr_file_read(e->file, run->offset, buf, bytes)
                                        : vr_file_read_padded(e->file, run->offset, buf, bytes);
    case VR_OPAQUE:

@@ -1,4 +1,4 @@
-/* Opening and closing the links of a chain. */
+/* Opens and closes the links of a chain. */
 #include "chain/link.h"
 #include "chain/lock.h"
 #include "formats/sparse.h"
@@ -33,7 +33,7 @@ static VixError load_descriptor(vr_link *link)
       if (!header.descriptor || !header.descriptor_size
          || header.descriptor_size > VR_DESCRIPTOR_MAX / VIXDISKLIB_SECTOR_SIZE
          || !vr_fits(header.descriptor, header.descriptor_size * 512, size)) {
-         return VIX_E_DISK_INVALIDDISK; /* an extent that belongs to a descriptor elsewhere */
+         return VIX_E_DISK_INVALIDDISK; /* an extent whose descriptor is another file */
       }
       link->descriptor_at = header.descriptor * VIXDISKLIB_SECTOR_SIZE;
       link->descriptor_room = length = header.descriptor_size * VIXDISKLIB_SECTOR_SIZE;
@@ -139,8 +139,8 @@ static VixError open_extents(vr_link *link, const vr_link_options *options)
    return VIX_OK;
 }
 
-/* Opens the file of the descriptor and locks it as the options say. A writer may have put a new file
- * in its place before the lock was had (descriptor_store.c); then that one counts. */
+/* Opens the file of the descriptor and locks it as the options say. If a writer has put a new file
+ * in its place meanwhile (descriptor_store.c), opens that one. */
 static VixError open_file(const vr_link *link, const vr_link_options *options, vr_file **out)
 {
    for (;;) {
@@ -156,7 +156,7 @@ static VixError open_file(const vr_link *link, const vr_link_options *options, v
    }
 }
 
-/* What was opened before an error is in *out too. */
+/* *out is set on an error too, with what was opened before it. */
 static VixError load_one(const char *path, const vr_link_options *options, vr_link **out)
 {
    vr_link *link = calloc(1, sizeof *link);
@@ -207,8 +207,8 @@ char *vr_parent_hint(const char *path, const char *parent)
    return hint;
 }
 
-/* The parent's path: as the hint says, else the same name in the child's own folder, where moving a
- * folder leaves absolute hints behind. */
+/* The path of the parent: as the hint says, else the same name in the folder of the child. A moved
+ * folder has old absolute hints. */
 static char *parent_path(const vr_link *child)
 {
    char *path = vr_path_beside(child->path, child->descriptor.parent_hint);

@@ -1,12 +1,12 @@
-/* Who may open a disk: flock on the file that holds a descriptor. A dead process holds none. */
+/* Locks a disk: flock on the file that holds its descriptor. The lock ends with the process. */
 #ifndef VR_LOCK_H
 #define VR_LOCK_H
 
 #include "os/file.h"
 
-/* For as long as the file is open. VIX_E_FILE_ALREADY_LOCKED when another holds it. */
+/* Locks for as long as the file is open. VIX_E_FILE_ALREADY_LOCKED when another has the lock. */
 VixError vr_lock_for_writing(const vr_file *file);
-/* Whether somebody has it open for writing, now: VIX_E_FILE_ALREADY_LOCKED. Holds nothing. */
+/* VIX_E_FILE_ALREADY_LOCKED if another has it open for writing now. Takes no lock. */
 VixError vr_lock_is_free(const vr_file *file);
 void vr_unlock(const vr_file *file);
 

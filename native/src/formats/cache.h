@@ -1,5 +1,5 @@
-/* Fixed-size blocks by number, direct-mapped: a new block takes the slot of an older one. Memory is
- * taken as slots are used. Not thread-safe. */
+/* Caches fixed-size blocks by number, direct-mapped: a new block takes the slot of an older one.
+ * The kernel gives memory as slots are used. Not thread-safe. */
 #ifndef VR_CACHE_H
 #define VR_CACHE_H
 
@@ -14,7 +14,7 @@ typedef struct {
    uint8_t *memory;
 } vr_cache;
 
-/* Room for up to `most` blocks, fewer when there are only `blocks`. False when out of memory. */
+/* Makes room for up to `most` blocks, or for `blocks` if fewer. False when out of memory. */
 bool vr_cache_init(vr_cache *cache, size_t block_bytes, uint64_t blocks, size_t most);
 void vr_cache_free(vr_cache *cache);
 /* The block, or NULL when it is not here. */

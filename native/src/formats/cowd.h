@@ -1,5 +1,5 @@
 /*
- * Delta links as ESX wrote them before VMFS 6 (magic COWD): sparse tables behind another header.
+ * COWD extents, the delta links of ESX before VMFS 6: sparse tables behind another header.
  *
  *    header (4 sectors) | GD | GT (4096 entries) | grain | grain | GT | ...
  *
@@ -11,9 +11,9 @@
 
 #include "formats/sparse.h"
 
-/* Decodes and checks what does not need the file. `freed`: first free sector. */
+/* Decodes a header, and checks what can be checked without the file. */
 VixError vr_cowd_decode(const uint8_t *header, vr_sparse_header *out, uint64_t *free_sector);
-/* Writes header and directory of a new extent; the file is empty before. */
+/* Writes header and directory of a new extent into an empty file. */
 VixError vr_cowd_format(vr_file *file, uint64_t capacity);
 
 #endif

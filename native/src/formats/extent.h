@@ -1,11 +1,11 @@
 /*
- * An extent: a stretch of one link of a disk, in one file and one format.
+ * Extents: an extent is a stretch of one link of a disk, in one file and one format.
  *
  *    disk    |<------ extent 0 ------>|<--- extent 1 --->|
  *    extent  | DATA | HOLE | DATA ... |
  *
- * `map` says what a stretch is, in runs as long as it can; link.c moves the data of DATA runs
- * straight between the file and the caller's buffer, and asks the parent about HOLE runs.
+ * `map` tells what a stretch is, in runs as long as possible. chain/link.c moves the data of DATA
+ * runs directly between the file and the caller's buffer, and asks the parent about HOLE runs.
  */
 #ifndef VR_EXTENT_H
 #define VR_EXTENT_H
@@ -32,7 +32,7 @@ typedef struct vr_below vr_below;
 
 struct vr_below {
    VixError (*read)(const vr_below *below, uint64_t sector, uint64_t sectors, uint8_t *buf);
-   /* Whether no parent holds anything there, so that it reads as zeros. */
+   /* *hole: no parent holds anything there, so it reads as zeros. */
    VixError (*is_hole)(const vr_below *below, uint64_t sector, uint64_t sectors, bool *hole);
    void *parent;   /* for `read` and `is_hole`; NULL: nothing, unless `unknown` */
    uint64_t start; /* of the extent on the disk, in sectors */
@@ -42,17 +42,17 @@ struct vr_below {
 typedef struct vr_extent vr_extent;
 
 typedef struct {
-   /* What `sector` is, and for how many of `sectors` (at least one). Sectors are the extent's own.
-    * `exact` asks flat files for their holes too, which reading does not need. */
+   /* Tells what `sector` is, and for how many of `sectors` (at least one). Sectors are the extent's
+    * own. `exact` asks flat files for their holes too, which reading does not need. */
    VixError (*map)(vr_extent *e, uint64_t sector, uint64_t sectors, bool exact, vr_run *run);
-   /* OPAQUE runs only. */
+   /* Reads OPAQUE runs. */
    VixError (*read)(vr_extent *e, uint64_t sector, uint64_t sectors, uint8_t *buf);
-   /* NULL: not writable. The caller excludes every other use of the link. */
+   /* NULL: not writable. The caller makes sure that nothing else uses the link. */
    VixError (*write)(vr_extent *e, uint64_t sector, uint64_t sectors, const uint8_t *buf,
       const vr_below *below);
-   /* Everything to stable storage. */
+   /* Puts everything on stable storage. */
    VixError (*flush)(vr_extent *e);
-   /* Marks the file clean and frees `state`; the file is closed by the caller. */
+   /* Marks the file clean and frees `state`; the caller closes the file. */
    VixError (*close)(vr_extent *e);
 } vr_extent_ops;
 
@@ -67,14 +67,14 @@ struct vr_extent {
    void *state;     /* of the format; owned */
 };
 
-/* Each fills ops and state of an extent whose other members are set. */
+/* Open functions: each fills ops and state of an extent whose other members are set. */
 VixError vr_flat_open(vr_extent *e);
 VixError vr_zero_open(vr_extent *e);
 VixError vr_sparse_open(vr_extent *e);
 VixError vr_cowd_open(vr_extent *e);
 VixError vr_sesparse_open(vr_extent *e);
 
-/* Calls flush and file sync; used by formats with nothing of their own to flush. */
+/* Syncs the file, and closes nothing: for formats without a state of their own. */
 VixError vr_extent_flush(vr_extent *e);
 VixError vr_extent_close(vr_extent *e);
 

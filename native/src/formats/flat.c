@@ -1,8 +1,8 @@
-/* Flat extents: sector n lies at n x 512 in the file; holes of the file are holes of the disk. */
+/* Flat extents, where sector n lies at n x 512 in the file, and extents of zeros without a file. */
 #include "formats/extent.h"
 #include "os/bytes.h"
 
-/* Zeros of whole blocks of this size become holes (the size in which replication hashes). */
+/* Whole blocks of zeros of this size become holes (replication hashes blocks of this size). */
 #define PUNCH_BYTES 65536u
 
 static VixError flat_map(vr_extent *e, uint64_t sector, uint64_t sectors, bool exact, vr_run *run)
@@ -16,7 +16,7 @@ static VixError flat_map(vr_extent *e, uint64_t sector, uint64_t sectors, bool e
    uint64_t data;
    uint64_t hole;
    vr_file_next_data(e->file, offset, limit, &data, &hole);
-   /* Data starts round down and holes round up to sectors; file systems use larger units anyway. */
+   /* Starts of data round down to sectors and holes round up; file systems use larger units. */
    uint64_t ahead = (data - offset) / VIXDISKLIB_SECTOR_SIZE;
    if (ahead) {
       *run = (vr_run){VR_HOLE, 0, ahead};
@@ -33,7 +33,7 @@ static VixError flat_write(vr_extent *e, uint64_t sector, uint64_t sectors, cons
    uint64_t at = e->offset + sector * VIXDISKLIB_SECTOR_SIZE;
    uint64_t end = at + sectors * VIXDISKLIB_SECTOR_SIZE;
    while (at < end) {
-      /* One run of blocks that are all zero, or of blocks that are not. */
+      /* A run of blocks of zeros, or a run of other blocks. */
       bool zero = false;
       uint64_t stop = at;
       while (stop < end) {

@@ -68,7 +68,7 @@ static VixError load(vr_extent *e, vr_cache *cache, uint64_t number, uint64_t at
    return err;
 }
 
-/* The entries of grain table `table` of the disk, NULL where there is none. */
+/* Gives the entries of grain table `table` of the disk, NULL if there is none. */
 static VixError find_table(vr_extent *e, uint64_t table, uint8_t **entries)
 {
    sesparse *s = e->state;

@@ -1,5 +1,5 @@
 /*
- * Delta links as ESXi writes them on VMFS 6 (seSparse), for reading.
+ * Reads seSparse extents, the delta links of ESXi on VMFS 6.
  *
  *    header | volatile header | journal | GD | GTs | free bitmap | back map | grains
  *
@@ -7,8 +7,8 @@
  *    GT entry  64 bits, top nibble: 0 unallocated, 1 unmapped and 2 zero (both zeros), 3 a grain;
  *              its number has the low 12 bits in bits 48-59 and the rest in bits 0-47
  *
- * There is no public description of what a writer owes to journal, bitmap and back map: writing is
- * refused. The fields are those that qemu's reader of the format names.
+ * No public description says how a writer has to keep journal, bitmap and back map, so writing is
+ * refused. The fields have the names of qemu's reader of the format.
  */
 #ifndef VR_SESPARSE_H
 #define VR_SESPARSE_H

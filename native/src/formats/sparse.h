@@ -7,7 +7,7 @@
  *    grain table (GT)      one u32 sector number per grain, 0: unallocated, 1: zeros (version 2)
  *    grain                 128 sectors as made here
  *
- * The redundant directory and tables say the same as the primary ones.
+ * The redundant directory and tables are copies of the primary ones.
  */
 #ifndef VR_SPARSE_H
 #define VR_SPARSE_H
@@ -50,13 +50,14 @@ typedef struct {
 } vr_sparse_header;
 
 bool vr_sparse_is(const uint8_t sector[512]);
-/* Decodes and checks what does not need the file. Sizes that no reader could handle are errors. */
+/* Decodes a header, and checks what can be checked without the file. Sizes that no reader could
+ * handle are errors. */
 VixError vr_sparse_decode(const uint8_t sector[512], vr_sparse_header *out);
 void vr_sparse_encode(const vr_sparse_header *h, uint8_t sector[512]);
 uint64_t vr_sparse_table_count(const vr_sparse_header *h);
-/* The header of a new extent, every table in its place. */
+/* Makes the header of a new extent, with every table in its place. */
 vr_sparse_header vr_sparse_layout(uint64_t capacity, bool with_descriptor);
-/* Writes directories and header of a new extent; the file is empty before. */
+/* Writes directories and header of a new extent into an empty file. */
 VixError vr_sparse_format(vr_file *file, const vr_sparse_header *h);
 
 typedef struct vr_stream vr_stream; /* stream.c */
@@ -73,7 +74,7 @@ typedef struct {
    uint64_t file_size;
    uint64_t next_free; /* byte where the next grain goes */
    bool redundant;
-   bool lost_primary; /* the redundant directory stands in for it */
+   bool lost_primary; /* the redundant directory is used in its place */
    bool zero_grains;
    bool marked_unclean;
    uint8_t *fill; /* two grains, to complete a grain that is written in part */
@@ -89,25 +90,25 @@ typedef struct {
 
 enum { VR_PRIMARY, VR_REDUNDANT };
 
-/* Sets up tables and caches for a header that is in place. */
+/* Sets up tables and caches; the header is decoded already. */
 VixError vr_sparse_prepare(vr_extent *e);
-/* Frees the state; takes the unclean mark back. */
+/* Frees the state and removes the unclean mark. */
 VixError vr_sparse_close(vr_extent *e);
 extern const vr_extent_ops vr_sparse_ops;
 
-/* The byte in the file where table `table` lies, 0 for none. Hold `lock`. */
+/* Finds the byte in the file where table `table` lies, 0 for none. Hold `lock`. */
 VixError vr_sparse_table_at(const vr_extent *e, int which, uint64_t table, uint64_t *at);
-/* The entries of the primary table, NULL when it holds nothing. Hold `lock`. */
+/* Gives the entries of the primary table, NULL when it holds nothing. Hold `lock`. */
 VixError vr_sparse_table(const vr_extent *e, uint64_t table, uint8_t **entries);
 VixError vr_sparse_map(vr_extent *e, uint64_t sector, uint64_t sectors, bool exact, vr_run *run);
 VixError vr_sparse_write(vr_extent *e, uint64_t sector, uint64_t sectors, const uint8_t *buf,
    const vr_below *below);
-/* Entries [first, first + count) of the cached table to the file, primary before redundant. */
+/* Writes entries [first, first + count) of the cached table, to the primary table first. */
 VixError vr_sparse_store_entries(vr_extent *e, uint64_t table, const uint8_t *entries,
    uint64_t first, uint64_t count);
 VixError vr_sparse_mark(vr_extent *e, bool unclean);
-/* VIX_E_DISK_NEEDSREPAIR when an entry leads to where the next grain goes, or further: the file was
- * cut short, by a power failure or a copy. Asked before anything is added to it. Hold `lock`. */
+/* VIX_E_DISK_NEEDSREPAIR when an entry leads to the place of the next grain, or further: a power
+ * failure or a copy has cut the file short. Called before anything is added to it. Hold `lock`. */
 VixError vr_sparse_check_end(vr_extent *e);
 
 #endif

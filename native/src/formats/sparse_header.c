@@ -1,4 +1,4 @@
-/* The header of a sparse extent, and the making of new ones. */
+/* Decodes and encodes the header of a sparse extent, and formats new extents. */
 #include "formats/sparse.h"
 #include "os/bytes.h"
 
@@ -40,7 +40,7 @@ VixError vr_sparse_decode(const uint8_t sector[512], vr_sparse_header *out)
       return VIX_E_DISK_UNSUPPORTEDDISKVERSION;
    }
    if ((h.flags & VR_SPARSE_FLAG_NEWLINES) && memcmp(sector + 73, newlines, sizeof newlines)) {
-      return VIX_E_DISK_INVALIDDISK; /* some transfer took it for text */
+      return VIX_E_DISK_INVALIDDISK; /* a transfer has treated it as text */
    }
    if (!h.capacity || h.capacity > INT64_MAX / VIXDISKLIB_SECTOR_SIZE || !h.grain
       || h.grain > GRAIN_SECTORS_MAX || (h.grain & (h.grain - 1)) || !h.gt_entries
@@ -118,7 +118,7 @@ VixError vr_sparse_format(vr_file *file, const vr_sparse_header *h)
    if (tables > TABLES_MAX) {
       return VIX_E_FILE_TOO_BIG;
    }
-   /* The tables themselves stay a hole of the file: all grains unallocated. */
+   /* The tables stay a hole of the file, which says that all grains are unallocated. */
    VixError err = vr_file_truncate(file, h->overhead * VIXDISKLIB_SECTOR_SIZE);
    if (err == VIX_OK) {
       err = write_directory(file, h->redundant_gd, tables);

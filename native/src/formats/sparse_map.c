@@ -1,9 +1,9 @@
-/* Where the grains of a sparse extent are. */
+/* Finds the grains of a sparse extent through its directory and tables. */
 #include "formats/sparse.h"
 #include "os/bytes.h"
 #include "os/log.h"
 
-/* Whether [at, at + bytes) of the file is a hole: a table there is all zeros and need not be read. */
+/* True if [at, at + bytes) of the file is a hole: a table there is all zeros without a read. */
 static bool in_file_hole(vr_sparse *s, const vr_file *file, uint64_t at, uint64_t bytes)
 {
    uint64_t end = at + bytes;
@@ -130,7 +130,7 @@ VixError vr_sparse_map(vr_extent *e, uint64_t sector, uint64_t sectors, bool exa
    }
    pthread_mutex_unlock(&s->lock);
    if (err != VIX_OK && !covered) {
-      return err; /* what came before the error is good: the caller meets it on its next step */
+      return err; /* after a good part, the caller meets the error in its next step */
    }
    if (run->kind == VR_DATA) {
       uint64_t start = run->offset / VIXDISKLIB_SECTOR_SIZE;
@@ -139,7 +139,7 @@ VixError vr_sparse_map(vr_extent *e, uint64_t sector, uint64_t sectors, bool exa
          vr_warn("%s: grain lies outside the file\n", e->file->path);
          return VIX_E_DISK_NEEDSREPAIR;
       }
-      /* A last grain may be cut short and ends in zeros; any more is an error of its own. */
+      /* The last grain may be short and ends in zeros; what lies further out fails by itself. */
       covered = vr_min(covered, vr_round_up(end - start, grain_sectors));
       run->offset += skip * VIXDISKLIB_SECTOR_SIZE;
    }

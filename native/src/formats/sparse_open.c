@@ -1,4 +1,4 @@
-/* Opening and closing a sparse extent. */
+/* Opens and closes a sparse extent. */
 #include "formats/sparse.h"
 #include "formats/stream.h"
 #include "os/bytes.h"
@@ -16,8 +16,8 @@ VixError vr_sparse_close(vr_extent *e)
    if (s->stream) {
       err = vr_stream_finish(e);
    }
-   /* A mark that was there before says that a writer died, one that stays that something was not
-    * stored: CheckRepair takes it back. */
+   /* An older mark says that a writer died; a mark that stays says that something was not stored.
+    * Only CheckRepair removes those. */
    if (s->marked_unclean && !s->header.unclean && !atomic_load(&e->file->broken)) {
       VixError marked = vr_sparse_mark(e, false);
       err = err == VIX_OK ? marked : err;
@@ -39,7 +39,7 @@ const vr_extent_ops vr_sparse_ops = {
    .close = vr_sparse_close,
 };
 
-/* Where a directory cannot be in the file, the other one serves. */
+/* Uses the redundant directory if the primary one cannot lie in the file. */
 static VixError choose_directories(vr_sparse *s, const char *path)
 {
    uint64_t bytes = s->tables * 4;

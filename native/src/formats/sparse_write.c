@@ -1,10 +1,10 @@
 /*
- * Writing into a sparse extent.
+ * Writes into a sparse extent.
  *
- * Order, so that a process that dies at any moment leaves an image without a fault: the content ID
- * and the unclean mark, then a grain's data (appended at the end of the file), then its entry in the
- * primary table, then in the redundant one. A grain without an entry is only lost space. A grain
- * that becomes a zero grain loses its entry before its space is given back.
+ * The order makes sure that a process that dies at any moment leaves a disk without a fault: first
+ * the content ID and the unclean mark, then the data of a grain (at the end of the file), then its
+ * entry in the primary table, then its entry in the redundant one. A grain without an entry is only
+ * lost space. A grain that becomes zeros loses its entry before its space is freed.
  */
 #include "formats/sparse.h"
 #include "os/bytes.h"
@@ -14,7 +14,7 @@
 
 typedef enum {
    IN_PLACE, /* allocated: overwrite */
-   ALLOCATE, /* append new grains, completed from below where written in part */
+   ALLOCATE, /* append new grains; a part that is not written comes from below */
    MAKE_ZERO,
    SKIP /* zeros over what reads as zeros */
 } action;
@@ -39,7 +39,7 @@ VixError vr_sparse_mark(vr_extent *e, bool unclean)
    return err;
 }
 
-/* A table that points at header, descriptor or past the end is not followed for writing. */
+/* An entry that leads into the header, the descriptor or past the end is not used for writing. */
 static bool is_grain_place(const vr_extent *e, uint32_t entry)
 {
    const vr_sparse *s = e->state;
@@ -56,7 +56,7 @@ static vr_kind entry_kind(const vr_sparse *s, uint32_t entry)
    return !entry ? VR_HOLE : entry == 1 && s->zero_grains ? VR_ZERO : VR_DATA;
 }
 
-/* Sectors of grain `i` of the stretch that it writes, and where they start in the grain. */
+/* The sectors that the stretch writes of its grain `i`; *from is their start in the grain. */
 static uint64_t part_of(const vr_sparse *s, const stretch *t, uint64_t i, uint64_t *from)
 {
    uint64_t grain = s->header.grain;
@@ -108,22 +108,22 @@ VixError vr_sparse_store_entries(vr_extent *e, uint64_t table, const uint8_t *en
    for (int which = VR_PRIMARY; which <= (s->redundant ? VR_REDUNDANT : VR_PRIMARY); which++) {
       uint64_t at;
       VixError err = vr_sparse_table_at(e, which, table, &at);
-      /* After a writer died the redundant table may be behind: all of it, then. */
+      /* After a writer has died, the redundant table may be behind: write all of it. */
       bool all = which == VR_REDUNDANT && s->header.unclean;
       uint64_t from = all ? 0 : first * 4;
       if (err == VIX_OK && at) {
          err = vr_file_write(e->file, at + from, entries + from, all ? s->table_bytes : count * 4);
       }
       if (err != VIX_OK) {
-         vr_cache_drop(&s->grain_tables, table); /* what the file has is the truth */
-         s->header.unclean = true; /* and the copies may differ, as after a writer that died */
+         vr_cache_drop(&s->grain_tables, table); /* the file counts, not the cache */
+         s->header.unclean = true; /* the two copies may differ, as after a writer has died */
          return err;
       }
    }
    return VIX_OK;
 }
 
-/* COWD's header says where the file is free: moved on before anything is put there. */
+/* Moves on the end that COWD's header names, before anything is put there. */
 static VixError reserve(vr_extent *e, uint64_t end)
 {
    vr_sparse *s = e->state;
@@ -135,7 +135,7 @@ static VixError reserve(vr_extent *e, uint64_t end)
    return s->cowd ? vr_file_write(e->file, VR_COWD_FREE_AT, sectors, 4) : VIX_OK;
 }
 
-/* Some writers leave tables out until they are needed. */
+/* Adds a table that the writer of the disk left out until it is needed. */
 static VixError add_table(vr_extent *e, uint64_t table)
 {
    vr_sparse *s = e->state;
@@ -155,7 +155,7 @@ static VixError add_table(vr_extent *e, uint64_t table)
       vr_put32(entry, (uint32_t)(at / VIXDISKLIB_SECTOR_SIZE));
       uint64_t directory = which == VR_PRIMARY ? s->header.gd : s->header.redundant_gd;
       err = reserve(e, at + room);
-      if (err == VIX_OK) { /* what a write that failed left there is no table */
+      if (err == VIX_OK) { /* remove what a failed write left there: a new table is zeros */
          err = vr_file_truncate(e->file, at);
       }
       if (err == VIX_OK) {
@@ -173,7 +173,7 @@ static VixError add_table(vr_extent *e, uint64_t table)
    return VIX_OK;
 }
 
-/* The cached entries of a table that will be changed. */
+/* Gives the cached entries of a table, to be changed. */
 static VixError writable_table(vr_extent *e, uint64_t table, uint8_t **entries)
 {
    vr_sparse *s = e->state;
@@ -186,7 +186,7 @@ static VixError writable_table(vr_extent *e, uint64_t table, uint8_t **entries)
    return VIX_OK;
 }
 
-/* Fills sectors of a new grain that the request does not cover. */
+/* Fills the sectors of a new grain that the request does not cover. */
 static VixError fill(vr_extent *e, const vr_below *below, vr_kind kind, uint64_t sector,
    uint64_t sectors, uint8_t *buf)
 {
@@ -231,7 +231,7 @@ static VixError allocate(vr_extent *e, const stretch *t, uint64_t i, uint64_t co
    };
    err = vr_file_writev(e->file, at, iov, 3);
    if (err != VIX_OK) {
-      return err; /* the next attempt writes over what arrived */
+      return err; /* the next try overwrites it */
    }
    s->next_free = s->file_size = at + count * grain_bytes;
    for (uint64_t k = 0; k < count; k++) {

@@ -1,4 +1,4 @@
-/* Reading streamOptimized extents. */
+/* Reads streamOptimized extents. */
 #include "formats/stream.h"
 
 #include "formats/deflate.h"

@@ -15,15 +15,14 @@
 
 extern const vr_extent_ops vr_stream_ops;
 
-/* Takes the footer's word for the header's fields. */
+/* Takes the place of the directory from the footer. */
 VixError vr_stream_read_footer(vr_extent *e);
 VixError vr_stream_prepare(vr_extent *e);
-/* Writes what is pending and the end of the file; frees the stream. */
+/* Writes the pending grain and the end of the file; frees the stream. */
 VixError vr_stream_finish(vr_extent *e);
-/* An empty extent; its descriptor is there already. */
+/* Formats an empty extent, whose descriptor is written already. */
 VixError vr_stream_format(vr_file *file, uint64_t capacity);
 
-/* The parts of stream_write.c */
 VixError vr_stream_write(vr_extent *e, uint64_t sector, uint64_t sectors, const uint8_t *buf,
    const vr_below *below);
 

@@ -1,4 +1,4 @@
-/* Writing streamOptimized extents, front to back. */
+/* Writes streamOptimized extents, front to back. */
 #include "formats/deflate.h"
 #include "formats/stream.h"
 #include "os/bytes.h"
@@ -89,7 +89,7 @@ VixError vr_stream_format(vr_file *file, uint64_t capacity)
    return err;
 }
 
-/* An empty extent of the form that is written here can be written; the old end goes. */
+/* Starts to write an extent, which must be empty and of the form made here; cuts its end off. */
 static VixError begin(vr_extent *e)
 {
    vr_sparse *s = e->state;

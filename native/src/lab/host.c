@@ -13,7 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define SUM_MS 1000 /* how long a sum over a datastore's files is taken as current */
+#define SUM_MS 1000 /* a sum over the files of a datastore is used for this time */
 #define MAP_START 4096u
 #define EPOCH_AT 40u
 
@@ -63,7 +63,7 @@ static bool is_thin(const char *folder, const char *flat, size_t stem)
    return thin;
 }
 
-/* A thick disk takes its capacity though its file is sparse. */
+/* The room that a file takes. A thick disk takes its capacity, although its file is sparse. */
 static uint64_t taken(const char *folder, const char *name, const struct stat *st)
 {
    static const char flat[] = "-flat.vmdk";
@@ -75,7 +75,7 @@ static uint64_t taken(const char *folder, const char *name, const struct stat *s
    return (uint64_t)st->st_blocks * 512;
 }
 
-/* What goes away meanwhile takes nothing. */
+/* Sums up the files below a folder. A file that disappears meanwhile counts nothing. */
 static uint64_t sum(const char *folder)
 {
    uint64_t total = 0;
@@ -102,7 +102,7 @@ static void look_again(vr_lab_host *host, int64_t now)
 {
    char *path = NULL;
    int track = 0;
-   host->capacity = UINT64_MAX; /* nothing is said of it */
+   host->capacity = UINT64_MAX; /* unless the .host file gives one */
    if (asprintf(&path, "%s.host", host->folder) >= 0) {
       FILE *f = fopen(path, "re");
       if (f && fscanf(f, "capacity %" SCNu64 " track %d", &host->capacity, &track) != 2) {
@@ -123,7 +123,7 @@ static bool fits(const vr_lab_host *host, uint64_t bytes)
    return host->used <= host->capacity && bytes <= host->capacity - host->used;
 }
 
-/* Whether the link holds all of this already, so that writing it takes no room. */
+/* *held: the link holds all of this already, so writing it takes no room. */
 static VixError is_held(vr_link *leaf, uint64_t sector, uint64_t sectors, bool *held)
 {
    VixError err = VIX_OK;
@@ -151,7 +151,7 @@ static VixError need_room(vr_lab_host *host, vr_link *leaf, uint64_t sector, uin
       return VIX_OK;
    }
    if (!fits(host, bytes)) {
-      look_again(host, now); /* what came since may have gone over what was there */
+      look_again(host, now); /* writes since the last sum may have gone over existing data */
       if (!fits(host, bytes)) {
          bool held;
          VixError err = is_held(leaf, sector, sectors, &held);
@@ -166,7 +166,7 @@ static VixError need_room(vr_lab_host *host, vr_link *leaf, uint64_t sector, uin
    return VIX_OK;
 }
 
-/* A link without a map is not tracked. */
+/* Marks a write in the change map. A link without a map is not tracked. */
 static VixError mark(const vr_lab_host *host, uint64_t offset, uint64_t bytes)
 {
    vr_file *map;

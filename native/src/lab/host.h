@@ -1,5 +1,6 @@
 /*
- * What a host of the lab does at a write to one of its disks, besides writing.
+ * Does what a host of the lab does at a write besides writing: checks the room, marks the change
+ * map.
  *
  *    FOLDER.host     one line beside the datastore's folder: "capacity BYTES track 0|1"
  *    x-ctk.vmdk      the change map of the link x.vmdk, marked when `track` is 1
@@ -7,7 +8,7 @@
  *    map:  0 "VRLABCTK", u64 bytes a block, u64 capacity, uuid, u64 epoch
  *          4096 u32 for each block: the epoch in which it was written last
  *
- * The lab (vreplica/lab/storage/space.py, cbt.py) does the same for writes over NFC.
+ * The lab (vreplica/lab/storage/space.py, change_map.py) does the same for writes over NFC.
  */
 #ifndef VR_LAB_HOST_H
 #define VR_LAB_HOST_H
@@ -17,11 +18,11 @@
 typedef struct {
    char *folder;    /* of the datastore */
    char *map;       /* path of the link's change map */
-   bool grows;      /* a thick base disk has all its room */
+   bool grows;      /* false for a thick base disk, which has all its room */
    bool track;
    uint64_t capacity;
-   uint64_t used;   /* by the last sum over the folder's files, and what was written since */
-   int64_t summed;  /* when, in ms; 0: never */
+   uint64_t used;   /* the last sum over the files of the folder, plus the bytes written since */
+   int64_t summed;  /* time of the last sum in ms; 0: never */
 } vr_lab_host;
 
 /* NULL when out of memory. */

@@ -44,7 +44,7 @@ static void reader_close(reader *r)
    fclose(r->file);
 }
 
-/* The next record of this kind for host and port; its fields stay valid until the next call. */
+/* Reads the next record of this kind for host and port. Its fields are valid until the next call. */
 static bool reader_next(reader *r, const char *kind, size_t fields, const char *host, uint32_t port)
 {
    while (getline(&r->line, &r->room, r->file) >= 0) {

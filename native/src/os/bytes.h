@@ -1,4 +1,4 @@
-/* Little-endian fields of on-disk structures, and arithmetic that says when it does not fit. */
+/* Little-endian fields of on-disk structures, and arithmetic with offsets and sizes. */
 #ifndef VR_BYTES_H
 #define VR_BYTES_H
 
@@ -55,7 +55,7 @@ static inline uint64_t vr_round_up(uint64_t value, uint64_t unit)
    return vr_ceil_div(value, unit) * unit;
 }
 
-/* Whether `sector_offset` sectors plus `bytes` lie within a file of `size` bytes. */
+/* True if `bytes` from sector `sector_offset` on lie within a file of `size` bytes. */
 static inline bool vr_fits(uint64_t sector_offset, uint64_t bytes, uint64_t size)
 {
    uint64_t start;
@@ -64,8 +64,8 @@ static inline bool vr_fits(uint64_t sector_offset, uint64_t bytes, uint64_t size
       && !__builtin_add_overflow(start, bytes, &end) && end <= size;
 }
 
-/* memcmp of a buffer with itself, one word on, runs at memory speed and stops at the first word
- * that is not zero. */
+/* memcmp of a buffer with itself, shifted by 16 bytes, runs at memory speed and stops at the first
+ * byte that is not zero. */
 static inline bool vr_is_zero(const uint8_t *p, size_t bytes)
 {
    static const uint8_t zero[16];

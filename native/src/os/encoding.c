@@ -14,7 +14,7 @@ bool vr_is_utf8(const char *text)
       if (more == 4) {
          return false;
       }
-      /* Overlong forms, surrogates and what lies past U+10FFFF show in the second byte. */
+      /* The second byte shows overlong forms, surrogates and characters above U+10FFFF. */
       if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f)
          || (p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f)) {
          return false;

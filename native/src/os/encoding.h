@@ -1,4 +1,4 @@
-/* Names in descriptors are in the encoding that the descriptor names; paths here are UTF-8. */
+/* Converts names from the encoding of a descriptor to UTF-8, which paths have here. */
 #ifndef VR_ENCODING_H
 #define VR_ENCODING_H
 

@@ -2,7 +2,7 @@
 
 #include <pthread.h>
 
-/* Loggers of programs are often not thread-safe and messages come from several threads. */
+/* Messages come from several threads, but loggers of programs are often not thread-safe. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static VixDiskLibGenericLogFunc *log_function;
 static VixDiskLibGenericLogFunc *warn_function;

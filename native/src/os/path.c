@@ -40,7 +40,7 @@ char *vr_path_with_suffix(const char *path, const char *suffix)
    return asprintf(&out, "%.*s%s.vmdk", (int)stem, path, suffix) < 0 ? NULL : out;
 }
 
-/* realpath of a file that need not exist in a folder that does. */
+/* realpath of a file that need not exist; its folder must. */
 static char *resolve(const char *path)
 {
    char *whole = realpath(path, NULL);

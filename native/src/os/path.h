@@ -1,4 +1,4 @@
-/* Paths of disks and their extents. Strings returned are the caller's to free. */
+/* Takes paths of disks and extents apart and joins them. The caller frees returned strings. */
 #ifndef VR_PATH_H
 #define VR_PATH_H
 
@@ -12,7 +12,7 @@ const char *vr_path_name(const char *path);
 char *vr_path_beside(const char *path, const char *name);
 /* The name of an extent: "x.vmdk" and "-flat" give "x-flat.vmdk". NULL when out of memory. */
 char *vr_path_with_suffix(const char *path, const char *suffix);
-/* Whether `path`, after symbolic links, lies in `folder` or below. The last part may not exist. */
+/* True if `path`, after symbolic links, lies in `folder` or below. Its last part need not exist. */
 bool vr_path_is_below(const char *folder, const char *path);
 
 #endif

@@ -106,7 +106,7 @@ def test_back_again_and_forward_again(jobs: tuple[str, str]) -> None:
     file, job = jobs
     early = invoke("failback", job, "--final-sync", "yes", "-c", file)
     assert early.exit_code == 9
-    assert "not failed over for good" in early.output
+    assert "has no committed failover to go back from" in early.output
     invoke("failover", job, "--final-sync", "yes", "--commit", "-q", "-c", file)
     refused = invoke("run", "-c", file)
     assert (refused.exit_code, "failback" in refused.output) == (3, True)

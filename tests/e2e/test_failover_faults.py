@@ -563,7 +563,7 @@ def test_what_a_source_wrote_after_the_final_sync_is_not_left_behind(scene: Scen
     scene.hooks["fence"] = [ran]
     code, said = scene.begin("abort")
     assert (code, scene.shown()["state"]) == (9, "synced"), said
-    assert "what it wrote is not in point" in said
+    assert "does not have what it wrote then" in said
     assert scene.cli("failover", "resume", scene.vm, "-q")[0] == 9
     assert scene.on() == (False, False)
     assert scene.cli("undo", scene.vm, "-q")[0] == 0
@@ -580,7 +580,9 @@ def test_what_others_did_to_the_replica_is_never_booted_as_its_point(scene: Scen
     control.power(scene.there, scene.replica, on=True)
     control.guest_write(scene.there, scene.replica, 2000, 512, b"others".ljust(512, b"."))
     code, said = scene.cli("failover", scene.vm, *no)
-    assert (code, "is on already" in said) == (3, True), said
+    assert (code, "the replica is on, and this failover has not started it" in said) == (3, True), (
+        said
+    )
     control.power(scene.there, scene.replica, on=False)
     assert "it was powered on at" in scene.cli("failover", scene.vm, "--dry-run")[1]
     code, said = scene.cli("failover", scene.vm, *no)

@@ -252,7 +252,7 @@ def test_a_failover_goes_on_when_the_service_that_does_it_is_killed_and_when_it_
     (status,) = json_lines(called(path, "status", "vm00", "--json"))
     assert (status["state"], status["failover"]["state"]) == ("disabled", "running")
     again = called(path, "failover", "vm00", "--final-sync", "no", "--by-service", code=9)
-    assert "has a failover already" in again
+    assert "has a failover that has not ended" in again
 
     called(path, "undo", "vm00", "--by-service")
     until("vm00 runs again", lambda: newest("vm00") > begun)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import testdisk
-from benchmarks.testdisk import Recipe, TestDisk
+from benchmarks.disks import generated
+from benchmarks.disks.generated import Recipe, TestDisk
 from vreplica.units import MIB
 
 CAPACITY = 512 * MIB
@@ -28,7 +28,7 @@ def vmdk(bench_disk: TestDisk, tmp_path_factory: pytest.TempPathFactory) -> Call
     def make(form: str, *, changed: bool = False) -> Path:
         path = folder / f"{form}-{'changed' if changed else 'base'}.vmdk"
         if not path.exists():
-            testdisk.make(path, bench_disk, form, changed=changed)
+            generated.make(path, bench_disk, form, changed=changed)
         return path
 
     return make

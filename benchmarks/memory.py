@@ -33,7 +33,7 @@ def main() -> None:
     interpreter = peak_kib()
     import tempfile
 
-    from benchmarks.patterndisk import PatternDisk
+    from benchmarks.disks.pattern import PatternDisk
     from vreplica.delta.block_hash import ALGORITHM
     from vreplica.delta.copy import modes
     from vreplica.delta.copy.pipeline import copy

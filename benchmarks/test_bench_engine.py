@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.ours import make_map
-from benchmarks.testdisk import FORMS, TestDisk
+from benchmarks.disks.generated import FORMS, TestDisk
+from benchmarks.peers.ours import make_map
 from vreplica.delta.block_hash import hash_blocks
 from vreplica.delta.compare.compare import compare
 from vreplica.delta.copy import modes

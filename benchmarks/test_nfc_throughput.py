@@ -43,7 +43,7 @@ OURS, THEIRS = CORES[0], CORES[-1]
 
 @contextmanager
 def peer(*words: str) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, str(HERE / "nfcpeer.py"), *words]
+    command = [sys.executable, str(HERE / "nfc_peer.py"), *words]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as it:
         try:
             yield it

@@ -56,7 +56,7 @@ class Host:
 
 @contextmanager
 def serving(folder: Path, file: Path) -> Iterator[Host]:
-    peer = Path(__file__).with_name("nfcpeer.py")
+    peer = Path(__file__).with_name("nfc_peer.py")
     core = str(max(os.sched_getaffinity(0)))
     command = [sys.executable, str(peer), "host", str(folder), core, str(file)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as it:

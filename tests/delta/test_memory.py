@@ -41,10 +41,10 @@ def test_memory_is_the_same_for_4_gib_and_62_tib() -> None:
 
 def test_a_copy_of_vmdks_with_helper_processes_stays_under_the_limit(tmp_path: Path) -> None:
     source, target = tmp_path / "source.vmdk", tmp_path / "target.vmdk"
-    program("benchmarks.testdisk", source, "--form", "sparse", "--capacity-gib", 0.5)
+    program("benchmarks.disks.generated", source, "--form", "sparse", "--capacity-gib", 0.5)
     Library.load().create(target, 512 * MIB, DiskType.MONOLITHIC_SPARSE)
     run = measured(
-        "benchmarks.ours", "full", source, target, "--map", tmp_path / "map", "--isolation"
+        "benchmarks.peers.ours", "full", source, target, "--map", tmp_path / "map", "--isolation"
     )
     assert run["data_bytes"] > 200 * MIB
     # Each of the two helpers counts the shared arena again: this is more than what is used.

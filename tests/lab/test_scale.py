@@ -54,7 +54,7 @@ def query(root: Any, view: Any, paths: tuple[str, ...]) -> Any:
 
 
 def test_many_vms_start_and_answer_a_query(large: Lab, connect: Callable[..., Any]) -> None:
-    """How soon: benchmarks/labscale.py, with 1,000 VMs."""
+    """How soon: benchmarks/lab_scale.py, with 1,000 VMs."""
     with large:
         si = connect(large.specs[0])
         root = si.content.rootFolder

@@ -50,7 +50,7 @@ def large_chain(library: Library, tmp_path: Path) -> Path:
 
 
 def test_allocated_blocks_of_62_tib_come_within_64_mib(large_chain: Path) -> None:
-    """How long it takes is told by benchmarks/native_speed.sh."""
+    """How long it takes is told by benchmarks/native/speed.sh."""
     done = subprocess.run(
         [sys.executable, "-c", QUERY, str(large_chain)], capture_output=True, text=True, check=True
     )

@@ -27,8 +27,8 @@ from time import perf_counter
 from typing import Any
 
 from benchmarks import plots
-from benchmarks.bench import Contender, Work
-from benchmarks.works import works
+from benchmarks.peers.bench import Contender, Work
+from benchmarks.peers.works import works
 
 WARM_BYTES = 2 << 30
 

@@ -1,9 +1,9 @@
 /*
  * The library's threads against io_uring, on one file. From the repository's root:
  *
- *    cc -O2 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -Inative/include -Inative/src -o /tmp/native_uring \
- *       benchmarks/native_uring.c $(find native/src -name '*.c') -lpthread -ldl
- *    /tmp/native_uring EMPTY-FOLDER
+ *    cc -O2 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -Inative/include -Inative/src -o /tmp/uring \
+ *       benchmarks/native/uring.c $(find native/src -name '*.c') -lpthread -ldl
+ *    /tmp/uring EMPTY-FOLDER
  *
  * A flat disk of 512 MiB is read and overwritten whole, warm, its requests in one shuffled order, a
  * fixed number of them in flight: by ReadAsync and WriteAsync, and by io_uring on the extent's file
@@ -152,7 +152,7 @@ int main(int argc, char **argv)
    VixDiskLibHandle h;
    VixDiskLibCreateParams params = {.diskType = VIXDISKLIB_DISK_MONOLITHIC_FLAT,
       .adapterType = VIXDISKLIB_ADAPTER_SCSI_LSILOGIC, .capacity = SIZE / 512};
-   check(argc == 2 && chdir(argv[1]) == 0, "usage: native_uring EMPTY-FOLDER");
+   check(argc == 2 && chdir(argv[1]) == 0, "usage: uring EMPTY-FOLDER");
    ring r;
    ring_open(&r);
    check(VixDiskLib_InitEx(8, 0, NULL, NULL, NULL, NULL, NULL) == VIX_OK

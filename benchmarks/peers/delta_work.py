@@ -14,8 +14,8 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from benchmarks.bench import IMAGEIO, Bench, Contender, Work, flat, restore_map, then_sync
-from benchmarks.ours import make_map
+from benchmarks.peers.bench import IMAGEIO, Bench, Contender, Work, flat, restore_map, then_sync
+from benchmarks.peers.ours import make_map
 from vreplica.units import BLOCK
 from vreplica.vddk.library import Library
 

@@ -1,6 +1,6 @@
 """A copy by ovirt-imageio's client, NBD at both ends, as its `ovirt-img` does it.
 
-    python -m benchmarks.imageio_copy SOURCE FORMAT TARGET FORMAT [--bitmap NAME]
+    python -m benchmarks.peers.imageio_copy SOURCE FORMAT TARGET FORMAT [--bitmap NAME]
 
 With a bitmap only what that calls dirty is copied. Uses imageio's own copier and servers
 (qemu-nbd); nothing of this project.

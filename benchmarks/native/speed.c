@@ -1,5 +1,5 @@
 /*
- * The native library against the plain calls below it. Usage: native_speed FOLDER
+ * The native library against the plain calls below it. Usage: speed FOLDER
  *
  * Makes a 4 GiB sparse disk of which 40 % is allocated, in runs of 1 MiB at random places, and times,
  * with a warm cache: the allocated bytes with pread, alone and with memset where the holes are (less
@@ -228,7 +228,7 @@ int main(int argc, char **argv)
    result pread_ = {0}, floor_ = {0}, read_ = {0}, async_ = {0}, blocks = {0}, large = {0};
    result clone_ = {0}, convert = {0}, parallel = {0};
    if (argc != 2 || chdir(argv[1]) != 0) {
-      fprintf(stderr, "usage: native_speed FOLDER\n");
+      fprintf(stderr, "usage: speed FOLDER\n");
       return 2;
    }
    ok(VixDiskLib_InitEx(8, 0, NULL, NULL, NULL, NULL, NULL), "init");

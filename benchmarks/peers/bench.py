@@ -9,15 +9,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks import testdisk
-from benchmarks.testdisk import FORMS, Recipe, TestDisk
+from benchmarks.disks import generated
+from benchmarks.disks.generated import FORMS, Recipe, TestDisk
 from vreplica.units import BLOCK, GIB
 from vreplica.vddk.library import Library
 
 HERE = Path(__file__).parent
 
 
-IMAGEIO = [sys.executable, "-m", "benchmarks.imageio_copy"]
+IMAGEIO = [sys.executable, "-m", "benchmarks.peers.imageio_copy"]
 
 
 def nothing() -> None:
@@ -63,7 +63,7 @@ class Bench:
     def source(self, form: str, *, changed: bool) -> Path:
         path = self.folder / f"source-{form}-{'changed' if changed else 'base'}.vmdk"
         if not path.exists():
-            testdisk.make(path, self.disk, form, changed=changed)
+            generated.make(path, self.disk, form, changed=changed)
         return path
 
     def empty(self, name: str, form: str) -> Path:
@@ -112,7 +112,7 @@ class Bench:
         return check
 
     def ours(self, *arguments: object) -> list[str]:
-        return [sys.executable, "-m", "benchmarks.ours", *map(str, arguments)]
+        return [sys.executable, "-m", "benchmarks.peers.ours", *map(str, arguments)]
 
     def _compiled(self, source: str, name: str, flags: list[str]) -> Path:
         path = self.folder / name

@@ -1,6 +1,6 @@
 """The lab at 1,000 VMs on 20 hosts: how long it takes to start, and to answer a property query.
 
-    python -m benchmarks.labscale [--vms 1000] [--rounds 7]
+    python -m benchmarks.lab_scale [--vms 1000] [--rounds 7]
 
 VMs have two disks and a network card each. The client is a process of its own over TLS. Told are
 the answer read to its last byte, which is the lab's doing, and the same call through pyvmomi,

@@ -9,7 +9,7 @@
 `changed_blocks` say what a copier should be told and should find. The files of the system are
 the machine's own, so disks are the same on one machine, not between machines.
 
-    python -m benchmarks.testdisk OUT.vmdk --form sparse [--changed] [--capacity-gib 4] ...
+    python -m benchmarks.disks.generated OUT.vmdk --form sparse [--changed] [--capacity-gib 4] ...
 
 makes one as a VMDK, of every form that the native library can write: all of them but seSparse.
 """

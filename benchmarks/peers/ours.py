@@ -1,6 +1,6 @@
 """One copy by the engine, as a process of its own, for comparison with other programs.
 
-    python -m benchmarks.ours full|rescan|delta SOURCE.vmdk TARGET.vmdk [--map MAP] ...
+    python -m benchmarks.peers.ours full|rescan|delta SOURCE.vmdk TARGET.vmdk [--map MAP] ...
 
 Prints one line of JSON: seconds of the engine from opening the disks to the committed digest
 map, of its parts, the counts of the copy, and the peak memory of all processes involved.

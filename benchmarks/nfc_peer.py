@@ -1,9 +1,9 @@
 """The other side of the NFC benchmarks, in a process and on a core of its own.
 
-python benchmarks/nfcpeer.py host DIR CORE     a lab host; prints port, thumbprint, then
+python benchmarks/nfc_peer.py host DIR CORE     a lab host; prints port, thumbprint, then
                                                answers each line of stdin with a ticket
-python benchmarks/nfcpeer.py raw DIR CORE      a TCP and a TLS port that send 128 MiB or take them
-python benchmarks/nfcpeer.py delay PORT MS     a proxy that holds every byte for MS each way
+python benchmarks/nfc_peer.py raw DIR CORE      a TCP and a TLS port that send 128 MiB or take them
+python benchmarks/nfc_peer.py delay PORT MS     a proxy that holds every byte for MS each way
 """
 
 from __future__ import annotations

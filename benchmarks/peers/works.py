@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
-from benchmarks.bench import (
+from benchmarks.disks.generated import TestDisk
+from benchmarks.peers.bench import (
     IMAGEIO,
     Bench,
     Contender,
@@ -28,9 +29,8 @@ from benchmarks.bench import (
     restore_map,
     then_sync,
 )
-from benchmarks.ours import make_map
-from benchmarks.testdisk import TestDisk
-from benchmarks.workdelta import delta
+from benchmarks.peers.delta_work import delta
+from benchmarks.peers.ours import make_map
 from vreplica.units import BLOCK, GIB
 
 

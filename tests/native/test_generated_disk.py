@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import testdisk
-from benchmarks.testdisk import CHAINS, FORMS, Recipe, TestDisk
+from benchmarks.disks import generated
+from benchmarks.disks.generated import CHAINS, FORMS, Recipe, TestDisk
 from vreplica.extents import Extents
 from vreplica.units import BLOCK, MIB
 from vreplica.vddk.library import Library
@@ -89,7 +89,7 @@ def test_every_form_holds_what_the_recipe_says(
     tmp_path: Path, disk: TestDisk, form: str, changed: bool
 ) -> None:
     path = tmp_path / "disk.vmdk"
-    testdisk.make(path, disk, form, changed=changed)
+    generated.make(path, disk, form, changed=changed)
     found = bytearray(RECIPE.capacity)
     with Library.load().open(path) as handle:
         assert handle.capacity_bytes == RECIPE.capacity

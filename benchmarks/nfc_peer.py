@@ -21,7 +21,7 @@ from time import monotonic, sleep
 from vreplica.disk import MemoryDisk
 from vreplica.lab.certificate import ServerCertificate
 from vreplica.lab.nfc import LibraryStore, MemoryStore
-from vreplica.lab.nfc.solo import SoloHost
+from vreplica.lab.nfc.standalone import StandaloneHost
 from vreplica.units import MIB
 
 PATH = "[ds1] bench/bench.vmdk"
@@ -39,7 +39,7 @@ def memory() -> MemoryStore:
 
 def host(folder: Path, file: str = "") -> None:
     store = LibraryStore(lambda _path, _read_only: Path(file)) if file else memory()
-    with SoloHost(folder, store) as solo:
+    with StandaloneHost(folder, store) as solo:
         print(solo.server.port, solo.server.certificate.thumbprints.sha1, flush=True)
         for line in sys.stdin:
             ticket = solo.ticket(read_only=line.strip() == "read")

@@ -11,7 +11,7 @@ import pytest
 from tests.support.commands import invoke
 from vreplica.cli.commands import lab_fault
 from vreplica.lab import Lab, LabControl
-from vreplica.lab.nfc.faults import Kind, Operation
+from vreplica.lab.nfc.faults import FaultKind, Operation
 from vreplica.lab.site.faults import Action
 from vreplica.units import MIB
 
@@ -43,7 +43,7 @@ def test_a_rule_strikes_once_and_is_told(lab: Lab, control: LabControl, where: l
 
 def test_the_choices_are_those_of_the_lab() -> None:
     assert set(lab_fault.ACTIONS) == set(get_args(Action))
-    assert set(lab_fault.KINDS) == set(get_args(Kind))
+    assert set(lab_fault.KINDS) == set(get_args(FaultKind))
     assert set(lab_fault.OPERATIONS) == set(get_args(Operation))
 
 

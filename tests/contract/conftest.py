@@ -19,7 +19,7 @@ import pytest
 
 from vreplica.disk import Disk, MemoryDisk
 from vreplica.lab.nfc import LibraryStore, MemoryStore
-from vreplica.lab.nfc.solo import SoloHost
+from vreplica.lab.nfc.standalone import StandaloneHost
 from vreplica.nfc.config import NfcMode
 from vreplica.nfc.open import open_nfc_disk
 from vreplica.units import KIB, MIB
@@ -167,7 +167,7 @@ NFC_PATH = "[ds1] vm/disk.vmdk"
 
 def nfc(store: Callable[..., Any], mode: NfcMode, buffer: int, *made: Any) -> Opener:
     folder = made[0]
-    host = SoloHost(folder, store(*made))
+    host = StandaloneHost(folder, store(*made))
     host.server.start()
     CLEAN_UP.append(host.server.stop)
     config = host.config(mode=mode, buffer_bytes=buffer)

@@ -30,7 +30,7 @@ from vreplica.failover.failback import FailbackPlan, FailbackPorts
 from vreplica.failover.machine import context
 from vreplica.failover.machine.journal import load
 from vreplica.failover.vsphere_ports import VSpherePorts
-from vreplica.lab.guest.database import judge, reader
+from vreplica.lab.guest.database import disk_reader, inspect_image
 from vreplica.points import RecoveryPoint
 from vreplica.sync.job import Job
 from vreplica.sync.recovery_points import points
@@ -132,7 +132,7 @@ class Scene:
         with closing(
             open_vddk_disk(VddkConfig(isolation=False), VddkConnection(), str(file))
         ) as disk:
-            return judge(reader(disk)).level(acknowledged)
+            return inspect_image(disk_reader(disk)).level(acknowledged)
 
 
 @pytest.fixture

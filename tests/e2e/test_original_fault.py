@@ -16,7 +16,7 @@ from vreplica.failover.machine.choices import FailoverChoices, OnShutdownTimeout
 from vreplica.failover.machine.runner import begin_failover
 from vreplica.failover.machine.states import FailoverState
 from vreplica.failover.vsphere_ports import VSpherePorts
-from vreplica.lab.guest.database import judge, reader
+from vreplica.lab.guest.database import disk_reader, inspect_image
 from vreplica.points import Level
 from vreplica.sync.cycle import run
 from vreplica.sync.events import ignore
@@ -51,7 +51,7 @@ def level_in(world, job: Job, point: str, acknowledged: int) -> str:
     file = world.file(1, world.point_disks(job, snapshot)[2000])
     config = VddkConfig(isolation=False)
     with closing(open_vddk_disk(config, VddkConnection(), str(file))) as disk:
-        return judge(reader(disk)).level(acknowledged)
+        return inspect_image(disk_reader(disk)).level(acknowledged)
 
 
 def fail_over(job: Job, choices: FailoverChoices, meanwhile: Callable[[], object] = lambda: None):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from vreplica.disk import MemoryDisk
 from vreplica.lab.nfc.fastlz import compress, decompress
-from vreplica.lab.nfc.solo import SoloHost
+from vreplica.lab.nfc.standalone import StandaloneHost
 from vreplica.nfc import wire
 from vreplica.nfc.channel import HostChannel
 from vreplica.nfc.config import NfcTimeouts
@@ -142,13 +142,13 @@ PATH = "[ds1] web01/web01.vmdk"
 
 
 @pytest.fixture
-def host(tmp_path: Path) -> Iterator[SoloHost]:
-    with SoloHost(tmp_path) as solo:
+def host(tmp_path: Path) -> Iterator[StandaloneHost]:
+    with StandaloneHost(tmp_path) as solo:
         solo.store.disks[PATH] = MemoryDisk(8 * MIB)
         yield solo
 
 
-def test_a_client_that_asks_for_fastlz_gets_it_and_may_send_it(host: SoloHost) -> None:
+def test_a_client_that_asks_for_fastlz_gets_it_and_may_send_it(host: StandaloneHost) -> None:
     data = (TEXT * 20_000)[:MIB] + os.urandom(MIB)
     with closing(open_nfc_disk(host, path=PATH, read_only=False, config=host.config())) as disk:
         session, handle, buffer, times = disk._link.session, disk._handle, 64 * KIB, NfcTimeouts()
@@ -167,7 +167,7 @@ def test_a_client_that_asks_for_fastlz_gets_it_and_may_send_it(host: SoloHost) -
         assert MIB < read.wire_bytes < MIB + 64 * KIB
 
 
-def test_a_write_that_is_no_fastlz_is_refused_and_the_session_goes_on(host: SoloHost) -> None:
+def test_a_write_that_is_no_fastlz_is_refused_and_the_session_goes_on(host: StandaloneHost) -> None:
     with closing(open_nfc_disk(host, path=PATH, read_only=False, config=host.config())) as disk:
         write = FastWrite(disk._handle, 0, memoryview(bytes(MIB)), 64 * KIB, NfcTimeouts())
         write.spoil = True

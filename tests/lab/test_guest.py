@@ -11,7 +11,7 @@ from pyVmomi import vim
 
 from vreplica.errors import VReplicaError
 from vreplica.lab import Lab, LabControl
-from vreplica.lab.guest.database import judge, reader
+from vreplica.lab.guest.database import disk_reader, inspect_image
 from vreplica.vddk.config import VddkConfig, VddkConnection
 from vreplica.vddk.open import open_vddk_disk
 
@@ -28,7 +28,7 @@ def level_of(lab: Lab, snapshot: Any, acknowledged: int) -> str:
     device = next(d for d in snapshot.config.hardware.device if d.key == 2000)
     file = lab.sites["site-a"].disks.path(device.backing.fileName)
     with open_vddk_disk(VddkConfig(isolation=False), VddkConnection(), str(file)) as disk:
-        return judge(reader(disk)).level(acknowledged)
+        return inspect_image(disk_reader(disk)).level(acknowledged)
 
 
 @pytest.fixture

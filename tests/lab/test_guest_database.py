@@ -10,8 +10,8 @@ from typing import Any
 import apsw
 import pytest
 
-from vreplica.lab.guest.database import GuestApp, judge
-from vreplica.lab.guest.sqlite_vfs import BASE, NAMES, PAGE, ROOM, Files
+from vreplica.lab.guest.database import GuestApp, inspect_image
+from vreplica.lab.guest.sqlite_vfs import BASE, NAMES, PAGE, ROOM, DiskFileSystem
 
 NAME = NAMES[1]
 
@@ -43,7 +43,7 @@ def app_on(disk: Disk, seed: int = 0) -> GuestApp:
 @pytest.mark.parametrize("seed", range(5))
 def test_files_read_as_written_and_only_a_sync_is_for_the_next_boot(disk: Disk, seed: int) -> None:
     chance, model, synced = random.Random(seed), bytearray(), b""
-    files = Files(disk.reader, disk.write)
+    files = DiskFileSystem(disk.reader, disk.write)
     files.resize(NAME, 0)
     for _ in range(300):
         kind, at = chance.randrange(5), chance.randrange(5 * PAGE)
@@ -59,7 +59,7 @@ def test_files_read_as_written_and_only_a_sync_is_for_the_next_boot(disk: Disk, 
         elif kind == 3:
             files.sync(NAME)
             synced = bytes(model)
-            again = Files(disk.reader, disk.write)
+            again = DiskFileSystem(disk.reader, disk.write)
             assert again.read(NAME, 0, ROOM) == synced
         assert files.read(NAME, 0, ROOM) == model
         assert files.read(NAME, at, 100) == model[at : at + 100]
@@ -70,13 +70,13 @@ def test_files_read_as_written_and_only_a_sync_is_for_the_next_boot(disk: Disk, 
 
 
 def test_a_file_that_outgrows_its_room_is_refused(disk: Disk) -> None:
-    files = Files(disk.reader, disk.write)
+    files = DiskFileSystem(disk.reader, disk.write)
     with pytest.raises(apsw.FullError):
         files.resize(NAME, ROOM + 1)
     disk.write(BASE, b'["no directory"]')
     with pytest.raises(ValueError, match="something else"):
-        Files(disk.reader, disk.write)
-    assert not judge(disk.reader).opens
+        DiskFileSystem(disk.reader, disk.write)
+    assert not inspect_image(disk.reader).opens
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
@@ -87,48 +87,48 @@ def test_a_cut_loses_what_was_acknowledged_last_and_never_the_database(
     for turn in range(12):
         done = app.work(1 + 5 * turn)
         app.write_back(share)
-        found = judge(disk.reader)
+        found = inspect_image(disk.reader)
         assert found.opens
         assert found.level(done) == "crash"
-    app.hear("lost")
+    app.on_event("lost")
     with pytest.raises(ValueError, match="does not run"):
         app.work(1)
-    app.hear("start")
+    app.on_event("start")
     assert 0 < app.acknowledged < done
     # Recovered in memory and not on the disk yet, as any other write.
-    assert judge(disk.reader).transactions == app.acknowledged
+    assert inspect_image(disk.reader).transactions == app.acknowledged
 
 
 def test_levels_of_an_image_are_those_of_how_it_was_taken(disk: Disk) -> None:
     app = app_on(disk)
     done = app.work(20)
-    assert judge(disk.reader).level(done) == "crash"
-    app.hear("sync")
-    assert judge(disk.reader).level(done) == "filesystem"
-    app.hear("thaw")
+    assert inspect_image(disk.reader).level(done) == "crash"
+    app.on_event("sync")
+    assert inspect_image(disk.reader).level(done) == "filesystem"
+    app.on_event("thaw")
     done = app.work(1)
-    app.hear("freeze")
-    app.hear("sync")
+    app.on_event("freeze")
+    app.on_event("sync")
     # The half of a transfer that was in the application's memory is there, too.
     assert app.acknowledged == done + 1
-    assert judge(disk.reader).level(done + 1) == "application"
-    app.hear("thaw")
+    assert inspect_image(disk.reader).level(done + 1) == "application"
+    app.on_event("thaw")
     done = app.work(3)
-    app.hear("stop")
+    app.on_event("stop")
     image = bytes(disk)
-    assert judge(disk.reader).level(done + 1) == "application"
+    assert inspect_image(disk.reader).level(done + 1) == "application"
     assert disk == image
 
 
 def test_a_frozen_guest_holds_its_work_until_it_is_thawed(disk: Disk) -> None:
     app = app_on(disk)
-    app.hear("sync")
+    app.on_event("sync")
     frozen, image = app.acknowledged, bytes(disk)
     worker = threading.Thread(target=app.work, args=(5,))
     worker.start()
     worker.join(0.05)
     assert worker.is_alive()
     assert (app.acknowledged, bytes(disk)) == (frozen, image)
-    app.hear("thaw")
+    app.on_event("thaw")
     worker.join(10)
     assert app.acknowledged == frozen + 9

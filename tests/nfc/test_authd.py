@@ -19,7 +19,7 @@ from vreplica.disk import MemoryDisk
 from vreplica.lab.certificate import ServerCertificate
 from vreplica.lab.nfc import TicketBook
 from vreplica.lab.nfc.authd import GREETING
-from vreplica.lab.nfc.solo import SoloHost
+from vreplica.lab.nfc.standalone import StandaloneHost
 from vreplica.nfc import authd, errors
 from vreplica.nfc.authd import NfcTicket, probe
 from vreplica.nfc.channel import HostChannel
@@ -31,8 +31,8 @@ SCRIPT_S = 10.0
 
 
 @pytest.fixture
-def host(tmp_path: Path) -> Iterator[SoloHost]:
-    with SoloHost(tmp_path) as solo:
+def host(tmp_path: Path) -> Iterator[StandaloneHost]:
+    with StandaloneHost(tmp_path) as solo:
         solo.store.disks[PATH] = MemoryDisk(1 << 20)
         yield solo
 
@@ -64,14 +64,14 @@ class Scripted:
         self._thread.join()
 
 
-def ticket_to(host: SoloHost, port: int) -> NfcTicket:
+def ticket_to(host: StandaloneHost, port: int) -> NfcTicket:
     return replace(host.ticket(read_only=True), port=port)
 
 
 # -- probe ------------------------------------------------------------------------------------
 
 
-def test_probe_tells_what_authd_says(host: SoloHost) -> None:
+def test_probe_tells_what_authd_says(host: StandaloneHost) -> None:
     greeting = probe("127.0.0.1", host.server.port)
     assert greeting.text == GREETING
     assert greeting.ssl_required
@@ -134,7 +134,7 @@ def test_a_host_that_resets_before_the_handshake_is_a_connection_error() -> None
 # -- certificates -----------------------------------------------------------------------------
 
 
-def test_a_certificate_that_the_ticket_does_not_name_is_refused(host: SoloHost) -> None:
+def test_a_certificate_that_the_ticket_does_not_name_is_refused(host: StandaloneHost) -> None:
     good = host.ticket(read_only=True)
     other = replace(good, thumbprint_sha1="AA:" * 19 + "AA")
     with pytest.raises(errors.HostCertificateMismatch) as caught:
@@ -145,7 +145,7 @@ def test_a_certificate_that_the_ticket_does_not_name_is_refused(host: SoloHost) 
     authd.connect(good, host.config(), path=PATH).close()
 
 
-def test_a_pinned_certificate_is_checked_as_well(host: SoloHost) -> None:
+def test_a_pinned_certificate_is_checked_as_well(host: StandaloneHost) -> None:
     sha256 = host.server.certificate.thumbprints.sha256
     pinned = host.config(pinned_sha256={"127.0.0.1": sha256.replace(":", "").lower()})
     authd.connect(host.ticket(read_only=True), pinned, path=PATH).close()
@@ -155,14 +155,14 @@ def test_a_pinned_certificate_is_checked_as_well(host: SoloHost) -> None:
     assert "pinned" in str(caught.value)
 
 
-def test_a_pin_holds_however_its_host_is_spelled(host: SoloHost) -> None:
+def test_a_pin_holds_however_its_host_is_spelled(host: StandaloneHost) -> None:
     ticket = replace(host.ticket(read_only=True), host="localhost")
     other = host.config(pinned_sha256={"LocalHost": "00" * 32})
     with pytest.raises(errors.HostCertificateMismatch, match="pinned"):
         authd.connect(ticket, other, path=PATH)
 
 
-def test_a_ticket_without_thumbprint_needs_a_pinned_certificate(host: SoloHost) -> None:
+def test_a_ticket_without_thumbprint_needs_a_pinned_certificate(host: StandaloneHost) -> None:
     bare = replace(host.ticket(read_only=True), thumbprint_sha1="")
     with pytest.raises(errors.HostCertificateMismatch):
         authd.connect(bare, host.config(), path=PATH)
@@ -173,7 +173,7 @@ def test_a_ticket_without_thumbprint_needs_a_pinned_certificate(host: SoloHost) 
 
 @pytest.mark.parametrize("announce_it", [True, False])
 def test_the_second_tls_shows_a_certificate_that_the_first_vouches_for(
-    host: SoloHost, tmp_path: Path, announce_it: bool
+    host: StandaloneHost, tmp_path: Path, announce_it: bool
 ) -> None:
     first = host.server.certificate
     second = ServerCertificate.create(tmp_path / "second.pem", "esx01.lab")
@@ -207,7 +207,7 @@ def test_the_second_tls_shows_a_certificate_that_the_first_vouches_for(
 
 
 @pytest.mark.parametrize("mode", ["nbd", "nbdssl"])
-def test_a_ticket_is_good_once(host: SoloHost, mode: NfcMode) -> None:
+def test_a_ticket_is_good_once(host: StandaloneHost, mode: NfcMode) -> None:
     ticket = host.ticket(read_only=True)
     config = host.config(mode=mode)
     authd.connect(ticket, config, path=PATH).close()
@@ -217,14 +217,14 @@ def test_a_ticket_is_good_once(host: SoloHost, mode: NfcMode) -> None:
     assert ticket.session_id not in repr(ticket)
 
 
-def test_an_expired_ticket_is_replaced_by_a_new_one(host: SoloHost) -> None:
-    host.server.tickets.life_s = -1
+def test_an_expired_ticket_is_replaced_by_a_new_one(host: StandaloneHost) -> None:
+    host.server.tickets.lifetime_s = -1
     stale = host.ticket(read_only=True)
-    host.server.tickets.life_s = 60
+    host.server.tickets.lifetime_s = 60
     fresh = host.ticket
     given = []
 
-    class FirstStale(SoloHost):
+    class FirstStale(StandaloneHost):
         def ticket(self, *, read_only: bool) -> NfcTicket:
             given.append(1)
             return stale if len(given) == 1 else fresh(read_only=read_only)
@@ -234,21 +234,21 @@ def test_an_expired_ticket_is_replaced_by_a_new_one(host: SoloHost) -> None:
     assert len(given) == 2
 
 
-def test_a_host_that_refuses_every_ticket_is_an_authentication_error(host: SoloHost) -> None:
-    host.server.tickets = TicketBook(life_s=-1)
+def test_a_host_that_refuses_every_ticket_is_an_authentication_error(host: StandaloneHost) -> None:
+    host.server.tickets = TicketBook(lifetime_s=-1)
     with pytest.raises(disk_errors.AuthenticationFailed) as caught:
         open_nfc_disk(host, path=PATH, config=host.config())
     assert "530" in str(caught.value)
 
 
 @pytest.mark.parametrize("word", ["a b\r\nUSER root", "\u00e9"])
-def test_a_ticket_that_would_smuggle_a_command_is_not_sent(host: SoloHost, word: str) -> None:
+def test_a_ticket_that_would_smuggle_a_command_is_not_sent(host: StandaloneHost, word: str) -> None:
     smuggler = replace(host.ticket(read_only=True), session_id=word)
     with pytest.raises(errors.NfcProtocol):
         authd.connect(smuggler, host.config(), path=PATH)
 
 
-def test_the_host_cuts_off_who_speaks_before_tls(host: SoloHost) -> None:
+def test_the_host_cuts_off_who_speaks_before_tls(host: StandaloneHost) -> None:
     with socket.create_connection(("127.0.0.1", host.server.port), 5) as raw:
         raw.recv(1024)
         raw.sendall(b"SESSION 1\r\n")
@@ -258,7 +258,7 @@ def test_the_host_cuts_off_who_speaks_before_tls(host: SoloHost) -> None:
                 assert data[0] == 0x15
 
 
-def test_authd_refuses_passwords_and_unknown_commands(host: SoloHost) -> None:
+def test_authd_refuses_passwords_and_unknown_commands(host: StandaloneHost) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

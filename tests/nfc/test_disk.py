@@ -15,8 +15,8 @@ from vreplica import disk_errors
 from vreplica.disk import MemoryDisk
 from vreplica.errors import DiskClosed, Misaligned, OutOfRange, ReadOnlyDisk
 from vreplica.extents import Extents
-from vreplica.lab.nfc import Fault, HostProfile
-from vreplica.lab.nfc.solo import SoloHost
+from vreplica.lab.nfc import HostProfile, NfcFaultRule
+from vreplica.lab.nfc.standalone import StandaloneHost
 from vreplica.nfc.authd import NfcTicket
 from vreplica.nfc.config import NfcMode, NfcTimeouts
 from vreplica.nfc.disk import NfcDisk, NfcDiskInfo
@@ -29,32 +29,32 @@ CAPACITY = 32 * MIB + 3 * SECTOR
 
 
 @pytest.fixture
-def host(tmp_path: Path) -> Iterator[SoloHost]:
-    with SoloHost(tmp_path) as solo:
+def host(tmp_path: Path) -> Iterator[StandaloneHost]:
+    with StandaloneHost(tmp_path) as solo:
         solo.store.disks[PATH] = MemoryDisk(CAPACITY)
         solo.store.ddb[PATH] = {"adapterType": "lsilogic", "uuid": "60 00 C2 9a"}
         yield solo
 
 
-def content(host: SoloHost, offset: int, length: int) -> bytes:
+def content(host: StandaloneHost, offset: int, length: int) -> bytes:
     data = bytearray(length)
     host.store.disks[PATH].read_into(offset, memoryview(data))
     return bytes(data)
 
 
-def fill(host: SoloHost) -> bytes:
+def fill(host: StandaloneHost) -> bytes:
     data = os.urandom(16 * MIB)
     host.store.disks[PATH].write_from(0, memoryview(data))
     return data
 
 
-def open_(host: SoloHost, *, read_only: bool = False, **settings: object) -> NfcDisk:
+def open_(host: StandaloneHost, *, read_only: bool = False, **settings: object) -> NfcDisk:
     config = host.config(**settings)
     return open_nfc_disk(host, path=PATH, read_only=read_only, config=config)
 
 
 @pytest.mark.parametrize("mode", ["nbd", "nbdssl"])
-def test_what_is_written_is_on_the_host_and_comes_back(host: SoloHost, mode: NfcMode) -> None:
+def test_what_is_written_is_on_the_host_and_comes_back(host: StandaloneHost, mode: NfcMode) -> None:
     data = os.urandom(5 * MIB + SECTOR)
     with closing(open_(host, mode=mode)) as disk:
         disk.write_from(3 * SECTOR, memoryview(data))
@@ -65,14 +65,14 @@ def test_what_is_written_is_on_the_host_and_comes_back(host: SoloHost, mode: Nfc
     assert content(host, 3 * SECTOR, len(data)) == data
 
 
-def test_info_comes_from_the_open_reply_and_the_disk_database(host: SoloHost) -> None:
+def test_info_comes_from_the_open_reply_and_the_disk_database(host: StandaloneHost) -> None:
     with closing(open_(host, read_only=True)) as disk:
         assert disk.info == NfcDiskInfo(CAPACITY, (4, 255, 63), "lsilogic", "60 00 C2 9a")
         assert disk.metadata("no.such.key") is None
         assert disk.host == "127.0.0.1"
 
 
-def test_fragments_in_any_order_are_put_in_place(host: SoloHost) -> None:
+def test_fragments_in_any_order_are_put_in_place(host: StandaloneHost) -> None:
     data = fill(host)
     with closing(open_(host, read_only=True, buffer_bytes=64 * KIB, io_bytes=4 * MIB)) as disk:
         back = bytearray(8 * MIB)
@@ -80,7 +80,7 @@ def test_fragments_in_any_order_are_put_in_place(host: SoloHost) -> None:
         assert back == data[SECTOR : SECTOR + len(back)]
 
 
-def test_requests_are_checked_before_anything_is_sent(host: SoloHost) -> None:
+def test_requests_are_checked_before_anything_is_sent(host: StandaloneHost) -> None:
     with closing(open_(host, read_only=True)) as disk:
         with pytest.raises(OutOfRange):
             disk.read_into(CAPACITY, memoryview(bytearray(SECTOR)))
@@ -92,7 +92,7 @@ def test_requests_are_checked_before_anything_is_sent(host: SoloHost) -> None:
         disk.read_into(0, memoryview(bytearray(SECTOR)))
 
 
-def test_allocated_covers_the_data_the_tail_and_own_writes(host: SoloHost) -> None:
+def test_allocated_covers_the_data_the_tail_and_own_writes(host: StandaloneHost) -> None:
     host.store.disks[PATH].write_from(5 * BLOCK + SECTOR, memoryview(b"x" * SECTOR))
     with closing(open_(host)) as disk:
         tail = (CAPACITY - CAPACITY % BLOCK, CAPACITY)
@@ -101,8 +101,8 @@ def test_allocated_covers_the_data_the_tail_and_own_writes(host: SoloHost) -> No
         assert disk.allocated().covers(Extents.of(8 * BLOCK, 8 * BLOCK + SECTOR))
 
 
-def test_where_the_host_cannot_say_all_is_allocated(host: SoloHost) -> None:
-    host.server.faults.add(Fault("error", "allocated", code=6))
+def test_where_the_host_cannot_say_all_is_allocated(host: StandaloneHost) -> None:
+    host.server.faults.add(NfcFaultRule("error", "allocated", code=6))
     with closing(open_(host, read_only=True)) as disk:
         assert disk.allocated() == Extents.of(0, CAPACITY)
 
@@ -130,9 +130,11 @@ def test_where_the_host_cannot_say_all_is_allocated(host: SoloHost) -> None:
     ],
 )
 def test_an_error_reply_is_the_error_that_vddk_has_for_the_code(
-    host: SoloHost, code: int, kind: type[disk_errors.DiskAccessError]
+    host: StandaloneHost, code: int, kind: type[disk_errors.DiskAccessError]
 ) -> None:
-    host.server.faults.add(Fault("error", "open", code=code, text="words of the host", count=None))
+    host.server.faults.add(
+        NfcFaultRule("error", "open", code=code, text="words of the host", count=None)
+    )
     with pytest.raises(kind) as caught:
         open_(host)
     assert type(caught.value) is kind
@@ -141,26 +143,26 @@ def test_an_error_reply_is_the_error_that_vddk_has_for_the_code(
     assert PATH in str(caught.value)
 
 
-def test_a_disk_that_is_not_there(host: SoloHost) -> None:
+def test_a_disk_that_is_not_there(host: StandaloneHost) -> None:
     with pytest.raises(disk_errors.DiskNotFound):
         open_nfc_disk(host, path="[ds1] none/none.vmdk", config=host.config())
 
 
-def test_a_disk_of_a_running_vm_needs_a_snapshot(host: SoloHost) -> None:
+def test_a_disk_of_a_running_vm_needs_a_snapshot(host: StandaloneHost) -> None:
     host.store.running.add(PATH)
     with pytest.raises(disk_errors.FileAccess) as caught:
         open_(host, read_only=True)
     assert "snapshot" in caught.value.remedy
 
 
-def test_a_disk_is_written_by_one_at_a_time(host: SoloHost) -> None:
+def test_a_disk_is_written_by_one_at_a_time(host: StandaloneHost) -> None:
     with closing(open_(host)), pytest.raises(disk_errors.DiskLocked):
         open_(host)
     open_(host).close()
 
 
-def test_a_read_ticket_does_not_write(host: SoloHost) -> None:
-    class ReadTickets(SoloHost):
+def test_a_read_ticket_does_not_write(host: StandaloneHost) -> None:
+    class ReadTickets(StandaloneHost):
         def ticket(self, *, read_only: bool) -> NfcTicket:
             return super().ticket(read_only=True)
 
@@ -170,7 +172,7 @@ def test_a_read_ticket_does_not_write(host: SoloHost) -> None:
     assert caught.value.code == 0x0B
 
 
-def test_buffers_that_the_host_refuses_fall_back_to_the_default(host: SoloHost) -> None:
+def test_buffers_that_the_host_refuses_fall_back_to_the_default(host: StandaloneHost) -> None:
     with closing(open_(host, buffer_bytes=2 * MIB, buffer_count=4)) as disk:
         assert disk._link.session.buffer_bytes == 2 * MIB
 
@@ -186,10 +188,10 @@ def test_buffers_that_the_host_refuses_fall_back_to_the_default(host: SoloHost) 
 
 @pytest.mark.parametrize("kind", ["drop", "truncate", "garbage"])
 @pytest.mark.parametrize("mode", ["nbd", "nbdssl"])
-def test_a_read_survives_a_lost_connection(host: SoloHost, kind: str, mode: NfcMode) -> None:
+def test_a_read_survives_a_lost_connection(host: StandaloneHost, kind: str, mode: NfcMode) -> None:
     data = fill(host)
     with closing(open_(host, read_only=True, mode=mode)) as disk:
-        host.server.faults.add(Fault(kind, "read", skip=5))
+        host.server.faults.add(NfcFaultRule(kind, "read", skip=5))
         back = bytearray(len(data))
         disk.read_into(0, memoryview(back))
         assert back == data
@@ -198,29 +200,29 @@ def test_a_read_survives_a_lost_connection(host: SoloHost, kind: str, mode: NfcM
 
 
 @pytest.mark.parametrize("kind", ["drop", "truncate", "garbage"])
-def test_a_write_survives_a_lost_connection(host: SoloHost, kind: str) -> None:
+def test_a_write_survives_a_lost_connection(host: StandaloneHost, kind: str) -> None:
     data = os.urandom(16 * MIB)
     with closing(open_(host)) as disk:
-        host.server.faults.add(Fault(kind, "write", skip=5))
+        host.server.faults.add(NfcFaultRule(kind, "write", skip=5))
         disk.write_from(0, memoryview(data))
         assert disk.stats.connections == 2
     assert content(host, 0, len(data)) == data
 
 
-def test_a_silent_host_is_given_up_after_the_timeout_and_tried_again(host: SoloHost) -> None:
+def test_a_silent_host_is_given_up_after_the_timeout_and_tried_again(host: StandaloneHost) -> None:
     data = fill(host)
     timeouts = NfcTimeouts(5, 5, read_s=1.5)
     with closing(open_(host, read_only=True, timeouts=timeouts)) as disk:
-        host.server.faults.add(Fault("hang", "read", skip=2))
+        host.server.faults.add(NfcFaultRule("hang", "read", skip=2))
         back = bytearray(len(data))
         disk.read_into(0, memoryview(back))
         assert back == data
         assert disk.stats.connections >= 2
 
 
-def test_retries_are_bounded_and_the_cause_is_told(host: SoloHost) -> None:
+def test_retries_are_bounded_and_the_cause_is_told(host: StandaloneHost) -> None:
     disk = open_(host, read_only=True, reconnects=2)
-    host.server.faults.add(Fault("drop", "read", count=None))
+    host.server.faults.add(NfcFaultRule("drop", "read", count=None))
     with pytest.raises(disk_errors.HostConnection) as caught:
         disk.read_into(0, memoryview(bytearray(MIB)))
     assert caught.value.retryable
@@ -228,21 +230,21 @@ def test_retries_are_bounded_and_the_cause_is_told(host: SoloHost) -> None:
     disk.close()
 
 
-def test_a_reconnect_waits_for_the_lock_of_the_lost_connection(host: SoloHost) -> None:
+def test_a_reconnect_waits_for_the_lock_of_the_lost_connection(host: StandaloneHost) -> None:
     with closing(open_(host, reconnect_wait_s=0.05)) as disk:
-        host.server.faults.add(Fault("drop", "write"))
-        host.server.faults.add(Fault("error", "open", code=15, count=2))
+        host.server.faults.add(NfcFaultRule("drop", "write"))
+        host.server.faults.add(NfcFaultRule("error", "open", code=15, count=2))
         disk.write_from(0, memoryview(b"w" * MIB))
     assert content(host, 0, MIB) == b"w" * MIB
 
 
 @pytest.mark.parametrize("away", [2, 9])
 def test_a_reconnect_waits_for_a_vcenter_that_is_away(
-    host: SoloHost, monkeypatch: pytest.MonkeyPatch, away: int
+    host: StandaloneHost, monkeypatch: pytest.MonkeyPatch, away: int
 ) -> None:
     """Within the bounds of the settings: the ticket for it comes from there."""
     disk = open_(host, reconnects=5)
-    host.server.faults.add(Fault("drop", "write"))
+    host.server.faults.add(NfcFaultRule("drop", "write"))
     refusals = iter([HostUnreachable("vc", 443, "connection refused")] * away)
     ticket = host.ticket
 
@@ -261,15 +263,15 @@ def test_a_reconnect_waits_for_a_vcenter_that_is_away(
     disk.close()
 
 
-def test_a_disk_that_changed_its_size_meanwhile_is_refused(host: SoloHost) -> None:
+def test_a_disk_that_changed_its_size_meanwhile_is_refused(host: StandaloneHost) -> None:
     disk = open_(host, read_only=True)
     host.store.disks[PATH] = MemoryDisk(64 * MIB)
-    host.server.faults.add(Fault("drop", "read"))
+    host.server.faults.add(NfcFaultRule("drop", "read"))
     with pytest.raises(disk_errors.DiskOutOfRange):
         disk.read_into(0, memoryview(bytearray(MIB)))
 
 
-def test_short_nfc_memory_halves_depth_and_size(host: SoloHost) -> None:
+def test_short_nfc_memory_halves_depth_and_size(host: StandaloneHost) -> None:
     data = fill(host)
     host.server.memory.limit_bytes = 2 * MIB
     with closing(open_(host, read_only=True, depth=8, io_bytes=MIB)) as disk:
@@ -281,7 +283,7 @@ def test_short_nfc_memory_halves_depth_and_size(host: SoloHost) -> None:
     assert host.server.memory.used_bytes == 0
 
 
-def test_memory_that_never_suffices_is_an_error(host: SoloHost) -> None:
+def test_memory_that_never_suffices_is_an_error(host: StandaloneHost) -> None:
     with closing(open_(host)) as disk:
         host.server.memory.limit_bytes = 1 * KIB
         with pytest.raises(disk_errors.NfcMemory) as caught:
@@ -290,10 +292,12 @@ def test_memory_that_never_suffices_is_an_error(host: SoloHost) -> None:
     assert "Failed to allocate the requested" in str(caught.value)
 
 
-def test_an_error_of_one_request_leaves_the_session_usable(host: SoloHost) -> None:
+def test_an_error_of_one_request_leaves_the_session_usable(host: StandaloneHost) -> None:
     data = fill(host)
     with closing(open_(host, read_only=True)) as disk:
-        host.server.faults.add(Fault("error", "read", code=16000, start=3 * MIB, end=4 * MIB))
+        host.server.faults.add(
+            NfcFaultRule("error", "read", code=16000, start=3 * MIB, end=4 * MIB)
+        )
         back = bytearray(8 * MIB)
         with pytest.raises(disk_errors.DiskDamaged) as caught:
             disk.read_into(0, memoryview(back))
@@ -303,26 +307,26 @@ def test_an_error_of_one_request_leaves_the_session_usable(host: SoloHost) -> No
         assert disk.stats.connections == 1
 
 
-def test_corrupt_bytes_are_delivered_as_they_came(host: SoloHost) -> None:
+def test_corrupt_bytes_are_delivered_as_they_came(host: StandaloneHost) -> None:
     """TCP and TLS do not find what the host itself spoils; digests above do."""
     data = fill(host)
     with closing(open_(host, read_only=True)) as disk:
-        host.server.faults.add(Fault("corrupt", "read"))
+        host.server.faults.add(NfcFaultRule("corrupt", "read"))
         back = bytearray(MIB)
         disk.read_into(0, memoryview(back))
     assert sum(a != b for a, b in zip(back, data, strict=False)) == 1
 
 
-def test_closing_tells_what_the_host_said_against_it(host: SoloHost) -> None:
+def test_closing_tells_what_the_host_said_against_it(host: StandaloneHost) -> None:
     disk = open_(host)
     disk.write_from(0, memoryview(b"c" * SECTOR))
-    host.server.faults.add(Fault("error", "close", code=8))
+    host.server.faults.add(NfcFaultRule("error", "close", code=8))
     with pytest.raises(disk_errors.DiskFull):
         disk.close()
     disk.close()
 
 
-def test_host_in_maintenance_is_said_so(host: SoloHost) -> None:
+def test_host_in_maintenance_is_said_so(host: StandaloneHost) -> None:
     host.trouble = "the host is in maintenance mode"
     host.server.stop()
     with pytest.raises(disk_errors.HostLeaving) as caught:
@@ -333,9 +337,9 @@ def test_host_in_maintenance_is_said_so(host: SoloHost) -> None:
 # -- side by side -----------------------------------------------------------------------------
 
 
-def test_several_requests_are_in_flight_at_once(host: SoloHost) -> None:
+def test_several_requests_are_in_flight_at_once(host: StandaloneHost) -> None:
     """With 150 ms a read, 8 reads at depth 4 take two rounds and a bit, not eight."""
-    host.server.faults.add(Fault("slow", "read", count=None, delay_s=0.15))
+    host.server.faults.add(NfcFaultRule("slow", "read", count=None, delay_s=0.15))
     with closing(open_(host, read_only=True, depth=4)) as disk:
         start = monotonic()
         disk.read_into(0, memoryview(bytearray(8 * MIB)))
@@ -343,7 +347,7 @@ def test_several_requests_are_in_flight_at_once(host: SoloHost) -> None:
     assert took < 8 * 0.15
 
 
-def test_many_disks_at_once_on_one_host(host: SoloHost) -> None:
+def test_many_disks_at_once_on_one_host(host: StandaloneHost) -> None:
     paths = [f"[ds1] vm{n}/vm{n}.vmdk" for n in range(6)]
     for path in paths:
         host.store.disks[path] = MemoryDisk(8 * MIB)
@@ -371,7 +375,7 @@ def test_many_disks_at_once_on_one_host(host: SoloHost) -> None:
     assert host.server.memory.peak_bytes <= 32 * MIB + 6 * 8 * 24
 
 
-def test_a_host_that_has_no_connection_left(host: SoloHost) -> None:
+def test_a_host_that_has_no_connection_left(host: StandaloneHost) -> None:
     host.server.profile = HostProfile(connections=1)
     with closing(open_(host, read_only=True)), pytest.raises(disk_errors.HostConnection):
         open_(host, read_only=True)

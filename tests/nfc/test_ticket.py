@@ -11,7 +11,7 @@ import pytest
 from pyVmomi import VmomiSupport, vim, vmodl
 
 from vreplica.disk import MemoryDisk
-from vreplica.lab.nfc.solo import SoloHost
+from vreplica.lab.nfc.standalone import StandaloneHost
 from vreplica.nfc import errors, ticket
 from vreplica.nfc.authd import NfcTicket
 from vreplica.nfc.open import open_nfc_disk
@@ -239,7 +239,7 @@ def test_open_disk_with_a_stub_needs_to_know_the_vm() -> None:
 
 
 def test_open_disk_goes_from_stub_to_disk(tmp_path: Path) -> None:
-    with SoloHost(tmp_path) as host:
+    with StandaloneHost(tmp_path) as host:
         host.store.disks[LEAF] = MemoryDisk(1 << 20)
         stub = Stub()
         given = host.ticket(read_only=False)
@@ -259,7 +259,7 @@ def test_open_disk_goes_from_stub_to_disk(tmp_path: Path) -> None:
 
 
 def test_plain_mode_warns(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with SoloHost(tmp_path) as host:
+    with StandaloneHost(tmp_path) as host:
         host.store.disks[LEAF] = MemoryDisk(1 << 20)
         open_nfc_disk(host, path=LEAF, config=host.config(mode="nbd")).close()
     assert "unencrypted" in caplog.text

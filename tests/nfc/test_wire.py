@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from vreplica.disk import MemoryDisk
-from vreplica.lab.nfc.solo import SoloHost
+from vreplica.lab.nfc.standalone import StandaloneHost
 from vreplica.nfc import wire
 from vreplica.nfc.open import open_nfc_disk
 from vreplica.units import KIB, MIB, SECTOR
@@ -81,7 +81,7 @@ class Stream:
 @pytest.fixture
 def recorded(tmp_path: Path) -> tuple[Stream, Stream, int]:
     """(client's bytes, host's bytes) of a plain session after authd, and the file handle."""
-    with SoloHost(tmp_path) as host:
+    with StandaloneHost(tmp_path) as host:
         disk = host.store.disks[PATH] = MemoryDisk(CAPACITY)
         disk.write_from(MIB, memoryview(b"A" * SECTOR))
         host.store.ddb[PATH] = {"uuid": "60 00 C2 9d"}

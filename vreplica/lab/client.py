@@ -118,6 +118,7 @@ class LabControl:
         site: str,
         name: str,
         disks: list[tuple[int, bool, str | Path | None]] | None = None,
+        *,
         guest_id: str = "otherGuest64",
         cpus: int = 1,
         memory_mib: int = 1024,

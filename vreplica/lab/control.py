@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from vreplica.errors import VReplicaError
 from vreplica.lab.api.vmodl import MethodFault
-from vreplica.lab.guest.network import note_conflicts
+from vreplica.lab.guest.network import record_conflicts
 from vreplica.lab.lab_dir import SOCKET
-from vreplica.lab.nfc import Fault
+from vreplica.lab.nfc import NfcFaultRule
 from vreplica.lab.site.faults import FaultRule
 from vreplica.lab.vcenter.make_vm import make_vm
 
@@ -89,7 +89,7 @@ class Commands:
     def set_guest(self, site: str, vm: str, values: dict[str, Any]) -> Any:
         found = self._vm(site, vm)
         found.guest_state.change(**values)
-        note_conflicts(found)
+        record_conflicts(found)
         return found.guest_state.settings
 
     def set_programs(self, site: str, vm: str, programs: dict[str, list[str] | None]) -> Any:
@@ -241,7 +241,9 @@ class Commands:
         return [
             {"host": host.name, **fault, "seen": counts[0], "struck": counts[1]}
             for host in found.cluster.host
-            for fault, counts in found.host_servers.by_host[host._moId].faults.kept()["rules"]
+            for fault, counts in found.host_servers.by_host[host._moId].faults.saved_state()[
+                "rules"
+            ]
         ]
 
     def clear_faults(self, site: str, number: int | None = None) -> Any:
@@ -263,7 +265,7 @@ class Commands:
         if not hosts:
             raise ValueError(f"no such host: {host}")
         for item in hosts:
-            found.host_servers.by_host[item._moId].faults.add(Fault.make(**rule))
+            found.host_servers.by_host[item._moId].faults.add(NfcFaultRule.make(**rule))
         return {}
 
     def set_user(

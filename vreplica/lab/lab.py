@@ -19,7 +19,7 @@ from vreplica.lab.lab_dir import LabDir
 from vreplica.lab.site.site import Site
 from vreplica.lab.vcenter.build import open_site, recover_site
 from vreplica.lab.web.folder import DatastoreFiles
-from vreplica.lab.web.https import Server
+from vreplica.lab.web.https import HttpsServer
 
 
 class Lab:
@@ -30,7 +30,7 @@ class Lab:
         self.specs = self.dir.specs()
         self.sites: dict[str, Site] = {}
         self.stopped = threading.Event()
-        self._servers: dict[str, Server] = {}
+        self._servers: dict[str, HttpsServer] = {}
         self._control: ControlServer | None = None
 
     @classmethod
@@ -59,11 +59,11 @@ class Lab:
     def listen(self, name: str) -> None:
         """Opens the HTTPS endpoint of a site."""
         site = self.sites[name]
-        server = Server(site, DatastoreFiles(site))
+        server = HttpsServer(site, DatastoreFiles(site))
         self._servers[name] = server
         server.serve()
 
-    def server(self, name: str) -> Server:
+    def server(self, name: str) -> HttpsServer:
         """The HTTPS endpoint of a site."""
         return self._servers[name]
 

@@ -1,1 +1,1 @@
-"""The guest of a lab VM: its files, database, network, services, and what vSphere does in it."""
+"""The guest of a lab VM: VMware Tools, files and programs, networks, an application."""

@@ -1,14 +1,14 @@
-"""Guest customization: a host name and addresses for a VM, taken over by the guest at its boot.
+"""Guest customization: gives a VM a host name and addresses, which its guest sets at its boot.
 
     CustomizeVM_Task, CloneVM_Task --> pending --> power-on --> CustomizationStartedEvent
-                                                   --> the guest takes it over
+                                                   --> the guest sets them
                                                    --> CustomizationSucceeded, or ...Failure
 
     guest settings (LabControl.set_guest)
       customize     works | fails | networkFails
-      customize_s   seconds that it takes
+      customize_s   seconds until it has ended
 
-It needs Tools and a guest of the identity's family; it stays pending while Tools do not run.
+It needs Tools, and a guest of the family of the spec. It stays pending while Tools do not run.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 from vreplica.lab import hardware
 from vreplica.lab.api.managed import Managed, cached
 from vreplica.lab.api.vmodl import fault, invalid_argument, now, vim
-from vreplica.lab.guest.network import DHCP, note_conflicts
+from vreplica.lab.guest.network import DHCP, record_conflicts
 from vreplica.lab.guest.os_names import guest_family
 
 custom: Any = vim.vm.customization
@@ -37,15 +37,15 @@ _FAILURES = {
 }
 
 
-# -- may it be? -----------------------------------------------------------------------------
+# -- checks ---------------------------------------------------------------------------------
 
 
-def check(vm: Any, config: Any, spec: Any) -> None:
-    """Whether a guest of `config` can take `spec`. Raises CustomizationFault and its kinds."""
+def check_spec(vm: Any, config: Any, spec: Any) -> None:
+    """Checks that a guest can be customized by `spec`. Raises CustomizationFault and its kinds."""
     family, identity = guest_family(config.guestId), spec.identity
     windows = isinstance(identity, custom.Sysprep | custom.SysprepText)
     if not windows and not isinstance(identity, custom.LinuxPrep):
-        raise _refused("The lab's guests know LinuxPrep and Sysprep only.")
+        raise _fault("A guest of the lab knows only LinuxPrep and Sysprep.")
     if vm.guest_state.settings["tools"] == "notInstalled":
         raise _uncustomizable(config, "VMware Tools is not installed in the guest")
     if family != ("windows" if windows else "linux"):
@@ -66,23 +66,23 @@ def check(vm: Any, config: Any, spec: Any) -> None:
         _addresses(adapter.adapter)
 
 
-def _refused(message: str, kind: Any = None, **fields: Any) -> Any:
+def _fault(message: str, kind: Any = None, **fields: Any) -> Any:
     return fault(kind or vim.fault.CustomizationFault, message, **fields)
 
 
 def _uncustomizable(config: Any, why: str) -> Any:
-    return _refused(
+    return _fault(
         f"Customization of the guest operating system '{config.guestId}' is not supported: {why}.",
         vim.fault.UncustomizableGuest,
         uncustomizableGuestOS=config.guestFullName,
     )
 
 
-# -- what it comes to -----------------------------------------------------------------------
+# -- result ---------------------------------------------------------------------------------
 
 
 def host_name(vm: Any, spec: Any) -> str:
-    """Raises IpHostnameGeneratorError for a name that only the caller could make up."""
+    """The host name that `spec` leads to. Raises IpHostnameGeneratorError where it has none."""
     identity = spec.identity
     limit = 63
     if isinstance(identity, custom.SysprepText):
@@ -101,12 +101,12 @@ def host_name(vm: Any, spec: Any) -> str:
     elif isinstance(wanted, custom.PrefixNameGenerator):
         made = f"{wanted.base}-{vm._moId.rpartition('-')[2]}"
     else:
-        raise _refused("The host name is not known.", vim.fault.IpHostnameGeneratorError)
+        raise _fault("The host name is not known.", vim.fault.IpHostnameGeneratorError)
     return made[:limit].strip("-") or "guest"
 
 
 def _addresses(adapter: Any) -> list[str]:
-    """Raises InvalidArgument, IpHostnameGeneratorError."""
+    """The addresses of a card. Raises InvalidArgument, IpHostnameGeneratorError."""
     wanted, made = adapter.ip, []
     if isinstance(wanted, custom.FixedIp):
         try:
@@ -120,14 +120,14 @@ def _addresses(adapter: Any) -> list[str]:
     elif isinstance(wanted, custom.DhcpIpGenerator):
         made.append(DHCP)
     else:
-        raise _refused("The IP address is not known.", vim.fault.IpHostnameGeneratorError)
+        raise _fault("The IP address is not known.", vim.fault.IpHostnameGeneratorError)
     sixes = adapter.ipV6Spec.ip if adapter.ipV6Spec is not None else ()
     fixed = (six for six in sixes if isinstance(six, custom.FixedIpV6))
     return [*made, *(f"{six.ipAddress}/{six.subnetMask}" for six in fixed)]
 
 
-def outcome(vm: Any, spec: Any) -> dict[str, Any]:
-    """The guest settings that `spec` leads to."""
+def settings_after(vm: Any, spec: Any) -> dict[str, Any]:
+    """The guest settings once the guest was customized by `spec`."""
     cards = hardware.nics_of(vm.config)
     by_mac = {c.macAddress.lower(): c.key for c in cards}
     addresses: dict[str, list[str]] = {}
@@ -152,8 +152,8 @@ def outcome(vm: Any, spec: Any) -> dict[str, Any]:
 # -- in the guest ---------------------------------------------------------------------------
 
 
-def begin(vm: Any) -> None:
-    """At a boot, and when the lab goes on with a VM that runs."""
+def start_customization(vm: Any) -> None:
+    """Starts a pending customization, at a boot and after a restart of the lab."""
     guest = vm.guest_state
     if vm.customization is None or not guest.tools_running:
         return
@@ -178,7 +178,7 @@ def _finish(vm: Any, boot: Any) -> None:
     how = guest.settings["customize"]
     ended = {"begun": vm.customized.get("begun"), "ended": now()}
     if how == "works":
-        guest.change(**outcome(vm, spec))
+        guest.change(**settings_after(vm, spec))
         vm.set(customization=None, customized={"status": "SUCCEEDED", **ended})
         kind, message = "CustomizationSucceeded", f"Customization of VM {vm.name} succeeded"
         fields: dict[str, Any] = {}
@@ -187,11 +187,11 @@ def _finish(vm: Any, boot: Any) -> None:
         vm.set(customization=None, customized={"status": "FAILED", "error": message, **ended})
         fields = {"reason": None}
     vm._site.post_vm_event(kind, vm, message, template=False, logLocation=None, **fields)
-    note_conflicts(vm)
+    record_conflicts(vm)
     vm._site.flush()
 
 
-def status(vm: Any) -> Any:
+def customization_info(vm: Any) -> Any:
     """GuestInfo.customizationInfo."""
     found = vm.customized
     return vim.vm.GuestInfo.CustomizationInfo(
@@ -203,7 +203,7 @@ def status(vm: Any) -> Any:
 
 
 class CustomizationMethods:
-    """The part of a VirtualMachine that takes specifications."""
+    """The methods of a VirtualMachine about customization."""
 
     power: str
     config: Any
@@ -211,23 +211,23 @@ class CustomizationMethods:
     set: Any
 
     def CheckCustomizationSpec(self, spec: Any) -> None:
-        check(self, self.config, spec)
+        check_spec(self, self.config, spec)
 
     def CustomizeVM_Task(self, spec: Any) -> Iterator[int]:
         if self.power != "poweredOff":
-            raise _refused("The virtual machine has to be powered off to be customized.")
+            raise _fault("The virtual machine has to be powered off to be customized.")
         if self.customization is not None:
-            raise _refused("A customization is pending already.", vim.fault.CustomizationPending)
-        check(self, self.config, spec)
+            raise _fault("A customization is pending already.", vim.fault.CustomizationPending)
+        check_spec(self, self.config, spec)
         yield 0
         self.set_customization(spec)
 
     def set_customization(self, spec: Any) -> None:
-        """For the next power-on."""
+        """Stores a customization for the next power-on."""
         self.set(customization=copy.deepcopy(spec), customized={"status": "PENDING"})
 
 
-# -- specifications with names --------------------------------------------------------------
+# -- named specifications -------------------------------------------------------------------
 
 
 class CustomizationSpecManager(Managed, vim.CustomizationSpecManager):
@@ -256,7 +256,9 @@ class CustomizationSpecManager(Managed, vim.CustomizationSpecManager):
     def OverwriteCustomizationSpec(self, item: Any) -> None:
         old = self.GetCustomizationSpec(item.info.name)
         if item.info.changeVersion and item.info.changeVersion != old.info.changeVersion:
-            raise fault(vim.fault.ConcurrentAccess, "The specification was changed meanwhile.")
+            raise fault(
+                vim.fault.ConcurrentAccess, "The specification was changed in the meantime."
+            )
         self._keep(item)
 
     def _keep(self, item: Any) -> None:
@@ -278,7 +280,7 @@ class CustomizationSpecManager(Managed, vim.CustomizationSpecManager):
         self.DeleteCustomizationSpec(name)
 
     def CheckCustomizationResources(self, guestOs: str) -> None:
-        """The lab's vCenter has what every guest needs."""
+        """Does nothing: the lab can customize every guest that it knows."""
 
     def IsGuestOsCustomizable(self, guestId: str) -> bool:
         return guest_family(guestId) != "other"

@@ -1,22 +1,21 @@
-"""A database inside a guest: SQLite, whose files live on the virtual disk through a VFS.
+"""An application in a guest: a SQLite database whose files are on the virtual disk.
 
-    accounts in SQLite --- app.db, app.db-wal ---> guestvfs ---> virtual disk
-    (a transfer is two                             (page cache,  (tracked, as every
-     transactions: half                             in memory)    write of a guest)
+    accounts in SQLite --- app.db, app.db-wal ---> sqlite_vfs ---> virtual disk
+    (a transfer is two                             (page cache,    (tracked, like every
+     transactions: half                             in memory)      write of a guest)
      of it is in memory)
 
-The database runs in WAL mode with synchronous=NORMAL, as SQLite advises: the log is on the disk
-when it is checkpointed, not when a transaction is committed. Checkpoints come before a transfer,
-never after one, so the last transactions that were acknowledged are in memory only.
+The database runs in WAL mode with synchronous=NORMAL, as SQLite advises: its log is synced at a
+checkpoint, not at a commit. Checkpoints come before a transfer, never after one, so the last
+committed transactions are in memory only.
 
-What an image then holds tells how it was taken:
-    application   the transfer finished, the log checkpointed and gone, `clean` set
-    filesystem    every committed transaction, in a log that has to be replayed; a transfer may
-                  be half done
-    crash         what had been synced, or written back by chance: committed transactions are
-                  missing
+The content of an image then shows its consistency level:
+    application   the transfer is complete, the log is checkpointed and removed, `clean` is set
+    filesystem    every committed transaction is there, in a log that has to be replayed; a
+                  transfer may be half done
+    crash         only synced or written-back pages: committed transactions are missing
 
-The application is memory, too: after a restart of the lab it has to be started again.
+The application itself is in memory: start it again after a restart of the lab.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ import apsw
 
 from vreplica.disk import Disk
 from vreplica.lab.context import VmContext
-from vreplica.lab.guest.sqlite_vfs import Files, GuestVFS, Read, Write
+from vreplica.lab.guest.sqlite_vfs import DiskFileSystem, GuestVFS, Read, Write
 
 _ACCOUNTS = 64
 _LOG = 32
@@ -38,11 +37,11 @@ _LOG = 32
 
 
 class Database:
-    """The application's database in the files of a disk; opening it recovers it."""
+    """The open database in the files of a disk. Opening it recovers it."""
 
     def __init__(self, read: Read, write: Write) -> None:
-        """Raises ValueError or apsw.Error where the disk holds something else, or damage."""
-        self.files = Files(read, write)
+        """Raises ValueError or apsw.Error where the disk has other content, or damaged content."""
+        self.files = DiskFileSystem(read, write)
         self.fresh = not self.files.sizes
         self.replayed = self.files.sizes.get("app.db-wal", 0) > 0
         self._vfs = GuestVFS(self.files)
@@ -63,7 +62,7 @@ class Database:
         self.sql.wal_checkpoint(mode=mode)
 
     def close(self, *, lost: bool) -> None:
-        """Checkpoint, delete the log and sync all files; or nothing of it: the power is gone."""
+        """Checkpoints, removes the log and syncs all files; `lost`: does none of it."""
         self.sql.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, int(lost))
         self.sql.close()
         self._vfs.unregister()
@@ -72,15 +71,15 @@ class Database:
 
 
 class GuestApp:
-    """The application of one VM. Its hook is told when the guest freezes, stops or loses power."""
+    """The application of one VM. `on_event` receives the events of the guest."""
 
     def __init__(self, vm: VmContext, key: int = 2000, seed: int = 0) -> None:
         self.vm, self.key = vm, key
         self.acknowledged = 0
-        """Transactions that the application was told are committed."""
+        """Transactions that SQLite reported as committed."""
         self._random = random.Random(seed)
         self._may_work = threading.Condition(threading.RLock())
-        self._held = False
+        self._frozen = False
         self._logged = 0
         self._pending: int | None = None
         self._db: Database | None = None
@@ -88,7 +87,7 @@ class GuestApp:
     # -- life -------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Open the database, from the disk where it has one; SQLite then recovers it."""
+        """Opens the database, or makes it where the disk has none. SQLite recovers it."""
         with self._may_work:
             self._stop(lost=True)
             self._db = db = Database(self._read, self._write)
@@ -100,20 +99,20 @@ class GuestApp:
                 db.sql.execute("insert into state values (0, 0)")
             self.acknowledged = db.value("select transactions from state")
             db.files.sync()
-        self.vm.guest_state.hook = self.hear
+        self.vm.guest_state.on_event = self.on_event
 
-    def hear(self, event: str) -> None:
-        """What happens to the guest. Frozen, it holds its I/O until it is thawed."""
+    def on_event(self, event: str) -> None:
+        """Handles an event of the guest. While frozen, `work` waits for the thaw."""
         with self._may_work:
-            self._held = event in ("freeze", "sync")
+            self._frozen = event in ("freeze", "sync")
             if event == "freeze":
-                self._settle()
+                self._quiesce()
             elif event == "sync" and self._db is not None:
                 self._db.files.sync()
             elif event == "thaw":
                 self._clean(0)
             elif event == "stop":
-                self._settle()
+                self._quiesce()
                 self._stop(lost=False)
             elif event == "lost":
                 self._stop(lost=True)
@@ -129,10 +128,10 @@ class GuestApp:
     # -- work -------------------------------------------------------------------------------
 
     def work(self, transfers: int) -> int:
-        """Move money; the last transfer stays half done. Returns committed transactions."""
+        """Does transfers; the last one stays half done. Returns the committed transactions."""
         with self._may_work:
             for _ in range(transfers):
-                self._may_work.wait_for(lambda: not self._held)
+                self._may_work.wait_for(lambda: not self._frozen)
                 if self._logged >= _LOG and self._db is not None:
                     self._db.checkpoint(apsw.SQLITE_CHECKPOINT_PASSIVE)
                     self._logged = 0
@@ -156,8 +155,8 @@ class GuestApp:
         self.acknowledged += 1
         self._logged += 1
 
-    def _settle(self) -> None:
-        """What a VSS writer or a freeze script does: finish, mark, checkpoint, flush."""
+    def _quiesce(self) -> None:
+        """Completes the transfer, sets `clean`, checkpoints and syncs, as a VSS writer does."""
         if self._db is not None:
             self._credit()
             self._clean(1)
@@ -170,7 +169,7 @@ class GuestApp:
             self._db.sql.execute("update state set clean = ?", (value,))
 
     def write_back(self, share: float = 0.5) -> int:
-        """Some of the page cache, as a guest's kernel does by itself; returns pages."""
+        """Writes a share of the page cache, as a kernel does by itself. Returns the pages."""
         with self._may_work:
             return self._db.files.write_back(share, self._random) if self._db is not None else 0
 
@@ -183,11 +182,11 @@ class GuestApp:
         return bytes(self.vm.chains.read(self.key, offset, size))
 
 
-# -- looking at an image --------------------------------------------------------------------
+# -- inspection of an image -----------------------------------------------------------------
 
 
-def reader(disk: Disk) -> Callable[[int, int], bytes]:
-    """The way to read an image for `judge`."""
+def disk_reader(disk: Disk) -> Callable[[int, int], bytes]:
+    """Reads a disk, for `inspect_image`."""
 
     def read(offset: int, size: int) -> bytes:
         buffer = bytearray(size)
@@ -198,8 +197,8 @@ def reader(disk: Disk) -> Callable[[int, int], bytes]:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What opening the database of an image shows."""
+class ImageState:
+    """The state of the database in an image."""
 
     opens: bool
     transactions: int
@@ -207,21 +206,24 @@ class Verdict:
     whole: bool
     """No transfer is half done."""
     replayed: bool
-    """There was a log to replay."""
+    """The log had to be replayed."""
 
     def level(self, acknowledged: int) -> str:
-        """ "application", "filesystem" or "crash", given what the application had committed."""
+        """Returns "application", "filesystem" or "crash".
+
+        `acknowledged`: transactions that were committed when the image was taken.
+        """
         if not self.opens or self.transactions < acknowledged:
             return "crash"
         return "application" if self.clean and self.whole and not self.replayed else "filesystem"
 
 
-def judge(read: Read) -> Verdict:
-    """Open the database that an image holds, as its application would after a boot.
+def inspect_image(read: Read) -> ImageState:
+    """Opens the database in an image as the application does after a boot.
 
-    The image is only read: what recovery writes stays in the page cache.
+    The image is only read: the writes of the recovery stay in the page cache.
     """
-    broken = Verdict(opens=False, transactions=0, clean=False, whole=False, replayed=False)
+    broken = ImageState(opens=False, transactions=0, clean=False, whole=False, replayed=False)
     try:
         db = Database(read, lambda offset, data: None)
     except (ValueError, apsw.Error):
@@ -229,7 +231,7 @@ def judge(read: Read) -> Verdict:
     try:
         if db.fresh or db.sql.execute("pragma integrity_check").get != "ok":
             return broken
-        return Verdict(
+        return ImageState(
             opens=True,
             transactions=db.value("select transactions from state"),
             clean=bool(db.value("select clean from state")),

@@ -1,20 +1,20 @@
-r"""A guest's files and programs, as far as guest operations reach them.
+r"""The files and programs of a guest, as far as guest operations reach them.
 
-    /tmp/out.txt        SITE/guestfs/vm-1015/tmp/out.txt        a folder plays the file system
+    /tmp/out.txt        SITE/guestfs/vm-1015/tmp/out.txt        a folder is the file system
     C:\Temp\out.txt     SITE/guestfs/vm-1015/C/Temp/out.txt
 
-    programs            {"/opt/check": ["python3", "-c", "..."]}    commands play the programs
+    programs            {"/opt/check": ["python3", "-c", "..."]}    commands are the programs
 
-A guest has no programs until it is given some (LabControl.set_programs): a path in the guest and
-a command of this machine, which is really run, in the folder, with the arguments. An argument
-that names a file of the guest reaches it as the file's path in the folder; GUEST_ROOT is the
-folder. It is no sandbox: the command has the rights of the lab's user.
+A guest has no programs until LabControl.set_programs gives it some: a path in the guest, and a
+command of this machine. The command is run in the folder, with the arguments. An argument that
+names a file of the guest is replaced by the file's path in the folder; GUEST_ROOT is the folder.
+There is no sandbox: the command has the rights of the lab's user.
 
 A file of the guest that begins with #! is run by the program that it names. Output is redirected
-as a shell does it: on Linux, where Tools start programs through one, and by cmd.exe; pipes and
-the rest of a shell are not there.
+as by a shell: on Linux, where Tools start programs through one, and by cmd.exe. Pipes and the
+rest of a shell do not work.
 
-The folder is the lab's: it is not on the virtual disk, and copies of the disk do not bring it.
+The folder belongs to the lab: it is not on the virtual disk, so copies of the disk do not have it.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from vreplica.lab.api.vmodl import MethodFault, fault, invalid_argument, now, vi
 from vreplica.lab.context import VmContext
 from vreplica.lab.guest.os_names import guest_family
 
-REMEMBERED = timedelta(minutes=5)
-"""How long Tools remember a program that has ended (API: ListProcessesInGuest)."""
+ENDED_KEPT = timedelta(minutes=5)
+"""How long Tools list a program that has ended (API: ListProcessesInGuest)."""
 
 _REDIRECT = r"\s*(?:(?P<fd>[012]?)(?P<op>>>|>|<)\s*(?:&(?P<dup>[12]))?|"
 _POSIX = re.compile(
@@ -48,16 +48,18 @@ _SHELLS = ("/bin/sh", "/bin/bash", "/usr/bin/bash")
 
 
 @dataclass
-class Command:
-    """One command of a shell."""
+class ShellCommand:
+    """A command line, parsed: its words and its redirections."""
 
     words: list[str] = field(default_factory=list)
     files: list[tuple[int, str, str]] = field(default_factory=list)
-    """(descriptor, mode, path in the guest), in their order; the path `&1` is a copy."""
+    """(descriptor, mode, path in the guest), in order. The path `&1` copies descriptor 1."""
 
 
 @dataclass
-class Process:
+class GuestProcess:
+    """A program that was started in the guest."""
+
     pid: int
     name: str
     owner: str
@@ -69,6 +71,7 @@ class Process:
 
 
 def not_found(path: str) -> Any:
+    """The fault FileNotFound, to be raised."""
     return fault(vim.fault.FileNotFound, f"File {path} was not found", file=path)
 
 
@@ -78,7 +81,7 @@ class GuestFiles:
     def __init__(self, vm: VmContext) -> None:
         self.vm = vm
         self._lock = threading.Lock()
-        self._processes: dict[int, Process] = {}
+        self._processes: dict[int, GuestProcess] = {}
         self._next_pid = 1000
 
     @property
@@ -92,7 +95,7 @@ class GuestFiles:
 
     @property
     def root(self) -> Path:
-        """The folder, with what every guest has in it."""
+        """The folder, made with the folders that every guest has."""
         folder = self.folder
         if not folder.exists():
             for name in ("C/Windows/Temp", "C/Temp") if self.windows else ("tmp", "root", "etc"):
@@ -104,7 +107,7 @@ class GuestFiles:
         return "C:\\Windows\\Temp" if self.windows else "/tmp"  # noqa: S108  the guest's
 
     def path(self, guest_path: str) -> Path:
-        """Where a file of the guest lies. Raises InvalidArgument for what is no full path."""
+        """The path on this machine of a file in the guest. Raises InvalidArgument."""
         drive, parts = "", guest_path.split("/")
         if self.windows:
             match = re.fullmatch(r"([A-Za-z]):[\\/](.*)", guest_path)
@@ -126,14 +129,14 @@ class GuestFiles:
     # -- programs ---------------------------------------------------------------------------
 
     def program(self, path: str) -> list[str] | None:
-        """The command that plays a program of the guest."""
+        """The command for a program of the guest, or None."""
         programs: dict[str, list[str]] = self.vm.guest_state.settings["programs"]
         if self.windows:
             return next((c for p, c in programs.items() if p.lower() == path.lower()), None)
         return programs.get(path)
 
     def resolve(self, path: str) -> list[str] | None:
-        """As `program`; a script by what its first line names. Raises GuestPermissionDenied."""
+        """Like `program`, also for a script with a #! line. Raises GuestPermissionDenied."""
         found = self.program(path)
         if found is not None:
             return found
@@ -158,7 +161,7 @@ class GuestFiles:
         environment: Sequence[str],
         owner: str,
     ) -> int:
-        """Start a program; returns its pid. Raises FileNotFound, InvalidArgument."""
+        """Starts a program. Returns its pid. Raises FileNotFound, InvalidArgument."""
         folder = self.path(directory) if directory else self.root
         if not folder.is_dir():
             raise not_found(directory or "")
@@ -166,7 +169,7 @@ class GuestFiles:
         found = self.resolve(command.words[0]) if command.words else None
         if found is None and not shell:
             raise not_found(path)
-        process = Process(
+        process = GuestProcess(
             self._new_pid(), re.split(r"[\\/]", path)[-1], owner, f"{path} {arguments}", now()
         )
         if found is None:
@@ -196,8 +199,10 @@ class GuestFiles:
         return process.pid
 
     def run(self, path: str, arguments: str, timeout_s: float) -> int:
-        """Start a program and wait for its end; returns its code: 126 or 127 where it cannot be
-        started, as a shell says it, 124 where it took too long and was ended."""
+        """Starts a program and waits for its end. Returns its exit code.
+
+        As a shell: 126 or 127 where it cannot be started, 124 where it was ended by the timeout.
+        """
         try:
             pid = self.start(path, arguments, None, (), "root")
         except vim.fault.GuestPermissionDenied:
@@ -211,7 +216,7 @@ class GuestFiles:
             self.terminate(pid)
             return 124
 
-    def _remember(self, process: Process) -> None:
+    def _remember(self, process: GuestProcess) -> None:
         with self._lock:
             self._processes[process.pid] = process
 
@@ -227,7 +232,7 @@ class GuestFiles:
                 return str(file)
         return word
 
-    def _open(self, command: Command, files: contextlib.ExitStack) -> list[Any]:
+    def _open(self, command: ShellCommand, files: contextlib.ExitStack) -> list[Any]:
         streams: list[Any] = [subprocess.DEVNULL] * 3
         for descriptor, mode, path in command.files:
             if path.startswith("&"):
@@ -243,14 +248,14 @@ class GuestFiles:
             streams[descriptor] = files.enter_context(opened)
         return streams
 
-    def parse(self, path: str, arguments: str) -> tuple[Command, bool]:
-        """The command to run, and whether a shell of the guest looks for it."""
+    def parse(self, path: str, arguments: str) -> tuple[ShellCommand, bool]:
+        """(command to run, whether a shell of the guest starts it)."""
         name = re.split(r"[\\/]", path)[-1].lower()
         if self.program(path) is None:
             inner = re.fullmatch(r"\s*/[cC]\s+(.*)", arguments, re.DOTALL)
             if self.windows and name == "cmd.exe" and inner:
                 text = inner[1].strip()
-                # cmd.exe takes the outer quotes away from a whole command in quotes.
+                # cmd.exe removes the quotes around a whole command.
                 if text.startswith('"') and text.endswith('"') and re.search(r"[ <>]", text):
                     text = text[1:-1]
                 return self.command(text), True
@@ -261,14 +266,14 @@ class GuestFiles:
                     command.files = [*outer.files, *command.files]
                     return command, True
         if self.windows:
-            return Command([path, *re.findall(r'"[^"]*"|\S+', arguments)]), False
+            return ShellCommand([path, *re.findall(r'"[^"]*"|\S+', arguments)]), False
         command = self.command(arguments)
         command.words.insert(0, path)
         return command, False
 
-    def command(self, text: str) -> Command:
-        """Raises NotSupported for what takes more of a shell than words and redirections."""
-        made, at, redirect = Command(), 0, None
+    def command(self, text: str) -> ShellCommand:
+        """Parses words and redirections. Raises NotSupported for the rest of a shell."""
+        made, at, redirect = ShellCommand(), 0, None
         pattern = _WINDOWS if self.windows else _POSIX
         text = text.rstrip()
         while at < len(text):
@@ -276,7 +281,7 @@ class GuestFiles:
             if match is None:
                 raise fault(
                     vmodl.fault.NotSupported,
-                    f"The lab's guests know redirections only: {text[at : at + 40]!r}",
+                    f"A guest of the lab knows only redirections: {text[at : at + 40]!r}",
                 )
             at = match.end()
             if match["op"]:
@@ -299,15 +304,15 @@ class GuestFiles:
 
     # -- processes --------------------------------------------------------------------------
 
-    def _wait(self, process: Process) -> None:
+    def _wait(self, process: GuestProcess) -> None:
         assert process.child is not None
         code = process.child.wait()
         process.exit_code = code if code >= 0 else 128 - code
         process.ended = now()
 
-    def processes(self) -> list[Process]:
+    def processes(self) -> list[GuestProcess]:
         with self._lock:
-            old = now() - REMEMBERED
+            old = now() - ENDED_KEPT
             gone = [p for p, v in self._processes.items() if v.ended and v.ended < old]
             for pid in gone:
                 del self._processes[pid]
@@ -319,14 +324,14 @@ class GuestFiles:
             raise fault(vim.fault.GuestProcessNotFound, f"There is no process {pid}", pid=pid)
         self._kill(process)
 
-    def _kill(self, process: Process) -> None:
+    def _kill(self, process: GuestProcess) -> None:
         if process.child is not None and process.ended is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.child.pid, signal.SIGKILL)
             process.child.wait()
 
     def end(self) -> None:
-        """The guest is gone, and its processes with it."""
+        """Ends all processes: the guest has stopped."""
         with self._lock:
             processes, self._processes = self._processes, {}
         for process in processes.values():

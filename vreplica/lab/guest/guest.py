@@ -1,18 +1,17 @@
-"""The guest of a VM: its operating system and VMware Tools, as far as the API sees them.
+"""The guest of a VM: its operating system and VMware Tools, as far as the API shows them.
 
     settings (LabControl.set_guest)
       tools         running | notRunning | notInstalled     while the VM is on
-      shutdown      works | hangs                           what ShutdownGuest leads to
-      shutdown_s    seconds that it takes
+      shutdown      works | hangs                           the effect of ShutdownGuest
+      shutdown_s    seconds until the VM is off
       quiesce       works | applicationFault | filesystemFault | filesystemOnly
-                    (of a guest that is not Windows: works is by its freeze scripts, if any)
-      hostname, ip, addresses, gateways, dns, domain       what Tools report; see guestnet
-      user, password, programs                             for guest operations; see guestops
-      customize, customize_s                               see customization
+                    (not on Windows: `works` runs the freeze scripts, if there are any)
+      hostname, ip, addresses, gateways, dns, domain       reported by Tools; see guest/network
+      user, password, programs                             for guest operations; see guest/files
+      customize, customize_s                               see guest/customization
 
-`hook(event)` is called with "freeze" (applications), "sync" (file systems), "thaw", "stop" (a
-clean shutdown), "lost" (the power is gone) and "start": an application in the guest, with state
-of its own, hears of it there.
+`on_event(event)` is called for an application in the guest: with "freeze" (applications), "sync"
+(file systems), "thaw", "stop" (a clean shutdown), "lost" (the power is gone) and "start".
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from vreplica.lab.api.vmodl import fault, invalid_power_state, vim
 from vreplica.lab.context import VmContext
 from vreplica.lab.guest import customization
 from vreplica.lab.guest.files import GuestFiles
-from vreplica.lab.guest.network import checked_addresses, ip_stack, nic_infos, note_conflicts
+from vreplica.lab.guest.network import checked_addresses, ip_stack, nic_infos, record_conflicts
 from vreplica.lab.guest.os_names import full_name, guest_family
 
 DEFAULTS: dict[str, Any] = {
@@ -55,16 +54,18 @@ CHOICES: dict[str, tuple[str, ...]] = {
 
 _TOOLS_VERSION = "12389"
 SCRIPTS = "/etc/vmware-tools/backupScripts.d"
-"""Executables that a Linux guest's Tools call with `freeze`, `thaw` or `freezeFail`."""
+"""Executables that Tools of a Linux guest call with `freeze`, `thaw` or `freezeFail`."""
 _SCRIPT_S = 60.0
 _WRITER = '<WRITER_METADATA><IDENTIFICATION friendlyName="{}"/></WRITER_METADATA>'
 
 
 class Guest:
+    """The guest of one VM. Its settings are in the VM's state."""
+
     def __init__(self, vm: VmContext) -> None:
         self.vm = vm
         self.files = GuestFiles(vm)
-        self.hook: Callable[[str], None] | None = None
+        self.on_event: Callable[[str], None] | None = None
         self._frozen = False
 
     @property
@@ -84,7 +85,7 @@ class Guest:
 
     @property
     def user(self) -> str:
-        """Who may log in to the guest."""
+        """The user that may log in to the guest."""
         windows = guest_family(self.vm.config.guestId) == "windows"
         return self.settings["user"] or ("Administrator" if windows else "root")
 
@@ -96,7 +97,7 @@ class Guest:
     def tools_running(self) -> bool:
         return self.on and self.settings["tools"] == "running"
 
-    # -- what the API shows -----------------------------------------------------------------
+    # -- properties of the API --------------------------------------------------------------
 
     def info(self) -> Any:
         tools, running = self.settings["tools"], self.tools_running
@@ -125,7 +126,7 @@ class Guest:
             made.ipAddress = next((ip for nic in made.net for ip in nic.ipAddress), None)
             made.ipStack = ip_stack(self.vm, made.hostName)
         if installed:
-            made.customizationInfo = customization.status(self.vm)
+            made.customizationInfo = customization.customization_info(self.vm)
         return made
 
     def state(self) -> str:
@@ -143,7 +144,7 @@ class Guest:
     # -- power ------------------------------------------------------------------------------
 
     def require_tools(self) -> None:
-        """Raises InvalidPowerState or ToolsUnavailable where the guest cannot be asked."""
+        """Raises InvalidPowerState or ToolsUnavailable where Tools do not run."""
         if not self.on:
             raise invalid_power_state(self.vm.power, "poweredOn")
         if not self.tools_running:
@@ -154,13 +155,13 @@ class Guest:
             )
 
     def shut_down(self) -> None:
-        """Return at once; the VM goes off later, or never."""
+        """Asks the guest to shut down. Returns at once; the VM goes off later, or never."""
         self.require_tools()
         self.vm.shutting_down = True
-        self.resume_shutdown()
+        self.continue_shutdown()
 
-    def resume_shutdown(self) -> None:
-        """Let the guest work on its shutdown; also after the lab was restarted."""
+    def continue_shutdown(self) -> None:
+        """Starts the time that the shutdown takes, also after a restart of the lab."""
         if self.settings["shutdown"] != "works":
             return
         boot = self.vm.boot_time
@@ -171,28 +172,28 @@ class Guest:
     def _off(self, boot: Any) -> None:
         vm = self.vm
         if vm.power == "poweredOn" and vm.shutting_down and vm.boot_time == boot:
-            self._call("stop")
+            self._report("stop")
             vm.halt(clean=True)
             vm._site.flush()
 
     def started(self) -> None:
-        self._call("start")
-        customization.begin(self.vm)
-        note_conflicts(self.vm)
+        self._report("start")
+        customization.start_customization(self.vm)
+        record_conflicts(self.vm)
 
     def stopped(self) -> None:
-        """The power is gone without the guest's doing; what was in its memory is, too."""
+        """The power was cut: the memory of the guest is lost."""
         self.vm.shutting_down = False
-        self._call("lost")
+        self._report("lost")
 
     # -- quiescing --------------------------------------------------------------------------
 
     def can_quiesce(self) -> bool:
-        """Without running Tools the wish is ignored, without a fault."""
+        """Whether Tools run. Otherwise quiescing is skipped without a fault, as on ESXi."""
         return self.tools_running
 
     def freeze(self, spec: Any) -> dict[str, str]:
-        """Flush and hold the guest's I/O; returns the documents that VSS leaves behind.
+        """Flushes and holds the I/O of the guest. Returns the documents that VSS writes.
 
         Raises ApplicationQuiesceFault, FilesystemQuiesceFault.
         """
@@ -220,8 +221,8 @@ class Guest:
         self._frozen = True
         try:
             if applications:
-                self._call("freeze")
-            self._call("sync")
+                self._report("freeze")
+            self._report("sync")
         except BaseException:
             self.thaw()
             raise
@@ -230,14 +231,14 @@ class Guest:
     def thaw(self) -> None:
         if self._frozen:
             self._frozen = False
-            self._call("thaw")
+            self._report("thaw")
             if not self.files.windows:
                 self._run_scripts("thaw")
 
     def _run_scripts(self, phase: str) -> bool:
-        """Tools' freeze scripts in their order, afterwards in the opposite one; False without any.
+        """Runs the freeze scripts: in order to freeze, else in reverse. False: there are none.
 
-        Raises ApplicationQuiesceFault where one of them fails to freeze; all of them are told.
+        Raises ApplicationQuiesceFault where one fails to freeze; then all get `freezeFail`.
         """
         folder = self.files.path(SCRIPTS)
         found = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
@@ -251,8 +252,8 @@ class Guest:
                 )
         return bool(found)
 
-    def _call(self, event: str) -> None:
+    def _report(self, event: str) -> None:
         if event in ("stop", "lost"):
             self.files.end()
-        if self.hook is not None:
-            self.hook(event)
+        if self.on_event is not None:
+            self.on_event(event)

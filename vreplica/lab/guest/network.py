@@ -1,14 +1,13 @@
-"""What a guest has on its networks: addresses, names, and who else has the same ones.
+"""The addresses and names of a guest on its networks, and conflicts with other VMs.
 
     guest setting addresses   {"4000": ["10.0.0.5/24", "fd00::5/64"], "4001": ["dhcp"]}
-                              by the key of the card; `ip` is short for the first card's
+                              by the key of the card; `ip` sets that of the first card
 
-A DHCP server answers on every network that has an uplink: with an address made of the card's
-MAC. On an isolated network nobody answers, and a card that waits for DHCP takes a link-local
-address, as guests do.
+On a network with an uplink, a DHCP server answers with an address made from the card's MAC. On an
+isolated network there is none, and a card with DHCP gets a link-local address, as in real guests.
 
-Two running VMs with one MAC on one network are told of by vCenter (VmMacConflictEvent); with one
-IP address only the guests notice. The lab remembers both (LabControl.conflicts).
+For two running VMs with one MAC on one network, vCenter posts VmMacConflictEvent. A conflict of IP
+addresses is noticed by the guests only. The lab keeps both (LabControl.conflicts).
 """
 
 from __future__ import annotations
@@ -26,8 +25,8 @@ DHCP = "dhcp"
 
 
 @dataclass(frozen=True, slots=True)
-class Card:
-    """A network card as the guest sees it."""
+class GuestNic:
+    """A network card, as the guest sees it."""
 
     key: int
     network: Any
@@ -43,17 +42,17 @@ class Card:
 
 
 @dataclass(frozen=True, slots=True)
-class Conflict:
+class AddressConflict:
     network: str
     kind: str
     """mac or ip"""
     value: str
     vms: tuple[str, str]
-    """The one that came later first."""
+    """The VM that came later is the first one."""
 
 
 def checked_addresses(addresses: Any) -> dict[str, list[str]]:
-    """Raises ValueError."""
+    """The setting `addresses` in its normal form. Raises ValueError."""
     made = {}
     for key, found in dict(addresses).items():
         int(key)
@@ -61,7 +60,8 @@ def checked_addresses(addresses: Any) -> dict[str, list[str]]:
     return made
 
 
-def cards(vm: Any) -> list[Card]:
+def guest_nics(vm: Any) -> list[GuestNic]:
+    """The cards of a VM with the addresses that they have now."""
     settings, found = vm.guest_state.settings, []
     for number, nic in enumerate(hardware.nics_of(vm.config)):
         network = vm._site.network_of(nic.backing, 0)
@@ -69,9 +69,9 @@ def cards(vm: Any) -> list[Card]:
         if wanted is None:
             wanted = [f"{settings['ip']}/24"] if settings["ip"] and number == 0 else []
         connected = bool(nic.connectable is not None and nic.connectable.connected)
-        addresses = [offered(network, nic.macAddress) if a == DHCP else a for a in wanted]
+        addresses = [dhcp_answer(network, nic.macAddress) if a == DHCP else a for a in wanted]
         found.append(
-            Card(
+            GuestNic(
                 key=nic.key,
                 network=network,
                 mac=nic.macAddress,
@@ -83,15 +83,15 @@ def cards(vm: Any) -> list[Card]:
     return found
 
 
-def offered(network: Any, mac: str) -> str:
-    """What asking for an address leads to."""
+def dhcp_answer(network: Any, mac: str) -> str:
+    """The address that a card with DHCP gets on a network, with its prefix length."""
     a, b, c = hashlib.sha256(mac.encode()).digest()[:3]
     if not network.uplink:
         return f"169.254.{1 + a % 254}.{b}/16"
     return f"10.{a}.{b}.{1 + c % 254}/8"
 
 
-# -- what Tools report ----------------------------------------------------------------------
+# -- properties of the API ------------------------------------------------------------------
 
 
 def nic_infos(vm: Any) -> list[Any]:
@@ -117,7 +117,7 @@ def nic_infos(vm: Any) -> list[Any]:
                 dhcp=net.DhcpConfigInfo(ipv4=net.DhcpConfigInfo.DhcpOptions(enable=card.dhcp)),
             ),
         )
-        for card in cards(vm)
+        for card in guest_nics(vm)
     ]
 
 
@@ -125,7 +125,7 @@ def ip_stack(vm: Any, host_name: str) -> list[Any]:
     """GuestInfo.ipStack: names and gateways."""
     settings, net = vm.guest_state.settings, vim.net
     route: Any = net.IpRouteConfigInfo
-    found = cards(vm)
+    found = guest_nics(vm)
     routes = [
         route.IpRoute(
             network=str(
@@ -152,27 +152,27 @@ def ip_stack(vm: Any, host_name: str) -> list[Any]:
 # -- conflicts ------------------------------------------------------------------------------
 
 
-def conflicts(vm: Any) -> Iterator[tuple[Conflict, Any]]:
-    """What a running VM has that another one on the same network has, with the other VM."""
+def conflicts_of(vm: Any) -> Iterator[tuple[AddressConflict, Any]]:
+    """The addresses that another running VM has on the same network, with that VM."""
     if vm.power != "poweredOn":
         return
-    mine = [c for c in cards(vm) if c.connected]
+    mine = [c for c in guest_nics(vm) if c.connected]
     for other in vm._site.vms():
         if other is vm or other.power != "poweredOn":
             continue
-        for theirs in (c for c in cards(other) if c.connected):
+        for theirs in (c for c in guest_nics(other) if c.connected):
             for card in (c for c in mine if c.network is theirs.network):
                 names, network = (vm.name, other.name), card.network.name
                 if card.mac.lower() == theirs.mac.lower():
-                    yield Conflict(network, "mac", card.mac, names), other
+                    yield AddressConflict(network, "mac", card.mac, names), other
                 for ip in sorted(set(card.ips) & set(theirs.ips)):
-                    yield Conflict(network, "ip", ip, names), other
+                    yield AddressConflict(network, "ip", ip, names), other
 
 
-def note_conflicts(vm: Any) -> None:
-    """After anything that changes who is on a network: remember new ones, tell of MACs."""
+def record_conflicts(vm: Any) -> None:
+    """Records new conflicts, and posts events of MACs. Call it after a change of cards or power."""
     site = vm._site
-    for conflict, other in conflicts(vm):
+    for conflict, other in conflicts_of(vm):
         seen = asdict(conflict)
         if seen in site.conflicts:
             continue

@@ -1,11 +1,11 @@
-"""Guest operations: GuestOperationsManager with its parts, over `guestfs`.
+"""Guest operations: GuestOperationsManager with its managers, over guest/files.
 
-Every call names a VM and a login of its guest. The guest has to run with its Tools
-(GuestOperationsUnavailable) and the login to be right (InvalidGuestLogin): guest settings `user`
-(default root, or Administrator on Windows) and `password` (default "guest").
+Every call has a VM and a login of its guest. Tools must run (GuestOperationsUnavailable), and the
+login must be right (InvalidGuestLogin): the guest settings `user` (default root, or Administrator
+on Windows) and `password` (default "guest").
 
-Files travel over HTTPS, to and from the VM's host under the host's own certificate, whose
-thumbprint is in the host's summary: see `hostweb`.
+Files are transferred over HTTPS with the VM's host, whose certificate has the thumbprint in the
+summary of the host: see web/host.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from vreplica.lab.guest.files import GuestFiles, not_found
 
 guest: Any = vim.vm.guest
 _LISTED = 50
-"""Files in one answer where the caller names no number (API: ListFilesInGuest)."""
+"""Files in one answer, where the caller gives no number (API: ListFilesInGuest)."""
 
 
-def enter(vm: Any, auth: Any) -> GuestFiles:
-    """The guest's files and programs, for who may use them."""
+def authenticate(vm: Any, auth: Any) -> GuestFiles:
+    """Checks the login. Returns the files and programs of the guest."""
     state = vm.guest_state
     vm.host.require_connected()
     if not state.tools_running or vm.shutting_down or auth.interactiveSession:
@@ -55,12 +55,12 @@ def enter(vm: Any, auth: Any) -> GuestFiles:
 
 class GuestAuthManager(Managed, guest.AuthManager):
     def ValidateCredentialsInGuest(self, vm: Any, auth: Any) -> None:
-        enter(vm, auth)
+        authenticate(vm, auth)
 
 
 class GuestProcessManager(Managed, guest.ProcessManager):
     def StartProgramInGuest(self, vm: Any, auth: Any, spec: Any) -> int:
-        files = enter(vm, auth)
+        files = authenticate(vm, auth)
         return files.start(
             spec.programPath,
             spec.arguments or "",
@@ -70,7 +70,7 @@ class GuestProcessManager(Managed, guest.ProcessManager):
         )
 
     def ListProcessesInGuest(self, vm: Any, auth: Any, pids: Any = ()) -> Any:
-        found = enter(vm, auth).processes()
+        found = authenticate(vm, auth).processes()
         return [
             guest.ProcessManager.ProcessInfo(
                 name=p.name,
@@ -86,10 +86,10 @@ class GuestProcessManager(Managed, guest.ProcessManager):
         ]
 
     def TerminateProcessInGuest(self, vm: Any, auth: Any, pid: int) -> None:
-        enter(vm, auth).terminate(pid)
+        authenticate(vm, auth).terminate(pid)
 
     def ReadEnvironmentVariableInGuest(self, vm: Any, auth: Any, names: Any = ()) -> Any:
-        files = enter(vm, auth)
+        files = authenticate(vm, auth)
         known = {"TEMP": files.temporary} if files.windows else {"TMPDIR": files.temporary}
         return [f"{n}={v}" for n, v in known.items() if not names or n in names]
 
@@ -98,39 +98,39 @@ class GuestFileManager(Managed, guest.FileManager):
     def MakeDirectoryInGuest(
         self, vm: Any, auth: Any, directoryPath: str, createParentDirectories: bool
     ) -> None:
-        path = enter(vm, auth).path(directoryPath)
-        with _explained(directoryPath):
+        path = authenticate(vm, auth).path(directoryPath)
+        with _as_guest_faults(directoryPath):
             path.mkdir(parents=createParentDirectories)
 
     def DeleteFileInGuest(self, vm: Any, auth: Any, filePath: str) -> None:
-        path = enter(vm, auth).path(filePath)
-        with _explained(filePath):
+        path = authenticate(vm, auth).path(filePath)
+        with _as_guest_faults(filePath):
             path.unlink()
 
     def DeleteDirectoryInGuest(
         self, vm: Any, auth: Any, directoryPath: str, recursive: bool
     ) -> None:
-        path = enter(vm, auth).path(directoryPath)
-        with _explained(directoryPath):
+        path = authenticate(vm, auth).path(directoryPath)
+        with _as_guest_faults(directoryPath):
             shutil.rmtree(path) if recursive else path.rmdir()
 
     def MoveFileInGuest(
         self, vm: Any, auth: Any, srcFilePath: str, dstFilePath: str, overwrite: bool
     ) -> None:
-        files = enter(vm, auth)
+        files = authenticate(vm, auth)
         source, target = files.path(srcFilePath), files.path(dstFilePath)
         if not source.is_file():
             raise not_found(srcFilePath)
         if target.exists() and not overwrite:
             raise _exists(dstFilePath)
-        with _explained(dstFilePath):
+        with _as_guest_faults(dstFilePath):
             source.replace(target)
 
     def CreateTemporaryFileInGuest(
         self, vm: Any, auth: Any, prefix: str, suffix: str, directoryPath: str | None = None
     ) -> str:
         files, path = self._temporary(vm, auth, prefix, suffix, directoryPath)
-        with _explained(directoryPath or ""):
+        with _as_guest_faults(directoryPath or ""):
             path.touch(mode=0o600, exist_ok=False)
         return files.guest_path(path)
 
@@ -138,14 +138,14 @@ class GuestFileManager(Managed, guest.FileManager):
         self, vm: Any, auth: Any, prefix: str, suffix: str, directoryPath: str | None = None
     ) -> str:
         files, path = self._temporary(vm, auth, prefix, suffix, directoryPath)
-        with _explained(directoryPath or ""):
+        with _as_guest_faults(directoryPath or ""):
             path.mkdir(mode=0o700)
         return files.guest_path(path)
 
     def _temporary(
         self, vm: Any, auth: Any, prefix: str, suffix: str, folder: str | None
     ) -> tuple[GuestFiles, Path]:
-        files = enter(vm, auth)
+        files = authenticate(vm, auth)
         name = f"{prefix or ''}vmware{secrets.token_hex(3)}{suffix or ''}"
         if re.search(r"[\\/]", name):
             raise invalid_argument("prefix")
@@ -160,7 +160,7 @@ class GuestFileManager(Managed, guest.FileManager):
         maxResults: int | None = None,
         matchPattern: str | None = None,
     ) -> Any:
-        path = enter(vm, auth).path(filePath)
+        path = authenticate(vm, auth).path(filePath)
         if not path.exists():
             raise not_found(filePath)
         found = sorted(path.iterdir()) if path.is_dir() else [path]
@@ -185,13 +185,13 @@ class GuestFileManager(Managed, guest.FileManager):
     def ChangeFileAttributesInGuest(
         self, vm: Any, auth: Any, guestFilePath: str, fileAttributes: Any
     ) -> None:
-        path = enter(vm, auth).path(guestFilePath)
+        path = authenticate(vm, auth).path(guestFilePath)
         if not path.exists():
             raise not_found(guestFilePath)
-        give(path, fileAttributes)
+        set_attributes(path, fileAttributes)
 
     def InitiateFileTransferFromGuest(self, vm: Any, auth: Any, guestFilePath: str) -> Any:
-        path = enter(vm, auth).path(guestFilePath)
+        path = authenticate(vm, auth).path(guestFilePath)
         if not path.is_file():
             raise not_found(guestFilePath)
         return guest.FileManager.FileTransferInformation(
@@ -209,14 +209,14 @@ class GuestFileManager(Managed, guest.FileManager):
         fileSize: int,
         overwrite: bool,
     ) -> str:
-        path = enter(vm, auth).path(guestFilePath)
+        path = authenticate(vm, auth).path(guestFilePath)
         if path.is_dir() or not path.parent.is_dir():
             raise not_found(guestFilePath)
         if path.exists() and not overwrite:
             raise _exists(guestFilePath)
 
         def done(received: Path) -> None:
-            give(received, fileAttributes)
+            set_attributes(received, fileAttributes)
 
         web = self._site.host_servers.web(vm.host)
         return str(web.offer("PUT", path, size=fileSize, done=done))
@@ -236,7 +236,7 @@ class GuestOperationsManager(Managed, guest.GuestOperationsManager):
         return self._site.objects["guestOperationsFileManager"]
 
 
-PARTS = {
+MANAGERS = {
     "guestOperationsAuthManager": GuestAuthManager,
     "guestOperationsProcessManager": GuestProcessManager,
     "guestOperationsFileManager": GuestFileManager,
@@ -251,8 +251,8 @@ def _exists(path: str) -> Any:
 
 
 @contextmanager
-def _explained(path: str) -> Iterator[None]:
-    """What the file system says, as Tools pass it on."""
+def _as_guest_faults(path: str) -> Iterator[None]:
+    """Turns errors of the file system into the faults that Tools report."""
     try:
         yield
     except FileNotFoundError:
@@ -276,8 +276,8 @@ def _attributes(path: Path) -> Any:
     )
 
 
-def give(path: Path, attributes: Any) -> None:
-    """Times and permissions as asked; 0644 for a new file whose permissions nobody names."""
+def set_attributes(path: Path, attributes: Any) -> None:
+    """Sets the times and permissions that are given."""
     found = path.stat()
     permissions = getattr(attributes, "permissions", None)
     if permissions is not None:

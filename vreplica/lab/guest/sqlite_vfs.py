@@ -1,4 +1,4 @@
-"""A guest's files on its virtual disk, behind a page cache; and SQLite's way to them, a VFS.
+"""A small file system on a virtual disk, with a page cache, and a VFS for SQLite on top.
 
     SQLite --- xRead, xWrite ---> page cache --- xSync, write-back, sync ---> virtual disk
                                   (memory: lost with the power)
@@ -8,8 +8,8 @@
 
     directory   one page of JSON, {"app.db": 8192, "app.db-wal": 4152}: sizes in bytes
 
-As in a kernel: what is written is in the cache until somebody asks for it to be on the disk, and
-the size that the disk knows of a file follows with the file's own sync, not with a write-back.
+As in a kernel, written data is in the cache until it is synced or written back. The size of a file
+on the disk changes only when the file is synced, not when pages are written back.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ Write = Callable[[int, bytes], None]
 
 
 def place_of(name: str) -> int:
-    """Where a file begins on the disk."""
+    """The offset of a file on the disk."""
     return BASE + 64 * KIB + NAMES.index(name) * ROOM
 
 
-class Files:
-    """The files of one guest. `read(offset, size)` and `write(offset, data)` reach the disk.
+class DiskFileSystem:
+    """The files on one disk, which `read(offset, size)` and `write(offset, data)` access.
 
-    Raises ValueError where something else is at the directory's place.
+    Raises ValueError where the disk has no directory but other content in its place.
     """
 
     def __init__(self, read: Read, write: Write) -> None:
@@ -53,17 +53,17 @@ class Files:
             raise ValueError("the disk holds something else than the application's files")
         self.sizes = dict(self._on_disk)
 
-    # -- what a program sees ----------------------------------------------------------------
+    # -- calls of a program -----------------------------------------------------------------
 
     def read(self, name: str, offset: int, amount: int) -> bytes:
-        """What is there: fewer bytes at the end of the file, none past it."""
+        """Reads a file: fewer bytes at its end, none after it."""
         end = min(offset + amount, self.sizes[name])
         first = round_down(offset, PAGE)
         pages = b"".join(self._page(name, at) for at in range(first, end, PAGE))
         return pages[offset - first : max(end, offset) - first]
 
     def write(self, name: str, offset: int, data: bytes) -> None:
-        """Raises apsw.FullError where the file outgrows its room."""
+        """Writes to a file. Raises apsw.FullError where it needs more than ROOM bytes."""
         end = offset + len(data)
         if end > self.sizes[name]:
             self.resize(name, end)
@@ -73,7 +73,7 @@ class Files:
             self._dirty.add((name, at))
 
     def resize(self, name: str, size: int) -> None:
-        """Cut a file off, or let it grow with zeros; one that is not there is made."""
+        """Cuts a file, or extends it with zeros. A missing file is made."""
         if size > ROOM:
             raise apsw.FullError(f"{name} has outgrown its {ROOM} bytes")
         old = self.sizes.get(name, 0)
@@ -100,10 +100,10 @@ class Files:
             self._pages[name, at] = bytearray(self._read(place_of(name) + at, PAGE))
         return self._pages[name, at]
 
-    # -- what reaches the disk --------------------------------------------------------------
+    # -- writes to the disk -----------------------------------------------------------------
 
     def sync(self, *names: str) -> None:
-        """These files with their sizes, or everything."""
+        """Writes these files with their sizes to the disk, or all files."""
         for page in sorted(self._dirty):
             if not names or page[0] in names:
                 self._put(page)
@@ -114,7 +114,7 @@ class Files:
             self._on_disk = after
 
     def write_back(self, share: float, chance: random.Random) -> int:
-        """Some of the cache, in any order, as a guest's kernel does by itself; returns pages."""
+        """Writes a share of the cache in random order. Returns the number of pages."""
         pages = sorted(self._dirty)
         chosen = chance.sample(pages, int(len(pages) * share))
         for page in chosen:
@@ -128,13 +128,13 @@ class Files:
 
 
 class GuestVFS(apsw.VFS):
-    """`apsw.Connection("app.db", vfs=vfs.name)`: one program that has the files to itself.
+    """The VFS for one connection: `apsw.Connection("app.db", vfs=vfs.name)`.
 
-    There is no shared memory, so a database in WAL mode needs locking_mode=exclusive; and no
-    place for a rollback journal or temporary files, which have to be in memory.
+    It has no shared memory, so WAL mode needs locking_mode=exclusive. It has no place for a
+    rollback journal and temporary files, so these have to be in memory.
     """
 
-    def __init__(self, files: Files) -> None:
+    def __init__(self, files: DiskFileSystem) -> None:
         self.files = files
         self.name = f"guest-{id(self)}"
         super().__init__(self.name, "")
@@ -159,9 +159,9 @@ class GuestVFS(apsw.VFS):
 
 
 class _File:
-    """A file that SQLite has open."""
+    """A file that SQLite has opened."""
 
-    def __init__(self, files: Files, name: str) -> None:
+    def __init__(self, files: DiskFileSystem, name: str) -> None:
         self.files, self.name = files, name
 
     def xRead(self, amount: int, offset: int) -> bytes:
@@ -180,10 +180,10 @@ class _File:
         return self.files.sizes[self.name]
 
     def xLock(self, level: int) -> None:
-        """Nobody else is there."""
+        """Does nothing: there is only one connection."""
 
     def xUnlock(self, level: int) -> None:
-        """As for xLock."""
+        """Does nothing, as xLock."""
 
     def xCheckReservedLock(self) -> bool:
         return False
@@ -198,4 +198,4 @@ class _File:
         return 0
 
     def xClose(self) -> None:
-        """The cache outlives it."""
+        """Does nothing: the cache stays."""

@@ -1,8 +1,8 @@
-"""The host's authentication daemon: greeting, TLS, a few commands, then the NFC service.
+"""The authentication daemon of a host: greeting, TLS, a few commands, then the NFC service.
 
 Replies are those of ESXi 8 as others recorded them (protocol notes of cloudbase/OpenVixDiskLib
-and hystax/OpenVixDiskLib). A ticket that is spent, expired or unknown shows only at PROXY, since
-SESSION has no reply of its own.
+and hystax/OpenVixDiskLib). A used, expired or unknown ticket is refused at PROXY, since SESSION
+has no reply.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import ssl
 from dataclasses import dataclass
 from typing import Final
 
+from vreplica.lab.nfc.connection import ClientConnection
 from vreplica.lab.nfc.tickets import Grant, TicketBook
-from vreplica.lab.nfc.wirepeer import Peer
 from vreplica.nfc import wire
 
 GREETING: Final = (
@@ -26,43 +26,50 @@ COMMANDS_MAX: Final = 32
 
 @dataclass(frozen=True, slots=True)
 class Login:
+    """A client whose ticket was accepted; `ssl`: the NFC session stays in TLS."""
+
     grant: Grant
     ssl: bool
 
 
 def log_in(
-    peer: Peer, context: ssl.SSLContext, tickets: TicketBook, *, sha256: str, service: str
+    client: ClientConnection,
+    context: ssl.SSLContext,
+    tickets: TicketBook,
+    *,
+    sha256: str,
+    service: str,
 ) -> Login | None:
-    """Serve the login; the peer is ready for NFC when this returns a Login, else it is refused.
+    """Serves the login of a client. Returns None where it is refused.
 
-    `service` is what tickets of this host name: vpxa-nfc under vCenter, nfc on a bare host.
+    `service` is the service in this host's tickets: vpxa-nfc under vCenter, nfc on a host alone.
     """
-    peer.send(f"{GREETING}\r\n".encode())
-    # A client that speaks before TLS is cut off: its bytes are no ClientHello.
-    peer.start_tls(context, HANDSHAKE_S)
+    client.send(f"{GREETING}\r\n".encode())
+    # A client that sends anything before TLS fails here: its bytes are not a ClientHello.
+    client.start_tls(context, HANDSHAKE_S)
     session_id = ""
     for _ in range(COMMANDS_MAX):
-        command, _, argument = peer.receive_line(wire.AUTHD_LINE_MAX).partition(" ")
+        command, _, argument = client.receive_line(wire.AUTHD_LINE_MAX).partition(" ")
         if command == "SESSION":
             session_id = argument.strip()
         elif command == "BANNER":
-            peer.send(f"{GREETING}\r\n".encode())
+            client.send(f"{GREETING}\r\n".encode())
         elif command == "THUMBPRINT_SHA2":
             good = argument == wire.PLAIN_TEXT.decode()
-            peer.send(f"200 {sha256}\r\n".encode() if good else b"501 Invalid arguments\r\n")
+            client.send(f"200 {sha256}\r\n".encode() if good else b"501 Invalid arguments\r\n")
         elif command == "PROXY":
             secure = argument == service + wire.SSL_SERVICE_SUFFIX
             grant = tickets.redeem(session_id) if secure or argument == service else None
             if grant is None:
-                peer.send(f"{NO_LOGIN}\r\n".encode())
+                client.send(f"{NO_LOGIN}\r\n".encode())
                 return None
-            peer.send(f"200 Connect ha-nfc{'ssl' if secure else ''}\r\n".encode())
-            peer.abandon_tls()
+            client.send(f"200 Connect ha-nfc{'ssl' if secure else ''}\r\n".encode())
+            client.abandon_tls()
             if secure:
-                peer.start_tls(context, HANDSHAKE_S)
+                client.start_tls(context, HANDSHAKE_S)
             return Login(grant, secure)
         elif command in ("USER", "PASS", "XPAS"):
-            peer.send(b"530 Login incorrect\r\n")
+            client.send(b"530 Login incorrect\r\n")
         else:
-            peer.send(f"{NO_LOGIN}\r\n".encode())
+            client.send(f"{NO_LOGIN}\r\n".encode())
     return None

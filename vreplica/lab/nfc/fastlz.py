@@ -1,4 +1,4 @@
-"""FastLZ as hosts speak it: one block for each fragment, level 2 from 64 KiB up, level 1 below.
+"""FastLZ as ESXi hosts use it: a block for each fragment, level 2 from 64 KiB up, else level 1.
 
     block     instruction ...; the top three bits of the first byte are the level less one
     000LLLLL  literal: L + 1 bytes follow
@@ -7,12 +7,12 @@
               L 7:    9 + the next byte; at level 2 further bytes are added while they are 255
               level 2, D:d all ones: the distance is 8192 + the next two bytes, high one first
 
-It is the lab's alone: a client of the product asks for plain data. There is no well-kept FastLZ
-for Python and none in Debian, and what a lab needs of it is small. `decompress` takes anything a
-client sends: it reads and writes inside its bounds, or raises ValueError.
+Only the lab uses it: the product's client asks for plain data. No maintained FastLZ exists for
+Python or in Debian, and the lab needs little of it. `decompress` accepts any bytes of a client: it
+stays inside its buffers, or raises ValueError.
 
-Format: FastLZ's own block description and reference implementation (ariya/FastLZ), whose output
-is among the tests' vectors.
+Source of the format: the block description and the reference implementation of FastLZ
+(ariya/FastLZ), whose output is among the test vectors.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from vreplica.units import KIB
 
 LEVEL_2_FROM: Final = 64 * KIB
 _NEAR: Final = (8192, 8191)
-"""Farthest match with two bytes of distance, by level."""
+"""The farthest match with two bytes of distance, by level."""
 _FAR: Final = 8191 + 65535
 _LONGEST: Final = (264, 1 << 30)
 _LITERALS: Final = 32
 _TAIL: Final = 5
-"""A block ends with literals: the reference refuses a match in its last bytes."""
+"""A block ends with literals: the reference implementation refuses a match in its last bytes."""
 
 
 def compress(data: bytes | memoryview, level: int | None = None) -> bytes:
-    """A block. It may be longer than the data; then a side sends the data plain."""
+    """A block. Where it is longer than the data, the data is to be sent plain."""
     source = bytes(data)
     if level is None:
         level = 2 if len(source) >= LEVEL_2_FROM else 1
@@ -44,12 +44,12 @@ def compress(data: bytes | memoryview, level: int | None = None) -> bytes:
         found = seen.get(key)
         seen[key] = at
         if found is None or at - found > farthest or at == 0:
-            # The longer nothing is found, the wider the steps: random data is given up soon.
+            # The step grows while no match is found, so random data is left soon.
             at += 1 + (at - literals >> 6)
             continue
         length, most = 4, min(longest, end - at)
         while length < most:
-            # By pieces first: runs are long, and a loop over bytes is slow here.
+            # Compares pieces first: matches are long, and a loop over bytes is slow.
             step = min(4096, most - length)
             if (
                 source[found + length : found + length + step]
@@ -95,7 +95,7 @@ def _put_match(out: bytearray, distance: int, length: int, level: int) -> None:
 
 
 def decompress(block: bytes | memoryview, size: int) -> bytes:
-    """Exactly `size` bytes. Raises ValueError for anything else than a block of them."""
+    """The `size` bytes of a block. Raises ValueError where it is not a block of so many."""
     out, at, end = bytearray(), 0, len(block)
     if not end:
         raise ValueError("an empty block")
@@ -112,7 +112,7 @@ def decompress(block: bytes | memoryview, size: int) -> bytes:
                 out += block[at : at + code + 1]
                 at += code + 1
             else:
-                at = _take_match(block, at, code, level, out, size)
+                at = _copy_match(block, at, code=code, level=level, out=out, size=size)
             if len(out) > size:
                 raise ValueError(f"more than {size} bytes")
     except IndexError:
@@ -122,9 +122,10 @@ def decompress(block: bytes | memoryview, size: int) -> bytes:
     return bytes(out)
 
 
-def _take_match(
-    block: bytes | memoryview, at: int, code: int, level: int, out: bytearray, size: int
+def _copy_match(
+    block: bytes | memoryview, at: int, *, code: int, level: int, out: bytearray, size: int
 ) -> int:
+    """Appends the match whose first byte is `code`. Returns the place of the next instruction."""
     length, back = (code >> 5) + 2, (code & 0x1F) << 8
     if code >> 5 == 7:
         while True:
@@ -147,7 +148,7 @@ def _take_match(
     if distance >= length:
         out += out[start : start + length]
     else:
-        # It overlaps itself: a pattern that repeats.
+        # The match overlaps its own output: a pattern that repeats.
         pattern = out[start:]
         out += (pattern * (length // distance + 1))[:length]
     return at

@@ -1,4 +1,4 @@
-"""Faults on demand: what goes wrong with which request, how often."""
+"""Fault rules of NFC servers: which request fails, how, and how often."""
 
 from __future__ import annotations
 
@@ -10,26 +10,27 @@ from typing import Any, Literal, get_args
 
 from vreplica.lab.chance import Chance
 
-Kind = Literal[
+FaultKind = Literal[
     "slow",  # the reply comes after delay_s
-    "hang",  # no reply ever
+    "hang",  # there is no reply
     "drop",  # the connection is reset instead of a reply
     "truncate",  # half of the reply, then the connection ends
     "garbage",  # random bytes instead of a reply
-    "corrupt",  # one bit of the data is another: only a digest finds it
+    "corrupt",  # one bit of the data is flipped: only a digest finds it
     "error",  # an error reply with `code` and `text`
 ]
 Operation = Literal["login", "open", "read", "write", "allocated", "ddb", "close", "any"]
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
-    """Strikes `count` times (None: always) after `skip` requests, each with `probability`.
+class NfcFaultRule:
+    """Strikes `count` times (None: always) after `skip` requests, each time with `probability`.
 
-    Only requests that touch bytes from `start` to `end` count, where these are given.
+    With `start` and `end`, only requests that touch these bytes match. It is stored in state.db by
+    these names.
     """
 
-    kind: Kind
+    kind: FaultKind
     operation: Operation = "any"
     count: int | None = 1
     skip: int = 0
@@ -41,45 +42,48 @@ class Fault:
     end: int | None = None
 
     @classmethod
-    def make(cls, **values: Any) -> Fault:
+    def make(cls, **values: Any) -> NfcFaultRule:
         """Raises ValueError for a kind or an operation that does not exist."""
         made = cls(**values)
-        for value, known in ((made.kind, get_args(Kind)), (made.operation, get_args(Operation))):
+        for value, known in (
+            (made.kind, get_args(FaultKind)),
+            (made.operation, get_args(Operation)),
+        ):
             if value not in known:
-                raise ValueError(f"no such fault of NFC: {value}; known: {', '.join(known)}")
+                raise ValueError(f"no such NFC fault: {value}; known: {', '.join(known)}")
         return made
 
 
-class Faults:
-    """The rules of one host. Thread-safe; the same seed gives the same strikes.
+class NfcFaultRules:
+    """The rules of one host, with their counts. Thread-safe. A seed gives the same strikes again.
 
-    `changed` is called whenever `kept` gives something else.
+    `on_change` is called whenever `saved_state` has changed.
     """
 
-    def __init__(self, seed: int = 0, changed: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, seed: int = 0, on_change: Callable[[], None] = lambda: None) -> None:
         self.struck = 0
-        self._changed = changed
+        self._on_change = on_change
         self._chance = Chance(seed)
         self._noise = random.Random(seed)
-        self._rules: list[tuple[Fault, list[int]]] = []
+        self._rules: list[tuple[NfcFaultRule, list[int]]] = []
         self._lock = threading.Lock()
 
-    def add(self, fault: Fault) -> None:
+    def add(self, fault: NfcFaultRule) -> None:
         with self._lock:
             self._rules.append((fault, [0, 0]))  # requests seen, strikes
-        self._changed()
+        self._on_change()
 
     def clear(self) -> None:
         with self._lock:
             self._rules.clear()
-        self._changed()
+        self._on_change()
 
     def seed(self, seed: int) -> None:
         with self._lock:
             self._chance = Chance(seed)
-        self._changed()
+        self._on_change()
 
-    def kept(self) -> dict[str, Any]:
+    def saved_state(self) -> dict[str, Any]:
         with self._lock:
             rules = [[asdict(fault), list(counts)] for fault, counts in self._rules]
             return {"chance": self._chance.saved_state(), "rules": rules}
@@ -87,19 +91,21 @@ class Faults:
     def restore(self, kept: dict[str, Any]) -> None:
         if kept:
             self._chance = Chance(*kept["chance"])
-            self._rules = [(Fault(**fault), counts) for fault, counts in kept["rules"]]
+            self._rules = [(NfcFaultRule(**fault), counts) for fault, counts in kept["rules"]]
 
-    def strike(self, operation: Operation, offset: int = 0, length: int = 0) -> Fault | None:
-        """The first rule that hits this request, if one does."""
+    def strike(self, operation: Operation, offset: int = 0, length: int = 0) -> NfcFaultRule | None:
+        """The first rule that strikes this request, or None."""
         if not self._rules:
             return None
         met, found = self._choose(operation, offset, length)
         if met:
-            self._changed()
+            self._on_change()
         return found
 
-    def _choose(self, operation: Operation, offset: int, length: int) -> tuple[bool, Fault | None]:
-        """(whether a rule counted the request, the one that strikes)."""
+    def _choose(
+        self, operation: Operation, offset: int, length: int
+    ) -> tuple[bool, NfcFaultRule | None]:
+        """(whether a count changed, the rule that strikes or None)."""
         met = False
         with self._lock:
             for fault, counts in self._rules:

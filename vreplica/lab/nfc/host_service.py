@@ -1,9 +1,9 @@
-"""The NFC service of the vCenter and the NFC servers of its hosts.
+"""The NFC service of a vCenter, and the NFC servers of its hosts.
 
     client -- SOAP: NfcGetVmFiles(vm) ----------> ticket: host, port, thumbprint, session id
     client -- authd on the host's own port -----> AIO session on the VM's disks
 
-The service is not in the public WSDL; `vreplica.nfc.ticket` says where its calls come from.
+The service is not in the public WSDL. `vreplica.nfc.ticket` names the source of its calls.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from vreplica.lab.api.vmodl import MethodFault, invalid_argument, vim
 from vreplica.lab.certificate import ServerCertificate
 from vreplica.lab.context import SiteContext
 from vreplica.lab.nfc import LibraryStore, NfcServer, Refused, TicketBook
-from vreplica.lab.nfc.faults import Faults
+from vreplica.lab.nfc.faults import NfcFaultRules
 from vreplica.lab.nfc.store import (
     DISK_FULL,
     FILE_ACCESS,
@@ -30,7 +30,7 @@ from vreplica.lab.nfc.store import (
     BeforeWrite,
 )
 from vreplica.lab.storage.change_map import ChangeMap, UntrackedDisk, ctk_path
-from vreplica.lab.web.host import HostWeb
+from vreplica.lab.web.host import HostHttpsServer
 from vreplica.nfc.ticket import register
 
 READ = "VirtualMachine.Provisioning.DiskRandomRead"
@@ -39,34 +39,35 @@ SERVICE: Any = register()
 
 
 class HostServers:
-    """One NFC server for each host of a site."""
+    """The NFC server and the HTTPS endpoint of each host of a site."""
 
     def __init__(self, site: SiteContext) -> None:
         self.site = site
         self.by_host: dict[str, NfcServer] = {}
-        self._webs: dict[str, HostWeb] = {}
+        self._webs: dict[str, HostHttpsServer] = {}
         self._lock = threading.Lock()
 
-    def web(self, host: Any) -> HostWeb:
-        """The host's HTTPS endpoint, opened when it is first needed."""
+    def web(self, host: Any) -> HostHttpsServer:
+        """The HTTPS endpoint of a host, which is opened at its first use."""
         with self._lock:
             if host._moId not in self._webs:
-                made = HostWeb(self.site, self.by_host[host._moId].certificate)
+                made = HostHttpsServer(self.site, self.by_host[host._moId].certificate)
                 made.serve()
                 self._webs[host._moId] = made
             return self._webs[host._moId]
 
     def thumbprint(self, host: Any) -> str | None:
-        """SHA-1 of the host's certificate, as vCenter knows it."""
+        """The SHA-1 thumbprint of a host, as vCenter shows it."""
         server = self.by_host.get(host._moId)
         return server.certificate.thumbprints.sha1 if server else None
 
     def certificate(self, host: Any) -> bytes:
-        """PEM."""
+        """The certificate of a host, as PEM."""
         text = self.by_host[host._moId].certificate.pem.read_bytes()
         return text[text.index(b"-----BEGIN CERTIFICATE") :]
 
     def start(self) -> None:
+        """Starts the NFC servers, except of hosts in maintenance. Makes missing certificates."""
         store = LibraryStore(self.resolve, self.writes)
         for host in self.site.cluster.host:
             pem = self.site.directory / f"{host.name}.pem"
@@ -74,7 +75,7 @@ class HostServers:
                 certificate = ServerCertificate.load(pem)
             else:
                 certificate = ServerCertificate.create(pem, host.name, self.site.spec.host)
-            faults = Faults(changed=self.keep_faults)
+            faults = NfcFaultRules(on_change=self.save_fault_rules)
             faults.restore(self.site.nfc_faults.get(host._moId, {}))
             server = NfcServer(
                 certificate, TicketBook(), store, address=self.site.spec.host, faults=faults
@@ -83,8 +84,8 @@ class HostServers:
                 server.start()
             self.by_host[host._moId] = server
 
-    def keep_faults(self) -> None:
-        kept = {moid: server.faults.kept() for moid, server in self.by_host.items()}
+    def save_fault_rules(self) -> None:
+        kept = {moid: server.faults.saved_state() for moid, server in self.by_host.items()}
         self.site.nfc_faults = {m: k for m, k in kept.items() if k["rules"]}
         self.site.save_values(nfc_faults=self.site.nfc_faults)
 
@@ -97,7 +98,7 @@ class HostServers:
         self._webs.clear()
 
     def resolve(self, path: str, read_only: bool) -> Path:
-        """Raises Refused: not there, or the running VM's own leaf."""
+        """The file of a disk. Raises Refused: missing, locked, or in use by a running VM."""
         try:
             file: Path = self.site.disks.path(path)
         except MethodFault:
@@ -109,12 +110,12 @@ class HostServers:
                 leaves = {d.backing.fileName for d in vm.disks()}
                 if path in leaves or not read_only:
                     raise Refused(FILE_ACCESS, "the disk is in use by a running VM")
-        if read_only and _written(file):
+        if read_only and _is_open_for_writing(file):
             raise Refused(FILE_LOCKED, f"{path} is locked")
         return file
 
     def writes(self, path: str) -> BeforeWrite:
-        """Room on the datastore, and the change map where the lab is set to mark it."""
+        """Makes the check before each write: space, and the change map if the site tracks it."""
         site = self.site
         file = ctk_path(site.disks.path(path))
 
@@ -130,8 +131,8 @@ class HostServers:
         return before
 
 
-def _written(file: Path) -> bool:
-    """Whether somebody has the link open for writing: then its descriptor's file is locked."""
+def _is_open_for_writing(file: Path) -> bool:
+    """Whether a link is open for writing: its descriptor file is locked then."""
     fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -144,14 +145,14 @@ def _written(file: Path) -> bool:
 
 class NfcService(Managed, SERVICE):
     def _ticket(self, vm: Any, host: Any, *, writable: bool, key: int | None = None) -> Any:
-        """For all disks of the VM, or for the one with this key."""
+        """A ticket for all disks of a VM, or for the disk with this key."""
         site = self._site
         require_privilege(site, site.current.user, WRITE if writable else READ, vm)
         server = self._server(host)
         moid = vm._moId
 
         def allows(path: str) -> bool:
-            # Asked when the disk is opened: the VM's links may be others by then.
+            # Called when a disk is opened: the links of the VM may have changed by then.
             found: Any = site.objects.get(moid)
             if found is None:
                 return False

@@ -1,7 +1,7 @@
-"""The listener of one lab ESXi host, and its connections.
+"""The NFC listener of one lab ESXi host, and its connections.
 
-One thread takes connections; each connection has its own (and the session's workers). Beyond
-the host's limit a connection is closed at once, as a host does that has none left.
+One thread accepts connections. Each connection has its own thread, and the workers of its session.
+A connection above the host's limit is closed at once, as a host does.
 """
 
 from __future__ import annotations
@@ -15,53 +15,53 @@ from contextlib import suppress
 from vreplica.disk_errors import DiskAccessError
 from vreplica.lab.certificate import ServerCertificate
 from vreplica.lab.nfc.authd import log_in
-from vreplica.lab.nfc.faults import Faults
-from vreplica.lab.nfc.limits import HostMemory, HostProfile
+from vreplica.lab.nfc.connection import ClientConnection, ReplySuppressed
+from vreplica.lab.nfc.faults import NfcFaultRules
+from vreplica.lab.nfc.host import HostMemory, HostProfile, NfcHost
 from vreplica.lab.nfc.session import AioSession
-from vreplica.lab.nfc.store import Refused, Store
+from vreplica.lab.nfc.store import DiskStore, Refused
 from vreplica.lab.nfc.tickets import TicketBook
-from vreplica.lab.nfc.transfers import ProtocolBroken
-from vreplica.lab.nfc.wirepeer import Peer, Silenced
+from vreplica.lab.nfc.transfers import ProtocolViolation
 
 __all__ = ["HostProfile", "NfcServer"]
 
 log = logging.getLogger(__name__)
 
-_ENDINGS = (OSError, EOFError, ProtocolBroken, Silenced, Refused, DiskAccessError)
+_ENDINGS = (OSError, EOFError, ProtocolViolation, ReplySuppressed, Refused, DiskAccessError)
 
 
 class NfcServer:
-    """Start it, use `port`, stop it. `faults`, `tickets` and `memory` may be used meanwhile."""
+    """The NFC server of one host. `faults`, `tickets` and `memory` may be used while it runs."""
 
     def __init__(
         self,
         certificate: ServerCertificate,
         tickets: TicketBook,
-        store: Store,
+        store: DiskStore,
         *,
         address: str = "127.0.0.1",
         port: int = 0,
         profile: HostProfile | None = None,
-        faults: Faults | None = None,
+        faults: NfcFaultRules | None = None,
     ) -> None:
         self.certificate = certificate
         self.tickets = tickets
         self.profile = profile or HostProfile()
-        self.faults = faults or Faults()
+        self.faults = faults or NfcFaultRules()
         self.memory = HostMemory(self.profile.memory_bytes)
         self.connections = 0
-        """Taken since the start."""
+        """Connections accepted since the start."""
         self.logins = 0
         self.address = address
         self.port = port
         self.store = store
         self._context = certificate.tls_context()
         self._listener: socket.socket | None = None
-        self._peers: dict[Peer, threading.Thread] = {}
+        self._clients: dict[ClientConnection, threading.Thread] = {}
         self._lock = threading.Lock()
 
     def start(self) -> None:
-        """Listen; `port` is known when this returns."""
+        """Starts to listen. `port` is set then."""
         self._listener = socket.create_server((self.address, self.port), backlog=64)
         self.port = self._listener.getsockname()[1]
         name = f"lab-authd-{self.port}"
@@ -70,7 +70,7 @@ class NfcServer:
         ).start()
 
     def stop(self) -> None:
-        """End every connection and wait for their threads."""
+        """Ends all connections, and waits for their threads."""
         listener, self._listener = self._listener, None
         if listener:
             with suppress(OSError):
@@ -79,12 +79,12 @@ class NfcServer:
         self.drop_all()
 
     def drop_all(self) -> None:
-        """Cut every connection, as a host that goes away; new ones are still taken."""
+        """Ends all connections, as a host that fails. New ones are accepted."""
         with self._lock:
-            peers = dict(self._peers)
-        for peer in peers:
-            peer.cut()
-        for thread in peers.values():
+            clients = dict(self._clients)
+        for client in clients:
+            client.abort()
+        for thread in clients.values():
             thread.join(timeout=30)
 
     def __enter__(self) -> NfcServer:
@@ -100,25 +100,25 @@ class NfcServer:
                 sock, _ = listener.accept()
             except OSError:
                 return
-            peer = Peer(sock)
+            client = ClientConnection(sock)
             with self._lock:
-                full = len(self._peers) >= self.profile.connections
+                full = len(self._clients) >= self.profile.connections
                 if not full:
                     self.connections += 1
                     thread = threading.Thread(
-                        target=self._serve, args=(peer,), name="lab-nfc", daemon=True
+                        target=self._serve, args=(client,), name="lab-nfc", daemon=True
                     )
-                    self._peers[peer] = thread
+                    self._clients[client] = thread
                     thread.start()
             if full:
                 log.info("connection refused: %d are open", self.profile.connections)
-                peer.close()
+                client.close()
 
-    def _serve(self, peer: Peer) -> None:
+    def _serve(self, client: ClientConnection) -> None:
         try:
-            peer.suffer(self.faults, "login")
+            client.apply_fault(self.faults, "login")
             login = log_in(
-                peer,
+                client,
                 self._context,
                 self.tickets,
                 sha256=self.certificate.thumbprints.sha256,
@@ -126,15 +126,13 @@ class NfcServer:
             )
             if login:
                 self.logins += 1
-                session = AioSession(
-                    peer, login.grant, self.store, self.faults, self.memory, self.profile
-                )
-                session.serve()
+                host = NfcHost(self.store, self.faults, self.memory, self.profile)
+                AioSession(client, login.grant, host).serve()
         except ssl.SSLError as error:
             log.info("TLS with a client failed: %s", error)
         except _ENDINGS as error:
             log.debug("connection over: %r", error)
         finally:
-            peer.close()
+            client.close()
             with self._lock:
-                del self._peers[peer]
+                del self._clients[client]

@@ -1,6 +1,6 @@
-"""One client's NFC session at the host: the classic handshake, then AIO requests side by side.
+"""One NFC session of a client: the classic handshake, then AIO requests side by side.
 
-Everything but IO is answered here, in order, on the connection's own thread; IO goes to
+The thread of the connection answers all requests but IO, in their order. IO is done by
 `transfers`.
 """
 
@@ -13,12 +13,11 @@ from typing import Final
 import numpy as np
 
 from vreplica.lab.nfc import store
-from vreplica.lab.nfc.faults import Faults
-from vreplica.lab.nfc.limits import HostMemory, HostProfile
-from vreplica.lab.nfc.store import Refused, Store
+from vreplica.lab.nfc.connection import ClientConnection, ReplySuppressed
+from vreplica.lab.nfc.host import NfcHost
+from vreplica.lab.nfc.store import Refused
 from vreplica.lab.nfc.tickets import Grant
-from vreplica.lab.nfc.transfers import OpenFile, ProtocolBroken, Transfers
-from vreplica.lab.nfc.wirepeer import Peer, Silenced
+from vreplica.lab.nfc.transfers import OpenFile, ProtocolViolation, Transfers
 from vreplica.nfc import wire
 from vreplica.nfc.wire import Aio, Classic
 from vreplica.units import KIB, SECTOR
@@ -30,23 +29,20 @@ SOCKET_BYTES: Final = 256 * KIB
 class AioSession:
     def __init__(
         self,
-        peer: Peer,
+        client: ClientConnection,
         grant: Grant,
-        disks: Store,
-        faults: Faults,
-        memory: HostMemory,
-        profile: HostProfile,
+        host: NfcHost,
     ) -> None:
-        self._peer = peer
+        self._client = client
         self._grant = grant
-        self._store = disks
-        self._faults = faults
-        self._profile = profile
+        self._store = host.store
+        self._faults = host.faults
+        self._profile = host.profile
         self._files: dict[int, OpenFile] = {}
-        self._transfers = Transfers(peer, faults, memory)
+        self._transfers = Transfers(client, host.faults, host.memory)
 
     def serve(self) -> None:
-        """Until the client says goodbye (returns) or the connection ends (raises)."""
+        """Serves until the client ends the session. Raises where the connection ends before."""
         try:
             self._handshake()
             while self._step():
@@ -59,52 +55,52 @@ class AioSession:
 
     # -- classic ----------------------------------------------------------------------------
 
-    def _hear(self, kind: Classic, layout: wire.Layout = wire.CLASSIC) -> dict[str, int]:
-        values = layout.unpack(self._peer.receive(layout.size))
+    def _receive_message(self, kind: Classic, layout: wire.Layout = wire.CLASSIC) -> dict[str, int]:
+        values = layout.unpack(self._client.receive(layout.size))
         if values["type"] != kind:
-            raise ProtocolBroken(f"message {values['type']} instead of {kind}")
+            raise ProtocolViolation(f"message {values['type']} instead of {kind}")
         return values
 
     def _handshake(self) -> None:
-        hello = self._peer.receive(wire.CLASSIC_SIZE)
+        hello = self._client.receive(wire.CLASSIC_SIZE)
         start = wire.HANDSHAKE_TEXT_OFFSET
         encoding = hello[start:].rstrip(b"\0")
         if wire.CLASSIC.unpack(hello)["type"] != Classic.HANDSHAKE or encoding != wire.PLAIN_TEXT:
-            raise ProtocolBroken("no handshake")
-        self._hear(Classic.SESSION_PARAMS)
-        self._peer.send(
+            raise ProtocolViolation("no handshake")
+        self._receive_message(Classic.SESSION_PARAMS)
+        self._client.send(
             wire.SESSION_PARAMS_REPLY.pack(type=Classic.SESSION_PARAMS_REPLY, accepted=1)
         )
-        self._hear(Classic.VERSION, wire.VERSION)
+        self._receive_message(Classic.VERSION, wire.VERSION)
         version = self._profile.nfc_version
-        self._peer.send(wire.VERSION.pack(type=Classic.VERSION, version=version))
-        lengths = self._hear(Classic.CONNECTION_DATA, wire.CONNECTION_DATA)
+        self._client.send(wire.VERSION.pack(type=Classic.VERSION, version=version))
+        lengths = self._receive_message(Classic.CONNECTION_DATA, wire.CONNECTION_DATA)
         for name in ("name_length", "operation_length"):
             if lengths[name] > PATH_MAX:
-                raise ProtocolBroken(f"{name} {lengths[name]}")
-            self._peer.receive(lengths[name])
-        self._hear(Classic.FEATURES, wire.FEATURES)
-        self._hear(Classic.AIO_SESSION)
-        self._peer.send(wire.CLASSIC.pack(type=Classic.AIO_SESSION))
+                raise ProtocolViolation(f"{name} {lengths[name]}")
+            self._client.receive(lengths[name])
+        self._receive_message(Classic.FEATURES, wire.FEATURES)
+        self._receive_message(Classic.AIO_SESSION)
+        self._client.send(wire.CLASSIC.pack(type=Classic.AIO_SESSION))
 
     # -- frames -----------------------------------------------------------------------------
 
     def _step(self) -> bool:
-        """Take one frame; False once the session is over."""
-        values = wire.AIO_HEADER.unpack(self._peer.receive(wire.AIO_HEADER.size))
+        """Handles one frame. Returns False when the session has ended."""
+        values = wire.AIO_HEADER.unpack(self._client.receive(wire.AIO_HEADER.size))
         if values["magic"] != wire.AIO_MAGIC or values["size"] > wire.REPLY_PAYLOAD_MAX:
-            raise ProtocolBroken(f"frame {values}")
+            raise ProtocolViolation(f"frame {values}")
         kind, op_id = values["type"], values["op_id"]
-        payload = self._peer.receive(values["size"])
+        payload = self._client.receive(values["size"])
         try:
             match kind:
                 case Aio.OPEN_SESSION:
                     self._open_session(op_id, payload)
                 case Aio.SET_SOCKET_OPTIONS:
                     sizes = {"send_bytes": SOCKET_BYTES, "receive_bytes": SOCKET_BYTES}
-                    self._peer.reply(kind, op_id, wire.SOCKET_OPTIONS_REPLY.pack(**sizes, flag=1))
+                    self._client.reply(kind, op_id, wire.SOCKET_OPTIONS_REPLY.pack(**sizes, flag=1))
                 case Aio.SET_RESOURCE_POOL:
-                    self._peer.reply(kind, op_id, payload)
+                    self._client.reply(kind, op_id, payload)
                 case Aio.OPEN_FILE:
                     self._open_file(op_id, payload)
                 case Aio.DDB_GET:
@@ -112,20 +108,20 @@ class AioSession:
                 case Aio.ALLOCATED:
                     self._query(op_id, payload)
                 case Aio.IO:
-                    self._transfers.take(op_id, payload, self._files)
+                    self._transfers.start(op_id, payload, self._files)
                 case Aio.CLOSE_FILE:
                     self._close_file(op_id, payload)
                 case Aio.CLOSE_SESSION:
-                    self._peer.reply(kind, op_id, payload)
-                    self._hear(Classic.SESSION_COMPLETE)
+                    self._client.reply(kind, op_id, payload)
+                    self._receive_message(Classic.SESSION_COMPLETE)
                     return False
                 case _:
                     raise Refused(store.INVALID_ARGUMENT, f"message type {kind}")
         except struct.error as error:
-            raise ProtocolBroken(f"payload of type {kind}: {error}") from error
+            raise ProtocolViolation(f"payload of type {kind}: {error}") from error
         except Refused as refused:
-            self._peer.refuse(op_id, refused)
-        except Silenced:
+            self._client.send_error(op_id, refused)
+        except ReplySuppressed:
             pass
         return True
 
@@ -133,7 +129,7 @@ class AioSession:
 
     def _open_session(self, op_id: int, payload: bytes) -> None:
         values = wire.OPEN_SESSION.unpack(payload)
-        # All zeros mean VDDK's default.
+        # Zeros mean the default of VDDK.
         size, count = values["buffer_bytes"] or 64 * KIB, values["buffer_count"] or 1
         if (
             size > self._profile.buffer_max
@@ -142,19 +138,19 @@ class AioSession:
         ):
             raise Refused(store.OUT_OF_MEMORY, f"Failed to allocate the requested {size} bytes")
         self._transfers.buffer_bytes = size
-        self._peer.reply(Aio.OPEN_SESSION, op_id, wire.OPEN_SESSION_REPLY.pack())
+        self._client.reply(Aio.OPEN_SESSION, op_id, wire.OPEN_SESSION_REPLY.pack())
 
     def _open_file(self, op_id: int, payload: bytes) -> None:
         values = wire.OPEN_FILE.unpack(payload)
         if values["path_length"] > PATH_MAX:
-            raise ProtocolBroken(f"a path of {values['path_length']} bytes")
-        path = self._peer.receive(values["path_length"]).decode("utf-8", "replace")
+            raise ProtocolViolation(f"a path of {values['path_length']} bytes")
+        path = self._client.receive(values["path_length"]).decode("utf-8", "replace")
         flags = values["flags"]
         if not self._transfers.buffer_bytes or values["file_type"] != wire.FILE_TYPE_DISK:
             raise Refused(store.INVALID_ARGUMENT, "no session or not a disk")
         if flags not in (wire.OPEN_READ_ONLY, wire.OPEN_READ_WRITE):
             raise Refused(store.INVALID_ARGUMENT, f"flags {flags:#x}")
-        fault = self._peer.suffer(self._faults, "open")
+        fault = self._client.apply_fault(self._faults, "open")
         writable = flags == wire.OPEN_READ_WRITE
         if not self._grant.allows(path):
             raise Refused(store.FILE_ACCESS, "NfcFssrvrOpen: the ticket does not cover this file")
@@ -175,7 +171,7 @@ class AioSession:
             heads=heads,
             sectors=sectors,
         )
-        self._peer.reply(Aio.OPEN_FILE, op_id, reply, fault=fault)
+        self._client.reply(Aio.OPEN_FILE, op_id, reply, fault=fault)
 
     def _file(self, handle: int) -> OpenFile:
         file = self._files.get(handle)
@@ -186,14 +182,14 @@ class AioSession:
     def _ddb_get(self, op_id: int, payload: bytes) -> None:
         values = wire.DDB_GET.unpack(payload)
         if values["key_length"] > PATH_MAX:
-            raise ProtocolBroken(f"a key of {values['key_length']} bytes")
-        key = self._peer.receive(values["key_length"]).decode("ascii", "replace")
+            raise ProtocolViolation(f"a key of {values['key_length']} bytes")
+        key = self._client.receive(values["key_length"]).decode("ascii", "replace")
         file = self._file(values["handle"])
-        fault = self._peer.suffer(self._faults, "ddb")
+        fault = self._client.apply_fault(self._faults, "ddb")
         with file.lock:
             value = (file.stored.metadata(key) or "").encode()
         reply = wire.DDB_GET_REPLY.pack(value_length=len(value))
-        self._peer.reply(Aio.DDB_GET, op_id, reply, value, fault)
+        self._client.reply(Aio.DDB_GET, op_id, reply, value, fault)
 
     def _query(self, op_id: int, payload: bytes) -> None:
         values = wire.ALLOCATED.unpack(payload)
@@ -207,8 +203,8 @@ class AioSession:
             or start + count * chunk > capacity
         ):
             raise Refused(store.INVALID_ARGUMENT, "start and count are not whole chunks")
-        fault = self._peer.suffer(self._faults, "allocated")
-        # As of the open: a host's answer on the handle that writes may lack the writes as well.
+        fault = self._client.apply_fault(self._faults, "allocated")
+        # As of the open: the answer of a host, too, may lack what this handle has written.
         rows = file.allocated.clip(start, start + count * chunk).align(chunk).array
         edges = np.zeros(count + 1, np.int8)
         edges[(rows[:, 0] - start) // chunk] += 1
@@ -216,15 +212,15 @@ class AioSession:
         bits = np.cumsum(edges[:-1], dtype=np.int8)
         bitmap = np.packbits(bits.astype(bool), bitorder="little").tobytes()
         bitmap = bitmap.ljust(wire.bitmap_bytes(count), b"\0")
-        self._peer.reply(
+        self._client.reply(
             Aio.ALLOCATED, op_id, wire.ALLOCATED_REPLY.pack(chunk_count=count), bitmap, fault
         )
 
     def _close_file(self, op_id: int, payload: bytes) -> None:
         handle = wire.HANDLE.unpack(payload)["handle"]
         file = self._file(handle)
-        self._transfers.settle(file)
+        self._transfers.wait_idle(file)
         del self._files[handle]
-        fault = self._peer.suffer(self._faults, "close")
+        fault = self._client.apply_fault(self._faults, "close")
         file.stored.close()
-        self._peer.reply(Aio.CLOSE_FILE, op_id, wire.HANDLE.pack(handle=handle), fault=fault)
+        self._client.reply(Aio.CLOSE_FILE, op_id, wire.HANDLE.pack(handle=handle), fault=fault)

@@ -1,6 +1,6 @@
-"""Where a lab host's NFC service finds disks: VMDK files through the native library, or memory.
+"""The disks that an NFC server serves: VMDK files through the native library, or memory.
 
-Errors travel as `Refused` with the VIX code that a host answers (VDDK 8.0 Programming Guide).
+An error is `Refused`, with the VIX code of a host's answer (VDDK 8.0 Programming Guide).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Refused(Exception):
 
 
 class StoredDisk(Protocol):
-    """An open disk. Used by one thread at a time."""
+    """An open disk, for one thread at a time."""
 
     @property
     def disk(self) -> Disk: ...
@@ -48,24 +48,26 @@ class StoredDisk(Protocol):
         """An entry of the disk's database without `ddb.`; None where there is none."""
 
     def before_write(self, offset: int, length: int) -> None:
-        """Raises Refused where the datastore has no room for it."""
+        """Called before each write. Raises Refused where the datastore is full."""
 
     def close(self) -> None: ...
 
 
-class Store(Protocol):
+class DiskStore(Protocol):
+    """A source of disks by their datastore paths."""
+
     def open(self, path: str, *, read_only: bool) -> StoredDisk:
-        """Raises Refused."""
+        """Opens a disk. Raises Refused."""
 
 
 # -- files ----------------------------------------------------------------------------------
 
 Resolve = Callable[[str, bool], Path]
-"""(datastore path, read only) -> file, or Refused: not there, in use by a running VM, ..."""
+"""(datastore path, read only) -> file. Raises Refused: missing, in use by a running VM, ..."""
 
 BeforeWrite = Callable[[int, int], None]
 Writes = Callable[[str], BeforeWrite]
-"""datastore path -> what is asked before bytes [offset, offset + length) are written."""
+"""datastore path -> the function to call before bytes [offset, offset + length) are written."""
 
 
 class _LibraryDisk:
@@ -94,7 +96,7 @@ class _LibraryDisk:
 
 
 class LibraryStore:
-    """VMDK files of the lab's datastores, opened in this process through the native library."""
+    """VMDK files of the lab's datastores, opened through the native library."""
 
     def __init__(self, resolve: Resolve, writes: Writes | None = None) -> None:
         self._resolve = resolve
@@ -114,8 +116,8 @@ class LibraryStore:
 # -- memory ---------------------------------------------------------------------------------
 
 
-class _Held:
-    """A disk that outlives its sessions."""
+class _MemoryHandle:
+    """An open disk in memory. The disk outlives the session."""
 
     def __init__(self, store: MemoryStore, path: str, *, read_only: bool) -> None:
         self.disk: Final[Disk] = store.disks[path]
@@ -127,10 +129,10 @@ class _Held:
         return self._store.ddb.get(self._path, {}).get(key)
 
     def before_write(self, offset: int, length: int) -> None:
-        """Memory has room."""
+        """Memory is never full."""
 
     def close(self) -> None:
-        self._store.given_back(self._path, writer=self._writer)
+        self._store.close_writer(self._path, writer=self._writer)
 
 
 class MemoryStore:
@@ -140,7 +142,7 @@ class MemoryStore:
         self.disks: dict[str, MemoryDisk] = {}
         self.ddb: dict[str, dict[str, str]] = {}
         self.running: set[str] = set()
-        """Paths that a running VM has open: refused, as a host does without a snapshot."""
+        """Disks of running VMs: refused, as a host does where there is no snapshot."""
         self._writers: set[str] = set()
         self._lock = threading.Lock()
 
@@ -154,9 +156,9 @@ class MemoryStore:
                 raise Refused(FILE_LOCKED, f"{path} is locked")
             if not read_only:
                 self._writers.add(path)
-        return _Held(self, path, read_only=read_only)
+        return _MemoryHandle(self, path, read_only=read_only)
 
-    def given_back(self, path: str, *, writer: bool) -> None:
+    def close_writer(self, path: str, *, writer: bool) -> None:
         with self._lock:
             if writer:
                 self._writers.discard(path)

@@ -1,4 +1,4 @@
-"""Tickets: issued by the SOAP side, redeemed once by authd."""
+"""Tickets: the SOAP service issues them, authd redeems each one once."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Final
 
-LIFE_S: Final = 120.0
-"""How long a ticket waits to be used. What a host really allows is not documented."""
+TICKET_LIFETIME_S: Final = 120.0
+"""How long a ticket is valid. The time of real hosts is not documented."""
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a ticket permits: disks of one VM for which `allows(path)` is true."""
+    """The rights of a ticket: the disks of one VM for which `allows(path)` is true."""
 
     vm: str
     writable: bool
@@ -24,26 +24,26 @@ class Grant:
 
 
 class TicketBook:
-    """Thread-safe."""
+    """The tickets of one host. Thread-safe."""
 
-    def __init__(self, life_s: float = LIFE_S) -> None:
-        self.life_s = life_s
+    def __init__(self, lifetime_s: float = TICKET_LIFETIME_S) -> None:
+        self.lifetime_s = lifetime_s
         self.issued = 0
         self._grants: dict[str, Grant] = {}
         self._lock = threading.Lock()
 
     def issue(self, *, vm: str, writable: bool, allows: Callable[[str], bool]) -> str:
-        """A new session id."""
+        """Issues a ticket. Returns its session id."""
         now = monotonic()
         session_id = str(uuid.uuid4())
         with self._lock:
             self._grants = {i: g for i, g in self._grants.items() if g.expires > now}
-            self._grants[session_id] = Grant(vm, writable, allows, now + self.life_s)
+            self._grants[session_id] = Grant(vm, writable, allows, now + self.lifetime_s)
             self.issued += 1
         return session_id
 
     def redeem(self, session_id: str) -> Grant | None:
-        """The grant, once and in time; None otherwise."""
+        """The rights of a ticket that is valid and unused. None: any other one."""
         with self._lock:
             grant = self._grants.pop(session_id, None)
         return grant if grant and grant.expires > monotonic() else None

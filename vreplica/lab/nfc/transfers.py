@@ -1,12 +1,12 @@
-"""Reads and writes of one session, side by side.
+"""The reads and writes of one session, done side by side.
 
     reader thread                            workers (up to WORKERS)
     +-----------------------------+  queue  +--------------------------------------+
     | frames in, writes assembled | ------> | disk (one at a time per disk), reply |
     +-----------------------------+         +--------------------------------------+
 
-Reads of more than one buffer are answered by fragments in shuffled order, as hosts may.
-A write that is refused is taken off the wire to its last fragment and then answered once.
+A read of more than one buffer is answered by fragments in random order, as hosts may do. A write
+that is refused is read off the wire to its last fragment, and then answered once.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ from typing import Final
 from vreplica.errors import DiskError
 from vreplica.extents import Extents
 from vreplica.lab.nfc import fastlz, store
-from vreplica.lab.nfc.faults import Faults
-from vreplica.lab.nfc.limits import HostMemory
+from vreplica.lab.nfc.connection import ClientConnection, ReplySuppressed
+from vreplica.lab.nfc.faults import NfcFaultRules
+from vreplica.lab.nfc.host import HostMemory
 from vreplica.lab.nfc.store import Refused, StoredDisk
-from vreplica.lab.nfc.wirepeer import Peer, Silenced
 from vreplica.nfc import wire
 from vreplica.nfc.wire import Aio
 from vreplica.units import SECTOR
 
 WORKERS: Final = 4
 FASTLZ: Final = 2
-"""In `compression`: the fragment is a FastLZ block. The product's client never asks for it."""
+"""Value of `compression` for a FastLZ block. The product's client never asks for it."""
 KEPT: Final = 8
-"""Buffers that a session keeps for later requests."""
+"""Buffers that a session keeps for reuse."""
 
 
-class ProtocolBroken(Exception):
-    """The client said something that a host would hang up on."""
+class ProtocolViolation(Exception):
+    """The client sent something for which a host ends the connection."""
 
 
 @dataclass(slots=True)
 class OpenFile:
-    """`allocated` is as of the open."""
+    """An open disk of the session. `allocated` is as of the open."""
 
     stored: StoredDisk
     writable: bool
@@ -55,7 +55,7 @@ class OpenFile:
 
 @dataclass(slots=True)
 class _Write:
-    """A write whose fragments come in."""
+    """A write whose fragments are arriving."""
 
     offset: int
     data: memoryview
@@ -64,29 +64,29 @@ class _Write:
 
 
 class _Buffers:
-    """Memory that is used again: fresh pages cost more than what is copied into them."""
+    """Reuses memory: new pages cost more than the copy into them."""
 
     def __init__(self) -> None:
         self._free: deque[bytearray] = deque(maxlen=KEPT)
 
-    def take(self, size: int) -> memoryview:
-        """`size` bytes of any content."""
+    def allocate(self, size: int) -> memoryview:
+        """Returns `size` bytes of any content."""
         with suppress(IndexError):
             if len(found := self._free.pop()) >= size:
                 return memoryview(found)[:size]
         return memoryview(bytearray(size))
 
-    def give(self, view: memoryview) -> None:
+    def free(self, view: memoryview) -> None:
         assert isinstance(view.obj, bytearray)
         self._free.append(view.obj)
 
 
 class Transfers:
-    """`take` is called on the reader's thread."""
+    """Does the reads and writes of a session. `start` is called on the reader's thread."""
 
-    def __init__(self, peer: Peer, faults: Faults, memory: HostMemory) -> None:
+    def __init__(self, client: ClientConnection, faults: NfcFaultRules, memory: HostMemory) -> None:
         self.buffer_bytes = 0
-        self._peer = peer
+        self._client = client
         self._faults = faults
         self._memory = memory
         self._writes: dict[int, _Write] = {}
@@ -94,57 +94,57 @@ class Transfers:
         self._workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="lab-nfc")
         self._random = random.Random(0)
 
-    def take(self, op_id: int, payload: bytes, files: dict[int, OpenFile]) -> None:
-        """One IO frame. Raises Refused, ProtocolBroken."""
+    def start(self, op_id: int, payload: bytes, files: dict[int, OpenFile]) -> None:
+        """Starts the work of one IO frame. Raises Refused, ProtocolViolation."""
         values = wire.FRAGMENT.unpack(payload)
         file = files.get(values["handle"])
         if values["compression"] not in (wire.PLAIN, FASTLZ):
-            raise ProtocolBroken(f"compression {values['compression']}")
+            raise ProtocolViolation(f"compression {values['compression']}")
         if values["opcode"] == wire.OP_WRITE:
-            self._take_fragment(op_id, values, file)
+            self._receive_write(op_id, values, file)
         elif values["opcode"] == wire.OP_READ:
-            self._take_read(op_id, wire.READ.unpack(payload), file)
+            self._receive_read(op_id, wire.READ.unpack(payload), file)
         else:
-            raise ProtocolBroken(f"opcode {values['opcode']}")
+            raise ProtocolViolation(f"opcode {values['opcode']}")
 
-    def settle(self, file: OpenFile) -> None:
-        """Until nothing of this file is under way."""
+    def wait_idle(self, file: OpenFile) -> None:
+        """Waits until no request on this file is running."""
         wait(set(file.running))
 
     def stop(self) -> None:
-        """The connection is over: end what is under way, forget what came in half."""
+        """Ends the running work, and drops incomplete writes: the connection has ended."""
         self._workers.shutdown(wait=True, cancel_futures=True)
         for write in self._writes.values():
             if not write.refused:
-                self._memory.give(len(write.data))
+                self._memory.free(len(write.data))
         self._writes.clear()
 
-    # -- taking in --------------------------------------------------------------------------
+    # -- receiving --------------------------------------------------------------------------
 
-    def _take_read(self, op_id: int, values: dict[str, int], file: OpenFile | None) -> None:
+    def _receive_read(self, op_id: int, values: dict[str, int], file: OpenFile | None) -> None:
         offset, length = values["offset"], values["length"]
         if not length == values["length_again"] == values["wire_length"]:
             raise Refused(store.INVALID_ARGUMENT, "the lengths differ")
         opened = _checked(file, offset, length)
-        self._memory.take(length)
+        self._memory.allocate(length)
         fast = values["compression"] == FASTLZ
         self._submit(opened, op_id, length, lambda: self._read(opened, op_id, offset, length, fast))
 
-    def _take_fragment(self, op_id: int, values: dict[str, int], file: OpenFile | None) -> None:
+    def _receive_write(self, op_id: int, values: dict[str, int], file: OpenFile | None) -> None:
         at, length, total = values["at"], values["length"], values["total"]
         inside = 0 < length <= self.buffer_bytes and at + length <= total
         fast, wire_length = values["compression"] == FASTLZ, values["wire_length"]
         if not inside or not (0 < wire_length <= length if fast else wire_length == length):
-            raise ProtocolBroken(f"write fragment {values}")
+            raise ProtocolViolation(f"write fragment {values}")
         write = self._writes.get(op_id)
         if write is None:
             write = self._writes[op_id] = self._new_write(values, file)
         if write.refused:
-            self._peer.receive(wire_length)
+            self._client.receive(wire_length)
         elif fast:
-            self._unpack(write, at, length, self._peer.receive(wire_length))
+            self._unpack(write, at, length, self._client.receive(wire_length))
         else:
-            self._peer.receive_into(write.data[at : at + length])
+            self._client.receive_into(write.data[at : at + length])
         write.missing -= length
         if write.missing > 0:
             return
@@ -157,7 +157,7 @@ class Transfers:
         try:
             write.data[at : at + length] = fastlz.decompress(block, length)
         except ValueError as error:
-            self._memory.give(len(write.data))
+            self._memory.free(len(write.data))
             write.data = memoryview(b"")
             write.refused = Refused(store.INVALID_ARGUMENT, f"FastLZ: {error}")
 
@@ -166,10 +166,10 @@ class Transfers:
         try:
             if not _checked(file, offset, total).writable:
                 raise Refused(store.FILE_READ_ONLY, "the disk is open read-only")
-            self._memory.take(total)
+            self._memory.allocate(total)
         except Refused as refused:
             return _Write(offset, memoryview(b""), total, refused)
-        return _Write(offset, self._buffers.take(total), total, None)
+        return _Write(offset, self._buffers.allocate(total), total, None)
 
     # -- working ----------------------------------------------------------------------------
 
@@ -178,34 +178,34 @@ class Transfers:
             try:
                 self._answer(op_id, work)
             except (OSError, EOFError):
-                self._peer.cut()
+                self._client.abort()
 
         future = self._workers.submit(run)
         file.running.add(future)
 
         def over(ended: Future[None]) -> None:
-            self._memory.give(length)
+            self._memory.free(length)
             file.running.discard(ended)
 
         future.add_done_callback(over)
 
     def _answer(self, op_id: int, work: Callable[[], None]) -> None:
         try:
-            with suppress(Silenced):
+            with suppress(ReplySuppressed):
                 work()
         except Refused as refused:
-            self._peer.refuse(op_id, refused)
+            self._client.send_error(op_id, refused)
         except DiskError as error:
             code = int(getattr(error, "code", store.FAIL))
-            self._peer.refuse(op_id, Refused(code, error.message))
+            self._client.send_error(op_id, Refused(code, error.message))
 
     def _read(self, file: OpenFile, op_id: int, offset: int, length: int, fast: bool) -> None:
-        fault = self._peer.suffer(self._faults, "read", offset, length)
+        fault = self._client.apply_fault(self._faults, "read", offset, length)
         pieces = [
             (at, min(self.buffer_bytes, length - at)) for at in range(0, length, self.buffer_bytes)
         ]
         self._random.shuffle(pieces)
-        buffer = self._buffers.take(min(self.buffer_bytes, length))
+        buffer = self._buffers.allocate(min(self.buffer_bytes, length))
         for at, size in pieces:
             data = buffer[:size]
             with file.lock:
@@ -222,18 +222,18 @@ class Transfers:
                 length=size,
                 wire_length=len(sent),
             )
-            self._peer.reply(Aio.IO, op_id, payload, sent, fault)
-        self._buffers.give(buffer)
+            self._client.reply(Aio.IO, op_id, payload, sent, fault)
+        self._buffers.free(buffer)
 
     def _write(self, file: OpenFile, op_id: int, write: _Write) -> None:
         total = len(write.data)
-        fault = self._peer.suffer(self._faults, "write", write.offset, total)
+        fault = self._client.apply_fault(self._faults, "write", write.offset, total)
         if fault and fault.kind == "corrupt":
             write.data[total // 2] ^= 1
         with file.lock:
             file.stored.before_write(write.offset, total)
             file.stored.disk.write_from(write.offset, write.data)
-        self._buffers.give(write.data)
+        self._buffers.free(write.data)
         payload = wire.FRAGMENT.pack(
             opcode=wire.OP_WRITE,
             offset=write.offset,
@@ -241,11 +241,11 @@ class Transfers:
             length=total,
             wire_length=total,
         )
-        self._peer.reply(Aio.IO, op_id, payload, fault=fault)
+        self._client.reply(Aio.IO, op_id, payload, fault=fault)
 
 
 def _checked(file: OpenFile | None, offset: int, length: int) -> OpenFile:
-    """Raises Refused where the request is not one for this file."""
+    """Checks the range of a request. Raises Refused."""
     if file is None:
         raise Refused(store.INVALID_ARGUMENT, "no such handle")
     if offset % SECTOR or length % SECTOR or not length:

@@ -11,6 +11,8 @@ from vreplica.units import TIB
 
 
 class Datastore(ManagedEntity, vim.Datastore):
+    """A datastore: a folder in the site's folder, with a capacity that is a setting."""
+
     capacity: int
     accessible: bool
     uuid: str

@@ -53,10 +53,10 @@ class DatastoreSpace(DatastorePaths):
         """
         track = int(self.site.settings.track_outside_writes)
         for name in self.site.spec.datastores:
-            told = self.folder(name).with_name(f"{name}.host")
-            fresh = told.with_suffix(".new")
+            limits = self.folder(name).with_name(f"{name}.host")
+            fresh = limits.with_suffix(".new")
             fresh.write_text(f"capacity {self.capacity_of(name)} track {track}\n")
-            fresh.replace(told)
+            fresh.replace(limits)
 
     def require_room(self, ds_path: str, offset: int, size: int) -> None:
         """Raises NoDiskSpace where a write into a disk does not fit.

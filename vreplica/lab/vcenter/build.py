@@ -14,7 +14,7 @@ from vreplica.lab.api.vmodl import vim
 from vreplica.lab.certificate import ServerCertificate
 from vreplica.lab.context import SiteSpec
 from vreplica.lab.guest.customization import CustomizationSpecManager
-from vreplica.lab.guest.operations import PARTS, GuestOperationsManager
+from vreplica.lab.guest.operations import MANAGERS, GuestOperationsManager
 from vreplica.lab.nfc.host_service import HostServers, NfcService
 from vreplica.lab.site.site import Site
 from vreplica.lab.storage.datastores import Datastore
@@ -188,7 +188,7 @@ def _build(site: Site) -> None:
 def _services(site: Site) -> None:
     """Makes the service objects that are missing: a lab of an older version has fewer."""
     kinds = {k.__name__ if f != "setting" else "VpxSettings": k for f, k in _MANAGERS.items()}
-    for moid, kind in {**kinds, **PARTS}.items():
+    for moid, kind in {**kinds, **MANAGERS}.items():
         if moid not in site.objects:
             _make(site, kind, moid)
 

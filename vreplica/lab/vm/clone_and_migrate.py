@@ -9,7 +9,7 @@ from typing import Any
 
 from vreplica.lab import hardware
 from vreplica.lab.api.vmodl import fault, invalid_argument, vim
-from vreplica.lab.guest.customization import check
+from vreplica.lab.guest.customization import check_spec
 from vreplica.lab.storage.paths import split_path
 from vreplica.lab.vm.files import write_vmx
 from vreplica.lab.vm.relocate import move_files, plan_move
@@ -45,7 +45,7 @@ class CloneAndMigrateMethods:
             raise fault(vim.fault.InvalidArgument, location.diskMoveType)
         source = spec.snapshot.config if spec.snapshot is not None else self.config
         if spec.customization is not None:
-            check(self, source, spec.customization)
+            check_spec(self, source, spec.customization)
         yield 0
         made = self.create_copy(folder, name, location, source, linked)
         made.guest_settings = dict(self.guest_settings or {})

@@ -15,7 +15,7 @@ from vreplica.lab.api.vmodl import MethodFault, fault, now, vim
 from vreplica.lab.guest import customization
 from vreplica.lab.guest.customization import CustomizationMethods
 from vreplica.lab.guest.guest import Guest
-from vreplica.lab.guest.network import note_conflicts
+from vreplica.lab.guest.network import record_conflicts
 from vreplica.lab.storage.change_map import ctk_path
 from vreplica.lab.storage.paths import split_path
 from vreplica.lab.vm.changed_areas import ChangedAreasMethods
@@ -284,7 +284,7 @@ class VirtualMachine(
                 self.chains.open_leaves()
             write_vmx(self)
         if made.networks:
-            note_conflicts(self)
+            record_conflicts(self)
 
     def UpgradeVM_Task(self, version: str | None = None) -> Iterator[int]:
         self.require_power("poweredOff", "poweredOff")
@@ -391,5 +391,5 @@ class VirtualMachine(
             self.set(power="poweredOff", boot_time=None, clean_power_off=False)
             return
         if self.shutting_down:
-            self.guest_state.resume_shutdown()
-        customization.begin(self)
+            self.guest_state.continue_shutdown()
+        customization.start_customization(self)

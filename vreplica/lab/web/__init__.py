@@ -1,1 +1,1 @@
-"""HTTPS of a lab site: the server, the datastore browser, a host's own pages."""
+"""The HTTPS endpoints of a lab: SOAP, the files of datastores, file transfers with guests."""

@@ -1,7 +1,7 @@
-"""/folder: the datastores' files over HTTPS, as vCenter's datastore browser serves them.
+"""/folder: serves the files of datastores over HTTPS, as vCenter does.
 
 GET /folder/web/web.vmx?dcPath=site-a-dc&dsName=site-a-ds1      with Range
-PUT, DELETE                                                     the same names
+PUT, DELETE                                                     likewise
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ _PIECE = MIB
 
 
 class DatastoreFiles:
+    """Answers the requests for /folder of one site."""
+
     def __init__(self, site: Site) -> None:
         self.site = site
 
@@ -52,7 +54,7 @@ class DatastoreFiles:
             if not reading:
                 self.site.disks.require_unused(path, name)
         except MethodFault:
-            # Not allowed, or in use by a VM; what was sent along stays unread.
+            # Not allowed, or in use by a VM. The body of the request stays unread.
             request.close_connection = True
             request.reply(403, b"")
             return

@@ -1,9 +1,9 @@
-"""The HTTPS endpoint of one host, under its own certificate: files of guests.
+"""The HTTPS endpoint of one host, with its own certificate: transfers files of guests.
 
-    GET /guestFile?id=5&token=...     what InitiateFileTransferFromGuest names
-    PUT /guestFile?id=5&token=...     what InitiateFileTransferToGuest names
+    GET /guestFile?id=5&token=...     the URL of InitiateFileTransferFromGuest
+    PUT /guestFile?id=5&token=...     the URL of InitiateFileTransferToGuest
 
-A token is good once and for ten minutes. The endpoint is opened when the first file travels.
+A token is good once, for ten minutes. The endpoint is opened at the first transfer.
 """
 
 from __future__ import annotations
@@ -19,13 +19,15 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from vreplica.lab.certificate import ServerCertificate
-from vreplica.lab.web.https import Handler, Server
+from vreplica.lab.web.https import HttpsHandler, HttpsServer
 
-TOKEN_S = 600.0
+TOKEN_LIFETIME_S = 600.0
 
 
 @dataclass(frozen=True)
-class Offer:
+class FileTransfer:
+    """A transfer that a URL allows. `done` is called with the received file before it is moved."""
+
     method: str
     path: Path
     size: int
@@ -33,8 +35,8 @@ class Offer:
     until: float
 
 
-class _Handler(Handler):
-    server: HostWeb
+class _Handler(HttpsHandler):
+    server: HostHttpsServer
 
     def do_GET(self) -> None:
         offer = self.offer()
@@ -75,18 +77,20 @@ class _Handler(Handler):
     def do_HEAD(self) -> None:
         self.do_POST()
 
-    def offer(self) -> Offer | None:
+    def offer(self) -> FileTransfer | None:
         parts = urlsplit(self.path)
         query = parse_qs(parts.query)
         if parts.path != "/guestFile":
             return None
-        return self.server.take(self.command, query.get("token", [""])[0])
+        return self.server.redeem(self.command, query.get("token", [""])[0])
 
 
-class HostWeb(Server):
+class HostHttpsServer(HttpsServer):
+    """The endpoint, with the transfers that are prepared."""
+
     def __init__(self, site: Any, certificate: ServerCertificate) -> None:
-        self._offers: dict[str, Offer] = {}
-        self._offer_lock = threading.Lock()
+        self._transfers: dict[str, FileTransfer] = {}
+        self._transfer_lock = threading.Lock()
         self._numbers = itertools.count(1)
         super().__init__(site, None, port=0, tls=certificate.tls_context(), handler=_Handler)
 
@@ -97,16 +101,18 @@ class HostWeb(Server):
         size: int = 0,
         done: Callable[[Path], None] = lambda path: None,
     ) -> str:
-        """A URL for one transfer."""
+        """Prepares one transfer. Returns its URL."""
         token = secrets.token_urlsafe(16)
-        with self._offer_lock:
-            self._offers[token] = Offer(method, path, size, done, time.monotonic() + TOKEN_S)
+        with self._transfer_lock:
+            self._transfers[token] = FileTransfer(
+                method, path, size, done, time.monotonic() + TOKEN_LIFETIME_S
+            )
         host, port = self.server_address[:2]
         return f"https://{host!s}:{port}/guestFile?id={next(self._numbers)}&token={token}"
 
-    def take(self, method: str, token: str) -> Offer | None:
-        with self._offer_lock:
-            found = self._offers.get(token)
+    def redeem(self, method: str, token: str) -> FileTransfer | None:
+        with self._transfer_lock:
+            found = self._transfers.get(token)
             if found is None or found.method != method or found.until < time.monotonic():
                 return None
-            return self._offers.pop(token)
+            return self._transfers.pop(token)

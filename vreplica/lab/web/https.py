@@ -1,11 +1,11 @@
-"""The HTTPS endpoint of a site: one thread a connection, HTTP/1.1 with keep-alive.
+"""The HTTPS endpoint of a site: HTTP/1.1 with keep-alive, a thread for each connection.
 
-    GET  /sdk/vimServiceVersions.xml    which API versions are spoken (SmartConnect asks first)
+    GET  /sdk/vimServiceVersions.xml    the API versions (SmartConnect asks for them first)
     POST /sdk                           SOAP
     /folder/...                         files of the datastores
 
-Requests may be chunked (Go sends them so) or have a length. The TLS handshake runs in the
-connection's own thread, so that a client which does not finish it holds nobody up.
+A request may be chunked, as Go sends it, or have a length. The TLS handshake runs in the thread of
+the connection, so a client that does not finish it delays no other.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ def versions_xml() -> bytes:
     ).encode()
 
 
-class Handler(BaseHTTPRequestHandler):
+class HttpsHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    server: Server
+    server: HttpsServer
     wbufsize = -1
 
     def handle(self) -> None:
@@ -101,13 +101,13 @@ class Handler(BaseHTTPRequestHandler):
             status = 200
         except MethodFault as error:
             status, answer = 500, soap.fault_xml(error, call.version)
-        # What was read while the answer was made may be newer than the flush in `answer`.
+        # The answer may show changes that came after the flush in `site.answer`.
         site.flush()
         cookie = f'{COOKIE}="{call.cookie}"; Path=/; HttpOnly; Secure' if call.cookie else None
         self.reply(status, answer, cookie=cookie)
 
     def call(self) -> Call:
-        """Who asks, by the cookie. Clients echo the whole Set-Cookie text."""
+        """The caller, by its cookie. Clients send back the whole text of Set-Cookie."""
         site = self.server.site
         jar: Any = http.cookies.SimpleCookie()
         try:
@@ -156,8 +156,8 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
 
 
-class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
-    """Listens as soon as it is made; `serve` answers in a thread of its own."""
+class HttpsServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
+    """Listens once it is made. `serve` answers requests in a thread of its own."""
 
     daemon_threads = True
     allow_reuse_address = True
@@ -170,7 +170,7 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         *,
         port: int | None = None,
         tls: ssl.SSLContext | None = None,
-        handler: type[Handler] = Handler,
+        handler: type[HttpsHandler] = HttpsHandler,
     ) -> None:
         self.site = site
         self.files = files
@@ -180,7 +180,7 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         super().__init__((site.spec.host, site.spec.port if port is None else port), handler)
 
     def serve(self) -> None:
-        # The default poll keeps a stopping lab waiting for half a second.
+        # With the default interval, a lab would take half a second to stop.
         threading.Thread(
             target=self.serve_forever, args=(0.05,), name=f"https {self.site.name}", daemon=True
         ).start()
@@ -207,7 +207,7 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         log.exception("connection of %s", client_address)
 
     def drop_connections(self) -> None:
-        """Reset whatever is open, as a vCenter that restarts does."""
+        """Ends all connections, as a restart of vCenter does."""
         with self._lock:
             sockets = list(self._open)
         for secured in sockets:

@@ -1,9 +1,9 @@
-"""The host's end of one connection: whole records in, whole frames out, faults on the way.
+"""The connection of a client, at the host's side: receives and sends whole frames, applies faults.
 
-Ends of connection come out as EOFError. One thread receives, several may send. An OpenSSL
-connection is for one thread at a time, so with TLS the receiver waits for bytes without the
-lock and takes them under it. The descriptor is closed at the very end, by the receiving thread:
-closed earlier, its number could be the next client's while a sender still writes to it.
+The end of the connection is raised as EOFError. One thread receives, several may send. An OpenSSL
+connection serves one thread at a time, so with TLS the receiver waits for bytes without the lock
+and reads them under it. The receiving thread closes the descriptor, as the last step: closed
+earlier, its number could belong to the next client while a sender still writes to it.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from contextlib import suppress
 from time import sleep
 from typing import Final
 
-from vreplica.lab.nfc.faults import Fault, Faults, Operation
+from vreplica.lab.nfc.faults import NfcFaultRule, NfcFaultRules, Operation
 from vreplica.lab.nfc.store import Refused
 from vreplica.nfc import wire
 from vreplica.nfc.wire import Aio
 from vreplica.units import KIB
 
 IDLE_S: Final = 3600.0
-"""A client may stay silent between two cycles' requests for this long."""
+"""How long a client may be silent between two requests."""
 STUCK_S: Final = 60.0
-"""A client that takes no reply for this long is gone."""
+"""A client that reads no reply for this long is treated as gone."""
 
 
-class Silenced(Exception):
-    """A fault swallowed the reply."""
+class ReplySuppressed(Exception):
+    """A fault rule suppresses the reply."""
 
 
-class Peer:
+class ClientConnection:
     """A connected client."""
 
     def __init__(self, sock: socket.socket) -> None:
@@ -48,7 +48,7 @@ class Peer:
         self._sock.settimeout(IDLE_S)
 
     def abandon_tls(self) -> None:
-        """Leave TLS without a shutdown; the connection goes on."""
+        """Leaves TLS without a TLS shutdown. The connection continues in plain text."""
         self._sock = socket.socket(fileno=self._sock.detach())
         self._sock.settimeout(IDLE_S)
 
@@ -64,14 +64,14 @@ class Peer:
         waiter = select.poll()
         waiter.register(sock.fileno(), select.POLLIN)
         while True:
-            at += self._take_records(sock, view[at:])
+            at += self._receive_records(sock, view[at:])
             if at == view.nbytes:
                 return
             if not waiter.poll(IDLE_S * 1000):
                 raise TimeoutError
 
-    def _take_records(self, sock: ssl.SSLSocket, view: memoryview) -> int:
-        """What has come in whole records, up to all of the view, without waiting."""
+    def _receive_records(self, sock: ssl.SSLSocket, view: memoryview) -> int:
+        """Reads the records that have arrived, at most the view, without waiting."""
         at = 0
         with self._lock:
             sock.settimeout(0)
@@ -113,9 +113,9 @@ class Peer:
         op_id: int,
         payload: bytes,
         extra: bytes | memoryview = b"",
-        fault: Fault | None = None,
+        fault: NfcFaultRule | None = None,
     ) -> None:
-        """One reply, spoiled as the fault wants it."""
+        """Sends one reply, damaged as the fault rule says."""
         header = wire.AIO_HEADER.pack(
             magic=wire.AIO_MAGIC, type=kind, size=len(payload), op_id=op_id
         )
@@ -123,7 +123,7 @@ class Peer:
             whole = header + payload + extra
             with self._lock:  # nothing of another reply may follow
                 self._sock.sendall(whole[: len(whole) // 2])
-                self.cut()
+                self.abort()
             raise EOFError
         if fault and fault.kind == "corrupt" and extra:
             spoiled = bytearray(extra)
@@ -131,20 +131,20 @@ class Peer:
             extra = bytes(spoiled)
         self.send(header + payload, extra)
 
-    def refuse(self, op_id: int, refused: Refused) -> None:
-        """An error reply: u32 code, u32 text length, text.
+    def send_error(self, op_id: int, refused: Refused) -> None:
+        """Sends an error reply: u32 code, u32 text length, text.
 
-        The real layout is not published; clients must not rest on this one.
+        The layout of real hosts is not published. Clients must not depend on this one.
         """
         text = refused.text.encode()[:KIB]
         self.reply(Aio.ERROR, op_id, struct.pack("<II", refused.code, len(text)) + text)
 
-    def suffer(
-        self, faults: Faults, operation: Operation, offset: int = 0, length: int = 0
-    ) -> Fault | None:
-        """Let a fault strike; what is left of it for `reply`.
+    def apply_fault(
+        self, faults: NfcFaultRules, operation: Operation, offset: int = 0, length: int = 0
+    ) -> NfcFaultRule | None:
+        """Applies the fault rule that matches a request. Returns the rule, for `reply`.
 
-        Raises Refused, Silenced or EOFError where there is no proper reply to send.
+        Raises Refused, ReplySuppressed or EOFError where no normal reply is to be sent.
         """
         fault = faults.strike(operation, offset, length)
         match fault.kind if fault else None:
@@ -153,25 +153,25 @@ class Peer:
             case "error" if fault:
                 raise Refused(fault.code, fault.text)
             case "hang":
-                raise Silenced
+                raise ReplySuppressed
             case "drop":
-                self.cut()
+                self.abort()
                 raise EOFError
             case "garbage":
                 with self._lock:
                     self._sock.sendall(faults.noise(64 * KIB))
-                    self.cut()
+                    self.abort()
                 raise EOFError
         return fault
 
     # -- the end ----------------------------------------------------------------------------
 
-    def cut(self) -> None:
-        """End the connection from any thread; whoever waits on it wakes up."""
+    def abort(self) -> None:
+        """Ends the connection, from any thread. Threads that wait on it wake up."""
         with suppress(OSError):
             socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Only when no other thread uses the peer any more."""
+        """Closes the descriptor. No other thread may use the connection any more."""
         with suppress(OSError):
             self._sock.close()

@@ -1,6 +1,6 @@
-"""One NFC host alone, without vSphere around it: for tests and benchmarks of the transport.
+"""A host with an NFC server and without vSphere, for tests and benchmarks of the transport.
 
-with SoloHost(tmp_path) as host:
+with StandaloneHost(tmp_path) as host:
     host.store.disks["[ds] a/a.vmdk"] = MemoryDisk(1 << 30)
     disk = open_disk(host, path="[ds] a/a.vmdk", config=host.config())
 """
@@ -12,37 +12,37 @@ from typing import Any, Self
 
 from vreplica.lab.certificate import ServerCertificate
 from vreplica.lab.nfc.server import NfcServer
-from vreplica.lab.nfc.store import MemoryStore, Store
+from vreplica.lab.nfc.store import DiskStore, MemoryStore
 from vreplica.lab.nfc.tickets import TicketBook
 from vreplica.nfc.authd import NfcTicket
 from vreplica.nfc.config import HostLimits, NfcConfig, NfcTimeouts
 
-PATIENCE = NfcTimeouts(connect_s=5, handshake_s=5, read_s=5, write_s=5, close_s=5)
+SHORT_TIMEOUTS = NfcTimeouts(connect_s=5, handshake_s=5, read_s=5, write_s=5, close_s=5)
 
 
-class SoloHost:
-    """A server, its tickets, and a `TicketSource` for it. A context manager."""
+class StandaloneHost:
+    """An NFC server with its tickets; also a `TicketSource` for it. A context manager."""
 
-    def __init__(self, folder: Path, store: Store | None = None) -> None:
-        """`folder` gets the certificate and the locks."""
+    def __init__(self, folder: Path, store: DiskStore | None = None) -> None:
+        """`folder`: for the certificate and the locks."""
         self.folder = folder
         certificate = ServerCertificate.create(folder / "host.pem", "esx01.lab")
         self.server = NfcServer(certificate, TicketBook(), store or MemoryStore())
         self.trouble: str | None = None
-        """What vCenter would say of the host."""
+        """The problem of the host that vCenter would report."""
         self.connect_to: tuple[str, int] | None = None
-        """Another address for the tickets, such as a proxy's."""
+        """Another address for the tickets, such as that of a proxy."""
 
     def config(self, **settings: Any) -> NfcConfig:
-        """Short timeouts and locks of its own, unless `settings` say otherwise."""
-        settings.setdefault("timeouts", PATIENCE)
+        """A configuration with short timeouts and with locks in `folder`, unless given."""
+        settings.setdefault("timeouts", SHORT_TIMEOUTS)
         settings.setdefault("reconnect_wait_s", 0.01)
         settings.setdefault("limits", HostLimits(runtime_dir=self.folder / "run", wait_s=5))
         return NfcConfig(**settings)
 
     @property
     def store(self) -> MemoryStore:
-        """The store, where it is one in memory."""
+        """The disks in memory."""
         assert isinstance(self.server.store, MemoryStore)
         return self.server.store
 

@@ -82,17 +82,21 @@ def test_plan_run_points_verify_one_after_the_other(jobs: str, web01: LabControl
     assert older["disks"][0]["changed_since_bytes"] == BLOCK
 
 
-def test_the_readmes_library_example_runs(
+def test_the_readmes_library_examples_run(
     jobs: str, lab: Lab, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    example = re.search(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    assert example is not None
-    assert len(example[1].strip().splitlines()) < 10
+    examples = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    assert [len(example.strip().splitlines()) < 10 for example in examples] == [True, True]
     monkeypatch.chdir(lab.directory)
     Path("vreplica.toml").write_text(Path(jobs).read_text())
-    exec(compile(example[1], str(README), "exec"), {})
+    names: dict[str, object] = {}
+    exec(compile(examples[0], str(README), "exec"), names)
     newest = vreplica.recovery_points(vreplica.load(jobs)["web01"])[-1]
     assert newest.id in capsys.readouterr().out
+    exec(compile(examples[1], str(README), "exec"), names)
+    assert "running" in capsys.readouterr().out
+    again = vreplica.run(vreplica.load(jobs)["web01"])
+    assert again.point.source_name == "web01"
 
 
 # -- what goes wrong ------------------------------------------------------------------------

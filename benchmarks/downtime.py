@@ -86,8 +86,8 @@ def one(folder: Path, control: LabControl, number: int, size: int, hot: int) -> 
 
     journal = job.job_dir / "failovers" / "fo-1"
     journal.parent.mkdir(parents=True)
-    with Busy(job, journal.name, listener) as sides:
-        begin_failover(journal, sides, FailoverChoices(heartbeat_timeout_s=60), lambda text: None)
+    with Busy(job, journal.name, listener) as ports:
+        begin_failover(journal, ports, FailoverChoices(heartbeat_timeout_s=60), lambda text: None)
     record = record_of(vm, journal.name, load(journal))
     times = dict(steps)
     asked = next(e.time for e in record.entries if e.kind == "call" and "Shutdown" in e.step)

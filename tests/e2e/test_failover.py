@@ -39,8 +39,8 @@ def drive(call: Callable[..., Outcome], job: Job, *more: object) -> Outcome:
     """begin, resume, undo or commit failover `f1` of a job."""
     folder = job.job_dir / "failovers" / "f1"
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with VSpherePorts(job, "f1", ignore) as sides:
-        return call(folder, sides, *more, quiet)
+    with VSpherePorts(job, "f1", ignore) as ports:
+        return call(folder, ports, *more, quiet)
 
 
 def ready(world, content: Content, **settings: object) -> tuple[str, Job]:
@@ -167,8 +167,8 @@ def test_a_plug_that_an_administrator_pulls_meanwhile_is_told(world, content: Co
 
     folder = job.job_dir / "failovers" / "f1"
     folder.parent.mkdir(parents=True)
-    with Meddled(job, "f1", ignore) as sides:
-        outcome = begin_failover(folder, sides, YES, quiet)
+    with Meddled(job, "f1", ignore) as ports:
+        outcome = begin_failover(folder, ports, YES, quiet)
     assert outcome.facts["level"] == Level.CRASH.value
 
 
@@ -201,8 +201,8 @@ def test_a_source_that_somebody_starts_again_keeps_the_replica_off(world, conten
             world.power_on(vm)
             return super().replica_stands_on()
 
-    with Meddled(job, "f1", ignore) as sides, pytest.raises(SourceIsOn):
-        begin_failover(folder, sides, YES, quiet)
+    with Meddled(job, "f1", ignore) as ports, pytest.raises(SourceIsOn):
+        begin_failover(folder, ports, YES, quiet)
     assert not is_on(world, 1, job.placement.name)
     assert drive(undo_failover, job).state is FailoverState.UNDONE
 

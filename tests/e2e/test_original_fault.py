@@ -64,8 +64,8 @@ def fail_over(job: Job, choices: FailoverChoices, meanwhile: Callable[[], object
             super().shut_down_source()
             meanwhile()
 
-    with Busy(job, "f1", ignore) as sides:
-        return begin_failover(folder, sides, choices, lambda text: None)
+    with Busy(job, "f1", ignore) as ports:
+        return begin_failover(folder, ports, choices, lambda text: None)
 
 
 def test_yes_keeps_every_transaction_and_the_database_is_clean(

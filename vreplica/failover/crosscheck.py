@@ -67,7 +67,7 @@ Span = tuple[datetime, datetime]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One difference between the record and vCenter.
+    """A difference between the record and vCenter.
 
     `kind`: `unknown` (vCenter has it, the record does not), `interrupted` (a process of this
     failover was killed while it did it), `missing` (the record has it, vCenter does not), `failed`

@@ -35,7 +35,7 @@ STARTING: Final = ("fence", "power-on", "boot")
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What the newest failovers that got so far took, in seconds. `of`: their ids."""
+    """The times of the newest failovers that got so far, in seconds. `of`: their ids."""
 
     shutdown_s: float | None = None
     start_s: float | None = None

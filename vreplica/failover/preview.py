@@ -30,7 +30,7 @@ from vreplica.vsphere.session import connect
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What is known of both sides before the operator decides. Nothing was changed to learn it.
+    """The state of both sides before the operator decides. Nothing was changed to read it.
 
     `yes` is a failover with a final sync, `no` one without.
     """

@@ -43,7 +43,7 @@ from vreplica.sync.job import Job
 
 
 class FailoverPreview(Protocol):
-    """What is known before the operator decides: of one job, or of each member of a group."""
+    """The state of both sides before the operator decides: of one job, or of each member."""
 
     def to_dict(self, max_downtime_s: float | None = None) -> dict[str, Any]:
         """As JSON. `max_downtime_s`: the limit that the estimates of passes are made for."""
@@ -112,7 +112,7 @@ class GroupHistory:
 
 
 class FailoverTarget(Protocol):
-    """What can fail over and back.
+    """A job or a group, with the verbs of failovers that this executor can carry out.
 
     `report` gets one line of text for each step, for a person. It may raise to stop the failover
     between two steps. `on_event` gets the progress of each sync; a group reports the warnings
@@ -194,7 +194,7 @@ class FailoverTarget(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class JobTarget:
-    """One job, failed over by this process."""
+    """A job, failed over by this process."""
 
     job: Job
 

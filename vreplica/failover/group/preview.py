@@ -14,7 +14,7 @@ from vreplica.sync.job import Job
 
 @dataclass(frozen=True, slots=True)
 class GroupPreview:
-    """What is known of every member before the operator decides. Nothing was changed to learn it.
+    """The state of every member before the operator decides. Nothing was changed to read it.
 
     `group`: the members that take part, in their order. `left_out`: the members that a failback
     leaves out, because they run on their originals. `members`: one preview for each of `group`.

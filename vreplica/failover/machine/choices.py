@@ -10,7 +10,7 @@ from vreplica.points import Level
 
 
 class FinalSync(Enum):
-    """Whether a final synchronisation is made before the replica starts."""
+    """A final synchronisation before the replica starts, or none."""
 
     YES = "yes"
     NO = "no"
@@ -26,7 +26,7 @@ class OnShutdownTimeout(Enum):
     POWER_OFF = "power-off"
     """Power the source off and make a final sync. Its point has the level `crash`; A is kept."""
     WAIT = "wait"
-    """Go on waiting."""
+    """Wait without a limit. The source is never powered off."""
 
 
 class OnError(Enum):

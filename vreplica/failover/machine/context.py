@@ -45,7 +45,7 @@ at first, since this is downtime, then easy on vCenter."""
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """What a step has seen: the event to journal, and its facts."""
+    """The event that a step has seen, to be journalled, and its facts."""
 
     event: FailoverEvent
     facts: dict[str, Any] = field(default_factory=dict)
@@ -53,7 +53,7 @@ class StepResult:
 
 @dataclass(slots=True)
 class StepContext:
-    """What every step works with."""
+    """The ports, journal, choices and clock that every step works with."""
 
     id: str
     ports: Ports

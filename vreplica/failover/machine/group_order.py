@@ -6,7 +6,7 @@
 
 No replica starts before every source that can be brought down is off and synchronised. Until then
 the group can be undone and nothing was lost. With `on_error = stop` the first error ends the pass.
-With `continue` the others go on, except those that need the member that failed.
+With `continue` the other members continue, except those that need the member that failed.
 
 The caller says what a member does in its turn.
 """
@@ -150,7 +150,7 @@ def waves(after: Mapping[str, Iterable[str]]) -> list[list[str]]:
 
 @dataclass(slots=True)
 class Pass:
-    """One pass over members. `failed` and `left_out` say which had no good turn, and why."""
+    """A pass over members. `failed` and `left_out` say which had no good turn, and why."""
 
     after: Mapping[str, tuple[str, ...]]
     work: Callable[[str], None]

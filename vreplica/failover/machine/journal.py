@@ -55,7 +55,7 @@ POLL_S: Final = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line of the journal."""
+    """An entry of the journal: one line of JSON."""
 
     n: int
     epoch: int
@@ -161,7 +161,7 @@ class Journal:
 
     @property
     def choices(self) -> dict[str, Any]:
-        """What the operator chose at the beginning and since."""
+        """The operator's choices, from the beginning and since."""
         chosen: dict[str, Any] = {}
         for entry in self.entries:
             if entry.kind in ("begin", "choice"):

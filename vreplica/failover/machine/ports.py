@@ -68,7 +68,7 @@ class Ports(Protocol):
         """The time by the clock of the source's vCenter."""
 
     def source_started_since(self, time: datetime) -> datetime | None:
-        """When it was first started since that time of its vCenter's clock; None: it was not."""
+        """The time of its first start since `time`, by its vCenter's clock; None: there is none."""
 
     def source_can_shut_down(self) -> bool:
         """True where VMware Tools are running in its guest."""

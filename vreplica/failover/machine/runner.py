@@ -52,8 +52,9 @@ def begin_failover(
     """Begins a failover in a new folder, whose name is its id, and goes as far as it can.
 
     `goal`: stop at that state; `resume_failover` continues from there. `more`: kept in the journal
-    beside the choices, for whoever has to make the ports again. `alone`: held until the journal
-    exists. Raises BootRefused, before anything is changed, where the choice is known not to boot.
+    beside the choices, for a process that has to make the ports again. `alone`: held until the
+    journal exists. Raises BootRefused, before anything is changed, where the choice is known not
+    to boot.
     """
     with alone or nullcontext():
         check_can_boot(ports, choices)
@@ -90,7 +91,7 @@ def resume_failover(
 
 
 def undo_failover(folder: Path, ports: Ports, report: Reporter) -> Outcome:
-    """Puts both sides back. Before the source was asked for anything, only the job goes on again.
+    """Puts both sides back. Before the source was asked for anything, it only switches the job on.
 
     Raises NotPossibleNow after a commit and after an end. Raises the error of a source that cannot
     be read now, before the replica is taken out of service.

@@ -1,7 +1,7 @@
 """Lists the states of a failover, and the events that lead from one to the next, as data.
 
-A state says what is true of both sides. So a process that finds a journal needs nobody else to
-know where the failover stands:
+A state says what is true of both sides. So a process that finds a journal knows where the
+failover stands, without the process that wrote it:
 
     READY          nothing was done
     DISABLED       the job is switched off; no run is in flight
@@ -14,7 +14,7 @@ know where the failover stands:
     RUNNING        the replica is in service: its guest answered, or its time to answer is over
     COMMITTING     no undo any more: the job's direction is being settled
     COMMITTED      the failover is permanent
-    UNDOING        on the way back: replica off and on its point, source on, job on
+    UNDOING        being undone: replica off and on its point, source on, job on
     UNDONE         both sides are as before
     ABORTED        given up before the source was off: the job is on again
 
@@ -51,7 +51,7 @@ class FailoverState(Enum):
 
 
 class FailoverEvent(Enum):
-    """What a step has verified. Its value is in journals."""
+    """An event that a step has verified. Its value is in journals."""
 
     JOB_DISABLED = "job disabled"
     POINT_A_MADE = "point A made"

@@ -193,7 +193,7 @@ def _check_options(
 
 @dataclass(frozen=True, slots=True)
 class _TestSpec:
-    """What one test failover is of. `script`: the text of the operator's script."""
+    """The input of one test failover. `script`: the text of the operator's script."""
 
     job: Job
     options: TestOptions

@@ -34,7 +34,7 @@ def check_source_stayed_off(context: StepContext) -> None:
     """
     check_source_is_off(context)
     facts = context.journal.facts()
-    # Whoever boots another point has accepted that later writes are lost.
+    # With any other point, the operator has accepted that later writes are lost.
     final = facts["point"] == context.point_b and not context.choices.source_lost
     # Journals of older versions do not have the time.
     if final and (since := facts.get("off_since")):

@@ -63,7 +63,7 @@ def _follow_policy(context: StepContext, reason: str) -> StepResult:
 
 
 def give_up(context: StepContext, reason: str) -> StepResult:
-    """Ends the failover before the source is off: the job goes on again, nothing else changes."""
+    """Ends the failover before the source is off: only the job is switched on again."""
     context.do("enable job", context.ports.enable_job, context.id)
     return StepResult(FailoverEvent.GIVEN_UP, {"reason": reason})
 

@@ -246,4 +246,4 @@ def test_a_script_that_fails_is_told_and_stops_nothing(world, content: Content) 
     wrong = Guest("root", lambda: "wrong", Customize.SCRIPT, customization=rules)
     outcome = drive(begin_failover, replace(job, guest=wrong), YES)
     assert outcome.state is FailoverState.RUNNING
-    assert "the guest refuses the login" in outcome.facts["guest_trouble"]
+    assert "the guest refused the login" in outcome.facts["guest_trouble"]

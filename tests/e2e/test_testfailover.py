@@ -96,7 +96,7 @@ def test_a_script_in_the_guest_decides(world, job: Job, tmp_path: Path) -> None:
     assert slow.script.exit_code is None
     wrong = replace(job, guest=Guest("root", lambda: "wrong"))
     refused = testing.run_test(wrong, replace(SOON, script=script), quiet)
-    assert "the guest refuses the login" in (refused.trouble or "")
+    assert "the guest refused the login" in (refused.trouble or "")
     assert refused.removed
     with pytest.raises(NoGuestLogin):
         testing.run_test(replace(job, guest=Guest()), replace(SOON, script=script), quiet)

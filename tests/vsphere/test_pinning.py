@@ -265,7 +265,7 @@ def test_a_port_that_nobody_listens_on_is_unreachable() -> None:
 
 @pytest.mark.parametrize("name", ["vcenter..example", "v" * 64 + ".example"])
 def test_what_cannot_be_a_host_name_is_unreachable(name: str) -> None:
-    with pytest.raises(HostUnreachable, match="that is no host name"):
+    with pytest.raises(HostUnreachable, match="this is not a host name"):
         fetch_certificate(name, 443)
 
 

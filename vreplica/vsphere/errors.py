@@ -404,7 +404,7 @@ class ConsolidationFailed(VSphereError):
 
 @dataclass(eq=False)
 class QuiesceFailed(ConsistencyError):
-    """kind: `application` (a VSS writer or a freeze script) or `filesystem`."""
+    """The guest failed to quiesce. kind: `application` (VSS, a freeze script) or `filesystem`."""
 
     template = "the guest could not be quiesced ({kind}): {reason}"
     remedy = (

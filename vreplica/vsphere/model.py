@@ -1,4 +1,4 @@
-"""What vCenter says about VMs, disks, snapshots and places, as frozen values.
+"""Frozen values: VMs, disks, snapshots, places and records as vCenter describes them, and specs.
 
     VmInfo
      ├─ disks        VmDisk(key 2000, pvscsi 0:0, "[ds1] web/web.vmdk", changeId of *now*)
@@ -6,7 +6,8 @@
      ├─ nics         Nic(key 4000, vmxnet3, "VM Network")
      └─ snapshots    SnapshotInfo ... depth first; their `disks` only from `read_snapshot`
 
-A value is a photograph: read it again before acting on it. Sizes are bytes, memory is MiB.
+A value shows a VM as it was when it was read: read it again before acting on it. Sizes are bytes,
+memory is MiB.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ PowerState = Literal["poweredOn", "poweredOff", "suspended"]
 
 
 def datastore_of(path: str) -> str:
-    """`[ds1] web/web.vmdk` -> `ds1`."""
+    """Returns the datastore of a path: `[ds1] web/web.vmdk` -> `ds1`."""
     return path.partition("]")[0].lstrip("[")
 
 
@@ -37,7 +38,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class ServerInfo:
-    """What the server is. `instance_uuid` is None on an ESXi host."""
+    """Product, version and identity of a server. `instance_uuid` is None on an ESXi host."""
 
     name: str
     version: str
@@ -48,7 +49,7 @@ class ServerInfo:
 
 @dataclass(frozen=True, slots=True)
 class VmRef:
-    """A VM by its id; `name` is for people only."""
+    """A VM by its id. `name` is for messages only."""
 
     moref: str
     name: str
@@ -56,7 +57,7 @@ class VmRef:
 
 @dataclass(frozen=True, slots=True)
 class VmLocation:
-    """Where a VM is: on which host it is registered, on which datastores its files lie."""
+    """The host that a VM is registered on, and the datastores of its files."""
 
     vm: VmRef
     instance_uuid: str | None
@@ -81,7 +82,7 @@ class Controller:
 
 @dataclass(frozen=True, slots=True)
 class VmDisk:
-    """A virtual disk. Its identity is `uuid` and `disk_object_id`; `key` is only a position.
+    """A virtual disk. `uuid` and `disk_object_id` identify it; `key` is only a position.
 
     mode: persistent, independent_persistent, independent_nonpersistent, nonpersistent, ...
     sharing: sharingNone or sharingMultiWriter.
@@ -114,13 +115,13 @@ class VmDisk:
 
     @property
     def position(self) -> tuple[str, int, int]:
-        """Where the guest sees it: controller type, bus, unit."""
+        """The place where the guest sees it: controller type, bus, unit."""
         return self.controller_type, self.bus_number, self.unit_number
 
 
 @dataclass(frozen=True, slots=True)
 class Nic:
-    """A network card. `network` is the name of what it is attached to, None when unknown."""
+    """A network card. `network`: the name of its network, None where it is not known."""
 
     key: int
     label: str
@@ -143,16 +144,16 @@ class SnapshotInfo:
     parent: str | None
     created: datetime
     quiesced: bool
-    """Only that quiescing was asked for; `quiesce_evidence` says what can be believed."""
+    """Quiescing was asked for. `quiesce_evidence` returns the level that is proved."""
     backup_manifest: str | None
     disks: tuple[VmDisk, ...] = ()
     extra_config: Mapping[str, str] = field(default_factory=dict)
     vss_writers: tuple[str, ...] | None = None
-    """Writers with a document in the backup manifest; None: no manifest, or not read."""
+    """VSS writers with a document in the backup manifest; None: no manifest, or not read."""
     vss_problem: str | None = None
-    """Why a manifest that is there could not be read."""
+    """The reason why a manifest could not be read."""
     power_state: str = "poweredOff"
-    """Power state the snapshot would revert to; `poweredOn` only with memory."""
+    """Power state that a revert brings back; `poweredOn` only with memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +189,7 @@ class VmInfo:
     connection_state: str
     is_template: bool
     storage_committed_bytes: int = 0
-    """What it takes on its datastores, as vCenter last summed it up; 0 when unknown."""
+    """Space that it takes on its datastores, as vCenter last summed it up; 0 where unknown."""
     annotation: str = ""
     memory_hot_add: bool = False
     cpu_hot_add: bool = False
@@ -206,11 +207,11 @@ class VmInfo:
 
     @property
     def home_datastore(self) -> str:
-        """The one with its configuration file."""
+        """The datastore of its configuration file."""
         return datastore_of(self.vmx_path)
 
     def disk(self, key: int) -> VmDisk:
-        """The disk with this device key; KeyError when there is none."""
+        """Returns the disk with this device key. Raises KeyError."""
         for disk in self.disks:
             if disk.key == key:
                 return disk
@@ -219,7 +220,7 @@ class VmInfo:
 
 @dataclass(frozen=True, slots=True)
 class GuestState:
-    """What the guest says about itself right now.
+    """The state that a guest reports of itself.
 
     guest_state: running, shuttingDown, resetting, standby, notRunning, unknown.
     heartbeat: green (good), yellow, red, or gray (no heartbeat: no Tools, or just started).
@@ -268,7 +269,7 @@ class NetworkInfo:
 
 @dataclass(frozen=True, slots=True)
 class QuiesceOptions:
-    """How to quiesce: `windows` takes VSS (copy backup), else the Tools' own way. 5..240 min."""
+    """Options of quiescing. `windows`: with VSS (copy backup). Tools wait 5 to 240 minutes at most."""
 
     timeout_min: int = 10
     windows: bool = False
@@ -276,7 +277,7 @@ class QuiesceOptions:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotRemoval:
-    """What removing a snapshot took. `existed` is False where it was gone already."""
+    """Result of removing a snapshot. `existed` is False where it was gone already."""
 
     existed: bool
     seconds: float
@@ -285,10 +286,10 @@ class SnapshotRemoval:
 
 @dataclass(frozen=True, slots=True)
 class KeepIdentity:
-    """Which of its source's names a replica has. False: its own; None: those that it has."""
+    """The hardware identity of a replica. True: its source's; False: its own; None: as it is."""
 
     bios_uuid: bool | None = True
-    """Guests take it for their machine identity (licences, cloud-init)."""
+    """Guests identify their machine by it (licences, cloud-init)."""
     mac: bool | None = False
 
 
@@ -297,10 +298,10 @@ KEEP_AS_IS: Final = KeepIdentity(None, None)
 
 @dataclass(frozen=True, slots=True)
 class ReplicaSpec:
-    """A replica to create, made like `source`, at places given by name. None: the only one.
+    """A replica to create like `source`. Places are given by name; None: the only one there is.
 
-    networks: source network name -> destination network name; a network that is not named here
-    is looked for under its own name. thin: None means as the source's disks are.
+    networks: source network name -> destination network name; a network that is missing here has
+    its own name at the destination. thin: None means as the source's disks are.
     """
 
     name: str
@@ -316,28 +317,31 @@ class ReplicaSpec:
     annotation: str = ""
     keep: KeepIdentity = field(default_factory=KeepIdentity)
     track_changes: bool = False
-    """Changed block tracking of the replica itself: whoever writes to it is noticed."""
+    """Track changes of the replica itself, so that foreign changes are noticed."""
     network_optional: bool = False
-    """True: a NIC without a destination network is left out instead of refused."""
+    """True: a NIC without a destination network is left out. False: it is refused."""
 
 
 @dataclass(frozen=True, slots=True)
 class NewDisk:
-    """A disk for the place that `like` has on the source.
+    """A disk for a replica, at the place that `like` has on the source.
 
-    `path`: the file `[datastore] folder/name.vmdk`; attached where `exists`, else made, thin.
+    path: the file, `[datastore] folder/name.vmdk`. exists: it is attached; else it is made, thin.
     """
 
     like: VmDisk
     path: str
     exists: bool
     any_size: bool = False
-    """Attach it even where it is not as large as `like`; the answer has its size."""
+    """Attach it even where its size differs from that of `like`; the result has its size."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReshapeSpec:
-    """What to make of a replica. `detach`: keys of its disks that go; their files stay."""
+    """The hardware that a replica is to get: that of `source`.
+
+    detach: keys of disks to detach; their files stay.
+    """
 
     source: VmInfo
     networks: Mapping[str, str] = field(default_factory=dict)
@@ -348,18 +352,18 @@ class ReshapeSpec:
 
 @dataclass(frozen=True, slots=True)
 class MissingPrivileges:
-    """Privileges that the account does not hold on one object."""
+    """Privileges that the account does not have on one object."""
 
     what: str
     """`VM web01`, `datastore ds1`"""
     privileges: tuple[str, ...]
     only_for: str = ""
-    """What takes them; empty where every run does."""
+    """The feature that needs them; empty where every run does."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReplicaPlacement:
-    """Where a replica would go: the host, and what the account may not do there."""
+    """The host that a replica would be created on, and the privileges that are missing there."""
 
     host: str
     lacks: tuple[MissingPrivileges, ...]
@@ -367,7 +371,7 @@ class ReplicaPlacement:
 
 @dataclass(frozen=True, slots=True)
 class GuestLogin:
-    """Who runs scripts in a guest: an account of the guest, not of vCenter."""
+    """An account of the guest, not of vCenter, that runs scripts."""
 
     user: str
     password: str = field(repr=False)
@@ -375,7 +379,7 @@ class GuestLogin:
 
 @dataclass(frozen=True, slots=True)
 class NicRule:
-    """What a network card gets: an address with prefix length (`10.2.0.5/24`), or None: DHCP."""
+    """The address of a network card, with prefix length (`10.2.0.5/24`); None: DHCP."""
 
     ip: str | None = None
     gateway: str | None = None
@@ -384,8 +388,11 @@ class NicRule:
 
 @dataclass(frozen=True, slots=True)
 class GuestCustomization:
-    """Who a guest is on another site's networks. `nics`: in the order of the VM's cards; cards
-    without a rule stay as they are (by script) or use DHCP (by specification)."""
+    """Host name and addresses of a guest at another site.
+
+    nics: in the order of the VM's cards. A card without a rule stays as it is (by script) or uses
+    DHCP (by specification).
+    """
 
     hostname: str | None = None
     domain: str | None = None
@@ -394,7 +401,7 @@ class GuestCustomization:
 
 @dataclass(frozen=True, slots=True)
 class ScriptResult:
-    """How a script in a guest ended. `exit_code` is None where its time was over, or unknown."""
+    """Result of a script in a guest. `exit_code` is None where it timed out or is not known."""
 
     exit_code: int | None
     output: str
@@ -412,7 +419,7 @@ class ScriptResult:
 
 @dataclass(frozen=True, slots=True)
 class TaskRecord:
-    """A line of vCenter's recent tasks. state: queued, running, success or error."""
+    """One of the server's tasks. state: queued, running, success or error."""
 
     key: str
     operation: str
@@ -429,7 +436,7 @@ class TaskRecord:
 
 @dataclass(frozen=True, slots=True)
 class EventRecord:
-    """A line of vCenter's events."""
+    """One of the server's events."""
 
     key: int
     type: str

@@ -1,14 +1,14 @@
-"""Certificates: looked at, compared, pinned.
+"""Fetches certificates, compares them with a pin, and makes TLS contexts that accept only them.
 
     fetch_certificate ──► SHA-256 == pin ? ──no──► CertificateChanged, nothing was sent
                                │ yes
                                ▼
                pinned_context(that certificate) ──► every connection of the session
 
-pyVmomi's own `thumbprint=` is never used: on localhost it is ignored, with an own context it
-switches verification off after the first success (observed with pyVmomi 9.1.1). Instead the one
-certificate is the only trusted root of the context (VERIFY_X509_PARTIAL_CHAIN lets a leaf be
-one), so OpenSSL itself refuses any other, on the first connection and on every later one.
+pyVmomi's own `thumbprint=` is never used: on localhost it is ignored, and with an own context it
+switches verification off after the first success (observed with pyVmomi 9.1.1). Instead the
+pinned certificate is the only trusted root of the context (VERIFY_X509_PARTIAL_CHAIN lets a leaf
+be a root). So OpenSSL itself refuses any other, on the first connection and on every later one.
 """
 
 from __future__ import annotations
@@ -29,17 +29,20 @@ from vreplica.vsphere.errors import (
 )
 
 NO_CHECK_TIME: Final = 0x200000
-"""X509_V_FLAG_NO_CHECK_TIME (OpenSSL x509_vfy.h). Who pins a certificate trusts this very one;
-that it ran out last night must not keep anybody from failing over."""
+"""X509_V_FLAG_NO_CHECK_TIME (OpenSSL x509_vfy.h). A pin trusts this very certificate; one that
+expired last night must not prevent a failover."""
 
 
 def colons(digest: bytes) -> str:
-    """`b"\\xab\\x01"` -> `AB:01`, as vSphere and VDDK write thumbprints."""
+    """Writes a digest as vSphere and VDDK write thumbprints: `b"\\xab\\x01"` -> `AB:01`."""
     return digest.hex(":").upper()
 
 
 def normal_sha256(text: str) -> str:
-    """A SHA-256 thumbprint in any case, with or without colons, as `AA:BB:...`."""
+    """Writes a SHA-256 thumbprint, in any case and with or without colons, as `AA:BB:...`.
+
+    Raises ThumbprintInvalid.
+    """
     digits = re.sub(r"[:\s-]", "", text).removeprefix("sha256").lower()
     if not re.fullmatch(r"[0-9a-f]{64}", digits):
         raise ThumbprintInvalid(text)
@@ -47,18 +50,19 @@ def normal_sha256(text: str) -> str:
 
 
 def sha256_of(der: bytes) -> str:
+    """Returns the SHA-256 thumbprint of a certificate, the one that is pinned."""
     return colons(hashlib.sha256(der).digest())
 
 
 def sha1_of(der: bytes) -> str:
-    """VDDK identifies servers by SHA-1; it is an identifier here, the pin is SHA-256."""
+    """Returns the SHA-1 thumbprint, by which VDDK names servers. The pin is SHA-256."""
     return colons(hashlib.sha1(der, usedforsecurity=False).digest())
 
 
 def fetch_certificate(host: str, port: int = 443, *, timeout_s: float = 30) -> bytes:
-    """The DER form of the certificate a server shows. Nothing is sent to it.
+    """Returns the certificate that a server shows, as DER. Nothing is sent to the server.
 
-    Raises HostUnreachable, also where something else than TLS answers.
+    Raises HostUnreachable, also where the server does not speak TLS.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
@@ -77,22 +81,22 @@ def fetch_certificate(host: str, port: int = 443, *, timeout_s: float = 30) -> b
 
 
 def probe_certificate(host: str, port: int = 443) -> tuple[str, str]:
-    """(SHA-256, SHA-1) thumbprints of a server's certificate, for the first set-up."""
+    """Returns the (SHA-256, SHA-1) thumbprints of a server's certificate, for the first set-up."""
     der = fetch_certificate(host, port)
     return sha256_of(der), sha1_of(der)
 
 
 def require_pin(host: str, der: bytes, pin: str) -> None:
-    """Raise CertificateChanged unless `der` is the certificate with SHA-256 `pin`."""
+    """Raises CertificateChanged unless `der` is the certificate with SHA-256 `pin`."""
     expected, found = normal_sha256(pin), sha256_of(der)
     if expected != found:
         raise CertificateChanged(host, expected, found)
 
 
 def pinned_context(der: bytes) -> ssl.SSLContext:
-    """A client context that accepts this one certificate and no other."""
+    """Makes a client context that accepts this one certificate and no other."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    # The pin says more than a name would: VMware's certificates often lack the name one uses.
+    # The pin proves more than a name: VMware's certificates often lack the name that is used.
     context.check_hostname = False
     context.load_verify_locations(cadata=ssl.DER_cert_to_PEM_cert(der))
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
@@ -101,13 +105,13 @@ def pinned_context(der: bytes) -> ssl.SSLContext:
 
 
 def reason_of(error: BaseException, timeout_s: float) -> str:
-    """A connection error in a few words, without errno noise."""
+    """Says a connection error in a few words, without errno numbers."""
     if isinstance(error, TimeoutError):
         return f"no answer within {timeout_s:g} s"
     if isinstance(error, socket.gaierror):
         return "the name is not known (DNS)"
     if isinstance(error, UnicodeError):
-        return "that is no host name"
+        return "this is not a host name"
     if isinstance(error, ConnectionRefusedError):
         return "connection refused"
     if isinstance(error, ssl.SSLError):
@@ -118,29 +122,29 @@ def reason_of(error: BaseException, timeout_s: float) -> str:
 
 
 class PinnedConnection(HTTPSConnection):
-    """An HTTPS connection that holds its peer to the pin and has two timeouts.
+    """An HTTPS connection that accepts only the pinned peer and has two timeouts.
 
-    `pin` and `reply_timeout_s` are set by a subclass made for one session: pyVmomi makes its
-    connections itself and passes nothing on but host, port, timeout and context.
+    A subclass that is made for one session sets `pin` and `reply_timeout_s`: pyVmomi makes its
+    connections itself, and passes on only host, port, timeout and context.
     """
 
     pin: str = ""
     reply_timeout_s: float = 300.0
 
     def connect(self) -> None:
-        """Connect within `timeout`; afterwards an answer may take `reply_timeout_s`."""
+        """Connects within `timeout`; afterwards an answer may take `reply_timeout_s`."""
         try:
             super().connect()
         except ssl.SSLCertVerificationError as error:
             shown = fetch_certificate(self.host, self.port, timeout_s=self.timeout or 30)
             require_pin(self.host, shown, self.pin)
-            # A pin does not make a key longer: OpenSSL's security level stays in force.
+            # The pin fits, so OpenSSL's security level refuses it: the key is too short, say.
             raise CertificateUnusable(self.host, error.verify_message) from error
         # The chain was verified; a certificate issued *by* the pinned one would pass that too.
         try:
             require_pin(self.host, self.sock.getpeercert(True) or b"", self.pin)
         except (CertificateChanged, OSError):
-            # OSError: the peer was gone before the handshake, which wrap_socket takes for none.
+            # OSError: the peer left before the handshake, and wrap_socket did not notice.
             self.close()
             raise
         self.sock.settimeout(self.reply_timeout_s)

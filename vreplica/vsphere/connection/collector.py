@@ -1,11 +1,11 @@
-"""Reading through the PropertyCollector: everything that a read needs in one round trip.
+"""Reads through the PropertyCollector: everything that a read needs in one round trip.
 
     root ──step(Folder.childEntity)──► VM ──step(VirtualMachine.datastore)──► Datastore
      │                                  │                                        │
      └─ {Folder: name, parent}          └─ {VirtualMachine: name, config}        └─ {..: name}
 
-Steps may follow each other in any order; the server visits every object once. Attribute access
-on pyVmomi's managed objects (one request each) is never used.
+Steps may follow each other in any order; the server visits every object once. Attributes of
+pyVmomi's managed objects are never read: each would be a request.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ Properties = Mapping[Any, Sequence[str]]
 Steps = Sequence[tuple[Any, str]]
 
 STARTS: Final = 3
-"""How often a read of several pages is begun."""
+"""How often a read of several pages is started."""
 
 T = TypeVar("T")
 
 
 class PageLost(Exception):
-    """A page that the server gives out once did not come; `error` says why."""
+    """A page was lost that the server gives out only once; `error` says why."""
 
     def __init__(self, error: VReplicaError) -> None:
         super().__init__(str(error))
@@ -41,7 +41,7 @@ class PageLost(Exception):
 
 
 def from_the_start(attempt: Callable[[], T]) -> T:
-    """Do a read of several pages, again from its start where `next_page` lost one."""
+    """Does a read of several pages, again from its start where `next_page` lost one."""
     for _ in range(STARTS - 1):
         with suppress(PageLost):
             return attempt()
@@ -54,7 +54,10 @@ def from_the_start(attempt: Callable[[], T]) -> T:
 def next_page(
     link: ServerLink, operation: str, method: Callable[..., Any], argument: Any, vm: str | None
 ) -> Any:
-    """The page after the last one. Raises PageLost: with its connection, or with the session."""
+    """Reads the page after the last one.
+
+    Raises PageLost where the connection breaks or the session ends: the page is gone then.
+    """
     invalid = vmodl.fault.InvalidArgument
     try:
         return link.ask(
@@ -74,7 +77,7 @@ def next_page(
 
 @dataclass(frozen=True, slots=True)
 class FoundObject:
-    """An object that a read came across; properties that are unset are missing in `values`."""
+    """An object that a read has found. A property that is unset is missing in `values`."""
 
     managed: Any
     values: Mapping[str, Any]
@@ -88,7 +91,7 @@ class FoundObject:
 
 
 def filter_spec(roots: Iterable[Any], properties: Properties, steps: Steps = ()) -> Any:
-    """The PropertyFilterSpec: start at `roots`, follow `steps`, report `properties` by type."""
+    """Makes the PropertyFilterSpec: start at `roots`, follow `steps`, return `properties`."""
     query = vmodl.query.PropertyCollector
     names = [f"{kind.__name__}.{path}" for kind, path in steps]
     traversals = [
@@ -119,10 +122,11 @@ def read(
     *,
     vm: str | None = None,
 ) -> list[FoundObject]:
-    """Every object of a type in `properties` that is reached, with its properties.
+    """Reads every object that the steps reach and whose type is in `properties`.
 
-    One request, and one more for each further page of a very long answer. A property that may
-    not be read raises PermissionDenied; other unreadable ones are left out.
+    Takes one request, and one more for each further page of a long answer. Raises
+    PermissionDenied for a property that this account may not read; leaves out properties that
+    cannot be read for another reason.
     """
     collector = link.content.propertyCollector
     options = vmodl.query.PropertyCollector.RetrieveOptions()
@@ -130,7 +134,7 @@ def read(
 
     def attempt() -> list[FoundObject]:
         first, more = collector.RetrievePropertiesEx, collector.ContinueRetrievePropertiesEx
-        # Without any object that fits, the answer has nothing in it.
+        # Where no object fits, the answer is empty.
         page = link.ask(operation, first, [spec], options, vm=vm, expects_answer=False)
         found: list[FoundObject] = []
         while page is not None:
@@ -160,7 +164,7 @@ def read_one(
     *,
     vm: str | None = None,
 ) -> FoundObject:
-    """The properties of one object."""
+    """Reads the properties of one object."""
     found = read(link, operation, [root], {type(root): properties}, vm=vm)
     if not found:
         raise BadReply(link.endpoint.host, operation, "it is empty").at(vm=vm)

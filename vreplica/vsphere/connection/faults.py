@@ -1,8 +1,8 @@
-"""vSphere's faults as our errors.
+"""Maps vSphere's faults to our errors.
 
-One table, tried from the top; classes that it does not name become `TaskFailed` with the
-fault's own name and words. A call that wants to handle a fault itself lets it through before it
-comes here (`Link.call(..., unmapped=...)`).
+One table is tried from the top. A fault that it does not name becomes `TaskFailed`, with the
+fault's own name and words. A caller that handles a fault itself names it in `unmapped` of
+`ServerLink.ask` and `ServerLink.call`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from vreplica.vsphere.connection.vmomi import moref, vim, vmodl, wire_name
 
 @dataclass(frozen=True, slots=True)
 class CallContext:
-    """What was going on when a fault came: for the error's words."""
+    """The call that a fault came from, for the words of the error."""
 
     operation: str
     host: str
@@ -29,7 +29,7 @@ class CallContext:
 
 
 def words(fault: Any) -> str:
-    """Everything a fault says in text, each sentence once, causes last."""
+    """Returns everything that a fault says in text, each sentence once, causes last."""
     said: list[str] = []
     seen = 0
     while fault is not None and seen < 5:
@@ -44,7 +44,7 @@ def words(fault: Any) -> str:
 def _permission(fault: Any, context: CallContext) -> VReplicaError:
     # privilegeId is the old field; since 7.0.3.2 missingPrivileges lists every one.
     missing = [name for entry in fault.missingPrivileges or [] for name in entry.privilegeIds or []]
-    privilege = ", ".join(missing) or fault.privilegeId or "(not said which)"
+    privilege = ", ".join(missing) or fault.privilegeId or "(vCenter does not say which)"
     entity = moref(fault.object) if fault.object is not None else None
     where = " ".join(p for p in (context.vm, f"({entity})" if entity else None) if p)
     return errors.PermissionDenied(
@@ -53,7 +53,10 @@ def _permission(fault: Any, context: CallContext) -> VReplicaError:
 
 
 def _datastore_of(fault: Any) -> str:
-    """NoDiskSpace has the datastore; other faults only a file `[ds] dir/x.vmdk`."""
+    """Returns the name of a full datastore.
+
+    NoDiskSpace has it; other faults name only a file, `[ds] dir/x.vmdk`.
+    """
     name = getattr(fault, "datastore", None)
     if isinstance(name, str) and name:
         return name
@@ -78,7 +81,7 @@ Rule = tuple[Any, Callable[[Any, CallContext], VReplicaError]]
 
 @cache
 def rules() -> tuple[Rule, ...]:
-    """The table; the first row whose class fits decides."""
+    """Returns the table; the first row whose class fits decides."""
     return (
         (vim.fault.InvalidLogin, lambda f, d: errors.LoginFailed(d.host, d.user)),
         # NotAuthenticated is a NoPermission: it has to come first.
@@ -121,7 +124,7 @@ def rules() -> tuple[Rule, ...]:
 
 
 def to_error(fault: Any, context: CallContext) -> VReplicaError:
-    """The error for a fault, with the VM's name filled in."""
+    """Returns the error for a fault, with the VM's name filled in."""
     for kind, make in rules():
         if isinstance(fault, kind):
             return make(fault, context).at(vm=context.vm)

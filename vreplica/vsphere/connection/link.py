@@ -1,13 +1,11 @@
-"""One logged-in connection to a vCenter or ESXi host: calls, relogin, errors.
+"""Carries calls to one vCenter or ESXi host: logs in, logs in again, maps errors.
 
-Two kinds of calls, because only one of them may be made twice:
+    ask    changes nothing. It is sent once more where its connection breaks.
+    call   changes something. It is sent once. A harmless request just before it finds a pooled
+           connection that the server has closed, so that the call does not fail on that.
 
-    ask    changes nothing: after a broken connection it is sent once more
-    call   changes something: sent once. A connection that went stale in the pool is found by a
-           harmless request just before, so that this one does not fail on it
-
-NotAuthenticated means that the server did nothing, so both log in again and repeat. Without
-maxWait calls there is nothing that the HTTP timeouts could cut short.
+NotAuthenticated means that the server has done nothing, so both log in again and repeat. No call
+waits at the server for long, so the HTTP timeouts cut nothing short.
 """
 
 from __future__ import annotations
@@ -44,23 +42,26 @@ from vreplica.vsphere.errors import (
 from vreplica.vsphere.model import Endpoint
 
 BROKEN = (OSError, HTTPException)
-"""What a connection fails with: sockets, TLS, and HTTP that is no answer (503, cut short)."""
+"""Failures of a connection: sockets, TLS, and HTTP without an answer (503, cut short)."""
 
 NEVER_SENT = (ConnectionRefusedError, gaierror)
 
 
 class ServerLink:
-    """A session with one server. Safe to share between threads."""
+    """A logged-in link to one server. Several threads may use it."""
 
     def __init__(self, endpoint: Endpoint, *, timeout_s: float, reply_timeout_s: float) -> None:
-        """Compare the certificate, connect, log in. `timeout_s` is for connecting."""
+        """Compares the certificate with its pin, connects and logs in.
+
+        timeout_s: for connecting. reply_timeout_s: for one answer.
+        """
         self.endpoint = endpoint
         self.timeout_s = timeout_s
         self._reply_timeout_s = reply_timeout_s
         self._lock = threading.Lock()
         self._logins = 0
         self.started: list[str] = []
-        """Keys of the tasks that this session has started, for whoever keeps a record."""
+        """Keys of the tasks that were started over this link; `take_started_tasks` empties it."""
         self.host_names: dict[str, str] = {}
         host, port = endpoint.host, endpoint.port
         pin = normal_sha256(endpoint.sha256)
@@ -68,7 +69,7 @@ class ServerLink:
         require_pin(host, der, pin)
         self.thumbprint_sha1 = sha1_of(der)
         self._context = pinned_context(der)
-        # Not `type[PinnedConnection]` instances: pyVmomi calls this with its own arguments.
+        # A class, not an object: pyVmomi makes its connections itself, with its own arguments.
         self._scheme = type(
             "SessionConnection",
             (PinnedConnection,),
@@ -97,7 +98,7 @@ class ServerLink:
     # -- calls --------------------------------------------------------------------------------
 
     def managed(self, kind: Any, moref: str) -> Any:
-        """The managed object of this session with this id; nothing is sent."""
+        """Returns the managed object with this id. Nothing is sent."""
         return kind(moref, self._stub)
 
     def ask(
@@ -119,7 +120,7 @@ class ServerLink:
         answer = self._run(
             operation, lambda: method(*arguments), 2 if repeatable else 1, vm, unmapped
         )
-        return self._heard(operation, answer, vm) if expects_answer else answer
+        return self._require_answer(operation, answer, vm) if expects_answer else answer
 
     def call(
         self,
@@ -130,12 +131,15 @@ class ServerLink:
         unmapped: tuple[Any, ...] = (),
         expects_answer: bool = True,
     ) -> Any:
-        """A call that changes something: sent once only."""
+        """Makes a call that changes something. It is sent once.
+
+        Raises OutcomeUnknown where the connection breaks after it was sent.
+        """
         service = vim.ServiceInstance("ServiceInstance", self._stub)
         self.ask(operation, service.CurrentTime, vm=vm)
         try:
             answer = self._run(operation, lambda: method(*arguments), 1, vm, unmapped)
-            return self._heard(operation, answer, vm) if expects_answer else answer
+            return self._require_answer(operation, answer, vm) if expects_answer else answer
         except HostUnreachable as error:
             if isinstance(error.__cause__, NEVER_SENT):
                 raise
@@ -144,9 +148,9 @@ class ServerLink:
             raise unknown.at(vm=vm) from error.__cause__
 
     def download(self, operation: str, path: str, limit: int) -> tuple[int, bytes]:
-        """(HTTP status, at most `limit` bytes) of a GET with this session's cookie.
+        """Returns (HTTP status, at most `limit` bytes) of a GET with this session's cookie.
 
-        A session that ended answers 401; a harmless call before this renews it.
+        A harmless call before it renews a session that has ended: the GET would answer 401.
         """
         self.ask(operation, vim.ServiceInstance("ServiceInstance", self._stub).CurrentTime)
         host, port = self.endpoint.host, self.endpoint.port
@@ -165,16 +169,18 @@ class ServerLink:
         return CallContext(operation, self.endpoint.host, self.endpoint.user, vm)
 
     def close(self) -> None:
-        """Log out, as well as that can be done; never raises for a server that is gone, or
-        that shows another certificate by now."""
+        """Logs out where that is possible.
+
+        Never raises, also for a server that is gone or that shows another certificate by now.
+        """
         with suppress(*BROKEN, VReplicaError, vmodl.MethodFault, ExpatError, TypeError):
             self.content.sessionManager.Logout()
         self._stub.DropConnections()
 
     # -- inside -------------------------------------------------------------------------------
 
-    def _heard(self, operation: str, answer: Any, vm: str | None) -> Any:
-        """pyVmomi reads a page of HTML (a proxy's) as an answer without a result."""
+    def _require_answer(self, operation: str, answer: Any, vm: str | None) -> Any:
+        """Raises BadReply for an empty answer: pyVmomi reads a proxy's HTML page as one."""
         if answer is None:
             raise BadReply(self.endpoint.host, operation, "it is empty").at(vm=vm)
         return answer
@@ -187,7 +193,7 @@ class ServerLink:
         vm: str | None = None,
         unmapped: tuple[Any, ...] = (),
     ) -> Any:
-        """Send, at most `sends` times over broken connections and once more after a relogin."""
+        """Sends at most `sends` times over broken connections, and once more after a login."""
         relogins = 0
         while True:
             logins = self._logins
@@ -204,11 +210,11 @@ class ServerLink:
                 raise to_error(fault, self.context(operation, vm)) from fault
             except BROKEN as error:
                 sends -= 1
-                # A server that let the whole time-out pass is not asked again.
+                # A server that did not answer within the timeout is not asked again.
                 if sends <= 0 or isinstance(error, TimeoutError):
                     raise self._broken(error).at(vm=vm) from error
             except (ExpatError, TypeError, KeyError, ValueError) as error:
-                # What pyVmomi's reader makes of an answer that is not as its tables say.
+                # pyVmomi's reader raises these for an answer that does not fit its tables.
                 reason = str(error) or type(error).__name__
                 raise BadReply(self.endpoint.host, operation, reason).at(vm=vm) from error
 
@@ -217,7 +223,7 @@ class ServerLink:
         return HostUnreachable(self.endpoint.host, self.endpoint.port, reason)
 
     def _login(self, seen: int) -> None:
-        """Log in unless another thread has done so since `seen` logins."""
+        """Logs in, unless another thread has done so since `seen` logins."""
         with self._lock:
             if self._logins != seen:
                 return
@@ -242,7 +248,7 @@ class ServerLink:
             self._logins += 1
 
     def _service_version(self) -> str:
-        """The newest API version that server and pyVmomi share."""
+        """Returns the newest API version that both server and pyVmomi know."""
         host, port = self.endpoint.host, self.endpoint.port
         connection = self._scheme(host, port, timeout=self.timeout_s, context=self._context)
         try:
@@ -261,7 +267,7 @@ class ServerLink:
             # The server's identity has been established by its pin.
             root = ET.fromstring(body)  # noqa: S314
         except ET.ParseError:
-            raise NotVSphere(host, port, "the list of API versions is no XML") from None
+            raise NotVSphere(host, port, "the list of API versions is not XML") from None
         offered = {e.text for e in root.iter("version")}
         for version in support.GetServiceVersions("vim25"):
             if support.versionIdMap[version] in offered:

@@ -1,11 +1,11 @@
-"""Starting tasks and waiting for them.
+"""Starts tasks of the server, and waits for them.
 
-A task is polled (50 ms, growing to 1 s) by a plain property read: unlike a property filter this
-survives a new login and a vCenter restart, and it may be repeated. While vCenter cannot be
-reached the wait goes on for `PATIENCE_S`: a task outlives the connection that started it.
+A task is polled (50 ms, growing to 1 s) by a plain property read. Unlike a property filter, this
+survives a new login and a restart of vCenter, and it may be repeated. A task outlives the
+connection that started it, so the wait goes on for `PATIENCE_S` while vCenter cannot be reached.
 
-TaskInProgress (another task holds the VM) is not an error: that task is waited for, then the
-call is made again (the fault names the task; vSphere API, TaskInProgress).
+TaskInProgress means that another task holds the VM. The fault names that task (vSphere API,
+TaskInProgress): it is waited for, then the call is made again.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 FIRST_POLL_S: Final = 0.05
 LAST_POLL_S: Final = 1.0
 PATIENCE_S: Final = 120.0
-"""How long a wait goes on while vCenter cannot be reached: a restart of vpxd takes about that."""
+"""How long a wait goes on while vCenter cannot be reached: about as long as vpxd restarts."""
 
 
 @dataclass(frozen=True, slots=True)
 class WaitLimits:
-    """How to wait: for how long, and for how long over a dead connection."""
+    """Limits of a wait: in all, and while the server cannot be reached."""
 
     timeout_s: float = 3600.0
     patience_s: float = PATIENCE_S
@@ -53,10 +53,10 @@ def run(
     limits: WaitLimits,
     unmapped: tuple[Any, ...] = (),
 ) -> Any:
-    """Start a task, wait for its end, return its result.
+    """Starts a task, waits for its end, and returns its result.
 
-    Raises what the task failed with; faults of the classes in `unmapped` come through unmapped,
-    from the call and from the task alike.
+    Raises the error of the task. Faults of the classes in `unmapped` are raised as they are, from
+    the call and from the task alike.
     """
     started = time.monotonic()
     busy = (vim.fault.TaskInProgress,)
@@ -70,7 +70,7 @@ def run(
 
 
 def reconfigure(link: ServerLink, operation: str, vm: VmRef, spec: Any, limits: WaitLimits) -> None:
-    """Change a VM's configuration by a ConfigSpec."""
+    """Changes a VM's configuration by a ConfigSpec."""
     method = link.managed(vim.VirtualMachine, vm.moref).ReconfigVM_Task
     run(link, operation, method, spec, vm=vm.name, limits=limits)
 
@@ -84,7 +84,7 @@ def ask_when_free(
     limits: WaitLimits,
     unmapped: tuple[Any, ...] = (),
 ) -> Any:
-    """Make a call that changes nothing, again after any other task that holds the VM."""
+    """Makes a call that changes nothing, again after each other task that holds the VM."""
     started = time.monotonic()
     while True:
         try:
@@ -103,7 +103,7 @@ def wait(
     limits: WaitLimits,
     unmapped: tuple[Any, ...] = (),
 ) -> Any:
-    """Wait for a task's end and return its result."""
+    """Waits for a task's end, and returns its result."""
     deadline = time.monotonic() + limits.timeout_s
     lost_at: float | None = None
     pause, percent = FIRST_POLL_S, 0
@@ -112,7 +112,7 @@ def wait(
             info = read_one(link, operation, task, ["info"], vm=vm).get("info")
             lost_at = None
         except ObjectGone as error:
-            # A restarted vCenter has forgotten its tasks.
+            # vCenter forgets its tasks when it restarts.
             host, port = link.endpoint.host, link.endpoint.port
             reason = "vCenter does not know the task any more"
             raise OutcomeUnknown(host, port, reason, operation).at(vm=vm) from error
@@ -140,7 +140,7 @@ def wait(
 def _wait_for_other(
     link: ServerLink, task: Any, operation: str, vm: str, started: float, limits: WaitLimits
 ) -> None:
-    """Wait until the other task is over (however it ends), or a moment when it is not named."""
+    """Waits until the other task has ended in any way; a moment where it is not named."""
     while True:
         if time.monotonic() - started > limits.timeout_s:
             raise VmBusy(operation, time.monotonic() - started).at(vm=vm)

@@ -1,8 +1,8 @@
-"""The border to pyVmomi: its namespaces as `Any`, and the few helpers that need its insides.
+"""Gives access to pyVmomi: its namespaces as `Any`, and helpers that need its private names.
 
-pyVmomi makes its classes at run time from tables; its stubs say `list` for typed arrays and
-`str` for enums, so checking against them proves nothing. Everything on this side of the border
-is turned into the frozen values of `model` as soon as it has been read.
+pyVmomi makes its classes at run time from tables. Its stubs say `list` for typed arrays and `str`
+for enums, so checking against them proves nothing. All that is read becomes the frozen values of
+`model` at once.
 
 pyVmomi is loaded by the first connection. A module must not read an attribute of `vim` or `vmodl`
 while it is imported: a table of classes is a cached function.
@@ -24,22 +24,25 @@ ESCAPES = (("%2f", "/"), ("%2F", "/"), ("%5c", "\\"), ("%5C", "\\"), ("%25", "%"
 
 
 def moref(managed: Any) -> str:
-    """The id of a managed object, as `vm-12`. pyVmomi has no public name for it."""
+    """Returns the id of a managed object, as `vm-12`. pyVmomi has no public name for it."""
     return str(managed._GetMoId())  # noqa: SLF001
 
 
 def utc(moment: datetime) -> datetime:
-    """A time of the server without pyVmomi's own zone class, which cannot be pickled whole."""
+    """Returns a time in UTC, without pyVmomi's own zone class, which cannot be pickled."""
     return moment.astimezone(UTC)
 
 
 def unescape(name: str) -> str:
-    """Names are stored with `%`, `/` and backslash escaped (vSphere API, ManagedEntity.name)."""
+    """Returns a name as people write it.
+
+    The API has `%`, `/` and backslash in names escaped (vSphere API, ManagedEntity.name).
+    """
     for escaped, plain in ESCAPES:
         name = name.replace(escaped, plain)
     return name
 
 
 def wire_name(fault: Any) -> str:
-    """`vim.fault.NoDiskSpace` -> `NoDiskSpace`."""
+    """Returns a fault's name in the API: `vim.fault.NoDiskSpace` -> `NoDiskSpace`."""
     return type(fault).__name__.rpartition(".")[2]

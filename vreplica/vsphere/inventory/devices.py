@@ -1,4 +1,4 @@
-"""Virtual devices of pyVmomi <-> values of `model`, by one table each way."""
+"""Maps virtual devices between pyVmomi's classes and the values of `model`, by tables."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _type_in(table: dict[str, str], device: Any) -> str:
 
 
 def controllers_of(devices: Iterable[Any]) -> tuple[Controller, ...]:
-    """The storage controllers among a VM's devices."""
+    """Returns the storage controllers among a VM's devices."""
     known = (*CONTROLLERS.values(), "VirtualSCSIController", "VirtualSATAController")
     kinds = tuple(getattr(vim.vm.device, name) for name in known)
     return tuple(
@@ -83,7 +83,7 @@ def controllers_of(devices: Iterable[Any]) -> tuple[Controller, ...]:
 
 
 def disks_of(devices: Iterable[Any]) -> tuple[VmDisk, ...]:
-    """The virtual disks among a VM's (or a snapshot's) devices, in the order of their keys."""
+    """Returns the virtual disks among a VM's (or a snapshot's) devices, by key."""
     devices = list(devices)
     controllers = {c.key: c for c in controllers_of(devices)}
     found = [
@@ -99,7 +99,7 @@ def _disk_of(device: Any, controller: Controller | None) -> VmDisk:
     return VmDisk(
         key=device.key,
         label=_label(device),
-        # capacityInBytes is optional in the API; the KiB field always there.
+        # capacityInBytes is optional in the API; capacityInKB is always set.
         capacity_bytes=device.capacityInBytes or device.capacityInKB * KIB,
         path=getattr(backing, "fileName", None) or "",
         uuid=getattr(backing, "uuid", None),
@@ -142,7 +142,7 @@ def _label(device: Any) -> str:
 
 
 def nics_of(devices: Iterable[Any], networks: dict[str, str]) -> tuple[Nic, ...]:
-    """The network cards. `networks`: moref, portgroup key or opaque id -> name."""
+    """Returns the network cards. `networks`: moref, portgroup key or opaque id -> name."""
     return tuple(
         Nic(
             key=device.key,
@@ -170,4 +170,5 @@ def _network_of(backing: Any, networks: dict[str, str]) -> str | None:
 
 
 def has_vtpm(devices: Iterable[Any]) -> bool:
+    """True where a virtual TPM is among the devices."""
     return any(isinstance(device, vim.vm.device.VirtualTPM) for device in devices)

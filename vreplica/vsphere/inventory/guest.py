@@ -1,4 +1,4 @@
-"""Reads power state and guest, fresh, and waits until they are as wanted."""
+"""Reads the power state of a VM and the state of its guest, and waits for a wanted state."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ GUEST = (
 
 
 def read_guest(link: ServerLink, vm: VmRef) -> GuestState:
-    """Power state, Tools and heartbeat, fresh."""
+    """Reads power state, Tools, heartbeat and any open question."""
     managed = link.managed(vim.VirtualMachine, vm.moref)
     entry = read_one(link, "reading the guest's state", managed, GUEST, vm=vm.name)
     question = entry.get("runtime.question")
@@ -53,7 +53,7 @@ def read_guest(link: ServerLink, vm: VmRef) -> GuestState:
 
 
 def tools_running(entry: FoundObject) -> bool:
-    """Executing scripts is a kind of running: the guest answers (vSphere API, GuestInfo)."""
+    """True where Tools run. Tools that execute scripts run too (vSphere API, GuestInfo)."""
     return str(entry.get("guest.toolsRunningStatus")) in (
         "guestToolsRunning",
         "guestToolsExecutingScripts",
@@ -61,7 +61,7 @@ def tools_running(entry: FoundObject) -> bool:
 
 
 def tools_status(entry: FoundObject) -> str:
-    """For people: `running`, or `not running`, or `not installed`."""
+    """Says for people how Tools are: `running`, `not running` or `not installed`."""
     if tools_running(entry):
         return "running"
     if str(entry.get("guest.toolsVersionStatus2")) == "guestToolsNotInstalled":
@@ -70,7 +70,7 @@ def tools_status(entry: FoundObject) -> str:
 
 
 def power_state(link: ServerLink, vm: VmRef) -> PowerState:
-    """As the VM's host has it now. Raises HostDisconnected where vCenter only remembers."""
+    """Reads the power state. Raises HostDisconnected where vCenter only remembers it."""
     operation = "reading the power state"
     managed = link.managed(vim.VirtualMachine, vm.moref)
     paths = ["runtime.powerState", "runtime.connectionState"]
@@ -89,7 +89,10 @@ def wait_power(
     timeout_s: float,
     on_tick: Callable[[float, GuestState], None] | None = None,
 ) -> None:
-    """Wait for a power state; `on_tick(seconds left, guest)` at every look. Raises PowerTimeout."""
+    """Waits for a power state; each poll calls `on_tick(seconds left, guest)`.
+
+    Raises PowerTimeout.
+    """
 
     def reached(guest: GuestState) -> bool:
         return guest.power_state == wanted
@@ -105,7 +108,10 @@ def wait_guest(
     heartbeat: bool = True,
     on_tick: Callable[[float, GuestState], None] | None = None,
 ) -> GuestState:
-    """Wait until Tools run in the guest (and, with `heartbeat`, its heartbeat is good)."""
+    """Waits until Tools run in the guest and, with `heartbeat`, its heartbeat is good.
+
+    Raises PowerTimeout.
+    """
 
     def reached(guest: GuestState) -> bool:
         alive = guest.power_state == "poweredOn" and guest.tools_running

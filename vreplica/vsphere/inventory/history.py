@@ -1,4 +1,4 @@
-"""What vCenter itself says was done: recent tasks and events, to compare our records with."""
+"""Reads the server's own records: tasks and events, which ours are compared with."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PAGE: Final = 100
 
 
 def recent_tasks(link: ServerLink, vm: VmRef | None = None) -> tuple[TaskRecord, ...]:
-    """vCenter's recent tasks (about ten minutes), of one VM or of all; oldest first."""
+    """Reads the recent tasks (about ten minutes) of one VM or of all, oldest first."""
     if vm is None:
         root, step = link.content.taskManager, (vim.TaskManager, "recentTask")
     else:
@@ -41,7 +41,10 @@ def recent_tasks(link: ServerLink, vm: VmRef | None = None) -> tuple[TaskRecord,
 def tasks_between(
     link: ServerLink, vm: VmRef, begin: datetime, end: datetime
 ) -> tuple[TaskRecord, ...]:
-    """Tasks of a VM queued in a time: from the history, and the recent ones where it lags."""
+    """Reads the tasks of a VM that were queued between two times, oldest first.
+
+    They come from the history, and from the recent tasks, since the history lags behind.
+    """
     operation = "reading the history of tasks"
     spec = vim.TaskFilterSpec(
         entity=vim.TaskFilterSpec.ByEntity(
@@ -54,7 +57,7 @@ def tasks_between(
         infos = _pages(link, operation, manager.CreateCollectorForTasks, spec, "ReadNextTasks", vm)
         found = {info.key: _task(info) for info in infos}
     except vmodl.fault.NotSupported:
-        # A single ESXi host has only its recent ones.
+        # A single ESXi host has only its recent tasks.
         found = {}
     for record in recent_tasks(link, vm):
         if begin <= record.queued <= end:
@@ -65,7 +68,7 @@ def tasks_between(
 def _pages(
     link: ServerLink, operation: str, create: Any, spec: Any, read_next: str, vm: VmRef
 ) -> list[Any]:
-    """All that a history collector finds, oldest first. Raises NotSupported unmapped."""
+    """Reads all that a history collector finds, oldest first. Raises NotSupported unmapped."""
     unmapped = (vmodl.fault.NotSupported,)
 
     def attempt() -> list[Any]:
@@ -77,7 +80,7 @@ def _pages(
             while page := next_page(link, operation, following, PAGE, vm.name):
                 found += page
         finally:
-            # It ends with the session in any case.
+            # The collector ends with the session in any case.
             with suppress(VReplicaError):
                 link.call(operation, collector.DestroyCollector, vm=vm.name, expects_answer=False)
         return found
@@ -105,7 +108,7 @@ def _task(info: Any) -> TaskRecord:
 def events(
     link: ServerLink, vm: VmRef | None = None, since: datetime | None = None
 ) -> tuple[EventRecord, ...]:
-    """Events of one VM or of all, since a time (with zone) or as far as vCenter keeps them."""
+    """Reads the events of one VM or of all, since a time (with zone) or all that are kept."""
     spec = vim.event.EventFilterSpec()
     if vm is not None:
         spec.entity = vim.event.EventFilterSpec.ByEntity(
@@ -122,8 +125,10 @@ def events(
 def events_between(
     link: ServerLink, vm: VmRef, begin: datetime, end: datetime, types: Sequence[str]
 ) -> tuple[EventRecord, ...]:
-    """Events of a VM of these types in a time, as far back as the server keeps them; none where
-    it has no collectors."""
+    """Reads a VM's events of these types between two times, as far back as they are kept.
+
+    Returns none where the server has no event collectors.
+    """
     spec = vim.event.EventFilterSpec(
         entity=vim.event.EventFilterSpec.ByEntity(
             entity=link.managed(vim.VirtualMachine, vm.moref), recursion="self"

@@ -1,10 +1,10 @@
-"""Where a replica goes: names from the job -> objects of one datacenter that fit together.
+"""Chooses where a replica goes: names from the job -> objects of one datacenter that fit together.
 
     datastore ──mounted by──► host ──in──► compute resource ──► resource pool
         │                      │
         └──────── the same datacenter ─────► folder          host ──► networks
 
-Every name that does not exist is answered with those that do.
+An error about a name that does not exist lists the names that do.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from vreplica.vsphere.model import Nic, ReplicaSpec
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """The managed objects a replica is created with. `backings`: NIC key -> its new backing."""
+    """The managed objects that a replica is created with. `backings`: NIC key -> new backing."""
 
     datastore: str
     folder: Any
@@ -32,7 +32,10 @@ class Placement:
 
 
 def choose(server: str, tree: InventoryTree, spec: ReplicaSpec) -> Placement:
-    """Raises PlacementNotFound or PlacementAmbiguous, both with the names to choose from."""
+    """Chooses datastore, host, pool, folder and networks.
+
+    Raises PlacementNotFound or PlacementAmbiguous, both with the names to choose from.
+    """
     finder = _Finder(server, tree)
     store = finder.one("datastore", spec.datastore, tree.of_kind(vim.Datastore))
     host = finder.host(spec, store)
@@ -63,7 +66,7 @@ class _Finder:
         candidates: Iterable[FoundObject],
         also: Callable[[FoundObject], str] | None = None,
     ) -> FoundObject:
-        """The one candidate with this name (or, with `also`, this path)."""
+        """Returns the one candidate with this name (or, with `also`, this path)."""
         candidates = list(candidates)
         hits = [f for f in candidates if self.tree.name(f) == name or f.moref == name]
         if not hits and also:
@@ -103,7 +106,7 @@ class _Finder:
             names = tuple(self.tree.name(f) for f in mounting)
             kind = "usable host (connected, not in maintenance) with datastore"
             raise PlacementNotFound(self.server, kind, spec.datastore, names)
-        # Within one cluster any host will do: DRS or the operator moves the VM at power-on.
+        # Within one cluster any host is good: DRS or the operator moves the VM at power-on.
         if len({self.compute_of(f).moref for f in usable}) > 1:
             names = tuple(self.tree.name(f) for f in usable)
             raise PlacementAmbiguous(self.server, "host", names)
@@ -151,12 +154,12 @@ class _Finder:
 
 
 def _type_names(folder: FoundObject) -> list[str]:
-    """childType as names, however pyVmomi hands out types."""
+    """Returns a folder's childType as names."""
     return [getattr(k, "__name__", str(k)) for k in folder.get("childType") or []]
 
 
 def backing(tree: InventoryTree, network: FoundObject) -> Any:
-    """The backing that attaches a NIC to a standard, distributed or opaque network."""
+    """Makes the backing that attaches a NIC to a standard, distributed or opaque network."""
     card = vim.vm.device.VirtualEthernetCard
     if isinstance(network.managed, vim.dvs.DistributedVirtualPortgroup):
         switch = network.get("config.distributedVirtualSwitch")

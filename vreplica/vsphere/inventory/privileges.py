@@ -1,6 +1,6 @@
-"""Which privileges the account of a site needs, and which of them it lacks. Changes nothing.
+"""Lists the privileges that the account of a site needs, and finds those that are missing.
 
-What each is for is in docs/vsphere.md; a test compares the two. Privileges are asked for on the
+docs/vsphere.md says what each one is for; a test compares the two. Privileges are asked for on the
 objects themselves, since a role may hold on one folder and not on another.
 """
 
@@ -61,14 +61,14 @@ ON_FOLDER_AT_TIMES: Final = {
         "VirtualMachine.GuestOperations.Query",
     ),
 }
-"""What only some jobs need, by what for."""
+"""Privileges that only some jobs need, by purpose."""
 ON_POOL: Final = ("Resource.AssignVMToPool",)
 ON_DATASTORE: Final = ("Datastore.AllocateSpace", "Datastore.FileManagement")
 ON_NETWORK: Final = ("Network.Assign",)
 
 
 def of_source(link: ServerLink, vm: VmRef) -> tuple[MissingPrivileges, ...]:
-    """What the account lacks on a source VM and the datastores that it lies on."""
+    """Finds what the account lacks on a source VM and on the datastores of its files."""
     found: Any = link.managed(vim.VirtualMachine, vm.moref)
     stores = link.ask(
         "reading the VM's datastores", lambda: list(found.datastore), expects_answer=False
@@ -81,7 +81,10 @@ def of_source(link: ServerLink, vm: VmRef) -> tuple[MissingPrivileges, ...]:
 
 
 def of_placement(link: ServerLink, spec: ReplicaSpec) -> ReplicaPlacement:
-    """The place of a replica as `create` would choose it. Raises PlacementNotFound, ..Ambiguous."""
+    """Finds where `create_replica` would put a replica, and what the account lacks there.
+
+    Raises PlacementNotFound, PlacementAmbiguous.
+    """
     tree = places(link)
     place = placement.choose(link.endpoint.host, tree, spec)
     (store,) = [f for f in tree.of_kind(vim.Datastore) if tree.name(f) == place.datastore][:1]
@@ -111,7 +114,7 @@ def _lacks(
         if item is None:
             continue
         asked = list(names)
-        # One object a call: not every version answers for several in the order of the question.
+        # One object a call: not every version answers for several objects in the order asked.
         held = link.ask(
             f"asking for the privileges on {what}",
             manager.HasPrivilegeOnEntity,

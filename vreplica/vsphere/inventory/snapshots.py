@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 
 def read_snapshot(link: ServerLink, vm: VmRef, snapshot: str) -> SnapshotInfo:
-    """A snapshot with the disks (and their changeIds) of *its* configuration, in one read."""
+    """Reads a snapshot with the disks (and changeIds) of its own configuration, in one call.
+
+    Raises ObjectGone.
+    """
     operation = f"reading snapshot {snapshot}"
     roots = [
         link.managed(vim.VirtualMachine, vm.moref),
@@ -35,7 +38,7 @@ def read_snapshot(link: ServerLink, vm: VmRef, snapshot: str) -> SnapshotInfo:
 
 
 def read_all(link: ServerLink, vm: VmRef) -> tuple[SnapshotInfo, ...]:
-    """All snapshots of a VM, depth first, each with its own disks: one read for all."""
+    """Reads all snapshots of a VM, depth first, each with its own disks, in one call."""
     roots = [link.managed(vim.VirtualMachine, vm.moref)]
     steps = ((vim.VirtualMachine, "rootSnapshot"), (vim.vm.Snapshot, "childSnapshot"))
     return tuple(_read(link, vm, "reading snapshots", roots, steps))
@@ -44,7 +47,7 @@ def read_all(link: ServerLink, vm: VmRef) -> tuple[SnapshotInfo, ...]:
 def _read(
     link: ServerLink, vm: VmRef, operation: str, roots: list[Any], steps: Steps
 ) -> Iterator[SnapshotInfo]:
-    """The snapshots whose configuration was reached from `roots`."""
+    """Reads the snapshots whose configuration the steps reach from `roots`."""
     properties = {vim.VirtualMachine: ("snapshot",), vim.vm.Snapshot: ("config",)}
     tree, configs = None, {}
     for found in read(link, operation, roots, properties, steps, vm=vm.name):
@@ -64,8 +67,10 @@ def _read(
 
 
 def _with_writers(link: ServerLink, vm: VmRef, info: SnapshotInfo, directory: str) -> SnapshotInfo:
-    """What the VSS manifest says, where there is one. A manifest that cannot be read fails
-    nothing: it only proves nothing."""
+    """Adds the writers of the VSS manifest, where there is one.
+
+    A manifest that cannot be read proves nothing, but it fails nothing either.
+    """
     if not (info.quiesced and info.backup_manifest):
         return info
     try:
@@ -82,12 +87,13 @@ def _with_writers(link: ServerLink, vm: VmRef, info: SnapshotInfo, directory: st
 def quiesce_evidence(
     snapshot: SnapshotInfo, vm: VmInfo
 ) -> Literal["application", "filesystem"] | None:
-    """What the flags of a snapshot prove. `vm`: read just before the snapshot was taken.
+    """Returns the consistency level that a snapshot proves; None where it proves none.
 
-    `quiesced` alone repeats the request: it counts only where the guest could have done it. For
-    Windows the backup manifest has to name VSS writers (`manifest`); without, the guest froze
-    its file systems only. Nothing in the API proves that the freeze scripts of a Linux guest
-    made applications consistent.
+    vm: read just before the snapshot was taken. The flag `quiesced` alone only repeats the
+    request, so it counts only where the guest could quiesce. For Windows, the backup manifest has
+    to name VSS writers (`vss_manifest`); without them the guest froze its file systems only.
+    Nothing in the API proves that the freeze scripts of a Linux guest made applications
+    consistent.
     """
     if not snapshot.quiesced or vm.power_state != "poweredOn" or not vm.tools_running:
         return None

@@ -1,4 +1,4 @@
-"""The inventory as a tree of names: one read brings it, everything else is looking at it.
+"""Reads the inventory as a tree of names, in one call, and finds VMs and places in it.
 
 Datacenters (root folder, not part of a path)
   └─ dc1 ─┬─ vm ────────── Finance ── web01        path: dc1/vm/Finance/web01
@@ -35,7 +35,7 @@ HOST = (
 
 @cache
 def steps_to_vms() -> Steps:
-    """From the root folder to every VM."""
+    """Steps from the root folder to every VM."""
     return (
         (vim.Folder, "childEntity"),
         (vim.Datacenter, "vmFolder"),
@@ -45,7 +45,7 @@ def steps_to_vms() -> Steps:
 
 @cache
 def steps_to_places() -> Steps:
-    """From the root folder to folders, hosts, pools, datastores and networks."""
+    """Steps from the root folder to folders, hosts, pools, datastores and networks."""
     return (
         (vim.Folder, "childEntity"),
         (vim.Datacenter, "vmFolder"),
@@ -60,7 +60,7 @@ def steps_to_places() -> Steps:
 
 @cache
 def steps_up() -> Steps:
-    """From a VM to the datacenter that it is in."""
+    """Steps from a VM up to the datacenter that it is in."""
     return (
         (vim.VirtualMachine, "parent"),
         (vim.VirtualMachine, "parentVApp"),
@@ -82,7 +82,7 @@ class InventoryTree:
         return cls({f.moref: f for f in found})
 
     def of_kind(self, kind: Any) -> list[FoundObject]:
-        """All objects of a pyVmomi class, by name."""
+        """Returns all objects of a pyVmomi class, by name."""
         chosen = [f for f in self.objects.values() if isinstance(f.managed, kind)]
         return sorted(chosen, key=lambda f: (self.name(f), f.moref))
 
@@ -90,7 +90,7 @@ class InventoryTree:
         return unescape(found.get("name") or found.moref)
 
     def parents(self, found: FoundObject) -> Iterable[FoundObject]:
-        """From the nearest up to the root folder."""
+        """Yields the objects above one, from the nearest up to the root folder."""
         seen: set[str] = set()
         parent = found.get("parent") or found.get("parentVApp")
         while parent is not None and moref(parent) in self.objects and moref(parent) not in seen:
@@ -100,12 +100,12 @@ class InventoryTree:
             parent = found.get("parent")
 
     def path(self, found: FoundObject) -> str:
-        """`dc1/vm/Finance/web01`: without the root folder, as FindByInventoryPath wants it."""
+        """Returns `dc1/vm/Finance/web01`: without the root folder, as FindByInventoryPath does."""
         above = [self.name(p) for p in self.parents(found)]
         return "/".join([*reversed(above[:-1]), self.name(found)])
 
     def datacenter(self, found: FoundObject) -> str | None:
-        """The moref of the datacenter it is in (None on the root)."""
+        """Returns the moref of the datacenter that an object is in; None above datacenters."""
         for above in [found, *self.parents(found)]:
             if isinstance(above.managed, vim.Datacenter):
                 return above.moref
@@ -113,7 +113,7 @@ class InventoryTree:
 
 
 def find_vm(link: ServerLink, ref: str) -> VmRef:
-    """A VM by name, inventory path, moref or instance UUID.
+    """Finds a VM by name, inventory path, moref or instance UUID.
 
     Raises VmNotFound with similar names, or AmbiguousVm with the paths to choose from.
     """
@@ -148,7 +148,7 @@ def find_vm(link: ServerLink, ref: str) -> VmRef:
 
 
 def vms(link: ServerLink) -> tuple[tuple[VmRef, str], ...]:
-    """Every VM that is no template, with its path, by name."""
+    """Lists every VM that is no template, with its path, by name."""
     properties: Properties = {
         vim.VirtualMachine: (*NAMED, "parentVApp", "summary.config.template"),
         vim.Folder: NAMED,
@@ -165,7 +165,7 @@ def vms(link: ServerLink) -> tuple[tuple[VmRef, str], ...]:
 
 
 def similar(wanted: str, names: Iterable[str]) -> tuple[str, ...]:
-    """Up to five names that may have been meant, capitals and domain suffixes aside."""
+    """Returns up to five similar names; capitals and domain suffixes do not count."""
     by_fold: dict[str, str] = {}
     for name in names:
         by_fold.setdefault(name.casefold(), name)
@@ -176,7 +176,7 @@ def similar(wanted: str, names: Iterable[str]) -> tuple[str, ...]:
 
 
 def places(link: ServerLink) -> InventoryTree:
-    """Datacenters, folders, hosts, pools, datastores and networks: where a VM can be put."""
+    """Reads datacenters, folders, hosts, pools, datastores and networks: the places for VMs."""
     properties: Properties = {
         vim.Folder: (*NAMED, "childType"),
         vim.Datacenter: (*NAMED, "vmFolder"),
@@ -196,7 +196,7 @@ def places(link: ServerLink) -> InventoryTree:
 
 
 def datacenter_of(link: ServerLink, vm: VmRef) -> tuple[str, str] | None:
-    """(moref, inventory path) of a VM's datacenter, in one read up the tree."""
+    """Returns (moref, inventory path) of a VM's datacenter, in one read up the tree."""
     properties: Properties = {
         vim.VirtualMachine: (*NAMED, "parentVApp"),
         vim.Folder: NAMED,
@@ -213,7 +213,7 @@ def datacenter_of(link: ServerLink, vm: VmRef) -> tuple[str, str] | None:
 
 
 def vm_locations(link: ServerLink) -> tuple[VmLocation, ...]:
-    """Every VM with its host and datastores, by name; one read for all of them."""
+    """Reads every VM with its host and datastores, by name, in one call."""
     root = link.content.rootFolder
     properties: Properties = {
         vim.VirtualMachine: ("name", "summary.config.instanceUuid", "runtime.host", "datastore"),

@@ -1,4 +1,4 @@
-"""A VM read live, in one round trip: configuration, devices, guest, snapshots and their places."""
+"""Reads a VM in one round trip: configuration, devices, guest, snapshots, datastores, networks."""
 
 from __future__ import annotations
 
@@ -77,9 +77,9 @@ LINUX_IDS = (
 
 
 def read_vm(link: ServerLink, vm: VmRef, snapshot: str | None = None) -> VmInfo:
-    """Everything about a VM as it is now, or with the configuration that a snapshot froze.
+    """Reads a whole VM as it is now, or with the configuration that a snapshot holds.
 
-    Raises VmInaccessible without a configuration.
+    Raises VmInaccessible where the server cannot read its configuration.
     """
     managed = link.managed(vim.VirtualMachine, vm.moref)
     properties = {
@@ -103,7 +103,7 @@ def read_vm(link: ServerLink, vm: VmRef, snapshot: str | None = None) -> VmInfo:
 
 
 def _host_name(link: ServerLink, host: Any) -> str | None:
-    """A host's name, asked for once: `runtime.host` is no property that a read can step along."""
+    """Returns a host's name, which is read once: no read can follow `runtime.host` to the host."""
     if host is None:
         return None
     here = moref(host)
@@ -116,7 +116,7 @@ def _host_name(link: ServerLink, host: Any) -> str | None:
 def vm_info(
     server: str, entry: FoundObject, places: Iterable[FoundObject], host: str | None
 ) -> VmInfo:
-    """The value of one VM's properties, with the datastores and networks found along."""
+    """Makes the value of one VM's properties, with the datastores and networks of the read."""
     state = str(entry.get("runtime.connectionState"))
     name = unescape(entry.get("name") or entry.moref)
     config = entry.get("config")
@@ -175,7 +175,7 @@ def vm_info(
 
 
 def guest_family(guest_id: str, said: str | None) -> Literal["windows", "linux", "other"]:
-    """From what the Tools say, else from the configured guest id."""
+    """Returns the family that Tools report, else that of the configured guest id."""
     if said == "windowsGuest":
         return "windows"
     if said == "linuxGuest":
@@ -187,7 +187,7 @@ def guest_family(guest_id: str, said: str | None) -> Literal["windows", "linux",
 
 
 def network_names(places: Iterable[FoundObject]) -> dict[str, str]:
-    """moref, portgroup key and opaque network id -> name."""
+    """Maps moref, portgroup key and opaque network id to the network's name."""
     names: dict[str, str] = {}
     for found in places:
         if isinstance(found.managed, vim.Network):
@@ -202,12 +202,12 @@ def network_names(places: Iterable[FoundObject]) -> dict[str, str]:
 
 
 def options_of(options: Iterable[Any] | None) -> Mapping[str, str]:
-    """extraConfig as a mapping of strings."""
+    """Returns extraConfig as a mapping of strings."""
     return {o.key: "" if o.value is None else str(o.value) for o in options or []}
 
 
 def snapshots_of(tree: Any) -> Iterable[SnapshotInfo]:
-    """The snapshot tree, depth first, without the snapshots' own configuration."""
+    """Yields the snapshots of a tree, depth first, without their own configuration."""
     for root in (tree.rootSnapshotList if tree is not None else None) or []:
         yield from _branch(root, None)
 

@@ -1,14 +1,14 @@
-"""The manifest that VSS leaves with a quiesced snapshot of a Windows guest: who took part.
+"""Reads the manifest of a quiesced snapshot of a Windows guest, which names its VSS writers.
 
     [ds] web/vss_manifests3.zip ── backup components document   (always)
                                 └─ one document per VSS writer  (only for an application quiesce)
 
-`backupManifest` in the snapshot tree says only that there is such a file. Without writers in it
-the guest froze its file systems and nothing more (VDDK 8.0 Programming Guide, "Windows Backup
-Implementations"). The file is read over /folder, for which the user needs Datastore.Browse.
+`backupManifest` in the snapshot tree only says that the file exists. Without writers in it, the
+guest froze its file systems and nothing more (VDDK 8.0 Programming Guide, "Windows Backup
+Implementations"). The file is read over /folder, which needs the privilege Datastore.Browse.
 
-What is inside comes from the guest and is not trusted: sizes are bounded, nothing is parsed as
-XML (no entities), only the root element's name and the writer's name are looked for.
+The content comes from the guest and is not trusted. Sizes are bounded, and nothing is parsed as
+XML (no entities): only the names of the root element and of the writer are searched for.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ NAME = re.compile(r"friendlyName\s*=\s*(?:\"([^\"]*)\"|'([^']*)')")
 
 
 def writers_in(archive: bytes) -> tuple[str, ...]:
-    """Names of the VSS writers that a manifest has documents of. Raises ValueError."""
+    """Returns the names of the VSS writers with a document in the manifest. Raises ValueError."""
     found: list[str] = []
     try:
         with zipfile.ZipFile(io.BytesIO(archive)) as opened:
@@ -57,13 +57,14 @@ def writers_in(archive: bytes) -> tuple[str, ...]:
 
 
 def _text(document: bytes) -> str:
-    """VSS writes UTF-16; others UTF-8. Undecodable bytes do no harm to what is looked for."""
+    """Decodes a document: VSS writes UTF-16, others UTF-8. Bytes that cannot be decoded are kept
+    as replacement characters, which do not change the names."""
     encoding = "utf-16" if document[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"
     return document.decode(encoding, errors="replace")
 
 
 def fetch(link: ServerLink, vm: VmRef, directory: str, manifest: str) -> bytes:
-    """The bytes of a file below a VM's snapshot directory. Raises BadReply, HostUnreachable.
+    """Downloads a file from a VM's snapshot directory. Raises BadReply, HostUnreachable.
 
     directory: `[ds1] web/`, manifest: relative to it (VirtualMachineSnapshotTree.backupManifest).
     """

@@ -269,7 +269,7 @@ class NetworkInfo:
 
 @dataclass(frozen=True, slots=True)
 class QuiesceOptions:
-    """Options of quiescing. `windows`: with VSS (copy backup). Tools wait 5 to 240 minutes at most."""
+    """Options of quiescing. `windows`: with VSS (copy backup). `timeout_min`: 5 to 240."""
 
     timeout_min: int = 10
     windows: bool = False

@@ -12,7 +12,6 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +135,8 @@ def fleet(tmp_path: Path) -> Iterator[Callable[[int, int], Fleet]]:
         down(one.folder / "lab")
 
 
-until = partial(waiting.until, seconds=120.0, poll_s=0.2)
+def until(what: str, holds: Callable[[], object], seconds: float = 120.0) -> None:
+    waiting.until(what, holds, seconds, poll_s=0.2)
 
 
 def runs(catalog: Catalog, *states: str) -> list[dict[str, Any]]:

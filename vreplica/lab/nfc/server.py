@@ -51,7 +51,6 @@ class NfcServer:
         self.memory = HostMemory(self.profile.memory_bytes)
         self.connections = 0
         """Connections accepted since the start."""
-        self.logins = 0
         self.address = address
         self.port = port
         self.store = store
@@ -125,7 +124,6 @@ class NfcServer:
                 service=self.profile.service,
             )
             if login:
-                self.logins += 1
                 host = NfcHost(self.store, self.faults, self.memory, self.profile)
                 AioSession(client, login.grant, host).serve()
         except ssl.SSLError as error:

@@ -28,7 +28,6 @@ class TicketBook:
 
     def __init__(self, lifetime_s: float = TICKET_LIFETIME_S) -> None:
         self.lifetime_s = lifetime_s
-        self.issued = 0
         self._grants: dict[str, Grant] = {}
         self._lock = threading.Lock()
 
@@ -39,7 +38,6 @@ class TicketBook:
         with self._lock:
             self._grants = {i: g for i, g in self._grants.items() if g.expires > now}
             self._grants[session_id] = Grant(vm, writable, allows, now + self.lifetime_s)
-            self.issued += 1
         return session_id
 
     def redeem(self, session_id: str) -> Grant | None:

@@ -16,6 +16,8 @@ from vreplica.lab.lab_dir import SOCKET
 
 @dataclass(eq=False)
 class LabRefused(VReplicaError):
+    """Raised where a running lab cannot do what a command asks for."""
+
     template = "the lab cannot do {command}: {reason}"
     command: str
     reason: str
@@ -23,6 +25,8 @@ class LabRefused(VReplicaError):
 
 @dataclass(eq=False)
 class ScenarioInvalid(ConfigError):
+    """Raised for a scenario file that cannot be read."""
+
     template = "the scenario {path} cannot be used: {reason}"
     remedy = "It is TOML with [[fault]] and [[nfc]] tables, each with its site; see docs/lab.md."
     path: str
@@ -31,6 +35,8 @@ class ScenarioInvalid(ConfigError):
 
 @dataclass(eq=False)
 class LabNotRunning(VReplicaError):
+    """Raised where no process answers on the control socket of a lab."""
+
     template = "the lab in {directory} does not run"
     remedy = "Start it: `vreplica-sync lab up --dir {directory}`."
     directory: str

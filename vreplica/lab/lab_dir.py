@@ -34,6 +34,8 @@ USER = "administrator@vsphere.local"
 
 @dataclass(eq=False)
 class NoLab(ConfigError):
+    """Raised for a folder without a lab.json."""
+
     template = "there is no lab in {directory}"
     remedy = "Make one: `vreplica-sync lab up --dir {directory}`."
     directory: str
@@ -41,6 +43,8 @@ class NoLab(ConfigError):
 
 @dataclass(eq=False)
 class LabExists(ConfigError):
+    """Raised where a lab is to be made in the folder of another one."""
+
     template = "there is a lab in {directory} already"
     remedy = "Start it with `vreplica-sync lab up --dir {directory}`, or choose another folder."
     directory: str

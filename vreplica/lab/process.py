@@ -26,6 +26,8 @@ STOP_S = 30.0
 
 @dataclass(eq=False)
 class LabDidNotStart(VReplicaError):
+    """Raised where the process of a lab ends at its start, or does not answer."""
+
     template = "the lab in {directory} did not start: {reason}"
     remedy = "The reason is in {directory}/lab.log."
     directory: str

@@ -11,6 +11,8 @@ TASKS_RECENT = 20
 
 
 class ManagedEntity(Managed, vim.ManagedEntity):
+    """An object of the inventory."""
+
     name: Any
     parent: Any
     overallStatus: Any = "green"

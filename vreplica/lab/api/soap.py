@@ -64,6 +64,8 @@ class Method:
 
 @dataclass(frozen=True, slots=True)
 class Request:
+    """A call: the method, the object that it is called on, and its arguments."""
+
     method: Method
     this: Any
     arguments: list[Any]

@@ -43,6 +43,8 @@ class GuestNic:
 
 @dataclass(frozen=True, slots=True)
 class AddressConflict:
+    """One address on one network that two running VMs have."""
+
     network: str
     kind: str
     """mac or ip"""

@@ -27,6 +27,8 @@ SOCKET_BYTES: Final = 256 * KIB
 
 
 class AioSession:
+    """The session of one client, from the handshake to its end."""
+
     def __init__(
         self,
         client: ClientConnection,

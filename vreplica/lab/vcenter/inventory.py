@@ -27,6 +27,8 @@ from vreplica.units import MIB
 
 
 class Folder(ManagedEntity, vim.Folder):
+    """A folder of the inventory. One for VMs also creates and registers them."""
+
     childType: Any
     childEntity: Any
 
@@ -202,6 +204,8 @@ def _allocation() -> Any:
 
 
 class Cluster(ManagedEntity, vim.ClusterComputeResource):
+    """The cluster of a site: its hosts, without DRS and HA."""
+
     host: Any
     resourcePool: Any
     datastore: Any
@@ -238,6 +242,8 @@ class EnvironmentBrowser(Managed, vim.EnvironmentBrowser):
 
 
 class Host(ManagedEntity, vim.HostSystem):
+    """An ESXi host. Its NFC server is in `site.host_servers`."""
+
     vm: Any
     datastore: Any
     network: Any
@@ -310,7 +316,7 @@ class Host(ManagedEntity, vim.HostSystem):
     def running(self) -> list[Any]:
         return [v for v in self.vm if v.power == "poweredOn"]
 
-    def require_login(self, vm: Any) -> None:
+    def require_resources(self, vm: Any) -> None:
         """Checks that a VM may start on this host. Memory is overcommitted, but not reservations.
 
         Raises NotEnoughLogicalCpus, InsufficientMemoryResourcesFault.

@@ -37,7 +37,7 @@ class PowerMethods:
         yield 0
         with self.chains.lock:
             self.require_power_on()
-            self.host.require_login(self)
+            self.host.require_resources(self)
             self.chains.apply_tracking()
             self.chains.open_leaves()
             config = self.config_with_nics(True)

@@ -45,6 +45,8 @@ def versions_xml() -> bytes:
 
 
 class HttpsHandler(BaseHTTPRequestHandler):
+    """Answers the requests of one connection."""
+
     protocol_version = "HTTP/1.1"
     server: HttpsServer
     wbufsize = -1

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from vreplica.disk_errors import HostConnection
-from vreplica.nfc.authd import AuthdGreeting
 from vreplica.nfc.config import NfcConfig
 from vreplica.sync.cycle import run
 from vreplica.sync.errors import PreflightFailed
@@ -27,7 +26,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of hosts whose port is tried; they do not exist outside the lab."""
     names: list[str] = []
 
-    def probe(host: str, port: int) -> AuthdGreeting:
+    def probe(host: str, port: int) -> str:
         names.append(host)
         raise HostConnection(host=host, path="", doing=f"connecting to port {port}", reason="lab")
 

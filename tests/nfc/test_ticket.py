@@ -60,7 +60,7 @@ class Stub:
             raise vmodl.fault.ManagedObjectNotFound(obj=mo)
         if self.raises:
             raise self.raises.pop(0)
-        return 11 if info.wsdlName == "NfcGetServerNfcLibVersion" else self.ticket
+        return self.ticket
 
     def InvokeAccessor(self, mo: Any, info: Any) -> Any:
         values: dict[tuple[str, str], Callable[[], Any]] = {
@@ -209,12 +209,6 @@ def test_a_host_that_the_account_cannot_see_is_told() -> None:
     assert source.ticket(read_only=True).host == "10.0.0.21"
     with pytest.raises(errors.TicketRefused, match="cannot see the VM's ESXi host"):
         source.ticket(read_only=False)
-
-
-def test_the_nfc_version_is_asked_of_the_vms_host() -> None:
-    stub = Stub()
-    assert service(stub).nfc_version() == 11
-    assert stub.asked == [("nfcService", "NfcGetServerNfcLibVersion", "host-9")]
 
 
 def test_a_function_is_asked_for_the_connection_of_every_ticket() -> None:

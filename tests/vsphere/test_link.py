@@ -261,7 +261,7 @@ def test_other_refusals_of_the_login_are_told_apart(server: Server, answer: str,
     [
         (raw(503, ""), HostUnreachable, "not up yet"),
         (raw(404, "hello"), NotVSphere, "HTTP 404"),
-        (raw(200, "hello"), NotVSphere, "no XML"),
+        (raw(200, "hello"), NotVSphere, "not XML"),
         (raw(200, VERSIONS.replace("8.0.3.0", "1.0").replace("7.0.0.0", "1.1")), NotVSphere,
          "no API version"),
         (hang_up, HostUnreachable, "cannot be reached"),

@@ -1,12 +1,11 @@
-"""What all replications on this machine together use of one ESXi host.
+"""Limits how much of one ESXi host all replications on this machine use together.
 
     runtime directory/nfc-<host hash>/in-flight   one lockable byte per MiB in flight
                                      /disks       one lockable byte per open disk
 
-A slot is one byte of an empty file, taken with an open-file-description lock. The kernel gives
-the slots of a process back when it dies, however it dies; threads of one process exclude each
-other too, since every holder opens the file for itself. There is no fairness beyond chance:
-a waiter looks again every few milliseconds.
+A slot is one byte of an empty file, taken with an open-file-description lock. When a process dies
+in any way, the kernel gives its slots back. Every holder opens the file for itself, so threads of
+one process exclude each other too. Waiters poll every few milliseconds, in no order.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ _FLOCK: Final = struct.Struct("hhqqi4x")
 
 
 class LockSlots:
-    """`count` slots in one file, any number of which this holder may take. Not thread-safe."""
+    """`count` slots in one file; this holder may take any number of them. Not thread-safe."""
 
     def __init__(self, file: Path, count: int) -> None:
         self._fd = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -47,9 +46,9 @@ class LockSlots:
         self.held: set[int] = set()
 
     def take(self, wanted: int, spare: int = 0) -> int:
-        """Take up to `wanted` more slots without waiting; how many it became.
+        """Takes up to `wanted` more slots without waiting, and returns how many it got.
 
-        The last `spare` of the slots are not touched, where there are more than that.
+        The last `spare` slots are left to others, where there are more slots than that.
         """
         among = max(1, self._count - spare)
         start = random.randrange(among)
@@ -64,7 +63,7 @@ class LockSlots:
         return got
 
     def release(self) -> None:
-        """Give back every slot."""
+        """Gives every slot back."""
         if self.held:
             self._set(fcntl.F_UNLCK, 0, 0)
             self.held.clear()
@@ -89,9 +88,9 @@ class LockSlots:
 
 
 class HostAdmission:
-    """One open disk's share of one host. A context manager; holds a disk slot until closed.
+    """One open disk's share of one host. A context manager; it holds a disk slot until closed.
 
-    `first_of_two`: its holder will want a second one, maybe of this host, while it has this.
+    first_of_two: the caller will take a second one, maybe of this host, while it has this one.
     """
 
     def __init__(self, host: str, limits: HostLimits, *, first_of_two: bool = False) -> None:
@@ -103,28 +102,30 @@ class HostAdmission:
         self._bytes = LockSlots(folder / "in-flight", units)
         self._units = units
         try:
-            self._wait(self._disks, 1, 1, "slot for an open disk", limits.open_disks, first_of_two)
+            what = "slot for an open disk"
+            self._wait(self._disks, 1, 1, what=what, limit=limits.open_disks, spare=first_of_two)
         except BaseException:
             self.close()
             raise
 
     @contextmanager
     def in_flight(self, least: int, most: int) -> Iterator[int]:
-        """Bytes that may be in flight inside the `with`: from `least` to `most`.
+        """Yields how many bytes may be in flight inside the `with`: from `least` to `most`.
 
-        Waits while fewer than `least` are free; raises AdmissionTimeout. A `least` above what
-        the host may have at all is cut down to that.
+        Waits while fewer than `least` are free; raises AdmissionTimeout. A `least` above the
+        host's limit is cut down to the limit.
         """
         low = min(-(-least // IN_FLIGHT_UNIT), self._units)
         high = max(low, min(-(-most // IN_FLIGHT_UNIT), self._units))
-        self._wait(self._bytes, low, high, "bytes in flight", self._limits.in_flight_bytes)
+        limit = self._limits.in_flight_bytes
+        self._wait(self._bytes, low, high, what="bytes in flight", limit=limit)
         try:
             yield max(len(self._bytes.held) * IN_FLIGHT_UNIT, least)
         finally:
             self._bytes.release()
 
     def close(self) -> None:
-        """Give everything back. Closing twice is allowed."""
+        """Gives everything back. Closing twice is allowed."""
         self._bytes.close()
         self._disks.close()
 
@@ -140,12 +141,12 @@ class HostAdmission:
         self.close()
 
     def _wait(
-        self, slots: LockSlots, low: int, high: int, what: str, limit: int, spare: int = 0
+        self, slots: LockSlots, low: int, high: int, *, what: str, limit: int, spare: int = 0
     ) -> None:
         deadline = monotonic() + self._limits.wait_s
         pause = _POLL_S
         while slots.take(high, spare) < low:
-            # Holding some while waiting for more could leave two waiters stuck for good.
+            # Two waiters that each hold some slots while they wait for more could wait for ever.
             slots.release()
             if monotonic() >= deadline:
                 raise AdmissionTimeout(
@@ -156,9 +157,9 @@ class HostAdmission:
 
 
 def host_dir(host: str, limits: HostLimits) -> Path:
-    """The directory with one host's locks, made where it is missing.
+    """Returns the directory with one host's locks, and makes it where it is missing.
 
-    Raises RuntimeDirUnusable where it cannot be made or is open to others.
+    Raises RuntimeDirUnusable where it cannot be made, or where others may write to it.
     """
     base = limits.runtime_dir or _default_dir()
     name = hashlib.sha256(host.lower().encode()).hexdigest()[:16]
@@ -188,7 +189,7 @@ def _default_dir() -> Path:
 
 
 def describe(limits: HostLimits) -> str:
-    """For plans and logs."""
+    """Says the limits in words, for plans and logs."""
     return (
         f"at most {human_size(limits.in_flight_bytes)} in flight and "
         f"{limits.open_disks} open disks per ESXi host"

@@ -1,4 +1,4 @@
-"""From a ticket to an open NFC channel, through the host's authentication daemon on port 902.
+"""Opens an NFC channel with a ticket, through the host's authentication daemon on port 902.
 
     host                                client
     220 VMware Authentication ...  -->
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 class NfcTicket:
     """Permission to open disks of one VM, once, at one host.
 
-    thumbprint_sha1 is empty where the ticket names none; then only a pinned SHA-256 is checked.
+    thumbprint_sha1: empty where the ticket names none; then only a pinned SHA-256 is checked.
     """
 
     host: str
@@ -43,26 +43,11 @@ class NfcTicket:
     session_id: str = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class AuthdGreeting:
-    """What authd says of itself."""
+def probe(host: str, port: int = wire.AUTHD_PORT, *, timeout_s: float = 5.0) -> str:
+    """Connects to authd and returns its greeting, without logging in.
 
-    text: str
-
-    @property
-    def ssl_required(self) -> bool:
-        return wire.SSL_REQUIRED in self.text
-
-    @property
-    def nfcssl(self) -> bool:
-        return wire.NFCSSL_SUPPORTED in self.text
-
-
-def probe(host: str, port: int = wire.AUTHD_PORT, *, timeout_s: float = 5.0) -> AuthdGreeting:
-    """Whether authd answers at this host and port, without logging in.
-
-    Raises HostConnection (refused, no route), HostTimeout (a firewall that drops) or
-    NfcProtocol (something else listens there).
+    Raises HostConnection (refused, no route), HostTimeout (a firewall drops packets) or
+    NfcProtocol (another program listens there).
     """
     channel = HostChannel.connect(host, port, path=f"port {port}", timeout_s=timeout_s)
     try:
@@ -72,9 +57,9 @@ def probe(host: str, port: int = wire.AUTHD_PORT, *, timeout_s: float = 5.0) -> 
 
 
 def connect(ticket: NfcTicket, config: NfcConfig, *, path: str) -> HostChannel:
-    """A channel on which the NFC handshake can start.
+    """Returns a channel on which the NFC handshake can start.
 
-    Raises HostConnection and its kin, HostCertificateMismatch, AuthenticationFailed.
+    Raises HostConnection and its subclasses, HostCertificateMismatch, AuthenticationFailed.
     """
     limits = config.timeouts
     channel = HostChannel.connect(ticket.host, ticket.port, path=path, timeout_s=limits.connect_s)
@@ -87,7 +72,7 @@ def connect(ticket: NfcTicket, config: NfcConfig, *, path: str) -> HostChannel:
         if config.mode == "nbdssl":
             again = channel.start_tls(limits.handshake_s)
             if again != found and not same_thumbprint(again.sha256, announced):
-                # The announced thumbprint came over the checked connection, so it is as good.
+                # The announced thumbprint came over the checked connection, so it counts too.
                 raise _mismatch(channel, "first certificate", found.sha256, again.sha256)
     except BaseException:
         channel.close()
@@ -95,12 +80,12 @@ def connect(ticket: NfcTicket, config: NfcConfig, *, path: str) -> HostChannel:
     return channel
 
 
-def _greeting(channel: HostChannel, timeout_s: float) -> AuthdGreeting:
+def _greeting(channel: HostChannel, timeout_s: float) -> str:
     line = channel.receive_line(wire.AUTHD_LINE_MAX, timeout_s, "greeting")
     if not line.startswith(wire.AUTHD_GREETING):
         reason = f"this is not VMware's authentication daemon: {line[:80]!r}"
         raise channel.problem(NfcProtocol, "greeting", reason)
-    return AuthdGreeting(line)
+    return line
 
 
 def _check_certificate(
@@ -130,7 +115,7 @@ def _mismatch(channel: HostChannel, by: str, expected: str, found: str) -> HostC
 
 
 def _log_in(channel: HostChannel, ticket: NfcTicket, mode: NfcMode, timeout_s: float) -> str:
-    """Present the ticket and ask for the NFC service; the SHA-256 that the host announces."""
+    """Presents the ticket, asks for the NFC service, returns the SHA-256 that authd announces."""
 
     def say(line: str) -> None:
         channel.send([f"{line}\r\n".encode("ascii")], timeout_s, "login to authd")

@@ -1,8 +1,7 @@
-"""A byte stream to one host with a deadline on every transfer, plain or TLS.
+"""Carries bytes to and from one host, plain or by TLS, with a deadline on every transfer.
 
-Everything that can go wrong below the protocol comes out as HostConnection, HostTimeout or
-CertificateMismatch. A deadline covers the whole transfer, not each piece of it: a peer that
-drips one byte a minute is as dead as a silent one.
+Every failure below the protocol becomes HostConnection, HostTimeout or NfcProtocol. A deadline
+covers a whole transfer, not each piece: a peer that sends one byte a minute counts as silent.
 """
 
 from __future__ import annotations
@@ -28,10 +27,10 @@ _CLOSED: Final = "the host closed the connection"
 
 
 def tls_context() -> ssl.SSLContext:
-    """For hosts whose certificate is checked by thumbprint right after the handshake.
+    """Makes the TLS context for hosts; the caller checks the thumbprint after the handshake.
 
-    An ESXi host's certificate is its own or VMCA's; the ticket names it by its thumbprint,
-    which came over the verified connection to vCenter.
+    An ESXi host's certificate is its own or VMCA's. The ticket names it by its thumbprint, which
+    came over the verified connection to vCenter.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
@@ -40,32 +39,31 @@ def tls_context() -> ssl.SSLContext:
 
 
 def colons(digest: bytes) -> str:
-    """AA:BB:... as VMware writes thumbprints."""
+    """Writes a digest as VMware writes thumbprints: AA:BB:..."""
     return digest.hex(":").upper()
 
 
 @dataclass(frozen=True, slots=True)
 class Thumbprints:
-    """Of one DER certificate, in upper case with colons."""
+    """Thumbprints of one DER certificate, in upper case with colons."""
 
     sha1: str
     sha256: str
 
     @classmethod
     def of(cls, der: bytes) -> Thumbprints:
-        # SHA-1 is what vSphere's tickets name; nothing here rests on it alone where a
-        # SHA-256 is pinned.
+        # vSphere's tickets name the SHA-1. Where a SHA-256 is pinned, both are checked.
         sha1 = hashlib.sha1(der, usedforsecurity=False).digest()
         return cls(colons(sha1), colons(hashlib.sha256(der).digest()))
 
 
 def same_thumbprint(first: str, second: str) -> bool:
-    """Equal, whatever the case and whether there are colons."""
+    """Compares two thumbprints in any case, with or without colons."""
     return first.replace(":", "").upper() == second.replace(":", "").upper()
 
 
 class HostChannel:
-    """One TCP connection, whose TLS layer can be put on and abandoned. Not thread-safe."""
+    """A TCP connection whose TLS layer can be started and abandoned. Not thread-safe."""
 
     def __init__(self, sock: socket.socket, *, host: str, path: str) -> None:
         self.host = host
@@ -74,7 +72,7 @@ class HostChannel:
 
     @classmethod
     def connect(cls, host: str, port: int, *, path: str, timeout_s: float) -> HostChannel:
-        """Raises HostConnection or HostTimeout."""
+        """Connects to a host. Raises HostConnection or HostTimeout."""
         try:
             sock = socket.create_connection((host, port), timeout_s)
         except OSError as error:
@@ -93,12 +91,15 @@ class HostChannel:
     # -- TLS --------------------------------------------------------------------------------
 
     def start_tls(self, timeout_s: float) -> Thumbprints:
-        """Handshake on this connection; the caller must check what comes back before it speaks."""
+        """Does a TLS handshake, and returns the host's thumbprints.
+
+        The caller must check them before it sends anything.
+        """
 
         def handshake() -> bytes | None:
             self._sock.settimeout(timeout_s)
             self._sock = tls = tls_context().wrap_socket(self._sock)
-            # Of a peer that was gone before, wrap_socket may say nothing; this does.
+            # wrap_socket may not notice that the peer has left; this does.
             return tls.getpeercert(binary_form=True)
 
         der = self._do("TLS handshake", timeout_s, handshake)
@@ -107,11 +108,11 @@ class HostChannel:
         return Thumbprints.of(der)
 
     def abandon_tls(self) -> None:
-        """Go on in the clear on the same connection, without a TLS shutdown.
+        """Continues in the clear on the same connection, without a TLS shutdown.
 
-        authd leaves its TLS layer like this after `200 Connect`, on both sides. Nothing is
-        lost in between: OpenSSL takes a record whole and not a byte more (its read-ahead is
-        off), and the host says nothing before the client does.
+        authd leaves its TLS layer like this after `200 Connect`, on both sides. Nothing is lost:
+        OpenSSL reads a whole record and not a byte more (its read-ahead is off), and the host
+        sends nothing before the client does.
         """
         assert isinstance(self._sock, ssl.SSLSocket)
         if self._sock.pending():
@@ -122,7 +123,7 @@ class HostChannel:
     # -- transfers --------------------------------------------------------------------------
 
     def send(self, parts: Sequence[bytes | memoryview], timeout_s: float, doing: str) -> None:
-        """All of the parts, in order."""
+        """Sends all parts, in order."""
 
         def transfer() -> None:
             deadline = monotonic() + timeout_s
@@ -132,9 +133,9 @@ class HostChannel:
         self._do(doing, timeout_s, transfer)
 
     def _send_all(self, view: memoryview, deadline: float) -> None:
-        """Like sendall, but sees a host that hangs up while its receive window is full.
+        """Sends like sendall, and notices a host that hangs up while its receive window is full.
 
-        Then nothing could be sent until the deadline, which for writes is ten minutes away.
+        sendall would wait for the deadline then, which for writes is ten minutes away.
         """
         sock = self._ready()
         while view:
@@ -146,7 +147,7 @@ class HostChannel:
                     raise ConnectionResetError(_CLOSED) from None
 
     def receive_into(self, view: memoryview, timeout_s: float, doing: str) -> None:
-        """Fill the view."""
+        """Fills the view."""
 
         def transfer() -> None:
             deadline = monotonic() + timeout_s
@@ -164,13 +165,13 @@ class HostChannel:
         self._do(doing, timeout_s, transfer)
 
     def _ready(self) -> socket.socket:
-        """The socket, not blocking: a timeout of its own costs two system calls a TLS record."""
+        """Returns the socket, not blocking: with a timeout it takes two more calls a record."""
         if self._sock.gettimeout() != 0:
             self._sock.settimeout(0)
         return self._sock
 
     def _wait(self, events: int, deadline: float) -> int:
-        """What poll says. Raises TimeoutError at the deadline."""
+        """Polls for events, and returns them. Raises TimeoutError at the deadline."""
         waiter = select.poll()
         waiter.register(self._sock.fileno(), events)
         found = waiter.poll(max(deadline - monotonic(), 0) * 1000)
@@ -179,12 +180,16 @@ class HostChannel:
         return found[0][1]
 
     def receive(self, size: int, timeout_s: float, doing: str) -> bytes:
+        """Receives exactly `size` bytes."""
         data = bytearray(size)
         self.receive_into(memoryview(data), timeout_s, doing)
         return bytes(data)
 
     def receive_line(self, limit: int, timeout_s: float, doing: str) -> str:
-        """Up to CR LF (or LF), without it. Takes byte by byte, so that nothing behind is eaten."""
+        """Receives a line, without its CR LF (or LF).
+
+        Reads byte by byte, so that nothing behind the line is taken.
+        """
 
         def transfer() -> bytes:
             deadline = monotonic() + timeout_s
@@ -215,6 +220,7 @@ class HostChannel:
     # -- failures ---------------------------------------------------------------------------
 
     def problem(self, kind: type[HostConnection], doing: str, reason: str) -> HostConnection:
+        """Makes an error about this connection."""
         return kind(host=self.host, path=self.path, doing=doing, reason=reason)
 
     def _do(self, doing: str, timeout_s: float, transfer: Callable[[], T]) -> T:

@@ -1,4 +1,4 @@
-"""Settings of the NFC transport, with the limits they must stay in."""
+"""Settings of the NFC transport, and the limits that they must keep."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from vreplica.units import IO_SIZE, KIB, MIB, SECTOR
 NfcMode = Literal["nbdssl", "nbd"]
 
 IO_MIN: Final = 64 * KIB
-"""Requests are not made smaller than VDDK's own default buffer, however short memory is."""
+"""The smallest request, also where the host is short of memory: VDDK's default buffer."""
 
 
 @dataclass(frozen=True, slots=True)
 class NfcTimeouts:
-    """Seconds. VDDK 8.0 waits 60 s for a read and 600 s for a write (its nfc.*TimeoutMs)."""
+    """Timeouts in seconds. VDDK 8.0 has 60 s for a read, 600 s for a write (nfc.*TimeoutMs)."""
 
     connect_s: float = 10.0
     handshake_s: float = 30.0
@@ -29,28 +29,29 @@ class NfcTimeouts:
 
 @dataclass(frozen=True, slots=True)
 class HostLimits:
-    """What all replications of this machine together may use of one ESXi host.
+    """Limits for all replications of this machine together, at one ESXi host.
 
-    NFC memory is 48 MiB a host (96 MiB from ESXi 8) and serves everybody; a host bears about
-    50 open disks (VDDK 8.0 Programming Guide).
+    A host has 48 MiB of NFC memory (96 MiB from ESXi 8) for all clients, and allows about 50 open
+    disks (VDDK 8.0 Programming Guide).
     """
 
     in_flight_bytes: int = 32 * MIB
     open_disks: int = 32
     wait_s: float = 600.0
     runtime_dir: Path | None = None
-    """Where the locks are kept: None is VREPLICA_RUNTIME_DIR, else the user's runtime directory."""
+    """Folder of the locks. None: VREPLICA_RUNTIME_DIR, else the user's runtime directory."""
 
 
 @dataclass(frozen=True, slots=True)
 class NfcConfig:
-    """How to talk to ESXi hosts.
+    """Settings of one disk's connection to its ESXi host.
 
-    mode: "nbdssl" encrypts the data; "nbd" sends it in the clear and is taken only on request.
-    depth: requests in flight. io_bytes: bytes of one request. buffer_bytes, buffer_count: the
-    session's buffers at the host; 1-2 MiB times 4 is what others measured as the best.
-    reconnects: how often within one operation a lost connection is made again.
-    pinned_sha256: host name or address -> SHA-256 of its certificate, for those to be pinned.
+    mode: "nbdssl" encrypts the data; "nbd" sends it in the clear, and is used only on request.
+    depth: requests in flight. io_bytes: bytes of one request.
+    buffer_bytes, buffer_count: the session's buffers at the host; others measured 1-2 MiB times 4
+    as the best.
+    reconnects: how often a lost connection is made again within one operation.
+    pinned_sha256: host name or address -> SHA-256 of its certificate, for hosts to pin.
     """
 
     mode: NfcMode = "nbdssl"

@@ -1,4 +1,4 @@
-"""A vSphere disk over NFC, in the one shape that everything above sees.
+"""A vSphere disk over NFC, as the Disk protocol that all code above uses.
 
       read_many / write_many
             |  cut into requests of io_bytes
@@ -8,11 +8,11 @@
             v
       session: up to `depth` requests in flight  --- lost ---> new ticket, new connection,
             |                                                  send what is not done again
-            +-- NFC memory short: depth and size halved, again
+            +-- NFC memory short: halve depth and size, send again
 
-Reads and writes of fixed places can be repeated without harm, so a lost connection costs time
-and not the cycle. A write that was answered is on the host's storage: ESXi's datastores are
-written through, and the protocol has no flush.
+Reads and writes of fixed places can be repeated without harm, so a lost connection costs time,
+not the run. A write that was answered is on the host's storage: ESXi writes its datastores
+through, and the protocol has no flush.
 """
 
 from __future__ import annotations
@@ -54,14 +54,14 @@ log = logging.getLogger(__name__)
 
 _WAIT_MAX_S: Final = 30.0
 _TRANSIENT: Final = (HostConnection, DiskLocked, DiskBusy, AuthenticationFailed)
-"""What may pass while a connection is made again: the host can hold the lock of the lost one."""
+"""Errors that may pass while connecting again: the host can keep the lock of the lost session."""
 _WRITTEN_MAX: Final = 4096
-"""Extents that are remembered one by one before they are united."""
+"""Number of extents that are kept one by one before they are united."""
 
 
 @dataclass(frozen=True, slots=True)
 class NfcDiskInfo:
-    """What the host says of a disk. Empty strings where it has no such entry."""
+    """Information of the host about a disk. Empty strings where it has no such entry."""
 
     capacity_bytes: int
     geometry: tuple[int, int, int]
@@ -71,7 +71,7 @@ class NfcDiskInfo:
 
 @dataclass(frozen=True, slots=True)
 class NfcStats:
-    """Since the disk was opened."""
+    """Counts since the disk was opened."""
 
     connections: int
     depth: int
@@ -79,7 +79,7 @@ class NfcStats:
 
 
 class NfcDisk:
-    """Implements `vreplica.disk.Disk`. Open it with `open_nfc_disk`."""
+    """A disk at an ESXi host. Implements `vreplica.disk.Disk`; opened with `open_nfc_disk`."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class NfcDisk:
         read_only: bool,
         first_of_two: bool = False,
     ) -> None:
-        """Connects. Raises DiskAccessError, TicketRefused, AdmissionTimeout."""
+        """Opens the disk. Raises DiskAccessError, TicketRefused, AdmissionTimeout."""
         self._config = config
         self._read_only = read_only
         self._depth = config.depth
@@ -127,20 +127,20 @@ class NfcDisk:
         if self._read_only:
             raise ReadOnlyDisk(name=self.name)
         checked = self._checked(requests)
-        # Noted before: a write that failed may have reached the disk all the same.
+        # Before the write, since one that fails may have reached the disk.
         self._written += [(offset, offset + view.nbytes) for offset, view in checked]
         if len(self._written) > _WRITTEN_MAX:
             self._written = list(Extents.from_pairs(self._written))
         self._transfer(WriteRequest, checked)
 
     def allocated(self) -> Extents:
-        """What the host calls allocated, in chunks, and what was written here.
+        """Returns the chunks that the host calls allocated, and all that was written here.
 
-        The host's answer on the handle that wrote may be older than the write (the same is seen
-        with VDDK), hence the second part. Where the host cannot say, all is allocated.
+        On a handle that has written, the host's answer may be older than the write (as with
+        VDDK), hence the second part. Where the host cannot answer, the whole disk is returned.
         """
         self._alive()
-        # 64 KiB shows every hole of a VMDK; beyond 1 TiB the bitmap is kept small instead.
+        # 64 KiB shows every hole of a VMDK. Beyond 1 TiB larger chunks keep the bitmap small.
         chunk = BLOCK if self._capacity <= TIB else MIB
         whole = self._capacity // chunk
         try:
@@ -154,11 +154,11 @@ class NfcDisk:
         return found.union(tail, Extents.from_pairs(self._written))
 
     def register(self, arena: Arena) -> None:
-        """Nothing to gain: bytes come from the socket straight into the caller's buffers."""
+        """Does nothing: bytes come from the socket straight into the caller's buffers."""
         self._alive()
 
     def flush(self) -> None:
-        """Nothing is held back here, and a write was answered when the host had it stored."""
+        """Does nothing: the host answers a write when it has stored it."""
         self._alive()
 
     def close(self) -> None:
@@ -181,7 +181,7 @@ class NfcDisk:
 
     @property
     def transport_mode(self) -> str:
-        """`nbdssl` or `nbd`, as VDDK names them."""
+        """The transport mode as VDDK names it: `nbdssl` or `nbd`."""
         return self._config.mode
 
     @property
@@ -190,7 +190,7 @@ class NfcDisk:
 
     @property
     def info(self) -> NfcDiskInfo:
-        """Asks the host for the entries of the disk's database."""
+        """Reads the entries of the disk's database from the host."""
         return NfcDiskInfo(
             self._capacity,
             self._link.file.geometry,
@@ -199,7 +199,10 @@ class NfcDisk:
         )
 
     def metadata(self, key: str) -> str | None:
-        """One entry of the disk's database (`ddb.` is left out of `key`); None where absent."""
+        """Reads one entry of the disk's database; None where it is missing.
+
+        key: without `ddb.` in front.
+        """
         self._alive()
         request = self._steady(lambda: DdbGetRequest(self._handle, key, self._config.timeouts))
         return request.extra.decode("utf-8", "replace") or None
@@ -227,7 +230,7 @@ class NfcDisk:
     def _transfer(
         self, kind: type[ReadRequest] | type[WriteRequest], requests: Sequence[Request]
     ) -> None:
-        """All of the requests, whatever it takes within the bounds of the settings."""
+        """Does all requests; reconnects and asks for less at once within the settings' limits."""
         todo: list[TransferRequest] = self._cut(kind, requests)
         losses = 0
         while todo:
@@ -246,7 +249,7 @@ class NfcDisk:
                 raise failures[0].at(offset_bytes=_first_failed(left).offset)
             if failures:
                 self._halve(failures[0])
-            # Cut again: buffer, size and handle may be others now.
+            # Cut again, since buffer, size and handle may be new.
             todo = self._cut(kind, [(request.offset, request.view) for request in left])
 
     def _cut(
@@ -267,7 +270,7 @@ class NfcDisk:
         ]
 
     def _query_allocated(self, chunk: int, whole: int) -> Extents:
-        """The allocated ones of chunks 0 .. whole - 1, as runs: a bit is never made a row."""
+        """Returns the allocated chunks of 0 .. whole - 1 as runs, without a row for each bit."""
         runs = [np.empty((0, 2), np.int64)]
         for first in range(0, whole, CHUNKS_PER_QUERY):
             count = min(CHUNKS_PER_QUERY, whole - first)
@@ -283,7 +286,7 @@ class NfcDisk:
         return Extents.from_array(np.concatenate(runs))
 
     def _steady(self, make: Callable[[], NfcRequest]) -> NfcRequest:
-        """One request, on a new connection where the first is lost."""
+        """Does one request, on a new connection where the first is lost."""
         losses = 0
         while True:
             try:
@@ -294,7 +297,7 @@ class NfcDisk:
     # -- trouble ----------------------------------------------------------------------------
 
     def _reconnect(self, cause: VReplicaError, losses: int) -> int:
-        """Open the disk again; the number of losses so far. Raises the last failure."""
+        """Opens the disk again; returns the number of losses so far. Raises the last failure."""
         while True:
             losses += 1
             self._link.drop()
@@ -310,7 +313,7 @@ class NfcDisk:
                 cause = error
                 continue
             except BaseException as error:
-                # Where the ticket comes from (vCenter) may be away for a while as well.
+                # vCenter, which gives the ticket, may be away for a while too.
                 if isinstance(error, VSphereError) and error.retryable:
                     cause = error
                     continue
@@ -327,7 +330,7 @@ class NfcDisk:
             return losses
 
     def _halve(self, failure: DiskAccessError) -> None:
-        """Ask for less at once. Raises the failure where less is not possible."""
+        """Asks for less at once from now on. Raises the failure where less is not possible."""
         depth, size = max(1, self._depth // 2), max(IO_MIN, self._io_bytes // 2)
         size -= size % SECTOR
         if (depth, size) == (self._depth, self._io_bytes):

@@ -71,11 +71,11 @@ def class_of(code: int, text: str = "") -> type[DiskAccessError]:
 
 
 def decode(payload: bytes) -> tuple[int, str]:
-    """(code, reason) of an AIO error reply.
+    """Returns (code, reason) of an AIO error reply.
 
-    What is known of the payload is only that a code is in it. So the first word that is not 0
-    is taken for the code and the longest run of text for the words; without text the reason
-    shows the bytes, so that a report of them tells more than we know today.
+    All that is known of the payload is that it holds a code. So the first word that is not 0 is
+    taken as the code, and the longest run of text as the reason. Without text the reason shows
+    the bytes, so that a report can teach us more.
     """
     words = struct.unpack_from(f"<{min(len(payload) // 4, 8)}I", payload)
     code = next((word for word in words if word), 0)
@@ -86,7 +86,7 @@ def decode(payload: bytes) -> tuple[int, str]:
 
 
 def from_reply(payload: bytes, *, host: str, path: str, doing: str) -> DiskAccessError:
-    """The error that an AIO error reply stands for."""
+    """Makes the error that an AIO error reply stands for."""
     code, reason = decode(payload)
     return class_of(code, reason)(host=host, path=path, doing=doing, reason=reason, code=code)
 
@@ -99,7 +99,8 @@ class TicketRefused(VSphereError):
     template = "no NFC ticket for {vm} ({purpose}): {fault}: {reason}"
     remedy = (
         "Check that the account may read the VM's disks (VirtualMachine.Provisioning."
-        "DiskRandomRead, or DiskRandomAccess to write) and that its host is connected."
+        "DiskRandomRead, or DiskRandomAccess to write) and that the VM's host is connected: "
+        "`vreplica-sync check` tries both."
     )
     vm: str
     purpose: str
@@ -109,21 +110,27 @@ class TicketRefused(VSphereError):
 
 @dataclass(eq=False)
 class TicketUnreachable(TicketRefused):
-    remedy = "Check that vCenter (or the host) answers on port 443; the next try asks again."
+    remedy = (
+        "Check that vCenter (or the host) answers on TCP port 443, then give the same command "
+        "again."
+    )
     retryable = True
 
 
 @dataclass(eq=False)
 class DiskNotOfVm(TicketRefused):
-    remedy = "Check the disk's path; after a snapshot change it has a new name."
+    remedy = (
+        "Run again: a snapshot gives a disk a new file name, and every run reads the names first."
+    )
 
 
 @dataclass(eq=False)
 class AdmissionTimeout(DiskError):
     template = "{host}: no {what} became free within {timeout_s:g} s; {limit} are in use here"
     remedy = (
-        "Other replications on this machine use that host. Run fewer at once, or raise the limit "
-        "if the host can bear it (its NFC memory is 48 MiB, 96 MiB from ESXi 8)."
+        "Other replications on this machine use that host. Run fewer at once, or raise "
+        "`in_flight_mib` or `open_disks` in [nfc] of the job file if the host has room (its NFC "
+        "memory is 48 MiB, 96 MiB from ESXi 8)."
     )
     retryable = True
     host: str
@@ -135,7 +142,9 @@ class AdmissionTimeout(DiskError):
 @dataclass(eq=False)
 class RuntimeDirUnusable(ConfigError):
     template = "{path} cannot hold the locks that share ESXi hosts between replications: {reason}"
-    remedy = "Set VREPLICA_RUNTIME_DIR to a directory that belongs to this user alone."
+    remedy = (
+        "Set VREPLICA_RUNTIME_DIR to a directory that only this user may write to (`chmod 700`)."
+    )
     path: str
     reason: str
 
@@ -143,6 +152,6 @@ class RuntimeDirUnusable(ConfigError):
 @dataclass(eq=False)
 class NfcConfigInvalid(ConfigError):
     template = "NFC setting {setting}: {reason}"
-    remedy = "See docs/transports.md for the settings and their limits."
+    remedy = "docs/configuration.md lists the settings of [nfc] and their limits."
     setting: str
     reason: str

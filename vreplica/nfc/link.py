@@ -1,7 +1,7 @@
-"""One disk's connection to its host: opened with a fresh ticket, and made again when it is lost.
+"""Connects one disk to its host with a new ticket, and does so again when the connection is lost.
 
-A ticket is good once, so every connection asks its source for a new one; after a vMotion the
-new ticket names the new host. The connection holds a disk slot of that host while it lives.
+A ticket is good once, so every connection takes a new one. After a vMotion the new ticket names
+the new host. A connection holds a disk slot of its host while it is open.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ log = logging.getLogger(__name__)
 
 
 class TicketSource(Protocol):
-    """Where tickets come from: see `vreplica.nfc.ticket.TicketService`."""
+    """Gives tickets for one disk: `vreplica.nfc.ticket.TicketService`, or a test's own."""
 
     def ticket(self, *, read_only: bool) -> NfcTicket:
-        """A new ticket for the disk. Raises TicketRefused."""
+        """Returns a new ticket for the disk. Raises TicketRefused."""
 
     def host_trouble(self) -> str | None:
-        """Why the host may not answer, as vCenter sees it; None where it sees nothing wrong."""
+        """Says what vCenter knows to be wrong with the host; None where it knows nothing."""
 
 
 class HostLink:
-    """An open disk on a session. Not thread-safe."""
+    """One disk's session at its host, with its admission. Not thread-safe."""
 
     def __init__(
         self,
@@ -73,13 +73,13 @@ class HostLink:
         try:
             self._open(ticket)
         except AuthenticationFailed as error:
-            # A ticket can expire between vCenter and the host; a second one tells which it was.
+            # The ticket may have expired on its way; where a second one fails too, it was not that.
             log.info("%s; trying once more with a new ticket", error)
             self._open(self._new_ticket())
         self.opens += 1
 
     def close(self) -> DiskAccessError | None:
-        """Close disk, session and connection; what the host said against it, if anything."""
+        """Closes disk, session and connection; returns the host's error, if there was one."""
         failure: DiskAccessError | None = None
         session, self._session = self._session, None
         if session and session.usable:
@@ -93,7 +93,7 @@ class HostLink:
         return failure
 
     def drop(self) -> None:
-        """Let go of a connection that is lost already, and of its slot."""
+        """Drops a connection that is lost already, and its slot."""
         if self._session:
             self._session.close()
             self._session = None
@@ -114,7 +114,7 @@ class HostLink:
             try:
                 self._connect(ticket)
             except _BuffersRefused as refused:
-                # Only ESXi 8 was seen to take 1-2 MiB; 64 KiB is VDDK's default everywhere.
+                # Only ESXi 8 was seen to accept 1-2 MiB. 64 KiB is VDDK's default everywhere.
                 log.warning("%s: %s; going on with 64 KiB buffers", self.host, refused.error)
                 self._buffer = IO_MIN
                 self._connect(self._new_ticket())
@@ -152,7 +152,7 @@ class HostLink:
 
 
 def with_trouble(error: HostConnection, tickets: TicketSource) -> HostConnection:
-    """The error, as HostLeaving where vCenter knows why the host does not answer."""
+    """Returns the error, as HostLeaving where vCenter knows why the host does not answer."""
     trouble = None if isinstance(error, HostLeaving) else tickets.host_trouble()
     if not trouble:
         return error
@@ -161,7 +161,7 @@ def with_trouble(error: HostConnection, tickets: TicketSource) -> HostConnection
 
 
 class _BuffersRefused(VReplicaError):
-    """Inside this module: OPEN_SESSION was answered with an error."""
+    """OPEN_SESSION was answered with an error. Never leaves this module."""
 
     def __init__(self, error: DiskAccessError) -> None:
         super().__init__()

@@ -25,21 +25,21 @@ def open_nfc_disk(
     first_of_two: bool = False,
     config: NfcConfig | None = None,
 ) -> NfcDisk:
-    """Open a disk of a VM.
+    """Opens a disk of a VM.
 
-    source: a logged-in pyVmomi stub or ServiceInstance, of vCenter or of a bare ESXi host; or a
-        function that returns one and logs in again where that is needed (it is called for every
-        ticket); or anything with the two methods of `TicketSource`.
-    path: "[datastore] dir/disk.vmdk". For a running VM the file name of a snapshot's disk, from
+    source: a logged-in pyVmomi stub or ServiceInstance, of vCenter or of a single ESXi host; or a
+        function that returns one and logs in again where needed (it is called for every ticket);
+        or anything with the two methods of `TicketSource`.
+    path: "[datastore] dir/disk.vmdk". For a running VM, the file name of a snapshot's disk from
         the snapshot's own configuration.
     vm: the VM's moref; needed with a stub.
-    disk_key: the device key of the disk, for writing; found by the path where it is not given.
+    disk_key: the device key of the disk, for writing. It is found by the path where it is missing.
     first_of_two: another disk will be opened while this one is open. Where both are at one host,
-        copies that all have their first disk could wait for their second for good; so one of
-        the host's places for open disks is never a first one's.
+        copies that all have their first disk could wait for their second for ever. So one of the
+        host's places for open disks is never given to a first disk.
 
-    The connection is made again, with a new ticket from `source`, when it is lost; so `source`
-    must stay usable while the disk is open.
+    A lost connection is made again with a new ticket, so `source` must stay usable while the disk
+    is open.
 
     Raises DiskAccessError, TicketRefused, AdmissionTimeout.
     """
@@ -59,10 +59,10 @@ def check_host_access(
     disk_key: int | None = None,
     config: NfcConfig | None = None,
 ) -> str:
-    """Everything up to opening the disk, for a preflight; the host that would serve it.
+    """Tries everything up to opening a disk, and returns the host that would serve it.
 
-    Takes a ticket and logs in with it: reachable port, certificate, privileges. Arguments and
-    errors are those of `open_nfc_disk`.
+    Takes a ticket and logs in with it: that shows whether port, certificate and privileges are
+    good. Arguments and errors are those of `open_nfc_disk`.
     """
     settings = config or NfcConfig()
     tickets = _tickets(source, vm, path, disk_key, settings)

@@ -1,8 +1,8 @@
-"""Requests of an AIO session: what each sends, which reply it takes, and when it is done.
+"""Requests of an AIO session: each knows what it sends and which replies complete it.
 
-A request lives in four steps: it is sent (`parts`), its replies are taken one by one (`take`),
-and then it is `done` or has a `failure`. A request that is neither was lost with its connection
-and may be sent again, since reads and writes of fixed places can be repeated.
+A request is sent (`parts`), its replies are taken one by one (`take`), and then it is `done` or
+has a `failure`. A request that is neither was lost with its connection. It may be sent again,
+since reads and writes of fixed places can be repeated.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ Part = bytes | memoryview
 
 
 def frame(kind: Aio, op_id: int, payload: bytes) -> bytes:
-    """Header and payload of one AIO frame."""
+    """Returns header and payload of one AIO frame."""
     header = wire.AIO_HEADER.pack(magic=wire.AIO_MAGIC, type=kind, size=len(payload), op_id=op_id)
     return header + payload
 
 
 class NfcRequest:
-    """One request with one reply. `reply` is its payload; None where only its size limit is known.
+    """A request with one reply. `reply`: layout of its payload; None: only a size limit is known.
 
-    (What CLOSE_FILE, CLOSE_SESSION and the socket options answer says nothing that is needed.)
+    (The replies to CLOSE_FILE, CLOSE_SESSION and the socket options hold nothing that is needed.)
     """
 
     def __init__(
@@ -54,15 +54,15 @@ class NfcRequest:
         self._send_extra = extra
 
     def restart(self) -> None:
-        """Forget what came before the connection was lost."""
+        """Forgets what came before the connection was lost."""
         self.failure = None
 
     def parts(self, op_id: int) -> Iterator[Part]:
-        """What goes out, in order."""
+        """Yields the bytes to send, in order."""
         yield frame(self.kind, op_id, self._payload) + self._send_extra
 
     def take(self, channel: HostChannel, payload: bytes) -> None:
-        """Take one reply and, from the channel, its extra; sets `done` with the last one."""
+        """Takes one reply and, from the channel, its extra; sets `done` with the last one."""
         self.values = self.reply.unpack(payload) if self.reply else {}
         length = self.extra_length()
         if length:
@@ -70,16 +70,16 @@ class NfcRequest:
         self.done = True
 
     def takes(self, size: int) -> bool:
-        """Whether a reply's payload may have this size."""
+        """True where a reply's payload may have this size."""
         return size == self.reply.size if self.reply else size <= wire.REPLY_PAYLOAD_MAX
 
     def extra_length(self) -> int:
-        """Bytes behind the payload of the reply. Raises ValueError where it cannot be."""
+        """Returns the bytes that follow the reply's payload. Raises ValueError for a bad number."""
         return 0
 
 
 class DdbGetRequest(NfcRequest):
-    """The value of one key of the disk's database, in `extra`; empty where there is none."""
+    """Reads one key of the disk's database into `extra`; empty where the key is missing."""
 
     def __init__(self, handle: int, key: str, timeouts: NfcTimeouts) -> None:
         name = key.encode("ascii")
@@ -100,7 +100,7 @@ class DdbGetRequest(NfcRequest):
 
 
 class AllocatedRequest(NfcRequest):
-    """Which of `count` chunks from byte `start` are allocated: a bitmap in `extra`."""
+    """Asks which of `count` chunks from byte `start` are allocated; `extra` gets a bitmap."""
 
     def __init__(
         self, handle: int, start: int, chunk: int, count: int, timeouts: NfcTimeouts
@@ -147,7 +147,7 @@ class TransferRequest(NfcRequest):
 
 
 class ReadRequest(TransferRequest):
-    """One request, answered by fragments of at most one buffer each, in any order."""
+    """Reads with one request; fragments of at most one buffer answer it, in any order."""
 
     def __init__(
         self, handle: int, offset: int, view: memoryview, buffer: int, timeouts: NfcTimeouts
@@ -196,7 +196,7 @@ class ReadRequest(TransferRequest):
 
 
 class WriteRequest(TransferRequest):
-    """Fragments of at most one buffer under one opId, answered by a single reply."""
+    """Writes fragments of at most one buffer each, under one opId; a single reply answers."""
 
     def __init__(
         self, handle: int, offset: int, view: memoryview, buffer: int, timeouts: NfcTimeouts
@@ -227,5 +227,5 @@ class WriteRequest(TransferRequest):
 
 
 def protocol_error(channel: HostChannel, doing: str, reason: str) -> NfcProtocol:
-    """A reply that the tables do not allow."""
+    """Makes the error for a reply that the tables do not allow."""
     return NfcProtocol(host=channel.host, path=channel.path, doing=doing, reason=reason)

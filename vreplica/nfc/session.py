@@ -1,4 +1,4 @@
-"""An NFC session on an open channel: handshake, then AIO requests, several in flight.
+"""An NFC session on an open channel: does the handshake, then AIO requests, several in flight.
 
     client                                             host
     43 PlainText, 33                              -->
@@ -10,9 +10,9 @@
     AIO: OPEN_SESSION, SET_SOCK_OPTS, SET_RES_POOL, OPEN_FILE, then IO ... CLOSE_FILE,
     CLOSE_SESSION, and a last classic message 4
 
-A session is used by one thread. Whatever breaks it (a lost connection, a frame that the tables
-do not allow, a reply that does not come in time) closes the channel and raises HostConnection
-or a subclass; an error reply to one request fails that request alone.
+One thread uses a session. A lost connection, a frame that the tables do not allow, or a reply
+that is late breaks the session: the channel is closed, and HostConnection or a subclass is
+raised. An error reply to one request fails that request alone.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ OPERATION: Final = b"replication"
 
 @dataclass(frozen=True, slots=True)
 class OpenedFile:
-    """What OPEN_FILE answers. Geometry is (cylinders, heads, sectors)."""
+    """Answer of OPEN_FILE. `geometry`: (cylinders, heads, sectors)."""
 
     handle: int
     capacity_bytes: int
@@ -50,7 +50,7 @@ class OpenedFile:
 
 
 class NfcSession:
-    """See the module. `buffer_bytes` is what one fragment may hold."""
+    """A session of one thread. `buffer_bytes`: the most that one fragment may hold."""
 
     def __init__(self, channel: HostChannel, config: NfcConfig, *, buffer_bytes: int) -> None:
         self.buffer_bytes = buffer_bytes
@@ -65,7 +65,10 @@ class NfcSession:
     # -- opening ----------------------------------------------------------------------------
 
     def handshake(self) -> None:
-        """The classic messages, up to the start of AIO. Raises HostConnection and kin."""
+        """Exchanges the classic messages, up to the start of AIO.
+
+        Raises HostConnection and its subclasses.
+        """
         text = wire.PLAIN_TEXT
         hello = bytearray(wire.CLASSIC.pack(type=Classic.HANDSHAKE))
         start = wire.HANDSHAKE_TEXT_OFFSET
@@ -91,7 +94,7 @@ class NfcSession:
         self._aio = True
 
     def open_session(self) -> None:
-        """Agree on buffers. Raises DiskAccessError where the host does not give them."""
+        """Agrees on buffers. Raises DiskAccessError where the host does not give them."""
         self.call(
             self._request(
                 Aio.OPEN_SESSION,
@@ -118,7 +121,7 @@ class NfcSession:
         self.call(pool)
 
     def open_file(self, path: str, *, read_only: bool) -> OpenedFile:
-        """Open a disk by its datastore path."""
+        """Opens a disk by its datastore path."""
         name = path.encode()
         flags = wire.OPEN_READ_ONLY if read_only else wire.OPEN_READ_WRITE
         payload = wire.OPEN_FILE.pack(
@@ -141,7 +144,7 @@ class NfcSession:
         return OpenedFile(values["handle"], capacity, geometry)
 
     def close_file(self, handle: int) -> None:
-        """The host closes the disk; what it held back is written then."""
+        """Closes the disk; the host then writes what it held back."""
         self.call(
             NfcRequest(
                 Aio.CLOSE_FILE,
@@ -154,11 +157,11 @@ class NfcSession:
 
     @property
     def usable(self) -> bool:
-        """False once anything broke it; then only `close` is of use."""
+        """False once the session is broken; then only `close` may be called."""
         return not self._broken
 
     def close(self) -> None:
-        """Say goodbye where the session is whole, and close the connection. Never raises."""
+        """Ends the session where it is whole, and closes the connection. Never raises."""
         if self._aio and not self._broken:
             with suppress(DiskAccessError):
                 self.call(
@@ -177,21 +180,22 @@ class NfcSession:
     # -- requests ---------------------------------------------------------------------------
 
     def call(self, request: NfcRequest) -> NfcRequest:
-        """One request alone. Raises its failure."""
+        """Does one request alone. Raises its failure."""
         self.run([request], 1)
         if request.failure:
             raise request.failure
         return request
 
     def run(self, requests: Iterable[NfcRequest], depth: int) -> None:
-        """Send requests, at most `depth` in flight, until all are settled.
+        """Sends requests, at most `depth` in flight, until each is done or has failed.
 
-        After the first error reply nothing new is sent; what is in flight is still taken in,
-        so that the session stays usable. Failures stay in the requests. Raises HostConnection
-        where the session breaks; then requests that are neither done nor failed may be sent
-        again on another session. The request whose frame came last before the break is not
-        done then either: frames have no checksum, so one that was cut short shows only in the
-        nonsense that follows it.
+        After the first error reply nothing new is sent, but replies to requests in flight are
+        still taken, so that the session stays usable. Failures stay in the requests.
+
+        Raises HostConnection where the session breaks. Requests that are neither done nor failed
+        may then be sent again on another session. The request whose frame came last before the
+        break does not count as done: frames have no checksum, so only the bad bytes behind it
+        show that it was cut short.
         """
         waiting = deque(request for request in requests if not request.done)
         in_flight: dict[int, NfcRequest] = {}
@@ -213,7 +217,7 @@ class NfcSession:
                 if request.done or request.failure:
                     del in_flight[op_id]
         except BaseException:
-            # Not only for our own errors: what a KeyboardInterrupt cuts off is lost as well.
+            # Every error, since a KeyboardInterrupt leaves requests in flight too.
             self._broken = True
             self._channel.close()
             if last:
@@ -233,7 +237,7 @@ class NfcSession:
             self._channel.send([part], left, request.doing)
 
     def _receive(self, in_flight: dict[int, NfcRequest]) -> int:
-        """Take one frame in; the opId it was for."""
+        """Takes one frame, and returns the opId of its request."""
         limit = max(request.timeout_s for request in in_flight.values())
         oldest = next(iter(in_flight.values()))
         header = wire.AIO_HEADER.unpack(

@@ -1,10 +1,10 @@
-"""NFC tickets from vCenter or a bare ESXi host, over a pyVmomi connection that is logged in.
+"""Gets NFC tickets from vCenter or a single ESXi host, over a logged-in pyVmomi connection.
 
-The NFC service is not in the public WSDL, so pyVmomi does not have its type; it is registered
-here and called like any other managed object:
+The NFC service is not in the public WSDL, so pyVmomi does not have its type. The type is registered
+here, and its object is called like any other managed object:
 
     vCenter     moref nfcService       the ticket names the ESXi host, service vpxa-nfc
-    bare ESXi   moref ha-nfc-service   the ticket names no host (it is this one), service nfc
+    single ESXi moref ha-nfc-service   the ticket names no host (it is this one), service nfc
 
 To read: NfcGetVmFiles(vm). To write: NfcRandomAccessOpenDisk(vm, disk key, host); a read ticket
 used for writing is answered with VIX_E_FILE_READ_ONLY. Source: protocol notes of
@@ -33,7 +33,7 @@ SERVICE_TYPE: Final = "vim.NfcService"
 SERVICE_WSDL: Final = "NfcService"
 
 _VERSION: Final = "vim.version.version5"
-"""Any version that every server of today speaks: the calls are accepted in urn:vim25."""
+"""Any version that every server knows is good: the calls are accepted in urn:vim25."""
 
 _VM: Final = ("vm", "vim.VirtualMachine", _VERSION, 0, None)
 _KEY: Final = ("diskDeviceKey", "int", _VERSION, 0, None)
@@ -52,12 +52,12 @@ METHODS: Final = (
     ("getServerNfcLibVersion", "NfcGetServerNfcLibVersion", (_HOST,), "int", "System.Read"),
 )
 
-# A bare host was observed with the first name; VDDK's library also holds the second.
+# A single host was observed with the first name; VDDK's library also holds the second.
 _MOREFS: Final = {"VirtualCenter": ("nfcService",), "HostAgent": ("ha-nfc-service", "ha-nfc")}
 
 
 def register() -> Any:
-    """pyVmomi's class for the NFC service; registers it the first time."""
+    """Returns pyVmomi's class for the NFC service, and registers it the first time."""
     VmomiSupport.CreateManagedType(
         SERVICE_TYPE,
         SERVICE_WSDL,
@@ -73,7 +73,7 @@ def register() -> Any:
 
 
 class TicketService:
-    """Tickets for one disk of one VM. Implements `vreplica.nfc.link.TicketSource`."""
+    """Gets tickets for one disk of one VM. Implements `vreplica.nfc.link.TicketSource`."""
 
     def __init__(
         self,
@@ -84,11 +84,11 @@ class TicketService:
         disk_key: int | None = None,
         port: int = AUTHD_PORT,
     ) -> None:
-        """`source` is a pyVmomi stub or ServiceInstance, or a function that returns one.
+        """source: a pyVmomi stub or ServiceInstance, or a function that returns one.
 
-        A function is asked for every ticket, so that it can log in again: a session that only
-        copies makes no calls, and vCenter ends it after half an hour. `vm` is a moref, `path`
-        the disk's.
+        The function is called for every ticket, so that it can log in again: a session that only
+        copies makes no calls, and vCenter ends it after half an hour. vm: a moref. path: the
+        disk's.
         """
         self._source = source
         self._moid = vm
@@ -107,7 +107,7 @@ class TicketService:
         self._vm = vim.VirtualMachine(self._moid, self._stub)
 
     def ticket(self, *, read_only: bool) -> NfcTicket:
-        """Raises TicketRefused; TicketUnreachable where asking again may help."""
+        """Returns a new ticket. Raises TicketRefused; TicketUnreachable where a retry may help."""
         if callable(self._source):
             self._connect()
         purpose = f"{'read' if read_only else 'write'} {self._path}"
@@ -121,7 +121,7 @@ class TicketService:
         )
 
     def host_trouble(self) -> str | None:
-        """What the VM's host is in that would keep its port 902 from answering."""
+        """Says the state of the VM's host that keeps port 902 from answering; None: nothing."""
         if self._vm is None:
             self._connect()
         purpose = "ask for the host's state"
@@ -135,17 +135,6 @@ class TicketService:
             return "the host is in maintenance mode"
         return None
 
-    def nfc_version(self) -> int:
-        """The NFC protocol version of the VM's host, as the service says it."""
-        if self._vm is None:
-            self._connect()
-        purpose = "ask for the NFC version"
-        return int(
-            self._ask(
-                lambda: self._service().NfcGetServerNfcLibVersion(self._host(purpose)), purpose
-            )
-        )
-
     # -- calls ------------------------------------------------------------------------------
 
     def _open(self, read_only: bool) -> Any:
@@ -155,7 +144,7 @@ class TicketService:
         return self._call(lambda service: service.NfcRandomAccessOpenDisk(self._vm, key, host))
 
     def _call(self, call: Callable[[Any], Any]) -> Any:
-        """With the service's moref found by trying, once, where a server has more than one."""
+        """Calls the service; tries the morefs that it may have, once, and keeps the good one."""
         morefs = (self._moref,) if self._moref else self._candidates()
         for moref in morefs:
             try:
@@ -187,7 +176,7 @@ class TicketService:
         return host
 
     def _stub_host(self) -> str:
-        """The address that the stub is connected to, for the ticket of a bare host."""
+        """Returns the address of the stub's server, for the ticket of a single host."""
         address, _, port = str(self._stub.host).rpartition(":")
         return (address if port.isdigit() and address else str(self._stub.host)).strip("[]")
 
@@ -205,7 +194,7 @@ class TicketService:
         return self._disk_key
 
     def _links(self) -> Iterator[tuple[int, str]]:
-        """(device key, path) of every link of every disk, leaf first."""
+        """Yields (device key, path) of every link of every disk, leaf first."""
         for device in self._vm.config.hardware.device:
             if isinstance(device, vim.vm.device.VirtualDisk):
                 backing = device.backing
@@ -219,11 +208,11 @@ class TicketService:
             try:
                 return call()
             except (ConnectionError, ssl.SSLEOFError, http.client.HTTPException):
-                # A pooled connection that the server has closed fails once. Asking twice is
-                # harmless: a ticket that is not used expires.
+                # A pooled connection that the server has closed fails once. Asking twice does no
+                # harm: a ticket that is not used expires.
                 return call()
         except vim.fault.NotAuthenticated as fault:
-            # It names a privilege, too, and it is not that which is missing.
+            # The fault also names a privilege, but the login is what is missing.
             reason = "the session has ended"
             raise TicketUnreachable(
                 vm=vm, purpose=purpose, fault=_name(fault), reason=reason

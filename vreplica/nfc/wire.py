@@ -1,10 +1,10 @@
-"""The frames of the NFC protocol as tables: every number of the wire stands here and nowhere else.
+"""Tables of the NFC protocol's frames. Every number of the wire is here and nowhere else.
 
     classic message   | type u32 | fields ..., zero padded | to 264 bytes
     AIO frame         | magic u32 | type u32 | size u32 | opId u32 | payload (size) | extra |
 
-All integers are little-endian. The extra (path, key, data) follows the payload and is not
-counted in `size`; its length stands in a field of the payload.
+All integers are little-endian. The extra (path, key, data) follows the payload, and `size` does
+not count it; a field of the payload has its length.
 
 Source: the protocol notes of the public projects cloudbase/OpenVixDiskLib and
 hystax/OpenVixDiskLib, which observed VDDK 8.0.2 and 8.0.3 against vCenter and ESXi 8.0.
@@ -20,7 +20,7 @@ from vreplica.units import KIB, MIB
 
 
 class Layout:
-    """A fixed-size record: named little-endian fields at stated offsets, zeros between them.
+    """A record of fixed size: named little-endian fields at given offsets, zeros between them.
 
     A field is `(name, offset, code)` with the struct codes I (u32) and Q (u64).
     """
@@ -39,14 +39,14 @@ class Layout:
         assert self._struct.size == size, name
 
     def pack(self, **values: int) -> bytes:
-        """The record's bytes; fields that are not named are 0. Raises KeyError for others."""
+        """Returns the record's bytes; fields that are not given are 0. Raises KeyError."""
         row = [values.pop(name, 0) for name in self._names]
         if values:
             raise KeyError(f"{self.name} has no field {', '.join(values)}")
         return self._struct.pack(*row)
 
     def unpack(self, data: bytes | bytearray | memoryview) -> dict[str, int]:
-        """Field values by name. Raises struct.error where the size is not this record's."""
+        """Returns field values by name. Raises struct.error where the size does not fit."""
         return dict(zip(self._names, self._struct.unpack(data), strict=True))
 
 
@@ -56,13 +56,11 @@ AUTHD_PORT: Final = 902
 AUTHD_GREETING: Final = "220 "
 AUTHD_OK: Final = "200 "
 AUTHD_LINE_MAX: Final = 4 * KIB
-"""No line of authd comes near this; a longer one is garbage."""
+"""Lines of authd are much shorter; a longer one is garbage."""
 
 BANNER: Final = "BANNER "
-"""With the space: it belongs to the command."""
+"""The space belongs to the command."""
 THUMBPRINT: Final = "THUMBPRINT_SHA2 PlainText"
-SSL_REQUIRED: Final = "SSL Required"
-NFCSSL_SUPPORTED: Final = "NFCSSL supported"
 SSL_SERVICE_SUFFIX: Final = "ssl"
 """`PROXY vpxa-nfc` asks for nbd, `PROXY vpxa-nfcssl` for nbdssl."""
 
@@ -72,7 +70,7 @@ CLASSIC_SIZE: Final = 264
 PLAIN_TEXT: Final = b"PlainText"
 PROTOCOL_VERSION: Final = 11
 CLIENT_FEATURES: Final = 3
-"""Interruption and switch, as VDDK says."""
+"""Interruption and switch, as VDDK sends."""
 
 
 class Classic(IntEnum):
@@ -109,7 +107,7 @@ AIO_MAGIC: Final = 0xA100DA7A
 
 
 class Aio(IntEnum):
-    """Types of the AIO frames; a reply has the type and the opId of its request."""
+    """Types of the AIO frames. A reply has the type and the opId of its request."""
 
     ERROR = 1
     OPEN_SESSION = 2
@@ -188,8 +186,8 @@ FRAGMENT: Final = Layout(
     ("length", 32, "I"),
     ("wire_length", 36, "I"),
 )
-"""A piece of a write request or of a read reply: `length` bytes from byte `at` of the request
-of `total` bytes at byte `offset` of the disk; `wire_length` bytes follow."""
+"""A piece of a write request or of a read reply: `length` bytes from byte `at` of a request of
+`total` bytes at byte `offset` of the disk. `wire_length` bytes follow."""
 
 OP_WRITE: Final = 0
 OP_READ: Final = 1
@@ -210,7 +208,7 @@ CHUNK_MAX: Final = 64 * MIB
 CHUNKS_PER_QUERY: Final = 524_288
 """Limits of QueryAllocatedBlocks (VDDK 8.0 Programming Guide)."""
 BITMAP_UNIT: Final = 4
-"""The bitmap of a reply is padded to a multiple of this."""
+"""The bitmap of a reply is padded to a multiple of this number of bytes."""
 
 HANDLE: Final = Layout("CLOSE_FILE", 8, ("handle", 0, "Q"))
 CLOSE_SESSION: Final = Layout("CLOSE_SESSION", 4)
@@ -221,5 +219,5 @@ REPLY_PAYLOAD_MAX: Final = 4 * KIB
 
 
 def bitmap_bytes(chunks: int) -> int:
-    """Bytes on the wire of a bitmap with one bit a chunk, least significant bit first."""
+    """Returns the bytes of a bitmap on the wire: one bit a chunk, least significant bit first."""
     return -(-chunks // (8 * BITMAP_UNIT)) * BITMAP_UNIT

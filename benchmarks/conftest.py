@@ -1,4 +1,4 @@
-"""Disks that the suites share: 512 MiB at 40 %, flat and sparse, as they were and changed."""
+"""Disks for all suites: 512 MiB, 40 % allocated, flat and sparse, before and after changes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def bench_disk() -> TestDisk:
 
 @pytest.fixture(scope="session")
 def vmdk(bench_disk: TestDisk, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """`vmdk("flat", changed=True)`: the path of that disk; made once, not to be written to."""
+    """`vmdk("flat", changed=True)` is the path of that disk, made once; do not write to it."""
     folder = tmp_path_factory.mktemp("disks")
 
     def make(form: str, *, changed: bool = False) -> Path:
@@ -36,7 +36,7 @@ def vmdk(bench_disk: TestDisk, tmp_path_factory: pytest.TempPathFactory) -> Call
 
 @pytest.fixture
 def replica(vmdk: Callable[..., Path], tmp_path: Path) -> Callable[[str], Path]:
-    """`replica("flat")`: a copy of the base to write to."""
+    """`replica("flat")` is a copy of the base to write to."""
 
     def make(form: str) -> Path:
         source, path = vmdk(form), tmp_path / f"replica-{form}.vmdk"

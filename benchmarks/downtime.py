@@ -1,10 +1,10 @@
-"""The downtime of a failover on the lab, with its parts: a VM of 2 GiB with 50 MiB hot.
+"""Measures the downtime of a failover on the lab, with its parts: a VM of 2 GiB with 50 MiB hot.
 
     python -m benchmarks.downtime [--size-mib 2048] [--hot-mib 50] [--rounds 3] [--dir DIR]
 
-The guest writes the hot part again right before it shuts down, so all of it is in the final sync.
-The lab's guests shut down and boot in no time worth naming; what is measured is ours, the shutdown
-and the heartbeat stand for themselves.
+The guest writes the hot part again right before it shuts down, so the final sync has all of it. The
+guests of the lab shut down and boot almost at once. So the figures are the time of vreplica;
+shutdown and heartbeat have rows of their own.
 """
 
 from __future__ import annotations

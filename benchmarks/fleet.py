@@ -1,4 +1,4 @@
-"""The real planner and its admission rules over a large fleet, in simulated time.
+"""Simulates a large fleet with the real planner and its admission rules.
 
     python -m benchmarks.fleet [--vms 10000] [--hours 3] [--json fleet.json] [--plots docs/plots]
 
@@ -6,16 +6,15 @@
       ▲                                                                        │ duration model
       └──────────── next end of a run, or the next round ◄─────────────────────┘
 
-Two scenes: `steady`, every job inside its RPO at the beginning, and `recovery`, no job has run
-for a day (so all are due at once) and each has four times its usual change to ship. Told are
-the share of jobs that kept their RPO, how long the backlog took against a lower bound (no
-planner could be faster: the first runs of all jobs, on the busiest host, datastore or mover
-slots), and what a round costs.
+There are two scenes. In `steady` every job is inside its RPO at the beginning. In `recovery` no job
+has run for a day, so all are due at once, and each has four times its usual change to copy. The
+result is the share of jobs that kept their RPO, the time to work off the backlog beside a lower
+bound, and the cost of a planning round. The lower bound is the first runs of all jobs on the
+busiest host, datastore or mover slots: no planner could be faster.
 
 Durations are a model, not a measurement of vSphere: a fixed part (snapshot, quiescing, removal;
-median 20 s, lognormal) and the changed bytes at 76 MB/s, what the Forklift project measured for
-a warm copy of one disk (facts of the field); the change of one interval is lognormal around
-150 MB an hour and VM.
+lognormal, median 20 s) and the changed bytes at 76 MB/s, which the Forklift project measured for a
+warm copy of one disk. The change is lognormal, around 150 MB an hour for each VM.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ RATE = 76e6
 FIXED_S = 20.0
 HOURLY_BYTES = 150e6
 ROUND_S = 5.0
-"""The service plans no oftener than this."""
+"""The service plans no more often than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +61,7 @@ class Size:
 
 @dataclass(slots=True)
 class Fleet:
-    """The world that the planner sees, and what really happens in it."""
+    """The jobs as the planner sees them, and their simulated runs."""
 
     size: Size
     random: random.Random
@@ -104,7 +103,7 @@ class Fleet:
         return fleet
 
     def seconds(self, name: str, interval: timedelta, factor: float) -> float:
-        """How long a run takes that ships what an interval has changed."""
+        """The duration of a run that copies the change of an interval."""
         changed = self.hourly[name] * (interval / timedelta(hours=1)) * factor
         return FIXED_S * self.random.lognormvariate(0, 0.4) + changed / RATE
 
@@ -116,7 +115,7 @@ class Fleet:
         self.standings[name] = replace(job, running=True, last_start=now)
         heapq.heappush(self.ends, (now + timedelta(seconds=seconds), name, now, seconds))
         self.runs += 1
-        # For the lower bound: what cannot be left out, the first run of each job.
+        # The lower bound counts the first run of each job, which no planner can leave out.
         for resource in (*job.holds, "all") if _last_end(job) < START else ():
             self.work_s[resource] += seconds
 
@@ -152,7 +151,7 @@ class Fleet:
 
 
 def simulate(size: Size, seed: int, hours: float, *, behind: bool) -> dict[str, Any]:
-    """One scene, until its hours are over (steady) or every job has run once (behind)."""
+    """Runs one scene: for some hours (steady), or until every job has run once (behind)."""
     fleet = Fleet.make(size, seed, behind=behind)
     limits = Limits(
         per_host=size.runs_per_host,

@@ -1,11 +1,12 @@
-"""The lab at 1,000 VMs on 20 hosts: how long it takes to start, and to answer a property query.
+"""Measures a lab of 1,000 VMs on 20 hosts: its start, and its answers to property queries.
 
     python -m benchmarks.lab_scale [--vms 1000] [--rounds 7]
 
-VMs have two disks and a network card each. The client is a process of its own over TLS. Told are
-the answer read to its last byte, which is the lab's doing, and the same call through pyvmomi,
-whose parsing of the answer is most of it; each way on a lab that was just started, which has to
-make every property at the first call. Limits of the project: 5 s and 1.5 s.
+Each VM has two disks and a network card. The client is another process and connects over TLS. One
+figure is the time to the last byte of the answer, which is the work of the lab. The other is the
+same call through pyvmomi, which spends most of the time on parsing the answer. Each is measured on
+a fresh lab, which has to make every property at the first call. Limits of the project: 5 s and 1.5
+s.
 """
 
 from __future__ import annotations
@@ -127,7 +128,7 @@ def main() -> None:
 
 
 def ask(lab: Lab, parsed: bool, rounds: int, vms: int) -> dict[str, list[list[float]]]:
-    """For each query, for each round: seconds, the client's own CPU, bytes."""
+    """Returns for each query and round: seconds, CPU seconds of the client, bytes."""
     spec = lab.specs[0]
     given = {
         "host": spec.host,

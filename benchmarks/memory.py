@@ -1,10 +1,10 @@
-"""Peak memory of one cycle of the engine, in a process of its own.
+"""Measures the peak memory of one cycle of the engine, in its own process.
 
     python -m benchmarks.memory CAPACITY_GIB DATA_MIB
 
-A full copy with a new digest map, then a delta of a sixteenth, then a rescan. Prints JSON:
-the peak resident memory of the interpreter alone (with this package's imports not yet done),
-the peak at the end, and seconds of each step.
+The cycle is a full copy with a new digest map, a delta of a sixteenth, and a rescan. Prints JSON:
+the peak resident memory of the interpreter alone (before the imports of this package), the peak at
+the end, and the seconds of each step.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from time import perf_counter
 
 
 def peak_kib(process: str = "self") -> int:
-    """VmHWM of a process. (getrusage would count the parent's memory at the fork.)"""
+    """VmHWM of a process; getrusage would count the memory of the parent at the fork."""
     for line in Path(f"/proc/{process}/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1])
@@ -24,7 +24,7 @@ def peak_kib(process: str = "self") -> int:
 
 
 def children_peak_kib() -> int:
-    """Sum over the children that are running now."""
+    """The sum over all children that run now."""
     lists = Path("/proc/self/task").glob("*/children")
     return sum(peak_kib(pid) for text in lists for pid in text.read_text().split())
 

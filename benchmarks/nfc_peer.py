@@ -1,9 +1,9 @@
-"""The other side of the NFC benchmarks, in a process and on a core of its own.
+"""Runs the other side of the NFC benchmarks, in its own process on its own core.
 
 python benchmarks/nfc_peer.py host DIR CORE     a lab host; prints port, thumbprint, then
                                                answers each line of stdin with a ticket
-python benchmarks/nfc_peer.py raw DIR CORE      a TCP and a TLS port that send 128 MiB or take them
-python benchmarks/nfc_peer.py delay PORT MS     a proxy that holds every byte for MS each way
+python benchmarks/nfc_peer.py raw DIR CORE      a TCP and a TLS port that send or take 128 MiB
+python benchmarks/nfc_peer.py delay PORT MS     a proxy that delays every byte by MS, both ways
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def host(folder: Path, file: str = "") -> None:
 
 
 def raw(folder: Path) -> None:
-    """A client says u8 direction (0: send to me), u64 bytes; then the bytes go, in 1 MiB pieces."""
+    """Serves clients. Each sends u8 direction (0: to me) and u64 bytes; then the bytes follow."""
     context = ServerCertificate.create(folder / "raw.pem", "raw").tls_context()
     content = [memoryview(bytearray(os.urandom(MIB))) for _ in range(CAPACITY // MIB)]
     ports = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
@@ -78,7 +78,7 @@ def raw(folder: Path) -> None:
 
 
 class Line:
-    """One direction of the delaying proxy: bytes leave `delay_s` after they came."""
+    """One direction of the delaying proxy: bytes leave `delay_s` after they arrive."""
 
     LIMIT = 64 * MIB
 

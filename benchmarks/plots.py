@@ -1,9 +1,9 @@
-"""SVG plots from the JSON of `peers` and `scaling`, with nothing but this file.
+"""Draws SVG plots from the JSON of `peers` and `scaling`, without any library.
 
     python -m benchmarks.plots OUTDIR --peers a.json --peers b.json --scaling scaling.json
 
-One bar chart for each work (median of whole processes, a line from best to worst, the engine's
-own time inside its bar), and one line chart each for capacity and change.
+One bar chart for each work: the median of whole processes, a line from best to worst, the engine's
+own time inside its bar. One line chart each for memory, capacity and change.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def line(x1: float, y1: float, x2: float, y2: float) -> str:
 
 
 def bars(result: dict[str, Any]) -> str:
-    """One work: a bar for each contender, as wide as its median."""
+    """Draws one work: a bar for each contender, as wide as its median."""
     rows = result["rows"]
     scale = (WIDTH - LABELS - 90) / max(max(row["wall_s"]) for row in rows)
     method = f"seconds of whole processes, median of {result['rounds']} rounds"
@@ -63,7 +63,7 @@ def bars(result: dict[str, Any]) -> str:
 
 
 def curve(rows: list[dict[str, Any]], x: str, y: str, title: str, *, logarithmic: bool) -> str:
-    """Points over x, joined; from zero upwards."""
+    """Draws joined points over x, from zero upwards."""
     places = [log10(row[x]) if logarithmic else float(row[x]) for row in rows]
     left, right, bottom, height = 80, WIDTH - 60, 330, 260
     low = places[0] if logarithmic else 0.0
@@ -98,14 +98,14 @@ def svg(parts: list[str], height: float) -> str:
 
 
 def draw(folder: Path, made: dict[str, str]) -> None:
-    """Name -> SVG, each into a file of its own."""
+    """Writes each SVG of `made` to the file of its name."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, picture in made.items():
         (folder / f"{name}.svg").write_text(picture)
 
 
 def refresh(page: Path, name: str, table: str) -> None:
-    """Put a table into a Markdown page, between `<!-- NAME -->` and `<!-- /NAME -->`."""
+    """Puts a table into a Markdown page, between `<!-- NAME -->` and `<!-- /NAME -->`."""
     begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
     before, found, rest = page.read_text().partition(begin)
     _, closed, after = rest.partition(end)
@@ -115,7 +115,7 @@ def refresh(page: Path, name: str, table: str) -> None:
 
 
 def of_scaling(scaling: dict[str, Any]) -> dict[str, str]:
-    """Memory and time over capacity, time over change; the latter of the largest disk."""
+    """Draws memory and time over capacity, and time over change of the largest disk."""
     made = {}
     for name, rows, x, y, title in (
         ("memory", "capacity", "capacity_gib", "peak_mib", "memory, MiB, over capacity, GiB"),
@@ -127,7 +127,7 @@ def of_scaling(scaling: dict[str, Any]) -> dict[str, str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Draw what was measured.")
+    parser = argparse.ArgumentParser(description="Draw measurements as SVG.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--peers", type=Path, action="append", default=[])
     parser.add_argument("--scaling", type=Path)

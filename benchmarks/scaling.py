@@ -1,9 +1,9 @@
-"""Memory and the time of a delta against capacity, and the time of a delta against change.
+"""Measures memory and time of a delta over capacity, and time of a delta over change.
 
     python -m benchmarks.scaling [--json scaling.json] [--plots DIR] [--docs PAGE]
 
-Runs `benchmarks.memory` in processes of its own, best of three each: 64 MiB changed on disks
-from 4 GiB to 62 TiB, then 16 to 256 MiB changed on a disk of 62 TiB.
+Runs `benchmarks.memory` three times for each figure and takes the best: 64 MiB changed on disks of
+4 GiB to 62 TiB, then 16 to 256 MiB changed on a disk of 62 TiB.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def measure(capacity_gib: int, changed_mib: int, rounds: int = 3) -> dict[str, A
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """In Markdown."""
+    """Renders the table in Markdown."""
     lines = ["| capacity, GiB | changed, MiB | delta, s | memory over Python, MiB |"]
     lines.append("|---|---|---|---|")
     lines += [

@@ -1,4 +1,4 @@
-"""Hashing, extents and whole copies of generated VMDKs; read throughput from extra_info.bytes."""
+"""Benchmarks of hashing, extents and whole copies; `bytes` of extra_info gives the throughput."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_extents(benchmark: Any, operation: str, count: int) -> None:
 
 
 def test_digest_map_of_a_delta(benchmark: Any, tmp_path: Path) -> None:
-    """One GiB changed here and there on a disk of 62 TiB: sidecar, root, folding."""
+    """One GiB changed at many places of a disk of 62 TiB: sidecar, root, folding."""
     blocks = np.sort(np.random.default_rng(3).choice(62 * TIB // BLOCK, 16_384, replace=False))
     digests = np.full((len(blocks), 16), 7, np.uint8)
     found = DigestMap.create(tmp_path / "map", capacity_bytes=62 * TIB, algorithm="test")
@@ -96,7 +96,7 @@ def test_digest_map_of_a_delta(benchmark: Any, tmp_path: Path) -> None:
 def test_full_copy(
     benchmark: Any, vmdk: Callable[..., Path], tmp_path: Path, form: str, isolation: bool
 ) -> None:
-    """Same form at both ends, every block hashed, durable at the end."""
+    """The same form at both ends; every block is hashed, the target is durable."""
     source_path = vmdk(form)
     config = VddkConfig(isolation=isolation)
     made: list[Path] = []
@@ -147,7 +147,7 @@ def test_changes(
     form: str,
     mode: str,
 ) -> None:
-    """1 % changed. Ships exactly the blocks that differ: shipped / changed is 1.00."""
+    """1 % changed. Writes exactly the blocks that differ: written / changed is 1.00."""
     base, target_path, map_path = vmdk(form), replica(form), tmp_path / "map"
     config = VddkConfig(isolation=False)
     make_map(target_path, map_path)
@@ -155,7 +155,7 @@ def test_changes(
     stats: list[CopyStats] = []
 
     def cycle() -> None:
-        """There and back again, so that every round has the same work."""
+        """Copies the changes in odd rounds and takes them back in even ones: equal work in each."""
         number = len(stats)
         digests = DigestMap.open(map_path, latest_point=str(number) if number else "base")
         with (

@@ -1,4 +1,4 @@
-"""What one round costs with 10,000 jobs: planning alone, and all of it with a catalog in SQLite."""
+"""Benchmarks of a planning round with 10,000 jobs: alone, and with a catalog in SQLite."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from vreplica.hours import Hours, Opening
 from vreplica.scheduling.planner import Limits, plan_tick
 from vreplica.scheduling.schedule import Cron, Every, Rpo, Rule, Standing
-from vreplica.service.catalog import movers
+from vreplica.service.catalog import jobs, movers
 from vreplica.service.catalog.database import Catalog
 from vreplica.service.dispatcher import Dispatcher
 
@@ -18,7 +18,7 @@ NOW = datetime(2026, 1, 1, 3, 0, tzinfo=UTC)
 
 
 def standings(n: int) -> list[Standing]:
-    """Every third job by cron (each at a time of its own), by interval, by RPO in windows."""
+    """A third of the jobs each: cron at different times, an interval, an RPO with windows."""
     zone = ZoneInfo("Europe/Berlin")
     night = Opening((Hours.parse("mon-fri 20:00-06:00"), Hours.parse("sat,sun")))
     made = []
@@ -46,16 +46,16 @@ def standings(n: int) -> list[Standing]:
 
 
 def test_a_round_with_10000_jobs(benchmark: Any) -> None:
-    jobs = standings(10_000)
-    tick = benchmark(lambda: plan_tick(NOW, jobs, Limits()))
+    fleet = standings(10_000)
+    tick = benchmark(lambda: plan_tick(NOW, fleet, Limits()))
     assert tick.starts
     assert tick.waiting
 
 
 def test_a_round_with_10000_jobs_and_the_catalog(benchmark: Any, tmp_path: Path) -> None:
-    """As the service does it every 30 s: read all, plan, queue what begins, 480 at most."""
-    jobs = {job.name: job for job in standings(10_000)}
-    rules = {name: job.rule for name, job in jobs.items()}
+    """A round of the service: read all, plan, queue the runs that begin, at most 480."""
+    fleet = {job.name: job for job in standings(10_000)}
+    rules = {name: job.rule for name, job in fleet.items()}
 
     def fresh() -> tuple[tuple[Dispatcher], dict[str, Any]]:
         catalog = Catalog.open(f"sqlite:///{tmp_path / f'{len(list(tmp_path.iterdir()))}.sqlite'}")
@@ -63,7 +63,7 @@ def test_a_round_with_10000_jobs_and_the_catalog(benchmark: Any, tmp_path: Path)
             now = catalog.now(c)
             movers.join(c, "m1", 480, now, timedelta(minutes=5))
             jobs.register(c, rules, now)
-            jobs.set_resources(c, {name: job.holds for name, job in jobs.items()})
+            jobs.set_resources(c, {name: job.holds for name, job in fleet.items()})
         limits = Limits(total=480)
         return (Dispatcher(catalog, "m1", rules, limits, lambda *_: None),), {}
 

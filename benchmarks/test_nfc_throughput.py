@@ -1,11 +1,10 @@
-"""NFC against a raw copy of the same bytes over TCP and TLS, one core a side, in the same run.
+"""Compares NFC with a raw copy of the same bytes over TCP and TLS, one core for each side.
 
     .venv/bin/python -m pytest benchmarks/test_nfc_throughput.py -s
 
-The disk is in the host's memory, so that what is measured is the transport. Raw copy: the same
-bytes between the same places, the peer's 128 MiB and 32 buffers of 1 MiB here, one piece after
-the other; nothing else. The median of several
-rounds counts, and within a round all take turns; run it on a machine that does nothing else.
+The disk is in the memory of the host, so the transport alone is measured. The raw copy moves the
+same bytes between the same places (128 MiB of the peer, 32 buffers of 1 MiB here), one piece after
+the other. All take turns in a round, and the median of the rounds counts. Use an idle machine.
 """
 
 from __future__ import annotations
@@ -91,7 +90,7 @@ def host(tmp_path: Path) -> Iterator[Host]:
 
 
 def raw_rate(port: int, *, tls: bool, write: bool) -> float:
-    """MiB/s of one raw copy."""
+    """Measures one raw copy, in MiB/s."""
     plain = socket.create_connection(("127.0.0.1", port))
     plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock: socket.socket = tls_context().wrap_socket(plain) if tls else plain
@@ -114,7 +113,7 @@ def raw_rate(port: int, *, tls: bool, write: bool) -> float:
 
 
 def nfc_rate(host: Host, config: NfcConfig, *, write: bool, request: int = MIB) -> float:
-    """MiB/s of reading or writing the whole disk in batches of 32 requests."""
+    """Measures reading or writing the whole disk in batches of 32 requests, in MiB/s."""
     disk = open_nfc_disk(host, path=PATH, read_only=not write, config=config)
     buffers = [memoryview(bytearray(os.urandom(request))) for _ in range(BUFFERS)]
     batch = len(buffers) * request
@@ -140,7 +139,7 @@ def test_nfc_reaches_most_of_a_raw_copy(
     rates: dict[tuple[str, str], list[float]] = {}
 
     def compare() -> None:
-        # Taken in turns, so that a slow spell of the machine meets all alike.
+        # In turns, so that a slow period of the machine affects all in the same way.
         for write in (False, True):
             way = "write" if write else "read"
             for name, port in (("raw TCP", tcp), ("raw TLS", tls)):
@@ -172,7 +171,7 @@ def test_nfc_reaches_most_of_a_raw_copy(
 def test_with_5_ms_of_delay_depth_8_is_five_times_depth_1(
     host: Host, tmp_path: Path, benchmark: BenchmarkFixture, write: bool
 ) -> None:
-    """5 ms each way through a proxy; requests of 64 KiB, so that the delay is what is measured."""
+    """A proxy adds 5 ms in each direction. Requests of 64 KiB make the delay the largest part."""
     limits = HostLimits(runtime_dir=tmp_path / "run")
     with peer("delay", str(host.port), "5") as proxy:
         host.port = int(line(proxy)[0])

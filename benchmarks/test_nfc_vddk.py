@@ -1,9 +1,9 @@
-"""One VMDK file read and written over NFC (a lab host in another process) and over the VDDK ABI.
+"""Compares NFC (a lab host in another process) with the VDDK ABI on one VMDK file.
 
     .venv/bin/python -m pytest benchmarks/test_nfc_vddk.py --benchmark-only -s
 
-The VDDK side is the native library on the local file: no network and no TLS, so it shows what
-the ABI and its helper process cost and not what VMware's library reaches against a host.
+The VDDK side is the native library on the local file, without network and TLS. So it shows the cost
+of the ABI and its helper process, not the speed of VMware's library with a host.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def serving(folder: Path, file: Path) -> Iterator[Host]:
 
 
 def rate(disk: Disk, arena: Arena, *, write: bool) -> tuple[float, float]:
-    """(MiB/s, seconds of CPU a GiB in this process) of the whole disk."""
+    """Measures the whole disk: MiB/s, and CPU seconds of this process for each GiB."""
     transfer = disk.write_many if write else disk.read_many
     views = [arena.view[n * MIB : (n + 1) * MIB] for n in range(BATCH)]
     disk.register(arena)

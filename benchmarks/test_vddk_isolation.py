@@ -1,8 +1,8 @@
-"""What the helper process costs: the same reads and copies in process and isolated.
+"""Benchmarks of the helper process: the same reads and copies in process and isolated.
 
-Fixes the default of VddkConfig.isolation: on, as long as batched reads into an arena keep most
-of their speed. Fixes RawDisk's choice of sync calls for local
-files, too: async brings nothing without round trips.
+They are the reason for two defaults. VddkConfig.isolation is on, because batched reads into an
+arena keep most of their speed. RawDisk uses sync calls for local files, because async calls gain
+nothing without round trips.
 
 Read the throughput as `bytes` of extra_info over the median time.
 """
@@ -34,7 +34,7 @@ Open = Callable[..., VddkDisk]
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A sparse disk, all of it allocated, warm in the page cache."""
+    """A sparse disk, fully allocated, warm in the page cache."""
     path = tmp_path_factory.mktemp("isolation") / "source.vmdk"
     library = Library.load()
     library.create(path, SIZE, DiskType.MONOLITHIC_SPARSE)
@@ -65,7 +65,7 @@ def arena() -> Iterator[Arena]:
 
 
 def read_all(disk: VddkDisk, buffer: memoryview, request: int) -> None:
-    """The whole disk, in batches of the buffer's size."""
+    """Reads the whole disk, in batches of the size of the buffer."""
     for start in range(0, SIZE, buffer.nbytes):
         parts = range(0, buffer.nbytes, request)
         disk.read_many([(start + at, buffer[at : at + request]) for at in parts])

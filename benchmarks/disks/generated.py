@@ -1,17 +1,17 @@
-"""Test disks, the same for the same recipe: content in clusters, holes between, then changes.
+"""Generates test disks from a recipe: content in clusters with holes between, then changes.
 
     base      |..RRRRR....TT..FFFFFFFFF...R.....TTTTTT...|   R random  T log text  F system files
     changes        ^^ ^       =     ^^^                      ^ short runs rewritten in a block
-                                                             = a block rewritten with what it held
-    reported     [=====]     [=]  [=====]                    what change tracking would say
+                                                             = a block rewritten with the same data
+    reported     [=====]     [=]  [=====]                    the extents that CBT would report
 
-`TestDisk(recipe)` plans; `base()` and `changes()` yield what to write; `reported` and
-`changed_blocks` say what a copier should be told and should find. The files of the system are
-the machine's own, so disks are the same on one machine, not between machines.
+`TestDisk(recipe)` plans the disk; `base()` and `changes()` yield the data to write; `reported` and
+`changed_blocks` are what a copier is told and what it should find. The same recipe gives the same
+disk on one machine, but not on another, because F is taken from the files of this machine.
 
     python -m benchmarks.disks.generated OUT.vmdk --form sparse [--changed] [--capacity-gib 4] ...
 
-makes one as a VMDK, of every form that the native library can write: all of them but seSparse.
+makes a disk as a VMDK, in any form that the native library writes: all except seSparse.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Recipe:
     """Share of the blocks that hold something."""
     largest_cluster: int = 8 * MIB
     changed: float = 0.01
-    """Share of the disk's blocks that a `changes()` round really changes."""
+    """Share of the blocks of the disk that `changes()` really changes."""
     redundant_blocks: int = 200
     kinds: tuple[str, ...] = _KINDS
     seed: int = 20_240_229
@@ -51,7 +51,7 @@ class Recipe:
 
 @cache
 def _system_files() -> bytes:
-    """The files of an operating system: this one's libraries, by name."""
+    """Files of an operating system: the libraries of this machine, by name."""
     pool = bytearray()
     for path in sorted(Path("/usr/lib").rglob("*.so*")):
         if path.is_file() and not path.is_symlink():
@@ -64,7 +64,7 @@ def _system_files() -> bytes:
 class TestDisk:
     """The content and the changes of one recipe."""
 
-    __test__ = False  # not a test class, whatever pytest thinks of its name
+    __test__ = False  # no test class, although pytest would take it for one
 
     def __init__(self, recipe: Recipe | None = None) -> None:
         self.recipe = recipe or Recipe()
@@ -74,7 +74,7 @@ class TestDisk:
     # -- content ----------------------------------------------------------------------------
 
     def base(self) -> Iterator[tuple[int, bytes]]:
-        """(offset, data) of every cluster, ascending."""
+        """Yields (offset, data) of every cluster, ascending."""
         rng = np.random.default_rng([self.recipe.seed, 1])
         for index, (start, end) in enumerate(self.clusters):
             kind = self.recipe.kinds[index % len(self.recipe.kinds)]
@@ -105,24 +105,24 @@ class TestDisk:
 
     @cached_property
     def reported(self) -> Extents:
-        """What change tracking would report: changed and redundant blocks and near neighbours."""
+        """The extents that CBT would report: changed and redundant blocks and near neighbours."""
         held = np.concatenate((self.changed_blocks, self.redundant_blocks))
         rows = Extents.from_blocks(np.sort(held), BLOCK, self.recipe.capacity)
         return rows.coalesce(BLOCK)
 
     @property
     def changed_blocks(self) -> NDArray[np.int64]:
-        """Numbers of the blocks whose content differs afterwards."""
+        """Numbers of the blocks whose content differs after the changes."""
         return self._changed
 
     def changes(self) -> Iterator[tuple[int, bytes]]:
-        """(offset, data): short runs inside the changed blocks, whole sectors."""
+        """Yields (offset, data): short runs inside the changed blocks, whole sectors."""
         rng = np.random.default_rng([self.recipe.seed, 3])
         for offset, length in self._runs:
             yield offset, rng.bytes(length)
 
     def changed(self) -> Iterator[tuple[int, bytes]]:
-        """(offset, data) of every cluster after the changes, ascending: each byte once."""
+        """Yields (offset, data) of every cluster after the changes, ascending, each byte once."""
         runs = self.changes()
         run = next(runs, None)
         for start, data in self.base():
@@ -153,7 +153,7 @@ class TestDisk:
         return placed
 
     def _place_changes(self) -> list[tuple[int, int]]:
-        """Where the short runs go; sets the changed and the redundant blocks."""
+        """Places the short runs; sets the changed and the redundant blocks."""
         recipe, rng = self.recipe, np.random.default_rng([self.recipe.seed, 4])
         held = np.concatenate(
             [np.empty(0, np.int64), *(np.arange(s // BLOCK, e // BLOCK) for s, e in self.clusters)]
@@ -174,7 +174,7 @@ class TestDisk:
             for _ in range(int(rng.integers(1, 9))):
                 sector = int(rng.integers(0, BLOCK // 512 - 8))
                 runs.append((block * BLOCK + sector * 512, 512 * int(rng.integers(1, 9))))
-        # Ascending by block and, where they overlap, in the order in which they are written.
+        # Ascending by block; runs that overlap stay in the order of their writes.
         return runs
 
 
@@ -194,11 +194,11 @@ CHAINS = {
     "hosted-delta": (DiskType.MONOLITHIC_SPARSE, DiskType.MONOLITHIC_SPARSE),
     "vmfs-delta": (DiskType.VMFS_FLAT, DiskType.VMFS_SPARSE),
 }
-"""A base beside the disk, named NAME-base.vmdk, and a link that holds what was changed."""
+"""A base beside the disk, NAME-base.vmdk, and a link that holds the changes."""
 
 
 def make(path: Path, disk: TestDisk, form: str, *, changed: bool = False) -> None:
-    """Write the disk as a new VMDK; `changed`: as it is after `changes()`."""
+    """Writes the disk as a new VMDK; `changed`: as it is after `changes()`."""
     library = Library.load()
     if form in CHAINS:
         base, link = CHAINS[form]
@@ -209,7 +209,7 @@ def make(path: Path, disk: TestDisk, form: str, *, changed: bool = False) -> Non
         if changed:
             change(path, disk)
     else:
-        # In one pass from front to back, as a stream cannot be written in any other way.
+        # In one pass from front to back, which is the only way to write a stream.
         content = disk.changed() if changed else disk.base()
         _write(library, path, disk, FORMS[form], content)
 
@@ -230,7 +230,7 @@ def _write(
 
 
 def change(path: Path, disk: TestDisk) -> None:
-    """Apply `changes()` to a VMDK that holds `base()`."""
+    """Applies `changes()` to a VMDK that holds `base()`."""
     with Library.load().open(path, read_only=False) as handle:
         for offset, data in disk.changes():
             handle.write_from(offset, memoryview(data))

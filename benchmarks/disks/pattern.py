@@ -1,6 +1,6 @@
-"""A disk of any capacity that costs no memory: what it reads is made up, what is written is lost.
+"""A disk of any capacity without memory: reads give a computed pattern, writes are dropped.
 
-Each block of 64 KiB holds its own number and the disk's seed, in allocated places; the rest is
+In allocated places each block of 64 KiB holds its own number and the seed of the disk; the rest is
 zeros. For measuring the engine alone.
 """
 
@@ -16,7 +16,7 @@ from vreplica.units import BLOCK, MIB
 
 
 class PatternDisk:
-    """`pieces` pieces of 1 MiB, evenly spread over the capacity, are allocated."""
+    """A disk with `pieces` allocated pieces of 1 MiB, evenly spread over the capacity."""
 
     round_trips = False
     parallel_reads = 1

@@ -1,4 +1,4 @@
-"""A flat file as a Disk, with plain pread and pwrite: the engine without any VMDK library."""
+"""A raw file as a Disk, by pread and pwrite: the engine without a VMDK library."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class RawDisk:
 
     def write_from(self, offset: int, view: memoryview) -> None:
         check_request(offset, view.nbytes, self.capacity_bytes)
-        # Allocated first, ext4 takes the bytes at twice the speed of its delayed allocation.
+        # ext4 takes bytes that are allocated first at twice the speed of its delayed allocation.
         os.posix_fallocate(self._fd, offset, view.nbytes)
         while view:
             done = os.pwrite(self._fd, view, offset)

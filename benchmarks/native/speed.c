@@ -1,10 +1,10 @@
 /*
- * The native library against the plain calls below it. Usage: speed FOLDER
+ * Times the native library beside the system calls below it. Usage: speed FOLDER
  *
- * Makes a 4 GiB sparse disk of which 40 % is allocated, in runs of 1 MiB at random places, and times,
- * with a warm cache: the allocated bytes with pread, alone and with memset where the holes are (less
- * no reader can do); the whole disk with VixDiskLib_Read, holes included; its allocated blocks, and
- * those of an empty disk of 62 TiB; a sparse copy of it with qemu-img convert and VixDiskLib_Clone.
+ * Makes a sparse disk of 4 GiB with 40 % allocated, in runs of 1 MiB at random places. With a warm
+ * cache it times: pread of the allocated bytes, alone and with memset for the holes (the least work
+ * of any reader); VixDiskLib_Read of the whole disk; QueryAllocatedBlocks of it and of an empty disk
+ * of 62 TiB; a sparse copy of it by qemu-img convert and by VixDiskLib_Clone.
  */
 #include <vixDiskLib.h>
 
@@ -39,7 +39,7 @@ static double now(void)
 }
 
 static uint8_t buffer[MIB];
-static uint8_t chosen[SIZE_MIB]; /* MiB that are allocated */
+static uint8_t chosen[SIZE_MIB]; /* the allocated MiB */
 static VixDiskLibConnection connection;
 
 static void make_disk(const char *path)
@@ -77,7 +77,7 @@ static double time_pread(const char *path, int holes)
       }
       if (!chosen[i] && holes) {
          memset(buffer, 0, MIB);
-         __asm__ volatile("" ::: "memory"); /* keep it, though nobody looks */
+         __asm__ volatile("" ::: "memory"); /* keep it, although nothing reads it */
       }
       at += chosen[i] ? (off_t)MIB : 0;
    }
@@ -106,8 +106,8 @@ static void one_done(void *slots, VixError result)
    sem_post(slots);
 }
 
-/* Requests of one handle are read by several threads of the library. Each has its own buffer; they
- * come back in any order, so a slot may be filled twice, which a benchmark may. */
+/* Several threads of the library read the requests of one handle, each into its own buffer. They end
+ * in any order, so a slot may be filled twice, which does not matter in a benchmark. */
 static double time_async(const char *path)
 {
    static uint8_t buffers[IN_FLIGHT][MIB];
@@ -136,7 +136,7 @@ static double time_blocks(const char *path)
    double start = now();
    ok(VixDiskLib_Open(connection, path, VIXDISKLIB_FLAG_OPEN_READ_ONLY, &h), "open");
    ok(VixDiskLib_GetInfo(h, &info), "info");
-   uint64_t most = 128ull * VIXDISKLIB_MAX_CHUNK_NUMBER; /* of one call, in the smallest chunks */
+   uint64_t most = 128ull * VIXDISKLIB_MAX_CHUNK_NUMBER; /* in one call */
    for (uint64_t at = 0; at < info->capacity; at += most) {
       uint64_t rest = info->capacity - at;
       VixDiskLibBlockList *list;
@@ -169,7 +169,7 @@ static double time_command(const char *command, const char *to)
    return now() - start;
 }
 
-/* Of this process and of the commands it ran, in seconds. */
+/* CPU seconds of this process and of the commands that it ran. */
 static double cpu(void)
 {
    double total = 0;
@@ -190,7 +190,7 @@ typedef struct {
    double cpu[ROUNDS_MAX];
 } result;
 
-/* A busy machine makes wall clocks long, CPU time less so. */
+/* On a busy machine wall clock times grow more than CPU times. */
 #define TIME(r, label, call) \
    do { \
       double cpu_before_ = cpu(); \
@@ -248,7 +248,7 @@ int main(int argc, char **argv)
    struct rusage use;
    getrusage(RUSAGE_SELF, &use);
    for (int i = 0; i < 5; i++) {
-      sync(); /* what one copy left to store is not to slow down the next; qemu-img does not sync */
+      sync(); /* what qemu-img left to store must not slow down the next copy */
       TIME(&convert, "qemu-img convert",
          time_command("qemu-img convert -f vmdk -O vmdk source.vmdk converted.vmdk", "converted.vmdk"));
       sync();

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Times the native library against pread and against `qemu-img convert`, in one run.
+# Times the native library beside pread and beside `qemu-img convert`, in one run.
 # Usage: speed.sh [FOLDER with 6 GiB free]   (needs a C compiler and qemu-img)
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)

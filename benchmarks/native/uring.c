@@ -1,13 +1,13 @@
 /*
- * The library's threads against io_uring, on one file. From the repository's root:
+ * Times the threads of the library beside io_uring on one file. From the root of the repository:
  *
  *    cc -O2 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -Inative/include -Inative/src -o /tmp/uring \
  *       benchmarks/native/uring.c $(find native/src -name '*.c') -lpthread -ldl
  *    /tmp/uring EMPTY-FOLDER
  *
- * A flat disk of 512 MiB is read and overwritten whole, warm, its requests in one shuffled order, a
- * fixed number of them in flight: by ReadAsync and WriteAsync, and by io_uring on the extent's file
- * with nothing around it. So io_uring's side is the best that a library built on it could reach.
+ * Reads and overwrites a warm flat disk of 512 MiB, requests in one shuffled order, a fixed number
+ * of them in flight: by ReadAsync and WriteAsync, and by plain io_uring on the file of the extent.
+ * So the io_uring side is the best that a library with io_uring could reach.
  */
 #include <vixDiskLib.h>
 
@@ -70,7 +70,7 @@ static double time_library(VixDiskLibHandle h, int write, unsigned bytes, unsign
    sem_init(&slots, 0, depth);
    double start = now();
    for (unsigned i = 0; i < SIZE / bytes; i++) {
-      sem_wait(&slots); /* whichever is free: the buffers all hold the same */
+      sem_wait(&slots); /* any free one: all buffers hold the same */
       uint64_t sector = (uint64_t)order[i] * bytes / 512;
       uint8_t *buffer = buffers[i % depth];
       VixError err = write ? VixDiskLib_WriteAsync(h, sector, bytes / 512, buffer, one_done, &slots)
@@ -83,7 +83,7 @@ static double time_library(VixDiskLibHandle h, int write, unsigned bytes, unsign
    return took;
 }
 
-/* io_uring by its system calls, as its manual pages have them */
+/* io_uring by its system calls, as in its manual pages */
 
 typedef struct {
    int fd;

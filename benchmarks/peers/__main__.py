@@ -1,11 +1,12 @@
-"""Side by side with other programs on the same disks, in one command:
+"""Runs the engine and other programs side by side on the same disks:
 
     python -m benchmarks.peers [--rounds 5] [--only full-flat] [--json results.json]
                                [--plots docs/plots] [--docs docs/benchmarks.md]
 
-Each round runs every contender of a work once, one after the other, so that a change of the
-machine's mood hits all alike; the table shows medians and bests of whole processes, and the
-ratio to the best peer in the same run. See README.md for the method.
+Each round runs every contender of a work once, one after the other, so that a slow period of the
+machine affects all in the same way. The table shows the median and the best time of whole
+processes, and the ratio to the best peer of the same run. benchmarks/README.md describes the
+method.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ WARM_BYTES = 2 << 30
 
 @dataclass
 class Series:
-    """What one contender needed, in seconds, a value a round."""
+    """The times of one contender in seconds, one value for each round."""
 
     wall: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
@@ -44,7 +45,7 @@ class Series:
 
 
 def warm_memory() -> None:
-    """Touch and free memory, so that a run does not pay for what the hypervisor took back."""
+    """Touches and frees memory, so that no run pays for memory that the hypervisor took back."""
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE
     mmap.mmap(-1, WARM_BYTES, flags=flags).close()
 
@@ -134,11 +135,11 @@ COLUMNS = (
     "to best peer",
     "in process, median (best)",
 )
-MORE = ("in process to C", "shipped / changed")
+MORE = ("in process to C", "written / changed")
 
 
 def table(result: dict[str, Any]) -> str:
-    """In Markdown."""
+    """Renders the table in Markdown."""
     lines = [f"{result['what']}; median of {result['rounds']} rounds, seconds.", ""]
     lines += [f"| {' | '.join(COLUMNS + MORE)} |", "|---" * len(COLUMNS + MORE) + "|"]
     for row in result["rows"]:
@@ -151,7 +152,7 @@ def table(result: dict[str, Any]) -> str:
             _ratio(row["ratio_to_best_peer"]),
             "" if own is None else f"{own:.3f} ({row['engine_best_s']:.3f})",
             _ratio(row["engine_to_c"]),
-            _ratio(row["shipped_to_changed"]),
+            _ratio(row["written_to_changed"]),
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -166,8 +167,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", action="append", help="name of a work; may be repeated")
     parser.add_argument("--capacity-gib", type=float, default=4.0)
-    parser.add_argument("--dir", type=Path, help="where the disks go (default: a temporary one)")
-    parser.add_argument("--json", type=Path, help="write all measurements here")
+    parser.add_argument("--dir", type=Path, help="folder for the disks (default: a temporary one)")
+    parser.add_argument("--json", type=Path, help="write all measurements to this file")
     parser.add_argument("--plots", type=Path, help="draw each work into this folder")
     parser.add_argument("--docs", type=Path, help="put each table into this page")
     options = parser.parse_args(arguments)

@@ -1,4 +1,4 @@
-"""What the works share: contenders, and the disks of one run, made when first asked for."""
+"""Contenders, works, and the disks of one run, which are made when they are first used."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ IMAGEIO = [sys.executable, "-m", "benchmarks.peers.imageio_copy"]
 
 
 def nothing() -> None:
-    """For a contender that has nothing to prepare or to check."""
+    """Does nothing, for a contender without preparation or check."""
 
 
 @dataclass(frozen=True)
 class Contender:
-    """`role`: "ours", "peer", or "floor" for the least that is possible.
+    """A program that does a work.
 
-    `durable`: at its end the result is on stable storage. Only equals are held to each other.
+    `role`: "ours", "peer", or "floor" for the least that is possible. `durable`: the result is on
+    stable storage when the program ends. Only programs with the same answer are compared.
     """
 
     name: str
@@ -46,11 +47,11 @@ class Work:
     what: str
     contenders: list[Contender]
     changed_bytes: int | None = None
-    """What really changed, in blocks of 64 KiB: what a delta should ship."""
+    """Bytes that really changed, in blocks of 64 KiB: a delta should write exactly these."""
 
 
 class Bench:
-    """The disks of one run, made when they are first asked for."""
+    """The disks of one run, which are made when they are first used."""
 
     def __init__(self, folder: Path, capacity_gib: float) -> None:
         self.folder = folder
@@ -67,7 +68,7 @@ class Bench:
         return path
 
     def empty(self, name: str, form: str) -> Path:
-        """A fresh, empty VMDK; an old one is removed."""
+        """Makes an empty VMDK in the place of an old one."""
         path = self.folder / f"{name}.vmdk"
         self.remove(path)
         Library.load().create(path, self.disk.recipe.capacity, FORMS[form])
@@ -78,7 +79,7 @@ class Bench:
             old.unlink(missing_ok=True)
 
     def replica(self, name: str, form: str) -> Path:
-        """A target that holds the base: made once, then only taken back."""
+        """A target that holds the base: made once, later only restored."""
         path = self.folder / f"{name}.vmdk"
         source = self.source(form, changed=False)
         if not path.exists():
@@ -90,8 +91,8 @@ class Bench:
                 shutil.copyfile(source, path)
         return path
 
-    def take_back(self, path: Path, form: str) -> None:
-        """The blocks that were changed get the base's content again."""
+    def restore(self, path: Path, form: str) -> None:
+        """Gives the changed blocks the content of the base again."""
         source = self.source(form, changed=False)
         library = Library.load()
         with library.open(source) as base, library.open(path, read_only=False) as target:

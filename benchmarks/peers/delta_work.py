@@ -1,9 +1,9 @@
-"""Deltas: the changed extents are known to everybody.
+"""Defines the delta works: all contenders know the changed extents.
 
-ours         read what is reported, drop what the target holds, ship, commit the digest map
-commit       qemu-img commit of an overlay that holds what is reported
-nbdcopy      of a file that has data only there
-imageio      what a dirty bitmap names
+ours         reads the reported extents, leaves out redundant blocks, writes, commits the digest map
+commit       qemu-img commit of an overlay that holds the reported extents
+nbdcopy      copies a file that has data only in the reported extents
+imageio      copies the extents that a dirty bitmap names
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def delta(bench: Bench, form: str) -> Work:
     make_map(ours, maps[1])
 
     def reset() -> None:
-        bench.take_back(ours, form)
+        bench.restore(ours, form)
         restore_map(*maps)
 
     def mine(name: str, flags: list[str]) -> Contender:
@@ -56,7 +56,7 @@ def delta(bench: Bench, form: str) -> Work:
                     *(str(bench.floor), "copy", str(flat(source)), str(flat(least))),
                     *(str(bench.reported), "sync"),
                 ],
-                lambda: bench.take_back(least, form),
+                lambda: bench.restore(least, form),
                 bench.same(least, form, changed=True),
                 durable=True,
             )
@@ -74,7 +74,7 @@ def delta(bench: Bench, form: str) -> Work:
 
 
 def _overlay(bench: Bench, source: Path, base: Path, path: Path, bitmap: str | None) -> None:
-    """A qcow2 on top of `base` that holds the reported extents, marked in a bitmap of its own."""
+    """Makes a qcow2 on top of `base` with the reported extents, marked in `bitmap` if given."""
     subprocess.run(
         ["qemu-img", "create", "-q", "-f", "qcow2", "-b", base, "-F", "vmdk", path], check=True
     )
@@ -106,7 +106,7 @@ def _commit(bench: Bench, source: Path, form: str) -> Contender:
     _overlay(bench, source, target, kept, None)
 
     def reset() -> None:
-        bench.take_back(target, form)
+        bench.restore(target, form)
         shutil.copyfile(kept, overlay)
 
     return Contender(
@@ -122,7 +122,7 @@ def _commit(bench: Bench, source: Path, form: str) -> Contender:
 
 
 def _nbdcopy(bench: Bench, source: Path, form: str) -> Contender:
-    """nbdcopy of a file that has data only where something was reported."""
+    """nbdcopy of a file that has data only in the reported extents."""
     target = bench.replica(f"delta-nbdcopy-{form}", form)
     holes = bench.folder / f"holes-{form}.raw"
     with Library.load().open(source) as handle, holes.open("wb") as file:
@@ -149,14 +149,14 @@ def _nbdcopy(bench: Bench, source: Path, form: str) -> Contender:
         "nbdcopy of a file with holes",
         "peer",
         [*command, *served],
-        lambda: bench.take_back(target, form),
+        lambda: bench.restore(target, form),
         bench.same(target, form, changed=True),
         durable=True,
     )
 
 
 def _imageio_delta(bench: Bench, source: Path, form: str) -> Contender:
-    """ovirt-imageio: what a dirty bitmap names, from qemu-nbd to qemu-nbd."""
+    """ovirt-imageio of the extents that a dirty bitmap names, from qemu-nbd to qemu-nbd."""
     target = bench.replica(f"delta-imageio-{form}", form)
     overlay = bench.folder / f"dirty-{form}.qcow2"
     _overlay(bench, source, bench.source(form, changed=False), overlay, "changed")
@@ -165,7 +165,7 @@ def _imageio_delta(bench: Bench, source: Path, form: str) -> Contender:
         "ovirt-imageio, dirty bitmap, NBD",
         "peer",
         [*IMAGEIO, str(overlay), "qcow2", *end, "--bitmap", "changed"],
-        lambda: bench.take_back(target, form),
+        lambda: bench.restore(target, form),
         bench.same(target, form, changed=True),
         durable=True,
     )

@@ -1,4 +1,4 @@
-/* The least that a machine needs for the same work: plain loops over a list of extents.
+/* Measures the least that a machine needs for the same work: plain loops over a list of extents.
  *
  *    floor copy   SOURCE TARGET EXTENTS [sync]    pread, pwrite; then fdatasync
  *    floor memcmp SOURCE TARGET EXTENTS           pread both, memcmp

@@ -1,9 +1,9 @@
-"""A copy by ovirt-imageio's client, NBD at both ends, as its `ovirt-img` does it.
+"""Copies with the client of ovirt-imageio, NBD at both ends, like its command `ovirt-img`.
 
     python -m benchmarks.peers.imageio_copy SOURCE FORMAT TARGET FORMAT [--bitmap NAME]
 
-With a bitmap only what that calls dirty is copied. Uses imageio's own copier and servers
-(qemu-nbd); nothing of this project.
+With a bitmap it copies only the dirty extents. It uses the copier and servers (qemu-nbd) of
+imageio, and nothing of this project.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""One copy by the engine, as a process of its own, for comparison with other programs.
+"""Runs one copy by the engine as a process, for comparison with other programs.
 
     python -m benchmarks.peers.ours full|rescan|delta SOURCE.vmdk TARGET.vmdk [--map MAP] ...
 
-Prints one line of JSON: seconds of the engine from opening the disks to the committed digest
-map, of its parts, the counts of the copy, and the peak memory of all processes involved.
+Prints one line of JSON: the seconds of the engine, from opening the disks to the committed digest
+map, and of its parts, the counts of the copy, and the peak memory of all its processes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from vreplica.vddk.config import VddkConfig, VddkConnection
 from vreplica.vddk.open import open_vddk_disk
 
 BASE = "base"
-"""The recovery point that maps for benchmarks are of."""
+"""The recovery point that the digest maps of benchmarks belong to."""
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def make_map(disk_path: Path, map_path: Path) -> None:
-    """The digest map of a disk as it is, as of recovery point `base`."""
+    """Makes the digest map of a disk as it is now, for the recovery point `base`."""
     with open_vddk_disk(VddkConfig(isolation=False), VddkConnection(), str(disk_path)) as disk:
         rebuild(map_path, disk, hash_blocks, point=BASE, algorithm=ALGORITHM).close()
 

@@ -1,13 +1,13 @@
-"""What is compared: the work, who does it, how it is set up again, how the result is checked.
+"""Defines the works: the contenders of each, their set-up before a run, the check of the result.
 
     full-flat       4 GiB at 40 %, flat VMDK to flat VMDK
     full-sparse     the same, monolithicSparse to monolithicSparse
-    rescan          1 % changed somewhere, flat; the digests of the target are known
+    rescan          1 % changed at unknown places, flat; the digests of the target are known
     delta           the changed extents are known, flat
     delta-sparse    the same into a sparse VMDK
 
-Every contender has a target of its own. The engine is always durable at its end, so it is held to
-peers that are; where it is held to one that is not, it runs with fsync made empty (nosync.c).
+Every contender has its own target. The engine is always durable at its end, so it is compared with
+peers that are too. For a comparison with the others it runs without syncs (nosync.c).
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def full(bench: Bench, form: str) -> Work:
                 check=False,
             )
     else:
-        # nbdcopy needs a target that is there.
+        # nbdcopy needs a target that exists.
         peer(
             "nbdcopy --flush, qemu-nbd at both ends, 1 MiB requests",
             lambda path: ["sh", "-c", _by_nbd(source, path, subformat, bench.disk)],
@@ -153,7 +153,7 @@ def rescan(bench: Bench) -> Work:
     make_map(ours, maps[1])
 
     def reset() -> None:
-        bench.take_back(ours, "flat")
+        bench.restore(ours, "flat")
         restore_map(*maps)
 
     made = [
@@ -180,7 +180,7 @@ def rescan(bench: Bench) -> Work:
                 *("rsync", "--inplace", "--no-whole-file", "--ignore-times"),
                 *(str(flat(source)), str(flat(theirs))),
             ],
-            lambda: bench.take_back(theirs, "flat"),
+            lambda: bench.restore(theirs, "flat"),
             bench.same(theirs, "flat", changed=True),
         )
     )
@@ -192,11 +192,11 @@ def rescan(bench: Bench) -> Work:
         )
     )
     changed = len(bench.disk.changed_blocks) * BLOCK
-    return Work("rescan", "1 % changed, nobody knows where; flat", made, changed)
+    return Work("rescan", "1 % changed at unknown places, flat", made, changed)
 
 
 def _blocksync(bench: Bench, program: str, source: Path) -> Contender:
-    """blocksync-fast with a file of XXH3 digests, as it is meant for repeated runs."""
+    """blocksync-fast with a file of XXH3 digests, which is its mode for repeated runs."""
     target = bench.replica("rescan-blocksync", "flat")
     digests, base = bench.folder / "blocksync.digests", bench.folder / "blocksync.base"
     command = [
@@ -209,7 +209,7 @@ def _blocksync(bench: Bench, program: str, source: Path) -> Contender:
     shutil.copyfile(digests, base)
 
     def reset() -> None:
-        bench.take_back(target, "flat")
+        bench.restore(target, "flat")
         shutil.copyfile(base, digests)
 
     return Contender(
@@ -222,7 +222,7 @@ def _blocksync(bench: Bench, program: str, source: Path) -> Contender:
 
 
 def works(folder: Path, capacity_gib: float, only: list[str] | None) -> Iterator[Work]:
-    """One after the other: the targets of a work are gone when the next one starts."""
+    """Yields work after work, and removes the targets of a work before the next one."""
     bench = Bench(folder, capacity_gib)
     for name, make in (
         ("full-flat", lambda: full(bench, "flat")),

@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from vreplica.scheduling.schedule import Rule, Standing
 from vreplica.service.catalog import tables as t
@@ -19,6 +18,9 @@ def register(c: sa.Connection, names: Iterable[str], now: datetime) -> None:
     known = set(c.execute(sa.select(t.jobs.c.name)).scalars())
     new = [{"name": n, "since": now} for n in names if n not in known]
     if new:
+        # Slow to load, and rarely needed.
+        from sqlalchemy.dialects import postgresql, sqlite
+
         # Movers that begin together on an empty catalog see the same jobs for the first time.
         insert = postgresql.insert if c.dialect.name == "postgresql" else sqlite.insert
         c.execute(insert(t.jobs).on_conflict_do_nothing(), new)

@@ -2,7 +2,7 @@
 
     python -m benchmarks.fleet [--vms 10000] [--hours 3] [--json fleet.json] [--plots docs/plots]
 
-    clock ──► plan_tick (vreplica.scheduling.planner, as the service calls it) ──► starts
+    clock ──► plan_round (vreplica.scheduling.planner, as the service calls it) ──► starts
       ▲                                                                        │ duration model
       └──────────── next end of a run, or the next round ◄─────────────────────┘
 
@@ -32,8 +32,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.plots import curve
-from vreplica.scheduling.planner import Limits, plan_tick
-from vreplica.scheduling.schedule import Rpo, Rule, Standing
+from vreplica.scheduling.planner import ConcurrencyLimits, plan_round
+from vreplica.scheduling.schedule import JobRecord, Rpo, ScheduleRule
 from vreplica.service.catalog.runs import KEPT_DURATIONS
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -66,7 +66,7 @@ class Fleet:
     size: Size
     random: random.Random
     change_factor: float = 1.0
-    standings: dict[str, Standing] = field(default_factory=dict)
+    records: dict[str, JobRecord] = field(default_factory=dict)
     hourly: dict[str, float] = field(default_factory=dict)
     ends: list[tuple[datetime, str, datetime, float]] = field(default_factory=list)
     late: set[str] = field(default_factory=set)
@@ -80,7 +80,7 @@ class Fleet:
         fleet = cls(size, rng, change_factor=4.0 if behind else 1.0)
         for n in range(size.vms):
             target = rng.choices([r for r, _ in RPOS], [share for _, share in RPOS])[0]
-            holds = (
+            resources = (
                 f"host:a/{rng.randrange(size.hosts)}",
                 f"datastore:a/{rng.randrange(size.datastores)}",
                 f"host:b/{rng.randrange(size.hosts)}",
@@ -90,15 +90,15 @@ class Fleet:
             fleet.hourly[name] = HOURLY_BYTES * rng.lognormvariate(0, 1)
             age = timedelta(days=1) if behind else target * rng.random() * 0.7
             usual = fleet.seconds(name, target * 0.7, 1.0)
-            fleet.standings[name] = Standing(
+            fleet.records[name] = JobRecord(
                 name=name,
-                rule=Rule(Rpo(target)),
+                rule=ScheduleRule(Rpo(target)),
                 since=START - timedelta(days=30),
                 last_start=START - age,
                 last_end=START - age,
                 point_time=START - age,
                 durations_s=(usual,),
-                holds=holds,
+                resources=resources,
             )
         return fleet
 
@@ -108,27 +108,27 @@ class Fleet:
         return FIXED_S * self.random.lognormvariate(0, 0.4) + changed / RATE
 
     def begin(self, now: datetime, name: str) -> None:
-        job = self.standings[name]
+        job = self.records[name]
         assert job.point_time is not None
         interval = min(now - job.point_time, timedelta(hours=4))
         seconds = self.seconds(name, interval, self.change_factor)
-        self.standings[name] = replace(job, running=True, last_start=now)
+        self.records[name] = replace(job, running=True, last_start=now)
         heapq.heappush(self.ends, (now + timedelta(seconds=seconds), name, now, seconds))
         self.runs += 1
         # The lower bound counts the first run of each job, which no planner can leave out.
-        for resource in (*job.holds, "all") if _last_end(job) < START else ():
+        for resource in (*job.resources, "all") if _last_end(job) < START else ():
             self.work_s[resource] += seconds
 
     def finish(self, until: datetime) -> None:
         while self.ends and self.ends[0][0] <= until:
             end, name, began, seconds = heapq.heappop(self.ends)
-            job = self.standings[name]
+            job = self.records[name]
             assert job.point_time is not None
             target = job.rule.target
             assert target is not None
             if end > job.point_time + target:
                 self.late.add(name)
-            self.standings[name] = replace(
+            self.records[name] = replace(
                 job,
                 running=False,
                 last_end=end,
@@ -136,10 +136,10 @@ class Fleet:
                 durations_s=(*job.durations_s, seconds)[-KEPT_DURATIONS:],
             )
 
-    def check_limits(self, limits: Limits) -> None:
+    def check_limits(self, limits: ConcurrencyLimits) -> None:
         used: Counter[str] = Counter()
         for _, name, _, _ in self.ends:
-            used.update(self.standings[name].holds)
+            used.update(self.records[name].resources)
         for resource, n in used.items():
             assert n <= limits.of(resource), f"{n} runs on {resource}"
         kinds = {"host": 0, "datastore": 0, "all": len(self.ends)}
@@ -153,7 +153,7 @@ class Fleet:
 def simulate(size: Size, seed: int, hours: float, *, behind: bool) -> dict[str, Any]:
     """Runs one scene: for some hours (steady), or until every job has run once (behind)."""
     fleet = Fleet.make(size, seed, behind=behind)
-    limits = Limits(
+    limits = ConcurrencyLimits(
         per_host=size.runs_per_host,
         per_datastore=size.runs_per_datastore,
         total=size.movers * size.runs_per_mover,
@@ -161,11 +161,11 @@ def simulate(size: Size, seed: int, hours: float, *, behind: bool) -> dict[str, 
     costs, backlog = [], []
     now, end = START, START + timedelta(hours=hours)
     caught_up: datetime | None = None
-    todo = set(fleet.standings) if behind else set()
+    todo = set(fleet.records) if behind else set()
     while now < end:
         fleet.finish(now)
         began = time.perf_counter()
-        tick = plan_tick(now, fleet.standings.values(), limits)
+        tick = plan_round(now, fleet.records.values(), limits)
         costs.append(time.perf_counter() - began)
         for start in tick.starts:
             fleet.begin(now, start.job)
@@ -173,7 +173,7 @@ def simulate(size: Size, seed: int, hours: float, *, behind: bool) -> dict[str, 
         hours_in = (now - START) / timedelta(hours=1)
         backlog.append({"hours": hours_in + 1e-9, "waiting": len(tick.waiting)})
         if behind:
-            todo = {n for n in todo if _last_end(fleet.standings[n]) < START}
+            todo = {n for n in todo if _last_end(fleet.records[n]) < START}
             if not todo and caught_up is None:
                 caught_up = now
                 break
@@ -201,7 +201,7 @@ def simulate(size: Size, seed: int, hours: float, *, behind: bool) -> dict[str, 
     }
 
 
-def _last_end(job: Standing) -> datetime:
+def _last_end(job: JobRecord) -> datetime:
     assert job.last_end is not None
     return job.last_end
 

@@ -19,8 +19,8 @@ import vreplica
 from tests.support.job_file import STATE, job_table, site_table
 from vreplica.cli.app import app
 from vreplica.config import load
-from vreplica.scheduling.planner import Start
-from vreplica.scheduling.schedule import Due
+from vreplica.scheduling.planner import RunStart
+from vreplica.scheduling.schedule import DueRun
 from vreplica.service.catalog import jobs, movers, runs
 from vreplica.service.catalog.database import Catalog
 from vreplica.sync.job import Job
@@ -49,7 +49,7 @@ def ran(job_file: Path, job: str, times: int) -> None:
         with catalog.transaction() as c:
             now = catalog.now(c)
             jobs.register(c, [job], now)
-            start = Start(job, Due(now, now), ())
+            start = RunStart(job, DueRun(now, now), ())
             runs.queue(c, [(f"{job}-{n}", start, "m1")], now)
             ticket = runs.begin(c, f"{job}-{n}", "m1", now)
             assert ticket is not None
@@ -86,7 +86,7 @@ def test_who_has_a_number_and_no_name_may_pause_a_schedule(
     monkeypatch.setattr("getpass.getuser", nobody)
     assert invoke("schedule", "pause", "web01").exit_code == 0
     catalog = Catalog.open(load(job_file).catalog_url())
-    assert catalog.trail("web01")[0]["who"] == f"user {os.getuid()}"
+    assert catalog.audit_trail("web01")[0]["who"] == f"user {os.getuid()}"
     catalog.close()
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from vreplica.config import load
 from vreplica.config.errors import JobFileInvalid
-from vreplica.scheduling.schedule import Cron, Every, Rpo, Rule
+from vreplica.scheduling.schedule import Cron, Every, Rpo, ScheduleRule
 
 BASE = """\
 [sites.a]
@@ -28,7 +28,7 @@ destination = { site = "a", datastore = "d", name = "r1" }
 """.replace("AA:...", ":".join(["AA"] * 32))
 
 
-def rule_of(tmp_path: Path, schedule: str) -> Rule:
+def rule_of(tmp_path: Path, schedule: str) -> ScheduleRule:
     file = tmp_path / "vreplica.toml"
     file.write_text(BASE + schedule)
     rule = load(file).rule("web01")
@@ -62,7 +62,7 @@ def test_cron_with_a_zone_windows_and_a_watched_rpo(tmp_path: Path) -> None:
     [
         ("schedule = {}", "says no time"),
         ('schedule = { cron = "0 0 * * *", every = "1h" }', "both cron and every"),
-        ('schedule = { cron = "61 * * * *" }', "no cron expression"),
+        ('schedule = { cron = "61 * * * *" }', "not a cron expression"),
         ('schedule = { every = "4 hours" }', "is not a duration"),
         ('schedule = { every = 4 }', "is not a duration"),
         ('schedule = { rpo = "0m" }', "is not a duration"),

@@ -711,13 +711,13 @@ def test_a_catalog_is_brought_up_and_read(version: str, tmp_path: Path) -> None:
         assert (done["mover"], done["tries"], done["error"]) == ("m1", 1, None)
         assert done["result"]["point"]["id"] == done["id"]
         assert done["result"]["disks"][0]["mode"] == "full"
-        assert done["holds"][0] == "host:site-a/esx1.site-a.lab"
+        assert done["resources"][0] == "host:site-a/esx1.site-a.lab"
         assert done["queued"] < done["began"] < done["ended"]
         assert done["ended"].isoformat() == "2026-11-30T18:43:34.533574+00:00"
         failed = next(r for r in catalog.history() if r["state"] == "failed")
         assert failed["error"] == "there is no VM 'gone01' in 127.0.0.1"
 
-        trail = [(e["who"], e["what"], e["job"]) for e in reversed(catalog.trail())]
+        trail = [(e["who"], e["what"], e["job"]) for e in reversed(catalog.audit_trail())]
         assert trail == TRAIL
         rows = catalog.read(read.points_query())
         assert {job: len([r for r in rows if r["job"] == job]) for job in POINTS} == POINTS
@@ -764,20 +764,20 @@ def test_orders_that_wait_and_that_are_under_way_are_gone_on_with(tmp_path: Path
         assert read.within(catalog, read.failover_requests.unfinished, "m1") == {
             DB_ORDER: "running"
         }
-        newest = read.within(catalog, read.failover_requests.newest_of_all)
+        newest = read.within(catalog, read.failover_requests.newest_by_job)
         assert {job: row.id for job, row in newest.items()} == {
             "web01": COMMIT_ORDER,
             "db01": DB_ORDER,
         }
         movers = read.within(catalog, read.movers.registered)
-        given = read.within(catalog, read.failover_requests.hand_out, movers)
+        given = read.within(catalog, read.failover_requests.assign, movers)
         assert given == [(COMMIT_ORDER, "web01", "m1")], "to who has its journal"
 
 
 def test_notices_that_wait_are_told(tmp_path: Path) -> None:
     with read.catalog_of(V0_1 / "catalog/catalog-0003.sql", tmp_path) as catalog:
         waiting = read.within(catalog, read.notices.waiting, "chat", 100)
-        assert {n: (e.what, e.job) for n, e in waiting.items()} == {
+        assert {n: (e.name, e.job) for n, e in waiting.items()} == {
             1: ("run failed", "gone01"),
             2: ("run done", "web01"),
             3: ("run done", "db01"),

@@ -15,18 +15,20 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from vreplica.scheduling.planner import Start
-from vreplica.scheduling.schedule import Due
-from vreplica.service.catalog import failover_requests, jobs, notices, runs
+from vreplica.scheduling.planner import RunStart
+from vreplica.scheduling.schedule import DueRun
+from vreplica.service.catalog import failover_requests, jobs, notices, runs, tables
 from vreplica.service.catalog.database import Catalog
-from vreplica.service.catalog.errors import CatalogUnreachable
-from vreplica.service.dbos_engine import Engine
+from vreplica.service.catalog.errors import CatalogTooNew, CatalogUnreachable
+from vreplica.service.catalog.reading import consult
+from vreplica.service.dbos_engine import DbosEngine
 
 FROZEN = """
 import os, signal, sys
-from vreplica.service.catalog import jobs, runs
-catalog._IDLE_S = 1
-opened = catalog.Catalog.open(sys.argv[1])
+from vreplica.service.catalog import engines
+from vreplica.service.catalog.database import Catalog
+engines.IDLE_S = 1
+opened = Catalog.open(sys.argv[1])
 with opened.planning() as c:
     assert c is not None
     print("planning", flush=True)
@@ -96,7 +98,7 @@ def test_a_run_whose_end_is_written_while_its_mover_is_given_up_stays_done(
     with catalog.transaction() as c:
         now = catalog.now(c)
         jobs.register(c, ["a"], now)
-        runs.queue(c, [("r1", Start("a", Due(now, now), ()), "m1")], now)
+        runs.queue(c, [("r1", RunStart("a", DueRun(now, now), ()), "m1")], now)
         ticket = runs.begin(c, "r1", "m1", now)
     assert ticket is not None
     lost: list[Any] = []
@@ -124,12 +126,12 @@ def test_what_no_database_keeps_in_a_text_holds_up_neither_a_run_nor_who_is_to_b
     with catalog.transaction() as c:
         now = catalog.now(c)
         jobs.register(c, ["a"], now)
-        runs.queue(c, [("r1", Start("a", Due(now, now), ()), "m1")], now)
+        runs.queue(c, [("r1", RunStart("a", DueRun(now, now), ()), "m1")], now)
         ticket = runs.begin(c, "r1", "m1", now)
         assert ticket is not None
         result = {"message": said}
         assert runs.finish(c, ticket, now, state="failed", error=said, result=result)
-        catalog.note(c, "m1", "run failed", "a", run="r1", error=said)
+        catalog.add_audit_entry(c, "m1", "run failed", "a", run="r1", error=said)
     with catalog.transaction() as c:
         (event,) = notices.waiting(c, "pager", 5).values()
     kept = "a b ? \\u0000 \\ "
@@ -142,8 +144,9 @@ def test_a_user_who_may_make_tables_but_no_schema_is_told_so(url: str, catalog: 
         c.execute(sa.text("CREATE ROLE weak LOGIN"))
         c.execute(sa.text("GRANT CREATE ON SCHEMA public TO weak"))
     nothing: Any = None
+    weak = url.replace("vreplica@", "weak@")
     with pytest.raises(CatalogUnreachable, match="permission denied for database"):
-        Engine(url.replace("vreplica@", "weak@"), "m1", 1, nothing, nothing, nothing)
+        DbosEngine(weak, "m1", places=1, execute_run=nothing, failovers=nothing, on_end=nothing)
 
 
 WAITING = """
@@ -184,10 +187,10 @@ def test_failovers_are_found_among_millions_of_runs_by_an_index(catalog: Catalog
 
     sa.event.listen(catalog.engine, "before_cursor_execute", keep)
     with catalog.transaction() as c:
-        failover_requests.hand_out(c, [])
+        failover_requests.assign(c, [])
         failover_requests.unfinished(c, "m1")
-        failover_requests.newest_of_all(c)
-        jobs.standings(c, {})
+        failover_requests.newest_by_job(c)
+        jobs.records(c, {})
     sa.event.remove(catalog.engine, "before_cursor_execute", keep)
     assert len(asked) == 4
     with catalog.transaction() as c:
@@ -196,3 +199,19 @@ def test_failovers_are_found_among_millions_of_runs_by_an_index(catalog: Catalog
         for statement, parameters in asked:
             plan = c.exec_driver_sql(f"EXPLAIN {statement}", parameters).scalars().all()
             assert any("vr_run_failover" in line for line in plan), plan
+
+
+def test_commands_that_only_look_neither_make_nor_change_a_catalog(url: str) -> None:
+    assert consult(url, lambda catalog: catalog.history()) is None
+    assert consult(url, lambda catalog: catalog.history()) is None, "none was made"
+    catalog = Catalog.open(url)
+    know(catalog, ["a"])
+    found = consult(url, lambda catalog: catalog.read(sa.select(tables.jobs.c.name)))
+    assert found == [{"name": "a"}]
+    with pytest.raises(CatalogUnreachable, match="read-only transaction"):
+        consult(url, lambda catalog: know(catalog, ["b"]))
+    with catalog.transaction() as c:
+        c.execute(sa.text("UPDATE alembic_version SET version_num = '0004'"))
+    catalog.close()
+    with pytest.raises(CatalogTooNew, match="schema 0004"):
+        consult(url, lambda catalog: catalog.history())

@@ -11,8 +11,8 @@ from typing import Any
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from vreplica.notify.events import Event
-from vreplica.scheduling.planner import Limits
+from vreplica.notify.events import ServiceEvent
+from vreplica.scheduling.planner import ConcurrencyLimits
 from vreplica.service.catalog.database import Catalog
 from vreplica.service.metrics import Metrics
 from vreplica.sync.cycle import run
@@ -38,8 +38,8 @@ def assert_adds_up(counts: dict[str, Any]) -> None:
 def metrics_of(report: dict[str, Any], folder: Path) -> dict[str, float]:
     catalog = Catalog.open(f"sqlite:///{folder}/c.sqlite")
     try:
-        metrics = Metrics(catalog, {}, Limits())
-        metrics(Event("run done", report["job"], "m1", report))
+        metrics = Metrics(catalog, {}, ConcurrencyLimits())
+        metrics(ServiceEvent("run done", report["job"], "m1", report))
         page = generate_latest(metrics.registry).decode()
     finally:
         catalog.close()

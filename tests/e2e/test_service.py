@@ -25,7 +25,7 @@ from vreplica.cli.app import app
 from vreplica.failover.machine import journal as journals
 from vreplica.failover.machine.states import FailoverEvent
 from vreplica.lab import LabControl, down, up
-from vreplica.scheduling.planner import TICK_S
+from vreplica.scheduling.planner import ROUND_S
 from vreplica.service.catalog import tables
 from vreplica.service.catalog.database import Catalog
 from vreplica.units import MIB
@@ -264,7 +264,7 @@ def test_a_failover_goes_on_when_the_service_that_does_it_is_killed_and_when_it_
     assert third.wait(60) == 0
     points = {r["id"] for r in catalog.read(sa.select(tables.points)) if r["job"] == "vm01"}
     assert points == set(here.points(path)["vm01"])
-    asked = [r["what"] for r in catalog.trail("vm00") if r["what"].startswith("failover")]
+    asked = [r["what"] for r in catalog.audit_trail("vm00") if r["what"].startswith("failover")]
     assert Counter(asked) == {"failover asked": 2, "failover done": 2}
     catalog.close()
 
@@ -357,7 +357,7 @@ def two_movers(
         until(
             "every job has run",
             lambda: len({r["job"] for r in runs(catalog, "done")}) == jobs,
-            seconds,
+            seconds=seconds,
         )
         assert {r["mover"] for r in runs(catalog, "done")} == {"m1", "m2"}
         # The database is cut off while a failover waits for its guest's shutdown.
@@ -365,7 +365,9 @@ def two_movers(
         here.control.set_guest("site-a", failed, shutdown_s=3)
         client = cli(paths["m1"], "failover", failed, "--final-sync", "yes", "--by-service")
         until(
-            "the guest was asked", lambda: "ShutdownGuest source" in here.effects(failed), seconds
+            "the guest was asked",
+            lambda: "ShutdownGuest source" in here.effects(failed),
+            seconds=seconds,
         )
         postgres(restart=True)
         answer, _ = client.communicate(timeout=seconds)
@@ -377,7 +379,7 @@ def two_movers(
             return [r for r in runs(catalog, "running") if r["mover"] == mover]
 
         # Killed under load, restarted under its name: its own runs go on.
-        until("m1 is at work", lambda: bool(running_on("m1")), seconds)
+        until("m1 is at work", lambda: bool(running_on("m1")), seconds=seconds)
         movers["m1"].kill()
         movers["m1"].wait()
         cut_off = {r["id"] for r in running_on("m1")}
@@ -385,11 +387,11 @@ def two_movers(
         until(
             "what was cut off has ended",
             lambda: not cut_off & {r["id"] for r in runs(catalog, "running")},
-            seconds,
+            seconds=seconds,
         )
         assert cut_off <= {r["id"] for r in runs(catalog, "done")}
         # Killed for good: after the lease and a third, the other has its jobs.
-        until("m2 is at work", lambda: bool(running_on("m2")), seconds)
+        until("m2 is at work", lambda: bool(running_on("m2")), seconds=seconds)
         movers["m2"].kill()
         movers["m2"].wait()
         killed = catalog.now()
@@ -406,20 +408,20 @@ def two_movers(
                     if r["mover"] == "m1" and r["ended"] > killed
                 }
             ),
-            seconds,
+            seconds=seconds,
         )
         lost = [r for r in runs(catalog, "lost") if r["mover"] == "m2" and r["ended"] > killed]
         assert {r["job"] for r in lost} >= orphans
         # docs/service.md: the lease and a third, seen within a quarter, and a round.
         took = max(r["ended"] for r in lost) - killed
         print(f"taken over after {took.total_seconds():.1f} s with a lease of {lease_s} s")
-        assert took < timedelta(seconds=lease_s * (4 / 3 + 1 / 4) + TICK_S)
+        assert took < timedelta(seconds=lease_s * (4 / 3 + 1 / 4) + ROUND_S)
         movers["m1"].send_signal(signal.SIGTERM)
         assert movers["m1"].wait(90) == 0
     rows = runs(catalog)
     print(f"{Counter(r['state'] for r in rows)}, at most {highest} a host")
     assert {r["state"] for r in rows} <= {"done", "lost", "cancelled", "queued"}, rows
-    assert not [e for e in catalog.trail(limit=10_000) if e["what"] == "RPO violated"]
+    assert not [e for e in catalog.audit_trail(limit=10_000) if e["what"] == "RPO violated"]
     assert observer.looks > 5
     assert max(highest.values()) <= per_host
     assert most_at_once([r for r in rows if r["state"] == "done"], "host:") <= per_host

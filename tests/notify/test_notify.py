@@ -31,14 +31,14 @@ from tests.support.waiting import until
 from vreplica.cli.app import app
 from vreplica.config import load
 from vreplica.config.errors import JobFileInvalid
-from vreplica.notify.events import MUST_KNOW, Event, Events
-from vreplica.notify.receivers import NotificationFailed, ReceiverAway
+from vreplica.notify.events import DEFAULT_EVENTS, EventPublisher, ServiceEvent
+from vreplica.notify.receiver import NotificationFailed, ReceiverAway
 from vreplica.service.catalog import movers, notices
 from vreplica.service.catalog.database import Catalog
-from vreplica.service.notifications import receiver
+from vreplica.service.notifications import make_receiver
 from vreplica.service.outbox import Notifier, Outbox
 
-FAILED = Event("run failed", "web01", "m1", {"run": "r1", "error": "the host is away"})
+FAILED = ServiceEvent("run failed", "web01", "m1", {"run": "r1", "error": "the host is away"})
 
 
 class Web:
@@ -102,7 +102,7 @@ CHAT = '[notify.chat]\nwebhook = { url = { env = "CHAT_URL" }, sign = { env = "S
 
 
 def test_a_webhook_gets_signed_json_that_people_can_read(tmp_path: Path, web: Web) -> None:
-    to = receiver(load(written(tmp_path, CHAT)), "chat")
+    to = make_receiver(load(written(tmp_path, CHAT)), "chat")
     assert to.send([FAILED, FAILED]).startswith("HTTP 200 OK")
     ((headers, body),) = web.got
     digest = hmac.new(b"key-of-the-chat", body, hashlib.sha256).hexdigest()
@@ -127,7 +127,7 @@ def test_a_refusal_says_its_code_and_never_the_url(
 ) -> None:
     web.answers = [code]
     with pytest.raises(NotificationFailed) as caught:
-        receiver(load(written(tmp_path, CHAT)), "chat").send([FAILED])
+        make_receiver(load(written(tmp_path, CHAT)), "chat").send([FAILED])
     assert type(caught.value) is kind
     assert f"HTTP {code}" in str(caught.value)
     assert "t0ken" not in str(caught.value)
@@ -143,7 +143,7 @@ def test_a_url_that_cannot_be_used_is_not_repeated(
 ) -> None:
     monkeypatch.setenv("CHAT_URL", url)
     with pytest.raises(NotificationFailed, match="its URL") as caught:
-        receiver(load(written(tmp_path, CHAT)), "chat").send([FAILED])
+        make_receiver(load(written(tmp_path, CHAT)), "chat").send([FAILED])
     assert "s3cret" not in str(caught.value)
 
 
@@ -189,7 +189,7 @@ def test_a_mail_has_all_events_and_says_who_was_refused(
 ) -> None:
     box, port = smtp
     file = mail_file(tmp_path, port, '"a@example.com", "nobody@example.com"')
-    said = receiver(load(file), "ops").send([FAILED, FAILED])
+    said = make_receiver(load(file), "ops").send([FAILED, FAILED])
     assert said.startswith("accepted for 1 of 2; refused: nobody@example.com (550")
     text = box.mails[0].content.decode()
     assert "Subject: [vreplica] job web01: run failed: the host is away" in text
@@ -201,7 +201,7 @@ def test_a_mail_is_not_sent_in_the_clear_where_starttls_is_wanted(
 ) -> None:
     box, port = smtp
     with pytest.raises(NotificationFailed, match="STARTTLS"):
-        receiver(load(mail_file(tmp_path, port, '"a@example.com"', "starttls")), "ops").send(
+        make_receiver(load(mail_file(tmp_path, port, '"a@example.com"', "starttls")), "ops").send(
             [FAILED]
         )
     assert box.mails == []
@@ -209,7 +209,9 @@ def test_a_mail_is_not_sent_in_the_clear_where_starttls_is_wanted(
 
 def test_nobody_accepted_is_a_failure(tmp_path: Path, smtp: tuple[Box, int]) -> None:
     with pytest.raises(NotificationFailed, match="nobody is accepted"):
-        receiver(load(mail_file(tmp_path, smtp[1], '"nobody@example.com"')), "ops").send([FAILED])
+        make_receiver(load(mail_file(tmp_path, smtp[1], '"nobody@example.com"')), "ops").send(
+            [FAILED]
+        )
 
 
 @pytest.fixture
@@ -257,13 +259,13 @@ def test_a_password_goes_only_to_a_server_whose_certificate_is_trusted(
         file = mail_file(tmp_path, port, '"a@example.com"', "starttls")
         text = file.read_text() + 'user = "v"\npassword = { env = "MAIL_PASSWORD" }\n'
         with pytest.raises(NotificationFailed, match="its certificate is not trusted"):
-            receiver(load(written(tmp_path, text)), "ops").send([FAILED])
+            make_receiver(load(written(tmp_path, text)), "ops").send([FAILED])
         assert logins == []
         trusted = load(written(tmp_path, text + 'ca_file = "ca.pem"\n'))
-        assert receiver(trusted, "ops").send([FAILED]) == "accepted for 1 of 1"
+        assert make_receiver(trusted, "ops").send([FAILED]) == "accepted for 1 of 1"
         monkeypatch.setenv("MAIL_PASSWORD", "wr0ng-one")
         with pytest.raises(NotificationFailed, match="SMTP 535") as caught:
-            receiver(trusted, "ops").send([FAILED])
+            make_receiver(trusted, "ops").send([FAILED])
         assert not caught.value.retryable
     finally:
         controller.stop()
@@ -276,9 +278,11 @@ def test_a_webhooks_certificate_is_checked(
     web.server.socket = tls.wrap_socket(web.server.socket, server_side=True)
     monkeypatch.setenv("CHAT_URL", web.url.replace("http:", "https:"))
     with pytest.raises(NotificationFailed, match="its certificate is not trusted"):
-        receiver(load(written(tmp_path, CHAT)), "chat").send([FAILED])
+        make_receiver(load(written(tmp_path, CHAT)), "chat").send([FAILED])
     text = CHAT.replace("webhook = {", 'webhook = { ca_file = "ca.pem",')
-    assert receiver(load(written(tmp_path, text)), "chat").send([FAILED]).startswith("HTTP 200")
+    assert (
+        make_receiver(load(written(tmp_path, text)), "chat").send([FAILED]).startswith("HTTP 200")
+    )
 
 
 # -- hook -----------------------------------------------------------------------------------------
@@ -290,7 +294,7 @@ def hook(tmp_path: Path, script: str, timeout_s: int = 10) -> Any:
         site_table(password="SITE_PASSWORD")
         + f"[notify.page.hook]\ncommand = ['sh', '-c', '{script}']\ntimeout_s = {timeout_s}\n",
     )
-    return receiver(load(file), "page")
+    return make_receiver(load(file), "page")
 
 
 def test_a_hook_gets_the_event_and_none_of_the_passwords(
@@ -326,7 +330,7 @@ class Slow:
 
     def __init__(self) -> None:
         self.go = threading.Event()
-        self.got: list[list[Event]] = []
+        self.got: list[list[ServiceEvent]] = []
         self.away = 0
 
     def send(self, events: Any) -> str:
@@ -341,14 +345,14 @@ class Slow:
 @pytest.fixture
 def catalog(tmp_path: Path) -> Iterator[Catalog]:
     opened = Catalog.open(f"sqlite:///{tmp_path}/catalog.sqlite")
-    opened.receivers = {"slow": MUST_KNOW}
+    opened.receivers = {"slow": DEFAULT_EVENTS}
     yield opened
     opened.close()
 
 
 def note(catalog: Catalog, what: str = "run failed", **data: Any) -> None:
     with catalog.transaction() as c:
-        catalog.note(c, "m1", what, "web01", **data)
+        catalog.add_audit_entry(c, "m1", what, "web01", **data)
 
 
 def waiting(catalog: Catalog, receiver: str = "slow") -> list[str]:
@@ -434,16 +438,16 @@ def test_what_is_too_old_is_dropped_and_said(
     box = Outbox(slow, catalog, "m1")
     until("one is dropped", lambda: box.counts.dropped == 1)
     box.close(time.monotonic() + 5)
-    assert "1 events were too old" in caplog.text
+    assert "dropped 1 events that are older than a day" in caplog.text
 
 
 def test_a_listener_that_raises_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
     heard: list[str] = []
 
-    def broken(event: Event) -> None:
+    def broken(event: ServiceEvent) -> None:
         raise ZeroDivisionError
 
-    Events("m1", broken, lambda e: heard.append(e.what))("run lost", "a", {"mover": "m2"})
+    EventPublisher("m1", broken, lambda e: heard.append(e.name))("run lost", "a", {"mover": "m2"})
     assert heard == ["run lost"]
     assert "mover m2 is gone" in caplog.text
 
@@ -455,7 +459,7 @@ def test_every_receiver_of_the_file_hears_what_it_wants(
     notifier = Notifier(load(file), catalog, "m1")
     note(catalog, "run failed")
     note(catalog, "run done", seconds=2.0)
-    Events("m1", notifier)("run done", "web01", {"seconds": 2.0})
+    EventPublisher("m1", notifier)("run done", "web01", {"seconds": 2.0})
     until("one has come", lambda: web.got)
     notifier.close()
     assert [json.loads(b)["text"] for _, b in web.got] == ["job web01: run done: in 2.0 s"]
@@ -511,7 +515,27 @@ def test_notify_test_says_what_came_back(tmp_path: Path, web: Web) -> None:
     assert json.loads(web.got[0][1])["events"][0]["event"] == "test"
     both = CliRunner().invoke(app, ["notify", "test", "-c", str(file)])
     assert both.exit_code == 1
-    assert "receiver page was not told: exit code 1" in both.stderr
+    assert "cannot notify receiver page: exit code 1" in both.stderr
     unknown = CliRunner().invoke(app, ["notify", "test", "-c", str(file), "chatt"])
     assert unknown.exit_code == 2
     assert "Did you mean chat?" in unknown.stderr
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ({"age_s": 64.85, "target_s": 60.0, "point_ahead": False}, "newest point is 65 s old"),
+        ({"age_s": None, "target_s": 60.0, "point_ahead": False}, "no recovery point is known"),
+        ({"age_s": None, "target_s": 60.0, "point_ahead": True}, "the newest point lies ahead"),
+        # As version 0.1 has stored it.
+        ({"age": "0:01:04.853480", "target": "0:01:00"}, "newest point is 65 s old"),
+        ({"age": "2 days, 3:00:00", "target": "0:01:00"}, "newest point is 2 d 3 h old"),
+        ({"age": "None", "target": "0:01:00"}, "no recovery point is known"),
+        ({"age": "not known", "target": "0:01:00"}, "the newest point lies ahead"),
+    ],
+)
+def test_the_age_of_a_point_is_told_in_words(data: dict[str, Any], said: str) -> None:
+    text = ServiceEvent("RPO violated", "web01", "m1", data).text
+    assert text.startswith("job web01: RPO violated: ")
+    assert said in text
+    assert text.endswith(", target 60 s")

@@ -20,8 +20,8 @@ import vreplica
 from tests.support.sample_reading import SAMPLES, restore
 from vreplica.cli.app import app
 from vreplica.config import Config
-from vreplica.scheduling.planner import Limits
-from vreplica.scheduling.schedule import Every, Rule
+from vreplica.scheduling.planner import ConcurrencyLimits
+from vreplica.scheduling.schedule import Every, ScheduleRule
 from vreplica.service.catalog import jobs, movers, observed, schema
 from vreplica.service.catalog.database import Catalog
 from vreplica.service.catalog.engines import engine_to_write
@@ -304,7 +304,9 @@ def test_an_older_mover_at_work_goes_on_when_a_newer_one_brings_the_catalog_up_t
 ) -> None:
     file = stored(config, "0002")
     old = Catalog.open(url(file))
-    plan = Dispatcher(old, "m9", {"new01": Rule(Every(TTL))}, Limits(), lambda *_: None)
+    plan = Dispatcher(
+        old, "m9", {"new01": ScheduleRule(Every(TTL))}, ConcurrencyLimits(), lambda *_: None
+    )
     with old.transaction() as c:
         movers.join(c, "m9", 4, old.now(c), TTL)
     assert [q.job for q in plan.round({})] == ["new01"]

@@ -12,20 +12,21 @@ import pytest
 import sqlalchemy as sa
 
 from vreplica.points import Level, RecoveryPoint
-from vreplica.scheduling.planner import Limits
-from vreplica.scheduling.schedule import Every, Rule
+from vreplica.scheduling.planner import ConcurrencyLimits
+from vreplica.scheduling.schedule import Every, ScheduleRule
 from vreplica.service.catalog import failover_requests, jobs, movers, projection, runs, tables
 from vreplica.service.catalog.database import Catalog
-from vreplica.service.catalog.failover_requests import NoService, OrderUnderWay
+from vreplica.service.catalog.failover_requests import FailoverRequested, NoService
+from vreplica.service.catalog.tables import FAILOVER
 from vreplica.service.dispatcher import Dispatcher
 from vreplica.service.lease import Lease
-from vreplica.service.run_worker import Mover
+from vreplica.service.run_worker import RunWorker
 from vreplica.service.status import job_status
 from vreplica.sync.errors import JobDisabled
 from vreplica.sync.job_switch import disable, enable
 
 TTL = timedelta(seconds=30)
-RULES = {"a": Rule(Every(timedelta(microseconds=1)))}
+RULES = {"a": ScheduleRule(Every(timedelta(microseconds=1)))}
 BEGIN = {"do": "begin", "who": "me", "choices": {}, "commit": False}
 
 
@@ -42,7 +43,7 @@ class There:
             self.catalog,
             "m1",
             RULES,
-            Limits(),
+            ConcurrencyLimits(),
             lambda what, job, data: self.told.append(f"{what}: {job}"),
             self,  # type: ignore[arg-type]
         )
@@ -64,16 +65,16 @@ class There:
 
     def ask(self, id_: str, order: dict[str, Any] = BEGIN) -> None:
         with self.catalog.transaction() as c:
-            failover_requests.ask(c, id_, "a", order, self.catalog.now(c))
+            failover_requests.add(c, id_, "a", order, self.catalog.now(c))
 
     def begin(self, id_: str, mover: str) -> Any:
         with self.catalog.transaction() as c:
             return failover_requests.begin(c, id_, mover, self.catalog.now(c))
 
-    def finish(self, ticket: runs.Ticket, kind: str = failover_requests.KIND) -> None:
+    def finish(self, ticket: runs.RunTicket, kind: str = FAILOVER) -> None:
         with self.catalog.transaction() as c:
             now = self.catalog.now(c)
-            if kind == failover_requests.KIND:
+            if kind == FAILOVER:
                 assert failover_requests.finish(c, ticket, now, state="done", result={}, error=None)
             else:
                 assert runs.finish(c, ticket, now, state="done", point_time=now)
@@ -99,7 +100,7 @@ def test_it_waits_for_the_run_under_way_and_the_planner_waits_for_it(there: Ther
     there.join("m1", "m2")
     ((run, mover, _),) = there.round()
     there.ask("fo-1")
-    with pytest.raises(OrderUnderWay, match="fo-1 is asked"):
+    with pytest.raises(FailoverRequested, match="fo-1 is asked"):
         there.ask("fo-2")
     assert there.round() == []
     with there.catalog.transaction() as c:
@@ -142,7 +143,7 @@ def test_one_that_has_not_begun_goes_to_another_mover_and_one_that_has_waits_for
     assert there.state == "disabled"
     # It is back, and goes on, in a new epoch.
     again, _ = there.begin("fo-1", "m1")
-    assert again.again
+    assert again.begun_before
     assert again.epoch > ticket.epoch
     with there.catalog.transaction() as c:
         assert failover_requests.unfinished(c, "m1") == {"fo-1": "running"}
@@ -176,7 +177,7 @@ class FakeJob:
 
 def off(there: There, job: Any) -> str | None:
     with there.catalog.transaction() as c:
-        projection.keep_offs(c, [job])
+        projection.write_disabled(c, [job])
         return jobs.disabled(c).get("a")
 
 
@@ -207,10 +208,10 @@ def test_files_here_say_whether_a_job_is_off_unless_another_machine_has_the_jour
     assert off(there, job) is None
     assert len(there.round()) == 1
     # One that is about to begin here; it does not begin after all.
-    projection.reserve(there.catalog, job, "fo-2")
+    projection.reserve_job(there.catalog, job, "fo-2")
     assert off(there, job) == "fo-2"
     with there.catalog.transaction() as c:
-        projection.release(c, job, "fo-2")
+        projection.release_job(c, job, "fo-2")
     assert off(there, job) is None
 
 
@@ -242,11 +243,13 @@ class Report:
         return {"seconds": self.seconds}
 
 
-def mover(there: There, job: Any, run: Any, found: tuple[RecoveryPoint, ...] = ()) -> Mover:
+def mover(there: There, job: Any, run: Any, found: tuple[RecoveryPoint, ...] = ()) -> RunWorker:
     lease = Lease(lambda: True, lambda: None, TTL)
-    lease.once()
-    tell = there.plan.tell
-    return Mover("m1", there.catalog, lease, {"a": job}, tell, run=run, find_points=lambda _: found)
+    lease.renew_once()
+    on_event = there.plan.on_event
+    return RunWorker(
+        "m1", there.catalog, lease, {"a": job}, on_event, run=run, read_points=lambda _: found
+    )
 
 
 def test_the_catalog_keeps_the_points_and_a_flagged_one_is_told(
@@ -269,7 +272,7 @@ def test_the_catalog_keeps_the_points_and_a_flagged_one_is_told(
     here = (point("p0"), point("p2"), point("p3", "most of it is random"))
     assert one(Report(here[2], 3), here) == ["p0", "p2", "p3"]
     assert told == ["run done: a", "point flagged: a"]
-    assert [r["what"] for r in there.catalog.trail("a", 2)] == ["point flagged", "run done"]
+    assert [r["what"] for r in there.catalog.audit_trail("a", 2)] == ["point flagged", "run done"]
     assert job_status(there.catalog, RULES)[0].flagged == "p3"
 
 
@@ -331,7 +334,7 @@ def test_a_run_writes_nothing_after_a_catalog_that_hung_until_its_lease_was_over
         fence.clock = lambda: 1e9
 
         def hangs(self: Catalog) -> Any:
-            fence.lease._good_until = float("-inf")
+            fence.lease._valid_until = float("-inf")
             raise sa.exc.OperationalError("SELECT", {}, Exception("gone"))
 
         with monkeypatch.context() as m:

@@ -12,14 +12,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from vreplica.config import load
 from vreplica.config.errors import JobFileInvalid
-from vreplica.notify.events import Event
-from vreplica.scheduling.planner import Limits
-from vreplica.scheduling.schedule import Rpo, Rule
+from vreplica.notify.events import ServiceEvent
+from vreplica.scheduling.planner import ConcurrencyLimits
+from vreplica.scheduling.schedule import Rpo, ScheduleRule
 from vreplica.service.catalog import jobs, movers, observed
 from vreplica.service.catalog.database import Catalog
 from vreplica.service.metrics import Metrics, MetricsUnavailable
 
-RULE = Rule(Rpo(timedelta(minutes=15)))
+RULE = ScheduleRule(Rpo(timedelta(minutes=15)))
 
 
 def test_the_page_tells_of_jobs_movers_and_runs(tmp_path: Path) -> None:
@@ -33,7 +33,7 @@ def test_the_page_tells_of_jobs_movers_and_runs(tmp_path: Path) -> None:
         c.execute(sa.text("UPDATE vr_job SET holds = '[\"host:h1\"]'"))
         jobs.set_disabled(c, "c", "fo-1")
         jobs.set_alarm(c, "a", "RPO violated")
-    metrics = Metrics(catalog, dict.fromkeys("abc", RULE), Limits(per_host=1))
+    metrics = Metrics(catalog, dict.fromkeys("abc", RULE), ConcurrencyLimits(per_host=1))
     counts = (
         "looked_at",
         "read",
@@ -45,9 +45,9 @@ def test_the_page_tells_of_jobs_movers_and_runs(tmp_path: Path) -> None:
         "audited",
     )
     disk = {f"{name}_bytes": 10 + n for n, name in enumerate(counts)}
-    metrics(Event("run done", "a", "m1", {"seconds": 2.0, "disks": [disk, disk]}))
-    metrics(Event("run failed", "b", "m1", {"error": "x"}))
-    metrics(Event("RPO violated", "b", "m1", {}))
+    metrics(ServiceEvent("run done", "a", "m1", {"seconds": 2.0, "disks": [disk, disk]}))
+    metrics(ServiceEvent("run failed", "b", "m1", {"error": "x"}))
+    metrics(ServiceEvent("RPO violated", "b", "m1", {}))
     metrics.round(0.2)
     server = metrics.serve("127.0.0.1:0")
     try:

@@ -10,17 +10,17 @@ import pytest
 import sqlalchemy as sa
 
 from vreplica.points import Level
-from vreplica.scheduling.planner import Limits, Start
-from vreplica.scheduling.schedule import Cron, Due, Every, Rpo, Rule
+from vreplica.scheduling.planner import ConcurrencyLimits, RunStart
+from vreplica.scheduling.schedule import Cron, DueRun, Every, Rpo, ScheduleRule
 from vreplica.service.catalog import jobs, movers, observed, runs
 from vreplica.service.catalog.database import Catalog
 from vreplica.service.catalog.errors import CatalogTooNew, CatalogUnreachable
 from vreplica.service.dispatcher import Dispatcher
-from vreplica.service.lease import Watch
+from vreplica.service.lease import LeaseWatch
 from vreplica.service.status import job_status
 
 TTL = timedelta(seconds=30)
-RULE = Rule(Every(timedelta(hours=1)))
+RULE = ScheduleRule(Every(timedelta(hours=1)))
 
 
 @pytest.fixture
@@ -34,7 +34,11 @@ def dispatcher(catalog: Catalog, mover: str = "m1", **more: object) -> tuple[Dis
     told: list[str] = []
     rules = {"a": RULE, "b": RULE}
     made = Dispatcher(
-        catalog, mover, rules, Limits(), lambda what, job, data: told.append(f"{what}: {job}")
+        catalog,
+        mover,
+        rules,
+        ConcurrencyLimits(),
+        lambda what, job, data: told.append(f"{what}: {job}"),
     )
     for name, value in more.items():
         setattr(made, name, value)
@@ -61,7 +65,7 @@ def test_a_round_queues_each_due_job_once(catalog: Catalog) -> None:
 
 def test_the_database_refuses_a_second_active_run_of_a_job(catalog: Catalog) -> None:
     join(catalog, "m1")
-    start = Start("a", Due(datetime.now(UTC), datetime.now(UTC)), ())
+    start = RunStart("a", DueRun(datetime.now(UTC), datetime.now(UTC)), ())
     with catalog.transaction() as c:
         jobs.register(c, ["a"], catalog.now(c))
         runs.queue(c, [("r1", start, "m1")], catalog.now(c))
@@ -108,7 +112,7 @@ def test_a_run_taken_up_again_gets_a_new_epoch_and_the_old_ticket_writes_nothing
         new = runs.begin(c, run, "m1", now)
         assert old is not None
         assert new is not None
-        assert (old.again, new.again) == (False, True)
+        assert (old.begun_before, new.begun_before) == (False, True)
         assert new.epoch > old.epoch
         assert not runs.finish(c, old, now, state="failed", error="late")
         assert runs.finish(c, new, now, state="done", point_time=now)
@@ -126,15 +130,15 @@ class Clock:
         return self.now
 
 
-def watching(catalog: Catalog, clock: Clock) -> Watch:
-    watch = Watch(TTL * 4 / 3, clock)
+def watching(catalog: Catalog, clock: Clock) -> LeaseWatch:
+    watch = LeaseWatch(TTL * 4 / 3, clock)
     look(catalog, watch)
     return watch
 
 
-def look(catalog: Catalog, watch: Watch) -> None:
+def look(catalog: Catalog, watch: LeaseWatch) -> None:
     with catalog.transaction() as c:
-        watch.look(movers.leases(c))
+        watch.observe(movers.leases(c))
 
 
 def renew(catalog: Catalog, mover: str) -> None:
@@ -177,7 +181,7 @@ def test_a_run_that_was_cancelled_does_not_wait_for_its_next_time(
     catalog: Catalog, when: Cron | Every
 ) -> None:
     join(catalog, "m1")
-    plan, _ = dispatcher(catalog, rules={"a": Rule(when)})
+    plan, _ = dispatcher(catalog, rules={"a": ScheduleRule(when)})
     with catalog.transaction() as c:
         jobs.register(c, ["a"], catalog.now(c) - timedelta(hours=2))
     for state in ("cancelled", "abandoned"):
@@ -233,7 +237,7 @@ def test_a_clock_that_jumps_makes_nobody_dead_and_keeps_nobody_alive(
 
 def test_an_alarm_is_told_when_it_comes_and_when_it_goes(catalog: Catalog) -> None:
     join(catalog, "m1", capacity=1)
-    rule = Rule(Rpo(timedelta(minutes=15)))
+    rule = ScheduleRule(Rpo(timedelta(minutes=15)))
     plan, told = dispatcher(catalog, rules={"a": rule})
     (queued,) = plan.round({})
     with catalog.transaction() as c:
@@ -251,13 +255,13 @@ def test_an_alarm_is_told_when_it_comes_and_when_it_goes(catalog: Catalog) -> No
         runs.finish(c, ticket, now, state="done", point_time=now, seconds=2.0)
     plan.round({})
     assert told == ["RPO violated: a", "RPO kept again: a"]
-    assert [row["what"] for row in catalog.trail("a")] == ["RPO kept again", "RPO violated"]
+    assert [row["what"] for row in catalog.audit_trail("a")] == ["RPO kept again", "RPO violated"]
 
 
 def test_nothing_is_said_to_be_kept_again_where_a_failover_has_switched_a_job_off(
     catalog: Catalog,
 ) -> None:
-    plan, told = dispatcher(catalog, rules={"a": Rule(Rpo(timedelta(minutes=15)))})
+    plan, told = dispatcher(catalog, rules={"a": ScheduleRule(Rpo(timedelta(minutes=15)))})
     with catalog.transaction() as c:
         jobs.register(c, ["a"], catalog.now(c) - timedelta(hours=1))
     plan.round({})
@@ -270,14 +274,14 @@ def test_nothing_is_said_to_be_kept_again_where_a_failover_has_switched_a_job_of
 
 
 def test_status_says_what_comes_next(catalog: Catalog) -> None:
-    rules = {"a": RULE, "b": Rule(Rpo(timedelta(minutes=15)))}
+    rules = {"a": RULE, "b": ScheduleRule(Rpo(timedelta(minutes=15)))}
     found = {s.job: s for s in job_status(catalog, rules)}
     assert found["a"].why == "every 1 h"
     assert found["b"].why == "no recovery point is known here; the destination was not asked"
     assert catalog.pause("a", "me", paused=True)
     assert not catalog.pause("a", "me", paused=True)
     assert next(s for s in job_status(catalog, rules) if s.job == "a").state == "paused"
-    assert catalog.trail("a")[0]["who"] == "me"
+    assert catalog.audit_trail("a")[0]["who"] == "me"
 
 
 def test_points_of_the_destination_replace_what_was_known(catalog: Catalog) -> None:

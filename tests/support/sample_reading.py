@@ -34,7 +34,7 @@ from vreplica.points.digestmap.digest_map import DigestMap
 from vreplica.points.digestmap.file import FOLDING, read_header
 from vreplica.points.digestmap.pending import FoundPending, read_pending, read_records
 from vreplica.points.vm_keys import BOOTED, DISCONNECTED_KEY, LEAF_KEY, REVERTED_KEY
-from vreplica.scheduling.schedule import Every, Rule
+from vreplica.scheduling.schedule import Every, ScheduleRule
 from vreplica.service import dbos_engine
 from vreplica.service.catalog import failover_requests, jobs, movers, notices, observed, tables
 from vreplica.service.catalog.database import Catalog
@@ -252,7 +252,7 @@ def points_query() -> sa.Select[Any]:
 
 
 def statuses(catalog: Catalog, *jobs: str) -> dict[str, JobStatus]:
-    rule = Rule(Every(timedelta(minutes=1)), ZoneInfo("UTC"), rpo=timedelta(minutes=10))
+    rule = ScheduleRule(Every(timedelta(minutes=1)), ZoneInfo("UTC"), rpo=timedelta(minutes=10))
     return {s.job: s for s in job_status(catalog, dict.fromkeys(jobs, rule))}
 
 

@@ -28,7 +28,7 @@ def reserve_job(out: Output, config: Config, job: Job, failover: str) -> None:
     def update(catalog: Catalog) -> None:
         from vreplica.service.catalog import projection
 
-        if (mover := projection.reserve(catalog, job, failover)) is not None:
+        if (mover := projection.reserve_job(catalog, job, failover)) is not None:
             out.note(
                 f"{job.name}: mover {mover} is running it. A run on this machine is waited for;"
                 " for a run on another machine interrupt this and use --by-service, which waits"
@@ -46,8 +46,8 @@ def failover_ended(out: Output, config: Config, job: Job, reserved: str | None =
 
         if reserved is not None:
             with catalog.transaction() as c:
-                projection.release(c, job, reserved)
-        projection.keep_failovers(catalog, job)
+                projection.release_job(c, job, reserved)
+        projection.write_failovers(catalog, job)
 
     _update(out, config, update)
 
@@ -58,7 +58,7 @@ def run_ended(out: Output, config: Config, job: Job, report: RunReport) -> None:
     def update(catalog: Catalog) -> None:
         from vreplica.service.catalog import projection
 
-        projection.keep_run(catalog, job, report, vreplica.recovery_points)
+        projection.write_run(catalog, job, report, vreplica.recovery_points)
 
     _update(out, config, update)
 
@@ -70,7 +70,7 @@ def points_read(out: Output, config: Config, job: Job, points: Sequence[Recovery
         from vreplica.service.catalog import projection
 
         with catalog.transaction() as c:
-            projection.keep_points(c, job.name, points)
+            projection.write_points(c, job.name, points)
 
     _update(out, config, update)
 

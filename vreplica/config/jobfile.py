@@ -45,7 +45,7 @@ from vreplica.failover.machine.choices import OnError
 from vreplica.failover.machine.group_order import Group, Member
 from vreplica.nfc.config import HostLimits, NfcConfig
 from vreplica.points import Level
-from vreplica.scheduling.schedule import Rule
+from vreplica.scheduling.schedule import ScheduleRule
 from vreplica.sync.job import (
     Customize,
     Guest,
@@ -153,7 +153,7 @@ class Config(Mapping[str, Job]):
             return self._base / self._file.state_dir.expanduser()
         return _xdg("XDG_STATE_HOME", ".local/state") / "vreplica"
 
-    def rule(self, name: str) -> Rule | None:
+    def rule(self, name: str) -> ScheduleRule | None:
         """When a job runs; None where only people start it. Raises UnknownJob."""
         self.select([name])
         table = self._file.jobs[name].schedule

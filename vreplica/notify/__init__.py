@@ -1,1 +1,1 @@
-"""Events, and how they are sent: webhook, e-mail, hook."""
+"""Notifications: the service's events, and the receivers that they are sent to."""

@@ -1,13 +1,13 @@
-"""Which runs begin now. A pure function of what is known and the time.
+"""Decides which runs begin now. Pure: records of the jobs and the time in, a plan out.
 
-    standings --> due? --> open? --> room? --> starts, in the order of their deadlines
-                             |         `-----> waiting, with what it waits for
-                             `---------------> waiting for its window
-    and of every job with a target:  too old already, or going to be   --> alarms
+    records --> due? --> window open? --> resources free? --> starts, the earliest deadline first
+                              |                  `----------> waiting for a resource
+                              `-----------------------------> waiting for the window
+    each job with a target: newest point too old, or going to be --> alarms
 
-Room is counted per resource over everything that runs: an ESXi host's NFC service and a
-datastore take only so many copies at a time. Priority goes first, then the earliest deadline;
-a run that cannot begin holds nothing back for itself.
+A run occupies resources: the ESXi hosts and the datastores of both ends. Each of them takes a
+limited number of runs at a time, counted over all runs. Jobs of a higher priority begin first; of
+equal ones, the job with the earlier deadline. A run that has to wait reserves nothing.
 """
 
 from __future__ import annotations
@@ -19,56 +19,64 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import Final
 
-from vreplica.scheduling.schedule import Due, Standing, due, is_open, next_opening, not_before
+from vreplica.scheduling.schedule import (
+    DueRun,
+    JobRecord,
+    due,
+    is_open,
+    next_opening,
+    not_before,
+)
 
-TICK_S: Final = 30.0
+ROUND_S: Final = 30.0
+"""Between two rounds of planning, where nothing asks for one earlier."""
 CLOCKS_APART: Final = timedelta(minutes=1)
 """Clocks of movers that are kept in step differ by less."""
-"""Between two plans where nothing else calls for one."""
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """How many runs at a time. Keys of `resources` are as in `Standing.holds`."""
+class ConcurrencyLimits:
+    """How many runs may go on at a time.
+
+    `exceptions`: limits of single resources, by names as in `JobRecord.resources`.
+    """
 
     per_host: int = 4
     per_datastore: int = 4
     total: int = 1000
-    resources: Mapping[str, int] = field(default_factory=dict)
-    """Exceptions by name."""
+    exceptions: Mapping[str, int] = field(default_factory=dict)
 
     def of(self, resource: str) -> int:
-        if resource in self.resources:
-            return self.resources[resource]
+        """The limit of one resource."""
+        if resource in self.exceptions:
+            return self.exceptions[resource]
         return self.per_host if resource.startswith("host:") else self.per_datastore
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
-    """A run to begin. `slot` names it: the same run is not begun twice."""
+class RunStart:
+    """A run that begins now, and the resources that it occupies."""
 
     job: str
-    due: Due
-    holds: tuple[str, ...]
-
-    @property
-    def slot(self) -> str:
-        return f"{self.due.at:%Y%m%dT%H%M%S}"
+    due: DueRun
+    resources: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
-    """A run that is due and cannot begin: `why` names the window or the full resource, `what` is
-    its kind: window | host | datastore | runs."""
+class WaitingRun:
+    """A run that is due and cannot begin.
+
+    `why`: the reason, for people. `kind`: what it waits for, window | host | datastore | runs.
+    """
 
     job: str
-    due: Due
+    due: DueRun
     why: str
-    what: str
+    kind: str
 
 
-class Alarm(Enum):
-    """What is wrong with a job's newest point."""
+class AlarmKind(Enum):
+    """What is wrong with the age of a job's newest point."""
 
     VIOLATED = "RPO violated"
     PREDICTED = "RPO will be violated"
@@ -79,13 +87,13 @@ class Alarm(Enum):
 
 @dataclass(frozen=True, slots=True)
 class RpoAlarm:
-    """A point that is too old at `at`.
+    """A newest point that is older than its target from `at` on.
 
-    `age` is how old it is now. None: there is no point, or its time lies `ahead` of now.
+    `age`: its age now. None where there is no point, or where its time lies `ahead` of now.
     """
 
     job: str
-    alarm: Alarm
+    kind: AlarmKind
     target: timedelta
     age: timedelta | None
     at: datetime
@@ -93,52 +101,51 @@ class RpoAlarm:
 
 
 @dataclass(frozen=True, slots=True)
-class Tick:
-    """The plan of one moment."""
+class RoundPlan:
+    """The plan of one round."""
 
-    starts: tuple[Start, ...]
-    waiting: tuple[Waiting, ...]
+    starts: tuple[RunStart, ...]
+    waiting: tuple[WaitingRun, ...]
     alarms: tuple[RpoAlarm, ...]
 
 
-def plan_tick(now: datetime, jobs: Iterable[Standing], limits: Limits) -> Tick:
-    """What begins now, what waits and why, and whose point is or will be too old."""
+def plan_round(now: datetime, jobs: Iterable[JobRecord], limits: ConcurrencyLimits) -> RoundPlan:
+    """The runs that begin, the runs that wait, and the points that are or will be too old."""
     used: Counter[str] = Counter()
     running = 0
-    wanted: list[tuple[int, datetime, str, Standing, Due]] = []
-    waiting: list[Waiting] = []
+    wanted: list[tuple[int, datetime, str, JobRecord, DueRun]] = []
+    waiting: list[WaitingRun] = []
     alarms: list[RpoAlarm] = []
     for job in jobs:
         target = job.rule.target
-        if target is not None and not job.off and (alarm := _alarm(now, job, target)):
+        if target is not None and not job.disabled and (alarm := _alarm(now, job, target)):
             alarms.append(alarm)
         if job.running:
             running += 1
-            used.update(job.holds)
+            used.update(job.resources)
             continue
-        if job.paused or job.off or (found := due(now, job)) is None:
+        if job.paused or job.disabled or (found := due(now, job)) is None:
             continue
         if is_open(now, job.rule):
             wanted.append((-job.rule.priority, found.deadline, job.name, job, found))
         else:
             opens = next_opening(now, job.rule)
-            why = f"its window opens at {opens or 'no time'}"
-            waiting.append(Waiting(job.name, found, why, "window"))
-    starts: list[Start] = []
+            why = f"its window opens at {opens}" if opens else "no window opens within a week"
+            waiting.append(WaitingRun(job.name, found, why, "window"))
+    starts: list[RunStart] = []
     for _, _, name, job, found in sorted(wanted, key=lambda w: w[:3]):
-        full = next((r for r in job.holds if used[r] >= limits.of(r)), None)
+        full = next((r for r in job.resources if used[r] >= limits.of(r)), None)
         if running + len(starts) >= limits.total:
-            full = "all runs"
-        if full is not None:
-            kind, colon, _ = full.partition(":")
-            waiting.append(Waiting(name, found, f"{full} is busy", kind if colon else "runs"))
-            continue
-        used.update(job.holds)
-        starts.append(Start(name, found, job.holds))
-    return Tick(tuple(starts), tuple(waiting), tuple(alarms))
+            waiting.append(WaitingRun(name, found, "all places for runs are taken", "runs"))
+        elif full is not None:
+            waiting.append(WaitingRun(name, found, f"{full} is busy", full.partition(":")[0]))
+        else:
+            used.update(job.resources)
+            starts.append(RunStart(name, found, job.resources))
+    return RoundPlan(tuple(starts), tuple(waiting), tuple(alarms))
 
 
-def point_age(now: datetime, job: Standing) -> timedelta | None:
+def point_age(now: datetime, job: JobRecord) -> timedelta | None:
     """The age of the newest point.
 
     None where there is no point, or where its time lies ahead: a clock was set back since, and
@@ -149,25 +156,25 @@ def point_age(now: datetime, job: Standing) -> timedelta | None:
     return max(now - job.point_time, timedelta(0))
 
 
-def _alarm(now: datetime, job: Standing, target: timedelta) -> RpoAlarm | None:
+def _alarm(now: datetime, job: JobRecord, target: timedelta) -> RpoAlarm | None:
     age = point_age(now, job)
     if job.point_time is not None and age is None:
         # A point of unknown age keeps no target.
-        return RpoAlarm(job.name, Alarm.VIOLATED, target, None, now, ahead=True)
+        return RpoAlarm(job.name, AlarmKind.VIOLATED, target, None, now, ahead=True)
     limit = (job.point_time or job.since) + target
     if now > limit:
-        return RpoAlarm(job.name, Alarm.VIOLATED, target, age, limit)
+        return RpoAlarm(job.name, AlarmKind.VIOLATED, target, age, limit)
     end = _expected_end(now, job)
     if end is None or end > limit:
-        return RpoAlarm(job.name, Alarm.PREDICTED, target, age, limit)
+        return RpoAlarm(job.name, AlarmKind.PREDICTED, target, age, limit)
     return None
 
 
-def _expected_end(now: datetime, job: Standing) -> datetime | None:
-    """When the run that is under way, or one that begins as soon as it may, is over; None: never.
+def _expected_end(now: datetime, job: JobRecord) -> datetime | None:
+    """The end of the run that is under way, or of one that begins as soon as it may.
 
-    A job that is paused has none. One without a measured duration is taken to be quick, since
-    nothing says otherwise.
+    None where no run begins, as of a paused job. A job without a measured duration counts as
+    quick, since nothing says otherwise.
     """
     estimate = job.estimate or timedelta(0)
     if job.running and job.last_start is not None:

@@ -1,9 +1,9 @@
-"""One round of the service: see what is, plan, queue what begins. Whoever plans, plans alone.
+"""One round of the service: read the catalog, plan, queue what begins.
 
-movers gone? -> their runs are lost          in one transaction, under one lock:
-failovers that are asked -> a mover          two movers never plan at the same time
-standings -> plan_tick -> a mover for each
-alarms: told once, when they come and when they go
+movers gone? -> their runs are lost          in one transaction, under one lock: two movers
+requested failovers -> a mover for each      never plan at the same time
+records -> plan_round -> a mover for each
+alarms: reported once, when they begin and when they end
 """
 
 from __future__ import annotations
@@ -12,21 +12,26 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import Any
 
-from vreplica.notify.events import NOT_KNOWN
+from vreplica.notify.events import OnEvent, age_data
 from vreplica.points.model import new_id
-from vreplica.scheduling.planner import Limits, Start, Tick, plan_tick
-from vreplica.scheduling.schedule import Rule
+from vreplica.scheduling.planner import ConcurrencyLimits, RoundPlan, RunStart, plan_round
+from vreplica.scheduling.schedule import ScheduleRule
 from vreplica.service.catalog import failover_requests, jobs, movers, runs
 from vreplica.service.catalog.database import Catalog, Connection
-from vreplica.service.lease import Watch
-from vreplica.service.run_worker import Tell
+from vreplica.service.catalog.movers import Mover
+from vreplica.service.catalog.tables import FAILOVER
+from vreplica.service.lease import LeaseWatch
 
 log = logging.getLogger("vreplica.service")
 
+_Happened = tuple[str, str, dict[str, Any]]
+"""An event to report after the transaction: its name, its job, its data."""
+
 
 @dataclass(frozen=True, slots=True)
-class Queued:
+class Assignment:
     """A run or a failover that a mover is to execute."""
 
     id: str
@@ -35,18 +40,18 @@ class Queued:
     failover: bool = False
 
 
-def plan(
+def plan_for_fleet(
     c: Connection,
     now: datetime,
-    rules: Mapping[str, Rule],
-    limits: Limits,
-    fleet: Sequence[movers.Mover],
-) -> Tick:
-    """What the planner says with the room that the movers have."""
+    rules: Mapping[str, ScheduleRule],
+    limits: ConcurrencyLimits,
+    fleet: Sequence[Mover],
+) -> RoundPlan:
+    """The plan of one round, within the places that the movers have."""
     busy = sum(m.active for m in fleet)
-    room = sum(max(0, m.free) for m in fleet)
-    limits = replace(limits, total=min(limits.total, busy + room))
-    return plan_tick(now, jobs.standings(c, rules), limits)
+    free = sum(max(0, m.free) for m in fleet)
+    limits = replace(limits, total=min(limits.total, busy + free))
+    return plan_round(now, jobs.records(c, rules), limits)
 
 
 @dataclass(slots=True)
@@ -55,83 +60,87 @@ class Dispatcher:
 
     catalog: Catalog
     mover: str
-    rules: Mapping[str, Rule]
-    limits: Limits
-    tell: Tell
-    watch: Watch = field(default_factory=lambda: Watch(timedelta(seconds=40)))
+    rules: Mapping[str, ScheduleRule]
+    limits: ConcurrencyLimits
+    on_event: OnEvent
+    watch: LeaseWatch = field(default_factory=lambda: LeaseWatch(timedelta(seconds=40)))
 
-    def round(self, places: Mapping[str, tuple[str, ...]]) -> list[Queued]:
-        """Plan and queue. Empty also where another mover is planning."""
-        told: list[tuple[str, str, dict[str, str]]] = []
+    def round(self, resources: Mapping[str, tuple[str, ...]]) -> list[Assignment]:
+        """Plans and queues. Returns nothing while another mover is planning.
+
+        `resources`: what a run of each job occupies, where it was read anew.
+        """
+        happened: list[_Happened] = []
         with self.catalog.planning() as c:
             if c is None:
                 return []
             now = self.catalog.now(c)
             jobs.register(c, self.rules, now)
-            jobs.set_resources(c, places)
-            told += self._lose(c, now)
+            jobs.set_resources(c, resources)
+            happened += self._lose(c, now)
             fleet = movers.registered(c)
             queued = [
-                Queued(*given, failover=True) for given in failover_requests.hand_out(c, fleet)
+                Assignment(*given, failover=True) for given in failover_requests.assign(c, fleet)
             ]
             if queued:
                 fleet = movers.registered(c)
-            tick = plan(c, now, self.rules, self.limits, fleet)
-            told += self._alarms(c, tick)
-            begun = [
-                (new_id(), start, mover) for start, mover in self._assign(c, tick.starts, fleet)
+            plan = plan_for_fleet(c, now, self.rules, self.limits, fleet)
+            happened += self._alarms(c, plan)
+            starts = [
+                (new_id(), start, mover) for start, mover in self._assign(c, plan.starts, fleet)
             ]
-            runs.queue(c, begun, now)
-            queued += [Queued(run, start.job, mover) for run, start, mover in begun]
-        for what, job, data in told:
-            self.tell(what, job, dict(data))
-        for waiting in tick.waiting:
+            runs.queue(c, starts, now)
+            queued += [Assignment(run, start.job, mover) for run, start, mover in starts]
+        for name, job, data in happened:
+            self.on_event(name, job, dict(data))
+        for waiting in plan.waiting:
             more = {"job": waiting.job, "mover": self.mover}
             log.debug("job %s waits: %s", waiting.job, waiting.why, extra=more)
         return queued
 
-    def _lose(self, c: Connection, now: datetime) -> list[tuple[str, str, dict[str, str]]]:
-        told = []
+    def _lose(self, c: Connection, now: datetime) -> list[_Happened]:
+        """Gives up the runs of movers that are gone."""
+        happened: list[_Happened] = []
         for run, kind, job, mover in runs.mark_lost(c, self.watch.gone(), now):
-            if kind == failover_requests.KIND and not failover_requests.lose(c, run, now):
+            if kind == FAILOVER and not failover_requests.mark_lost(c, run, now):
                 continue
-            self.catalog.note(c, self.mover, f"{kind} lost", job, run=run, mover=mover)
-            told.append((f"{kind} lost", job, {"run": run, "mover": mover}))
-        return told
+            self.catalog.add_audit_entry(c, self.mover, f"{kind} lost", job, run=run, mover=mover)
+            happened.append((f"{kind} lost", job, {"run": run, "mover": mover}))
+        return happened
 
     def _assign(
-        self, c: Connection, starts: tuple[Start, ...], fleet: list[movers.Mover]
-    ) -> list[tuple[Start, str]]:
-        """The mover that ran the job last, since its digest maps are there; else the freest."""
+        self, c: Connection, starts: tuple[RunStart, ...], fleet: list[Mover]
+    ) -> list[tuple[RunStart, str]]:
+        """A mover for each run: the one that ran the job last, which has its digest maps, else the
+        one with the most free places."""
         free = {m.id: m.free for m in fleet}
-        before = jobs.last_movers(c, [s.job for s in starts])
+        last = jobs.last_movers(c, [s.job for s in starts])
         assigned = []
         for start in starts:
-            wanted = before.get(start.job, "")
-            if free.get(wanted, 0) <= 0:
-                wanted = max(free, key=lambda m: free[m])
-            free[wanted] -= 1
-            assigned.append((start, wanted))
+            mover = last.get(start.job, "")
+            if free.get(mover, 0) <= 0:
+                mover = max(free, key=lambda m: free[m])
+            free[mover] -= 1
+            assigned.append((start, mover))
         return assigned
 
-    def _alarms(self, c: Connection, tick: Tick) -> list[tuple[str, str, dict[str, str]]]:
-        told = []
-        now = {a.job: a for a in tick.alarms}
+    def _alarms(self, c: Connection, plan: RoundPlan) -> list[_Happened]:
+        """Writes the alarms that have begun or ended since the last round."""
+        happened: list[_Happened] = []
+        now = {a.job: a for a in plan.alarms}
         known = jobs.alarms(c)
-        off = jobs.disabled(c)
+        disabled = jobs.disabled(c)
         for job in self.rules:
             alarm = now.get(job)
-            name = str(alarm.alarm) if alarm else None
-            if known.get(job) == name:
+            kind = str(alarm.kind) if alarm else None
+            if known.get(job) == kind:
                 continue
-            jobs.set_alarm(c, job, name)
-            if name is None and job in off:
-                # Nothing is late, but nothing was kept.
+            jobs.set_alarm(c, job, kind)
+            if kind is None and job in disabled:
+                # A failover has disabled the job: nothing is late, but no target was kept either.
                 continue
-            what = name or "RPO kept again"
-            data = {"target": str(alarm.target), "age": str(alarm.age)} if alarm else {}
-            if alarm is not None and alarm.ahead:
-                data["age"] = NOT_KNOWN
-            self.catalog.note(c, self.mover, what, job, **data)
-            told.append((what, job, data))
-        return told
+            name = kind or "RPO kept again"
+            data = age_data(alarm.age, alarm.target, ahead=alarm.ahead) if alarm else {}
+            self.catalog.add_audit_entry(c, self.mover, name, job, **data)
+            happened.append((name, job, data))
+        return happened

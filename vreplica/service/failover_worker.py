@@ -1,11 +1,11 @@
-"""Executes failovers that are asked of the service, one event at a time.
+"""Executes the failovers that are requested of the service, one event at a time.
 
-    order --take--> Driven --step--> --step--> ... --settle--> the catalog
-                      |                 each: lease good? then one event of the failover's journal
-                      `- journal held in one epoch, both sides connected, from the first step on
+    request --take--> FailoverTask --step--> --step--> ... --record_end--> the catalog
+                        |            each: lease valid? then one event of the failover's journal
+                        `- journal open in one epoch, both sites connected, from the first step on
 
-The journal is the truth (failover/machine/journal.py): whoever is restarted takes it over and goes
-on from where it stands, each effect once. The catalog is only told; it may be away meanwhile.
+The journal is the truth (failover/machine/journal.py). A process that starts again continues from
+its state, with each effect once. The catalog is a copy; it may be away meanwhile.
 """
 
 from __future__ import annotations
@@ -25,103 +25,108 @@ from vreplica.failover.machine.errors import Interrupted
 from vreplica.failover.machine.journal import load
 from vreplica.failover.machine.record import Outcome, outcome_of
 from vreplica.failover.machine.states import ENDED, FailoverState
+from vreplica.notify.events import OnEvent
 from vreplica.service.catalog import failover_requests, jobs, projection
 from vreplica.service.catalog.database import Catalog
 from vreplica.service.catalog.engines import CatalogAway
-from vreplica.service.catalog.runs import Ticket
+from vreplica.service.catalog.runs import RunTicket
 from vreplica.service.lease import Lease
-from vreplica.service.run_worker import RunTakenAway, Tell
+from vreplica.service.run_worker import RunTakenAway
 from vreplica.sync.events import Event, Warn
 from vreplica.sync.job import Job
 from vreplica.sync.recovery_points import points
 
 log = logging.getLogger("vreplica.service")
 
-LOOK_S: Final = 0.5
+POLL_S: Final = 0.5
 """Between two looks at a lease that is over, or whether the service has been stopped."""
 
-Result = dict[str, Any]
-"""What a step says: {"more": is there another one?, "error": what it failed with, or absent}."""
+StepResult = dict[str, Any]
+"""{"more": true while a further step follows, "error": the error of the step, where it failed}."""
 
 
 @dataclass(slots=True)
-class Driver:
-    """What the failovers of one process share. `jobs` gives a job with its secrets."""
+class FailoverWorker:
+    """Executes the failovers of one mover. `jobs` gives a job with its secrets."""
 
-    id: str
+    mover: str
     catalog: Catalog
     lease: Lease
     jobs: Mapping[str, Job]
-    tell: Tell
+    on_event: OnEvent
     working: set[str] = field(default_factory=set)
+    """The ids of the requests that are executed now."""
     stopping: bool = False
 
     @contextmanager
-    def take(self, order: str) -> Iterator[Driven | None]:
-        """None where it is not this mover's any more."""
-        found = self.catalog.retry_while_away(self.begin, order)
+    def take(self, request: str) -> Iterator[FailoverTask | None]:
+        """Begins a request. None where it is not this mover's any more."""
+        found = self.catalog.retry_while_away(self.begin, request)
         if found is None:
             yield None
             return
-        self.working.add(order)
+        self.working.add(request)
         try:
             with ExitStack() as stack:
-                yield Driven(self, *found, stack)
+                yield FailoverTask(self, *found, stack)
         finally:
-            self.working.discard(order)
+            self.working.discard(request)
 
-    def begin(self, order: str) -> tuple[Ticket, dict[str, Any]] | None:
-        """As `orders.begin`."""
+    def begin(self, request: str) -> tuple[RunTicket, dict[str, Any]] | None:
+        """As `failover_requests.begin`."""
         with self.catalog.transaction() as c:
-            return failover_requests.begin(c, order, self.id, self.catalog.now(c))
+            return failover_requests.begin(c, request, self.mover, self.catalog.now(c))
 
-    def heed_stop(self) -> None:
+    def check_stopping(self) -> None:
+        """Raises Interrupted when the service stops."""
         if self.stopping:
             raise Interrupted
 
 
 @dataclass(slots=True)
-class Driven:
-    """One order in this process's hands."""
+class FailoverTask:
+    """One request while this process executes it."""
 
-    driver: Driver
-    ticket: Ticket
-    order: dict[str, Any]
+    worker: FailoverWorker
+    ticket: RunTicket
+    request: dict[str, Any]
     stack: ExitStack
-    drive: runner.OpenFailover | None = None
+    failover: runner.OpenFailover | None = None
 
-    def step(self) -> Result:
-        """One event further; none when the service stops. What it fails with is in the result."""
+    def step(self) -> StepResult:
+        """Executes one event, or none when the service stops. An error is part of the result."""
         try:
-            self.hold()
-            return {"more": self._go()}
+            self.wait_for_lease()
+            return {"more": self._advance()}
         except Interrupted:
-            time.sleep(LOOK_S)
+            time.sleep(POLL_S)
             return {"more": True}
         except VReplicaError as error:
-            told = {"exit_code": error.exit_code, **error.to_dict()}
-            return {"more": False, "error": told}
+            return {"more": False, "error": {"exit_code": error.exit_code, **error.to_dict()}}
         except Exception as error:
-            log.exception("failover of job %s", self.ticket.job, extra=self._fields())
+            log.exception("failover of job %s", self.ticket.job, extra=self._log_fields())
             return {"more": False, "error": {"message": f"a defect: {error!r}"}}
 
-    def hold(self) -> None:
-        """Wait while the lease is over: others may hold this mover dead, and act."""
-        driver, lapsed = self.driver, False
-        while not driver.lease.good:
-            driver.heed_stop()
+    def wait_for_lease(self) -> None:
+        """Waits while the lease is over: other movers may take this one for dead, and act.
+
+        Raises RunTakenAway, and Interrupted when the service stops.
+        """
+        worker, lapsed = self.worker, False
+        while not worker.lease.valid:
+            worker.check_stopping()
             lapsed = True
-            time.sleep(LOOK_S)
-        driver.heed_stop()
-        if lapsed and self.driver.catalog.retry_while_away(self._epoch) != self.ticket.epoch:
-            again = driver.catalog.retry_while_away(driver.begin, self.ticket.run)
+            time.sleep(POLL_S)
+        worker.check_stopping()
+        if lapsed and worker.catalog.retry_while_away(self._epoch) != self.ticket.epoch:
+            again = worker.catalog.retry_while_away(worker.begin, self.ticket.run)
             if again is None:
-                reason = "its lease was over, and something newer was asked"
+                reason = "its lease was over, and something newer was requested"
                 raise RunTakenAway(self.ticket.run, self.ticket.job, reason)
             self.ticket = again[0]
 
-    def settle(self, last: Result) -> str:
-        """Write how it ended. Returns the state of the order."""
+    def record_end(self, last: StepResult) -> str:
+        """Writes the end to the catalog and reports it. Returns the state of the request."""
         self.stack.close()
         job, error = self._job, last.get("error")
         outcome = self._outcome()
@@ -130,120 +135,122 @@ class Driven:
         result: dict[str, Any] = {"failover": None, "state": None}
         if outcome is not None:
             result = outcome.to_dict()
-        if not self.driver.catalog.retry_while_away(
-            self._write, state, {**result, "error": error}, text
-        ):
+        full = {**result, "error": error}
+        if not self.worker.catalog.retry_while_away(self._write_end, state, full, text):
             return "taken away"
-        self.driver.tell(f"failover {state}", self.ticket.job, _told(result, text))
+        self.worker.on_event(f"failover {state}", self.ticket.job, _event_data(result, text))
         try:
             found = points(job)
-            with self.driver.catalog.transaction() as c:
-                projection.keep_points(c, job.name, found)
+            with self.worker.catalog.transaction() as c:
+                projection.write_points(c, job.name, found)
         except Exception:
-            # A side that is away: the next run, or `catalog rebuild`, brings them.
-            log.warning("points of job %s could not be read", job.name, extra=self._fields())
+            # A site that is away: the next run, or `catalog rebuild`, reads the points.
+            log.warning("cannot read the points of job %s", job.name, extra=self._log_fields())
         return state
 
     @property
     def _job(self) -> Job:
-        return self.driver.jobs[self.ticket.job]
+        return self.worker.jobs[self.ticket.job]
 
-    def _go(self) -> bool:
-        do = self.order["do"]
+    def _advance(self) -> bool:
+        """Executes one event. False: there is no further one."""
+        do = self.request["do"]
         if do in ("undo", "commit"):
-            self._ask(do)
+            self._decide(do)
             return False
-        if self.drive is None:
-            self.drive = self._open(do)
-        if self.drive.advance():
-            self._progress(self.drive.outcome)
+        if self.failover is None:
+            self.failover = self._open(do)
+        if self.failover.advance():
+            self._write_progress(self.failover.outcome)
             return True
-        outcome = self.drive.outcome
-        answered = outcome.answered
-        if answered and self.order.get("commit"):
+        if self.failover.outcome.answered and self.request.get("commit"):
             self.stack.close()
-            self._ask("commit")
+            self._decide("commit")
         return False
 
     def _open(self, do: str) -> runner.OpenFailover:
-        """The failover's journal, with both sides."""
+        """Opens the failover's journal, with both sites connected."""
         job, own = self._job, self._job.job_dir / "failovers" / self.ticket.run
-        if do in failover_requests.PREFIX and not load(own):
-            choices = FailoverChoices.from_dict(self.order["choices"])
+        begins = do in failover_requests.ID_PREFIX
+        if begins and not load(own):
+            choices = FailoverChoices.from_dict(self.request["choices"])
             more: dict[str, Any] = {"id_": own.name, "goal": FailoverState.READY}
             if do == "begin":
-                operations.fail_over(job, choices, self._say, **more)
+                operations.fail_over(job, choices, self._report, **more)
             else:
-                operations.fail_back(
-                    job, choices, self._say, new_vm=self.order.get("new_vm"), **more
-                )
-        folder = own if do in failover_requests.PREFIX else history.current(job)
-        ports = self.stack.enter_context(operations.ports_of(job, folder, self._hear))
-        ports.check_cancelled = self.hold
-        return self.stack.enter_context(runner.open_failover(folder, ports, self._say))
+                new_vm = self.request.get("new_vm")
+                operations.fail_back(job, choices, self._report, new_vm=new_vm, **more)
+        folder = own if begins else history.current(job)
+        ports = self.stack.enter_context(operations.ports_of(job, folder, self._on_sync_event))
+        ports.check_cancelled = self.wait_for_lease
+        return self.stack.enter_context(runner.open_failover(folder, ports, self._report))
 
-    def _ask(self, do: str) -> None:
-        """Undo or commit: one event, and nothing where it has happened before a crash."""
+    def _decide(self, do: str) -> None:
+        """Undoes or commits. Does nothing where that has happened before a crash."""
         goal = {
             "undo": (FailoverState.UNDONE, FailoverState.ABORTED),
             "commit": (FailoverState.COMMITTED,),
         }[do]
-        if self.ticket.again and outcome_of(history.current(self._job)).state in goal:
+        job = self._job
+        if self.ticket.begun_before and outcome_of(history.current(job)).state in goal:
             return
         call = operations.undo if do == "undo" else operations.commit
-        call(self._job, self._say, self._hear)
+        call(job, self._report, self._on_sync_event)
 
     def _outcome(self) -> Outcome | None:
         found = history.outcomes(self._job)
-        if self.order["do"] in failover_requests.PREFIX:
+        if self.request["do"] in failover_requests.ID_PREFIX:
             return next((o for o in found if o.id == self.ticket.run), None)
         return next((o for o in found if o.state not in ENDED), found[-1] if found else None)
 
-    def _write(self, state: str, result: dict[str, Any], text: str | None) -> bool:
-        driver, job = self.driver, self._job
-        with driver.catalog.transaction() as c:
-            now = driver.catalog.now(c)
+    def _write_end(self, state: str, result: dict[str, Any], text: str | None) -> bool:
+        """False, and nothing is written: the ticket is out of date."""
+        worker, job = self.worker, self._job
+        with worker.catalog.transaction() as c:
+            now = worker.catalog.now(c)
             ours = failover_requests.finish(
                 c, self.ticket, now, state=state, result=result, error=text
             )
             if not ours:
                 return False
             for outcome in history.outcomes(job):
-                projection.keep_failover(c, job.name, outcome, now)
-            projection.release(c, job, self.ticket.run)
-            projection.keep_offs(c, [job])
-            more = {"run": self.ticket.run, "order": self.order["do"], **_told(result, text)}
-            driver.catalog.note(c, driver.id, f"failover {state}", job.name, **more)
+                projection.write_failover(c, job.name, outcome, now)
+            projection.release_job(c, job, self.ticket.run)
+            projection.write_disabled(c, [job])
+            more = {"run": self.ticket.run, "order": self.request["do"]}
+            more |= _event_data(result, text)
+            name = f"failover {state}"
+            worker.catalog.add_audit_entry(c, worker.mover, name, job.name, **more)
         return True
 
-    def _progress(self, outcome: Outcome) -> None:
-        """For whoever looks on; a catalog that is away does not hold the failover."""
-        job = self.ticket.job
-        log.info("job %s: failover %s is %s", job, outcome.id, outcome.state, extra=self._fields())
+    def _write_progress(self, outcome: Outcome) -> None:
+        """For commands that look on. A catalog that is away does not stop the failover."""
+        job, fields = self.ticket.job, self._log_fields()
+        log.info("job %s: failover %s is %s", job, outcome.id, outcome.state, extra=fields)
         try:
-            with self.driver.catalog.transaction() as c:
-                projection.keep_failover(c, job, outcome, self.driver.catalog.now(c))
+            with self.worker.catalog.transaction() as c:
+                projection.write_failover(c, job, outcome, self.worker.catalog.now(c))
         except CatalogAway as error:
-            log.warning("the catalog is away: %s", error, extra=self._fields())
+            log.warning("the catalog does not answer: %s", error, extra=fields)
 
     def _epoch(self) -> int:
-        with self.driver.catalog.transaction() as c:
+        with self.worker.catalog.transaction() as c:
             return jobs.epoch(c, self.ticket.job)
 
-    def _say(self, text: str) -> None:
-        log.debug("job %s: %s", self.ticket.job, text, extra=self._fields())
-        self.driver.heed_stop()
+    def _report(self, text: str) -> None:
+        log.debug("job %s: %s", self.ticket.job, text, extra=self._log_fields())
+        self.worker.check_stopping()
 
-    def _hear(self, event: Event) -> None:
+    def _on_sync_event(self, event: Event) -> None:
         if isinstance(event, Warn):
-            log.warning("job %s: %s", self.ticket.job, event.text, extra=self._fields())
+            log.warning("job %s: %s", self.ticket.job, event.text, extra=self._log_fields())
 
-    def _fields(self) -> dict[str, str]:
+    def _log_fields(self) -> dict[str, str]:
         """For `extra=` of a log record."""
-        return {"run": self.ticket.run, "job": self.ticket.job, "mover": self.driver.id}
+        return {"run": self.ticket.run, "job": self.ticket.job, "mover": self.worker.mover}
 
 
-def _told(result: dict[str, Any], error: str | None) -> dict[str, Any]:
-    """Of how it ended, what receivers are told."""
-    told = {k: result[k] for k in ("failover", "state")}
-    return {**told, "error": error} if error else told
+def _event_data(result: dict[str, Any], error: str | None) -> dict[str, Any]:
+    """The data of the event that reports the end."""
+    data = {k: result[k] for k in ("failover", "state")}
+    return {**data, "error": error} if error else data

@@ -1,10 +1,10 @@
-"""Figures for Prometheus: what this mover did, and how the fleet stands in the catalog.
+"""Serves metrics for Prometheus: the work of this mover, and the fleet as the catalog has it.
 
     events, rounds --> counters of this process          | one page, http://HOST:PORT/metrics,
     catalog --read at each scrape--> jobs, runs, movers  | without a password
 
-Every mover shows the same of jobs and movers, so one that lives is enough; ask for `max by (job)`.
-docs/service.md lists the names.
+Every mover shows the same of jobs and movers, so queries take `max by (job)`. docs/service.md lists
+the names.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from vreplica.errors import ConfigError
-from vreplica.notify.events import Event
-from vreplica.scheduling.planner import Alarm, Limits, point_age
-from vreplica.scheduling.schedule import Rule
+from vreplica.notify.events import ServiceEvent
+from vreplica.scheduling.planner import AlarmKind, ConcurrencyLimits, point_age
+from vreplica.scheduling.schedule import ScheduleRule
 from vreplica.service.catalog import jobs, movers, observed
 from vreplica.service.catalog.database import Catalog
-from vreplica.service.dispatcher import plan
+from vreplica.service.dispatcher import plan_for_fleet
 from vreplica.service.outbox import Notifier
 
 log = logging.getLogger("vreplica.service")
@@ -45,21 +45,21 @@ _BYTES = {
 
 @dataclass(eq=False)
 class MetricsUnavailable(ConfigError):
-    template = "metrics cannot be served at {address}: {reason}"
-    remedy = "Give [service] metrics another port of this machine."
+    template = "cannot serve metrics at {address}: {reason}"
+    remedy = "Set `metrics` of [service] to another port of this machine."
     retryable = True
     address: str
     reason: str
 
 
 class Metrics:
-    """The counters of this process. A listener of `Events`."""
+    """The counters of this process. A listener of `EventPublisher`."""
 
     def __init__(
         self,
         catalog: Catalog,
-        rules: Mapping[str, Rule],
-        limits: Limits,
+        rules: Mapping[str, ScheduleRule],
+        limits: ConcurrencyLimits,
         notifier: Notifier | None = None,
     ) -> None:
         self.registry = CollectorRegistry()
@@ -77,8 +77,8 @@ class Metrics:
         )
         self.registry.register(_Fleet(catalog, rules, limits, notifier))
 
-    def __call__(self, event: Event) -> None:
-        kind, _, result = event.what.partition(" ")
+    def __call__(self, event: ServiceEvent) -> None:
+        kind, _, result = event.name.partition(" ")
         if kind != "run":
             return
         self._runs.labels(event.job, result).inc()
@@ -89,7 +89,7 @@ class Metrics:
                 counter.labels(event.job).inc(sum(d[f"{what}_bytes"] for d in disks))
 
     def round(self, seconds: float) -> None:
-        """A round of planning is over."""
+        """Counts a round of planning that took `seconds`."""
         self._rounds.observe(seconds)
 
     def serve(self, address: str) -> Server:
@@ -125,15 +125,15 @@ class _Fleet:
     def __init__(
         self,
         catalog: Catalog,
-        rules: Mapping[str, Rule],
-        limits: Limits,
+        rules: Mapping[str, ScheduleRule],
+        limits: ConcurrencyLimits,
         notifier: Notifier | None,
     ) -> None:
         self._catalog, self._rules, self._notifier = catalog, rules, notifier
         self._limits = limits
 
     def describe(self) -> list[Metric]:
-        """Nothing: or the registry would read the catalog to find the names."""
+        """Nothing, so that the registry does not read the catalog only to find the names."""
         return []
 
     def collect(self) -> Iterator[Metric]:
@@ -141,7 +141,7 @@ class _Fleet:
         try:
             found = list(self._read())
         except Exception as error:
-            log.warning("metrics: the catalog cannot be read: %s", error)
+            log.warning("metrics: cannot read the catalog: %s", error)
             found = []
         up = GaugeMetricFamily("vreplica_catalog_up", "1: the catalog could be read.")
         up.add_metric((), float(bool(found)))
@@ -151,31 +151,31 @@ class _Fleet:
     def _read(self) -> Iterator[Metric]:
         with self._catalog.transaction() as c:
             now = self._catalog.now(c)
-            standings = jobs.standings(c, self._rules)
+            records = jobs.records(c, self._rules)
             alarms = jobs.alarms(c)
             fleet = movers.registered(c)
             leases = movers.leases(c)
             flagged = observed.flagged_points(c)
-            tick = plan(c, now, self._rules, self._limits, fleet)
+            round_plan = plan_for_fleet(c, now, self._rules, self._limits, fleet)
         age = _gauge("job_point_age_seconds", "Age of the newest point's data.", "job")
         target = _gauge("job_rpo_target_seconds", "Age that must not be passed.", "job")
         violated = _gauge("job_rpo_violated", "1: the newest point is too old.", "job")
         at_risk = _gauge("job_rpo_at_risk", "1: it is going to be.", "job")
         failures = _gauge("job_failures_in_a_row", "Since the last run that made a point.", "job")
         paused = _gauge("job_paused", "1: its schedule is paused.", "job")
-        off = _gauge("job_off", "1: a failover has switched it off.", "job")
+        disabled = _gauge("job_off", "1: a failover has disabled it.", "job")
         suspect = _gauge("job_point_flagged", "1: a point looks like mass encryption.", "job")
-        for job in standings:
+        for job in records:
             key = (job.name,)
             if (known := point_age(now, job)) is not None:
                 age.add_metric(key, known.total_seconds())
             if job.rule.target is not None:
                 target.add_metric(key, job.rule.target.total_seconds())
-                violated.add_metric(key, alarms.get(job.name) == str(Alarm.VIOLATED))
-                at_risk.add_metric(key, alarms.get(job.name) == str(Alarm.PREDICTED))
+                violated.add_metric(key, alarms.get(job.name) == str(AlarmKind.VIOLATED))
+                at_risk.add_metric(key, alarms.get(job.name) == str(AlarmKind.PREDICTED))
             failures.add_metric(key, job.failures)
             paused.add_metric(key, job.paused)
-            off.add_metric(key, job.off)
+            disabled.add_metric(key, job.disabled)
             suspect.add_metric(key, job.name in flagged)
         active = _gauge("mover_active_runs", "Queued or running.", "mover")
         capacity = _gauge("mover_capacity_runs", "That it takes at a time.", "mover")
@@ -185,9 +185,9 @@ class _Fleet:
             capacity.add_metric((mover.id,), mover.capacity)
             lease.add_metric((mover.id,), (leases[mover.id] - now).total_seconds())
         waiting = _gauge("jobs_waiting", "Due, and cannot begin.", "for")
-        for what, n in Counts(w.what for w in tick.waiting).items():
-            waiting.add_metric((what,), n)
-        yield from (age, target, violated, at_risk, failures, paused, off, suspect)
+        for kind, n in Counts(w.kind for w in round_plan.waiting).items():
+            waiting.add_metric((kind,), n)
+        yield from (age, target, violated, at_risk, failures, paused, disabled, suspect)
         yield from (active, capacity, lease, waiting)
 
     def _notifications(self) -> Iterator[Metric]:

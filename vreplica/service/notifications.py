@@ -1,20 +1,23 @@
-"""The receivers of a job file, and whether they can be told anything."""
+"""Makes the receivers of a job file, with their secrets, and tests them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 
-from vreplica.config.jobfile import Config
+from vreplica.config import Config
 from vreplica.config.schema.base import Secret
 from vreplica.config.schema.notify import PORTS
 from vreplica.config.secrets import SecretUnavailable
-from vreplica.notify.events import TEST, Event
-from vreplica.notify.receivers import Hook, Mail, Receiver, Webhook
+from vreplica.notify.events import TEST, ServiceEvent
+from vreplica.notify.hook import HookReceiver
+from vreplica.notify.mail import MailReceiver
+from vreplica.notify.receiver import Receiver
+from vreplica.notify.webhook import WebhookReceiver
 
 
-def missing(config: Config) -> list[SecretUnavailable]:
-    """The secrets of receivers that are not to be had now."""
+def missing_secrets(config: Config) -> list[SecretUnavailable]:
+    """The secrets of receivers that cannot be read now."""
     found = []
     for name in config.notify:
         for read in _secrets(config, name).values():
@@ -25,15 +28,15 @@ def missing(config: Config) -> list[SecretUnavailable]:
     return found
 
 
-def receiver(config: Config, name: str) -> Receiver:
-    """One receiver of the job file. Its secrets are read each time that it is told something."""
+def make_receiver(config: Config, name: str) -> Receiver:
+    """A receiver of the job file. It reads its secrets each time that it sends."""
     table = config.notify[name]
     secrets = _secrets(config, name)
     if web := table.webhook:
         ca_file = web.ca_file and config.resolve(web.ca_file)
-        return Webhook(name, secrets["url"], secrets.get("sign"), ca_file, web.timeout_s)
+        return WebhookReceiver(name, secrets["url"], secrets.get("sign"), ca_file, web.timeout_s)
     if mail := table.mail:
-        return Mail(
+        return MailReceiver(
             name=name,
             host=mail.host,
             port=mail.port or PORTS[mail.security],
@@ -49,13 +52,23 @@ def receiver(config: Config, name: str) -> Receiver:
     program, *arguments = table.hook.command
     if "/" in program:
         program = str(config.resolve(Path(program)))
-    folder = config.resolve(Path())
-    command = (program, *arguments)
-    return Hook(name, command, folder, config.secret_variables(), table.hook.timeout_s)
+    return HookReceiver(
+        name,
+        (program, *arguments),
+        folder=config.resolve(Path()),
+        without=config.secret_variables(),
+        timeout_s=table.hook.timeout_s,
+    )
+
+
+def send_test(config: Config, name: str, mover: str) -> str:
+    """Sends one test event, once, and returns the answer. Raises NotificationFailed."""
+    data = {"text": "a test, sent by `vreplica-sync notify test`; nothing has happened"}
+    return make_receiver(config, name).send([ServiceEvent(TEST, "", mover, data)])
 
 
 def _secrets(config: Config, name: str) -> dict[str, Callable[[], str]]:
-    """What is read when it is told something, by key of its table."""
+    """Functions that read the secrets of a receiver, by their key in its table."""
     table = config.notify[name]
     places = list[tuple[str, Secret | None, str, str]]()
     if web := table.webhook:
@@ -67,9 +80,3 @@ def _secrets(config: Config, name: str) -> dict[str, Callable[[], str]]:
         for key, place, what, user in places
         if place is not None
     }
-
-
-def test(config: Config, name: str, mover: str) -> str:
-    """Send one test event, without a second try; what came back. Raises NotificationFailed."""
-    data = {"text": "a test, sent by `vreplica-sync notify test`; nothing has happened"}
-    return receiver(config, name).send([Event(TEST, "", mover, data)])

@@ -1,8 +1,8 @@
-"""What a run of each job occupies: hosts and datastores of both ends, as they are now.
+"""Finds the resources that a run of each job occupies: hosts and datastores of both ends.
 
 job --> source VM  --> host:SITE/esx1   datastore:SITE/ds1 ...
     `-> replica VM --> host:DR/esx7     datastore:DR/store1
-        (not there yet: where it will be put)
+        (does not exist yet: where it will be created)
 """
 
 from __future__ import annotations
@@ -16,53 +16,59 @@ from vreplica.vsphere.model import HostInfo, VmLocation
 
 
 @dataclass(frozen=True)
-class SiteNow:
-    """One site, read once."""
+class SiteInventory:
+    """The VMs and hosts of one site, as they were read at one moment."""
 
     name: str
     vms: tuple[VmLocation, ...]
     hosts: tuple[HostInfo, ...]
 
     def find(self, wanted: str) -> VmLocation | None:
-        """By moref, instance UUID, name, or the last part of an inventory path."""
+        """The VM of this moref, instance UUID or name; of an inventory path, by its last part."""
         return self._by_key.get(wanted) or self._by_key.get(wanted.rpartition("/")[2])
 
     @cached_property
     def _by_key(self) -> dict[str | None, VmLocation]:
-        """The first VM of each name that one may go by."""
+        """The first VM for each moref, instance UUID and name."""
         found: dict[str | None, VmLocation] = {}
         for vm in self.vms:
             for key in (vm.vm.moref, vm.instance_uuid, vm.vm.name):
                 found.setdefault(key, vm)
         return found
 
-    def holds(self, where: VmLocation) -> tuple[str, ...]:
-        host = (f"host:{self.name}/{where.host}",) if where.host else ()
-        return (*host, *(f"datastore:{self.name}/{d}" for d in where.datastores))
+    def resources(self, vm: VmLocation) -> tuple[str, ...]:
+        """The host and the datastores of a VM."""
+        host = (f"host:{self.name}/{vm.host}",) if vm.host else ()
+        return (*host, *(f"datastore:{self.name}/{d}" for d in vm.datastores))
 
 
-def holds(job: Job, source: SiteNow, destination: SiteNow) -> tuple[str, ...]:
-    """Everything that a run of `job` occupies; nothing for a VM that is not there."""
+def resources_of_run(
+    job: Job, source: SiteInventory, destination: SiteInventory
+) -> tuple[str, ...]:
+    """The resources of both ends. A source VM that does not exist adds none."""
     vm = source.find(job.source_vm)
     replica = destination.find(job.placement.name)
-    there = destination.holds(replica) if replica else _planned(job, destination)
-    return tuple(dict.fromkeys((*(source.holds(vm) if vm else ()), *there)))
+    there = destination.resources(replica) if replica else _planned(job, destination)
+    return tuple(dict.fromkeys((*(source.resources(vm) if vm else ()), *there)))
 
 
-def _planned(job: Job, site: SiteNow) -> tuple[str, ...]:
-    """Where the replica is going to be: the host that the job names, or the only one."""
+def resources_of_runs(
+    jobs: Mapping[str, tuple[Job, str, str]], sites: Mapping[str, SiteInventory]
+) -> dict[str, tuple[str, ...]]:
+    """The resources by job, of the jobs whose two sites could be read.
+
+    `jobs`: each job with the names of its source and destination site.
+    """
+    return {
+        name: resources_of_run(job, sites[source], sites[destination])
+        for name, (job, source, destination) in jobs.items()
+        if source in sites and destination in sites
+    }
+
+
+def _planned(job: Job, site: SiteInventory) -> tuple[str, ...]:
+    """The place of a replica that does not exist: the host that the job names, or the only one."""
     names = [h.name for h in site.hosts if job.placement.datastore in h.datastores]
     host = job.placement.host or (names[0] if len(names) == 1 else None)
-    taken = (f"host:{site.name}/{host}",) if host else ()
-    return (*taken, f"datastore:{site.name}/{job.placement.datastore}")
-
-
-def all_holds(
-    jobs: Mapping[str, tuple[Job, str, str]], sites: Mapping[str, SiteNow]
-) -> dict[str, tuple[str, ...]]:
-    """For each job (with the names of its two sites) whose sites could be read."""
-    return {
-        name: holds(job, sites[a], sites[b])
-        for name, (job, a, b) in jobs.items()
-        if a in sites and b in sites
-    }
+    occupied = (f"host:{site.name}/{host}",) if host else ()
+    return (*occupied, f"datastore:{site.name}/{job.placement.datastore}")

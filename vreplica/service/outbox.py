@@ -1,10 +1,10 @@
-"""Tells receivers of events, each by a thread of its own, from what waits in the catalog.
+"""Sends notices from the catalog to the receivers, each in a thread of its own.
 
-    audit trail --> notices.waiting --> thread "vreplica-notify-NAME" --> send --> notices.done
-                                             away: again and again, for a day
+    audit trail --> notices.waiting --> thread "vreplica-notify-NAME" --> send --> notices.delete
+                                         receiver away: tried again for a day
 
-So a receiver that is slow, or away, holds neither a run nor the planner nor another receiver, and
-what waits outlives the process. It is sent together, as much as the receiver takes at a time.
+A receiver that is slow, or away, delays neither a run nor the planner nor another receiver, and
+notices outlive the process. A receiver gets as many events at a time as it takes.
 """
 
 from __future__ import annotations
@@ -25,29 +25,29 @@ from tenacity import (
 )
 from tenacity.stop import stop_when_event_set
 
-from vreplica.config.jobfile import Config
+from vreplica.config import Config
 from vreplica.config.secrets import SecretUnavailable
 from vreplica.errors import VReplicaError
-from vreplica.notify.events import Event
-from vreplica.notify.receivers import Receiver
+from vreplica.notify.events import ServiceEvent
+from vreplica.notify.receiver import Receiver
 from vreplica.service.catalog import notices
 from vreplica.service.catalog.database import Catalog
-from vreplica.service.notifications import missing, receiver
+from vreplica.service.notifications import make_receiver, missing_secrets
 
 log = logging.getLogger("vreplica.notify")
 
-LOOK_AGAIN_S: Final = 300.0
-"""Of a receiver that is away: between two looks at what waits for it."""
+RETRY_FOR_S: Final = 300.0
+"""A receiver that is away is tried for so long; then its notices are read again."""
 LONGEST_WAIT_S: Final = 60.0
 POLL_S: Final = 5.0
-"""Between two looks where nothing calls for one: other movers write notices too."""
+"""Between two looks for notices of other movers; `wake` reports those of this one."""
 DRAIN_S: Final = 10.0
-"""What is still tried when the service stops."""
+"""For sending what is left when the service stops."""
 
 
 @dataclass(slots=True)
 class Counts:
-    """Of events."""
+    """Counts of events."""
 
     sent: int = 0
     failed: int = 0
@@ -55,7 +55,7 @@ class Counts:
 
 
 class Outbox:
-    """One receiver's thread: tells it what the catalog says it has not been told of."""
+    """The thread of one receiver: sends it the events of its notices."""
 
     def __init__(
         self, receiver: Receiver, catalog: Catalog, mover: str, *, first_wait_s: float = 1.0
@@ -64,9 +64,9 @@ class Outbox:
         self._receiver, self._catalog, self._mover = receiver, catalog, mover
         self._wake, self._closing = threading.Event(), threading.Event()
         self._again = Retrying(
-            retry=retry_if_exception(_passes),
+            retry=retry_if_exception(_may_succeed_later),
             wait=wait_exponential(multiplier=first_wait_s, max=LONGEST_WAIT_S),
-            stop=stop_after_delay(LOOK_AGAIN_S) | stop_when_event_set(self._closing),
+            stop=stop_after_delay(RETRY_FOR_S) | stop_when_event_set(self._closing),
             sleep=sleep_using_event(self._closing),
             reraise=True,
         )
@@ -75,12 +75,12 @@ class Outbox:
         self._thread.start()
 
     def wake(self) -> None:
-        """There may be something to tell. Returns at once."""
+        """Reports that there may be a new notice. Returns at once."""
         self._wake.set()
 
     def close(self, until: float) -> None:
-        """Try what waits once more, as long as `until` (monotonic) is not reached; what is left
-        is told by another mover, or after the next start."""
+        """Sends what waits once more, until `until` (monotonic). Another mover, or the next start,
+        sends the rest."""
         self._closing.set()
         self._wake.set()
         self._thread.join(max(0.0, until - time.monotonic()))
@@ -90,20 +90,20 @@ class Outbox:
             closing = self._closing.is_set()
             self._wake.clear()
             try:
-                while self._tell_some() and not self._closing.is_set():
+                while self._send_some() and not self._closing.is_set():
                     pass
                 if closing:
                     with self._catalog.transaction() as c:
                         notices.release(c, self._receiver.name, self._mover)
             except Exception as error:
-                # A database that is away, a defect: what waits stays in the catalog.
-                self._log(logging.WARNING, f"the catalog could not be read: {error}", [])
+                # A database that is away, or a defect: notices stay in the catalog.
+                self._log(logging.WARNING, f"cannot read the catalog: {error}", [])
             if closing:
                 return
             self._wake.wait(POLL_S)
 
-    def _tell_some(self) -> bool:
-        """Tell as much as it takes at a time. False: nothing waits, or it is not to be reached."""
+    def _send_some(self) -> bool:
+        """Sends one batch. False: nothing waits, or the receiver cannot be reached."""
         name = self._receiver.name
         with self._catalog.transaction() as c:
             if not notices.claim(c, name, self._mover):
@@ -112,47 +112,49 @@ class Outbox:
             events = notices.waiting(c, name, self._receiver.batch)
         if dropped:
             self.counts.dropped += dropped
-            self._log(logging.ERROR, f"{dropped} events were too old to be told any more", [])
+            self._log(logging.ERROR, f"dropped {dropped} events that are older than a day", [])
         if not events:
             return False
-        told = list(events.values())
+        batch = list(events.values())
         try:
-            said = self._again(self._receiver.send, told)
+            answer = self._again(self._receiver.send, batch)
         except VReplicaError as error:
-            self._log(logging.ERROR, str(error), told)
-            if _passes(error):
+            self._log(logging.ERROR, str(error), batch)
+            if _may_succeed_later(error):
                 return False
-            self.counts.failed += len(told)
+            self.counts.failed += len(batch)
         except Exception:
-            self.counts.failed += len(told)
-            log.exception("receiver %s", name, extra=self._fields())
+            self.counts.failed += len(batch)
+            log.exception("receiver %s", name, extra=self._log_fields())
         else:
-            self.counts.sent += len(told)
-            self._log(logging.DEBUG, said, told)
+            self.counts.sent += len(batch)
+            self._log(logging.DEBUG, answer, batch)
         with self._catalog.transaction() as c:
-            notices.done(c, name, list(events))
+            notices.delete(c, name, list(events))
         return True
 
-    def _log(self, level: int, text: str, events: Sequence[Event]) -> None:
+    def _log(self, level: int, text: str, events: Sequence[ServiceEvent]) -> None:
         which = f" [{'; '.join(e.text for e in events)}]" if events else ""
-        log.log(level, "receiver %s: %s%s", self._receiver.name, text, which, extra=self._fields())
+        log.log(
+            level, "receiver %s: %s%s", self._receiver.name, text, which, extra=self._log_fields()
+        )
 
-    def _fields(self) -> dict[str, str]:
+    def _log_fields(self) -> dict[str, str]:
         return {"receiver": self._receiver.name}
 
 
 class Notifier:
-    """All receivers of a job file. A listener of `Events`."""
+    """The outboxes of all receivers of a job file. A listener of `EventPublisher`."""
 
     def __init__(self, config: Config, catalog: Catalog, mover: str) -> None:
         catalog.receivers = {name: frozenset(table.on) for name, table in config.notify.items()}
-        for error in missing(config):
+        for error in missing_secrets(config):
             log.error("%s", error)
         self.outboxes = {
-            name: Outbox(receiver(config, name), catalog, mover) for name in config.notify
+            name: Outbox(make_receiver(config, name), catalog, mover) for name in config.notify
         }
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: ServiceEvent) -> None:
         for outbox in self.outboxes.values():
             outbox.wake()
 
@@ -162,7 +164,7 @@ class Notifier:
             outbox.close(until)
 
 
-def _passes(error: BaseException) -> bool:
-    """Is it worth another try, however much later?"""
+def _may_succeed_later(error: BaseException) -> bool:
+    """True where another try is worth it, however much later."""
     away = isinstance(error, VReplicaError) and error.retryable
     return away or isinstance(error, SecretUnavailable)

@@ -1,10 +1,10 @@
-"""`vreplica-sync serve`: the service, one mover of a fleet.
+"""`vreplica-sync serve`: the service on one machine, one mover of a fleet.
 
     every mover:  lease ── renewed ──┐
-                  round ── plans for all, one mover at a time (dispatch) ──► queue of a mover
-                  queue ── DBOS (engine) ──► Mover.execute(run), Driver.take(failover)
+                  round ── plans for all, one mover at a time (dispatcher) ──► queue of a mover
+                  queue ── DBOS (dbos_engine) ──► RunWorker.execute, FailoverWorker.take
 
-Dead movers are found by leases in the catalog; their jobs are planned anew on the others.
+A mover that dies is found by its lease in the catalog; its jobs are planned anew on the others.
 """
 
 from __future__ import annotations
@@ -20,31 +20,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TextIO
 
-from vreplica.config.jobfile import Config
+from vreplica.config import Config
 from vreplica.errors import PreflightError, VReplicaError
-from vreplica.notify.events import Events
-from vreplica.scheduling.planner import TICK_S
+from vreplica.notify.events import EventPublisher
+from vreplica.scheduling.planner import ROUND_S
 from vreplica.service.catalog import failover_requests, jobs, movers, projection, runs
 from vreplica.service.catalog.database import Catalog
 from vreplica.service.catalog.engines import CatalogAway
-from vreplica.service.dbos_engine import ENDED, STOPPED, Engine, system_url
-from vreplica.service.dispatcher import Dispatcher, Queued
-from vreplica.service.failover_worker import Driver
-from vreplica.service.lease import Lease, Watch
+from vreplica.service.dbos_engine import ENDED, STOPPED, DbosEngine, system_url
+from vreplica.service.dispatcher import Assignment, Dispatcher
+from vreplica.service.failover_worker import FailoverWorker
+from vreplica.service.lease import Lease, LeaseWatch
 from vreplica.service.metrics import Metrics
-from vreplica.service.occupancy import SiteNow, all_holds
+from vreplica.service.occupancy import SiteInventory, resources_of_runs
 from vreplica.service.outbox import Notifier
-from vreplica.service.run_worker import Mover
+from vreplica.service.run_worker import RunWorker
 from vreplica.vsphere.session import connect
 
 log = logging.getLogger("vreplica.service")
 
-PLACES_S: Final = 60.0
-"""How old the knowledge of where VMs are may get."""
+INVENTORY_S: Final = 60.0
+"""The sites' inventories are read again when they are older."""
 GAP_S: Final = 1.0
-"""At least between two rounds, however many runs end; and five times what the last one took."""
+"""The shortest time between two rounds, however many runs end. It is at least five times what
+the last round took."""
 DRAIN_S: Final = 60.0
-"""What runs may take to end after they were cancelled."""
+"""The time for runs to end after they were cancelled."""
 
 
 @dataclass(eq=False)
@@ -57,22 +58,22 @@ class MoverNameTaken(PreflightError):
 
 
 class Service:
-    """One mover. `start`, then `wait` or `stop`; both sides of every job as in the job file."""
+    """One mover: `start`, then `wait` or `stop`. Every job runs as the job file says."""
 
     def __init__(self, config: Config, *, mover: str | None = None) -> None:
         self.config = config
         # The same after a restart.
-        self.id = mover or socket.gethostname()
+        self.mover = mover or socket.gethostname()
         self._wake, self._stopped = threading.Event(), threading.Event()
-        self._places: dict[str, tuple[str, ...]] = {}
-        self._places_at = float("-inf")
+        self._resources: dict[str, tuple[str, ...]] = {}
+        self._resources_at = float("-inf")
         self._open = ExitStack()
         self._away = False
 
-    # -- life ---------------------------------------------------------------------------------
+    # -- start and stop -----------------------------------------------------------------------
 
     def start(self) -> None:
-        """Join the fleet and work. Raises MoverNameTaken and what the catalog raises; then
+        """Joins the fleet and works. Raises MoverNameTaken and what the catalog raises; then
         nothing is left open."""
         try:
             self._start()
@@ -81,34 +82,39 @@ class Service:
             raise
 
     def _start(self) -> None:
-        """What is opened here is closed by `stop`, in the reverse order."""
+        """Opens everything; `stop` closes it in the reverse order."""
         config, closing = self.config, self._open.callback
         state, url = config.state_dir, config.catalog_url()
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._open.enter_context(_only_one(state / f"mover-{self.id}.lock", self.id))
+        self._open.enter_context(_lock_name(state / f"mover-{self.mover}.lock", self.mover))
         self.catalog = Catalog.open(url, migrate=True)
         closing(self.catalog.close)
-        self.notifier = Notifier(config, self.catalog, self.id)
+        self.notifier = Notifier(config, self.catalog, self.mover)
         closing(self.notifier.close)
         rules = {name: rule for name in config if (rule := config.rule(name))}
         limits = config.service.limits()
         self.metrics = Metrics(self.catalog, rules, limits, self.notifier)
         if address := config.service.metrics:
             closing(self.metrics.serve(address).close)
-        self.events = tell = Events(self.id, self.notifier, self.metrics)
+        self.publish = EventPublisher(self.mover, self.notifier, self.metrics)
         self._ttl = config.service.lease
-        self.watch = Watch(self._ttl * 4 / 3)
-        self.dispatcher = Dispatcher(self.catalog, self.id, rules, limits, tell, self.watch)
+        self.watch = LeaseWatch(self._ttl * 4 / 3)
+        self.dispatcher = Dispatcher(
+            self.catalog, self.mover, rules, limits, self.publish, self.watch
+        )
         self.lease = Lease(self._renew, self._join, self._ttl)
         closing(self._leave)
         self.lease.start()
         closing(self.lease.stop)
-        self.mover = Mover(self.id, self.catalog, self.lease, config, tell)
-        self.driver = Driver(self.id, self.catalog, self.lease, config, tell)
-        system = system_url(url, state, self.id)
-        workers = config.service.runs_per_mover
-        self.engine = Engine(
-            system, self.id, workers, self.mover.execute, self.driver, self._wake.set
+        shared = (self.mover, self.catalog, self.lease, config, self.publish)
+        self.run_worker, self.failover_worker = RunWorker(*shared), FailoverWorker(*shared)
+        self.engine = DbosEngine(
+            system_url(url, state, self.mover),
+            self.mover,
+            places=config.service.runs_per_mover,
+            execute_run=self.run_worker.execute,
+            failovers=self.failover_worker,
+            on_end=self._wake.set,
         )
         closing(self.engine.close)
         self._reconcile()
@@ -116,16 +122,15 @@ class Service:
         thread = threading.Thread(target=self._plan, name="vreplica-planner")
         thread.start()
         closing(thread.join)
-        log.info(
-            "mover %s works on %d scheduled jobs", self.id, len(rules), extra={"mover": self.id}
-        )
+        fields = {"mover": self.mover}
+        log.info("mover %s works on %d scheduled jobs", self.mover, len(rules), extra=fields)
 
     def stop(self, drain_s: float = DRAIN_S) -> bool:
-        """Plan no more, cancel what runs (it leaves nothing behind), put failovers off until the
-        next start, leave the fleet. Harmless where it never began.
+        """Plans no more, cancels runs, which leave nothing behind, puts failovers off until the
+        next start, and leaves the fleet. Does nothing where the service never began.
 
-        False: the catalog is away. Then threads may still wait for it, to write how their runs
-        ended; the next start takes them up.
+        False: the catalog does not answer. Threads may still wait for it, to write how their runs
+        ended; the next start executes these again.
         """
         self._drain_s = drain_s
         self._stopped.set()
@@ -134,27 +139,28 @@ class Service:
         return not self._away
 
     def _drain(self) -> None:
-        """End what runs."""
-        self.mover.cancel_all()
-        self.driver.stopping = True
+        """Ends runs and failovers, and waits for that."""
+        runs_now, failovers_now = self.run_worker.controls, self.failover_worker.working
+        self.run_worker.cancel_all()
+        self.failover_worker.stopping = True
         with suppress(CatalogAway):
-            for order in list(self.driver.working):
-                self.engine.stop(Queued(order, "", self.id, failover=True))
+            for request in list(failovers_now):
+                self.engine.stop(Assignment(request, "", self.mover, failover=True))
         end = time.monotonic() + self._drain_s
-        while (self.mover.controls or self.driver.working) and time.monotonic() < end:
+        while (runs_now or failovers_now) and time.monotonic() < end:
             time.sleep(0.1)
 
     def _leave(self) -> None:
         try:
             with self.catalog.transaction() as c:
-                if runs.open_of(c, self.id) == []:
-                    movers.leave(c, self.id)
+                if runs.open_of(c, self.mover) == []:
+                    movers.leave(c, self.mover)
         except CatalogAway as error:
             self._away = True
-            log.warning("stopped without the catalog, which is away: %s", error)
+            log.warning("stopped without the catalog, which does not answer: %s", error)
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Until `stop`, or the time is over."""
+        """Waits until `stop`, or until the time is over. True: stopped."""
         return self._stopped.wait(seconds)
 
     # -- the loop -----------------------------------------------------------------------------
@@ -164,55 +170,59 @@ class Service:
             began = time.monotonic()
             self._wake.clear()
             try:
-                self._where()
-                for queued in self.dispatcher.round(self._places):
-                    self.engine.enqueue(queued)
+                self._read_inventories()
+                for assignment in self.dispatcher.round(self._resources):
+                    self.engine.enqueue(assignment)
                 self.metrics.round(time.monotonic() - began)
                 self._reconcile()
             except Exception:
-                # A database that is away, a defect: the service goes on, the log tells.
-                log.exception("planning failed; it is tried again in %.0f s", TICK_S)
+                # A database that is away, or a defect: the service goes on, and logs it.
+                log.exception("planning failed; it is tried again in %.0f s", ROUND_S)
             self._stopped.wait(max(GAP_S, 5 * (time.monotonic() - began)))
-            self._wake.wait(TICK_S)
+            self._wake.wait(ROUND_S)
 
     def _reconcile(self) -> None:
-        """What is this mover's and DBOS knows nothing of, has stopped, or has ended without a
-        word."""
-        with self.catalog.transaction() as c:
-            mine = [Queued(run, "", self.id) for run, _, _ in runs.active(c, self.id)]
-            ordered = failover_requests.unfinished(c, self.id)
-        mine += [Queued(order, "", self.id, failover=True) for order in ordered]
-        known = self.engine.known(mine) if mine else {}
-        for run in mine:
-            word = known.get(run.id)
-            if word is None:
-                self.engine.enqueue(run)
-            elif run.id in self.mover.controls or run.id in self.driver.working:
-                continue
-            elif word == STOPPED and run.failover:
-                self.engine.go_on(run)
-            elif word in (*ENDED, STOPPED) and ordered.get(run.id) != "lost":
-                self._give_up(run)
+        """Brings DBOS in line with the catalog, for the runs and failovers of this mover.
 
-    def _give_up(self, run: Queued) -> None:
-        reason = "it ended without a result; the log tells more"
-        what, state = ("failover failed", "failed") if run.failover else ("run lost", "lost")
+        DBOS may not know one, because the process was killed before it was queued; may have
+        stopped it; or may have ended it without a result.
+        """
         with self.catalog.transaction() as c:
-            job = runs.close_unreported(c, run.id, self.catalog.now(c), reason, state)
+            mine = [Assignment(run, "", self.mover) for run in runs.active(c, self.mover)]
+            requested = failover_requests.unfinished(c, self.mover)
+        mine += [Assignment(request, "", self.mover, failover=True) for request in requested]
+        known = self.engine.known(mine) if mine else {}
+        for one in mine:
+            state = known.get(one.id)
+            if state is None:
+                self.engine.enqueue(one)
+            elif one.id in self.run_worker.controls or one.id in self.failover_worker.working:
+                continue
+            elif state == STOPPED and one.failover:
+                self.engine.resume(one)
+            elif state in (*ENDED, STOPPED) and requested.get(one.id) != "lost":
+                self._close_unreported(one)
+
+    def _close_unreported(self, one: Assignment) -> None:
+        reason = "it ended without a result; see the log of its mover"
+        name, state = ("failover failed", "failed") if one.failover else ("run lost", "lost")
+        with self.catalog.transaction() as c:
+            job = runs.close_unreported(c, one.id, self.catalog.now(c), reason, state)
             if job is None:
                 return
-            self.catalog.note(c, self.id, what, job, run=run.id, error=reason)
-        self.events(what, job, {"run": run.id, "error": reason})
+            self.catalog.add_audit_entry(c, self.mover, name, job, run=one.id, error=reason)
+        self.publish(name, job, {"run": one.id, "error": reason})
 
-    def _where(self) -> None:
-        """Read every site's inventory now and then; a site that is away keeps what was known."""
-        if time.monotonic() - self._places_at < PLACES_S:
+    def _read_inventories(self) -> None:
+        """Reads all sites when the last time is long ago. Of a site that does not answer, the
+        resources that were known stay."""
+        if time.monotonic() - self._resources_at < INVENTORY_S:
             return
-        sites: dict[str, SiteNow] = {}
+        sites: dict[str, SiteInventory] = {}
         for name in self.config.sites():
             try:
                 with connect(self.config.endpoint(name)) as session:
-                    sites[name] = SiteNow(name, session.vm_locations(), session.hosts())
+                    sites[name] = SiteInventory(name, session.vm_locations(), session.hosts())
             except VReplicaError as error:
                 log.warning("site %s: %s", name, error, extra={"site": name})
         found = {}
@@ -221,27 +231,28 @@ class Service:
                 found[name] = (self.config[name], *self.config.sites_of(name))
             except VReplicaError as error:
                 log.warning("job %s: %s", name, error, extra={"job": name})
-        self._places |= all_holds(found, sites)
+        self._resources |= resources_of_runs(found, sites)
         with self.catalog.transaction() as c:
             jobs.register(c, found, self.catalog.now(c))
-            projection.keep_offs(c, (job for job, *_ in found.values()))
-        self._places_at = time.monotonic()
+            projection.write_disabled(c, (job for job, *_ in found.values()))
+        self._resources_at = time.monotonic()
 
     def _renew(self) -> bool:
         with self.catalog.transaction() as c:
-            there = movers.renew(c, self.id, self.catalog.now(c), self._ttl)
-            self.watch.look(movers.leases(c))
+            renewed = movers.renew(c, self.mover, self.catalog.now(c), self._ttl)
+            self.watch.observe(movers.leases(c))
         if self.watch.gone():
             self._wake.set()
-        return there
+        return renewed
 
     def _join(self) -> None:
         with self.catalog.transaction() as c:
-            workers = self.config.service.runs_per_mover
-            movers.join(c, self.id, workers, self.catalog.now(c), self._ttl)
+            places = self.config.service.runs_per_mover
+            movers.join(c, self.mover, places, self.catalog.now(c), self._ttl)
 
 
-def _only_one(path: Path, mover: str) -> TextIO:
+def _lock_name(path: Path, mover: str) -> TextIO:
+    """Holds the mover's name on this machine. Raises MoverNameTaken."""
     file = path.open("a+")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -11,8 +11,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from vreplica.config import Config
-from vreplica.scheduling.planner import Alarm, Limits, plan_tick, point_age
-from vreplica.scheduling.schedule import Cron, Every, Rpo, Rule, Standing, next_due, next_opening
+from vreplica.scheduling.planner import AlarmKind, ConcurrencyLimits, plan_round, point_age
+from vreplica.scheduling.schedule import (
+    Cron,
+    Every,
+    JobRecord,
+    Rpo,
+    ScheduleRule,
+    next_due,
+    next_opening,
+)
 from vreplica.service.catalog import failover_requests, jobs, observed, runs
 from vreplica.service.catalog.database import Catalog, Connection
 from vreplica.service.catalog.reading import consult
@@ -57,7 +65,7 @@ class JobStatus:
     @property
     def violated(self) -> bool:
         """True where the newest point is older than its target."""
-        return self.alarm == str(Alarm.VIOLATED)
+        return self.alarm == str(AlarmKind.VIOLATED)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON: durations in seconds, times in UTC."""
@@ -90,18 +98,18 @@ def status(config: Config, names: Sequence[str] = ()) -> tuple[JobStatus, ...]:
 
 
 def job_status(
-    catalog: Catalog, rules: Mapping[str, Rule], sites: Mapping[str, str] | None = None
+    catalog: Catalog, rules: Mapping[str, ScheduleRule], sites: Mapping[str, str] | None = None
 ) -> list[JobStatus]:
     """In the order of `rules`. `sites`: the name of each job's destination site."""
     with catalog.transaction() as c:
         now = catalog.now(c)
-        known = {s.name: s for s in jobs.standings(c, rules)}
+        known = {s.name: s for s in jobs.records(c, rules)}
         errors = runs.last_errors(c, [s.name for s in known.values() if s.failures])
         flagged = observed.flagged_points(c)
         failovers = _failovers(c)
     found = []
     for name, rule in rules.items():
-        one = describe(now, known.get(name) or Standing(name, rule, now), errors.get(name))
+        one = describe(now, known.get(name) or JobRecord(name, rule, now), errors.get(name))
         if name in failovers:
             state, why = _in_words(failovers[name], (sites or {}).get(name, "the destination"))
             one = replace(one, state=state, why=why, next_at=None, failover=failovers[name])
@@ -109,11 +117,11 @@ def job_status(
     return found
 
 
-def _without_catalog(rules: Mapping[str, Rule]) -> list[JobStatus]:
+def _without_catalog(rules: Mapping[str, ScheduleRule]) -> list[JobStatus]:
     why = "no service has worked on this job yet; `vreplica-sync serve` starts one"
     now = datetime.now(UTC)
     return [
-        replace(describe(now, Standing(name, rule, now)), next_at=None, why=why)
+        replace(describe(now, JobRecord(name, rule, now)), next_at=None, why=why)
         for name, rule in rules.items()
     ]
 
@@ -125,9 +133,9 @@ def _failovers(c: Connection) -> dict[str, dict[str, Any]]:
     """
     states, disabled = observed.failover_states(c), jobs.disabled(c)
     found: dict[str, tuple[Any, ...]] = {job: (id_, None, None) for job, id_ in disabled.items()}
-    for job, row in failover_requests.newest_of_all(c).items():
-        if row.state in (*failover_requests.OPEN, "lost"):
-            begins = row.order["do"] in failover_requests.PREFIX
+    for job, row in failover_requests.newest_by_job(c).items():
+        if row.state in (*failover_requests.OPEN_STATES, "lost"):
+            begins = row.order["do"] in failover_requests.ID_PREFIX
             found[job] = (row.id if begins else disabled.get(job), row.state, row.mover or None)
     return {
         job: {"id": id_, "state": states.get(id_), "request": state, "mover": mover}
@@ -151,9 +159,9 @@ def _in_words(failover: dict[str, Any], site: str) -> tuple[str, str]:
     return "disabled", where
 
 
-def describe(now: datetime, job: Standing, error: str | None = None) -> JobStatus:
+def describe(now: datetime, job: JobRecord, error: str | None = None) -> JobStatus:
     """The state of a job without failovers. `error`: of its last run, where that failed."""
-    alarms = plan_tick(now, [job], Limits()).alarms
+    alarms = plan_round(now, [job], ConcurrencyLimits()).alarms
     due = next_due(now, job)
     opens = next_opening(max(now, due.at), job.rule)
     if job.running:
@@ -175,7 +183,7 @@ def describe(now: datetime, job: Standing, error: str | None = None) -> JobStatu
         state=state,
         age=age,
         target=job.rule.target,
-        alarm=str(alarms[0].alarm) if alarms else None,
+        alarm=str(alarms[0].kind) if alarms else None,
         next_at=next_at,
         why=why,
         failures=job.failures,
@@ -184,7 +192,7 @@ def describe(now: datetime, job: Standing, error: str | None = None) -> JobStatu
     )
 
 
-def _why(job: Standing, opens: datetime | None, error: str | None) -> str:
+def _why(job: JobRecord, opens: datetime | None, error: str | None) -> str:
     """The reason of the next run, which begins at `opens`."""
     if opens is None:
         return "no window opens within a week"

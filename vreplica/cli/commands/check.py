@@ -30,7 +30,7 @@ def check(out: Output, jobs: tuple[str, ...], config: Config) -> int:
 
     Ends with 3 when there is a problem.
     """
-    from vreplica.service.notifications import missing
+    from vreplica.service.notifications import missing_secrets
     from vreplica.sync.plan.readiness import check as check_readiness
 
     def work(job: Job) -> int:
@@ -38,7 +38,7 @@ def check(out: Output, jobs: tuple[str, ...], config: Config) -> int:
         out.answer(report.to_dict(), lambda: render.text.check(report, job.require))
         return exit_codes.PREFLIGHT if report.problems else exit_codes.OK
 
-    codes = [_report(out, error) for error in missing(config)] if not jobs else []
+    codes = [_report(out, error) for error in missing_secrets(config)] if not jobs else []
     codes.append(each_job(out, config, jobs, work))
     return exit_codes.first_failure(codes)
 

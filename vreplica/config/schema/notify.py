@@ -23,7 +23,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from vreplica.config.schema.base import File, Model, Secret, Text, Whole, problem
-from vreplica.notify.events import MUST_KNOW, Name
+from vreplica.notify.events import DEFAULT_EVENTS, EventName
 
 PORTS = {"starttls": 587, "tls": 465, "none": 25}
 
@@ -83,7 +83,7 @@ class HookTable(Model):
 class NotifyTable(Model):
     """One receiver, of exactly one kind."""
 
-    on: frozenset[Name] = Field(default=MUST_KNOW, min_length=1)
+    on: frozenset[EventName] = Field(default=DEFAULT_EVENTS, min_length=1)
     webhook: WebhookTable | None = None
     mail: MailTable | None = None
     hook: HookTable | None = None

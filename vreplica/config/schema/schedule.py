@@ -20,7 +20,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from vreplica import hours
 from vreplica.config.schema.base import Model, Text, Whole, problem
-from vreplica.scheduling.schedule import Cron, Every, Rpo, Rule
+from vreplica.scheduling.schedule import Cron, Every, Rpo, ScheduleRule
 
 _DURATION = re.compile(r"(\d+)\s*([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -89,7 +89,7 @@ class ScheduleTable(Model):
             raise problem("says no time", "Give one of cron, every and rpo.")
         return self
 
-    def rule(self) -> Rule:
+    def rule(self) -> ScheduleRule:
         when: Cron | Every | Rpo
         if self.cron:
             when = Cron(self.cron)
@@ -98,7 +98,7 @@ class ScheduleTable(Model):
         else:
             assert self.rpo is not None
             when = Rpo(self.rpo)
-        return Rule(
+        return ScheduleRule(
             when=when,
             zone=ZoneInfo(self.timezone),
             opening=hours.Opening(

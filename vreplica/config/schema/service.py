@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from vreplica.config.schema.base import Model, Secret, Text, Whole, problem
 from vreplica.config.schema.schedule import Duration
-from vreplica.scheduling.planner import Limits
+from vreplica.scheduling.planner import ConcurrencyLimits
 
 
 def _listen(value: str) -> str:
@@ -43,5 +43,7 @@ class ServiceTable(Model):
             raise problem("has a lease below 5 s", "A short pause of the machine would end it.")
         return self
 
-    def limits(self) -> Limits:
-        return Limits(self.runs_per_host, self.runs_per_datastore, self.runs, dict(self.exceptions))
+    def limits(self) -> ConcurrencyLimits:
+        return ConcurrencyLimits(
+            self.runs_per_host, self.runs_per_datastore, self.runs, dict(self.exceptions)
+        )

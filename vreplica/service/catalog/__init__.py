@@ -1,1 +1,1 @@
-"""The catalog: runs, points, failovers and movers, kept in SQL. SQL is written here only."""
+"""The catalog: jobs, runs, points, failovers and movers in SQL, which is written only here."""

@@ -27,19 +27,25 @@ RETRY_S: Final = 0.5
 """Between two tries of a database that does not answer."""
 _PLANNING: Final = 0x76726570
 """Number of PostgreSQL's advisory lock under which one mover plans ("vrep")."""
+_HISTORY: Final = (
+    *(t.runs.c[name] for name in ("id", "kind", "job", "state", "mover", "epoch", "due")),
+    *(t.runs.c[name] for name in ("queued", "began", "ended", "tries", "result", "error")),
+    t.runs.c.order.label("request"),
+    t.runs.c.holds.label("resources"),
+)
 T = TypeVar("T")
 
 log = logging.getLogger("vreplica.service")
 
 
 class Catalog:
-    """One database. Thread-safe: every call takes a connection of its own."""
+    """The catalog in one database. Thread-safe: every call takes a connection of its own."""
 
     def __init__(self, engine: sa.Engine) -> None:
         self.engine = engine
         self.place = engine.url.render_as_string(hide_password=True)
         self.receivers: Mapping[str, frozenset[str]] = {}
-        """Who wants to be told which entries of the audit trail."""
+        """The events that each receiver wants; `add_audit_entry` writes notices for them."""
         self.found_schema: str | None = None
         """The schema that `open` found; None: there was no catalog."""
 
@@ -80,13 +86,13 @@ class Catalog:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sa.Connection]:
-        """One transaction that writes; it commits at the end, or nothing of it happened."""
+        """One transaction: committed at the end, or rolled back when the block raises."""
         with self.engine.begin() as connection:
             yield connection
 
     @contextlib.contextmanager
     def planning(self) -> Iterator[sa.Connection | None]:
-        """A transaction that one mover at a time is in; None where another one is."""
+        """The transaction of planning, for one mover at a time; None while another one plans."""
         with self.engine.begin() as connection:
             if self.engine.dialect.name == "postgresql":
                 lock = sa.func.pg_try_advisory_xact_lock(_PLANNING)
@@ -96,7 +102,7 @@ class Catalog:
             yield connection
 
     def now(self, connection: sa.Connection | None = None) -> datetime:
-        """The database's clock, in UTC."""
+        """The time in UTC: by the clock of PostgreSQL, or of this machine."""
         if self.engine.dialect.name != "postgresql":
             return datetime.now(UTC)
         query = sa.select(sa.func.clock_timestamp())
@@ -108,31 +114,28 @@ class Catalog:
         return moment.astimezone(UTC)  # type: ignore[no-any-return]
 
     def retry_while_away(self, call: Callable[..., T], *args: Any) -> T:
-        """`call`, again and again until the database answers."""
+        """Calls until the database answers, and returns the result."""
         while True:
             try:
                 return call(*args)
             except CatalogAway as error:
-                log.warning("the catalog is away, trying again: %s", error)
+                log.warning("the catalog does not answer, trying again: %s", error)
                 time.sleep(RETRY_S)
 
-    # -- what people ask and decide -----------------------------------------------------------
-
     def pause(self, job: str, who: str, *, paused: bool) -> bool:
-        """Stop planning a job, or plan it again from now on. False where it is so already."""
+        """Pauses the schedule of a job, or resumes it from now on. False: it was so already."""
         with self.transaction() as c:
             now = self.now(c)
             jobs.register(c, [job], now)
             changed = jobs.set_paused(c, job, now, paused=paused)
             if changed:
-                self.note(c, who, "job paused" if paused else "job resumed", job)
+                self.add_audit_entry(c, who, "job paused" if paused else "job resumed", job)
         return changed
 
-    def note(
+    def add_audit_entry(
         self, connection: sa.Connection, who: str, what: str, job: str | None = None, **data: Any
     ) -> None:
-        """An entry of the audit trail, in the caller's transaction; with a notice for each
-        receiver that wants it, which stays until it has been told."""
+        """Adds an entry to the audit trail, and a notice for each receiver that wants it."""
         values = {"time": self.now(connection), "who": who, "what": what, "job": job, "data": data}
         entry = sa.insert(t.audit).values(values).returning(t.audit.c.n)
         n = connection.execute(entry).scalar_one()
@@ -141,16 +144,19 @@ class Catalog:
             connection.execute(sa.insert(t.notices), rows)
 
     def read(self, query: sa.Select[Any]) -> list[dict[str, Any]]:
-        """Rows as dicts."""
+        """The rows of a query as dicts."""
         with self.engine.connect() as c:
             return [dict(row) for row in c.execute(query).mappings()]
 
     def history(self, names: Collection[str] = (), limit: int = 50) -> list[dict[str, Any]]:
-        """The latest runs, newest first; of these jobs, or of all."""
-        query = sa.select(t.runs).order_by(t.runs.c.queued.desc()).limit(limit)
+        """The latest runs and failovers, the newest first; of these jobs, or of all.
+
+        `request`: of a failover, see failover_requests. `resources`: occupied by the run.
+        """
+        query = sa.select(*_HISTORY).order_by(t.runs.c.queued.desc()).limit(limit)
         return self.read(query.where(t.runs.c.job.in_(names)) if names else query)
 
-    def trail(self, job: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
-        """The latest entries of the audit trail, newest first."""
+    def audit_trail(self, job: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
+        """The latest entries of the audit trail, the newest first."""
         query = sa.select(t.audit).order_by(t.audit.c.n.desc()).limit(limit)
         return self.read(query.where(t.audit.c.job == job) if job else query)

@@ -1,4 +1,4 @@
-"""What is known of each job. Functions over one transaction."""
+"""The row of each job: what the planner knows of it. Functions over one transaction."""
 
 from __future__ import annotations
 
@@ -8,34 +8,34 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from vreplica.scheduling.schedule import Rule, Standing
+from vreplica.scheduling.schedule import JobRecord, ScheduleRule
 from vreplica.service.catalog import tables as t
-from vreplica.service.catalog.tables import ACTIVE
+from vreplica.service.catalog.tables import ACTIVE, FAILOVER
 
 
 def register(c: sa.Connection, names: Iterable[str], now: datetime) -> None:
-    """Jobs that are in the file; new ones are seen now for the first time."""
+    """Adds the jobs that have no row yet; their schedule counts from now on."""
     known = set(c.execute(sa.select(t.jobs.c.name)).scalars())
     new = [{"name": n, "since": now} for n in names if n not in known]
     if new:
         # Slow to load, and rarely needed.
         from sqlalchemy.dialects import postgresql, sqlite
 
-        # Movers that begin together on an empty catalog see the same jobs for the first time.
+        # Movers that start together on an empty catalog add the same jobs.
         insert = postgresql.insert if c.dialect.name == "postgresql" else sqlite.insert
         c.execute(insert(t.jobs).on_conflict_do_nothing(), new)
 
 
-def standings(c: sa.Connection, rules: Mapping[str, Rule]) -> list[Standing]:
-    """What the planner needs of every job that has a rule."""
+def records(c: sa.Connection, rules: Mapping[str, ScheduleRule]) -> list[JobRecord]:
+    """What the planner needs of every job that has a rule, by name."""
     active = {
         row.job: row
         for row in c.execute(
             sa.select(t.runs.c.job, t.runs.c.holds).where(t.runs.c.state.in_(ACTIVE))
         )
     }
-    orders = (t.runs.c.kind == "failover", t.runs.c.state == "asked")
-    asked = set(c.execute(sa.select(t.runs.c.job).where(*orders)).scalars())
+    requests = (t.runs.c.kind == FAILOVER, t.runs.c.state == "asked")
+    requested = set(c.execute(sa.select(t.runs.c.job).where(*requests)).scalars())
     found = []
     for row in c.execute(sa.select(t.jobs).order_by(t.jobs.c.name)):
         rule = rules.get(row.name)
@@ -43,7 +43,7 @@ def standings(c: sa.Connection, rules: Mapping[str, Rule]) -> list[Standing]:
         if rule is None:
             continue
         found.append(
-            Standing(
+            JobRecord(
                 name=row.name,
                 rule=rule,
                 since=row.since,
@@ -54,35 +54,37 @@ def standings(c: sa.Connection, rules: Mapping[str, Rule]) -> list[Standing]:
                 durations_s=tuple(row.durations_s),
                 running=run is not None,
                 paused=row.paused,
-                off=row.off is not None or row.name in asked,
-                # What a run took when it began, wherever the VM has moved since.
-                holds=tuple(run.holds if run is not None else row.holds),
+                disabled=row.off is not None or row.name in requested,
+                # A run occupies what it took when it began, wherever the VM has moved since.
+                resources=tuple(run.holds if run is not None else row.holds),
             )
         )
     return found
 
 
-def set_resources(c: sa.Connection, holds: Mapping[str, tuple[str, ...]]) -> None:
-    """Where each job's VMs are now: what a run of it will occupy."""
+def set_resources(c: sa.Connection, resources: Mapping[str, tuple[str, ...]]) -> None:
+    """The hosts and datastores that the next run of each job will occupy."""
     known = {n: tuple(h) for n, h in c.execute(sa.select(t.jobs.c.name, t.jobs.c.holds))}
-    for job, held in holds.items():
-        if known.get(job) != held:
-            c.execute(sa.update(t.jobs).where(t.jobs.c.name == job).values(holds=list(held)))
+    for job, occupied in resources.items():
+        if known.get(job) != occupied:
+            ours = sa.update(t.jobs).where(t.jobs.c.name == job)
+            c.execute(ours.values(holds=list(occupied)))
 
 
 def set_paused(c: sa.Connection, job: str, now: datetime, *, paused: bool) -> bool:
-    """False: it was so already. A job that is planned again is planned from now on."""
+    """False: it was so already. A job that is resumed is planned from now on."""
     values: dict[str, Any] = {"paused": paused} if paused else {"paused": False, "since": now}
     query = sa.update(t.jobs).where(t.jobs.c.name == job, t.jobs.c.paused != paused)
     return c.execute(query.values(values)).rowcount > 0
 
 
 def forget_last_start(c: sa.Connection, job: str) -> None:
-    """Its last run was none: cron and every do not wait for their next time."""
+    """After a run that ended without result: cron and every do not wait for their next time."""
     c.execute(sa.update(t.jobs).where(t.jobs.c.name == job).values(last_start=None))
 
 
 def raise_epoch(c: sa.Connection, job: str) -> int:
+    """From here on a process with an older epoch may write nothing for the job."""
     up = sa.update(t.jobs).where(t.jobs.c.name == job).values(epoch=t.jobs.c.epoch + 1)
     c.execute(up)
     return epoch(c, job)
@@ -93,18 +95,18 @@ def epoch(c: sa.Connection, job: str) -> int:
 
 
 def set_disabled(c: sa.Connection, job: str, failover: str | None) -> None:
-    """The failover that has switched the job off; None: it is on."""
+    """`failover`: the id of the failover that disabled the job; None: the job is enabled."""
     c.execute(sa.update(t.jobs).where(t.jobs.c.name == job).values(off=failover))
 
 
 def disabled(c: sa.Connection) -> dict[str, str]:
-    """Jobs that are off, and by which failover."""
+    """The disabled jobs, with the id of the failover that disabled each."""
     query = sa.select(t.jobs.c.name, t.jobs.c.off).where(t.jobs.c.off.is_not(None))
     return {row.name: row.off for row in c.execute(query)}
 
 
 def alarms(c: sa.Connection) -> dict[str, str]:
-    """The alarm of every job that has one."""
+    """The alarm of every job that has one, as of the last round of planning."""
     query = sa.select(t.jobs.c.name, t.jobs.c.alarm).where(t.jobs.c.alarm.is_not(None))
     return {row.name: row.alarm for row in c.execute(query)}
 
@@ -113,7 +115,7 @@ def set_alarm(c: sa.Connection, job: str, alarm: str | None) -> None:
     c.execute(sa.update(t.jobs).where(t.jobs.c.name == job).values(alarm=alarm))
 
 
-def last_movers(c: sa.Connection, jobs: Iterable[str]) -> dict[str, str]:
-    """Who ran each job last: its digest maps are there."""
-    query = sa.select(t.jobs.c.name, t.jobs.c.mover).where(t.jobs.c.name.in_(list(jobs)))
+def last_movers(c: sa.Connection, names: Iterable[str]) -> dict[str, str]:
+    """The mover that ran each job last, and so has its digest maps."""
+    query = sa.select(t.jobs.c.name, t.jobs.c.mover).where(t.jobs.c.name.in_(list(names)))
     return {name: mover for name, mover in c.execute(query) if mover}

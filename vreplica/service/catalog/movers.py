@@ -1,4 +1,4 @@
-"""Movers and their leases. Functions over one transaction."""
+"""Movers: the processes that run jobs, and their leases. Functions over one transaction."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vreplica.service.catalog.tables import ACTIVE
 
 @dataclass(frozen=True, slots=True)
 class Mover:
-    """A process that works, and how much of it is taken."""
+    """A mover with a lease. `capacity`: runs that it takes at a time; `active`: those it has."""
 
     id: str
     capacity: int
@@ -25,24 +25,25 @@ class Mover:
 
 
 def join(c: sa.Connection, mover: str, capacity: int, now: datetime, ttl: timedelta) -> None:
-    """Take part from now on; also after a crash, under the same name."""
+    """Registers a mover with a lease until now + `ttl`; also one that comes back after a crash."""
     c.execute(sa.delete(t.movers).where(t.movers.c.id == mover))
     values = {"id": mover, "capacity": capacity, "joined": now, "until": now + ttl}
     c.execute(sa.insert(t.movers).values(values))
 
 
 def renew(c: sa.Connection, mover: str, now: datetime, ttl: timedelta) -> bool:
-    """False: the lease was over and somebody has taken note; join again."""
+    """Renews a lease. False: another mover has removed it, and the mover has to join again."""
     query = sa.update(t.movers).where(t.movers.c.id == mover).values(until=now + ttl)
     return c.execute(query).rowcount > 0
 
 
 def leave(c: sa.Connection, mover: str) -> None:
+    """Removes a mover that stops."""
     c.execute(sa.delete(t.movers).where(t.movers.c.id == mover))
 
 
 def registered(c: sa.Connection) -> list[Mover]:
-    """All that have a lease, with what they have to do."""
+    """All movers with a lease, and their active runs."""
     active = (
         sa.select(t.runs.c.mover, sa.func.count().label("n"))
         .where(t.runs.c.state.in_(ACTIVE))
@@ -55,5 +56,5 @@ def registered(c: sa.Connection) -> list[Mover]:
 
 
 def leases(c: sa.Connection) -> dict[str, datetime]:
-    """Until when each mover is believed to live."""
+    """The end of each mover's lease."""
     return {row.id: row.until for row in c.execute(sa.select(t.movers.c.id, t.movers.c.until))}

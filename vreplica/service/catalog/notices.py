@@ -1,11 +1,13 @@
-"""Which receivers have still to be told of which entries of the audit trail. Over one transaction.
+"""Notices: entries of the audit trail that receivers have yet to get. Over one transaction.
 
-    note() --> vr_audit  n            a notice is written with its entry, in one transaction,
-           `-> vr_notice receiver, n  and taken away when the receiver has been told: so each is
-                                      told at least once, whoever is killed when
+    audit entry --> vr_audit  n            both are written in one transaction, and the notice is
+          `-------> vr_notice receiver, n  deleted when the receiver has got the event. So each
+                                           event is sent at least once, whichever process is
+                                           killed, and whenever.
 
-One mover tells each receiver: the one that claimed it, for as long as it has its lease. What is
-sent twice all the same (killed between sending and taking note) has the same id both times.
+Each receiver is notified by one mover: the one that claimed it, for as long as that has its lease.
+An event that is sent twice, because a process was killed between sending and deleting, has the
+same id both times.
 """
 
 from __future__ import annotations
@@ -16,15 +18,15 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from vreplica.notify.events import Event
+from vreplica.notify.events import ServiceEvent
 from vreplica.service.catalog import tables as t
 
 KEPT: Final = timedelta(days=1)
-"""Older ones are of no use to anybody who is called by them."""
+"""Notices that are older are dropped: they no longer help whoever they would call."""
 
 
 def claim(c: sa.Connection, receiver: str, mover: str) -> bool:
-    """Is it this mover that tells the receiver? It is where nobody else who lives does."""
+    """True where this mover notifies the receiver; it may if no other mover at work does."""
     ours = t.receivers.c.name == receiver
     row = c.execute(sa.select(t.receivers.c.sender).where(ours)).one_or_none()
     if row is not None and row.sender == mover:
@@ -39,13 +41,13 @@ def claim(c: sa.Connection, receiver: str, mover: str) -> bool:
 
 
 def release(c: sa.Connection, receiver: str, mover: str) -> None:
-    """Somebody else may tell it."""
+    """Lets another mover notify the receiver."""
     ours = (t.receivers.c.name == receiver, t.receivers.c.sender == mover)
     c.execute(sa.update(t.receivers).where(*ours).values(sender=None))
 
 
-def waiting(c: sa.Connection, receiver: str, most: int) -> dict[int, Event]:
-    """What it is to be told next, oldest first, by number."""
+def waiting(c: sa.Connection, receiver: str, most: int) -> dict[int, ServiceEvent]:
+    """The next events for a receiver by the number of their entry, the oldest first."""
     query = (
         sa.select(t.audit, t.runs.c.result)
         .join(t.notices, t.notices.c.n == t.audit.c.n)
@@ -57,13 +59,13 @@ def waiting(c: sa.Connection, receiver: str, most: int) -> dict[int, Event]:
     return {row.n: _event(row) for row in c.execute(query)}
 
 
-def done(c: sa.Connection, receiver: str, told: Sequence[int]) -> None:
-    """It has been told, or never will be."""
-    c.execute(sa.delete(t.notices).where(_of(receiver), t.notices.c.n.in_(list(told))))
+def delete(c: sa.Connection, receiver: str, numbers: Sequence[int]) -> None:
+    """The receiver has got these events, or never will."""
+    c.execute(sa.delete(t.notices).where(_of(receiver), t.notices.c.n.in_(list(numbers))))
 
 
 def drop_old(c: sa.Connection, receiver: str, now: datetime) -> int:
-    """How many were too old to be told any more."""
+    """Deletes the notices that are too old. Returns how many."""
     old = sa.select(t.audit.c.n).where(t.audit.c.time < now - KEPT)
     return c.execute(sa.delete(t.notices).where(_of(receiver), t.notices.c.n.in_(old))).rowcount
 
@@ -72,7 +74,7 @@ def _of(receiver: str) -> sa.ColumnElement[bool]:
     return t.notices.c.receiver == receiver
 
 
-def _event(row: Any) -> Event:
+def _event(row: Any) -> ServiceEvent:
     data = {**(row.result or {}), **row.data}
     id_ = f"{row.time:%Y%m%dT%H%M%S.%f}-{row.n}"
-    return Event(row.what, row.job or "", row.who, data, id=id_, time=row.time)
+    return ServiceEvent(row.what, row.job or "", row.who, data, id=id_, time=row.time)

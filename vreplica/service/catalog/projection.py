@@ -1,8 +1,8 @@
-"""What destinations and journals say of a job, kept in the catalog. The truth stays with them.
+"""Copies what destinations and journals have into the catalog. The truth stays with them.
 
-replica's snapshots --> points        after each run, or all of them read afresh
-<job>/failovers/*   --> failovers     after each event that the service drives, and at the end
-<job>/disabled      --> is the job off?
+replica's snapshots --> points        after each run, or all of them read again
+<job>/failovers/*   --> failovers     after each event of a failover of the service, and at its end
+<job>/disabled      --> is the job disabled?
 """
 
 from __future__ import annotations
@@ -18,78 +18,81 @@ from vreplica.failover.machine.states import ENDED
 from vreplica.points import RecoveryPoint
 from vreplica.service.catalog import jobs, observed, runs
 from vreplica.service.catalog.database import Catalog, Connection
+from vreplica.service.catalog.observed import PointRow
 from vreplica.sync.job import Job
 from vreplica.sync.job_switch import disabled_by
 from vreplica.sync.report import RunReport
 
 
 def rebuild(catalog: Catalog, who: str, job: Job, points: Sequence[RecoveryPoint]) -> None:
-    """Write what the destination and the journals say of one job, over what the catalog said."""
+    """Replaces what the catalog has of a job by its points and its journals."""
     found = history.outcomes(job)
     with catalog.transaction() as c:
         now = catalog.now(c)
         jobs.register(c, [job.name], now)
-        keep_points(c, job.name, points)
+        write_points(c, job.name, points)
         for outcome in found:
-            keep_failover(c, job.name, outcome, now)
+            write_failover(c, job.name, outcome, now)
         jobs.set_disabled(c, job.name, disabled_by(job))
-        catalog.note(c, who, "catalog rebuilt", job.name, points=len(points))
+        catalog.add_audit_entry(c, who, "catalog rebuilt", job.name, points=len(points))
 
 
-def keep_points(c: Connection, job: str, points: Sequence[RecoveryPoint]) -> None:
-    """These are all that there are."""
-    observed.set_points(c, job, [(p.id, p.taken, p.level.value, p.to_dict()) for p in points])
+def write_points(c: Connection, job: str, points: Sequence[RecoveryPoint]) -> None:
+    """Replaces the points of a job."""
+    observed.set_points(c, job, [_point_row(point) for point in points])
 
 
-def keep_run(
+def write_run(
     catalog: Catalog,
     job: Job,
     report: RunReport,
-    read: Callable[[Job], Sequence[RecoveryPoint]],
+    read_points: Callable[[Job], Sequence[RecoveryPoint]],
 ) -> None:
-    """What a run has made and removed; all is read afresh where the catalog knew other points."""
-    made = report.point
+    """Adds the point that a run made and takes out those that it removed.
+
+    Where the catalog had missed others, all points are read again.
+    """
     with catalog.transaction() as c:
         jobs.register(c, [job.name], catalog.now(c))
-        row = (made.id, made.taken, made.level.value, made.to_dict())
-        known = observed.add_point(c, job.name, row, report.removed_points)
+        known = observed.add_point(c, job.name, _point_row(report.point), report.removed_points)
     if known != report.points:
-        found = read(job)
+        found = read_points(job)
         with catalog.transaction() as c:
-            keep_points(c, job.name, found)
+            write_points(c, job.name, found)
 
 
-def keep_failovers(catalog: Catalog, job: Job) -> None:
-    """All failovers of a job as their journals have them, and whether it is off."""
+def write_failovers(catalog: Catalog, job: Job) -> None:
+    """Writes all failovers of a job from its journals, and whether the job is disabled."""
     found = history.outcomes(job)
     with catalog.transaction() as c:
         now = catalog.now(c)
         jobs.register(c, [job.name], now)
         for outcome in found:
-            keep_failover(c, job.name, outcome, now)
-        keep_offs(c, [job])
+            write_failover(c, job.name, outcome, now)
+        write_disabled(c, [job])
 
 
-def keep_failover(c: Connection, job: str, outcome: Outcome, now: datetime) -> None:
-    observed.set_failover(c, outcome.id, job, outcome.state.value, outcome.facts, now)
+def write_failover(c: Connection, job: str, outcome: Outcome, now: datetime) -> None:
+    state, facts = outcome.state.value, outcome.facts
+    observed.set_failover(c, outcome.id, job, state=state, facts=facts, now=now)
 
 
-def keep_offs(c: Connection, those: Iterable[Job]) -> None:
-    """Which jobs are off, by the files here.
+def write_disabled(c: Connection, of: Iterable[Job]) -> None:
+    """Writes which of these jobs are disabled, by the files of this machine.
 
-    What the catalog says of a failover whose journal is elsewhere, or that has not ended, stays.
+    A failover whose journal is on another machine, or that has not ended, keeps its job disabled.
     """
     known = jobs.disabled(c)
-    for job in those:
+    for job in of:
         here, there = disabled_by(job), known.get(job.name)
         if here != there and (there is None or _ended(job, there)):
             jobs.set_disabled(c, job.name, here)
 
 
-def reserve(catalog: Catalog, job: Job, failover_id: str) -> str | None:
-    """A failover begins here: the planner leaves the job alone from now on.
+def reserve_job(catalog: Catalog, job: Job, failover_id: str) -> str | None:
+    """Before a failover begins in this process: movers plan no more runs of the job.
 
-    Returns the mover that has a run of it under way, if there is one.
+    Returns the mover that has an active run of it, if there is one.
     """
     with catalog.transaction() as c:
         jobs.register(c, [job.name], catalog.now(c))
@@ -98,10 +101,14 @@ def reserve(catalog: Catalog, job: Job, failover_id: str) -> str | None:
         return runs.mover_of(c, job.name)
 
 
-def release(c: Connection, job: Job, failover_id: str) -> None:
-    """It did not begin after all."""
+def release_job(c: Connection, job: Job, failover_id: str) -> None:
+    """Enables a job again whose failover did not begin after all."""
     if jobs.disabled(c).get(job.name) == failover_id and not load(_folder(job, failover_id)):
         jobs.set_disabled(c, job.name, disabled_by(job))
+
+
+def _point_row(point: RecoveryPoint) -> PointRow:
+    return point.id, point.taken, point.level.value, point.to_dict()
 
 
 def _ended(job: Job, failover_id: str) -> bool:

@@ -1,11 +1,13 @@
-"""Who works, and on what: movers, their leases, and runs. Functions over one transaction.
+"""Runs, from the queue to their end. Functions over one transaction.
 
     queued --begin--> running --finish--> done | failed | cancelled
-       `-----------------`--- lose: its mover's lease is over, by the database's clock ---> lost
+       |                 |
+       `--- mark_lost ---`--> lost    the lease of its mover is over
+       `- close_unreported -> lost    it ended without reporting a result
 
-A job has at most one run that is queued or running (an index holds that). Each time a run is
-begun, by whichever process, the job's epoch rises; whoever holds an older one may write
-nothing more. So a mover that was frozen, or cut off, and comes back, does nothing.
+A job has at most one run that is queued or running; an index holds that. Each time a process
+begins a run, the job's epoch rises, and a process with an older epoch may write nothing more. So a
+mover that was frozen, or cut off, and comes back has no effect.
 """
 
 from __future__ import annotations
@@ -13,44 +15,45 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 
-from vreplica.scheduling.planner import Start
+from vreplica.scheduling.planner import RunStart
 from vreplica.service.catalog import jobs
 from vreplica.service.catalog import tables as t
 from vreplica.service.catalog.tables import ACTIVE
 
-KEPT_DURATIONS = 5
-"""How many recent durations speak for the next one."""
+KEPT_DURATIONS: Final = 5
+"""Recent durations from which the next one is estimated."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ticket:
-    """The right to execute a run: good as long as the job's epoch is this one."""
+class RunTicket:
+    """The right to execute a run. It ends when the job's epoch is another one."""
 
     run: str
     job: str
     epoch: int
-    again: bool
-    """It was begun before: the point may be there already."""
+    begun_before: bool
+    """A process has begun the run earlier, and its point may exist already."""
 
 
 def mark_lost(
     c: sa.Connection, gone: Mapping[str, datetime], now: datetime
 ) -> list[tuple[str, str, str, str]]:
-    """Runs (id, kind, job, mover) of movers that are `gone` (until when each had its lease; one
-    that has renewed since is not), or without a lease: epochs raised, runs lost.
+    """Ends the active runs of movers without a lease. Returns their (id, kind, job, mover).
 
-    A failover is not: it stays with its mover, see orders.py.
+    `gone`: movers whose lease is over, with the end of that lease; one that has renewed it since
+    keeps its runs. A run becomes lost and its job is planned anew. A failover only gets a new
+    epoch here: failover_requests.mark_lost decides about it.
     """
     for mover, until in gone.items():
         c.execute(sa.delete(t.movers).where(t.movers.c.id == mover, t.movers.c.until == until))
     present = sa.select(t.movers.c.id)
     query = sa.select(t.runs.c.id, t.runs.c.kind, t.runs.c.job, t.runs.c.mover)
     query = query.where(t.runs.c.state.in_(ACTIVE), t.runs.c.mover.not_in(present))
-    # One that its mover, back this very moment, is writing the end of is waited for.
+    # Waits for a run whose mover has come back and is recording its end.
     query = query.with_for_update(of=t.runs)
     lost = [(row[0], row[1], row[2], row[3]) for row in c.execute(query)]
     for run, kind, job, _ in lost:
@@ -65,9 +68,9 @@ def mark_lost(
     return lost
 
 
-def queue(c: sa.Connection, runs: Sequence[tuple[str, Start, str]], now: datetime) -> None:
-    """Runs (id, start, mover). The planner has seen that their jobs have none that is active."""
-    if not runs:
+def queue(c: sa.Connection, starts: Sequence[tuple[str, RunStart, str]], now: datetime) -> None:
+    """Adds runs (id, start, mover). Their jobs have no active run, as the planner has seen."""
+    if not starts:
         return
     rows = [
         {
@@ -75,41 +78,39 @@ def queue(c: sa.Connection, runs: Sequence[tuple[str, Start, str]], now: datetim
             "job": start.job,
             "state": "queued",
             "mover": mover,
-            "holds": list(start.holds),
+            "holds": list(start.resources),
             "due": start.due.at,
             "queued": now,
         }
-        for run, start, mover in runs
+        for run, start, mover in starts
     ]
     c.execute(sa.insert(t.runs), rows)
     update = sa.update(t.jobs).where(t.jobs.c.name == sa.bindparam("of"))
-    values = [{"of": start.job, "last_start": now, "mover": mover} for _, start, mover in runs]
+    values = [{"of": start.job, "last_start": now, "mover": mover} for _, start, mover in starts]
     c.execute(update, values)
 
 
-def active(c: sa.Connection, mover: str) -> list[tuple[str, str, datetime]]:
-    """(id, state, queued) of a mover's runs; failovers are not among them."""
-    query = sa.select(t.runs.c.id, t.runs.c.state, t.runs.c.queued)
+def active(c: sa.Connection, mover: str) -> list[str]:
+    """Ids of the active runs of a mover, without failovers."""
     mine = (t.runs.c.mover == mover, t.runs.c.kind == "run", t.runs.c.state.in_(ACTIVE))
-    query = query.where(*mine)
-    return [(row[0], row[1], row[2]) for row in c.execute(query)]
+    return list(c.execute(sa.select(t.runs.c.id).where(*mine)).scalars())
 
 
 def open_of(c: sa.Connection, mover: str) -> list[str]:
-    """Ids of everything that a mover has to do, runs and failovers."""
+    """Ids of the active runs and failovers of a mover."""
     mine = (t.runs.c.mover == mover, t.runs.c.state.in_(ACTIVE))
     return list(c.execute(sa.select(t.runs.c.id).where(*mine)).scalars())
 
 
 def mover_of(c: sa.Connection, job: str) -> str | None:
-    """The mover that has a run of the job under way."""
+    """The mover of the job's active run or failover."""
     mine = (t.runs.c.job == job, t.runs.c.state.in_(ACTIVE))
     found: str | None = c.execute(sa.select(t.runs.c.mover).where(*mine)).scalar()
     return found
 
 
-def begin(c: sa.Connection, run: str, mover: str, now: datetime) -> Ticket | None:
-    """Take a run up, also once more after a crash. None: it is not this mover's any more."""
+def begin(c: sa.Connection, run: str, mover: str, now: datetime) -> RunTicket | None:
+    """Begins a run, also once more after a crash. None: it is not this mover's any more."""
     row = c.execute(sa.select(t.runs).where(t.runs.c.id == run)).one_or_none()
     if row is None or row.mover != mover or row.state not in ACTIVE:
         return None
@@ -119,12 +120,12 @@ def begin(c: sa.Connection, run: str, mover: str, now: datetime) -> Ticket | Non
         .where(t.runs.c.id == run)
         .values(state="running", epoch=number, began=row.began or now, tries=row.tries + 1)
     )
-    return Ticket(run, row.job, number, row.state == "running")
+    return RunTicket(run, row.job, number, row.state == "running")
 
 
 def finish(
     c: sa.Connection,
-    ticket: Ticket,
+    ticket: RunTicket,
     now: datetime,
     *,
     state: str,
@@ -133,7 +134,7 @@ def finish(
     point_time: datetime | None = None,
     seconds: float | None = None,
 ) -> bool:
-    """The end of a run. False, and nothing written, where the ticket is out of date."""
+    """Records the end of a run. False, and nothing is written, where the ticket is out of date."""
     if jobs.epoch(c, ticket.job) != ticket.epoch:
         return False
     mine = sa.and_(t.runs.c.id == ticket.run, t.runs.c.state == "running")
@@ -157,7 +158,7 @@ def finish(
 def close_unreported(
     c: sa.Connection, run: str, now: datetime, reason: str, state: str = "lost"
 ) -> str | None:
-    """A run that ended without saying so; its job. None: it has said so meanwhile."""
+    """Ends a run that reported no result; returns its job. None: it has reported meanwhile."""
     mine = sa.and_(t.runs.c.id == run, t.runs.c.state.in_(ACTIVE))
     values = {"state": state, "ended": now, "error": reason}
     if not c.execute(sa.update(t.runs).where(mine).values(values)).rowcount:

@@ -1,14 +1,16 @@
-"""The catalog's tables, as SQLAlchemy sees them. migrations/ makes and changes them.
+"""The catalog's tables, as SQLAlchemy sees them. The migrations make and change them.
 
-    vr_job  1 ──── n  vr_run        what is known of a job; what it did
-            1 ──── n  vr_point      its recovery points, as the destination last had them
-            1 ──── n  vr_failover   its failovers, as their journals last had them
-    vr_mover                        who works, and until when that is believed
-    vr_audit  1 ── n  vr_notice     everything that somebody, or the service, decided; and which
-                                    receivers have not been told of it yet
-    vr_receiver                     which mover tells each of them
+    vr_job  1 ──── n  vr_run        what the planner knows of a job; its runs and failovers
+            1 ──── n  vr_point      its recovery points, as they were last read
+            1 ──── n  vr_failover   its failovers, as their journals were last read
+    vr_mover                        the movers at work, and the end of each one's lease
+    vr_audit  1 ── n  vr_notice     decisions of people and of the service; receivers that have
+                                    not been notified of one yet
+    vr_receiver                     the mover that notifies each receiver
 
-Moments are kept as text, ISO 8601 in UTC, so that they sort and read the same in every database.
+Times are text, ISO 8601 in UTC, so that they sort and read the same in every database. Names of
+columns are stored and stay: `order` holds a request, `holds` the resources of a run, `off` the
+failover that disabled a job.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ import sqlalchemy as sa
 
 
 class Moment(sa.types.TypeDecorator[datetime]):
-    """An aware datetime, as text in UTC."""
+    """An aware datetime, stored as text in UTC."""
 
     impl = sa.String(32)
     cache_ok = True
@@ -35,17 +37,20 @@ class Moment(sa.types.TypeDecorator[datetime]):
 
 
 def plain(text: str) -> str:
-    """Without what PostgreSQL keeps in no text. Guests' programs, hosts and file names say it."""
+    """Without NULs and lone surrogates, which PostgreSQL takes in no text.
+
+    Programs in guests, hosts and file names do contain them.
+    """
     return text.replace("\0", " ").encode("utf-8", "replace").decode("utf-8")
 
 
 def to_json(value: Any) -> str:
-    """As `plain`: a NUL would be kept, and make every query fail that looks into the document."""
+    """JSON with `plain` texts. A NUL would be stored, and make queries into the document fail."""
     return _NUL.sub(r"\1 ", plain(json.dumps(value, ensure_ascii=False)))
 
 
-class Words(sa.types.TypeDecorator[str]):
-    """What somebody else has said."""
+class PlainText(sa.types.TypeDecorator[str]):
+    """Text from elsewhere, stored without what the database does not take."""
 
     impl = sa.Text
     cache_ok = True
@@ -57,6 +62,8 @@ class Words(sa.types.TypeDecorator[str]):
 _NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 ACTIVE: Final = ("queued", "running")
 """States of a run that is under way; an index allows one such run a job."""
+FAILOVER: Final = "failover"
+"""The kind of a run that is a failover, requested of the service; others are of kind `run`."""
 metadata = sa.MetaData()
 
 jobs = sa.Table(
@@ -76,7 +83,7 @@ jobs = sa.Table(
     sa.Column("alarm", sa.String(40)),
     sa.Column("off", sa.String(60)),
 )
-"""`off`: the failover that has switched the job off; the planner leaves it alone."""
+"""`off`: the id of the failover that disabled the job; the planner leaves the job alone."""
 runs = sa.Table(
     "vr_run",
     metadata,
@@ -94,9 +101,9 @@ runs = sa.Table(
     sa.Column("ended", Moment),
     sa.Column("tries", sa.Integer, nullable=False, default=0),
     sa.Column("result", sa.JSON),
-    sa.Column("error", Words),
+    sa.Column("error", PlainText),
 )
-"""`kind`: run | failover; a failover has an `order` (orders.py)."""
+"""`kind`: run | failover; `order`: the request of a failover, see failover_requests."""
 points = sa.Table(
     "vr_point",
     metadata,

@@ -122,14 +122,16 @@ class ServiceTarget:
 
     def _request(self, report: Reporter, do: str, **more: Any) -> Outcome:
         """Puts the request into the catalog and waits until it has ended."""
-        order = {"do": do, "who": user(), **more}
+        request = {"do": do, "who": user(), **more}
         with opened(self.config) as catalog:
             from vreplica.service.catalog import failover_requests
 
             with catalog.transaction() as c:
-                id_ = failover_requests.order_id(do)
-                failover_requests.ask(c, id_, self.name, order, catalog.now(c))
-                catalog.note(c, order["who"], "failover asked", self.name, run=id_, order=do)
+                id_ = failover_requests.new_request_id(do)
+                failover_requests.add(c, id_, self.name, request, catalog.now(c))
+                catalog.add_audit_entry(
+                    c, request["who"], "failover asked", self.name, run=id_, order=do
+                )
             report(f"asked the service ({id_})")
             try:
                 row = self._wait(catalog, id_, report)
@@ -160,7 +162,7 @@ class ServiceTarget:
                 report_once(f"the catalog is away, asking again: {error}")
             else:
                 assert row is not None, "a request is never deleted"
-                if row.state not in failover_requests.OPEN:
+                if row.state not in failover_requests.OPEN_STATES:
                     return row
                 if row.state == "asked" and busy:
                     report_once(f"waits for the run under way on mover {busy}")

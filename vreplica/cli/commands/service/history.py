@@ -49,7 +49,7 @@ def _show(out: Output, rows: Sequence[Mapping[str, Any]]) -> None:
         table.add_row(
             render.text.moment(begun) if begun else "-",
             row["job"],
-            row["order"]["do"] if row["order"] else row["kind"],
+            row["request"]["do"] if row["request"] else row["kind"],
             row["state"],
             render.text.duration(took) if took else "-",
             row["mover"],

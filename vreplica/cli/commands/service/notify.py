@@ -33,7 +33,7 @@ def test(out: Output, config: Config, names: tuple[str, ...]) -> int:
     for name in config.select_receivers(names):
 
         def one(name: str = name) -> int:
-            said = notifications.test(config, name, socket.gethostname())
+            said = notifications.send_test(config, name, socket.gethostname())
             out.answer({"receiver": name, "answer": said}, f"{name}: {said}")
             return exit_codes.OK
 

@@ -1,1 +1,1 @@
-"""The catalog's schema, version by version (Alembic). `Catalog.open` brings a database up to it."""
+"""The migrations of the catalog's schema (Alembic); schema.py runs them."""

@@ -1,4 +1,4 @@
-"""Runs the migrations on the connection that `Catalog.open` hands over."""
+"""Runs the migrations on the connection that `schema.migrate` hands over."""
 
 from alembic import context
 

@@ -1,1 +1,1 @@
-"""One file a version, in the order of their numbers."""
+"""The migrations, one file a version, in the order of their numbers."""

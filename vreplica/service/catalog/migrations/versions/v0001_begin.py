@@ -1,4 +1,4 @@
-"""The first schema: jobs, runs, points, failovers, movers, audit trail."""
+"""Makes the first schema: jobs, runs, points, failovers, movers, audit trail."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,7 +8,7 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
-# Moments are text, ISO 8601 in UTC with microseconds: they sort, and read the same everywhere.
+# Times are text, ISO 8601 in UTC with microseconds: they sort and read the same everywhere.
 MOMENT = sa.String(32)
 
 
@@ -44,7 +44,7 @@ def upgrade() -> None:
         sa.Column("result", sa.JSON),
         sa.Column("error", sa.Text),
     )
-    # A job has one run at a time, whoever plans.
+    # A job has one active run at a time, whichever mover plans.
     op.create_index(
         "vr_run_active",
         "vr_run",

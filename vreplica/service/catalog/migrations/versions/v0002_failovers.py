@@ -1,4 +1,4 @@
-"""Failovers that are asked of the service; jobs that one has switched off; notices to be sent."""
+"""Adds failovers that are requested of the service, jobs that one disabled, and notices."""
 
 import sqlalchemy as sa
 from alembic import op

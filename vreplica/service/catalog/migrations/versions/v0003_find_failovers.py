@@ -1,4 +1,4 @@
-"""Failovers among all runs, of which there are millions: they are looked for in every round."""
+"""Adds indexes: each round of planning looks for failovers among millions of runs."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -14,5 +14,5 @@ def upgrade() -> None:
     op.create_index(
         "vr_run_failover", "vr_run", ["queued"], sqlite_where=where, postgresql_where=where
     )
-    # For `history`.
+    # `history` lists by this column.
     op.create_index("vr_run_queued", "vr_run", ["queued"])

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import settings
 
-pytest_plugins = ["tests.support.job_file", "tests.support.lab"]
+pytest_plugins = ["tests.support.job_file", "tests.support.lab", "tests.support.results"]
 
 # A deadline per example measures the machine's load, not the code.
 settings.register_profile("vreplica", deadline=None)

@@ -97,9 +97,10 @@ class VReplicaError(Exception):
         """For `--json` and logs."""
         where = {f.name: getattr(self.where, f.name) for f in fields(self.where)}
         return {
-            "error": type(self).__name__,
+            "type": type(self).__name__,
             "message": self.message,
             "remedy": self.remedy.format_map(self._values()) or None,
+            "exit_code": self.exit_code,
             "retryable": self.retryable,
             **{k: v for k, v in where.items() if v is not None},
         }

@@ -29,6 +29,7 @@ from vreplica.cli.commands import init
 from vreplica.cli.render.output import Output
 from vreplica.cli.render.text import grid
 from vreplica.cli.render.verify_html import render
+from vreplica.cli.results.document import document
 from vreplica.cli.server_address import parse_server
 from vreplica.delta.compare.spot_check import SpotCheckResult
 from vreplica.delta.copy.modes import CopyMode
@@ -167,7 +168,9 @@ def test_run_json_is_the_report_one_line_a_job(invoke: Invoke, play: Play) -> No
     play("run", REPORT)
     result = invoke("run", "--json")
     assert result.stderr == ""
-    assert [json.loads(line) for line in result.stdout.splitlines()] == [REPORT.to_dict()] * 2
+    assert [json.loads(line) for line in result.stdout.splitlines()] == [
+        document("run", REPORT.to_dict())
+    ] * 2
 
 
 def test_options_of_run_go_before_what_the_job_says(invoke: Invoke, play: Play) -> None:
@@ -200,7 +203,7 @@ def test_a_failed_job_is_an_error_object_under_json(invoke: Invoke, play: Play) 
     good, bad = [json.loads(line) for line in result.stdout.splitlines()]
     assert good["point"]["id"] == POINT.id
     assert bad["job"] == "db01"
-    assert bad["error"]["error"] == "DiskClosed"
+    assert bad["error"]["type"] == "DiskClosed"
     assert bad["error"]["next_run"] == "copies again"
 
 
@@ -253,7 +256,7 @@ def test_plan_shows_modes_reasons_and_steps(invoke: Invoke, play: Play) -> None:
     ):
         assert text in result.stdout
     assert not any(line.endswith(" ") for line in result.stdout.splitlines())
-    assert json.loads(invoke("plan", "web01", "--json").stdout) == PLAN.to_dict()
+    assert json.loads(invoke("plan", "web01", "--json").stdout) == document("plan", PLAN.to_dict())
 
 
 def test_a_plan_with_problems_shows_them_and_ends_with_3(invoke: Invoke, play: Play) -> None:
@@ -297,7 +300,8 @@ def test_points_are_listed_with_what_was_reached_and_asked_for(invoke: Invoke, p
     ):
         assert text in result.stdout
     shown = json.loads(invoke("points", "web01", "--json").stdout)
-    assert shown == {"job": "web01", "points": [POINT.to_dict()], "newer": []}
+    value = {"job": "web01", "points": [POINT.to_dict()], "newer": []}
+    assert shown == document("points", value)
 
 
 def test_what_keeps_each_point_is_shown_on_request(
@@ -520,7 +524,7 @@ def test_a_broken_file_is_an_error_object_under_json(invoke: Invoke, job_file: P
     result = invoke("plan", "--json")
     assert result.exit_code == 2
     error = json.loads(result.stdout)["error"]
-    assert error["error"] == "JobFileInvalid"
+    assert error["type"] == "JobFileInvalid"
     assert error["problems"][0]["line"] == TWO_JOBS.count("\n") + 1
     assert f"error: {job_file}:" in result.stderr
 
@@ -538,8 +542,8 @@ def test_what_the_system_refuses_is_told_with_its_place(invoke: Invoke, play: Pl
     assert result.exit_code == 1
     assert result.stderr.startswith("error: web01: /var/lib/vreplica: Permission denied\n  what to")
     bad, good = [json.loads(line) for line in result.stdout.splitlines()]
-    assert bad["error"]["error"] == "PermissionError"
-    assert good == REPORT.to_dict()
+    assert bad["error"]["type"] == "PermissionError"
+    assert good == document("run", REPORT.to_dict())
 
 
 def test_a_defect_is_one_line_and_a_hint_without_debug(invoke: Invoke, play: Play) -> None:
@@ -561,7 +565,7 @@ def test_a_defect_is_an_error_object_under_json(invoke: Invoke, play: Play) -> N
     play("plan", ZeroDivisionError("by zero"))
     result = invoke("plan", "web01", "--json")
     assert result.exit_code == 70
-    assert json.loads(result.stdout)["error"]["error"] == "ZeroDivisionError"
+    assert json.loads(result.stdout)["error"]["type"] == "ZeroDivisionError"
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ from vreplica.cli import main
 from vreplica.cli.render.output import Output
 
 def say(**_):
-    Output(as_json={as_json}).answer({{"vm": "w\\u65e5"}}, "w\\u65e5")
+    Output(as_json={as_json}).answer("vm", {{"vm": "w\\u65e5"}}, "w\\u65e5")
 
 vreplica.cli.app.app = say
 main()
@@ -153,7 +153,7 @@ def test_a_password_that_is_not_to_be_had_fails_the_job(
     assert result.returncode == 2
     answer = json.loads(result.stdout)
     assert answer["job"] == "web01"
-    assert answer["error"]["error"] == "SecretUnavailable"
+    assert answer["error"]["type"] == "SecretUnavailable"
     assert "PASSWORD" in answer["error"]["remedy"]
 
 
@@ -189,7 +189,7 @@ def test_a_name_that_the_encoding_lacks_is_no_defect(
     assert (result.returncode, result.stderr) == (0, "")
     assert "\\u65e5" in result.stdout
     if option == "--json":
-        assert json.loads(result.stdout) == {"vm": "w\u65e5"}
+        assert json.loads(result.stdout)["vm"] == "w\u65e5"
 
 
 # -- signals --------------------------------------------------------------------------------

@@ -116,7 +116,7 @@ def test_a_wrong_password_is_refused_and_not_shown(lab: Lab, web01: LabControl) 
     wrong.write_text("geheim\n")
     result = invoke("run", "--json", "-c", changed(lab, "site-b.password", "wrong.password"))
     assert result.exit_code == 5
-    assert json.loads(result.stdout)["error"]["error"] == "LoginFailed"
+    assert json.loads(result.stdout)["error"]["type"] == "LoginFailed"
     assert "what to do: " in result.stderr
     assert "geheim" not in result.output
 
@@ -167,7 +167,7 @@ def test_lab_up_status_down(tmp_path: Path) -> None:
     try:
         assert started.exit_code == 0, started.output
         status = json.loads(invoke("lab", "status", "--dir", folder, "--json").stdout)
-        assert list(status) == ["sites"]
+        assert list(status) == ["version", "result", "sites"]
         for site in status["sites"]:
             assert {"name", "url", "user", "password", "sha256", "datastores"} <= set(site)
             assert site["running"] is True

@@ -74,7 +74,7 @@ def test_history_for_programs_is_a_document_a_run(invoke: Invoke, job_file: Path
     assert found.exit_code == 0, found.output
     rows = [json.loads(line) for line in found.stdout.splitlines()]
     assert [row["id"] for row in rows] == ["web01-1", "web01-0"]
-    assert rows[0]["began"] < rows[0]["ended"]
+    assert rows[0]["started"] < rows[0]["ended"]
 
 
 def test_who_has_a_number_and_no_name_may_pause_a_schedule(

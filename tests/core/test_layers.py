@@ -54,7 +54,7 @@ LAYERS: list[set[str]] = [
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 
 ROWS: dict[str, list[set[str]]] = {
-    "cli": [{"render"}, {"commands"}],
+    "cli": [{"results"}, {"render"}, {"commands"}],
     "cli/commands": [{"demo", "failover", "service"}],
     "config": [{"schema"}],
     "delta": [{"compare", "copy"}],

@@ -12,7 +12,7 @@ from contextlib import suppress
 import click
 
 from vreplica.cli import exit_codes
-from vreplica.cli.render.output import Output, each_error
+from vreplica.cli.render.output import Output, each_error, foreign_error
 
 _MAY_NOT = "let this user read and write there, or name another place"
 _FULL = "free some space there, or name another place"
@@ -67,9 +67,9 @@ def _report_system_error(out: Output, error: OSError, job: str | None) -> int:
     out.failure(text, *([f"what to do: {remedy}"] if remedy else []))
     if out.as_json:
         place = {"job": job} if job else {}
-        value = {"error": type(error).__name__, "message": text, "remedy": remedy}
+        value = foreign_error(error, text, exit_codes.FAILED, remedy)
         with suppress(OSError):  # it may be the results' own place that is full
-            out.json({**place, "error": value})
+            out.json("error", {**place, "error": value})
     return exit_codes.FAILED
 
 
@@ -85,5 +85,6 @@ def _report_defect(out: Output, error: Exception) -> int:
     out.failure(text, *([hint] if hint else []))
     if out.as_json:
         with suppress(OSError):
-            out.json({"error": {"error": type(error).__name__, "message": str(error)}})
+            value = foreign_error(error, text, exit_codes.INTERNAL, hint or None)
+            out.json("error", {"error": value})
     return exit_codes.INTERNAL

@@ -16,7 +16,11 @@ from typing import Any, NamedTuple
 
 import click
 
+from vreplica.cli.render.output import Output
+
 PACKAGE = "vreplica.cli.commands"
+_ARGUMENTS = "vreplica.arguments"
+"""The key in a context's `meta` of everything that stands on the command line."""
 
 
 class Lazy(NamedTuple):
@@ -37,6 +41,19 @@ class LazyGroup(click.Group):
         known = {name: click.Command(name, short_help=lazy.help) for name, lazy in table.items()}
         super().__init__(name, commands=known, **more)
         self._table = table
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta.setdefault(_ARGUMENTS, list(args))
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except click.ClickException as error:
+            # The text of a command line that cannot be used goes to standard error, by click.
+            if ctx.parent is None and "--json" in ctx.meta[_ARGUMENTS]:
+                Output(as_json=True).usage_error(error)
+            raise
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self._table)

@@ -111,5 +111,5 @@ class ChangeStats:
             "compressibility": self.compressibility,
             "high_entropy_share": self.high_entropy_share,
             "allocated_bytes": self.allocated_bytes,
-            "seconds": self.seconds,
+            "duration_s": self.seconds,
         }

@@ -225,6 +225,7 @@ class RecoveryPoint:
             "source_vm": self.source_vm,
             "source_name": self.source_name,
             "time": self.time.isoformat(),
+            "taken": self.taken.isoformat(),
             "level": self.level.value,
             "requested": self.requested.value,
             "snapshot": self.snapshot,

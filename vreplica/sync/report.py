@@ -56,7 +56,7 @@ class Plan:
             "expiring": [p.id for p in self.expiring],
             "warnings": list(self.warnings),
             "problems": list(self.problems),
-            "outside_changes": list(self.outside_changes),
+            "foreign_changes": list(self.outside_changes),
             "resumes": self.resumes.to_dict() if self.resumes else None,
         }
 
@@ -98,7 +98,14 @@ class DiskRun:
         return self.zeroed_bytes + self.data_bytes
 
     def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "mode": self.mode.value, "written_bytes": self.written_bytes}
+        values = asdict(self)
+        seconds = values.pop("seconds")
+        return {
+            **values,
+            "mode": self.mode.value,
+            "written_bytes": self.written_bytes,
+            "duration_s": seconds,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +214,7 @@ class VerifyReport:
             "replica": self.replica,
             "point": self.point.to_dict(),
             "started": self.started.isoformat(),
-            "seconds": self.seconds,
+            "duration_s": self.seconds,
             "algorithm": self.algorithm,
             "totals": asdict(self.totals),
             "disks": [d.to_dict() for d in self.disks],
@@ -244,7 +251,7 @@ class RunReport:
             "verified": self.verified.to_dict() if self.verified else None,
             "points": self.points,
             "started": self.started.isoformat(),
-            "seconds": self.seconds,
+            "duration_s": self.seconds,
         }
 
 

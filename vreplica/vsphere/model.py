@@ -413,7 +413,7 @@ class ScriptResult:
             "exit_code": self.exit_code,
             "output": self.output,
             "truncated": self.truncated,
-            "seconds": self.seconds,
+            "duration_s": self.seconds,
         }
 
 

@@ -35,7 +35,7 @@ def check(out: Output, jobs: tuple[str, ...], config: Config) -> int:
 
     def work(job: Job) -> int:
         report = check_readiness(job)
-        out.answer(report.to_dict(), lambda: render.text.check(report, job.require))
+        out.answer("check", report.to_dict(), lambda: render.text.check(report, job.require))
         return exit_codes.PREFLIGHT if report.problems else exit_codes.OK
 
     codes = [_report(out, error) for error in missing_secrets(config)] if not jobs else []

@@ -106,7 +106,7 @@ def init(out: Output, output: Path, force: bool, **given: Any) -> int:
     _write(output, content, force)
     out.note(f"{output} written; next: vreplica-sync check --config {output}")
     if out.as_json:
-        out.json({"file": str(output)})
+        out.json("init", {"file": str(output)})
     return exit_codes.OK
 
 

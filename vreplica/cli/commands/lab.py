@@ -63,7 +63,7 @@ def down(out: Output, folder: Path) -> int:
 
     vreplica.lab.status(folder)  # raises where the folder holds no lab
     ran = vreplica.lab.down(folder)
-    out.answer({"stopped": ran}, "stopped" if ran else "it was not running")
+    out.answer("lab-stopped", {"stopped": ran}, "stopped" if ran else "it was not running")
     return exit_codes.OK
 
 
@@ -73,7 +73,7 @@ lab.add_command(fault)
 def _answer(out: Output, status: dict[str, Any]) -> None:
     running = status["running"]
     if out.as_json:
-        out.json({"sites": [{**site, "running": running} for site in status["sites"]]})
+        out.json("lab", {"sites": [{**site, "running": running} for site in status["sites"]]})
         return
     from rich.text import Text
 

@@ -72,7 +72,7 @@ def add(
         probability=probability,
         delay_s=delay_s,
     )
-    out.answer({"site": site, "rule": number}, f"rule {number} of {site}")
+    out.answer("lab-rule", {"site": site, "rule": number}, f"rule {number} of {site}")
     return exit_codes.OK
 
 
@@ -97,7 +97,7 @@ def nfc(
 
     rule["count"] = None if always else count
     LabControl(folder).add_nfc_fault(site, host, **rule)
-    out.answer({"site": site, "host": host, **rule}, f"{site}: nfc {rule['kind']}")
+    out.answer("lab-nfc-rule", {"site": site, "host": host, **rule}, f"{site}: nfc {rule['kind']}")
     return exit_codes.OK
 
 
@@ -112,7 +112,7 @@ def list_(out: Output, folder: Path, site: str) -> int:
     control = LabControl(folder)
     rules, nfc = control.list_faults(site), control.list_nfc_faults(site)
     if out.as_json:
-        out.json({"site": site, "rules": rules, "nfc": nfc})
+        out.json("lab-rules", {"site": site, "rules": rules, "nfc": nfc})
     elif not rules and not nfc:
         out.show(f"{site}: no rules")
     else:
@@ -145,7 +145,7 @@ def clear(out: Output, folder: Path, site: str, rule: int | None) -> int:
     from vreplica.lab import LabControl
 
     LabControl(folder).clear_faults(site, rule)
-    out.answer({"site": site, "cleared": rule}, f"{site}: cleared")
+    out.answer("lab-cleared", {"site": site, "cleared": rule}, f"{site}: cleared")
     return exit_codes.OK
 
 
@@ -162,7 +162,11 @@ def mend(out: Output, folder: Path, site: str, host: str | None) -> int:
     from vreplica.lab import LabControl
 
     LabControl(folder).set_host(site, connected=True, host=host)
-    out.answer({"site": site, "host": host, "connected": True}, f"{host or site}: connected")
+    out.answer(
+        "lab-connected",
+        {"site": site, "host": host, "connected": True},
+        f"{host or site}: connected",
+    )
     return exit_codes.OK
 
 
@@ -175,5 +179,5 @@ def load(out: Output, folder: Path, scenario: Path) -> int:
     from vreplica.lab import LabControl
 
     LabControl(folder).load_scenario(scenario)
-    out.answer({"scenario": str(scenario)}, f"{scenario}: loaded")
+    out.answer("lab-scenario", {"scenario": str(scenario)}, f"{scenario}: loaded")
     return exit_codes.OK

@@ -28,6 +28,7 @@ def pause(out: Output, job: str, config: Config) -> int:
 
     pid = pause_run(config[job])
     out.answer(
+        "asked",
         {"job": job, "process": pid, "asked": "pause"},
         f"{job}: the run of process {pid} pauses at its next batch",
     )

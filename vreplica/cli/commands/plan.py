@@ -29,7 +29,7 @@ def plan(out: Output, jobs: tuple[str, ...], config: Config) -> int:
 
     def work(job: Job) -> int:
         report = vreplica.plan(job)
-        out.answer(report.to_dict(), lambda: render.text.plan(report, job.require))
+        out.answer("plan", report.to_dict(), lambda: render.text.plan(report, job.require))
         return exit_codes.PREFLIGHT if report.problems else exit_codes.OK
 
     return each_job(out, config, jobs, work)

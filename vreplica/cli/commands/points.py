@@ -90,7 +90,7 @@ def _show(
         "points": [point.to_dict() for point in found],
         "newer": [point.to_dict() for point in newer],
     }
-    out.answer(value, lambda: render.text.points(job.name, found, newer))
+    out.answer("points", value, lambda: render.text.points(job.name, found, newer))
 
 
 def _show_retention(
@@ -105,4 +105,4 @@ def _show_retention(
         "points": kept,
         "newer": [point.to_dict() for point in newer],
     }
-    out.answer(value, lambda: render.text.retention(job.name, rule, verdicts, newer))
+    out.answer("retention", value, lambda: render.text.retention(job.name, rule, verdicts, newer))

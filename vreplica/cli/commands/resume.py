@@ -24,6 +24,7 @@ def resume(out: Output, job: str, config: Config) -> int:
 
     pid = resume_run(config[job])
     out.answer(
+        "asked",
         {"job": job, "process": pid, "asked": "resume"},
         f"{job}: the run of process {pid} continues",
     )

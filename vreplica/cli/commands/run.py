@@ -80,7 +80,7 @@ def run(
                     verify=verify,
                     control=cancellation.control,
                 )
-            out.answer(report.to_dict(), lambda: render.text.run(report, job.require))
+            out.answer("run", report.to_dict(), lambda: render.text.run(report, job.require))
             catalog_updates.run_ended(out, config, job, report)
             return _exit_code(report)
 

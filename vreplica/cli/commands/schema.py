@@ -1,4 +1,4 @@
-"""`schema`: prints the JSON schema of the job file, for editors."""
+"""`schema`: prints the JSON schema of the job file, for editors, or of all results."""
 
 from __future__ import annotations
 
@@ -13,15 +13,23 @@ from vreplica.cli.render.output import Output
 
 
 @click.command()
+@click.argument("what", type=click.Choice(["jobfile", "results"]), default="jobfile")
 @click.option("-o", "--output", type=OutputFile(), metavar="FILE", help="Write it to this file.")
 @command
-def schema(out: Output, output: Path | None) -> int:
-    """Print the JSON schema (2020-12) of the job file.
+def schema(out: Output, what: str, output: Path | None) -> int:
+    """Print a JSON schema (2020-12): of the job file (default), or of the results of --json.
 
-    An editor that knows TOML completes keys and marks mistakes with it. With taplo and editors
-    that use it, name the file in the first line of the job file: #:schema vreplica.schema.json
+    An editor that knows TOML completes keys and marks mistakes with the first. With taplo and
+    editors that use it, name the file in the first line of the job file:
+    #:schema vreplica.schema.json
+
+    A program that reads results checks each line against the second. The key `result` says which
+    kind a document is; `version` grows when a key is removed or gets another meaning.
     """
-    from vreplica.config.schema.jobfile import json_schema
+    if what == "results":
+        from vreplica.cli.results.registry import json_schema
+    else:
+        from vreplica.config.schema.jobfile import json_schema
 
     text = json.dumps(json_schema(), indent=None if out.as_json and output is None else 2)
     if output is None:

@@ -46,7 +46,7 @@ def seed(out: Output, job: str, sources: tuple[str, ...], config: Config) -> int
                 report = make_replica(
                     found, sources, listener=watcher, control=cancellation.control
                 )
-            out.answer(report.to_dict(), lambda: render.text.seed(report))
+            out.answer("seed", report.to_dict(), lambda: render.text.seed(report))
             return exit_codes.OK
 
         code = guarded(out, work, job=job)

@@ -23,5 +23,5 @@ def thumbprint(out: Output, server: str) -> int:
     from vreplica.vsphere.connection.certificate import probe_certificate
 
     sha256, sha1 = probe_certificate(host, port)
-    out.answer({"host": host, "port": port, "sha256": sha256, "sha1": sha1}, sha256)
+    out.answer("thumbprint", {"host": host, "port": port, "sha256": sha256, "sha1": sha1}, sha256)
     return exit_codes.OK

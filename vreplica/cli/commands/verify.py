@@ -119,7 +119,7 @@ def verify(
             data = signed_report.write(found, report, key) if report is not None else None
             if page is not None:
                 _write_page(found, page, report, data, signed=key is not None)
-            out.answer(found.to_dict(), lambda: render.text.verify(found))
+            out.answer("verify", found.to_dict(), lambda: render.text.verify(found))
             return exit_codes.OK if found.equal else exit_codes.DIFFERENT
 
         code = each_job(out, config, jobs, work, lambda: cancellation.code is not None)

@@ -33,7 +33,9 @@ def verify_report(out: Output, file: Path, key: Path, signature: Path | None) ->
 
     value = signed_report.check(file, key, signature)
     out.answer(
-        {"file": str(file), "signature": "good", "report": value}, lambda: _shown(file, value)
+        "verify-report",
+        {"file": str(file), "signature": "good", "report": value},
+        lambda: _shown(file, value),
     )
     return exit_codes.OK if value["equal"] else exit_codes.DIFFERENT
 

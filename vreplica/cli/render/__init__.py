@@ -1,7 +1,7 @@
 """Shows results to people: text and tables for terminals, HTML pages.
 
     from vreplica.cli import render
-    out.answer(report.to_dict(), lambda: render.text.plan(report))
+    out.answer("plan", report.to_dict(), lambda: render.text.plan(report))
 
 A module is imported when it is first used, since most need `rich`, and programs that read JSON do
 not.

@@ -9,7 +9,7 @@ history   JobHistory     GroupHistory
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from rich.console import RenderableType
 
@@ -27,6 +27,22 @@ from vreplica.failover.target import (
     GroupHistory,
     JobHistory,
 )
+
+
+def kind_of(value: object) -> str:
+    """The kind of the result, as `--json` names it."""
+    return _KINDS[type(value)]
+
+
+_KINDS: Final[dict[type, str]] = {
+    Preview: "failover-preview",
+    GroupPreview: "failover-preview-group",
+    Outcome: "failover",
+    GroupOutcome: "failover-group",
+    Record: "failover-record",
+    JobHistory: "failover-history",
+    GroupHistory: "failover-history-group",
+}
 
 
 def preview(

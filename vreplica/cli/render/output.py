@@ -13,15 +13,17 @@ import json
 import logging
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from enum import IntEnum
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from vreplica.cli.results.document import document
 from vreplica.errors import VReplicaError
 
 if TYPE_CHECKING:
+    from click import ClickException
     from rich.console import Console, RenderableType
 
 
@@ -73,21 +75,27 @@ class Output:
                 print_part(self._out, part)
 
     def answer(
-        self, value: dict[str, Any], text: Callable[[], Iterable[RenderableType]] | str
+        self,
+        kind: str,
+        value: Mapping[str, Any],
+        text: Callable[[], Iterable[RenderableType]] | str,
     ) -> None:
-        """A result in the form that was asked for: `value` for programs, `text` for people."""
+        """A result in the form that was asked for: `value` for programs, `text` for people.
+
+        `kind`: its name in `results.registry.KINDS`.
+        """
         if self.as_json:
-            self.json(value)
+            self.json(kind, value)
         elif isinstance(text, str):
             self.show(text)
         else:
             self.show(*text())
 
-    def json(self, value: dict[str, Any]) -> None:
+    def json(self, kind: str, value: Mapping[str, Any]) -> None:
         """A result for programs: one document in one line."""
         unicode = (sys.stdout.encoding or "").lower().startswith("utf")
         with _naming("standard output"):
-            print(json.dumps(value, ensure_ascii=not unicode), flush=True)
+            print(json.dumps(document(kind, value), ensure_ascii=not unicode), flush=True)
 
     # -- everything else --------------------------------------------------------------------
 
@@ -109,7 +117,11 @@ class Output:
         named = job is None or error.where.vm == job or f"job {job}" in text
         self.failure(text if named else f"{job}: {text}", *error.explain())
         if self.as_json:
-            self.json({**({"job": job} if job else {}), "error": error.to_dict()})
+            self.json("error", {**({"job": job} if job else {}), "error": error.to_dict()})
+
+    def usage_error(self, error: ClickException) -> None:
+        """A command line that cannot be used, for programs."""
+        self.json("error", {"error": foreign_error(error, error.format_message(), error.exit_code)})
 
     def failure(self, text: str, *details: str) -> None:
         self._line("error: ", "bold red", text, *details)
@@ -140,6 +152,19 @@ class Output:
         finally:
             logger.removeHandler(handler)
             logger.setLevel(before)
+
+
+def foreign_error(
+    error: Exception, message: str, exit_code: int, remedy: str | None = None
+) -> dict[str, object]:
+    """An error of another package or of the operating system, as `--json` shows errors."""
+    return {
+        "type": type(error).__name__,
+        "message": message,
+        "remedy": remedy,
+        "exit_code": exit_code,
+        "retryable": False,
+    }
 
 
 @contextmanager

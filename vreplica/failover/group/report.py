@@ -91,7 +91,7 @@ class GroupOutcome:
             "back": self.back,
             "state": self.state,
             "choices": self.choices.to_dict(),
-            "began": self.entries[0].time.isoformat() if self.entries else None,
+            "started": self.entries[0].time.isoformat() if self.entries else None,
             "last": self.entries[-1].time.isoformat() if self.entries else None,
             "members": [
                 {

@@ -99,7 +99,7 @@ class Record:
             "job": self.job,
             "failover": self.id,
             "state": self.state.value,
-            "began": self.began.isoformat(),
+            "started": self.began.isoformat(),
             "ended": _iso(self.ended),
             "source_off": _iso(self.source_off),
             "answered": _iso(self.answered),

@@ -45,7 +45,7 @@ class DemoReport:
             "verified": self.verified.to_dict(),
             "points": [point.to_dict() for point in self.points],
             "equal": self.verified.equal,
-            "seconds": self.seconds,
+            "duration_s": self.seconds,
         }
 
 
@@ -77,7 +77,7 @@ def demo(out: Output, keep: Path | None) -> int:
 
 def _demo(out: Output, folder: Path, cancellation: Cancellation, *, temporary: bool) -> int:
     report = _play(out, folder, cancellation, temporary)
-    out.answer(report.to_dict(), lambda: _shown(report))
+    out.answer("demo", report.to_dict(), lambda: _shown(report))
     return exit_codes.OK if report.verified.equal else exit_codes.DIFFERENT
 
 

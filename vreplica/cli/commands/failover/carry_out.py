@@ -38,7 +38,11 @@ def carry_out(
         # Also Ctrl-C and a full disk: the job is off, and perhaps both VMs are.
         _explain_how_to_continue(out, target, error)
         raise
-    out.answer(outcome.to_dict(), lambda: render.failover_views.outcome(target.name, outcome))
+    out.answer(
+        render.failover_views.kind_of(outcome),
+        outcome.to_dict(),
+        lambda: render.failover_views.outcome(target.name, outcome),
+    )
     if outcome.incomplete or (commit and not outcome.committed):
         return exit_codes.STOPPED
     return given_up if outcome.given_up else exit_codes.OK

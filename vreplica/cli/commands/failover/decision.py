@@ -20,7 +20,11 @@ def decide(out: Output, known: FailoverPreview, options: BeginOptions) -> Failov
     """Shows the preview, and asks where no option gave the answer. None: nothing is to be done."""
     value = known.to_dict(options.max_downtime)
     if options.dry_run or not out.as_json:
-        out.answer(value, lambda: render.failover_views.preview(known, options.max_downtime))
+        out.answer(
+            render.failover_views.kind_of(known),
+            value,
+            lambda: render.failover_views.preview(known, options.max_downtime),
+        )
     if options.dry_run or options.final_sync == "cancel":
         return None
     answer = options.final_sync or _ask(out)

@@ -23,5 +23,9 @@ if TYPE_CHECKING:
 def list_(out: Output, target: str, config: Config) -> int:
     """List JOB's failovers, oldest first."""
     found = choose_target(out, config, target).history()
-    out.answer(found.to_dict(), lambda: render.failover_views.history(target, found))
+    out.answer(
+        render.failover_views.kind_of(found),
+        found.to_dict(),
+        lambda: render.failover_views.history(target, found),
+    )
     return exit_codes.OK

@@ -33,6 +33,10 @@ def show(out: Output, target: str, config: Config, page: Path | None, check: boo
     if page is not None:
         page.write_text(render.failover_views.report_page(report, checked), encoding="utf-8")
     value = render.failover_views.report_value(report, checked)
-    out.answer(value, lambda: render.failover_views.report(target, report, checked))
+    out.answer(
+        render.failover_views.kind_of(report),
+        value,
+        lambda: render.failover_views.report(target, report, checked),
+    )
     same = all(comparison.equal for comparison in checked.values())
     return exit_codes.OK if same else exit_codes.DIFFERENT

@@ -58,7 +58,7 @@ def test_failover(
     if clean:
         removed = run.clean(found)
         text = f"removed {removed}" if removed else "no test VM is there"
-        out.answer({"job": job, "removed": removed}, f"{job}: {text}")
+        out.answer("test-failover-removed", {"job": job, "removed": removed}, f"{job}: {text}")
         return exit_codes.OK
     options = run.TestOptions(
         point=point,
@@ -72,5 +72,5 @@ def test_failover(
     report = run.run_test(found, options, lambda text: out.note(f"{job}: {text}"))
     if page is not None:
         page.write_text(render.test_report.as_page(report), encoding="utf-8")
-    out.answer(report.to_dict(), lambda: render.test_report.as_text(report))
+    out.answer("test-failover", report.to_dict(), lambda: render.test_report.as_text(report))
     return exit_codes.OK if report.passed else exit_codes.STOPPED

@@ -37,7 +37,7 @@ def rebuild(out: Output, config: Config, jobs: tuple[str, ...]) -> int:
             projection.rebuild(there, user(), job, points)
             value = {"job": job.name, "points": len(points)}
             number = render.text.counted(len(points), "recovery point")
-            out.answer(value, f"{job.name}: {number}")
+            out.answer("catalog-rebuilt", value, f"{job.name}: {number}")
             return exit_codes.OK
 
         return each_job(out, config, jobs, work)
@@ -63,5 +63,5 @@ def migrate(out: Output, config: Config) -> int:
         text = f"{there.place}: new, schema {NEWEST}"
     else:
         text = f"{there.place}: schema {there.found_schema} -> {NEWEST}"
-    out.answer(value, text)
+    out.answer("catalog-migrated", value, text)
     return exit_codes.OK

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -33,12 +33,22 @@ def history(out: Output, config: Config, jobs: tuple[str, ...], limit: int) -> i
     rows = consult(config.catalog_url(), lambda catalog: catalog.history(names, limit)) or ()
     if out.as_json:
         for row in rows:
-            out.json({k: v.isoformat() if isinstance(v, datetime) else v for k, v in row.items()})
+            out.json("history", _value(row))
     elif rows:
         _show(out, rows)
     else:
         out.note("the service has done nothing for these jobs yet; `run` is not listed here")
     return exit_codes.OK
+
+
+_NAMES: Final = {"began": "started", "result": "outcome"}
+"""Columns of the catalog that results call otherwise."""
+
+
+def _value(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        _NAMES.get(k, k): v.isoformat() if isinstance(v, datetime) else v for k, v in row.items()
+    }
 
 
 def _show(out: Output, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -34,7 +34,7 @@ def test(out: Output, config: Config, names: tuple[str, ...]) -> int:
 
         def one(name: str = name) -> int:
             said = notifications.send_test(config, name, socket.gethostname())
-            out.answer({"receiver": name, "answer": said}, f"{name}: {said}")
+            out.answer("notify", {"receiver": name, "answer": said}, f"{name}: {said}")
             return exit_codes.OK
 
         codes.append(guarded(out, one))

@@ -62,7 +62,9 @@ def _set(out: Output, config: Config, jobs: tuple[str, ...], *, paused: bool) ->
             changed = catalog.pause(name, user(), paused=paused)
             word = "paused" if paused else "planned again"
             text = word if changed else f"was {word} already"
-            out.answer({"job": name, "paused": paused, "changed": changed}, f"{name}: {text}")
+            out.answer(
+                "schedule", {"job": name, "paused": paused, "changed": changed}, f"{name}: {text}"
+            )
             return exit_codes.OK
 
         return each(out, names, one)

@@ -34,7 +34,7 @@ def status(out: Output, config: Config, jobs: tuple[str, ...]) -> int:
     found = read_status(config, jobs)
     if out.as_json:
         for one in found:
-            out.json(one.to_dict())
+            out.json("status", one.to_dict())
     else:
         _show(out, found)
         for name in config.select(jobs):

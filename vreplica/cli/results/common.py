@@ -1,0 +1,120 @@
+"""Values that several results hold.
+
+Names end in their unit: `_bytes`; `_s` is a duration in seconds, a number. A time is ISO 8601 in
+UTC. What is not known is null. docs/glossary.md says what the words and the counts mean.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, NotRequired
+
+from pydantic import Field
+from typing_extensions import TypedDict
+
+Time = Annotated[str, Field(json_schema_extra={"format": "date-time"}, pattern=r"(Z|\+00:00)$")]
+Bytes = Annotated[int, Field(ge=0)]
+Seconds = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Level = Literal["crash", "filesystem", "application", "clean-shutdown"]
+CopyMode = Literal["full", "delta", "rescan"]
+
+
+class Document(TypedDict):
+    """What every document begins with."""
+
+    version: Literal[1]
+    result: str
+
+
+class ConfigProblem(TypedDict):
+    """One problem of a job file, with its line."""
+
+    line: int
+    key: str
+    what: str
+    remedy: str
+
+
+class Error(TypedDict):
+    """What failed, in which state both sides are, and what to do."""
+
+    type: str
+    message: str
+    remedy: str | None
+    exit_code: int
+    retryable: bool
+    vm: NotRequired[str]
+    disk: NotRequired[str]
+    offset_bytes: NotRequired[Bytes]
+    source_state: NotRequired[str]
+    replica_state: NotRequired[str]
+    next_run: NotRequired[str]
+    file: NotRequired[str]
+    problems: NotRequired[list[ConfigProblem] | list[str]]
+    point: NotRequired[str]
+    format: NotRequired[int]
+
+
+class ErrorDocument(Document):
+    """Printed beside the text on standard error. `job`: the one that failed, where one did."""
+
+    job: NotRequired[str]
+    error: Error
+
+
+class ChangeStats(TypedDict):
+    """What a run changed on one disk."""
+
+    looked_at_bytes: Bytes
+    redundant_bytes: Bytes
+    zero_already_bytes: Bytes
+    zeroed_bytes: Bytes
+    data_bytes: Bytes
+    written_bytes: Bytes
+    sampled_pieces: int
+    compressibility: float
+    high_entropy_share: Share
+    allocated_bytes: Bytes
+    duration_s: Seconds | None
+
+
+class PointDisk(TypedDict):
+    """One disk of a recovery point. `mode`: how its content was brought over."""
+
+    key: int
+    label: str
+    uuid: str
+    capacity_bytes: Bytes
+    change_id: str | None
+    mode: str
+    written_bytes: Bytes
+    root: str
+    stats: ChangeStats | None
+
+
+class Point(TypedDict):
+    """A recovery point. `time`: by the source's clock; `taken`: by the mover's."""
+
+    id: str
+    job: str
+    source_vm: str
+    source_name: str
+    time: Time
+    taken: Time
+    level: Level
+    requested: Level
+    snapshot: str | None
+    excluded: list[str]
+    notes: list[str]
+    suspicions: list[str]
+    flagged: bool
+    overhead_s: Seconds | None
+    disks: list[PointDisk]
+
+
+class NewerPoint(TypedDict):
+    """A point that a newer version of vreplica wrote, in a format that this one cannot read."""
+
+    id: str
+    format: int
+    reads_up_to: int

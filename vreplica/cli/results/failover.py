@@ -1,0 +1,242 @@
+"""Results of failover, failback, undo, commit and test-failover, of a job and of a group."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NotRequired
+
+from typing_extensions import TypedDict
+
+from vreplica.cli.results.common import Document, Level, Point, Seconds, Time
+
+
+class PointInShort(TypedDict):
+    point: str
+    level: Level
+    time: Time
+    age_s: Seconds
+
+
+class BootedByNo(PointInShort):
+    """The point that `no` boots, and the points after it: the newest of each level."""
+
+    newer: list[PointInShort]
+
+
+class ReachedByYes(TypedDict):
+    insurance: Level | None
+    level: Level | None
+
+
+class Estimate(TypedDict):
+    """From the recent points and failovers of the job. What is not known is null."""
+
+    change_bytes_per_second: float | None
+    copy_bytes_per_second: float | None
+    overhead_s: Seconds | None
+    newest_point_age_s: Seconds | None
+    passes_s: list[Seconds]
+    final_sync_s: Seconds | None
+    shutdown_s: Seconds | None
+    start_s: Seconds | None
+    downtime_s: Seconds | None
+    measured_in: list[str]
+
+
+class Steps(TypedDict):
+    yes: list[str]
+    no: list[str]
+
+
+class PreviewValues(TypedDict):
+    """`source`, `replica`: their power states; `source` is null where it cannot be read."""
+
+    job: str
+    source: str | None
+    source_trouble: str | None
+    tools_running: bool | None
+    replica: str
+    points: list[Point]
+    yes: ReachedByYes
+    no: BootedByNo | None
+    estimate: Estimate
+    steps: Steps
+    remarks: list[str]
+    guest: list[str]
+
+
+class Preview(Document, PreviewValues):
+    """What is known before the operator decides about a job."""
+
+
+class GroupMember(TypedDict):
+    job: str
+    after: list[str]
+    delay_s: Seconds
+    heartbeat: bool
+
+
+class Group(TypedDict):
+    name: str
+    parallel: int
+    on_error: Literal["stop", "continue"]
+    members: list[GroupMember]
+
+
+class GroupPreview(Document):
+    """What is known before the operator decides about a group."""
+
+    group: Group
+    members: list[PreviewValues]
+
+
+class OutcomeValues(TypedDict):
+    """Where a failover stands. `facts`: what its journal knows (point, level, addresses, ...)."""
+
+    failover: str
+    state: str
+    facts: dict[str, Any]
+
+
+class Outcome(Document, OutcomeValues):
+    """The result of a verb on a job."""
+
+
+class RecordValues(OutcomeValues):
+    """Everything measured of one failover."""
+
+    job: str
+    started: Time
+    ended: Time | None
+    source_off: Time | None
+    answered: Time | None
+    shutdown_s: Seconds | None
+    downtime_s: Seconds | None
+    downtime_parts_s: dict[str, Seconds]
+    point: str | None
+    level: Level | None
+
+
+class Entry(TypedDict):
+    """One line of the journal."""
+
+    n: int
+    epoch: int
+    time: Time
+    kind: str
+    step: str
+    event: str | None
+    data: dict[str, Any]
+
+
+class CheckFinding(TypedDict):
+    kind: str
+    side: str
+    text: str
+
+
+class Check(TypedDict):
+    """The record compared with vCenter's own tasks and events."""
+
+    equal: bool
+    agreed: int
+    by_events: int
+    findings: list[CheckFinding]
+    not_asked: list[str]
+
+
+class Record(Document, RecordValues):
+    """`failover show` of a job."""
+
+    entries: list[Entry]
+    check: NotRequired[Check]
+
+
+class Choices(TypedDict):
+    """The operator's word."""
+
+    final_sync: Literal["yes", "no", "cancel"]
+    on_shutdown_timeout: Literal["abort", "use-quiesced", "power-off", "wait"]
+    shutdown_timeout_s: Seconds
+    heartbeat_timeout_s: Seconds
+    point: str | None
+    require: Level
+    source_lost: bool
+    max_downtime_s: Seconds | None
+    disconnect_source_nics: bool
+
+
+class MemberOutcome(TypedDict):
+    job: str
+    state: str | None
+    trouble: str | None
+    record: NotRequired[RecordValues]
+
+
+class GroupOutcomeValues(TypedDict):
+    failover: str
+    group: Group
+    back: bool
+    state: str
+    choices: Choices
+    started: Time | None
+    last: Time | None
+    members: list[MemberOutcome]
+
+
+class GroupOutcome(Document, GroupOutcomeValues):
+    """The result of a verb on a group, and `failover show`."""
+
+    check: NotRequired[dict[str, Check]]
+
+
+class History(Document):
+    """`failover list` of a job, oldest first."""
+
+    job: str
+    failovers: list[OutcomeValues]
+
+
+class GroupHistory(Document):
+    """`failover list` of a group, oldest first."""
+
+    group: str
+    failovers: list[GroupOutcomeValues]
+
+
+class Script(TypedDict):
+    """A program that ran in the guest."""
+
+    exit_code: int | None
+    output: str
+    truncated: bool
+    duration_s: Seconds
+
+
+class TestFailover(Document):
+    """One test failover."""
+
+    job: str
+    test: str
+    passed: bool
+    point: Point
+    vm: str
+    network: str | None
+    started: Time
+    duration_s: Seconds
+    heartbeat_s: Seconds | None
+    host_name: str | None
+    addresses: list[str]
+    macs: list[str]
+    customization_script: Script | None
+    script: Script | None
+    script_name: str | None
+    trouble: str | None
+    removed: bool
+    kept: bool
+
+
+class TestsRemoved(Document):
+    """Test VMs that `test-failover --clean` removed."""
+
+    job: str
+    removed: list[str]

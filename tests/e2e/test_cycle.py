@@ -87,7 +87,9 @@ def test_rewriting_the_same_content_ships_nothing(world, content: Content) -> No
     world.write(vm, 2000, 0, data)
     report = run(job)
     assert report.disks[0].looked_at_bytes == 4 * MIB
-    assert report.disks[0].redundant_bytes == 4 * MIB
+    zeros = sum(data[at : at + BLOCK] == bytes(BLOCK) for at in range(0, len(data), BLOCK)) * BLOCK
+    assert report.disks[0].redundant_bytes == 4 * MIB - zeros > 0
+    assert report.disks[0].zero_already_bytes == zeros > 0
     assert report.written_bytes == 0
 
 

@@ -1,8 +1,8 @@
 """Benchmarks of the helper process: the same reads and copies in process and isolated.
 
-They are the reason for two defaults. VddkConfig.isolation is on, because batched reads into an
-arena keep most of their speed. RawDisk uses sync calls for local files, because async calls gain
-nothing without round trips.
+They are the reason for a default: VddkConfig.isolation is on, because batched reads into an arena
+keep most of their speed. They also compare sync and async calls on one handle of a local file.
+There vreplica uses sync calls, and several handles to read at once (vddk/reader_pool.py).
 
 Read the throughput as `bytes` of extra_info over the median time.
 """

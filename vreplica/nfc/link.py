@@ -10,7 +10,6 @@ import logging
 from typing import Final, Protocol
 
 from vreplica.disk_errors import AuthenticationFailed, DiskAccessError, HostConnection, HostLeaving
-from vreplica.errors import VReplicaError
 from vreplica.nfc import authd
 from vreplica.nfc.admission import HostAdmission
 from vreplica.nfc.authd import NfcTicket
@@ -160,7 +159,7 @@ def with_trouble(error: HostConnection, tickets: TicketSource) -> HostConnection
     return HostLeaving(host=error.host, path=error.path, doing=error.doing, reason=reason)
 
 
-class _BuffersRefused(VReplicaError):
+class _BuffersRefused(Exception):
     """OPEN_SESSION was answered with an error. Never leaves this module."""
 
     def __init__(self, error: DiskAccessError) -> None:

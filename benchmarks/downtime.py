@@ -26,7 +26,7 @@ from vreplica.failover.machine.runner import begin_failover
 from vreplica.failover.vsphere_ports import VSpherePorts
 from vreplica.lab import LabControl
 from vreplica.sync.cycle import run
-from vreplica.sync.events import Event, Step
+from vreplica.sync.events import ReplicationEvent, Step
 from vreplica.sync.job import Job, Placement
 from vreplica.units import MIB
 from vreplica.vddk.config import VddkConfig
@@ -74,7 +74,7 @@ def one(folder: Path, control: LabControl, number: int, size: int, hot: int) -> 
     write_hot(control, here, vm, hot, 2)
     steps: list[tuple[str, float]] = []
 
-    def listener(event: Event) -> None:
+    def listener(event: ReplicationEvent) -> None:
         if isinstance(event, Step):
             steps.append((event.name, time.monotonic()))
 

@@ -128,11 +128,11 @@ def test_a_replica_and_its_points_are_read(name: str, tmp_path: Path) -> None:
     assert not found.foreign
     assert found.clean is expected.clean
     assert (found.vm.extra_config.get(read.LEAF_KEY) or None) == expected.leaf
-    assert found.seed == expected.seed
+    assert (found.seed.id, found.seed.keys) == expected.seed
     assert read.made_by_run(found) == expected.made
     assert (found.vm.extra_config.get(read.REVERTED_KEY) or None) == expected.reverted
     assert found.base == (points[-1][0] if points else expected.seed[0])
-    assert all(found.frozen(p) is not None for p in found.points)
+    assert all(found.snapshot_of(p) is not None for p in found.points)
 
 
 def test_everything_that_a_point_says_is_read(tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_a_test_vm_is_found_by_its_mark_and_holds_its_point(tmp_path: Path) -> N
     assert test.mark.owner == "vm, process 995"
     assert (test.mark.keep, test.mark.copied, test.orphan) == (True, False, False)
     job = read.job_of("app01", state)
-    assert [mark for _, mark in read.test_vm._holds(job)] == [test.mark]
+    assert [mark for _, mark in read.test_vm._marks(job)] == [test.mark]
 
 
 def test_a_test_vm_on_copies_of_its_own_holds_no_point(tmp_path: Path) -> None:
@@ -219,10 +219,10 @@ def test_a_test_vm_on_copies_of_its_own_holds_no_point(tmp_path: Path) -> None:
     test = stored.test_vm("app01", state)
     assert test is not None
     assert (test.mark.copied, test.mark.point) == (True, "20261130T184348Z-8e6211")
-    assert read.test_vm.held(stored, job) == frozenset()  # type: ignore[arg-type]
+    assert read.test_vm.points_in_use(stored, job) == frozenset()  # type: ignore[arg-type]
     linked = Stored(V0_1 / "vms/app01-test.json")
     state = read.unpack(V0_1 / "jobs/test-vm", tmp_path / "linked")
-    held = read.test_vm.held(linked, read.job_of("app01", state))  # type: ignore[arg-type]
+    held = read.test_vm.points_in_use(linked, read.job_of("app01", state))  # type: ignore[arg-type]
     assert held == {"20261130T184348Z-8e6211"}
 
 

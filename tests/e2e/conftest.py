@@ -27,7 +27,7 @@ import vreplica.lab
 from tests.support.lab import unchecked
 from vreplica.lab import LabControl
 from vreplica.sync.cycle import run
-from vreplica.sync.events import Event, Step
+from vreplica.sync.events import ReplicationEvent, Step
 from vreplica.sync.job import Job, Placement, Transport
 from vreplica.sync.recovery_points import points
 from vreplica.sync.report import RunReport
@@ -175,7 +175,7 @@ class World:
         """Run; before the source's snapshot goes, let qemu-img compare it with the new point."""
         results: list[bool] = []
 
-        def listener(event: Event) -> None:
+        def listener(event: ReplicationEvent) -> None:
             if isinstance(event, Step) and event.name == "release":
                 (snapshot,) = self.source_snapshots(job.source_vm)
                 with self.connect(0) as session:

@@ -9,14 +9,14 @@ import sys
 from pathlib import Path
 
 from vreplica.sync import cycle
-from vreplica.sync.copy import disks
+from vreplica.sync.copy import one_disk
 from vreplica.sync.cycle import run
 from vreplica.sync.events import Progress, Step
 from vreplica.vsphere import session as vsphere_session
 
 job, place, checkpoint_s = pickle.loads(Path(sys.argv[1]).read_bytes())
 if checkpoint_s is not None:
-    disks.CHECKPOINT_S = checkpoint_s
+    one_disk.CHECKPOINT_S = checkpoint_s
 name, _, after = place.partition("+")
 seen = 0
 
@@ -59,8 +59,8 @@ def die_after(module, attribute):
 
 
 if name == "writes":
-    open_leaf = disks.open_leaf
-    disks.open_leaf = lambda *a: Deadly(open_leaf(*a), int(after))
+    open_leaf = one_disk.open_leaf
+    one_disk.open_leaf = lambda *a: Deadly(open_leaf(*a), int(after))
 if name == "after":
     if after == "commit":
         real = vsphere_session.Session.create_snapshot

@@ -19,9 +19,9 @@ from vreplica.delta.throttle import Window
 from vreplica.points import Level, Retention
 from vreplica.sync.cycle import run
 from vreplica.sync.errors import NoSuchPoint
-from vreplica.sync.events import Event, Progress, Step, Warn
+from vreplica.sync.events import Progress, ReplicationEvent, Step, Warn
 from vreplica.sync.job import Job, Limits
-from vreplica.sync.pause import pause, resume
+from vreplica.sync.pause import pause_run, resume_run
 from vreplica.sync.plan.plan import plan
 from vreplica.sync.recovery_points import NotFlagged, accept, points
 from vreplica.sync.replica.state import find_replica
@@ -219,18 +219,18 @@ def test_a_limited_run_is_paused_and_resumed_from_outside_and_comes_out_equal(
     job = world.job(vm, limits=Limits(3.0 * MIB))
     heard: list[str] = []
 
-    def listener(event: Event) -> None:
+    def listener(event: ReplicationEvent) -> None:
         if isinstance(event, Progress) and "asked" not in heard:
             heard.append("asked")
-            pause(job)
+            pause_run(job)
         elif isinstance(event, Warn):
             heard.append(event.text)
             if event.text.startswith("paused"):
-                resume(job)
+                resume_run(job)
 
     report = run(job, listener=listener, verify=True)
-    assert any("the source's snapshot grows until it goes on" in text for text in heard)
-    assert any(text.startswith("going on after") for text in heard)
+    assert any("the source's snapshot grows until the run is resumed" in text for text in heard)
+    assert any(text.startswith("resumed after") for text in heard)
     assert report.verified is not None
     assert report.verified.equal
     # 8 MiB are read twice at 3 MiB a second, by the copy and by the comparison, less what the
@@ -243,9 +243,9 @@ def test_a_held_run_that_is_cancelled_leaves_nothing_behind(world, content: Cont
     job = world.job(vm, limits=Limits(windows=(Window(0, hours.parse("mon-sun")),)))
     control = Control()
 
-    def cancel_when_held(event: Event) -> None:
+    def cancel_when_held(event: ReplicationEvent) -> None:
         if isinstance(event, Step) and event.name == "copy":
-            pause(job)
+            pause_run(job)
             threading.Timer(1.0, control.cancel).start()
 
     with pytest.raises(CopyCancelled):
@@ -324,7 +324,7 @@ def test_a_cancelled_verification_keeps_the_point_and_leaves_no_snapshot(
     job = world.job(vm)
     control = Control()
 
-    def cancel_at_verify(event: Event) -> None:
+    def cancel_at_verify(event: ReplicationEvent) -> None:
         if isinstance(event, Step) and event.name == "verify":
             control.cancel()
 
@@ -350,7 +350,7 @@ def test_a_run_ends_well_where_its_own_files_cannot_follow_the_point(
     vm = world.make_vm(content(8 * MIB, 32))
     job = world.job(vm)
 
-    def at_commit(event: Event) -> None:
+    def at_commit(event: ReplicationEvent) -> None:
         if isinstance(event, Step) and event.name == "commit":
             refuse(job.job_dir / "run.json")
             refuse(job.job_dir / "disk-2000.digests")
@@ -368,7 +368,7 @@ def test_a_run_that_fails_is_undone_also_where_its_own_files_refuse(
     job = world.job(vm)
     first = run(job).point
 
-    def fail(event: Event) -> None:
+    def fail(event: ReplicationEvent) -> None:
         if isinstance(event, Progress):
             refuse(job.job_dir / "run.json")
             refuse(job.job_dir / "paused")

@@ -263,7 +263,7 @@ def test_a_copy_that_only_reads_asks_at_every_batch_and_puts_nothing_back(
     with pytest.raises(TakenOver):
         run(job, listener=listener, run_id="p1", fence=fence)
     assert order.count("read") == 3
-    assert "mend" not in order
+    assert "rollback" not in order
     assert [p.id for p in points(job)][-1] != "p1"
     assert world.source_snapshots(vm), "left to whoever has taken over"
     assert run(job, verify=True).verified.equal

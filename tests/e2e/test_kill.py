@@ -16,7 +16,7 @@ from vreplica.units import BLOCK, MIB
 PLACES = [
     "read+",
     "snapshot+",
-    "after+freeze",
+    "after+take_source_snapshot",
     "copy+",
     "bytes+0",
     "bytes+0.5",
@@ -24,7 +24,7 @@ PLACES = [
     "commit+",
     "after+describe",
     "after+commit",
-    "after+follow",
+    "after+apply_digests",
     "release+",
     "retain+",
 ]
@@ -65,9 +65,9 @@ def test_a_killed_run_leaves_the_replica_at_a_point_and_the_next_one_mends(
     assert not world.source_snapshots(vm)
     # All of its disks were there: what was left to do is done, and nothing is copied again.
     gone_on = place in ("after+copy_disks", "commit+")
-    assert any("went on with run" in text for text in report.recovered) == gone_on
-    left = place in ("after+freeze", "copy+", "bytes+0", "bytes+0.5")
-    left = left or place in ("after+describe", "after+commit", "after+follow", "release+")
+    assert any("resumed run" in text for text in report.recovered) == gone_on
+    left = place in ("after+take_source_snapshot", "copy+", "bytes+0", "bytes+0.5")
+    left = left or place in ("after+describe", "after+commit", "after+apply_digests", "release+")
     assert any("snapshot left" in text for text in report.recovered) == left
     wrote = place in ("bytes+0", "bytes+0.5", "after+describe")
     assert any("back to point" in text for text in report.recovered) == wrote

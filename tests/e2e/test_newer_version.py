@@ -17,10 +17,10 @@ from vreplica.points.model import FORMAT
 from vreplica.points.vm_keys import POINT_KEY
 from vreplica.sync.cycle import run
 from vreplica.sync.errors import PointIsNewer, PreflightFailed
-from vreplica.sync.events import Event, Step
+from vreplica.sync.events import ReplicationEvent, Step
 from vreplica.sync.job import Job
 from vreplica.sync.plan.plan import plan
-from vreplica.sync.plan.readiness import check
+from vreplica.sync.plan.readiness import check_readiness
 from vreplica.sync.recovery_points import points, read_points
 from vreplica.sync.verify.verify import verify
 from vreplica.units import BLOCK, MIB
@@ -59,7 +59,7 @@ def test_an_older_mover_names_the_point_of_a_newer_one_and_touches_nothing(
     assert "Upgrade vreplica" in problem
     assert "no recovery points" not in problem, "it is not taken for a foreign snapshot"
     assert not plan(job).expiring
-    assert [f.text for f in check(job).problems] == [problem]
+    assert [f.text for f in check_readiness(job).problems] == [problem]
     with pytest.raises(PreflightFailed) as refused:
         run(job)
     assert refused.value.exit_code == 3
@@ -90,7 +90,7 @@ def test_retention_removes_nothing_beside_a_newer_point(world: Any, content: Con
     job = dataclasses.replace(world.job(vm), retention=Retention(1))
     first = run(job).point
 
-    def meanwhile(event: Event) -> None:
+    def meanwhile(event: ReplicationEvent) -> None:
         if isinstance(event, Step) and event.name == "release":
             a_newer_mover_makes_a_point(world, job)
 
@@ -107,7 +107,7 @@ def test_a_failing_run_does_not_take_a_newer_point_back(world: Any, content: Con
     world.power_on(vm)
     world.write(vm, 2000, MIB, b"x" * BLOCK)
 
-    def meanwhile(event: Event) -> None:
+    def meanwhile(event: ReplicationEvent) -> None:
         if isinstance(event, Step) and event.name == "commit":
             a_newer_mover_makes_a_point(world, job)
             raise PointIsNewer("x", read_points(job).newer[0])

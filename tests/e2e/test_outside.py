@@ -80,12 +80,12 @@ def test_writes_are_noticed_without_events_and_only_where_they_differ(
     same = raw.read_bytes()[:BLOCK]
     world.control.guest_write(other, job.placement.name, 2000, 0, same)
     world.control.power(other, job.placement.name, on=False)
-    assert plan(job).outside_changes == (), "tracking reports the block, and it is as it was"
+    assert plan(job).foreign_changes == (), "tracking reports the block, and it is as it was"
 
     world.control.power(other, job.placement.name, on=True)
     world.control.guest_write(other, job.placement.name, 2000, MIB, b"x" * 512)
     world.control.power(other, job.placement.name, on=False)
-    (said,) = plan(job).outside_changes
+    (said,) = plan(job).foreign_changes
     assert "Hard disk 1" in said
 
 
@@ -97,5 +97,5 @@ def test_a_replica_that_stays_as_it_was_made_is_never_suspected(
     world.power_on(vm)
     for number in range(4):
         world.write(vm, 2000, number * MIB, bytes([number + 1]) * BLOCK)
-        assert plan(job).outside_changes == ()
+        assert plan(job).foreign_changes == ()
         run(job)

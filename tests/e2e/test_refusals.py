@@ -28,7 +28,7 @@ from vreplica.sync.errors import (
 from vreplica.sync.job import Job, OnCbtLoss, Placement, QuiescePolicy
 from vreplica.sync.job_dir import job_lock
 from vreplica.sync.plan.plan import plan
-from vreplica.sync.plan.readiness import check
+from vreplica.sync.plan.readiness import check_readiness
 from vreplica.sync.recovery_points import points
 from vreplica.units import BLOCK, MIB
 from vreplica.vsphere.errors import CertificateChanged, HostUnreachable, LoginFailed, VmNotFound
@@ -123,7 +123,9 @@ def test_a_place_that_is_not_there_is_in_the_plan_of_the_first_run(
     assert "esx9" in problem or "Nix" in problem
     with nothing_changes(world, vm, job), pytest.raises(PreflightFailed):
         run(job)
-    assert [f.text for f in check(job).problems] == [problem.partition(". ")[0]], "told once"
+    assert [f.text for f in check_readiness(job).problems] == [problem.partition(". ")[0]], (
+        "told once"
+    )
 
 
 def test_a_host_that_does_not_answer(world) -> None:
@@ -154,7 +156,7 @@ def test_a_disk_that_cannot_be_tracked_is_refused_or_left_out_by_name(
     assert "exclude_disks" in told(caught.value)
     (problem,) = plan(job).problems
     assert problem in told(caught.value)
-    assert [f.text for f in check(job).problems] == [problem]
+    assert [f.text for f in check_readiness(job).problems] == [problem]
     assert run(dataclasses.replace(job, exclude_disks=frozenset({"Hard disk 2"}))).point
 
 

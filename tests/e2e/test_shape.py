@@ -17,7 +17,7 @@ from vreplica.failover import operations
 from vreplica.failover.machine.choices import FailoverChoices, FinalSync
 from vreplica.points import Retention
 from vreplica.sync.cycle import run
-from vreplica.sync.events import Event, Progress
+from vreplica.sync.events import Progress, ReplicationEvent
 from vreplica.sync.plan.plan import plan
 from vreplica.sync.plan.space import MARGIN
 from vreplica.sync.recovery_points import points
@@ -205,7 +205,7 @@ def test_digests_of_a_disk_that_moved_in_a_run_that_failed_are_not_believed_of_a
     run(job)
     change_places(world, vm, 8 * MIB)
 
-    def fail(event: Event) -> None:
+    def fail(event: ReplicationEvent) -> None:
         if isinstance(event, Progress):
             raise RuntimeError("in the middle of the disks")
 

@@ -24,7 +24,7 @@ from vreplica.sync.cycle import run
 from vreplica.sync.errors import BeingTested
 from vreplica.sync.job import Customize, Guest, Job
 from vreplica.sync.recovery_points import points
-from vreplica.sync.replica.test_vm import Mark, hold
+from vreplica.sync.replica.test_vm import OwnerMark, hold_point
 from vreplica.units import MIB
 from vreplica.vsphere.errors import PlacementNotFound
 from vreplica.vsphere.model import GuestCustomization, GuestLogin, NicRule
@@ -215,10 +215,10 @@ def test_a_test_that_is_under_way_is_not_cleaned_up(world, job: Job) -> None:
     testing.run_test(job, replace(SOON, keep=True), quiet)
     with world.connect(1) as session:
         found = session.find_vm(copy_of(world, job))
-        mark = Mark.load(session.read_vm(found).extra_config["vreplica.test"])
+        mark = OwnerMark.load(session.read_vm(found).extra_config["vreplica.test"])
         assert mark is not None
         session.set_extra_config(found, {"vreplica.test": replace(mark, keep=False).dump()})
-    with hold(job, replace(mark, keep=False)):
+    with hold_point(job, replace(mark, keep=False)):
         assert not run(job).recovered
         with pytest.raises(BeingTested):
             testing.clean(job)

@@ -185,10 +185,10 @@ class Stored:
     def others(self, job: str, state_dir: Path) -> list[SnapshotInfo]:
         """Snapshots that are no work of the job, were this its source."""
         one = job_of(job, state_dir)
-        return foreign_snapshots(self, one, self.info)  # type: ignore[arg-type]
+        return foreign_snapshots(one, self.snapshots)
 
     def test_vm(self, job: str, state_dir: Path) -> test_vm.TestVm | None:
-        return test_vm.find(self, job_of(job, state_dir))  # type: ignore[arg-type]
+        return test_vm.find_test_vm(self, job_of(job, state_dir))  # type: ignore[arg-type]
 
 
 def _vm(ref: VmRef, value: dict[str, Any], snapshots: tuple[SnapshotInfo, ...]) -> VmInfo:

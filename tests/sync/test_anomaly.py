@@ -46,7 +46,14 @@ def following(
     latest = points[-1] if points else None
     allocated = None if mode is CopyMode.DELTA else 20 * GIB
     stats = change_stats(
-        copied(written_mib, random_share), mode, uuid, allocated, CAPACITY, latest, 2000, 1.5
+        copied(written_mib, random_share),
+        latest,
+        key=2000,
+        uuid=uuid,
+        mode=mode,
+        capacity_bytes=CAPACITY,
+        allocated_bytes=allocated,
+        seconds=1.5,
     )
     disk = DiskPoint(2000, "Hard disk 1", uuid, CAPACITY, "c/1", mode.value, 0, "", stats)
     number = int(points[-1].id[1:]) + 1 if points else 0

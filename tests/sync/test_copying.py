@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sys
 import threading
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -14,7 +13,8 @@ import pytest
 from vreplica.delta.control import Control
 from vreplica.points import DiskPoint, Level, RecoveryPoint
 from vreplica.sync.copy import disks
-from vreplica.sync.verify.verify import compare_point
+from vreplica.sync.verify import comparison
+from vreplica.sync.verify.comparison import Comparison, compare_point
 
 
 class Endless:
@@ -40,13 +40,14 @@ def test_ctrl_c_does_not_leave_a_run_before_its_disks_have_ended(
         assert work.begun.wait(60)
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(disks, "_copy_one", lambda _run, _task: work())
+    monkeypatch.setattr(disks, "copy_disk", lambda *_: work())
     monkeypatch.setattr(disks, "wait", waits_and_gets_ctrl_c)
     job = SimpleNamespace(parallel_disks=1, job_dir=tmp_path)
-    run: Any = SimpleNamespace(job=job, control=work.control)
+    context: Any = SimpleNamespace(job=job, control=work.control)
+    prepared: Any = SimpleNamespace()
     task: Any = SimpleNamespace(origin=None)
     with pytest.raises(KeyboardInterrupt):
-        disks.copy_disks(run, [task])
+        disks.copy_disks(context, prepared, [task])
     assert work.ended.is_set()
 
 
@@ -64,10 +65,8 @@ def test_a_disk_that_cannot_be_compared_ends_the_comparison_of_the_others(
     def opened(*asked: Any, **_: Any) -> Any:
         return SimpleNamespace(key=asked[-1].key, close=lambda: None)
 
-    # `vreplica.sync.verify.verify` as an attribute is the function.
-    verify: Any = sys.modules[compare_point.__module__]
-    monkeypatch.setattr(verify, "compare", compare)
-    monkeypatch.setattr(verify, "open_snapshot_disk", opened)
+    monkeypatch.setattr(comparison, "compare", compare)
+    monkeypatch.setattr(comparison, "open_snapshot_disk", opened)
     keys = (2000, 2001)
     points = tuple(DiskPoint(k, f"disk {k}", "", 512, None, "full", 0, "") for k in keys)
     now, level = datetime.now(UTC), Level.CRASH
@@ -80,5 +79,15 @@ def test_a_disk_that_cannot_be_compared_ends_the_comparison_of_the_others(
     sites: Any = SimpleNamespace(source=session, destination=session)
     vm: Any = SimpleNamespace(name="vm")
     with pytest.raises(OSError, match="lost"):
-        compare_point(job, sites, vm, frozen, vm, point, {}, lambda _: None, work.control)
+        compare_point(
+            Comparison(
+                job=job,
+                sites=sites,
+                source=vm,
+                snapshot=frozen,
+                replica=vm,
+                point=point,
+                control=work.control,
+            )
+        )
     assert work.ended.is_set()

@@ -47,7 +47,7 @@ from vreplica.points.digestmap import digest_map
 from vreplica.points.digestmap.file import open_locked
 from vreplica.points.vm_keys import LEAF_KEY
 from vreplica.sync import cycle, recovery_points
-from vreplica.sync.copy import disks as copying
+from vreplica.sync.copy import one_disk
 from vreplica.sync.cycle import run
 from vreplica.sync.errors import PreflightFailed
 from vreplica.sync.job import Job, OnCbtLoss, OnReplicaChange, Placement, Transport
@@ -649,12 +649,12 @@ EVENTS = st.one_of(
 @contextmanager
 def on_the_model(world: World) -> Iterator[None]:
     """Everything of a run is real but the two sites, the disks, and the end of the process."""
-    real_undone = cycle._Cycle._undone_on_failure
+    real_undone = cycle.rolled_back_on_failure
 
     @contextmanager
-    def undone(self: Any, vm: Any) -> Iterator[None]:
+    def undone(context: Any, source: Any) -> Iterator[None]:
         killed = None
-        with real_undone(self, vm):
+        with real_undone(context, source):
             try:
                 yield
             except Killed as error:
@@ -673,13 +673,13 @@ def on_the_model(world: World) -> Iterator[None]:
         for target, name, value in (
             (Sites, "open", lambda _: Sites(world.here, world.there, ExitStack())),
             (recovery_points, "connect", connect),
-            (copying, "open_snapshot_disk", open_snapshot_disk),
-            (copying, "open_leaf", opener(read_only=False)),
+            (one_disk, "open_snapshot_disk", open_snapshot_disk),
+            (one_disk, "open_leaf", opener(read_only=False)),
             (foreign_changes, "open_current", opener(read_only=True)),
-            (copying, "copy", small),
-            (copying, "RETRY", RetryPolicy(attempts=1)),
-            (copying, "CHECKPOINT_S", 0.0),
-            (cycle._Cycle, "_undone_on_failure", undone),
+            (one_disk, "copy", small),
+            (one_disk, "RETRY", RetryPolicy(attempts=1)),
+            (one_disk, "CHECKPOINT_S", 0.0),
+            (cycle, "rolled_back_on_failure", undone),
             (digest_map, "open_locked", world.lock),
             (os, "fsync", lambda _: world.steps.local()),
         ):

@@ -11,7 +11,7 @@ from tests.support.job_file import STATE, job_table, site_table
 from vreplica.config import load
 from vreplica.sync.job import Job
 from vreplica.sync.job_dir import run_record_path
-from vreplica.sync.replica.test_vm import Mark
+from vreplica.sync.replica.test_vm import OwnerMark
 from vreplica.sync.run_record import FORMAT, RunRecord, newer_record
 
 
@@ -40,8 +40,10 @@ def test_a_record_of_a_run_of_a_newer_version_is_named(job: Job) -> None:
 
 
 def test_a_test_vm_of_a_newer_version_holds_its_point() -> None:
-    mark = Mark("web01", "test-1", "p1", "dr-mover, process 7", "2026-01-01T00:00:00", keep=True)
+    mark = OwnerMark(
+        "web01", "test-1", "p1", "dr-mover, process 7", "2026-01-01T00:00:00", keep=True
+    )
     more = json.loads(mark.dump()) | {"of": "the next format"}
-    assert Mark.load(json.dumps(more)) == mark
-    assert Mark.load("[]") is None
-    assert Mark.load('{"job": "web01"}') is None
+    assert OwnerMark.load(json.dumps(more)) == mark
+    assert OwnerMark.load("[]") is None
+    assert OwnerMark.load('{"job": "web01"}') is None

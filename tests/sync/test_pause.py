@@ -18,10 +18,10 @@ from vreplica.config.errors import JobFileInvalid
 from vreplica.delta.control import Control
 from vreplica.delta.throttle import Throttle, Window
 from vreplica.hours import parse
-from vreplica.sync.events import Event
+from vreplica.sync.events import ReplicationEvent
 from vreplica.sync.job import Job, Limits
 from vreplica.sync.job_dir import job_lock
-from vreplica.sync.pause import Holding, NotRunning, pause, resume
+from vreplica.sync.pause import NotRunning, PauseWatch, pause_run, resume_run
 from vreplica.units import MIB
 
 CONFIG = STATE + site_table() + job_table("web01")
@@ -41,41 +41,41 @@ def job_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], J
 
 def test_only_a_run_that_is_going_on_can_be_paused(job_of: Callable[..., Job]) -> None:
     job = job_of()
-    for ask in (pause, resume):
+    for ask in (pause_run, resume_run):
         with pytest.raises(NotRunning):
             ask(job)
     with job_lock(job):
-        assert pause(job) == os.getpid()
+        assert pause_run(job) == os.getpid()
     with pytest.raises(NotRunning):
-        resume(job)
+        resume_run(job)
 
 
 def test_a_paused_run_holds_says_what_grows_and_goes_on(job_of: Callable[..., Job]) -> None:
     job, control, heard, size = job_of(), Control(), list[str](), [5 * MIB]
 
-    def tell(event: Event) -> None:
+    def tell(event: ReplicationEvent) -> None:
         heard.append(str(event))
 
-    with job_lock(job), Holding(job, control, tell, poll_s=0.001, again_s=0.002) as holding:
-        pause(job)
+    with job_lock(job), PauseWatch(job, control, tell, poll_s=0.001, repeat_s=0.002) as holding:
+        pause_run(job)
         until("it is paused", lambda: control.paused)
         with holding.measuring(lambda: size[0]):
-            resume(job)
+            resume_run(job)
             until("it goes on", lambda: not control.paused)
-            pause(job)
+            pause_run(job)
             until(
                 "it is paused and has said so again",
                 lambda: control.paused and sum("snapshot grows" in h for h in heard) == 2,
             )
             size[0] += 7 * MIB
             until("growth is said", lambda: any("has grown by 7 MiB" in h for h in heard))
-        resume(job)
+        resume_run(job)
         until("it goes on", lambda: not control.paused)
-        pause(job)
+        pause_run(job)
         until("it is paused", lambda: control.paused)
     assert not control.paused, "the end of a run ends its pause"
     assert not (job.job_dir / "paused").exists()
-    assert any("going on after" in h for h in heard)
+    assert any("resumed after" in h for h in heard)
 
 
 def test_a_pause_that_a_killed_run_left_does_not_hold_the_next_one(
@@ -83,8 +83,8 @@ def test_a_pause_that_a_killed_run_left_does_not_hold_the_next_one(
 ) -> None:
     job, control = job_of(), Control()
     with job_lock(job):
-        pause(job)
-    with job_lock(job), Holding(job, control, lambda event: None, poll_s=0.001):
+        pause_run(job)
+    with job_lock(job), PauseWatch(job, control, lambda event: None, poll_s=0.001):
         time.sleep(0.02)
         assert not control.paused
 
@@ -93,13 +93,13 @@ def test_a_run_takes_its_jobs_limits_and_gives_them_back(job_of: Callable[..., J
     job = job_of("limits = { rate_mib_s = 50 }\n")
     own = Throttle(7.0)
     control = Control(own)
-    with Holding(job, control, lambda event: None):
+    with PauseWatch(job, control, lambda event: None):
         assert control.throttle is not None
         assert control.throttle.rate() == 50 * MIB
     assert control.throttle is own
-    with Holding(job, control, lambda event: None, limited=False):
+    with PauseWatch(job, control, lambda event: None, limited=False):
         assert control.throttle is own
-    with Holding(replace(job, limits=Limits()), control, lambda event: None):
+    with PauseWatch(replace(job, limits=Limits()), control, lambda event: None):
         assert control.throttle is own
 
 
@@ -107,8 +107,8 @@ def test_a_window_of_rate_0_is_told(job_of: Callable[..., Job]) -> None:
     limits = Limits(windows=(Window(0, parse("mon-sun")),))
     heard: list[str] = []
     job = replace(job_of(), limits=limits)
-    with Holding(job, Control(), lambda event: heard.append(str(event)), poll_s=0.001):
-        until("a window is said", lambda: any("held by a window" in h for h in heard))
+    with PauseWatch(job, Control(), lambda event: heard.append(str(event)), poll_s=0.001):
+        until("a window is said", lambda: any("paused by a window" in h for h in heard))
 
 
 def test_windows_go_by_the_zone_that_the_job_names(job_of: Callable[..., Job]) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from vreplica.sync.events import Event, Warn
+from vreplica.sync.events import ReplicationEvent, Warn
 from vreplica.sync.job import Job, Placement, Transport
-from vreplica.sync.source.vmotion_lock import held_in_place
+from vreplica.sync.source.vmotion_lock import storage_vmotion_locked
 from vreplica.vsphere.model import Endpoint, VmRef
 
 END = Endpoint(host="vc.example", user="replicator", password="right", sha256="")
@@ -40,12 +40,12 @@ def session(*, vcenter: bool = True) -> Any:
     )
 
 
-def ignore(event: Event) -> None:
+def ignore(event: ReplicationEvent) -> None:
     raise AssertionError(event)
 
 
 def test_the_vm_is_held_inside_and_let_go_after_it(job: Job, lines: Any) -> None:
-    with held_in_place(job, session(), VM, ignore):
+    with storage_vmotion_locked(job, session(), VM, ignore):
         assert lines() == ["prepare moref=vm-42 by vreplica-web as replicator"]
         assert (job.job_dir / "held").read_text() == "vm-42\n"
     assert lines()[1:] == ["end moref=vm-42 by vreplica-web"]
@@ -53,14 +53,14 @@ def test_the_vm_is_held_inside_and_let_go_after_it(job: Job, lines: Any) -> None
 
 
 def test_it_is_let_go_when_the_run_fails(job: Job, lines: Any) -> None:
-    with pytest.raises(RuntimeError), held_in_place(job, session(), VM, ignore):
+    with pytest.raises(RuntimeError), storage_vmotion_locked(job, session(), VM, ignore):
         raise RuntimeError
     assert lines()[-1] == "end moref=vm-42 by vreplica-web"
 
 
 def test_what_a_killed_run_holds_is_let_go_first(job: Job, lines: Any) -> None:
     (job.job_dir / "held").write_text("vm-41\n")
-    with held_in_place(job, session(), VM, ignore):
+    with storage_vmotion_locked(job, session(), VM, ignore):
         assert lines() == [
             "end moref=vm-41 by vreplica-web",
             "prepare moref=vm-42 by vreplica-web as replicator",
@@ -74,7 +74,7 @@ def test_where_it_cannot_be_asked_for_nothing_is_asked(job: Job, lines: Any, why
     if why == "own library":
         plain = dataclasses.replace(job.vddk, libdir=None)
         job = dataclasses.replace(job, vddk=plain, transport=Transport.VDDK)
-    with held_in_place(job, session(vcenter=why != "esxi"), VM, ignore):
+    with storage_vmotion_locked(job, session(vcenter=why != "esxi"), VM, ignore):
         pass
     assert lines() == []
 
@@ -83,9 +83,9 @@ def test_a_vm_that_another_program_holds_is_replicated_all_the_same(
     job: Job, lines: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The identity of which the dummy library says that somebody else disabled it.
-    monkeypatch.setattr("vreplica.sync.source.vmotion_lock.identity", lambda _: "second")
-    heard: list[Event] = []
-    with held_in_place(job, session(), VM, heard.append):
+    monkeypatch.setattr("vreplica.sync.source.vmotion_lock.lock_owner", lambda _: "second")
+    heard: list[ReplicationEvent] = []
+    with storage_vmotion_locked(job, session(), VM, heard.append):
         pass
     (warning,) = heard
     assert isinstance(warning, Warn)

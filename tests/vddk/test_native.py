@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from tests.support import native_library
 from vreplica.disk_errors import (
     AuthenticationFailed,
     CertificateMismatch,
@@ -136,7 +135,7 @@ def test_attach_puts_a_link_on_another_base_for_good(library: Library, tmp_path:
         library.create_child(parent, child)
     parent = library.open(second)
     with library.open(child, read_only=False, single_link=True) as leaf:
-        assert native_library.is_attach_possible(library, parent, leaf)
+        assert library.is_attach_possible(parent, leaf)
         library.attach(parent, leaf)
         assert leaf.info.links == 2
         buffer = bytearray(SECTOR)
@@ -153,13 +152,13 @@ def test_clone_copies_the_chain_into_one_disk(library: Library, tmp_path: Path) 
     with library.open(base) as parent:
         library.create_child(parent, child)
     write(library, child, 0, b"y" * MIB)
-    native_library.clone(library, child, copy, DiskType.MONOLITHIC_FLAT)
+    library.clone(child, copy, DiskType.MONOLITHIC_FLAT)
     assert read(library, copy, 0, 4 * MIB) == b"y" * MIB + b"x" * MIB + bytes(2 * MIB)
     with library.open(copy) as disk:
         assert disk.info.links == 1
     with pytest.raises(FileExists):
-        native_library.clone(library, child, copy)
-    native_library.clone(library, base, copy, overwrite=True)
+        library.clone(child, copy)
+    library.clone(base, copy, overwrite=True)
     assert read(library, copy, 0, MIB) == bytes(MIB)
 
 
@@ -178,15 +177,15 @@ def test_shrink_gives_back_what_is_zero(library: Library, tmp_path: Path) -> Non
     write(library, path, MIB, bytes(7 * MIB))
     before = path.stat().st_size
     with library.open(path, read_only=False) as disk:
-        native_library.shrink(library, disk)
+        library.shrink(disk)
     assert path.stat().st_size < before // 2
-    native_library.check_repair(library, path)
+    library.check_repair(path)
 
 
 def test_rename_and_unlink_take_all_files_of_a_disk(library: Library, tmp_path: Path) -> None:
     library.create(tmp_path / "a.vmdk", MIB, DiskType.VMFS_FLAT)
     assert {p.name for p in tmp_path.iterdir()} == {"a.vmdk", "a-flat.vmdk"}
-    native_library.rename(library, tmp_path / "a.vmdk", tmp_path / "b.vmdk")
+    library.rename(tmp_path / "a.vmdk", tmp_path / "b.vmdk")
     assert {p.name for p in tmp_path.iterdir()} == {"b.vmdk", "b-flat.vmdk"}
     library.unlink(tmp_path / "b.vmdk")
     assert not list(tmp_path.iterdir())

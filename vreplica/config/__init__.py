@@ -1,4 +1,4 @@
-"""The job file: reads it, checks it, and makes the jobs that `vreplica.run` takes."""
+"""Jobs: what is to be replicated, where to, and by which rules, as a file says it."""
 
 from vreplica.config.jobfile import Config, find, load
 

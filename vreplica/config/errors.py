@@ -1,4 +1,4 @@
-"""Errors of a job file, with file, line, key, reason and remedy."""
+"""What can be wrong with a job file, said with file, line, key, reason and remedy."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vreplica.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One mistake in a job file. `key` is a dotted path, empty for the whole file."""
+    """One thing that is wrong in a job file. `key` is a dotted path, empty for the whole file."""
 
     line: int
     key: str
@@ -23,7 +23,7 @@ class Problem:
 
 @dataclass(eq=False)
 class JobFileInvalid(ConfigError):
-    """All mistakes of one job file, in the order of its lines."""
+    """All that is wrong in one job file, in the order of its lines."""
 
     file: str
     problems: tuple[Problem, ...]
@@ -53,7 +53,7 @@ class JobFileInvalid(ConfigError):
 
 @dataclass(eq=False)
 class JobFileUnreadable(ConfigError):
-    template = "cannot read the job file {file}: {reason}"
+    template = "the job file {file} cannot be read: {reason}"
     remedy = "Name a readable file with --config or VREPLICA_CONFIG."
     file: str
     reason: str
@@ -67,8 +67,8 @@ class NoJobFile(ConfigError):
 
 
 @dataclass(eq=False)
-class UnknownName(ConfigError, KeyError):
-    """A name that the job file does not have. Also a KeyError, for `get` of a Config."""
+class Unknown(ConfigError, KeyError):
+    """Also a KeyError, so that `get` of a Config works as of any mapping."""
 
     remedy = "{hint}"
     file: str
@@ -76,15 +76,15 @@ class UnknownName(ConfigError, KeyError):
     hint: str
 
 
-class UnknownJob(UnknownName):
+class UnknownJob(Unknown):
     template = "{file} has no job {name}"
 
 
-class UnknownGroup(UnknownName):
+class UnknownGroup(Unknown):
     template = "{file} has no group {name}"
 
 
-class UnknownReceiver(UnknownName):
+class UnknownReceiver(Unknown):
     template = "{file} has no receiver {name}"
 
 
@@ -98,5 +98,5 @@ class NoReceivers(ConfigError):
 @dataclass(eq=False)
 class NoJobs(ConfigError):
     template = "{file} has no jobs"
-    remedy = "Write a table [jobs.NAME] for each VM to replicate, or run `vreplica-sync init`."
+    remedy = "Write a table [jobs.NAME] for each VM that is to be replicated."
     file: str

@@ -26,9 +26,9 @@ from vreplica.sync.errors import NoPoints, PreflightFailed
 from vreplica.sync.events import Listener, Warn
 from vreplica.sync.job import Job, OnCbtLoss, Placement
 from vreplica.sync.job_switch import disabled_by, enable
-from vreplica.sync.replica.foreign_changes import changes_outside
-from vreplica.sync.replica.reprotect import adopt, drop_points, obstacles
-from vreplica.sync.replica.state import find_replica, identity
+from vreplica.sync.replica.foreign_changes import find_foreign_changes
+from vreplica.sync.replica.reprotect import remove_points, reprotect, reprotect_problems
+from vreplica.sync.replica.state import find_replica, vm_identity
 from vreplica.sync.sites import Sites
 from vreplica.vsphere.errors import VmNotFound
 from vreplica.vsphere.model import KEEP_AS_IS, VmRef
@@ -65,7 +65,7 @@ class FailbackPlan:
         """The job in the other direction. Where change tracking has no answer it reads all."""
         return replace(
             job,
-            name=job.other_way,
+            name=job.reverse_name,
             source=job.destination,
             source_vm=self.replica,
             destination=job.source,
@@ -73,7 +73,7 @@ class FailbackPlan:
                 datastore=self.datastore,
                 name=self.original,
                 networks={there: here for here, there in job.placement.networks.items()},
-                # The original keeps its own identity, whatever its replica has.
+                # The original keeps its own vm_identity, whatever its replica has.
                 keep=job.placement.keep if self.new_vm else KEEP_AS_IS,
             ),
             on_cbt_loss=OnCbtLoss.RESCAN,
@@ -103,10 +103,10 @@ class FailbackPorts(VSpherePorts):
         replica = find_replica(self._destination, self._job)
         if replica is None or not replica.clean:
             return False
-        return not changes_outside(self._job, self._destination, replica)
+        return not find_foreign_changes(self._job, self._destination, replica)
 
     def keep_replica_state(self, failover: str) -> None:
-        adopt(
+        reprotect(
             self._job,
             point=f"{failover}-0",
             booted=self._plan.booted,
@@ -129,7 +129,7 @@ class FailbackPorts(VSpherePorts):
         if lost:
             self._listener(Warn("the replica is lost: give the job another destination.name"))
         else:
-            adopt(
+            reprotect(
                 replace(self._forward, source_vm=self._plan.original),
                 point=f"{failover}-0",
                 booted=booted,
@@ -137,7 +137,7 @@ class FailbackPorts(VSpherePorts):
                 listener=self._listener,
             )
         try:
-            drop_points(self._job, self._listener)
+            remove_points(self._job, self._listener)
         except VReplicaError as error:
             self._listener(
                 Warn(f"recovery points could not be removed from the original VM: {error}")
@@ -175,7 +175,7 @@ def read_plan(job: Job, of: Outcome, *, new_vm: str | None = None) -> FailbackPl
             raise NoPointToBoot(wanted=booted)
     plan = FailbackPlan(
         original=point.source_vm,
-        replica=identity(replica.vm),
+        replica=vm_identity(replica.vm),
         datastore=new_vm or "",
         booted=booted,
         level=str(of.facts.get("off_level", Level.CRASH.value)),
@@ -193,7 +193,7 @@ def read_plan(job: Job, of: Outcome, *, new_vm: str | None = None) -> FailbackPl
         # New disks go beside its disks, or beside the VM itself where it has none.
         plan = replace(plan, datastore=vm.disks[0].datastore if vm.disks else vm.home_datastore)
     with Sites.open(plan.reverse_job(job)) as sites:
-        problems = obstacles(plan.reverse_job(job), sites, vm, point)
+        problems = reprotect_problems(plan.reverse_job(job), sites, vm, point)
     if problems:
         raise PreflightFailed(job=job.name, problems=tuple(problems)).at(vm=vm.ref.name)
     return plan

@@ -22,7 +22,7 @@ from vreplica.points.retention import best
 from vreplica.points.vm_keys import JOB_KEY
 from vreplica.sync.job import Job
 from vreplica.sync.plan.plan import expected_level
-from vreplica.sync.replica.foreign_changes import changes_outside
+from vreplica.sync.replica.foreign_changes import find_foreign_changes
 from vreplica.sync.replica.state import find_replica, need_points
 from vreplica.vsphere.model import VmInfo
 from vreplica.vsphere.session import connect
@@ -156,7 +156,7 @@ def preview(job: Job, *, source_lost: bool = False) -> Preview:
     history.check_free(job)
     with connect(job.destination) as session:
         replica = need_points(job, find_replica(session, job))
-        changes = changes_outside(job, session, replica)
+        changes = find_foreign_changes(job, session, replica)
     known = _read(job, replica.vm, replica.points, source_lost, _measured(job))
     remarks = [f"the replica was changed by others: {text}" for text in changes]
     remarks += newer_remarks(replica.newer)

@@ -30,8 +30,8 @@ from vreplica.sync.failover_run import FailoverRun
 from vreplica.sync.job import Customize, Job, OnReplicaChange, QuiescePolicy
 from vreplica.sync.job_dir import job_lock
 from vreplica.sync.job_switch import disable, enable
-from vreplica.sync.replica.foreign_changes import changes_outside
-from vreplica.sync.replica.state import ReplicaState, find_replica, put_on
+from vreplica.sync.replica.foreign_changes import find_foreign_changes
+from vreplica.sync.replica.state import ReplicaState, find_replica, revert_to_point
 from vreplica.vsphere.model import VmRef
 from vreplica.vsphere.session import Session, connect
 
@@ -196,7 +196,7 @@ class VSpherePorts:
 
     def replica_is_changed(self) -> bool:
         replica = self._replica()
-        changes = changes_outside(self._job, self._destination, replica)
+        changes = find_foreign_changes(self._job, self._destination, replica)
         if changes and self._job.on_replica_change is OnReplicaChange.STOP:
             assert replica.latest is not None, "changes are counted from the latest point"
             point = replica.latest.id
@@ -207,7 +207,7 @@ class VSpherePorts:
         replica = self._replica()
         (snapshot,) = (p.snapshot for p in replica.points if p.id == point)
         assert snapshot is not None, "points that were read have their snapshot"
-        put_on(self._destination, replica.vm.ref, snapshot)
+        revert_to_point(self._destination, replica.vm.ref, snapshot)
 
     def before_power_on(self) -> tuple[Effect, ...]:
         if self._job.guest.customize is Customize.SPEC:

@@ -32,7 +32,7 @@ from vreplica.service.catalog.engines import CatalogAway
 from vreplica.service.catalog.runs import RunTicket
 from vreplica.service.lease import Lease
 from vreplica.service.run_worker import RunTakenAway
-from vreplica.sync.events import Event, Warn
+from vreplica.sync.events import ReplicationEvent, Warn
 from vreplica.sync.job import Job
 from vreplica.sync.recovery_points import points
 
@@ -241,7 +241,7 @@ class FailoverTask:
         log.debug("job %s: %s", self.ticket.job, text, extra=self._log_fields())
         self.worker.check_stopping()
 
-    def _on_sync_event(self, event: Event) -> None:
+    def _on_sync_event(self, event: ReplicationEvent) -> None:
         if isinstance(event, Warn):
             log.warning("job %s: %s", self.ticket.job, event.text, extra=self._log_fields())
 

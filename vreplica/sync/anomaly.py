@@ -115,22 +115,26 @@ def _high_mark(values: Sequence[float]) -> float:
 
 def change_stats(
     stats: CopyStats,
-    mode: CopyMode,
-    uuid: str,
-    allocated: int | None,
-    capacity: int,
     latest: RecoveryPoint | None,
+    *,
     key: int,
+    uuid: str,
+    mode: CopyMode,
+    capacity_bytes: int,
+    allocated_bytes: int | None,
     seconds: float,
 ) -> ChangeStats:
-    """What the point keeps of one disk's copy, which took `seconds`. `latest`: the point before."""
+    """The numbers that a point keeps of one disk's copy. `latest`: the point before it.
+
+    `allocated_bytes` None: that point's number is taken, and without one the capacity.
+    """
     content = stats.content
     before = latest.disk(key) if latest is not None and mode is not CopyMode.FULL else None
     if before is not None and before.uuid != uuid:
         before = None
     known = before.stats if before is not None else None
-    if allocated is None:
-        allocated = known.allocated_bytes if known is not None else capacity
+    if allocated_bytes is None:
+        allocated_bytes = known.allocated_bytes if known is not None else capacity_bytes
     return ChangeStats(
         looked_at_bytes=stats.looked_at_bytes,
         redundant_bytes=stats.redundant_bytes,
@@ -141,7 +145,7 @@ def change_stats(
         # As they are written, so that a point is equal to what is read of it.
         compressibility=round(content.compressibility, 3),
         high_entropy_share=round(content.high_entropy_share, 3),
-        allocated_bytes=allocated,
+        allocated_bytes=allocated_bytes,
         past=_history(before, flagged=latest is not None and latest.flagged),
         seconds=round(seconds, 3),
     )

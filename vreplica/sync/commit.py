@@ -1,6 +1,7 @@
-"""The commit of a run: the description of its point, then the snapshot that freezes both.
+"""Commits a recovery point: writes its description, then snapshots the replica with it.
 
-Before the snapshot the replica is on its old point; with it the new one is there, complete.
+Until the snapshot exists, the replica stands on its old point. With the snapshot the new point
+exists, and it is complete.
 """
 
 from __future__ import annotations
@@ -12,48 +13,45 @@ from vreplica.errors import VSphereError
 from vreplica.points import RecoveryPoint
 from vreplica.points.vm_keys import LEAF_KEY, SEED_KEY
 from vreplica.sync.anomaly import suspicions
-from vreplica.sync.copy.disks import DiskCopy
-from vreplica.sync.job import Job
-from vreplica.sync.replica.state import identity, read_replica
-from vreplica.sync.source.snapshot import Frozen
-from vreplica.vsphere.model import VmInfo, VmRef
-from vreplica.vsphere.session import Session
+from vreplica.sync.copy.one_disk import DiskCopy
+from vreplica.sync.prepared_run import PreparedRun
+from vreplica.sync.replica.state import read_replica, vm_identity
+from vreplica.sync.run_context import RunContext
+from vreplica.vsphere.model import VmRef
 
 
 def describe(
-    job: Job,
-    vm: VmInfo,
-    frozen: Frozen,
-    copies: Sequence[DiskCopy],
-    run_id: str,
-    overhead_s: float,
+    context: RunContext, prepared: PreparedRun, copies: Sequence[DiskCopy]
 ) -> RecoveryPoint:
-    """The point that the replica's disks hold now. `overhead_s`: of the run beside its disks."""
+    """The point that the replica's disks hold now."""
+    source, snapshot = prepared.source, prepared.snapshot
     disks = tuple(c.point for c in copies)
     return RecoveryPoint(
-        id=run_id,
-        job=job.name,
-        source_vm=identity(vm),
-        source_name=vm.ref.name,
-        time=frozen.snapshot.created,
-        level=frozen.level,
-        requested=frozen.requested,
+        id=context.run_id,
+        job=context.job.name,
+        source_vm=vm_identity(source),
+        source_name=source.ref.name,
+        time=snapshot.info.created,
+        level=snapshot.level,
+        requested=snapshot.requested,
         disks=disks,
-        excluded=tuple(d.label for d in vm.disks if d.label in job.exclude_disks),
-        notes=frozen.notes,
+        excluded=tuple(d.label for d in source.disks if d.label in context.job.exclude_disks),
+        notes=snapshot.notes,
         suspicions=suspicions(disks),
-        overhead_s=round(overhead_s, 3),
+        overhead_s=round(context.overhead_s, 3),
     )
 
 
-def commit(job: Job, destination: Session, target: VmRef, point: RecoveryPoint) -> RecoveryPoint:
-    """Make the point. Returns it with its snapshot."""
-    destination.set_extra_config(target, {**point.to_extra_config(), LEAF_KEY: "", SEED_KEY: ""})
+def commit(context: RunContext, replica: VmRef, point: RecoveryPoint) -> RecoveryPoint:
+    """Makes the point on the replica. Returns it with its snapshot."""
+    destination = context.sites.destination
+    values = {**point.to_extra_config(), LEAF_KEY: "", SEED_KEY: ""}
+    destination.set_extra_config(replica, values)
     try:
-        snapshot = destination.create_snapshot(target, point.id, _text(point), None)
+        snapshot = destination.create_snapshot(replica, point.id, _text(point), None)
     except VSphereError:
-        # The reply may be lost with the work done: what the destination has, counts.
-        made = read_replica(destination, job, target).latest
+        # The snapshot may exist although its answer was lost: what the destination has, counts.
+        made = read_replica(destination, context.job, replica).latest
         if made is None or made.id != point.id:
             raise
         return made

@@ -1,4 +1,4 @@
-"""What a run can fail with by itself; errors of vSphere and of disks pass through."""
+"""Defines the errors of plan, run, seed and verify; errors of sites and disks pass through."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vreplica.points import Level, NewerPoint
 
 @dataclass(eq=False)
 class PreflightFailed(PreflightError):
-    """Everything that is in the way, in one report."""
+    """The job cannot start. `problems` has everything that is in the way."""
 
     template = "job {job} cannot start; nothing was changed on either side"
     job: str
@@ -33,7 +33,7 @@ class PreflightFailed(PreflightError):
 @dataclass(eq=False)
 class JobBusy(PreflightError):
     template = "job {job} is already running (process {pid})"
-    remedy = "Wait for it, or stop that process; the lock goes with it."
+    remedy = "Wait until it ends, or stop that process: its lock ends with it."
     retryable = True
     job: str
     pid: str
@@ -51,8 +51,11 @@ class StateDirUnusable(PreflightError):
 
 @dataclass(eq=False)
 class JobDisabled(PreflightError):
-    template = "job {job} is switched off by failover {failover}"
-    remedy = "Commit or undo that failover first."
+    template = "job {job} is disabled by failover {failover}"
+    remedy = (
+        "Commit or undo that failover first: `vreplica-sync commit {job}` or "
+        "`vreplica-sync undo {job}`."
+    )
     job: str
     failover: str
 
@@ -60,10 +63,10 @@ class JobDisabled(PreflightError):
 @dataclass(eq=False)
 class JobFailedOver(PreflightError):
     template = (
-        "job {job} was failed over for good by {failover}: its replica is in service, and a run "
-        "would put the old source's content over it"
+        "job {job} was failed over by {failover}, and that was committed: its replica is in "
+        "service, and a run would overwrite it with the old source's content"
     )
-    remedy = "`vreplica-sync failback {job}` brings it back to the original VM; then it runs again."
+    remedy = "`vreplica-sync failback {job}` goes back to the original VM; then the job runs again."
     job: str
     failover: str
 
@@ -78,7 +81,7 @@ class Cancelled(PreflightError):
 class LevelNotReached(ConsistencyError):
     template = "{required} consistency is required, the snapshot reached {reached}: {reason}"
     remedy = (
-        "Mend the cause in the guest, or lower `require` in the job. "
+        "Correct the cause in the guest, or lower `require` in the job. "
         "The earlier recovery points are untouched."
     )
     required: Level
@@ -90,8 +93,8 @@ class LevelNotReached(ConsistencyError):
 class CbtStillInactive(CbtError):
     template = "changed block tracking is enabled but gives no changeId for {label}"
     remedy = (
-        "The disk may be of a kind that cannot be tracked. Exclude it by name, or run with "
-        "--on-cbt-loss rescan to read it whole each time."
+        "The disk may be of a kind that cannot be tracked. List it in `exclude_disks`, or run with "
+        "--on-cbt-loss rescan, which reads it whole each time."
     )
     label: str
 
@@ -99,22 +102,24 @@ class CbtStillInactive(CbtError):
 @dataclass(eq=False)
 class CbtWasReset(CbtError):
     template = "changed block tracking was reset: its generation was {was}, now it is {now}"
-    remedy = "Run with --on-cbt-loss rescan: everything allocated is read, what differs is shipped."
+    remedy = "Run with --on-cbt-loss rescan: everything allocated is read, what differs is written."
     was: str
     now: str
 
 
 @dataclass(eq=False)
 class SourceChanged(PreflightError):
-    template = "the disks of the source changed while the run was beginning"
-    remedy = "Run it again: the next run takes them as they are then."
+    template = "the disks of the source changed while the run was being prepared"
+    remedy = "Run it again: the next run reads the disks anew."
     retryable = True
 
 
 @dataclass(eq=False)
 class NotOurReplica(ReplicaError):
     template = "a VM named {name} exists at the destination and is not job {job}'s replica"
-    remedy = "Choose another `destination.name`, or remove or rename that VM yourself."
+    remedy = (
+        "Set another `destination.name` in the job file, or rename or remove that VM in vCenter."
+    )
     name: str
     job: str
 
@@ -122,7 +127,9 @@ class NotOurReplica(ReplicaError):
 @dataclass(eq=False)
 class HasReplica(ReplicaError):
     template = "job {job} has a replica already: {name}"
-    remedy = "Only a new one is seeded. Rename or remove that VM, or choose another name."
+    remedy = (
+        "Only a new replica is seeded. Rename or remove that VM, or set another `destination.name`."
+    )
     name: str
     job: str
 
@@ -132,7 +139,7 @@ class SeedUnusable(PreflightError):
     template = "{what} cannot seed the replica: {reason}"
     remedy = (
         "Name a powered-off VM at the destination, or disks as '[datastore] dir/disk.vmdk', "
-        "none larger than the source's disk. What was named is untouched."
+        "none larger than the source's disk. The named VM and disks are unchanged."
     )
     what: str
     reason: str
@@ -149,7 +156,7 @@ class NoSuchPoint(ConfigError):
 
 @dataclass(eq=False)
 class PointIsNewer(PreflightError):
-    """A recovery point in a format that only a newer version reads."""
+    """A recovery point is in a format that only a newer version reads."""
 
     template = "job {job}: {point}"
     remedy = (
@@ -188,7 +195,7 @@ class DestinationTooSmall(PreflightError):
 class BeingTested(PreflightError):
     template = "test VM {vm} of job {job} is in use by {owner}"
     remedy = (
-        "Wait for that test. One that is kept, or whose machine is gone, is removed by "
+        "Wait for that test. A test VM that is kept, or whose machine is gone, is removed by "
         "`vreplica-sync test-failover {job} --clean`."
     )
     job: str

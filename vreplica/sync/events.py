@@ -1,4 +1,4 @@
-"""What a run tells while it works. Handlers must be quick; they run on the run's threads.
+"""Defines what a run reports while it works. Listeners must be quick: they run on its threads.
 
 Step("snapshot", ...) -> Step("copy", ...) -> Progress ... Progress -> Step("commit", ...)
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A step begins. `name` is stable for programs, `text` is for people."""
+    """The start of a step. `name` is stable for programs, `text` is for people."""
 
     name: str
     text: str
@@ -19,7 +19,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Bytes of one disk that are dealt with so far, out of those in this run's extents."""
+    """The bytes of one disk that are done, out of those that this run looks at."""
 
     activity: str
     """`copy` or `verify`."""
@@ -31,14 +31,14 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Warn:
-    """Something that an operator should know although the run goes on."""
+    """A warning for the operator; the run continues."""
 
     text: str
 
 
-Event = Step | Progress | Warn
-Listener = Callable[[Event], None]
+ReplicationEvent = Step | Progress | Warn
+Listener = Callable[[ReplicationEvent], None]
 
 
-def ignore(event: Event) -> None:
-    """The listener for callers that do not listen."""
+def ignore(event: ReplicationEvent) -> None:
+    """The listener of a caller that wants no events."""

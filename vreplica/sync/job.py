@@ -1,4 +1,4 @@
-"""What one replication job is: source VM, destination, and the rules between them."""
+"""Defines a replication job: source VM, destination, and the rules between them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from vreplica.points import Level, Retention
 from vreplica.vddk.config import VddkConfig
 from vreplica.vsphere.model import Endpoint, GuestCustomization, GuestLogin, KeepIdentity
 
-BACK = "~back"
-"""Ends the name of a job's other direction; no job of a file can have it in its name."""
+REVERSE_SUFFIX = "~back"
+"""Ends the name of a job's reverse direction; no job of a file can have it in its name."""
 
 
 class OnCbtLoss(Enum):
@@ -161,6 +161,8 @@ class Job:
         return self.state_dir / self.name
 
     @property
-    def other_way(self) -> str:
-        """The name of the same job in the opposite direction (a failback)."""
-        return self.name.removesuffix(BACK) if self.name.endswith(BACK) else self.name + BACK
+    def reverse_name(self) -> str:
+        """The name of the same job in the reverse direction (a failback)."""
+        if self.name.endswith(REVERSE_SUFFIX):
+            return self.name.removesuffix(REVERSE_SUFFIX)
+        return self.name + REVERSE_SUFFIX

@@ -1,9 +1,9 @@
-"""Pause and resume of a run from outside, the job's limits, and what is said while a run holds.
+"""Pauses and resumes a run from outside, and applies the job's limits.
 
-<job>/paused     there: the run that is going on holds at its next batch; gone: it goes on
+<job>/paused     while it exists, the running run waits at its next batch
 
-A run that holds keeps its snapshot of the source, which grows with what the guest writes; so the
-run says how old and how large that has become, at once and then every ten minutes.
+A paused run keeps its snapshot of the source, which grows with what the guest writes. So the run
+says at once, and then every ten minutes, how long it has waited and how much the source has grown.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from vreplica.units import human_size
 from vreplica.vsphere.model import VmInfo
 
 POLL_S: Final = 0.5
-AGAIN_S: Final = 600.0
-"""Asking the sites so often also keeps their sessions from ending: vCenter's default is 30
-minutes."""
+REPEAT_S: Final = 600.0
+"""Time between two warnings of a paused run. Asking the sites so often also keeps their sessions
+from ending: vCenter's default is 30 minutes."""
 
 
 @dataclass(eq=False)
@@ -37,42 +37,45 @@ class NotRunning(PreflightError):
     job: str
 
 
-def pause(job: Job) -> int:
-    """Let the run of `job` hold; returns its process id. Raises NotRunning."""
+def pause_run(job: Job) -> int:
+    """Pauses the job's current run. Returns its process id. Raises NotRunning."""
     pid = _running(job)
     paused_path(job).touch(mode=0o600)
     return pid
 
 
-def resume(job: Job) -> int:
-    """Let it go on; returns its process id. Raises NotRunning."""
+def resume_run(job: Job) -> int:
+    """Resumes the job's paused run. Returns its process id. Raises NotRunning."""
     pid = _running(job)
     paused_path(job).unlink(missing_ok=True)
     return pid
 
 
-class Holding:
-    """A context manager around a run that has the job's lock: heeds `pause` and the limits."""
+class PauseWatch:
+    """Applies `pause_run` and the job's limits to a run that has the job's lock.
+
+    A context manager around the run.
+    """
 
     def __init__(
         self,
         job: Job,
         control: Control,
-        tell: Listener,
+        listener: Listener,
         *,
         limited: bool = True,
         poll_s: float = POLL_S,
-        again_s: float = AGAIN_S,
+        repeat_s: float = REPEAT_S,
     ) -> None:
-        self.look: Callable[[], int] | None = None
-        """Bytes that the source takes up now; known once its snapshot is there."""
-        self._path, self._control, self._tell = paused_path(job), control, tell
-        self._poll_s, self._again_s = poll_s, again_s
+        self.measure: Callable[[], int] | None = None
+        """Returns the bytes that the source takes up now; set once its snapshot exists."""
+        self._path, self._control, self._listener = paused_path(job), control, listener
+        self._poll_s, self._repeat_s = poll_s, repeat_s
         self._throttle = job.limits.throttle() if limited else None
-        self._before = control.throttle
+        self._throttle_before = control.throttle
         self._over = threading.Event()
         self._paused = False
-        self._thread = threading.Thread(target=self._watch, name="vreplica-holding", daemon=True)
+        self._thread = threading.Thread(target=self._watch, name="vreplica-pause", daemon=True)
 
     def __enter__(self) -> Self:
         # What a run that was killed has left: nobody has paused this one yet.
@@ -85,42 +88,48 @@ class Holding:
     def __exit__(self, *exc: object) -> None:
         self._over.set()
         self._thread.join()
-        self._control.throttle = self._before
-        with suppress(OSError):  # which would hide what the run has ended in
+        self._control.throttle = self._throttle_before
+        with suppress(OSError):  # which would hide the error that the run has ended in
             self._path.unlink()
         if self._paused:
             self._control.resume()
 
     @contextmanager
-    def measuring(self, look: Callable[[], int]) -> Iterator[None]:
-        """Inside, the source has our snapshot, and `look` says how much it takes up."""
-        self.look = look
+    def measuring(self, measure: Callable[[], int]) -> Iterator[None]:
+        """Inside, the source has our snapshot, and `measure` returns how much it takes up."""
+        self.measure = measure
         try:
             yield
         finally:
-            self.look = None
+            self.measure = None
 
     def _watch(self) -> None:
         since: float | None = None
-        size: int | None = None
-        told = 0.0
+        bytes_before: int | None = None
+        warned = 0.0
         while not self._over.wait(self._poll_s):
             reason = self._reason()
             if reason is None:
                 if since is not None:
-                    self._tell(Warn(f"going on after {_minutes(monotonic() - since)}"))
-                since = size = None
+                    self._warn(f"resumed after {_minutes(monotonic() - since)}")
+                since = bytes_before = None
             elif since is None:
-                since = told = monotonic()
-                size = self._size()
-                self._tell(Warn(f"{reason}; the source's snapshot grows until it goes on"))
-            elif monotonic() - told >= self._again_s:
-                told, now = monotonic(), self._size()
-                grown = f" by {human_size(max(0, now - size))}" if now and size else ""
-                held = _minutes(monotonic() - since)
-                self._tell(Warn(f"{reason}, for {held}; the source has grown{grown} meanwhile"))
+                since = warned = monotonic()
+                bytes_before = self._measured()
+                self._warn(f"{reason}; the source's snapshot grows until the run is resumed")
+            elif monotonic() - warned >= self._repeat_s:
+                warned, now = monotonic(), self._measured()
+                grown = (
+                    f" by {human_size(max(0, now - bytes_before))}" if now and bytes_before else ""
+                )
+                waited = _minutes(monotonic() - since)
+                self._warn(f"{reason}, for {waited}; the source has grown{grown} meanwhile")
+
+    def _warn(self, text: str) -> None:
+        self._listener(Warn(text))
 
     def _reason(self) -> str | None:
+        """Why the run waits; None where it does not."""
         if self._path.exists():
             self._control.pause()
             self._paused = True
@@ -129,22 +138,22 @@ class Holding:
             self._control.resume()
             self._paused = False
         if self._control.throttle is not None and self._control.throttle.rate() == 0:
-            return "held by a window of the job's limits"
+            return "paused by a window of the job's limits"
         return None
 
-    def _size(self) -> int | None:
-        look = self.look
-        if look is None:
+    def _measured(self) -> int | None:
+        measure = self.measure
+        if measure is None:
             return None
         with suppress(VReplicaError):
-            return look()
+            return measure()
         return None
 
 
-def size_of(sites: Sites, vm: VmInfo) -> int:
-    """What a source takes up now; asking keeps both sites' sessions alive."""
+def source_bytes(sites: Sites, source: VmInfo) -> int:
+    """What the source takes up now; asking keeps both sites' sessions alive."""
     sites.destination.refresh()
-    return sites.source.read_vm(vm.ref).storage_committed_bytes
+    return sites.source.read_vm(source.ref).storage_committed_bytes
 
 
 def _running(job: Job) -> int:

@@ -53,7 +53,7 @@ class NotFlagged(ConfigError):
 
 
 def accept(job: Job, wanted: tuple[str, ...]) -> tuple[RecoveryPoint, ...]:
-    """Take the flag of these points as looked at; returns all points as they are then.
+    """Accepts these flagged points: older clean points may expire again. Returns all points.
 
     Raises NoSuchPoint, NotFlagged, JobBusy.
     """
@@ -67,7 +67,7 @@ def accept(job: Job, wanted: tuple[str, ...]) -> tuple[RecoveryPoint, ...]:
                 raise NoSuchPoint(job=job.name, point=each, newest=found[-1].id)
             if not by_id[each].suspicions:
                 raise NotFlagged(job.name, each)
-        # Of points that are gone nothing has to be remembered.
+        # Ids of points that are gone are dropped.
         now = [p.id for p in found if p.accepted or p.id in wanted]
         replace_durably(accepted_path(job), "".join(f"{each}\n" for each in now))
         return tuple(replace(p, accepted=p.id in now) for p in found)

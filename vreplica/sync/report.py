@@ -1,4 +1,4 @@
-"""What plan, run and verify answer with: values for programs, `to_dict` for `--json`."""
+"""Defines the answers of plan, run and verify: values for programs, `to_dict` for `--json`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What the next run would do. `problems` is empty when it can start."""
+    """What the next run would do. `problems` is empty where it can start."""
 
     job: str
     source_vm: str
@@ -28,18 +28,18 @@ class Plan:
     disks: tuple[DiskPlan, ...]
     excluded: tuple[str, ...]
     transport: str
-    """Which one, and why."""
+    """The transport and the reason for it."""
     expected_level: Level
     base_point: RecoveryPoint | None
     steps: tuple[str, ...]
     warnings: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
-    outside_changes: tuple[str, ...] = ()
+    foreign_changes: tuple[str, ...] = ()
     """What somebody else did to the replica since its latest point."""
     expiring: tuple[RecoveryPoint, ...] = ()
     """What retention will remove once the run has made its point."""
     resumes: Resumable | None = None
-    """The run that broke off and is gone on with."""
+    """The run that broke off and is resumed."""
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -47,7 +47,7 @@ class Plan:
             "source_vm": self.source_vm,
             "replica_vm": self.replica_vm,
             "replica_exists": self.replica_exists,
-            "disks": [{**_plain(d), "mode": d.mode.value} for d in self.disks],
+            "disks": [{**asdict(d), "mode": d.mode.value} for d in self.disks],
             "excluded": list(self.excluded),
             "transport": self.transport,
             "expected_level": self.expected_level.value,
@@ -56,7 +56,7 @@ class Plan:
             "expiring": [p.id for p in self.expiring],
             "warnings": list(self.warnings),
             "problems": list(self.problems),
-            "foreign_changes": list(self.outside_changes),
+            "foreign_changes": list(self.foreign_changes),
             "resumes": self.resumes.to_dict() if self.resumes else None,
         }
 
@@ -110,10 +110,11 @@ class DiskRun:
 
 @dataclass(frozen=True, slots=True)
 class DiskVerify:
-    """One disk compared: `compared` + `changed_since` = capacity when all was looked at.
+    """The comparison of one disk.
 
-    What the digests are: docs/verify.md. The roots cover `looked_at`, byte ranges; the image
-    digest covers all of the point's disk, None where it was not asked for.
+    `compared` + `changed_since` = capacity, where all was compared. The roots cover `looked_at`,
+    ranges of bytes. The image digest covers all of the point's disk; None where it was not asked
+    for. docs/verify.md defines the digests.
     """
 
     key: int
@@ -128,7 +129,7 @@ class DiskVerify:
     image_digest: str | None = None
     looked_at: tuple[tuple[int, int], ...] = ()
     spot: SpotCheckResult | None = None
-    """None: everything that had not changed since the point was looked at."""
+    """None: everything that had not changed since the point was compared."""
 
     @property
     def equal(self) -> bool:
@@ -160,7 +161,7 @@ class DiskVerify:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """One digest for all disks of a point; what it is made of says delta/compare/root_digest.py."""
+    """One digest over all disks of a point, as delta/compare/root_digest.py makes it."""
 
     source_root: str
     replica_root: str
@@ -179,17 +180,17 @@ class VerifyReport:
     algorithm: str = BLAKE3
     source: str = ""
     replica: str = ""
-    """Which VMs, and where: for whoever reads the report elsewhere."""
+    """Names of the VMs and their sites, for a reader of the report elsewhere."""
 
     @property
     def equal(self) -> bool:
-        """Every disk of the point was found on both sides, and no byte looked at differs."""
+        """Every disk of the point is on both sides, and no compared byte differs."""
         looked_at = {d.key for d in self.disks}
         return all(d.equal for d in self.disks) and looked_at == {d.key for d in self.point.disks}
 
     @property
     def sampled(self) -> bool:
-        """True where only a share was looked at: then `equal` is no proof."""
+        """True where only a share was compared: then `equal` is no proof."""
         return any(d.spot is not None for d in self.disks)
 
     @property
@@ -223,7 +224,7 @@ class VerifyReport:
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
-    """The answer of `run`. `recovered` says what an earlier, broken run had left."""
+    """The answer of `run`. `recovered`: what an earlier run had left, in words."""
 
     job: str
     point: RecoveryPoint
@@ -253,7 +254,3 @@ class RunReport:
             "started": self.started.isoformat(),
             "duration_s": self.seconds,
         }
-
-
-def _plain(value: Any) -> dict[str, Any]:
-    return asdict(value)

@@ -1,54 +1,55 @@
-"""After a run has made its point: points that retention lets go, and files that only they had."""
+"""Removes recovery points that retention lets go, and files that only those points needed.
+
+Which points may go is decided in points/retention.py. This module removes them after a run.
+"""
 
 from __future__ import annotations
 
 from vreplica.errors import VReplicaError
 from vreplica.points import MAX_POINTS, Retention
 from vreplica.sync.anomaly import flag_warnings
-from vreplica.sync.events import Listener, Step, Warn
-from vreplica.sync.job import Job
 from vreplica.sync.replica import test_vm
 from vreplica.sync.replica.orphan_files import base_files, delete_unused, remember_unused, unused
-from vreplica.sync.replica.state import read_replica
+from vreplica.sync.replica.state import ReplicaState, read_replica
+from vreplica.sync.run_context import RunContext
 from vreplica.vsphere.model import VmRef
-from vreplica.vsphere.session import Session
 
 
-def retain(
-    job: Job,
-    destination: Session,
-    replica: VmRef,
-    point: str,
-    listener: Listener,
-    *,
-    keep_all: bool = False,
-) -> list[str]:
-    """Ids of the points that were removed. `point`: the one that was made. `keep_all`: as many
-    as a chain takes, whatever the job says; for a failover, which may still boot any of them.
+def remove_expired(context: RunContext, replica: VmRef) -> list[str]:
+    """Removes the points that may go after this run. Returns their ids.
 
-    The newest state is read afresh. What cannot be removed is a warning: the point stands.
+    The replica is read afresh. A point that cannot be removed is a warning: the new one stands.
     """
+    job, destination = context.job, context.sites.destination
     removed: list[str] = []
     try:
         now = read_replica(destination, job, replica)
-        for text in flag_warnings(job.name, now.points, point):
-            listener(Warn(text))
+        for text in flag_warnings(job.name, now.points, context.run_id):
+            context.warn(text)
         for newer in now.newer:
-            listener(Warn(f"no recovery point is removed: {newer}"))
+            context.warn(f"no recovery point is removed: {newer}")
         if now.newer:
             return removed
-        held = test_vm.held(destination, job)
-        retention = Retention(MAX_POINTS) if keep_all else job.retention
-        for old in retention.expired(now.points, held):
-            if old.snapshot is not None:
-                listener(Step("retain", f"removing recovery point {old.id}"))
-                frozen = now.frozen(old)
-                gone = base_files(frozen.disks if frozen else ())
-                remember_unused(job, gone - base_files(now.vm.disks))
-                destination.remove_snapshot(replica, old.snapshot)
-                removed.append(old.id)
+        in_use = test_vm.points_in_use(destination, job)
+        for point in _rule(context).expired(now.points, in_use):
+            if point.snapshot is not None:
+                context.step("retain", f"removing recovery point {point.id}")
+                remember_unused(job, _only_of(now, point.snapshot))
+                destination.remove_snapshot(replica, point.snapshot)
+                removed.append(point.id)
         if unused(job):
-            delete_unused(job, destination, read_replica(destination, job, replica), listener)
+            delete_unused(context, read_replica(destination, job, replica))
     except VReplicaError as error:
-        listener(Warn(f"an old recovery point could not be removed: {error}"))
+        context.warn(f"an old recovery point could not be removed: {error}")
     return removed
+
+
+def _rule(context: RunContext) -> Retention:
+    """The job's rule. A failover keeps as many points as a chain takes: it may still boot any."""
+    return Retention(MAX_POINTS) if context.failover_run is not None else context.job.retention
+
+
+def _only_of(replica: ReplicaState, snapshot: str) -> set[str]:
+    """Base files of disks that the snapshot has and the replica does not."""
+    frozen = next((s.disks for s in replica.snapshots if s.moref == snapshot), ())
+    return base_files(frozen) - base_files(replica.vm.disks)

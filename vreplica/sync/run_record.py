@@ -22,7 +22,7 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class DiskRecord:
-    """How one disk was being brought over. `base`: the point that its digest map was of."""
+    """How one disk was copied. `base`: the point that its digest map was of."""
 
     key: int
     label: str
@@ -36,7 +36,7 @@ class DiskRecord:
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """A run, as it stood before its first byte. `latest`: the replica's point then, or ""."""
+    """A run as it was before its first byte. `latest`: the replica's latest point then, or ""."""
 
     run: str
     snapshot: str
@@ -47,15 +47,15 @@ class RunRecord:
     excluded: tuple[str, ...]
     disks: tuple[DiskRecord, ...]
     overhead_s: float = 0.0
-    """What had gone by until then."""
+    """Time beside the disks until then."""
 
     def save(self, job: Job) -> None:
-        """Durably, all or nothing."""
+        """Writes the record durably, whole or not at all."""
         replace_durably(run_record_path(job), json.dumps(asdict(self)))
 
     @classmethod
     def load(cls, job: Job) -> Self | None:
-        """None where there is none, or none that this version can read."""
+        """The job's record; None where there is none, or none that this version can read."""
         try:
             value: dict[str, Any] = json.loads(run_record_path(job).read_text())
             disks = tuple(DiskRecord(**d) for d in value.pop("disks"))
@@ -77,15 +77,15 @@ def newer_record(job: Job) -> str | None:
 
 
 def forget_run(job: Job) -> None:
-    """There is nothing to resume: the run was committed, or undone."""
-    # Where it cannot be deleted: leaf and snapshot are not that run's any more, which is enough.
+    """Removes the record of a run that was committed or rolled back."""
+    # A record that cannot be removed resumes nothing: leaf and snapshot are of no run by then.
     with suppress(OSError):
         run_record_path(job).unlink()
 
 
 @dataclass(frozen=True, slots=True)
 class Resumable:
-    """A run to go on with. `done_bytes` of `total_bytes`: how far its disks were."""
+    """A run that can be resumed, with `done_bytes` of `total_bytes` copied."""
 
     record: RunRecord
     done_bytes: int

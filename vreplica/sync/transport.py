@@ -1,4 +1,4 @@
-"""How a run's disks are opened: over VDDK or over NFC; source snapshot, leaf, recovery point."""
+"""Opens a job's disks over VDDK or NFC: source snapshot, replica leaf, recovery point."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from vreplica.vsphere.model import VmDisk, VmRef
 from vreplica.vsphere.session import Session
 
 
-def choose(job: Job) -> tuple[Transport, str]:
-    """The transport that the job's disks go over, with the reason. Never AUTO."""
+def choose_transport(job: Job) -> tuple[Transport, str]:
+    """The transport that the job's disks are opened over, with the reason. Never AUTO."""
     if job.transport is not Transport.AUTO:
         return job.transport, "the job says so"
     if job.vddk.libdir is not None:
@@ -60,7 +60,7 @@ def open_current(job: Job, session: Session, vm: VmRef, disk: VmDisk) -> Disk:
 
 def library_problem(job: Job) -> str | None:
     """What keeps VDDK from being loaded, as far as its files show. None: nothing found."""
-    if choose(job)[0] is not Transport.VDDK:
+    if choose_transport(job)[0] is not Transport.VDDK:
         return None
     try:
         locate(job.vddk)
@@ -72,12 +72,16 @@ def library_problem(job: Job) -> str | None:
     return None
 
 
-def way_problem(job: Job, session: Session, vm: VmRef, disk: VmDisk, read_only: bool) -> str | None:
-    """What keeps a disk's host from serving it: port, certificate, ticket. None: nothing found.
+def transport_problem(
+    job: Job, session: Session, vm: VmRef, disk: VmDisk, *, read_only: bool
+) -> str | None:
+    """What keeps a disk's host from serving it over NFC: port, certificate, ticket.
 
-    VDDK finds its own way to the host and says nothing of it before it opens a disk.
+    None: nothing found.
+
+    VDDK connects to the host by itself, and says nothing of it before it opens a disk.
     """
-    if choose(job)[0] is not Transport.NFC:
+    if choose_transport(job)[0] is not Transport.NFC:
         return None
     try:
         check_host_access(
@@ -112,7 +116,7 @@ def _open(
     read_only: bool,
     first_of_two: bool = False,
 ) -> Disk:
-    transport, _ = choose(job)
+    transport, _ = choose_transport(job)
     if transport is Transport.NFC:
         return open_nfc_disk(
             _logged_in(session),
@@ -130,7 +134,7 @@ def _open(
 def vddk_connection(
     session: Session, vm: VmRef, snapshot: str | None, *, read_only: bool
 ) -> VddkConnection:
-    """How VDDK logs in for a VM: as the session did."""
+    """The login of VDDK for a VM: as the session logged in."""
     endpoint = session.endpoint
     return VddkConnection(
         server=endpoint.host,

@@ -1,4 +1,4 @@
-"""The Disk protocol over an open VixDiskLib disk, in this process or in a helper.
+"""VddkDisk: the Disk protocol over an open VixDiskLib disk, in this process or in a helper.
 
 VddkDisk      checks, allocated extents              (here)
   |
@@ -30,7 +30,7 @@ from vreplica.vddk.raw_disk import SYNC_MODES
 log = logging.getLogger("vreplica.vddk")
 
 EXTENTS_MAX = 1_000_000
-"""Rows (16 bytes each) that allocated() may hold; with more, near extents are joined."""
+"""Rows (16 bytes each) that allocated() may hold; beyond, near extents are joined."""
 
 
 class DiskBackend(Protocol):
@@ -44,17 +44,17 @@ class DiskBackend(Protocol):
 
     @property
     def pid(self) -> int | None:
-        """The id of the helper process; None where the library runs in this one."""
+        """The helper process, where there is one."""
 
     @property
     def parallel_reads(self) -> int:
-        """Number of threads that may call `transfer` at once."""
+        """How many threads may call `transfer` at once."""
 
     def transfer(self, write: bool, requests: Sequence[Request]) -> None:
-        """Does all requests, in any order; none is in flight when this returns or raises."""
+        """Run all requests, in any order; none is in flight when this returns or raises."""
 
     def query_blocks(self, query: allocated_blocks.BlockQuery) -> NDArray[np.int64]:
-        """Returns (n, 2) rows of offset and length, in sectors."""
+        """(n, 2) rows of offset and length, in sectors."""
 
     def register(self, arena: Arena) -> None: ...
 
@@ -64,11 +64,13 @@ class DiskBackend(Protocol):
 
 
 class VddkDisk:
-    """A disk of VMware's library or of the native one, made by `open_vddk_disk`.
+    """A disk of VMware's library or of the native one. Made by `open_vddk_disk`.
 
-    After a lost connection or a lost helper, the next call opens a disk again that is only read,
-    so that a retry helps. A disk that is written is not opened again: what the library had not
-    passed on is lost, and a later flush must not hide that.
+    `allocation_note` says after `allocated()` why the whole disk was reported, if it was.
+
+    A disk that is only read is opened again by the call that follows a lost connection or a
+    lost helper, so that a retry helps. One that is written is not: what the library had not
+    yet passed on is gone, and a later flush must not say otherwise.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class VddkDisk:
         self.info = backend.info
         self.transport_mode = backend.transport_mode
         self.capacity_bytes = self.info.capacity_sectors * SECTOR
+        self.allocation_note: str | None = None
         self._backend = backend
         self._read_only = read_only
         self._closed = False
@@ -100,7 +103,7 @@ class VddkDisk:
 
     @property
     def helper_pid(self) -> int | None:
-        """The id of the process that runs the library for this disk; None for this process."""
+        """The process that runs the library for this disk; None where it is this one."""
         return self._backend.pid
 
     def __enter__(self) -> Self:
@@ -122,7 +125,7 @@ class VddkDisk:
         self._transfer(True, requests)
 
     def _transfer(self, write: bool, requests: Sequence[Request]) -> None:
-        """Does all requests, or none where one of them breaks the contract."""
+        """Nothing is issued where one of the requests breaks the contract."""
         self._open()
         if write and self._read_only:
             raise ReadOnlyDisk(name=self.name)
@@ -134,27 +137,28 @@ class VddkDisk:
             if view.nbytes:
                 checked.append((offset, view.cast("B")))
         if checked:
-            with self._marking_loss():
+            with self._noticed():
                 self._backend.transfer(write, checked)
 
     def allocated(self) -> Extents:
-        """Returns the allocated extents of the whole chain.
+        """Over the whole chain; for a disk opened with `single_link`, of that link alone (what
+        is not allocated there is then not zero, but the parent's).
 
-        For a disk opened with `single_link`, of that link alone: bytes that are not allocated
-        there are not zero, but the parent's. Where the library cannot answer, the whole disk is
-        returned, and the log says why.
+        Where the library cannot answer, the whole disk, and `allocation_note` says why.
         """
         self._open()
+        self.allocation_note = None
         found, covered = _Union(), 0
         try:
             for query in allocated_blocks.queries(self.info.capacity_sectors):
-                with self._marking_loss():
+                with self._noticed():
                     rows = self._backend.query_blocks(query)
                 found.add(rows, query)
                 covered = query.end
         except HostConnection:
             raise
         except DiskAccessError as error:
+            self.allocation_note = error.message
             log.warning("%s: all of it counts as allocated: %s", self.name, error.message)
             return Extents.of(0, self.capacity_bytes)
         return found.result().union(Extents.of(covered * SECTOR, self.capacity_bytes))
@@ -166,16 +170,14 @@ class VddkDisk:
         self._backend.register(arena)
 
     def flush(self) -> None:
-        """Flushes a disk that may have been written; does nothing for one that is only read."""
+        """Nothing is asked of the library for a disk that cannot have been written."""
         self._open()
         if not self._read_only:
             self._backend.flush()
 
     def close(self) -> None:
-        """Closes the disk. Raises a failure for a disk that may have been written.
-
-        For a disk that is only read, a failure is only logged: what was read is good.
-        """
+        """A failure is raised for a disk that was written, and only logged for one that was not:
+        what was read from it is good."""
         if self._closed:
             return
         self._closed = True
@@ -193,13 +195,13 @@ class VddkDisk:
             self._reopen(self._open_again)
 
     @contextmanager
-    def _marking_loss(self) -> Iterator[None]:
-        """Marks the disk to be opened again after a loss, where that is allowed."""
+    def _noticed(self) -> Iterator[None]:
+        """Remembers that the disk has to be opened again, where that is allowed."""
         try:
             yield
         except (HelperFailed, HostConnection) as error:
             self._lost = self._open_again is not None
-            # A writer's helper is not started again: what it had not flushed may be lost.
+            # A writer's helper is not started anew: what it had not flushed may be gone.
             error.in_place = self._lost or not isinstance(error, HelperFailed)
             raise
 
@@ -220,7 +222,7 @@ class VddkDisk:
 
 
 class _Union:
-    """Unites the blocks of many calls, in bytes; joins near ones where there are too many."""
+    """Blocks of many calls, united in bytes; near ones are joined where there are too many."""
 
     def __init__(self) -> None:
         self._parts: list[Extents] = []
@@ -228,7 +230,7 @@ class _Union:
         self._gap = BLOCK
 
     def add(self, rows: NDArray[np.int64], query: allocated_blocks.BlockQuery) -> None:
-        """Adds blocks. rows: offset and length in sectors. Parts outside the query are left out."""
+        """`rows`: offset and length in sectors. What lies outside the question is left out."""
         ends = np.stack((rows[:, 0], rows[:, 0] + rows[:, 1]), axis=1)
         part = Extents.from_array(np.clip(ends, query.start, query.end) * SECTOR)
         self._parts.append(part)

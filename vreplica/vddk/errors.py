@@ -97,8 +97,8 @@ class LibraryProblem(ConfigError):
 class LibraryNotFound(LibraryProblem):
     template = "no VixDiskLib in {libdir}: tried {tried}"
     remedy = (
-        "Set `libdir` in [vddk] of the job file (or VREPLICA_VDDK_LIBDIR) to the unpacked "
-        'vmware-vix-disklib-distrib, or set transport = "nfc", which needs no VDDK.'
+        "Set libdir (or VREPLICA_VDDK_LIBDIR) to the unpacked vmware-vix-disklib-distrib, or use "
+        "the nfc transport, which needs no VDDK."
     )
     libdir: str
     tried: str
@@ -107,7 +107,7 @@ class LibraryNotFound(LibraryProblem):
 @dataclass(eq=False)
 class LibraryNotLoadable(LibraryProblem):
     template = "{path} cannot be loaded: {reason}"
-    remedy = "Unpack the whole VDDK archive for Linux x86-64 again."
+    remedy = "Check that the VDDK archive was unpacked whole, for Linux x86-64."
     path: str
     reason: str
 
@@ -115,9 +115,7 @@ class LibraryNotLoadable(LibraryProblem):
 @dataclass(eq=False)
 class LibraryIncomplete(LibraryProblem):
     template = "{path} is not a usable VixDiskLib: it lacks {missing}"
-    remedy = (
-        "Use the whole VDDK 6.5 or later, or leave `libdir` in [vddk] unset for the native library."
-    )
+    remedy = "Use VDDK 6.5 or later, whole, or leave libdir unset for the native library."
     path: str
     missing: str
 
@@ -125,9 +123,7 @@ class LibraryIncomplete(LibraryProblem):
 @dataclass(eq=False)
 class AlreadyInitialised(LibraryProblem):
     template = "{path} already runs in this process with config file {first}, not {second}"
-    remedy = (
-        "VixDiskLib is initialised once a process. Set isolation = true in [vddk] of the job file."
-    )
+    remedy = "VixDiskLib is initialised once a process: use isolation for the second one."
     path: str
     first: str
     second: str
@@ -135,8 +131,8 @@ class AlreadyInitialised(LibraryProblem):
 
 @dataclass(eq=False)
 class DiskChanged(DiskError):
-    template = "{path}: the disk has {now} bytes when opened again, and had {before} before"
-    remedy = "Another program has changed the disk. Run again: every run reads the disk first."
+    template = "{path}: {now} bytes when opened again, {before} before"
+    remedy = "Something else than this run changed the disk; the next run plans anew."
     path: str
     before: int
     now: int
@@ -144,8 +140,8 @@ class DiskChanged(DiskError):
 
 @dataclass(eq=False)
 class ConnectionReadOnly(ConfigError):
-    template = "{path} cannot be opened for writing over a read-only connection to {server}"
-    remedy = "Set read_only=False in the VddkConnection of a replica; leave it on for sources."
+    template = "{path} was to be opened for writing over a read-only connection to {server}"
+    remedy = "Say read_only=False in the VddkConnection of a replica; leave it on for sources."
     path: str
     server: str
 
@@ -162,9 +158,9 @@ def from_load(failed: LoadFailed) -> LibraryProblem:
 
 @dataclass(eq=False)
 class HelperFailed(DiskError):
-    """The process that ran the library for this disk has failed and is gone.
+    """The process that ran the library for this disk is of no use any more.
 
-    last_lines: the last lines of the library's log.
+    `last_lines` is what the library logged last.
     """
 
     retryable = True
@@ -173,7 +169,7 @@ class HelperFailed(DiskError):
 
     @property
     def message(self) -> str:
-        log = f"; its last log lines: {self.last_lines}" if self.last_lines else ""
+        log = f"; its last words: {self.last_lines}" if self.last_lines else ""
         return self.template.format_map({**self._values(), "log": log})
 
 
@@ -181,9 +177,8 @@ class HelperFailed(DiskError):
 class HelperDied(HelperFailed):
     template = "{path}: the VixDiskLib helper process {how}{log}"
     remedy = (
-        "The library crashed or was killed. Only this disk is affected: run again, which starts a "
-        "new helper. If it comes back, keep the log of --debug and report it to the library's "
-        "vendor."
+        "The library crashed or was killed; only this disk is affected, and the next run starts "
+        "a new helper. If it comes back, keep the log and report it to the library's vendor."
     )
     how: str
 
@@ -192,8 +187,8 @@ class HelperDied(HelperFailed):
 class HelperTimeout(HelperFailed):
     template = "{path}: {doing} did not end within {timeout_s:g} s; the helper was stopped{log}"
     remedy = (
-        "The host or the network hangs. Only this disk is affected: run again, which starts a new "
-        "helper."
+        "Host or network hang, or the limit is too low (timeout_s). Only this disk is affected, "
+        "and the next run starts a new helper."
     )
     doing: str
     timeout_s: float
@@ -202,6 +197,6 @@ class HelperTimeout(HelperFailed):
 @dataclass(eq=False)
 class HelperBroken(HelperFailed):
     template = "{path}: the VixDiskLib helper process failed: {reason}"
-    remedy = "This is a fault of vreplica, not of the library: report it with the log of --debug."
+    remedy = "A fault of vreplica rather than of the library: please report it with the log."
     retryable = False
     reason: str

@@ -1,4 +1,7 @@
-"""An open disk of a library that runs in this process, with Python signatures."""
+"""An open disk of a library that runs in this process, with Python signatures.
+
+Got from `Library.open`. It is also the Backend of a VddkDisk that is not isolated.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +25,8 @@ from vreplica.vddk.session import ConnectionHandle
 
 
 @contextmanager
-def as_disk_error(path: str) -> Iterator[None]:
-    """Raises a CallFailed as a DiskAccessError about `path`."""
+def explained(path: str) -> Iterator[None]:
+    """CallFailed -> DiskAccessError about `path`."""
     try:
         yield
     except CallFailed as failed:
@@ -34,9 +37,9 @@ def as_disk_error(path: str) -> Iterator[None]:
 
 
 class DiskHandle:
-    """An open disk in this process, from `Library.open`; also the backend of a VddkDisk.
+    """An open disk in this process; the Backend of a VddkDisk that is not isolated.
 
-    info: from GetInfo at open.
+    `info` is what GetInfo said at open.
     """
 
     def __init__(
@@ -76,48 +79,48 @@ class DiskHandle:
                 raise TypeError("cannot read into read-only memory")
             for sector, count, delta in cut(offset, view.nbytes):
                 pieces.append((sector, count, address_of(view) + delta))
-        with self._lock, as_disk_error(self.path):
+        with self._lock, explained(self.path):
             self.raw.transfer(write, pieces)
 
     def query_blocks(self, query: BlockQuery) -> NDArray[np.int64]:
-        with self._lock, as_disk_error(self.path):
+        with self._lock, explained(self.path):
             found = self.raw.query_blocks(query.start, query.count, query.chunk)
         return np.frombuffer(found, np.int64).reshape(-1, 2)
 
     def register(self, arena: Arena) -> None:
-        """Does nothing: the library reads and writes any memory of this process."""
+        """Nothing to gain: the library reads and writes any memory of this process."""
 
     def flush(self) -> None:
-        with self._lock, as_disk_error(self.path):
+        with self._lock, explained(self.path):
             self.raw.flush()
 
     def metadata(self) -> dict[str, str]:
-        with self._lock, as_disk_error(self.path):
+        with self._lock, explained(self.path):
             return {key: self.raw.read_metadata(key) for key in self.raw.metadata_keys()}
 
     def read_metadata(self, key: str) -> str:
         """Raises MetadataMissing."""
-        with self._lock, as_disk_error(self.path):
+        with self._lock, explained(self.path):
             return self.raw.read_metadata(key)
 
     def write_metadata(self, key: str, value: str) -> None:
-        """Sets an entry of the disk's database. An entry can be emptied, not deleted."""
-        with self._lock, as_disk_error(self.path):
+        """An entry can be blanked, not deleted."""
+        with self._lock, explained(self.path):
             self.raw.write_metadata(key, value)
 
     def refresh(self) -> None:
-        """Reads `info` again, after the chain has changed."""
-        with self._lock, as_disk_error(self.path):
+        """Read `info` again, after the chain changed."""
+        with self._lock, explained(self.path):
             self.raw.refresh()
         self.info = VddkDiskInfo.from_plain(self.raw.info)
 
-    def give_up(self) -> None:
-        """Gives the library's handle up: another DiskHandle has it now."""
+    def used_up(self) -> None:
+        """The handle belongs to another one now."""
         self.raw.handle = None
 
     def close(self) -> None:
         own, self._own = self._own, None
-        with self._lock, self._open_close, as_disk_error(self.path):
+        with self._lock, self._open_close, explained(self.path):
             try:
                 self.raw.close()
             finally:
@@ -126,7 +129,7 @@ class DiskHandle:
 
 
 def address_of(view: memoryview) -> int:
-    """Returns the address of a view's bytes; the view must be contiguous and not empty."""
+    """Where the bytes of a view are; it must be contiguous and not empty."""
     if view.readonly:  # which ctypes does not take
         return int(np.frombuffer(view, np.uint8).ctypes.data)
     return ctypes.addressof(ctypes.c_char.from_buffer(view))

@@ -31,7 +31,7 @@ def check(out: Output, jobs: tuple[str, ...], config: Config) -> int:
     Ends with 3 when there is a problem.
     """
     from vreplica.service.notifications import missing_secrets
-    from vreplica.sync.plan.readiness import check as check_readiness
+    from vreplica.sync.plan.readiness import check_readiness
 
     def work(job: Job) -> int:
         report = check_readiness(job)

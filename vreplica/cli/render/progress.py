@@ -48,7 +48,7 @@ class Watcher:
             self._timer = threading.Timer(PATIENCE_S, self._appear)
             self._timer.daemon = True
 
-    def __call__(self, event: events.Event) -> None:
+    def __call__(self, event: events.ReplicationEvent) -> None:
         match event:
             case events.Step():
                 self._begin(event)

@@ -20,7 +20,7 @@ from vreplica.units import human_size
 if TYPE_CHECKING:
     from vreplica.delta.compare.spot_check import SpotCheckResult
     from vreplica.points import Level, NewerPoint, RecoveryPoint, Verdict
-    from vreplica.sync.plan.readiness import CheckReport
+    from vreplica.sync.plan.readiness import ReadinessReport
     from vreplica.sync.replica.seed import SeedReport
     from vreplica.sync.report import DiskVerify, Plan, RunReport, VerifyReport
 
@@ -70,12 +70,12 @@ def run(report: RunReport, required: Level) -> Iterator[RenderableType]:
         yield from verify(report.verified)
 
 
-def check(report: CheckReport, required: Level) -> Iterator[RenderableType]:
+def check(report: ReadinessReport, required: Level) -> Iterator[RenderableType]:
     number = len(report.problems)
     yield _head(report.job, "", (counted(number, "problem"), BAD) if number else ("good", GOOD))
     table = grid("what", "verdict", "found~")
     for finding in report.findings:
-        mark = finding.verdict.value
+        mark = finding.kind.value
         text = f"{finding.text}. {finding.remedy}" if finding.remedy else finding.text
         table.add_row(finding.area, Text(mark, VERDICTS[mark]), text)
     yield indented(table)

@@ -1,16 +1,16 @@
-"""The whole job file as a pydantic model: its tables, each defined in the module of its name.
+"""The shape of a job file, as pydantic models: every key, its type, its default, its limits.
 
     state_dir = "..."
     [sites.NAME]     host port user password sha256
     [vddk]           libdir config isolation transport_modes
     [nfc]            mode depth in_flight_mib open_disks sha256
-    [service]        database lease runs ... metrics
-    [defaults]       keys of jobs, for all jobs that do not set them
+    [service]        database movers' limits                    (scheduletable)
+    [defaults]       what a job says, for all jobs that do not say it themselves
     [jobs.NAME]      source = { site, vm }   destination = { site, datastore, name, ... }   ...
-    [notify.NAME]    on, and one of webhook, mail and hook
+    [notify.NAME]    on, and one of webhook, mail and hook               (notifytable)
     [groups.NAME]    members = { JOB = { after, delay_s, heartbeat } }   parallel   on_error
 
-config/cross_checks.py checks what needs the rest of the file, such as whether a site exists.
+What needs the rest of the file (does the site exist?) is checked in `rules`.
 """
 
 from __future__ import annotations
@@ -29,10 +29,7 @@ from vreplica.config.schema.vddk import VddkTable
 
 
 class JobFile(Model):
-    """The job file of vreplica-sync."""
-
     state_dir: File | None = None
-    """The folder for digest maps and locks."""
     sites: dict[str, SiteTable] = {}
     vddk: VddkTable = VddkTable()
     nfc: NfcTable = NfcTable()
@@ -44,7 +41,7 @@ class JobFile(Model):
 
 
 def json_schema() -> dict[str, Any]:
-    """The job file's JSON schema, for editors. It has no checks between tables; `load` has."""
+    """The file's JSON schema, for editors. What goes across tables is only checked by `load`."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **JobFile.model_json_schema(),

@@ -10,16 +10,11 @@ from vreplica.config.schema.base import Model, Text, Thumbprint, Whole
 
 
 class NfcTable(Model):
-    """The hosts' own protocol for disks, without VMware's disk library."""
+    """See vreplica.nfc.NfcConfig."""
 
     mode: Literal["nbdssl", "nbd"] = "nbdssl"
-    """nbdssl: encrypted; nbd: the disks' content is sent in the clear."""
     depth: Whole = Field(default=8, ge=1, le=64)
-    """Requests of 1 MiB that one disk has in flight."""
     in_flight_mib: Whole = Field(default=32, ge=1, le=96)
-    """MiB in flight at one ESXi host, of all replications of this machine together."""
-    # At least two: a copy inside one host opens both of its disks there.
     open_disks: Whole = Field(default=32, ge=2, le=50)
-    """Disks open at one ESXi host, of all replications of this machine together."""
+    """Two at least: a copy inside one host has both of its disks open there."""
     sha256: dict[Text, Thumbprint] = {}
-    """Thumbprints of ESXi hosts' certificates, by the name or address in vCenter's tickets."""

@@ -1,4 +1,4 @@
-"""`[service]`: the database of `vreplica-sync serve`, and its limits."""
+"""`[service]`: the database of `vreplica-sync serve`, and how many runs go on at a time."""
 
 from __future__ import annotations
 
@@ -20,27 +20,25 @@ def _listen(value: str) -> str:
 
 
 class ServiceTable(Model):
-    """The service (`vreplica-sync serve`): its database, and how many runs go on at a time."""
+    """`vreplica-sync serve`: its database, and how many runs go on at a time."""
 
     database: Secret | None = None
-    """The place of the URL of a PostgreSQL database; without it, SQLite in state_dir."""
+    """Where the URL of a PostgreSQL database is kept; None: SQLite in state_dir."""
     lease: Duration = timedelta(seconds=30)
-    """A mover that does not answer is waited for so long, and a third more."""
+    """How long a mover that does not answer keeps its runs; a third more until they are given
+    away."""
     runs: Whole = Field(default=1000, ge=1)
-    """Runs at a time, of all movers together."""
+    """All movers together."""
     runs_per_mover: Whole = Field(default=8, ge=1, le=256)
-    """Runs at a time on one machine."""
     runs_per_host: Whole = Field(default=4, ge=1)
-    """Runs at a time that read or write at one ESXi host."""
     runs_per_datastore: Whole = Field(default=4, ge=1)
-    """Runs at a time that read or write one datastore."""
     exceptions: dict[Text, Annotated[Whole, Field(ge=0)]] = {}
-    """Limits of single hosts and datastores, by host:SITE/NAME or datastore:SITE/NAME."""
+    """Limits of their own, by `host:NAME` or `datastore:NAME`."""
     metrics: Annotated[Text, AfterValidator(_listen)] | None = None
-    """The address at which Prometheus finds metrics."""
+    """Where Prometheus finds metrics; None: nowhere."""
 
     @model_validator(mode="after")
-    def _lease_is_long_enough(self) -> ServiceTable:
+    def _lease_is_no_hair_trigger(self) -> ServiceTable:
         if self.lease < timedelta(seconds=5):
             raise problem("has a lease below 5 s", "A short pause of the machine would end it.")
         return self

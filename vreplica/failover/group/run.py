@@ -32,7 +32,7 @@ from vreplica.failover.machine.journal import Journal, load, next_number
 from vreplica.failover.machine.record import Outcome, outcome_of
 from vreplica.failover.machine.states import ENDED, GIVEN_UP_BY_UNDO, FailoverState, at_or_past
 from vreplica.failover.vsphere_ports import VSpherePorts
-from vreplica.sync.events import Event, Listener, Warn
+from vreplica.sync.events import Listener, ReplicationEvent, Warn
 from vreplica.sync.job import Job
 from vreplica.sync.job_dir import in_state_dir
 
@@ -326,7 +326,7 @@ class _GroupRun:
         return report
 
     def _listener(self, member: str) -> Listener:
-        def listen(event: Event) -> None:
+        def listen(event: ReplicationEvent) -> None:
             if isinstance(event, Warn):
                 self._report(f"{member}: warning: {event.text}")
 

@@ -131,7 +131,7 @@ def run_test(job: Job, options: TestOptions, report: Reporter) -> TestReport:
     if by_script and job.guest.user is None:
         raise NoGuestLogin(job=job.name)
     with connect(job.destination) as session:
-        if name := test_vm.clean(session, job):
+        if name := test_vm.remove_left(session, job):
             report(f"removed test VM {name}: the process that made it has ended")
         replica = need_points(job, find_replica(session, job))
         for newer in replica.newer:
@@ -142,15 +142,15 @@ def run_test(job: Job, options: TestOptions, report: Reporter) -> TestReport:
         _check_options(session, job, replica, network, options)
         if not session.about.is_vcenter:
             full_copy.check_room(session, replica, point)
-        mark = test_vm.Mark(
+        mark = test_vm.OwnerMark(
             job=job.name,
             id=f"test-{new_id()}",
             point=point.id,
-            owner=test_vm.me(),
+            owner=test_vm.this_process(),
             time=datetime.now(UTC).isoformat(),
             keep=options.keep,
         )
-        with test_vm.hold(job, mark) as folder:
+        with test_vm.hold_point(job, mark) as folder:
             spec = _TestSpec(job, options, replica, point, network, mark, script)
             result = _TestRun(session, spec, report).run(folder)
         (folder / "report.json").write_text(json.dumps(result.to_dict()), encoding="utf-8")
@@ -163,7 +163,7 @@ def clean(job: Job) -> str | None:
     Raises BeingTested while its test runs on this machine.
     """
     with connect(job.destination) as session:
-        return test_vm.clean(session, job, all_of_them=True)
+        return test_vm.remove_left(session, job, kept_too=True)
 
 
 def _point(replica: ReplicaState, wanted: str | None) -> RecoveryPoint:
@@ -199,7 +199,7 @@ class _TestSpec:
     replica: ReplicaState
     point: RecoveryPoint
     network: str | None
-    mark: test_vm.Mark
+    mark: test_vm.OwnerMark
     script: bytes | None
 
 
@@ -311,7 +311,9 @@ class _TestRun:
         vm = self._vm = self._do(f"create {name}", lambda: session.create_replica(spec))
         full_copy.copy_disks(session, vm, frozen, self._spec.mark.id, self._do)
         job, mark = self._job, self._spec.mark
-        self._do(f"release point {mark.point}", lambda: test_vm.let_go(session, job, vm, mark))
+        self._do(
+            f"release point {mark.point}", lambda: test_vm.release_point(session, job, vm, mark)
+        )
 
     def _check_guest(self) -> None:
         vm, limit = self._vm, self._options.heartbeat_timeout_s
@@ -365,9 +367,9 @@ class _TestRun:
         except VmNotFound:
             return True
         session = self._session
-        mark = test_vm.Mark.load(session.read_vm(vm).extra_config.get(TEST_KEY, ""))
+        mark = test_vm.OwnerMark.load(session.read_vm(vm).extra_config.get(TEST_KEY, ""))
         if mark is None or mark.id != self._spec.mark.id:
             return False
         self._do(f"power off {vm.name}", lambda: session.power_off(vm))
-        self._do(f"destroy {vm.name}", lambda: test_vm.remove(session, vm))
+        self._do(f"destroy {vm.name}", lambda: test_vm.remove_test_vm(session, vm))
         return True

@@ -67,6 +67,7 @@ from vreplica.points.digestmap.file import (
 from vreplica.points.digestmap.pending import (
     PendingDigests,
     PendingHead,
+    pending_path,
     read_pending,
     read_records,
 )
@@ -123,7 +124,7 @@ class DigestMap:
         with writing(path):
             fd = open_locked(path, os.O_RDWR | os.O_CREAT)
             try:
-                _sidecar(path).unlink(missing_ok=True)
+                pending_path(path).unlink(missing_ok=True)
                 os.ftruncate(fd, 0)
                 os.ftruncate(fd, header.size)
                 header = write_header(fd, header)
@@ -232,7 +233,7 @@ class DigestMap:
         header = self._header
         head = PendingHead(header.point, point, header.seed, header.block, header.capacity)
         self.discard()
-        self._pending = PendingDigests.begin(_sidecar(self.path), head)
+        self._pending = PendingDigests.begin(pending_path(self.path), head)
         return self._pending
 
     def resume(self) -> PendingDigests | None:
@@ -240,7 +241,7 @@ class DigestMap:
 
         Its `head.point` is the point it would make, its `position` is where to go on.
         """
-        pending = PendingDigests.resume(_sidecar(self.path))
+        pending = PendingDigests.resume(pending_path(self.path))
         if pending is not None and not self._follows(pending.head):
             pending.close()
             return None
@@ -261,7 +262,7 @@ class DigestMap:
         if self._header.state == CLEAN and self._header.point == point:
             self.discard()
             return
-        found = read_pending(_sidecar(self.path))
+        found = read_pending(pending_path(self.path))
         if found is None or not found.sealed or found.head.point != point:
             raise self._unusable(f"it has no sealed digests of recovery point {point}")
         if not self._follows(found.head):
@@ -269,7 +270,7 @@ class DigestMap:
         with writing(self.path):
             folding = replace(self._header, state=FOLDING, next_point=point)
             self._header = write_header(self._fd, folding, records_first=False)
-            for page, data, start, end in self._folded(read_records(_sidecar(self.path))):
+            for page, data, start, end in self._folded(read_records(pending_path(self.path))):
                 write_all(self._fd, data[start:end], RECORDS_AT + page * PAGE + start)
                 write_all(self._fd, page_digest(data), TABLE_AT + page * PAGE_DIGEST)
             root = self._root_with(iter(()))
@@ -285,7 +286,7 @@ class DigestMap:
         """Give up the sidecar: the cycle was not committed."""
         self._close_pending()
         # Not made durable: a sidecar that comes back after a crash is told by its head.
-        _sidecar(self.path).unlink(missing_ok=True)
+        pending_path(self.path).unlink(missing_ok=True)
 
     def grow(self, capacity_bytes: int) -> None:
         """The disk has grown: what is new is zeros, and a short last block is unknown now.
@@ -344,7 +345,7 @@ class DigestMap:
     def _settle(self, latest: str) -> None:
         header = self._header
         if header.state == CLEAN and header.point == latest:
-            found = read_pending(_sidecar(self.path))
+            found = read_pending(pending_path(self.path))
             if found is not None and not self._follows(found.head):
                 # A process that died may have written this header and not made it durable.
                 os.fsync(self._fd)
@@ -354,7 +355,7 @@ class DigestMap:
             raise self._unusable(
                 f"it was being changed to recovery point {header.next_point} when it broke off"
             )
-        found = read_pending(_sidecar(self.path))
+        found = read_pending(pending_path(self.path))
         if found is None or found.head.point != latest:
             raise self._unusable(
                 f"it describes recovery point {header.point or 'none'}, the replica is at {latest}"
@@ -403,7 +404,3 @@ class DigestMap:
 
     def _unusable(self, reason: str) -> DigestMapUnusable:
         return DigestMapUnusable(path=str(self.path), reason=reason)
-
-
-def _sidecar(path: Path) -> Path:
-    return path.with_name(path.name + ".pending")

@@ -45,6 +45,11 @@ FLUSH_RECORDS: Final = 8192
 """Records collected before a frame is written: 192 KiB, 512 MiB of disk."""
 
 
+def pending_path(map_path: Path) -> Path:
+    """The sidecar of a digest map."""
+    return map_path.with_name(map_path.name + ".pending")
+
+
 @dataclass(frozen=True, slots=True)
 class PendingHead:
     """Which map the records belong to, and which recovery point they make."""

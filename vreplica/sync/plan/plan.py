@@ -1,4 +1,4 @@
-"""What the next run does with each disk, and why. Decides; changes nothing.
+"""Plans the next run: what it does with each disk, and why. Changes nothing.
 
     no replica, no point        -> full
     no point, but a seed        -> rescan, of what it was seeded with
@@ -8,7 +8,7 @@
     CBT off, reset or silent    -> rescan, or a problem where the job says so
     otherwise                   -> delta since the changeId of the latest point
 
-The reasons follow VMware's rules for changeIds: a new tracking generation (the part before the
+The reasons follow VMware's rules for changeIds. A new tracking generation (the part before the
 slash), a revert or a replaced disk makes an old changeId meaningless (KB-320557, and the API
 reference of QueryChangedDiskAreas).
 """
@@ -20,19 +20,20 @@ from datetime import UTC, datetime
 
 from vreplica.delta.copy.modes import CopyMode
 from vreplica.points import DiskPoint, Level, RecoveryPoint
-from vreplica.sync.copy.resume import find
+from vreplica.sync.copy.resume import find_resumable
 from vreplica.sync.disk_plan import DiskPlan
 from vreplica.sync.job import Job, QuiescePolicy
+from vreplica.sync.job_state import JobState, read_job_state
 from vreplica.sync.job_switch import why_disabled
-from vreplica.sync.plan.preflight import find_problems, outside_problems
-from vreplica.sync.replica.foreign_changes import changes_outside
+from vreplica.sync.plan.preflight import find_problems, foreign_change_problems
+from vreplica.sync.replica.foreign_changes import find_foreign_changes
 from vreplica.sync.replica.shape import DiskShape, Shape, replicated_disks, shape_of
-from vreplica.sync.replica.state import ReplicaState, disk_identity, find_replica, snapshot_name
+from vreplica.sync.replica.state import ReplicaState, disk_identity, snapshot_name
 from vreplica.sync.report import Plan
 from vreplica.sync.run_record import Resumable
 from vreplica.sync.sites import Sites
 from vreplica.sync.source.snapshot import quiesced_level
-from vreplica.sync.transport import choose
+from vreplica.sync.transport import choose_transport
 from vreplica.vsphere.change_id import generation_of
 from vreplica.vsphere.model import VmDisk, VmInfo
 
@@ -40,59 +41,55 @@ from vreplica.vsphere.model import VmDisk, VmInfo
 def plan(job: Job) -> Plan:
     """What `run(job)` would do now."""
     with Sites.open(job) as sites:
-        vm = sites.source.read_vm(sites.source.find_vm(job.source_vm))
-        replica = find_replica(sites.destination, job)
-        found = make_plan(job, sites, vm, replica)
-    off = why_disabled(job)
-    if off is None:
+        found = make_plan(read_job_state(job, sites))
+    disabled = why_disabled(job)
+    if disabled is None:
         return found
-    return replace(found, problems=(f"{off.message}. {off.advice()}", *found.problems))
+    return replace(found, problems=(f"{disabled.message}. {disabled.advice()}", *found.problems))
 
 
 def make_plan(
-    job: Job,
-    sites: Sites,
-    vm: VmInfo,
-    replica: ReplicaState | None,
-    known_level: Level | None = None,
-    *,
-    may_resume: bool = True,
+    state: JobState, known_level: Level | None = None, *, may_resume: bool = True
 ) -> Plan:
-    """`known_level`: what a source that is off is worth, where the caller saw how it went down."""
-    shape = shape_of(job, vm, replicated_disks(job, vm), replica)
-    disks = tuple(plan_disk(disk, vm, replica, shape) for disk in shape.disks)
-    resumes, reason = find(job, sites.destination, vm, replica) if may_resume else (None, "")
+    """Plans a run for both sides as they were read.
+
+    `known_level`: the level of a source that is off, where a failover saw how it went down.
+    """
+    job, source, replica = state.job, state.source, state.replica
+    shape = shape_of(job, source, replicated_disks(job, source), replica)
+    disks = tuple(plan_disk(disk, source, replica, shape) for disk in shape.disks)
+    resumes, reason = find_resumable(state) if may_resume else (None, "")
     if resumes is not None:
         disks = tuple(
             DiskPlan(d.key, d.label, d.capacity_bytes, CopyMode(d.mode), d.reason)
             for d in resumes.record.disks
         )
-        # What was new when it began is there, and has had its room.
+        # Disks that were new when that run began exist by now, and have their room.
         shape = replace(shape, disks=tuple(replace(d, new=False) for d in shape.disks))
-    outside = changes_outside(job, sites.destination, replica)
-    level, warnings = expected_level(job, vm, known_level)
+    changes = find_foreign_changes(job, state.sites.destination, replica)
+    level, warnings = expected_level(job, source, known_level)
     if reason:
-        warnings.append(f"an earlier run broke off and is not gone on with: {reason}")
+        warnings.append(f"an earlier run broke off and is not resumed: {reason}")
     problems = [
-        *find_problems(job, sites, vm, replica, shape, level),
-        *outside_problems(job, replica, outside),
+        *find_problems(state, shape, level),
+        *foreign_change_problems(job, replica, changes),
     ]
     return Plan(
         job=job.name,
-        source_vm=vm.ref.name,
+        source_vm=source.ref.name,
         replica_vm=job.placement.name,
         replica_exists=replica is not None,
         disks=disks,
-        excluded=tuple(d.label for d in vm.disks if d.label in job.exclude_disks),
-        transport="{}: {}".format(*choose(job)),
+        excluded=tuple(d.label for d in source.disks if d.label in job.exclude_disks),
+        transport="{}: {}".format(*choose_transport(job)),
         expected_level=level,
         base_point=replica.latest if replica else None,
         # A run that cannot start takes no steps and removes no points.
-        steps=() if problems else tuple(_steps(job, vm, replica, shape, outside, resumes)),
+        steps=() if problems else tuple(_steps(state, shape, changes, resumes)),
         expiring=() if problems else _expiring(job, replica, level),
         warnings=tuple(warnings),
         problems=tuple(problems),
-        outside_changes=outside,
+        foreign_changes=changes,
         resumes=resumes,
     )
 
@@ -113,7 +110,7 @@ def choose_mode(
     """Full, delta or rescan for a disk whose place on the replica stays, with the reason."""
     if replica is None:
         return CopyMode.FULL, "there is no replica yet"
-    if replica.latest is None and disk.key in replica.seed[1]:
+    if replica.latest is None and disk.key in replica.seed.keys:
         return CopyMode.RESCAN, "the replica begins with what it was seeded with"
     if replica.latest is None:
         return CopyMode.FULL, "the replica has no recovery point yet"
@@ -180,31 +177,27 @@ def _expiring(job: Job, replica: ReplicaState | None, level: Level) -> tuple[Rec
 
 
 def _steps(
-    job: Job,
-    vm: VmInfo,
-    replica: ReplicaState | None,
-    shape: Shape,
-    outside: tuple[str, ...],
-    resumes: Resumable | None,
+    state: JobState, shape: Shape, changes: tuple[str, ...], resumes: Resumable | None
 ) -> list[str]:
-    name = vm.ref.name
+    job, source, replica = state.job, state.source, state.replica
+    name = source.ref.name
     if resumes is not None:
         return [
-            f"go on with {resumes.text}",
+            f"resume {resumes.text}",
             "make a recovery point of the replica",
             f"remove the snapshot of {name}",
         ]
     steps: list[str] = []
-    if any(s.name == snapshot_name(job.name) for s in vm.snapshots):
+    if any(s.name == snapshot_name(job.name) for s in source.snapshots):
         steps.append(f"remove the snapshot that an earlier run left on {name}")
     if replica is None:
         steps.append(f"create replica {job.placement.name} on {job.placement.datastore}")
-    elif replica.latest and (not replica.clean or outside):
+    elif replica.latest and (not replica.clean or changes):
         steps.append(f"take the replica back to point {replica.latest.id}")
     steps += shape.steps()
     if shape.grown:
         steps.append(f"reset changed block tracking on {name}")
-    elif not vm.cbt_enabled:
+    elif not source.cbt_enabled:
         steps.append(f"enable changed block tracking on {name}")
     steps.append(f"snapshot {name}")
     steps.append("copy what differs")

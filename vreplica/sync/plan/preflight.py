@@ -1,89 +1,97 @@
-"""Everything that would keep a run from ending well, found before it changes anything.
+"""Finds everything that would keep a run from ending well, before it changes anything.
 
-Every problem is a sentence that names the object and the remedy; all are found in one pass.
+Every problem is a sentence that names the object and the remedy. All are found in one pass.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from vreplica.points import MAX_POINTS, Level, NewerPoint
 from vreplica.points.vm_keys import BOOTED, LEAF_KEY
 from vreplica.sync.job import Job, OnReplicaChange, QuiescePolicy
 from vreplica.sync.job_dir import state_dir_problem
+from vreplica.sync.job_state import JobState
 from vreplica.sync.replica.shape import Shape, replica_spec, replicated_disks
-from vreplica.sync.replica.state import ReplicaState, foreign_snapshots, identity, newer_points
-from vreplica.sync.sites import Sites
+from vreplica.sync.replica.state import (
+    ReplicaState,
+    foreign_snapshots,
+    newer_points,
+    snapshot_name,
+    vm_identity,
+)
 from vreplica.sync.source.cbt import may_rescan, switched_off
-from vreplica.sync.transport import library_problem, way_problem
+from vreplica.sync.transport import library_problem, transport_problem
 from vreplica.units import human_size
 from vreplica.vsphere.errors import PlacementAmbiguous, PlacementNotFound
-from vreplica.vsphere.model import VmInfo
+from vreplica.vsphere.model import SnapshotInfo, VmInfo
 from vreplica.vsphere.operations.cbt import tracking_obstacle
 from vreplica.vsphere.operations.reshape import wanted_networks
 
 
-def find_problems(
-    job: Job,
-    sites: Sites,
-    vm: VmInfo,
-    replica: ReplicaState | None,
-    shape: Shape,
-    level: Level,
-) -> list[str]:
-    """All problems; empty when the run can start."""
+def find_problems(state: JobState, shape: Shape, level: Level) -> list[str]:
+    """All problems; empty where the run can start. `level`: what the source's snapshot reaches."""
+    job, source, replica = state.job, state.source, state.replica
     return [
-        *_state_problems(job),
-        *_vm_problems(job, sites, vm),
-        *_disk_problems(job, vm),
-        *_tracking_problems(job, vm, replica, shape),
-        *_level_problems(job, vm, level),
-        *_replica_problems(job, vm, replica),
-        *_shape_problems(job, sites, vm, replica),
-        *_destination_problems(job, sites, vm, replica, shape),
-        *_way_problems(job, sites, vm, replica),
+        *_state_dir_problems(job),
+        *_source_problems(state),
+        *_disk_problems(job, source),
+        *_tracking_problems(state, shape),
+        *_level_problems(job, source, level),
+        *_replica_problems(job, source, replica),
+        *_network_problems(state),
+        *_destination_problems(state, shape),
+        *_transport_problems(state),
     ]
 
 
-def _state_problems(job: Job) -> Iterator[str]:
+def _state_dir_problems(job: Job) -> Iterator[str]:
     if (problem := state_dir_problem(job)) is not None:
         yield f"{problem.message}. {problem.advice()}"
 
 
-def _vm_problems(job: Job, sites: Sites, vm: VmInfo) -> Iterator[str]:
-    name = vm.ref.name
-    if vm.fault_tolerant or not vm.snapshots_supported:
+def _source_problems(state: JobState) -> Iterator[str]:
+    source, name = state.source, state.source.ref.name
+    if source.fault_tolerant or not source.snapshots_supported:
         yield f"{name} cannot be snapshotted (fault tolerance, or its configuration)"
-    if vm.is_template:
+    if source.is_template:
         yield f"{name} is a template: templates cannot be snapshotted; name a VM"
-    if vm.connection_state != "connected":
-        yield f"{name} is {vm.connection_state}: bring its host back first"
-    if vm.power_state == "suspended":
+    if source.connection_state != "connected":
+        yield f"{name} is {source.connection_state}: bring its host back first"
+    if source.power_state == "suspended":
         yield f"{name} is suspended: resume it or shut it down first"
-    if not vm.cbt_supported:
+    if not source.cbt_supported:
         yield (
-            f"{name} ({vm.hw_version}) does not support changed block tracking: "
+            f"{name} ({source.hw_version}) does not support changed block tracking: "
             "upgrade its virtual hardware to version 7 or later"
         )
-    for point in newer_points(sites.source, vm):
+    snapshots = _read_snapshots(state)
+    for point in newer_points(snapshots):
         yield _newer_problem(name, point)
-    foreign = [s.name for s in foreign_snapshots(sites.source, job, vm)]
-    if foreign:
+    if foreign := [s.name for s in foreign_snapshots(state.job, snapshots)]:
         yield (
             f"{name} has snapshots that are not ours ({', '.join(foreign)}): changed block "
             "tracking is not reliable across them; remove or consolidate them first"
         )
-    if vm.consolidation_needed:
+    if source.consolidation_needed:
         yield f"{name} needs consolidation: consolidate its disks in vCenter first"
 
 
-def _disk_problems(job: Job, vm: VmInfo) -> Iterator[str]:
-    labels = {d.label for d in vm.disks}
+def _read_snapshots(state: JobState) -> Sequence[SnapshotInfo]:
+    """The source's snapshots. They are not read where all are ours by their name."""
+    ours = snapshot_name(state.job.name)
+    if all(s.name == ours for s in state.source.snapshots):
+        return ()
+    return state.sites.source.read_snapshots(state.source.ref)
+
+
+def _disk_problems(job: Job, source: VmInfo) -> Iterator[str]:
+    labels = {d.label for d in source.disks}
     for label in sorted(job.exclude_disks - labels):
-        yield f"exclude_disks names {label!r}; {vm.ref.name} has {', '.join(sorted(labels))}"
-    disks = replicated_disks(job, vm)
+        yield f"exclude_disks names {label!r}; {source.ref.name} has {', '.join(sorted(labels))}"
+    disks = replicated_disks(job, source)
     if not disks:
-        yield f"{vm.ref.name} has no disk to replicate"
+        yield f"{source.ref.name} has no disk to replicate"
     for d in disks:
         if (obstacle := tracking_obstacle(d)) is not None:
             change = "set its mode to persistent" if d.mode != "persistent" else "change that"
@@ -93,17 +101,15 @@ def _disk_problems(job: Job, vm: VmInfo) -> Iterator[str]:
             )
 
 
-def _tracking_problems(
-    job: Job, vm: VmInfo, replica: ReplicaState | None, shape: Shape
-) -> Iterator[str]:
-    # After a disk has grown tracking is begun anew, so that it does not matter who switched it
-    # off; it may have been the run before this one.
-    off = switched_off(vm, replica) and not shape.grown
-    if off and not may_rescan(job, switched_off=True):
+def _tracking_problems(state: JobState, shape: Shape) -> Iterator[str]:
+    # After a disk has grown, tracking begins anew. So it does not matter who switched it off: it
+    # may have been the run before this one.
+    off = switched_off(state.source, state.replica) and not shape.grown
+    if off and not may_rescan(state.job, switched_off=True):
         yield (
-            f"changed block tracking was switched off on {vm.ref.name} after its last recovery "
-            "point: find out why; then run once with --on-cbt-loss rescan, which reads "
-            "everything allocated, ships what differs and switches tracking on again"
+            f"changed block tracking was switched off on {state.source.ref.name} after its last "
+            "recovery point: find out why; then run once with --on-cbt-loss rescan, which reads "
+            "everything allocated, writes what differs and switches tracking on again"
         )
 
 
@@ -125,16 +131,16 @@ def _why_low(vm: VmInfo) -> str:
     return f"its guest family is {vm.guest_family}"
 
 
-def _replica_problems(job: Job, vm: VmInfo, replica: ReplicaState | None) -> Iterator[str]:
+def _replica_problems(job: Job, source: VmInfo, replica: ReplicaState | None) -> Iterator[str]:
     if replica is None:
         return
     name = replica.vm.ref.name
-    if replica.vm.power_state != "poweredOff":
-        yield (
-            f"replica {name} is {replica.vm.power_state}: what it writes would be lost; "
-            "finish its failover, or power it off"
-        )
     leaf = replica.vm.extra_config.get(LEAF_KEY, "")
+    if replica.vm.power_state != "poweredOff" and not leaf.startswith(BOOTED):
+        yield (
+            f"replica {name} is {replica.vm.power_state}, and no failover of this job started it: "
+            "find out who did, save what it holds, then power it off"
+        )
     if leaf.startswith(BOOTED):
         yield (
             f"replica {name} was started by failover {leaf.removeprefix(BOOTED)}: its disks may "
@@ -145,12 +151,12 @@ def _replica_problems(job: Job, vm: VmInfo, replica: ReplicaState | None) -> Ite
         yield _newer_problem(f"replica {name}", point)
     if replica.foreign:
         names = ", ".join(s.name for s in replica.foreign)
-        yield f"replica {name} has snapshots that are no recovery points ({names}): remove them"
+        yield f"replica {name} has snapshots that are not recovery points ({names}): remove them"
     latest = replica.latest
-    if latest and latest.source_vm != identity(vm):
+    if latest and latest.source_vm != vm_identity(source):
         yield (
             f"replica {name} was made from another VM ({latest.source_name}, {latest.source_vm}); "
-            f"this one is {identity(vm)}: choose another replica name"
+            f"this one is {vm_identity(source)}: choose another replica name"
         )
     if len(replica.points) > MAX_POINTS:
         yield (
@@ -163,10 +169,10 @@ def _newer_problem(name: str, point: NewerPoint) -> str:
     return f"{name}: {point}. Upgrade vreplica on this machine; do not remove that point"
 
 
-def outside_problems(
+def foreign_change_problems(
     job: Job, replica: ReplicaState | None, changes: tuple[str, ...]
 ) -> Iterator[str]:
-    """What somebody else did to the replica is never thrown away unasked."""
+    """What others changed on the replica, unless the job says to discard it."""
     if replica is None or not changes or job.on_replica_change is OnReplicaChange.DISCARD:
         return
     point = replica.latest.id if replica.latest else "none"
@@ -177,14 +183,13 @@ def outside_problems(
     )
 
 
-def _shape_problems(
-    job: Job, sites: Sites, vm: VmInfo, replica: ReplicaState | None
-) -> Iterator[str]:
+def _network_problems(state: JobState) -> Iterator[str]:
     """Networks that the replica's cards are to be attached to."""
+    job, replica, destination = state.job, state.replica, state.sites.destination
     if replica is None:
         return
-    wanted = wanted_networks(vm, replica.vm, job.placement.networks)
-    there = {n.name for n in sites.destination.networks()} if wanted else set()
+    wanted = wanted_networks(state.source, replica.vm, job.placement.networks)
+    there = {n.name for n in destination.networks()} if wanted else set()
     for card, network in wanted.items():
         if network not in there:
             yield (
@@ -193,56 +198,54 @@ def _shape_problems(
             )
 
 
-def _destination_problems(
-    job: Job, sites: Sites, vm: VmInfo, replica: ReplicaState | None, shape: Shape
-) -> Iterator[str]:
-    stores = {d.name: d for d in sites.destination.datastores()}
+def _destination_problems(state: JobState, shape: Shape) -> Iterator[str]:
+    job, source, replica = state.job, state.source, state.replica
+    stores = {d.name: d for d in state.sites.destination.datastores()}
     store = stores.get(job.placement.datastore)
     if store is None:
         yield (
             f"datastore {job.placement.datastore!r} is not at the destination; "
             f"there are {', '.join(sorted(stores))}"
         )
-    elif replica is None and store.free_bytes < vm.storage_committed_bytes:
+    elif replica is None and store.free_bytes < source.storage_committed_bytes:
         yield (
             f"datastore {store.name} has {human_size(store.free_bytes)} free and "
-            f"{vm.ref.name} takes {human_size(vm.storage_committed_bytes)}: free space there "
-            "or choose another one"
+            f"{source.ref.name} takes {human_size(source.storage_committed_bytes)}: free space "
+            "there or choose another one"
         )
-    elif replica is not None and store.free_bytes < (needed := _new_disks_bytes(vm, shape)):
+    elif replica is not None and store.free_bytes < (needed := _new_disks_bytes(source, shape)):
         yield (
             f"datastore {store.name} has {human_size(store.free_bytes)} free and the replica's new "
             f"disks may take {human_size(needed)}: free space there, or leave disks out by name"
         )
     if store is not None and replica is None:
-        yield from _place_problems(job, sites, vm)
+        yield from _placement_problems(state)
 
 
-def _place_problems(job: Job, sites: Sites, vm: VmInfo) -> Iterator[str]:
+def _placement_problems(state: JobState) -> Iterator[str]:
     """Where the replica is to be created: host, pool, folder, networks."""
     try:
-        sites.destination.check_placement(replica_spec(job, vm, ""))
+        state.sites.destination.check_placement(replica_spec(state.job, state.source, ""))
     except (PlacementNotFound, PlacementAmbiguous) as error:
         yield f"{error.message}. {error.advice()}"
 
 
-def _new_disks_bytes(vm: VmInfo, shape: Shape) -> int:
-    """At most, for disks that the replica gets; they are thin."""
+def _new_disks_bytes(source: VmInfo, shape: Shape) -> int:
+    """The most that the replica's new disks take; they are thin."""
     wanted = sum(d.disk.capacity_bytes for d in shape.disks if d.new)
-    return min(wanted, vm.storage_committed_bytes or wanted)
+    return min(wanted, source.storage_committed_bytes or wanted)
 
 
-def _way_problems(
-    job: Job, sites: Sites, vm: VmInfo, replica: ReplicaState | None
-) -> Iterator[str]:
-    """One disk of each side: all disks of a VM are served by the same host."""
+def _transport_problems(state: JobState) -> Iterator[str]:
+    """Tries one disk of each side: all disks of a VM are served by the same host."""
+    job, sites, replica = state.job, state.sites, state.replica
     if (missing := library_problem(job)) is not None:
         yield missing
-    ways = [(sites.source, vm, True)]
+    sides = [(sites.source, state.source, True)]
     if replica is not None:
-        ways.append((sites.destination, replica.vm, False))
-    for session, info, read_only in ways:
-        for disk in info.disks[:1]:
-            problem = way_problem(job, session, info.ref, disk, read_only)
+        sides.append((sites.destination, replica.vm, False))
+    for session, vm, read_only in sides:
+        for disk in vm.disks[:1]:
+            problem = transport_problem(job, session, vm.ref, disk, read_only=read_only)
             if problem is not None:
                 yield problem

@@ -1,11 +1,11 @@
-"""Everything that a job needs, tried without a change: `plan`, and what it takes for granted.
+"""Tries everything that a job needs, without a change: `plan`, and what it takes for granted.
 
     both sites   certificate, login                      a problem here hides what is behind it
     source       the VM, privileges, everything that plan finds
     destination  datastore, host, folder, networks, privileges
     hosts        ticket and login to port 902 (NFC), or whether the port answers
 
-The one who asks has often just written the job file, so nothing stops at the first problem.
+Who asks has often just written the job file, so nothing stops at the first problem.
 """
 
 from __future__ import annotations
@@ -19,18 +19,21 @@ from typing import Any, TypeVar
 from vreplica.errors import VReplicaError
 from vreplica.nfc.authd import probe
 from vreplica.sync.job import Job, Transport
+from vreplica.sync.job_state import JobState
 from vreplica.sync.plan.plan import make_plan
 from vreplica.sync.replica.shape import replica_spec
 from vreplica.sync.replica.state import ReplicaState, find_replica
 from vreplica.sync.sites import Sites
-from vreplica.sync.transport import choose
+from vreplica.sync.transport import choose_transport
 from vreplica.vsphere.model import Endpoint, MissingPrivileges, VmInfo
 from vreplica.vsphere.session import Session, connect
 
 T = TypeVar("T")
 
 
-class Verdict(Enum):
+class FindingKind(Enum):
+    """What a finding means: in order, worth knowing, or in the way of a run."""
+
     GOOD = "good"
     NOTE = "note"
     PROBLEM = "problem"
@@ -38,42 +41,46 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
+    """One result of the check."""
+
     area: str
     """source, destination, run, port 902"""
-    verdict: Verdict
+    kind: FindingKind
     text: str
     remedy: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class CheckReport:
+class ReadinessReport:
+    """All results of the check."""
+
     job: str
     findings: tuple[Finding, ...]
 
     @property
     def problems(self) -> tuple[Finding, ...]:
-        return tuple(f for f in self.findings if f.verdict is Verdict.PROBLEM)
+        return tuple(f for f in self.findings if f.kind is FindingKind.PROBLEM)
 
     def to_dict(self) -> dict[str, Any]:
         rows = [
-            {"area": f.area, "verdict": f.verdict.value, "text": f.text, "remedy": f.remedy}
+            {"area": f.area, "verdict": f.kind.value, "text": f.text, "remedy": f.remedy}
             for f in self.findings
         ]
         return {"job": self.job, "good": not self.problems, "findings": rows}
 
 
-def check(job: Job) -> CheckReport:
-    """Try everything. Raises nothing that a site, a host or the job file can cause."""
+def check_readiness(job: Job) -> ReadinessReport:
+    """Tries everything. Raises nothing that a site, a host or the job file can cause."""
     with ExitStack() as stack:
-        return _Check(job, stack).run()
+        return _ReadinessCheck(job, stack).run()
 
 
-class _Check:
+class _ReadinessCheck:
     def __init__(self, job: Job, stack: ExitStack) -> None:
         self._job, self._stack = job, stack
         self._found: list[Finding] = []
 
-    def run(self) -> CheckReport:
+    def run(self) -> ReadinessReport:
         job = self._job
         source = self._log_in("source", job.source)
         same = job.source == job.destination
@@ -90,10 +97,10 @@ class _Check:
             if replica is None:
                 self._place(destination, vm)
             self._try("run", lambda: self._plan(sites, vm, replica))
-        if vm and choose(job)[0] is Transport.VDDK:
+        if vm and choose_transport(job)[0] is Transport.VDDK:
             hosts = [vm.host, replica.vm.host if replica else None]
             self._ports(h for h in dict.fromkeys(hosts) if h)
-        return CheckReport(job.name, tuple(self._found))
+        return ReadinessReport(job.name, tuple(self._found))
 
     # -- what is tried ------------------------------------------------------------------------
 
@@ -106,19 +113,19 @@ class _Check:
         return session
 
     def _plan(self, sites: Sites, vm: VmInfo, replica: ReplicaState | None) -> None:
-        plan = make_plan(self._job, sites, vm, replica)
-        told = [f"{f.text}. {f.remedy}" for f in self._found]
-        for problem in (p for p in plan.problems if p not in told):
-            self._found.append(Finding("run", Verdict.PROBLEM, problem))
+        plan = make_plan(JobState(self._job, sites, vm, replica))
+        known = [f"{f.text}. {f.remedy}" for f in self._found]
+        for problem in (p for p in plan.problems if p not in known):
+            self._found.append(Finding("run", FindingKind.PROBLEM, problem))
         for warning in plan.warnings:
-            self._found.append(Finding("run", Verdict.NOTE, warning))
+            self._found.append(Finding("run", FindingKind.NOTE, warning))
         modes = ", ".join(f"{d.label}: {d.mode.value}" for d in plan.disks)
         self._good("run", f"transport {plan.transport}")
         if not plan.problems:
             self._good("run", f"{plan.expected_level}-consistent; {modes}")
 
     def _place(self, destination: Session, vm: VmInfo) -> None:
-        """Where the replica will be created, since there is none yet."""
+        """Tries the place where the replica will be created, since there is none yet."""
         job, to = self._job, self._job.placement
         spec = replica_spec(job, vm, "")
         place = self._try("destination", lambda: destination.placement_of(spec))
@@ -135,14 +142,14 @@ class _Check:
         for lack in lacks:
             text = f"{endpoint.user} lacks on {lack.what}: {', '.join(lack.privileges)}"
             text += f" (only for {lack.only_for})" if lack.only_for else ""
-            verdict = Verdict.NOTE if lack.only_for else Verdict.PROBLEM
+            kind = FindingKind.NOTE if lack.only_for else FindingKind.PROBLEM
             remedy = "Add them to the account's role there; docs/vsphere.md says what each is for."
-            self._found.append(Finding(area, verdict, text, remedy))
+            self._found.append(Finding(area, kind, text, remedy))
         if not lacks:
             self._good(area, f"{endpoint.user} has the privileges that are needed")
 
     def _ports(self, hosts: Iterable[str]) -> None:
-        """Only a note: a ticket, which is not there yet, may name the host by another address."""
+        """Tries the hosts' port. Only a note: the ticket may name the host by another address."""
         port = self._job.nfc.port
         for host in hosts:
             area = f"port {port}"
@@ -150,19 +157,19 @@ class _Check:
                 probe(host, port)
             except VReplicaError as error:
                 remedy = f"Make sure that this machine reaches TCP port {port} of {host}."
-                self._found.append(Finding(area, Verdict.NOTE, error.message, remedy))
+                self._found.append(Finding(area, FindingKind.NOTE, error.message, remedy))
             else:
                 self._good(area, f"{host} answers")
 
     # -- what was found -----------------------------------------------------------------------
 
     def _good(self, area: str, text: str) -> None:
-        self._found.append(Finding(area, Verdict.GOOD, text))
+        self._found.append(Finding(area, FindingKind.GOOD, text))
 
     def _try(self, area: str, ask: Callable[[], T]) -> T | None:
-        """The answer; what it raises becomes a problem."""
+        """Returns the answer; an error becomes a problem."""
         try:
             return ask()
         except VReplicaError as error:
-            self._found.append(Finding(area, Verdict.PROBLEM, error.message, error.advice()))
+            self._found.append(Finding(area, FindingKind.PROBLEM, error.message, error.advice()))
             return None

@@ -1,15 +1,15 @@
-"""Was the replica changed by somebody else since its latest point? Its guest, or another program.
+"""Finds out whether somebody else changed the replica since its latest point.
 
     evidence                                       found by
     ------------------------------------------------------------------------------------------
     powered on since the point, or since we last   vCenter's events of the replica
-    took it back to one
+    reverted it to one
     blocks written since the point                 the replica's own change tracking, and where
                                                    there is a digest map: by reading those blocks
 
-Our own writes end before the snapshot that is the point, so whether tracking records what VDDK
-and NFC write (sources differ on that) does not matter here: after a point nobody should write.
-Tracking that cannot answer (off, begun anew by a revert) proves nothing, and stops nothing.
+Our own writes end before the snapshot that is the point: after a point nobody should write. So it
+does not matter whether tracking records what VDDK and NFC write, on which sources differ. Tracking
+that cannot answer (off, begun anew by a revert) proves nothing, and stops nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from datetime import datetime
 from pathlib import Path
 
 from vreplica.delta.cbt_audit import audit
-from vreplica.errors import CbtError, ReplicaError, VReplicaError
+from vreplica.disk import Disk
+from vreplica.errors import CbtError, VReplicaError
 from vreplica.extents import Extents
 from vreplica.points import RecoveryPoint
 from vreplica.points.digestmap.digest_map import DigestMap
@@ -32,18 +33,20 @@ from vreplica.sync.replica.state import ReplicaState
 from vreplica.sync.transport import open_current
 from vreplica.units import human_size
 from vreplica.vsphere.change_id import generation_of
-from vreplica.vsphere.model import EventRecord, VmDisk
+from vreplica.vsphere.model import EventRecord
 from vreplica.vsphere.session import Session
 
 READ_S = 10.0
-"""The most that reading what tracking reports may take, a disk."""
+"""The most that one disk's reading of reported areas may take."""
 
 
-def changes_outside(job: Job, session: Session, replica: ReplicaState | None) -> tuple[str, ...]:
+def find_foreign_changes(
+    job: Job, session: Session, replica: ReplicaState | None
+) -> tuple[str, ...]:
     """What somebody else did to a replica that should stand on its latest point, in words.
 
-    Of one that does not (a run was writing, a failover has started it) nothing is said: it goes
-    back to its point in any case.
+    Empty for a replica that does not (a run was writing, a failover has started it): it goes back
+    to its point in any case.
     """
     if replica is None or replica.latest is None or not replica.clean:
         return ()
@@ -58,13 +61,13 @@ def _starts(session: Session, replica: ReplicaState) -> Iterator[str]:
 
 
 def power_on_since_point(session: Session, replica: ReplicaState) -> EventRecord | None:
-    """The first start of the replica since its latest point, or since we took it back to one.
+    """The first power-on of the replica since its latest point, or since we reverted it to one.
 
     All times are of the destination's clock.
     """
     since = []
-    if replica.latest is not None and (frozen := replica.frozen(replica.latest)):
-        since.append(frozen.created)
+    if replica.latest is not None and (snapshot := replica.snapshot_of(replica.latest)):
+        since.append(snapshot.created)
     with suppress(ValueError):
         since.append(datetime.fromisoformat(replica.vm.extra_config.get(REVERTED_KEY, "")))
     last = max(since, default=None)
@@ -76,8 +79,8 @@ def power_on_since_point(session: Session, replica: ReplicaState) -> EventRecord
 
 
 def need_untouched_seed(session: Session, replica: ReplicaState, path: Path) -> None:
-    """Raise DigestMapUnusable where a replica without a point is not as it was seeded."""
-    if replica.vm.extra_config.get(LEAF_KEY) != replica.seed[0]:
+    """Raise DigestMapUnusable where a replica without a point was changed since its seed."""
+    if replica.vm.extra_config.get(LEAF_KEY) != replica.seed.id:
         raise DigestMapUnusable(path=str(path), reason="a run has written to the replica since")
     if power_on_since_point(session, replica) is not None:
         raise DigestMapUnusable(path=str(path), reason="the replica was powered on since")
@@ -86,9 +89,10 @@ def need_untouched_seed(session: Session, replica: ReplicaState, path: Path) -> 
 def _writes(
     job: Job, session: Session, replica: ReplicaState, latest: RecoveryPoint
 ) -> Iterator[str]:
-    frozen = replica.frozen(latest)
+    """Disks that were written to: by tracking, unless the digest map says that nothing differs."""
+    snapshot = replica.snapshot_of(latest)
     now = {d.key: d for d in replica.vm.disks}
-    for disk in frozen.disks if frozen else ():
+    for disk in snapshot.disks if snapshot else ():
         here = now.get(disk.key)
         if here is None or not (disk.change_id and here.change_id):
             continue
@@ -100,35 +104,29 @@ def _writes(
             )
         except CbtError:
             continue
-        if len(areas) and _really(job, session, replica, latest, here, areas):
-            yield f"{human_size(areas.total)} of its {disk.label} were written to"
+        if not len(areas):
+            continue
+        # Without a map, or where the disk cannot be read, nobody knows that nothing differs.
+        with suppress(VReplicaError, OSError):
+            path = map_path(job.job_dir, here.key)
+            with (
+                closing(DigestMap.open(path, latest_point=latest.id)) as digests,
+                closing(open_current(job, session, replica.vm.ref, here)) as opened,
+            ):
+                if _same_content(opened, digests, areas):
+                    continue
+        yield f"{human_size(areas.total)} of its {disk.label} were written to"
 
 
-def _really(
-    job: Job,
-    session: Session,
-    replica: ReplicaState,
-    latest: RecoveryPoint,
-    disk: VmDisk,
-    areas: Extents,
-) -> bool:
-    """Do the blocks that tracking names differ from the digest map? True where nobody knows."""
-    try:
-        digests = DigestMap.open(map_path(job.job_dir, disk.key), latest_point=latest.id)
-    except (ReplicaError, OSError):
-        return True
-    with closing(digests):
-        try:
-            with closing(open_current(job, session, replica.vm.ref, disk)) as opened:
-                report = audit(
-                    opened,
-                    digests,
-                    Extents.empty(),
-                    areas,
-                    seed=digests.seed,
-                    share=1.0,
-                    max_seconds=READ_S,
-                )
-        except VReplicaError:
-            return True
-        return bool(len(report.different))
+def _same_content(disk: Disk, digests: DigestMap, areas: Extents) -> bool:
+    """Reads the areas, and compares them with the digest map."""
+    report = audit(
+        disk,
+        digests,
+        Extents.empty(),
+        areas,
+        seed=digests.seed,
+        share=1.0,
+        max_seconds=READ_S,
+    )
+    return not len(report.different)

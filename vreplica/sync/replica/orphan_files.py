@@ -1,4 +1,9 @@
-"""Deletes disk files in the replica's folder that neither the replica nor a point needs."""
+"""Deletes disk files in the replica's folder that neither the replica nor a point needs.
+
+A run names the files that it makes in `vreplica.made` on the replica before they exist. It names
+files that are about to lose their last user in `<job>/unused` before they lose it. So a run that
+fails or is killed leaves no file behind: the next run knows both lists.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +13,15 @@ from collections.abc import Iterable
 from vreplica.errors import VReplicaError
 from vreplica.files import replace_durably
 from vreplica.points.vm_keys import MADE_KEY
-from vreplica.sync.events import Listener, Step, Warn
 from vreplica.sync.job import Job
 from vreplica.sync.job_dir import unused_path
 from vreplica.sync.replica.state import ReplicaState
+from vreplica.sync.run_context import RunContext
 from vreplica.vsphere.model import VmDisk
-from vreplica.vsphere.session import Session
 
 
 def made_by_run(replica: ReplicaState) -> tuple[str, ...]:
-    """Files that the run which marked the leaf was making. Read before a revert forgets it."""
+    """Files that the run in `vreplica.leaf` was making. Read it before a revert takes it away."""
     try:
         return tuple(json.loads(replica.vm.extra_config.get(MADE_KEY) or "[]"))
     except ValueError:
@@ -30,20 +34,21 @@ def base_files(disks: Iterable[VmDisk]) -> set[str]:
 
 
 def remember_unused(job: Job, paths: Iterable[str]) -> None:
-    """What is about to lose its last user; kept until `delete_unused` has seen to it."""
+    """Records files that are about to lose their last user, for `delete_unused`."""
     if wanted := {*unused(job), *paths}:
         _keep_unused(job, wanted)
 
 
-def delete_unused(job: Job, session: Session, replica: ReplicaState, listener: Listener) -> None:
-    """Delete remembered disk files in the replica's folder that neither it nor a snapshot has.
+def delete_unused(context: RunContext, replica: ReplicaState) -> None:
+    """Deletes recorded disk files in the replica's folder that no disk or snapshot has.
 
-    Those that cannot be deleted now are remembered on.
+    Files that cannot be deleted now stay recorded.
     """
+    job, destination = context.job, context.sites.destination
     paths = unused(job)
     if not paths:
         return
-    snapshots = session.read_snapshots(replica.vm.ref)
+    snapshots = destination.read_snapshots(replica.vm.ref)
     disks = [*replica.vm.disks, *(d for s in snapshots for d in s.disks)]
     used = {path for d in disks for path in (d.path, *d.parents)}
     folder = replica.vm.vmx_path.rpartition("/")[0] + "/"
@@ -51,18 +56,19 @@ def delete_unused(job: Job, session: Session, replica: ReplicaState, listener: L
     for path in paths:
         if path in used or not path.startswith(folder):
             continue
+        context.fence()
         try:
-            if session.delete_disk(replica.vm.ref, path):
-                listener(Step("tidy", f"deleted {path}, which no recovery point needs"))
+            if destination.delete_disk(replica.vm.ref, path):
+                context.step("tidy", f"deleted {path}, which no recovery point needs")
         except VReplicaError as error:
             left.append(path)
             text = f"{path} is not needed any more and could not be deleted"
-            listener(Warn(f"{text}; the next run tries again: {error.message}"))
+            context.warn(f"{text}; the next run tries again: {error.message}")
     _keep_unused(job, left)
 
 
 def unused(job: Job) -> list[str]:
-    """Paths that were remembered."""
+    """The recorded paths."""
     try:
         return unused_path(job).read_text().splitlines()
     except FileNotFoundError:

@@ -1,23 +1,23 @@
-"""The last state of a VM that was the source, frozen as the first point of the way back to it.
+"""Keeps the last state of a VM that was the source, as the first point of the reverse direction.
 
     V was replicated to W, and W was booted from the recovery point P:
 
       V   ------P---v---|                 v: what V wrote after P (nothing, after a final sync)
       W         P==========w=======>      w: what W wrote since it was started
 
-    adopt     a snapshot of V, described as a point of the job W -> V:
-                change_id       where W's tracking stood at P       -> w, asked of W
-                diverged_since  where V's tracking stood at P       -> v, asked of V
-              the digest map of P, less v, becomes the map of V
+    reprotect   a snapshot of V, described as a point of the job W -> V:
+                  change_id       where W's tracking stood at P       -> w, asked of W
+                  diverged_since  where V's tracking stood at P       -> v, asked of V
+                the digest map of P, less v, becomes the map of V
 
-So the next run of the way back looks at w and v alone and drops what is equal; where either
-tracking is not usable it is an ordinary rescan. V's own last state stays bootable underneath.
-Both sides tell everything that is needed here; nothing depends on this machine's files.
+So the next run of the reverse direction looks at w and v alone and drops what is equal. Where
+either tracking cannot be used, it is an ordinary rescan. V's own last state stays bootable. All
+that is needed here is read from both sides; nothing depends on the files of this machine.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from vreplica.errors import CbtError, VReplicaError
@@ -30,95 +30,95 @@ from vreplica.sync.errors import NoSuchPoint, PointIsNewer, PreflightFailed
 from vreplica.sync.events import Listener, Step, Warn
 from vreplica.sync.job import Job
 from vreplica.sync.job_dir import job_lock, map_path
-from vreplica.sync.replica.foreign_changes import changes_outside
+from vreplica.sync.replica.foreign_changes import find_foreign_changes
 from vreplica.sync.replica.state import (
     ReplicaState,
     disk_identity,
     find_replica,
-    identity,
     newer_points,
     snapshot_name,
+    vm_identity,
 )
 from vreplica.sync.sites import Sites
 from vreplica.vsphere.model import SnapshotInfo, VmInfo
 
-FROZEN = "frozen"
-"""The mode of its disks: nothing was copied to make this point."""
+KEPT_MODE = "frozen"
+"""The mode of the point's disks: nothing was copied to make it. Stored with the point."""
 
 
-def adopt(job: Job, *, point: str, booted: str, level: Level, listener: Listener) -> RecoveryPoint:
-    """Make point `point` of `job`, whose replica was the source before; once however often called.
+def reprotect(
+    job: Job, *, point: str, booted: str, level: Level, listener: Listener
+) -> RecoveryPoint:
+    """Makes the point `point` of `job`, whose replica was the source before.
 
-    `booted`: the point of the other direction that the present source was started from.
-    `level`: how the VM went down, as far as somebody saw it. Raises PreflightFailed where the VM
-    is another one, is on or has snapshots of others, and NoSuchPoint.
+    A second call finds the point and makes none. `booted`: the point of the reverse direction
+    that the VM in service was started from. `level`: how the original went down, as far as a
+    failover saw it. Raises PreflightFailed where the original is another VM, is on or has
+    snapshots of others; NoSuchPoint and PointIsNewer for `booted`.
     """
     with job_lock(job), Sites.open(job) as sites:
-        vm = sites.destination.read_vm(sites.destination.find_vm(job.placement.name))
-        known = find_replica(sites.destination, job) if _is_ours(job, vm) else None
-        if known is not None and known.latest is not None and is_frozen(job, sites, known):
+        original = sites.destination.read_vm(sites.destination.find_vm(job.placement.name))
+        known = find_replica(sites.destination, job) if _is_replica(job, original) else None
+        if known is not None and known.latest is not None and _is_kept(job, sites, known):
             if known.latest.id == point:
-                _carry_maps(job, booted, known.latest, sites, known, listener)
+                _carry_maps(job, sites, known, booted, listener)
             return known.latest
-        here = sites.source.read_vm(sites.source.find_vm(job.source_vm))
-        base, frozen = booted_point(job, sites, here, booted)
-        vm = _without_ours(job, sites, vm)
-        problems = obstacles(job, sites, vm, base)
+        in_service = sites.source.read_vm(sites.source.find_vm(job.source_vm))
+        base, snapshot = booted_point(job, sites, in_service, booted)
+        original = _without_left_snapshot(job, sites, original)
+        problems = reprotect_problems(job, sites, original, base)
         if problems:
-            raise PreflightFailed(job=job.name, problems=tuple(problems)).at(vm=vm.ref.name)
-        listener(Step("freeze", f"freezing the last state of {vm.ref.name} as point {point}"))
-        # What an earlier way back wrote into it is in no tracking.
+            raise PreflightFailed(job=job.name, problems=tuple(problems)).at(vm=original.ref.name)
+        name = original.ref.name
+        listener(Step("freeze", f"keeping the last state of {name} as point {point}"))
+        # Tracking does not know what an earlier failback wrote to the original.
         written = known is not None and any(p.time > base.time for p in known.points)
-        made = _describe(job, sites, vm, here, base, frozen, point, level, tracked=not written)
-        options = {JOB_KEY: job.name, SOURCE_KEY: identity(here), LEAF_KEY: ""}
-        sites.destination.set_extra_config(vm.ref, {**made.to_extra_config(), **options})
-        text = f"The last state of {vm.ref.name} before the way back from {here.ref.name}."
-        snapshot = sites.destination.create_snapshot(vm.ref, made.id, text, None)
-        made = replace(made, snapshot=snapshot.moref)
+        made = _LastState(job, sites, original, in_service, base, snapshot).describe(
+            point, level, tracked=not written
+        )
+        options = {JOB_KEY: job.name, SOURCE_KEY: vm_identity(in_service), LEAF_KEY: ""}
+        sites.destination.set_extra_config(original.ref, {**made.to_extra_config(), **options})
+        text = f"The last state of {name} before the failback from {in_service.ref.name}."
+        sites.destination.create_snapshot(original.ref, made.id, text, None)
         now = find_replica(sites.destination, job)
         assert now is not None, "it was described a moment ago"
-        _carry_maps(job, booted, made, sites, now, listener)
-        return made
+        assert now.latest is not None, "its point was made a moment ago"
+        _carry_maps(job, sites, now, booted, listener)
+        return now.latest
 
 
-def is_frozen(job: Job, sites: Sites, replica: ReplicaState) -> bool:
-    """Does it stand on its latest point, and nobody has run it since?"""
-    return replica.clean and not changes_outside(job, sites.destination, replica)
-
-
-def obstacles(job: Job, sites: Sites, vm: VmInfo, base: RecoveryPoint) -> list[str]:
-    """What keeps `vm` from being what the way back of `job` goes to. Sentences with the remedy."""
-    name = vm.ref.name
+def reprotect_problems(job: Job, sites: Sites, original: VmInfo, base: RecoveryPoint) -> list[str]:
+    """What keeps the original from being replicated to again. Sentences with the remedy."""
+    name = original.ref.name
     found = []
-    if base.source_vm != identity(vm):
+    if base.source_vm != vm_identity(original):
         found.append(
             f"{name} is not the VM that {base.id} was made from ({base.source_name}, "
-            f"{base.source_vm}); this one is {identity(vm)}: bring the original back, or let the "
-            "way back make a new VM (--new-vm)"
+            f"{base.source_vm}); this one is {vm_identity(original)}: bring the original back, or "
+            "let the failback make a new VM (--new-vm)"
         )
-    if vm.power_state != "poweredOff":
+    if original.power_state != "poweredOff":
         found.append(
-            f"{name} is {vm.power_state}: what it writes would be lost, and its twin is in "
+            f"{name} is {original.power_state}: what it writes would be lost, and its twin is in "
             "service; find out who started it, save what it holds, and shut it down"
         )
-    newer = newer_points(sites.destination, vm)
-    found += [
-        f"{name}: {point}. Upgrade vreplica on this machine; do not remove that point"
-        for point in newer
-    ]
-    foreign = [s.name for s in vm.snapshots if s.moref not in {p.snapshot for p in newer}]
-    if foreign and _is_ours(job, vm):
+    snapshots = sites.destination.read_snapshots(original.ref) if original.snapshots else ()
+    newer = newer_points(snapshots)
+    advice = "Upgrade vreplica on this machine; do not remove that point"
+    found += [f"{name}: {point}. {advice}" for point in newer]
+    foreign = [s.name for s in original.snapshots if s.moref not in {p.snapshot for p in newer}]
+    if foreign and _is_replica(job, original):
         replica = find_replica(sites.destination, job)
         foreign = [s.name for s in replica.foreign] if replica else []
     if foreign:
         found.append(f"{name} has snapshots of others ({', '.join(foreign)}): remove them first")
-    if vm.consolidation_needed:
+    if original.consolidation_needed:
         found.append(f"{name} needs consolidation: consolidate its disks in vCenter first")
     return found
 
 
-def drop_points(job: Job, listener: Listener) -> list[str]:
-    """Remove `job`'s recovery points from the VM that it went to, which is in service now."""
+def remove_points(job: Job, listener: Listener) -> list[str]:
+    """Removes `job`'s recovery points from its replica, which is in service now."""
     removed = []
     with Sites.open(job) as sites:
         replica = find_replica(sites.destination, job)
@@ -131,90 +131,101 @@ def drop_points(job: Job, listener: Listener) -> list[str]:
     return removed
 
 
-def _is_ours(job: Job, vm: VmInfo) -> bool:
-    return vm.extra_config.get(JOB_KEY) == job.name
-
-
 def booted_point(
-    job: Job, sites: Sites, here: VmInfo, booted: str
+    job: Job, sites: Sites, in_service: VmInfo, booted: str
 ) -> tuple[RecoveryPoint, SnapshotInfo]:
-    """The point of the other direction that stands beneath the VM in service."""
+    """The point of the reverse direction that stands beneath the VM in service."""
     found = []
-    for snapshot in sites.source.read_snapshots(here.ref):
+    for snapshot in sites.source.read_snapshots(in_service.ref):
         point = RecoveryPoint.from_extra_config(snapshot.extra_config, snapshot.moref)
-        if point is not None and point.job == job.other_way:
+        if point is not None and point.job == job.reverse_name:
             found.append(point.id)
             if point.id == booted:
                 return point, snapshot
         newer = NewerPoint.from_extra_config(snapshot.extra_config, snapshot.moref)
         if newer is not None and booted in (newer.id, snapshot.name):
-            raise PointIsNewer(job.other_way, newer)
+            raise PointIsNewer(job.reverse_name, newer)
     newest = found[-1] if found else "none is left"
-    raise NoSuchPoint(job=job.other_way, point=booted, newest=newest).at(vm=here.ref.name)
+    raise NoSuchPoint(job=job.reverse_name, point=booted, newest=newest).at(vm=in_service.ref.name)
 
 
-def _without_ours(job: Job, sites: Sites, vm: VmInfo) -> VmInfo:
-    """Less the snapshot that a broken run of the other direction left on its source."""
-    left = [s for s in vm.snapshots if s.name == snapshot_name(job.other_way)]
+def _is_replica(job: Job, vm: VmInfo) -> bool:
+    return vm.extra_config.get(JOB_KEY) == job.name
+
+
+def _is_kept(job: Job, sites: Sites, replica: ReplicaState) -> bool:
+    """Does it stand on its latest point, and nobody has run it since?"""
+    return replica.clean and not find_foreign_changes(job, sites.destination, replica)
+
+
+def _without_left_snapshot(job: Job, sites: Sites, original: VmInfo) -> VmInfo:
+    """Removes the snapshot that a broken run of the reverse direction left on its source."""
+    left = [s for s in original.snapshots if s.name == snapshot_name(job.reverse_name)]
     for snapshot in left:
-        sites.destination.remove_snapshot(vm.ref, snapshot.moref)
-    return sites.destination.read_vm(vm.ref) if left else vm
+        sites.destination.remove_snapshot(original.ref, snapshot.moref)
+    return sites.destination.read_vm(original.ref) if left else original
 
 
-def _describe(
-    job: Job,
-    sites: Sites,
-    vm: VmInfo,
-    here: VmInfo,
-    base: RecoveryPoint,
-    frozen: SnapshotInfo,
-    point: str,
-    level: Level,
-    *,
-    tracked: bool,
-) -> RecoveryPoint:
-    then = {d.key: d for d in frozen.disks}
-    disks, untouched = [], True
-    for disk in base.disks:
-        at_base = then[disk.key]
-        changed = _changed(sites, vm, disk) if tracked else None
-        untouched = untouched and changed is not None and not changed
-        disks.append(
-            DiskPoint(
-                key=disk.key,
-                label=at_base.label,
-                uuid=disk_identity(at_base),
-                capacity_bytes=disk.capacity_bytes,
-                # Without one of the two trackings the next run has to read everything.
-                change_id=at_base.change_id if changed is not None else None,
-                mode=FROZEN,
-                written_bytes=0,
-                root="",
-                diverged_since=disk.change_id if changed is not None else None,
+@dataclass(frozen=True, slots=True)
+class _LastState:
+    """The original (V) beside the VM in service (W), and the point P that W was booted from."""
+
+    job: Job
+    sites: Sites
+    original: VmInfo
+    in_service: VmInfo
+    base: RecoveryPoint
+    base_snapshot: SnapshotInfo
+    """The snapshot of W that is P."""
+
+    def describe(self, point: str, level: Level, *, tracked: bool) -> RecoveryPoint:
+        """The last state of the original, as a point. `tracked`: its tracking can be asked."""
+        disks, unchanged = [], True
+        for disk in self.base.disks:
+            changed = (
+                _changed_since(self.sites, self.original, disk, disk.change_id) if tracked else None
             )
+            unchanged = unchanged and changed is not None and not changed
+            disks.append(self._disk_point(disk, known=changed is not None))
+        # The failover saw it shut down. If it wrote after that, somebody has run it since.
+        reached = level if unchanged else min(level, Level.CRASH)
+        return RecoveryPoint(
+            id=point,
+            job=self.job.name,
+            source_vm=vm_identity(self.in_service),
+            source_name=self.in_service.ref.name,
+            time=datetime.now(UTC),
+            level=reached,
+            requested=reached,
+            disks=tuple(disks),
+            notes=(f"the last state of {self.original.ref.name} itself",),
         )
-    # It was seen to shut down; when it wrote after the final sync, somebody has run it since.
-    reached = level if untouched else min(level, Level.CRASH)
-    return RecoveryPoint(
-        id=point,
-        job=job.name,
-        source_vm=identity(here),
-        source_name=here.ref.name,
-        time=datetime.now(UTC),
-        level=reached,
-        requested=reached,
-        disks=tuple(disks),
-        notes=(f"the last state of {vm.ref.name} itself",),
-    )
+
+    def _disk_point(self, disk: DiskPoint, *, known: bool) -> DiskPoint:
+        """`known`: both trackings can be asked; without one the next run reads everything."""
+        at_base = next(d for d in self.base_snapshot.disks if d.key == disk.key)
+        return DiskPoint(
+            key=disk.key,
+            label=at_base.label,
+            uuid=disk_identity(at_base),
+            capacity_bytes=disk.capacity_bytes,
+            change_id=at_base.change_id if known else None,
+            mode=KEPT_MODE,
+            written_bytes=0,
+            root="",
+            diverged_since=disk.change_id if known else None,
+        )
 
 
-def _changed(sites: Sites, vm: VmInfo, disk: DiskPoint) -> Extents | None:
-    """What the (powered-off) VM changed itself since the point; None where it cannot tell."""
-    if disk.change_id is None:
+def _changed_since(
+    sites: Sites, vm: VmInfo, disk: DiskPoint, change_id: str | None
+) -> Extents | None:
+    """What the (powered-off) VM changed itself since a changeId; None where it cannot tell."""
+    if change_id is None:
         return None
     try:
         return sites.destination.changed_extents(
-            vm.ref, None, disk.key, disk.change_id, disk.capacity_bytes
+            vm.ref, None, disk.key, change_id, disk.capacity_bytes
         )
     except CbtError as error:
         if error.retryable:
@@ -223,26 +234,22 @@ def _changed(sites: Sites, vm: VmInfo, disk: DiskPoint) -> Extents | None:
 
 
 def _carry_maps(
-    job: Job,
-    booted: str,
-    made: RecoveryPoint,
-    sites: Sites,
-    replica: ReplicaState,
-    listener: Listener,
+    job: Job, sites: Sites, replica: ReplicaState, booted: str, listener: Listener
 ) -> None:
-    """Give the frozen state the digests that are known of it. Losing them costs time only."""
-    there = job.state_dir / job.other_way
-    for disk in made.disks:
+    """Gives the kept state the digests that are known of it. Losing them costs time only."""
+    point, reverse_dir = replica.latest, job.state_dir / job.reverse_name
+    assert point is not None, "the point of the kept state"
+    for disk in point.disks:
         if disk.diverged_since is None:
             continue
         try:
-            changed = _changed(sites, replica.vm, replace(disk, change_id=disk.diverged_since))
+            changed = _changed_since(sites, replica.vm, disk, disk.diverged_since)
             if changed is None:
                 continue
-            known = DigestMap.open(map_path(there, disk.key), latest_point=booted)
+            known = DigestMap.open(map_path(reverse_dir, disk.key), latest_point=booted)
             try:
                 path = map_path(job.job_dir, disk.key)
-                carry(known, path, point=made.id, unknown=changed).close()
+                carry(known, path, point=point.id, unknown=changed).close()
             finally:
                 known.close()
         except VReplicaError as error:

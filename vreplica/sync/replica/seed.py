@@ -1,24 +1,25 @@
-"""A replica that begins with what is at the destination already, so that less is shipped.
+"""Makes a replica that begins with what is at the destination already, so that less is copied.
 
     --from VM                        a clone, a restored backup, the replica of another job
     --from "[ds] dir/x.vmdk"         a disk carried by hand; several, in the order of the disks
     --from "Hard disk 2=[ds] ..."    for this disk
 
-What is named is only read: the destination's host copies it into the replica's own folder, so a
-wrong choice costs time and space and nothing else. Then each copy is read once for its digests;
-the next run rescans: everything allocated on the source is hashed, what differs is shipped, and
-the first recovery point is as good as any.
+The named VM or disks are only read: the destination's host copies them into the replica's own
+folder. So a wrong choice costs time and space and nothing else. Then each copy is read once for
+its digests. The next run rescans: everything allocated on the source is hashed, what differs is
+written, and the first recovery point is as good as any.
 
     vreplica.seed     {"id": ..., "keys": [2000, ...]}   on the replica, until its first point
-    vreplica.leaf     the same id, until a run writes: only then the digests may be believed
+    vreplica.leaf     the same id, until a run writes: only till then the digests are believed
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 from vreplica.delta.block_hash import ALGORITHM, hash_blocks
@@ -43,7 +44,7 @@ from vreplica.vsphere.session import Session
 
 @dataclass(frozen=True, slots=True)
 class SeededDisk:
-    """`read_bytes`: allocated, and so read for digests."""
+    """One disk that was seeded. `read_bytes`: allocated, and so read for digests."""
 
     key: int
     label: str
@@ -53,7 +54,10 @@ class SeededDisk:
 
 @dataclass(frozen=True, slots=True)
 class SeedReport:
-    """`empty`: labels of disks for which nothing was named; the next run copies them in full."""
+    """The answer of `seed`.
+
+    `empty`: labels of disks for which nothing was named; the next run copies them in full.
+    """
 
     job: str
     replica: str
@@ -71,9 +75,9 @@ def seed(
     listener: Listener = ignore,
     control: Control | None = None,
 ) -> SeedReport:
-    """Make the job's replica from what `sources` name at the destination.
+    """Makes the job's replica from what `sources` name at the destination.
 
-    Raises HasReplica, SeedUnusable, and what the sites raise; the replica is gone again then.
+    Raises HasReplica, SeedUnusable, and what the sites raise; then the replica is gone again.
     """
     with job_lock(job), Sites.open(job) as sites:
         check_enabled(job, None)
@@ -81,25 +85,29 @@ def seed(
             raise HasReplica(name=job.placement.name, job=job.name)
         vm = sites.source.read_vm(sites.source.find_vm(job.source_vm))
         disks = replicated_disks(job, vm)
-        chosen = choose(sites.destination, disks, sources)
+        chosen = choose_files(sites.destination, disks, sources)
         listener(Step("create", f"creating replica {job.placement.name}"))
-        ref, run_id = _create(job, sites, vm, frozenset(chosen))
+        seed_id = new_id()
+        spec = replica_spec(job, vm, seed_id, without=frozenset(chosen))
+        replica = sites.destination.create_replica(spec)
+        seeding = _Seeding(job, sites.destination, vm, replica, seed_id, chosen, listener, control)
         try:
-            _fill(job, sites.destination, vm, ref, run_id, disks, chosen, listener)
-            labels = {d.key: d.label for d in disks if d.key in chosen}
-            done = _digests(job, sites.destination, ref, run_id, chosen, labels, listener, control)
+            seeding.copy_files()
+            done = seeding.read_digests()
         except BaseException:
-            # It has copies only: what they were made from is where it was.
-            sites.destination.destroy_vm(ref)
+            # The replica has copies only: the originals are where they were.
+            sites.destination.destroy_vm(replica)
             raise
         empty = tuple(d.label for d in disks if d.key not in chosen)
-        return SeedReport(job.name, ref.name, done, empty)
+        return SeedReport(job.name, replica.name, done, empty)
 
 
 # -- which file for which disk --------------------------------------------------------------
 
 
-def choose(destination: Session, disks: Sequence[VmDisk], sources: Sequence[str]) -> dict[int, str]:
+def choose_files(
+    destination: Session, disks: Sequence[VmDisk], sources: Sequence[str]
+) -> dict[int, str]:
     """Key of a source's disk -> path at the destination. Raises SeedUnusable."""
     paths = [s for s in sources if _path_of(s)]
     if len(paths) == len(sources) and paths:
@@ -123,7 +131,7 @@ def _by_path(disks: Sequence[VmDisk], sources: Sequence[str]) -> dict[int, str]:
     free = [d.key for d in disks]
     chosen: dict[int, str] = {}
     named = [found for s in sources if (found := _path_of(s))]
-    # Those with a label first, whatever their place.
+    # Paths with a label first, whatever their place.
     for label, path in sorted(named, key=lambda n: not n[0]):
         if label and label not in by_label:
             reason = f"the source has {', '.join(sorted(by_label))}"
@@ -137,7 +145,7 @@ def _by_path(disks: Sequence[VmDisk], sources: Sequence[str]) -> dict[int, str]:
 
 
 def _by_vm(destination: Session, disks: Sequence[VmDisk], name: str) -> dict[int, str]:
-    """By place (controller and unit), else by the same size, in order."""
+    """Pairs disks by place (controller and unit), else by the same size, in order."""
     there = destination.read_vm(destination.find_vm(name))
     if there.power_state != "poweredOff":
         raise SeedUnusable(what=name, reason=f"it is {there.power_state}; shut it down first")
@@ -165,83 +173,84 @@ def _by_vm(destination: Session, disks: Sequence[VmDisk], name: str) -> dict[int
 # -- making it ------------------------------------------------------------------------------
 
 
-def _create(job: Job, sites: Sites, vm: VmInfo, seeded: frozenset[int]) -> tuple[VmRef, str]:
-    """The replica without the disks that are to be seeded."""
-    run_id = new_id()
-    ref = sites.destination.create_replica(replica_spec(job, vm, run_id, seeded))
-    return ref, run_id
+@dataclass(frozen=True, slots=True)
+class _Seeding:
+    """One replica that is being seeded; it was created without the disks of `chosen`."""
 
+    job: Job
+    destination: Session
+    source: VmInfo
+    replica: VmRef
+    seed_id: str
+    chosen: Mapping[int, str]
+    """Key of a source's disk -> path of the file at the destination."""
+    listener: Listener
+    control: Control | None
 
-def _fill(
-    job: Job,
-    destination: Session,
-    vm: VmInfo,
-    ref: VmRef,
-    run_id: str,
-    disks: Sequence[VmDisk],
-    chosen: dict[int, str],
-    listener: Listener,
-) -> None:
-    """Copies of what was chosen become disks of the replica."""
-    folder = destination.read_vm(ref).vmx_path.rpartition("/")[0]
-    for disk in disks:
-        if disk.key not in chosen:
-            continue
-        target = f"{folder}/{run_id}-{disk.key}.vmdk"
-        listener(Step("seed", f"copying {chosen[disk.key]} for {disk.label}"))
-        destination.copy_disk(ref, chosen[disk.key], target)
-        try:
-            _attach(job, destination, vm, ref, NewDisk(disk, target, exists=True, any_size=True))
-        except VReplicaError:
-            destination.delete_disk(ref, target)
-            raise
-    value = {"id": run_id, "keys": sorted(chosen)}
-    destination.set_extra_config(ref, {SEED_KEY: json.dumps(value)})
+    @property
+    def disks(self) -> list[VmDisk]:
+        """The source's disks that get a seed."""
+        return [d for d in self.source.disks if d.key in self.chosen]
 
+    def copy_files(self) -> None:
+        """Attaches copies of the chosen files to the replica."""
+        folder = self.destination.read_vm(self.replica).vmx_path.rpartition("/")[0]
+        for disk in self.disks:
+            path, target = self.chosen[disk.key], f"{folder}/{self.seed_id}-{disk.key}.vmdk"
+            self.listener(Step("seed", f"copying {path} for {disk.label}"))
+            self.destination.copy_disk(self.replica, path, target)
+            try:
+                self._attach(NewDisk(disk, target, exists=True, any_size=True))
+            except VReplicaError:
+                self.destination.delete_disk(self.replica, target)
+                raise
+        value = {"id": self.seed_id, "keys": sorted(self.chosen)}
+        self.destination.set_extra_config(self.replica, {SEED_KEY: json.dumps(value)})
 
-def _attach(job: Job, destination: Session, vm: VmInfo, ref: VmRef, disk: NewDisk) -> None:
-    """Attach, see how large it is, and grow it where the source's is larger."""
-    networks, want = job.placement.networks, disk.like.capacity_bytes
-    made = destination.reshape_replica(ref, ReshapeSpec(vm, networks, attach=(disk,)))
-    have = made.disk(disk.like.key).capacity_bytes
-    if have == want:
-        return
-    destination.reshape_replica(ref, ReshapeSpec(vm, networks, detach=(disk.like.key,)))
-    if have > want or want % KIB:
-        reason = f"it has {human_size(have)}, {disk.like.label} has {human_size(want)}"
-        raise SeedUnusable(what=disk.path, reason=reason)
-    destination.extend_disk(ref, disk.path, want)
-    fitting = replace(disk, any_size=False)
-    destination.reshape_replica(ref, ReshapeSpec(vm, networks, attach=(fitting,)))
+    def _attach(self, disk: NewDisk) -> None:
+        """Attaches a copy, sees how large it is, and grows it where the source's is larger."""
+        wanted_bytes = disk.like.capacity_bytes
+        made = self._reshape(attach=(disk,))
+        have_bytes = made.disk(disk.like.key).capacity_bytes
+        if have_bytes == wanted_bytes:
+            return
+        self._reshape(detach=(disk.like.key,))
+        if have_bytes > wanted_bytes or wanted_bytes % KIB:
+            have, want = human_size(have_bytes), human_size(wanted_bytes)
+            reason = f"it has {have}, {disk.like.label} has {want}"
+            raise SeedUnusable(what=disk.path, reason=reason)
+        self.destination.extend_disk(self.replica, disk.path, wanted_bytes)
+        self._reshape(attach=(replace(disk, any_size=False),))
 
+    def _reshape(self, *, attach: tuple[NewDisk, ...] = (), detach: tuple[int, ...] = ()) -> VmInfo:
+        networks = self.job.placement.networks
+        spec = ReshapeSpec(self.source, networks, detach=detach, attach=attach)
+        return self.destination.reshape_replica(self.replica, spec)
 
-def _digests(
-    job: Job,
-    destination: Session,
-    ref: VmRef,
-    run_id: str,
-    chosen: dict[int, str],
-    labels: dict[int, str],
-    listener: Listener,
-    control: Control | None,
-) -> tuple[SeededDisk, ...]:
-    """Read every copy once. `labels`: those of the source; the replica numbers its own anew."""
-    done = []
-    for disk in destination.read_vm(ref).disks:
-        if disk.key not in chosen:
-            continue
-        label = labels[disk.key]
-        listener(Step("digest", f"reading {label} of {ref.name}"))
+    def read_digests(self) -> tuple[SeededDisk, ...]:
+        """Reads every copy once, for its digest map."""
+        # The source's labels: the replica numbers its own anew.
+        labels = {d.key: d.label for d in self.disks}
+        done = []
+        for disk in self.destination.read_vm(self.replica).disks:
+            if disk.key not in labels:
+                continue
+            label = labels[disk.key]
+            self.listener(Step("digest", f"reading {label} of {self.replica.name}"))
+            with closing(open_current(self.job, self.destination, self.replica, disk)) as opened:
+                path, total_bytes = map_path(self.job.job_dir, disk.key), opened.allocated().total
+                rebuild(
+                    path,
+                    opened,
+                    hash_blocks,
+                    point=self.seed_id,
+                    algorithm=ALGORITHM,
+                    progress=partial(self._report, label),
+                ).close()
+            done.append(SeededDisk(disk.key, label, self.chosen[disk.key], total_bytes))
+        return tuple(done)
 
-        def tell(at: int, total: int, label: str = label) -> None:
-            if control is not None and control.cancelled:
-                raise Cancelled
-            listener(Progress("seed", label, at, total, 0))
-
-        with closing(open_current(job, destination, ref, disk)) as opened:
-            path, total = map_path(job.job_dir, disk.key), opened.allocated().total
-            rebuild(
-                path, opened, hash_blocks, point=run_id, algorithm=ALGORITHM, progress=tell
-            ).close()
-        done.append(SeededDisk(disk.key, label, chosen[disk.key], total))
-    return tuple(done)
+    def _report(self, label: str, done_bytes: int, total_bytes: int) -> None:
+        if self.control is not None and self.control.cancelled:
+            raise Cancelled
+        self.listener(Progress("seed", label, done_bytes, total_bytes, 0))

@@ -12,10 +12,6 @@
 The replica's disks stand under snapshots, so that they cannot be resized; and what a point holds
 must stay. So a disk that changes is a new one, and the points before it keep the old one. The
 copy is made by the destination's host from the point's own files: nothing crosses the wire.
-
-Files that a run makes are named in `vreplica.made` on the replica before they exist, and those that
-are about to lose their last user in `<job>/unused`, so that a run that ends early, or is killed,
-leaves none behind.
 """
 
 from __future__ import annotations
@@ -26,7 +22,7 @@ from dataclasses import dataclass
 from vreplica.points import DiskPoint, RecoveryPoint
 from vreplica.points.vm_keys import JOB_KEY, LEAF_KEY, SOURCE_KEY
 from vreplica.sync.job import Job
-from vreplica.sync.replica.state import ReplicaState, disk_identity, identity
+from vreplica.sync.replica.state import ReplicaState, disk_identity, vm_identity
 from vreplica.units import KIB, human_size
 from vreplica.vsphere.model import ReplicaSpec, VmDisk, VmInfo
 from vreplica.vsphere.operations.reshape import differences
@@ -132,12 +128,12 @@ def _disk_shape(disk: VmDisk, mirror: VmDisk | None, replica: ReplicaState) -> D
 def _origin(disk: VmDisk, replica: ReplicaState) -> Origin | None:
     """The newest point with a disk of this UUID that can be grown to this size."""
     for point in reversed(replica.points):
-        frozen = replica.frozen(point)
+        snapshot = replica.snapshot_of(point)
         for old in point.disks:
             rest = disk.capacity_bytes - old.capacity_bytes
             usable = rest == 0 or (rest > 0 and disk.capacity_bytes % KIB == 0)
             if old.uuid and old.uuid == disk_identity(disk) and usable:
-                for mirror in frozen.disks if frozen else ():
+                for mirror in snapshot.disks if snapshot else ():
                     if mirror.key == old.key:
                         return Origin(point, old, mirror.path)
     return None
@@ -169,7 +165,7 @@ def replica_spec(
         networks=dict(place.networks),
         keep=place.keep,
         exclude_disks=without | {d.key for d in vm.disks if d.label in job.exclude_disks},
-        extra_config={JOB_KEY: job.name, SOURCE_KEY: identity(vm), LEAF_KEY: run_id},
+        extra_config={JOB_KEY: job.name, SOURCE_KEY: vm_identity(vm), LEAF_KEY: run_id},
         track_changes=True,
     )
 

@@ -1,13 +1,13 @@
-"""Where a job stands, read afresh from both sides: source VM, replica VM, recovery points.
+"""Reads the replica VM of a job, with its recovery points.
 
-The destination is the truth. A replica is this job's when its extraConfig says so:
+What the destination says is true. A replica is this job's where its extraConfig says so:
 
     vreplica.job      the job's name
     vreplica.source   instance UUID of the source VM
     vreplica.leaf     the run that is writing to its disks; empty when none is
     vreplica.point*   the recovery point that the leaf stands on (points/model.py)
 
-and it is clean when nothing was written since its newest snapshot:
+and it is clean where nothing was written since its newest snapshot:
 
     leaf empty  and  vreplica.point in the VM == vreplica.point in its current snapshot
 """
@@ -15,6 +15,7 @@ and it is clean when nothing was written since its newest snapshot:
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from vreplica.points import NewerPoint, RecoveryPoint
@@ -28,8 +29,18 @@ from vreplica.vsphere.session import Session
 
 
 @dataclass(frozen=True, slots=True)
+class Seed:
+    """What a replica without a point began with."""
+
+    id: str = ""
+    """Empty: with nothing."""
+    keys: frozenset[int] = frozenset()
+    """Keys of the disks that were seeded."""
+
+
+@dataclass(frozen=True, slots=True)
 class ReplicaState:
-    """The replica VM and what stands on it."""
+    """The replica VM and the snapshots on it."""
 
     vm: VmInfo
     points: tuple[RecoveryPoint, ...]
@@ -45,34 +56,34 @@ class ReplicaState:
     def latest(self) -> RecoveryPoint | None:
         return self.points[-1] if self.points else None
 
-    def frozen(self, point: RecoveryPoint) -> SnapshotInfo | None:
+    def snapshot_of(self, point: RecoveryPoint) -> SnapshotInfo | None:
         """The snapshot that is this point, with its disks."""
         return next((s for s in self.snapshots if s.moref == point.snapshot), None)
 
     @property
-    def seed(self) -> tuple[str, frozenset[int]]:
-        """Id and keys of the disks that were seeded; ("", none) once there is a point."""
+    def seed(self) -> Seed:
+        """What it was seeded with; empty once there is a point."""
         try:
             value = json.loads(self.vm.extra_config.get(SEED_KEY) or "{}")
-            found = str(value["id"]), frozenset(int(k) for k in value["keys"])
+            found = Seed(str(value["id"]), frozenset(int(k) for k in value["keys"]))
         except (ValueError, KeyError, TypeError):
-            return "", frozenset()
-        return found if self.latest is None else ("", frozenset())
+            return Seed()
+        return found if self.latest is None else Seed()
 
     @property
     def base(self) -> str:
-        """What digest maps of it are of: its latest point, or what it was seeded with, or ""."""
-        return self.latest.id if self.latest else self.seed[0]
+        """Id of its latest point, else of its seed, else "": the point of its digest maps."""
+        return self.latest.id if self.latest else self.seed.id
 
     @property
     def disks(self) -> tuple[VmDisk, ...]:
         """Its disks as they are when it stands on its latest point."""
-        frozen = self.frozen(self.latest) if self.latest and not self.clean else None
-        return frozen.disks if frozen else self.vm.disks
+        snapshot = self.snapshot_of(self.latest) if self.latest and not self.clean else None
+        return snapshot.disks if snapshot else self.vm.disks
 
     @property
     def stands_on(self) -> RecoveryPoint | None:
-        """The point that its disks hold, untouched since; None when they hold anything else."""
+        """The point that its disks hold, unchanged since; None where they hold anything else."""
         if self.vm.extra_config.get(LEAF_KEY):
             return None
         here = RecoveryPoint.from_extra_config(self.vm.extra_config)
@@ -81,7 +92,7 @@ class ReplicaState:
 
     @property
     def clean(self) -> bool:
-        """True when its disks hold exactly its latest recovery point."""
+        """True where its disks hold exactly its latest recovery point."""
         return self.latest is not None and self.stands_on == self.latest
 
 
@@ -90,29 +101,27 @@ def snapshot_name(job_name: str) -> str:
     return f"vreplica-{job_name}"
 
 
-def identity(vm: VmInfo) -> str:
-    """What stays the same of a VM when it is renamed or moved."""
+def vm_identity(vm: VmInfo) -> str:
+    """The id of a VM that stays when it is renamed or moved."""
     return vm.instance_uuid or vm.bios_uuid or vm.ref.moref
 
 
-def foreign_snapshots(session: Session, job: Job, vm: VmInfo) -> list[SnapshotInfo]:
-    """Snapshots of the source that are neither ours nor recovery points of the other direction.
+def foreign_snapshots(job: Job, snapshots: Sequence[SnapshotInfo]) -> list[SnapshotInfo]:
+    """The snapshots of a source that are neither ours nor points of the reverse direction.
 
-    A VM that was a replica keeps those beneath it; no run writes to them any more.
+    A VM that was a replica keeps such points beneath it; no run writes to them any more.
     """
-    if all(s.name == snapshot_name(job.name) for s in vm.snapshots):
-        return []
-    found = []
-    for snapshot in session.read_snapshots(vm.ref):
+    ours, found = snapshot_name(job.name), []
+    for snapshot in snapshots:
         point = RecoveryPoint.from_extra_config(snapshot.extra_config)
-        other = point is not None and point.job == job.other_way and point.id == snapshot.name
-        if snapshot.name != snapshot_name(job.name) and not other and _newer(snapshot) is None:
+        reverse = point is not None and point.job == job.reverse_name and point.id == snapshot.name
+        if snapshot.name != ours and not reverse and _newer(snapshot) is None:
             found.append(snapshot)
     return found
 
 
 def disk_identity(disk: VmDisk) -> str:
-    """The disk's UUID; a key alone is only a position that another disk can take."""
+    """The disk's UUID. Its key is only a position, which another disk can take."""
     return disk.uuid or disk.disk_object_id or ""
 
 
@@ -135,6 +144,7 @@ def need_points(job: Job, replica: ReplicaState | None) -> ReplicaState:
 
 
 def read_replica(session: Session, job: Job, ref: VmRef) -> ReplicaState:
+    """Reads the VM and its snapshots. Raises NotOurReplica where it is not this job's."""
     vm = session.read_vm(ref)
     if vm.extra_config.get(JOB_KEY) != job.name:
         raise NotOurReplica(name=job.placement.name, job=job.name).at(vm=vm.ref.name)
@@ -147,18 +157,16 @@ def read_replica(session: Session, job: Job, ref: VmRef) -> ReplicaState:
         point = RecoveryPoint.from_extra_config(snapshot.extra_config, snapshot.moref)
         if point is not None and point.job == job.name:
             points.append(replace(point, accepted=point.id in accepted))
-        elif (found := _newer(snapshot, (None, job.name, job.other_way))) is not None:
+        elif (found := _newer(snapshot, (None, job.name, job.reverse_name))) is not None:
             newer.append(found)
         else:
             foreign.append(snapshot)
     return ReplicaState(vm, tuple(points), tuple(foreign), tuple(newer), snapshots)
 
 
-def newer_points(session: Session, vm: VmInfo) -> tuple[NewerPoint, ...]:
-    """Recovery points on a VM, of whichever job, that only a newer version can read."""
-    if not vm.snapshots:
-        return ()
-    found = (_newer(snapshot) for snapshot in session.read_snapshots(vm.ref))
+def newer_points(snapshots: Sequence[SnapshotInfo]) -> tuple[NewerPoint, ...]:
+    """Those that are recovery points, of whichever job, that only a newer version can read."""
+    found = (_newer(snapshot) for snapshot in snapshots)
     return tuple(point for point in found if point is not None)
 
 
@@ -168,7 +176,7 @@ def _newer(snapshot: SnapshotInfo, jobs: tuple[str | None, ...] | None = None) -
     return point if point is not None and (jobs is None or point.job in jobs) else None
 
 
-def put_on(session: Session, replica: VmRef, snapshot: str) -> None:
-    """Disks and hardware of a replica as a recovery point has them."""
+def revert_to_point(session: Session, replica: VmRef, snapshot: str) -> None:
+    """Takes disks and hardware of a replica back to the snapshot of a recovery point."""
     session.revert_to_snapshot(replica, snapshot)
     session.set_extra_config(replica, {REVERTED_KEY: session.refresh().isoformat()})

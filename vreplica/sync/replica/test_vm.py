@@ -1,14 +1,13 @@
-"""The VM of a test failover, as others see it: who made it, on which point it stands, whether
-it is left over.
+"""Keeps track of the VM of a test failover: who made it, and on which point it stands.
 
     test VM, extraConfig      vreplica.test = {"job", "id", "point", "owner", "time", "keep"}
     <job>/tests/<id>/hold     the same, written before the VM is made; locked while its maker lives
 
-A test VM is a linked clone, where the destination can clone: the point it stands on, and every one
-before it, may not be removed while it exists. One on full copies lets go of its point as soon as
-they are complete, and both marks say so (`copied`). Both marks count, since either can be lost: a
-process that died before vCenter had made the VM leaves the file, a lost state directory leaves the
-VM.
+A test VM is a linked clone, where the destination can clone: the point it stands on, and every
+point before that, may not be removed while the VM exists. A test VM on full copies releases its
+point as soon as they are complete, and both marks say so (`copied`). Both marks count, since either
+can be lost: a process that died before vCenter had made the VM leaves the file, a lost state
+directory leaves the VM.
 """
 
 from __future__ import annotations
@@ -34,9 +33,12 @@ from vreplica.vsphere.session import Session
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
-    """Who made a test VM, when (ISO, UTC), of which point; `keep`: not to be cleaned up;
-    `copied`: its disks are its own by now, and stand on no point."""
+class OwnerMark:
+    """Says who made a test VM, when (ISO, UTC), and of which point.
+
+    `keep`: it is not removed without being asked for. `copied`: its disks are its own by now, and
+    stand on no point.
+    """
 
     job: str
     id: str
@@ -50,7 +52,7 @@ class Mark:
         return json.dumps(asdict(self), separators=(",", ":"))
 
     @classmethod
-    def load(cls, text: str) -> Mark | None:
+    def load(cls, text: str) -> OwnerMark | None:
         try:
             value: dict[str, Any] = json.loads(text)
             # A newer version may say more: its test VM holds its point all the same.
@@ -64,12 +66,12 @@ class TestVm:
     """A test VM that exists. `orphan`: the process that made it is known to be gone."""
 
     vm: VmInfo
-    mark: Mark
+    mark: OwnerMark
     orphan: bool
 
 
-def me() -> str:
-    """The owner as people can find it."""
+def this_process() -> str:
+    """This process, as people can find it."""
     return f"{socket.gethostname()}, process {os.getpid()}"
 
 
@@ -78,29 +80,31 @@ def test_name(job: Job) -> str:
     return f"{job.placement.name}-test"
 
 
-def find(session: Session, job: Job) -> TestVm | None:
-    """The job's test VM, if there is one; never a VM without our mark."""
+def find_test_vm(session: Session, job: Job) -> TestVm | None:
+    """The job's test VM; None where there is none, or a VM of that name without our mark."""
     try:
         vm = session.read_vm(session.find_vm(test_name(job)))
     except VmNotFound:
         return None
-    mark = Mark.load(vm.extra_config.get(TEST_KEY, ""))
+    mark = OwnerMark.load(vm.extra_config.get(TEST_KEY, ""))
     if mark is None or mark.job != job.name:
         return None
-    return TestVm(vm, mark, orphan=not mark.keep and _dead(_folder(job, mark.id)))
+    return TestVm(vm, mark, orphan=not mark.keep and _owner_is_gone(_folder(job, mark.id)))
 
 
-def held(session: Session, job: Job) -> frozenset[str]:
-    """Ids of the points that a test VM stands on, or is about to. `clean` goes before."""
-    marks = [mark for _, mark in _holds(job)]
-    if (test := find(session, job)) is not None:
+def points_in_use(session: Session, job: Job) -> frozenset[str]:
+    """Ids of the points that a test VM stands on, or is about to. Call `remove_left` before."""
+    marks = [mark for _, mark in _marks(job)]
+    if (test := find_test_vm(session, job)) is not None:
         marks.append(test.mark)
     return frozenset(mark.point for mark in marks if not mark.copied)
 
 
-def let_go(session: Session, job: Job, vm: VmRef, mark: Mark) -> None:
-    """Of the point whose copies a test VM has by now. What is still held where this breaks off
-    goes with the VM."""
+def release_point(session: Session, job: Job, vm: VmRef, mark: OwnerMark) -> None:
+    """Releases the point whose copies a test VM has by now.
+
+    Where this breaks off, the rest of the hold ends with the VM.
+    """
     own = replace(mark, copied=True).dump()
     session.set_extra_config(vm, {TEST_KEY: own})
     with (_folder(job, mark.id) / "hold").open("r+") as file:
@@ -108,36 +112,36 @@ def let_go(session: Session, job: Job, vm: VmRef, mark: Mark) -> None:
         file.truncate()
 
 
-def clean(session: Session, job: Job, *, all_of_them: bool = False) -> str | None:
-    """Remove the job's test VM where it is left over, or (all_of_them) in any case.
+def remove_left(session: Session, job: Job, *, kept_too: bool = False) -> str | None:
+    """Removes the job's test VM where its process is gone. Returns its name, or None.
 
-    Returns the name of what was removed. One that is to be kept, or of which this machine knows
-    nothing, is left alone unless `all_of_them`; one whose maker lives, in any case: BeingTested.
+    A VM that is to be kept, or of which this machine knows nothing, is removed only with
+    `kept_too`. Raises BeingTested, with `kept_too`, while its test runs on this machine.
     """
-    test = find(session, job)
+    test = find_test_vm(session, job)
     removed = None
-    if test is not None and all_of_them and _locked(_folder(job, test.mark.id)):
+    if test is not None and kept_too and _owner_is_alive(_folder(job, test.mark.id)):
         raise BeingTested(job=job.name, vm=test.vm.name, owner=test.mark.owner)
-    if test is not None and (test.orphan or all_of_them):
+    if test is not None and (test.orphan or kept_too):
         try:
-            remove(session, test.vm.ref)
+            remove_test_vm(session, test.vm.ref)
             removed = test.vm.name
             test = None
         except VSphereError:
-            # A host that still copies for a process that was killed holds the file: next time.
-            if all_of_them:
+            # The host may still copy for a process that was killed: the next run tries again.
+            if kept_too:
                 raise
-    left = [f for f, mark in _holds(job) if test is None or test.mark.id != mark.id]
-    # A clone whose process was killed goes on in vCenter, and is there in a moment.
-    if left and not _is_cloned(session, job):
+    left = [f for f, mark in _marks(job) if test is None or test.mark.id != mark.id]
+    # vCenter completes a clone whose process was killed: the VM exists in a moment.
+    if left and not _is_being_cloned(session, job):
         for folder in left:
-            if _dead(folder):
+            if _owner_is_gone(folder):
                 (folder / "hold").unlink(missing_ok=True)
     return removed
 
 
-def remove(session: Session, vm: VmRef) -> None:
-    """Switch a test VM off and remove it, with disk files that it made and did not come to have."""
+def remove_test_vm(session: Session, vm: VmRef) -> None:
+    """Powers a test VM off and removes it, with files of copies that were never attached."""
     session.power_off(vm)
     now = session.read_vm(vm)
     attached = {path for disk in now.disks for path in (disk.path, *disk.parents)}
@@ -148,10 +152,10 @@ def remove(session: Session, vm: VmRef) -> None:
 
 
 @contextmanager
-def hold(job: Job, mark: Mark) -> Iterator[Path]:
-    """Hold a point for a test VM that is about to be made; the lock dies with this process.
+def hold_point(job: Job, mark: OwnerMark) -> Iterator[Path]:
+    """Holds a point for a test VM that is about to be made; the lock ends with this process.
 
-    The file goes at the end, unless the VM is to be kept.
+    The file is removed at the end, unless the VM is to be kept.
     """
     folder = _folder(job, mark.id)
     with in_state_dir():
@@ -171,16 +175,16 @@ def _folder(job: Job, id_: str) -> Path:
     return tests_dir(job) / id_
 
 
-def _holds(job: Job) -> Iterator[tuple[Path, Mark]]:
+def _marks(job: Job) -> Iterator[tuple[Path, OwnerMark]]:
     root = tests_dir(job)
     for folder in sorted(root.iterdir()) if root.is_dir() else []:
         with suppress(FileNotFoundError):
-            if mark := Mark.load((folder / "hold").read_text()):
+            if mark := OwnerMark.load((folder / "hold").read_text()):
                 yield folder, mark
 
 
-def _is_cloned(session: Session, job: Job) -> bool:
-    """Is a copy of the replica being made right now?"""
+def _is_being_cloned(session: Session, job: Job) -> bool:
+    """Does vCenter clone the replica right now?"""
     try:
         tasks = session.recent_tasks(session.find_vm(job.placement.name))
     except VmNotFound:
@@ -188,12 +192,13 @@ def _is_cloned(session: Session, job: Job) -> bool:
     return any(t.state in ("queued", "running") and "clone" in t.operation.lower() for t in tasks)
 
 
-def _dead(folder: Path) -> bool:
-    """Is the maker gone? Only known where its lock file is: not on another machine."""
-    return (folder / "hold").exists() and not _locked(folder)
+def _owner_is_gone(folder: Path) -> bool:
+    """Is its maker gone? Only the machine with the lock file knows."""
+    return (folder / "hold").exists() and not _owner_is_alive(folder)
 
 
-def _locked(folder: Path) -> bool:
+def _owner_is_alive(folder: Path) -> bool:
+    """Does a process on this machine hold the lock?"""
     try:
         with (folder / "hold").open() as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

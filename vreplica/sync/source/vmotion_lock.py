@@ -1,12 +1,12 @@
-"""The source's files stay where they are while VDDK reads them: no Storage vMotion meanwhile.
+"""Disables Storage vMotion of the source while VDDK reads its files.
 
     PrepareForAccess      vCenter disables RelocateVM for the VM
       snapshot, copies, snapshot off
-    EndAccess             with the same identity, also after a crash: else the VM stays pinned
+    EndAccess             with the same identity, also after a crash: else the VM stays locked
 
-`<job>/held` names the VM that is held, from before the first call to after the second, so that
-the next run after a kill ends it. Only VMware's own library can ask this of a vCenter, and an
-ESXi host knows no Storage vMotion (VDDK 8.0 Programming Guide).
+`<job>/held` names the VM that is locked, from before the first call to after the second. So the
+next run after a kill unlocks it. Only VMware's own library can ask this of a vCenter, and an ESXi
+host knows no Storage vMotion (VDDK 8.0 Programming Guide).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from vreplica.files import replace_durably
 from vreplica.sync.events import Listener, Warn
 from vreplica.sync.job import Job, Transport
 from vreplica.sync.job_dir import vmotion_lock_path
-from vreplica.sync.transport import choose, vddk_connection
+from vreplica.sync.transport import choose_transport, vddk_connection
 from vreplica.vddk.access import IDENTITY_MAX, end_access, prepare_for_access
 from vreplica.vddk.config import ENV_LIBDIR
 from vreplica.vsphere.model import VmRef
@@ -30,40 +30,44 @@ from vreplica.vsphere.session import Session
 
 
 @contextmanager
-def held_in_place(job: Job, source: Session, vm: VmRef, listener: Listener) -> Iterator[None]:
-    """Inside, Storage vMotion of `vm` is disabled, where that can be. Never keeps a run from
-    its work: what cannot be had is a warning."""
+def storage_vmotion_locked(
+    job: Job, source: Session, vm: VmRef, listener: Listener
+) -> Iterator[None]:
+    """Disables Storage vMotion of `vm` inside, where that is possible.
+
+    It never stops a run: what fails is a warning.
+    """
     mark = vmotion_lock_path(job)
     if not _possible(job, source):
         yield
         return
     if mark.exists():
-        _end(job, source, VmRef(mark.read_text().strip(), vm.name), mark, listener)
-    held = _begin(job, source, vm, mark, listener)
+        _unlock(job, source, VmRef(mark.read_text().strip(), vm.name), mark, listener)
+    locked = _lock(job, source, vm, mark, listener)
     try:
         yield
     finally:
-        if held:
-            _end(job, source, vm, mark, listener)
+        if locked:
+            _unlock(job, source, vm, mark, listener)
 
 
-def identity(job: Job) -> str:
-    """Whose hold it is: the same for every run of a job."""
+def lock_owner(job: Job) -> str:
+    """The identity that VDDK locks with: the same for every run of a job."""
     return f"vreplica-{job.name}"[:IDENTITY_MAX]
 
 
 def _possible(job: Job, source: Session) -> bool:
     vmwares = job.vddk.libdir is not None or bool(os.environ.get(ENV_LIBDIR))
-    return choose(job)[0] is Transport.VDDK and vmwares and source.about.is_vcenter
+    return choose_transport(job)[0] is Transport.VDDK and vmwares and source.about.is_vcenter
 
 
-def _begin(job: Job, source: Session, vm: VmRef, mark: Path, listener: Listener) -> bool:
+def _lock(job: Job, source: Session, vm: VmRef, mark: Path, listener: Listener) -> bool:
     replace_durably(mark, f"{vm.moref}\n")
     connection = vddk_connection(source, vm, None, read_only=True)
     try:
-        prepare_for_access(job.vddk, connection, identity(job))
+        prepare_for_access(job.vddk, connection, lock_owner(job))
     except DiskBusy:
-        # Somebody else has disabled it, which serves as well until they enable it again.
+        # That serves as well, until the other program enables it again.
         listener(Warn(f"Storage vMotion of {vm.name} is disabled by another program already"))
     except VReplicaError as error:
         listener(Warn(f"Storage vMotion of {vm.name} could not be disabled: {error.message}"))
@@ -73,10 +77,10 @@ def _begin(job: Job, source: Session, vm: VmRef, mark: Path, listener: Listener)
     return False
 
 
-def _end(job: Job, source: Session, vm: VmRef, mark: Path, listener: Listener) -> None:
+def _unlock(job: Job, source: Session, vm: VmRef, mark: Path, listener: Listener) -> None:
     connection = vddk_connection(source, vm, None, read_only=True)
     try:
-        end_access(job.vddk, connection, identity(job))
+        end_access(job.vddk, connection, lock_owner(job))
     except VReplicaError as error:
         text = f"Storage vMotion of {vm.name} may still be disabled, the next run enables it"
         listener(Warn(f"{text}: {error.message}"))

@@ -1,6 +1,6 @@
 """A disk whose library runs in a helper process (main.py): the parent's side.
 
-    this process                                     helper process
+    engine process                                   helper process
     --------------                                   --------------
     caller's Arena  <======= mapped by both ======>  Read/Write straight into it
     any other buffer --copy--> slots (memfd)  <====> Read/Write into the slots
@@ -46,7 +46,6 @@ def open_in_helper(
     config: VddkConfig,
     connection: VddkConnection,
     path: str,
-    *,
     read_only: bool,
     single_link: bool,
 ) -> HelperDisk:
@@ -67,7 +66,7 @@ def open_in_helper(
 
 @dataclass(slots=True)
 class _Batch:
-    """One READ or WRITE message, and the copies from or to slots that belong to it."""
+    """One READ or WRITE message, and the slots to copy from and to around it."""
 
     body: bytes
     copies: list[tuple[int, memoryview]]
@@ -75,7 +74,7 @@ class _Batch:
 
 
 class HelperDisk:
-    """An open disk in a helper process; the backend of a VddkDisk."""
+    """An open disk in a helper process; a Backend of VddkDisk."""
 
     parallel_reads = 1
 
@@ -132,7 +131,7 @@ class HelperDisk:
         return np.frombuffer(found, np.int64).reshape(-1, 2)
 
     def register(self, arena: Arena) -> None:
-        """Makes the helper map the arena too, and unmap arenas that were closed since."""
+        """The helper maps it too. Arenas that were closed since are given back there."""
         for region in [r for r, known in self._arenas.items() if known.fd < 0]:
             self._channel.ask(Op.FORGET, messages.dump({"region": region}))
             del self._arenas[region]
@@ -146,7 +145,7 @@ class HelperDisk:
         self._channel.ask(Op.FLUSH)
 
     def close(self) -> None:
-        """Closes the disk and ends the helper. Does nothing where the helper has failed."""
+        """Close the disk and end the helper. Nothing is left to do where it failed before."""
         if self._closed:
             return
         self._closed = True
@@ -160,7 +159,7 @@ class HelperDisk:
     # -- requests ---------------------------------------------------------------------------
 
     def _batches(self, requests: Sequence[Request]) -> Iterator[_Batch]:
-        """Yields messages: first pieces in registered arenas, many to a message; then by slots."""
+        """Pieces in registered arenas first, many to a message; then the rest through slots."""
         direct: list[bytes] = []
         loose: list[tuple[int, int, memoryview]] = []
         for offset, view in requests:
@@ -184,11 +183,11 @@ class HelperDisk:
             half = 1 - half
 
     def _place(self, view: memoryview) -> tuple[int, int] | None:
-        """Returns (region, position) of a view in a registered arena; None where it is in none."""
+        """(region, position) of a view that lies in a registered arena."""
         for region, arena in self._arenas.items():
             position = arena.offset_of(view)
             if position is not None:
-                # These modes need buffers that are aligned to the disk's sectors, as slots are.
+                # These modes want buffers aligned to the disk's sectors; slots are.
                 if position % _PAGE and self.transport_mode in _ALIGNED_MODES:
                     return None
                 return region, position

@@ -54,8 +54,7 @@ def tasks_between(
     )
     manager = link.content.taskManager
     try:
-        create = manager.CreateCollectorForTasks
-        infos = _pages(link, vm, operation, create=create, spec=spec, read_next="ReadNextTasks")
+        infos = _pages(link, operation, manager.CreateCollectorForTasks, spec, "ReadNextTasks", vm)
         found = {info.key: _task(info) for info in infos}
     except vmodl.fault.NotSupported:
         # A single ESXi host has only its recent tasks.
@@ -67,7 +66,7 @@ def tasks_between(
 
 
 def _pages(
-    link: ServerLink, vm: VmRef, operation: str, *, create: Any, spec: Any, read_next: str
+    link: ServerLink, operation: str, create: Any, spec: Any, read_next: str, vm: VmRef
 ) -> list[Any]:
     """Reads all that a history collector finds, oldest first. Raises NotSupported unmapped."""
     unmapped = (vmodl.fault.NotSupported,)
@@ -140,10 +139,9 @@ def events_between(
     create = link.content.eventManager.CreateCollectorForEvents
     operation = "reading the history of events"
     try:
-        found = _pages(link, vm, operation, create=create, spec=spec, read_next="ReadNextEvents")
+        return _in_order(_pages(link, operation, create, spec, "ReadNextEvents", vm))
     except vmodl.fault.NotSupported:
         return ()
-    return _in_order(found)
 
 
 def _in_order(found: Iterable[Any]) -> tuple[EventRecord, ...]:

@@ -52,7 +52,7 @@ from vreplica.sync.run_context import Fence, RunContext, never_fenced
 from vreplica.sync.run_record import forget_run
 from vreplica.sync.sites import Sites
 from vreplica.sync.source.cbt import track_source
-from vreplica.sync.source.snapshot import take_source_snapshot
+from vreplica.sync.source.snapshot import check_snapshot_stands, take_source_snapshot
 from vreplica.sync.source.vmotion_lock import storage_vmotion_locked
 from vreplica.sync.verify.comparison import Comparison, compare_point
 from vreplica.vsphere.model import VmInfo
@@ -225,6 +225,7 @@ def _commit(context: RunContext, prepared: PreparedRun, copies: list[DiskCopy]) 
         context.warn(f"this change looks like mass encryption: {what}")
     replica = prepared.replica.vm.ref
     context.step("commit", f"making recovery point {context.run_id} of {replica.name}")
+    check_snapshot_stands(context.sites.source, prepared.source.ref, prepared.snapshot.info)
     context.fence()
     return commit(context, replica, described)
 
@@ -244,7 +245,10 @@ def _verify(context: RunContext, prepared: PreparedRun, point: RecoveryPoint) ->
         listener=context.report,
         control=context.control,
     )
-    return compare_point(comparison)
+    report = compare_point(comparison)
+    if not report.equal:
+        check_snapshot_stands(context.sites.source, comparison.source, comparison.snapshot)
+    return report
 
 
 def _remove_source_snapshot(context: RunContext, prepared: PreparedRun) -> None:

@@ -11,6 +11,7 @@ from vreplica.errors import (
     ConsistencyError,
     PreflightError,
     ReplicaError,
+    VSphereError,
 )
 from vreplica.points import Level, NewerPoint
 
@@ -112,6 +113,19 @@ class SourceChanged(PreflightError):
     template = "the disks of the source changed while the run was being prepared"
     remedy = "Run it again: the next run reads the disks anew."
     retryable = True
+
+
+@dataclass(eq=False)
+class SourceSnapshotLost(VSphereError):
+    template = "the snapshot that was being read was removed meanwhile{by}"
+    remedy = (
+        "Content of two moments was read, so it makes no recovery point. Let nobody remove the "
+        "snapshot {name} while a run reads it, then give the same command again."
+    )
+    retryable = True
+    name: str
+    by: str
+    """Tasks of others that may have done it, as ` (...)`; empty where none is known."""
 
 
 @dataclass(eq=False)

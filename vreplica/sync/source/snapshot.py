@@ -14,19 +14,23 @@ vSphere ignores a quiesce request without a fault when the VM is off or Tools ar
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass
 
-from vreplica.errors import ConsistencyError
+from vreplica.errors import ConsistencyError, VReplicaError
 from vreplica.points import Level
-from vreplica.sync.errors import LevelNotReached
+from vreplica.sync.errors import LevelNotReached, SourceSnapshotLost
 from vreplica.sync.job import QuiescePolicy
 from vreplica.sync.replica.state import snapshot_name
 from vreplica.sync.run_context import RunContext
-from vreplica.vsphere.errors import QuiesceFailed, ToolsUnavailable
+from vreplica.vsphere.errors import ObjectGone, QuiesceFailed, ToolsUnavailable
 from vreplica.vsphere.inventory.snapshots import quiesce_evidence
-from vreplica.vsphere.model import QuiesceOptions, SnapshotInfo, VmInfo
+from vreplica.vsphere.model import QuiesceOptions, SnapshotInfo, VmInfo, VmRef
+from vreplica.vsphere.session import Session
 
+_REMOVES = re.compile(r"(?i)remove.*snapshot|snapshot.*remove|consolidate|destroy|unregister")
+"""Operations after which a snapshot may be gone."""
 RETRY_DELAY_S = 5.0
 """Between attempts to quiesce; VSS writers usually settle within seconds."""
 
@@ -79,6 +83,33 @@ def take_source_snapshot(context: RunContext, source: VmInfo) -> SourceSnapshot:
     for note in notes:
         context.warn(note)
     return SourceSnapshot(snapshot, level, requested, tuple(notes))
+
+
+def check_snapshot_stands(session: Session, source: VmRef, snapshot: SnapshotInfo) -> None:
+    """Raises SourceSnapshotLost unless the snapshot is still there, by its identity.
+
+    While it stands its disks do not change. Once it is removed, the guest's writes are merged into
+    the files that a copy reads, without any error for the reader. Call after the last read.
+    """
+    try:
+        session.read_snapshot(source, snapshot.moref)
+    except ObjectGone as error:
+        by = _removers(session, source, snapshot)
+        raise SourceSnapshotLost(name=snapshot.name, by=by).at(vm=source.name) from error
+
+
+def _removers(session: Session, source: VmRef, snapshot: SnapshotInfo) -> str:
+    """The tasks on the source since the snapshot that touched snapshots, but for new ones."""
+    try:
+        tasks = session.recent_tasks(source)
+    except VReplicaError:
+        return ""
+    told = [
+        f"{task.operation} by {task.user or 'an unknown user'} at {task.queued:%H:%M:%S} UTC"
+        for task in tasks
+        if task.queued >= snapshot.created and _REMOVES.search(task.operation)
+    ]
+    return f" ({'; '.join(told)})" if told else ""
 
 
 def _quiesced(context: RunContext, source: VmInfo, notes: list[str]) -> SnapshotInfo | None:

@@ -22,6 +22,7 @@ from vreplica.sync.replica.state import (
 from vreplica.sync.report import VerifyReport
 from vreplica.sync.sites import Sites
 from vreplica.sync.source.cbt import changed_since
+from vreplica.sync.source.snapshot import check_snapshot_stands
 from vreplica.sync.verify.comparison import Comparison, VerifyDepth, compare_point
 from vreplica.vsphere.model import VmInfo
 
@@ -75,7 +76,7 @@ def verify(
                 if (base := chosen.disk(disk.key)) is not None
             }
             listener(Step("verify", f"comparing point {chosen.id} with the source"))
-            return compare_point(
+            report = compare_point(
                 Comparison(
                     job=job,
                     sites=sites,
@@ -89,6 +90,9 @@ def verify(
                     control=control,
                 )
             )
+            if not report.equal:
+                check_snapshot_stands(sites.source, vm.ref, snapshot)
+            return report
         finally:
             sites.source.remove_snapshot(vm.ref, snapshot.moref)
 

@@ -155,7 +155,10 @@ def _roll_back_earlier_run(context: RunContext, state: JobState, plan: Plan) -> 
     """Removes what a run that was killed has left on either side, and what others changed."""
     job, rollback = context.job, Rollback(context)
     forget_run(job)
-    source, replica = rollback.remove_left_snapshot(state.source), state.replica
+    source = rollback.consolidate_source(rollback.remove_left_snapshot(state.source))
+    replica = state.replica
+    if replica is not None:
+        replica = rollback.consolidate_replica(replica)
     for text in plan.foreign_changes:
         context.warn(f"what others changed on replica {job.placement.name} is discarded: {text}")
     if replica is not None and (plan.foreign_changes or not replica.clean):

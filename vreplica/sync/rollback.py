@@ -1,6 +1,6 @@
 """Rolls both sides back: what a killed run has left, and what a failing run has begun.
 
-the source     our snapshot is removed; change tracking is as this run found it
+the source     our snapshot is removed, and merged; change tracking is as this run found it
 the replica    disks and hardware of its latest point; files that the run had made are deleted
 """
 
@@ -39,6 +39,32 @@ class Rollback:
             context.sites.source.remove_snapshot(source.ref, snapshot.moref)
             context.recovered.append(f"removed a snapshot left on {name}")
         return context.sites.source.read_vm(source.ref) if ours else source
+
+    def consolidate_source(self, source: VmInfo) -> VmInfo:
+        """Merges disk files that an interrupted removal of a snapshot left on the source.
+
+        Returns the source as it is then. Raises ConsolidationFailed where a file is still locked.
+        """
+        if not source.consolidation_needed:
+            return source
+        context, name = self.context, source.ref.name
+        context.step("rollback", f"consolidating the disks of {name}")
+        context.sites.source.consolidate(source.ref)
+        context.recovered.append(f"consolidated the disks of {name}")
+        return context.sites.source.read_vm(source.ref)
+
+    def consolidate_replica(self, replica: ReplicaState) -> ReplicaState:
+        """The same for the replica. There it may fail: a run works on unmerged files as well."""
+        if not replica.vm.consolidation_needed:
+            return replica
+        context, vm = self.context, replica.vm.ref
+        destination = context.sites.destination
+        context.step("rollback", f"consolidating the disks of {vm.name}")
+        try:
+            destination.consolidate(vm)
+        except VReplicaError as error:
+            context.warn(f"the next run consolidates the disks of {vm.name}: {error.message}")
+        return read_replica(destination, context.job, vm)
 
     def revert_to_latest_point(self, replica: ReplicaState) -> ReplicaState:
         """Takes the replica back to its latest point. Returns it as it is then."""

@@ -190,6 +190,8 @@ def _steps(
     steps: list[str] = []
     if any(s.name == snapshot_name(job.name) for s in source.snapshots):
         steps.append(f"remove the snapshot that an earlier run left on {name}")
+    if source.consolidation_needed:
+        steps.append(f"consolidate the disks of {name}")
     if replica is None:
         steps.append(f"create replica {job.placement.name} on {job.placement.datastore}")
     elif replica.latest and (not replica.clean or changes):

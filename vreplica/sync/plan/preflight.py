@@ -73,8 +73,6 @@ def _source_problems(state: JobState) -> Iterator[str]:
             f"{name} has snapshots that are not ours ({', '.join(foreign)}): changed block "
             "tracking is not reliable across them; remove or consolidate them first"
         )
-    if source.consolidation_needed:
-        yield f"{name} needs consolidation: consolidate its disks in vCenter first"
 
 
 def _read_snapshots(state: JobState) -> Sequence[SnapshotInfo]:

@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 # Tests wait for processes and polls more than they compute: more of them than processors.
 WORKERS ?= 4
 
-.PHONY: demo test lint native-test bench clean system-packages
+.PHONY: FORCE demo test lint native-test bench clean system-packages
 
 demo: $(VENV)/.base
 	$(BIN)/vreplica-sync demo
@@ -33,11 +33,15 @@ $(VENV)/bin/python:
 
 NATIVE := $(shell find native -name '*.[ch]' -o -name CMakeLists.txt)
 
-$(VENV)/.base: pyproject.toml $(NATIVE) | $(VENV)/bin/python
+# The editable install finds modules by a list that it makes: a file that came or went needs a new one.
+$(VENV)/.modules: FORCE | $(VENV)/bin/python
+	@find vreplica -name '*.py' | sort | cmp -s - $@ || find vreplica -name '*.py' | sort >$@
+
+$(VENV)/.base: pyproject.toml $(NATIVE) $(VENV)/.modules | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --editable .
 	touch $@
 
-$(VENV)/.test: pyproject.toml $(NATIVE) | $(VENV)/bin/python
+$(VENV)/.test: pyproject.toml $(NATIVE) $(VENV)/.modules | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	touch $(VENV)/.base $@
 

@@ -1,4 +1,4 @@
-"""The one shape in which everything above sees a virtual disk.
+"""The Disk protocol: the interface through which all code above reads and writes virtual disks.
 
     +-----------------------------------------------------------+
     | block 0 | block 1 |  hole   | block 3 | ...       | tail  |   capacity_bytes
@@ -10,8 +10,8 @@ The caller owns the buffers: a read fills the whole view or raises. Requests are
 multiples of 512 (SECTOR). `read_many` and `write_many` take several requests at once, so that
 a transport with round trips can keep them in flight together; they return when all are done.
 
-Buffers that should cross into a helper process without a copy come from an `Arena`: one
-memory file that source, engine and target map alike.
+Buffers that are to reach a helper process without a copy come from an `Arena`: a memory file that
+source, engine and target all map.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ Request = tuple[int, memoryview]
 
 
 class Arena:
-    """One shared memory file (memfd), mapped here, that other processes can map by its fd.
+    """A shared memory file (memfd) that is mapped here; other processes can map it by its fd.
 
-    `view` is writable and covers all `size` bytes. Disks that know it may outlive it: once it
-    is closed they find no view in it any more.
+    `view` is writable and covers all `size` bytes. A disk may outlive an arena that it knows: once
+    the arena is closed, no view lies in it any more.
     """
 
     def __init__(self, size: int) -> None:
@@ -47,7 +47,7 @@ class Arena:
         self._base = np.frombuffer(self.view, np.uint8).__array_interface__["data"][0]
 
     def offset_of(self, view: memoryview) -> int | None:
-        """Where in the arena a view starts, or None when it lies elsewhere."""
+        """Returns the position of a view in the arena; None where it lies elsewhere."""
         if not view.nbytes or self.fd < 0:
             return None
         address = np.frombuffer(view, np.uint8).__array_interface__["data"][0]
@@ -55,9 +55,9 @@ class Arena:
         return offset if 0 <= offset <= self.size - view.nbytes else None
 
     def close(self) -> None:
-        """Give the fd back and unmap. Raises BufferError while a view is still alive.
+        """Closes the fd and unmaps the memory. Raises BufferError while a view is still in use.
 
-        The memory is then freed with the last view; disks no longer recognise the arena.
+        The memory is then freed with the last view, and disks no longer recognise the arena.
         """
         if self.fd >= 0:
             os.close(self.fd)
@@ -68,51 +68,51 @@ class Arena:
 
 @runtime_checkable
 class Disk(Protocol):
-    """A virtual disk of fixed capacity. One thread at a time, but for `parallel_reads`."""
+    """A virtual disk of fixed capacity. One thread at a time uses it; see `parallel_reads`."""
 
     @property
     def name(self) -> str:
-        """For messages: path, or `[datastore] dir/disk.vmdk`."""
+        """The name for messages: a path, or `[datastore] dir/disk.vmdk`."""
 
     @property
     def capacity_bytes(self) -> int:
-        """A multiple of 512."""
+        """The capacity, a multiple of 512."""
 
     @property
     def round_trips(self) -> bool:
-        """Requests wait for a network, so that several should be in flight together."""
+        """True where requests wait for a network, so that several should be in flight."""
 
     @property
     def parallel_reads(self) -> int:
-        """How many threads may read at once; 1 where that gains nothing."""
+        """Number of threads that may read at once; 1 where more gain nothing."""
 
     def read_into(self, offset: int, view: memoryview) -> None:
-        """Fill `view` with the bytes at `offset`. Raises DiskError; never fills in part."""
+        """Fills `view` with the bytes at `offset`. Raises DiskError; never returns a part."""
 
     def write_from(self, offset: int, view: memoryview) -> None:
-        """Write all of `view` at `offset`. Durable after `flush`."""
+        """Writes all of `view` at `offset`. The bytes are durable after `flush`."""
 
     def read_many(self, requests: Sequence[Request]) -> None:
-        """All reads, in any order, together. Raises the first failure once none is in flight."""
+        """Does all reads, in any order. Raises the first failure when none is in flight."""
 
     def write_many(self, requests: Sequence[Request]) -> None:
-        """All writes, in any order, together; they must not overlap."""
+        """Does all writes, in any order; they must not overlap."""
 
     def allocated(self) -> Extents:
-        """A superset of the bytes that are not zero, over the whole chain."""
+        """Returns extents that cover every byte that is not zero, over the whole chain."""
 
     def register(self, arena: Arena) -> None:
-        """Say that buffers will come from `arena`; a disk may use it to spare copies."""
+        """Announces that buffers will come from `arena`; a disk may use it to avoid copies."""
 
     def flush(self) -> None:
-        """Everything written so far is on stable storage when this returns."""
+        """Returns when everything written so far is on stable storage."""
 
     def close(self) -> None:
-        """Give everything back. Closing twice is allowed; other calls then raise DiskClosed."""
+        """Gives everything back. Closing twice is allowed; other calls then raise DiskClosed."""
 
 
 def check_request(offset: int, length: int, capacity: int) -> None:
-    """Raise Misaligned or OutOfRange where a request breaks the contract."""
+    """Raises Misaligned or OutOfRange where a request breaks the contract."""
     if offset % SECTOR or length % SECTOR:
         raise Misaligned(offset=offset, length=length, unit=SECTOR)
     if offset < 0 or length < 0 or offset + length > capacity:
@@ -120,10 +120,10 @@ def check_request(offset: int, length: int, capacity: int) -> None:
 
 
 class MemoryDisk:
-    """A disk in memory for tests: sparse, records every operation that was issued.
+    """A sparse disk in memory, for tests and the lab; it records every operation.
 
-    `ops` is a list of ("read" | "write" | "flush" | "allocated", offset, length).
-    Memory is taken in pieces of 1 MiB as they are written, so capacity may be 62 TiB.
+    ops: a list of ("read" | "write" | "flush" | "allocated", offset, length). Memory is taken in
+    pieces of 1 MiB as they are written, so the capacity may be 62 TiB.
     """
 
     _PIECE = MIB
@@ -195,7 +195,7 @@ class MemoryDisk:
         return self._written
 
     def register(self, arena: Arena) -> None:
-        """Nothing to gain: the disk is in this process."""
+        """Does nothing: the disk is in this process."""
         if self._closed:
             raise DiskClosed(name=self.name)
 

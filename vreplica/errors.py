@@ -1,16 +1,16 @@
-"""The error tree: what failed, where, what state things are in, and what to do.
+"""Base classes of errors: what failed, where, the state of both sides, what to do.
 
 An error is a dataclass with fields, a message template over those fields, a remedy, and
-`retryable` (would the same call, made again later, be worth a try?):
+`retryable` (True: the same call may succeed later):
 
     @dataclass(eq=False)
     class ChangeIdInvalid(CbtError):
         template = "changeId {change_id} is not valid any more: {reason}"
-        remedy = "The next run reads the whole disk and ships what differs."
+        remedy = "Read the whole disk once: `vreplica-sync run JOB --on-cbt-loss rescan`."
         change_id: str
         reason: str
 
-Code that knows more than the place that raised adds it on the way up:
+Callers that know more than the place that raised add it on the way up:
 
     except VReplicaError as error:
         raise error.at(vm="web01", disk="Hard disk 1")
@@ -26,7 +26,7 @@ from typing import Any, ClassVar, Self
 
 @dataclass
 class Where:
-    """The surroundings of an error, filled in by whoever knows them."""
+    """The place of an error and the state of both sides; callers fill in what they know."""
 
     vm: str | None = None
     disk: str | None = None
@@ -48,7 +48,7 @@ class VReplicaError(Exception):
     def __post_init__(self) -> None:
         self.where = Where()
         self.in_place = True
-        """False: `retryable`, but not by the object that raised it, which is of no use now."""
+        """False: the object that raised it cannot be used again; a retry needs a new one."""
         self.shrink_requests = False
         """True: asking for less at once may help (the host's NFC service is short of memory)."""
         super().__init__()
@@ -61,18 +61,18 @@ class VReplicaError(Exception):
 
     @property
     def message(self) -> str:
-        """The template filled with the fields, without the place."""
+        """The template with the fields filled in, without the place."""
         return self.template.format_map(self._values())
 
     def at(self, **where: Any) -> Self:
-        """Fill in surroundings (fields of `Where`) that are not known yet; returns self."""
+        """Fills in fields of `Where` that are not known yet, and returns the error."""
         for name, value in where.items():
             if getattr(self.where, name) is None:
                 setattr(self.where, name, value)
         return self
 
     def explain(self) -> list[str]:
-        """The lines below the message that an operator needs at 3 a.m."""
+        """Returns the lines below the message: state of both sides, next run, what to do."""
         lines = [
             f"{label}: {value}"
             for label, value in (
@@ -89,12 +89,12 @@ class VReplicaError(Exception):
         return lines
 
     def advice(self) -> str:
-        """The same as sentences of one line, for reports that have many."""
+        """Returns the lines of `explain` as sentences in one line."""
         lines = (line.removeprefix("what to do: ") for line in self.explain())
         return " ".join(f"{line[:1].upper()}{line[1:].removesuffix('.')}." for line in lines)
 
     def to_dict(self) -> dict[str, Any]:
-        """For `--json` and logs."""
+        """Returns the error as a dictionary, for `--json` and logs."""
         where = {f.name: getattr(self.where, f.name) for f in fields(self.where)}
         return {
             "type": type(self).__name__,
@@ -122,7 +122,7 @@ def _rebuild(cls: type[VReplicaError], values: dict[str, Any], where: Where) -> 
 
 
 class ConfigError(VReplicaError):
-    """What the user wrote cannot be used. Nothing was touched."""
+    """Something that the user wrote cannot be used. Nothing was changed."""
 
     exit_code = 2
 
@@ -170,9 +170,13 @@ class VerifyError(VReplicaError):
 # -- disks ----------------------------------------------------------------------------------
 
 
+_REPORT = "This is a fault of vreplica: report it with the log of --debug."
+
+
 @dataclass(eq=False)
 class OutOfRange(DiskError):
     template = "{length} bytes at {offset} reach past the disk's end at {capacity}"
+    remedy = _REPORT
     offset: int
     length: int
     capacity: int
@@ -181,6 +185,7 @@ class OutOfRange(DiskError):
 @dataclass(eq=False)
 class Misaligned(DiskError):
     template = "offset {offset} or length {length} is not a multiple of {unit} bytes"
+    remedy = _REPORT
     offset: int
     length: int
     unit: int
@@ -189,10 +194,12 @@ class Misaligned(DiskError):
 @dataclass(eq=False)
 class DiskClosed(DiskError):
     template = "{name} is closed"
+    remedy = _REPORT
     name: str
 
 
 @dataclass(eq=False)
 class ReadOnlyDisk(DiskError):
     template = "{name} was opened read-only"
+    remedy = _REPORT
     name: str

@@ -1,6 +1,6 @@
-"""Takes the secrets that were read out of whatever is about to be logged or shown.
+"""Hides the secrets that were read, in everything that is logged or shown.
 
-A server may repeat a password in its answer, a library may put a URL into its message.
+A server may repeat a password in its answer, and a library may put a URL into its message.
 """
 
 from __future__ import annotations
@@ -11,21 +11,24 @@ from typing import Final
 from urllib.parse import quote, unquote
 
 _SHORTEST: Final = 6
-"""Shorter ones are words that stand in any log; vCenter and ESXi take none."""
+"""Shorter secrets are not hidden: they are words of any log. vCenter and ESXi accept none."""
 _TOKEN: Final = 16
-"""From this length on a piece of a URL's path or query may be what grants access."""
-_given: set[str] = set()
+"""A part of a URL's path or query with this length, or more, may be what grants access."""
+_secrets: set[str] = set()
 
 
 def hide(text: str) -> str:
-    """The text, with three asterisks for each secret that was read so far."""
-    for value in sorted(_given, key=len, reverse=True):
+    """The text with `***` in place of every secret that was read so far."""
+    for value in sorted(_secrets, key=len, reverse=True):
         text = text.replace(value, "***")
     return text
 
 
 def remember(value: str) -> None:
-    """As it is, and as it looks in a URL, in JSON and in a repr; of a URL also its parts."""
+    """Adds a secret: as it is, and as it looks in a URL, in JSON and in a repr.
+
+    Of a URL the password and the tokens are added as well.
+    """
     parts = {value}
     if "://" in value:
         rest = value.partition("://")[2]
@@ -34,4 +37,4 @@ def remember(value: str) -> None:
         parts |= {password, unquote(password), *tokens}
     for part in list(parts):
         parts |= {quote(part, safe=""), json.dumps(part)[1:-1], repr(part)[1:-1]}
-    _given.update(part for part in parts if len(part) >= _SHORTEST)
+    _secrets.update(part for part in parts if len(part) >= _SHORTEST)

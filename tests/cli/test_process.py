@@ -134,7 +134,7 @@ def test_a_named_file_that_is_missing_says_so(folder: Path) -> None:
     result = command("plan", "--config", "other.toml")
     assert result.returncode == 2
     assert result.stderr.startswith(
-        "error: the job file other.toml cannot be read: No such file or directory\n"
+        "error: cannot read the job file other.toml: No such file or directory\n"
     )
 
 

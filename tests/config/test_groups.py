@@ -62,11 +62,11 @@ web = { after = ["db", "app"], heartbeat = false }
             "members.web.after[0]: dbb is not a member of this group",
             "mean db?",
         ),
-        ('web = { after = ["web"] }', 4, "nobody can begin: web waits for web", "after"),
+        ('web = { after = ["web"] }', 4, "no member can begin: web waits for web", "after"),
         (
             'web = { after = ["app"] }\napp = { after = ["web"] }',
             4,
-            "nobody can begin: web waits for app waits for web",
+            "no member can begin: web waits for app waits for web",
             "after",
         ),
         ('web = { afetr = ["db"] }', 4, "members.web.afetr: is not a known key", "mean after?"),

@@ -94,10 +94,10 @@ def test_rules_for_the_way_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("guest", "said"),
     [
-        ('user = "root"', "has a user without a password"),
+        ('user = "root"', "has a user or a password, but not both"),
         ('spec = "a"\nhostname = "web"\ncustomize = "spec"', "beside rules of its own"),
         ('hostname = "web"', "does not say how its rules reach the guest"),
-        ('customize = "spec"', "says how, but not what"),
+        ('customize = "spec"', "has customize, but no rules"),
         ('customize = "script"\nhostname = "web"', "has no login for its script"),
         ('customize = "spec"\nnics = [{ dhcp = true }]', "has no hostname"),
         ('hostname = "web.dr.example"', "is not a host name"),
@@ -117,7 +117,7 @@ def test_what_is_wrong_is_said(tmp_path: Path, guest: str, said: str) -> None:
 def test_the_test_network_may_not_be_one_of_production(tmp_path: Path) -> None:
     file = written(tmp_path, "")
     file.write_text(file.read_text().replace("networks = {", 'test_network = "b", networks = {'))
-    with pytest.raises(JobFileInvalid, match="test_network: is a network that the replica itself"):
+    with pytest.raises(JobFileInvalid, match="test_network: is a network that the replica is"):
         load(file)
 
 
@@ -130,5 +130,5 @@ def test_a_site_has_places_and_networks_for_its_jobs(tmp_path: Path) -> None:
     assert (place.folder, place.resource_pool, place.test_network) == ("replicas", "dr", "t")
     assert place.networks == {"a": "b", "c": "d"}
     file.write_text(file.read_text().replace('test_network = "t"', 'test_network = "d"'))
-    with pytest.raises(JobFileInvalid, match="test_network: is a network that the replica itself"):
+    with pytest.raises(JobFileInvalid, match="test_network: is a network that the replica is"):
         load(file)

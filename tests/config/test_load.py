@@ -200,12 +200,9 @@ def refused(job_file: Path) -> SecretUnavailable:
 def test_an_unset_variable_says_which(job_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MAIN_PASSWORD")
     error = refused(job_file)
-    assert str(error) == (
-        "the password of site main is not to be had from the environment variable"
-        " MAIN_PASSWORD: it is not set"
-    )
+    assert str(error) == "cannot read the password of site main: MAIN_PASSWORD is not set"
     monkeypatch.setenv("MAIN_PASSWORD", "")
-    assert "it is empty" in str(refused(job_file))
+    assert "MAIN_PASSWORD is empty" in str(refused(job_file))
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o644, 0o666])
@@ -268,7 +265,7 @@ def test_a_keyring_without_the_entry_says_how_to_make_it(
 ) -> None:
     job_file.write_text(job_file.read_text().replace('"dc"', '"other"'))
     error = refused(job_file)
-    assert "it has no password for root" in str(error)
+    assert "service other has no password for root" in str(error)
     assert error.explain() == ["what to do: keyring set other root"]
 
 

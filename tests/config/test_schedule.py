@@ -60,7 +60,7 @@ def test_cron_with_a_zone_windows_and_a_watched_rpo(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("schedule", "what"),
     [
-        ("schedule = {}", "says no time"),
+        ("schedule = {}", "has no time"),
         ('schedule = { cron = "0 0 * * *", every = "1h" }', "both cron and every"),
         ('schedule = { cron = "61 * * * *" }', "not a cron expression"),
         ('schedule = { every = "4 hours" }', "is not a duration"),

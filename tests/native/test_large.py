@@ -19,7 +19,7 @@ QUERY = """
 import json, resource, sys
 from vreplica.vddk.config import VddkConfig
 from vreplica.vddk.library import Library
-from vreplica.vddk.allocated_blocks import Query
+from vreplica.vddk.allocated_blocks import BlockQuery
 
 library = Library.load(VddkConfig(isolation=False))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -28,7 +28,7 @@ with library.open(sys.argv[1]) as handle:
     capacity = handle.capacity_bytes // 512
     while start < capacity:
         count = min(524288 * chunk, -(-(capacity - start) // chunk) * chunk)
-        blocks += handle.query_blocks(Query(start=start, count=count, chunk=chunk)).tolist()
+        blocks += handle.query_blocks(BlockQuery(start=start, count=count, chunk=chunk)).tolist()
         start += count
 grown_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
 print(json.dumps({"blocks": blocks, "grown_kib": grown_kib}))

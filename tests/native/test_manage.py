@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import native_library
 from vreplica.errors import VReplicaError
 from vreplica.vddk.abi import DiskType
 from vreplica.vddk.library import Library
@@ -43,9 +44,9 @@ def test_a_clone_holds_the_whole_chain(
         library.create_child(handle, child)
     with library.open(child, read_only=False) as handle:
         model.churn(handle, 30)
-        needed = library.space_needed_for_clone(handle, form)
+        needed = native_library.space_needed_for_clone(library, handle, form)
     percents: list[int] = []
-    library.clone(child, copy, form, progress=percents.append)
+    native_library.clone(library, child, copy, form, progress=percents.append)
     assert percents == sorted(percents)
     assert (percents[0], percents[-1]) == (0, 100)
     qemu_img.compare(model.path, copy)
@@ -54,8 +55,8 @@ def test_a_clone_holds_the_whole_chain(
     files = sum(file.stat().st_size for file in tmp_path.glob("copy*"))
     assert files <= needed + MIB or form is DiskType.VMFS_THIN
     with pytest.raises(VReplicaError):
-        library.clone(child, copy, form)
-    library.clone(base, copy, form, overwrite=True)
+        native_library.clone(library, child, copy, form)
+    native_library.clone(library, base, copy, form, overwrite=True)
 
 
 @BY_NAME
@@ -76,7 +77,7 @@ def test_a_grown_disk_keeps_its_content_and_can_be_filled(
             model.write(handle, end - 512, b"\5" * 65536)  # across the old end
             model.write(handle, capacity - 512, b"\7" * 512)
         qemu_img.compare(model.path, disk)
-        library.check_repair(disk)
+        native_library.check_repair(library, disk)
     if form in {DiskType.MONOLITHIC_SPARSE, DiskType.SPLIT_SPARSE}:
         qemu_img.check(disk)
 
@@ -102,14 +103,14 @@ def test_shrink_gives_zeroed_grains_back_and_cuts_the_file(
             model.write(handle, offset, bytes(32768))
         model.churn(handle, 30)
         before = disk.stat().st_size
-        library.shrink(handle)
+        native_library.shrink(library, handle)
         model.assert_equal(handle)
         model.churn(handle, 20)
         model.assert_equal(handle)
     assert disk.stat().st_size < before - 8 * MIB
     qemu_img.check(disk)
     qemu_img.compare(model.path, disk)
-    library.check_repair(disk)
+    native_library.check_repair(library, disk)
 
 
 @pytest.mark.parametrize("grown", [False, True])
@@ -126,11 +127,11 @@ def test_defragment_puts_grains_in_order(
         with library.open(disk, read_only=False) as handle:
             model.churn(handle, 40)
     with library.open(disk, read_only=False) as handle:
-        library.defragment(handle)
+        native_library.defragment(library, handle)
         model.assert_equal(handle)
     qemu_img.check(disk)
     qemu_img.compare(model.path, disk)
-    library.check_repair(disk)
+    native_library.check_repair(library, disk)
     mapped = [
         entry["offset"]
         for entry in qemu_img.map(disk)
@@ -156,15 +157,15 @@ def test_a_damaged_table_is_found_and_repaired_from_the_other(
     model = new_model(capacity=16 * MIB)
     disk = tmp_path / "disk.vmdk"
     filled(library, model, disk, DiskType.MONOLITHIC_SPARSE)
-    library.check_repair(disk)
+    native_library.check_repair(library, disk)
     at = tables_of(disk)[copy]
     with disk.open("r+b") as file:
         file.seek(at)
         file.write(b"\xf0\xff\xff\x7f" * 8)
     with pytest.raises(VReplicaError):
-        library.check_repair(disk)
-    library.check_repair(disk, repair=True)
-    library.check_repair(disk)
+        native_library.check_repair(library, disk)
+    native_library.check_repair(library, disk, repair=True)
+    native_library.check_repair(library, disk)
     qemu_img.check(disk)
     qemu_img.compare(model.path, disk)
 
@@ -182,7 +183,7 @@ def test_what_both_copies_have_lost_stays_an_error(
     before = disk.read_bytes()
     for repair in (False, True):
         with pytest.raises(VReplicaError):
-            library.check_repair(disk, repair=repair)
+            native_library.check_repair(library, disk, repair=repair)
     assert disk.read_bytes() == before
 
 
@@ -195,7 +196,7 @@ def test_a_renamed_disk_has_all_its_files_under_the_new_name(
     old, new = tmp_path / "old.vmdk", tmp_path / "other" / "new.vmdk"
     filled(library, model, old, form)
     files = len(list(tmp_path.glob("old*")))
-    library.rename(old, new)
+    native_library.rename(library, old, new)
     assert not list(tmp_path.glob("old*"))
     assert len(list(new.parent.glob("new*"))) == files
     qemu_img.compare(model.path, new)
@@ -215,7 +216,7 @@ def test_a_renamed_child_still_finds_its_parent(
         library.create_child(handle, child)
     with library.open(child, read_only=False) as handle:
         model.churn(handle, 10)
-    library.rename(child, moved)
+    native_library.rename(library, child, moved)
     qemu_img.compare(model.path, moved)
     with library.open(moved) as handle:
         assert handle.info.links == 2

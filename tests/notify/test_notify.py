@@ -475,7 +475,7 @@ def test_a_secret_that_is_missing_shows_before_anything_is_to_be_told(
     monkeypatch.delenv("SIGN_KEY", raising=False)
     file = written(tmp_path, CHAT)
     Notifier(load(file), catalog, "m1").close()
-    assert "the signing key of notify.chat is not to be had" in caplog.text
+    assert "cannot read the signing key of notify.chat" in caplog.text
     checked = CliRunner().invoke(app, ["check", "-c", str(file)])
     assert checked.exit_code == 2
     assert "SIGN_KEY" in checked.stderr
@@ -488,7 +488,7 @@ def test_a_secret_that_is_missing_shows_before_anything_is_to_be_told(
     ("text", "what", "remedy"),
     [
         ("", "needs exactly one receiver", "Give one of webhook, mail and hook."),
-        ('on = ["run fails"]\nhook.command = ["x"]', "is none of the values", "Choose"),
+        ('on = ["run fails"]\nhook.command = ["x"]', "is not one of its values", "Choose"),
         ("hook.command = []", "is empty", "Give a value"),
         ('webhook.url = "http://h/s3cret"', "may not be written into the file", "Say where"),
         ('mail = { host = "h", sender = "x", to = ["a@b"] }', "is not an e-mail", "Write"),

@@ -22,10 +22,10 @@ from vreplica.service.catalog.errors import CatalogUrlInvalid
 def _restored() -> Iterator[None]:
     loggers = [logging.getLogger(name) for name in (None, "vreplica", "dbos")]
     before = [(each, each.handlers[:], each.level, each.propagate) for each in loggers]
-    given = set(redact._given)
+    given = set(redact._secrets)
     yield
-    redact._given.clear()
-    redact._given.update(given)
+    redact._secrets.clear()
+    redact._secrets.update(given)
     for each, handlers, level, propagate in before:
         each.handlers[:], each.propagate = handlers, propagate
         each.setLevel(level)
@@ -56,7 +56,7 @@ def test_no_secret_that_was_read_gets_in(
 
 
 def test_a_missing_secret_is_called_what_it_is() -> None:
-    with pytest.raises(SecretUnavailable, match=r"^the URL of notify.chat is not to be had from"):
+    with pytest.raises(SecretUnavailable, match=r"^cannot read the URL of notify.chat: "):
         secrets.read(Secret(env="NOT_SET_ANYWHERE"), "the URL of notify.chat", "u", Path())
 
 

@@ -1,15 +1,14 @@
-"""PrepareForAccess, EndAccess and Cleanup: calls about a VM, without a disk."""
+"""PrepareForAccess and EndAccess: calls about a VM, without a disk."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from vreplica.disk_errors import DiskBusy
-from vreplica.vddk.access import CleanupResult, cleanup, end_access, prepare_for_access
+from vreplica.vddk.access import end_access, prepare_for_access
 from vreplica.vddk.config import VddkConnection
 
 REMOTE = VddkConnection(
@@ -38,12 +37,6 @@ def test_another_holder_is_a_reason_to_try_again(dummy: Any, isolation: bool) ->
     ) as e:
         prepare_for_access(config, REMOTE, "second")
     assert e.value.retryable
-
-
-def test_cleanup_counts(dummy: Any, isolation: bool, lines: Any) -> None:
-    config = dummy.config(isolation=isolation)
-    assert cleanup(config, replace(REMOTE, vmx_spec=None)) == CleanupResult(cleaned=3, remaining=1)
-    assert "clean up at vc.example" in lines()
 
 
 def test_an_identity_that_the_server_would_cut_is_refused(dummy: Any) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import native_library
 from vreplica.disk_errors import DiskDamaged
 from vreplica.units import MIB
 from vreplica.vddk.abi import Adapter, DiskType
@@ -61,8 +62,8 @@ def test_clone_takes_the_capacity_from_its_source(
 ) -> None:
     caplog.set_level(logging.DEBUG, "vreplica.vddk")
     source = dummy.disk(bytes(MIB))
-    library.clone(source, "/d/copy.vmdk", DiskType.SPLIT_SPARSE, overwrite=True)
-    library.clone(source, "/d/copy.vmdk")
+    native_library.clone(library, source, "/d/copy.vmdk", DiskType.SPLIT_SPARSE, overwrite=True)
+    native_library.clone(library, source, "/d/copy.vmdk")
     cloned = [r.getMessage() for r in caplog.records if r.getMessage().startswith("clone")]
     common = f"clone {source} to /d/copy.vmdk (1): "
     assert cloned == [
@@ -81,22 +82,22 @@ def test_grow_is_told_sectors(library: Library, last: Any) -> None:
 
 
 def test_rename_and_check(library: Library, last: Any) -> None:
-    library.rename("/d/a.vmdk", "/d/b.vmdk")
+    native_library.rename(library, "/d/a.vmdk", "/d/b.vmdk")
     assert last() == "rename /d/a.vmdk to /d/b.vmdk"
     with pytest.raises(DiskDamaged):
-        library.check_repair("/d/a.vmdk")
-    library.check_repair("/d/a.vmdk", repair=True)
+        native_library.check_repair(library, "/d/a.vmdk")
+    native_library.check_repair(library, "/d/a.vmdk", repair=True)
     assert last() == "check /d/a.vmdk at 1 repair=1"
 
 
 def test_calls_on_an_open_disk(library: Library, dummy: Any, last: Any) -> None:
     path = dummy.disk(os.urandom(MIB))
     with library.open(path, read_only=False) as disk:
-        library.shrink(disk)
+        native_library.shrink(library, disk)
         assert last() == f"shrink {path}"
-        library.defragment(disk)
+        native_library.defragment(library, disk)
         assert last() == f"defragment {path}"
-        assert library.space_needed_for_clone(disk, DiskType.VMFS_FLAT) == MIB + 5
+        assert native_library.space_needed_for_clone(library, disk, DiskType.VMFS_FLAT) == MIB + 5
 
 
 def test_a_transfer_of_nothing_is_one(library: Library, dummy: Any) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import native_library
 from vreplica.disk_errors import (
     AuthenticationFailed,
     CertificateMismatch,
@@ -135,7 +136,7 @@ def test_attach_puts_a_link_on_another_base_for_good(library: Library, tmp_path:
         library.create_child(parent, child)
     parent = library.open(second)
     with library.open(child, read_only=False, single_link=True) as leaf:
-        assert library.is_attach_possible(parent, leaf)
+        assert native_library.is_attach_possible(library, parent, leaf)
         library.attach(parent, leaf)
         assert leaf.info.links == 2
         buffer = bytearray(SECTOR)
@@ -152,13 +153,13 @@ def test_clone_copies_the_chain_into_one_disk(library: Library, tmp_path: Path) 
     with library.open(base) as parent:
         library.create_child(parent, child)
     write(library, child, 0, b"y" * MIB)
-    library.clone(child, copy, DiskType.MONOLITHIC_FLAT)
+    native_library.clone(library, child, copy, DiskType.MONOLITHIC_FLAT)
     assert read(library, copy, 0, 4 * MIB) == b"y" * MIB + b"x" * MIB + bytes(2 * MIB)
     with library.open(copy) as disk:
         assert disk.info.links == 1
     with pytest.raises(FileExists):
-        library.clone(child, copy)
-    library.clone(base, copy, overwrite=True)
+        native_library.clone(library, child, copy)
+    native_library.clone(library, base, copy, overwrite=True)
     assert read(library, copy, 0, MIB) == bytes(MIB)
 
 
@@ -177,15 +178,15 @@ def test_shrink_gives_back_what_is_zero(library: Library, tmp_path: Path) -> Non
     write(library, path, MIB, bytes(7 * MIB))
     before = path.stat().st_size
     with library.open(path, read_only=False) as disk:
-        library.shrink(disk)
+        native_library.shrink(library, disk)
     assert path.stat().st_size < before // 2
-    library.check_repair(path)
+    native_library.check_repair(library, path)
 
 
 def test_rename_and_unlink_take_all_files_of_a_disk(library: Library, tmp_path: Path) -> None:
     library.create(tmp_path / "a.vmdk", MIB, DiskType.VMFS_FLAT)
     assert {p.name for p in tmp_path.iterdir()} == {"a.vmdk", "a-flat.vmdk"}
-    library.rename(tmp_path / "a.vmdk", tmp_path / "b.vmdk")
+    native_library.rename(library, tmp_path / "a.vmdk", tmp_path / "b.vmdk")
     assert {p.name for p in tmp_path.iterdir()} == {"b.vmdk", "b-flat.vmdk"}
     library.unlink(tmp_path / "b.vmdk")
     assert not list(tmp_path.iterdir())

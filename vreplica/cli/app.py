@@ -16,7 +16,7 @@ COMMANDS: Final = {
     "demo": Lazy("demo.command:demo", "Try everything on an embedded lab."),
     "init": Lazy("init:init", "Write a first job file from what the sites have."),
     "check": Lazy("check:check", "Try everything that the jobs need; change nothing."),
-    "plan": Lazy("plan:plan", "Say what the next runs will do, and why."),
+    "plan": Lazy("plan:plan", "Show what the next runs will do, and why."),
     "run": Lazy("run:run", "Bring replicas up to date."),
     "pause": Lazy("pause:pause", "Pause the current run of a job."),
     "resume": Lazy("resume:resume", "Continue a run that was paused."),
@@ -33,7 +33,7 @@ COMMANDS: Final = {
     "history": Lazy("service.history:history", "List the runs and failovers of the service."),
     "schedule": Lazy("service.schedule:schedule", "Pause and resume the schedule of jobs."),
     "notify": Lazy("service.notify:notify", "Test the receivers of notifications."),
-    "catalog": Lazy("service.catalog:catalog", "Rebuild the catalog of the service."),
+    "catalog": Lazy("service.catalog:catalog", "Rebuild or migrate the catalog of the service."),
     "test-failover": Lazy(
         "failover.test_failover:test_failover", "Try a recovery point apart from production."
     ),

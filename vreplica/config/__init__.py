@@ -1,4 +1,4 @@
-"""Jobs: what is to be replicated, where to, and by which rules, as a file says it."""
+"""The job file: reads it, checks it, and makes the jobs that `vreplica.run` takes."""
 
 from vreplica.config.jobfile import Config, find, load
 

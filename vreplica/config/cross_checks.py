@@ -1,4 +1,4 @@
-"""What must hold between the tables of a job file. Pure."""
+"""Checks between the tables of a job file: sites, replicas, networks, groups. Pure."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from vreplica.failover.machine.group_order import cycle
 
 
 def broken_rules(file: JobFile, lines: Lines) -> Iterator[Problem]:
-    """Problems that only show when the whole file is looked at."""
+    """The problems that one table alone does not show."""
     replicas: dict[tuple[str, str, str], str] = {}
     for name, job in file.jobs.items():
         path: KeyPath = ("jobs", name)
         if not NAME.fullmatch(name):
-            yield _no_name(lines, path, "job")
+            yield _bad_name(lines, path, "job")
         unknown = [
             problem_at(
                 lines,
@@ -33,15 +33,15 @@ def broken_rules(file: JobFile, lines: Lines) -> Iterator[Problem]:
         ]
         yield from unknown
         if not unknown:
-            yield from _replica_of_its_own(file, lines, path, job, replicas)
-            yield from _test_apart(file, lines, path, job)
+            yield from _check_replica(file, lines, path, job, replicas)
+            yield from _check_test_network(file, lines, path, job)
     yield from _broken_groups(file, lines)
     for name in file.notify:
         if not NAME.fullmatch(name):
-            yield _no_name(lines, ("notify", name), "receiver")
+            yield _bad_name(lines, ("notify", name), "receiver")
 
 
-def _no_name(lines: Lines, path: KeyPath, noun: str) -> Problem:
+def _bad_name(lines: Lines, path: KeyPath, noun: str) -> Problem:
     return problem_at(
         lines,
         path,
@@ -50,27 +50,29 @@ def _no_name(lines: Lines, path: KeyPath, noun: str) -> Problem:
     )
 
 
-def _test_apart(file: JobFile, lines: Lines, path: KeyPath, job: JobTable) -> Iterator[Problem]:
-    """A test failover next to production would answer for it."""
+def _check_test_network(
+    file: JobFile, lines: Lines, path: KeyPath, job: JobTable
+) -> Iterator[Problem]:
+    """Refuses a test network that is also one of production: a test VM there would act for it."""
     to, there = job.destination, file.sites[job.destination.site]
     networks = {**there.networks, **to.networks}
     if (to.test_network or there.test_network) in networks.values():
         yield problem_at(
             lines,
             (*path, "destination", "test_network"),
-            "is a network that the replica itself is connected to at a failover",
+            "is a network that the replica is connected to at a failover",
             "Name an isolated network, on a switch without an uplink.",
         )
 
 
-def _replica_of_its_own(
+def _check_replica(
     file: JobFile,
     lines: Lines,
     path: KeyPath,
     job: JobTable,
     replicas: dict[tuple[str, str, str], str],
 ) -> Iterator[Problem]:
-    """No job may write to its own source, nor two jobs to one replica."""
+    """Refuses a job whose replica is its source, and two jobs with one replica."""
     place = (*path, "destination", "name")
     target = _server(file, job.destination.site)
     if target == _server(file, job.source.site) and job.source.vm == job.destination.name:
@@ -93,15 +95,16 @@ def _replica_of_its_own(
 
 
 def _server(file: JobFile, site: str) -> str:
-    """Two names of sites may mean the same server."""
+    """The server of a site: two sites may be the same server."""
     return f"{file.sites[site].host.lower()}:{file.sites[site].port}"
 
 
 def _broken_groups(file: JobFile, lines: Lines) -> Iterator[Problem]:
+    """Problems of groups: unknown members, and an order in which no member can begin."""
     for name, group in file.groups.items():
         path: KeyPath = ("groups", name)
         if not NAME.fullmatch(name):
-            yield _no_name(lines, path, "group")
+            yield _bad_name(lines, path, "group")
         for member in group.members:
             if member not in file.jobs:
                 yield problem_at(
@@ -130,6 +133,6 @@ def _order(group: GroupTable, lines: Lines, path: KeyPath) -> Iterator[Problem]:
         yield problem_at(
             lines,
             (*path, ring[0], "after"),
-            f"nobody can begin: {' waits for '.join(ring)}",
+            f"no member can begin: {' waits for '.join(ring)}",
             "Take one of these out of `after`.",
         )

@@ -1,4 +1,4 @@
-"""What can be wrong with a job file, said with file, line, key, reason and remedy."""
+"""Errors of a job file, with file, line, key, reason and remedy."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vreplica.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong in a job file. `key` is a dotted path, empty for the whole file."""
+    """One mistake in a job file. `key` is a dotted path, empty for the whole file."""
 
     line: int
     key: str
@@ -23,7 +23,7 @@ class Problem:
 
 @dataclass(eq=False)
 class JobFileInvalid(ConfigError):
-    """All that is wrong in one job file, in the order of its lines."""
+    """All mistakes of one job file, in the order of its lines."""
 
     file: str
     problems: tuple[Problem, ...]
@@ -53,7 +53,7 @@ class JobFileInvalid(ConfigError):
 
 @dataclass(eq=False)
 class JobFileUnreadable(ConfigError):
-    template = "the job file {file} cannot be read: {reason}"
+    template = "cannot read the job file {file}: {reason}"
     remedy = "Name a readable file with --config or VREPLICA_CONFIG."
     file: str
     reason: str
@@ -67,8 +67,8 @@ class NoJobFile(ConfigError):
 
 
 @dataclass(eq=False)
-class Unknown(ConfigError, KeyError):
-    """Also a KeyError, so that `get` of a Config works as of any mapping."""
+class UnknownName(ConfigError, KeyError):
+    """A name that the job file does not have. Also a KeyError, for `get` of a Config."""
 
     remedy = "{hint}"
     file: str
@@ -76,15 +76,15 @@ class Unknown(ConfigError, KeyError):
     hint: str
 
 
-class UnknownJob(Unknown):
+class UnknownJob(UnknownName):
     template = "{file} has no job {name}"
 
 
-class UnknownGroup(Unknown):
+class UnknownGroup(UnknownName):
     template = "{file} has no group {name}"
 
 
-class UnknownReceiver(Unknown):
+class UnknownReceiver(UnknownName):
     template = "{file} has no receiver {name}"
 
 
@@ -98,5 +98,5 @@ class NoReceivers(ConfigError):
 @dataclass(eq=False)
 class NoJobs(ConfigError):
     template = "{file} has no jobs"
-    remedy = "Write a table [jobs.NAME] for each VM that is to be replicated."
+    remedy = "Write a table [jobs.NAME] for each VM to replicate, or run `vreplica-sync init`."
     file: str

@@ -1,10 +1,10 @@
-"""Reads a job file: TOML in, jobs that `vreplica.run` takes out.
+"""Reads a job file (TOML) and makes jobs of it.
 
     config = vreplica.load("vreplica.toml")
     report = vreplica.run(config["web01"])
 
-A file is checked whole when it is loaded: all its problems are in one error. Passwords are read
-when a job is taken out, so that a job can run although another one's password is not to be had.
+The whole file is checked when it is loaded, and one error has all its problems. Passwords are read
+when a job is made, so that a job runs although the password of another one cannot be read.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from vreplica.config.errors import (
     NoJobs,
     NoReceivers,
     Problem,
-    Unknown,
     UnknownGroup,
     UnknownJob,
+    UnknownName,
     UnknownReceiver,
 )
 from vreplica.config.problems import from_validation, suggestion
@@ -72,10 +72,10 @@ class Config(Mapping[str, Job]):
         self.path = path
         self._file = file
         self._base = path.absolute().parent
-        """What relative paths in the file are relative to."""
+        """The folder at which relative paths of the file start."""
 
     def __getitem__(self, name: str) -> Job:
-        """Raises UnknownJob, and SecretUnavailable where a password is not to be had."""
+        """Raises UnknownJob, and SecretUnavailable where a password cannot be read."""
         self.select([name])
         table = self._file.jobs[name]
         to = table.destination
@@ -126,7 +126,7 @@ class Config(Mapping[str, Job]):
         return f"Config({str(self.path)!r}, jobs={list(self)})"
 
     def select(self, names: Sequence[str] = ()) -> list[str]:
-        """These jobs, each once, or all where none is named. Raises UnknownJob, NoJobs."""
+        """The named jobs, each once, or all where none is named. Raises UnknownJob, NoJobs."""
         self._check(names, self, UnknownJob, "Jobs")
         if not self:
             raise NoJobs(str(self.path))
@@ -148,48 +148,48 @@ class Config(Mapping[str, Job]):
 
     @property
     def state_dir(self) -> Path:
-        """Where digest maps and locks are kept: as the file says, else as XDG says."""
+        """The folder for digest maps and locks: of the file, or else of XDG."""
         if self._file.state_dir is not None:
             return self._base / self._file.state_dir.expanduser()
         return _xdg("XDG_STATE_HOME", ".local/state") / "vreplica"
 
     def rule(self, name: str) -> ScheduleRule | None:
-        """When a job runs; None where only people start it. Raises UnknownJob."""
+        """The schedule of a job; None where it is run by hand. Raises UnknownJob."""
         self.select([name])
         table = self._file.jobs[name].schedule
         return table.rule() if table else None
 
     @property
     def service(self) -> ServiceTable:
-        """What the service may do."""
+        """The table of the service: its database and its limits."""
         return self._file.service
 
     @property
     def notify(self) -> Mapping[str, NotifyTable]:
-        """Who is told of what, by name."""
+        """The tables of the receivers of notifications, by name."""
         return self._file.notify
 
     def select_receivers(self, names: Sequence[str] = ()) -> list[str]:
-        """These, each once, or all where none is named. Raises UnknownReceiver, NoReceivers."""
+        """The named receivers, each once, or all. Raises UnknownReceiver, NoReceivers."""
         self._check(names, self.notify, UnknownReceiver, "Receivers")
         if not self.notify:
             raise NoReceivers(str(self.path))
         return list(dict.fromkeys(names)) or list(self.notify)
 
     def secret(self, place: Secret, what: str, user: str) -> Callable[[], str]:
-        """Reads a secret each time that it is called; raises SecretUnavailable."""
+        """A function that reads a secret each time; it raises SecretUnavailable."""
         return partial(secrets.read, place, what, user, self._base)
 
     def resolve(self, path: Path) -> Path:
-        """A path of the file, as this process can open it."""
+        """The path with which this process can open a path of the file."""
         return self._base / path.expanduser()
 
     def secret_variables(self) -> frozenset[str]:
-        """The environment's variables that hold secrets: nothing for other programs."""
+        """The environment variables that contain secrets. Other programs must not inherit them."""
         return frozenset(_variables(self._file))
 
     def catalog_url(self) -> str:
-        """Where the catalog is. Raises SecretUnavailable."""
+        """The URL of the catalog's database. Raises SecretUnavailable."""
         place = self._file.service.database
         if place is None:
             return f"sqlite:///{self.state_dir / 'catalog.sqlite'}"
@@ -197,12 +197,12 @@ class Config(Mapping[str, Job]):
 
     @property
     def has_catalog(self) -> bool:
-        """Is there one that should know what is done here? (A service's, or the file of one.)"""
+        """True where there is a catalog to keep up to date: a file, or a database that is set."""
         there = self._file.service.database is not None
         return there or (self.state_dir / "catalog.sqlite").exists()
 
     def sites(self) -> list[str]:
-        """The sites that jobs name, each once."""
+        """The names of the sites that jobs use, each once."""
         return list(dict.fromkeys(s for name in self for s in self.sites_of(name)))
 
     def sites_of(self, name: str) -> tuple[str, str]:
@@ -211,7 +211,7 @@ class Config(Mapping[str, Job]):
         return table.source.site, table.destination.site
 
     def endpoint(self, site: str) -> Endpoint:
-        """How to log in to a site of this file. Raises SecretUnavailable."""
+        """Address and login of a site. Raises SecretUnavailable."""
         table = self._file.sites[site]
         return Endpoint(
             host=table.host,
@@ -224,7 +224,7 @@ class Config(Mapping[str, Job]):
         )
 
     def _check(
-        self, names: Sequence[str], known: Collection[str], unknown: type[Unknown], noun: str
+        self, names: Sequence[str], known: Collection[str], unknown: type[UnknownName], noun: str
     ) -> None:
         for name in names:
             if name not in known:
@@ -239,8 +239,8 @@ class Config(Mapping[str, Job]):
             what = f"the password of the guest of job {job}"
             password = partial(secrets.read, table.password, what, table.user, self._base)
         login = Guest(table.user, password)
-        failback = _ruled(login, table.failback) if table.failback is not None else None
-        return replace(_ruled(login, table), failback=failback)
+        failback = _guest_rules(login, table.failback) if table.failback is not None else None
+        return replace(_guest_rules(login, table), failback=failback)
 
     def _nfc(self) -> NfcConfig:
         table = self._file.nfc
@@ -259,7 +259,7 @@ class Config(Mapping[str, Job]):
         )
 
 
-def _ruled(login: Guest, table: GuestRulesTable) -> Guest:
+def _guest_rules(login: Guest, table: GuestRulesTable) -> Guest:
     customize = table.customize or ("spec" if table.spec else None)
     nics = tuple(NicRule(nic.ip, nic.gateway, nic.dns) for nic in table.nics)
     return replace(
@@ -271,9 +271,9 @@ def _ruled(login: Guest, table: GuestRulesTable) -> Guest:
 
 
 def load(path: str | os.PathLike[str] | None = None) -> Config:
-    """Read and check a job file; without a path, the one that `find` finds.
+    """Reads and checks a job file; without a path, the one that `find` finds.
 
-    Raises JobFileInvalid with everything that is wrong in it, JobFileUnreadable, NoJobFile.
+    Raises JobFileInvalid with all problems of the file, JobFileUnreadable, NoJobFile.
     """
     file = Path(path) if path is not None else find()
     text = _text(file)
@@ -282,11 +282,11 @@ def load(path: str | os.PathLike[str] | None = None) -> Config:
     except tomllib.TOMLDecodeError as error:
         raise JobFileInvalid(str(file), (_syntax_problem(text, str(error)),)) from None
     problems: list[Problem] = []
-    merged, known_as = _inherit(raw)
+    merged, inherited_from = _inherit(raw)
     try:
         parsed = JobFile.model_validate(merged)
     except ValidationError as error:
-        problems += from_validation(error, raw, locate(text), known_as)
+        problems += from_validation(error, raw, locate(text), inherited_from)
     else:
         problems += broken_rules(parsed, locate(text))
         if not problems:
@@ -295,7 +295,7 @@ def load(path: str | os.PathLike[str] | None = None) -> Config:
 
 
 def find() -> Path:
-    """The job file that is meant when none is named. Raises NoJobFile."""
+    """The path of the job file when none is named. Raises NoJobFile."""
     if named := os.environ.get(ENV_CONFIG):
         return Path(named)
     candidates = (Path(FILE_NAME), _xdg("XDG_CONFIG_HOME", ".config") / "vreplica" / FILE_NAME)
@@ -306,6 +306,7 @@ def find() -> Path:
 
 
 def _variables(value: Any) -> Iterator[str]:
+    """The environment variables of all secrets in a table."""
     if isinstance(value, Secret):
         if value.env is not None:
             yield value.env
@@ -318,7 +319,7 @@ def _variables(value: Any) -> Iterator[str]:
 
 
 def _xdg(variable: str, default: str) -> Path:
-    # The XDG specification says that a relative path is to be ignored.
+    # By the XDG specification a relative path is ignored.
     named = Path(os.environ.get(variable, ""))
     return named if named.is_absolute() else Path.home() / default
 
@@ -338,7 +339,10 @@ def _text(file: Path) -> str:
 
 
 def _syntax_problem(text: str, said: str) -> Problem:
-    """The standard parser's message ends in `(at line 3, column 5)` or `(at end of document)`."""
+    """The problem of invalid TOML, from the message of the standard parser.
+
+    It ends in `(at line 3, column 5)` or `(at end of document)`.
+    """
     message, _, place = said.rpartition(" (at ")
     numbers = re.match(r"line (\d+), column (\d+)", place)
     line = int(numbers[1]) if numbers else text.rstrip().count("\n") + 1
@@ -352,17 +356,20 @@ def _syntax_problem(text: str, said: str) -> Problem:
 
 
 def _inherit(raw: dict[str, Any]) -> tuple[dict[str, Any], dict[KeyPath, KeyPath]]:
-    """Give each job what `defaults` says and it does not; and where each such key stands."""
+    """The file with the keys of `defaults` in each job that does not set them.
+
+    Also a map from each such key of a job to the key of `defaults`, for the lines of problems.
+    """
     defaults, jobs = raw.get("defaults"), raw.get("jobs")
     if not isinstance(defaults, dict) or not isinstance(jobs, dict):
         return raw, {}
-    known_as: dict[KeyPath, KeyPath] = {}
+    inherited_from: dict[KeyPath, KeyPath] = {}
     merged: dict[str, Any] = {}
     for name, job in jobs.items():
         if not isinstance(job, dict):
             merged[name] = job
             continue
         inherited = {k: v for k, v in defaults.items() if k not in job}
-        known_as |= {("jobs", name, key): ("defaults", key) for key in inherited}
+        inherited_from |= {("jobs", name, key): ("defaults", key) for key in inherited}
         merged[name] = inherited | job
-    return {**raw, "jobs": merged}, known_as
+    return {**raw, "jobs": merged}, inherited_from

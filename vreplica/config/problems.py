@@ -1,4 +1,4 @@
-"""From pydantic's findings to problems with key, reason and remedy."""
+"""Turns pydantic's validation errors into problems with line, key, reason and remedy."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ _MODELS: dict[KeyPath, type[BaseModel]] = {
     ("groups", "*"): GroupTable,
     ("groups", "*", "members", "*"): GroupMemberTable,
 }
-"""Which model stands at which path: for the names that a misspelt key may have meant."""
+"""The model of each table, for the known names that are close to a misspelt key."""
 
 _EXAMPLES = {
     "host": 'host = "vcenter.example"',
@@ -94,18 +94,26 @@ _TYPES = {
 
 
 def from_validation(
-    error: ValidationError, raw: dict[str, Any], lines: Lines, known_as: dict[KeyPath, KeyPath]
+    error: ValidationError,
+    raw: dict[str, Any],
+    lines: Lines,
+    inherited_from: dict[KeyPath, KeyPath],
 ) -> list[Problem]:
-    """All findings of pydantic. `known_as` leads a key that was inherited to where it stands."""
+    """One problem for each error of pydantic.
+
+    `raw`: the file as it was parsed. `inherited_from`: for each key that a job has from `defaults`,
+    the key there.
+    """
     found: dict[tuple[KeyPath, str], Problem] = {}
     for detail in error.errors(include_input=False, include_url=False):
-        path = _moved(tuple(detail["loc"]), known_as)
-        what, remedy = _said(detail, path, raw)
+        path = _origin(tuple(detail["loc"]), inherited_from)
+        what, remedy = _explained(detail, path, raw)
         found.setdefault((path, what), problem_at(lines, path, what, remedy))
     return list(found.values())
 
 
 def problem_at(lines: Lines, path: KeyPath, what: str, remedy: str) -> Problem:
+    """A problem of the key at a path, with its line."""
     return Problem(line_of(lines, path), dotted(path), what, remedy)
 
 
@@ -118,22 +126,22 @@ def dotted(path: KeyPath) -> str:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str | None:
-    """The known name that this one looks like."""
+    """The known name that is closest to this one, if any is close."""
     by_lower = {k.lower(): k for k in known}
     close = get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
     return by_lower[close[0]] if close else None
 
 
 def suggestion(name: str, known: Iterable[str], noun: str) -> str:
-    """A remedy: the one that was meant, or all that there are."""
+    """A remedy: the name that was probably meant, or all known names."""
     names = list(known)
     if close := did_you_mean(name, names):
         return f"Did you mean {close}?"
     return f"{noun}: {', '.join(names) or 'none'}."
 
 
-def _said(detail: ErrorDetails, path: KeyPath, raw: dict[str, Any]) -> tuple[str, str]:
-    """What is wrong, and the remedy."""
+def _explained(detail: ErrorDetails, path: KeyPath, raw: dict[str, Any]) -> tuple[str, str]:
+    """The reason, and the remedy."""
     kind, context = detail["type"], detail.get("ctx", {})
     key = str(path[-1]) if path else ""
     match kind:
@@ -145,7 +153,7 @@ def _said(detail: ErrorDetails, path: KeyPath, raw: dict[str, Any]) -> tuple[str
             return "is missing", f"Add {_EXAMPLES.get(key, f'{key} = ...')}."
         case "literal_error":
             choices = str(context["expected"]).replace("'", '"')
-            return f"is none of the values that it can have: {choices}", f"Choose {choices}."
+            return f"is not one of its values: {choices}", f"Choose {choices}."
         case "greater_than_equal":
             return f"is below {context['ge']}", f"Give {context['ge']} or more."
         case "less_than_equal":
@@ -159,7 +167,7 @@ def _said(detail: ErrorDetails, path: KeyPath, raw: dict[str, Any]) -> tuple[str
 
 
 def _other_keys(key: str, table: KeyPath, raw: dict[str, Any]) -> str:
-    """The remedy for an unknown key: the one that was meant, or those that are not set yet."""
+    """The remedy for an unknown key: the key that was probably meant, or the keys not yet set."""
     model = _MODELS[_pattern(table)]
     if close := did_you_mean(key, model.model_fields):
         return f"Did you mean {close}?"
@@ -168,7 +176,7 @@ def _other_keys(key: str, table: KeyPath, raw: dict[str, Any]) -> str:
 
 
 def _pattern(path: KeyPath) -> KeyPath:
-    """Tables of any name: `sites`, `jobs`, `notify`, `groups`, `members`; `nics` by number."""
+    """The path of a table in `_MODELS`: names that the user chose, and numbers, become `*`."""
     if path[:1] in (("sites",), ("jobs",), ("notify",), ("groups",)):
         path = (path[0], "*", *path[2:])
     members = ("groups", "*", "members")
@@ -177,10 +185,10 @@ def _pattern(path: KeyPath) -> KeyPath:
     return tuple("*" if isinstance(part, int) else part for part in path)
 
 
-def _moved(path: KeyPath, known_as: dict[KeyPath, KeyPath]) -> KeyPath:
+def _origin(path: KeyPath, inherited_from: dict[KeyPath, KeyPath]) -> KeyPath:
     for end in range(len(path), 0, -1):
-        if path[:end] in known_as:
-            return known_as[path[:end]] + path[end:]
+        if path[:end] in inherited_from:
+            return inherited_from[path[:end]] + path[end:]
     return path
 
 

@@ -1,6 +1,6 @@
-"""Passwords and other secrets, read from where the job file says, when something needs them.
+"""Reads passwords and other secrets from where the job file says, when they are needed.
 
-What was read is remembered for `vreplica.redact`.
+Every secret that was read is hidden in logs and messages: see vreplica.redact.
 """
 
 from __future__ import annotations
@@ -17,17 +17,20 @@ from vreplica.redact import remember
 
 @dataclass(eq=False)
 class SecretUnavailable(ConfigError):
-    template = "{what} is not to be had from {place}: {reason}"
+    """`what`: the secret in words, such as "the password of site main"."""
+
+    template = "cannot read {what}: {reason}"
     remedy = "{hint}"
     what: str
-    """As in "the password of site main"."""
-    place: str
     reason: str
     hint: str
 
 
 def read(secret: Secret, what: str, user: str, base: Path) -> str:
-    """The secret. A relative file is looked for in `base`, the job file's folder."""
+    """The secret. `what` describes it for errors; a relative file is in `base`.
+
+    Raises SecretUnavailable.
+    """
     if secret.env is not None:
         value = _from_environment(secret.env, what)
     elif secret.file is not None:
@@ -40,39 +43,30 @@ def read(secret: Secret, what: str, user: str, base: Path) -> str:
 
 
 def _from_environment(name: str, what: str) -> str:
-    place = f"the environment variable {name}"
     value = os.environ.get(name)
     if not value:
-        reason = "it is empty" if value == "" else "it is not set"
-        raise SecretUnavailable(what, place, reason, f"Set {name} for this process.")
+        reason = f"{name} is empty" if value == "" else f"{name} is not set"
+        hint = f"Set the environment variable {name} for this process."
+        raise SecretUnavailable(what, reason, hint)
     return value
 
 
 def _from_file(path: Path, what: str) -> str:
-    place = f"the file {path}"
+    write = f"Write the value, and nothing else, into {path}; then run `chmod 600 {path}`."
     try:
         mode = path.stat().st_mode
         if stat.S_ISREG(mode) and mode & 0o077:
-            raise SecretUnavailable(
-                what,
-                place,
-                f"others than its owner have access to it (mode {stat.S_IMODE(mode):04o})",
-                f"Take that away: chmod 600 {path}. Then change it.",
-            )
+            reason = f"other users have access to {path} (mode {stat.S_IMODE(mode):04o})"
+            hint = f"Run `chmod 600 {path}`; change the value if others may have read it."
+            raise SecretUnavailable(what, reason, hint)
         value = path.read_text(encoding="utf-8").removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError:
-        raise SecretUnavailable(
-            what, place, "it is not UTF-8 text", "Write it alone into it."
-        ) from None
+        raise SecretUnavailable(what, f"{path}: it is not UTF-8 text", write) from None
     except OSError as error:
-        raise SecretUnavailable(
-            what,
-            place,
-            error.strerror or type(error).__name__,
-            "Write it alone into a file that only this user can read.",
-        ) from None
+        reason = f"{path}: {error.strerror or type(error).__name__}"
+        raise SecretUnavailable(what, reason, write) from None
     if not value:
-        raise SecretUnavailable(what, place, "it is empty", "Write it alone into it.")
+        raise SecretUnavailable(what, f"{path}: it is empty", write)
     return value
 
 
@@ -82,20 +76,14 @@ def _from_keyring(service: str, what: str, user: str) -> str:
         import keyring
         import keyring.errors
     except ImportError:
-        raise SecretUnavailable(
-            what,
-            place,
-            "the keyring package is not installed",
-            "pip install 'vreplica[keyring]'",
-        ) from None
+        reason = f"{place} needs the keyring package, which is not installed"
+        raise SecretUnavailable(what, reason, "pip install 'vreplica[keyring]'") from None
     try:
         value = keyring.get_password(service, user)
     except keyring.errors.KeyringError as error:
-        raise SecretUnavailable(
-            what, place, str(error) or type(error).__name__, "Unlock or set up the keyring."
-        ) from None
+        reason = f"{place}: {str(error) or type(error).__name__}"
+        raise SecretUnavailable(what, reason, "Unlock the keyring, or set it up.") from None
     if not value:
-        raise SecretUnavailable(
-            what, place, f"it has no password for {user}", f"keyring set {service} {user}"
-        )
+        reason = f"{place} has no password for {user}"
+        raise SecretUnavailable(what, reason, f"keyring set {service} {user}")
     return str(value)

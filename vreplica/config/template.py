@@ -1,7 +1,7 @@
-"""The text of a first job file, with comments, from choices that were made. Pure.
+"""Writes the text of a first job file, with comments. Pure.
 
-What it writes `load` takes: names are quoted, and job names made from VM names that may hold
-anything.
+`load` accepts the text, whatever characters the names of VMs contain: names are quoted, and job
+names are made from them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from vreplica.config.schema.base import NAME
 
 
 @dataclass(frozen=True, slots=True)
-class StartSite:
+class SiteChoice:
+    """A site of the file."""
+
     name: str
     host: str
     port: int
@@ -25,31 +27,35 @@ class StartSite:
 
 
 @dataclass(frozen=True, slots=True)
-class StartJob:
+class JobChoice:
+    """A job of the file."""
+
     vm: str
-    """As `source.vm` finds it: a name, or a path where names repeat."""
+    """The value of `source.vm`: a name, or a path where the name is not unique."""
     title: str
     """The VM's name."""
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
-    source: StartSite
-    destination: StartSite
+class FileChoices:
+    """Everything that the file is written from."""
+
+    source: SiteChoice
+    destination: SiteChoice
     datastore: str
-    jobs: Sequence[StartJob]
+    jobs: Sequence[JobChoice]
     networks: Mapping[str, str] = field(default_factory=dict)
     host: str | None = None
     resource_pool: str | None = None
 
 
-def text(start: Start) -> str:
-    """The whole file."""
-    return "\n".join(_lines(start)) + "\n"
+def job_file_text(choices: FileChoices) -> str:
+    """The text of the whole file."""
+    return "\n".join(_lines(choices)) + "\n"
 
 
 def job_names(titles: Sequence[str]) -> list[str]:
-    """A valid job name for each VM name, none twice."""
+    """A valid job name for each VM name, all different."""
     names: list[str] = []
     for title in titles:
         plain = re.sub(r"[^A-Za-z0-9._-]+", "-", title).strip("-._")[:70] or "vm"
@@ -61,12 +67,12 @@ def job_names(titles: Sequence[str]) -> list[str]:
     return names
 
 
-def _lines(start: Start) -> Iterator[str]:
+def _lines(choices: FileChoices) -> Iterator[str]:
     yield "# What vreplica-sync replicates, from where, to where. docs/configuration.md explains"
     yield "# every key. Try it with: vreplica-sync check"
     yield ""
     yield '# state_dir = "/var/lib/vreplica"      # default: the user\'s own state directory'
-    for site in dict.fromkeys((start.source, start.destination)):
+    for site in dict.fromkeys((choices.source, choices.destination)):
         yield ""
         yield from _site(site)
     yield ""
@@ -80,12 +86,12 @@ def _lines(start: Start) -> Iterator[str]:
     yield ""
     yield "# [vddk]"
     yield '# libdir = "/opt/vmware-vix-disklib-distrib"'
-    for name, job in zip(job_names([j.title for j in start.jobs]), start.jobs, strict=True):
+    for name, job in zip(job_names([j.title for j in choices.jobs]), choices.jobs, strict=True):
         yield ""
-        yield from _job(start, name, job)
+        yield from _job(choices, name, job)
 
 
-def _site(site: StartSite) -> Iterator[str]:
+def _site(site: SiteChoice) -> Iterator[str]:
     yield f"[sites.{site.name}]"
     yield f"host = {_quoted(site.host)}"
     if site.port != 443:
@@ -95,23 +101,23 @@ def _site(site: StartSite) -> Iterator[str]:
     yield f"sha256 = {_quoted(site.sha256)}"
 
 
-def _job(start: Start, name: str, job: StartJob) -> Iterator[str]:
+def _job(choices: FileChoices, name: str, job: JobChoice) -> Iterator[str]:
     yield f"[jobs.{_quoted(name) if '.' in name else name}]"
-    yield f"source = {{ site = {_quoted(start.source.name)}, vm = {_quoted(job.vm)} }}"
+    yield f"source = {{ site = {_quoted(choices.source.name)}, vm = {_quoted(job.vm)} }}"
     yield "# exclude_disks = []"
     yield ""
     yield f"[jobs.{_quoted(name) if '.' in name else name}.destination]"
-    yield f"site = {_quoted(start.destination.name)}"
-    yield f"datastore = {_quoted(start.datastore)}"
+    yield f"site = {_quoted(choices.destination.name)}"
+    yield f"datastore = {_quoted(choices.datastore)}"
     yield f"name = {_quoted(f'{job.title}-replica')}"
-    for key, value in (("host", start.host), ("resource_pool", start.resource_pool)):
+    for key, value in (("host", choices.host), ("resource_pool", choices.resource_pool)):
         if value is not None:
             yield f"{key} = {_quoted(value)}"
-    if start.networks:
-        pairs = ", ".join(f"{_quoted(a)} = {_quoted(b)}" for a, b in start.networks.items())
+    if choices.networks:
+        pairs = ", ".join(f"{_quoted(a)} = {_quoted(b)}" for a, b in choices.networks.items())
         yield f"networks = {{ {pairs} }}"
 
 
 def _quoted(value: str) -> str:
-    # A JSON string is a TOML basic string, but for the one control character that JSON leaves.
+    # A JSON string is a TOML basic string, except for one control character, which JSON allows.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

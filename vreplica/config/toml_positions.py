@@ -1,15 +1,14 @@
-"""In which line of a TOML document a key path stands.
+"""Finds the line of each key in a TOML document.
 
-The standard library's parser gives values without their places, and an error without a line
-is one that the user has to search for. This scanner reads the same text a second time and only
-keeps track of where it is:
+The standard library's parser gives values without lines, and an error without a line makes the user
+search. This scanner reads the text a second time and only records lines:
 
     [jobs.web01]                       ("jobs",) ("jobs", "web01")              line 1
     destination = { site = "dr" }      ("jobs", "web01", "destination")         line 2
                                        ("jobs", "web01", "destination", "site") line 2
 
-The text must be valid TOML, that is, the standard parser has accepted it before; so nothing is
-checked here. Elements of arrays go by their index, as in pydantic's error paths.
+The standard parser must have accepted the text before; nothing is checked here. Elements of arrays
+have their index as key, as in pydantic's error paths.
 """
 
 from __future__ import annotations
@@ -42,21 +41,21 @@ def locate(text: str) -> dict[KeyPath, int]:
 
 
 def line_of(lines: Lines, path: KeyPath) -> int:
-    """The line of a path or, for a key that is missing, of the nearest thing that holds it."""
+    """The line of a path; for a missing key, of the innermost table that is there."""
     return next((lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in lines), 1)
 
 
 class _Scanner:
-    """Reads forward through `text`; `at` is the position of the next character."""
+    """Reads through `text`; `at` is the position of the next character."""
 
     def __init__(self, text: str) -> None:
         self.text = text
         self.at = 0
         self.lines: dict[KeyPath, int] = {}
         self.arrays: dict[KeyPath, int] = {}
-        """The index of the latest table of each array of tables."""
+        """The index of the last table of each array of tables."""
         self.counted = (1, 0)
-        """The line at a position up to which line ends were counted."""
+        """A line and its position, up to which line ends have been counted."""
 
     def document(self) -> None:
         table: KeyPath = ()
@@ -96,7 +95,7 @@ class _Scanner:
         self.value(path)
 
     def key(self) -> Iterator[str]:
-        """The parts of a dotted key; ends at the character behind it."""
+        """The parts of a dotted key. `at` is behind the key at the end."""
         while True:
             self.skip(_SPACE)
             if self.text[self.at] in "\"'":
@@ -123,7 +122,7 @@ class _Scanner:
                 self.skip(_SCALAR)
 
     def items(self, end: str) -> Iterator[int]:
-        """Stops at each item of an array or inline table; the caller reads it."""
+        """Yields at each item of an array or inline table, for the caller to read it."""
         self.at += 1
         index = 0
         self.skip(_FILL)

@@ -8,7 +8,7 @@ since reads and writes of fixed places can be repeated.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import ClassVar, Final
 
 from vreplica.disk_errors import DiskAccessError
 from vreplica.nfc import wire
@@ -124,16 +124,17 @@ class AllocatedRequest(NfcRequest):
 class TransferRequest(NfcRequest):
     """A read or write of `view` at byte `offset` of the disk."""
 
+    doing_word: ClassVar[str]
+
     def __init__(
-        self, opcode: int, handle: int, offset: int, view: memoryview, buffer: int, timeout: float
+        self, handle: int, offset: int, view: memoryview, buffer: int, timeout_s: float
     ) -> None:
-        doing = "reading" if opcode == wire.OP_READ else "writing"
         super().__init__(
             Aio.IO,
             b"",
             wire.FRAGMENT,
-            doing=f"{doing} {view.nbytes} bytes at {offset}",
-            timeout_s=timeout,
+            doing=f"{self.doing_word} {view.nbytes} bytes at {offset}",
+            timeout_s=timeout_s,
         )
         self.handle = handle
         self.offset: Final = offset
@@ -149,10 +150,12 @@ class TransferRequest(NfcRequest):
 class ReadRequest(TransferRequest):
     """Reads with one request; fragments of at most one buffer answer it, in any order."""
 
+    doing_word = "reading"
+
     def __init__(
         self, handle: int, offset: int, view: memoryview, buffer: int, timeouts: NfcTimeouts
     ) -> None:
-        super().__init__(wire.OP_READ, handle, offset, view, buffer, timeouts.read_s)
+        super().__init__(handle, offset, view, buffer, timeouts.read_s)
         self._got: list[tuple[int, int]] = []
         self._missing = view.nbytes
 
@@ -198,10 +201,12 @@ class ReadRequest(TransferRequest):
 class WriteRequest(TransferRequest):
     """Writes fragments of at most one buffer each, under one opId; a single reply answers."""
 
+    doing_word = "writing"
+
     def __init__(
         self, handle: int, offset: int, view: memoryview, buffer: int, timeouts: NfcTimeouts
     ) -> None:
-        super().__init__(wire.OP_WRITE, handle, offset, view, buffer, timeouts.write_s)
+        super().__init__(handle, offset, view, buffer, timeouts.write_s)
 
     def parts(self, op_id: int) -> Iterator[Part]:
         total = self.view.nbytes

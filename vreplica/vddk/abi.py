@@ -74,7 +74,7 @@ class OpenFlag(IntFlag):
 
 
 class DiskType(IntEnum):
-    """How a disk lies in files. VMFS types can be made locally by the native library only."""
+    """Layout of a disk in files. Only the native library makes VMFS types locally."""
 
     MONOLITHIC_SPARSE = 1
     MONOLITHIC_FLAT = 2
@@ -215,7 +215,7 @@ CompletionFunc = CFUNCTYPE(None, c_void_p, c_uint64)
 
 
 class Result(IntEnum):
-    """What the answer of a function means, and so which checker stands behind it."""
+    """Meaning of a function's result, which decides how it is checked."""
 
     STATUS = 0
     """VixError: 0, or raised as CallFailed."""
@@ -229,7 +229,7 @@ class Result(IntEnum):
 
 
 class Function(NamedTuple):
-    """One row of the table. `name` is without the prefix."""
+    """One row of the table. `name`: without the prefix."""
 
     name: str
     arguments: tuple[Any, ...]

@@ -1,22 +1,21 @@
-"""Around the copies of one VM on a server: keep it in place, and tidy up after a crash.
+"""Disables Storage vMotion of a VM while its disks are copied, and enables it again.
 
     prepare_for_access(...)       Storage vMotion of the VM is disabled
       snapshot, open_vddk_disk, ..., close, remove the snapshot
     end_access(...)               with the same identity, also after a crash; else the VM stays
                                   pinned to its datastore
-    cleanup(...)                  stale HotAdd disks and SAN locks of earlier runs
 
-The order is that of the VDDK 8.0 Programming Guide. Directly on an ESXi host PrepareForAccess
-fails, and may be ignored there. The limit of 50 characters of an identity is the guide's.
+The order is that of the VDDK 8.0 Programming Guide. On a single ESXi host PrepareForAccess fails,
+and the failure may be ignored. The limit of 50 characters of an identity is the guide's.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, Final
 
 from vreplica.vddk.config import VddkConfig, VddkConnection, locate
-from vreplica.vddk.handle import explained
+from vreplica.vddk.handle import as_disk_error
 from vreplica.vddk.helper import messages
 from vreplica.vddk.helper.channel import start_helper
 from vreplica.vddk.helper.messages import Op
@@ -24,14 +23,6 @@ from vreplica.vddk.library import Library
 from vreplica.vddk.session import run_access
 
 IDENTITY_MAX: Final = 50
-
-
-@dataclass(frozen=True, slots=True)
-class CleanupResult:
-    """What Cleanup removed, and what it could not remove."""
-
-    cleaned: int
-    remaining: int
 
 
 def prepare_for_access(config: VddkConfig, connection: VddkConnection, identity: str) -> None:
@@ -47,26 +38,19 @@ def end_access(config: VddkConfig, connection: VddkConnection, identity: str) ->
     _run(config, connection, "EndAccess", identity)
 
 
-def cleanup(config: VddkConfig, connection: VddkConnection) -> CleanupResult:
-    """Finds left-overs only where tmpDirectory of the config file is that of the crashed run."""
-    return CleanupResult(**_run(config, connection, "Cleanup", ""))
-
-
-def _run(
-    config: VddkConfig, connection: VddkConnection, call: str, identity: str
-) -> dict[str, int]:
+def _run(config: VddkConfig, connection: VddkConnection, call: str, identity: str) -> None:
     if len(identity) > IDENTITY_MAX:
         raise ValueError(f"an identity has at most {IDENTITY_MAX} characters: {identity!r}")
     subject = f"{connection.server} {connection.vmx_spec or ''}".strip()
     request: dict[str, Any] = {"call": call, "target": asdict(connection), "identity": identity}
     if not config.isolation:
         library = Library.load(config)
-        with explained(subject):
-            return run_access(library.session, **request)
+        with as_disk_error(subject):
+            run_access(library.session, **request)
+        return
     channel = start_helper(locate(config), config, subject)
     try:
-        answer: dict[str, int] = messages.load(channel.ask(Op.ACCESS, messages.dump(request)))
+        channel.ask(Op.ACCESS, messages.dump(request))
         channel.ask(Op.CLOSE)
-        return answer
     finally:
         channel.end()

@@ -19,11 +19,11 @@ NOT_SUPPORTED = 6
 
 
 class CallFailed(Exception):
-    """A function of the library answered with an error.
+    """A function of the library returned an error.
 
-    Light enough for the helper process; `vreplica.vddk.errors` makes the error for people.
-    `detail` is what the library logged meanwhile, secrets removed; `sector` the start of the
-    piece that failed, where a transfer failed.
+    The helper process can load it quickly; `vreplica.vddk.errors` makes the error for people.
+    detail: what the library logged meanwhile, without secrets. sector: start of the piece that
+    failed, where a transfer failed.
     """
 
     def __init__(self, call: str, code: int, text: str, detail: str = "") -> None:
@@ -36,7 +36,7 @@ class CallFailed(Exception):
 
 
 class LoadFailed(Exception):
-    """The file cannot be loaded (`missing` empty), or lacks required functions."""
+    """The file cannot be loaded (`missing` is empty), or lacks required functions."""
 
     def __init__(self, path: str, reason: str, missing: tuple[str, ...] = ()) -> None:
         super().__init__(path, reason, missing)
@@ -66,11 +66,11 @@ class Api:
         raise AttributeError(name)
 
     def has(self, *names: str) -> bool:
-        """Are all of these optional functions there?"""
+        """True where the library has all of these optional functions."""
         return self.present.issuperset(names)
 
     def error_text(self, error: int) -> str:
-        """The library's own words for an error; English, without the trailing newline."""
+        """Returns the library's text for an error; English, without the trailing newline."""
         address = self.GetErrorText(error, None)
         if not address:
             return "unknown error"
@@ -93,7 +93,7 @@ class Api:
         return True
 
     def _checker(self, function: Function) -> Callable[[Any, Any, Any], Any] | None:
-        """What ctypes runs on the result of a function (`errcheck`)."""
+        """Returns the `errcheck` of a function, which ctypes runs on its result."""
         if function.result is Result.STATUS:
             return self._status(function.name, abi.OK)
         if function.result is Result.QUEUED:
@@ -111,10 +111,10 @@ class Api:
 
 
 def encoded(text: str) -> bytes:
-    """For a `const char *`: UTF-8; names of files that are not UTF-8 keep their bytes.
+    """Encodes a text for a `const char *` as UTF-8; file names that are not UTF-8 keep their bytes.
 
-    Raises ValueError where C would see only the part before a NUL; it does not say what, since
-    passwords pass here too.
+    Raises ValueError for a text with a NUL, which would cut it short in C. The message does not
+    show the text, since passwords pass here too.
     """
     if "\0" in text:
         raise ValueError("a NUL in a text for VixDiskLib")

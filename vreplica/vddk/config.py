@@ -1,4 +1,4 @@
-"""What a user says about VDDK, and where the library file is found.
+"""Settings of VDDK, and the search for the library file.
 
 libdir/                     what VDDK programs call "libdir", and InitEx is told
   lib64/
@@ -29,20 +29,20 @@ _SONAME = re.compile(r"libvixDiskLib\.so\.(\d+)")
 
 @dataclass(frozen=True, slots=True)
 class VddkConfig:
-    """How the library is found and run.
+    """Settings of the library: how it is found and run.
 
     libdir: the unpacked VDDK (vmware-vix-disklib-distrib). None: the environment variable
         VREPLICA_VDDK_LIBDIR, else the native library of this package.
     config_file: for InitEx; lines of name=value.
-    isolation: run the library in a helper process for each disk. It costs some 40 ms an open, and
-        a copy between two local disks takes 1.2 (full) to 1.9 times (rescan) as long
-        (docs/benchmarks.md). Turned off, a crash of the library is a crash of the whole
-        program; VMware's library should stay isolated.
+    isolation: run the library in a helper process for each disk. An open takes some 40 ms more,
+        and a copy between two local disks 1.2 (full) to 1.9 times (rescan) as long
+        (docs/benchmarks.md). Without it a crash of the library ends the whole program, so
+        VMware's library should stay isolated.
     transport_modes: e.g. "nbdssl:nbd". None: the library's own order to read, nbdssl to write,
-        since its own order may choose SAN, which has rules of its own for writes.
+        since its own order may choose SAN, which has special rules for writes.
     io_depth: async requests in flight on one disk, at most 1 MiB each.
-    timeout_s: how long one request to a helper may take before the helper is given up. VDDK's
-        own limits (180 s a request, 600 s a write by default) should end first.
+    timeout_s: how long one request to a helper may take before the helper is killed. VDDK's own
+        limits (180 s a request, 600 s a write by default) should end first.
     """
 
     libdir: Path | None = None
@@ -55,12 +55,12 @@ class VddkConfig:
 
 @dataclass(frozen=True, slots=True)
 class VddkConnection:
-    """Whose disks. `server` None: files of this machine, and nothing else counts.
+    """The server and VM of a disk. server None: a file of this machine; the rest does not count.
 
     vmx_spec: "moref=vm-123". snapshot_ref: "snapshot-47".
     thumbprint_sha1: of the server's certificate, "AA:BB:...".
-    read_only: the library then refuses every open for writing; keep it for sources. Local
-        connections are as the open asks.
+    read_only: the library refuses every open for writing; leave it on for sources. A local
+        connection follows the open.
     cookie: a session's `vmware_soap_session`, used instead of logging in.
     """
 
@@ -82,7 +82,7 @@ class VddkConnection:
 
 @dataclass(frozen=True, slots=True)
 class LibraryFile:
-    """A library that was found: its file, the libdir for InitEx, the major of its soname."""
+    """A library file, with the libdir for InitEx and the major number of its soname."""
 
     path: Path
     root: Path
@@ -90,16 +90,16 @@ class LibraryFile:
 
 
 def bundled_libdir() -> Path | None:
-    """Where this package's native library was installed, also for editable installs."""
+    """Returns the folder of this package's native library, also for editable installs."""
     beside = Path(__file__).parents[1] / "_native"
-    # An editable install keeps compiled files in site-packages, away from the sources. (Asking
-    # importlib.metadata would say the same, and load the email package for it.)
+    # An editable install keeps compiled files in site-packages, away from the sources.
+    # (importlib.metadata knows the place too, but loads the email package.)
     installed = (Path(folder, "vreplica", "_native") for folder in sys.path)
     return next((libdir for libdir in (beside, *installed) if libdir.is_dir()), None)
 
 
 def libdir_of(config: VddkConfig) -> Path:
-    """The folder that is searched. Raises LibraryNotFound where there is none to search."""
+    """Returns the folder to search. Raises LibraryNotFound where there is none."""
     if config.libdir is not None:
         return config.libdir
     if named := os.environ.get(ENV_LIBDIR):
@@ -110,10 +110,10 @@ def libdir_of(config: VddkConfig) -> Path:
 
 
 def locate(config: VddkConfig) -> LibraryFile:
-    """The newest library in the configured folder. Raises LibraryNotFound."""
+    """Finds the newest library in the configured folder. Raises LibraryNotFound."""
     libdir = libdir_of(config).expanduser().absolute()
     if libdir.name == "lib64" and not (libdir / "lib64").is_dir():
-        # Told lib64 itself, VDDK would look for its plugins in lib64/lib64.
+        # With lib64 itself as libdir, VDDK would look for its plugins in lib64/lib64.
         libdir = libdir.parent
     names = [f"{sub}libvixDiskLib.so.{n}" for sub in ("lib64/", "") for n in abi.MAJORS]
     for name in names:
@@ -126,7 +126,7 @@ def locate(config: VddkConfig) -> LibraryFile:
 
 
 def _major(path: Path) -> int:
-    """From the real file where its name has a version: people link .so.8 to .so.9."""
+    """Returns the major number of the real file where its name has one: .so.8 may link to .so.9."""
     for candidate in (path.resolve(), path):
         if match := _SONAME.search(candidate.name):
             return int(match[1])

@@ -1,4 +1,4 @@
-"""VddkDisk: the Disk protocol over an open VixDiskLib disk, in this process or in a helper.
+"""The Disk protocol over an open VixDiskLib disk, in this process or in a helper.
 
 VddkDisk      checks, allocated extents              (here)
   |
@@ -30,7 +30,7 @@ from vreplica.vddk.raw_disk import SYNC_MODES
 log = logging.getLogger("vreplica.vddk")
 
 EXTENTS_MAX = 1_000_000
-"""Rows (16 bytes each) that allocated() may hold; beyond, near extents are joined."""
+"""Rows (16 bytes each) that allocated() may hold; with more, near extents are joined."""
 
 
 class DiskBackend(Protocol):
@@ -44,17 +44,17 @@ class DiskBackend(Protocol):
 
     @property
     def pid(self) -> int | None:
-        """The helper process, where there is one."""
+        """The id of the helper process; None where the library runs in this one."""
 
     @property
     def parallel_reads(self) -> int:
-        """How many threads may call `transfer` at once."""
+        """Number of threads that may call `transfer` at once."""
 
     def transfer(self, write: bool, requests: Sequence[Request]) -> None:
-        """Run all requests, in any order; none is in flight when this returns or raises."""
+        """Does all requests, in any order; none is in flight when this returns or raises."""
 
     def query_blocks(self, query: allocated_blocks.BlockQuery) -> NDArray[np.int64]:
-        """(n, 2) rows of offset and length, in sectors."""
+        """Returns (n, 2) rows of offset and length, in sectors."""
 
     def register(self, arena: Arena) -> None: ...
 
@@ -64,13 +64,11 @@ class DiskBackend(Protocol):
 
 
 class VddkDisk:
-    """A disk of VMware's library or of the native one. Made by `open_vddk_disk`.
+    """A disk of VMware's library or of the native one, made by `open_vddk_disk`.
 
-    `allocation_note` says after `allocated()` why the whole disk was reported, if it was.
-
-    A disk that is only read is opened again by the call that follows a lost connection or a
-    lost helper, so that a retry helps. One that is written is not: what the library had not
-    yet passed on is gone, and a later flush must not say otherwise.
+    After a lost connection or a lost helper, the next call opens a disk again that is only read,
+    so that a retry helps. A disk that is written is not opened again: what the library had not
+    passed on is lost, and a later flush must not hide that.
     """
 
     def __init__(
@@ -88,7 +86,6 @@ class VddkDisk:
         self.info = backend.info
         self.transport_mode = backend.transport_mode
         self.capacity_bytes = self.info.capacity_sectors * SECTOR
-        self.allocation_note: str | None = None
         self._backend = backend
         self._read_only = read_only
         self._closed = False
@@ -103,7 +100,7 @@ class VddkDisk:
 
     @property
     def helper_pid(self) -> int | None:
-        """The process that runs the library for this disk; None where it is this one."""
+        """The id of the process that runs the library for this disk; None for this process."""
         return self._backend.pid
 
     def __enter__(self) -> Self:
@@ -125,7 +122,7 @@ class VddkDisk:
         self._transfer(True, requests)
 
     def _transfer(self, write: bool, requests: Sequence[Request]) -> None:
-        """Nothing is issued where one of the requests breaks the contract."""
+        """Does all requests, or none where one of them breaks the contract."""
         self._open()
         if write and self._read_only:
             raise ReadOnlyDisk(name=self.name)
@@ -137,28 +134,27 @@ class VddkDisk:
             if view.nbytes:
                 checked.append((offset, view.cast("B")))
         if checked:
-            with self._noticed():
+            with self._marking_loss():
                 self._backend.transfer(write, checked)
 
     def allocated(self) -> Extents:
-        """Over the whole chain; for a disk opened with `single_link`, of that link alone (what
-        is not allocated there is then not zero, but the parent's).
+        """Returns the allocated extents of the whole chain.
 
-        Where the library cannot answer, the whole disk, and `allocation_note` says why.
+        For a disk opened with `single_link`, of that link alone: bytes that are not allocated
+        there are not zero, but the parent's. Where the library cannot answer, the whole disk is
+        returned, and the log says why.
         """
         self._open()
-        self.allocation_note = None
         found, covered = _Union(), 0
         try:
             for query in allocated_blocks.queries(self.info.capacity_sectors):
-                with self._noticed():
+                with self._marking_loss():
                     rows = self._backend.query_blocks(query)
                 found.add(rows, query)
                 covered = query.end
         except HostConnection:
             raise
         except DiskAccessError as error:
-            self.allocation_note = error.message
             log.warning("%s: all of it counts as allocated: %s", self.name, error.message)
             return Extents.of(0, self.capacity_bytes)
         return found.result().union(Extents.of(covered * SECTOR, self.capacity_bytes))
@@ -170,14 +166,16 @@ class VddkDisk:
         self._backend.register(arena)
 
     def flush(self) -> None:
-        """Nothing is asked of the library for a disk that cannot have been written."""
+        """Flushes a disk that may have been written; does nothing for one that is only read."""
         self._open()
         if not self._read_only:
             self._backend.flush()
 
     def close(self) -> None:
-        """A failure is raised for a disk that was written, and only logged for one that was not:
-        what was read from it is good."""
+        """Closes the disk. Raises a failure for a disk that may have been written.
+
+        For a disk that is only read, a failure is only logged: what was read is good.
+        """
         if self._closed:
             return
         self._closed = True
@@ -195,13 +193,13 @@ class VddkDisk:
             self._reopen(self._open_again)
 
     @contextmanager
-    def _noticed(self) -> Iterator[None]:
-        """Remembers that the disk has to be opened again, where that is allowed."""
+    def _marking_loss(self) -> Iterator[None]:
+        """Marks the disk to be opened again after a loss, where that is allowed."""
         try:
             yield
         except (HelperFailed, HostConnection) as error:
             self._lost = self._open_again is not None
-            # A writer's helper is not started anew: what it had not flushed may be gone.
+            # A writer's helper is not started again: what it had not flushed may be lost.
             error.in_place = self._lost or not isinstance(error, HelperFailed)
             raise
 
@@ -222,7 +220,7 @@ class VddkDisk:
 
 
 class _Union:
-    """Blocks of many calls, united in bytes; near ones are joined where there are too many."""
+    """Unites the blocks of many calls, in bytes; joins near ones where there are too many."""
 
     def __init__(self) -> None:
         self._parts: list[Extents] = []
@@ -230,7 +228,7 @@ class _Union:
         self._gap = BLOCK
 
     def add(self, rows: NDArray[np.int64], query: allocated_blocks.BlockQuery) -> None:
-        """`rows`: offset and length in sectors. What lies outside the question is left out."""
+        """Adds blocks. rows: offset and length in sectors. Parts outside the query are left out."""
         ends = np.stack((rows[:, 0], rows[:, 0] + rows[:, 1]), axis=1)
         part = Extents.from_array(np.clip(ends, query.start, query.end) * SECTOR)
         self._parts.append(part)

@@ -1,4 +1,4 @@
-"""What the library says about an open disk."""
+"""The library's information about an open disk."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Self
 
 @dataclass(frozen=True, slots=True)
 class VddkDiskInfo:
-    """What GetInfo says. Geometries are (cylinders, heads, sectors).
+    """Information from GetInfo. Geometries are (cylinders, heads, sectors).
 
     links: length of the chain, 1 for a base disk. parent_hint: None for a base disk.
     Sector sizes are None from libraries before 7.0.

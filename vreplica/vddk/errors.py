@@ -97,8 +97,8 @@ class LibraryProblem(ConfigError):
 class LibraryNotFound(LibraryProblem):
     template = "no VixDiskLib in {libdir}: tried {tried}"
     remedy = (
-        "Set libdir (or VREPLICA_VDDK_LIBDIR) to the unpacked vmware-vix-disklib-distrib, or use "
-        "the nfc transport, which needs no VDDK."
+        "Set `libdir` in [vddk] of the job file (or VREPLICA_VDDK_LIBDIR) to the unpacked "
+        'vmware-vix-disklib-distrib, or set transport = "nfc", which needs no VDDK.'
     )
     libdir: str
     tried: str
@@ -107,7 +107,7 @@ class LibraryNotFound(LibraryProblem):
 @dataclass(eq=False)
 class LibraryNotLoadable(LibraryProblem):
     template = "{path} cannot be loaded: {reason}"
-    remedy = "Check that the VDDK archive was unpacked whole, for Linux x86-64."
+    remedy = "Unpack the whole VDDK archive for Linux x86-64 again."
     path: str
     reason: str
 
@@ -115,7 +115,9 @@ class LibraryNotLoadable(LibraryProblem):
 @dataclass(eq=False)
 class LibraryIncomplete(LibraryProblem):
     template = "{path} is not a usable VixDiskLib: it lacks {missing}"
-    remedy = "Use VDDK 6.5 or later, whole, or leave libdir unset for the native library."
+    remedy = (
+        "Use the whole VDDK 6.5 or later, or leave `libdir` in [vddk] unset for the native library."
+    )
     path: str
     missing: str
 
@@ -123,7 +125,9 @@ class LibraryIncomplete(LibraryProblem):
 @dataclass(eq=False)
 class AlreadyInitialised(LibraryProblem):
     template = "{path} already runs in this process with config file {first}, not {second}"
-    remedy = "VixDiskLib is initialised once a process: use isolation for the second one."
+    remedy = (
+        "VixDiskLib is initialised once a process. Set isolation = true in [vddk] of the job file."
+    )
     path: str
     first: str
     second: str
@@ -131,8 +135,8 @@ class AlreadyInitialised(LibraryProblem):
 
 @dataclass(eq=False)
 class DiskChanged(DiskError):
-    template = "{path}: {now} bytes when opened again, {before} before"
-    remedy = "Something else than this run changed the disk; the next run plans anew."
+    template = "{path}: the disk has {now} bytes when opened again, and had {before} before"
+    remedy = "Another program has changed the disk. Run again: every run reads the disk first."
     path: str
     before: int
     now: int
@@ -140,8 +144,8 @@ class DiskChanged(DiskError):
 
 @dataclass(eq=False)
 class ConnectionReadOnly(ConfigError):
-    template = "{path} was to be opened for writing over a read-only connection to {server}"
-    remedy = "Say read_only=False in the VddkConnection of a replica; leave it on for sources."
+    template = "{path} cannot be opened for writing over a read-only connection to {server}"
+    remedy = "Set read_only=False in the VddkConnection of a replica; leave it on for sources."
     path: str
     server: str
 
@@ -158,9 +162,9 @@ def from_load(failed: LoadFailed) -> LibraryProblem:
 
 @dataclass(eq=False)
 class HelperFailed(DiskError):
-    """The process that ran the library for this disk is of no use any more.
+    """The process that ran the library for this disk has failed and is gone.
 
-    `last_lines` is what the library logged last.
+    last_lines: the last lines of the library's log.
     """
 
     retryable = True
@@ -169,7 +173,7 @@ class HelperFailed(DiskError):
 
     @property
     def message(self) -> str:
-        log = f"; its last words: {self.last_lines}" if self.last_lines else ""
+        log = f"; its last log lines: {self.last_lines}" if self.last_lines else ""
         return self.template.format_map({**self._values(), "log": log})
 
 
@@ -177,8 +181,9 @@ class HelperFailed(DiskError):
 class HelperDied(HelperFailed):
     template = "{path}: the VixDiskLib helper process {how}{log}"
     remedy = (
-        "The library crashed or was killed; only this disk is affected, and the next run starts "
-        "a new helper. If it comes back, keep the log and report it to the library's vendor."
+        "The library crashed or was killed. Only this disk is affected: run again, which starts a "
+        "new helper. If it comes back, keep the log of --debug and report it to the library's "
+        "vendor."
     )
     how: str
 
@@ -187,8 +192,8 @@ class HelperDied(HelperFailed):
 class HelperTimeout(HelperFailed):
     template = "{path}: {doing} did not end within {timeout_s:g} s; the helper was stopped{log}"
     remedy = (
-        "Host or network hang, or the limit is too low (timeout_s). Only this disk is affected, "
-        "and the next run starts a new helper."
+        "The host or the network hangs. Only this disk is affected: run again, which starts a new "
+        "helper."
     )
     doing: str
     timeout_s: float
@@ -197,6 +202,6 @@ class HelperTimeout(HelperFailed):
 @dataclass(eq=False)
 class HelperBroken(HelperFailed):
     template = "{path}: the VixDiskLib helper process failed: {reason}"
-    remedy = "A fault of vreplica rather than of the library: please report it with the log."
+    remedy = "This is a fault of vreplica, not of the library: report it with the log of --debug."
     retryable = False
     reason: str

@@ -1,7 +1,4 @@
-"""An open disk of a library that runs in this process, with Python signatures.
-
-Got from `Library.open`. It is also the Backend of a VddkDisk that is not isolated.
-"""
+"""An open disk of a library that runs in this process, with Python signatures."""
 
 from __future__ import annotations
 
@@ -25,8 +22,8 @@ from vreplica.vddk.session import ConnectionHandle
 
 
 @contextmanager
-def explained(path: str) -> Iterator[None]:
-    """CallFailed -> DiskAccessError about `path`."""
+def as_disk_error(path: str) -> Iterator[None]:
+    """Raises a CallFailed as a DiskAccessError about `path`."""
     try:
         yield
     except CallFailed as failed:
@@ -37,9 +34,9 @@ def explained(path: str) -> Iterator[None]:
 
 
 class DiskHandle:
-    """An open disk in this process; the Backend of a VddkDisk that is not isolated.
+    """An open disk in this process, from `Library.open`; also the backend of a VddkDisk.
 
-    `info` is what GetInfo said at open.
+    info: from GetInfo at open.
     """
 
     def __init__(
@@ -79,48 +76,48 @@ class DiskHandle:
                 raise TypeError("cannot read into read-only memory")
             for sector, count, delta in cut(offset, view.nbytes):
                 pieces.append((sector, count, address_of(view) + delta))
-        with self._lock, explained(self.path):
+        with self._lock, as_disk_error(self.path):
             self.raw.transfer(write, pieces)
 
     def query_blocks(self, query: BlockQuery) -> NDArray[np.int64]:
-        with self._lock, explained(self.path):
+        with self._lock, as_disk_error(self.path):
             found = self.raw.query_blocks(query.start, query.count, query.chunk)
         return np.frombuffer(found, np.int64).reshape(-1, 2)
 
     def register(self, arena: Arena) -> None:
-        """Nothing to gain: the library reads and writes any memory of this process."""
+        """Does nothing: the library reads and writes any memory of this process."""
 
     def flush(self) -> None:
-        with self._lock, explained(self.path):
+        with self._lock, as_disk_error(self.path):
             self.raw.flush()
 
     def metadata(self) -> dict[str, str]:
-        with self._lock, explained(self.path):
+        with self._lock, as_disk_error(self.path):
             return {key: self.raw.read_metadata(key) for key in self.raw.metadata_keys()}
 
     def read_metadata(self, key: str) -> str:
         """Raises MetadataMissing."""
-        with self._lock, explained(self.path):
+        with self._lock, as_disk_error(self.path):
             return self.raw.read_metadata(key)
 
     def write_metadata(self, key: str, value: str) -> None:
-        """An entry can be blanked, not deleted."""
-        with self._lock, explained(self.path):
+        """Sets an entry of the disk's database. An entry can be emptied, not deleted."""
+        with self._lock, as_disk_error(self.path):
             self.raw.write_metadata(key, value)
 
     def refresh(self) -> None:
-        """Read `info` again, after the chain changed."""
-        with self._lock, explained(self.path):
+        """Reads `info` again, after the chain has changed."""
+        with self._lock, as_disk_error(self.path):
             self.raw.refresh()
         self.info = VddkDiskInfo.from_plain(self.raw.info)
 
-    def used_up(self) -> None:
-        """The handle belongs to another one now."""
+    def give_up(self) -> None:
+        """Gives the library's handle up: another DiskHandle has it now."""
         self.raw.handle = None
 
     def close(self) -> None:
         own, self._own = self._own, None
-        with self._lock, self._open_close, explained(self.path):
+        with self._lock, self._open_close, as_disk_error(self.path):
             try:
                 self.raw.close()
             finally:
@@ -129,7 +126,7 @@ class DiskHandle:
 
 
 def address_of(view: memoryview) -> int:
-    """Where the bytes of a view are; it must be contiguous and not empty."""
+    """Returns the address of a view's bytes; the view must be contiguous and not empty."""
     if view.readonly:  # which ctypes does not take
         return int(np.frombuffer(view, np.uint8).ctypes.data)
     return ctypes.addressof(ctypes.c_char.from_buffer(view))

@@ -1,12 +1,12 @@
-"""The library in this process: making, opening and changing disks with Python signatures.
+"""Runs the library in this process: makes, opens and changes disks with Python signatures.
 
     library = Library.load(VddkConfig())
     library.create("/tmp/a.vmdk", 1 << 30)
     with library.open("/tmp/a.vmdk") as base:
         library.create_child(base, "/tmp/a-000001.vmdk")
 
-Meant for the native library. With VMware's, take `open_vddk_disk` and its helper process: its own
-copies of OpenSSL and libstdc++ do not mix with those of Python.
+It is meant for the native library. For VMware's, use `open_vddk_disk` and its helper process: its
+own copies of OpenSSL and libstdc++ conflict with Python's.
 
 Sizes are bytes. Every failure is a DiskAccessError. Log lines go to the logger `vreplica.vddk`.
 """
@@ -17,7 +17,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from ctypes import byref, c_uint64
+from ctypes import byref
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar
@@ -25,10 +25,10 @@ from typing import Any, ClassVar
 from vreplica.units import SECTOR
 from vreplica.vddk import abi
 from vreplica.vddk.abi import Adapter, DiskType
-from vreplica.vddk.binding import CallFailed, LoadFailed, encoded
+from vreplica.vddk.binding import LoadFailed, encoded
 from vreplica.vddk.config import LEVELS, LibraryFile, VddkConfig, VddkConnection, locate
 from vreplica.vddk.errors import AlreadyInitialised, from_load
-from vreplica.vddk.handle import DiskHandle, explained
+from vreplica.vddk.handle import DiskHandle, as_disk_error
 from vreplica.vddk.raw_disk import RawDisk, modes_for, open_flags
 from vreplica.vddk.session import ConnectionHandle, VddkSession
 
@@ -41,10 +41,10 @@ LOCAL = VddkConnection()
 
 
 class Library:
-    """One library, initialised once in this process. Get it with `load`.
+    """One library, initialised once in this process, from `load`.
 
-    Open and Close, Connect and Disconnect run one at a time (VDDK 8.0 Programming Guide,
-    "Multithreading considerations"); calls on one handle as well; all else in parallel.
+    Open and Close, Connect and Disconnect run one at a time, and so do calls on one handle; all
+    other calls run in parallel (VDDK 8.0 Programming Guide, "Multithreading considerations").
     """
 
     _loaded: ClassVar[dict[Path, Library]] = {}
@@ -57,7 +57,7 @@ class Library:
         self._lock = threading.Lock()
         self._local: ConnectionHandle | None = None
         try:
-            with explained(str(file.path)):
+            with as_disk_error(str(file.path)):
                 self.session = VddkSession(
                     str(file.path),
                     str(file.root),
@@ -71,11 +71,11 @@ class Library:
 
     @classmethod
     def load(cls, config: VddkConfig | None = None) -> Library:
-        """The library that the configuration names; the same object for the same file.
+        """Returns the library that the configuration names; one object for one file.
 
-        VMware's library wants its first call from the main thread (VDDK 7.0 release notes).
+        VMware's library needs its first call from the main thread (VDDK 7.0 release notes).
 
-        Raises LibraryProblem, also where it already runs with another config file.
+        Raises LibraryProblem, also where the library already runs with another config file.
         """
         config = config or VddkConfig()
         file = locate(config)
@@ -92,15 +92,6 @@ class Library:
                 )
         return library
 
-    @property
-    def major(self) -> int:
-        return self.file.major
-
-    def transport_modes(self) -> str:
-        """What ListTransportModes says, e.g. "file:san:hotadd:nbdssl:nbd"."""
-        with explained(str(self.file.path)):
-            return str(self._api.ListTransportModes())
-
     # -- making disks -----------------------------------------------------------------------
 
     def create(
@@ -113,10 +104,10 @@ class Library:
         hw_version: int = abi.HW_VERSION,
         progress: Progress | None = None,
     ) -> None:
-        """Make an empty local disk. `capacity_bytes` is a multiple of 512."""
-        params = _create_params(capacity_bytes, disk_type, adapter, hw_version)
+        """Makes an empty local disk. `capacity_bytes`: a multiple of 512."""
+        params = create_params(capacity_bytes, disk_type, adapter, hw_version)
         name = str(path)
-        with explained(name), self.session.explained(), _reported(progress) as callback:
+        with as_disk_error(name), self.session.adding_log(), reported(progress) as callback:
             self._api.Create(self.local, encoded(name), byref(params), callback, None)
 
     def create_child(
@@ -127,30 +118,10 @@ class Library:
         *,
         progress: Progress | None = None,
     ) -> None:
-        """Make an empty link on top of an open disk."""
+        """Makes an empty link on top of an open disk."""
         name = str(child_path)
-        with explained(name), self.session.explained(), _reported(progress) as callback:
+        with as_disk_error(name), self.session.adding_log(), reported(progress) as callback:
             self._api.CreateChild(parent.raw.handle, encoded(name), disk_type, callback, None)
-
-    def clone(
-        self,
-        source: str | Path,
-        target: str | Path,
-        disk_type: DiskType = DiskType.MONOLITHIC_SPARSE,
-        adapter: Adapter = Adapter.LSILOGIC,
-        *,
-        hw_version: int = abi.HW_VERSION,
-        overwrite: bool = False,
-        progress: Progress | None = None,
-    ) -> None:
-        """Copy a local disk, whole chain, into a new one of the given type."""
-        # The capacity is the source's; Clone takes the rest from the parameters.
-        params = _create_params(0, disk_type, adapter, hw_version)
-        with self.open(source) as opened:
-            params.capacity = opened.info.capacity_sectors
-        names = (self.local, encoded(str(target)), self.local, encoded(str(source)))
-        with explained(str(target)), self.session.explained(), _reported(progress) as callback:
-            self._api.Clone(*names, byref(params), callback, None, overwrite)
 
     def grow(
         self,
@@ -160,24 +131,15 @@ class Library:
         update_geometry: bool = True,
         progress: Progress | None = None,
     ) -> None:
-        """Make a local disk larger. It must not be open."""
+        """Makes a local disk larger. It must not be open."""
         sectors, name = _sectors(capacity_bytes), str(path)
-        with explained(name), self.session.explained(), _reported(progress) as callback:
+        with as_disk_error(name), self.session.adding_log(), reported(progress) as callback:
             self._api.Grow(self.local, encoded(name), sectors, update_geometry, callback, None)
 
     def unlink(self, path: str | Path) -> None:
-        """Remove a local disk: this link, all of its files."""
-        with explained(str(path)), self.session.explained():
+        """Removes one link of a local disk, with all of its files."""
+        with as_disk_error(str(path)), self.session.adding_log():
             self._api.Unlink(self.local, encoded(str(path)))
-
-    def rename(self, source: str | Path, target: str | Path) -> None:
-        with explained(str(source)), self.session.explained():
-            self._api.Rename(encoded(str(source)), encoded(str(target)))
-
-    def check_repair(self, path: str | Path, *, repair: bool = False) -> None:
-        """Raises DiskDamaged where a sparse disk's metadata is inconsistent (and not repaired)."""
-        with explained(str(path)), self.session.explained():
-            self._api.CheckRepair(self.local, encoded(str(path)), repair)
 
     # -- open disks -------------------------------------------------------------------------
 
@@ -191,10 +153,10 @@ class Library:
         transport_modes: str | None = None,
         io_depth: int = 1,
     ) -> DiskHandle:
-        """Open a disk; a context manager. Local disks share one connection."""
+        """Opens a disk; the handle is a context manager. Local disks share one connection."""
         flags = open_flags(read_only=read_only, single_link=single_link)
         link, own = None, None
-        with explained(str(path)):
+        with as_disk_error(str(path)):
             if connection.server is None:
                 link = self._local_link()
             else:
@@ -210,43 +172,20 @@ class Library:
         return DiskHandle(raw, str(path), own, self._lock)
 
     def attach(self, parent: DiskHandle, child: DiskHandle) -> None:
-        """Put the open chain of `child` on top of that of `parent`.
+        """Puts the open chain of `child` on top of that of `parent`.
 
-        From then on `child` stands for the whole chain and `parent` is used up: it is neither
-        used nor closed any more.
+        From then on `child` is the whole chain. `parent` may neither be used nor closed any more.
         """
-        with explained(child.path), self.session.explained():
+        with as_disk_error(child.path), self.session.adding_log():
             self._api.Attach(parent.raw.handle, child.raw.handle)
-        parent.used_up()
+        parent.give_up()
         child.refresh()
-
-    def is_attach_possible(self, parent: DiskHandle, child: DiskHandle) -> bool:
-        try:
-            self._api.IsAttachPossible(parent.raw.handle, child.raw.handle)
-        except CallFailed:
-            return False
-        return True
-
-    def shrink(self, disk: DiskHandle, *, progress: Progress | None = None) -> None:
-        with explained(disk.path), self.session.explained(), _reported(progress) as callback:
-            self._api.Shrink(disk.raw.handle, callback, None)
-
-    def defragment(self, disk: DiskHandle, *, progress: Progress | None = None) -> None:
-        with explained(disk.path), self.session.explained(), _reported(progress) as callback:
-            self._api.Defragment(disk.raw.handle, callback, None)
-
-    def space_needed_for_clone(self, disk: DiskHandle, disk_type: DiskType) -> int:
-        """Bytes."""
-        out = c_uint64()
-        with explained(disk.path), self.session.explained():
-            self._api.SpaceNeededForClone(disk.raw.handle, disk_type, byref(out))
-        return out.value
 
     # -- connections ------------------------------------------------------------------------
 
     @property
     def local(self) -> int | None:
-        """The handle of the connection for local files."""
+        """The library's handle of the connection for local files."""
         return self._local_link().handle
 
     def _local_link(self) -> ConnectionHandle:
@@ -277,7 +216,7 @@ def _sectors(capacity_bytes: int) -> int:
     return capacity_bytes // SECTOR
 
 
-def _create_params(
+def create_params(
     capacity_bytes: int, disk_type: DiskType, adapter: Adapter, hw_version: int
 ) -> abi.CreateParams:
     return abi.CreateParams(
@@ -289,8 +228,8 @@ def _create_params(
 
 
 @contextmanager
-def _reported(progress: Progress | None) -> Iterator[Any]:
-    """The C callback for a Python one. What that raises is raised once the call is over."""
+def reported(progress: Progress | None) -> Iterator[Any]:
+    """Yields the C callback for a Python one; raises the callback's error after the call."""
     failure: list[BaseException] = []
 
     def report(_data: int | None, percent: int) -> int:

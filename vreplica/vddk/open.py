@@ -1,7 +1,8 @@
-"""Opens disks of VixDiskLib: in this process or in a helper, once or by several handles."""
+"""Opens disks of VixDiskLib, in this process or in a helper process."""
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 
 from vreplica.vddk.binding import encoded
@@ -12,6 +13,8 @@ from vreplica.vddk.library import Library
 from vreplica.vddk.raw_disk import SYNC_MODES
 from vreplica.vddk.reader_pool import ReaderPool
 
+log = logging.getLogger("vreplica.vddk")
+
 
 def open_vddk_disk(
     config: VddkConfig,
@@ -21,11 +24,13 @@ def open_vddk_disk(
     read_only: bool = True,
     single_link: bool = False,
 ) -> VddkDisk:
-    """Open a disk: an absolute path of a local file, or "[datastore] dir/disk.vmdk".
+    """Opens a disk: an absolute path of a local file, or "[datastore] dir/disk.vmdk".
+
+    single_link: only this link of the chain.
 
     Raises LibraryProblem where no library can be used, DiskAccessError where the library refuses,
-    HelperFailed where its process fails, ConnectionReadOnly on a write through a read-only
-    connection to a server.
+    HelperFailed where its process fails, ConnectionReadOnly for writing over a read-only
+    connection.
     """
     encoded(path)
     if connection.server is not None and connection.read_only and not read_only:
@@ -33,11 +38,13 @@ def open_vddk_disk(
 
     def open_backend() -> DiskBackend:
         if config.isolation:
-            # Here, as a library that runs in this process needs none of it.
+            # Here, since a library in this process does not need it.
             from vreplica.vddk.helper.disk import open_in_helper
 
             file = locate(config)
-            return open_in_helper(file, config, connection, path, read_only, single_link)
+            return open_in_helper(
+                file, config, connection, path, read_only=read_only, single_link=single_link
+            )
         open_handle = partial(
             Library.load(config).open,
             path,
@@ -52,4 +59,7 @@ def open_vddk_disk(
             return ReaderPool(first, open_handle)
         return first
 
-    return VddkDisk(open_backend(), path, read_only=read_only, reopen=open_backend)
+    disk = VddkDisk(open_backend(), path, read_only=read_only, reopen=open_backend)
+    where = f"helper process {disk.helper_pid}" if disk.helper_pid else "this process"
+    log.debug("%s: open over %s in %s", path, disk.transport_mode, where)
+    return disk

@@ -1,18 +1,18 @@
-"""One open disk of the library: information, sync and async transfer, allocated blocks.
+"""Calls the library for one open disk: information, sync and async transfer, allocated blocks.
 
-A transfer is a list of pieces (start sector, sectors, address), each at most MAX_IO long.
-Three ways to run it:
+A transfer is a list of pieces (start sector, sectors, address), each at most MAX_IO long. It runs
+in one of three ways:
 
     sync     Read   Read   Read   ...          one after the other
-    many     ReadMany                          so too, in one call of the native library
+    many     ReadMany                          the same in one call of the native library
     async    ReadAsync x depth, then one more each time one completes
 
-Async pays where there are round trips (NFC); for local files it only adds thread switches,
-so it is chosen by transport mode. A batch is over when none of it is in flight, and the first
-failure is what it raises.
+Async is quicker where there are round trips (NFC). For local files it only adds thread switches,
+so the transport mode decides. A batch is over when none of it is in flight; then its first failure
+is raised.
 
 Calls on one handle must not overlap (VDDK 8.0 Programming Guide, "Multithreading
-considerations"); who owns a RawDisk sees to that.
+considerations"); the owner of a RawDisk makes sure of that.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ Piece = tuple[int, int, int]
 """(start sector, number of sectors, address of the bytes)"""
 
 MAX_IO = 1024 * 1024
-"""Largest request in bytes. VDDK's guide asks for at most 1 to 2 MiB with many disks at once;
-nbdkit's plugin advises 2 MiB, since hostd fails with NFC error 5 on larger ones under load."""
+"""Largest request in bytes. VDDK's guide wants at most 1 to 2 MiB with many disks at once. nbdkit's
+plugin advises 2 MiB, since under load hostd fails with NFC error 5 on larger ones."""
 
 _MANY = 32
-"""Pieces in one call of ReadMany: while it runs, nothing can stop it, and no other thread has to
-wait for the interpreter between them."""
+"""Pieces in one call of ReadMany. More pieces would take longer to stop; fewer would wait more
+often for the interpreter."""
 
 SYNC_MODES = frozenset({"file"})
 """Transport modes without round trips."""
@@ -49,11 +49,11 @@ BUFFER_TOO_SMALL = 24
 
 
 class Interrupted(Exception):
-    """A transfer was given up between two pieces."""
+    """A transfer was stopped between two pieces."""
 
 
 class RawDisk:
-    """Opened in the constructor. `io_depth` is the most async requests in flight."""
+    """An open disk; the constructor opens it. `io_depth`: most async requests in flight."""
 
     def __init__(self, link: ConnectionHandle, path: str, flags: int, io_depth: int) -> None:
         self.session: VddkSession = link.session
@@ -69,7 +69,7 @@ class RawDisk:
         self._async: dict[bool, Any] = {False: self._api.ReadAsync, True: self._api.WriteAsync}
         self.stop: Callable[[], bool] = bool
         out = c_void_p()
-        with self.session.explained(link.warnings):
+        with self.session.adding_log(link.warnings):
             self._api.Open(link.handle, encoded(path), flags, byref(out))
         self.handle: int | None = out.value
         try:
@@ -83,7 +83,7 @@ class RawDisk:
     # -- transfer ---------------------------------------------------------------------------
 
     def transfer(self, write: bool, pieces: Sequence[Piece]) -> None:
-        """Run all pieces. The memory must stay where it is until this returns."""
+        """Does all pieces. The memory must stay where it is until this returns."""
         self.session.tap.forget()
         try:
             if self.use_async and len(pieces) > 1:
@@ -125,7 +125,7 @@ class RawDisk:
         try:
             failure = self._keep_flying(call, pieces)
         except BaseException:
-            # Ctrl-C, in this process: the caller's memory may go away, so nothing may be in flight.
+            # Ctrl-C in this process: the caller's memory may go away, so nothing may be in flight.
             self._api.Wait(self.handle)
             self._done = SimpleQueue()
             raise
@@ -135,7 +135,7 @@ class RawDisk:
     def _keep_flying(
         self, call: Callable[..., None], pieces: Sequence[Piece]
     ) -> CallFailed | Interrupted | None:
-        """`depth` requests in flight until all are done; the first failure ends it early."""
+        """Keeps `depth` requests in flight until all are done; ends early at the first failure."""
         failure: CallFailed | Interrupted | None = None
         in_flight = 0
         for index, (start, count, address) in enumerate(pieces):
@@ -159,11 +159,11 @@ class RawDisk:
         return failure
 
     def _complete(self, index: int | None, result: int) -> None:
-        # On a thread of the library: signal only.
+        # This runs on a thread of the library, so it only signals.
         self._done.put((index or 0, result))
 
     def _collect(self, call: Callable[..., None], pieces: Sequence[Piece]) -> CallFailed | None:
-        """Wait for one completion; the failure where it is one."""
+        """Waits for one completion, and returns its failure; None where it succeeded."""
         index, result = self._done.get()
         if result == abi.OK:
             return None
@@ -173,17 +173,17 @@ class RawDisk:
         return failed
 
     def flush(self) -> None:
-        """Wait, then Flush: everything written is on stable storage."""
-        with self.session.explained():
+        """Calls Wait, then Flush: everything written is on stable storage."""
+        with self.session.adding_log():
             self._api.Wait(self.handle)
             self._api.Flush(self.handle)
 
     # -- allocated blocks -------------------------------------------------------------------
 
     def query_blocks(self, start: int, count: int, chunk: int) -> bytes:
-        """One call of QueryAllocatedBlocks, all in sectors: pairs (offset, length) of uint64."""
+        """Calls QueryAllocatedBlocks; returns pairs (offset, length) of uint64. All in sectors."""
         out = c_void_p()
-        with self.session.explained():
+        with self.session.adding_log():
             self._api.QueryAllocatedBlocks(self.handle, start, count, chunk, byref(out))
         if not out.value:
             return b""
@@ -197,13 +197,13 @@ class RawDisk:
     # -- information ------------------------------------------------------------------------
 
     def refresh(self) -> None:
-        """Ask for the information again."""
+        """Reads the information again."""
         self.info = self._read_info()
 
     def _read_info(self) -> dict[str, Any]:
-        """GetInfo as plain values, copied before FreeInfo."""
+        """Returns GetInfo's result as plain values, copied before FreeInfo."""
         pointer = POINTER(abi.Info)()
-        with self.session.explained():
+        with self.session.adding_log():
             self._api.GetInfo(self.handle, byref(pointer))
         info = pointer.contents
         sized = self.session.major >= abi.SECTOR_SIZES_SINCE
@@ -235,13 +235,13 @@ class RawDisk:
         return self._sized(ask).split(b"\0")[0].decode("utf-8", "replace")
 
     def write_metadata(self, key: str, value: str) -> None:
-        with self.session.explained():
+        with self.session.adding_log():
             self._api.WriteMetadata(self.handle, encoded(key), encoded(value))
 
     def _sized(self, ask: Callable[[Any, int, Any], None]) -> bytes:
-        """Ask for the size with no buffer, then for the value."""
+        """Asks for the size without a buffer, then for the value."""
         needed = c_size_t()
-        with self.session.explained():
+        with self.session.adding_log():
             try:
                 ask(None, 0, byref(needed))
             except CallFailed as failed:
@@ -252,11 +252,11 @@ class RawDisk:
         return buffer.raw
 
     def close(self) -> None:
-        """Wait and Close. May be called again."""
+        """Calls Wait and Close. May be called again."""
         handle, self.handle = self.handle, None
         if handle is None:
             return
-        with self.session.explained():
+        with self.session.adding_log():
             try:
                 self._api.Wait(handle)
             finally:
@@ -272,7 +272,7 @@ def _geometry(value: abi.Geometry) -> list[int]:
 
 
 def cut(offset: int, length: int) -> Iterator[tuple[int, int, int]]:
-    """(start sector, sectors, distance from `offset` in bytes) pieces of at most MAX_IO."""
+    """Yields pieces of at most MAX_IO: (start sector, sectors, bytes after `offset`)."""
     for delta in range(0, length, MAX_IO):
         yield (offset + delta) // SECTOR, min(MAX_IO, length - delta) // SECTOR, delta
 
@@ -287,5 +287,5 @@ def open_flags(*, read_only: bool, single_link: bool) -> int:
 
 
 def modes_for(configured: str | None, *, read_only: bool) -> str | None:
-    """The transport modes for ConnectEx: see VddkConfig.transport_modes."""
+    """Returns the transport modes for ConnectEx: see VddkConfig.transport_modes."""
     return configured or (None if read_only else "nbdssl")

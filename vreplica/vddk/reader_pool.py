@@ -1,12 +1,12 @@
-"""A local disk that is only read, by several threads at once: each has a handle of its own.
+"""Reads a local disk by several threads at once, each with a handle of its own.
 
     thread 1 --> handle 1 --+
     thread 2 --> handle 2 --+--> disk.vmdk
     thread 3 --> handle 3 --+
 
-Calls on one handle must not overlap, those on several may (VDDK 8.0 Programming Guide,
-"Multithreading considerations"). Where a file is read, nothing but the processor makes a read
-wait, so that a second processor doubles the speed.
+Calls on one handle must not overlap, calls on several may (VDDK 8.0 Programming Guide,
+"Multithreading considerations"). Reading a file waits only for the processor, so a second
+processor doubles the speed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ READERS: Final = 3
 
 
 class ReaderPool:
-    """The Backend of such a disk. Handles after the first are opened when they are needed."""
+    """The backend of a local disk that is only read. Further handles are opened when needed."""
 
     parallel_reads = READERS
     pid = None
@@ -66,13 +66,16 @@ class ReaderPool:
         return self._free.get()
 
     def _add(self) -> None:
-        """One that cannot be opened is done without, and not tried again. So is one of another
-        disk, which has taken the name since, and any where files are becoming scarce: a split
-        disk has hundreds of them open, and others need theirs."""
+        """Opens one more handle.
+
+        No more are opened after one that cannot be opened, after one of another disk that has
+        taken the name since, and where the process has few file descriptors left: a split disk
+        has hundreds of files open, and other disks need theirs.
+        """
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         try:
             opened = sum(1 for _ in Path("/proc/self/fd").iterdir())
-        except OSError:  # none is left to look with
+        except OSError:  # no descriptor is left to read the folder with
             opened = limit
         if 4 * opened > limit:
             self._wanted = 0
@@ -100,7 +103,7 @@ class ReaderPool:
         self._first.flush()
 
     def close(self) -> None:
-        """All of them, also where one fails."""
+        """Closes all handles, also where one fails."""
         with ExitStack() as stack:
             while self._handles:
                 stack.callback(self._handles.pop().close)

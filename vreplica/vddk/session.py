@@ -1,14 +1,14 @@
-"""One initialised library in this process: logging, InitEx, connections.
+"""Initialises one library in this process: logging, InitEx, connections.
 
-Used in process by `library` and inside the helper by `helper.main`; nothing here knows which.
-Rules that are kept, from the VDDK 8.0 Programming Guide and nbdkit's vddk plugin:
+`library` uses it in process and `helper.main` inside the helper; nothing here depends on which.
+It keeps these rules of the VDDK 8.0 Programming Guide and of nbdkit's vddk plugin:
 
-- InitEx once a process. Exit is left to the helper, which is about to end anyway: the call
-  has been seen to crash at the end of long-lived processes.
+- InitEx once a process. Only the helper calls Exit, which is about to end anyway: the call was
+  seen to crash at the end of long-lived processes.
 - All three log callbacks are given, since the default logger is not thread-safe.
-- ConnectParams comes from AllocateConnectParams where the library has it (6.7 and later).
-  Pointers that are ours are set to NULL before FreeConnectParams, and what they pointed to
-  lives until after Disconnect.
+- ConnectParams comes from AllocateConnectParams where the library has it (6.7 and later). Pointers
+  that are ours are set to NULL before FreeConnectParams, and their strings live until after
+  Disconnect.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import ctypes
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager, suppress
-from ctypes import byref, c_char_p, c_uint32, c_void_p
+from ctypes import byref, c_char_p, c_void_p
 from typing import TYPE_CHECKING, Any
 
 from vreplica.vddk import abi
@@ -38,9 +38,9 @@ _HIDDEN = "<hidden>"
 
 
 class LogTap:
-    """The library's three log callbacks: formats, hides secrets, passes on, keeps the last lines.
+    """Takes the library's log lines: formats them, hides secrets, passes them on, keeps the last.
 
-    Callbacks come on any thread of the library.
+    The callbacks come on any thread of the library.
     """
 
     def __init__(self, emit: Emit) -> None:
@@ -52,7 +52,7 @@ class LogTap:
         self.callbacks = tuple(abi.LogFunc(self._callback(level)) for level in (LOG, WARN, PANIC))
 
     def hide(self, *secrets: str | None) -> None:
-        """From now on these never appear in a line."""
+        """Hides these texts in every later line."""
         self._secrets += [s for s in secrets if s and s not in self._secrets]
 
     def redact(self, text: str) -> str:
@@ -61,23 +61,23 @@ class LogTap:
         return text
 
     def forget(self) -> None:
-        """A new call starts: earlier lines do not explain it."""
+        """Forgets the lines so far: a new call starts, and they do not explain it."""
         self._recent.clear()
 
     def warnings(self) -> list[str]:
-        """What was logged since `forget`, above the everyday level."""
+        """Returns the warnings and panics since `forget`."""
         return [text for level, text in list(self._recent) if level > LOG]
 
     def detail(self, before: Sequence[str] = ()) -> str:
-        """For an error: warnings (and those of `before`) if there are any, else the last lines."""
+        """Returns the lines that explain an error: `before` and warnings, else the last lines."""
         lines = [*before, *self.warnings()] or [text for _, text in list(self._recent)]
-        # Requests in flight fail alike, each with the same line.
+        # Requests in flight fail together, each with the same line.
         text = "; ".join(list(dict.fromkeys(lines))[-_DETAIL_LINES:])
         return text if len(text) <= _DETAIL_MAX else "..." + text[-_DETAIL_MAX:]
 
     def _callback(self, level: int) -> Callable[[int, int], None]:
         def log(fmt: int, arguments: int) -> None:
-            # An exception cannot leave a callback, and a log line is not worth a failed disk.
+            # An exception cannot leave a callback, and a lost log line must not fail a disk.
             with suppress(Exception):
                 buffer = ctypes.create_string_buffer(_LINE_MAX)
                 self._vsnprintf(buffer, _LINE_MAX, fmt, arguments)
@@ -90,10 +90,10 @@ class LogTap:
 
 
 class VddkSession:
-    """InitEx done. One for each library file and process.
+    """An initialised library (InitEx is done). One for each library file and process.
 
-    `lib_root` is the folder that holds lib64/, where the library finds its transport plugins;
-    `major` is the N of libvixDiskLib.so.N.
+    lib_root: the folder that holds lib64/, where the library finds its transport plugins.
+    major: the N of libvixDiskLib.so.N.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class VddkSession:
         self.major = major
         self.api = Api(library)
         self.tap = LogTap(emit)
-        with self.explained():
+        with self.adding_log():
             self.api.InitEx(
                 *abi.INIT_VERSION,
                 *self.tap.callbacks,
@@ -111,8 +111,8 @@ class VddkSession:
             )
 
     @contextmanager
-    def explained(self, before: Sequence[str] = ()) -> Iterator[None]:
-        """Adds to a failure what the library logged during the call, after `before`."""
+    def adding_log(self, before: Sequence[str] = ()) -> Iterator[None]:
+        """Adds to a CallFailed the lines that the library logged meanwhile, after `before`."""
         self.tap.forget()
         try:
             yield
@@ -123,10 +123,10 @@ class VddkSession:
 
 
 class ConnectionHandle:
-    """A connection: ConnectParams, ConnectEx, Disconnect.
+    """A connection of the library: ConnectParams, ConnectEx, Disconnect.
 
-    `target` has the fields of VddkConnection as plain values (it comes over a socket):
-    server None means access to local files.
+    target: the fields of VddkConnection as plain values, since it comes over a socket. A server
+    of None means local files.
     """
 
     def __init__(
@@ -143,7 +143,7 @@ class ConnectionHandle:
         remote = target.get("server") is not None
         out = c_void_p()
         try:
-            with session.explained():
+            with session.adding_log():
                 session.api.ConnectEx(
                     self.params.pointer,
                     read_only,
@@ -156,22 +156,22 @@ class ConnectionHandle:
             raise
         self.handle = out.value
         self.warnings = session.tap.warnings()
-        """A certificate that does not match is noticed here and refused by Open."""
+        """ConnectEx logs a certificate that does not match; Open then refuses it."""
 
     def close(self) -> None:
-        """Disconnect. May be called again."""
+        """Disconnects. May be called again."""
         handle, self.handle = self.handle, None
         if handle is None:
             return
         try:
-            with self.session.explained():
+            with self.session.adding_log():
                 self.session.api.Disconnect(handle)
         finally:
             self.params.free()
 
 
 class ConnectArguments:
-    """A filled ConnectParams and everything that it points to."""
+    """A filled ConnectParams, and the strings that it points to."""
 
     def __init__(self, session: VddkSession, target: dict[str, Any]) -> None:
         self._api = session.api
@@ -187,14 +187,14 @@ class ConnectArguments:
             self._allocated = True
             self._struct = abi.ConnectParams.from_address(address)
         else:
-            # Libraries before 6.7 know no allocation; they read the first 80 bytes only.
+            # Libraries before 6.7 cannot allocate it; they read the first 80 bytes only.
             self._struct = abi.ConnectParams()
         self.pointer = ctypes.pointer(self._struct)
         if target.get("server") is not None:
             self._fill(target)
 
     def free(self) -> None:
-        """NULL what is ours, give the struct back, wipe the strings."""
+        """Sets our pointers to NULL, gives the struct back, and wipes the strings."""
         struct = self._struct
         for field in ("vmxSpec", "serverName", "thumbPrint"):
             setattr(struct, field, None)
@@ -234,21 +234,14 @@ class ConnectArguments:
         return ctypes.cast(buffer, c_char_p)
 
 
-def run_access(
-    session: VddkSession, call: str, target: dict[str, Any], identity: str
-) -> dict[str, int]:
-    """PrepareForAccess, EndAccess or Cleanup: what needs a server, and no connection to it."""
-    params = ConnectArguments(session, target)
+def run_access(session: VddkSession, call: str, target: dict[str, Any], identity: str) -> None:
+    """Calls PrepareForAccess or EndAccess, which need a server and no connection to it."""
+    arguments = ConnectArguments(session, target)
     try:
-        with session.explained():
-            if call != "Cleanup":
-                getattr(session.api, call)(params.pointer, encoded(identity))
-                return {}
-            cleaned, remaining = c_uint32(), c_uint32()
-            session.api.Cleanup(params.pointer, byref(cleaned), byref(remaining))
-            return {"cleaned": cleaned.value, "remaining": remaining.value}
+        with session.adding_log():
+            getattr(session.api, call)(arguments.pointer, encoded(identity))
     finally:
-        params.free()
+        arguments.free()
 
 
 def _optional(text: str | None) -> bytes | None:

@@ -19,11 +19,11 @@ from vreplica.cli.server_address import parse_server
 from vreplica.units import human_size
 
 if TYPE_CHECKING:
-    from vreplica.config.template import Start, StartJob, StartSite
+    from vreplica.config.template import FileChoices, JobChoice, SiteChoice
     from vreplica.vsphere.model import VmInfo, VmRef
     from vreplica.vsphere.session import Session
 
-    Side = tuple[Session, StartSite]
+    Side = tuple[Session, SiteChoice]
 
 
 def _site_options(side: str) -> Callable[[Any], Any]:
@@ -92,7 +92,7 @@ def init(out: Output, output: Path, force: bool, **given: Any) -> int:
     """
     if output.exists() and not force:
         raise click.UsageError(f"{output} exists; --force overwrites it, --output names another")
-    from vreplica.config.template import text
+    from vreplica.config.template import job_file_text
 
     with ExitStack() as stack:
         source, first = _log_in(out, stack, "source", "main", given)
@@ -102,7 +102,7 @@ def init(out: Output, output: Path, force: bool, **given: Any) -> int:
         destination, second = source, first
         if given["destination"] not in (None, given["source"]):
             destination, second = _log_in(out, stack, "destination", "dr", given)
-        content = text(_choose(out, (source, first), (destination, second), given))
+        content = job_file_text(_choose(out, (source, first), (destination, second), given))
     _write(output, content, force)
     out.note(f"{output} written; next: vreplica-sync check --config {output}")
     if out.as_json:
@@ -112,8 +112,8 @@ def init(out: Output, output: Path, force: bool, **given: Any) -> int:
 
 def _log_in(
     out: Output, stack: ExitStack, side: str, name: str, given: dict[str, Any]
-) -> tuple[Session, StartSite]:
-    from vreplica.config.template import StartSite
+) -> tuple[Session, SiteChoice]:
+    from vreplica.config.template import SiteChoice
     from vreplica.vsphere.connection.certificate import probe_certificate
     from vreplica.vsphere.model import Endpoint
     from vreplica.vsphere.session import connect
@@ -131,7 +131,7 @@ def _log_in(
     )
     session = stack.enter_context(connect(Endpoint(host, user, password, sha256, port)))
     out.step(f"{host}: {session.about.name}")
-    return session, StartSite(name, host, port, user, variable, sha256)
+    return session, SiteChoice(name, host, port, user, variable, sha256)
 
 
 def _trust(what: str, option: str) -> None:
@@ -144,9 +144,9 @@ def _trust(what: str, option: str) -> None:
 # -- choices --------------------------------------------------------------------------------
 
 
-def _choose(out: Output, source: Side, destination: Side, given: dict[str, Any]) -> Start:
+def _choose(out: Output, source: Side, destination: Side, given: dict[str, Any]) -> FileChoices:
     """The VMs, the datastore, the host and the networks. Raises UsageError for an unknown name."""
-    from vreplica.config.template import Start
+    from vreplica.config.template import FileChoices
 
     session, site = source
     refs, jobs = _vms(session, given["vms"])
@@ -164,7 +164,7 @@ def _choose(out: Output, source: Side, destination: Side, given: dict[str, Any])
     out.note(f"replicas go to: {datastore}, {stores[datastore]}")
     hosts = {h.name: "" for h in there.hosts() if datastore in h.datastores}
     host = one("host", given["host"], hosts, "--host") if given["host"] else None
-    return Start(
+    return FileChoices(
         source=site,
         destination=target,
         datastore=datastore,
@@ -174,9 +174,9 @@ def _choose(out: Output, source: Side, destination: Side, given: dict[str, Any])
     )
 
 
-def _vms(session: Session, named: Sequence[str]) -> tuple[list[VmRef], list[StartJob]]:
+def _vms(session: Session, named: Sequence[str]) -> tuple[list[VmRef], list[JobChoice]]:
     """The VMs of these names and patterns; asks where none is given."""
-    from vreplica.config.template import StartJob
+    from vreplica.config.template import JobChoice
     from vreplica.vsphere.errors import VmNotFound
 
     found = session.vms()
@@ -194,7 +194,7 @@ def _vms(session: Session, named: Sequence[str]) -> tuple[list[VmRef], list[Star
     paths = {ref.moref: path for ref, path in found}
     unique = [ref.name for ref, _ in found]
     return refs, [
-        StartJob(ref.name if unique.count(ref.name) == 1 else f"/{paths[ref.moref]}", ref.name)
+        JobChoice(ref.name if unique.count(ref.name) == 1 else f"/{paths[ref.moref]}", ref.name)
         for ref in refs
     ]
 

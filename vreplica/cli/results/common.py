@@ -63,11 +63,11 @@ class ErrorDocument(Document):
 
 
 class ChangeStats(TypedDict):
-    """What a run changed on one disk."""
+    """What a run changed on one disk. The first version's points do not tell the nulls apart."""
 
     looked_at_bytes: Bytes
-    redundant_bytes: Bytes
-    zero_already_bytes: Bytes
+    redundant_bytes: Bytes | None
+    zero_already_bytes: Bytes | None
     zeroed_bytes: Bytes
     data_bytes: Bytes
     written_bytes: Bytes

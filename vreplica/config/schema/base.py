@@ -1,4 +1,7 @@
-"""What all tables of a job file have in common."""
+"""Types and checks that all tables of a job file share.
+
+Docstrings of tables and keys are the descriptions of `vreplica-sync schema`, which editors show.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,15 @@ from pydantic_core import PydanticCustomError
 
 Text = Annotated[str, Field(min_length=1)]
 Whole = Annotated[int, Field(strict=True)]
-"""Not also "3", 3.0 and true, which are slips."""
+"""A whole number. Strict: "3", 3.0 and true are mistakes."""
 Switch = Annotated[bool, Field(strict=True)]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
-"""A job's name is also the name of its folder below state_dir."""
+"""The form of names. A job's name is also the name of its folder below state_dir."""
+
+
+def problem(what: str, remedy: str) -> PydanticCustomError:
+    """A validation error that brings its own remedy."""
+    return PydanticCustomError("vreplica", "{what}", {"what": what, "remedy": remedy})
 
 
 def _openable(path: Path) -> Path:
@@ -31,12 +39,7 @@ def _openable(path: Path) -> Path:
 
 
 File = Annotated[Path, AfterValidator(_openable)]
-"""`~` is allowed; relative to the job file."""
-
-
-def problem(what: str, remedy: str) -> PydanticCustomError:
-    """A validation error that brings its own remedy."""
-    return PydanticCustomError("vreplica", "{what}", {"what": what, "remedy": remedy})
+"""A path: `~` is allowed, and a relative path starts at the job file's folder."""
 
 
 def _thumbprint(value: str) -> str:
@@ -53,7 +56,10 @@ Thumbprint = Annotated[str, AfterValidator(_thumbprint)]
 
 
 class Model(BaseModel):
-    """Unknown keys are errors; what was written is never repeated, since it may be a secret."""
+    """A table of the job file.
+
+    An unknown key is an error. Errors do not repeat what was written, which may be a secret.
+    """
 
     model_config = ConfigDict(
         extra="forbid",
@@ -61,16 +67,23 @@ class Model(BaseModel):
         hide_input_in_errors=True,
         str_strip_whitespace=True,
         use_attribute_docstrings=True,
+        # A table's own validator is built when it is first used: a tenth of the time to start.
         defer_build=True,
     )
 
 
 class Secret(Model):
-    """Where a password is kept; exactly one of the three. Read when a job needs it."""
+    """The place where a secret is kept: exactly one of env, file and keyring.
+
+    It is read when it is needed.
+    """
 
     env: Text | None = None
+    """The name of an environment variable."""
     file: File | None = None
+    """A file with the secret alone, which only its owner can access."""
     keyring: Text | None = None
+    """A service of the user's keyring. Needs vreplica[keyring]."""
 
     @model_validator(mode="before")
     @classmethod

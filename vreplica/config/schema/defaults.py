@@ -13,24 +13,39 @@ from vreplica.points import MAX_POINTS, Retention
 
 
 class DefaultsTable(Model):
-    """What a job may say and, for all jobs, the table `defaults`."""
+    """Keys of a job. In the table `defaults` they are for all jobs that do not set them."""
 
     transport: Literal["auto", "vddk", "nfc"] = "auto"
+    """The way of reading and writing disks; auto: VDDK where the file names it, else NFC."""
     quiesce: Literal["try", "require", "never"] = "try"
+    """Whether the guest is quiesced for the source's snapshot."""
+    # The limits are those of vSphere's VirtualMachineGuestQuiesceSpec.
     quiesce_timeout_min: Whole = Field(default=10, ge=5, le=240)
-    """The limits are those of vSphere's VirtualMachineGuestQuiesceSpec."""
+    """Minutes that the guest has for quiescing."""
     quiesce_attempts: Whole = Field(default=3, ge=1, le=20)
+    """Attempts before `try` takes the snapshot without quiescing."""
     require: Literal["crash", "filesystem", "application"] = "crash"
+    """The lowest consistency level of a recovery point; a run that cannot reach it fails."""
     on_cbt_loss: Literal["ask", "rescan", "fail"] = "ask"
+    """The action when changed block tracking cannot say what changed."""
     on_replica_change: Literal["stop", "discard"] = "stop"
+    """The action when somebody else has changed the replica since its newest point."""
     keep: Whole = Field(default=7, ge=1, le=MAX_POINTS)
+    """The newest recovery points to keep."""
     keep_hourly: Whole = Field(default=0, ge=0, le=MAX_POINTS)
+    """Beside those, the newest point of each of so many hours."""
     keep_daily: Whole = Field(default=0, ge=0, le=MAX_POINTS)
+    """The same for days."""
     keep_weekly: Whole = Field(default=0, ge=0, le=MAX_POINTS)
+    """The same for weeks."""
     parallel_disks: Whole = Field(default=2, ge=1, le=16)
+    """Disks that are copied at the same time."""
     limits: LimitsTable | None = None
+    """How fast runs may read."""
     audit_percent: Annotated[float, Field(ge=0, le=100)] = 0.1
+    """Percent of the blocks that change tracking calls unchanged, to be read and compared."""
     schedule: ScheduleTable | None = None
+    """When the service runs the job; without it, the job is run by hand."""
 
     @model_validator(mode="after")
     def _level_needs_quiescing(self) -> DefaultsTable:
@@ -47,7 +62,7 @@ class DefaultsTable(Model):
             self.retention()
         except ValueError as error:
             raise problem(
-                f"keep, keep_hourly, keep_daily and keep_weekly are too much together: {error}",
+                f"keep, keep_hourly, keep_daily and keep_weekly keep too many points: {error}",
                 "Keep fewer; where keep is below 3 it counts as 3.",
             ) from None
         return self

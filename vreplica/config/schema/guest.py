@@ -1,4 +1,4 @@
-"""`[jobs.NAME.guest]`: the account for scripts in the guest, and who it is after a failover."""
+"""`[jobs.NAME.guest]`: the account for scripts in the guest, and its addresses by site."""
 
 from __future__ import annotations
 
@@ -42,9 +42,10 @@ HostName = Annotated[str, AfterValidator(_hostname)]
 
 
 class NicTable(Model):
-    """One network card, in the order of the VM's cards: fixed addresses, or DHCP."""
+    """One network card, in the order of the VM's cards: a fixed address, or DHCP."""
 
     ip: Interface | None = None
+    """Address with prefix length: "10.2.0.5/24"."""
     dhcp: Switch = False
     gateway: Address | None = None
     dns: tuple[Address, ...] = ()
@@ -59,10 +60,12 @@ class NicTable(Model):
 
 
 class GuestRulesTable(Model):
-    """Who the guest is at one site, and how it learns that."""
+    """The guest's host name and addresses at one site, and how they reach the guest."""
 
     customize: Literal["spec", "script"] | None = None
+    """spec: by vCenter (Linux guests); script: by VMware Tools (any guest)."""
     spec: Text | None = None
+    """The name of a customization specification in the site's vCenter, instead of rules."""
     hostname: HostName | None = None
     domain: Text | None = None
     nics: tuple[NicTable, ...] = ()
@@ -82,7 +85,7 @@ class GuestRulesTable(Model):
             )
         if self.customize is not None and not rules and self.spec is None:
             raise problem(
-                "says how, but not what",
+                "has customize, but no rules",
                 'Give hostname, nics = [{ ip = "10.2.0.5/24" }], or spec = "NAME".',
             )
         if self.customize == "spec" and rules and not self.hostname:
@@ -93,17 +96,18 @@ class GuestRulesTable(Model):
 
 
 class GuestTable(GuestRulesTable):
-    """See vreplica.sync.job.Guest."""
+    """The guest's account for scripts, and its rules at the destination."""
 
     user: Text | None = None
     password: Secret | None = None
     failback: GuestRulesTable | None = None
+    """Rules for the guest back at its original site."""
 
     @model_validator(mode="after")
     def _has_its_login(self) -> Self:
         if (self.user is None) != (self.password is None):
-            raise problem("has a user without a password, or the other way", "Give both or none.")
-        ways = {self.customize, self.failback.customize if self.failback else None}
-        if "script" in ways and self.user is None:
+            raise problem("has a user or a password, but not both", "Give both or none.")
+        customized_by = {self.customize, self.failback.customize if self.failback else None}
+        if "script" in customized_by and self.user is None:
             raise problem("has no login for its script", "Give user and password of the guest.")
         return self

@@ -1,16 +1,16 @@
-"""The shape of a job file, as pydantic models: every key, its type, its default, its limits.
+"""The whole job file as a pydantic model: its tables, each defined in the module of its name.
 
     state_dir = "..."
     [sites.NAME]     host port user password sha256
     [vddk]           libdir config isolation transport_modes
     [nfc]            mode depth in_flight_mib open_disks sha256
-    [service]        database movers' limits                    (scheduletable)
-    [defaults]       what a job says, for all jobs that do not say it themselves
+    [service]        database lease runs ... metrics
+    [defaults]       keys of jobs, for all jobs that do not set them
     [jobs.NAME]      source = { site, vm }   destination = { site, datastore, name, ... }   ...
-    [notify.NAME]    on, and one of webhook, mail and hook               (notifytable)
+    [notify.NAME]    on, and one of webhook, mail and hook
     [groups.NAME]    members = { JOB = { after, delay_s, heartbeat } }   parallel   on_error
 
-What needs the rest of the file (does the site exist?) is checked in `rules`.
+config/cross_checks.py checks what needs the rest of the file, such as whether a site exists.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ from vreplica.config.schema.vddk import VddkTable
 
 
 class JobFile(Model):
+    """The job file of vreplica-sync."""
+
     state_dir: File | None = None
+    """The folder for digest maps and locks."""
     sites: dict[str, SiteTable] = {}
     vddk: VddkTable = VddkTable()
     nfc: NfcTable = NfcTable()
@@ -41,7 +44,7 @@ class JobFile(Model):
 
 
 def json_schema() -> dict[str, Any]:
-    """The file's JSON schema, for editors. What goes across tables is only checked by `load`."""
+    """The job file's JSON schema, for editors. It has no checks between tables; `load` has."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **JobFile.model_json_schema(),

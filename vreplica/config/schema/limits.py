@@ -1,4 +1,4 @@
-"""The table of a job file that says how fast a job's runs may read.
+"""`limits` of a job: how fast its runs may read.
 
 limits = { rate_mib_s = 50 }
 limits = { windows = [{ when = "mon-fri 08:00-18:00", rate_mib_s = 10 }], timezone = "Asia/Tokyo" }
@@ -6,7 +6,7 @@ limits = { windows = [{ when = "mon-fri 08:00-18:00", rate_mib_s = 10 }], timezo
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, Field, model_validator
@@ -18,23 +18,30 @@ from vreplica.delta.throttle import Window
 from vreplica.sync.job import Limits
 from vreplica.units import MIB
 
-MOST_MIB_S = 1 << 20
+MOST_MIB_S: Final = 1 << 20
 
 
 class RateWindowTable(Model):
-    """Without a rate: no limit while it lasts; 0: nothing is copied."""
+    """A time with a rate of its own."""
 
     when: Span
+    """For example "mon-fri 08:00-18:00"."""
     rate_mib_s: Annotated[Whole, Field(ge=0, le=MOST_MIB_S)] | None = None
+    """Without it there is no limit; 0: nothing is copied."""
 
 
 class LimitsTable(Model):
+    """How fast the runs of a job may read."""
+
     rate_mib_s: Annotated[Whole, Field(ge=1, le=MOST_MIB_S)] | None = None
+    """MiB a second of all disks of a run together, outside of all windows."""
     windows: tuple[RateWindowTable, ...] = ()
+    """The first window that is open counts."""
     timezone: Annotated[Text, AfterValidator(zone)] = "UTC"
+    """The time zone of the windows, by its IANA name."""
 
     @model_validator(mode="after")
-    def _says_something(self) -> LimitsTable:
+    def _limits_something(self) -> LimitsTable:
         if self.rate_mib_s is None and not self.windows:
             raise problem("limits nothing", "Give rate_mib_s or windows, or leave limits out.")
         return self

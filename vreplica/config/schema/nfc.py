@@ -10,11 +10,16 @@ from vreplica.config.schema.base import Model, Text, Thumbprint, Whole
 
 
 class NfcTable(Model):
-    """See vreplica.nfc.NfcConfig."""
+    """The hosts' own protocol for disks, without VMware's disk library."""
 
     mode: Literal["nbdssl", "nbd"] = "nbdssl"
+    """nbdssl: encrypted; nbd: the disks' content is sent in the clear."""
     depth: Whole = Field(default=8, ge=1, le=64)
+    """Requests of 1 MiB that one disk has in flight."""
     in_flight_mib: Whole = Field(default=32, ge=1, le=96)
+    """MiB in flight at one ESXi host, of all replications of this machine together."""
+    # At least two: a copy inside one host opens both of its disks there.
     open_disks: Whole = Field(default=32, ge=2, le=50)
-    """Two at least: a copy inside one host has both of its disks open there."""
+    """Disks open at one ESXi host, of all replications of this machine together."""
     sha256: dict[Text, Thumbprint] = {}
+    """Thumbprints of ESXi hosts' certificates, by the name or address in vCenter's tickets."""

@@ -1,4 +1,4 @@
-"""The tables of a job file that say who is told what.
+"""`[notify.NAME]`: a receiver of notifications, and the events that it gets.
 
 [notify.chat]
 on = ["run failed", "RPO violated"]
@@ -18,14 +18,14 @@ hook = { command = ["/usr/local/bin/page", "--urgent"] }
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
 from vreplica.config.schema.base import File, Model, Secret, Text, Whole, problem
 from vreplica.notify.events import DEFAULT_EVENTS, EventName
 
-PORTS = {"starttls": 587, "tls": 465, "none": 25}
+PORTS: Final = {"starttls": 587, "tls": 465, "none": 25}
 
 
 def _address(value: str) -> str:
@@ -39,26 +39,30 @@ Seconds = Annotated[Whole, Field(ge=1, le=600)]
 
 
 class WebhookTable(Model):
-    """A JSON document by HTTP POST. The URL is a secret, since whoever knows it may post."""
+    """Posts events as JSON. The URL is a secret: anyone who knows it may post."""
 
     url: Secret
     sign: Secret | None = None
-    """A key for HMAC-SHA256."""
+    """A key; with it the body is signed by HMAC-SHA256."""
     ca_file: File | None = None
+    """PEM file of further authorities for the server's certificate."""
     timeout_s: Seconds = 10
 
 
 class MailTable(Model):
-    """One message for all events that wait."""
+    """Sends one message for all events that wait."""
 
     host: Text
+    """The mail server."""
     port: Annotated[Whole, Field(ge=1, le=65535)] | None = None
+    """Default: 587, 465 or 25, by security."""
     security: Literal["starttls", "tls", "none"] = "starttls"
     user: Text | None = None
     password: Secret | None = None
     sender: Address
     to: tuple[Address, ...] = Field(min_length=1)
     ca_file: File | None = None
+    """PEM file of further authorities for the server's certificate."""
     timeout_s: Seconds = 30
 
     @model_validator(mode="after")
@@ -74,16 +78,18 @@ class MailTable(Model):
 
 
 class HookTable(Model):
-    """A program; each event as JSON on its standard input."""
+    """Runs a program for each event, with the event as JSON on its standard input."""
 
     command: tuple[Text, ...] = Field(min_length=1)
+    """The program and its arguments. Exit code 75 asks to be run again."""
     timeout_s: Seconds = 60
 
 
 class NotifyTable(Model):
-    """One receiver, of exactly one kind."""
+    """A receiver of notifications: exactly one of webhook, mail and hook."""
 
     on: frozenset[EventName] = Field(default=DEFAULT_EVENTS, min_length=1)
+    """The events that it gets."""
     webhook: WebhookTable | None = None
     mail: MailTable | None = None
     hook: HookTable | None = None

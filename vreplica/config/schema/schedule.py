@@ -1,12 +1,8 @@
-"""The tables of a job file that say when jobs run, and how many at a time.
+"""`schedule` of a job: when the service runs it.
 
 schedule = { rpo = "15m" }
 schedule = { every = "4h", windows = ["mon-fri 22:00-06:00", "sat,sun"] }
 schedule = { cron = "30 2 * * *", timezone = "Europe/Berlin", rpo = "26h", jitter = "10m" }
-
-[service]
-database = { env = "VREPLICA_DATABASE" }
-runs_per_host = 4
 """
 
 from __future__ import annotations
@@ -27,7 +23,7 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 def duration(value: Any) -> timedelta:
-    """`90s`, `15m`, `4h`, `1d`."""
+    """Parses `90s`, `15m`, `4h`, `1d`."""
     match = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
     if match is None or int(match[1]) == 0:
         raise problem("is not a duration", 'Write a number and a unit: "90s", "15m", "4h", "1d".')
@@ -70,23 +66,31 @@ Span = Annotated[Text, AfterValidator(_span)]
 
 
 class ScheduleTable(Model):
-    """Exactly one of `cron`, `every` and `rpo` plans; `rpo` beside the others is watched."""
+    """When the service runs a job: by cron, every or rpo. Beside the others rpo is only watched."""
 
     cron: Annotated[Text, AfterValidator(_cron)] | None = None
+    """Minute, hour, day, month, weekday."""
     every: Duration | None = None
+    """A run begins so long after the last one began: "4h"."""
     rpo: Duration | None = None
+    """The newest recovery point is never older than this: "15m"."""
     timezone: Annotated[Text, AfterValidator(zone)] = "UTC"
+    """The time zone of cron, windows and blackout, by its IANA name."""
     windows: tuple[Span, ...] = ()
+    """When runs may begin: "mon-fri 22:00-06:00"; empty: always."""
     blackout: tuple[Span, ...] = ()
+    """When no run may begin, also once: "2026-12-24 18:00/2026-12-27 06:00"."""
     jitter: Duration | None = None
+    """cron and every begin up to so much later, each job by its own constant share."""
     priority: Whole = Field(default=0, ge=-100, le=100)
+    """A higher one begins first where hosts are busy."""
 
     @model_validator(mode="after")
     def _one_plan(self) -> ScheduleTable:
         if self.cron and self.every:
             raise problem("has both cron and every", "Give one of them.")
         if not (self.cron or self.every or self.rpo):
-            raise problem("says no time", "Give one of cron, every and rpo.")
+            raise problem("has no time", "Give one of cron, every and rpo.")
         return self
 
     def rule(self) -> ScheduleRule:

@@ -1,4 +1,4 @@
-"""`[service]`: the database of `vreplica-sync serve`, and how many runs go on at a time."""
+"""`[service]`: the database of `vreplica-sync serve`, and its limits."""
 
 from __future__ import annotations
 
@@ -20,25 +20,27 @@ def _listen(value: str) -> str:
 
 
 class ServiceTable(Model):
-    """`vreplica-sync serve`: its database, and how many runs go on at a time."""
+    """The service (`vreplica-sync serve`): its database, and how many runs go on at a time."""
 
     database: Secret | None = None
-    """Where the URL of a PostgreSQL database is kept; None: SQLite in state_dir."""
+    """The place of the URL of a PostgreSQL database; without it, SQLite in state_dir."""
     lease: Duration = timedelta(seconds=30)
-    """How long a mover that does not answer keeps its runs; a third more until they are given
-    away."""
+    """A mover that does not answer is waited for so long, and a third more."""
     runs: Whole = Field(default=1000, ge=1)
-    """All movers together."""
+    """Runs at a time, of all movers together."""
     runs_per_mover: Whole = Field(default=8, ge=1, le=256)
+    """Runs at a time on one machine."""
     runs_per_host: Whole = Field(default=4, ge=1)
+    """Runs at a time that read or write at one ESXi host."""
     runs_per_datastore: Whole = Field(default=4, ge=1)
+    """Runs at a time that read or write one datastore."""
     exceptions: dict[Text, Annotated[Whole, Field(ge=0)]] = {}
-    """Limits of their own, by `host:NAME` or `datastore:NAME`."""
+    """Limits of single hosts and datastores, by host:SITE/NAME or datastore:SITE/NAME."""
     metrics: Annotated[Text, AfterValidator(_listen)] | None = None
-    """Where Prometheus finds metrics; None: nowhere."""
+    """The address at which Prometheus finds metrics."""
 
     @model_validator(mode="after")
-    def _lease_is_no_hair_trigger(self) -> ServiceTable:
+    def _lease_is_long_enough(self) -> ServiceTable:
         if self.lease < timedelta(seconds=5):
             raise problem("has a lease below 5 s", "A short pause of the machine would end it.")
         return self

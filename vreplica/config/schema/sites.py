@@ -26,15 +26,22 @@ Host = Annotated[Text, AfterValidator(_host)]
 
 
 class SiteTable(Model):
-    """A vCenter or a single ESXi host."""
+    """A vCenter or a single ESXi host.
+
+    Jobs with their destination here take resource_pool, folder, networks and test_network from
+    this table, unless they set them.
+    """
 
     host: Host
+    """Name or address."""
     port: Whole = Field(default=443, ge=1, le=65535)
     user: Text
     password: Secret
     sha256: Thumbprint
+    """Thumbprint of the server's certificate; `vreplica-sync thumbprint HOST` prints it."""
     resource_pool: Text | None = None
     folder: Text | None = None
     networks: dict[str, str] = {}
+    """Networks of the source, each with the network of the destination to use for it."""
     test_network: Text | None = None
-    """These four: for jobs with their destination here that do not say it themselves."""
+    """The isolated network of test failovers."""

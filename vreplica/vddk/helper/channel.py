@@ -1,16 +1,16 @@
-"""Requests to a helper process and its answers, and every way in which that can fail.
+"""Sends requests to a helper process, and turns its answers and its failures into errors.
 
 Answers come in the order of the requests; several may be under way. Whatever happens to the
-helper, the engine goes on:
+helper, this process goes on:
 
-    answer with an error     raised as the library's or the helper's error, the channel stays
+    answer with an error     raised as the library's or the helper's error; the channel stays
     end of file              HelperDied: a crash, an exit, a kill
     no answer in timeout_s   HelperTimeout: the helper is killed
-    Ctrl-C in between        the helper is killed: it is not known any more what the next
-                             answer belongs to
+    Ctrl-C in between        the helper is killed: it is not known which request the next answer
+                             belongs to
 
-When an error of the last three is raised the process is gone and reaped, so that it cannot write
-into shared memory any more. Everything after that fails in the same way.
+After each of the last three the process is gone and reaped, so that it cannot write into shared
+memory any more. Every later request fails in the same way.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _DOING = {
 
 
 def start_helper(file: LibraryFile, config: VddkConfig, path: str) -> HelperChannel:
-    """A helper with the library initialised. `path` names what it is for in errors."""
+    """Starts a helper and initialises the library in it. `path`: the subject of its errors."""
     channel = HelperChannel(HelperProcess(str(file.path.parent)), path, config.timeout_s)
     order = {
         "library": str(file.path),
@@ -83,13 +83,13 @@ class HelperChannel:
         self._failure: Callable[[], HelperFailed] | None = None
 
     def ask(self, op: Op, body: bytes = b"", fd: int | None = None) -> bytes:
-        """One request and its answer."""
+        """Sends one request, and returns its answer."""
         with self.in_step():
             self.send(op, body, fd)
             return self.receive()
 
     def take_memory(self, size: int) -> bytes:
-        """What the helper put into a memory file and sent after its answer."""
+        """Returns the bytes of the memory file that the helper sends after its answer."""
         if not size:
             return b""
         try:
@@ -118,7 +118,7 @@ class HelperChannel:
             raise self._died() from None
 
     def receive(self) -> bytes:
-        """The next answer. On an error every other answer under way is waited for first."""
+        """Receives the next answer. Before an error is raised, all other answers are received."""
         if self._failure is not None:
             raise self._failure()
         op = self._under_way[0]
@@ -135,11 +135,11 @@ class HelperChannel:
         if state == AnswerState.DONE:
             return body
         error = self._error(state, messages.load(body))
-        self._settle()
+        self._drain()
         raise error
 
-    def _settle(self) -> None:
-        """Take answers that nobody waits for any more."""
+    def _drain(self) -> None:
+        """Receives the answers that are still under way."""
         while self._under_way and not self.failed:
             with suppress(VReplicaError):
                 self.receive()
@@ -155,8 +155,10 @@ class HelperChannel:
 
     @contextmanager
     def in_step(self) -> Iterator[None]:
-        """Where something else than an answer ends an exchange (Ctrl-C), end the helper too:
-        which answer belongs to which request would not be known any more."""
+        """Ends the helper where Ctrl-C or another exception cuts an exchange short.
+
+        It would not be known any more which answer belongs to which request.
+        """
         try:
             yield
         except VReplicaError:
@@ -177,19 +179,19 @@ class HelperChannel:
         return self._fail(partial(HelperDied, how=how))
 
     def _fail(self, failure: Callable[..., HelperFailed]) -> HelperFailed:
-        """From now on every request fails like this one."""
+        """Ends the helper; every later request fails like this one."""
         self.end(0)
         lines = "; ".join(self._process.last)
         self._failure = partial(failure, path=self._path, last_lines=lines)
         return self._failure()
 
     def end(self, wait_s: float = EXIT_S) -> int:
-        """End the helper; its exit status. May be called again."""
+        """Ends the helper, and returns its exit status. May be called again."""
         return self._process.end(wait_s)
 
     @property
     def failed(self) -> bool:
-        """True once the helper is of no use any more."""
+        """True once the helper has failed; it is gone then."""
         return self._failure is not None
 
     @property

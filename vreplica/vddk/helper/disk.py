@@ -1,6 +1,6 @@
 """A disk whose library runs in a helper process (main.py): the parent's side.
 
-    engine process                                   helper process
+    this process                                     helper process
     --------------                                   --------------
     caller's Arena  <======= mapped by both ======>  Read/Write straight into it
     any other buffer --copy--> slots (memfd)  <====> Read/Write into the slots
@@ -46,6 +46,7 @@ def open_in_helper(
     config: VddkConfig,
     connection: VddkConnection,
     path: str,
+    *,
     read_only: bool,
     single_link: bool,
 ) -> HelperDisk:
@@ -66,7 +67,7 @@ def open_in_helper(
 
 @dataclass(slots=True)
 class _Batch:
-    """One READ or WRITE message, and the slots to copy from and to around it."""
+    """One READ or WRITE message, and the copies from or to slots that belong to it."""
 
     body: bytes
     copies: list[tuple[int, memoryview]]
@@ -74,7 +75,7 @@ class _Batch:
 
 
 class HelperDisk:
-    """An open disk in a helper process; a Backend of VddkDisk."""
+    """An open disk in a helper process; the backend of a VddkDisk."""
 
     parallel_reads = 1
 
@@ -131,7 +132,7 @@ class HelperDisk:
         return np.frombuffer(found, np.int64).reshape(-1, 2)
 
     def register(self, arena: Arena) -> None:
-        """The helper maps it too. Arenas that were closed since are given back there."""
+        """Makes the helper map the arena too, and unmap arenas that were closed since."""
         for region in [r for r, known in self._arenas.items() if known.fd < 0]:
             self._channel.ask(Op.FORGET, messages.dump({"region": region}))
             del self._arenas[region]
@@ -145,7 +146,7 @@ class HelperDisk:
         self._channel.ask(Op.FLUSH)
 
     def close(self) -> None:
-        """Close the disk and end the helper. Nothing is left to do where it failed before."""
+        """Closes the disk and ends the helper. Does nothing where the helper has failed."""
         if self._closed:
             return
         self._closed = True
@@ -159,7 +160,7 @@ class HelperDisk:
     # -- requests ---------------------------------------------------------------------------
 
     def _batches(self, requests: Sequence[Request]) -> Iterator[_Batch]:
-        """Pieces in registered arenas first, many to a message; then the rest through slots."""
+        """Yields messages: first pieces in registered arenas, many to a message; then by slots."""
         direct: list[bytes] = []
         loose: list[tuple[int, int, memoryview]] = []
         for offset, view in requests:
@@ -183,11 +184,11 @@ class HelperDisk:
             half = 1 - half
 
     def _place(self, view: memoryview) -> tuple[int, int] | None:
-        """(region, position) of a view that lies in a registered arena."""
+        """Returns (region, position) of a view in a registered arena; None where it is in none."""
         for region, arena in self._arenas.items():
             position = arena.offset_of(view)
             if position is not None:
-                # These modes want buffers aligned to the disk's sectors; slots are.
+                # These modes need buffers that are aligned to the disk's sectors, as slots are.
                 if position % _PAGE and self.transport_mode in _ALIGNED_MODES:
                     return None
                 return region, position

@@ -1,18 +1,18 @@
-"""The helper process: owns the library, one connection and one disk of it.
+"""Runs in the helper process: owns the library, one connection and one disk of it.
 
     parent ---- SOCK_SEQPACKET (messages.py) ----> main thread: Open, Read, Write, ..., Close
            <--- stderr: log lines -----------
                                                watcher thread: ends the process with the parent
 
-One process a disk, so that a crash of the library fails that disk and no other; and one thread
-in it for all calls, so that Open, Close and QueryAllocatedBlocks come from the same thread and
+Each disk has its own process, so that a crash of the library fails that disk and no other. One
+thread makes all calls, so that Open, Close and QueryAllocatedBlocks come from the same thread and
 calls on the handle never overlap, as the VDDK 8.0 Programming Guide asks.
 
-Started by `process` as a fresh interpreter, never by fork: InitEx starts threads that a fork
-would strand. LD_LIBRARY_PATH holds the library's own folder, whose copies of libstdc++ and
-OpenSSL must reach neither the engine nor programs that the library starts; it is put back as
-soon as the interpreter runs. Nothing outside the standard library is imported, and of this
-package only what is needed, which keeps the start short.
+`process` starts it as a new interpreter, never by fork: InitEx starts threads, which a fork would
+lose. LD_LIBRARY_PATH holds the library's own folder, whose copies of libstdc++ and OpenSSL must
+reach neither the parent nor programs that the library starts; it is restored as soon as the
+interpreter runs. Only the standard library and the needed modules of this package are imported,
+so that the start is short.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ from vreplica.vddk.raw_disk import Interrupted, Piece, RawDisk
 from vreplica.vddk.session import ConnectionHandle, VddkSession, run_access
 
 PARENT_GONE_GRACE_S = 5.0
-"""How long a call may still run once the parent is gone; then the process ends in the middle."""
+"""How long a call may still run once the parent is gone. Then the process ends during the call."""
 
 _PR_SET_DUMPABLE = 4
 
 
 class SharedRegion:
-    """Shared memory of the parent, mapped here."""
+    """Shared memory of the parent, mapped into the helper."""
 
     def __init__(self, fd: int, size: int) -> None:
         try:
@@ -66,7 +66,7 @@ class SharedRegion:
 
 
 class HelperServer:
-    """Answers requests until CLOSE or until the parent is gone."""
+    """Answers requests until CLOSE, or until the parent is gone."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
@@ -127,7 +127,8 @@ class HelperServer:
         if op == Op.OPEN:
             return messages.dump(self.open(messages.load(body)))
         if op == Op.ACCESS:
-            return messages.dump(run_access(self.started, **messages.load(body)))
+            run_access(self.started, **messages.load(body))
+            return b""
         if op == Op.CLOSE:
             self.close()
             return b""
@@ -161,7 +162,7 @@ class HelperServer:
         return {"info": self.disk.info, "transport_mode": self.disk.transport_mode}
 
     def map(self, region: int, size: int) -> None:
-        """The fd comes in a message of its own, so that all others need no ancillary data."""
+        """Maps a region, whose fd comes in its own message: others need no ancillary data."""
         _, fds, _, _ = socket.recv_fds(self.sock, 1, 1)
         self.regions[region] = SharedRegion(fds[0], size)
 
@@ -185,7 +186,7 @@ class HelperServer:
             os.close(fd)
 
     def close(self) -> None:
-        """Close, Disconnect. Raises the first failure; both are tried."""
+        """Calls Close and Disconnect, both in any case. Raises the first failure."""
         disk, self.disk = self.disk, None
         link, self.link = self.link, None
         try:
@@ -196,7 +197,7 @@ class HelperServer:
                 link.close()
 
     def watch(self) -> None:
-        """Runs in a thread: when the parent's end is closed, stop between two pieces."""
+        """Waits in a thread until the parent is gone; then stops between two pieces."""
         poll = select.poll()
         poll.register(self.sock, 0)
         poll.poll()
@@ -210,16 +211,16 @@ def _log(level: int, text: str) -> None:
 
 
 def main() -> None:
-    """argv: fd of the socket, the LD_LIBRARY_PATH to put back ("" for none)."""
+    """Runs the helper. argv: fd of the socket, the LD_LIBRARY_PATH to restore ("" for none)."""
     fd, library_path = int(sys.argv[1]), sys.argv[2]
     if library_path:
         os.environ["LD_LIBRARY_PATH"] = library_path
     else:
         os.environ.pop("LD_LIBRARY_PATH", None)
-    # Ctrl-C and a service manager's SIGTERM mean the parent, which then closes us in order.
+    # Ctrl-C and a service manager's SIGTERM are for the parent, which then closes the helper.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    # Passwords are in this memory: no core file, also not through a core_pattern pipe.
+    # Passwords are in this memory, so no core file may be written, nor piped by core_pattern.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     prctl = ctypes.CDLL(None).prctl
     prctl.argtypes = (ctypes.c_int, *[ctypes.c_ulong] * 4)
@@ -234,5 +235,5 @@ def main() -> None:
         if helper.session is not None:
             helper.session.api.Exit()
     finally:
-        # No finalizers of the interpreter while threads of the library may still call back.
+        # Without the interpreter's finalizers: threads of the library may still call back.
         os._exit(0)

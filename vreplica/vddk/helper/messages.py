@@ -1,20 +1,20 @@
-"""What parent and helper process say to each other over one SOCK_SEQPACKET pair.
+"""The messages between parent and helper process, over one SOCK_SEQPACKET pair.
 
     request   | op (1) | body                                   one message each
     answer    | state (1) | body                                in the order of the requests
 
     START     JSON: library, lib_root, major, config_file
     OPEN      JSON: target, path, flags ...; then one message that carries the slots' fd
-    ACCESS    JSON: call, target, identity; answer: JSON, the call's results
+    ACCESS    JSON: call, target, identity
     ARENA     JSON: region, size; then one message that carries the arena's fd
     FORGET    JSON: region; it is unmapped
     READ, WRITE    n x (start sector u64, sectors u32, region u32, position u64)
     BLOCKS    start, count, chunk u64          answer: number of bytes u64, then a memfd with them
     FLUSH, CLOSE   nothing
 
-Disk data never passes here: a piece names a region of shared memory (0: the slots, 1...: arenas)
-and the position in it. Message boundaries come from the kernel; end of file on one side means
-that the other process is gone.
+Disk data never passes here. A piece names a region of shared memory (0: the slots, 1...: arenas)
+and the position in it. The kernel keeps message boundaries; end of file on one side means that the
+other process is gone.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PIECE: Final = struct.Struct("<QIIQ")
 QUERY: Final = struct.Struct("<QQQ")
 SIZE: Final = struct.Struct("<Q")
 PIECES_MAX: Final = 64
-"""Pieces in one message: what one timeout stands for (64 MiB at most)."""
+"""Pieces in one message; one timeout covers them (64 MiB at most)."""
 
 SLOTS: Final = 0
 """Region number of the helper's own slots."""
@@ -59,7 +59,7 @@ class AnswerState(IntEnum):
 
 
 def message(kind: int, body: bytes = b"") -> bytes:
-    """One message; raises ValueError where it would not fit, since a longer one is cut."""
+    """Makes one message. Raises ValueError for a long one, which the socket would cut."""
     if len(body) >= MESSAGE_MAX:
         raise ValueError("message to or from the helper process is too long")
     return bytes((kind,)) + body

@@ -1,4 +1,4 @@
-"""The helper process as such: how it is started, where its log lines go, how it ends.
+"""Starts and ends the helper process, and passes its log lines on.
 
 parent                                    helper
 sock  ---- SOCK_SEQPACKET (messages.py) ----  fd of argv
@@ -36,7 +36,7 @@ _BOOT = (
 
 
 class HelperProcess:
-    """The helper process itself: start, log lines, end."""
+    """A helper process, with its socket and its log lines."""
 
     def __init__(self, library_folder: str) -> None:
         if not sys.executable:
@@ -54,7 +54,7 @@ class HelperProcess:
                 stderr=writer,
                 pass_fds=(far.fileno(),),
                 env={**os.environ, "LD_LIBRARY_PATH": search},
-                # Ctrl-C in a terminal reaches the foreground group: the engine closes helpers.
+                # Ctrl-C in a terminal reaches the foreground group; the parent closes helpers.
                 process_group=0,
             )
         except OSError as error:
@@ -71,7 +71,7 @@ class HelperProcess:
         self._logger.start()
 
     def end(self, wait_s: float) -> int:
-        """Close the socket, wait for the exit, kill where it does not come. The exit status."""
+        """Closes the socket, waits for the exit, kills after that. Returns the exit status."""
         self.sock.close()
         if wait_s <= 0:
             self.process.kill()
@@ -79,7 +79,7 @@ class HelperProcess:
             self.process.wait(wait_s or EXIT_S)
         except subprocess.TimeoutExpired:
             self.process.kill()
-            # Bounded: a process stuck in the kernel is left to init rather than waited for.
+            # Bounded, since a process may be stuck in the kernel; init reaps it later.
             with suppress(subprocess.TimeoutExpired):
                 self.process.wait(EXIT_S)
         self._logger.join(1.0)
@@ -91,7 +91,7 @@ _BY_NUMBER = {str(number): level for number, level in LEVELS.items()}
 
 
 def _pass_on(reader: int, last: deque[str]) -> None:
-    """Lines of the helper's stderr -> logger. Runs until every writer of the pipe is gone."""
+    """Passes the helper's stderr to the logger, until every writer of the pipe is gone."""
     with os.fdopen(reader, encoding="utf-8", errors="replace") as lines:
         for line in lines:
             level, mark, text = line.rstrip("\n").partition("|")

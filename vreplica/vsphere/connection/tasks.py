@@ -66,7 +66,7 @@ def run(
             link.started.append(moref(task))
             return wait(link, task, operation, vm=vm, limits=limits, unmapped=unmapped + busy)
         except vim.fault.TaskInProgress as fault:
-            _wait_for_other(link, fault.task, operation, vm, started, limits)
+            _wait_for_other(link, fault.task, operation, vm=vm, started=started, limits=limits)
 
 
 def reconfigure(link: ServerLink, operation: str, vm: VmRef, spec: Any, limits: WaitLimits) -> None:
@@ -91,7 +91,7 @@ def ask_when_free(
             busy = (vim.fault.TaskInProgress,)
             return link.ask(operation, method, *arguments, vm=vm, unmapped=unmapped + busy)
         except vim.fault.TaskInProgress as fault:
-            _wait_for_other(link, fault.task, operation, vm, started, limits)
+            _wait_for_other(link, fault.task, operation, vm=vm, started=started, limits=limits)
 
 
 def wait(
@@ -138,7 +138,7 @@ def wait(
 
 
 def _wait_for_other(
-    link: ServerLink, task: Any, operation: str, vm: str, started: float, limits: WaitLimits
+    link: ServerLink, task: Any, operation: str, *, vm: str, started: float, limits: WaitLimits
 ) -> None:
     """Waits until the other task has ended in any way; a moment where it is not named."""
     while True:

@@ -97,7 +97,7 @@ def wait_power(
     def reached(guest: GuestState) -> bool:
         return guest.power_state == wanted
 
-    _watch(link, vm, wanted, timeout_s, reached, on_tick)
+    _watch(link, vm, wanted, reached, timeout_s=timeout_s, on_tick=on_tick)
 
 
 def wait_guest(
@@ -118,15 +118,16 @@ def wait_guest(
         return alive and (not heartbeat or guest.heartbeat == "green")
 
     wanted = "a guest with running Tools" + (" and a good heartbeat" if heartbeat else "")
-    return _watch(link, vm, wanted, timeout_s, reached, on_tick)
+    return _watch(link, vm, wanted, reached, timeout_s=timeout_s, on_tick=on_tick)
 
 
 def _watch(
     link: ServerLink,
     vm: VmRef,
     wanted: str,
-    timeout_s: float,
     reached: Callable[[GuestState], bool],
+    *,
+    timeout_s: float,
     on_tick: Callable[[float, GuestState], None] | None,
 ) -> GuestState:
     started, pause = time.monotonic(), FIRST_POLL_S

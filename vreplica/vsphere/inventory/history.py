@@ -54,7 +54,8 @@ def tasks_between(
     )
     manager = link.content.taskManager
     try:
-        infos = _pages(link, operation, manager.CreateCollectorForTasks, spec, "ReadNextTasks", vm)
+        create = manager.CreateCollectorForTasks
+        infos = _pages(link, vm, operation, create=create, spec=spec, read_next="ReadNextTasks")
         found = {info.key: _task(info) for info in infos}
     except vmodl.fault.NotSupported:
         # A single ESXi host has only its recent tasks.
@@ -66,7 +67,7 @@ def tasks_between(
 
 
 def _pages(
-    link: ServerLink, operation: str, create: Any, spec: Any, read_next: str, vm: VmRef
+    link: ServerLink, vm: VmRef, operation: str, *, create: Any, spec: Any, read_next: str
 ) -> list[Any]:
     """Reads all that a history collector finds, oldest first. Raises NotSupported unmapped."""
     unmapped = (vmodl.fault.NotSupported,)
@@ -139,9 +140,10 @@ def events_between(
     create = link.content.eventManager.CreateCollectorForEvents
     operation = "reading the history of events"
     try:
-        return _in_order(_pages(link, operation, create, spec, "ReadNextEvents", vm))
+        found = _pages(link, vm, operation, create=create, spec=spec, read_next="ReadNextEvents")
     except vmodl.fault.NotSupported:
         return ()
+    return _in_order(found)
 
 
 def _in_order(found: Iterable[Any]) -> tuple[EventRecord, ...]:

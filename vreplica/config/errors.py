@@ -10,7 +10,7 @@ from vreplica.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One mistake in a job file. `key` is a dotted path, empty for the whole file."""
+    """A mistake in a job file. `key` is a dotted path, empty for the whole file."""
 
     line: int
     key: str

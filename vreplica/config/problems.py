@@ -99,7 +99,7 @@ def from_validation(
     lines: Lines,
     inherited_from: dict[KeyPath, KeyPath],
 ) -> list[Problem]:
-    """One problem for each error of pydantic.
+    """The problems of a file, one for each error of pydantic.
 
     `raw`: the file as it was parsed. `inherited_from`: for each key that a job has from `defaults`,
     the key there.

@@ -68,7 +68,7 @@ class ServiceEvent:
 
     @property
     def text(self) -> str:
-        """One line for people."""
+        """The event in one line, for people."""
         subject = f"job {self.job}: {self.name}" if self.job else self.name
         more = _details(self.name, self.data)
         return " ".join(f"{subject}: {more}".split() if more else subject.split())

@@ -86,7 +86,7 @@ def connection_error(receiver: str, error: Exception) -> NotificationFailed:
 
 
 def answer_text(result: str, answer: str = "") -> str:
-    """One short printable line of a result and an answer, without any secret."""
+    """A short printable line of a result and an answer, without any secret."""
     whole = f"{result}: {answer}" if answer.strip() else result
     line = " ".join("".join(c if c.isprintable() else " " for c in hide(whole)).split())
     return line if len(line) <= SHOWN else f"{line[: SHOWN - 3]}..."

@@ -36,7 +36,7 @@ CLOCKS_APART: Final = timedelta(minutes=1)
 
 @dataclass(frozen=True, slots=True)
 class ConcurrencyLimits:
-    """How many runs may go on at a time.
+    """Limits of the runs at a time.
 
     `exceptions`: limits of single resources, by names as in `JobRecord.resources`.
     """
@@ -76,7 +76,7 @@ class WaitingRun:
 
 
 class AlarmKind(Enum):
-    """What is wrong with the age of a job's newest point."""
+    """The kinds of alarms about the age of a job's newest point."""
 
     VIOLATED = "RPO violated"
     PREDICTED = "RPO will be violated"

@@ -85,7 +85,7 @@ class FailoverWorker:
 
 @dataclass(slots=True)
 class FailoverTask:
-    """One request while this process executes it."""
+    """A request that this process executes."""
 
     worker: FailoverWorker
     ticket: RunTicket

@@ -106,6 +106,8 @@ class Metrics:
 
 @dataclass(frozen=True, slots=True)
 class Server:
+    """The HTTP server of the metrics, and its thread."""
+
     server: Any
     thread: Any
 
@@ -193,15 +195,15 @@ class _Fleet:
     def _notifications(self) -> Iterator[Metric]:
         if self._notifier is None:
             return
-        told = CounterMetricFamily(
+        counters = CounterMetricFamily(
             "vreplica_notifications", "Events.", labels=("receiver", "result")
         )
         for name, outbox in self._notifier.outboxes.items():
             counts = outbox.counts
-            told.add_metric((name, "sent"), counts.sent)
-            told.add_metric((name, "failed"), counts.failed)
-            told.add_metric((name, "dropped"), counts.dropped)
-        yield told
+            counters.add_metric((name, "sent"), counts.sent)
+            counters.add_metric((name, "failed"), counts.failed)
+            counters.add_metric((name, "dropped"), counts.dropped)
+        yield counters
 
 
 def _gauge(name: str, text: str, label: str) -> GaugeMetricFamily:

@@ -58,7 +58,7 @@ class MoverNameTaken(PreflightError):
 
 
 class Service:
-    """One mover: `start`, then `wait` or `stop`. Every job runs as the job file says."""
+    """A mover of the fleet: `start`, then `wait` or `stop`."""
 
     def __init__(self, config: Config, *, mover: str | None = None) -> None:
         self.config = config

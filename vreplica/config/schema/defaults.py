@@ -41,7 +41,7 @@ class DefaultsTable(Model):
     parallel_disks: Whole = Field(default=2, ge=1, le=16)
     """Disks that are copied at the same time."""
     limits: LimitsTable | None = None
-    """How fast runs may read."""
+    """The rate at which runs may read."""
     audit_percent: Annotated[float, Field(ge=0, le=100)] = 0.1
     """Percent of the blocks that change tracking calls unchanged, to be read and compared."""
     schedule: ScheduleTable | None = None

@@ -10,7 +10,7 @@ from vreplica.config.schema.base import Model, Switch, Text, Whole
 
 
 class GroupMemberTable(Model):
-    """One job of a group."""
+    """A job of a group."""
 
     after: tuple[Text, ...] = ()
     """Members that have to be up before this one is started."""

@@ -42,7 +42,7 @@ HostName = Annotated[str, AfterValidator(_hostname)]
 
 
 class NicTable(Model):
-    """One network card, in the order of the VM's cards: a fixed address, or DHCP."""
+    """A network card, in the order of the VM's cards: a fixed address, or DHCP."""
 
     ip: Interface | None = None
     """Address with prefix length: "10.2.0.5/24"."""

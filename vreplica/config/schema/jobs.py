@@ -1,4 +1,4 @@
-"""`[jobs.NAME]`: one VM, and where its replica is."""
+"""`[jobs.NAME]`: a VM and its replica."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class DestinationTable(Model):
 
 
 class JobTable(DefaultsTable):
-    """One VM and its replica."""
+    """A VM and its replica."""
 
     source: SourceTable
     destination: DestinationTable

@@ -1,4 +1,4 @@
-"""`limits` of a job: how fast its runs may read.
+"""`limits` of a job: the rate at which its runs may read.
 
 limits = { rate_mib_s = 50 }
 limits = { windows = [{ when = "mon-fri 08:00-18:00", rate_mib_s = 10 }], timezone = "Asia/Tokyo" }
@@ -31,7 +31,7 @@ class RateWindowTable(Model):
 
 
 class LimitsTable(Model):
-    """How fast the runs of a job may read."""
+    """The rate at which the runs of a job may read."""
 
     rate_mib_s: Annotated[Whole, Field(ge=1, le=MOST_MIB_S)] | None = None
     """MiB a second of all disks of a run together, outside of all windows."""

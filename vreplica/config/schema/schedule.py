@@ -66,7 +66,7 @@ Span = Annotated[Text, AfterValidator(_span)]
 
 
 class ScheduleTable(Model):
-    """When the service runs a job: by cron, every or rpo. Beside the others rpo is only watched."""
+    """The schedule of a job: cron, every or rpo. Beside the others rpo is only watched."""
 
     cron: Annotated[Text, AfterValidator(_cron)] | None = None
     """Minute, hour, day, month, weekday."""

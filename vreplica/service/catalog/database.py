@@ -86,7 +86,7 @@ class Catalog:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sa.Connection]:
-        """One transaction: committed at the end, or rolled back when the block raises."""
+        """A transaction: committed at the end, or rolled back when the block raises."""
         with self.engine.begin() as connection:
             yield connection
 

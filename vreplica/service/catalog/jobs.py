@@ -1,4 +1,4 @@
-"""The row of each job: what the planner knows of it. Functions over one transaction."""
+"""The row of each job, from which the planner's record is made. Over one transaction."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def register(c: sa.Connection, names: Iterable[str], now: datetime) -> None:
 
 
 def records(c: sa.Connection, rules: Mapping[str, ScheduleRule]) -> list[JobRecord]:
-    """What the planner needs of every job that has a rule, by name."""
+    """The planner's records of all jobs that have a rule, in the order of their names."""
     active = {
         row.job: row
         for row in c.execute(

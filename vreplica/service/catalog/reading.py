@@ -22,7 +22,7 @@ _TRIES: Final = 5
 
 
 def consult(url: str, read: Callable[[Catalog], T]) -> T | None:
-    """What `read` returns. None where no catalog has been made yet.
+    """Calls `read` and returns its result. None where no catalog has been made yet.
 
     Raises CatalogUrlInvalid, CatalogUnreachable, CatalogTooNew, CatalogTooOld.
 

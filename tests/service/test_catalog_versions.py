@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -17,6 +18,7 @@ from alembic.script import ScriptDirectory
 from click.testing import CliRunner, Result
 
 import vreplica
+from tests.support.results import check_document
 from tests.support.sample_reading import SAMPLES, restore
 from vreplica.cli.app import app
 from vreplica.config import Config
@@ -228,14 +230,33 @@ def test_commands_that_only_look_refuse_what_they_cannot_read(
     assert content(config.state_dir) == before
 
 
+def documents(config: Config, *words: str) -> list[dict[str, Any]]:
+    found = [json.loads(line) for line in command_of(config, *words).stdout.splitlines()]
+    for one in found:
+        check_document(one)
+    return found
+
+
 def test_the_library_gives_the_values_of_the_command(config: Config) -> None:
     stored(config, "0003")
-    rows = [json.loads(line) for line in command_of(config, "status", "--json").stdout.splitlines()]
-    now = [one.to_dict() for one in vreplica.status(config)]
-    moving = {"age_s", "next_at"}
-    assert [{k: v for k, v in row.items() if k not in moving} for row in rows] == [
-        {k: v for k, v in one.items() if k not in moving} for one in now
+    shown = documents(config, "status", "--json")
+    moving = {"age_s", "next_at", "version", "result"}
+    assert [{k: v for k, v in one.items() if k not in moving} for one in shown] == [
+        {k: v for k, v in one.to_dict().items() if k not in moving}
+        for one in vreplica.status(config)
     ]
+    assert shown[0]["failover"]["request"] == "asked"
+
+
+def test_history_shows_requests_and_the_resources_of_runs(config: Config) -> None:
+    stored(config, "0003")
+    rows = documents(config, "history", "--json")
+    assert [row["request"]["do"] for row in rows if row["kind"] == "failover"] == [
+        "commit",
+        "begin",
+    ]
+    (done, *_) = [row for row in rows if row["kind"] == "run"]
+    assert done["resources"][0] == "host:site-a/esx1.site-a.lab"
 
 
 @pytest.mark.parametrize(

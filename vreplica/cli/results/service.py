@@ -10,16 +10,19 @@ from vreplica.cli.results.common import Document, Seconds, Time
 
 
 class FailoverOfJob(TypedDict):
-    """The failover that has switched the job off, or that the service has in hand."""
+    """The failover that disabled the job, or that the service is working on.
+
+    `request`: the state of its request to the service.
+    """
 
     id: str | None
     state: str | None
-    order: str | None
+    request: str | None
     mover: str | None
 
 
 class Status(Document):
-    """One job. `age_s` is null without a point, and where the point's time lies ahead."""
+    """The state of a job. `age_s`: null without a point, and where its time lies ahead."""
 
     job: str
     state: str
@@ -36,15 +39,15 @@ class Status(Document):
 
 
 class History(Document):
-    """One run or failover of the service. `kind`: run or failover."""
+    """A run or failover of the service. `kind`: run or failover."""
 
     id: str
     kind: str
-    order: dict[str, Any] | None
+    request: dict[str, Any] | None
     job: str
     state: str
     mover: str
-    holds: list[str]
+    resources: list[str]
     epoch: int | None
     due: Time
     queued: Time

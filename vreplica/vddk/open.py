@@ -38,7 +38,7 @@ def open_vddk_disk(
 
     def open_backend() -> DiskBackend:
         if config.isolation:
-            # Here, since a library in this process does not need it.
+            # Imported here, since a library in this process does not need it.
             from vreplica.vddk.helper.disk import open_in_helper
 
             file = locate(config)

@@ -82,7 +82,7 @@ def connect(
     Raises HostUnreachable, CertificateChanged (before the password is sent), LoginFailed,
     NotVSphere.
     """
-    # Here, since TLS, HTTP and pyVmomi cost a program nothing that does not connect.
+    # Imported here: a program that does not connect does not load TLS, HTTP and pyVmomi.
     from vreplica.vsphere.connection.link import ServerLink
 
     link = ServerLink(endpoint, timeout_s=timeout_s, reply_timeout_s=reply_timeout_s)
@@ -236,7 +236,7 @@ class Session:
         Raises ChangeIdInvalid, CbtQueryFailed, CbtCoverage: after each of them the disk has to be
         read in full.
         """
-        # It computes with numpy, which nothing else here needs.
+        # Imported here: it loads numpy, which nothing else in this module needs.
         from vreplica.vsphere.inventory import changed_areas
 
         question = changed_areas.ChangesQuery(
@@ -428,7 +428,7 @@ class Session:
 
         Raises GuestLoginRefused, GuestOperationsUnavailable.
         """
-        # It connects to the VM's host by itself: see `connect`.
+        # Imported here: it loads TLS and HTTP, see `connect`.
         from vreplica.vsphere.operations import guest_ops
 
         return guest_ops.run_script(

@@ -235,7 +235,7 @@ def _attach(disk: NewDisk) -> Any:
         key=like.key,
         controllerKey=like.controller_key,
         unitNumber=like.unit_number,
-        # That of a file that is there is its own.
+        # A file that exists keeps its own capacity.
         capacityInBytes=None if disk.exists else like.capacity_bytes,
         capacityInKB=0 if disk.exists else -(-like.capacity_bytes // KIB),
         backing=vim.vm.device.VirtualDisk.FlatVer2BackingInfo(

@@ -58,7 +58,7 @@ def main() -> None:
             else:
                 plan = modes.rescan(source.allocated(), digests.not_zero(), capacity)
             started = perf_counter()
-            pending = digests.begin(str(point))
+            pending = digests.begin_run(str(point))
             copy(
                 CopySpec(
                     source,

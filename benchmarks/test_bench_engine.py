@@ -77,7 +77,7 @@ def test_digest_map_of_a_delta(benchmark: Any, tmp_path: Path) -> None:
     def cycle() -> None:
         nonlocal number
         number += 1
-        pending = found.begin(str(number))
+        pending = found.begin_run(str(number))
         for start in range(0, len(blocks), 128):
             found.lookup(blocks[start : start + 128])
             pending.add(blocks[start : start + 128], digests[start : start + 128])
@@ -167,7 +167,7 @@ def test_changes(
                 plan = modes.delta(bench_disk.reported, capacity)
             else:
                 plan = modes.rescan(source.allocated(), digests.not_zero(), capacity)
-            pending = digests.begin(str(number + 1))
+            pending = digests.begin_run(str(number + 1))
             done = copy(
                 CopySpec(
                     source,

@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             plan = modes.rescan(source.allocated(), digests.not_zero(), capacity)
     sizes = {name: getattr(options, name) for name in ("io_size", "batch_size", "depth")}
     ready = perf_counter()
-    pending = digests.begin("next") if digests is not None else None
+    pending = digests.begin_run("next") if digests is not None else None
     stats = copy(
         CopySpec(
             source,

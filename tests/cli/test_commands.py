@@ -451,13 +451,13 @@ def test_a_report_whose_verdict_or_totals_are_not_those_of_its_disks_is_refused(
     private, public = openssl_like_keys(tmp_path)
     key = signing.private_key(private)
     path = tmp_path / "r.json"
-    value = json.loads(signed_report.write(DIFFERENT, path, key))
+    value = json.loads(signed_report.write_report(DIFFERENT, path, key))
     lies = [{**value, "equal": True}, {**value, "totals": {**value["totals"], "source_root": "0"}}]
     for lie in lies:
         path.write_text(json.dumps(lie))
         signed_report.signature_of(path).write_bytes(key.sign(path.read_bytes()))
         with pytest.raises(signed_report.ReportContradictsItself):
-            signed_report.check(path, public)
+            signed_report.check_report(path, public)
 
 
 def test_a_signed_report_of_a_newer_version_is_named(tmp_path: Path) -> None:
@@ -468,7 +468,7 @@ def test_a_signed_report_of_a_newer_version_is_named(tmp_path: Path) -> None:
     path.write_text(json.dumps(value))
     signed_report.signature_of(path).write_bytes(key.sign(path.read_bytes()))
     with pytest.raises(signed_report.NotAReport, match="newer version of vreplica") as caught:
-        signed_report.check(path, public)
+        signed_report.check_report(path, public)
     assert "check it with that version" in str(caught.value)
 
 

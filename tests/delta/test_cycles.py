@@ -28,6 +28,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from tests.support.digest_maps import is_intact
 from vreplica.delta.block_hash import ALGORITHM, hash_blocks
 from vreplica.delta.copy import modes
 from vreplica.delta.copy.pipeline import copy
@@ -342,10 +343,10 @@ class Cycles(RuleBasedStateMachine):
         self.broken = None
         found = self.open_map()
         with self.files:
-            pending = found.resume() if resume else None
+            pending = found.resume_run() if resume else None
         if pending is None or pending.head.point != point:
             with self.files:
-                found.discard()
+                found.discard_pending()
             found.close()
             self.revert_leaf()
             self.changed = self.changed.union(changed)
@@ -374,7 +375,7 @@ class Cycles(RuleBasedStateMachine):
         try:
             self.files.steps = steps
             with self.files:
-                pending = pending or found.begin(point)
+                pending = pending or found.begin_run(point)
                 copy(
                     CopySpec(
                         snapshot,
@@ -421,7 +422,7 @@ class Cycles(RuleBasedStateMachine):
         unknown = (told == 0xFF).all(axis=1)  # a short last block that has grown
         assert np.array_equal(told[~unknown], expected[~unknown])
         assert unknown.sum() <= 1
-        assert found.check()
+        assert is_intact(found.path)
         found.close()
 
 

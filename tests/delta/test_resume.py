@@ -60,7 +60,7 @@ def test_a_full_copy_that_breaks_off_anywhere_goes_on_from_its_checkpoint(
                 source,
                 target,
                 Extents.of(0, len(content)),
-                sink=found.begin("p"),
+                sink=found.begin_run("p"),
                 seed=found.seed,
                 fence=Countdown(writes),
                 **sizes,
@@ -69,7 +69,7 @@ def test_a_full_copy_that_breaks_off_anywhere_goes_on_from_its_checkpoint(
     found.close()
     source.ops.clear()
     found = DigestMap.open(path, latest_point="")
-    pending = found.resume()
+    pending = found.resume_run()
     if pending is None:
         assert writes < 2, "there was a checkpoint"
         found.close()

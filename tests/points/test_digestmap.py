@@ -17,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.support.digest_maps import header_of, is_intact
 from vreplica.disk import MemoryDisk
 from vreplica.extents import Extents
 from vreplica.points.digestmap import file as mapfile
@@ -48,7 +49,7 @@ def arrays(changes: Model) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
 
 def cycle(found: DigestMap, point: str, changes: Model) -> str:
     """One committed cycle; returns the root that was sealed."""
-    pending = found.begin(point)
+    pending = found.begin_run(point)
     pending.add(*arrays(changes))
     root = found.seal(pending)
     found.apply(point)
@@ -83,7 +84,7 @@ def test_a_new_map_says_zero_for_every_block(path: Path) -> None:
     assert not found.lookup(np.array([0, 7, BLOCKS - 1])).any()
     assert found.not_zero() == Extents.empty()
     assert (found.point, found.block, found.capacity_bytes) == ("", BLOCK, CAPACITY)
-    assert found.check()
+    assert is_intact(found.path)
     found.close()
 
 
@@ -117,7 +118,7 @@ def test_cycles_are_remembered_across_opens_and_lead_to_the_sealed_root(
         assert found.point == point
         assert found.seed == 5
     assert remembered(found) == nonzero(model)
-    assert found.check()
+    assert is_intact(found.path)
     assert found.not_zero() == Extents.from_pairs(
         [(b * BLOCK, min((b + 1) * BLOCK, CAPACITY)) for b in nonzero(model)]
     )
@@ -202,7 +203,7 @@ def test_a_crash_while_folding_is_made_good_on_open(
 ) -> None:
     found = make(path)
     cycle(found, "p", BEFORE)
-    pending = found.begin("q")
+    pending = found.begin_run("q")
     pending.add(*arrays(CHANGE))
     root = found.seal(pending)
     machine.left = step
@@ -216,7 +217,7 @@ def test_a_crash_while_folding_is_made_good_on_open(
     assert not machine.log or machine.log[-2:] == ["sync", "unlink"]
     assert remembered(found) == nonzero(BEFORE | CHANGE)
     assert found.root == root
-    assert found.check()
+    assert is_intact(found.path)
     found.close()
 
 
@@ -228,7 +229,7 @@ def test_a_crash_before_the_commit_leaves_the_old_point(
     cycle(found, "p", BEFORE)
     machine.left = step
     with suppress(Crash):
-        pending = found.begin("q")
+        pending = found.begin_run("q")
         pending.add(*arrays(CHANGE))
         pending.checkpoint(BLOCK)
         found.seal(pending)
@@ -244,7 +245,7 @@ def test_a_crash_before_the_commit_leaves_the_old_point(
 def test_a_map_half_folded_is_not_taken_for_the_old_point(path: Path, machine: Machine) -> None:
     found = make(path)
     cycle(found, "p", BEFORE)
-    pending = found.begin("q")
+    pending = found.begin_run("q")
     pending.add(*arrays(CHANGE))
     found.seal(pending)
     machine.left = 5
@@ -267,7 +268,7 @@ def test_a_map_half_folded_is_not_taken_for_the_old_point(path: Path, machine: M
 def test_a_map_of_another_point_is_unusable(path: Path, latest: str, reason: str) -> None:
     found = make(path)
     cycle(found, "p", BEFORE)
-    found.begin("q").close()  # never sealed
+    found.begin_run("q").close()  # never sealed
     found.close()
     with pytest.raises(DigestMapUnusable, match=reason):
         DigestMap.open(path, latest_point=latest)
@@ -283,7 +284,7 @@ def test_apply_twice_is_the_same_as_once(path: Path) -> None:
 
 def test_apply_refuses_what_was_not_sealed(path: Path) -> None:
     found = make(path)
-    pending = found.begin("q")
+    pending = found.begin_run("q")
     pending.add(*arrays(CHANGE))
     pending.checkpoint(BLOCK)
     with pytest.raises(DigestMapUnusable, match="sealed"):
@@ -323,7 +324,7 @@ def test_a_map_of_a_newer_version_is_named_and_not_called_damaged(path: Path, pl
 
 def test_a_sidecar_of_a_newer_version_is_not_resumed(path: Path) -> None:
     with closing(make(path)) as found:
-        found.begin("p1").checkpoint(BLOCK)
+        found.begin_run("p1").checkpoint(BLOCK)
     sidecar = path.with_name(path.name + ".pending")
     assert read_pending(sidecar) is not None
     head = b'{"format": 2, "of": "the next format"}'
@@ -334,13 +335,13 @@ def test_a_sidecar_of_a_newer_version_is_not_resumed(path: Path) -> None:
 
 def test_one_torn_header_leaves_the_other(path: Path) -> None:
     found = make(path)
-    generation = found.generation
+    generation = header_of(found.path).generation
     found.close()
     with path.open("r+b") as file:
         file.seek(mapfile.HEADER * ((generation + 1) % 2))
         file.write(os.urandom(mapfile.HEADER))
     found = DigestMap.open(path, latest_point="")
-    assert found.generation == generation
+    assert header_of(found.path).generation == generation
     found.close()
 
 
@@ -353,7 +354,7 @@ def test_check_finds_a_flipped_bit(path: Path, at: int) -> None:
         byte = file.read(1)[0]
         file.seek(at)
         file.write(bytes([byte ^ 1]))
-    assert not found.check()
+    assert not is_intact(found.path)
     found.close()
 
 
@@ -362,7 +363,7 @@ def test_check_finds_a_flipped_bit(path: Path, at: int) -> None:
 def test_a_flipped_bit_in_the_sidecar_is_never_folded(path: Path, at: int, bit: int) -> None:
     found = make(path)
     cycle(found, "p", BEFORE)
-    pending = found.begin("q")
+    pending = found.begin_run("q")
     pending.add(*arrays(CHANGE))
     found.seal(pending)
     sidecar = path.with_name(path.name + ".pending")
@@ -396,7 +397,7 @@ def test_what_the_system_refuses_names_the_file(
     path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     with closing(make(path)) as found:
-        pending = found.begin("p1")
+        pending = found.begin_run("p1")
         pending.add(*arrays({1: digest(1)}))
 
         def refuse(_fd: int) -> None:
@@ -418,7 +419,7 @@ def test_what_the_system_refuses_names_the_file(
 def test_a_broken_cycle_goes_on_from_its_last_checkpoint(path: Path) -> None:
     found = make(path)
     cycle(found, "p", BEFORE)
-    pending = found.begin("q")
+    pending = found.begin_run("q")
     pending.add(*arrays({1: digest(1), 2: digest(2)}))
     pending.checkpoint(3 * BLOCK, {"shipped_bytes": 2 * BLOCK, "read_s": 0.25})
     pending.add(*arrays({9: digest(9)}))
@@ -426,7 +427,7 @@ def test_a_broken_cycle_goes_on_from_its_last_checkpoint(path: Path) -> None:
     found.close()
 
     found = DigestMap.open(path, latest_point="p")
-    resumed = found.resume()
+    resumed = found.resume_run()
     assert resumed is not None
     assert resumed.counts == {"shipped_bytes": 2 * BLOCK, "read_s": 0.25}
     assert (resumed.head.point, resumed.position, resumed.count) == ("q", 3 * BLOCK, 2)
@@ -450,7 +451,7 @@ def test_a_broken_cycle_goes_on_from_its_last_checkpoint(path: Path) -> None:
 def test_nothing_to_resume(path: Path, how: str) -> None:
     found = make(path)
     if how != "none":
-        pending = found.begin("q")
+        pending = found.begin_run("q")
         pending.add(*arrays(CHANGE))
         if how == "sealed":
             pending.checkpoint(BLOCK)
@@ -462,7 +463,7 @@ def test_nothing_to_resume(path: Path, how: str) -> None:
             found = make(path)
             path.with_name(path.name + ".pending").write_bytes(data)
         pending.close()
-    assert found.resume() is None
+    assert found.resume_run() is None
     found.close()
 
 
@@ -472,7 +473,7 @@ def test_a_sidecar_cut_anywhere_is_read_up_to_a_whole_frame(
     path: Path, data: st.DataObject
 ) -> None:
     found = make(path, seed=1)
-    pending = found.begin("q")
+    pending = found.begin_run("q")
     for block in range(3):
         pending.add(*arrays({block: digest(1)}))
         pending.checkpoint((block + 1) * BLOCK)
@@ -484,7 +485,7 @@ def test_a_sidecar_cut_anywhere_is_read_up_to_a_whole_frame(
     left = read_pending(sidecar)
     if left is not None and left.position:
         assert left.position == left.durable_count * BLOCK
-        resumed = found.resume()
+        resumed = found.resume_run()
         assert resumed is not None
         assert [b for blocks, _ in resumed.records() for b in blocks] == list(
             range(left.durable_count)
@@ -504,7 +505,7 @@ def test_a_grown_disk_keeps_its_digests_and_forgets_a_short_last_block(path: Pat
     cycle(found, "p", BEFORE | {BLOCKS - 1: digest(4)})
     found.grow(CAPACITY + 9 * BLOCK)
     assert remembered(found) == BEFORE | {BLOCKS - 1: b"\xff" * 16}
-    assert found.check()
+    assert is_intact(found.path)
     found.close()
     found = DigestMap.open(path, latest_point="p")
     assert found.capacity_bytes == CAPACITY + 9 * BLOCK
@@ -544,7 +545,7 @@ def test_rebuild_reads_what_is_allocated_and_is_of_the_point(path: Path) -> None
     assert read == disk.allocated().align(BLOCK, disk.capacity_bytes).total
     assert seen[-1] == (read, read)
     assert found.point == "p"
-    assert found.check()
+    assert is_intact(found.path)
     assert found.not_zero() == disk.allocated().align(BLOCK, disk.capacity_bytes)
     assert remembered(found)[3200].hex() == "0906" + "00" * 14
     found.close()
@@ -569,7 +570,7 @@ def test_a_map_of_62_tib_costs_what_it_holds(path: Path) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     found = make(path, capacity)
     places = np.unique(np.linspace(0, last, 2000).astype(np.int64))
-    pending = found.begin("p")
+    pending = found.begin_run("p")
     pending.add(places, np.full((len(places), 16), 7, np.uint8))
     found.seal(pending)
     found.apply("p")
@@ -584,7 +585,7 @@ def test_a_fold_is_ordered_by_syncs(path: Path, monkeypatch: pytest.MonkeyPatch)
     """A power cut finds the mark where any record changed, and the end only after all of them."""
     found = make(path)
     cycle(found, "p", BEFORE)
-    pending = found.begin("q")
+    pending = found.begin_run("q")
     pending.add(*arrays(CHANGE))
     found.seal(pending)
     seen: list[str] = []

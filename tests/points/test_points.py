@@ -274,14 +274,14 @@ def test_rules_that_a_chain_cannot_hold_are_refused(numbers: tuple[int, ...]) ->
 def test_what_a_test_vm_stands_on_and_all_before_it_stays() -> None:
     points = [make_point(n) for n in range(10)]
     names = [p.id for p in points]
-    gone = Retention(last=2).expired(points, held={names[4]})
+    gone = Retention(last=2).expired(points, in_use={names[4]})
     assert [p.id for p in gone] == names[5:8]
-    assert Retention(last=2).expired(points, held={names[9]}) == []
-    assert Retention(last=2).expired(points, held={"of another time"}) == points[:8]
+    assert Retention(last=2).expired(points, in_use={names[9]}) == []
+    assert Retention(last=2).expired(points, in_use={"of another time"}) == points[:8]
 
 
 def test_a_held_point_does_not_let_a_chain_grow_past_its_end() -> None:
     points = [make_point(n) for n in range(MAX_POINTS + 3)]
-    gone = Retention(last=MAX_POINTS).expired(points, held={points[5].id})
+    gone = Retention(last=MAX_POINTS).expired(points, in_use={points[5].id})
     assert gone == points[6:9]
     assert len(points) - len(gone) == MAX_POINTS

@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo
 import sqlalchemy as sa
 from click.testing import CliRunner
 
+from tests.support.digest_maps import header_of
 from tests.support.vms import make_disk, make_vm
 from vreplica.cli.app import app
 from vreplica.failover import history
@@ -67,6 +68,7 @@ __all__ = [
     "disabled_by",
     "failover_requests",
     "foreign_snapshots",
+    "header_of",
     "history",
     "jobs",
     "journal_state",

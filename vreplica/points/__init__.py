@@ -1,4 +1,4 @@
-"""Recovery points: what they are, how consistent, how long they are kept.
+"""Recovery points: their description, their consistency level, and their retention.
 
 Names are loaded on first use: a copy needs the digest maps of this package only.
 """

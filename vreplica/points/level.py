@@ -1,4 +1,4 @@
-"""How consistent an image is, as an order: what was reached is always told, never guessed up.
+"""Defines how consistent an image is, as an order. A level is what was proved, never a guess.
 
 clean-shutdown > application > filesystem > crash
 """
@@ -14,13 +14,13 @@ class Level(Enum):
     """The consistency level of a recovery point."""
 
     CRASH = "crash"
-    """As after pulling the plug: whatever was on the virtual disk at that moment."""
+    """As after a power failure: what was on the virtual disk at that moment."""
 
     FILESYSTEM = "filesystem"
     """The guest's file systems were frozen; applications may have to recover."""
 
     APPLICATION = "application"
-    """The guest's applications flushed and held their state (VSS writers)."""
+    """The guest's applications flushed and froze their state (VSS writers)."""
 
     CLEAN_SHUTDOWN = "clean-shutdown"
     """The guest shut down by itself; nothing was in memory any more."""

@@ -1,14 +1,14 @@
-"""What a recovery point says of itself, and how that is kept at the destination.
+"""Describes recovery points, and reads and writes that description at the destination.
 
-A recovery point is a snapshot of the replica VM. Its description lives in the VM's extraConfig
-at the moment of the snapshot, which freezes it, so that a lost catalog can be rebuilt from the
-destination alone, and a revert takes the description back together with the disks:
+A recovery point is a snapshot of the replica VM. Its description is in the VM's extraConfig at the
+moment of the snapshot, which freezes it. So a lost catalog can be rebuilt from the destination
+alone, and a revert takes the description back together with the disks:
 
     vreplica.point            {"v": 1, "id": ..., "job": ..., "vm": ..., "time": ..., ...}
     vreplica.point.disk.2000  {"label": ..., "uuid": ..., "capacity": ..., "changeId": ..., ...}
     vreplica.point.disk.2001  ...
 
-One short value a key: .vmx values are lines, and how long one may be is not documented.
+One short value for each key: .vmx values are lines, and their maximal length is not documented.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from vreplica.points.level import Level
 from vreplica.points.vm_keys import DISK_KEY, POINT_KEY
 
 FORMAT = 1
-
+"""Format of the description, `v`. A point of a higher format is a NewerPoint."""
 
 _ID_TIME: Final = "%Y%m%dT%H%M%SZ"
 _ID_TIME_LENGTH: Final = len("20260101T000000Z")
@@ -75,7 +75,7 @@ class NewerPoint:
 
 
 def new_id() -> str:
-    """An id for a run and for the point that it makes: sorts by time, unique."""
+    """A new id for a run and for the point that it makes: unique, sorts by time."""
     return f"{datetime.now(UTC):{_ID_TIME}}-{uuid.uuid4().hex[:6]}"
 
 
@@ -83,8 +83,8 @@ def new_id() -> str:
 class DiskPoint:
     """One disk of a recovery point.
 
-    `key` is the source's VirtualDisk.key, `uuid` its backing UUID; `change_id` is where CBT of
-    the source stood, None when CBT gave none; `mode` is how this point was made.
+    `key`: the source's VirtualDisk.key. `uuid`: its backing UUID. `change_id`: where CBT of the
+    source stood; None where CBT gave none. `mode`: how this point was made.
     """
 
     key: int
@@ -98,16 +98,16 @@ class DiskPoint:
     root: str
     """Root digest of the disk's content, hex; empty when no digest map was kept."""
     stats: ChangeStats | None = None
-    """None: of a point that was made before points had them."""
+    """None: in a point that was made before points had them."""
     diverged_since: str | None = None
-    """For the frozen last state of a VM that was the source before: a changeId of the *holder's*
-    own tracking. The point holds what the source held at `change_id`, and on top what the holder
-    itself changed since this one."""
+    """In the kept last state of a VM that was the source before: a changeId of that VM's *own*
+    tracking. The point holds what the source held at `change_id`, plus what the VM itself changed
+    since this changeId."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecoveryPoint:
-    """One state that the replica can be taken back to."""
+    """One state that the replica can be reverted to."""
 
     id: str
     job: str
@@ -123,12 +123,12 @@ class RecoveryPoint:
     """Labels of disks of the source that are not replicated."""
     notes: tuple[str, ...] = ()
     suspicions: tuple[str, ...] = ()
-    """Why the change that led here looks like mass encryption; empty: it does not."""
+    """Reasons why the change of its run looks like mass encryption; empty: it does not."""
     overhead_s: float | None = None
-    """What its run took up to this description beside its disks, each of which has its own
-    `stats.seconds`; None: of a point that was made before points had it."""
+    """Time of its run up to this description, without its disks, each of which has its own
+    `stats.seconds`. None: in a point that was made before points had it."""
     accepted: bool = field(default=False, compare=False)
-    """The operator has looked at `suspicions`. Kept beside the point, not in it."""
+    """An operator has accepted `suspicions`. Kept in the job's folder, not in the point."""
     snapshot: str | None = field(default=None, compare=False)
     """moref of the replica's snapshot; known once the point exists."""
 
@@ -147,7 +147,7 @@ class RecoveryPoint:
 
     @property
     def flagged(self) -> bool:
-        """Suspicious, and nobody has said yet that it is in order."""
+        """Suspicious, and not accepted yet."""
         return bool(self.suspicions) and not self.accepted
 
     def disk(self, key: int) -> DiskPoint | None:
@@ -191,7 +191,7 @@ class RecoveryPoint:
     def from_extra_config(
         cls, values: Mapping[str, str], snapshot: str | None = None
     ) -> RecoveryPoint | None:
-        """The point that these values describe; None where they describe none (or not wholly)."""
+        """The point that these values describe; None where they describe none, or not wholly."""
         try:
             point: dict[str, Any] = json.loads(values[POINT_KEY])
             if point["v"] != FORMAT:

@@ -1,4 +1,4 @@
-"""Which recovery points may go, and why the others stay. Pure: decides, removes nothing.
+"""Decides which recovery points may go, and why the others stay. Pure: removes nothing.
 
     last     the newest ones
     hourly   the newest of each of the latest N hours that have a point
@@ -7,10 +7,10 @@
 Points come in the order of the replica's snapshot chain, oldest first: the last of the chain is
 the newest. Times do not order them, because the source's clock may have been wrong.
 
-Rules do not share: a point stays when one of them wants it. Never among those that go, and
-counted in `last`, are the newest point, the newest one of the highest level, and the newest that
-is application-consistent or better: consistency, once reached, is not thrown away for a count.
-Nor does what stood before a change that looks like mass encryption, until that is accepted:
+A point stays where one rule wants it. Three points always stay, and count in `last`: the newest,
+the newest of the highest level, and the newest that is application-consistent or better. So a
+level that was reached once is not lost to a count. The points before a change that looks like mass
+encryption stay as well, until that change is accepted:
 
     c c c C F . . . n      C: the last clean point, F: the first flagged one, n: the newest
 """
@@ -26,8 +26,8 @@ from vreplica.points.level import Level
 from vreplica.points.model import RecoveryPoint
 
 MAX_POINTS = 28
-"""A snapshot chain ends at 32 links (vSphere configuration maximums); the rest is headroom for
-the base, the leaf, a test failover and a snapshot made by somebody else."""
+"""A snapshot chain has at most 32 links (vSphere configuration maximums). The rest is for the base,
+the leaf, a test failover and a snapshot of somebody else."""
 
 PROTECTED: Final = 3
 """Points that stay whatever the counts say."""
@@ -46,7 +46,7 @@ _PERIODS: Final[dict[str, Callable[[datetime], str]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What becomes of one point: it goes where nothing speaks for it."""
+    """The decision about one point: it goes where it has no reason to stay."""
 
     point: RecoveryPoint
     reasons: tuple[str, ...]
@@ -58,7 +58,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """See the module. Together at most 28 points, of which three are always spoken for."""
+    """The rules of one job. Together at most 28 points, of which three always stay."""
 
     last: int = 7
     hourly: int = 0
@@ -77,11 +77,11 @@ class Retention:
 
     @property
     def most(self) -> int:
-        """How many points can stay at most."""
+        """The most points that can stay."""
         return max(self.last, PROTECTED) + self.hourly + self.daily + self.weekly
 
     def review(self, points: Sequence[RecoveryPoint]) -> list[Verdict]:
-        """Every point with what keeps it. Takes and gives the order of the chain."""
+        """Every point with its reasons to stay. Takes and gives the order of the chain."""
         ordered = list(points)
         reasons: dict[str, list[str]] = {p.id: [] for p in ordered}
         for point, reason in (*_protected(ordered), *_guarded(ordered)):
@@ -108,16 +108,16 @@ class Retention:
         return [Verdict(p, tuple(reasons[p.id])) for p in ordered]
 
     def expired(
-        self, points: Sequence[RecoveryPoint], held: Collection[str] = ()
+        self, points: Sequence[RecoveryPoint], in_use: Collection[str] = ()
     ) -> list[RecoveryPoint]:
         """The points that may be removed. Takes and gives the order of the chain.
 
-        held: ids of points that a test VM stands on. Neither they nor any before them may go:
-        removing a snapshot changes the link that it froze and the one above. For as long, more
-        points are kept than asked for; beyond MAX_POINTS those between go instead.
+        `in_use`: ids of points that a test VM stands on. Neither they nor any before them may go:
+        removing a snapshot changes the link that it froze and the one above. Meanwhile more
+        points stay than asked for; beyond MAX_POINTS later ones go instead.
         """
         review = self.review(points)
-        last = max((n for n, v in enumerate(review) if v.point.id in held), default=-1)
+        last = max((n for n, v in enumerate(review) if v.point.id in in_use), default=-1)
         free = review[last + 1 :]
         gone = [v.point for v in free if not v.stays]
         if last >= 0:
@@ -146,7 +146,7 @@ def best(points: Sequence[RecoveryPoint]) -> RecoveryPoint:
 
 
 def _protected(ordered: Sequence[RecoveryPoint]) -> list[tuple[RecoveryPoint, str]]:
-    """The points (at most PROTECTED) that no count lets go, each with the reason."""
+    """The points (at most PROTECTED) that always stay, each with the reason."""
     if not ordered:
         return []
     found = [(ordered[-1], "newest")]
@@ -160,10 +160,10 @@ def _protected(ordered: Sequence[RecoveryPoint]) -> list[tuple[RecoveryPoint, st
 
 
 def _guarded(ordered: Sequence[RecoveryPoint]) -> list[tuple[RecoveryPoint, str]]:
-    """The last clean point before the first flagged one, the best of the clean ones, and it.
+    """The last clean point before the first flagged one, the best clean one, and the flagged one.
 
-    Without a clean one before it there is nothing to guard. The flagged point stays as well,
-    since with it the reason would go.
+    Without a clean point before it there is nothing to guard. The flagged point stays as well:
+    without it the reason would be gone.
     """
     first = next((n for n, point in enumerate(ordered) if point.flagged), 0)
     clean = ordered[:first]

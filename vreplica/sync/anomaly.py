@@ -1,11 +1,14 @@
-"""Does what a run brought over look like ransomware at work? Judged per disk, by its history.
+"""Flags a change that looks like mass encryption (ransomware). Pure.
+
+Encrypting a disk's files changes far more blocks than usual, and turns content that a compressor
+shrinks into content that it does not. Either alone is everyday life (a backup archive is written,
+a database is rebuilt). Both at once, far outside the history of the disk, is flagged.
 
     point n-1: past = [c1 ... c11], own = c12 ---> history of point n: [c2 ... c12]
 
 A full copy is never judged and starts the history anew, as does a disk in the place of another.
-A rescan is judged like a delta, by what differed and not by what was read. A cycle that was
-flagged joins the history when the operator has accepted it, so that one which goes on is
-flagged on.
+A rescan is judged like a delta, by what differed and not by what was read. A flagged change joins
+the history only when an operator has accepted it, so an attack that continues stays flagged.
 """
 
 from __future__ import annotations
@@ -22,14 +25,14 @@ from vreplica.points.changes import MAX_PAST, ChangeStats, PastChange
 from vreplica.units import human_size
 
 MIN_HISTORY: Final = 5
-"""Cycles before anything is judged by history; with none at all nothing is flagged."""
+"""Runs before anything is judged by history; without any nothing is flagged."""
 
 MIN_SHARE: Final = 0.02
-"""Below this share of what is allocated a change is no mass of anything: an archive is
-written, a few packages are installed."""
+"""Below this share of what is allocated a change is too small: an archive is written, a few
+packages are installed."""
 
 RATE_FACTOR: Final = 4.0
-"""Changed bytes above this multiple of the history's high mark count as far outside."""
+"""Changed bytes above this multiple of the history's high mark are far outside it."""
 
 ENTROPY_STEP: Final = 0.35
 """Rise of the share of incompressible pieces over the history's high mark."""
@@ -46,7 +49,7 @@ MIN_PIECES: Final = 32
 
 @dataclass(frozen=True, slots=True)
 class ChangeSummary:
-    """One cycle of one disk, as the point keeps it."""
+    """One run of one disk, as the point keeps it."""
 
     changed_bytes: int
     allocated_bytes: int
@@ -59,7 +62,7 @@ class ChangeSummary:
 
 @dataclass(frozen=True, slots=True)
 class Suspicion:
-    """Why a change was flagged; numbers for the message and the report."""
+    """The reason of a flag; numbers for the message and the report."""
 
     changed_bytes: int
     usual_bytes: int
@@ -76,10 +79,10 @@ class Suspicion:
 
 
 def suspect(now: ChangeSummary, history: Sequence[ChangeSummary]) -> Suspicion | None:
-    """Compare a cycle with those before it (newest last); None where nothing is odd.
+    """Compares a run with those before it (newest last); None where nothing is suspicious.
 
     The high mark of the history is its median plus four times the median distance from it,
-    which one odd cycle among many does not move.
+    which one odd run among many does not move.
     """
     if now.first or now.pieces < MIN_PIECES:
         return None
@@ -110,7 +113,7 @@ def _high_mark(values: Sequence[float]) -> float:
     return middle + 4 * median(abs(value - middle) for value in values)
 
 
-# -- one run of one job ----------------------------------------------------------------------
+# -- the points of a job ----------------------------------------------------------------------
 
 
 def change_stats(
@@ -142,7 +145,7 @@ def change_stats(
         zeroed_bytes=stats.zeroed_bytes,
         data_bytes=stats.data_bytes,
         sampled_pieces=content.pieces,
-        # As they are written, so that a point is equal to what is read of it.
+        # Rounded as they are stored, so that a point is equal to what is read back.
         compressibility=round(content.compressibility, 3),
         high_entropy_share=round(content.high_entropy_share, 3),
         allocated_bytes=allocated_bytes,
@@ -152,7 +155,7 @@ def change_stats(
 
 
 def suspicion(stats: ChangeStats, mode: str) -> Suspicion | None:
-    """Judge one disk's cycle."""
+    """Judges one disk of one run."""
     now = ChangeSummary(
         stats.data_bytes,
         stats.allocated_bytes,
@@ -168,17 +171,17 @@ def suspicion(stats: ChangeStats, mode: str) -> Suspicion | None:
 
 
 def suspicions(disks: tuple[DiskPoint, ...]) -> tuple[str, ...]:
-    """What is to be written on the point; empty where nothing is odd."""
+    """The suspicions to keep with the point; empty where there are none."""
     found = ((d.label, suspicion(d.stats, d.mode)) for d in disks if d.stats is not None)
     return tuple(f"{label}: {what}" for label, what in found if what is not None)
 
 
 def flag_warnings(job: str, points: Sequence[RecoveryPoint], made: str) -> Iterator[str]:
-    """What every run says of earlier points that nobody has accepted; `made` is its own."""
+    """The warnings about flagged points that are not accepted. `made`: the run's own point."""
     for point in points:
         if point.flagged and point.id != made:
             yield (
-                f"recovery point {point.id} is flagged; what stood clean before it is kept until "
+                f"recovery point {point.id} is flagged; clean points before it are kept until "
                 f"`vreplica-sync points {job} --accept {point.id}`"
             )
 

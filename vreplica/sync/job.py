@@ -22,7 +22,7 @@ class OnCbtLoss(Enum):
     """What to do when changed block tracking cannot say what changed."""
 
     ASK = "ask"
-    """Rescan where tracking was reset (it says so); stop where somebody switched it off."""
+    """Rescan where tracking was reset by itself; stop where somebody switched it off."""
     RESCAN = "rescan"
     FAIL = "fail"
 
@@ -31,9 +31,9 @@ class OnReplicaChange(Enum):
     """What to do when somebody else has changed the replica since its latest point."""
 
     STOP = "stop"
-    """Change nothing and say how to go on: what is on it is in no recovery point."""
+    """Change nothing: what is on the replica is in no recovery point. The error says what to do."""
     DISCARD = "discard"
-    """Take it back to its latest point."""
+    """Revert it to its latest point."""
 
 
 class QuiescePolicy(Enum):
@@ -113,7 +113,7 @@ class Limits:
     """Outside of all windows; None: no limit."""
     windows: tuple[Window, ...] = ()
     zone: tzinfo = UTC
-    """Whose clock the windows mean."""
+    """The time zone of the windows."""
 
     def throttle(self) -> Throttle | None:
         if self.bytes_per_s is None and not self.windows:
@@ -123,10 +123,10 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One VM, kept in step with one replica.
+    """The replication of one VM to one replica.
 
     `source_vm` is a name, an inventory path, a moref or an instance UUID. `state_dir` holds
-    digest maps and the job's lock; losing it costs time, never data.
+    digest maps and the job's lock (job_dir.py); losing it costs time, never data.
     """
 
     name: str
@@ -149,7 +149,7 @@ class Job:
     retention: Retention = field(default_factory=Retention)
     parallel_disks: int = 2
     limits: Limits = field(default_factory=Limits)
-    """Not for a failover's synchronisations: there every minute is downtime."""
+    """They do not bind the runs of a failover: there every minute is downtime."""
     audit_share: float = 0.001
     """Share of the blocks that change tracking calls unchanged that every delta reads and
     compares with the digest map, bounded in time; 0: none."""

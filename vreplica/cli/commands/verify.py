@@ -116,7 +116,7 @@ def verify(
                     listener=watcher,
                     control=cancellation.control,
                 )
-            data = signed_report.write(found, report, key) if report is not None else None
+            data = signed_report.write_report(found, report, key) if report is not None else None
             if page is not None:
                 _write_page(found, page, report, data, signed=key is not None)
             out.answer("verify", found.to_dict(), lambda: render.text.verify(found))

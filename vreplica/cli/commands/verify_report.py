@@ -31,7 +31,7 @@ def verify_report(out: Output, file: Path, key: Path, signature: Path | None) ->
     """
     from vreplica.sync.verify import signed_report
 
-    value = signed_report.check(file, key, signature)
+    value = signed_report.check_report(file, key, signature)
     out.answer(
         "verify-report",
         {"file": str(file), "signature": "good", "report": value},

@@ -1,1 +1,1 @@
-"""Digest maps: the hashes of what a replica holds, one file a disk."""
+"""Digest maps: one digest for each block of a replica's disk, in one file per disk."""

@@ -1,10 +1,10 @@
-"""A digest map carried over to the VM on the other side, which held the same content.
+"""Carries a digest map over to another disk that held the same content.
 
     map of the booted point      | d0 | 00 | d2 | d3 |
     changed on the other VM      |         |xxxx|    |
     carried                      | d0 | 00 | ?? | d3 |     ??: a digest that no block has
 
-So the way back drops what did not change without one read of the VM that it goes to.
+So a failback drops unchanged blocks without one read of the VM that it writes to.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _BLOCKS: Final = 1 << 16
 
 
 def carry(known: DigestMap, path: Path, *, point: str, unknown: Extents) -> DigestMap:
-    """A new map at `path`, of recovery point `point`: what `known` says, less `unknown`."""
+    """Creates a map at `path`, of recovery point `point`: that of `known`, less `unknown`."""
     made = DigestMap.create(
         path,
         capacity_bytes=known.capacity_bytes,
@@ -32,7 +32,7 @@ def carry(known: DigestMap, path: Path, *, point: str, unknown: Extents) -> Dige
         block=known.block,
     )
     try:
-        pending = made.begin(point)
+        pending = made.begin_run(point)
         lost = unknown.align(known.block, known.capacity_bytes)
         held = known.not_zero().union(lost).align(known.block, known.capacity_bytes)
         for start, end in held.split(_BLOCKS * known.block):

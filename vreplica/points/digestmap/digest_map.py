@@ -1,12 +1,12 @@
-"""What each block of a replica's disk holds, as one digest a block: 16 bytes for 64 KiB.
+"""Keeps one digest for each block of a replica's disk: 16 bytes for 64 KiB.
 
     records     | d0 | 00 | d2 | d3 | 00 | ...        of the replica's latest recovery point
     pending     |    |    | e2 |    | e4 |            of the point that is being made
 
-A map belongs to exactly one recovery point. The digests of a running cycle go to a sidecar
+A map belongs to exactly one recovery point. The digests of a run go to a sidecar
 (`PendingDigests`), which is folded in only after the point was committed on the replica:
 
-    pending = map.begin(point_id)        a cycle starts
+    pending = map.begin_run(point_id)    a run starts
     copy(..., known=map, sink=pending)
     root = map.seal(pending)             durable; goes into the point's description
     <the replica's snapshot is taken>    the commit
@@ -15,13 +15,13 @@ A map belongs to exactly one recovery point. The digests of a running cycle go t
 Whatever breaks, `open` decides by the replica's latest point:
 
     map's point   sidecar                        latest point     the map is
-    P             none, or of a cycle after P    P                good (cycle not committed)
+    P             none, or of a run after P      P                good (run not committed)
     P             sealed, P -> Q                 Q                folded now, then good
     folding P->Q  sealed, P -> Q                 Q                folded again, then good
     anything else                                                 unusable: rebuild it
 
 The map is read through mmap and written through pwrite, so that a full disk is an error and
-not a SIGBUS. Pages are given back as they are used: memory does not follow the capacity.
+not a SIGBUS. Pages are given back as they are used, so memory does not grow with the capacity.
 """
 
 from __future__ import annotations
@@ -76,18 +76,18 @@ from vreplica.units import BLOCK, MIB
 Digests = NDArray[np.uint8]
 
 _KEEP_MAPPED: Final = 32 * MIB
-"""Mapped pages are handed back to the page cache after about so much was touched."""
+"""Mapped pages are given back to the page cache after about so much was touched."""
 
 _FAULT_AROUND: Final = 2 * MIB
 """What Linux maps around one page fault of a file at most: 64 KiB (fault_around_bytes), or a large
 folio of the page cache; 2 MiB were seen with Linux 6.18."""
 
 _RUNS: Final = _KEEP_MAPPED // _FAULT_AROUND
-"""Places that are looked up before pages are handed back."""
+"""Places that are looked up before pages are given back."""
 
 
 class DigestMap:
-    """An open map; holds a lock on its file. One thread at a time, `close` when done."""
+    """An open digest map. It locks its file; one thread at a time; `close` it at the end."""
 
     _touched: int
     _pending: PendingDigests | None = None
@@ -96,7 +96,7 @@ class DigestMap:
         self.path = path
         self._fd = fd
         self._header = header
-        self._mapped()
+        self._map_file()
 
     # -- opening ----------------------------------------------------------------------------
 
@@ -110,7 +110,7 @@ class DigestMap:
         seed: int | None = None,
         block: int = BLOCK,
     ) -> Self:
-        """A map of a disk of zeros, of no recovery point (""); replaces what is there.
+        """Creates the map of a disk of zeros, of no recovery point (""). Replaces an old file.
 
         `seed` None: a random one. Raises DigestMapBusy, DigestMapWriteFailed.
         """
@@ -136,7 +136,7 @@ class DigestMap:
 
     @classmethod
     def open(cls, path: Path, *, latest_point: str) -> Self:
-        """The map of the replica's latest recovery point, folding in what was committed.
+        """Opens the map of the replica's latest recovery point. Folds in a committed sidecar.
 
         Raises DigestMapUnusable where the map is missing, damaged or of another point.
         """
@@ -157,7 +157,7 @@ class DigestMap:
             os.close(fd)
             raise
         try:
-            found._settle(latest_point)
+            found._match_point(latest_point)
         except BaseException:
             found.close()
             raise
@@ -187,10 +187,6 @@ class DigestMap:
         return self._header.algorithm
 
     @property
-    def generation(self) -> int:
-        return self._header.generation
-
-    @property
     def root(self) -> str:
         """Root digest, hex: two maps of equal content, seed and capacity have the same."""
         return self._header.root.hex()
@@ -217,31 +213,22 @@ class DigestMap:
             rows.append(Extents.from_blocks(held, self.block, self.capacity_bytes).array)
         return Extents.from_array(np.concatenate(rows))
 
-    def check(self) -> bool:
-        """Read everything: do the records match the root? Costs about 1 s per GiB of map."""
-        pages, digests = read_table(self._fd, self._header)
-        whole = all(
-            page_digest(self._page(page).tobytes()) == digest.tobytes()
-            for page, digest in zip(pages.tolist(), digests, strict=True)
-        )
-        return whole and root_digest(self._header, pages, digests) == self._header.root
+    # -- one run ----------------------------------------------------------------------------
 
-    # -- one cycle --------------------------------------------------------------------------
-
-    def begin(self, point: str) -> PendingDigests:
-        """A sidecar for the point that a cycle makes; one that broke off is given up."""
+    def begin_run(self, point: str) -> PendingDigests:
+        """Creates the sidecar for the point that a run makes; an old sidecar is discarded."""
         header = self._header
         head = PendingHead(header.point, point, header.seed, header.block, header.capacity)
-        self.discard()
-        self._pending = PendingDigests.begin(pending_path(self.path), head)
+        self.discard_pending()
+        self._pending = PendingDigests.create(pending_path(self.path), head)
         return self._pending
 
-    def resume(self) -> PendingDigests | None:
-        """The sidecar of a cycle that broke off, cut back to its last checkpoint; or None.
+    def resume_run(self) -> PendingDigests | None:
+        """Reopens the sidecar of a run that broke off, cut back to its last checkpoint; or None.
 
-        Its `head.point` is the point it would make, its `position` is where to go on.
+        Its `head.point` is the point it would make, its `position` is where the run continues.
         """
-        pending = PendingDigests.resume(pending_path(self.path))
+        pending = PendingDigests.reopen(pending_path(self.path))
         if pending is not None and not self._follows(pending.head):
             pending.close()
             return None
@@ -249,7 +236,7 @@ class DigestMap:
         return pending
 
     def seal(self, pending: PendingDigests) -> str:
-        """Make the sidecar complete and durable. Returns the root digest it leads to, hex."""
+        """Makes the sidecar complete and durable. Returns the root digest it leads to, hex."""
         root = self._root_with(self._folded(pending.records()))
         pending.seal(root)
         pending.close()
@@ -258,9 +245,9 @@ class DigestMap:
         return root.hex()
 
     def apply(self, point: str) -> None:
-        """Fold the sealed sidecar of `point` in: the replica has it. Repeating it is harmless."""
+        """Folds in the sealed sidecar of `point`, which the replica has. It may be repeated."""
         if self._header.state == CLEAN and self._header.point == point:
-            self.discard()
+            self.discard_pending()
             return
         found = read_pending(pending_path(self.path))
         if found is None or not found.sealed or found.head.point != point:
@@ -280,16 +267,16 @@ class DigestMap:
                 self._fd,
                 replace(self._header, state=CLEAN, point=point, next_point="", root=root),
             )
-        self.discard()
+        self.discard_pending()
 
-    def discard(self) -> None:
-        """Give up the sidecar: the cycle was not committed."""
+    def discard_pending(self) -> None:
+        """Removes the sidecar of a run that was not committed."""
         self._close_pending()
-        # Not made durable: a sidecar that comes back after a crash is told by its head.
+        # Not made durable: a sidecar that comes back after a crash is known by its head.
         pending_path(self.path).unlink(missing_ok=True)
 
     def grow(self, capacity_bytes: int) -> None:
-        """The disk has grown: what is new is zeros, and a short last block is unknown now.
+        """Grows the map with its disk: new blocks are zeros, a short last block is unknown.
 
         An unknown block has a digest that no block has, so the next copy writes it, given that
         its extents cover everything from the old capacity on.
@@ -311,15 +298,16 @@ class DigestMap:
             header = replace(header, root=root_digest(header, *read_table(self._fd, header)))
             self._header = write_header(self._fd, header)
         self._unmap()
-        self._mapped()
+        self._map_file()
 
     def close(self) -> None:
-        """Give up the lock; a sidecar that is open is closed and kept. Twice is allowed."""
+        """Gives up the lock. An open sidecar is closed and kept. It may be called twice."""
         if self._fd < 0:
             return
         self._close_pending()
         self._unmap()
-        # By itself: a process that is being started has its descriptors, and the lock, until exec.
+        # Explicitly: a process that is being started shares the descriptor, and so the lock, until
+        # exec.
         fcntl.flock(self._fd, fcntl.LOCK_UN)
         os.close(self._fd)
         self._fd = -1
@@ -331,9 +319,9 @@ class DigestMap:
             self._pending.close()
             self._pending = None
 
-    def _mapped(self) -> None:
+    def _map_file(self) -> None:
         self._map = mmap.mmap(self._fd, self._header.size, prot=mmap.PROT_READ)
-        # No reading ahead: a lookup here and there would fill the page cache with the file's holes.
+        # No reading ahead: scattered lookups would fill the page cache with the file's holes.
         self._map.madvise(mmap.MADV_RANDOM)
         self._records = np.frombuffer(self._map, np.uint8, offset=RECORDS_AT).reshape(-1, RECORD)
         self._touched = 0
@@ -342,14 +330,14 @@ class DigestMap:
         self._records = np.empty((0, RECORD), np.uint8)
         self._map.close()
 
-    def _settle(self, latest: str) -> None:
+    def _match_point(self, latest: str) -> None:
         header = self._header
         if header.state == CLEAN and header.point == latest:
             found = read_pending(pending_path(self.path))
             if found is not None and not self._follows(found.head):
                 # A process that died may have written this header and not made it durable.
                 os.fsync(self._fd)
-                self.discard()
+                self.discard_pending()
             return
         if header.state == FOLDING and header.next_point != latest:
             raise self._unusable(
@@ -373,7 +361,7 @@ class DigestMap:
     def _folded(
         self, records: Iterator[tuple[NDArray[np.int64], Digests]]
     ) -> Iterator[tuple[int, bytes, int, int]]:
-        """Pages that the records change, each once: number, content, changed bytes [from, to)."""
+        """Yields the pages that the records change, each once: number, content, changed bytes."""
         number, page = -1, np.empty((0, RECORD), np.uint8)
         low, high = PAGE_RECORDS, 0
         for blocks, digests in records:
@@ -392,7 +380,7 @@ class DigestMap:
             yield number, page.tobytes(), low * RECORD, high * RECORD
 
     def _root_with(self, folded: Iterator[tuple[int, bytes, int, int]]) -> bytes:
-        """The root digest with some pages replaced; they ascend."""
+        """The root digest with some pages replaced; their numbers ascend."""
         changed, made = array("q"), bytearray()
         for page, data, _, _ in folded:
             changed.append(page)

@@ -1,4 +1,4 @@
-"""What can be wrong with a digest map. None of it harms the replica: a map can be rebuilt."""
+"""Defines the errors of digest maps. None of them harms the replica: a map can be rebuilt."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class DigestMapWriteFailed(ReplicaError):
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """What the system refuses inside, by a descriptor that has no name, is told of this file."""
+    """Turns what the operating system refuses inside into an error that names this file."""
     try:
         yield
     except OSError as error:

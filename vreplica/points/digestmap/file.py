@@ -1,4 +1,4 @@
-"""The digest map's file: where its parts lie, and how its header changes all at once.
+"""Reads and writes the file of a digest map: its parts, and a header that changes at once.
 
     0      header A, 4 KiB  }  the valid one with the higher generation counts; a new header
     4096   header B, 4 KiB  }  goes over the other one, so a torn write loses nothing
@@ -119,7 +119,7 @@ class Header:
 
 
 def read_header(fd: int) -> Header | None:
-    """The one that counts of the two, or None."""
+    """The header that counts of the two; None where neither is valid."""
     found = [Header.unpack(os.pread(fd, HEADER, at)) for at in (0, HEADER)]
     valid = [header for header in found if header is not None]
     return max(valid, key=lambda header: header.generation, default=None)
@@ -138,10 +138,10 @@ def newer_version(fd: int) -> int | None:
 
 
 def write_header(fd: int, header: Header, *, records_first: bool = True) -> Header:
-    """Make this header the one that counts, durably; returns it with its new generation.
+    """Writes the header, durably, so that it counts. Returns it with its new generation.
 
-    `records_first`: what was written to the file before is durable before the header is. Not
-    needed where nothing was, and every sync is a flush of the device's cache.
+    `records_first`: records that were written before are durable before the header is. Without
+    such records it saves a sync, which is a flush of the device's cache.
     """
     header = replace(header, generation=header.generation + 1)
     if records_first:

@@ -1,4 +1,4 @@
-"""Digests of a cycle that is not committed yet: an append-only, checksummed sidecar file.
+"""Keeps the digests of a run that is not committed yet: an append-only, checksummed sidecar file.
 
     +------+---------+---------+------------+---------+- - - -+------+
     | HEAD | RECORDS | RECORDS | CHECKPOINT | RECORDS |       | SEAL |
@@ -11,10 +11,10 @@
     CHECKPOINT  position u64: every selected byte below it is durable on the replica; counts
     SEAL        count of records u64, root digest of the map after folding, 32 bytes; counts
 
-    counts      JSON object of numbers: what the run had counted up to there; or nothing
+    counts      JSON object of numbers that the run had counted up to there; or nothing
 
-Only a sealed file may be folded. One that broke off is cut back to its last checkpoint, and
-the cycle may go on from there, given that the source's snapshot still exists.
+Only a sealed file may be folded in. A file that broke off is cut back to its last checkpoint, and
+the run can be resumed from there, if the source's snapshot still exists.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def pending_path(map_path: Path) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class PendingHead:
-    """Which map the records belong to, and which recovery point they make."""
+    """The map that the records belong to, and the recovery point that they make."""
 
     base: str
     point: str
@@ -62,7 +62,7 @@ class PendingHead:
 
 
 class PendingDigests:
-    """The sidecar while a cycle writes it. A digest sink of the copier; one thread at a time."""
+    """The sidecar while a run writes it. A digest sink of the copy; one thread at a time."""
 
     def __init__(
         self,
@@ -76,17 +76,17 @@ class PendingDigests:
         self.path, self.head = path, head
         self.count = count
         self.position = position
-        """Where the last checkpoint was; 0 when there was none."""
+        """Byte of the last checkpoint; 0 where there was none."""
         self.counts = counts
-        """What that checkpoint said, and what `seal` is to say; empty when there was none."""
+        """The counts of that checkpoint, and those for `seal`; empty where there was none."""
         self._file = file
         self._blocks: list[NDArray[np.int64]] = []
         self._digests: list[NDArray[np.uint8]] = []
-        self._held = 0
+        self._waiting = 0
 
     @classmethod
-    def begin(cls, path: Path, head: PendingHead) -> PendingDigests:
-        """Start a new file; an old one is gone."""
+    def create(cls, path: Path, head: PendingHead) -> PendingDigests:
+        """Creates the file; an old one is replaced."""
         file = path.open("wb", buffering=0)
         try:
             _write_frame(file, _HEAD, json.dumps(asdict(head)).encode())
@@ -96,8 +96,8 @@ class PendingDigests:
         return cls(path, head, file)
 
     @classmethod
-    def resume(cls, path: Path) -> PendingDigests | None:
-        """Go on with a file that broke off, from its last checkpoint. None: nothing to resume."""
+    def reopen(cls, path: Path) -> PendingDigests | None:
+        """Reopens a file that broke off, at its last checkpoint. None: nothing to resume."""
         found = read_pending(path)
         if found is None or found.sealed or not found.position:
             return None
@@ -107,19 +107,19 @@ class PendingDigests:
         return cls(path, found.head, file, found.durable_count, found.position, found.counts)
 
     def add(self, blocks: NDArray[np.int64], digests: NDArray[np.uint8]) -> None:
-        """Blocks that are now on the replica, after all that came before; digests (n, 16)."""
+        """Adds blocks that are on the replica now. They ascend over all calls; digests (n, 16)."""
         self._blocks.append(blocks)
         self._digests.append(digests)
-        self._held += len(blocks)
-        if self._held >= FLUSH_RECORDS:
+        self._waiting += len(blocks)
+        if self._waiting >= FLUSH_RECORDS:
             self._flush()
 
     def checkpoint(self, position: int, counts: Counts = NO_COUNTS) -> None:
-        """Every selected byte below `position` is durable on the replica: so is this file.
+        """Records that every selected byte below `position` is durable on the replica.
 
-        At the end of the disk the file is not, yet: `seal` is next and makes it so. A checkpoint
-        that is lost is work to do again; one that is found is true, as it is written when the
-        replica's bytes are durable already.
+        The file is durable on return, except at the end of the disk, where `seal` follows. A
+        checkpoint that is lost means work to do again. One that is found is true: it is written
+        after the replica's bytes are durable.
         """
         self._flush()
         payload = struct.pack("<Q", position) + json.dumps(counts).encode()
@@ -129,14 +129,14 @@ class PendingDigests:
         self.position, self.counts = position, counts
 
     def seal(self, root: bytes) -> None:
-        """Complete and durable. `root` is what the map's root digest will be."""
+        """Makes the file complete and durable. `root`: the root digest that the map will have."""
         self._flush()
         payload = struct.pack("<Q", self.count) + root + json.dumps(self.counts).encode()
         _write_frame(self._file, _SEAL, payload)
         self._sync()
 
     def records(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8]]]:
-        """What was added so far, a frame at a time."""
+        """Yields the records added so far, a frame at a time."""
         self._flush()
         return read_records(self.path)
 
@@ -148,7 +148,7 @@ class PendingDigests:
             os.fsync(self._file.fileno())
 
     def _flush(self) -> None:
-        if not self._held:
+        if not self._waiting:
             return
         blocks = np.concatenate(self._blocks).astype("<i8", copy=False)
         digests = np.concatenate(self._digests)
@@ -157,13 +157,13 @@ class PendingDigests:
             part = slice(start, start + FLUSH_RECORDS)
             payload = blocks[part].tobytes() + digests[part].tobytes()
             _write_frame(self._file, _RECORDS, payload)
-        self.count += self._held
-        self._held = 0
+        self.count += self._waiting
+        self._waiting = 0
 
 
 @dataclass(frozen=True, slots=True)
 class FoundPending:
-    """What a sidecar on disk holds. `durable_*` is up to the last checkpoint."""
+    """The content of a sidecar on disk. `durable_*`: up to the last checkpoint."""
 
     head: PendingHead
     sealed: bool
@@ -177,7 +177,7 @@ class FoundPending:
 
 
 def read_pending(path: Path) -> FoundPending | None:
-    """Check the whole file. None when it is missing, or its head cannot be read."""
+    """Reads and checks the whole file. None where it is missing or its head cannot be read."""
     head: PendingHead | None = None
     count = position = durable_end = durable_count = at = 0
     root, sealed = b"", False
@@ -207,7 +207,7 @@ def read_pending(path: Path) -> FoundPending | None:
 
 
 def read_records(path: Path) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8]]]:
-    """Block numbers (n,) and digests (n, 16), a frame at a time, in file order."""
+    """Yields block numbers (n,) and digests (n, 16), a frame at a time, in file order."""
     for kind, payload in _read_frames(path):
         if kind == _RECORDS:
             count = len(payload) // _RECORD_SIZE
@@ -224,7 +224,7 @@ def _write_frame(file: BinaryIO, kind: int, payload: bytes) -> None:
 
 
 def _read_frames(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Frames up to the first that is not whole."""
+    """Yields the frames up to the first that is not whole."""
     try:
         file = path.open("rb")
     except FileNotFoundError:

@@ -1,7 +1,7 @@
-"""A digest map made by reading what a replica's disk holds: for a lost map, or for a seed.
+"""Rebuilds a digest map by reading what a replica's disk holds: a lost map, or that of a seed.
 
-Seeding is the same thing: the replica's disk was put there by a clone, a restored backup or a
-disk carried by hand, is read once here, and the next run ships only what differs.
+Seeding is the same: the replica's disk came from a clone, a restored backup or a disk carried by
+hand. It is read once here, and the next run writes only what differs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _BUFFER: Final = 8 * MIB
 
 
 class HashBlocks(Protocol):
-    """The engine's hash function, handed in: maps store digests, they do not make them."""
+    """The hash function, handed in: maps store digests, they do not compute them."""
 
     def __call__(self, buffer: memoryview, block: int, seed: int) -> NDArray[np.uint8]:
         """Digest of every block, shape (n, 16); zeros have the zero digest."""
@@ -39,16 +39,16 @@ def rebuild(
     block: int = BLOCK,
     progress: Callable[[int, int], None] | None = None,
 ) -> DigestMap:
-    """A new map of `disk`, the replica at recovery point `point`; reads all it has allocated.
+    """Creates the map of `disk`, the replica at recovery point `point`. Reads all it has allocated.
 
-    Until it is complete the file at `path` is a map of no recovery point, so one that breaks
-    off is rebuilt again. `progress(done_bytes, total_bytes)` is called every 8 MiB.
+    Until it is complete, the file at `path` is a map of no recovery point: a map that breaks off
+    is rebuilt again. `progress(done_bytes, total_bytes)` is called every 8 MiB.
     """
     made = DigestMap.create(
         path, capacity_bytes=disk.capacity_bytes, algorithm=algorithm, seed=seed, block=block
     )
     try:
-        pending = made.begin(point)
+        pending = made.begin_run(point)
         wanted = disk.allocated().align(block, disk.capacity_bytes)
         buffer, done = memoryview(bytearray(round_down(_BUFFER, block))), 0
         for start, end in wanted.split(len(buffer)):

@@ -1,1 +1,1 @@
-"""Copies the disks of one run, and goes on with a copy that broke off."""
+"""Copies the disks of one run, and resumes a copy that broke off."""

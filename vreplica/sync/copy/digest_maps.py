@@ -87,10 +87,10 @@ def open_pending(
         return None, 0
     key = task.source.key
     if task.resumes is not None and progress_of(context.job, context.run_id, key) is not None:
-        pending = digests.resume()
+        pending = digests.resume_run()
         if pending is not None:
             return pending, pending.position
-    return digests.begin(context.run_id), 0
+    return digests.begin_run(context.run_id), 0
 
 
 def apply_digests(context: RunContext, maps: Mapping[str, Path], point: RecoveryPoint) -> None:

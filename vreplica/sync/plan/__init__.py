@@ -1,1 +1,1 @@
-"""Says what the next run would do and what is in its way; changes nothing."""
+"""Plans the next run and finds what prevents it; changes nothing."""

@@ -57,7 +57,7 @@ def make_plan(
     """
     job, source, replica = state.job, state.source, state.replica
     shape = shape_of(job, source, replicated_disks(job, source), replica)
-    disks = tuple(plan_disk(disk, source, replica, shape) for disk in shape.disks)
+    disks = tuple(_plan_disk(disk, source, replica, shape) for disk in shape.disks)
     resumes, reason = find_resumable(state) if may_resume else (None, "")
     if resumes is not None:
         disks = tuple(
@@ -94,8 +94,8 @@ def make_plan(
     )
 
 
-def plan_disk(disk: DiskShape, vm: VmInfo, replica: ReplicaState | None, shape: Shape) -> DiskPlan:
-    mode, reason = choose_mode(disk.disk, vm.cbt_enabled, replica)
+def _plan_disk(disk: DiskShape, vm: VmInfo, replica: ReplicaState | None, shape: Shape) -> DiskPlan:
+    mode, reason = _choose_mode(disk.disk, vm.cbt_enabled, replica)
     if disk.new:
         mode, reason = CopyMode.RESCAN if disk.origin else CopyMode.FULL, disk.reason
     elif shape.grown and mode is CopyMode.DELTA:
@@ -104,10 +104,10 @@ def plan_disk(disk: DiskShape, vm: VmInfo, replica: ReplicaState | None, shape: 
     return DiskPlan(disk.disk.key, disk.disk.label, disk.disk.capacity_bytes, mode, reason)
 
 
-def choose_mode(
+def _choose_mode(
     disk: VmDisk, cbt_enabled: bool, replica: ReplicaState | None
 ) -> tuple[CopyMode, str]:
-    """Full, delta or rescan for a disk whose place on the replica stays, with the reason."""
+    """The mode for a disk whose place on the replica stays, with the reason."""
     if replica is None:
         return CopyMode.FULL, "there is no replica yet"
     if replica.latest is None and disk.key in replica.seed.keys:
@@ -142,7 +142,7 @@ def _tracking(
 def expected_level(
     job: Job, vm: VmInfo, known_level: Level | None = None
 ) -> tuple[Level, list[str]]:
-    """The level that the source's snapshot should reach, and what keeps it from a better one."""
+    """The level that the source's snapshot should reach, and what prevents a better one."""
     if vm.power_state == "poweredOff":
         if known_level is not None:
             return known_level, []
@@ -169,7 +169,7 @@ def expected_level(
 
 
 def _expiring(job: Job, replica: ReplicaState | None, level: Level) -> tuple[RecoveryPoint, ...]:
-    """What goes after a run that makes a point of this level now."""
+    """The points that retention removes after a run that makes a point of this level now."""
     if replica is None or replica.latest is None or replica.newer:
         return ()
     coming = replace(replica.latest, id="", time=datetime.now(UTC), level=level, snapshot=None)

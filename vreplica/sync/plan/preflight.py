@@ -115,7 +115,7 @@ def _level_problems(job: Job, vm: VmInfo, level: Level) -> Iterator[str]:
     if level < job.require:
         yield (
             f"{job.require} consistency is required and {vm.ref.name} can reach {level} now: "
-            f"{_why_low(vm)}; mend that or lower `require`"
+            f"{_why_low(vm)}; correct that or lower `require`"
         )
     elif job.quiesce is QuiescePolicy.REQUIRE and level is Level.CRASH:
         yield f"the job requires quiescing and {vm.ref.name} cannot: {_why_low(vm)}"

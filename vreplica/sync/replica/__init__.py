@@ -1,1 +1,1 @@
-"""The replica: reading it, making it, bringing it into shape, and what others did to it."""
+"""Reads, reshapes, seeds and reprotects the replica, and finds what others changed on it."""

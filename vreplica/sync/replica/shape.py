@@ -1,4 +1,4 @@
-"""A source whose shape changed between two points: what its replica becomes, and why.
+"""Decides which disks and hardware the replica gets when its source has changed, and why.
 
     the source's disk                          the replica's disk at that place
     ---------------------------------------------------------------------------------------
@@ -9,9 +9,9 @@
     new                                        a new one                           full
     gone, or left out now                      detached
 
-The replica's disks stand under snapshots, so that they cannot be resized; and what a point holds
-must stay. So a disk that changes is a new one, and the points before it keep the old one. The
-copy is made by the destination's host from the point's own files: nothing crosses the wire.
+The replica's disks stand under snapshots, so they cannot be resized, and the content of a point
+must stay. So a disk that changes becomes a new disk, and the points before it keep the old one. The
+destination's host makes the copy from the point's own files: nothing goes over the network.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from vreplica.vsphere.operations.reshape import differences
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """A disk of a recovery point that has what a new disk is to begin with."""
+    """The disk of a recovery point that a new disk begins with a copy of."""
 
     point: RecoveryPoint
     disk: DiskPoint
     path: str
 
     def base(self, key: int) -> str:
-        """What the map of a copy at `key` is of: that point, or its disk of another place."""
+        """The point id in the digest map of a copy at `key`; it names a disk of another place."""
         if key == self.disk.key:
             return self.point.id
         return f"{self.point.id} disk {self.disk.key}"
@@ -62,14 +62,13 @@ class DiskShape:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """`gone`: disks of the replica that nothing on the source stands for any more."""
+    """The shape that the replica is to have. Pure: nothing is done yet."""
 
     disks: tuple[DiskShape, ...]
     gone: tuple[VmDisk, ...]
+    """Disks of the replica that the source does not have, or that are left out now."""
     hardware: tuple[str, ...]
-
-    def of(self, key: int) -> DiskShape:
-        return next(d for d in self.disks if d.disk.key == key)
+    """Differences of the hardware, in words."""
 
     @property
     def changed(self) -> bool:
@@ -77,11 +76,11 @@ class Shape:
 
     @property
     def grown(self) -> tuple[str, ...]:
-        """Labels of the disks after whose growth change tracking is not to be trusted."""
+        """Labels of the disks that have grown: change tracking is not trusted after that."""
         return tuple(d.disk.label for d in self.disks if d.grown)
 
     def steps(self) -> Iterable[str]:
-        """What a plan says."""
+        """The steps of a plan, in words."""
         for d in self.disks:
             if d.new:
                 yield f"give the replica another {d.disk.label}: {d.reason}"
@@ -97,7 +96,7 @@ class Shape:
 def shape_of(
     job: Job, vm: VmInfo, disks: tuple[VmDisk, ...], replica: ReplicaState | None
 ) -> Shape:
-    """What `reshape` would do for these disks of the source; decides only."""
+    """The shape for these disks of the source. Changes nothing."""
     if replica is None:
         return Shape(tuple(DiskShape(d, False) for d in disks), (), ())
     have = {d.key: d for d in replica.disks}
@@ -108,10 +107,10 @@ def shape_of(
     )
 
 
-def _disk_shape(disk: VmDisk, mirror: VmDisk | None, replica: ReplicaState) -> DiskShape:
+def _disk_shape(disk: VmDisk, target: VmDisk | None, replica: ReplicaState) -> DiskShape:
     latest = replica.latest
     base = latest.disk(disk.key) if latest else None
-    fits = mirror is not None and mirror.capacity_bytes == disk.capacity_bytes
+    fits = target is not None and target.capacity_bytes == disk.capacity_bytes
     if fits and (base is None or base.uuid == disk_identity(disk)):
         return DiskShape(disk, False)
     origin = _origin(disk, replica)
@@ -119,9 +118,9 @@ def _disk_shape(disk: VmDisk, mirror: VmDisk | None, replica: ReplicaState) -> D
         return DiskShape(disk, True, _came_from(disk, base, origin), origin)
     if fits:
         return DiskShape(disk, False)
-    if mirror is None:
+    if target is None:
         return DiskShape(disk, True, "it is new on the source")
-    was = human_size(mirror.capacity_bytes)
+    was = human_size(target.capacity_bytes)
     return DiskShape(disk, True, f"it replaces one of {was}, {human_size(disk.capacity_bytes)} now")
 
 
@@ -133,27 +132,27 @@ def _origin(disk: VmDisk, replica: ReplicaState) -> Origin | None:
             rest = disk.capacity_bytes - old.capacity_bytes
             usable = rest == 0 or (rest > 0 and disk.capacity_bytes % KIB == 0)
             if old.uuid and old.uuid == disk_identity(disk) and usable:
-                for mirror in snapshot.disks if snapshot else ():
-                    if mirror.key == old.key:
-                        return Origin(point, old, mirror.path)
+                for target in snapshot.disks if snapshot else ():
+                    if target.key == old.key:
+                        return Origin(point, old, target.path)
     return None
 
 
 def _came_from(disk: VmDisk, base: DiskPoint | None, origin: Origin) -> str:
     if origin.disk.capacity_bytes < disk.capacity_bytes:
         sizes = f"{human_size(origin.disk.capacity_bytes)} to {human_size(disk.capacity_bytes)}"
-        return f"it has grown from {sizes}; begun with a copy of point {origin.point.id}"
+        return f"it has grown from {sizes}; it begins with a copy of point {origin.point.id}"
     if base is None or base.uuid != origin.disk.uuid:
         return (
             f"it was {origin.disk.label} of point {origin.point.id}, and begins with a copy of it"
         )
-    return f"the replica lacks it; begun with a copy of point {origin.point.id}"
+    return f"the replica lacks it; it begins with a copy of point {origin.point.id}"
 
 
 def replica_spec(
     job: Job, vm: VmInfo, run_id: str, without: frozenset[int] = frozenset()
 ) -> ReplicaSpec:
-    """What a new replica is made as, by a run or for a seed. `without`: keys of disks left out."""
+    """The spec of a new replica, for a run or a seed. `without`: keys of disks to leave out."""
     place = job.placement
     return ReplicaSpec(
         source=vm,
@@ -168,12 +167,6 @@ def replica_spec(
         extra_config={JOB_KEY: job.name, SOURCE_KEY: vm_identity(vm), LEAF_KEY: run_id},
         track_changes=True,
     )
-
-
-# -- doing it -------------------------------------------------------------------------------
-
-
-# -- files that nobody needs any more -------------------------------------------------------
 
 
 def replicated_disks(job: Job, vm: VmInfo) -> tuple[VmDisk, ...]:

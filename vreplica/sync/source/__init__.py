@@ -1,1 +1,1 @@
-"""The source of a run: its snapshot, its change tracking, and vMotion held off meanwhile."""
+"""Snapshots and tracks the source of a run, and disables its Storage vMotion meanwhile."""

@@ -1,1 +1,1 @@
-"""Compares a recovery point with the source, and signs what was found."""
+"""Compares a recovery point with the source, and signs the report."""

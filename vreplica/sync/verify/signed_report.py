@@ -1,4 +1,4 @@
-"""The report of a verification as a file: written, signed, and believed only after a check.
+"""Writes and signs the report of a verification as a file, and checks such a file.
 
 {"format": "vreplica-verify-1", "vreplica": "0.1.0", "job": ..., "equal": ..., "disks": ...}
 """
@@ -39,8 +39,8 @@ class ReportContradictsItself(VerifyError):
     what: str
 
 
-def write(report: VerifyReport, path: Path, key: Ed25519PrivateKey | None = None) -> bytes:
-    """Write the report and, with a key, its signature beside it. Returns the file's bytes."""
+def write_report(report: VerifyReport, path: Path, key: Ed25519PrivateKey | None = None) -> bytes:
+    """Writes the report and, with a key, its signature beside it. Returns the file's bytes."""
     value = {"format": FORMAT, "vreplica": __version__, **report.to_dict()}
     data = json.dumps(value, indent=1, ensure_ascii=False).encode() + b"\n"
     _replace(path, data)
@@ -53,13 +53,13 @@ def signature_of(path: Path) -> Path:
     return path.with_name(path.name + signing.SUFFIX)
 
 
-def check(path: Path, key: Path, signature: Path | None = None) -> dict[str, Any]:
-    """The report, once its signature is right and its digests add up.
+def check_report(path: Path, key: Path, signature: Path | None = None) -> dict[str, Any]:
+    """Returns the report after it has checked its signature and its digests.
 
     Raises SignatureWrong, ReportContradictsItself; KeyUnusable, FileUnreadable, NotAReport.
     """
-    data = signing.read(path)
-    signing.check(path, data, signature or signature_of(path), key)
+    data = signing.read_file(path)
+    signing.check_signature(path, data, signature or signature_of(path), key)
     try:
         value: dict[str, Any] = json.loads(data)
         if value["format"] != FORMAT:
@@ -95,7 +95,7 @@ def _add_up(path: Path, value: dict[str, Any]) -> None:
 
 
 def _replace(path: Path, data: bytes) -> None:
-    """Whole or not at all."""
+    """Replaces the file, whole or not at all."""
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         fresh.write_bytes(data)

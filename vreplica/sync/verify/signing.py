@@ -1,4 +1,4 @@
-"""Signatures of reports: Ed25519, detached, over the file's bytes as they are.
+"""Signs reports and checks signatures: Ed25519, detached, over the file's bytes as they are.
 
     report.json        what `verify --report` wrote
     report.json.sig    64 bytes, also for other programs:
@@ -53,7 +53,7 @@ class SignatureWrong(VerifyError):
 
 
 def private_key(path: Path) -> Ed25519PrivateKey:
-    """The key to sign with, from a PEM file that nobody but its owner can read."""
+    """The key to sign with, from a PEM file that only its owner can read."""
     make = f"Make one: openssl genpkey -algorithm ed25519 -out {path}"
     data = _key_bytes(path, make)
     mode = path.stat().st_mode
@@ -61,7 +61,7 @@ def private_key(path: Path) -> Ed25519PrivateKey:
         raise KeyUnusable(
             str(path),
             f"others than its owner have access to it (mode {stat.S_IMODE(mode):04o})",
-            f"Take that away: chmod 600 {path}; if others may have read it, make a new one.",
+            f"Run `chmod 600 {path}`; if others may have read the key, make a new one.",
         )
     try:
         key = load_pem_private_key(data, None)
@@ -91,16 +91,17 @@ def public_key(path: Path) -> Ed25519PublicKey:
     return key
 
 
-def check(path: Path, data: bytes, signature: Path, key: Path) -> None:
-    """Raise SignatureWrong where `signature` is not that of `data`, what `path` holds."""
+def check_signature(path: Path, data: bytes, signature: Path, key: Path) -> None:
+    """Raise SignatureWrong where `signature` is not that of `data`, the content of `path`."""
     public = public_key(key)
     try:
-        public.verify(read(signature), data)
+        public.verify(read_file(signature), data)
     except InvalidSignature:
         raise SignatureWrong(str(path), str(key)) from None
 
 
-def read(path: Path) -> bytes:
+def read_file(path: Path) -> bytes:
+    """The bytes of a report or a signature. Raises FileUnreadable."""
     try:
         return path.read_bytes()
     except OSError as error:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 from vreplica.vsphere.connection.tasks import PATIENCE_S, WaitLimits
 from vreplica.vsphere.connection.vmomi import utc, vim
 from vreplica.vsphere.inventory import guest, history, placement, privileges, tree, vm
-from vreplica.vsphere.inventory import snapshots as snapshot_reads
+from vreplica.vsphere.inventory.snapshots import read_snapshot, read_snapshots
 from vreplica.vsphere.model import (
     DatastoreInfo,
     Endpoint,
@@ -214,11 +214,11 @@ class Session:
 
     def read_snapshot(self, vm_ref: VmRef, moref: str) -> SnapshotInfo:
         """Reads one snapshot with its disks. Raises ObjectGone."""
-        return snapshot_reads.read_snapshot(self._link, vm_ref, moref)
+        return read_snapshot(self._link, vm_ref, moref)
 
     def read_snapshots(self, vm_ref: VmRef) -> tuple[SnapshotInfo, ...]:
         """Reads all snapshots of a VM with their disks, depth first, in one call."""
-        return snapshot_reads.read_all(self._link, vm_ref)
+        return read_snapshots(self._link, vm_ref)
 
     def changed_extents(
         self,

@@ -37,7 +37,7 @@ def read_snapshot(link: ServerLink, vm: VmRef, snapshot: str) -> SnapshotInfo:
     raise ObjectGone(operation, snapshot).at(vm=vm.name)
 
 
-def read_all(link: ServerLink, vm: VmRef) -> tuple[SnapshotInfo, ...]:
+def read_snapshots(link: ServerLink, vm: VmRef) -> tuple[SnapshotInfo, ...]:
     """Reads all snapshots of a VM, depth first, each with its own disks, in one call."""
     roots = [link.managed(vim.VirtualMachine, vm.moref)]
     steps = ((vim.VirtualMachine, "rootSnapshot"), (vim.vm.Snapshot, "childSnapshot"))

@@ -1,4 +1,4 @@
-"""The catalog's ledger: one run a job, epochs, leases, and what a lost mover leaves."""
+"""Runs in the catalog: one a job, epochs, leases, and the runs of a mover that is lost."""
 
 from __future__ import annotations
 

@@ -173,7 +173,7 @@ def keep_specification(
 ) -> None:
     """In the vCenter that `vm` is in."""
     info = vim.CustomizationSpecInfo(name=name, description="", type="Linux")
-    item = vim.CustomizationSpecItem(info=info, spec=customize.made(identity, 1))
+    item = vim.CustomizationSpecItem(info=info, spec=customize.make_specification(identity, 1))
     with world.managed(number, vm) as found:
         service = vim.ServiceInstance("ServiceInstance", found._stub)
         service.content.customizationSpecManager.CreateCustomizationSpec(item)

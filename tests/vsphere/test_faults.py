@@ -10,7 +10,7 @@ from pyVmomi import VmomiSupport, vim, vmodl
 
 from vreplica.errors import ConsistencyError, VReplicaError, VSphereError
 from vreplica.vsphere import errors
-from vreplica.vsphere.connection.faults import CallContext, to_error, words
+from vreplica.vsphere.connection.faults import CallContext, fault_text, to_error
 
 DOING = CallContext("taking snapshot 'x'", "vc.example", "backup@lab", "web01")
 
@@ -90,14 +90,14 @@ def test_words_go_down_to_the_cause_and_say_nothing_twice() -> None:
     fault = vim.fault.GenericVmConfigFault(
         msg="an error occurred", faultMessage=[message, message], faultCause=cause
     )
-    assert words(fault) == "an error occurred; disk 2:0 is locked; file is locked"
-    assert words(vim.fault.FileLocked()) == "vCenter gives no reason"
+    assert fault_text(fault) == "an error occurred; disk 2:0 is locked; file is locked"
+    assert fault_text(vim.fault.FileLocked()) == "vCenter gives no reason"
 
 
 def test_a_loop_of_causes_ends() -> None:
     fault = vmodl.LocalizedMethodFault(fault=vim.fault.FileLocked(msg="again"))
     fault.fault.faultCause = fault
-    assert words(fault.fault) == "again"
+    assert fault_text(fault.fault) == "again"
 
 
 def test_retryable_is_told_apart() -> None:

@@ -18,7 +18,7 @@ from vreplica.vsphere.inventory.devices import (
     disks_of,
     nics_of,
 )
-from vreplica.vsphere.inventory.placement import Placement
+from vreplica.vsphere.inventory.placement import PlacementObjects
 from vreplica.vsphere.model import Controller, KeepIdentity, Nic, ReplicaSpec, VmDisk, VmInfo
 from vreplica.vsphere.operations.cbt import tracking_obstacle
 from vreplica.vsphere.operations.create_replica import config_spec, differences
@@ -88,7 +88,7 @@ def source(**more: Any) -> VmInfo:
     return make_vm(**{**values, **more})
 
 
-def place(**more: Any) -> Placement:
+def place(**more: Any) -> PlacementObjects:
     network = device.VirtualEthernetCard.NetworkBackingInfo(deviceName="DR net")
     values = {
         "datastore": "dr 1",
@@ -97,7 +97,7 @@ def place(**more: Any) -> Placement:
         "host": None,
         "backings": {4000: network, 4001: network},
     }
-    return Placement(**{**values, **more})
+    return PlacementObjects(**{**values, **more})
 
 
 def spec(**more: Any) -> ReplicaSpec:

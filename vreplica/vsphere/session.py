@@ -169,7 +169,7 @@ class Session:
 
     def vms(self) -> tuple[tuple[VmRef, str], ...]:
         """Lists every VM that is no template, with its inventory path, by name."""
-        return tree.vms(self._link)
+        return tree.list_vms(self._link)
 
     def read_vm(self, vm_ref: VmRef, snapshot_moref: str | None = None) -> VmInfo:
         """Reads a whole VM as it is now, or with the configuration that a snapshot holds."""
@@ -181,11 +181,11 @@ class Session:
 
     def datastores(self) -> tuple[DatastoreInfo, ...]:
         """Lists the datastores by name."""
-        return tree.datastores(tree.places(self._link))
+        return tree.datastores(tree.read_places(self._link))
 
     def hosts(self) -> tuple[HostInfo, ...]:
         """Lists the ESXi hosts by name."""
-        return tree.hosts(tree.places(self._link))
+        return tree.hosts(tree.read_places(self._link))
 
     def vm_locations(self) -> tuple[VmLocation, ...]:
         """Reads the host and the datastores of every VM, all at once."""
@@ -193,22 +193,22 @@ class Session:
 
     def networks(self) -> tuple[NetworkInfo, ...]:
         """Lists the networks by name."""
-        return tree.networks(tree.places(self._link))
+        return tree.networks(tree.read_places(self._link))
 
     def missing_privileges(self, vm_ref: VmRef) -> tuple[MissingPrivileges, ...]:
         """Lists the privileges that a source VM needs and this account does not have."""
-        return privileges.of_source(self._link, vm_ref)
+        return privileges.missing_on_source(self._link, vm_ref)
 
     def check_placement(self, spec: ReplicaSpec) -> None:
         """Raises PlacementNotFound or PlacementAmbiguous where `create_replica` would."""
-        placement.choose(self.endpoint.host, tree.places(self._link), spec)
+        placement.choose(self.endpoint.host, tree.read_places(self._link), spec)
 
     def placement_of(self, spec: ReplicaSpec) -> ReplicaPlacement:
         """Says where `create_replica` would put a replica, and which privileges it would miss.
 
         Raises PlacementNotFound, PlacementAmbiguous.
         """
-        return privileges.of_placement(self._link, spec)
+        return privileges.missing_at_placement(self._link, spec)
 
     # -- snapshots and what changed -----------------------------------------------------------
 
@@ -365,14 +365,14 @@ class Session:
         Raises PlacementNotFound.
         """
         limits = self._limits(SHORT_S)
-        return nics.change(self._link, vm_ref, connect, networks or {}, limits)
+        return nics.set_connected(self._link, vm_ref, connect, networks or {}, limits)
 
     def attach_nics(self, vm_ref: VmRef, network: str) -> tuple[Nic, ...]:
         """Attaches all cards of a VM that is off to one network, with new MAC addresses.
 
         They connect at power-on. Raises PlacementNotFound.
         """
-        return nics.attach_all(self._link, vm_ref, network, self._limits(SHORT_S))
+        return nics.attach_all_to(self._link, vm_ref, network, self._limits(SHORT_S))
 
     def clone_linked(
         self,
@@ -384,7 +384,7 @@ class Session:
         bios_uuid: str | None = None,
     ) -> VmRef:
         """Makes a temporary VM on a snapshot, off, its cards disconnected; vCenter only."""
-        return clone.linked(
+        return clone.create_linked_clone(
             self._link,
             vm_ref,
             snapshot_moref,

@@ -28,7 +28,7 @@ class CallContext:
     vm: str | None = None
 
 
-def words(fault: Any) -> str:
+def fault_text(fault: Any) -> str:
     """Returns everything that a fault says in text, each sentence once, causes last."""
     said: list[str] = []
     seen = 0
@@ -73,7 +73,7 @@ def _power(fault: Any, context: CallContext) -> VReplicaError:
 
 
 def _quiesce(kind: str) -> Callable[[Any, CallContext], VReplicaError]:
-    return lambda fault, context: errors.QuiesceFailed(kind, words(fault))
+    return lambda fault, context: errors.QuiesceFailed(kind, fault_text(fault))
 
 
 Rule = tuple[Any, Callable[[Any, CallContext], VReplicaError]]
@@ -91,19 +91,22 @@ def rules() -> tuple[Rule, ...]:
         (vim.fault.RestrictedVersion, lambda f, d: errors.LicenseForbids(d.operation, d.host)),
         (vim.fault.ApplicationQuiesceFault, _quiesce("application")),
         (vim.fault.FilesystemQuiesceFault, _quiesce("filesystem")),
-        (vim.fault.ToolsUnavailable, lambda f, d: errors.ToolsUnavailable(d.operation, words(f))),
+        (
+            vim.fault.ToolsUnavailable,
+            lambda f, d: errors.ToolsUnavailable(d.operation, fault_text(f)),
+        ),
         (
             vim.fault.NoDiskSpace,
-            lambda f, d: errors.DatastoreFull(d.operation, _datastore_of(f), words(f)),
+            lambda f, d: errors.DatastoreFull(d.operation, _datastore_of(f), fault_text(f)),
         ),
         (
             vim.fault.InsufficientStorageSpace,
-            lambda f, d: errors.DatastoreFull(d.operation, "of the VM", words(f)),
+            lambda f, d: errors.DatastoreFull(d.operation, "of the VM", fault_text(f)),
         ),
         (vim.fault.FileLocked, lambda f, d: errors.FileInUse(d.operation, f.file or "a file")),
         (
             vim.fault.SnapshotFault,
-            lambda f, d: errors.SnapshotFailed(d.operation, wire_name(f), words(f)),
+            lambda f, d: errors.SnapshotFailed(d.operation, wire_name(f), fault_text(f)),
         ),
         (vim.fault.InvalidPowerState, _power),
         (vim.fault.DuplicateName, lambda f, d: errors.NameTaken(d.operation, f.name or "?")),
@@ -111,13 +114,13 @@ def rules() -> tuple[Rule, ...]:
         (vim.fault.FileAlreadyExists, lambda f, d: errors.NameTaken(d.operation, f.file or "?")),
         (
             vmodl.fault.HostCommunication,
-            lambda f, d: errors.HostDisconnected(d.operation, words(f)),
+            lambda f, d: errors.HostDisconnected(d.operation, fault_text(f)),
         ),
         (vim.fault.InvalidGuestLogin, lambda f, d: errors.GuestLoginRefused(d.operation)),
         (vim.fault.GuestPermissionDenied, lambda f, d: errors.GuestLoginRefused(d.operation)),
         (
             vim.fault.GuestOperationsUnavailable,
-            lambda f, d: errors.GuestOperationsUnavailable(d.operation, words(f)),
+            lambda f, d: errors.GuestOperationsUnavailable(d.operation, fault_text(f)),
         ),
         (vim.fault.TaskInProgress, lambda f, d: errors.VmBusy(d.operation, 0.0)),
     )
@@ -128,5 +131,5 @@ def to_error(fault: Any, context: CallContext) -> VReplicaError:
     for kind, make in rules():
         if isinstance(fault, kind):
             return make(fault, context).at(vm=context.vm)
-    found = errors.TaskFailed(context.operation, wire_name(fault), words(fault))
+    found = errors.TaskFailed(context.operation, wire_name(fault), fault_text(fault))
     return found.at(vm=context.vm)

@@ -29,7 +29,7 @@ from vreplica.vsphere.connection.certificate import (
     require_pin,
     sha1_of,
 )
-from vreplica.vsphere.connection.faults import CallContext, to_error, words
+from vreplica.vsphere.connection.faults import CallContext, fault_text, to_error
 from vreplica.vsphere.connection.vmomi import pyvmomi, support, vim, vmodl
 from vreplica.vsphere.errors import (
     BadReply,
@@ -242,7 +242,7 @@ class ServerLink:
                 reason = "the user has no permission in this inventory"
                 raise LoginFailed(self.endpoint.host, user, reason) from None
             except vmodl.MethodFault as fault:
-                raise LoginFailed(self.endpoint.host, user, words(fault)) from None
+                raise LoginFailed(self.endpoint.host, user, fault_text(fault)) from None
             except BROKEN as error:
                 raise self._broken(error) from error
             self._logins += 1

@@ -24,7 +24,7 @@ from vreplica.extents import Extents
 from vreplica.units import SECTOR
 from vreplica.vsphere.change_id import ALL_IN_USE
 from vreplica.vsphere.connection import tasks
-from vreplica.vsphere.connection.faults import words
+from vreplica.vsphere.connection.faults import fault_text
 from vreplica.vsphere.connection.tasks import WaitLimits
 from vreplica.vsphere.connection.vmomi import vim, vmodl, wire_name
 from vreplica.vsphere.errors import (
@@ -151,5 +151,5 @@ def _refused(fault: Any, asked: ChangesQuery) -> ChangeIdInvalid | CbtQueryFaile
         and about.rpartition(".")[2] in ("changeId", "deviceKey")
     )
     if asked.change_id == ALL_IN_USE or not stale:
-        return CbtQueryFailed(asked.disk_key, wire_name(fault), words(fault))
-    return ChangeIdInvalid(asked.change_id, f"{wire_name(fault)}: {words(fault)}")
+        return CbtQueryFailed(asked.disk_key, wire_name(fault), fault_text(fault))
+    return ChangeIdInvalid(asked.change_id, f"{wire_name(fault)}: {fault_text(fault)}")

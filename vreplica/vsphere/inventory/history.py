@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from vreplica.errors import VReplicaError
 from vreplica.vsphere.connection.collector import from_the_start, next_page, read
-from vreplica.vsphere.connection.faults import words
+from vreplica.vsphere.connection.faults import fault_text
 from vreplica.vsphere.connection.vmomi import moref, unescape, utc, vim, vmodl, wire_name
 from vreplica.vsphere.model import EventRecord, TaskRecord, VmRef
 
@@ -102,7 +102,7 @@ def _task(info: Any) -> TaskRecord:
         started=utc(info.startTime) if info.startTime else None,
         completed=utc(info.completeTime) if info.completeTime else None,
         progress=info.progress,
-        error=f"{wire_name(error)}: {words(error)}" if error is not None else None,
+        error=f"{wire_name(error)}: {fault_text(error)}" if error is not None else None,
     )
 
 

@@ -21,7 +21,7 @@ from vreplica.vsphere.model import Nic, ReplicaSpec
 
 
 @dataclass(frozen=True, slots=True)
-class Placement:
+class PlacementObjects:
     """The managed objects that a replica is created with. `backings`: NIC key -> new backing."""
 
     datastore: str
@@ -31,7 +31,7 @@ class Placement:
     backings: Mapping[int, Any]
 
 
-def choose(server: str, tree: InventoryTree, spec: ReplicaSpec) -> Placement:
+def choose(server: str, tree: InventoryTree, spec: ReplicaSpec) -> PlacementObjects:
     """Chooses datastore, host, pool, folder and networks.
 
     Raises PlacementNotFound or PlacementAmbiguous, both with the names to choose from.
@@ -44,8 +44,8 @@ def choose(server: str, tree: InventoryTree, spec: ReplicaSpec) -> Placement:
     for nic in spec.source.nics:
         network = finder.network(spec, nic, host)
         if network is not None:
-            backings[nic.key] = backing(tree, network)
-    return Placement(
+            backings[nic.key] = network_backing(tree, network)
+    return PlacementObjects(
         datastore=tree.name(store),
         folder=finder.folder(spec, host),
         pool=finder.pool(spec, compute),
@@ -141,7 +141,7 @@ class _Finder:
             return None
         if wanted is None:
             names = tuple(self.tree.name(f) for f in here)
-            kind = f"known network for {nic.label}: map it; destination for"
+            kind = "destination network (name one in `networks` of the job) for"
             raise PlacementNotFound(self.server, kind, nic.label, names)
         return self.one(f"network for {nic.label} called", wanted, here)
 
@@ -158,7 +158,7 @@ def _type_names(folder: FoundObject) -> list[str]:
     return [getattr(k, "__name__", str(k)) for k in folder.get("childType") or []]
 
 
-def backing(tree: InventoryTree, network: FoundObject) -> Any:
+def network_backing(tree: InventoryTree, network: FoundObject) -> Any:
     """Makes the backing that attaches a NIC to a standard, distributed or opaque network."""
     card = vim.vm.device.VirtualEthernetCard
     if isinstance(network.managed, vim.dvs.DistributedVirtualPortgroup):

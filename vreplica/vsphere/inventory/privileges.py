@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from vreplica.vsphere.connection.vmomi import moref, vim
 from vreplica.vsphere.inventory import placement
-from vreplica.vsphere.inventory.tree import places
+from vreplica.vsphere.inventory.tree import read_places
 from vreplica.vsphere.model import MissingPrivileges, ReplicaPlacement, ReplicaSpec, VmRef
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ ON_DATASTORE: Final = ("Datastore.AllocateSpace", "Datastore.FileManagement")
 ON_NETWORK: Final = ("Network.Assign",)
 
 
-def of_source(link: ServerLink, vm: VmRef) -> tuple[MissingPrivileges, ...]:
+def missing_on_source(link: ServerLink, vm: VmRef) -> tuple[MissingPrivileges, ...]:
     """Finds what the account lacks on a source VM and on the datastores of its files."""
     found: Any = link.managed(vim.VirtualMachine, vm.moref)
     stores = link.ask(
@@ -80,12 +80,12 @@ def of_source(link: ServerLink, vm: VmRef) -> tuple[MissingPrivileges, ...]:
     return _lacks(link, wanted)
 
 
-def of_placement(link: ServerLink, spec: ReplicaSpec) -> ReplicaPlacement:
+def missing_at_placement(link: ServerLink, spec: ReplicaSpec) -> ReplicaPlacement:
     """Finds where `create_replica` would put a replica, and what the account lacks there.
 
     Raises PlacementNotFound, PlacementAmbiguous.
     """
-    tree = places(link)
+    tree = read_places(link)
     place = placement.choose(link.endpoint.host, tree, spec)
     (store,) = [f for f in tree.of_kind(vim.Datastore) if tree.name(f) == place.datastore][:1]
     wanted: dict[tuple[str, Any], Iterable[str]] = {

@@ -147,7 +147,7 @@ def find_vm(link: ServerLink, ref: str) -> VmRef:
     raise VmNotFound(link.endpoint.host, ref, similar(wanted, [tree.name(f) for f in vms]))
 
 
-def vms(link: ServerLink) -> tuple[tuple[VmRef, str], ...]:
+def list_vms(link: ServerLink) -> tuple[tuple[VmRef, str], ...]:
     """Lists every VM that is no template, with its path, by name."""
     properties: Properties = {
         vim.VirtualMachine: (*NAMED, "parentVApp", "summary.config.template"),
@@ -175,7 +175,7 @@ def similar(wanted: str, names: Iterable[str]) -> tuple[str, ...]:
     return tuple(by_fold[f] for f in dict.fromkeys([*close, *starts]))[:5]
 
 
-def places(link: ServerLink) -> InventoryTree:
+def read_places(link: ServerLink) -> InventoryTree:
     """Reads datacenters, folders, hosts, pools, datastores and networks: the places for VMs."""
     properties: Properties = {
         vim.Folder: (*NAMED, "childType"),

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from vreplica.vsphere.connection.link import ServerLink
 
 
-def linked(
+def create_linked_clone(
     link: ServerLink,
     vm: VmRef,
     snapshot: str,

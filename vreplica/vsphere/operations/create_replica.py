@@ -18,8 +18,8 @@ from vreplica.vsphere.connection.vmomi import moref, vim
 from vreplica.vsphere.errors import ObjectGone, ReplicaNotAsAsked
 from vreplica.vsphere.inventory import placement
 from vreplica.vsphere.inventory.devices import ADDABLE, controller_class, nic_class
-from vreplica.vsphere.inventory.placement import Placement
-from vreplica.vsphere.inventory.tree import places
+from vreplica.vsphere.inventory.placement import PlacementObjects
+from vreplica.vsphere.inventory.tree import read_places
 from vreplica.vsphere.inventory.vm import read_vm
 from vreplica.vsphere.model import Controller, Nic, ReplicaSpec, VmDisk, VmInfo, VmRef
 
@@ -37,7 +37,7 @@ def create(link: ServerLink, spec: ReplicaSpec, limits: WaitLimits) -> VmRef:
     Raises PlacementNotFound or PlacementAmbiguous before anything is done, DatastoreFull,
     NameTaken, PermissionDenied ..., and ReplicaNotAsAsked after the VM is removed again.
     """
-    place = placement.choose(link.endpoint.host, places(link), spec)
+    place = placement.choose(link.endpoint.host, read_places(link), spec)
     made = tasks.run(
         link,
         f"creating replica {spec.name!r}",
@@ -56,7 +56,7 @@ def create(link: ServerLink, spec: ReplicaSpec, limits: WaitLimits) -> VmRef:
     return vm
 
 
-def config_spec(spec: ReplicaSpec, place: Placement) -> Any:
+def config_spec(spec: ReplicaSpec, place: PlacementObjects) -> Any:
     """Returns the ConfigSpec for CreateVM_Task."""
     source = spec.source
     disks = wanted_disks(spec)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from vreplica.vsphere.connection.link import ServerLink
 
 
-def named(link: ServerLink, name: str) -> Any:
+def stored_specification(link: ServerLink, name: str) -> Any:
     """Reads a specification of vCenter. Raises NoSpecification, with the names that exist."""
     manager = link.content.customizationSpecManager
     if manager is None:
@@ -44,7 +44,7 @@ def named(link: ServerLink, name: str) -> Any:
     return found.spec
 
 
-def made(identity: GuestCustomization, cards: int) -> Any:
+def make_specification(identity: GuestCustomization, cards: int) -> Any:
     """Makes a specification for a Linux guest. `cards`: number of its network cards."""
     kinds = vim.vm.customization
     rules = (*identity.nics, *[NicRule()] * max(0, cards - len(identity.nics)))
@@ -87,14 +87,14 @@ def apply(link: ServerLink, vm: VmRef, spec: str | GuestCustomization, limits: W
     operation = "customizing the guest"
     now = read_vm(link, vm)
     if isinstance(spec, str):
-        wanted = named(link, spec)
+        wanted = stored_specification(link, spec)
     elif now.guest_family != "linux":
         reason = f"hostname and nics are for Linux guests, and this one is {now.guest_family}"
         raise CustomizationRefused(reason).at(vm=vm.name)
     elif spec.hostname is None:
         raise CustomizationRefused("hostname is missing").at(vm=vm.name)
     else:
-        wanted = made(spec, len(now.nics))
+        wanted = make_specification(spec, len(now.nics))
     managed = link.managed(vim.VirtualMachine, vm.moref)
     refused = (vim.fault.CustomizationFault,)
     try:

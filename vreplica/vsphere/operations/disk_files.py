@@ -13,7 +13,7 @@ from vreplica.vsphere.connection import tasks
 from vreplica.vsphere.connection.tasks import WaitLimits
 from vreplica.vsphere.connection.vmomi import vim
 from vreplica.vsphere.errors import PlacementAmbiguous, PlacementNotFound
-from vreplica.vsphere.inventory.tree import datacenter_of, places
+from vreplica.vsphere.inventory.tree import datacenter_of, read_places
 from vreplica.vsphere.model import VmRef, datastore_of
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def delete(link: ServerLink, vm: VmRef, path: str, limits: WaitLimits) -> bool:
 def _datacenter(link: ServerLink, vm: VmRef, path: str) -> Any:
     """Finds the datacenter of a path: vCenter finds a datastore by name only within one."""
     name = datastore_of(path)
-    tree = places(link)
+    tree = read_places(link)
     stores = tree.of_kind(vim.Datastore)
     found = {tree.datacenter(f) for f in stores if tree.name(f) == name}
     if not found:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from vreplica.vsphere.connection.link import ServerLink
 
 
-def pairs(source: VmInfo, replica: VmInfo) -> Iterator[tuple[Nic | None, Nic | None]]:
+def pair_cards(source: VmInfo, replica: VmInfo) -> Iterator[tuple[Nic | None, Nic | None]]:
     """Pairs the replica's cards with the source's; None where one has fewer."""
     mine = sorted(replica.nics, key=lambda n: n.key)
     theirs = sorted(source.nics, key=lambda n: n.key)
@@ -44,8 +44,8 @@ def differences(source: VmInfo, replica: VmInfo, keep: KeepIdentity) -> Iterator
     if wanted_uuid(source, replica, keep) is not None:
         whose = "that of the source" if keep.bios_uuid else "one of its own"
         yield f"BIOS UUID: {replica.bios_uuid} becomes {whose}"
-    for mine, theirs in pairs(source, replica):
-        if mine is not None and readdressed(mine, theirs, keep):
+    for mine, theirs in pair_cards(source, replica):
+        if mine is not None and needs_new_mac(mine, theirs, keep):
             whose = "that of the source" if keep.mac else "one of its own"
             yield f"{mine.label}: MAC address {mine.mac} becomes {whose}"
 
@@ -58,14 +58,14 @@ def wanted_uuid(source: VmInfo, replica: VmInfo, keep: KeepIdentity) -> str | No
     return str(uuid.uuid4()) if keep.bios_uuid is False and same else None
 
 
-def readdressed(mine: Nic, theirs: Nic | None, keep: KeepIdentity) -> bool:
+def needs_new_mac(mine: Nic, theirs: Nic | None, keep: KeepIdentity) -> bool:
     """Returns True where this card of the replica is to get another MAC address."""
     if theirs is None or not theirs.mac or keep.mac is None:
         return False
     return ((mine.mac or "").lower() == theirs.mac.lower()) is not keep.mac
 
 
-def address(card: Any, theirs: Nic, keep: KeepIdentity) -> None:
+def write_address(card: Any, theirs: Nic, keep: KeepIdentity) -> None:
     """Writes the source's address into a card that is being changed, or lets the host make one."""
     if keep.mac and theirs.mac:
         card.addressType, card.macAddress = address_type(theirs.mac), theirs.mac
@@ -84,8 +84,8 @@ def apply(
         fields["uuid"] = wanted
     moved = {
         mine.key: theirs
-        for mine, theirs in pairs(source, now)
-        if mine is not None and theirs is not None and readdressed(mine, theirs, keep)
+        for mine, theirs in pair_cards(source, now)
+        if mine is not None and theirs is not None and needs_new_mac(mine, theirs, keep)
     }
     operation = "giving the replica its BIOS UUID and MAC addresses"
     managed = link.managed(vim.VirtualMachine, vm.moref)
@@ -93,7 +93,7 @@ def apply(
         entry = read_one(link, operation, managed, [DEVICES], vm=vm.name)
         cards = [d for d in entry.get(DEVICES) or [] if d.key in moved]
         for card in cards:
-            address(card, moved[card.key], keep)
+            write_address(card, moved[card.key], keep)
         fields["deviceChange"] = [
             vim.vm.device.VirtualDeviceSpec(device=card, operation="edit") for card in cards
         ]

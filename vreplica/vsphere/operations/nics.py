@@ -14,8 +14,8 @@ from vreplica.vsphere.connection.collector import read_one
 from vreplica.vsphere.connection.tasks import WaitLimits
 from vreplica.vsphere.connection.vmomi import moref, vim
 from vreplica.vsphere.errors import PlacementNotFound
-from vreplica.vsphere.inventory.placement import backing
-from vreplica.vsphere.inventory.tree import InventoryTree, places
+from vreplica.vsphere.inventory.placement import network_backing
+from vreplica.vsphere.inventory.tree import InventoryTree, read_places
 from vreplica.vsphere.inventory.vm import read_vm
 from vreplica.vsphere.model import Nic, VmRef
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 DEVICES = "config.hardware.device"
 
 
-def change(
+def set_connected(
     link: ServerLink, vm: VmRef, connect: bool, networks: Mapping[str, str], limits: WaitLimits
 ) -> tuple[Nic, ...]:
     """Connects or disconnects all cards, now (where the VM is on) and at power-on.
@@ -59,7 +59,7 @@ def change(
     return read_vm(link, vm).nics
 
 
-def attach_all(link: ServerLink, vm: VmRef, network: str, limits: WaitLimits) -> tuple[Nic, ...]:
+def attach_all_to(link: ServerLink, vm: VmRef, network: str, limits: WaitLimits) -> tuple[Nic, ...]:
     """Attaches all cards of a VM that is off to one network, with new MAC addresses.
 
     They connect at power-on. Raises PlacementNotFound, with the networks of the VM's host.
@@ -90,7 +90,7 @@ class HostNetworks:
 
     def __init__(self, link: ServerLink, host: Any) -> None:
         self._server = link.endpoint.host
-        self._tree: InventoryTree = places(link)
+        self._tree: InventoryTree = read_places(link)
         found = self._tree.objects.get(moref(host)) if host is not None else None
         names = {moref(n) for n in (found.get("network") if found else None) or []}
         self._found = {
@@ -101,4 +101,4 @@ class HostNetworks:
         """Returns what attaches a card to a network. Raises PlacementNotFound."""
         if name not in self._found:
             raise PlacementNotFound(self._server, "network", name, tuple(sorted(self._found)))
-        return backing(self._tree, self._found[name])
+        return network_backing(self._tree, self._found[name])

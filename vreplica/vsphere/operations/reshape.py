@@ -38,7 +38,12 @@ from vreplica.vsphere.operations.create_replica import (
     controller_device,
     nic_device,
 )
-from vreplica.vsphere.operations.hardware_identity import address, pairs, readdressed, wanted_uuid
+from vreplica.vsphere.operations.hardware_identity import (
+    needs_new_mac,
+    pair_cards,
+    wanted_uuid,
+    write_address,
+)
 from vreplica.vsphere.operations.nics import DEVICES, HostNetworks
 
 if TYPE_CHECKING:
@@ -82,7 +87,7 @@ def _differences(source: VmInfo, replica: VmInfo, networks: Mapping[str, str]) -
             yield f"controller {new.type} {new.bus_number} is added"
         else:
             yield f"controller {old.type} {old.bus_number} becomes {new.type}"
-    for mine, theirs in pairs(source, replica):
+    for mine, theirs in pair_cards(source, replica):
         if theirs is None:
             assert mine is not None
             yield f"{mine.label} is removed"
@@ -98,7 +103,7 @@ def wanted_networks(source: VmInfo, replica: VmInfo, networks: Mapping[str, str]
     """Returns the networks that `apply` attaches cards to: label of a card -> network."""
     return {
         theirs.label: _mapped(theirs, networks) or "unknown"
-        for mine, theirs in pairs(source, replica)
+        for mine, theirs in pair_cards(source, replica)
         if theirs is not None
         and (mine is None or mine.type != theirs.type or mine.network != _mapped(theirs, networks))
     }
@@ -248,7 +253,7 @@ def _attach(disk: NewDisk) -> Any:
 def _nic_changes(
     want: ReshapeSpec, now: VmInfo, devices: Mapping[int, Any], reachable: HostNetworks | None
 ) -> Iterator[Any]:
-    for mine, theirs in pairs(want.source, now):
+    for mine, theirs in pair_cards(want.source, now):
         network = _mapped(theirs, want.networks) if theirs is not None else None
         if mine is not None and (theirs is None or mine.type != theirs.type):
             yield _change("remove", devices[mine.key])
@@ -256,7 +261,7 @@ def _nic_changes(
         if theirs is None:
             continue
         moves = mine is None or mine.network != network
-        if mine is not None and not moves and not readdressed(mine, theirs, want.keep):
+        if mine is not None and not moves and not needs_new_mac(mine, theirs, want.keep):
             continue
         backing = None
         if moves:
@@ -267,8 +272,8 @@ def _nic_changes(
             continue
         if moves:
             devices[mine.key].backing = backing
-        if readdressed(mine, theirs, want.keep):
-            address(devices[mine.key], theirs, want.keep)
+        if needs_new_mac(mine, theirs, want.keep):
+            write_address(devices[mine.key], theirs, want.keep)
         yield _change("edit", devices[mine.key])
 
 

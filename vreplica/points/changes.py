@@ -99,7 +99,7 @@ class ChangeStats:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """For `--json`."""
+        """The values for `--json`."""
         return {
             "looked_at_bytes": self.looked_at_bytes,
             "redundant_bytes": self.redundant_bytes,

@@ -47,7 +47,7 @@ class NewerPoint:
     """moref of the snapshot; None for the description of the VM itself."""
 
     def to_dict(self) -> dict[str, Any]:
-        """For `--json`."""
+        """The values for `--json`."""
         return {"id": self.id, "format": self.format, "reads_up_to": FORMAT}
 
     def __str__(self) -> str:
@@ -134,7 +134,7 @@ class RecoveryPoint:
 
     @property
     def taken(self) -> datetime:
-        """When the run that made the point began, by the clock of its mover.
+        """The time when the run that made the point began, by the clock of its mover.
 
         Ages are counted from here: the data is no older, and the mover that asks has the same
         clock or one that is kept in step with it. The source's clock (`time`) may be wrong.
@@ -218,7 +218,7 @@ class RecoveryPoint:
             return None
 
     def to_dict(self) -> dict[str, Any]:
-        """For `--json`."""
+        """The values for `--json`."""
         return {
             "id": self.id,
             "job": self.job,

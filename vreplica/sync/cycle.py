@@ -32,6 +32,7 @@ from vreplica.sync.copy.resume import prepare_resumed, record_of, worth_resuming
 from vreplica.sync.copy.task import disk_tasks
 from vreplica.sync.errors import PreflightFailed
 from vreplica.sync.events import Listener, ignore
+from vreplica.sync.expired_points import remove_expired
 from vreplica.sync.failover_run import FailoverRun
 from vreplica.sync.job import Job
 from vreplica.sync.job_dir import job_lock
@@ -46,7 +47,6 @@ from vreplica.sync.replica.reshape import reshape
 from vreplica.sync.replica.shape import Shape, replica_spec, replicated_disks, shape_of
 from vreplica.sync.replica.state import ReplicaState, read_replica
 from vreplica.sync.report import Plan, RunReport, VerifyReport
-from vreplica.sync.retention import remove_expired
 from vreplica.sync.rollback import Rollback
 from vreplica.sync.run_context import Fence, RunContext, never_fenced
 from vreplica.sync.run_record import forget_run
@@ -289,7 +289,7 @@ def rolled_back_on_failure(context: RunContext, source: VmInfo) -> Iterator[None
 
 
 def _stays_for_next_run(context: RunContext, error: VReplicaError) -> bool:
-    """Is the work of this run kept, so that the next one resumes it?"""
+    """True where the work of this run is kept, so that the next one resumes it."""
     if not (
         context.disks_written and error.retryable and worth_resuming(context.job, context.run_id)
     ):

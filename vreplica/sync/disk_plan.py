@@ -1,4 +1,4 @@
-"""Describes what the next run does with one disk."""
+"""Describes the plan of the next run for one disk."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from vreplica.delta.copy.modes import CopyMode
 
 @dataclass(frozen=True, slots=True)
 class DiskPlan:
-    """What the next run does with one disk, and why."""
+    """The plan of the next run for one disk: a mode, and the reason for it."""
 
     key: int
     label: str

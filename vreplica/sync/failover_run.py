@@ -9,12 +9,12 @@ from vreplica.points import Level
 
 
 def _keep_no_tasks(source: tuple[str, ...], destination: tuple[str, ...]) -> None:
-    """For a failover that keeps no record of tasks."""
+    """Drops the keys: the failover keeps no record of tasks."""
 
 
 @dataclass(frozen=True, slots=True)
 class FailoverRun:
-    """What a run knows of the failover that makes it. An ordinary run has none.
+    """The failover behind a run. An ordinary run has none.
 
     Such a run works although the failover has disabled the job, is not bound by the job's limits
     (every minute is downtime), begins anew instead of resuming, and removes no point that the

@@ -19,7 +19,7 @@ REVERSE_SUFFIX = "~back"
 
 
 class OnCbtLoss(Enum):
-    """What to do when changed block tracking cannot say what changed."""
+    """The rule for a run where changed block tracking cannot say what changed."""
 
     ASK = "ask"
     """Rescan where tracking was reset by itself; stop where somebody switched it off."""
@@ -28,7 +28,7 @@ class OnCbtLoss(Enum):
 
 
 class OnReplicaChange(Enum):
-    """What to do when somebody else has changed the replica since its latest point."""
+    """The rule for a replica that somebody else has changed since its latest point."""
 
     STOP = "stop"
     """Change nothing: what is on the replica is in no recovery point. The error says what to do."""
@@ -37,17 +37,17 @@ class OnReplicaChange(Enum):
 
 
 class QuiescePolicy(Enum):
-    """How the source's snapshot is taken."""
+    """The rule for quiescing the source at its snapshot."""
 
     TRY = "try"
-    """Quiesce where the guest can; otherwise (or after the retries) a crash-consistent point."""
+    """Quiesce where the guest can; otherwise, or after the retries, take a plain snapshot."""
     REQUIRE = "require"
     """Quiesce or fail."""
     NEVER = "never"
 
 
 class Transport(Enum):
-    """How disks are read and written."""
+    """The way to the disks."""
 
     AUTO = "auto"
     """VDDK where the job names its library or configuration, NFC otherwise."""
@@ -59,7 +59,7 @@ class Transport(Enum):
 
 
 class Customize(Enum):
-    """How the customization of a guest is done at a failover."""
+    """The way in which a guest is customized at a failover."""
 
     SPEC = "spec"
     """By a customization specification: vCenter and Tools apply it at the next boot."""
@@ -90,7 +90,7 @@ class Guest:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where a replica is created, by the names vCenter shows. None: the only one there is."""
+    """The place where a replica is created, by the names vCenter shows. None: the only one."""
 
     datastore: str
     name: str
@@ -107,7 +107,7 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How fast all disks of a run together may be read; the first window that holds counts."""
+    """The rate at which all disks of a run together may be read; the first window counts."""
 
     bytes_per_s: float | None = None
     """Outside of all windows; None: no limit."""

@@ -129,7 +129,7 @@ class PauseWatch:
         self._listener(Warn(text))
 
     def _reason(self) -> str | None:
-        """Why the run waits; None where it does not."""
+        """The reason why the run waits; None where it does not."""
         if self._path.exists():
             self._control.pause()
             self._paused = True
@@ -151,7 +151,7 @@ class PauseWatch:
 
 
 def source_bytes(sites: Sites, source: VmInfo) -> int:
-    """What the source takes up now; asking keeps both sites' sessions alive."""
+    """Bytes that the source takes up now. Asking keeps both sites' sessions alive."""
     sites.destination.refresh()
     return sites.source.read_vm(source.ref).storage_committed_bytes
 

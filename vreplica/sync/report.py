@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What the next run would do. `problems` is empty where it can start."""
+    """The answer of `plan`: the next run. `problems` is empty where it can start."""
 
     job: str
     source_vm: str

@@ -22,7 +22,7 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class DiskRecord:
-    """How one disk was copied. `base`: the point that its digest map was of."""
+    """The copy of one disk. `base`: the point that its digest map was of."""
 
     key: int
     label: str

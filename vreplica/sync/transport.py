@@ -59,7 +59,7 @@ def open_current(job: Job, session: Session, vm: VmRef, disk: VmDisk) -> Disk:
 
 
 def library_problem(job: Job) -> str | None:
-    """What keeps VDDK from being loaded, as far as its files show. None: nothing found."""
+    """The reason why VDDK cannot be loaded, as far as its files show. None: nothing found."""
     if choose_transport(job)[0] is not Transport.VDDK:
         return None
     try:
@@ -75,11 +75,9 @@ def library_problem(job: Job) -> str | None:
 def transport_problem(
     job: Job, session: Session, vm: VmRef, disk: VmDisk, *, read_only: bool
 ) -> str | None:
-    """What keeps a disk's host from serving it over NFC: port, certificate, ticket.
+    """The reason why a disk's host cannot serve it over NFC: port, certificate, ticket.
 
-    None: nothing found.
-
-    VDDK connects to the host by itself, and says nothing of it before it opens a disk.
+    None: nothing found. VDDK connects by itself, and says nothing before it opens a disk.
     """
     if choose_transport(job)[0] is not Transport.NFC:
         return None

@@ -69,6 +69,7 @@ class PendingDigests:
         path: Path,
         head: PendingHead,
         file: BinaryIO,
+        *,
         count: int = 0,
         position: int = 0,
         counts: Counts = NO_COUNTS,
@@ -104,7 +105,14 @@ class PendingDigests:
         file = path.open("r+b", buffering=0)
         file.truncate(found.durable_end)
         file.seek(found.durable_end)
-        return cls(path, found.head, file, found.durable_count, found.position, found.counts)
+        return cls(
+            path,
+            found.head,
+            file,
+            count=found.durable_count,
+            position=found.position,
+            counts=found.counts,
+        )
 
     def add(self, blocks: NDArray[np.int64], digests: NDArray[np.uint8]) -> None:
         """Adds blocks that are on the replica now. They ascend over all calls; digests (n, 16)."""

@@ -19,7 +19,7 @@ from vreplica.vsphere.model import VmDisk
 
 @dataclass(frozen=True, slots=True)
 class ConfirmedPlan:
-    """How one disk is copied, confirmed against the source's snapshot."""
+    """The plan of one disk, confirmed against the source's snapshot."""
 
     mode: CopyMode
     reason: str
@@ -60,7 +60,7 @@ def confirm_plan(
 
 
 def _diverged(context: RunContext, prepared: PreparedRun, base: DiskPoint, since: str) -> Extents:
-    """What the replica, a source before, had changed itself when its last state was kept."""
+    """Areas that the replica, a source before, had changed itself until its last state was kept."""
     latest = prepared.replica.latest
     assert latest is not None, "a base is of a point"
     assert latest.snapshot is not None, "a point that was read has its snapshot"

@@ -64,7 +64,7 @@ class DiskCopy:
 
 @dataclass(frozen=True, slots=True)
 class _Counts:
-    """What was counted while one disk was copied."""
+    """The counts of one disk's copy."""
 
     stats: CopyStats
     allocated_bytes: int | None
@@ -74,7 +74,7 @@ class _Counts:
     """At work: without pauses, and without the waits of limits."""
 
     def to_values(self) -> dict[str, float]:
-        """For the sidecar's seal: a run that breaks off later takes the disk as done."""
+        """Values for the sidecar's seal: a run that breaks off later takes the disk as done."""
         known = {} if self.allocated_bytes is None else {"allocated": self.allocated_bytes}
         more = {"audited": self.audited_bytes, "seconds": self.seconds}
         return {**self.stats.to_values(), **known, **more}
@@ -156,7 +156,7 @@ def _open_target(context: RunContext, prepared: PreparedRun, task: DiskTask) -> 
 def _what_to_copy(
     task: DiskTask, source: Disk, target: Disk, digests: DigestMap | None
 ) -> tuple[modes.CopyPlan, int | None]:
-    """What the copy looks at, and the source's allocated bytes where they were asked for."""
+    """The blocks to look at, and the source's allocated bytes where they were asked for."""
     capacity = task.source.capacity_bytes
     if task.plan.changed is not None:
         return modes.delta(task.plan.changed, capacity), None

@@ -44,13 +44,13 @@ from vreplica.sync.source.snapshot import SourceSnapshot
 
 
 def progress_of(job: Job, run: str, key: int) -> FoundPending | None:
-    """What the sidecar of a disk holds of this run; None where it is of another run."""
+    """The sidecar of a disk, as far as it is of this run; None where it is of another."""
     found = read_pending(pending_path(map_path(job.job_dir, key)))
     return found if found is not None and found.head.point == run else None
 
 
 def worth_resuming(job: Job, run: str) -> bool:
-    """Has any disk of this run passed a checkpoint?"""
+    """True where any disk of this run has passed a checkpoint."""
     record = RunRecord.load(job)
     if record is None or record.run != run:
         return False
@@ -86,7 +86,7 @@ def find_resumable(state: JobState) -> tuple[Resumable | None, str]:
 
 
 def _reason_against(state: JobState, replica: ReplicaState, record: RunRecord) -> str:
-    """Why the run is not resumed; empty where it is."""
+    """The reason why the run is not resumed; empty where it is."""
     job, source = state.job, state.source
     ours = [s.moref for s in source.snapshots if s.name == snapshot_name(job.name)]
     if ours != [record.snapshot]:

@@ -58,7 +58,7 @@ def disk_tasks(context: RunContext, prepared: PreparedRun, plan: Plan) -> list[D
 
 
 def _same(disk: VmDisk, in_snapshot: VmDisk | None) -> bool:
-    """Is the snapshot's disk the one that the replica was prepared for?"""
+    """True where the snapshot's disk is the one that the replica was prepared for."""
     if in_snapshot is None or in_snapshot.capacity_bytes != disk.capacity_bytes:
         return False
     return disk_identity(in_snapshot) == disk_identity(disk)

@@ -39,7 +39,7 @@ from vreplica.vsphere.model import VmDisk, VmInfo
 
 
 def plan(job: Job) -> Plan:
-    """What `run(job)` would do now."""
+    """Plans the run that `run(job)` would make now."""
     with Sites.open(job) as sites:
         found = make_plan(read_job_state(job, sites))
     disabled = why_disabled(job)

@@ -170,7 +170,7 @@ def _newer_problem(name: str, point: NewerPoint) -> str:
 def foreign_change_problems(
     job: Job, replica: ReplicaState | None, changes: tuple[str, ...]
 ) -> Iterator[str]:
-    """What others changed on the replica, unless the job says to discard it."""
+    """Changes of others on the replica, unless the job says to discard them."""
     if replica is None or not changes or job.on_replica_change is OnReplicaChange.DISCARD:
         return
     point = replica.latest.id if replica.latest else "none"
@@ -221,7 +221,7 @@ def _destination_problems(state: JobState, shape: Shape) -> Iterator[str]:
 
 
 def _placement_problems(state: JobState) -> Iterator[str]:
-    """Where the replica is to be created: host, pool, folder, networks."""
+    """Problems of the place where the replica is to be created: host, pool, folder, networks."""
     try:
         state.sites.destination.check_placement(replica_spec(state.job, state.source, ""))
     except (PlacementNotFound, PlacementAmbiguous) as error:

@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 class FindingKind(Enum):
-    """What a finding means: in order, worth knowing, or in the way of a run."""
+    """The meaning of a finding: in order, worth knowing, or in the way of a run."""
 
     GOOD = "good"
     NOTE = "note"
@@ -76,6 +76,8 @@ def check_readiness(job: Job) -> ReadinessReport:
 
 
 class _ReadinessCheck:
+    """One check of one job, with its findings."""
+
     def __init__(self, job: Job, stack: ExitStack) -> None:
         self._job, self._stack = job, stack
         self._found: list[Finding] = []

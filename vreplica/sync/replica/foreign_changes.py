@@ -43,7 +43,7 @@ READ_S = 10.0
 def find_foreign_changes(
     job: Job, session: Session, replica: ReplicaState | None
 ) -> tuple[str, ...]:
-    """What somebody else did to a replica that should stand on its latest point, in words.
+    """Changes of others on a replica that should stand on its latest point, in words.
 
     Empty for a replica that does not (a run was writing, a failover has started it): it goes back
     to its point in any case.

@@ -88,7 +88,7 @@ def reprotect(
 
 
 def reprotect_problems(job: Job, sites: Sites, original: VmInfo, base: RecoveryPoint) -> list[str]:
-    """What keeps the original from being replicated to again. Sentences with the remedy."""
+    """Reasons why the original cannot be replicated to again. Sentences with the remedy."""
     name = original.ref.name
     found = []
     if base.source_vm != vm_identity(original):
@@ -154,7 +154,7 @@ def _is_replica(job: Job, vm: VmInfo) -> bool:
 
 
 def _is_kept(job: Job, sites: Sites, replica: ReplicaState) -> bool:
-    """Does it stand on its latest point, and nobody has run it since?"""
+    """True where it stands on its latest point, and nobody has run it since."""
     return replica.clean and not find_foreign_changes(job, sites.destination, replica)
 
 
@@ -220,7 +220,7 @@ class _LastState:
 def _changed_since(
     sites: Sites, vm: VmInfo, disk: DiskPoint, change_id: str | None
 ) -> Extents | None:
-    """What the (powered-off) VM changed itself since a changeId; None where it cannot tell."""
+    """Areas that the (powered-off) VM changed itself since a changeId; None where unknown."""
     if change_id is None:
         return None
     try:

@@ -30,7 +30,7 @@ from vreplica.vsphere.session import Session
 
 @dataclass(frozen=True, slots=True)
 class Seed:
-    """What a replica without a point began with."""
+    """The content that a replica without a point began with."""
 
     id: str = ""
     """Empty: with nothing."""
@@ -62,7 +62,7 @@ class ReplicaState:
 
     @property
     def seed(self) -> Seed:
-        """What it was seeded with; empty once there is a point."""
+        """Its seed; empty once there is a point."""
         try:
             value = json.loads(self.vm.extra_config.get(SEED_KEY) or "{}")
             found = Seed(str(value["id"]), frozenset(int(k) for k in value["keys"]))
@@ -165,7 +165,7 @@ def read_replica(session: Session, job: Job, ref: VmRef) -> ReplicaState:
 
 
 def newer_points(snapshots: Sequence[SnapshotInfo]) -> tuple[NewerPoint, ...]:
-    """Those that are recovery points, of whichever job, that only a newer version can read."""
+    """The recovery points, of any job, that only a newer version can read."""
     found = (_newer(snapshot) for snapshot in snapshots)
     return tuple(point for point in found if point is not None)
 

@@ -184,7 +184,7 @@ def _marks(job: Job) -> Iterator[tuple[Path, OwnerMark]]:
 
 
 def _is_being_cloned(session: Session, job: Job) -> bool:
-    """Does vCenter clone the replica right now?"""
+    """True while vCenter clones the replica."""
     try:
         tasks = session.recent_tasks(session.find_vm(job.placement.name))
     except VmNotFound:
@@ -193,12 +193,12 @@ def _is_being_cloned(session: Session, job: Job) -> bool:
 
 
 def _owner_is_gone(folder: Path) -> bool:
-    """Is its maker gone? Only the machine with the lock file knows."""
+    """True where its process has ended. Only the machine with the lock file knows."""
     return (folder / "hold").exists() and not _owner_is_alive(folder)
 
 
 def _owner_is_alive(folder: Path) -> bool:
-    """Does a process on this machine hold the lock?"""
+    """True while a process on this machine holds the lock."""
     try:
         with (folder / "hold").open() as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -25,7 +25,7 @@ def switched_off(vm: VmInfo, replica: ReplicaState | None) -> bool:
 
 
 def may_rescan(job: Job, *, switched_off: bool = False) -> bool:
-    """Does the job allow a rescan where tracking is lost?"""
+    """True where the job allows a rescan after tracking was lost."""
     if job.on_cbt_loss is OnCbtLoss.ASK:
         return not switched_off
     return job.on_cbt_loss is OnCbtLoss.RESCAN
@@ -83,7 +83,7 @@ def _reset(session: Session, vm: VmInfo, stun_name: str) -> VmInfo:
 def changed_since(
     session: Session, vm: VmInfo, snapshot: SnapshotInfo, disk: VmDisk, base: DiskPoint
 ) -> Extents:
-    """What changed from a recovery point to a snapshot. Raises CbtError where it is not known."""
+    """Areas that changed from a recovery point to a snapshot. Raises CbtError where unknown."""
     if base.change_id is None or disk.change_id is None:
         raise CbtStillInactive(label=disk.label)
     if generation_of(disk.change_id) != generation_of(base.change_id):

@@ -35,7 +35,7 @@ SHOWN_DIFFERENCES = 16
 
 @dataclass(frozen=True, slots=True)
 class VerifyDepth:
-    """How much is compared. The default is all there is, without image digests."""
+    """The extent of a comparison. The default is all there is, without image digests."""
 
     share: float = 1.0
     """Below 1: that share of what is allocated, in pieces of 1 MiB."""

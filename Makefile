@@ -10,8 +10,10 @@ WORKERS ?= 4
 demo: $(VENV)/.base
 	$(BIN)/vreplica-sync demo
 
-test: system-packages $(VENV)/.test lint native-test
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+# Files are begun in the order of collection: tests/conftest.py puts the longest first.
+test: system-packages $(VENV)/.test
+	$(MAKE) --jobs=2 --output-sync lint native-test
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -26,6 +26,15 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 os.environ.setdefault("VREPLICA_KILL_SEED", f"{datetime.now(UTC):%Y%m%d}")
 
 
+FIRST = ("tests/e2e/", "tests/cli/")
+"""The folders of the longest tests."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files: one that comes last keeps one process busy and no other."""
+    items.sort(key=lambda item: not item.nodeid.startswith(FIRST))
+
+
 @pytest.fixture(scope="session")
 def tool() -> Callable[[str, str], str]:
     """`tool("qemu-img", "qemu-utils")`: the path of a program, or a skip that names its package.

@@ -90,8 +90,8 @@ class World:
             WaitForTask(found.ReconfigVM_Task(change(found.config)))
 
     @contextmanager
-    def managed(self, number: int, vm: str) -> Iterator[Any]:
-        """pyVmomi's own VM object, for what an administrator does by other tools."""
+    def all_managed(self, number: int) -> Iterator[list[Any]]:
+        """pyVmomi's own objects of a site's VMs, for what an administrator does by other tools."""
         end = self.endpoint(number)
         service = SmartConnect(
             host=end.host, port=end.port, user=end.user, pwd=end.password, sslContext=unchecked()
@@ -100,10 +100,30 @@ class World:
             view = service.content.viewManager.CreateContainerView(
                 service.content.rootFolder, [vim.VirtualMachine], True
             )
-            (found,) = [v for v in view.view if v.name == vm]
-            yield found
+            yield list(view.view)
         finally:
             Disconnect(service)
+
+    @contextmanager
+    def managed(self, number: int, vm: str) -> Iterator[Any]:
+        """The one of this name."""
+        with self.all_managed(number) as vms:
+            (found,) = [v for v in vms if v.name == vm]
+            yield found
+
+    def clear(self) -> None:
+        """Leave both sites as they were at first: no fault rules, every host in order, no VMs."""
+        for number, site in enumerate(self.sites):
+            self.control.clear_faults(site["name"])
+            self.control.set_host(site["name"])
+            with self.all_managed(number) as vms:
+                for vm in vms:
+                    if vm.runtime.powerState != "poweredOff":
+                        WaitForTask(vm.PowerOffVM_Task())
+                    try:
+                        WaitForTask(vm.Destroy_Task())
+                    except vim.fault.FileFault:  # a test has broken its disk
+                        vm.UnregisterVM()
 
     def vm_names(self, number: int) -> list[str]:
         return sorted(
@@ -208,17 +228,24 @@ class World:
             return session.read_vm(session.find_vm(vm)).snapshots
 
 
+@pytest.fixture(scope="session")
+def started_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder of a lab that every module of this pytest process uses, one after the other."""
+    folder = tmp_path_factory.mktemp("lab")
+    vreplica.lab.up(folder)
+    yield folder
+    vreplica.lab.down(folder)
+
+
 @pytest.fixture(scope="module")
 def world(
-    tmp_path_factory: pytest.TempPathFactory, tool: Callable[[str, str], str]
+    started_lab: Path, tmp_path_factory: pytest.TempPathFactory, tool: Callable[[str, str], str]
 ) -> Iterator[World]:
-    folder, work = tmp_path_factory.mktemp("lab"), tmp_path_factory.mktemp("work")
-    vreplica.lab.up(folder)
-    try:
-        sites = vreplica.lab.status(folder)["sites"]
-        yield World(folder, work, LabControl(folder), sites, tool("qemu-img", "qemu-utils"))
-    finally:
-        vreplica.lab.down(folder)
+    work, control = tmp_path_factory.mktemp("work"), LabControl(started_lab)
+    sites = vreplica.lab.status(started_lab)["sites"]
+    world = World(started_lab, work, control, sites, tool("qemu-img", "qemu-utils"))
+    yield world
+    world.clear()
 
 
 @pytest.fixture

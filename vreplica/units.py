@@ -11,7 +11,7 @@ SECTOR: Final = 512
 """VixDiskLib and VMDK count in sectors of 512 bytes, whatever the medium has."""
 
 BLOCK: Final = 64 * KIB
-"""The unit that is hashed and shipped: VDDK's smallest allocation chunk, a VMDK grain."""
+"""The unit that is hashed and written: VDDK's smallest allocation chunk, a VMDK grain."""
 
 IO_SIZE: Final = 1 * MIB
 """Default size of one read or write (design: docs/architecture.md)."""

@@ -32,7 +32,7 @@ def seed(out: Output, job: str, sources: tuple[str, ...], config: Config) -> int
     """Make the replica of JOB from copies of disks that are at the destination already.
 
     The destination's host makes the copies; the originals stay as they are. Each copy is read
-    once, and the next run ships only what differs from the source.
+    once, and the next run writes only what differs from the source.
     """
     from vreplica.cli.render.progress import Watcher
     from vreplica.cli.signals import Cancellation

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
+from enum import Enum
 from pathlib import Path
 
 import pytest
 
 from vreplica.config import load
 from vreplica.config.schema.base import Secret
-from vreplica.config.schema.defaults import DefaultsTable
 from vreplica.config.schema.groups import GroupMemberTable, GroupTable
 from vreplica.config.schema.guest import GuestRulesTable, GuestTable, NicTable
 from vreplica.config.schema.jobfile import JobFile
-from vreplica.config.schema.jobs import DestinationTable, JobTable, SourceTable
+from vreplica.config.schema.jobs import DefaultsTable, DestinationTable, JobTable, SourceTable
 from vreplica.config.schema.limits import LimitsTable, RateWindowTable
 from vreplica.config.schema.nfc import NfcTable
 from vreplica.config.schema.notify import HookTable, MailTable, NotifyTable, WebhookTable
@@ -65,6 +65,7 @@ def test_every_key_is_explained(model: type) -> None:
 
 def test_defaults_are_those_of_the_page() -> None:
     for key, field in DefaultsTable.model_fields.items():
-        shown = f'"{field.default}"' if isinstance(field.default, str) else str(field.default)
+        named = isinstance(field.default, str | Enum)
+        shown = f'"{field.default}"' if named else str(field.default)
         shown = "none" if field.default is None else shown
         assert re.search(rf"^\| `{key}` \| `?{re.escape(shown)}`? \|", PAGE, re.MULTILINE), key

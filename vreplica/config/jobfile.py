@@ -55,7 +55,6 @@ from vreplica.sync.job import (
     OnReplicaChange,
     Placement,
     QuiescePolicy,
-    Transport,
 )
 from vreplica.units import MIB
 from vreplica.vddk.config import VddkConfig
@@ -96,7 +95,7 @@ class Config(Mapping[str, Job]):
                 keep=KeepIdentity(bios_uuid=to.keep_bios_uuid, mac=to.keep_mac),
             ),
             state_dir=self.state_dir,
-            transport=Transport(table.transport),
+            transport=table.transport,
             vddk=self._vddk(),
             nfc=self._nfc(),
             quiesce=QuiescePolicy(table.quiesce),

@@ -11,11 +11,10 @@ from pydantic_core import ErrorDetails
 
 from vreplica.config.errors import Problem
 from vreplica.config.schema.base import Secret
-from vreplica.config.schema.defaults import DefaultsTable
 from vreplica.config.schema.groups import GroupMemberTable, GroupTable
 from vreplica.config.schema.guest import GuestRulesTable, GuestTable, NicTable
 from vreplica.config.schema.jobfile import JobFile
-from vreplica.config.schema.jobs import DestinationTable, JobTable, SourceTable
+from vreplica.config.schema.jobs import DefaultsTable, DestinationTable, JobTable, SourceTable
 from vreplica.config.schema.limits import LimitsTable, RateWindowTable
 from vreplica.config.schema.nfc import NfcTable
 from vreplica.config.schema.notify import HookTable, MailTable, NotifyTable, WebhookTable
@@ -151,7 +150,7 @@ def _explained(detail: ErrorDetails, path: KeyPath, raw: dict[str, Any]) -> tupl
             return "is not a known key", _other_keys(key, path[:-1], raw)
         case "missing":
             return "is missing", f"Add {_EXAMPLES.get(key, f'{key} = ...')}."
-        case "literal_error":
+        case "literal_error" | "enum":
             choices = str(context["expected"]).replace("'", '"')
             return f"is not one of its values: {choices}", f"Choose {choices}."
         case "greater_than_equal":

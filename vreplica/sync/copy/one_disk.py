@@ -40,7 +40,7 @@ from vreplica.sync.prepared_run import PreparedRun
 from vreplica.sync.replica.state import disk_identity
 from vreplica.sync.report import DiskRun
 from vreplica.sync.run_context import RunContext
-from vreplica.sync.transport import open_leaf, open_snapshot_disk
+from vreplica.sync.transport.disks import open_leaf, open_snapshot_disk
 
 RETRY = DEFAULT_RETRY
 """For requests of both disks."""

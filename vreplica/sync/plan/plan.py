@@ -33,7 +33,7 @@ from vreplica.sync.report import Plan
 from vreplica.sync.run_record import Resumable
 from vreplica.sync.sites import Sites
 from vreplica.sync.source.snapshot import quiesced_level
-from vreplica.sync.transport import choose_transport
+from vreplica.sync.transport.disks import choose_transport
 from vreplica.vsphere.change_id import generation_of
 from vreplica.vsphere.model import VmDisk, VmInfo
 

@@ -21,7 +21,7 @@ from vreplica.sync.replica.state import (
     vm_identity,
 )
 from vreplica.sync.source.cbt import may_rescan, switched_off
-from vreplica.sync.transport import library_problem, transport_problem
+from vreplica.sync.transport.disks import library_problem, transport_problem
 from vreplica.units import human_size
 from vreplica.vsphere.errors import PlacementAmbiguous, PlacementNotFound
 from vreplica.vsphere.model import SnapshotInfo, VmInfo

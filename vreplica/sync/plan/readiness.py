@@ -24,7 +24,7 @@ from vreplica.sync.plan.plan import make_plan
 from vreplica.sync.replica.shape import replica_spec
 from vreplica.sync.replica.state import ReplicaState, find_replica
 from vreplica.sync.sites import Sites
-from vreplica.sync.transport import choose_transport
+from vreplica.sync.transport.disks import choose_transport
 from vreplica.vsphere.model import Endpoint, MissingPrivileges, VmInfo
 from vreplica.vsphere.session import Session, connect
 

@@ -30,7 +30,7 @@ from vreplica.points.vm_keys import LEAF_KEY, REVERTED_KEY
 from vreplica.sync.job import Job
 from vreplica.sync.job_dir import map_path
 from vreplica.sync.replica.state import ReplicaState
-from vreplica.sync.transport import open_current
+from vreplica.sync.transport.disks import open_current
 from vreplica.units import human_size
 from vreplica.vsphere.change_id import generation_of
 from vreplica.vsphere.model import EventRecord

@@ -36,7 +36,7 @@ from vreplica.sync.job_switch import check_enabled
 from vreplica.sync.replica.shape import replica_spec, replicated_disks
 from vreplica.sync.replica.state import find_replica
 from vreplica.sync.sites import Sites
-from vreplica.sync.transport import open_current
+from vreplica.sync.transport.disks import open_current
 from vreplica.units import KIB, human_size
 from vreplica.vsphere.model import NewDisk, ReshapeSpec, VmDisk, VmInfo, VmRef
 from vreplica.vsphere.session import Session

@@ -22,7 +22,8 @@ from vreplica.files import replace_durably
 from vreplica.sync.events import Listener, Warn
 from vreplica.sync.job import Job, Transport
 from vreplica.sync.job_dir import vmotion_lock_path
-from vreplica.sync.transport import choose_transport, vddk_connection
+from vreplica.sync.transport.disks import choose_transport
+from vreplica.sync.transport.vddk import vddk_connection
 from vreplica.vddk.access import IDENTITY_MAX, end_access, prepare_for_access
 from vreplica.vddk.config import ENV_LIBDIR
 from vreplica.vsphere.model import VmRef

@@ -27,7 +27,7 @@ from vreplica.sync.events import Listener, Progress, Warn, ignore
 from vreplica.sync.job import Job
 from vreplica.sync.report import DiskVerify, VerifyReport
 from vreplica.sync.sites import Sites
-from vreplica.sync.transport import open_snapshot_disk
+from vreplica.sync.transport.disks import open_snapshot_disk
 from vreplica.vsphere.model import SnapshotInfo, VmDisk, VmRef
 
 SHOWN_DIFFERENCES = 16

@@ -1,0 +1,1 @@
+"""Opens the disks of a job's VMs, one file a transport."""

@@ -1,0 +1,56 @@
+"""Opens disks with VDDK, or with the native library that has its ABI."""
+
+from __future__ import annotations
+
+import os
+
+from vreplica.disk import Disk
+from vreplica.sync.job import Job
+from vreplica.sync.transport.opening import Opening
+from vreplica.vddk.config import VddkConnection, locate
+from vreplica.vddk.errors import LibraryProblem
+from vreplica.vddk.open import open_vddk_disk
+from vreplica.vsphere.model import VmRef
+from vreplica.vsphere.session import Session
+
+
+def open_disk(opening: Opening) -> Disk:
+    connection = vddk_connection(
+        opening.session, opening.vm, opening.snapshot, read_only=opening.read_only
+    )
+    return open_vddk_disk(
+        opening.job.vddk, connection, opening.disk.path, read_only=opening.read_only
+    )
+
+
+def library_problem(job: Job) -> str | None:
+    try:
+        locate(job.vddk)
+    except LibraryProblem as error:
+        return f"{error.message}. {error.advice()}"
+    file = job.vddk.config_file
+    if file is not None and not os.access(file, os.R_OK):
+        return f"VDDK's configuration {file} cannot be read: name a readable file, or none"
+    return None
+
+
+def host_problem(opening: Opening) -> str | None:
+    """None: VDDK connects to the host by itself, and says nothing of it before it opens a disk."""
+    return None
+
+
+def vddk_connection(
+    session: Session, vm: VmRef, snapshot: str | None, *, read_only: bool
+) -> VddkConnection:
+    """The login of VDDK for a VM: as the session logged in."""
+    endpoint = session.endpoint
+    return VddkConnection(
+        server=endpoint.host,
+        port=endpoint.port,
+        user=endpoint.user,
+        password=endpoint.password,
+        thumbprint_sha1=session.thumbprint_sha1,
+        vmx_spec=f"moref={vm.moref}",
+        snapshot_ref=snapshot,
+        read_only=read_only,
+    )

@@ -65,7 +65,7 @@ ROWS: dict[str, list[set[str]]] = {
     "service": [{"catalog"}],
     "service/catalog": [{"migrations"}],
     "service/catalog/migrations": [{"versions"}],
-    "sync": [{"replica"}, {"source"}, {"copy"}, {"plan"}, {"verify"}],
+    "sync": [{"transport"}, {"replica"}, {"source"}, {"copy"}, {"plan"}, {"verify"}],
     "vddk": [{"helper"}],
     "vsphere": [{"connection"}, {"inventory"}, {"operations"}],
 }

@@ -18,9 +18,8 @@ from __future__ import annotations
 from typing import Any
 
 from vreplica.config.schema.base import File, Model
-from vreplica.config.schema.jobs import DefaultsTable
 from vreplica.config.schema.groups import GroupTable
-from vreplica.config.schema.jobs import JobTable
+from vreplica.config.schema.jobs import DefaultsTable, JobTable
 from vreplica.config.schema.nfc import NfcTable
 from vreplica.config.schema.notify import NotifyTable
 from vreplica.config.schema.service import ServiceTable

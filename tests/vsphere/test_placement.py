@@ -295,7 +295,7 @@ def test_a_disk_is_deleted_in_the_datacenter_of_its_vm(
     def run(link: Any, operation: str, method: Any, path: str, where: Any, **_: Any) -> None:
         asked.append((path, moref(where)))
 
-    monkeypatch.setattr(disk_files, "places", lambda link: both)
+    monkeypatch.setattr(disk_files, "read_places", lambda link: both)
     monkeypatch.setattr(disk_files, "datacenter_of", lambda link, vm: (f"{datacenter}-dc", "a"))
     monkeypatch.setattr(disk_files.tasks, "run", run)
     vm, link = VmRef("vm-1", "web"), SimpleNamespace(content=MagicMock())
@@ -308,7 +308,7 @@ def test_a_disk_in_one_of_several_other_datacenters_is_left_alone(
 ) -> None:
     root = found(vim.Folder, "root", "Datacenters")
     both = InventoryTree.of([root, *dc_tree("a", root), *dc_tree("b", root)])
-    monkeypatch.setattr(disk_files, "places", lambda link: both)
+    monkeypatch.setattr(disk_files, "read_places", lambda link: both)
     monkeypatch.setattr(disk_files, "datacenter_of", lambda link, vm: ("c-dc", "c"))
     link: Any = MagicMock()
     with pytest.raises(PlacementAmbiguous, match=r"fast.* of: a, b"):

@@ -458,8 +458,8 @@ def test_every_receiver_of_the_file_hears_what_it_wants(
     file = written(tmp_path, CHAT.replace("[notify.chat]", '[notify.chat]\non = ["run done"]'))
     notifier = Notifier(load(file), catalog, "m1")
     note(catalog, "run failed")
-    note(catalog, "run done", seconds=2.0)
-    EventPublisher("m1", notifier)("run done", "web01", {"seconds": 2.0})
+    note(catalog, "run done", duration_s=2.0)
+    EventPublisher("m1", notifier)("run done", "web01", {"duration_s": 2.0})
     until("one has come", lambda: web.got)
     notifier.close()
     assert [json.loads(b)["text"] for _, b in web.got] == ["job web01: run done: in 2.0 s"]

@@ -45,7 +45,7 @@ def test_the_page_tells_of_jobs_movers_and_runs(tmp_path: Path) -> None:
         "audited",
     )
     disk = {f"{name}_bytes": 10 + n for n, name in enumerate(counts)}
-    metrics(ServiceEvent("run done", "a", "m1", {"seconds": 2.0, "disks": [disk, disk]}))
+    metrics(ServiceEvent("run done", "a", "m1", {"duration_s": 2.0, "disks": [disk, disk]}))
     metrics(ServiceEvent("run failed", "b", "m1", {"error": "x"}))
     metrics(ServiceEvent("RPO violated", "b", "m1", {}))
     metrics.round(0.2)

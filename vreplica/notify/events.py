@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, get_args
@@ -113,8 +113,8 @@ def _details(name: str, data: dict[str, Any]) -> str:
         return _age_in_words(data["age_s"], data["target_s"], ahead=data["point_ahead"])
     if "target" in data:
         return _age_of_0_1(data)
-    if "seconds" in data:
-        return f"in {data['seconds']:.1f} s"
+    if (seconds := run_seconds(data)) is not None:
+        return f"in {seconds:.1f} s"
     return str(data.get("text", ""))
 
 
@@ -171,7 +171,16 @@ def write_to_log(event: ServiceEvent) -> None:
     log.log(level, "%s", event.text, extra=log_fields(event))
 
 
+def run_seconds(data: Mapping[str, Any]) -> float | None:
+    """How long a run took, of the data of an event; None where it does not say."""
+    # Version 0.1 called it "seconds"; such events may still wait in a catalog.
+    seconds: float | None = data.get("duration_s", data.get("seconds"))
+    return seconds
+
+
 def log_fields(event: ServiceEvent) -> dict[str, Any]:
     """For `extra=` of a log record."""
-    more: dict[str, Any] = {k: event.data[k] for k in ("run", "seconds") if k in event.data}
+    more: dict[str, Any] = {"run": event.data["run"]} if "run" in event.data else {}
+    if (seconds := run_seconds(event.data)) is not None:
+        more["seconds"] = seconds
     return {"event": event.name, "job": event.job, "mover": event.mover, **more}

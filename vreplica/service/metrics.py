@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from vreplica.errors import ConfigError
-from vreplica.notify.events import ServiceEvent
+from vreplica.notify.events import ServiceEvent, run_seconds
 from vreplica.scheduling.planner import AlarmKind, ConcurrencyLimits, point_age
 from vreplica.scheduling.schedule import ScheduleRule
 from vreplica.service.catalog import jobs, movers, observed
@@ -82,8 +82,9 @@ class Metrics:
         if kind != "run":
             return
         self._runs.labels(event.job, result).inc()
-        if result == "done" and "seconds" in event.data:
-            self._took.observe(event.data["seconds"])
+        seconds = run_seconds(event.data)
+        if result == "done" and seconds is not None:
+            self._took.observe(seconds)
             for what, counter in self._bytes.items():
                 disks = event.data.get("disks", ())
                 counter.labels(event.job).inc(sum(d[f"{what}_bytes"] for d in disks))

@@ -12,14 +12,15 @@ import pytest
 
 TESTS = Path(__file__).parents[1]
 MODEL = "failover/test_run.py"
-FAULTS = "e2e/test_failover_faults.py"
-FROZEN = "e2e/test_failover_frozen.py"
-LAB = "e2e/test_failover.py"
+FAULTS = "e2e/failover/test_faults.py"
+ORIGINAL = "e2e/failover/test_original_fault.py"
+FROZEN = "e2e/failover/test_frozen.py"
+LAB = "e2e/failover/test_failover.py"
 CLI = "cli/test_failover.py"
 
 RULES = {
     "Yes never powers the source off, unless that was chosen, and then the point says crash": {
-        "a shutdown that is a power-off": "e2e/test_original_fault.py yes_keeps_every_transaction",
+        "a shutdown that is a power-off": f"{ORIGINAL} yes_keeps_every_transaction",
         "abort that pulls the plug": f"{MODEL} a_guest_that_does_not_shut_down",
         "wait that pulls it in the end": f"{MODEL} waiting_on_is_what_wait_does",
         "a pulled plug that is called clean": f"{MODEL} a_guest_that_does_not_shut_down",
@@ -35,7 +36,7 @@ RULES = {
         "a state that was read before": f"{LAB} a_source_that_somebody_starts_again",
         "a state that vCenter only remembers": f"{FAULTS} a_fault_stops_it_as_documented",
         "an undo that starts the source first": f"{MODEL} a_source_whose_cards_were_disconnected",
-        "any of it, at any kill": "e2e/test_failover_matrix.py killed_anywhere",
+        "any of it, at any kill": "e2e/failover/test_matrix.py killed_anywhere",
     },
     "The job is switched off first, once no sync is in flight": {
         "a job that stays on": f"{MODEL} yes_shuts_the_guest_down",

@@ -62,7 +62,7 @@ def disk(world, number: int, vm: str) -> tuple[int, str]:
 
 def test_back_with_only_what_differs_and_forward_again(world, content: Content) -> None:
     vm, job = failed_over(world, content)
-    with pytest.raises(JobFailedOver, match="for good"):
+    with pytest.raises(JobFailedOver, match="was committed"):
         run(job)
     assert "failback" in plan(job).problems[0]
 

@@ -15,6 +15,7 @@ import vreplica.cli
 from tests.support.commands import invoke
 from tests.support.results import check_document
 from vreplica.cli.results.registry import KINDS, json_schema
+from vreplica.failover.testing import run as testing
 
 COMMANDS = Path(vreplica.cli.__file__).parent
 
@@ -68,3 +69,15 @@ def test_a_command_line_that_cannot_be_used_is_an_error_document(args: tuple[str
 
 def test_without_json_standard_output_stays_empty() -> None:
     assert invoke("run", "--nope").stdout == ""
+
+
+@pytest.mark.parametrize("removed", [None, "web01-test"])
+def test_a_test_vm_that_was_removed_or_not_there_fits_the_schema(
+    removed: str | None, job_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(testing, "clean", lambda _: removed)
+    result = invoke("test-failover", "web01", "--clean", "--json", "-c", str(job_file))
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    check_document(found)
+    assert found["removed"] == removed

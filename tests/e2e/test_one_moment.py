@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from vreplica.sync import cycle
 from vreplica.sync.cycle import run
 from vreplica.sync.errors import SourceSnapshotLost
 from vreplica.sync.events import Progress, ReplicationEvent, Step
@@ -14,6 +15,7 @@ from vreplica.sync.job import Job, Limits, Transport
 from vreplica.sync.recovery_points import points
 from vreplica.sync.verify.verify import verify
 from vreplica.units import MIB
+from vreplica.vsphere.errors import HostUnreachable
 
 Content = Callable[..., Path]
 SIZE = 16 * MIB
@@ -97,3 +99,26 @@ def test_a_difference_is_none_where_the_snapshot_went_while_it_was_compared(
     stranger = Stranger(world, vm, in_the_middle_of("verify"))
     with pytest.raises(SourceSnapshotLost):
         verify(slow(world.job, vm), listener=stranger)
+
+
+def test_a_copy_whose_source_does_not_answer_at_the_commit_is_resumed(
+    world, content: Content, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vm = world.make_vm(content(SIZE))
+    world.power_on(vm)
+    job = world.job(vm)
+
+    def away(*_: object) -> None:
+        raise HostUnreachable(host="vcenter", port=443, reason="timed out")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(cycle, "check_snapshot_stands", away)
+        with pytest.raises(HostUnreachable) as caught:
+            run(job)
+    assert "resumes" in str(caught.value.where.next_run)
+    assert points(job) == ()
+    report = run(job, verify=True)
+    assert any("resumed" in text for text in report.recovered)
+    assert report.verified is not None
+    assert report.verified.equal
+    assert world.source_snapshots(vm) == ()

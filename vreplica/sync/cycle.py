@@ -30,7 +30,7 @@ from vreplica.sync.copy.disks import copy_disks
 from vreplica.sync.copy.one_disk import DiskCopy
 from vreplica.sync.copy.resume import prepare_resumed, record_of, worth_resuming
 from vreplica.sync.copy.task import disk_tasks
-from vreplica.sync.errors import PreflightFailed
+from vreplica.sync.errors import PreflightFailed, SourceSnapshotLost
 from vreplica.sync.events import Listener, ignore
 from vreplica.sync.expired_points import remove_expired
 from vreplica.sync.failover_run import FailoverRun
@@ -221,16 +221,28 @@ def _copy(
 
 
 def _commit(context: RunContext, prepared: PreparedRun, copies: list[DiskCopy]) -> RecoveryPoint:
-    # From here on a failure is rolled back: the description may be on the replica already.
-    context.disks_written = False
     described = describe(context, prepared, copies)
     for what in described.suspicions:
         context.warn(f"this change looks like mass encryption: {what}")
     replica = prepared.replica.vm.ref
     context.step("commit", f"making recovery point {context.run_id} of {replica.name}")
-    check_snapshot_stands(context.sites.source, prepared.source.ref, prepared.snapshot.info)
+    _check_one_moment(context, prepared)
+    # From here on a failure is rolled back: the description may be on the replica already.
+    context.disks_written = False
     context.fence()
     return commit(context, replica, described)
+
+
+def _check_one_moment(context: RunContext, prepared: PreparedRun) -> None:
+    """Raises SourceSnapshotLost where others removed the snapshot that was read.
+
+    A source that does not answer now is no reason to throw the copy away: the next run resumes it.
+    """
+    try:
+        check_snapshot_stands(context.sites.source, prepared.source.ref, prepared.snapshot.info)
+    except SourceSnapshotLost:
+        context.disks_written = False
+        raise
 
 
 # -- after the commit -------------------------------------------------------------------------

@@ -20,7 +20,7 @@ CopyMode = Literal["full", "delta", "rescan"]
 
 
 class Document(TypedDict):
-    """What every document begins with."""
+    """The keys that every document begins with."""
 
     version: Literal[1]
     result: str
@@ -36,7 +36,7 @@ class ConfigProblem(TypedDict):
 
 
 class Error(TypedDict):
-    """What failed, in which state both sides are, and what to do."""
+    """The failure, the state of both sides, and the remedy."""
 
     type: str
     message: str
@@ -63,7 +63,11 @@ class ErrorDocument(Document):
 
 
 class ChangeStats(TypedDict):
-    """What a run changed on one disk. The first version's points do not tell the nulls apart."""
+    """The counts of one disk in one run.
+
+    `redundant_bytes` and `zero_already_bytes` are null in points of version 0.1, which counted them
+    together.
+    """
 
     looked_at_bytes: Bytes
     redundant_bytes: Bytes | None

@@ -65,7 +65,7 @@ class PreviewValues(TypedDict):
 
 
 class Preview(Document, PreviewValues):
-    """What is known before the operator decides about a job."""
+    """The state of both sides of a job, for the operator's decision."""
 
 
 class GroupMember(TypedDict):
@@ -83,14 +83,14 @@ class Group(TypedDict):
 
 
 class GroupPreview(Document):
-    """What is known before the operator decides about a group."""
+    """The same for each member of a group."""
 
     group: Group
     members: list[PreviewValues]
 
 
 class OutcomeValues(TypedDict):
-    """Where a failover stands. `facts`: what its journal knows (point, level, addresses, ...)."""
+    """The state of a failover. `facts`: point, level, addresses and more from its journal."""
 
     failover: str
     state: str
@@ -236,7 +236,7 @@ class TestFailover(Document):
 
 
 class TestsRemoved(Document):
-    """Test VMs that `test-failover --clean` removed."""
+    """The test VM that `test-failover --clean` removed; null: there was none."""
 
     job: str
-    removed: list[str]
+    removed: str | None

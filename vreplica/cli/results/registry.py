@@ -47,7 +47,7 @@ KINDS: Final[dict[str, Any]] = {
     "lab-connected": tools.LabConnected,
     "lab-scenario": tools.LabScenario,
 }
-"""What `result` of a document can be, and the keys that the document has then."""
+"""The values of `result`, each with the keys that its document has."""
 
 
 def json_schema() -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NotRequired
+from typing import Literal
 
 from typing_extensions import TypedDict
 
@@ -51,7 +51,7 @@ class ResumedRun(TypedDict):
 
 
 class Plan(Document):
-    """What the next run does. With `problems` it does not start, and `steps` is empty."""
+    """The plan of the next run. With `problems` it does not start, and `steps` is empty."""
 
     job: str
     source_vm: str
@@ -188,7 +188,7 @@ class KeptPoint(TypedDict):
 
 
 class Retention(Document):
-    """What keeps each point, and which may go."""
+    """The reasons that keep each point. A point without a reason may be removed."""
 
     job: str
     keep: str
@@ -227,4 +227,3 @@ class AskedRun(Document):
     job: str
     process: int
     asked: Literal["pause", "resume"]
-    note: NotRequired[str]

@@ -67,7 +67,7 @@ class Schedule(Document):
 
 
 class Rebuilt(Document):
-    """How many points of a job the catalog holds now."""
+    """The number of points of a job that the catalog holds now."""
 
     job: str
     points: int
@@ -87,7 +87,7 @@ Migrated = TypedDict(
 
 
 class Notified(Document):
-    """What a receiver answered to the test."""
+    """The answer of a receiver to the test."""
 
     receiver: str
     answer: str

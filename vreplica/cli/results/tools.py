@@ -23,7 +23,7 @@ class Thumbprint(Document):
 
 
 class LabSite(TypedDict):
-    """Where a vCenter of the lab listens, and the account that it takes."""
+    """The address of a vCenter of the lab, and its account."""
 
     name: str
     url: str

@@ -12,7 +12,7 @@ demo: $(VENV)/.base
 
 # Files are begun in the order of collection: tests/conftest.py puts the longest first.
 test: system-packages $(VENV)/.test
-	$(MAKE) --jobs=2 --output-sync lint native-test
+	$(MAKE) --jobs=3 --output-sync lint native-test compiled
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.test
@@ -25,6 +25,10 @@ native-test: $(VENV)/.test
 
 bench: $(VENV)/.test
 	$(BIN)/python -m pytest benchmarks --benchmark-only
+
+# All modules and tests once, before several processes would compile each of them at the same time.
+compiled: $(VENV)/.test
+	-$(BIN)/python -m pytest --collect-only -qq > /dev/null
 
 system-packages:
 	sh tests/system-packages.sh

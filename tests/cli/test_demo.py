@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.results import check_document
 from vreplica.cli.commands.demo import content
 from vreplica.extents import Extents
 from vreplica.lab import LabControl, down, up
@@ -44,7 +45,9 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    return Demo(folder, json.loads(done.stdout), done.stderr)
+    report = json.loads(done.stdout)
+    check_document(report)
+    return Demo(folder, report, done.stderr)
 
 
 def blocks_of(writes: list[content.Write]) -> dict[str, int]:

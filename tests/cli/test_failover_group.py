@@ -77,6 +77,8 @@ def test_in_order_with_one_report_and_back(
     plan = invoke("failover", "group:shop", "--dry-run", "-c", file)
     assert plan.exit_code == 0
     assert plan.stdout.count("point A while it runs") == 3
+    known = json.loads(invoke("failover", "group:shop", "--dry-run", "--json", "-c", file).stdout)
+    assert [m["job"] for m in known["members"]] == [m["job"] for m in known["group"]["members"]]
     done = invoke("failover", "group:shop", *YES, "--json", "-c", file)
     assert done.exit_code == 0, done.output
     value = json.loads(done.stdout)

@@ -37,7 +37,7 @@ def test_a_rule_strikes_once_and_is_told(lab: Lab, control: LabControl, where: l
     assert known["struck"] == 1
     assert "FileLocked" in invoke("lab", "fault", "list", *site).stdout
     assert invoke("run", "-q", "-c", str(job)).exit_code == 0
-    assert invoke("lab", "fault", "clear", *site).exit_code == 0
+    assert invoke("lab", "fault", "clear", *site, "--json").exit_code == 0
     assert "no rules" in invoke("lab", "fault", "list", *site).stdout
 
 
@@ -50,7 +50,7 @@ def test_the_choices_are_those_of_the_lab() -> None:
 def test_a_rule_of_nfc_is_set_on_one_host(lab: Lab, where: list[str]) -> None:
     site = [*where, "--site", "site-b"]
     rule = ["--kind", "corrupt", "--operation", "read", "--always", "--host", "esx1.site-b.lab"]
-    done = invoke("lab", "fault", "nfc", *site, *rule)
+    done = invoke("lab", "fault", "nfc", *site, *rule, "--json")
     assert done.exit_code == 0, done.output
     (known,) = json.loads(invoke("lab", "fault", "list", *site, "--json").stdout)["nfc"]
     assert (known["kind"], known["operation"], known["count"]) == ("corrupt", "read", None)
@@ -64,7 +64,7 @@ def test_a_scenario_file_is_loaded(lab: Lab, where: list[str], tmp_path: Path) -
         'seed = 3\n[[fault]]\nsite = "site-b"\nmethod = "Nothing*"\n'
         '[[nfc]]\nsite = "site-b"\nkind = "slow"\noperation = "read"\ndelay_s = 0.1\n'
     )
-    assert invoke("lab", "fault", "load", *where, str(file)).exit_code == 0
+    assert invoke("lab", "fault", "load", *where, str(file), "--json").exit_code == 0
     site = [*where, "--site", "site-b"]
     listed = invoke("lab", "fault", "list", *site).stdout
     assert "Nothing*" in listed
@@ -90,7 +90,8 @@ def test_a_host_that_a_rule_took_offline_is_brought_back(
     unknown = invoke("lab", "fault", "mend", *site, "--host", "esx9")
     assert unknown.exit_code not in (0, 70)
     assert "esx1.site-a.lab" in unknown.output
-    assert invoke("lab", "fault", "mend", *site, "--host", "esx1.site-a.lab").exit_code == 0
+    mended = invoke("lab", "fault", "mend", *site, "--host", "esx1.site-a.lab", "--json")
+    assert mended.exit_code == 0
     assert invoke("run", "-q", "-c", str(job)).exit_code == 0
 
 

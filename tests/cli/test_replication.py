@@ -182,5 +182,7 @@ def test_lab_up_status_down(tmp_path: Path) -> None:
         stopped = invoke("lab", "down", "--dir", folder)
     assert (stopped.exit_code, stopped.stdout) == (0, "stopped\n")
     assert invoke("lab", "down", "--dir", folder).stdout == "it was not running\n"
+    again = json.loads(invoke("lab", "down", "--dir", folder, "--json").stdout)
+    assert (again["result"], again["stopped"]) == ("lab-stopped", False)
     after = json.loads(invoke("lab", "status", "--dir", folder, "--json").stdout)
     assert [site["running"] for site in after["sites"]] == [False, False]

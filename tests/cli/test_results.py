@@ -16,6 +16,7 @@ from tests.support.commands import invoke
 from tests.support.results import check_document
 from vreplica.cli.results.registry import KINDS, json_schema
 from vreplica.failover.testing import run as testing
+from vreplica.sync import pause
 
 COMMANDS = Path(vreplica.cli.__file__).parent
 
@@ -81,3 +82,15 @@ def test_a_test_vm_that_was_removed_or_not_there_fits_the_schema(
     found = json.loads(result.stdout)
     check_document(found)
     assert found["removed"] == removed
+
+
+@pytest.mark.parametrize("word", ["pause", "resume"])
+def test_a_run_that_was_asked_to_pause_or_resume_fits_the_schema(
+    word: str, job_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pause, f"{word}_run", lambda _: 4711)
+    result = invoke(word, "web01", "--json", "-c", str(job_file))
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    check_document(found)
+    assert (found["process"], found["asked"]) == (4711, word)

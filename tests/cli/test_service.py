@@ -84,7 +84,7 @@ def test_who_has_a_number_and_no_name_may_pause_a_schedule(
         raise KeyError("getpwuid(): uid not found: 10001")
 
     monkeypatch.setattr("getpass.getuser", nobody)
-    assert invoke("schedule", "pause", "web01").exit_code == 0
+    assert invoke("schedule", "pause", "web01", "--json").exit_code == 0
     catalog = Catalog.open(load(job_file).catalog_url())
     assert catalog.audit_trail("web01")[0]["who"] == f"user {os.getuid()}"
     catalog.close()
@@ -118,6 +118,8 @@ def test_a_job_whose_site_is_away_does_not_keep_the_others_from_being_rebuilt(
     found = invoke("catalog", "rebuild")
     assert found.exit_code == HostUnreachable.exit_code
     assert found.stdout == "db01: 0 recovery points\n"
+    *_, last = map(json.loads, invoke("catalog", "rebuild", "--json").stdout.splitlines())
+    assert (last["result"], last["job"], last["points"]) == ("catalog-rebuilt", "db01", 0)
     assert "web01" in found.stderr
 
 

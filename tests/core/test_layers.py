@@ -137,21 +137,23 @@ def short(name: str) -> str:
 
 
 BY_NAME = {name_of(path): path for path in MODULES}
-IMPORTS = {name: set(modules_of(path)) - {name} for name, path in BY_NAME.items()}
 
 
-def reached(name: str) -> set[str]:
+@cache
+def imported_by(name: str) -> frozenset[str]:
+    return frozenset(modules_of(BY_NAME[name])) - {name}
+
+
+@cache
+def reached_by(name: str) -> frozenset[str]:
     """Every module that one imports, directly or by way of others."""
     found: set[str] = set()
     following = [name]
     while following:
-        new = IMPORTS[following.pop()] - found
+        new = imported_by(following.pop()) - found
         found |= new
         following += new
-    return found
-
-
-REACHED = {name: reached(name) for name in BY_NAME}
+    return frozenset(found)
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
@@ -197,7 +199,7 @@ def heights(package: str) -> dict[str, float]:
     children: dict[str, set[str]] = {}
     for name in BY_NAME:
         if part := child_of(package, name):
-            below = {child_of(package, other) for other in IMPORTS[name]}
+            below = {child_of(package, other) for other in imported_by(name)}
             children.setdefault(part, set()).update(b for b in below if b not in (None, part))
     found: dict[str, float] = {}
     for part in children:
@@ -221,7 +223,7 @@ def breaches() -> set[tuple[str, str]]:
             for name in BY_NAME:
                 if child_of(package, name) != part:
                     continue
-                for other in IMPORTS[name]:
+                for other in imported_by(name):
                     its = child_of(package, other)
                     if its not in (None, part) and height[its] >= height[part]:
                         found.add((name, other))
@@ -245,15 +247,15 @@ def test_what_is_tested_alone_stands_alone(part: str) -> None:
     own = part.replace("/", ".")
     for name in BY_NAME:
         if name == own or name.startswith(f"{own}."):
-            for other in IMPORTS[name]:
+            for other in imported_by(name):
                 inside = other == own or other.startswith(f"{own}.")
                 assert inside or other.split(".")[0] in SEES[part], f"{name} imports {other}"
 
 
 def test_modules_do_not_import_each_other_in_a_circle() -> None:
     circles = {
-        frozenset(other for other in REACHED[name] if name in REACHED[other])
+        frozenset(other for other in reached_by(name) if name in reached_by(other))
         for name in BY_NAME
-        if name in REACHED[name]
+        if name in reached_by(name)
     }
     assert [sorted(circle) for circle in circles] == []

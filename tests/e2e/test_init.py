@@ -60,7 +60,7 @@ def test_a_file_that_is_there_stays_unless_force_is_said(
     refused = init(*more)
     assert (refused.exit_code, file.read_text()) == (2, "mine")
     assert "--force" in refused.output
-    assert init(*more, "--force").exit_code == 0
+    assert init(*more, "--force", "--json").exit_code == 0
     assert list(vreplica.load(file)) == [vm]
     assert [p.name for p in tmp_path.glob("*.toml*")] == ["vreplica.toml"]
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.results import check_document
+from vreplica.cli.results.document import document
 from vreplica.delta.copy.modes import CopyMode
 from vreplica.sync.cycle import run
 from vreplica.sync.errors import HasReplica, SeedUnusable
@@ -50,6 +52,7 @@ def test_a_vm_at_the_destination_is_copied_and_only_differences_are_shipped(
         before = session.read_vm(session.find_vm(f"{vm}-restored"))
 
     report = seed(job, [f"{vm}-restored"])
+    check_document(document("seed", report.to_dict()))
     assert [d.label for d in report.disks] == ["Hard disk 1"]
     assert report.empty == ("Hard disk 2",)
     with world.connect(1) as session:

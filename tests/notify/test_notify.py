@@ -513,6 +513,8 @@ def test_notify_test_says_what_came_back(tmp_path: Path, web: Web) -> None:
     assert done.exit_code == 0
     assert done.stdout.startswith("chat: HTTP 200 OK")
     assert json.loads(web.got[0][1])["events"][0]["event"] == "test"
+    told = CliRunner().invoke(app, ["notify", "test", "-c", str(file), "chat", "--json"])
+    assert json.loads(told.stdout)["answer"].startswith("HTTP 200 OK")
     both = CliRunner().invoke(app, ["notify", "test", "-c", str(file)])
     assert both.exit_code == 1
     assert "cannot notify receiver page: exit code 1" in both.stderr

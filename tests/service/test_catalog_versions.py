@@ -274,6 +274,8 @@ def test_the_catalog_is_migrated_by_a_command(config: Config, version: str, said
     done = command_of(config, "catalog", "migrate")
     assert done.exit_code == 0, done.output
     assert said in done.stdout
+    again = json.loads(command_of(config, "catalog", "migrate", "--json").stdout)
+    assert (again["from"], again["to"]) == (schema.NEWEST, schema.NEWEST)
     assert version_of(file) == schema.NEWEST
     assert states(config).keys() == {"web01", "new01"}
 

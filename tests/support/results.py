@@ -26,7 +26,8 @@ def _validators() -> dict[str, Draft202012Validator]:
 
 
 def check_document(value: Mapping[str, Any]) -> None:
-    """Fails with the places that do not fit. `value`: one line of --json, parsed."""
+    """Fails with the places that do not fit. `value`: one line of --json, parsed, or to be one."""
+    value = json.loads(json.dumps(value))
     errors = [
         f"{error.json_path}: {error.message[:300]}"
         for error in _validators()[value["result"]].iter_errors(value)
@@ -43,7 +44,7 @@ def every_result_fits_its_schema(monkeypatch: pytest.MonkeyPatch) -> Iterator[No
     def checked(kind: str, value: Mapping[str, Any]) -> dict[str, Any]:
         made = document(kind, value)
         try:
-            check_document(json.loads(json.dumps(made)))
+            check_document(made)
         except BaseException as error:
             wrong.append(error)
         return made

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.reporting import quiet
+from tests.support.results import check_document
+from vreplica.cli.results.document import document
 from vreplica.failover.testing import run as testing
 from vreplica.failover.testing.errors import (
     NoGuestLogin,
@@ -67,6 +69,7 @@ def test_it_boots_apart_is_looked_at_and_thrown_away(world, job: Job) -> None:
     (point,) = points(job)
     said: list[str] = []
     report = testing.run_test(job, SOON, said.append)
+    check_document(document("test-failover", report.to_dict()))
     assert report.passed, report.trouble
     assert (report.point.id, report.network, report.removed) == (point.id, "Isolated", True)
     assert report.host_name
@@ -84,6 +87,7 @@ def test_a_script_in_the_guest_decides(world, job: Job, tmp_path: Path) -> None:
     script = tmp_path / "check.sh"
     script.write_text("echo seen by the script; echo and wrong >&2; exit 3\n")
     report = testing.run_test(job, replace(SOON, script=script), quiet)
+    check_document(document("test-failover", report.to_dict()))
     assert report.script is not None
     assert report.script.exit_code == 3
     assert report.script.output == "seen by the script\nand wrong\n"

@@ -24,7 +24,7 @@ def pause(out: Output, job: str, config: Config) -> int:
     A paused run keeps its snapshot of the source, which grows, and warns about it. Ends with 3
     when no run of JOB is going on. The schedule is not changed.
     """
-    from vreplica.sync.pause import pause_run as pause_run
+    from vreplica.sync.pause import pause_run
 
     pid = pause_run(config[job])
     out.answer(

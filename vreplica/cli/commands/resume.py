@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @command
 def resume(out: Output, job: str, config: Config) -> int:
     """Continue the run of JOB that `pause` paused."""
-    from vreplica.sync.pause import resume_run as resume_run
+    from vreplica.sync.pause import resume_run
 
     pid = resume_run(config[job])
     out.answer(

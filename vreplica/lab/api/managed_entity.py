@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from vreplica.lab.api.managed import Managed, live, vmodl_class
+from vreplica.lab.api.names import entity_name, named
 from vreplica.lab.api.vmodl import fault, invalid_argument, vim
 
 TASKS_RECENT = 20
@@ -42,13 +43,16 @@ class ManagedEntity(Managed, vim.ManagedEntity):
         self.set(customValue=[*kept, made], value=[*kept, made])
 
     def Rename_Task(self, newName: str) -> None:
-        if not newName:
-            raise invalid_argument("newName")
+        name = entity_name(newName)
+        self.require_unique(name)
+        self.name = name
+
+    def require_unique(self, name: str) -> None:
+        """Raises DuplicateName where another object in the same folder has the name."""
         siblings = getattr(self.parent, "childEntity", None) or ()
-        taken = next((c for c in siblings if c.name == newName and c is not self), None)
+        taken = named((c for c in siblings if c is not self), name)
         if taken is not None:
-            raise duplicate_name(newName, taken)
-        self.name = newName
+            raise duplicate_name(name, taken)
 
     def RefreshStorageInfo(self) -> None:
         self.touch()

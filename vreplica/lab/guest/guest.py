@@ -20,6 +20,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from vreplica.lab.api.names import file_name
 from vreplica.lab.api.vmodl import fault, invalid_power_state, vim
 from vreplica.lab.context import VmContext
 from vreplica.lab.guest import customization
@@ -121,7 +122,7 @@ class Guest:
             family = guest_family(guest_id)
             made.guestId, made.guestFullName = guest_id, full_name(guest_id)
             made.guestFamily = f"{family}Guest" if family != "other" else "otherGuestFamily"
-            made.hostName = self.settings["hostname"] or self.vm.name
+            made.hostName = self.settings["hostname"] or file_name(self.vm.name)
             made.net = nic_infos(self.vm)
             made.ipAddress = next((ip for nic in made.net for ip in nic.ipAddress), None)
             made.ipStack = ip_stack(self.vm, made.hostName)

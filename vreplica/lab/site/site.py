@@ -17,6 +17,7 @@ from typing import Any
 
 from vreplica.errors import VReplicaError
 from vreplica.lab.api.managed import ObjectRegistry
+from vreplica.lab.api.names import escape_name
 from vreplica.lab.api.privileges import require_call_privileges, require_property_privilege
 from vreplica.lab.api.properties import read_property
 from vreplica.lab.api.sessions import OPEN_PROPERTIES, ApiSessions, Call, CurrentCall
@@ -127,8 +128,8 @@ class Site(ObjectRegistry):
         return [o for o in list(self.objects.values()) if isinstance(o, vim.VirtualMachine)]
 
     def find_vm(self, name: str) -> Any:
-        """By name or moref. Raises ValueError."""
-        found = [v for v in self.vms() if name in (v.name, v._moId)]
+        """By name, plain or escaped, or by moref. Raises ValueError."""
+        found = [v for v in self.vms() if v.name == escape_name(name) or v._moId == name]
         if len(found) != 1:
             raise ValueError(f"{self.name} has {len(found)} VMs called {name}")
         return found[0]

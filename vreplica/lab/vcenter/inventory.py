@@ -16,6 +16,7 @@ from typing import Any
 from vreplica.lab import hardware
 from vreplica.lab.api.managed import Managed, cached, live
 from vreplica.lab.api.managed_entity import ManagedEntity, duplicate_name
+from vreplica.lab.api.names import entity_name, file_name, named
 from vreplica.lab.api.vmodl import API_VERSION, fault, invalid_argument, vim, vmodl
 from vreplica.lab.storage.paths import split_path
 from vreplica.lab.vcenter.networks import host_network
@@ -35,12 +36,13 @@ class Folder(ManagedEntity, vim.Folder):
     def task_entity(self) -> Any:
         return self
 
-    def require_free(self, name: str) -> None:
-        if not name:
-            raise fault(vim.fault.InvalidName, "A name is required.", name=name)
-        taken = next((c for c in self.childEntity if c.name == name), None)
+    def require_free(self, name: str | None) -> str:
+        """The stored form of a name for a new child. Raises InvalidName, DuplicateName."""
+        stored = entity_name(name)
+        taken = named(self.childEntity, stored)
         if taken is not None:
-            raise duplicate_name(name, taken)
+            raise duplicate_name(stored, taken)
+        return stored
 
     def require_type(self, kind: Any) -> None:
         if kind not in self.childType:
@@ -50,7 +52,7 @@ class Folder(ManagedEntity, vim.Folder):
         self.childEntity = [*self.childEntity, item]
 
     def CreateFolder(self, name: str) -> Any:
-        self.require_free(name)
+        name = self.require_free(name)
         made = Folder(self._site, self._site.new_id("group-v"))
         made.__dict__.update(name=name, parent=self, childType=self.childType, childEntity=[])
         self._site.add(made)
@@ -75,7 +77,7 @@ class Folder(ManagedEntity, vim.Folder):
 
     def CreateVM_Task(self, config: Any, pool: Any, host: Any = None) -> Generator[int, None, Any]:
         self.require_type(vim.VirtualMachine)
-        self.require_free(config.name or "")
+        self.require_free(config.name)
         if config.files is None or not config.files.vmPathName:
             raise invalid_argument("configSpec.files")
         chosen = self._site.choose_host(pool, host)
@@ -88,16 +90,17 @@ class Folder(ManagedEntity, vim.Folder):
     def create_vm(self, spec: Any, pool: Any, host: Any, *, unfinished: bool = False) -> Any:
         site, disks = self._site, self._site.disks
         store, rest = split_path(spec.files.vmPathName)
+        name, own = entity_name(spec.name), file_name(spec.name)
         if not rest.endswith(".vmx"):
-            rest = f"{split_path(disks.free_folder(store, rest or spec.name))[1]}/{spec.name}.vmx"
+            rest = f"{split_path(disks.free_folder(store, rest or own))[1]}/{own}.vmx"
         vmx = f"[{store}] {rest}"
         if disks.path(vmx).exists():
             raise fault(vim.fault.FileAlreadyExists, f"File {vmx} already exists", file=vmx)
         site.orphan_files.note_new(vmx)
-        made = apply_spec(site, new_config(spec.name, vmx), spec, running=False, snapshots=False)
+        made = apply_spec(site, new_config(name, vmx), spec, running=False, snapshots=False)
         vm = VirtualMachine(site, site.new_id("vm"))
         vm.__dict__.update(
-            name=spec.name,
+            name=name,
             config=made.config,
             host=host,
             resourcePool=pool,
@@ -140,10 +143,10 @@ class Folder(ManagedEntity, vim.Folder):
         chosen = site.choose_host(pool, host)
         yield 0
         kept = read_vmx(site, path)
-        self.require_free(name or kept["vm"]["name"])
+        stored = self.require_free(name or kept["vm"]["name"])
         vm = VirtualMachine(site, site.new_id("vm"))
         vm.__dict__.update(kept["vm"], host=chosen, resourcePool=pool, parent=self)
-        vm.__dict__["name"] = vm.config.name = name or kept["vm"]["name"]
+        vm.__dict__["name"] = vm.config.name = stored
         vm.config.template = asTemplate
         stamp(vm.config, vm.config)
         by_id: dict[Any, Any] = {None: None}
@@ -185,8 +188,9 @@ class ResourcePool(ManagedEntity, vim.ResourcePool):
         return vim.ResourcePool.Summary(name=self.name, config=self.config)
 
     def CreateResourcePool(self, name: str, spec: Any) -> Any:
-        if any(p.name == name for p in self.resourcePool):
-            raise duplicate_name(name, self)
+        name = entity_name(name)
+        if (taken := named(self.resourcePool, name)) is not None:
+            raise duplicate_name(name, taken)
         made = ResourcePool(self._site, self._site.new_id("resgroup"))
         made.__dict__.update(name=name, parent=self, owner=self.owner, vm=[], resourcePool=[])
         self._site.add(made)

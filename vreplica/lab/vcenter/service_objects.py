@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from vreplica.lab.api.managed import Managed, cached, live
+from vreplica.lab.api.names import named
 from vreplica.lab.api.vmodl import fault, invalid_argument, now, vim
 from vreplica.lab.vcenter.inventory import about
 
@@ -180,13 +181,13 @@ class SearchIndex(Managed, vim.SearchIndex):
     def FindByInventoryPath(self, inventoryPath: str) -> Any:
         at = self._site.root_folder
         for part in filter(None, inventoryPath.split("/")):
-            at = self.FindChild(at, part.replace("%2f", "/").replace("%25", "%"))
+            at = self.FindChild(at, part)
             if at is None:
                 return None
         return at
 
     def FindChild(self, entity: Any, name: str) -> Any:
-        return next((c for c in children(entity) if c.name == name), None)
+        return named(children(entity), name)
 
     def FindAllByUuid(
         self, datacenter: Any, uuid: str, vmSearch: bool, instanceUuid: bool = False

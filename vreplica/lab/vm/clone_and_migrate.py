@@ -118,7 +118,7 @@ class CloneAndMigrateMethods:
                 disks.unlink(path)
             made.remove_from_inventory()
             raise
-        config.name, config.files = name, made.config.files
+        config.name, config.files = made.name, made.config.files
         config.uuid, config.instanceUuid = str(uuid.uuid4()), made.config.instanceUuid
         config.template = config.changeTrackingEnabled = False
         hardware.set_nics_connected(config, False)

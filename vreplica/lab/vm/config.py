@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from vreplica.lab import hardware
+from vreplica.lab.api.names import entity_name
 from vreplica.lab.api.vmodl import fault, invalid_argument, invalid_power_state, now, vim
 from vreplica.lab.context import SiteContext
 from vreplica.lab.guest.os_names import full_name
@@ -137,8 +138,9 @@ def _scalars(config: Any, spec: Any, running: bool) -> None:
     virtual.memoryMB = int(spec.memoryMB or virtual.memoryMB)
     if spec.guestId:
         config.guestId, config.guestFullName = spec.guestId, full_name(spec.guestId)
+    if spec.name is not None:
+        config.name = entity_name(spec.name)
     plain = (
-        "name",
         "version",
         "uuid",
         "instanceUuid",

@@ -11,6 +11,7 @@ from typing import Any
 from vreplica.lab import hardware
 from vreplica.lab.api.encoding import ReferenceResolver, decode, encode
 from vreplica.lab.api.managed import live
+from vreplica.lab.api.names import plain_name
 from vreplica.lab.api.vmodl import fault, now, vim
 from vreplica.lab.storage.paths import split_path
 
@@ -41,7 +42,7 @@ def vmx_text(vm: Any) -> str:
         ".encoding": "UTF-8",
         "config.version": "8",
         "virtualHW.version": config.version.removeprefix("vmx-"),
-        "displayName": config.name,
+        "displayName": plain_name(config.name),
         "guestOS": config.guestId.removesuffix("Guest").replace("_64", "-64"),
         "memSize": str(config.hardware.memoryMB),
         "numvcpus": str(config.hardware.numCPU),

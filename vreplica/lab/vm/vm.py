@@ -11,6 +11,7 @@ from typing import Any
 from vreplica.lab import hardware
 from vreplica.lab.api.managed import cached, live
 from vreplica.lab.api.managed_entity import ManagedEntity
+from vreplica.lab.api.names import entity_name
 from vreplica.lab.api.vmodl import MethodFault, fault, now, vim
 from vreplica.lab.guest import customization
 from vreplica.lab.guest.customization import CustomizationMethods
@@ -258,6 +259,8 @@ class VirtualMachine(
                     "operation.",
                 )
             running = self.power == "poweredOn"
+            if spec.name is not None:
+                self.require_unique(entity_name(spec.name))
             made = apply_spec(
                 self._site, self.config, spec, running=running, snapshots=bool(self._snapshots)
             )
@@ -316,7 +319,7 @@ class VirtualMachine(
         return [link for link in found if link not in self.links and link not in foreign]
 
     def Rename_Task(self, newName: str) -> None:
-        super().Rename_Task(newName)
+        self.require_unique(entity_name(newName))
         self.reconfigure(vim.vm.ConfigSpec(name=newName))
 
     def MarkAsTemplate(self) -> None:

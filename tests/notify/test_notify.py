@@ -35,8 +35,8 @@ from vreplica.notify.events import DEFAULT_EVENTS, EventPublisher, ServiceEvent
 from vreplica.notify.receiver import NotificationFailed, ReceiverAway
 from vreplica.service.catalog import movers, notices
 from vreplica.service.catalog.database import Catalog
-from vreplica.service.notifications import make_receiver
 from vreplica.service.outbox import Notifier, Outbox
+from vreplica.service.receivers import make_receiver
 
 FAILED = ServiceEvent("run failed", "web01", "m1", {"run": "r1", "error": "the host is away"})
 

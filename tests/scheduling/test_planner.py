@@ -237,11 +237,12 @@ def test_a_window_that_opens_too_late_is_predicted_for_any_kind_of_schedule() ->
     assert alarm.at == NOW + 11 * H
 
 
-def test_a_paused_job_with_a_target_is_said_to_miss_it() -> None:
-    paused = job(ScheduleRule(Rpo(15 * M)), point_time=NOW, paused=True)
-    assert [a.kind for a in plan_round(NOW, [paused], ConcurrencyLimits()).alarms] == [
-        AlarmKind.PREDICTED
-    ]
+@pytest.mark.parametrize("age", [M, 20 * M])
+@pytest.mark.parametrize("why", ["paused", "disabled"])
+def test_a_job_that_somebody_has_stopped_raises_no_alarm(age: timedelta, why: str) -> None:
+    rule = ScheduleRule(Rpo(15 * M))
+    stopped = replace(job(rule, point_time=NOW - age), **{why: True})  # type: ignore[arg-type]
+    assert plan_round(NOW, [stopped], ConcurrencyLimits()).alarms == ()
 
 
 # -- for all --------------------------------------------------------------------------------------

@@ -20,7 +20,9 @@ from click.testing import CliRunner, Result
 import vreplica
 from tests.support.results import check_document
 from tests.support.sample_reading import SAMPLES, restore
+from vreplica.cli import catalog_updates
 from vreplica.cli.app import app
+from vreplica.cli.render.output import Output
 from vreplica.config import Config
 from vreplica.scheduling.planner import ConcurrencyLimits
 from vreplica.scheduling.schedule import Every, ScheduleRule
@@ -300,6 +302,19 @@ def test_a_command_that_writes_refuses_a_catalog_without_its_columns(config: Con
     before = content(config.state_dir)
     with pytest.raises(CatalogTooOld):
         Catalog.open(url(file))
+    assert content(config.state_dir) == before
+
+
+def test_a_command_that_tells_an_old_catalog_names_the_command_that_migrates_it(
+    config: Config, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stored(config, "0001")
+    monkeypatch.setenv("PASSWORD", "p")
+    before = content(config.state_dir)
+    catalog_updates.points_read(Output(), config, config["web01"], ())
+    said = " ".join(capsys.readouterr().err.split())
+    assert "the catalog was not updated" in said
+    assert 0 < said.index("catalog migrate") < said.index("catalog rebuild")
     assert content(config.state_dir) == before
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -258,15 +258,24 @@ def test_an_alarm_is_told_when_it_comes_and_when_it_goes(catalog: Catalog) -> No
     assert [row["what"] for row in catalog.audit_trail("a")] == ["RPO kept again", "RPO violated"]
 
 
-def test_nothing_is_said_to_be_kept_again_where_a_failover_has_switched_a_job_off(
-    catalog: Catalog,
+def fail_over(c: sa.Connection, now: datetime) -> None:
+    jobs.set_disabled(c, "a", "fo-1")
+
+
+def pause(c: sa.Connection, now: datetime) -> None:
+    assert jobs.set_paused(c, "a", now, paused=True)
+
+
+@pytest.mark.parametrize("stop", [fail_over, pause])
+def test_nothing_is_said_to_be_kept_again_where_somebody_has_stopped_a_job(
+    catalog: Catalog, stop: Callable[[sa.Connection, datetime], None]
 ) -> None:
     plan, told = dispatcher(catalog, rules={"a": ScheduleRule(Rpo(timedelta(minutes=15)))})
     with catalog.transaction() as c:
         jobs.register(c, ["a"], catalog.now(c) - timedelta(hours=1))
     plan.round({})
     with catalog.transaction() as c:
-        jobs.set_disabled(c, "a", "fo-1")
+        stop(c, catalog.now(c))
     plan.round({})
     assert told == ["RPO violated: a"]
     with catalog.transaction() as c:

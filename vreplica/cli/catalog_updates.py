@@ -78,7 +78,6 @@ def points_read(out: Output, config: Config, job: Job, points: Sequence[Recovery
 def _update(out: Output, config: Config, update: Callable[[Catalog], None]) -> None:
     if not config.has_catalog:
         return
-    how = "`vreplica-sync catalog rebuild` brings it up to date"
     try:
         with opened(config) as catalog:
             from vreplica.service.catalog.engines import CatalogAway
@@ -86,6 +85,11 @@ def _update(out: Output, config: Config, update: Callable[[Catalog], None]) -> N
             try:
                 update(catalog)
             except CatalogAway as error:
-                out.warning(f"the catalog was not updated ({how}): {error}")
+                _say_not_updated(out, str(error))
     except VReplicaError as error:
-        out.warning(f"the catalog was not updated ({how}): {error}")
+        _say_not_updated(out, f"{error}. {error.advice()}")
+
+
+def _say_not_updated(out: Output, why: str) -> None:
+    then = "Then `vreplica-sync catalog rebuild` brings it up to date."
+    out.warning(f"the catalog was not updated: {why.rstrip('.')}. {then}")

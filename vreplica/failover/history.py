@@ -16,6 +16,7 @@ from vreplica.failover.machine.record import Outcome, Record, outcome_of, record
 from vreplica.failover.machine.states import ENDED, FailoverState
 from vreplica.points.model import new_id
 from vreplica.sync.job import Job
+from vreplica.sync.job_dir import failovers_dir
 
 
 def new_failover_id() -> str:
@@ -26,14 +27,9 @@ def new_failback_id() -> str:
     return f"fb-{new_id()}"
 
 
-def root(job: Job) -> Path:
-    """The folder that holds the job's failovers."""
-    return job.job_dir / "failovers"
-
-
 def folders(job: Job) -> list[Path]:
     """The folders of the job's failovers and failbacks, oldest first."""
-    return begun_below(root(job))
+    return begun_below(failovers_dir(job))
 
 
 def outcomes(job: Job) -> list[Outcome]:

@@ -25,7 +25,7 @@ from vreplica.failover.machine.states import FailoverState
 from vreplica.failover.vsphere_ports import VSpherePorts
 from vreplica.sync.events import Listener, ignore
 from vreplica.sync.job import Job
-from vreplica.sync.job_dir import in_state_dir
+from vreplica.sync.job_dir import failovers_dir, in_state_dir
 
 DEFAULT_CHOICES: Final = FailoverChoices()
 
@@ -44,7 +44,7 @@ def fail_over(
     `id_`: the id of the new failover; a group gives its members its own. Raises as `check_free`.
     """
     history.check_free(job)
-    folder = history.root(job) / (id_ or history.new_failover_id())
+    folder = failovers_dir(job) / (id_ or history.new_failover_id())
     with VSpherePorts(job, folder.name, on_event) as ports:
         alone = _alone(job, history.check_free)
         return runner.begin_failover(folder, ports, choices, report, goal, alone=alone)
@@ -66,7 +66,7 @@ def fail_back(
     `begin`. Raises as `plan_failback`.
     """
     plan = plan_failback(job, new_vm)
-    folder = history.root(job) / (id_ or history.new_failback_id())
+    folder = failovers_dir(job) / (id_ or history.new_failback_id())
     with FailbackPorts(job, plan, folder.name, on_event) as ports:
         alone = _alone(job, history.check_none_under_way)
         return runner.begin_failover(
@@ -77,7 +77,7 @@ def fail_back(
 @contextmanager
 def _alone(job: Job, check: Callable[[Job], None]) -> Iterator[None]:
     """Lets one process at a time begin: the second one finds the journal of the first."""
-    root = history.root(job)
+    root = failovers_dir(job)
     with in_state_dir():
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
     with (root / "lock").open("a") as file:

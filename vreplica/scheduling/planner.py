@@ -117,8 +117,9 @@ def plan_round(now: datetime, jobs: Iterable[JobRecord], limits: ConcurrencyLimi
     waiting: list[WaitingRun] = []
     alarms: list[RpoAlarm] = []
     for job in jobs:
-        target = job.rule.target
-        if target is not None and not job.disabled and (alarm := _alarm(now, job, target)):
+        # Whoever paused a job, or failed it over, knows that no points are made.
+        target = None if job.paused or job.disabled else job.rule.target
+        if target is not None and (alarm := _alarm(now, job, target)):
             alarms.append(alarm)
         if job.running:
             running += 1
@@ -173,13 +174,11 @@ def _alarm(now: datetime, job: JobRecord, target: timedelta) -> RpoAlarm | None:
 def _expected_end(now: datetime, job: JobRecord) -> datetime | None:
     """The end of the run that is under way, or of one that begins as soon as it may.
 
-    None where no run begins, as of a paused job. A job without a measured duration counts as
-    quick, since nothing says otherwise.
+    None where no run begins. A job without a measured duration counts as quick, since nothing
+    says otherwise.
     """
     estimate = job.estimate or timedelta(0)
     if job.running and job.last_start is not None:
         return max(now, job.last_start + estimate)
-    if job.paused:
-        return None
     begins = next_opening(max(now, not_before(job)), job.rule)
     return begins + estimate if begins else None

@@ -129,15 +129,15 @@ class Dispatcher:
         happened: list[_Happened] = []
         now = {a.job: a for a in plan.alarms}
         known = jobs.alarms(c)
-        disabled = jobs.disabled(c)
+        unwatched = jobs.disabled(c).keys() | jobs.paused(c)
         for job in self.rules:
             alarm = now.get(job)
             kind = str(alarm.kind) if alarm else None
             if known.get(job) == kind:
                 continue
             jobs.set_alarm(c, job, kind)
-            if kind is None and job in disabled:
-                # A failover has disabled the job: nothing is late, but no target was kept either.
+            if kind is None and job in unwatched:
+                # Nothing is late, but no target was kept either.
                 continue
             name = kind or "RPO kept again"
             data = age_data(alarm.age, alarm.target, ahead=alarm.ahead) if alarm else {}

@@ -34,6 +34,7 @@ from vreplica.service.lease import Lease
 from vreplica.service.run_worker import RunTakenAway
 from vreplica.sync.events import ReplicationEvent, Warn
 from vreplica.sync.job import Job
+from vreplica.sync.job_dir import failovers_dir
 from vreplica.sync.recovery_points import points
 
 log = logging.getLogger("vreplica.service")
@@ -170,7 +171,7 @@ class FailoverTask:
 
     def _open(self, do: str) -> runner.OpenFailover:
         """Opens the failover's journal, with both sites connected."""
-        job, own = self._job, self._job.job_dir / "failovers" / self.ticket.run
+        job, own = self._job, failovers_dir(self._job) / self.ticket.run
         begins = do in failover_requests.ID_PREFIX
         if begins and not load(own):
             choices = FailoverChoices.from_dict(self.request["choices"])

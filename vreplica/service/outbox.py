@@ -32,7 +32,7 @@ from vreplica.notify.events import ServiceEvent
 from vreplica.notify.receiver import Receiver
 from vreplica.service.catalog import notices
 from vreplica.service.catalog.database import Catalog
-from vreplica.service.notifications import make_receiver, missing_secrets
+from vreplica.service.receivers import make_receiver, missing_secrets
 
 log = logging.getLogger("vreplica.notify")
 

@@ -70,7 +70,12 @@ def map_path(job_dir: Path, key: int) -> Path:
 
 
 def failovers_dir(job: Job) -> Path:
-    return job.job_dir / "failovers"
+    return failovers_below(job.job_dir)
+
+
+def failovers_below(job_dir: Path) -> Path:
+    """The folder that holds a folder for each failover and failback of a job."""
+    return job_dir / "failovers"
 
 
 def tests_dir(job: Job) -> Path:

@@ -30,7 +30,7 @@ def check(out: Output, jobs: tuple[str, ...], config: Config) -> int:
 
     Ends with 3 when there is a problem.
     """
-    from vreplica.service.notifications import missing_secrets
+    from vreplica.service.receivers import missing_secrets
     from vreplica.sync.plan.readiness import check_readiness
 
     def work(job: Job) -> int:

@@ -21,6 +21,7 @@ from vreplica.failover.machine.group_order import Group, label_of
 from vreplica.failover.machine.journal import Entry, begun_below, load, state_of
 from vreplica.failover.machine.record import Record, record_of
 from vreplica.failover.machine.states import ENDED, FailoverState
+from vreplica.sync.job_dir import failovers_below
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,7 @@ def folders(state_dir: Path, group: str) -> list[Path]:
 
 def member_folder(folder: Path, member: str) -> Path:
     """The folder of a member's own failover. `folder`: of the group's."""
-    return folder.parents[2] / member / "failovers" / folder.name
+    return failovers_below(folder.parents[2] / member) / folder.name
 
 
 def current(state_dir: Path, group: str) -> Path:

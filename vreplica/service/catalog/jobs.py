@@ -105,6 +105,11 @@ def disabled(c: sa.Connection) -> dict[str, str]:
     return {row.name: row.off for row in c.execute(query)}
 
 
+def paused(c: sa.Connection) -> set[str]:
+    """The jobs whose schedule is paused."""
+    return set(c.execute(sa.select(t.jobs.c.name).where(t.jobs.c.paused)).scalars())
+
+
 def alarms(c: sa.Connection) -> dict[str, str]:
     """The alarm of every job that has one, as of the last round of planning."""
     query = sa.select(t.jobs.c.name, t.jobs.c.alarm).where(t.jobs.c.alarm.is_not(None))

@@ -20,6 +20,7 @@ from vreplica.service.catalog import jobs, observed, runs
 from vreplica.service.catalog.database import Catalog, Connection
 from vreplica.service.catalog.observed import PointRow
 from vreplica.sync.job import Job
+from vreplica.sync.job_dir import failovers_dir
 from vreplica.sync.job_switch import disabled_by
 from vreplica.sync.report import RunReport
 
@@ -117,4 +118,4 @@ def _ended(job: Job, failover_id: str) -> bool:
 
 
 def _folder(job: Job, failover_id: str) -> Path:
-    return job.job_dir / "failovers" / failover_id
+    return failovers_dir(job) / failover_id

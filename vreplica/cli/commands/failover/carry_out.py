@@ -51,10 +51,10 @@ def carry_out(
 @contextmanager
 def _watching(out: Output, target: FailoverTarget) -> Iterator[tuple[Reporter, Listener]]:
     from vreplica.cli.render.progress import Watcher
-    from vreplica.failover.target import GroupTarget
+    from vreplica.failover.machine.group_order import GROUP_PREFIX
     from vreplica.sync.events import ignore
 
-    if isinstance(target, GroupTarget):
+    if target.name.startswith(GROUP_PREFIX):
         # Its lines name their member, and it has no progress of its own.
         yield out.note, ignore
         return

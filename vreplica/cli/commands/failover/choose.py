@@ -36,12 +36,13 @@ def choose_target(
 
         config.select([name])
         return ServiceTarget(out, config, name)
-    if is_group:
-        from vreplica.failover.target import GroupTarget
+    from vreplica.cli.commands.failover.catalogued_target import CataloguedTarget
+    from vreplica.failover.target import GroupTarget, JobTarget
 
+    if is_group:
         group = config.group(name.removeprefix(GROUP_PREFIX))
         rule = OnError(on_error) if on_error is not None else None
-        return GroupTarget(group, config, config.state_dir, rule)
-    from vreplica.cli.commands.failover.catalogued_job import CataloguedJob
-
-    return CataloguedJob(config[name], out, config)
+        target = GroupTarget(group, config, config.state_dir, rule)
+        members = tuple(member.name for member in group.members)
+        return CataloguedTarget(target, members, out, config)
+    return CataloguedTarget(JobTarget(config[name]), (name,), out, config)

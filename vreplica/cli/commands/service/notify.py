@@ -27,13 +27,13 @@ def notify() -> None:
 @command
 def test(out: Output, config: Config, names: tuple[str, ...]) -> int:
     """Send a test event to these receivers, or to all, and show what each one answered."""
-    from vreplica.service import notifications
+    from vreplica.service import receivers
 
     codes = []
     for name in config.select_receivers(names):
 
         def one(name: str = name) -> int:
-            said = notifications.send_test(config, name, socket.gethostname())
+            said = receivers.send_test(config, name, socket.gethostname())
             out.answer("notify", {"receiver": name, "answer": said}, f"{name}: {said}")
             return exit_codes.OK
 

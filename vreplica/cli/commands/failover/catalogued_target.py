@@ -1,0 +1,115 @@
+"""A job or a group, failed over by this process, with the service's catalog kept up to date."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from vreplica.cli import catalog_updates
+from vreplica.cli.render.output import Output
+from vreplica.config import Config
+from vreplica.failover.crosscheck import Comparison
+from vreplica.failover.history import new_failover_id
+from vreplica.failover.machine.choices import FailoverChoices
+from vreplica.failover.machine.context import Reporter
+from vreplica.failover.target import (
+    FailoverOutcome,
+    FailoverPreview,
+    FailoverReport,
+    FailoverTarget,
+    GroupHistory,
+    JobHistory,
+)
+from vreplica.sync.events import Listener, ignore
+
+
+@dataclass(frozen=True, slots=True)
+class CataloguedTarget:
+    """Passes each verb on to `target`, and tells the catalog of it, however it ends.
+
+    `jobs`: the names of the jobs that `target` is about.
+    """
+
+    target: FailoverTarget
+    jobs: tuple[str, ...]
+    out: Output
+    config: Config
+
+    @property
+    def name(self) -> str:
+        return self.target.name
+
+    # -- only read ----------------------------------------------------------------------------
+
+    def preview(self, **options: Any) -> FailoverPreview:
+        return self.target.preview(**options)
+
+    def preview_back(self, **options: Any) -> FailoverPreview:
+        return self.target.preview_back(**options)
+
+    def unfinished(self) -> FailoverOutcome | None:
+        return self.target.unfinished()
+
+    def show(self) -> FailoverReport:
+        return self.target.show()
+
+    def crosscheck(self) -> Mapping[str, Comparison]:
+        return self.target.crosscheck()
+
+    def history(self) -> JobHistory | GroupHistory:
+        return self.target.history()
+
+    # -- done, and told to the catalog ----------------------------------------------------------
+
+    def begin(
+        self,
+        choices: FailoverChoices,
+        report: Reporter,
+        on_event: Listener = ignore,
+        *,
+        id_: str | None = None,
+        **options: Any,
+    ) -> FailoverOutcome:
+        id_ = id_ or new_failover_id()
+        for name in self.jobs:
+            catalog_updates.reserve_job(self.out, self.config, self.config[name], id_)
+        with self._told(reserved=id_):
+            return self.target.begin(choices, report, on_event, id_=id_, **options)
+
+    def begin_back(
+        self,
+        choices: FailoverChoices,
+        report: Reporter,
+        on_event: Listener = ignore,
+        **options: Any,
+    ) -> FailoverOutcome:
+        with self._told():
+            return self.target.begin_back(choices, report, on_event, **options)
+
+    def resume(
+        self, report: Reporter, on_event: Listener = ignore, **options: Any
+    ) -> FailoverOutcome:
+        with self._told():
+            return self.target.resume(report, on_event, **options)
+
+    def undo(
+        self, report: Reporter, on_event: Listener = ignore, **options: Any
+    ) -> FailoverOutcome:
+        with self._told():
+            return self.target.undo(report, on_event, **options)
+
+    def commit(
+        self, report: Reporter, on_event: Listener = ignore, **options: Any
+    ) -> FailoverOutcome:
+        with self._told():
+            return self.target.commit(report, on_event, **options)
+
+    @contextmanager
+    def _told(self, reserved: str | None = None) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            for name in self.jobs:
+                catalog_updates.failover_ended(self.out, self.config, self.config[name], reserved)

@@ -569,7 +569,7 @@ class World:
             return None
         struck = left is not None and self.steps.left is None
         self.steps.arm(None, kill=False)
-        World.ended["resumed" if any("went on" in t for t in report.recovered) else "made"] += 1
+        World.ended["resumed" if any("resumed" in t for t in report.recovered) else "made"] += 1
         for disk in report.disks:
             World.ended[disk.mode.value] += 1
         self.check()

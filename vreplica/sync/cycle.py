@@ -25,7 +25,7 @@ from vreplica.points import RecoveryPoint
 from vreplica.points.model import new_id
 from vreplica.points.vm_keys import LEAF_KEY
 from vreplica.sync.commit import commit, describe
-from vreplica.sync.copy.digest_maps import apply_digests
+from vreplica.sync.copy.digest_maps import apply_digests, rebuild_lost_maps
 from vreplica.sync.copy.disks import copy_disks
 from vreplica.sync.copy.one_disk import DiskCopy
 from vreplica.sync.copy.resume import prepare_resumed, record_of, worth_resuming
@@ -121,6 +121,8 @@ def _run(context: RunContext, pause: PauseWatch, *, verify: bool) -> RunReport:
             # Also where verifying failed or was cancelled: the snapshot would grow till then.
             _remove_source_snapshot(context, prepared)
         removed = remove_expired(context, prepared.replica.vm.ref)
+        lost = {c.report.key: c.report.label for c in copies if c.report.digest_map_problem}
+        rebuild_lost_maps(context, point, lost)
     return RunReport(
         job=context.job.name,
         point=point,

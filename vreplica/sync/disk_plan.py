@@ -16,3 +16,5 @@ class DiskPlan:
     capacity_bytes: int
     mode: CopyMode
     reason: str
+    digest_map_problem: str | None = None
+    """The reason why a delta will have no digest map, so that it cannot audit change tracking."""

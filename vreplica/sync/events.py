@@ -22,7 +22,7 @@ class Progress:
     """The bytes of one disk that are done, out of those that this run looks at."""
 
     activity: str
-    """`copy` or `verify`."""
+    """`copy`, `verify` or `digest` (a replica's disk is read for its digest map)."""
     disk: str
     done_bytes: int
     total_bytes: int

@@ -154,6 +154,8 @@ class Job:
     """Share of the blocks that change tracking calls unchanged that every delta reads and
     compares with the digest map, bounded in time; 0: none."""
 
+    rescan: bool = False
+    """Read all of both sides, whatever change tracking and digest maps say. For one run."""
     guest: Guest = field(default_factory=Guest)
 
     @property

@@ -17,6 +17,15 @@ if TYPE_CHECKING:
     from vreplica.sync.run_record import Resumable
 
 
+def audit_off(label: str, reason: str) -> str:
+    """The warning that a delta of this disk goes without its digest map."""
+    return (
+        f"{label}: no checksums of the replica (its digest map: {reason}): unchanged rewrites are "
+        "sent, and the audit of change tracking is off; the run reads the replica after its point "
+        "and rebuilds them"
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """The answer of `plan`: the next run. `problems` is empty where it can start."""
@@ -92,6 +101,8 @@ class DiskRun:
     """How much of the sample looks encrypted or compressed."""
     retries: int = 0
     """Requests that failed and were repeated."""
+    digest_map_problem: str | None = None
+    """The reason why a delta had no digest map, so that it could not audit change tracking."""
 
     @property
     def written_bytes(self) -> int:

@@ -32,6 +32,12 @@ LEVELS: Final = ("crash", "filesystem", "application")
     " was reset, stop where it was switched off. Default: as the job says.",
 )
 @click.option(
+    "--rescan",
+    is_flag=True,
+    help="Read all of both sides, whatever change tracking and digest maps say: rebuild the digest"
+    " maps from the replica, and write what differs from the source.",
+)
+@click.option(
     "--discard-replica-changes",
     is_flag=True,
     help="Where the replica was changed since its latest point (it was started, its disks were"
@@ -55,6 +61,7 @@ def run(
     config: Config,
     verify: bool,
     on_cbt_loss: str | None,
+    rescan: bool,
     discard_replica_changes: bool,
     require: str | None,
     rate: float | None,
@@ -67,7 +74,7 @@ def run(
     from vreplica.cli.render.progress import Watcher
     from vreplica.cli.signals import Cancellation
 
-    changes = _changes(on_cbt_loss, discard_replica_changes, require, rate)
+    changes = _changes(on_cbt_loss, rescan, discard_replica_changes, require, rate)
     then = "the replica goes back to its last recovery point"
     with Cancellation(out, then) as cancellation:
 
@@ -89,7 +96,11 @@ def run(
 
 
 def _changes(
-    on_cbt_loss: str | None, discard_replica_changes: bool, require: str | None, rate: float | None
+    on_cbt_loss: str | None,
+    rescan: bool,
+    discard_replica_changes: bool,
+    require: str | None,
+    rate: float | None,
 ) -> dict[str, Any]:
     """The fields of a job that the options replace."""
     from vreplica.points import Level
@@ -99,6 +110,8 @@ def _changes(
     changes: dict[str, Any] = {}
     if on_cbt_loss is not None:
         changes["on_cbt_loss"] = OnCbtLoss(on_cbt_loss)
+    if rescan:
+        changes["rescan"] = True
     if discard_replica_changes:
         changes["on_replica_change"] = OnReplicaChange.DISCARD
     if require is not None:

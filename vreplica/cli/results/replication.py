@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NotRequired
 
 from typing_extensions import TypedDict
 
@@ -40,6 +40,8 @@ class PlannedDisk(TypedDict):
     capacity_bytes: Bytes
     mode: CopyMode
     reason: str
+    digest_map_problem: str | None
+    """A delta without a digest map cannot audit change tracking."""
 
 
 class ResumedRun(TypedDict):
@@ -91,6 +93,8 @@ class CopiedDisk(TypedDict):
     compressibility: float | None
     high_entropy_share: Share | None
     retries: int
+    digest_map_problem: NotRequired[str | None]
+    """As in a plan. Runs that earlier versions recorded do not have it."""
 
 
 class Sample(TypedDict):

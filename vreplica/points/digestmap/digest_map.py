@@ -30,7 +30,7 @@ import fcntl
 import mmap
 import os
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, Self
@@ -65,6 +65,7 @@ from vreplica.points.digestmap.file import (
     write_header,
 )
 from vreplica.points.digestmap.pending import (
+    FoundPending,
     PendingDigests,
     PendingHead,
     pending_path,
@@ -140,19 +141,9 @@ class DigestMap:
 
         Raises DigestMapUnusable where the map is missing, damaged or of another point.
         """
+        fd = _open_file(path, lambda: open_locked(path, os.O_RDWR))
         try:
-            fd = open_locked(path, os.O_RDWR)
-        except FileNotFoundError:
-            raise DigestMapUnusable(path=str(path), reason="it is missing") from None
-        try:
-            # First: a header in our version that a newer one has left beside its own is old.
-            if (newer := newer_version(fd)) is not None:
-                reason = f"it was {written_by_newer(newer, VERSION)}"
-                raise DigestMapUnusable(path=str(path), reason=reason)
-            header = read_header(fd)
-            if header is None or os.fstat(fd).st_size < header.size:
-                raise DigestMapUnusable(path=str(path), reason="it is damaged")
-            found = cls(path, fd, header)
+            found = cls(path, fd, _read_usable_header(path, fd))
         except BaseException:
             os.close(fd)
             raise
@@ -162,6 +153,21 @@ class DigestMap:
             found.close()
             raise
         return found
+
+    @classmethod
+    def check(cls, path: Path, *, latest_point: str) -> Header:
+        """Returns the header of the map that `open` would open. Changes nothing, takes no lock.
+
+        Raises DigestMapUnusable as `open` does.
+        """
+        fd = _open_file(path, lambda: os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+        try:
+            header = _read_usable_header(path, fd)
+        finally:
+            os.close(fd)
+        if header.state != CLEAN or header.point != latest_point:
+            _pending_of(path, header, latest_point)
+        return header
 
     # -- looking ----------------------------------------------------------------------------
 
@@ -213,6 +219,17 @@ class DigestMap:
             rows.append(Extents.from_blocks(held, self.block, self.capacity_bytes).array)
         return Extents.from_array(np.concatenate(rows))
 
+    def damaged(self, areas: Extents) -> bool:
+        """True where digests of these bytes of the disk are not the ones that were written."""
+        first, last = areas.array[:, 0], areas.array[:, 1] - 1
+        covered = self.block * PAGE_RECORDS
+        pages = {p for a, b in zip(first, last, strict=True) for p in (a // covered, b // covered)}
+        return any(
+            page_digest(self._page(int(page)).tobytes())
+            != os.pread(self._fd, PAGE_DIGEST, TABLE_AT + int(page) * PAGE_DIGEST)
+            for page in pages
+        )
+
     # -- one run ----------------------------------------------------------------------------
 
     def begin_run(self, point: str) -> PendingDigests:
@@ -249,11 +266,7 @@ class DigestMap:
         if self._header.state == CLEAN and self._header.point == point:
             self.discard_pending()
             return
-        found = read_pending(pending_path(self.path))
-        if found is None or not found.sealed or found.head.point != point:
-            raise self._unusable(f"it has no sealed digests of recovery point {point}")
-        if not self._follows(found.head):
-            raise self._unusable(f"the digests of {point} do not follow {self._header.point!r}")
+        found = _pending_of(self.path, self._header, point)
         with writing(self.path):
             folding = replace(self._header, state=FOLDING, next_point=point)
             self._header = write_header(self._fd, folding, records_first=False)
@@ -339,20 +352,11 @@ class DigestMap:
                 os.fsync(self._fd)
                 self.discard_pending()
             return
-        if header.state == FOLDING and header.next_point != latest:
-            raise self._unusable(
-                f"it was being changed to recovery point {header.next_point} when it broke off"
-            )
-        found = read_pending(pending_path(self.path))
-        if found is None or found.head.point != latest:
-            raise self._unusable(
-                f"it describes recovery point {header.point or 'none'}, the replica is at {latest}"
-            )
+        _pending_of(self.path, header, latest)
         self.apply(latest)
 
     def _follows(self, head: PendingHead) -> bool:
-        own = self._header
-        return head == PendingHead(own.point, head.point, own.seed, own.block, own.capacity)
+        return _follows(self._header, head)
 
     def _page(self, number: int) -> Digests:
         data = os.pread(self._fd, PAGE, RECORDS_AT + number * PAGE)
@@ -392,3 +396,60 @@ class DigestMap:
 
     def _unusable(self, reason: str) -> DigestMapUnusable:
         return DigestMapUnusable(path=str(self.path), reason=reason)
+
+
+def _open_file(path: Path, opened: Callable[[], int]) -> int:
+    """A file descriptor. Raises DigestMapUnusable where the operating system has no such file."""
+    try:
+        return opened()
+    except FileNotFoundError:
+        raise DigestMapUnusable(path=str(path), reason="it is missing") from None
+    except OSError as error:
+        raise DigestMapUnusable(
+            path=str(path), reason=f"it cannot be opened: {error.strerror}"
+        ) from error
+
+
+def _read_usable_header(path: Path, fd: int) -> Header:
+    """The header of a whole file of our version. Raises DigestMapUnusable."""
+    try:
+        # First: a header in our version that a newer one has left beside its own is old.
+        if (newer := newer_version(fd)) is not None:
+            reason = f"it was {written_by_newer(newer, VERSION)}"
+            raise DigestMapUnusable(path=str(path), reason=reason)
+        header = read_header(fd)
+    except OSError as error:
+        reason = f"it cannot be read: {error.strerror}"
+        raise DigestMapUnusable(path=str(path), reason=reason) from error
+    if header is None or os.fstat(fd).st_size < header.size:
+        raise DigestMapUnusable(path=str(path), reason="it is damaged")
+    return header
+
+
+def _pending_of(path: Path, header: Header, point: str) -> FoundPending:
+    """The sealed sidecar that leads from the header's point to this one.
+
+    Raises DigestMapUnusable where there is none.
+    """
+
+    def unusable(reason: str) -> DigestMapUnusable:
+        return DigestMapUnusable(path=str(path), reason=reason)
+
+    if header.state == FOLDING and header.next_point != point:
+        raise unusable(
+            f"it was being changed to recovery point {header.next_point} when it broke off"
+        )
+    found = read_pending(pending_path(path))
+    if found is None or found.head.point != point:
+        raise unusable(
+            f"it describes recovery point {header.point or 'none'}, the replica is at {point}"
+        )
+    if not found.sealed:
+        raise unusable(f"it has no sealed digests of recovery point {point}")
+    if not _follows(header, found.head):
+        raise unusable(f"the digests of {point} do not follow {header.point!r}")
+    return found
+
+
+def _follows(header: Header, head: PendingHead) -> bool:
+    return head == PendingHead(header.point, head.point, header.seed, header.block, header.capacity)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from time import perf_counter
@@ -30,6 +30,7 @@ from vreplica.errors import VReplicaError
 from vreplica.extents import Extents
 from vreplica.points import DiskPoint
 from vreplica.points.digestmap.digest_map import DigestMap
+from vreplica.points.digestmap.errors import DigestMapUnusable
 from vreplica.sync.anomaly import change_stats
 from vreplica.sync.copy.digest_maps import open_map, open_pending
 from vreplica.sync.copy.resume import progress_of
@@ -38,7 +39,7 @@ from vreplica.sync.events import Progress
 from vreplica.sync.job_dir import map_path
 from vreplica.sync.prepared_run import PreparedRun
 from vreplica.sync.replica.state import disk_identity
-from vreplica.sync.report import DiskRun
+from vreplica.sync.report import DiskRun, audit_off
 from vreplica.sync.run_context import RunContext
 from vreplica.sync.transport.disks import open_leaf, open_snapshot_disk
 
@@ -101,9 +102,12 @@ def copy_disk(context: RunContext, prepared: PreparedRun, task: DiskTask) -> Dis
     with ExitStack() as stack:
         source = stack.enter_context(closing(_open_source(context, prepared, task)))
         target = stack.enter_context(closing(_open_target(context, prepared, task)))
-        digests = open_map(context, prepared, task, target)
-        if digests is not None:
-            stack.enter_context(closing(digests))
+        digests, problem = None, None
+        try:
+            digests = stack.enter_context(closing(open_map(context, prepared, task, target)))
+        except DigestMapUnusable as error:
+            problem = error.reason
+            context.warn(audit_off(task.source.label, problem))
         plan, allocated_bytes = _what_to_copy(task, source, target, digests)
         pending, position = open_pending(context, task, digests)
         earlier = CopyStats.from_values(pending.counts if pending is not None else {})
@@ -126,7 +130,12 @@ def copy_disk(context: RunContext, prepared: PreparedRun, task: DiskTask) -> Dis
                 on_retry=_retry_reporter(context, task.source.label),
             )
         )
-        audited_bytes = _audit(context, task, source, digests)
+        audited_bytes = 0
+        try:
+            audited_bytes = _audit(context, task, source, digests)
+        except DigestMapUnusable as error:
+            digests, problem = None, error.reason
+            context.warn(audit_off(task.source.label, problem))
         waited_s = stats.total_s - earlier.total_s - stats.busy_s
         seconds = perf_counter() - started - waited_s
         counts = _Counts(stats, allocated_bytes, audited_bytes, seconds)
@@ -134,7 +143,8 @@ def copy_disk(context: RunContext, prepared: PreparedRun, task: DiskTask) -> Dis
         if digests is not None and pending is not None:
             pending.counts = counts.to_values()
             root = digests.seal(pending)
-    return _result(prepared, task, counts, root, digests.path if digests is not None else None)
+    map_of_disk = digests.path if digests is not None else None
+    return _result(prepared, task, counts, root, map_of_disk, problem)
 
 
 def _open_source(context: RunContext, prepared: PreparedRun, task: DiskTask) -> Disk:
@@ -202,7 +212,7 @@ def _audit(context: RunContext, task: DiskTask, source: Disk, digests: DigestMap
     """Compares a sample of what tracking calls unchanged. Returns the bytes that were read.
 
     The whole disk is sampled, holes too: writes that tracking lost may have gone where nothing
-    was before. Raises CbtMissedChanges.
+    was before. Raises CbtMissedChanges; DigestMapUnusable where the map is to blame.
     """
     changed = task.plan.changed
     if changed is None or digests is None or not context.job.audit_share:
@@ -216,14 +226,22 @@ def _audit(context: RunContext, task: DiskTask, source: Disk, digests: DigestMap
         share=context.job.audit_share,
         max_seconds=AUDIT_S,
     )
+    if len(report.different) and digests.damaged(report.different):
+        raise DigestMapUnusable(path=str(digests.path), reason="it is damaged")
     report.raise_if_different()
     return report.read_bytes
 
 
 def _result(
-    prepared: PreparedRun, task: DiskTask, counts: _Counts, root: str, path: Path | None
+    prepared: PreparedRun,
+    task: DiskTask,
+    counts: _Counts,
+    root: str,
+    path: Path | None,
+    map_problem: str | None = None,
 ) -> DiskCopy:
-    return DiskCopy(_report(task, counts), _point(prepared, task, counts, root), path)
+    report = replace(_report(task, counts), digest_map_problem=map_problem)
+    return DiskCopy(report, _point(prepared, task, counts, root), path)
 
 
 def _point(prepared: PreparedRun, task: DiskTask, counts: _Counts, root: str) -> DiskPoint:

@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 
 from vreplica.delta.copy.modes import CopyMode
 from vreplica.points import DiskPoint, Level, RecoveryPoint
+from vreplica.sync.copy.digest_maps import map_problem
 from vreplica.sync.copy.resume import find_resumable
 from vreplica.sync.disk_plan import DiskPlan
 from vreplica.sync.job import Job, QuiescePolicy
@@ -29,7 +30,7 @@ from vreplica.sync.plan.preflight import find_problems, foreign_change_problems
 from vreplica.sync.replica.foreign_changes import find_foreign_changes
 from vreplica.sync.replica.shape import DiskShape, Shape, replicated_disks, shape_of
 from vreplica.sync.replica.state import ReplicaState, disk_identity, snapshot_name
-from vreplica.sync.report import Plan
+from vreplica.sync.report import Plan, audit_off
 from vreplica.sync.run_record import Resumable
 from vreplica.sync.sites import Sites
 from vreplica.sync.source.snapshot import quiesced_level
@@ -57,8 +58,10 @@ def make_plan(
     """
     job, source, replica = state.job, state.source, state.replica
     shape = shape_of(job, source, replicated_disks(job, source), replica)
-    disks = tuple(_plan_disk(disk, source, replica, shape) for disk in shape.disks)
+    disks = tuple(_plan_disk(job, disk, source, replica, shape) for disk in shape.disks)
     resumes, reason = find_resumable(state) if may_resume else (None, "")
+    if job.rescan and resumes is not None and _has_delta(resumes):
+        resumes, reason = None, "a rescan was asked for"
     if resumes is not None:
         disks = tuple(
             DiskPlan(d.key, d.label, d.capacity_bytes, CopyMode(d.mode), d.reason)
@@ -68,6 +71,9 @@ def make_plan(
         shape = replace(shape, disks=tuple(replace(d, new=False) for d in shape.disks))
     changes = find_foreign_changes(job, state.sites.destination, replica)
     level, warnings = expected_level(job, source, known_level)
+    for disk in disks:
+        if disk.digest_map_problem is not None:
+            warnings.append(audit_off(disk.label, disk.digest_map_problem))
     if reason:
         warnings.append(f"an earlier run broke off and is not resumed: {reason}")
     problems = [
@@ -94,14 +100,25 @@ def make_plan(
     )
 
 
-def _plan_disk(disk: DiskShape, vm: VmInfo, replica: ReplicaState | None, shape: Shape) -> DiskPlan:
+def _has_delta(resumes: Resumable) -> bool:
+    return any(CopyMode(d.mode) is CopyMode.DELTA for d in resumes.record.disks)
+
+
+def _plan_disk(
+    job: Job, disk: DiskShape, vm: VmInfo, replica: ReplicaState | None, shape: Shape
+) -> DiskPlan:
     mode, reason = _choose_mode(disk.disk, vm.cbt_enabled, replica)
     if disk.new:
         mode, reason = CopyMode.RESCAN if disk.origin else CopyMode.FULL, disk.reason
     elif shape.grown and mode is CopyMode.DELTA:
         mode = CopyMode.RESCAN
         reason = f"change tracking is reset, since {', '.join(shape.grown)} has grown"
-    return DiskPlan(disk.disk.key, disk.disk.label, disk.disk.capacity_bytes, mode, reason)
+    elif job.rescan and mode is CopyMode.DELTA:
+        mode, reason = CopyMode.RESCAN, "a rescan of both sides was asked for"
+    key, capacity_bytes, problem = disk.disk.key, disk.disk.capacity_bytes, None
+    if mode is CopyMode.DELTA and replica is not None and replica.latest is not None:
+        problem = map_problem(job, key, replica.latest.id, capacity_bytes)
+    return DiskPlan(key, disk.disk.label, capacity_bytes, mode, reason, problem)
 
 
 def _choose_mode(

@@ -22,7 +22,6 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-import vreplica
 from tests.support.job_file import PASSWORD, TWO_JOBS
 from vreplica.cli.app import app
 from vreplica.cli.commands import init
@@ -39,6 +38,7 @@ from vreplica.points.changes import ChangeStats
 from vreplica.sync.disk_plan import DiskPlan
 from vreplica.sync.events import Progress, Step, Warn
 from vreplica.sync.job import Job, OnCbtLoss
+from vreplica.sync.recovery_points import ReplicaPoints
 from vreplica.sync.report import DiskRun, DiskVerify, Plan, RunReport, VerifyReport
 from vreplica.sync.verify import signed_report, signing
 from vreplica.units import GIB, MIB
@@ -114,6 +114,9 @@ def invoke(job_file: Path) -> Invoke:
 Play = Callable[..., list[Job]]
 
 
+READ_POINTS = "sync.recovery_points.read_points"
+
+
 @pytest.fixture
 def play(monkeypatch: pytest.MonkeyPatch) -> Play:
     """Let one of the library's functions answer so, job by job; the jobs asked are returned."""
@@ -130,7 +133,7 @@ def play(monkeypatch: pytest.MonkeyPatch) -> Play:
                 raise said
             return said
 
-        monkeypatch.setattr(vreplica, name, answer)
+        monkeypatch.setattr(f"vreplica.{name}", answer)
         return asked
 
     return replaced
@@ -191,7 +194,7 @@ def test_a_failed_job_does_not_keep_the_next_one_from_running(invoke: Invoke, pl
 
 
 def test_results_of_several_jobs_are_set_apart_by_an_empty_line(invoke: Invoke, play: Play) -> None:
-    play("recovery_points", ())
+    play(READ_POINTS, ReplicaPoints(()))
     one = "web01: no recovery point yet\n"
     assert invoke("points").stdout == f"{one}\n{one.replace('web01', 'db01')}"
 
@@ -287,7 +290,7 @@ def test_what_require_means_is_said_also_where_it_is_not_given(
 
 
 def test_points_are_listed_with_what_was_reached_and_asked_for(invoke: Invoke, play: Play) -> None:
-    play("recovery_points", (POINT,))
+    play(READ_POINTS, ReplicaPoints((POINT,)))
     result = invoke("points", "web01")
     assert result.exit_code == 0
     for text in (
@@ -300,7 +303,7 @@ def test_points_are_listed_with_what_was_reached_and_asked_for(invoke: Invoke, p
     ):
         assert text in result.stdout
     shown = json.loads(invoke("points", "web01", "--json").stdout)
-    value = {"job": "web01", "points": [POINT.to_dict()], "newer": []}
+    value = {"job": "web01", "points": [POINT.to_dict()], "newer": [], "damaged": []}
     assert shown == document("points", value)
 
 
@@ -312,7 +315,7 @@ def test_what_keeps_each_point_is_shown_on_request(
         replace(POINT, id=f"old-{n}", time=TIME.replace(hour=n), level=level)
         for n, level in enumerate((Level.APPLICATION, Level.CRASH))
     ]
-    play("recovery_points", (*older, POINT))
+    play(READ_POINTS, ReplicaPoints((*older, POINT)))
     text = invoke("points", "web01", "--retention").stdout
     assert "3 recovery points, keeping last 1: 1 may go" in text
     assert re.search(r"old-0 .*newest at level application", text)
@@ -351,7 +354,7 @@ def test_points_show_statistics_and_flags_and_older_points_without(
         disks=(replace(POINT.disks[0], stats=stats),),
         suspicions=("Hard disk 1: much",),
     )
-    play("recovery_points", (POINT, odd, replace(odd, id="old", accepted=True)))
+    play(READ_POINTS, ReplicaPoints((POINT, odd, replace(odd, id="old", accepted=True))))
     shown = invoke("points", "web01").stdout
     for text in ("17 MiB", "9 MiB", "2 MiB", "7 MiB", "42%", "old was flagged, and accepted"):
         assert text in shown
@@ -362,7 +365,7 @@ def test_points_show_statistics_and_flags_and_older_points_without(
 
 
 def test_no_points_yet_is_an_answer_not_an_error(invoke: Invoke, play: Play) -> None:
-    play("recovery_points", ())
+    play(READ_POINTS, ReplicaPoints(()))
     result = invoke("points", "web01")
     assert (result.exit_code, result.stdout) == (0, "web01: no recovery point yet\n")
 

@@ -161,7 +161,10 @@ def test_a_password_that_is_not_to_be_had_fails_the_job(
 def test_a_closed_pipe_ends_it_quietly(option: str, folder: Path) -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    script = "import vreplica; vreplica.recovery_points = lambda job: ()\n"
+    script = (
+        "from vreplica.sync import recovery_points as r; r.read_points = lambda job: "
+        "r.ReplicaPoints()\n"
+    )
     result = subprocess.run(
         [sys.executable, "-c", f"{script}from vreplica.cli import main; main()", "points", option],
         stdout=writer,

@@ -35,6 +35,7 @@ LAYERS: list[set[str]] = [
         "extents",
         "files",
         "formats",
+        "stored",
         "lazy",
         "redact",
         "disk",

@@ -34,6 +34,7 @@ def a_newer_mover_makes_a_point(world: Any, job: Job) -> None:
     with world.connect(1) as session:
         replica = session.find_vm(job.placement.name)
         value = json.loads(session.read_vm(replica).extra_config[POINT_KEY])
+        del value["sum"]
         value |= {"v": FORMAT + 1, "id": NEWER, "time": {"of": "the next format"}}
         session.set_extra_config(replica, {POINT_KEY: json.dumps(value)})
         session.create_snapshot(replica, NEWER, "made by a newer version", None)

@@ -11,8 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vreplica.points import MAX_POINTS, DiskPoint, Level, NewerPoint, RecoveryPoint, Retention
-from vreplica.points.changes import ChangeStats, PastChange
+from vreplica.points import (
+    MAX_POINTS,
+    DamagedPoint,
+    DiskPoint,
+    Level,
+    NewerPoint,
+    RecoveryPoint,
+    Retention,
+)
+from vreplica.points.changes import ChangeStats, PastChange, StatsLayout
 from vreplica.points.model import FORMAT, new_id
 from vreplica.points.retention import best
 from vreplica.points.vm_keys import DISK_KEY, POINT_KEY
@@ -37,6 +45,13 @@ def make_point(number: int, level: Level = Level.CRASH) -> RecoveryPoint:
         notes=('says "äöü"',),
         snapshot=f"snapshot-{number}",
     )
+
+
+def unsealed(values: dict[str, str]) -> dict[str, str]:
+    """The description as the first version wrote it: without a checksum."""
+    point = json.loads(values[POINT_KEY])
+    del point["sum"]
+    return {**values, POINT_KEY: json.dumps(point, separators=(",", ":"))}
 
 
 def test_levels_are_ordered_by_what_they_promise() -> None:
@@ -78,7 +93,8 @@ def test_how_long_a_run_took_comes_back_and_may_be_missing() -> None:
     assert (read.overhead_s, read.disks[0].stats) == (7.5, stats)
     older = json.loads(values[f"{DISK_KEY}2000"])
     del older["stats"]["s"]
-    read = RecoveryPoint.from_extra_config({**values, f"{DISK_KEY}2000": json.dumps(older)})
+    old = unsealed(values) | {f"{DISK_KEY}2000": json.dumps(older)}
+    read = RecoveryPoint.from_extra_config(old)
     assert read is not None
     assert read.disks[0].stats == replace(stats, seconds=None)
 
@@ -89,10 +105,11 @@ def test_counts_keep_the_names_and_meanings_that_older_movers_read() -> None:
     old = {k: values[k] for k in ("changed", "redundant", "zero", "shipped")}
     assert old == {"changed": 10, "redundant": 3, "zero": 3, "shipped": 4}
     del values["zeroAlready"]
-    read = ChangeStats.from_values(values)
+    read = ChangeStats.from_layout(StatsLayout.parse(json.dumps(values)))
     assert (read.redundant_bytes, read.zero_already_bytes) == (None, None)
     assert (read.looked_at_bytes, read.zeroed_bytes, read.data_bytes) == (10, 3, 4)
-    assert ChangeStats.from_values(read.to_values()) == read, "carried on as it was"
+    again = StatsLayout.parse(json.dumps(read.to_values()))
+    assert ChangeStats.from_layout(again) == read, "carried on as it was"
 
 
 @pytest.mark.parametrize("missing", [POINT_KEY, f"{DISK_KEY}2001"])
@@ -108,6 +125,80 @@ def test_a_damaged_description_is_no_point(text: str) -> None:
     assert RecoveryPoint.from_extra_config(values) is None
 
 
+DAMAGE = [
+    (POINT_KEY, '"v":1', '"v":1e400'),
+    (POINT_KEY, '"v":1', '"v":true'),
+    (POINT_KEY, '"overhead":1.5', '"overhead":Infinity'),
+    (POINT_KEY, '"overhead":1.5', '"overhead":NaN'),
+    (POINT_KEY, '"overhead":1.5', '"overhead":-1'),
+    (POINT_KEY, "2026-01-01T01:00:00+00:00", "2026-01-01T01:00:00"),
+    (POINT_KEY, "2026-01-01T01:00:00+00:00", "9999-12-31T23:59:59-12:00"),
+    (POINT_KEY, "2026-01-01T01:00:00+00:00", "0001-01-01T00:00:00+14:00"),
+    (POINT_KEY, '"p001"', '"a name of two words"'),
+    (POINT_KEY, '"p001"', '"' + 65 * "p" + '"'),
+    (POINT_KEY, '"p001"', "7"),
+    (POINT_KEY, '"crash"', '"superb"'),
+    (POINT_KEY, "[2000,2001]", "[2000,2000]"),
+    (POINT_KEY, "[2000,2001]", "[2000,-1]"),
+    (POINT_KEY, "[2000,2001]", '"2000"'),
+    (POINT_KEY, '["Hard disk 3"]', '"Hard disk 3"'),
+    (POINT_KEY, '["Hard disk 3"]', '["\\ud800"]'),
+    (POINT_KEY, '["Hard disk 3"]', "[" * 5000 + "]" * 5000),
+    (f"{DISK_KEY}2000", str(1 << 31), str(1 << 63)),
+    (f"{DISK_KEY}2000", str(1 << 31), "-1"),
+    (f"{DISK_KEY}2000", str(1 << 31), "1.5"),
+    (f"{DISK_KEY}2000", str(1 << 31), "9" * 5000),
+    (f"{DISK_KEY}2000", '"52 de/7"', "7"),
+    (f"{DISK_KEY}2000", "ab" * 16, "no digest"),
+    (f"{DISK_KEY}2000", '"compress":0.42', '"compress":NaN'),
+    (f"{DISK_KEY}2000", '"sampled":40', '"sampled":4e1'),
+    (f"{DISK_KEY}2000", "[[1,2,0.5]]", "[[1,2]]"),
+]
+
+
+@pytest.mark.parametrize(("key", "what", "by"), DAMAGE)
+def test_an_old_description_with_an_impossible_value_is_a_damaged_point(
+    key: str, what: str, by: str
+) -> None:
+    stats = ChangeStats(10, 2, 1, 3, 4, 40, 0.42, 0.1, 99, (PastChange(1, 2, 0.5),))
+    first, second = make_point(1).disks
+    point = replace(make_point(1), disks=(replace(first, stats=stats), second), overhead_s=1.5)
+    values = unsealed(point.to_extra_config())
+    assert DamagedPoint.from_extra_config(values, name="p001") is None, "it is good"
+    assert what in values[key]
+    values[key] = values[key].replace(what, by)
+    assert RecoveryPoint.from_extra_config(values) is None
+    assert NewerPoint.from_extra_config(values) is None
+    found = DamagedPoint.from_extra_config(values, "snapshot-1", name="p001")
+    assert found is not None
+    assert (found.id, found.snapshot) == ("p001", "snapshot-1")
+    assert len(found.reason) < 200
+
+
+def test_a_single_flipped_bit_anywhere_in_a_description_is_seen_or_changes_nothing() -> None:
+    point = make_point(1)
+    values = point.to_extra_config()
+    for key, text in values.items():
+        for at in range(len(text)):
+            for bit in (0, 1, 3, 6):
+                flipped = chr(ord(text[at]) ^ 1 << bit)
+                broken = {**values, key: text[:at] + flipped + text[at + 1 :]}
+                assert RecoveryPoint.from_extra_config(broken) in (None, point), (key, at, bit)
+                assert NewerPoint.from_extra_config(broken) is None
+
+
+def test_what_an_earlier_point_said_of_a_disk_does_not_count() -> None:
+    point = replace(make_point(1), disks=make_point(1).disks[:1])
+    values = {**make_point(0).to_extra_config(), **point.to_extra_config()}
+    assert RecoveryPoint.from_extra_config(values) == point
+
+
+@pytest.mark.parametrize("id_", ["00010101T000000Z-aaaaaa", "99991231T235959Z-aaaaaa"])
+def test_an_id_of_an_impossible_time_tells_none(id_: str) -> None:
+    point = replace(make_point(1), id=id_)
+    assert point.taken == point.time
+
+
 def test_values_of_another_vm_are_no_point() -> None:
     assert RecoveryPoint.from_extra_config({"guestinfo.x": "1"}) is None
 
@@ -115,7 +206,7 @@ def test_values_of_another_vm_are_no_point() -> None:
 def test_a_point_of_a_newer_version_is_told_apart() -> None:
     values = make_point(1).to_extra_config()
     assert NewerPoint.from_extra_config(values) is None, "ours"
-    newer = json.loads(values[POINT_KEY]) | {"v": FORMAT + 1, "time": ["anything"]}
+    newer = json.loads(unsealed(values)[POINT_KEY]) | {"v": FORMAT + 1, "time": ["anything"]}
     found = NewerPoint.from_extra_config({POINT_KEY: json.dumps(newer)}, "snapshot-1")
     assert found == NewerPoint(make_point(1).id, FORMAT + 1, newer["job"], "snapshot-1")
     assert "newer version of vreplica (format 2); this version reads up to 1" in str(found)

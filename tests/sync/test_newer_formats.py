@@ -44,6 +44,7 @@ def test_a_test_vm_of_a_newer_version_holds_its_point() -> None:
         "web01", "test-1", "p1", "dr-mover, process 7", "2026-01-01T00:00:00", keep=True
     )
     more = json.loads(mark.dump()) | {"of": "the next format"}
+    del more["sum"]
     assert OwnerMark.load(json.dumps(more)) == mark
     assert OwnerMark.load("[]") is None
     assert OwnerMark.load('{"job": "web01"}') is None

@@ -17,7 +17,7 @@ from vreplica.failover.estimate import Estimate, Measured, estimate, measure
 from vreplica.failover.failback import plan_failback
 from vreplica.failover.guest.customize import describe_customization
 from vreplica.failover.machine.steps.boot_point import find_chosen
-from vreplica.points import Level, NewerPoint, RecoveryPoint
+from vreplica.points import DamagedPoint, Level, NewerPoint, RecoveryPoint
 from vreplica.points.retention import best
 from vreplica.points.vm_keys import JOB_KEY
 from vreplica.sync.job import Job
@@ -159,7 +159,7 @@ def preview(job: Job, *, source_lost: bool = False) -> Preview:
         changes = find_foreign_changes(job, session, replica)
     known = _read(job, replica.vm, replica.points, source_lost, _measured(job))
     remarks = [f"the replica was changed by others: {text}" for text in changes]
-    remarks += newer_remarks(replica.newer)
+    remarks += newer_remarks(replica.newer) + damaged_remarks(replica.damaged)
     return replace(known, remarks=(*known.remarks, *remarks))
 
 
@@ -181,9 +181,12 @@ def preview_back(job: Job, *, source_lost: bool = False, new_vm: str | None = No
         vm = session.read_vm(session.find_vm(plan.original))
         is_replica = vm.extra_config.get(JOB_KEY) == reverse.name
         found = find_replica(session, reverse) if is_replica else None
-    points, newer = (found.points, found.newer) if found else ((), ())
+    points = found.points if found else ()
     known = _read(reverse, vm, points, source_lost, _measured(job))
-    remarks = (*known.remarks, *newer_remarks(newer), *_addresses_stay(job))
+    left_out = (
+        newer_remarks(found.newer) + damaged_remarks(found.damaged) if found is not None else []
+    )
+    remarks = (*known.remarks, *left_out, *_addresses_stay(job))
     return replace(known, job=job.name, back=True, remarks=remarks)
 
 
@@ -262,6 +265,11 @@ def newer_remarks(newer: Sequence[NewerPoint]) -> list[str]:
         "vreplica on this machine first"
         for point in newer
     ]
+
+
+def damaged_remarks(damaged: Sequence[DamagedPoint]) -> list[str]:
+    """Warns of the points that cannot be booted."""
+    return [f"{point}: it cannot be booted, so the newest may be another one" for point in damaged]
 
 
 def steps_yes(

@@ -11,11 +11,12 @@ from vreplica.lazy import on_first_use
 
 if TYPE_CHECKING:
     from vreplica.points.level import Level
-    from vreplica.points.model import DiskPoint, NewerPoint, RecoveryPoint
+    from vreplica.points.model import DamagedPoint, DiskPoint, NewerPoint, RecoveryPoint
     from vreplica.points.retention import MAX_POINTS, Retention, Verdict
 
 __all__ = [
     "MAX_POINTS",
+    "DamagedPoint",
     "DiskPoint",
     "Level",
     "NewerPoint",
@@ -28,7 +29,7 @@ __getattr__ = on_first_use(
     __name__,
     {
         "level": ["Level"],
-        "model": ["DiskPoint", "NewerPoint", "RecoveryPoint"],
+        "model": ["DamagedPoint", "DiskPoint", "NewerPoint", "RecoveryPoint"],
         "retention": ["MAX_POINTS", "Retention", "Verdict"],
     },
 )

@@ -13,6 +13,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
+from pydantic import Field
+
+from vreplica.stored import Count, Layout, Seconds, Share, Size
+
 MAX_PAST: Final = 12
 
 
@@ -23,6 +27,22 @@ class PastChange:
     data_bytes: int
     sampled_pieces: int
     high_entropy_share: float
+
+
+class StatsLayout(Layout):
+    """The counts in a line of a .vmx."""
+
+    changed: Size
+    redundant: Size
+    zero_already: Size | None = Field(None, alias="zeroAlready")
+    zero: Size
+    shipped: Size
+    sampled: Count
+    compress: Share
+    random: Share
+    allocated: Size
+    past: tuple[tuple[Size, Count, Share], ...]
+    seconds: Seconds | None = Field(None, alias="s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,22 +100,20 @@ class ChangeStats:
         }
 
     @classmethod
-    def from_values(cls, value: dict[str, Any]) -> ChangeStats:
-        zero_already = int(value["zeroAlready"]) if "zeroAlready" in value else None
+    def from_layout(cls, value: StatsLayout) -> ChangeStats:
+        zero_already = value.zero_already
         return cls(
-            looked_at_bytes=int(value["changed"]),
-            redundant_bytes=None
-            if zero_already is None
-            else int(value["redundant"]) - zero_already,
+            looked_at_bytes=value.changed,
+            redundant_bytes=None if zero_already is None else value.redundant - zero_already,
             zero_already_bytes=zero_already,
-            zeroed_bytes=int(value["zero"]),
-            data_bytes=int(value["shipped"]),
-            sampled_pieces=int(value["sampled"]),
-            compressibility=float(value["compress"]),
-            high_entropy_share=float(value["random"]),
-            allocated_bytes=int(value["allocated"]),
-            past=tuple(PastChange(int(b), int(n), float(s)) for b, n, s in value["past"]),
-            seconds=float(value["s"]) if "s" in value else None,
+            zeroed_bytes=value.zero,
+            data_bytes=value.shipped,
+            sampled_pieces=value.sampled,
+            compressibility=value.compress,
+            high_entropy_share=value.random,
+            allocated_bytes=value.allocated,
+            past=tuple(PastChange(*each) for each in value.past),
+            seconds=value.seconds,
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -9,6 +9,10 @@ alone, and a revert takes the description back together with the disks:
     vreplica.point.disk.2001  ...
 
 One short value for each key: .vmx values are lines, and their maximal length is not documented.
+The first value ends with a checksum of all of them; points of the first version have none.
+
+Whoever may edit the VM may write these values, so they are checked like input. A description that
+cannot be believed is a DamagedPoint: it is reported and left out, and stops nothing else.
 """
 
 from __future__ import annotations
@@ -18,12 +22,28 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Annotated, Any, ClassVar, Final
+
+from pydantic import Field, StringConstraints
 
 from vreplica.formats import written_by_newer
-from vreplica.points.changes import ChangeStats
+from vreplica.points.changes import ChangeStats, StatsLayout
 from vreplica.points.level import Level
 from vreplica.points.vm_keys import DISK_KEY, POINT_KEY
+from vreplica.stored import (
+    Damaged,
+    Id,
+    Key,
+    Layout,
+    Moment,
+    Seconds,
+    Size,
+    Text,
+    check_json,
+    in_range,
+    parse_data,
+    seal_json,
+)
 
 FORMAT = 1
 """Format of the description, `v`. A point of a higher format is a NewerPoint."""
@@ -45,6 +65,7 @@ class NewerPoint:
     """None: it does not say so in a place where this version looks."""
     snapshot: str | None = None
     """moref of the snapshot; None for the description of the VM itself."""
+    advice: ClassVar[str] = "Upgrade vreplica on this machine; do not remove that point"
 
     def to_dict(self) -> dict[str, Any]:
         """The values for `--json`."""
@@ -59,10 +80,11 @@ class NewerPoint:
     ) -> NewerPoint | None:
         """The newer point that these values describe, or None. `name`: of the snapshot."""
         try:
-            point = json.loads(values[POINT_KEY])
-            found = point["v"]
-        except (KeyError, ValueError, TypeError):
+            point = parse_data(values.get(POINT_KEY, ""))
+            _check_sum(values, point.get("disks"))
+        except Damaged:
             return None
+        found = point.get("v")
         if not isinstance(found, int) or found <= FORMAT:
             return None
         job, id_ = point.get("job"), point.get("id")
@@ -72,6 +94,51 @@ class NewerPoint:
             job=job if isinstance(job, str) else None,
             snapshot=snapshot,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class DamagedPoint:
+    """A recovery point whose description cannot be believed.
+
+    It is never removed, never booted and never the base of a run. Its snapshot may be good.
+    """
+
+    id: str
+    """Name of its snapshot: snapshots are named like their points."""
+    reason: str
+    snapshot: str | None = None
+    """moref of the snapshot."""
+    advice: ClassVar[str] = (
+        "Its disks may be good: clone its snapshot in vCenter to look at them; remove the snapshot "
+        "there once it is of no use"
+    )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The values for `--json`."""
+        return {"id": self.id, "reason": self.reason}
+
+    def __str__(self) -> str:
+        return f"the description of point {self.id} is damaged ({self.reason}); it is left out"
+
+    @classmethod
+    def from_extra_config(
+        cls, values: Mapping[str, str], snapshot: str | None = None, *, name: str
+    ) -> DamagedPoint | None:
+        """The damaged point that these values describe; None for good, newer and no points.
+
+        `name`: of the snapshot.
+        """
+        if not values.get(POINT_KEY) or NewerPoint.from_extra_config(values) is not None:
+            return None
+        try:
+            _read(values)
+        except Damaged as error:
+            return cls(name, str(error), snapshot)
+        return None
+
+
+LeftOut = NewerPoint | DamagedPoint
+"""A recovery point that this version cannot use."""
 
 
 def new_id() -> str:
@@ -141,7 +208,8 @@ class RecoveryPoint:
         Points whose id tells no time give `time`.
         """
         try:
-            return datetime.strptime(self.id[:_ID_TIME_LENGTH], _ID_TIME).replace(tzinfo=UTC)
+            begun = datetime.strptime(self.id[:_ID_TIME_LENGTH], _ID_TIME).replace(tzinfo=UTC)
+            return in_range(begun)
         except ValueError:
             return self.time
 
@@ -170,9 +238,8 @@ class RecoveryPoint:
             **({"suspicions": list(self.suspicions)} if self.suspicions else {}),
             **({"overhead": self.overhead_s} if self.overhead_s is not None else {}),
         }
-        values = {POINT_KEY: _dump(point)}
-        for d in self.disks:
-            values[f"{DISK_KEY}{d.key}"] = _dump(
+        disks = {
+            f"{DISK_KEY}{d.key}": _dump(
                 {
                     "label": d.label,
                     "uuid": d.uuid,
@@ -185,7 +252,9 @@ class RecoveryPoint:
                     **({"diverged": d.diverged_since} if d.diverged_since else {}),
                 }
             )
-        return values
+            for d in self.disks
+        }
+        return {POINT_KEY: seal_json(_dump(point), *disks.values()), **disks}
 
     @classmethod
     def from_extra_config(
@@ -193,29 +262,24 @@ class RecoveryPoint:
     ) -> RecoveryPoint | None:
         """The point that these values describe; None where they describe none, or not wholly."""
         try:
-            point: dict[str, Any] = json.loads(values[POINT_KEY])
-            if point["v"] != FORMAT:
-                return None
-            disks = tuple(
-                _disk(key, json.loads(values[f"{DISK_KEY}{key}"])) for key in point["disks"]
-            )
-            return cls(
-                id=point["id"],
-                job=point["job"],
-                source_vm=point["vm"],
-                source_name=point["name"],
-                time=datetime.fromisoformat(point["time"]),
-                level=Level(point["level"]),
-                requested=Level(point["requested"]),
-                disks=disks,
-                excluded=tuple(point["excluded"]),
-                notes=tuple(point["notes"]),
-                suspicions=tuple(point.get("suspicions", ())),
-                overhead_s=float(point["overhead"]) if "overhead" in point else None,
-                snapshot=snapshot,
-            )
-        except (KeyError, ValueError, TypeError):
+            point, disks = _read(values)
+        except Damaged:
             return None
+        return cls(
+            id=point.id,
+            job=point.job,
+            source_vm=point.vm,
+            source_name=point.name,
+            time=point.time,
+            level=point.level,
+            requested=point.requested,
+            disks=tuple(_disk(key, disk) for key, disk in disks.items()),
+            excluded=point.excluded,
+            notes=point.notes,
+            suspicions=point.suspicions,
+            overhead_s=point.overhead,
+            snapshot=snapshot,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The values for `--json`."""
@@ -251,20 +315,74 @@ class RecoveryPoint:
         }
 
 
+# -- the stored layout ------------------------------------------------------------------------
+
+
+class _PointLayout(Layout):
+    v: int
+    id: Id
+    job: Text
+    vm: Text
+    name: Text
+    time: Moment
+    level: Level
+    requested: Level
+    disks: tuple[Key, ...]
+    excluded: tuple[Text, ...]
+    notes: tuple[Text, ...]
+    suspicions: tuple[Text, ...] = ()
+    overhead: Seconds | None = None
+
+
+class _DiskLayout(Layout):
+    label: Text
+    uuid: Text
+    capacity: Size
+    change_id: Text | None = Field(alias="changeId")
+    mode: Text
+    shipped: Size
+    root: Annotated[str, StringConstraints(pattern=r"\A[0-9a-f]{0,64}\z")]
+    stats: StatsLayout | None = None
+    diverged: Text | None = None
+
+
+def _read(values: Mapping[str, str]) -> tuple[_PointLayout, dict[int, _DiskLayout]]:
+    """Reads and checks a description of this format. Raises Damaged."""
+    point = _PointLayout.parse(values.get(POINT_KEY, ""))
+    _check_sum(values, point.disks)
+    if point.v != FORMAT:
+        raise Damaged(f"it has format {point.v}")
+    disks = {}
+    for key in point.disks:
+        if key in disks or (disk := values.get(f"{DISK_KEY}{key}")) is None:
+            raise Damaged(f"disk {key} is described {'twice' if key in disks else 'nowhere'}")
+        disks[key] = _DiskLayout.parse(disk)
+    return point, disks
+
+
+def _check_sum(values: Mapping[str, str], keys: object) -> None:
+    """Raises Damaged where there is a checksum that does not fit. `keys`: of the point's disks.
+
+    Descriptions of disks that an earlier point had may still be there; they do not count.
+    """
+    disks = (f"{DISK_KEY}{key}" for key in (keys if isinstance(keys, list | tuple) else ()))
+    check_json(values.get(POINT_KEY, ""), *(values.get(key, "") for key in disks))
+
+
 def _dump(value: dict[str, Any]) -> str:
     return json.dumps(value, separators=(",", ":"))
 
 
-def _disk(key: int, value: dict[str, Any]) -> DiskPoint:
+def _disk(key: int, value: _DiskLayout) -> DiskPoint:
     return DiskPoint(
-        key=int(key),
-        label=value["label"],
-        uuid=value["uuid"],
-        capacity_bytes=value["capacity"],
-        change_id=value["changeId"],
-        mode=value["mode"],
-        written_bytes=value["shipped"],
-        root=value["root"],
-        stats=ChangeStats.from_values(value["stats"]) if "stats" in value else None,
-        diverged_since=value.get("diverged"),
+        key=key,
+        label=value.label,
+        uuid=value.uuid,
+        capacity_bytes=value.capacity,
+        change_id=value.change_id,
+        mode=value.mode,
+        written_bytes=value.shipped,
+        root=value.root,
+        stats=ChangeStats.from_layout(value.stats) if value.stats is not None else None,
+        diverged_since=value.diverged,
     )

@@ -13,7 +13,7 @@ from vreplica.errors import (
     ReplicaError,
     VSphereError,
 )
-from vreplica.points import Level, NewerPoint
+from vreplica.points import DamagedPoint, Level, NewerPoint
 
 
 @dataclass(eq=False)
@@ -185,6 +185,22 @@ class PointIsNewer(PreflightError):
 
 
 @dataclass(eq=False)
+class PointIsDamaged(ReplicaError):
+    """A recovery point that somebody asked for has a description that cannot be believed."""
+
+    template = "job {job}: {point}"
+    remedy = (
+        "Nothing was changed. `vreplica-sync points {job}` lists the points that can be used. The "
+        "disks of this one may be good: clone its snapshot in vCenter to look at them."
+    )
+    job: str
+    point: DamagedPoint
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**super().to_dict(), "point": self.point.id}
+
+
+@dataclass(eq=False)
 class NoPoints(ReplicaError):
     template = "job {job} has no recovery point yet"
     remedy = "Run `vreplica-sync run {job}` first."
@@ -203,6 +219,17 @@ class DestinationTooSmall(PreflightError):
     datastore: str
     free: str
     needed: str
+
+
+@dataclass(eq=False)
+class TestMarkDamaged(ReplicaError):
+    template = "{place} does not say any more on which recovery point of {job} it stands"
+    remedy = (
+        "No recovery point is removed meanwhile. Where that test is over, remove its VM in vCenter "
+        "and that file."
+    )
+    job: str
+    place: str
 
 
 @dataclass(eq=False)

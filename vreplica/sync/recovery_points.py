@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 
 from vreplica.errors import ConfigError
 from vreplica.files import replace_durably
-from vreplica.points import NewerPoint, RecoveryPoint
+from vreplica.points import DamagedPoint, NewerPoint, RecoveryPoint
+from vreplica.points.model import LeftOut
 from vreplica.sync.errors import NoPoints, NoSuchPoint, PointIsNewer
 from vreplica.sync.job import Job
 from vreplica.sync.job_dir import accepted_path, job_lock
@@ -19,24 +20,36 @@ from vreplica.vsphere.session import connect
 
 @dataclass(frozen=True, slots=True)
 class ReplicaPoints:
-    """The recovery points of a job, oldest first; `newer` are in a format of a newer version."""
+    """The recovery points of a job, oldest first.
+
+    `newer` are in a format of a newer version, `damaged` have a description that cannot be
+    believed.
+    """
 
     points: tuple[RecoveryPoint, ...] = ()
     newer: tuple[NewerPoint, ...] = ()
+    damaged: tuple[DamagedPoint, ...] = ()
+
+    @property
+    def left_out(self) -> tuple[LeftOut, ...]:
+        """The points that this version cannot use."""
+        return (*self.newer, *self.damaged)
 
 
 def read_points(job: Job) -> ReplicaPoints:
     """All recovery points of the job, as the destination has them."""
     with connect(job.destination) as session:
         replica = find_replica(session, job)
-        return ReplicaPoints(replica.points, replica.newer) if replica else ReplicaPoints()
+        if replica is None:
+            return ReplicaPoints()
+        return ReplicaPoints(replica.points, replica.newer, replica.damaged)
 
 
 def points(job: Job) -> tuple[RecoveryPoint, ...]:
     """The job's recovery points, oldest first, as the destination has them.
 
-    Raises PointIsNewer where one of them is in a format that only a newer version reads: then
-    the list would not be whole.
+    Damaged points are left out. Raises PointIsNewer where one of them is in a format that only a
+    newer version reads: then the list would not be whole.
     """
     found = read_points(job)
     for point in found.newer:

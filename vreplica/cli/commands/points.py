@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-import vreplica
 from vreplica.cli import catalog_updates, exit_codes, render
 from vreplica.cli.each_job import each_job
 from vreplica.cli.options import command, config_option, jobs_argument
@@ -15,8 +13,8 @@ from vreplica.cli.render.output import Output
 
 if TYPE_CHECKING:
     from vreplica.config import Config
-    from vreplica.points import NewerPoint, RecoveryPoint
     from vreplica.sync.job import Job
+    from vreplica.sync.recovery_points import ReplicaPoints
 
 
 @click.command()
@@ -46,63 +44,50 @@ def points(
         raise click.UsageError("--accept is for the points of one JOB")
 
     def work(job: Job) -> int:
-        newer: Sequence[NewerPoint] = ()
-        if accept:
-            found = _accepted(out, config, job, accept)
-        else:
-            found, newer = _read(job)
+        found = _accepted(out, config, job, accept) if accept else _read(job)
         show = _show_retention if retention else _show
-        show(out, job, found, newer)
+        show(out, job, found)
         return exit_codes.OK
 
     return each_job(out, config, jobs, work)
 
 
-def _read(job: Job) -> tuple[Sequence[RecoveryPoint], Sequence[NewerPoint]]:
-    """The points, and those that only a newer version can read."""
-    from vreplica.sync.errors import PointIsNewer
+def _read(job: Job) -> ReplicaPoints:
+    from vreplica.sync.recovery_points import read_points
 
-    try:
-        return vreplica.recovery_points(job), ()
-    except PointIsNewer:
-        from vreplica.sync.recovery_points import read_points
-
-        found = read_points(job)
-        return found.points, found.newer
+    return read_points(job)
 
 
-def _accepted(
-    out: Output, config: Config, job: Job, accept: tuple[str, ...]
-) -> Sequence[RecoveryPoint]:
+def _accepted(out: Output, config: Config, job: Job, accept: tuple[str, ...]) -> ReplicaPoints:
     """Accepts these points; returns all points of the job."""
     from vreplica.sync import recovery_points
 
     found = recovery_points.accept(job, accept)
     catalog_updates.points_read(out, config, job, found)
-    return found
+    return recovery_points.ReplicaPoints(found)
 
 
-def _show(
-    out: Output, job: Job, found: Sequence[RecoveryPoint], newer: Sequence[NewerPoint]
-) -> None:
+def _show(out: Output, job: Job, found: ReplicaPoints) -> None:
     value = {
         "job": job.name,
-        "points": [point.to_dict() for point in found],
-        "newer": [point.to_dict() for point in newer],
+        "points": [point.to_dict() for point in found.points],
+        **_left_out(found),
     }
-    out.answer("points", value, lambda: render.text.points(job.name, found, newer))
+    out.answer("points", value, lambda: render.text.points(job.name, found.points, found.left_out))
 
 
-def _show_retention(
-    out: Output, job: Job, found: Sequence[RecoveryPoint], newer: Sequence[NewerPoint]
-) -> None:
-    verdicts = job.retention.review(found)
+def _show_retention(out: Output, job: Job, found: ReplicaPoints) -> None:
+    verdicts = job.retention.review(found.points)
     kept = [{"id": v.point.id, "stays": v.stays, "reasons": list(v.reasons)} for v in verdicts]
     rule = job.retention.describe()
-    value = {
-        "job": job.name,
-        "keep": rule,
-        "points": kept,
-        "newer": [point.to_dict() for point in newer],
+    value = {"job": job.name, "keep": rule, "points": kept, **_left_out(found)}
+    out.answer(
+        "retention", value, lambda: render.text.retention(job.name, rule, verdicts, found.left_out)
+    )
+
+
+def _left_out(found: ReplicaPoints) -> dict[str, list[dict[str, Any]]]:
+    return {
+        "newer": [point.to_dict() for point in found.newer],
+        "damaged": [point.to_dict() for point in found.damaged],
     }
-    out.answer("retention", value, lambda: render.text.retention(job.name, rule, verdicts, newer))

@@ -19,7 +19,8 @@ from vreplica.units import human_size
 
 if TYPE_CHECKING:
     from vreplica.delta.compare.spot_check import SpotCheckResult
-    from vreplica.points import Level, NewerPoint, RecoveryPoint, Verdict
+    from vreplica.points import Level, RecoveryPoint, Verdict
+    from vreplica.points.model import LeftOut
     from vreplica.sync.plan.readiness import ReadinessReport
     from vreplica.sync.replica.seed import SeedReport
     from vreplica.sync.report import DiskVerify, Plan, RunReport, VerifyReport
@@ -127,18 +128,19 @@ def _required(level: Level) -> str:
     return "any level (no `require` above crash): a point may be like a disk after a power failure"
 
 
-def _newer_points(newer: Sequence[NewerPoint]) -> Iterator[RenderableType]:
-    for point in newer:
-        yield indented(f"{point}. Upgrade vreplica on this machine; do not remove that point")
+def _left_out(points: Sequence[LeftOut]) -> Iterator[RenderableType]:
+    """The points that cannot be used, with what to do."""
+    for point in points:
+        yield indented(f"{point}. {point.advice}")
 
 
 def points(
-    job: str, found: Sequence[RecoveryPoint], newer: Sequence[NewerPoint] = ()
+    job: str, found: Sequence[RecoveryPoint], left_out: Sequence[LeftOut] = ()
 ) -> Iterator[RenderableType]:
     if not found:
-        which = "recovery point that this version can read" if newer else "recovery point yet"
+        which = "recovery point that this version can read" if left_out else "recovery point yet"
         yield _head(job, f"no {which}")
-        yield from _newer_points(newer)
+        yield from _left_out(left_out)
         return
     yield _head(job, f"{counted(len(found), 'recovery point')}, oldest first")
     table = grid(
@@ -172,11 +174,11 @@ def points(
     else:
         lines = [f"{point.id}: {', '.join(point.excluded) or 'none'}" for point in found]
         yield facts(("excluded", lines))
-    yield from _newer_points(newer)
+    yield from _left_out(left_out)
 
 
 def retention(
-    job: str, rule: str, verdicts: Sequence[Verdict], newer: Sequence[NewerPoint] = ()
+    job: str, rule: str, verdicts: Sequence[Verdict], left_out: Sequence[LeftOut] = ()
 ) -> Iterator[RenderableType]:
     going = sum(not v.stays for v in verdicts)
     yield _head(
@@ -189,7 +191,7 @@ def retention(
         table.add_row(point.id, moment(point.time), str(point.level), why)
     if verdicts:
         yield indented(table)
-    yield from _newer_points(newer)
+    yield from _left_out(left_out)
 
 
 def flag(point: RecoveryPoint) -> Iterator[RenderableType]:

@@ -116,6 +116,13 @@ class Point(TypedDict):
     disks: list[PointDisk]
 
 
+class DamagedPoint(TypedDict):
+    """A point whose description cannot be believed. It is left out; its snapshot is there."""
+
+    id: str
+    reason: str
+
+
 class NewerPoint(TypedDict):
     """A point that a newer version of vreplica wrote, in a format that this one cannot read."""
 

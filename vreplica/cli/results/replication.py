@@ -9,6 +9,7 @@ from typing_extensions import TypedDict
 from vreplica.cli.results.common import (
     Bytes,
     CopyMode,
+    DamagedPoint,
     Document,
     Level,
     NewerPoint,
@@ -178,11 +179,15 @@ class Run(Document, RunValues):
 
 
 class Points(Document):
-    """The points of a job, oldest first. `newer`: only a newer version can read them."""
+    """The points of a job, oldest first. `newer`: only a newer version can read them.
+
+    `damaged`: their descriptions cannot be believed.
+    """
 
     job: str
     points: list[Point]
     newer: list[NewerPoint]
+    damaged: list[DamagedPoint]
 
 
 class KeptPoint(TypedDict):
@@ -198,6 +203,7 @@ class Retention(Document):
     keep: str
     points: list[KeptPoint]
     newer: list[NewerPoint]
+    damaged: list[DamagedPoint]
 
 
 class SeededDisk(TypedDict):

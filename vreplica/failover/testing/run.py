@@ -32,7 +32,7 @@ from vreplica.points import RecoveryPoint
 from vreplica.points.model import new_id
 from vreplica.points.retention import best
 from vreplica.points.vm_keys import DISK_KEY, JOB_KEY, LEAF_KEY, POINT_KEY, SOURCE_KEY, TEST_KEY
-from vreplica.sync.errors import PointIsNewer
+from vreplica.sync.errors import PointIsDamaged, PointIsNewer
 from vreplica.sync.job import Customize, Job
 from vreplica.sync.replica import test_vm
 from vreplica.sync.replica.state import ReplicaState, find_replica, need_points
@@ -137,6 +137,9 @@ def run_test(job: Job, options: TestOptions, report: Reporter) -> TestReport:
         for newer in replica.newer:
             if options.point in (None, newer.id):
                 raise PointIsNewer(job.name, newer)
+        for damaged in replica.damaged:
+            if options.point == damaged.id:
+                raise PointIsDamaged(job.name, damaged)
         point = _point(replica, options.point)
         network = options.network or job.placement.test_network
         _check_options(session, job, replica, network, options)

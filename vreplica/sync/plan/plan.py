@@ -76,6 +76,7 @@ def make_plan(
             warnings.append(audit_off(disk.label, disk.digest_map_problem))
     if reason:
         warnings.append(f"an earlier run broke off and is not resumed: {reason}")
+    warnings += [f"{point}" for point in (replica.damaged if replica else ())]
     problems = [
         *find_problems(state, shape, level),
         *foreign_change_problems(job, replica, changes),

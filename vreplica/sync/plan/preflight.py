@@ -6,6 +6,7 @@ Every problem is a sentence that names the object and the remedy. All are found 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from vreplica.points import MAX_POINTS, Level, NewerPoint
 from vreplica.points.vm_keys import BOOTED, LEAF_KEY
@@ -27,6 +28,9 @@ from vreplica.vsphere.errors import PlacementAmbiguous, PlacementNotFound
 from vreplica.vsphere.model import SnapshotInfo, VmInfo
 from vreplica.vsphere.operations.cbt import tracking_obstacle
 from vreplica.vsphere.operations.reshape import wanted_networks
+
+SPARE_LINKS: Final = 2
+"""Links of a chain that neither points nor base and leaf take (points/retention.py)."""
 
 
 def find_problems(state: JobState, shape: Shape, level: Level) -> list[str]:
@@ -161,10 +165,16 @@ def _replica_problems(job: Job, source: VmInfo, replica: ReplicaState | None) ->
             f"replica {name} has {len(replica.points)} recovery points and a snapshot chain takes "
             f"{MAX_POINTS}: retention could not remove any; remove the oldest snapshots in vCenter"
         )
+    elif len(replica.points) + len(replica.damaged) > MAX_POINTS + SPARE_LINKS:
+        yield (
+            f"replica {name} has {len(replica.damaged)} damaged points beside its "
+            f"{len(replica.points)}, and its snapshot chain is full: remove the snapshots of "
+            f"damaged ones in vCenter ({', '.join(p.id for p in replica.damaged)})"
+        )
 
 
 def _newer_problem(name: str, point: NewerPoint) -> str:
-    return f"{name}: {point}. Upgrade vreplica on this machine; do not remove that point"
+    return f"{name}: {point}. {point.advice}"
 
 
 def foreign_change_problems(

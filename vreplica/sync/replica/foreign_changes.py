@@ -27,6 +27,7 @@ from vreplica.points import RecoveryPoint
 from vreplica.points.digestmap.digest_map import DigestMap
 from vreplica.points.digestmap.errors import DigestMapUnusable
 from vreplica.points.vm_keys import LEAF_KEY, REVERTED_KEY
+from vreplica.stored import Damaged, parse_moment
 from vreplica.sync.job import Job
 from vreplica.sync.job_dir import map_path
 from vreplica.sync.replica.state import ReplicaState
@@ -68,14 +69,26 @@ def power_on_since_point(session: Session, replica: ReplicaState) -> EventRecord
     since = []
     if replica.latest is not None and (snapshot := replica.snapshot_of(replica.latest)):
         since.append(snapshot.created)
-    with suppress(ValueError):
-        since.append(datetime.fromisoformat(replica.vm.extra_config.get(REVERTED_KEY, "")))
+    if (reverted := _reverted(session, replica)) is not None:
+        since.append(reverted)
     last = max(since, default=None)
     for event in session.events(replica.vm.ref, since=last):
         # VmPoweredOnEvent, DrsVmPoweredOnEvent
         if event.type.endswith("PoweredOnEvent") and (last is None or event.time > last):
             return event
     return None
+
+
+def _reverted(session: Session, replica: ReplicaState) -> datetime | None:
+    """When we last reverted it, as it says; None where it says nothing that can be believed.
+
+    A time that is still to come is none of ours: it would hide every power-on until then.
+    """
+    text = replica.vm.extra_config.get(REVERTED_KEY, "")
+    try:
+        return time if text and (time := parse_moment(text)) <= session.refresh() else None
+    except Damaged:
+        return None
 
 
 def need_untouched_seed(session: Session, replica: ReplicaState, path: Path) -> None:

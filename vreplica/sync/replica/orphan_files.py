@@ -7,14 +7,14 @@ fails or is killed leaves no file behind: the next run knows both lists.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 
 from vreplica.errors import VReplicaError
 from vreplica.files import replace_durably
 from vreplica.points.vm_keys import MADE_KEY
+from vreplica.stored import Damaged, parse_texts, read_text, seal_text
 from vreplica.sync.job import Job
-from vreplica.sync.job_dir import unused_path
+from vreplica.sync.job_dir import in_state_dir, unused_path
 from vreplica.sync.replica.state import ReplicaState
 from vreplica.sync.run_context import RunContext
 from vreplica.vsphere.model import VmDisk
@@ -22,10 +22,20 @@ from vreplica.vsphere.model import VmDisk
 
 def made_by_run(replica: ReplicaState) -> tuple[str, ...]:
     """Files that the run in `vreplica.leaf` was making. Read it before a revert takes it away."""
+    return paths_in_folder(replica.vm.extra_config.get(MADE_KEY, ""), replica.vm.vmx_path)
+
+
+def paths_in_folder(text: str, vmx_path: str) -> tuple[str, ...]:
+    """The paths of a `vreplica.made` that are in the VM's own folder. Damaged: none.
+
+    Whoever may edit the VM may write that value, so it names no file that we delete elsewhere.
+    """
+    folder = vmx_path.rpartition("/")[0] + "/"
     try:
-        return tuple(json.loads(replica.vm.extra_config.get(MADE_KEY) or "[]"))
-    except ValueError:
+        paths = parse_texts(text) if text else ()
+    except Damaged:
         return ()
+    return tuple(p for p in paths if p.startswith(folder) and ".." not in p.split("/"))
 
 
 def base_files(disks: Iterable[VmDisk]) -> set[str]:
@@ -54,7 +64,7 @@ def delete_unused(context: RunContext, replica: ReplicaState) -> None:
     folder = replica.vm.vmx_path.rpartition("/")[0] + "/"
     left = []
     for path in paths:
-        if path in used or not path.startswith(folder):
+        if path in used or not path.startswith(folder) or ".." in path.split("/"):
             continue
         context.fence()
         try:
@@ -69,10 +79,14 @@ def delete_unused(context: RunContext, replica: ReplicaState) -> None:
 
 def unused(job: Job) -> list[str]:
     """The recorded paths."""
-    try:
-        return unused_path(job).read_text().splitlines()
-    except FileNotFoundError:
-        return []
+    with in_state_dir():
+        try:
+            return read_text(unused_path(job)).splitlines()
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except Damaged:
+            # What it named stays at the destination: that costs space, and no data.
+            return []
 
 
 def _keep_unused(job: Job, paths: Iterable[str]) -> None:
@@ -81,4 +95,4 @@ def _keep_unused(job: Job, paths: Iterable[str]) -> None:
     if not lines:
         path.unlink(missing_ok=True)
         return
-    replace_durably(path, "".join(f"{line}\n" for line in lines))
+    replace_durably(path, seal_text("".join(f"{line}\n" for line in lines)))

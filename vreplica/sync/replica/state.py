@@ -14,13 +14,13 @@ and it is clean where nothing was written since its newest snapshot:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from vreplica.points import NewerPoint, RecoveryPoint
+from vreplica.points import DamagedPoint, NewerPoint, RecoveryPoint
 from vreplica.points.vm_keys import JOB_KEY, LEAF_KEY, REVERTED_KEY, SEED_KEY
-from vreplica.sync.errors import NoPoints, NotOurReplica, PointIsNewer
+from vreplica.stored import Damaged, Id, Key, Layout
+from vreplica.sync.errors import NoPoints, NotOurReplica, PointIsDamaged, PointIsNewer
 from vreplica.sync.job import Job
 from vreplica.sync.job_dir import read_accepted
 from vreplica.vsphere.errors import VmNotFound
@@ -38,6 +38,11 @@ class Seed:
     """Keys of the disks that were seeded."""
 
 
+class _SeedLayout(Layout):
+    id: Id
+    keys: tuple[Key, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class ReplicaState:
     """The replica VM and the snapshots on it."""
@@ -49,6 +54,8 @@ class ReplicaState:
     """Snapshots that are not recovery points of this job."""
     newer: tuple[NewerPoint, ...] = ()
     """Recovery points of this job that only a newer version can read, in the same order."""
+    damaged: tuple[DamagedPoint, ...] = ()
+    """Recovery points whose descriptions cannot be believed, in the same order."""
     snapshots: tuple[SnapshotInfo, ...] = ()
     """All of them, with the disks that they froze."""
 
@@ -64,11 +71,11 @@ class ReplicaState:
     def seed(self) -> Seed:
         """Its seed; empty once there is a point."""
         try:
-            value = json.loads(self.vm.extra_config.get(SEED_KEY) or "{}")
-            found = Seed(str(value["id"]), frozenset(int(k) for k in value["keys"]))
-        except (ValueError, KeyError, TypeError):
+            found = _SeedLayout.parse(self.vm.extra_config.get(SEED_KEY, ""))
+        except Damaged:
+            # Then the disks are copied in full.
             return Seed()
-        return found if self.latest is None else Seed()
+        return Seed(found.id, frozenset(found.keys)) if self.latest is None else Seed()
 
     @property
     def base(self) -> str:
@@ -109,13 +116,15 @@ def vm_identity(vm: VmInfo) -> str:
 def foreign_snapshots(job: Job, snapshots: Sequence[SnapshotInfo]) -> list[SnapshotInfo]:
     """The snapshots of a source that are neither ours nor points of the reverse direction.
 
-    A VM that was a replica keeps such points beneath it; no run writes to them any more.
+    A VM that was a replica keeps such points beneath it, damaged ones too; no run writes to them
+    any more.
     """
     ours, found = snapshot_name(job.name), []
     for snapshot in snapshots:
         point = RecoveryPoint.from_extra_config(snapshot.extra_config)
         reverse = point is not None and point.job == job.reverse_name and point.id == snapshot.name
-        if snapshot.name != ours and not reverse and _newer(snapshot) is None:
+        known = reverse or _newer(snapshot) is not None or _damaged(snapshot) is not None
+        if snapshot.name != ours and not known:
             found.append(snapshot)
     return found
 
@@ -135,11 +144,16 @@ def find_replica(session: Session, job: Job) -> ReplicaState | None:
 
 
 def need_points(job: Job, replica: ReplicaState | None) -> ReplicaState:
-    """The replica, with a point that this version reads. Raises PointIsNewer, NoPoints."""
+    """The replica, with a point that this version reads.
+
+    Raises PointIsNewer, PointIsDamaged, NoPoints.
+    """
     if replica is not None and replica.points:
         return replica
     for newer in replica.newer if replica is not None else ():
         raise PointIsNewer(job.name, newer)
+    for damaged in replica.damaged if replica is not None else ():
+        raise PointIsDamaged(job.name, damaged)
     raise NoPoints(job=job.name)
 
 
@@ -152,6 +166,7 @@ def read_replica(session: Session, job: Job, ref: VmRef) -> ReplicaState:
     points: list[RecoveryPoint] = []
     foreign: list[SnapshotInfo] = []
     newer: list[NewerPoint] = []
+    damaged: list[DamagedPoint] = []
     snapshots = session.read_snapshots(ref)
     for snapshot in snapshots:
         point = RecoveryPoint.from_extra_config(snapshot.extra_config, snapshot.moref)
@@ -159,9 +174,11 @@ def read_replica(session: Session, job: Job, ref: VmRef) -> ReplicaState:
             points.append(replace(point, accepted=point.id in accepted))
         elif (found := _newer(snapshot, (None, job.name, job.reverse_name))) is not None:
             newer.append(found)
+        elif (broken := _damaged(snapshot)) is not None:
+            damaged.append(broken)
         else:
             foreign.append(snapshot)
-    return ReplicaState(vm, tuple(points), tuple(foreign), tuple(newer), snapshots)
+    return ReplicaState(vm, tuple(points), tuple(foreign), tuple(newer), tuple(damaged), snapshots)
 
 
 def newer_points(snapshots: Sequence[SnapshotInfo]) -> tuple[NewerPoint, ...]:
@@ -174,6 +191,11 @@ def _newer(snapshot: SnapshotInfo, jobs: tuple[str | None, ...] | None = None) -
     """The newer point that a snapshot is, of one of these jobs (None: of any)."""
     point = NewerPoint.from_extra_config(snapshot.extra_config, snapshot.moref, name=snapshot.name)
     return point if point is not None and (jobs is None or point.job in jobs) else None
+
+
+def _damaged(snapshot: SnapshotInfo) -> DamagedPoint | None:
+    values = snapshot.extra_config
+    return DamagedPoint.from_extra_config(values, snapshot.moref, name=snapshot.name)
 
 
 def revert_to_point(session: Session, replica: VmRef, snapshot: str) -> None:

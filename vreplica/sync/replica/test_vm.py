@@ -18,18 +18,39 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Self
 
 from vreplica.errors import VSphereError
 from vreplica.points.vm_keys import MADE_KEY, TEST_KEY
-from vreplica.sync.errors import BeingTested
+from vreplica.stored import (
+    Damaged,
+    Id,
+    Layout,
+    Text,
+    check_json,
+    read_text,
+    seal_json,
+)
+from vreplica.sync.errors import BeingTested, TestMarkDamaged
 from vreplica.sync.job import Job
 from vreplica.sync.job_dir import in_state_dir, tests_dir
+from vreplica.sync.replica.orphan_files import paths_in_folder
 from vreplica.vsphere.errors import VmNotFound
 from vreplica.vsphere.model import VmInfo, VmRef
 from vreplica.vsphere.session import Session
+
+
+class _MarkLayout(Layout):
+    # A newer version may say more: its test VM holds its point all the same.
+    job: Text
+    id: Id
+    point: Id
+    owner: Text
+    time: Text
+    keep: bool
+    copied: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +70,17 @@ class OwnerMark:
     copied: bool = False
 
     def dump(self) -> str:
-        return json.dumps(asdict(self), separators=(",", ":"))
+        return seal_json(json.dumps(asdict(self), separators=(",", ":")))
 
     @classmethod
-    def load(cls, text: str) -> OwnerMark | None:
+    def load(cls, text: str) -> Self | None:
+        """The mark; None where there is none, or none that can be believed."""
         try:
-            value: dict[str, Any] = json.loads(text)
-            # A newer version may say more: its test VM holds its point all the same.
-            return cls(**{f.name: value[f.name] for f in fields(cls) if f.name in value})
-        except (ValueError, TypeError, AttributeError):
+            value = _MarkLayout.parse(text)
+            check_json(text)
+        except Damaged:
             return None
+        return cls(**value.model_dump())
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +115,30 @@ def find_test_vm(session: Session, job: Job) -> TestVm | None:
 
 
 def points_in_use(session: Session, job: Job) -> frozenset[str]:
-    """Ids of the points that a test VM stands on, or is about to. Call `remove_left` before."""
-    marks = [mark for _, mark in _marks(job)]
-    if (test := find_test_vm(session, job)) is not None:
-        marks.append(test.mark)
+    """Ids of the points that a test VM stands on, or is about to. Call `remove_left` before.
+
+    Raises TestMarkDamaged where a mark cannot be believed: it may hold any point.
+    """
+    test = find_test_vm(session, job)
+    marks = [test.mark] if test is not None else []
+    if test is None and (name := _damaged_mark(session, job)) is not None:
+        raise TestMarkDamaged(job=job.name, place=f"test VM {name}")
+    for folder, mark in _marks(job):
+        if mark is not None:
+            marks.append(mark)
+        elif test is None or test.mark.id != folder.name:
+            raise TestMarkDamaged(job=job.name, place=str(folder / "hold"))
     return frozenset(mark.point for mark in marks if not mark.copied)
+
+
+def _damaged_mark(session: Session, job: Job) -> str | None:
+    """Name of a VM that stands where the job's test VM does, with a mark that cannot be read."""
+    try:
+        vm = session.read_vm(session.find_vm(test_name(job)))
+    except VmNotFound:
+        return None
+    text = vm.extra_config.get(TEST_KEY, "")
+    return vm.name if text and OwnerMark.load(text) is None else None
 
 
 def release_point(session: Session, job: Job, vm: VmRef, mark: OwnerMark) -> None:
@@ -131,7 +172,7 @@ def remove_left(session: Session, job: Job, *, kept_too: bool = False) -> str | 
             # The host may still copy for a process that was killed: the next run tries again.
             if kept_too:
                 raise
-    left = [f for f, mark in _marks(job) if test is None or test.mark.id != mark.id]
+    left = [folder for folder, _ in _marks(job) if test is None or test.mark.id != folder.name]
     # vCenter completes a clone whose process was killed: the VM exists in a moment.
     if left and not _is_being_cloned(session, job):
         for folder in left:
@@ -141,11 +182,14 @@ def remove_left(session: Session, job: Job, *, kept_too: bool = False) -> str | 
 
 
 def remove_test_vm(session: Session, vm: VmRef) -> None:
-    """Powers a test VM off and removes it, with files of copies that were never attached."""
+    """Powers a test VM off and removes it, with files of copies that were never attached.
+
+    Only files in its own folder: what its extraConfig says may be of anybody.
+    """
     session.power_off(vm)
     now = session.read_vm(vm)
     attached = {path for disk in now.disks for path in (disk.path, *disk.parents)}
-    for path in json.loads(now.extra_config.get(MADE_KEY) or "[]"):
+    for path in paths_in_folder(now.extra_config.get(MADE_KEY, ""), now.vmx_path):
         if path not in attached:
             session.delete_disk(vm, path)
     session.destroy_vm(vm)
@@ -175,12 +219,15 @@ def _folder(job: Job, id_: str) -> Path:
     return tests_dir(job) / id_
 
 
-def _marks(job: Job) -> Iterator[tuple[Path, OwnerMark]]:
+def _marks(job: Job) -> Iterator[tuple[Path, OwnerMark | None]]:
+    """The folder and the mark of each test, whose id names the folder; None: it is damaged."""
     root = tests_dir(job)
     for folder in sorted(root.iterdir()) if root.is_dir() else []:
-        with suppress(FileNotFoundError):
-            if mark := OwnerMark.load((folder / "hold").read_text()):
-                yield folder, mark
+        with suppress(FileNotFoundError, NotADirectoryError):
+            try:
+                yield folder, OwnerMark.load(read_text(folder / "hold"))
+            except Damaged:
+                yield folder, None
 
 
 def _is_being_cloned(session: Session, job: Job) -> bool:

@@ -7,7 +7,7 @@ import secrets
 from vreplica.delta.compare.root_digest import BLAKE3
 from vreplica.delta.control import Control
 from vreplica.points import RecoveryPoint
-from vreplica.sync.errors import NoSuchPoint, NotOurReplica, PointIsNewer
+from vreplica.sync.errors import NoSuchPoint, NotOurReplica, PointIsDamaged, PointIsNewer
 from vreplica.sync.events import Listener, Step, ignore
 from vreplica.sync.job import Job
 from vreplica.sync.job_dir import job_lock
@@ -107,6 +107,9 @@ def _choose(job: Job, replica: ReplicaState, wanted: str | None) -> RecoveryPoin
     for point in points:
         if point.id == wanted:
             return point
+    for damaged in replica.damaged:
+        if wanted == damaged.id:
+            raise PointIsDamaged(job.name, damaged)
     raise NoSuchPoint(job=job.name, point=wanted, newest=points[-1].id)
 
 

@@ -3,7 +3,7 @@
 # passwordless sudo). Elsewhere it says what is missing and the tests that need it skip.
 # Usage: system-packages.sh [PACKAGE ...]   (default: everything in the list below)
 set -eu
-packages=${*:-qemu-utils e2fsprogs clang libclang-rt-dev golang-go golang-github-vmware-govmomi-dev postgresql}
+packages=${*:-qemu-utils e2fsprogs clang libclang-rt-dev golang-go golang-github-vmware-govmomi-dev libvirt-clients postgresql}
 missing=
 for package in $packages; do
     dpkg-query -W -f '${Status}\n' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"

@@ -60,7 +60,7 @@ class Vm:
 @pytest.fixture
 def make(lab: Lab, control: LabControl, si: Any, request: Any) -> Any:
     def build(**options: Any) -> Vm:
-        return Vm(lab, control, si, request.node.name[5:], **options)
+        return Vm(lab, control, si, request.node.name[5:70], **options)
 
     return build
 

@@ -381,7 +381,7 @@ def test_a_datastore_that_is_full_refuses_writes_until_there_is_room(
     lab: Lab, control: LabControl, writing: Any, request: Any
 ) -> None:
     disks = [(CAPACITY, True, None), (4 * MIB, False, None)]
-    vm = control.create_vm("site-a", request.node.name, disks=disks)
+    vm = control.create_vm("site-a", request.node.name[-60:], disks=disks)
     thin, thick = (d["path"] for d in vm["disks"])
     store = lab.sites["site-a"].datastore("site-a-ds1")
     before, data = store.capacity, memoryview(os.urandom(MIB))
@@ -409,7 +409,7 @@ def test_a_datastore_that_is_full_refuses_writes_until_there_is_room(
 def test_writes_from_outside_are_in_the_change_map_where_the_lab_is_set_so(
     control: LabControl, si: Any, writing: Any, tracked: bool, request: Any
 ) -> None:
-    vm = make(control, request.node.name, cbt=True)
+    vm = make(control, request.node.name[-60:], cbt=True)
     first = snapshot(si, vm)
     change_id = next(d for d in first.config.hardware.device if d.key == KEY).backing.changeId
     leaf = control.describe_vm("site-a", vm["moref"])["disks"][0]["path"]

@@ -33,15 +33,31 @@ class ControllerFamily:
     first_device: int
     units: int
     label: str
+    vmx_name: str
+    """Its name in a .vmx file."""
 
 
 FAMILIES = (
-    ControllerFamily(device.VirtualIDEController, 200, 2, 3000, 2, "IDE"),
-    ControllerFamily(device.VirtualSCSIController, 1000, 4, 2000, 16, "SCSI controller"),
-    ControllerFamily(device.VirtualAHCIController, 15000, 4, 16000, 30, "SATA controller"),
-    ControllerFamily(device.VirtualNVMEController, 31000, 4, 32000, 15, "NVME controller"),
+    ControllerFamily(device.VirtualIDEController, 200, 2, 3000, 2, "IDE", "ide"),
+    ControllerFamily(device.VirtualSCSIController, 1000, 4, 2000, 16, "SCSI controller", "scsi"),
+    ControllerFamily(device.VirtualAHCIController, 15000, 4, 16000, 30, "SATA controller", "sata"),
+    ControllerFamily(device.VirtualNVMEController, 31000, 4, 32000, 15, "NVME controller", "nvme"),
 )
 _SCSI = FAMILIES[1]
+
+SCSI_MODELS: dict[Any, str] = {
+    device.VirtualBusLogicController: "buslogic",
+    device.VirtualLsiLogicController: "lsilogic",
+    device.VirtualLsiLogicSASController: "lsisas1068",
+    device.ParaVirtualSCSIController: "pvscsi",
+}
+CARD_MODELS: dict[Any, str] = {
+    device.VirtualPCNet32: "vlance",
+    device.VirtualE1000: "e1000",
+    device.VirtualE1000e: "e1000e",
+    device.VirtualVmxnet3: "vmxnet3",
+}
+"""Names of models in a .vmx file."""
 
 
 def family_of(controller: Any) -> ControllerFamily | None:

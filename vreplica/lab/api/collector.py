@@ -15,10 +15,12 @@ import time
 from collections import deque
 from typing import Any
 
-from vreplica.lab.api.managed import Managed, vmodl_class
+from vreplica.lab.api.managed import Managed
 from vreplica.lab.api.privileges import require_property_privilege
 from vreplica.lab.api.properties import (
     change_xml,
+    invalid_property,
+    parse_path,
     property_names,
     property_xml,
     read_property,
@@ -47,15 +49,30 @@ def _named(selections: Any, found: dict[str, Any]) -> dict[str, Any]:
 
 
 def _specs_of(item: Any, prop_set: Any) -> list[Any]:
-    """The PropertySpecs for an object: those of the most specific type that it has."""
-    order = vmodl_class(type(item)).__mro__
-    fitting = [(order.index(s.type), s) for s in prop_set if s.type in order]
-    nearest = min((rank for rank, _ in fitting), default=0)
-    return [s for rank, s in fitting if rank == nearest]
+    """The PropertySpecs for an object: all whose type it has.
+
+    "The set of properties applicable to a given managed object type is the union of the properties
+    implied by the PropertySpec objects" (vSphere API, PropertySpec).
+    """
+    return [s for s in prop_set if isinstance(item, s.type)]
+
+
+def _require_known_paths(prop_set: Any) -> None:
+    """Raises InvalidProperty for a path that the type of its PropertySpec does not have.
+
+    Also where an object would have it: `runtime.powerState` is no property of a ManagedEntity.
+    """
+    for spec in prop_set:
+        for path in spec.pathSet or ():
+            try:
+                spec.type._GetPropertyInfo(parse_path(path)[0][0])
+            except AttributeError:
+                raise invalid_property(path) from None
 
 
 def select_objects(spec: Any) -> list[tuple[Any, list[str]]]:
     """The objects of a filter with their paths, in the order of the traversal."""
+    _require_known_paths(spec.propSet)
     found: dict[str, tuple[Any, list[str]]] = {}
     for start in spec.objectSet:
         named = _named(start.selectSet, {})

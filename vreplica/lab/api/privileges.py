@@ -20,10 +20,8 @@ _BY_METHOD = {
     "CreateVM_Task": "VirtualMachine.Inventory.Create",
     "RegisterVM_Task": "VirtualMachine.Inventory.Register",
     "RevertToSnapshot_Task": "VirtualMachine.State.RevertToSnapshot",
-    "Destroy_Task": "VirtualMachine.Inventory.Delete",
     "CloneVM_Task": "VirtualMachine.Provisioning.Clone",
     "MigrateVM_Task": "Resource.ColdMigrate",
-    "Rename_Task": "VirtualMachine.Config.Rename",
     "MoveIntoFolder_Task": "VirtualMachine.Inventory.Move",
     "SearchDatastore_Task": "Datastore.Browse",
     "SearchDatastoreSubFolders_Task": "Datastore.Browse",
@@ -58,15 +56,41 @@ _BY_METHOD = {
 """The privileges of methods for which the registry has none, since it depends on the object."""
 
 
+_BY_KIND: tuple[tuple[Any, dict[str, str]], ...] = (
+    (
+        vim.VirtualMachine,
+        {
+            "Destroy_Task": "VirtualMachine.Inventory.Delete",
+            "Rename_Task": "VirtualMachine.Config.Rename",
+        },
+    ),
+    (vim.Folder, {"Destroy_Task": "Folder.Delete", "Rename_Task": "Folder.Rename"}),
+    (vim.Datacenter, {"Destroy_Task": "Datacenter.Delete", "Rename_Task": "Datacenter.Rename"}),
+    (vim.Datastore, {"Destroy_Task": "Datastore.Delete", "Rename_Task": "Datastore.Rename"}),
+    (
+        vim.ResourcePool,
+        {"Destroy_Task": "Resource.DeletePool", "Rename_Task": "Resource.RenamePool"},
+    ),
+    (vim.ManagedEntity, {"Destroy_Task": "Network.Delete", "Rename_Task": "Network.Config"}),
+)
+"""The privileges of methods that every object of the inventory has."""
+
+_KNOWN = {*_BY_METHOD.values(), *(p for _, methods in _BY_KIND for p in methods.values())}
+
+
 def privileges_of(site: SiteContext, user: str) -> frozenset[str] | None:
     """The privileges of a user. None: all of them."""
     known = site.users.get(user, {}).get("privileges", [])
     return None if known is None else frozenset(known) | _GRANTED_TO_ALL
 
 
-def required_privileges(method: Any, arguments: list[Any]) -> Iterator[str]:
+def required_privileges(method: Any, this: Any, arguments: list[Any]) -> Iterator[str]:
     """The privileges that a call needs."""
     name = method.name
+    for kind, by_method in _BY_KIND:
+        if name in by_method and isinstance(this, kind):
+            yield by_method[name]
+            return
     if name == "ReconfigVM_Task":
         yield from _by_spec(arguments[0])
     elif name in _BY_METHOD:
@@ -114,7 +138,7 @@ def require_call_privileges(
     if arguments and method.name.endswith("Guest"):
         # Guest operations are called on a manager; their privilege is checked on the VM.
         item = arguments[0]
-    for privilege in required_privileges(method, arguments):
+    for privilege in required_privileges(method, this, arguments):
         require_privilege(site, call.user, privilege, item)
 
 
@@ -151,7 +175,7 @@ class AuthorizationManager(Managed, vim.AuthorizationManager):
                 system=True,
                 name="Admin",
                 info=vim.Description(label="Administrator", summary="Full access rights"),
-                privilege=sorted(set(_BY_METHOD.values()) | _GRANTED_TO_ALL),
+                privilege=sorted(_KNOWN | _GRANTED_TO_ALL),
             )
         ]
         for number, (user, values) in enumerate(sorted(self._site.users.items()), 1):
@@ -184,6 +208,6 @@ class AuthorizationManager(Managed, vim.AuthorizationManager):
 
     def FetchUserPrivilegeOnEntities(self, entities: Any, userName: str) -> Any:
         have = privileges_of(self._site, userName)
-        granted = sorted(have if have is not None else _BY_METHOD.values())
+        granted = sorted(have if have is not None else _KNOWN)
         result: Any = vim.AuthorizationManager.UserPrivilegeResult
         return [result(entity=e, privileges=granted) for e in entities]

@@ -277,7 +277,28 @@ class Serializer(soap.SoapSerializer):
             val = neutral_value(info.type)
             if val is None:
                 return
+        if info.type is object and isinstance(val, list):
+            self._typed_array(val, info, defNS)
+            return
         super()._Serialize(val, info, defNS)
+
+    def _typed_array(self, val: Any, info: Any, defNS: str) -> None:
+        """An array in an Any. Each item names its type, as vCenter's do: libvirt insists on it."""
+        kind: Any = type(val)
+        if soap.isDynamicType(kind.Item):
+            name, kind = "string", support.GetVmodlType("string[]")
+        elif issubclass(kind.Item, ManagedObject):
+            name, kind = "ManagedObjectReference", ManagedObject.Array
+        else:
+            name = support.GetWsdlName(kind.Item)
+        attribute, qualified = super()._QName(kind, defNS)
+        if qualified.endswith("ArrayOfManagedObject"):
+            qualified += "Reference"
+        self.writer.write(f'<{info.name}{attribute} {self.xsiPrefix}type="{qualified}">')
+        item = support.Object(name=name, type=object, version=info.version, flags=0)
+        for value in val:
+            self._Serialize(value, item, defNS)
+        self.writer.write(f"</{info.name}>")
 
 
 def to_xml(value: Any, info: Any, version: Any) -> str:

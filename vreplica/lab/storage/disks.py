@@ -100,6 +100,7 @@ class DiskFiles(DatastoreSpace):
 
     def create_child(self, parent: str, child: str) -> None:
         self.site.orphan_files.note_new(child)
+        self.path(child).parent.mkdir(parents=True, exist_ok=True)
         with self.as_vsphere_faults(child), self.open(parent) as opened:
             self.library.create_child(opened, self.path(child), DiskType.MONOLITHIC_SPARSE)
 

@@ -40,6 +40,8 @@ from vreplica.lab.vcenter.service_objects import (
 from vreplica.units import TIB
 
 CAPACITY = TIB
+ROOT = "group-d1"
+"""The id of every vCenter's root folder: clients compare it."""
 
 _MANAGERS: dict[str, Any] = {
     "sessionManager": SessionManager,
@@ -107,7 +109,15 @@ def _folder(site: Site, prefix: str, name: str, parent: Any, *types: Any) -> Any
 
 def _build(site: Site) -> None:
     name = site.spec.name
-    root = _folder(site, "group-d", "Datacenters", None, vim.Folder, vim.Datacenter)
+    root = _make(
+        site,
+        Folder,
+        ROOT,
+        name="Datacenters",
+        parent=None,
+        childType=[vim.Folder, vim.Datacenter],
+        childEntity=[],
+    )
     dc = _make(site, Datacenter, site.new_id("datacenter"), name=f"{name}-dc", parent=root)
     root.add_child(dc)
     vms = _folder(site, "group-v", "vm", dc, vim.Folder, vim.VirtualMachine, vim.VirtualApp)

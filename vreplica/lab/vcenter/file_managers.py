@@ -8,12 +8,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from vreplica.lab.api.managed import Managed
+from vreplica.lab.api.managed import Managed, live
 from vreplica.lab.api.vmodl import fault, invalid_argument, vim
 from vreplica.lab.storage.paths import split_path
 from vreplica.units import KIB
 
 info: Any = vim.host.DatastoreBrowser
+_FLAT: Any = vim.vm.device.VirtualDisk.FlatVer2BackingInfo
 
 _KINDS = (
     ("-flat.vmdk", info.FileInfo),
@@ -172,7 +173,9 @@ class DatastoreBrowser(Managed, vim.host.DatastoreBrowser):
         return self._result(self._folder(name), spec)
 
     def _folder(self, name: str) -> Path:
-        split_path(name)
+        store = split_path(name)[0]
+        if all(d.name != store for d in self.datastore):
+            raise fault(vim.fault.InvalidDatastore, f"Invalid datastore '{store}'.", name=store)
         path: Path = self._site.disks.path(name)
         if not path.is_dir():
             raise fault(vim.fault.FileNotFound, f"File {name} was not found", file=name)
@@ -180,17 +183,45 @@ class DatastoreBrowser(Managed, vim.host.DatastoreBrowser):
 
     def _result(self, folder: Path, spec: Any) -> Any:
         patterns = list(spec.matchPattern or ()) if spec is not None else []
-        wanted = tuple(type(q) for q in spec.query or ()) if spec is not None else ()
+        queries = list(spec.query or ()) if spec is not None else []
+        details = spec.details if spec is not None else None
+        typed = bool(queries) or bool(details is not None and details.fileType)
         files = []
         for path in sorted(folder.iterdir()):
             if patterns and not any(fnmatch.fnmatch(path.name, p) for p in patterns):
                 continue
-            described = _described(path)
-            if wanted and not any(_QUERIES.get(q) is type(described) for q in wanted):
+            kind = _kind_of(path)
+            query = next((q for q in queries if _QUERIES.get(type(q)) is kind), None)
+            if queries and query is None:
                 continue
+            described = _described(path, kind if typed else info.FileInfo, details)
+            if kind is info.VmDiskInfo and query is not None and query.details is not None:
+                self._describe_disk(described, path, query.details)
             files.append(described)
         text = self._site.disks.ds_path(folder)
-        return info.SearchResults(datastore=self.datastore[0], folderPath=text, file=files)
+        store = self._site.datastore(split_path(text)[0])
+        return info.SearchResults(datastore=store, folderPath=text, file=files)
+
+    def _describe_disk(self, described: Any, path: Path, details: Any) -> None:
+        """Adds what a VmDiskFileQuery asks for."""
+        text = path.read_bytes()[:4096]
+        if details.diskType:
+            described.diskType = _FLAT
+        if details.capacityKb:
+            described.capacityKb = self._site.disks.capacity(self._site.disks.ds_path(path)) // KIB
+        if details.thin:
+            described.thin = b"thinProvisioned" in text
+
+
+class HostDatastoreBrowser(DatastoreBrowser):
+    """The browser of all datastores of a host."""
+
+    _persistent = False
+    host: Any
+
+    @live
+    def datastore(self) -> Any:
+        return list(self.host.datastore)
 
 
 _QUERIES = {
@@ -201,15 +232,17 @@ _QUERIES = {
 }
 
 
-def _described(path: Path) -> Any:
-    kind = info.FolderInfo if path.is_dir() else info.FileInfo
-    for ending, candidate in _KINDS:
-        if path.name.endswith(ending):
-            kind = candidate
-            break
-    found = path.stat()
-    return kind(
-        path=path.name,
-        fileSize=found.st_size,
-        modification=datetime.fromtimestamp(found.st_mtime, UTC),
-    )
+def _kind_of(path: Path) -> Any:
+    if path.is_dir():
+        return info.FolderInfo
+    return next((kind for ending, kind in _KINDS if path.name.endswith(ending)), info.FileInfo)
+
+
+def _described(path: Path, kind: Any, details: Any) -> Any:
+    """A file with the details that were asked for: without any, only its name."""
+    made, found = kind(path=path.name), path.stat()
+    if details is not None and details.fileSize:
+        made.fileSize = found.st_size
+    if details is not None and details.modification:
+        made.modification = datetime.fromtimestamp(found.st_mtime, UTC)
+    return made

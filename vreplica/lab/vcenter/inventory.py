@@ -19,12 +19,18 @@ from vreplica.lab.api.managed_entity import ManagedEntity, duplicate_name
 from vreplica.lab.api.names import entity_name, file_name, named
 from vreplica.lab.api.vmodl import API_VERSION, fault, invalid_argument, vim, vmodl
 from vreplica.lab.storage.paths import split_path
+from vreplica.lab.vcenter.file_managers import HostDatastoreBrowser
 from vreplica.lab.vcenter.networks import host_network
+from vreplica.lab.vcenter.unsupported import host_managers
 from vreplica.lab.vm.config import apply_spec, new_config, stamp
 from vreplica.lab.vm.files import read_vmx, write_vmx
 from vreplica.lab.vm.snapshots import Snapshot
 from vreplica.lab.vm.vm import VirtualMachine
 from vreplica.units import MIB
+
+VENDOR, MODEL = "vreplica", "lab"
+PACKAGES, CORES, HZ = 2, 16, 2_600_000_000
+"""Processors of a host."""
 
 
 class Folder(ManagedEntity, vim.Folder):
@@ -51,6 +57,9 @@ class Folder(ManagedEntity, vim.Folder):
     def add_child(self, item: Any) -> None:
         self.childEntity = [*self.childEntity, item]
 
+    def remove_child(self, item: Any) -> None:
+        self.childEntity = [c for c in self.childEntity if c is not item]
+
     def CreateFolder(self, name: str) -> Any:
         name = self.require_free(name)
         made = Folder(self._site, self._site.new_id("group-v"))
@@ -67,10 +76,15 @@ class Folder(ManagedEntity, vim.Folder):
             item.parent = self
             self.add_child(item)
 
-    def Destroy_Task(self) -> None:
-        if self.childEntity:
-            raise fault(vim.fault.InvalidState, "The folder is not empty.")
-        self.parent.childEntity = [c for c in self.parent.childEntity if c is not self]
+    def Destroy_Task(self) -> Iterator[int]:
+        """Destroys what is in the folder, VMs with their files, and then the folder."""
+        if not isinstance(self.parent, vim.Folder):
+            # The root folder, and those that a datacenter has from its beginning.
+            raise fault(vmodl.fault.NotSupported, f"The folder {self.name} cannot be destroyed.")
+        yield 0
+        for item in list(self.childEntity):
+            yield from item.Destroy_Task()
+        self.parent.remove_child(self)
         self._site.remove(self)
 
     # -- virtual machines -------------------------------------------------------------------
@@ -109,6 +123,7 @@ class Folder(ManagedEntity, vim.Folder):
         )
         for disk in hardware.disks_of(made.config):
             vm.links.update(vm.chains.read_chain(disk.backing.fileName))
+        vm.chains.describe_parents(made.config, vm.links)
         vm.chains.update_tracking(made.config)
         self.add_vm(vm)
         return vm
@@ -171,6 +186,10 @@ class Datacenter(ManagedEntity, vim.Datacenter):
     datastore: Any
     network: Any
 
+    @cached
+    def configuration(self) -> Any:
+        return vim.Datacenter.ConfigInfo()
+
 
 class ResourcePool(ManagedEntity, vim.ResourcePool):
     owner: Any
@@ -208,13 +227,30 @@ def _allocation() -> Any:
 
 
 class Cluster(ManagedEntity, vim.ClusterComputeResource):
-    """The cluster of a site: its hosts, without DRS and HA."""
+    """A cluster: its hosts, without DRS and HA."""
 
     host: Any
     resourcePool: Any
     datastore: Any
     network: Any
     environmentBrowser: Any
+
+    @cached
+    def configurationEx(self) -> Any:
+        return vim.cluster.ConfigInfoEx(
+            dasConfig=vim.cluster.DasConfigInfo(enabled=False),
+            drsConfig=vim.cluster.DrsConfigInfo(enabled=False),
+            dpmConfigInfo=vim.cluster.DpmConfigInfo(enabled=False),
+            vmSwapPlacement="vmDirectory",
+            spbmEnabled=False,
+        )
+
+    @cached
+    def configuration(self) -> Any:
+        return vim.cluster.ConfigInfo(
+            dasConfig=vim.cluster.DasConfigInfo(enabled=False),
+            drsConfig=vim.cluster.DrsConfigInfo(enabled=False),
+        )
 
     @live
     def summary(self) -> Any:
@@ -271,7 +307,7 @@ class Host(ManagedEntity, vim.HostSystem):
         return vim.host.ConfigInfo(
             host=self,
             product=about(self._site, host=True),
-            network=host_network(self.network),
+            network=host_network(self.name, self.network),
             certificate=list(self._site.host_servers.certificate(self)),
         )
 
@@ -280,14 +316,14 @@ class Host(ManagedEntity, vim.HostSystem):
         return vim.host.Summary(
             host=self,
             hardware=vim.host.Summary.HardwareSummary(
-                vendor="vreplica",
-                model="lab",
+                vendor=VENDOR,
+                model=MODEL,
                 uuid=self.uuid,
                 memorySize=self.memory_mib * MIB,
-                cpuModel="lab",
-                cpuMhz=2600,
-                numCpuPkgs=2,
-                numCpuCores=16,
+                cpuModel=MODEL,
+                cpuMhz=HZ // 1_000_000,
+                numCpuPkgs=PACKAGES,
+                numCpuCores=CORES,
                 numCpuThreads=self.threads,
                 numNics=2,
                 numHBAs=1,
@@ -310,6 +346,53 @@ class Host(ManagedEntity, vim.HostSystem):
     @cached
     def capability(self) -> Any:
         return vim.host.Capability()
+
+    @cached
+    def hardware(self) -> Any:
+        kinds: Any = vim.host
+        return kinds.HardwareInfo(
+            systemInfo=kinds.SystemInfo(vendor=VENDOR, model=MODEL, uuid=self.uuid),
+            cpuInfo=kinds.CpuInfo(
+                numCpuPackages=PACKAGES, numCpuCores=CORES, numCpuThreads=self.threads, hz=HZ
+            ),
+            cpuPkg=[
+                kinds.CpuPackage(
+                    index=i,
+                    vendor="intel",
+                    hz=HZ,
+                    busHz=100_000_000,
+                    description=MODEL,
+                    threadId=list(range(i, self.threads, PACKAGES)),
+                )
+                for i in range(PACKAGES)
+            ],
+            # CPUID 80000001h; bit 29 of EDX says that the processor has 64-bit mode.
+            cpuFeature=[
+                kinds.CpuIdInfo(
+                    level=-0x7FFFFFFF,
+                    vendor="intel",
+                    eax=_bits(0),
+                    ebx=_bits(0),
+                    ecx=_bits(0),
+                    edx=_bits(1 << 29),
+                )
+            ],
+            memorySize=self.memory_mib * MIB,
+            biosInfo=kinds.BIOSInfo(biosVersion="1.0", vendor=VENDOR),
+        )
+
+    @cached
+    def configManager(self) -> Any:
+        return host_managers(self)
+
+    @live
+    def datastoreBrowser(self) -> Any:
+        moid = f"ha-datastoreBrowser-{self._moId}"
+        found = self._site.objects.get(moid)
+        if found is None:
+            found = self._site.add(HostDatastoreBrowser(self._site, moid))
+            found.__dict__["host"] = self
+        return found
 
     def require_connected(self) -> None:
         if not self.connected:
@@ -356,6 +439,12 @@ class Host(ManagedEntity, vim.HostSystem):
     def ReconnectHost_Task(self, cnxSpec: Any = None, reconnectSpec: Any = None) -> Iterator[int]:
         yield 0
         self.change_connection(True)
+
+
+def _bits(register: int) -> str:
+    """A register of CPUID as the API writes it: `0010:0000:...`, the highest bit first."""
+    text = f"{register:032b}"
+    return ":".join(text[i : i + 4] for i in range(0, 32, 4))
 
 
 def _reserved_mib(vm: Any) -> int:

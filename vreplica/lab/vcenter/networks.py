@@ -89,9 +89,10 @@ def build_switch(site: Any, folder: Any, names: tuple[str, ...], isolated: set[s
     return groups
 
 
-def host_network(networks: Any) -> Any:
+def host_network(name: str, networks: Any) -> Any:
     """HostSystem.config.network: the port groups of the switches with and without an uplink."""
     host: Any = vim.host
+    own_name, _, domain = name.partition(".")
     plain = [n for n in networks if not isinstance(n, Portgroup)]
     policy = host.NetworkPolicy()
     switches, groups = [], []
@@ -128,4 +129,9 @@ def host_network(networks: Any) -> Any:
         wakeOnLanSupported=False,
         mac="00:50:56:00:00:01",
     )
-    return host.NetworkInfo(vswitch=switches, portgroup=groups, pnic=[card])
+    return host.NetworkInfo(
+        vswitch=switches,
+        portgroup=groups,
+        pnic=[card],
+        dnsConfig=host.DnsConfig(dhcp=False, hostName=own_name, domainName=domain),
+    )

@@ -10,6 +10,7 @@ from vreplica.lab.api.managed import Managed, cached, live
 from vreplica.lab.api.names import named
 from vreplica.lab.api.vmodl import fault, invalid_argument, now, vim
 from vreplica.lab.vcenter.inventory import about
+from vreplica.lab.vcenter.unsupported import vcenter_managers
 
 
 class ServiceInstance(Managed, vim.ServiceInstance):
@@ -69,7 +70,10 @@ class SessionManager(Managed, vim.SessionManager):
                 "Cannot complete login due to an incorrect user name or password.",
             )
         if call.session is not None:
-            site.sessions.close(call.session.key)
+            # "This method fails if the user is already logged in" (vSphere API, Login).
+            raise fault(
+                vim.fault.InvalidLogin, "Cannot complete login: this session is logged in already."
+            )
         call.session = site.sessions.open(userName, call.agent, call.address)
         call.cookie = call.session.key
         site.post_event(
@@ -288,5 +292,9 @@ class CustomFieldsManager(Managed, vim.CustomFieldsManager):
 
 
 def content(site: Any, managers: dict[str, Any]) -> Any:
-    """ServiceContent: the managers by their fields."""
-    return vim.ServiceInstanceContent(rootFolder=site.root_folder, about=about(site), **managers)
+    """ServiceContent: the managers by their fields, also those that answer NotSupported."""
+    return vim.ServiceInstanceContent(
+        rootFolder=site.root_folder,
+        about=about(site),
+        **{**vcenter_managers(site), **managers},
+    )

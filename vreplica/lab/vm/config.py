@@ -243,7 +243,17 @@ class _DeviceChanges:
             )
         disks, path = self.site.disks, self.file_of(index, backing)
         hardware.place_on_controller(self.list, wanted, index)
-        if file_operation == _Create:
+        below = getattr(backing, "parent", None)
+        if file_operation == _Create and below is not None:
+            # A child of another disk, as linked clones have: an empty link on top of it.
+            path = disks.next_link_name(path)
+            if not disks.path(below.fileName).is_file():
+                text = f"File {below.fileName} was not found"
+                raise fault(vim.fault.FileNotFound, text, file=below.fileName)
+            disks.create_child(below.fileName, path)
+            self.made.created.append(path)
+            capacity, backing.uuid = disks.capacity(path), disks.uuid_of(path)
+        elif file_operation == _Create:
             capacity = wanted.capacityInBytes or (wanted.capacityInKB or 0) * KIB
             if not 0 < capacity <= CAPACITY_MAX or capacity % SECTOR:
                 raise hardware.invalid_device(index, "capacityInKB", f"{capacity} bytes.")

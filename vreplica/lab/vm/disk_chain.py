@@ -206,6 +206,13 @@ class DiskChains:
                 self.set_backing(disk.backing, path, links)
         return made
 
+    def describe_parents(self, config: Any, links: dict[str, str]) -> None:
+        """Shows the links below disks that were attached or made as the child of another disk."""
+        for disk in hardware.disks_of(config):
+            path = disk.backing.fileName
+            if isinstance(disk.backing, _FLAT) and links.get(path) and not disk.backing.parent:
+                self.set_backing(disk.backing, path, links)
+
     def set_backing(self, backing: Any, path: str, links: dict[str, str]) -> None:
         """Makes a backing describe the link `path` and the links below it."""
         site = self.vm._site

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -43,26 +44,64 @@ def vmx_text(vm: Any) -> str:
         "config.version": "8",
         "virtualHW.version": config.version.removeprefix("vmx-"),
         "displayName": plain_name(config.name),
-        "guestOS": config.guestId.removesuffix("Guest").replace("_64", "-64"),
+        "guestOS": re.sub("(_64Guest|Guest64)$", "-64", config.guestId).removesuffix("Guest"),
         "memSize": str(config.hardware.memoryMB),
         "numvcpus": str(config.hardware.numCPU),
         "cpuid.coresPerSocket": str(config.hardware.numCoresPerSocket),
-        "firmware": config.firmware,
         "uuid.bios": config.uuid,
         "vc.uuid": config.instanceUuid,
     }
     if config.changeTrackingEnabled:
         lines["ctkEnabled"] = "TRUE"
+    if config.firmware == "efi":
+        lines["firmware"] = "efi"
+    lines.update(_controllers(config))
     for disk in hardware.disks_of(config):
         controller = hardware.find_device(config.hardware.device, disk.controllerKey)
-        name = f"scsi{controller.busNumber}:{disk.unitNumber}"
+        name = f"{_bus(controller)}:{disk.unitNumber}"
         lines[f"{name}.present"] = "TRUE"
+        lines[f"{name}.deviceType"] = "scsi-hardDisk" if name.startswith("scsi") else "disk"
         lines[f"{name}.fileName"] = split_path(disk.backing.fileName)[1].rpartition("/")[2]
         if config.changeTrackingEnabled:
             lines[f"{name}.ctkEnabled"] = "TRUE"
+    lines.update(_cards(config))
     lines.update({o.key: str(o.value) for o in config.extraConfig or ()})
     quoted = ((k, v.replace("|", "|7C").replace('"', "|22")) for k, v in lines.items())
     return "".join(f'{k} = "{v}"\n' for k, v in quoted)
+
+
+def _bus(controller: Any) -> str:
+    """`scsi0`, `ide1`, `sata0` or `nvme0`."""
+    family = hardware.family_of(controller)
+    name = "" if family is None else family.vmx_name
+    return f"{name}{controller.busNumber}"
+
+
+def _controllers(config: Any) -> dict[str, str]:
+    lines = {}
+    for item in config.hardware.device:
+        family = hardware.family_of(item)
+        if family is not None and family.vmx_name != "ide":
+            lines[f"{_bus(item)}.present"] = "TRUE"
+            model = hardware.SCSI_MODELS.get(type(item))
+            if model:
+                lines[f"{_bus(item)}.virtualDev"] = model
+    return lines
+
+
+def _cards(config: Any) -> dict[str, str]:
+    lines = {}
+    for number, nic in enumerate(hardware.nics_of(config)):
+        name = f"ethernet{number}"
+        assigned = {"manual": "static", "assigned": "vpx"}.get(nic.addressType, nic.addressType)
+        lines[f"{name}.present"] = "TRUE"
+        lines[f"{name}.virtualDev"] = hardware.CARD_MODELS.get(type(nic), "e1000")
+        lines[f"{name}.networkName"] = nic.deviceInfo.summary
+        lines[f"{name}.addressType"] = assigned
+        lines[f"{name}.{'address' if assigned == 'static' else 'generatedAddress'}"] = (
+            nic.macAddress
+        )
+    return lines
 
 
 def write_vmx(vm: Any) -> None:

@@ -268,6 +268,7 @@ class VirtualMachine(
             for disk in hardware.disks_of(made.config):
                 if disk.backing.fileName not in links:
                     links.update(self.chains.read_chain(disk.backing.fileName))
+            self.chains.describe_parents(made.config, links)
             # The disks of a running VM are open, so a new disk has to be opened too.
             old = {d.backing.fileName for d in self.disks()}
             if made.grown or old != {d.backing.fileName for d in hardware.disks_of(made.config)}:
@@ -348,11 +349,11 @@ class VirtualMachine(
             self.require_power("poweredOff", "poweredOff")
         yield 0
         with self.chains.lock:
-            for path in self.links:
-                if self.chains.disks.path(path).exists():
-                    self.chains.disks.check_unlocked(path)
             foreign = self.chains.shared_links()
             links = [link for link in self.links if link not in foreign]
+            for path in links:
+                if self.chains.disks.path(path).exists():
+                    self.chains.disks.check_unlocked(path)
             self._site.orphan_files.note_removed([*links, self.config.files.vmPathName])
             self.remove_from_inventory()
             self._site.flush()

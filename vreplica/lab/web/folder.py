@@ -7,13 +7,14 @@ PUT, DELETE                                                     likewise
 from __future__ import annotations
 
 import re
+import secrets
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from vreplica.lab.api.privileges import require_privilege
-from vreplica.lab.api.vmodl import MethodFault
+from vreplica.lab.api.vmodl import MethodFault, vim
 from vreplica.lab.site.site import Site
 from vreplica.units import MIB
 
@@ -32,35 +33,40 @@ class DatastoreFiles:
     def serve(self, request: Any) -> None:
         call = request.call()
         if call.session is None:
-            request.close_connection = True
-            request.reply(401, b"")
+            request.refuse(401)
             return
         parts = urlsplit(request.path)
         query = {k: v[0] for k, v in parse_qs(parts.query).items()}
         rest = unquote(parts.path).removeprefix("/folder").strip("/")
-        if query.get("dcPath", self.site.datacenter.name) != self.site.datacenter.name:
-            request.reply(404, b"")
+        if not self.has_datacenter(query.get("dcPath")):
+            request.refuse(404)
             return
         name = f"[{query.get('dsName', '')}] {rest}"
         reading = request.command in ("GET", "HEAD")
         try:
             path = self.site.disks.path(name)
             store = self.site.datastore(query["dsName"])
-        except MethodFault:
-            request.reply(404, b"")
+        except (MethodFault, KeyError):
+            request.refuse(404)
             return
         try:
             require_privilege(self.site, call.user, BROWSE if reading else CHANGE, store)
             if not reading:
                 self.site.disks.require_unused(path, name)
         except MethodFault:
-            # Not allowed, or in use by a VM. The body of the request stays unread.
-            request.close_connection = True
-            request.reply(403, b"")
+            # Not allowed, or in use by a VM.
+            request.refuse(403)
             return
         {"GET": self.get, "HEAD": self.get, "PUT": self.put, "DELETE": self.delete}[
             request.command
         ](request, path)
+
+    def has_datacenter(self, path: str | None) -> bool:
+        """Whether the inventory path, with or without a slash before it, is a datacenter."""
+        if path is None:
+            return True
+        found = self.site.content.searchIndex.FindByInventoryPath(path)
+        return isinstance(found, vim.Datacenter)
 
     def get(self, request: BaseHTTPRequestHandler, path: Path) -> None:
         if path.is_dir():
@@ -107,18 +113,29 @@ class DatastoreFiles:
 
     def put(self, request: Any, path: Path) -> None:
         if not path.parent.is_dir():
-            request.close_connection = True
-            request.reply(404, b"")
+            request.refuse(404)
             return
         status = 200 if path.exists() else 201
-        content = request.body()
+        fresh = path.with_name(f"{path.name}.{secrets.token_hex(4)}~")
         try:
-            self.site.disks.require_space(self.site.disks.ds_path(path), len(content))
+            self.receive(request, fresh)
+            fresh.replace(path)
         except MethodFault:
-            request.reply(507, b"")
+            request.refuse(507)
             return
-        path.write_bytes(content)
+        finally:
+            fresh.unlink(missing_ok=True)
         request.reply(status, b"")
+
+    def receive(self, request: Any, path: Path) -> None:
+        """Writes the body of a request to a file. Raises NoDiskSpace, with the rest unread."""
+        length = request.headers.get("Content-Length")
+        # A chunked body has no length: it has to be read before its size is known.
+        pieces = request.pieces() if length else [request.body()]
+        size = int(length) if length else len(pieces[0])
+        self.site.disks.require_space(self.site.disks.ds_path(path), size)
+        with path.open("wb") as file:
+            file.writelines(pieces)
 
     def delete(self, request: Any, path: Path) -> None:
         if path.is_file():

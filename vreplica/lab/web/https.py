@@ -17,6 +17,7 @@ import socket
 import socketserver
 import ssl
 import threading
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
@@ -25,6 +26,7 @@ from vreplica.lab.api.sessions import Call
 from vreplica.lab.api.vmodl import MethodFault, version_ids, version_of
 from vreplica.lab.site.faults import DropConnection
 from vreplica.lab.site.site import Site
+from vreplica.units import MIB
 
 log = logging.getLogger("vreplica.lab.web.https")
 
@@ -32,6 +34,7 @@ COOKIE = "vmware_soap_session"
 HANDSHAKE_S = 10.0
 IDLE_S = 1200.0
 BODY_MAX = 64 << 20
+_PIECE = MIB
 
 
 def versions_xml() -> bytes:
@@ -83,8 +86,7 @@ class HttpsHandler(BaseHTTPRequestHandler):
         if self.path.startswith("/folder"):
             self.server.files.serve(self)
         else:
-            self.close_connection = True
-            self.reply(404, b"")
+            self.refuse(404)
 
     def do_DELETE(self) -> None:
         self.do_PUT()
@@ -124,19 +126,38 @@ class HttpsHandler(BaseHTTPRequestHandler):
             session.touch()
         return call
 
-    def body(self) -> bytes:
+    def pieces(self) -> Iterator[bytes]:
+        """The body of the request, piece by piece."""
         if "chunked" in self.headers.get("Transfer-Encoding", "").lower():
-            parts = []
             while size := int(self.rfile.readline().split(b";")[0] or b"0", 16):
-                parts.append(self.rfile.read(size))
+                yield from self._read(size)
                 self.rfile.readline()
             while self.rfile.readline().strip():
                 pass
-            return b"".join(parts)
-        size = int(self.headers.get("Content-Length", 0))
-        if size > BODY_MAX:
+        else:
+            yield from self._read(int(self.headers.get("Content-Length", 0)))
+
+    def _read(self, size: int) -> Iterator[bytes]:
+        while size > 0:
+            piece = self.rfile.read(min(size, _PIECE))
+            if not piece:
+                raise DropConnection
+            size -= len(piece)
+            yield piece
+
+    def body(self) -> bytes:
+        if int(self.headers.get("Content-Length", 0)) > BODY_MAX:
             raise DropConnection
-        return self.rfile.read(size)
+        return b"".join(self.pieces())
+
+    def refuse(self, status: int) -> None:
+        """Answers with an error. The body is read first.
+
+        A client that still sends it would see a broken connection in place of the answer.
+        """
+        for _ in self.pieces():
+            pass
+        self.reply(status, b"")
 
     def reply(
         self,

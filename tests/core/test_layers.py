@@ -29,6 +29,7 @@ ROOT = Path(vreplica.__file__).parent
 LAYERS: list[set[str]] = [
     {
         "units",
+        "clocks",
         "hours",
         "disk_errors",
         "errors",
@@ -69,8 +70,8 @@ ROWS: dict[str, list[set[str]]] = {
 }
 
 SEES = {
-    "failover/machine": {"errors", "files", "formats", "points"},
-    "scheduling": {"hours"},
+    "failover/machine": {"clocks", "errors", "files", "formats", "points"},
+    "scheduling": {"clocks", "hours"},
 }
 """The part and what it may import beside itself: both are tested without anything around them."""
 

@@ -21,6 +21,7 @@ from datetime import datetime
 from statistics import median
 from typing import Any, Final
 
+from vreplica.clocks import age_of
 from vreplica.failover.machine.record import Record
 from vreplica.failover.machine.steps.prepare import MAX_PASSES, SHRINKS
 from vreplica.points import RecoveryPoint
@@ -50,7 +51,7 @@ class Estimate:
     copy_bytes_per_s: float | None
     overhead_s: float | None
     age_s: float | None
-    """The age of the newest point."""
+    """The age of the newest point; None also where its time lies ahead."""
     running: bool
     """The source is on: a pass is made before the final sync."""
     measured: Measured
@@ -127,10 +128,16 @@ def estimate(
         change_bytes_per_s=change_rate(points),
         copy_bytes_per_s=bytes_ / seconds if bytes_ and seconds else None,
         overhead_s=median(overheads) if overheads else None,
-        age_s=max(0.0, (now - points[-1].taken).total_seconds()) if points else None,
+        age_s=_age_s(points[-1], now) if points else None,
         running=running,
         measured=measured,
     )
+
+
+def _age_s(point: RecoveryPoint, now: datetime) -> float | None:
+    """None where the point's time lies ahead of now."""
+    age = age_of(point.taken, now)
+    return age.total_seconds() if age is not None else None
 
 
 def measure(records: Sequence[Record]) -> Measured:

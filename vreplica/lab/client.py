@@ -165,6 +165,10 @@ class LabControl:
         found: dict[str, Any] = self.do("settings", site=site, values=values)
         return found
 
+    def step_clock(self, ahead_s: float) -> None:
+        """Steps the clocks of all sites: so many seconds ahead of the machine's, or behind."""
+        self.do("step_clock", ahead_s=ahead_s)
+
     def set_datastore(self, site: str, datastore: str, *, capacity: int) -> None:
         self.do("set_datastore", site=site, datastore=datastore, capacity=capacity)
 

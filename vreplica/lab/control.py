@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from vreplica.errors import VReplicaError
-from vreplica.lab.api.vmodl import MethodFault
+from vreplica.lab.api.vmodl import MethodFault, step_clock
 from vreplica.lab.guest.network import record_conflicts
 from vreplica.lab.lab_dir import SOCKET
 from vreplica.lab.nfc import NfcFaultRule
@@ -154,6 +154,10 @@ class Commands:
         if values:
             found.change_settings(**values)
         return asdict(found.settings)
+
+    def step_clock(self, ahead_s: float) -> Any:
+        """Of all sites: they are in one process."""
+        step_clock(ahead_s)
 
     def set_datastore(self, site: str, datastore: str, capacity: int) -> Any:
         self._site(site).datastore(datastore).capacity = capacity

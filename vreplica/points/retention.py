@@ -5,7 +5,8 @@
     daily    the same for days, weekly for weeks (Monday to Sunday); all in UTC
 
 Points come in the order of the replica's snapshot chain, oldest first: the last of the chain is
-the newest. Times do not order them, because the source's clock may have been wrong.
+the newest. Times do not order them, because the source's clock may have been wrong. Hours, days and
+weeks are those in which the run began, by its mover's clock.
 
 A point stays where one rule wants it. Three points always stay, and count in `last`: the newest,
 the newest of the highest level, and the newest that is application-consistent or better. So a
@@ -96,7 +97,7 @@ class Retention:
         for rule, period in _PERIODS.items():
             seen: set[str] = set()
             for point in reversed(ordered):
-                name = period(point.time.astimezone(UTC))
+                name = period(point.taken.astimezone(UTC))
                 if name not in seen and len(seen) < getattr(self, rule):
                     seen.add(name)
                     reasons[point.id].append(f"{rule} {name}")

@@ -19,6 +19,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import Final
 
+from vreplica.clocks import age_of
 from vreplica.scheduling.schedule import (
     DueRun,
     JobRecord,
@@ -30,8 +31,6 @@ from vreplica.scheduling.schedule import (
 
 ROUND_S: Final = 30.0
 """Between two rounds of planning, where nothing asks for one earlier."""
-CLOCKS_APART: Final = timedelta(minutes=1)
-"""Clocks of movers that are kept in step differ by less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,9 +151,7 @@ def point_age(now: datetime, job: JobRecord) -> timedelta | None:
     None where there is no point, or where its time lies ahead: a clock was set back since, and
     the age is not known.
     """
-    if job.point_time is None or job.point_time > now + CLOCKS_APART:
-        return None
-    return max(now - job.point_time, timedelta(0))
+    return age_of(job.point_time, now) if job.point_time is not None else None
 
 
 def _alarm(now: datetime, job: JobRecord, target: timedelta) -> RpoAlarm | None:

@@ -22,6 +22,7 @@ from functools import partial
 from vreplica.delta.control import Control
 from vreplica.errors import VReplicaError
 from vreplica.points import RecoveryPoint
+from vreplica.points.clock_problems import clocks_set_back
 from vreplica.points.model import new_id
 from vreplica.points.vm_keys import LEAF_KEY
 from vreplica.sync.commit import commit, describe
@@ -226,6 +227,8 @@ def _commit(context: RunContext, prepared: PreparedRun, copies: list[DiskCopy]) 
     described = describe(context, prepared, copies)
     for what in described.suspicions:
         context.warn(f"this change looks like mass encryption: {what}")
+    for text in clocks_set_back(prepared.replica.points[-1:], described):
+        context.warn(text)
     replica = prepared.replica.vm.ref
     context.step("commit", f"making recovery point {context.run_id} of {replica.name}")
     _check_one_moment(context, prepared)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -68,12 +69,20 @@ def _accepted(out: Output, config: Config, job: Job, accept: tuple[str, ...]) ->
 
 
 def _show(out: Output, job: Job, found: ReplicaPoints) -> None:
+    from vreplica.points.clock_problems import clock_problems
+
+    warnings = clock_problems(found.points, datetime.now(UTC))
     value = {
         "job": job.name,
         "points": [point.to_dict() for point in found.points],
         **_left_out(found),
+        "warnings": warnings,
     }
-    out.answer("points", value, lambda: render.text.points(job.name, found.points, found.left_out))
+    out.answer(
+        "points",
+        value,
+        lambda: render.text.points(job.name, found.points, found.left_out, warnings),
+    )
 
 
 def _show_retention(out: Output, job: Job, found: ReplicaPoints) -> None:

@@ -135,7 +135,10 @@ def _left_out(points: Sequence[LeftOut]) -> Iterator[RenderableType]:
 
 
 def points(
-    job: str, found: Sequence[RecoveryPoint], left_out: Sequence[LeftOut] = ()
+    job: str,
+    found: Sequence[RecoveryPoint],
+    left_out: Sequence[LeftOut] = (),
+    warnings: Sequence[str] = (),
 ) -> Iterator[RenderableType]:
     if not found:
         which = "recovery point that this version can read" if left_out else "recovery point yet"
@@ -174,6 +177,7 @@ def points(
     else:
         lines = [f"{point.id}: {', '.join(point.excluded) or 'none'}" for point in found]
         yield facts(("excluded", lines))
+    yield facts(("warnings", warnings))
     yield from _left_out(left_out)
 
 

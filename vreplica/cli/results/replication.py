@@ -182,12 +182,14 @@ class Points(Document):
     """The points of a job, oldest first. `newer`: only a newer version can read them.
 
     `damaged`: their descriptions cannot be believed.
+    `warnings`: times of points that cannot be right.
     """
 
     job: str
     points: list[Point]
     newer: list[NewerPoint]
     damaged: list[DamagedPoint]
+    warnings: list[str]
 
 
 class KeptPoint(TypedDict):

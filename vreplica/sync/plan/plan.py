@@ -18,8 +18,10 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from vreplica.clocks import clock_problem
 from vreplica.delta.copy.modes import CopyMode
 from vreplica.points import DiskPoint, Level, RecoveryPoint
+from vreplica.points.clock_problems import clock_problems
 from vreplica.sync.copy.digest_maps import map_problem
 from vreplica.sync.copy.resume import find_resumable
 from vreplica.sync.disk_plan import DiskPlan
@@ -42,11 +44,23 @@ from vreplica.vsphere.model import VmDisk, VmInfo
 def plan(job: Job) -> Plan:
     """Plans the run that `run(job)` would make now."""
     with Sites.open(job) as sites:
-        found = make_plan(read_job_state(job, sites))
+        state = read_job_state(job, sites)
+        found = make_plan(state)
+        found = replace(found, warnings=(*found.warnings, *clock_warnings(state)))
     disabled = why_disabled(job)
     if disabled is None:
         return found
     return replace(found, problems=(f"{disabled.message}. {disabled.advice()}", *found.problems))
+
+
+def clock_warnings(state: JobState) -> list[str]:
+    """The sites' clocks beside this mover's, and what the newest points say of them. Sentences."""
+    job, sites, found = state.job, state.sites, []
+    for endpoint, session in ((job.source, sites.source), (job.destination, sites.destination)):
+        told = session.refresh()
+        found.append(clock_problem(endpoint.host, told, datetime.now(UTC)))
+    newest = state.replica.points[-2:] if state.replica is not None else ()
+    return [*(text for text in found if text), *clock_problems(newest, datetime.now(UTC))]
 
 
 def make_plan(

@@ -20,7 +20,7 @@ from vreplica.errors import VReplicaError
 from vreplica.nfc.authd import probe
 from vreplica.sync.job import Job, Transport
 from vreplica.sync.job_state import JobState
-from vreplica.sync.plan.plan import make_plan
+from vreplica.sync.plan.plan import clock_warnings, make_plan
 from vreplica.sync.replica.shape import replica_spec
 from vreplica.sync.replica.state import ReplicaState, find_replica
 from vreplica.sync.sites import Sites
@@ -115,12 +115,15 @@ class _ReadinessCheck:
         return session
 
     def _plan(self, sites: Sites, vm: VmInfo, replica: ReplicaState | None) -> None:
-        plan = make_plan(JobState(self._job, sites, vm, replica))
+        state = JobState(self._job, sites, vm, replica)
+        plan = make_plan(state)
         known = [f"{f.text}. {f.remedy}" for f in self._found]
         for problem in (p for p in plan.problems if p not in known):
             self._found.append(Finding("run", FindingKind.PROBLEM, problem))
         for warning in plan.warnings:
             self._found.append(Finding("run", FindingKind.NOTE, warning))
+        for clock in clock_warnings(state):
+            self._found.append(Finding("run", FindingKind.NOTE, clock))
         modes = ", ".join(f"{d.label}: {d.mode.value}" for d in plan.disks)
         self._good("run", f"transport {plan.transport}")
         if not plan.problems:

@@ -72,7 +72,7 @@ def reprotect(
         name = original.ref.name
         listener(Step("freeze", f"keeping the last state of {name} as point {point}"))
         # Tracking does not know what an earlier failback wrote to the original.
-        written = known is not None and any(p.time > base.time for p in known.points)
+        written = known is not None and any(_may_follow(known, p, base) for p in known.points)
         made = _LastState(job, sites, original, in_service, base, snapshot).describe(
             point, level, tracked=not written
         )
@@ -151,6 +151,16 @@ def booted_point(
 
 def _is_replica(job: Job, vm: VmInfo) -> bool:
     return vm.extra_config.get(JOB_KEY) == job.name
+
+
+def _may_follow(original: ReplicaState, point: RecoveryPoint, base: RecoveryPoint) -> bool:
+    """True unless a point of the original was certainly made before `base`, a point made from it.
+
+    Each comparison is of times of one clock: of the original's site, which gave `base.time`, and
+    of the movers. A clock may have been set back, so both have to say it; a rescan does no harm.
+    """
+    snapshot = original.snapshot_of(point)
+    return snapshot is None or snapshot.created >= base.time or point.taken >= base.taken
 
 
 def _is_kept(job: Job, sites: Sites, replica: ReplicaState) -> bool:

@@ -17,7 +17,9 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
+from vreplica.clocks import clock_problem
 from vreplica.errors import ConsistencyError, VReplicaError
 from vreplica.points import Level
 from vreplica.sync.errors import LevelNotReached, SourceSnapshotLost
@@ -59,6 +61,7 @@ def take_source_snapshot(context: RunContext, source: VmInfo) -> SourceSnapshot:
     wanted = job.quiesce is not QuiescePolicy.NEVER
     asks = wanted and source.power_state == "poweredOn" and source.tools_running
     requested = quiesced_level(source) if wanted else Level.CRASH
+    before = datetime.now(UTC)
     snapshot = _quiesced(context, source, notes) if asks else None
     if snapshot is None:
         snapshot = session.create_snapshot(
@@ -82,6 +85,9 @@ def take_source_snapshot(context: RunContext, source: VmInfo) -> SourceSnapshot:
         )
     for note in notes:
         context.warn(note)
+    seen = min(max(snapshot.created, before), datetime.now(UTC))
+    if text := clock_problem(job.source.host, snapshot.created, seen):
+        context.warn(text)
     return SourceSnapshot(snapshot, level, requested, tuple(notes))
 
 

@@ -213,7 +213,7 @@ def test_the_preview_shows_the_point_that_was_named(jobs: tuple[str, str]) -> No
         assert json.loads(known.stdout)["no"]["point"] == point["id"]
 
 
-def test_newer_points_than_the_one_that_boots_are_shown_with_its_age(
+def test_the_newest_boots_and_the_clean_shutdown_of_before_is_the_other_choice(
     jobs: tuple[str, str],
 ) -> None:
     """After an undo the clean shutdown is the highest level, and what the source wrote since is
@@ -224,16 +224,27 @@ def test_newer_points_than_the_one_that_boots_are_shown_with_its_age(
         assert done.exit_code == 0, done.output
     *_, final, _, newest = json.loads(invoke("points", "--json", "-c", file).stdout)["points"]
     known = json.loads(invoke("failover", job, "--dry-run", "--json", "-c", file).stdout)["no"]
-    assert (known["point"], known["level"]) == (final["id"], "clean-shutdown")
-    assert [(p["point"], p["level"]) for p in known["newer"]] == [(newest["id"], "application")]
-    assert known["age_s"] > known["newer"][0]["age_s"] > 0
-    shown = invoke("failover", job, "--dry-run", "-c", file).stdout
-    assert f"not the newer {newest['id']} (application" in shown
-    assert f"--final-sync no --point {newest['id']}" in shown
-    told = invoke("failover", job, "--final-sync", "no", "--json", "-c", file)
-    assert json.loads(told.stdout)["facts"]["point"] == final["id"]
+    assert (known["point"], known["level"]) == (newest["id"], "application")
+    assert [(p["point"], p["level"]) for p in known["others"]] == [(final["id"], "clean-shutdown")]
+    assert known["newer"] == []
+    assert known["others"][0]["age_s"] > known["age_s"] > 0
+    shown = " ".join(invoke("failover", job, "--dry-run", "-c", file).stdout.split())
+    assert f"or {final['id']} (clean-shutdown" in shown
+    assert f"more: --final-sync no --point {final['id']}" in shown
+    prefer = ("--prefer", "level=clean-shutdown", "--json", "-c", file)
+    looked = json.loads(invoke("failover", job, "--dry-run", *prefer).stdout)["no"]
+    assert [looked["point"], [p["point"] for p in looked["newer"]]] == [final["id"], [newest["id"]]]
+    old = ("--prefer", "level=clean-shutdown,max-age=0s", "-c", file)
+    refused = invoke("failover", job, "--final-sync", "no", *old)
+    assert (refused.exit_code, "none boots" in refused.output) == (3, True)
+    assert f"is {newest['id']}" in refused.output
+    chosen = ("--as-of", final["time"], "--final-sync", "no", "--json", "-c", file)
+    told = invoke("failover", job, *chosen)
     assert f"warning: {job}: boots {final['id']} (clean-shutdown" in told.stderr
     assert f"not the newer {newest['id']} (application" in told.stderr
+    facts = json.loads(told.stdout)["facts"]
+    assert facts["point"] == final["id"]
+    assert [p["point"] for p in facts["others"]] == [newest["id"]]
 
 
 def test_commit_that_was_asked_for_and_did_not_come_ends_with_nine(

@@ -544,7 +544,7 @@ def test_the_choices_that_a_failover_began_with_are_read(name: str) -> None:
     said = (chosen.final_sync.value, chosen.on_shutdown_timeout.value, chosen.source_lost)
     assert (*said, chosen.disconnect_source_nics, begun["number"]) == CHOICES[name]
     assert chosen.heartbeat_timeout_s == 20
-    assert (chosen.point, chosen.require.value, chosen.max_downtime_s) == (None, "crash", None)
+    assert (chosen.boot.point, chosen.require.value, chosen.max_downtime_s) == (None, "crash", None)
     assert read.FailbackPlan.of_journal(begun) is None
 
 

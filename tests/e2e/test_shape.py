@@ -15,6 +15,7 @@ from pyVmomi import vim
 from vreplica.delta.copy.modes import CopyMode
 from vreplica.failover import operations
 from vreplica.failover.machine.choices import FailoverChoices, FinalSync
+from vreplica.failover.machine.point_choice import PointChoice
 from vreplica.points import Retention
 from vreplica.sync.cycle import run
 from vreplica.sync.events import Progress, ReplicationEvent
@@ -357,7 +358,9 @@ def test_the_replica_has_the_names_that_the_job_wants(world, content: Content) -
     assert names(world, 1, name) == (other, others)
     # A point of before has the source's; what is started has what is wanted now.
     first = points(own)[0].id
-    begun = FailoverChoices(final_sync=FinalSync.NO, point=first, heartbeat_timeout_s=0.1)
+    begun = FailoverChoices(
+        final_sync=FinalSync.NO, boot=PointChoice(first), heartbeat_timeout_s=0.1
+    )
     operations.fail_over(own, begun, print)
     booted, cards = names(world, 1, name)
     assert booted != uuid

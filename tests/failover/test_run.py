@@ -25,6 +25,7 @@ from vreplica.failover.machine.errors import (
     SourceRan,
 )
 from vreplica.failover.machine.journal import Journal
+from vreplica.failover.machine.point_choice import PointChoice
 from vreplica.failover.machine.record import Outcome, outcome_of
 from vreplica.failover.machine.runner import (
     begin_failover,
@@ -35,6 +36,7 @@ from vreplica.failover.machine.runner import (
 from vreplica.failover.machine.states import FailoverState
 from vreplica.failover.machine.steps.finish import settle_direction
 from vreplica.points import Level, RecoveryPoint
+from vreplica.points.preference import Preference
 
 
 @pytest.fixture(autouse=True)
@@ -164,7 +166,13 @@ def test_passes_are_repeated_until_one_is_short_or_they_do_not_shrink(
     assert outcome.facts["point_a"] == made[-1]
 
 
-def test_a_later_pass_that_reached_less_is_not_what_use_quiesced_boots(folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("prefer", "booted"),
+    [(None, ("f1-a2", "crash")), (Preference(Level.APPLICATION), ("f1-a", "application"))],
+)
+def test_use_quiesced_boots_the_newest_of_its_own_points_unless_another_is_preferred(
+    folder: Path, prefer: Preference | None, booted: tuple[str, str]
+) -> None:
     model = Model(shuts_down_after=None)
     real = model.sync
 
@@ -175,9 +183,10 @@ def test_a_later_pass_that_reached_less_is_not_what_use_quiesced_boots(folder: P
 
     model.sync = sync  # type: ignore[method-assign]
     policy = OnShutdownTimeout.USE_QUIESCED
-    choices = replace(YES, on_shutdown_timeout=policy, max_downtime_s=0)
+    boot = PointChoice(prefer=prefer)
+    choices = replace(YES, on_shutdown_timeout=policy, max_downtime_s=0, boot=boot)
     outcome = begin_failover(folder, model, choices, quiet)
-    assert (outcome.facts["point"], outcome.facts["level"]) == ("f1-a", "application")
+    assert (outcome.facts["point"], outcome.facts["level"]) == booted
 
 
 def test_a_source_whose_cards_were_disconnected_gets_them_back_by_undo(folder: Path) -> None:
@@ -283,7 +292,7 @@ def test_wait_asks_the_guest_again(folder: Path) -> None:
     assert "PowerOff source" not in model.calls
 
 
-def test_no_boots_the_newest_point_of_the_highest_level(folder: Path) -> None:
+def test_no_boots_the_newest_point_whatever_its_level(folder: Path) -> None:
     model = Model(
         chain=[
             point("crash1", Level.CRASH, 0),
@@ -293,13 +302,14 @@ def test_no_boots_the_newest_point_of_the_highest_level(folder: Path) -> None:
         leaf="crash2",
     )
     outcome = begin_failover(folder, model, replace(YES, final_sync=FinalSync.NO), quiet)
-    assert outcome.facts["point"] == "app"
-    assert model.calls == ["disable", "PowerOff source", "revert to app", "PowerOn replica"]
+    assert outcome.facts["point"] == "crash2"
+    assert model.calls == ["disable", "PowerOff source", "PowerOn replica"]
+    assert [(p["point"], p["level"]) for p in outcome.facts["others"]] == [("app", "application")]
 
 
 def test_no_boots_the_point_that_was_chosen(folder: Path) -> None:
     model = Model(chain=[point("p1", Level.CRASH, 0), point("p2", Level.APPLICATION, 1)], leaf="p2")
-    choices = replace(YES, final_sync=FinalSync.NO, point="p1")
+    choices = replace(YES, final_sync=FinalSync.NO, boot=PointChoice("p1"))
     assert begin_failover(folder, model, choices, quiet).facts["point"] == "p1"
 
 
@@ -378,10 +388,10 @@ def test_a_level_that_is_too_low_stops_before_the_replica_starts(folder: Path) -
 @pytest.mark.parametrize(
     ("choices", "refused"),
     [
-        (replace(NO, point="nope"), NoSuchPointToBoot),
-        (replace(NO, point="old", require=Level.CLEAN_SHUTDOWN), ChosenLevelTooLow),
+        (replace(NO, boot=PointChoice("nope")), NoSuchPointToBoot),
+        (replace(NO, boot=PointChoice("old"), require=Level.CLEAN_SHUTDOWN), ChosenLevelTooLow),
         (replace(NO, require=Level.CLEAN_SHUTDOWN), ChosenLevelTooLow),
-        (replace(YES, source_lost=True, point="nope"), NoSuchPointToBoot),
+        (replace(YES, source_lost=True, boot=PointChoice("nope")), NoSuchPointToBoot),
     ],
 )
 def test_a_point_that_cannot_boot_is_refused_while_the_source_runs(
@@ -769,6 +779,6 @@ def test_a_level_that_is_too_low_leaves_undo_and_its_remedy_says_so(
     assert undo_failover(folder, model, quiet).state is FailoverState.UNDONE
     assert model.job_on
     # A new failover to the point that is of the level.
-    again = replace(choices, final_sync=FinalSync.NO, point="old")
+    again = replace(choices, final_sync=FinalSync.NO, boot=PointChoice("old"))
     outcome = begin_failover(folder.parent / "f2", model, again, quiet)
     assert (outcome.state, outcome.facts["point"]) == (FailoverState.RUNNING, "old")

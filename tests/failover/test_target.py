@@ -14,6 +14,7 @@ from vreplica.failover import operations
 from vreplica.failover.machine.choices import FailoverChoices, OnError, OnShutdownTimeout
 from vreplica.failover.machine.errors import OptionNotForTarget
 from vreplica.failover.machine.group_order import Group, Member
+from vreplica.failover.machine.point_choice import PointChoice
 from vreplica.failover.target import FailoverTarget, GroupTarget, JobTarget
 from vreplica.sync.job import Job, Placement
 from vreplica.vsphere.model import Endpoint
@@ -78,10 +79,12 @@ def test_a_guest_that_cannot_be_shut_down_gives_a_job_up_and_stops_a_group(
 def test_a_group_refuses_the_options_of_one_job(tmp_path: Path) -> None:
     target = GroupTarget(Group("shop", (Member("db"),)), {}, tmp_path, OnError.CONTINUE)
     with pytest.raises(OptionNotForTarget, match=r"--point is not possible for group:shop"):
-        target.preview(point="p1")
+        target.preview(boot=PointChoice("p1"))
+    with pytest.raises(OptionNotForTarget, match=r"--point web=ID is not possible"):
+        target.preview(boot=PointChoice(members={"web": "p1"}))
     with pytest.raises(OptionNotForTarget, match="--new-vm"):
         target.preview_back(new_vm="ds")
     with pytest.raises(OptionNotForTarget, match="--source-lost"):
         target.resume(quiet, source_lost=True)
     with pytest.raises(OptionNotForTarget, match="--point"):
-        target.begin(replace(CHOICES, point="p1"), quiet)
+        target.begin(replace(CHOICES, boot=PointChoice("p1")), quiet)

@@ -110,6 +110,7 @@ class Config(Mapping[str, Job]):
             guest=self._guest(name, table.guest),
             limits=table.limits.limits() if table.limits else Limits(),
             audit_share=table.audit_percent / 100,
+            prefer=table.prefer.preference() if table.prefer else None,
         )
 
     def __iter__(self) -> Iterator[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -20,6 +21,7 @@ from vreplica.failover.machine import runner
 from vreplica.failover.machine.choices import FailoverChoices
 from vreplica.failover.machine.context import Reporter, no_report
 from vreplica.failover.machine.journal import load
+from vreplica.failover.machine.point_choice import NEWEST, PointChoice
 from vreplica.failover.machine.record import Outcome
 from vreplica.failover.machine.states import FailoverState
 from vreplica.failover.vsphere_ports import VSpherePorts
@@ -43,6 +45,7 @@ def fail_over(
 
     `id_`: the id of the new failover; a group gives its members its own. Raises as `check_free`.
     """
+    choices = with_preference(job, choices)
     history.check_free(job)
     folder = failovers_dir(job) / (id_ or history.new_failover_id())
     with VSpherePorts(job, folder.name, on_event) as ports:
@@ -65,6 +68,7 @@ def fail_back(
     `new_vm`: the datastore for a new VM, where the original is lost. `id_`, `goal`: as for
     `begin`. Raises as `plan_failback`.
     """
+    choices = with_preference(job, choices)
     plan = plan_failback(job, new_vm)
     folder = failovers_dir(job) / (id_ or history.new_failback_id())
     with FailbackPorts(job, plan, folder.name, on_event) as ports:
@@ -72,6 +76,11 @@ def fail_back(
         return runner.begin_failover(
             folder, ports, choices, report, goal, more=plan.to_dict(), alone=alone
         )
+
+
+def with_preference(job: Job, choices: FailoverChoices) -> FailoverChoices:
+    """The choices, with the point that the job prefers where they name none."""
+    return replace(choices, boot=choices.boot.or_prefer(job.prefer))
 
 
 @contextmanager
@@ -92,9 +101,13 @@ def resume(
     on_event: Listener = ignore,
     *,
     source_lost: bool = False,
+    boot: PointChoice = NEWEST,
 ) -> Outcome:
-    """Continues the failover that stopped. `source_lost`: its source is lost for good since."""
-    call = partial(runner.resume_failover, source_lost=source_lost)
+    """Continues the failover that stopped. `source_lost`: its source is lost for good since.
+
+    `boot`: another choice of the point to boot.
+    """
+    call = partial(runner.resume_failover, source_lost=source_lost, boot=boot)
     return _on_current(call, job, report, on_event)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from vreplica.errors import VReplicaError
@@ -16,9 +16,16 @@ from vreplica.failover import history
 from vreplica.failover.estimate import Estimate, Measured, estimate, measure
 from vreplica.failover.failback import plan_failback
 from vreplica.failover.guest.customize import describe_customization
-from vreplica.failover.machine.steps.boot_point import find_chosen
+from vreplica.failover.machine.errors import BootRefused, PointIsFlagged
+from vreplica.failover.machine.point_choice import (
+    NEWEST,
+    PointChoice,
+    alternatives,
+    choose_point,
+    holds_until,
+)
 from vreplica.points import DamagedPoint, Level, NewerPoint, RecoveryPoint
-from vreplica.points.retention import best
+from vreplica.points.preference import Preference, age_s
 from vreplica.points.vm_keys import JOB_KEY
 from vreplica.sync.job import Job
 from vreplica.sync.plan.plan import expected_level
@@ -41,9 +48,11 @@ class Preview:
     source_trouble: str | None
     replica: VmInfo
     points: tuple[RecoveryPoint, ...]
-    booted_by_no: RecoveryPoint | None
-    """The point that `no` boots. None before a failback: `no` boots the last state of the original
-    VM, which becomes a point when the failback begins."""
+    boots: RecoveryPoint | None
+    """The point that boots without a final sync. None before a failback, where the last state of
+    the original VM boots, which becomes a point when the failback begins; and where none can."""
+    boots_none: str | None
+    """The reason why no point boots without a final sync."""
     insured_level: Level | None
     """The level that point A would reach now; None: the source does not run or cannot be read."""
     remarks: tuple[str, ...]
@@ -68,38 +77,42 @@ class Preview:
                 "level": Level.CLEAN_SHUTDOWN.value if self.can_shut_down else None,
             },
             "no": {
-                **self._in_short(self.booted_by_no),
+                **self._in_short(self.boots),
                 "newer": [self._in_short(point) for point in self.newer],
+                "others": [self._in_short(point) for point in self.others],
             }
-            if self.booted_by_no
+            if self.boots
             else None,
+            "boots_none": self.boots_none,
             "estimate": self.estimate.to_dict(max_downtime_s),
             "steps": {"yes": self.steps_yes(), "no": self.steps_no()},
             "remarks": list(self.remarks),
             "guest": list(self.customization),
         }
 
-    def choosing(self, point: str) -> Preview:
-        """The same preview, where `no` boots the point that the operator named.
-
-        Raises NoSuchPointToBoot.
-        """
-        return replace(self, booted_by_no=find_chosen(self.points, point))
+    @property
+    def others(self) -> tuple[RecoveryPoint, ...]:
+        """The other choices: the newest point of each level, oldest first."""
+        return alternatives(self.points, self.boots) if self.boots is not None else ()
 
     @property
     def newer(self) -> tuple[RecoveryPoint, ...]:
-        """The points after the one that `no` boots: the newest of each level."""
-        if self.booted_by_no is None:
+        """Those of the other choices that are newer."""
+        if self.boots is None:
             return ()
-        ids = [p.id for p in self.points]
-        if self.booted_by_no.id not in ids:
-            return ()
-        after = self.points[ids.index(self.booted_by_no.id) + 1 :]
-        return tuple({p.level: p for p in after}.values())
+        place = self.points.index(self.boots)
+        return tuple(p for p in self.others if self.points.index(p) > place)
+
+    @property
+    def boots_until(self) -> datetime | None:
+        """The whole second up to which the data goes that boots without a final sync."""
+        if self.boots is None:
+            return None
+        return (holds_until(self.boots) + timedelta(seconds=1)).replace(microsecond=0)
 
     def age_s(self, point: RecoveryPoint) -> float:
         """The age of a point in seconds: what was written since then is not in it."""
-        return max(0.0, (self.seen - point.taken).total_seconds())
+        return age_s(point, self.seen)
 
     def _in_short(self, point: RecoveryPoint) -> dict[str, Any]:
         return {
@@ -136,7 +149,9 @@ class Preview:
 
     def steps_no(self, *, disconnect: bool = False) -> list[str]:
         """The steps of `no` on both vCenters, in order."""
-        point = self.booted_by_no.id if self.booted_by_no else "its own last state, kept first"
+        if self.boots_none is not None:
+            return []
+        point = self.boots.id if self.boots else "its own last state, kept first"
         return steps_no(
             self._source_name,
             self.replica.name,
@@ -146,10 +161,11 @@ class Preview:
         )
 
 
-def preview(job: Job, *, source_lost: bool = False) -> Preview:
+def preview(job: Job, *, source_lost: bool = False, boot: PointChoice = NEWEST) -> Preview:
     """Reads both sides before a failover.
 
-    `source_lost`: the source is not read. Raises NoPoints where there is no recovery point,
+    `source_lost`: the source is not read. `boot`: the point that the operator chooses; raises
+    BootRefused where there is none such. Raises NoPoints where there is no recovery point,
     PointIsNewer where only a newer version reads what there is, and as `check_free` where no
     failover can begin.
     """
@@ -157,13 +173,19 @@ def preview(job: Job, *, source_lost: bool = False) -> Preview:
     with connect(job.destination) as session:
         replica = need_points(job, find_replica(session, job))
         changes = find_foreign_changes(job, session, replica)
-    known = _read(job, replica.vm, replica.points, source_lost, _measured(job))
+    known = _read(job, replica.vm, replica.points, source_lost, _measured(job), boot)
     remarks = [f"the replica was changed by others: {text}" for text in changes]
     remarks += newer_remarks(replica.newer) + damaged_remarks(replica.damaged)
     return replace(known, remarks=(*known.remarks, *remarks))
 
 
-def preview_back(job: Job, *, source_lost: bool = False, new_vm: str | None = None) -> Preview:
+def preview_back(
+    job: Job,
+    *,
+    source_lost: bool = False,
+    boot: PointChoice = NEWEST,
+    new_vm: str | None = None,
+) -> Preview:
     """Reads both sides before a failback: `source` is the VM in service, `replica` the original.
 
     `new_vm`: the datastore for a new VM in place of an original that is lost. Raises as
@@ -175,14 +197,14 @@ def preview_back(job: Job, *, source_lost: bool = False, new_vm: str | None = No
         with connect(job.destination) as session:
             vm = session.read_vm(session.find_vm(plan.replica))
         vm = replace(vm, ref=replace(vm.ref, name=plan.original))
-        known = _read(reverse, vm, (), False, _measured(job))
+        known = _read(reverse, vm, (), False, _measured(job), boot)
         return replace(known, job=job.name, back=True)
     with connect(reverse.destination) as session:
         vm = session.read_vm(session.find_vm(plan.original))
         is_replica = vm.extra_config.get(JOB_KEY) == reverse.name
         found = find_replica(session, reverse) if is_replica else None
     points = found.points if found else ()
-    known = _read(reverse, vm, points, source_lost, _measured(job))
+    known = _read(reverse, vm, points, source_lost, _measured(job), boot)
     left_out = (
         newer_remarks(found.newer) + damaged_remarks(found.damaged) if found is not None else []
     )
@@ -207,6 +229,7 @@ def _read(
     points: tuple[RecoveryPoint, ...],
     source_lost: bool,
     measured: Measured,
+    boot: PointChoice,
 ) -> Preview:
     source: VmInfo | None = None
     trouble = "declared lost by the operator" if source_lost else None
@@ -225,13 +248,15 @@ def _read(
         remarks = [f"{source.name} is {source.power_state} already: nothing has to be shut down"]
     remarks += flag_remarks(points)
     now = datetime.now(UTC)
+    boots, boots_none = _boots(points, boot, job.prefer, now)
     return Preview(
         job=job.name,
         source=source,
         source_trouble=trouble,
         replica=replica,
         points=points,
-        booted_by_no=best(points) if points else None,
+        boots=boots,
+        boots_none=boots_none,
         insured_level=level,
         remarks=tuple(remarks),
         estimate=estimate(points, measured, running=running, parallel=job.parallel_disks, now=now),
@@ -240,11 +265,31 @@ def _read(
     )
 
 
+def _boots(
+    points: tuple[RecoveryPoint, ...],
+    boot: PointChoice,
+    preference: Preference | None,
+    now: datetime,
+) -> tuple[RecoveryPoint | None, str | None]:
+    """The point that boots without a final sync, or the reason why none does.
+
+    Raises BootRefused where the operator asked for one that is not there.
+    """
+    if not points and not boot.given:
+        return None, None
+    try:
+        return choose_point(points, boot.or_prefer(preference), now), None
+    except BootRefused as error:
+        if boot.given and not isinstance(error, PointIsFlagged):
+            raise
+        return None, f"{error.message}. {error.advice()}"
+
+
 # -- in words, pure -------------------------------------------------------------------------
 
 
 def flag_remarks(points: Sequence[RecoveryPoint]) -> list[str]:
-    """Warns of the first point that is flagged as suspicious, and names the best one before it."""
+    """Warns of the first point that is flagged, and names the newest one before it."""
     first = next((n for n, point in enumerate(points) if point.flagged), None)
     if first is None:
         return []
@@ -253,8 +298,8 @@ def flag_remarks(points: Sequence[RecoveryPoint]) -> list[str]:
         for suspicion in points[first].suspicions
     ]
     if first:
-        clean = best(points[:first])
-        remarks.append(f"the best point from before it: --final-sync no --point {clean.id}")
+        clean = points[first - 1]
+        remarks.append(f"the newest point from before it: --final-sync no --point {clean.id}")
     return remarks
 
 

@@ -33,6 +33,7 @@ from vreplica.failover.machine.context import Reporter
 from vreplica.failover.machine.errors import OptionNotForTarget
 from vreplica.failover.machine.group_order import Group
 from vreplica.failover.machine.journal import load
+from vreplica.failover.machine.point_choice import NEWEST, PointChoice
 from vreplica.failover.machine.record import Outcome, Record, record_of
 from vreplica.failover.machine.states import FailoverState
 from vreplica.failover.preview import Preview, preview, preview_back
@@ -124,14 +125,15 @@ class FailoverTarget(Protocol):
     def name(self) -> str:
         """As the operator types it: `web01`, or `group:shop`."""
 
-    def preview(self, *, source_lost: bool = False, point: str | None = None) -> FailoverPreview:
+    def preview(self, *, source_lost: bool = False, boot: PointChoice = NEWEST) -> FailoverPreview:
         """Reads both sides and changes nothing. Raises where no failover can begin.
 
-        `point`: the id of the recovery point to boot where no final sync is made.
+        `boot`: the recovery point to boot where no final sync is made. Raises BootRefused where
+        the choice names no point that can boot.
         """
 
     def preview_back(
-        self, *, source_lost: bool = False, point: str | None = None, new_vm: str | None = None
+        self, *, source_lost: bool = False, boot: PointChoice = NEWEST, new_vm: str | None = None
     ) -> FailoverPreview:
         """As `preview`, for a failback. `new_vm`: as for `begin_back`."""
 
@@ -165,10 +167,16 @@ class FailoverTarget(Protocol):
         """
 
     def resume(
-        self, report: Reporter, on_event: Listener = ignore, *, source_lost: bool = False
+        self,
+        report: Reporter,
+        on_event: Listener = ignore,
+        *,
+        source_lost: bool = False,
+        boot: PointChoice = NEWEST,
     ) -> FailoverOutcome:
         """Continues the failover that stopped. Takes it over: a process that ran it before can do
-        nothing more. `source_lost`: continue without the source."""
+        nothing more. `source_lost`: continue without the source. `boot`: boot another point than
+        was chosen at first."""
 
     def undo(self, report: Reporter, on_event: Listener = ignore) -> FailoverOutcome:
         """Puts both sides back. Raises NotPossibleNow after a commit."""
@@ -202,15 +210,15 @@ class JobTarget:
     def name(self) -> str:
         return self.job.name
 
-    def preview(self, *, source_lost: bool = False, point: str | None = None) -> Preview:
-        known = preview(self.job, source_lost=source_lost)
-        return known.choosing(point) if point is not None else known
+    def preview(self, *, source_lost: bool = False, boot: PointChoice = NEWEST) -> Preview:
+        self._refuse_members(boot)
+        return preview(self.job, source_lost=source_lost, boot=boot)
 
     def preview_back(
-        self, *, source_lost: bool = False, point: str | None = None, new_vm: str | None = None
+        self, *, source_lost: bool = False, boot: PointChoice = NEWEST, new_vm: str | None = None
     ) -> Preview:
-        known = preview_back(self.job, source_lost=source_lost, new_vm=new_vm)
-        return known.choosing(point) if point is not None else known
+        self._refuse_members(boot)
+        return preview_back(self.job, source_lost=source_lost, boot=boot, new_vm=new_vm)
 
     def begin(
         self,
@@ -241,9 +249,15 @@ class JobTarget:
         return self.commit(report, on_event) if outcome.answered else outcome
 
     def resume(
-        self, report: Reporter, on_event: Listener = ignore, *, source_lost: bool = False
+        self,
+        report: Reporter,
+        on_event: Listener = ignore,
+        *,
+        source_lost: bool = False,
+        boot: PointChoice = NEWEST,
     ) -> Outcome:
-        return operations.resume(self.job, report, on_event, source_lost=source_lost)
+        self._refuse_members(boot)
+        return operations.resume(self.job, report, on_event, source_lost=source_lost, boot=boot)
 
     def undo(self, report: Reporter, on_event: Listener = ignore) -> Outcome:
         return operations.undo(self.job, report, on_event)
@@ -260,6 +274,10 @@ class JobTarget:
 
     def crosscheck(self) -> dict[str, Comparison]:
         return {self.job.name: compare(self.job, self.show())}
+
+    def _refuse_members(self, boot: PointChoice) -> None:
+        if boot.members:
+            raise OptionNotForTarget(option="point JOB=ID", target=self.name)
 
     def history(self) -> JobHistory:
         return JobHistory(self.job.name, tuple(history.outcomes(self.job)))
@@ -282,15 +300,16 @@ class GroupTarget:
     def name(self) -> str:
         return self.group.label
 
-    def preview(self, *, source_lost: bool = False, point: str | None = None) -> GroupPreview:
-        self._refuse(point=point)
-        return preview_group(self.group, self.jobs, source_lost=source_lost)
+    def preview(self, *, source_lost: bool = False, boot: PointChoice = NEWEST) -> GroupPreview:
+        self._check_members(boot)
+        return preview_group(self.group, self.jobs, source_lost=source_lost, boot=boot)
 
     def preview_back(
-        self, *, source_lost: bool = False, point: str | None = None, new_vm: str | None = None
+        self, *, source_lost: bool = False, boot: PointChoice = NEWEST, new_vm: str | None = None
     ) -> GroupPreview:
-        self._refuse(point=point, new_vm=new_vm)
-        return preview_group_back(self.group, self.jobs, source_lost=source_lost)
+        self._refuse(new_vm=new_vm)
+        self._check_members(boot)
+        return preview_group_back(self.group, self.jobs, source_lost=source_lost, boot=boot)
 
     def begin(
         self,
@@ -301,7 +320,7 @@ class GroupTarget:
         commit: bool = False,
         id_: str | None = None,
     ) -> GroupOutcome:
-        self._refuse(point=choices.point)
+        self._check_members(choices.boot)
         outcome = group_run.fail_over(
             self.state_dir, self._ruled, self.jobs, choices, report, id_=id_
         )
@@ -316,7 +335,8 @@ class GroupTarget:
         commit: bool = False,
         new_vm: str | None = None,
     ) -> GroupOutcome:
-        self._refuse(point=choices.point, new_vm=new_vm)
+        self._refuse(new_vm=new_vm)
+        self._check_members(choices.boot)
         outcome = group_run.fail_back(self.state_dir, self._ruled, self.jobs, choices, report)
         return self._committed(outcome, report) if commit else outcome
 
@@ -325,9 +345,14 @@ class GroupTarget:
         return self.commit(report) if outcome.state == FailoverState.RUNNING.value else outcome
 
     def resume(
-        self, report: Reporter, on_event: Listener = ignore, *, source_lost: bool = False
+        self,
+        report: Reporter,
+        on_event: Listener = ignore,
+        *,
+        source_lost: bool = False,
+        boot: PointChoice = NEWEST,
     ) -> GroupOutcome:
-        self._refuse(source_lost=source_lost or None)
+        self._refuse(source_lost=source_lost or None, point=boot if boot.given else None)
         return group_run.resume(self._folder, self.jobs, report, self.on_error)
 
     def undo(self, report: Reporter, on_event: Listener = ignore) -> GroupOutcome:
@@ -358,6 +383,14 @@ class GroupTarget:
     @property
     def _folder(self) -> Path:
         return group_report.current(self.state_dir, self.group.name)
+
+    def _check_members(self, boot: PointChoice) -> None:
+        """Raises OptionNotForTarget where a point is named for no member of the group."""
+        if boot.point is not None:
+            raise OptionNotForTarget(option="point", target=f"{self.name} without its job")
+        for name in boot.members:
+            if name not in self.group:
+                raise OptionNotForTarget(option=f"point {name}=ID", target=self.name)
 
     def _refuse(self, **options: object) -> None:
         """Raises OptionNotForTarget for the first option that was given."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from vreplica.delta.throttle import Throttle, Window
 from vreplica.nfc.config import NfcConfig
 from vreplica.points import Level, Retention
+from vreplica.points.preference import Preference
 from vreplica.vddk.config import VddkConfig
 from vreplica.vsphere.model import Endpoint, GuestCustomization, GuestLogin, KeepIdentity
 
@@ -157,6 +158,8 @@ class Job:
     rescan: bool = False
     """Read all of both sides, whatever change tracking and digest maps say. For one run."""
     guest: Guest = field(default_factory=Guest)
+    prefer: Preference | None = None
+    """The points that boot in place of the newest, where the operator names none."""
 
     @property
     def job_dir(self) -> Path:

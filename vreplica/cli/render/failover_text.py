@@ -57,15 +57,7 @@ def preview(known: Preview, max_downtime_s: float | None = None) -> Iterator[Ren
     else:
         tools = "running" if known.source.tools_running else known.source.tools_status
         source = f"{known.source.name}, {known.source.power_state}, Tools {tools}"
-    chosen = known.booted_by_no
-    boots = (
-        _aged(known, chosen)
-        if chosen
-        else (
-            f"{known.replica.name} as it is: what {known.source.name if known.source else 'it'} "
-            "wrote in service is lost"
-        )
-    )
+    boots = _boots(known)
     if known.insured_level is not None and not known.can_shut_down:
         yes = (
             f"point A while it runs ({known.insured_level}); then as --on-shutdown-timeout says, "
@@ -79,12 +71,12 @@ def preview(known: Preview, max_downtime_s: float | None = None) -> Iterator[Ren
     elif known.source is not None:
         yes = "final sync of a source that is off already (crash: how it went down is not known)"
     else:
-        yes = f"no sync is possible; boots {boots}"
+        yes = "no sync is possible: the source cannot be read"
     yield facts(
         ("source", [source]),
         ("replica", [f"{known.replica.name}, {known.replica.power_state}"]),
         ("yes", [yes]),
-        ("no", [f"source off, boots {boots}", *left_out(known)]),
+        ("no", [f"source off, {boots}", *other_choices(known)]),
         ("downtime", list(_downtime(known, max_downtime_s))),
         ("steps, yes", [f"{n}. {step}" for n, step in enumerate(known.steps_yes(), 1)]),
         ("guest", known.customization),
@@ -94,12 +86,28 @@ def preview(known: Preview, max_downtime_s: float | None = None) -> Iterator[Ren
         yield from points(known.job, known.points)
 
 
-def left_out(known: Preview) -> list[str]:
-    """The points that are newer than the one that boots, which has a higher level."""
+def _boots(known: Preview) -> str:
+    """The point that boots without a final sync, in words, and what is lost with it."""
+    if known.boots_none is not None:
+        return f"boots nothing: {known.boots_none}"
+    if known.boots is None:
+        name = known.source.name if known.source else "it"
+        return f"boots {known.replica.name} as it is: what {name} wrote in service is lost"
+    lost = duration(known.age_s(known.boots))
+    return f"boots {_aged(known, known.boots)}: loses what was written in these {lost}"
+
+
+def other_choices(known: Preview) -> list[str]:
+    """The other points that can boot, each with what is lost or saved by it."""
+    if known.boots is None:
+        return []
     named = "--final-sync no --point" if known.source is not None else "--point"
-    return [
-        f"not the newer {_aged(known, point)}; that is: {named} {point.id}" for point in known.newer
-    ]
+    mine_s, told = known.age_s(known.boots), []
+    for point in known.others:
+        apart_s = known.age_s(point) - mine_s
+        more = f"loses {duration(abs(apart_s))} {'more' if apart_s > 0 else 'less'}"
+        told.append(f"or {_aged(known, point)}, {more}: {named} {point.id}")
+    return told
 
 
 def _aged(known: Preview, point: RecoveryPoint) -> str:

@@ -66,6 +66,9 @@ def unseen(value: dict[str, Any], answer: str) -> Iterator[str]:
                 for p in (no, *no["newer"])
             )
             yield f"{known['job']}: boots {boots}, not the newer {', '.join(newer)}"
+        if answer == "yes" and any(point["flagged"] for point in known["points"]):
+            flagged = next(p["id"] for p in known["points"] if p["flagged"])
+            yield f"{known['job']}: point {flagged} is flagged: it looks like mass encryption"
 
 
 def outcome(name: str, done: FailoverOutcome) -> Iterator[RenderableType]:

@@ -32,9 +32,25 @@ def preview(known: GroupPreview, max_downtime_s: float | None = None) -> Iterato
     yield from _order(known.group)
     if known.left_out:
         yield facts(("left out", [f"{name} runs on its original" for name in known.left_out]))
+    yield facts(("points", _spread(known)))
     for member in known.members:
         yield Text("")
         yield from failover_text.preview(member, max_downtime_s)
+
+
+def _spread(known: GroupPreview) -> list[str]:
+    """How far the members' points lie apart, without a final sync."""
+    if known.spread is None or known.spread_s is None:
+        return []
+    oldest, newest = known.spread
+    assert oldest.boots_until is not None
+    assert newest.boots_until is not None
+    first, last = moment(oldest.boots_until), moment(newest.boots_until)
+    apart = f"without a final sync they lie {duration(known.spread_s)} apart"
+    return [
+        f"{apart}: {oldest.job} from {first}, {newest.job} from {last}",
+        f"--as-of '{first}' brings them as near to one moment as they allow",
+    ]
 
 
 def _order(group: Group) -> Iterator[RenderableType]:

@@ -17,9 +17,11 @@ class PointInShort(TypedDict):
 
 
 class BootedByNo(PointInShort):
-    """The point that `no` boots, and the points after it: the newest of each level."""
+    """The point that boots without a final sync. `others`: the other choices, the newest of each
+    level; `newer`: those of them that are newer."""
 
     newer: list[PointInShort]
+    others: list[PointInShort]
 
 
 class ReachedByYes(TypedDict):
@@ -48,7 +50,8 @@ class Steps(TypedDict):
 
 
 class PreviewValues(TypedDict):
-    """`source`, `replica`: their power states; `source` is null where it cannot be read."""
+    """`source`, `replica`: their power states; `source` is null where it cannot be read.
+    `boots_none`: why no point boots without a final sync."""
 
     job: str
     source: str | None
@@ -58,6 +61,7 @@ class PreviewValues(TypedDict):
     points: list[Point]
     yes: ReachedByYes
     no: BootedByNo | None
+    boots_none: str | None
     estimate: Estimate
     steps: Steps
     remarks: list[str]
@@ -87,6 +91,7 @@ class GroupPreview(Document):
 
     group: Group
     members: list[PreviewValues]
+    spread_s: Seconds | None
 
 
 class OutcomeValues(TypedDict):
@@ -151,14 +156,25 @@ class Record(Document, RecordValues):
     check: NotRequired[Check]
 
 
+class Prefer(TypedDict):
+    """The points that boot in place of the newest."""
+
+    level: Level
+    max_age_s: Seconds | None
+
+
 class Choices(TypedDict):
-    """The operator's word."""
+    """The operator's word. `points`: of a group, job -> id of the point that it boots."""
 
     final_sync: Literal["yes", "no", "cancel"]
     on_shutdown_timeout: Literal["abort", "use-quiesced", "power-off", "wait"]
     shutdown_timeout_s: Seconds
     heartbeat_timeout_s: Seconds
     point: str | None
+    as_of: Time | None
+    newest: bool
+    prefer: Prefer | None
+    points: dict[str, str]
     require: Level
     source_lost: bool
     max_downtime_s: Seconds | None

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from vreplica.config.schema.base import Model, Switch, Text, Whole, problem
 from vreplica.config.schema.guest import GuestTable
 from vreplica.config.schema.limits import LimitsTable
+from vreplica.config.schema.preference import PreferTable
 from vreplica.config.schema.schedule import ScheduleTable
 from vreplica.points import MAX_POINTS, Retention
 from vreplica.sync.job import Transport
@@ -46,6 +47,8 @@ class DefaultsTable(Model):
     """The rate at which runs may read."""
     audit_percent: Annotated[float, Field(ge=0, le=100)] = 0.1
     """Percent of the blocks that change tracking calls unchanged, to be read and compared."""
+    prefer: PreferTable | None = None
+    """The points that boot in place of the newest where no final sync is made."""
     schedule: ScheduleTable | None = None
     """When the service runs the job; without it, the job is run by hand."""
 

@@ -205,7 +205,9 @@ class _GroupRun:
             folder = self._folder(name)
             if not load(folder):
                 job, report, listener = self._jobs[name], self._reporter(name), self._listener(name)
-                return self._begin(job, self._choices, report, listener, id_=folder.name, goal=goal)
+                boot = self._choices.boot.of_member(name)
+                choices = replace(self._choices, boot=boot)
+                return self._begin(job, choices, report, listener, id_=folder.name, goal=goal)
             outcome = outcome_of(folder)
             if not at_or_past(outcome.state, goal):
                 return self._resume(name, goal)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Self
 
+from vreplica.failover.machine.point_choice import NEWEST, PointChoice
 from vreplica.points import Level
 
 
@@ -46,8 +47,8 @@ class FailoverChoices:
     on_shutdown_timeout: OnShutdownTimeout = OnShutdownTimeout.ABORT
     shutdown_timeout_s: float = 600.0
     heartbeat_timeout_s: float = 300.0
-    point: str | None = None
-    """Without a final sync: the id of the point to boot; None: the newest of the highest level."""
+    boot: PointChoice = NEWEST
+    """The point to boot where no final sync makes one."""
     require: Level = Level.CRASH
     """The lowest level that may boot."""
     source_lost: bool = False
@@ -63,7 +64,7 @@ class FailoverChoices:
             "on_shutdown_timeout": self.on_shutdown_timeout.value,
             "shutdown_timeout_s": self.shutdown_timeout_s,
             "heartbeat_timeout_s": self.heartbeat_timeout_s,
-            "point": self.point,
+            **self.boot.to_dict(),
             "require": self.require.value,
             "source_lost": self.source_lost,
             "max_downtime_s": self.max_downtime_s,
@@ -77,7 +78,7 @@ class FailoverChoices:
             on_shutdown_timeout=OnShutdownTimeout(value["on_shutdown_timeout"]),
             shutdown_timeout_s=value["shutdown_timeout_s"],
             heartbeat_timeout_s=value["heartbeat_timeout_s"],
-            point=value["point"],
+            boot=PointChoice.from_dict(value),
             require=Level(value["require"]),
             source_lost=value["source_lost"],
             # Journals of older versions have neither.

@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final
 
 from vreplica.errors import VReplicaError
@@ -87,6 +88,12 @@ class StepContext:
     def attempted(self, effect: str) -> bool:
         """True where the effect was begun, by this process or by one before it."""
         return any(e.kind == "intent" and e.step == effect for e in self.journal.entries)
+
+    @property
+    def began(self) -> datetime:
+        """When the failover began. The ages of points count until then: so a failover that is
+        resumed hours later chooses as it did at first."""
+        return self.journal.entries[0].time
 
     @property
     def point_a(self) -> str:

@@ -19,8 +19,8 @@ class FailoverError(VReplicaError):
 class OptionNotForTarget(ConfigError):
     """An option of one job that was given for a group, or for a failover by the service."""
 
-    template = "{option} is not possible for {target}: it is for one job, from this process"
-    remedy = "Leave it out, or fail the job over by itself."
+    template = "{option} is not possible for {target}"
+    remedy = "Leave it out, or fail the job over by itself, from this process."
     option: str
     """As a parameter: `source_lost`."""
     target: str
@@ -143,7 +143,7 @@ class NoPointToBoot(FailoverError):
 
 
 class BootRefused(FailoverError):
-    """The operator's choice cannot boot. Nothing was changed."""
+    """No point boots by the operator's choice. The replica was not started."""
 
     exit_code = 3
 
@@ -153,6 +153,38 @@ class NoSuchPointToBoot(BootRefused):
     template = "the replica has no recovery point {wanted}; nothing was changed"
     remedy = "`vreplica-sync points JOB` lists its points."
     wanted: str
+
+
+@dataclass(eq=False)
+class NoPointMeets(BootRefused):
+    template = "no recovery point is {wanted}; so none boots, and the replica was not started"
+    remedy = (
+        "`vreplica-sync points JOB` lists them. --newest boots the newest, --point ID another one; "
+        "`failover resume` has these options too."
+    )
+    wanted: str
+
+
+@dataclass(eq=False)
+class PointIsFlagged(BootRefused):
+    template = (
+        "point {flagged} is flagged, it looks like mass encryption ({reason}), and {point} may "
+        "hold the same; the replica was not started"
+    )
+    remedy = "{then}"
+    point: str
+    flagged: str
+    reason: str
+    clean: str | None
+    """The newest point from before the flagged one; None: there is none."""
+
+    def _values(self) -> dict[str, Any]:
+        before = f"--point {self.clean} boots the newest point from before it. " * bool(self.clean)
+        then = (
+            f"{before}--point {self.point} boots this one in spite of it. If the change was meant: "
+            f"`vreplica-sync points JOB --accept {self.flagged}`."
+        )
+        return {**super()._values(), "then": then}
 
 
 @dataclass(eq=False)

@@ -18,6 +18,7 @@ from vreplica.failover.machine.choices import FailoverChoices
 from vreplica.failover.machine.context import POWER_OFF, SHUT_DOWN, Reporter, StepContext
 from vreplica.failover.machine.errors import NotPossibleNow
 from vreplica.failover.machine.journal import Entry, Journal, load, next_number, state_of
+from vreplica.failover.machine.point_choice import NEWEST, PointChoice
 from vreplica.failover.machine.ports import Ports
 from vreplica.failover.machine.record import Outcome, outcome_of
 from vreplica.failover.machine.states import (
@@ -70,11 +71,14 @@ def resume_failover(
     goal: FailoverState | None = None,
     *,
     source_lost: bool = False,
+    boot: PointChoice = NEWEST,
 ) -> Outcome:
     """Continues a failover that stopped. A process that ran it before can do nothing more.
 
     `source_lost`: the operator declares the source lost now; it is not contacted any more. Raises
-    NotPossibleNow where the replica is in service already, or the failover has ended.
+    NotPossibleNow where the replica is in service already, or the failover has ended. `boot`:
+    where it says something, it replaces the choice that the failover was begun with. Raises
+    NotPossibleNow where the point is settled already.
     """
     state = outcome_of(folder).state
     if (
@@ -84,7 +88,13 @@ def resume_failover(
     ):
         asked = "to declare its source lost"
         raise NotPossibleNow(failover=folder.name, asked=asked, state=state.value)
+    if boot.given and at_or_past(state, FailoverState.SYNCED):
+        raise NotPossibleNow(
+            failover=folder.name, asked="to choose another point", state=state.value
+        )
     journal = Journal.take_over(folder)
+    if boot.given:
+        journal.write("choice", step="point to boot", data=boot.to_dict())
     if source_lost:
         journal.write("choice", step="source declared lost", data={"source_lost": True})
     return _advance(journal, ports, report, goal)

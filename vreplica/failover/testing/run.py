@@ -25,12 +25,11 @@ from vreplica.errors import VReplicaError
 from vreplica.failover.guest.customize import run_customization_script, wait_customized
 from vreplica.failover.machine.context import Reporter
 from vreplica.failover.machine.journal import Journal
-from vreplica.failover.machine.steps.boot_point import find_chosen
+from vreplica.failover.machine.point_choice import NEWEST, PointChoice, choose_point
 from vreplica.failover.testing import full_copy
 from vreplica.failover.testing.errors import NoGuestLogin, ProductionNetwork, VmInTheWay
 from vreplica.points import RecoveryPoint
 from vreplica.points.model import new_id
-from vreplica.points.retention import best
 from vreplica.points.vm_keys import DISK_KEY, JOB_KEY, LEAF_KEY, POINT_KEY, SOURCE_KEY, TEST_KEY
 from vreplica.sync.errors import PointIsDamaged, PointIsNewer
 from vreplica.sync.job import Customize, Job
@@ -47,10 +46,11 @@ POLL_S: Final = 2.0
 class TestOptions:
     """The operator's options.
 
-    `point`: its id; None: the newest of the highest level. `network`: None: the job's.
+    `boot`: the point; without a word the newest, or the one that the job prefers. `network`:
+    None: the job's.
     """
 
-    point: str | None = None
+    boot: PointChoice = NEWEST
     network: str | None = None
     force: bool = False
     """Allow a network that the replica itself is connected to."""
@@ -123,7 +123,7 @@ class TestReport:
 def run_test(job: Job, options: TestOptions, report: Reporter) -> TestReport:
     """Runs one test failover. Errors after the VM is begun are in the report.
 
-    Raises, before anything is made: NoPoints, PointIsNewer, NoSuchPointToBoot, ProductionNetwork,
+    Raises, before anything is made: NoPoints, PointIsNewer, BootRefused, ProductionNetwork,
     PlacementNotFound, NoRoomForTest, VmInTheWay, NoGuestLogin.
     """
     script = options.script.read_bytes() if options.script is not None else None
@@ -134,13 +134,14 @@ def run_test(job: Job, options: TestOptions, report: Reporter) -> TestReport:
         if name := test_vm.remove_left(session, job):
             report(f"removed test VM {name}: the process that made it has ended")
         replica = need_points(job, find_replica(session, job))
+        choice = options.boot.or_prefer(job.prefer)
         for newer in replica.newer:
-            if options.point in (None, newer.id):
+            if choice.point in (None, newer.id):
                 raise PointIsNewer(job.name, newer)
         for damaged in replica.damaged:
-            if options.point == damaged.id:
+            if choice.point == damaged.id:
                 raise PointIsDamaged(job.name, damaged)
-        point = _point(replica, options.point)
+        point = choose_point(replica.points, choice, datetime.now(UTC))
         network = options.network or job.placement.test_network
         _check_options(session, job, replica, network, options)
         if not session.about.is_vcenter:
@@ -167,10 +168,6 @@ def clean(job: Job) -> str | None:
     """
     with connect(job.destination) as session:
         return test_vm.remove_left(session, job, kept_too=True)
-
-
-def _point(replica: ReplicaState, wanted: str | None) -> RecoveryPoint:
-    return best(replica.points) if wanted is None else find_chosen(replica.points, wanted)
 
 
 def _check_options(

@@ -30,7 +30,7 @@ def begin(out: Output, target: str, config: Config, **given: Any) -> int:
     chosen = choose_target(
         out, config, target, by_service=options.by_service, on_error=options.on_error
     )
-    known = chosen.preview(source_lost=options.source_lost, point=options.point)
+    known = chosen.preview(source_lost=options.source_lost, boot=options.boot.choice())
     choices = decide(out, known, options)
     if choices is None:
         return exit_codes.OK

@@ -42,7 +42,9 @@ def failback(out: Output, target: str, config: Config, new_vm: str | None, **giv
     chosen = choose_target(
         out, config, target, by_service=options.by_service, on_error=options.on_error
     )
-    known = chosen.preview_back(source_lost=options.source_lost, point=options.point, new_vm=new_vm)
+    known = chosen.preview_back(
+        source_lost=options.source_lost, boot=options.boot.choice(), new_vm=new_vm
+    )
     choices = decide(out, known, options)
     if choices is None:
         return exit_codes.OK

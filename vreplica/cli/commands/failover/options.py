@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vreplica.cli.commands.failover.point_options import PointOptions, point_options
 from vreplica.cli.options import Duration
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class BeginOptions:
     on_shutdown_timeout: str
     shutdown_timeout: float
     heartbeat_timeout: float
-    point: str | None
+    boot: PointOptions
     require: str
     max_downtime: float | None
     disconnect_source_nics: bool
@@ -51,8 +52,11 @@ class BeginOptions:
 
     def check(self, answer: str | None) -> None:
         """Raises UsageError where this answer and the other options contradict each other."""
-        if self.point is not None and answer == "yes" and not self.source_lost:
-            raise click.UsageError("--point is for --final-sync no: yes boots what it synchronises")
+        named = self.boot.names_a_point
+        if named is not None and answer == "yes" and not self.source_lost:
+            raise click.UsageError(
+                f"{named} is for --final-sync no: yes boots what it synchronises"
+            )
 
     def choices(self, answer: str) -> FailoverChoices:
         """The operator's decisions, with `yes` or `no` for the final sync."""
@@ -65,7 +69,7 @@ class BeginOptions:
             on_shutdown_timeout=OnShutdownTimeout(self.on_shutdown_timeout),
             shutdown_timeout_s=self.shutdown_timeout,
             heartbeat_timeout_s=self.heartbeat_timeout,
-            point=self.point,
+            boot=self.boot.choice(),
             require=Level(self.require),
             source_lost=self.source_lost,
             max_downtime_s=self.max_downtime,
@@ -89,7 +93,7 @@ _BEGIN: tuple[Decorator, ...] = (
     ),
     click.option("--shutdown-timeout", type=Duration(), default="10m", show_default=True),
     click.option("--heartbeat-timeout", type=Duration(), default="5m", show_default=True),
-    click.option("--point", metavar="ID", help="For no: the recovery point to boot."),
+    point_options,
     click.option(
         "--require",
         type=click.Choice(["crash", "filesystem", "application", "clean-shutdown"]),

@@ -13,6 +13,7 @@ from vreplica.cli.commands.failover.options import (
     on_error_option,
     target_argument,
 )
+from vreplica.cli.commands.failover.point_options import PointOptions, point_options
 from vreplica.cli.options import command, config_option
 from vreplica.cli.render.output import Output
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 @target_argument
 @config_option
 @click.option("--source-lost", is_flag=True, help="The source is lost since: continue without it.")
+@point_options
 @on_error_option
 @by_service_option
 @command
@@ -32,6 +34,7 @@ def resume(
     target: str,
     config: Config,
     source_lost: bool,
+    boot: PointOptions,
     on_error: str | None,
     by_service: bool,
 ) -> int:
@@ -40,5 +43,7 @@ def resume(
     return carry_out(
         out,
         chosen,
-        lambda report, on_event: chosen.resume(report, on_event, source_lost=source_lost),
+        lambda report, on_event: chosen.resume(
+            report, on_event, source_lost=source_lost, boot=boot.choice()
+        ),
     )

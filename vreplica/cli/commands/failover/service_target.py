@@ -19,6 +19,7 @@ from vreplica.failover.crosscheck import Comparison
 from vreplica.failover.machine.choices import FailoverChoices
 from vreplica.failover.machine.context import Reporter
 from vreplica.failover.machine.errors import OptionNotForTarget
+from vreplica.failover.machine.point_choice import NEWEST, PointChoice
 from vreplica.failover.machine.record import Outcome, Record
 from vreplica.failover.machine.states import FailoverState
 from vreplica.failover.preview import Preview
@@ -60,13 +61,13 @@ class ServiceTarget:
     def _here(self) -> JobTarget:
         return JobTarget(self.config[self.name])
 
-    def preview(self, *, source_lost: bool = False, point: str | None = None) -> Preview:
-        return self._here.preview(source_lost=source_lost, point=point)
+    def preview(self, *, source_lost: bool = False, boot: PointChoice = NEWEST) -> Preview:
+        return self._here.preview(source_lost=source_lost, boot=boot)
 
     def preview_back(
-        self, *, source_lost: bool = False, point: str | None = None, new_vm: str | None = None
+        self, *, source_lost: bool = False, boot: PointChoice = NEWEST, new_vm: str | None = None
     ) -> Preview:
-        return self._here.preview_back(source_lost=source_lost, point=point, new_vm=new_vm)
+        return self._here.preview_back(source_lost=source_lost, boot=boot, new_vm=new_vm)
 
     def unfinished(self) -> None:
         """None: the service continues what it began, and nothing is left to this process."""
@@ -108,10 +109,16 @@ class ServiceTarget:
         return self._request(report, "back", **more)
 
     def resume(
-        self, report: Reporter, on_event: Listener = ignore, *, source_lost: bool = False
+        self,
+        report: Reporter,
+        on_event: Listener = ignore,
+        *,
+        source_lost: bool = False,
+        boot: PointChoice = NEWEST,
     ) -> Outcome:
-        if source_lost:
-            raise OptionNotForTarget(option="source_lost", target=f"{self.name} by the service")
+        for option, given in (("source_lost", source_lost), ("point", boot.given)):
+            if given:
+                raise OptionNotForTarget(option=option, target=f"{self.name} by the service")
         return self._request(report, "resume")
 
     def undo(self, report: Reporter, on_event: Listener = ignore) -> Outcome:

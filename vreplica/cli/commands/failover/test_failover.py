@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vreplica.cli import exit_codes, render
+from vreplica.cli.commands.failover.point_options import PointOptions, point_options
 from vreplica.cli.options import Duration, OutputFile, command, config_option
 from vreplica.cli.render.output import Output
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 @click.command("test-failover")
 @click.argument("job")
 @config_option
-@click.option("--point", metavar="ID", help="Default: the newest of the highest level.")
+@point_options
 @click.option("--network", metavar="NAME", help="Default: the job's test_network, else none.")
 @click.option("--force", is_flag=True, help="Also on a network of production.")
 @click.option(
@@ -36,7 +37,7 @@ def test_failover(
     out: Output,
     job: str,
     config: Config,
-    point: str | None,
+    boot: PointOptions,
     network: str | None,
     force: bool,
     script: Path | None,
@@ -61,7 +62,7 @@ def test_failover(
         out.answer("test-failover-removed", {"job": job, "removed": removed}, f"{job}: {text}")
         return exit_codes.OK
     options = run.TestOptions(
-        point=point,
+        boot=boot.choice(),
         network=network,
         force=force,
         script=script,

@@ -1,65 +1,84 @@
-"""Chooses the recovery point that the replica boots.
+"""Settles the recovery point that the replica boots.
 
 final sync       a new point B, with all that the source had when it went off
-use-quiesced     point A, made while the source ran
-no final sync    the point that the operator named, else the newest of the highest level
+use-quiesced     a point that this failover made while the source ran
+no final sync    a point that is there already
+
+The rule of `point_choice` decides among points that are there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
 
-from vreplica.failover.machine.choices import FailoverChoices, FinalSync
+from vreplica.failover.machine.choices import FailoverChoices, FinalSync, OnShutdownTimeout
 from vreplica.failover.machine.context import StepContext, StepResult
 from vreplica.failover.machine.errors import (
     ChosenLevelTooLow,
     LevelTooLow,
     NoPointToBoot,
-    NoSuchPointToBoot,
     ReplicaIsOn,
 )
+from vreplica.failover.machine.point_choice import alternatives, choose_point
 from vreplica.failover.machine.ports import Ports
 from vreplica.failover.machine.states import FailoverEvent
 from vreplica.failover.machine.steps.fence import check_source_is_off
 from vreplica.points import Level, RecoveryPoint
-from vreplica.points.retention import best
 
 
 def choose_boot_point(context: StepContext) -> StepResult:
-    """SOURCE_OFF: chooses the point to boot. A final sync makes a point of its own."""
+    """SOURCE_OFF: settles the point to boot. A final sync makes a point of its own."""
     facts = context.journal.facts()
     if facts.get("use_a"):
-        point = _named(context, facts.get("point_a", context.point_a))
+        point = choose_own_point(context)
     elif context.choices.final_sync is FinalSync.YES and not context.choices.source_lost:
         check_source_is_off(context)
         context.report("final sync of what changed since the last point")
         point = context.sync(context.point_b, Level(facts["off_level"]))
     else:
-        points = context.ports.points()
-        if not points:
-            raise NoPointToBoot(wanted="any")
-        chosen = context.choices.point
-        point = _named(context, chosen) if chosen else best(points)
+        point = choose_known_point(context)
     required = context.choices.require
     if point.level < required:
         raise LevelTooLow(point=point.id, level=point.level, required=required)
-    facts = {"point": point.id, "level": point.level.value}
-    return StepResult(FailoverEvent.POINT_SETTLED, facts)
+    others = alternatives(context.ports.points(), point)
+    return StepResult(
+        FailoverEvent.POINT_SETTLED, {**in_short(point), "others": [in_short(p) for p in others]}
+    )
 
 
-def _named(context: StepContext, id_: str) -> RecoveryPoint:
-    point = context.find_point(id_)
-    if point is None:
-        raise NoPointToBoot(wanted=id_)
-    return point
+def in_short(point: RecoveryPoint) -> dict[str, Any]:
+    """The facts of a point in a journal. `taken`: its data is from then."""
+    return {"point": point.id, "level": point.level.value, "taken": point.taken.isoformat()}
 
 
-def find_chosen(points: Sequence[RecoveryPoint], wanted: str | None) -> RecoveryPoint:
-    """Returns the point of that id. Raises NoSuchPointToBoot."""
-    for point in points:
-        if point.id == wanted:
-            return point
-    raise NoSuchPointToBoot(wanted=wanted or "to boot")
+def choose_known_point(context: StepContext) -> RecoveryPoint:
+    """The point that boots without a sync. Raises NoPointToBoot and BootRefused."""
+    points, choice = context.ports.points(), context.choices.boot
+    if not points:
+        raise NoPointToBoot(wanted="any")
+    if choice.point is not None and context.find_point(choice.point) is None:
+        raise NoPointToBoot(wanted=choice.point)
+    return choose_point(points, choice, context.began)
+
+
+def choose_own_point(context: StepContext) -> RecoveryPoint:
+    """As `choose_known_point`, among the points that this failover made while the source ran."""
+    own = [p for p in context.ports.points() if p.id.startswith(context.point_a)]
+    if not own:
+        raise NoPointToBoot(wanted=context.point_a)
+    return choose_point(own, context.choices.boot, context.began)
+
+
+def check_before_power_off(context: StepContext) -> None:
+    """Refuses what would not boot, right before the source is powered off for it."""
+    if context.choices.final_sync is FinalSync.NO:
+        point = choose_known_point(context)
+    elif context.choices.on_shutdown_timeout is OnShutdownTimeout.USE_QUIESCED:
+        point = choose_own_point(context)
+    else:
+        return
+    _check_level(point, context.choices.require)
 
 
 def check_can_boot(ports: Ports, choices: FailoverChoices) -> None:
@@ -71,13 +90,15 @@ def check_can_boot(ports: Ports, choices: FailoverChoices) -> None:
     """
     if choices.final_sync is FinalSync.YES and not choices.source_lost:
         return
-    if choices.point is None and not ports.replica_state_is_kept():
+    if choices.boot.point is None and not ports.replica_state_is_kept():
         # A failback: the replica's last state becomes a point once the failback has begun.
         return
     if ports.replica_is_on():
         raise ReplicaIsOn
     ports.replica_is_changed()
-    points = ports.points()
-    point = find_chosen(points, choices.point) if choices.point or not points else best(points)
-    if point.level < choices.require:
-        raise ChosenLevelTooLow(point=point.id, level=point.level, required=choices.require)
+    _check_level(choose_point(ports.points(), choices.boot, datetime.now(UTC)), choices.require)
+
+
+def _check_level(point: RecoveryPoint, required: Level) -> None:
+    if point.level < required:
+        raise ChosenLevelTooLow(point=point.id, level=point.level, required=required)

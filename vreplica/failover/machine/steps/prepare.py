@@ -12,6 +12,7 @@ from typing import Final
 from vreplica.failover.machine.choices import FinalSync
 from vreplica.failover.machine.context import POWER_OFF, StepContext, StepResult
 from vreplica.failover.machine.states import FailoverEvent
+from vreplica.failover.machine.steps.boot_point import check_before_power_off
 from vreplica.failover.machine.steps.shutdown import SOURCE_LOST, source_seen_off
 from vreplica.points import RecoveryPoint
 
@@ -43,6 +44,7 @@ def make_point_a(context: StepContext) -> StepResult:
     if context.ports.source_is_off():
         return source_seen_off(context)
     if context.choices.final_sync is FinalSync.NO:
+        check_before_power_off(context)
         context.do(POWER_OFF, context.ports.power_off_source)
         return source_seen_off(context)
     point = _run_passes(context)
@@ -51,8 +53,7 @@ def make_point_a(context: StepContext) -> StepResult:
 
 
 def _run_passes(context: StepContext) -> RecoveryPoint:
-    """Runs passes until one is as short as the downtime may be. Returns point A: of the points
-    made, the newest one of the highest level."""
+    """Runs passes until one is as short as the downtime may be. Returns point A, the newest."""
     limit_s = context.choices.max_downtime_s
     made: list[RecoveryPoint] = []
     took_s: float | None = None
@@ -69,4 +70,4 @@ def _run_passes(context: StepContext) -> RecoveryPoint:
         if before_s is not None and took_s > before_s * SHRINKS:
             context.report(f"the pass before took {before_s:.0f} s: another would be no shorter")
             break
-    return max(made, key=lambda p: (p.level, made.index(p)))
+    return made[-1]

@@ -11,6 +11,7 @@ from typing import Any, Final
 from vreplica.failover.machine.choices import OnShutdownTimeout
 from vreplica.failover.machine.context import POWER_OFF, SHUT_DOWN, StepContext, StepResult
 from vreplica.failover.machine.states import FailoverEvent, FailoverState
+from vreplica.failover.machine.steps.boot_point import check_before_power_off
 from vreplica.failover.machine.steps.fence import check_source_is_off
 from vreplica.points import Level
 
@@ -55,6 +56,7 @@ def _follow_policy(context: StepContext, reason: str) -> StepResult:
     assert policy is not OnShutdownTimeout.WAIT, "WAIT never gives up waiting"
     if policy is OnShutdownTimeout.ABORT:
         return give_up(context, reason)
+    check_before_power_off(context)
     context.report(f"{reason}; powering the source off, as was chosen ({policy.value})")
     # The guest may have shut down since the last look. Then no power-off is needed.
     if not context.ports.source_is_off():

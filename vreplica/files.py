@@ -5,16 +5,42 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import TextIO
 
 
 def replace_durably(path: Path, text: str) -> None:
     """Give the file this content. A crash leaves the old one or this one, and this one for
-    certain once the call has returned. One writer at a time."""
+    certain once the call has returned. One writer at a time. Nobody else may read it."""
     fresh = path.with_suffix(".new")
-    fresh.write_text(text)
+    write_private(fresh, text)
     fsync(fresh)
     fresh.replace(path)
     fsync(path.parent)
+
+
+def write_private(path: Path, text: str) -> None:
+    """Writes a file that only this user may read, whatever it was before."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(fd, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
+        os.fchmod(fd, 0o600)
+        file.write(text)
+
+
+def open_private(path: Path) -> TextIO:
+    """Opens a text file to read and append. One that is created may be read by this user only."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    return os.fdopen(fd, "a+", encoding="utf-8", errors="replace")
+
+
+def make_private_folder(path: Path) -> None:
+    """Makes a folder, and the missing ones above it, that only this user may enter.
+
+    A folder that is there stays as its owner has made it.
+    """
+    if path.is_dir():
+        return
+    make_private_folder(path.parent)
+    path.mkdir(exist_ok=True, mode=0o700)
 
 
 def fsync(path: Path) -> None:

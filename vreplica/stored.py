@@ -1,6 +1,6 @@
 """Reads what was stored earlier, and believes nothing of it before it is checked.
 
-    JSON      Layout.parse(text), parse_texts, parse_data     strict types, finite numbers
+    JSON      Layout.parse(text), parse_texts, parse_data, build     strict types, finite numbers
     a time    parse_moment(text)                              with a zone, of this age
     a file    read_text(path)                                 UTF-8, with its checksum
 
@@ -12,7 +12,11 @@ The checksum shows damage. It proves nothing about who wrote the text.
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
+from functools import cache
 from hashlib import blake2b
 from math import isfinite
 from pathlib import Path
@@ -49,6 +53,11 @@ class Damaged(ValueError):
 # -- kinds of values --------------------------------------------------------------------------
 
 
+def is_id(text: str) -> bool:
+    """True for what can be the id of a run, a point or a failover."""
+    return re.fullmatch(ID, text, re.ASCII) is not None
+
+
 def in_range(time: datetime) -> datetime:
     """The time in UTC. Raises ValueError outside the years that every calculation can bear."""
     if not 1970 <= time.year < 3000:
@@ -75,8 +84,9 @@ Key = Annotated[int, Field(ge=0, lt=1 << 31)]
 Seconds = Annotated[float, Field(ge=0, lt=1e10)]
 Share = Annotated[float, Field(ge=0, lt=1e3)]
 Text = Annotated[str, StringConstraints(max_length=10_000)]
-Id = Annotated[str, StringConstraints(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._:~-]{0,63}\z")]
+ID: Final = "[A-Za-z0-9][A-Za-z0-9._:~-]{0,63}"
 """Id of a run, a point or a failover: one word that fits into the header of a digest map."""
+Id = Annotated[str, StringConstraints(pattern=rf"\A{ID}\z")]
 Data = Annotated[dict[str, JsonValue], AfterValidator(_finite)]
 
 _STRICT: Final = ConfigDict(strict=True, allow_inf_nan=False)
@@ -110,6 +120,26 @@ def parse_data(text: str | bytes) -> dict[str, Any]:
     return _parse(_DATA, text)
 
 
+def build(kind: type[T], value: Mapping[str, Any], *, needs: Collection[str] = ()) -> T:
+    """Makes a dataclass of a JSON object, by its annotations. Raises Damaged.
+
+    Keys that it does not know are ignored; a key that is missing has its default, unless it is one
+    of `needs`.
+    """
+    if missing := [name for name in needs if name not in value]:
+        raise Damaged(f"{missing[0]} is missing")
+    try:
+        adapter: TypeAdapter[T] = _adapter(kind)  # type: ignore[arg-type]  # mypy: no hash
+        return adapter.validate_json(json.dumps(_finite(value)), strict=True)
+    except (ValueError, TypeError) as error:
+        raise Damaged(_reason(error)) from None
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:  # slow to make
+    return TypeAdapter(kind)
+
+
 def parse_moment(text: str) -> datetime:
     """A time of ISO 8601 with its zone, in UTC. Raises Damaged."""
     try:
@@ -128,7 +158,7 @@ def _parse(adapter: TypeAdapter[T], text: str | bytes) -> T:
         raise Damaged(_reason(error)) from None
 
 
-def _reason(error: ValueError) -> str:
+def _reason(error: ValueError | TypeError) -> str:
     """The first thing that is wrong, without the value: it may be long, or not to be printed."""
     if not isinstance(error, ValidationError):
         return str(error)

@@ -70,7 +70,7 @@ ROWS: dict[str, list[set[str]]] = {
 }
 
 SEES = {
-    "failover/machine": {"clocks", "errors", "files", "formats", "points"},
+    "failover/machine": {"clocks", "errors", "files", "formats", "points", "stored"},
     "scheduling": {"clocks", "hours"},
 }
 """The part and what it may import beside itself: both are tested without anything around them."""

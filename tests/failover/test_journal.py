@@ -28,7 +28,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_journal_tells_its_state_choices_and_facts(folder: Path) -> None:
-    journal = Journal.begin(folder, {"final_sync": "yes"})
+    journal = Journal.begin(folder, {"who": "alice"})
     journal.write("intent", step="disable", data={})
     journal.write("event", event=FailoverEvent.JOB_DISABLED, data={"was": "enabled"})
     journal.write("event", event=FailoverEvent.POINT_A_MADE, data={"point": "A"})
@@ -38,7 +38,7 @@ def test_a_journal_tells_its_state_choices_and_facts(folder: Path) -> None:
     assert [e.kind for e in entries] == ["begin", "intent", "event", "event"]
     assert state_of(entries) is FailoverState.INSURED
     again = Journal.take_over(folder)
-    assert again.choices == {"final_sync": "yes"}
+    assert again.choices == {"who": "alice"}
     assert again.facts() == {"was": "enabled", "point": "A"}
     again.close()
 

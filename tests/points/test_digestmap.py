@@ -606,3 +606,34 @@ def test_a_fold_is_ordered_by_syncs(path: Path, monkeypatch: pytest.MonkeyPatch)
     found.apply("q")
     assert seen == ["header", "sync", "records", "sync", "header", "sync"]
     found.close()
+
+
+@pytest.mark.parametrize("lost", [0, 5 * 16, (PAGE_RECORDS - 1) * 16])
+def test_a_record_that_went_bad_lets_no_block_be_dropped(path: Path, lost: int) -> None:
+    """A lost sector of the map reads as zeros: the digest of a block of zeros."""
+    held = {n: digest(n + 1) for n in range(20)} | {PAGE_RECORDS + 3: digest(7)}
+    with closing(make(path)) as made:
+        cycle(made, "p1", held)
+    with path.open("r+b") as file:
+        file.seek(mapfile.RECORDS_AT + lost // 512 * 512)
+        file.write(bytes(512) if lost < 512 else b"\1" * 512)
+    with closing(DigestMap.open(path, latest_point="p1")) as found:
+        first = found.lookup(np.arange(4))
+        assert (first == 0xFF).all(), "what the replica has there is not known"
+        assert found.lookup(np.array([PAGE_RECORDS + 3])).tobytes() == digest(7)
+        assert found.has_damage
+        assert found.not_zero().covers(Extents.of(0, PAGE_RECORDS * BLOCK))
+        pending = found.begin_run("p2")
+        pending.add(*arrays({1: digest(9)}))
+        with pytest.raises(DigestMapUnusable, match="damaged"):
+            found.seal(pending)
+
+
+def test_a_table_of_pages_that_went_bad_makes_the_map_unusable(path: Path) -> None:
+    with closing(make(path)) as made:
+        cycle(made, "p1", {3: digest(3)})
+    with path.open("r+b") as file:
+        file.seek(mapfile.TABLE_AT)
+        file.write(bytes(32))
+    with pytest.raises(DigestMapUnusable, match="root"):
+        DigestMap.open(path, latest_point="p1")

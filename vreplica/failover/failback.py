@@ -22,6 +22,7 @@ from vreplica.failover.machine.record import Outcome
 from vreplica.failover.vsphere_ports import VSpherePorts
 from vreplica.points import Level
 from vreplica.points.vm_keys import DISCONNECTED_KEY, JOB_KEY
+from vreplica.stored import build
 from vreplica.sync.errors import NoPoints, PreflightFailed
 from vreplica.sync.events import Listener, Warn
 from vreplica.sync.job import Job, OnCbtLoss, Placement
@@ -59,7 +60,10 @@ class FailbackPlan:
     @classmethod
     def of_journal(cls, begun: Mapping[str, Any]) -> Self | None:
         """Reads the plan from a journal's first entry. None: it is no failback."""
-        return cls(**begun["back"]) if "back" in begun else None
+        back = begun.get("back")
+        if not isinstance(back, dict):
+            return None
+        return build(cls, back)
 
     def reverse_job(self, job: Job) -> Job:
         """The job in the other direction. Where change tracking has no answer it reads all."""

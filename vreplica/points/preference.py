@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from vreplica.points.level import Level
 from vreplica.points.model import RecoveryPoint
+from vreplica.stored import build
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,8 @@ class Preference:
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> Self:
-        return cls(Level(value["level"]), value["max_age_s"])
+        """Raises Damaged."""
+        return build(cls, value, needs=("level", "max_age_s"))
 
     def __str__(self) -> str:
         """`level=application,max-age=3600s`, as the option `--prefer` reads it."""

@@ -51,6 +51,21 @@ class StateDirUnusable(PreflightError):
 
 
 @dataclass(eq=False)
+class SwitchDamaged(PreflightError):
+    """The file that says whether a failover has disabled the job. Until then it is disabled."""
+
+    template = "job {job} stays off: {path} cannot be believed ({reason})"
+    remedy = (
+        "`vreplica-sync failover show {job}` shows the failover that has disabled it: resume, undo "
+        "or commit that one, or fail back, which writes the file anew. Where no failover has, "
+        "remove the file: `rm {path}`."
+    )
+    job: str
+    path: str
+    reason: str
+
+
+@dataclass(eq=False)
 class JobDisabled(PreflightError):
     template = "job {job} is disabled by failover {failover}"
     remedy = (

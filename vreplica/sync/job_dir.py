@@ -22,6 +22,15 @@
 `NAME.new` and `disk-KEY.moved` are files that are about to replace the one of that name. The
 whole folder can be lost: that costs time, or space at the destination, and no recovery point.
 The exception is the journal of a failover that has not ended.
+
+A file that is damaged (it is read by `stored.py`):
+
+      disabled                           keeps every run off; a failover writes it anew
+      accepted, unused, held             begun anew: costs space, or a Storage vMotion waits
+      run.json, digests, pending         begun anew: costs time
+      epoch                              begun anew by the next takeover, far above the old ones
+      journal.jsonl                      an error; `mv` of its folder sets the failover aside
+      hold                               no point is removed until its file is
 """
 
 from __future__ import annotations
@@ -31,7 +40,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
+from vreplica.files import make_private_folder, open_private
+from vreplica.stored import Damaged, read_text
 from vreplica.sync.errors import JobBusy, StateDirUnusable
 from vreplica.sync.job import Job
 
@@ -87,11 +99,14 @@ def test_hold_path(job: Job, test: str) -> Path:
 
 
 def read_accepted(job: Job) -> frozenset[str]:
-    """Ids of the flagged points that an operator has accepted."""
+    """Ids of the flagged points that an operator has accepted.
+
+    None where the file is damaged: then the points are flagged again, and can be accepted again.
+    """
     with in_state_dir():
         try:
-            return frozenset(accepted_path(job).read_text().split())
-        except (FileNotFoundError, NotADirectoryError):
+            return frozenset(read_text(accepted_path(job)).split())
+        except (FileNotFoundError, NotADirectoryError, Damaged):
             return frozenset()
 
 
@@ -123,14 +138,14 @@ def state_dir_problem(job: Job) -> StateDirUnusable | None:
 def job_lock(job: Job) -> Iterator[None]:
     """Holds the job on this machine. Raises JobBusy; the lock ends with the process."""
     with in_state_dir():
-        job.job_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        opened = lock_path(job).open("a+")
+        make_private_folder(job.job_dir)
+        opened = open_private(lock_path(job))
     with opened as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            raise JobBusy(job=job.name, pid=file.read().strip() or "unknown") from None
+            raise JobBusy(job=job.name, pid=str(_pid_in(file) or "unknown")) from None
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
         file.flush()
@@ -138,13 +153,19 @@ def job_lock(job: Job) -> Iterator[None]:
 
 
 def running_pid(job: Job) -> int | None:
-    """Id of the process that holds the job's lock; None where none does."""
+    """Id of the process that holds the job's lock, 0 where it is not known; None: none does."""
     try:
-        with lock_path(job).open() as file:
+        with lock_path(job).open(errors="replace") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
-                return int(file.read().strip() or 0)
-    except (FileNotFoundError, ValueError):
+                return _pid_in(file)
+    except FileNotFoundError:
         pass
     return None
+
+
+def _pid_in(file: TextIO) -> int:
+    """The process id in a lock file; 0 where there is none that can be read."""
+    text = file.read(32).strip()
+    return int(text) if text.isascii() and text.isdecimal() else 0

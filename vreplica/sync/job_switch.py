@@ -2,25 +2,40 @@
 
 <job>/disabled      id of the failover that disabled the job; absent: the job is enabled
                     "ID committed": disabled until a failback, the replica is in service
+
+A file that cannot be believed keeps every run off. A failover writes it anew: its journal, and not
+this file, says that no other failover is under way.
 """
 
 from __future__ import annotations
 
+from typing import Final
+
 from vreplica.errors import PreflightError
 from vreplica.files import replace_durably
-from vreplica.sync.errors import JobDisabled, JobFailedOver
+from vreplica.stored import Damaged, is_id, read_text, seal_text
+from vreplica.sync.errors import JobDisabled, JobFailedOver, SwitchDamaged
 from vreplica.sync.job import Job
 from vreplica.sync.job_dir import disabled_path, in_state_dir
 
+UNKNOWN: Final = "unknown"
+"""Stands for the failover that a damaged file named."""
+
 
 def disabled_by(job: Job) -> str | None:
-    """Id of the failover that disabled the job; None where it is enabled."""
-    return _read(job)[0]
+    """Id of the failover that disabled the job; None where it is enabled. It may be `unknown`."""
+    try:
+        return _read(job)[0]
+    except SwitchDamaged:
+        return UNKNOWN
 
 
 def why_disabled(job: Job) -> PreflightError | None:
     """The error that a run of the job would be refused with; None where the job is enabled."""
-    failover, committed = _read(job)
+    try:
+        failover, committed = _read(job)
+    except SwitchDamaged as error:
+        return error
     if failover is None:
         return None
     if committed:
@@ -29,8 +44,13 @@ def why_disabled(job: Job) -> PreflightError | None:
 
 
 def check_enabled(job: Job, failover: str | None) -> None:
-    """Raise JobDisabled or JobFailedOver where another failover than this disabled the job."""
+    """Raise JobDisabled or JobFailedOver where another failover than this disabled the job.
+
+    Raise SwitchDamaged where nobody can tell, unless a failover asks.
+    """
     refusal = why_disabled(job)
+    if isinstance(refusal, SwitchDamaged) and failover is not None:
+        return
     if refusal is not None and disabled_by(job) != failover:
         raise refusal
 
@@ -42,7 +62,9 @@ def disable(job: Job, failover: str, *, committed: bool = False) -> None:
     Raises JobDisabled or JobFailedOver where another failover has disabled it.
     """
     check_enabled(job, failover)
-    replace_durably(disabled_path(job), f"{failover}{' committed' * committed}\n")
+    with in_state_dir():
+        text = f"{failover}{' committed' * committed}\n"
+        replace_durably(disabled_path(job), seal_text(text))
 
 
 def enable(job: Job, failover: str) -> None:
@@ -52,10 +74,15 @@ def enable(job: Job, failover: str) -> None:
 
 
 def _read(job: Job) -> tuple[str | None, bool]:
-    """Id of the failover, and whether it is committed."""
+    """Id of the failover, and whether it is committed. Raises SwitchDamaged."""
+    path = disabled_path(job)
     with in_state_dir():
         try:
-            words = disabled_path(job).read_text().split()
+            words = read_text(path).split()
         except (FileNotFoundError, NotADirectoryError):
             return None, False
-    return " ".join(words[:1]) or "unknown", words[1:] == ["committed"]
+        except Damaged as error:
+            raise SwitchDamaged(job.name, str(path), str(error)) from None
+    if not (words and is_id(words[0]) and words[1:] in ([], ["committed"])):
+        raise SwitchDamaged(job.name, str(path), "it does not name a failover")
+    return words[0], words[1:] == ["committed"]

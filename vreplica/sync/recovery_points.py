@@ -11,9 +11,10 @@ from vreplica.errors import ConfigError
 from vreplica.files import replace_durably
 from vreplica.points import DamagedPoint, NewerPoint, RecoveryPoint
 from vreplica.points.model import LeftOut
+from vreplica.stored import seal_text
 from vreplica.sync.errors import NoPoints, NoSuchPoint, PointIsNewer
 from vreplica.sync.job import Job
-from vreplica.sync.job_dir import accepted_path, job_lock
+from vreplica.sync.job_dir import accepted_path, in_state_dir, job_lock
 from vreplica.sync.replica.state import find_replica
 from vreplica.vsphere.session import connect
 
@@ -82,5 +83,6 @@ def accept(job: Job, wanted: tuple[str, ...]) -> tuple[RecoveryPoint, ...]:
                 raise NotFlagged(job.name, each)
         # Ids of points that are gone are dropped.
         now = [p.id for p in found if p.accepted or p.id in wanted]
-        replace_durably(accepted_path(job), "".join(f"{each}\n" for each in now))
+        with in_state_dir():
+            replace_durably(accepted_path(job), seal_text("".join(f"{each}\n" for each in now)))
         return tuple(replace(p, accepted=p.id in now) for p in found)

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from vreplica.files import replace_durably
 from vreplica.formats import written_by_newer
+from vreplica.stored import Damaged, build, check_json, parse_data, read_text, seal_json
 from vreplica.sync.job import Job
 from vreplica.sync.job_dir import run_record_path
 from vreplica.units import human_size
@@ -51,29 +52,33 @@ class RunRecord:
 
     def save(self, job: Job) -> None:
         """Writes the record durably, whole or not at all."""
-        replace_durably(run_record_path(job), json.dumps(asdict(self)))
+        replace_durably(run_record_path(job), seal_json(json.dumps(asdict(self))))
 
     @classmethod
     def load(cls, job: Job) -> Self | None:
         """The job's record; None where there is none, or none that this version can read."""
         try:
-            value: dict[str, Any] = json.loads(run_record_path(job).read_text())
-            disks = tuple(DiskRecord(**d) for d in value.pop("disks"))
-            notes, excluded = tuple(value.pop("notes")), tuple(value.pop("excluded"))
-            return cls(disks=disks, notes=notes, excluded=excluded, **value)
-        except (OSError, ValueError, TypeError, KeyError):
+            return build(cls, _read(job))
+        except (OSError, Damaged):
             return None
 
 
 def newer_record(job: Job) -> str | None:
     """Says that a newer version wrote the job's record; None where none did."""
     try:
-        found = json.loads(run_record_path(job).read_text()).get("format", FORMAT)
-    except (OSError, ValueError, AttributeError):
+        found = _read(job).get("format", FORMAT)
+    except (OSError, Damaged):
         return None
     if not isinstance(found, int) or found <= FORMAT:
         return None
     return f"its record {run_record_path(job)} was {written_by_newer(found, FORMAT)}"
+
+
+def _read(job: Job) -> dict[str, Any]:
+    """Raises Damaged and OSError."""
+    text = read_text(run_record_path(job))
+    check_json(text)
+    return parse_data(text)
 
 
 def forget_run(job: Job) -> None:

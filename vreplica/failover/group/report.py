@@ -132,7 +132,7 @@ def show(folder: Path) -> GroupOutcome:
     troubles: dict[str, str | None] = {}
     for entry in entries:
         if entry.kind in ("call", "note"):
-            troubles[entry.data["job"]] = entry.data.get("trouble")
+            troubles[entry.data.get("job", "")] = entry.data.get("trouble")
     members = []
     for member in group.members:
         journal = load(member_folder(folder, member.name))

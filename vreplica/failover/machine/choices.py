@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from vreplica.failover.machine.point_choice import NEWEST, PointChoice
 from vreplica.points import Level
+from vreplica.stored import build
 
 
 class FinalSync(Enum):
@@ -37,6 +38,13 @@ class OnError(Enum):
     """Begin no other member. Those that were begun stay as they are, to be resumed or undone."""
     CONTINUE = "continue"
     """Continue with the others, except those that need the member that failed."""
+
+
+FIRST: Final = (
+    *("final_sync", "on_shutdown_timeout", "shutdown_timeout_s", "heartbeat_timeout_s"),
+    *("point", "require", "source_lost"),
+)
+"""The choices that a journal of the first version has already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +81,5 @@ class FailoverChoices:
 
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> Self:
-        return cls(
-            final_sync=FinalSync(value["final_sync"]),
-            on_shutdown_timeout=OnShutdownTimeout(value["on_shutdown_timeout"]),
-            shutdown_timeout_s=value["shutdown_timeout_s"],
-            heartbeat_timeout_s=value["heartbeat_timeout_s"],
-            boot=PointChoice.from_dict(value),
-            require=Level(value["require"]),
-            source_lost=value["source_lost"],
-            # Journals of older versions have neither.
-            max_downtime_s=value.get("max_downtime_s"),
-            disconnect_source_nics=value.get("disconnect_source_nics", False),
-        )
+        """Raises Damaged. Journals of older versions do not have all of the choices."""
+        return replace(build(cls, value, needs=FIRST), boot=PointChoice.from_dict(value))

@@ -57,11 +57,14 @@ class JournalDamaged(FailoverError):
     template = "journal {path} cannot be read at line {line}: {reason}"
     remedy = (
         "Nothing was changed now. Look at both VMs in vCenter before you power either on: only one "
-        "may run. The lines before that one say what was done."
+        "may run. The lines before that one say what was done. Where that failover has ended, or "
+        "you have settled by hand which VM is in service, set it aside: `mv {folder} {aside}`."
     )
     path: str
     line: int
     reason: str
+    folder: str = ""
+    aside: str = ""
 
 
 @dataclass(eq=False)

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Self
 
 from vreplica.failover.machine.choices import OnError
+from vreplica.stored import Count, build
 
 GROUP_PREFIX: Final = "group:"
 """Stands before a group's name where a job's name is possible too. No job's name has a colon."""
@@ -108,11 +109,26 @@ class Group:
 
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> Self:
-        members = tuple(
-            Member(m["job"], tuple(m["after"]), m["delay_s"], m["heartbeat"])
-            for m in value["members"]
-        )
-        return cls(value["name"], members, value["parallel"], OnError(value["on_error"]))
+        """Raises Damaged."""
+        found = build(_GroupLayout, value)
+        members = tuple(Member(m.job, m.after, m.delay_s, m.heartbeat) for m in found.members)
+        return cls(found.name, members, found.parallel, found.on_error)
+
+
+@dataclass(frozen=True, slots=True)
+class _MemberLayout:
+    job: str
+    after: tuple[str, ...]
+    delay_s: float
+    heartbeat: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _GroupLayout:
+    name: str
+    parallel: Count
+    on_error: OnError
+    members: tuple[_MemberLayout, ...]
 
 
 def cycle(after: Mapping[str, Iterable[str]]) -> tuple[str, ...] | None:

@@ -16,6 +16,10 @@ with an older epoch is refused (`Journal.effect`), also in the middle of a copy.
 under way, nobody can take over: a process that hangs in it could otherwise finish it later. The
 error then names the process to end.
 
+Each line ends with a checksum of its own (`sum`); those of the first version do not. A line that
+cannot be believed stops everything: a failover never continues from half of what was done. A
+damaged `epoch` is begun anew by the next takeover.
+
 A last line that is not whole, because its writer was killed, is cut off: nothing was done for it
 yet.
 """
@@ -27,22 +31,38 @@ import json
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from errno import EEXIST
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self
 
+from vreplica.failover.machine.choices import FailoverChoices
 from vreplica.failover.machine.errors import (
     EffectUnderWay,
     FailoverTakenOver,
     JournalDamaged,
     JournalIsNewer,
 )
+from vreplica.failover.machine.group_order import Group
 from vreplica.failover.machine.states import FailoverEvent, FailoverState, next_state
 from vreplica.files import fsync
 from vreplica.formats import written_by_newer
+from vreplica.points import Level
+from vreplica.stored import (
+    Count,
+    Damaged,
+    Data,
+    Id,
+    Layout,
+    Moment,
+    Text,
+    build,
+    check_json,
+    parse_data,
+    seal_json,
+)
 
 FORMAT: Final = 1
 """Format of the entries. An entry without the key `v` is of format 1."""
@@ -51,6 +71,9 @@ TAKE_OVER_S: Final = 30.0
 """How long a takeover waits for an effect of the present process: a power-on takes seconds."""
 
 POLL_S: Final = 0.05
+
+EPOCH_JUMP: Final = 1_000_000
+"""Added to the newest epoch that is known, where the file that counts them is damaged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,20 +101,71 @@ class Entry:
         if self.event is not None:
             value["event"] = self.event.value
         value["data"] = self.data
-        return json.dumps(value, separators=(",", ":")).encode() + b"\n"
+        return seal_json(json.dumps(value, separators=(",", ":"))).encode() + b"\n"
 
     @classmethod
     def from_line(cls, line: bytes) -> Self:
-        value = json.loads(line)
+        """Raises Damaged, and JournalIsNewer without a path."""
+        try:
+            text = line.decode()
+        except UnicodeDecodeError as error:
+            raise Damaged(f"byte {error.start} is not of a text") from None
+        value = parse_data(text)
+        check_json(text)
+        found = value.get("v", FORMAT)
+        if isinstance(found, int) and found > FORMAT:
+            raise JournalIsNewer("", written_by_newer(found, FORMAT))
+        known = _LineLayout.parse(text)
+        if known.event is not None:
+            build(_Facts, known.data, needs=_NEEDED.get(known.event, ()))
+        elif known.kind in ("call", "note"):
+            build(_CallData, known.data)
         return cls(
-            n=value["n"],
-            epoch=value["epoch"],
-            time=datetime.fromisoformat(value["time"]),
-            kind=value["kind"],
-            step=value.get("step", ""),
-            event=FailoverEvent(value["event"]) if "event" in value else None,
-            data=value["data"],
+            known.n, known.epoch, known.time, known.kind, known.step, known.event, known.data
         )
+
+
+class _LineLayout(Layout):
+    n: Count
+    epoch: Count
+    time: Moment
+    kind: Literal["begin", "intent", "call", "event", "choice", "note"]
+    step: Text = ""
+    event: FailoverEvent | None = None
+    data: Data
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What the events establish, as far as a step works with it."""
+
+    point: Id | None = None
+    level: Level | None = None
+    point_a: Id | None = None
+    level_a: Level | None = None
+    use_a: bool | None = None
+    off_level: Level | None = None
+    off_since: Moment | None = None
+    was_off: bool | None = None
+    answered: bool | None = None
+
+
+_NEEDED: Final = {
+    FailoverEvent.POINT_SETTLED: ("point",),
+    FailoverEvent.SOURCE_SEEN_OFF: ("off_level",),
+}
+"""Facts that later steps cannot do without."""
+
+
+@dataclass(frozen=True, slots=True)
+class _CallData:
+    """What a call's entry says to those who show it, and compare it with vCenter's tasks."""
+
+    result: Text | None = None
+    tasks: dict[str, list[Text]] | None = None
+    job: Text | None = None
+    state: Text | None = None
+    trouble: Text | None = None
 
 
 class Journal:
@@ -162,11 +236,7 @@ class Journal:
     @property
     def choices(self) -> dict[str, Any]:
         """The operator's choices, from the beginning and since."""
-        chosen: dict[str, Any] = {}
-        for entry in self.entries:
-            if entry.kind in ("begin", "choice"):
-                chosen.update(entry.data)
-        return chosen
+        return choices_of(self.entries)
 
     def facts(self) -> dict[str, Any]:
         """Everything that events have established, later ones over earlier ones."""
@@ -212,7 +282,10 @@ class Journal:
         """
         with _epoch_file(self.folder) as fd:
             fcntl.flock(fd, fcntl.LOCK_SH)
-            newest, _ = _read_epoch(fd)
+            try:
+                newest, _ = _read_epoch(fd)
+            except Damaged:
+                newest = -1
             if newest != self.epoch:
                 raise FailoverTakenOver(own=self.epoch, newest=newest)
             yield
@@ -224,6 +297,15 @@ def load(folder: Path) -> list[Entry]:
     Raises JournalDamaged and JournalIsNewer.
     """
     return _read(folder)[0]
+
+
+def choices_of(entries: Sequence[Entry]) -> dict[str, Any]:
+    """What the operator has chosen, later over earlier."""
+    chosen: dict[str, Any] = {}
+    for entry in entries:
+        if entry.kind in ("begin", "choice"):
+            chosen.update(entry.data)
+    return chosen
 
 
 def facts_of(entries: Sequence[Entry]) -> dict[str, Any]:
@@ -254,16 +336,48 @@ def _read(folder: Path) -> tuple[list[Entry], int]:
     entries: list[Entry] = []
     path = str(folder / "journal.jsonl")
     try:
-        for line in data[:end].splitlines():
-            if (found := json.loads(line).get("v", FORMAT)) > FORMAT:
-                raise JournalIsNewer(path, written_by_newer(found, FORMAT))
+        for line in data[:end].split(b"\n")[:-1]:
             entries.append(Entry.from_line(line))
             if entries[-1].n != len(entries) - 1:
-                raise ValueError(f"entry {entries[-1].n} stands at place {len(entries) - 1}")
+                raise Damaged(f"entry {entries[-1].n} stands at place {len(entries) - 1}")
+        _check_begin(entries)
         state_of(entries)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise JournalDamaged(path=path, line=len(entries) + 1, reason=str(error)) from error
+    except JournalIsNewer as error:
+        raise JournalIsNewer(path, error.newer) from None
+    except ValueError as error:
+        line_number = min(len(entries) + 1, data.count(b"\n"))
+        raise damaged(folder, str(error), line_number) from error
     return entries, end
+
+
+def _check_begin(entries: Sequence[Entry]) -> None:
+    """Raises Damaged where the choices cannot be believed, of one failover or of a group's."""
+    if not entries:
+        return
+    if entries[0].kind != "begin":
+        raise Damaged(f"it begins with {entries[0].kind}")
+    chosen = choices_of(entries)
+    build(_Number, chosen)
+    group = chosen.get("group")
+    if group is not None:
+        if not isinstance(group, dict) or not isinstance(chosen.get("choices"), dict):
+            raise Damaged("it has no members, or no choices")
+        Group.from_dict(group)
+        chosen = chosen["choices"]
+    if "final_sync" in chosen:
+        FailoverChoices.from_dict(chosen)
+
+
+@dataclass(frozen=True, slots=True)
+class _Number:
+    number: Count = 0
+
+
+def damaged(folder: Path, reason: str, line: int = 1) -> JournalDamaged:
+    """The error for a journal that cannot be believed."""
+    aside = folder.parent.parent / f"set-aside-{folder.name}"
+    path = str(folder / "journal.jsonl")
+    return JournalDamaged(path=path, line=line, reason=reason, folder=str(folder), aside=str(aside))
 
 
 def begun_below(root: Path) -> list[Path]:
@@ -293,9 +407,17 @@ def _raise_epoch(folder: Path) -> int:
         while not _locked(fd):
             if time.monotonic() > end:
                 begun = [e.step for e in load(folder) if e.kind == "intent"]
-                raise EffectUnderWay(pid=_read_epoch(fd)[1], step=begun[-1] if begun else "")
+                pid = 0
+                with suppress(Damaged):
+                    _, pid = _read_epoch(fd)
+                raise EffectUnderWay(pid=pid, step=begun[-1] if begun else "")
             time.sleep(POLL_S)
-        epoch = _read_epoch(fd)[0] + 1
+        known = max((e.epoch for e in load(folder)), default=0)
+        try:
+            epoch = max(known, _read_epoch(fd)[0]) + 1
+        except Damaged:
+            # Far above whatever a process may hold that has written no entry yet.
+            epoch = known + EPOCH_JUMP
         os.pwrite(fd, b"%20d %20d\n" % (epoch, os.getpid()), 0)
         os.fsync(fd)
     return epoch
@@ -319,6 +441,10 @@ def _epoch_file(folder: Path) -> Iterator[int]:
 
 
 def _read_epoch(fd: int) -> tuple[int, int]:
-    """The epoch and the id of its process (0: not known)."""
-    epoch, pid, *_ = (*os.pread(fd, 64, 0).split(), b"0", b"0")
-    return int(epoch), int(pid)
+    """The epoch and the id of its process (0: not known). Raises Damaged."""
+    words = os.pread(fd, 64, 0).split()
+    if not words:
+        return 0, 0
+    if not all(word.isdigit() for word in words[:2]):
+        raise Damaged("the epoch is not a number")
+    return int(words[0]), int(words[1]) if len(words) > 1 else 0

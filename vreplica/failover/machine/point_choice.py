@@ -24,6 +24,7 @@ from typing import Any, Final, Self
 from vreplica.failover.machine.errors import NoPointMeets, NoSuchPointToBoot, PointIsFlagged
 from vreplica.points import RecoveryPoint
 from vreplica.points.preference import Preference, age_s
+from vreplica.stored import Data, Moment, build
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +66,24 @@ class PointChoice:
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> Self:
-        """Reads what `to_dict` made. Older journals have `point` only."""
-        as_of, prefer = value.get("as_of"), value.get("prefer")
+        """Reads what `to_dict` made. Older journals have `point` only. Raises Damaged."""
+        known = build(_Stored, value)
         return cls(
-            point=value.get("point"),
-            as_of=datetime.fromisoformat(as_of) if as_of else None,
-            newest=value.get("newest", False),
-            prefer=Preference.from_dict(prefer) if prefer else None,
-            members=value.get("points", {}),
+            point=known.point,
+            as_of=known.as_of,
+            newest=known.newest,
+            prefer=Preference.from_dict(known.prefer) if known.prefer else None,
+            members=known.points,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    point: str | None = None
+    as_of: Moment | None = None
+    newest: bool = False
+    prefer: Data | None = None
+    points: dict[str, str] = field(default_factory=dict)
 
 
 NEWEST: Final = PointChoice()

@@ -15,9 +15,8 @@ from typing import Final
 import numpy as np
 
 from vreplica.extents import Extents
-from vreplica.points.digestmap.digest_map import DigestMap
+from vreplica.points.digestmap.digest_map import UNKNOWN, DigestMap
 
-UNKNOWN: Final = 0xFF
 _BLOCKS: Final = 1 << 16
 """Looked up at a time: 1 MiB of digests."""
 

@@ -20,6 +20,11 @@ Whatever breaks, `open` decides by the replica's latest point:
     folding P->Q  sealed, P -> Q                 Q                folded again, then good
     anything else                                                 unusable: rebuild it
 
+A page of records is compared with its page digest when it is first used, and the page digests with
+the root when the map is opened. A record that went bad would else let a block be dropped that the
+replica does not have. Records of a damaged page are UNKNOWN, so their blocks are written; the map
+says so (`has_damage`), and is not sealed any more.
+
 The map is read through mmap and written through pwrite, so that a full disk is an error and
 not a SIGBUS. Pages are given back as they are used, so memory does not grow with the capacity.
 """
@@ -83,6 +88,11 @@ _FAULT_AROUND: Final = 2 * MIB
 """What Linux maps around one page fault of a file at most: 64 KiB (fault_around_bytes), or a large
 folio of the page cache; 2 MiB were seen with Linux 6.18."""
 
+UNKNOWN: Final = 0xFF
+"""Every byte of a digest that no block has: the next copy writes that block."""
+
+_ALL_UNKNOWN: Final = np.full((PAGE_RECORDS, RECORD), UNKNOWN, np.uint8)
+
 _RUNS: Final = _KEEP_MAPPED // _FAULT_AROUND
 """Places that are looked up before pages are given back."""
 
@@ -90,6 +100,8 @@ _RUNS: Final = _KEEP_MAPPED // _FAULT_AROUND
 class DigestMap:
     """An open digest map. It locks its file; one thread at a time; `close` it at the end."""
 
+    has_damage = False
+    """A page was read that does not have its digest: the map is good for this run only."""
     _touched: int
     _pending: PendingDigests | None = None
 
@@ -198,7 +210,8 @@ class DigestMap:
         return self._header.root.hex()
 
     def lookup(self, blocks: NDArray[np.int64]) -> Digests:
-        """Digests of these blocks, ascending; shape (n, 16)."""
+        """Digests of these blocks, ascending; shape (n, 16). UNKNOWN where they are damaged."""
+        bad = self._damaged_pages(blocks)
         digests: Digests = np.empty((len(blocks), RECORD), np.uint8)
         runs = [0, *(np.flatnonzero(np.diff(blocks) != 1) + 1).tolist(), len(blocks)]
         for at in range(0, len(runs) - 1, _RUNS):
@@ -208,6 +221,8 @@ class DigestMap:
             if self._touched >= _KEEP_MAPPED:
                 self._map.madvise(mmap.MADV_DONTNEED)
                 self._touched = 0
+        if len(bad):
+            digests[np.isin(blocks // PAGE_RECORDS, bad)] = UNKNOWN
         return digests
 
     def not_zero(self) -> Extents:
@@ -215,7 +230,9 @@ class DigestMap:
         rows = [np.empty((0, 2), np.int64)]
         pages, _ = read_table(self._fd, self._header)
         for page in pages.tolist():
-            held = np.flatnonzero(self._page(page).any(axis=1)) + page * PAGE_RECORDS
+            records = self._page(page) if self._is_whole(page) else _ALL_UNKNOWN
+            held = np.flatnonzero(records.any(axis=1)) + page * PAGE_RECORDS
+            held = held[held < self._header.blocks]
             rows.append(Extents.from_blocks(held, self.block, self.capacity_bytes).array)
         return Extents.from_array(np.concatenate(rows))
 
@@ -253,8 +270,13 @@ class DigestMap:
         return pending
 
     def seal(self, pending: PendingDigests) -> str:
-        """Makes the sidecar complete and durable. Returns the root digest it leads to, hex."""
-        root = self._root_with(self._folded(pending.records()))
+        """Makes the sidecar complete and durable. Returns the root digest it leads to, hex.
+
+        Raises DigestMapUnusable where a page of the map is damaged.
+        """
+        root = self._root_with(self._folded(pending.records(), check=True))
+        if self.has_damage:
+            raise self._unusable("some of its pages are damaged")
         pending.seal(root)
         pending.close()
         with writing(self.path.parent):
@@ -304,7 +326,7 @@ class DigestMap:
                 number = old.capacity // old.block
                 page = self._page(number // PAGE_RECORDS).copy()
                 if page[number % PAGE_RECORDS].any():
-                    page[number % PAGE_RECORDS] = 0xFF
+                    page[number % PAGE_RECORDS] = UNKNOWN
                 write_all(self._fd, page.tobytes(), RECORDS_AT + number // PAGE_RECORDS * PAGE)
                 at = TABLE_AT + number // PAGE_RECORDS * PAGE_DIGEST
                 write_all(self._fd, page_digest(page.tobytes()), at)
@@ -338,6 +360,8 @@ class DigestMap:
         self._map.madvise(mmap.MADV_RANDOM)
         self._records = np.frombuffer(self._map, np.uint8, offset=RECORDS_AT).reshape(-1, RECORD)
         self._touched = 0
+        self._checked = np.zeros(len(self._records) // PAGE_RECORDS, np.bool_)
+        self._bad = np.zeros(len(self._checked), np.bool_)
 
     def _unmap(self) -> None:
         self._records = np.empty((0, RECORD), np.uint8)
@@ -345,6 +369,8 @@ class DigestMap:
 
     def _match_point(self, latest: str) -> None:
         header = self._header
+        if header.state == CLEAN and self._root_with(iter(())) != header.root:
+            raise self._unusable("its page digests do not have its root")
         if header.state == CLEAN and header.point == latest:
             found = read_pending(pending_path(self.path))
             if found is not None and not self._follows(found.head):
@@ -362,10 +388,31 @@ class DigestMap:
         data = os.pread(self._fd, PAGE, RECORDS_AT + number * PAGE)
         return np.frombuffer(data, np.uint8).reshape(-1, RECORD)
 
+    def _damaged_pages(self, blocks: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Numbers of the damaged pages of these blocks; each page is checked once."""
+        pages = np.unique(blocks // PAGE_RECORDS)
+        for page in pages[~self._checked[pages]].tolist():
+            self._is_whole(page)
+        return pages[self._bad[pages]] if self.has_damage else pages[:0]
+
+    def _is_whole(self, page: int) -> bool:
+        """True where the records of a page have the page's digest."""
+        if not self._checked[page]:
+            data = os.pread(self._fd, PAGE, RECORDS_AT + page * PAGE)
+            known = os.pread(self._fd, PAGE_DIGEST, TABLE_AT + page * PAGE_DIGEST)
+            self._checked[page] = True
+            self._bad[page] = page_digest(data) != known
+            self.has_damage = self.has_damage or bool(self._bad[page])
+        return not self._bad[page]
+
     def _folded(
-        self, records: Iterator[tuple[NDArray[np.int64], Digests]]
+        self, records: Iterator[tuple[NDArray[np.int64], Digests]], *, check: bool = False
     ) -> Iterator[tuple[int, bytes, int, int]]:
-        """Yields the pages that the records change, each once: number, content, changed bytes."""
+        """Yields the pages that the records change, each once: number, content, changed bytes.
+
+        `check`: each page as it is before. Not while a map is being folded: a page may be new and
+        its digest still old, and the root decides.
+        """
         number, page = -1, np.empty((0, RECORD), np.uint8)
         low, high = PAGE_RECORDS, 0
         for blocks, digests in records:
@@ -376,6 +423,8 @@ class DigestMap:
                     if number >= 0:
                         yield number, page.tobytes(), low * RECORD, high * RECORD
                     number, low, high = int(pages[start]), PAGE_RECORDS, 0
+                    if check:
+                        self._is_whole(number)
                     page = self._page(number).copy()
                 rows = blocks[start:end] % PAGE_RECORDS
                 page[rows] = digests[start:end]

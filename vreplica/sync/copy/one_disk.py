@@ -142,7 +142,11 @@ def copy_disk(context: RunContext, prepared: PreparedRun, task: DiskTask) -> Dis
         root = ""
         if digests is not None and pending is not None:
             pending.counts = counts.to_values()
-            root = digests.seal(pending)
+            try:
+                root = digests.seal(pending)
+            except DigestMapUnusable as error:
+                digests, problem = None, error.reason
+                context.warn(audit_off(task.source.label, problem))
     map_of_disk = digests.path if digests is not None else None
     return _result(prepared, task, counts, root, map_of_disk, problem)
 

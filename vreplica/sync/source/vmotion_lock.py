@@ -19,6 +19,7 @@ from pathlib import Path
 from vreplica.disk_errors import DiskBusy
 from vreplica.errors import VReplicaError
 from vreplica.files import replace_durably
+from vreplica.stored import Damaged, is_id, read_text, seal_text
 from vreplica.sync.events import Listener, Warn
 from vreplica.sync.job import Job, Transport
 from vreplica.sync.job_dir import vmotion_lock_path
@@ -43,7 +44,7 @@ def storage_vmotion_locked(
         yield
         return
     if mark.exists():
-        _unlock(job, source, VmRef(mark.read_text().strip(), vm.name), mark, listener)
+        _unlock(job, source, VmRef(_locked_vm(mark) or vm.moref, vm.name), mark, listener)
     locked = _lock(job, source, vm, mark, listener)
     try:
         yield
@@ -62,8 +63,17 @@ def _possible(job: Job, source: Session) -> bool:
     return choose_transport(job)[0] is Transport.VDDK and vmwares and source.about.is_vcenter
 
 
+def _locked_vm(mark: Path) -> str | None:
+    """moref of the VM that is locked; None where the file is damaged: it is the source, then."""
+    try:
+        moref = read_text(mark).strip()
+    except Damaged:
+        return None
+    return moref if is_id(moref) else None
+
+
 def _lock(job: Job, source: Session, vm: VmRef, mark: Path, listener: Listener) -> bool:
-    replace_durably(mark, f"{vm.moref}\n")
+    replace_durably(mark, seal_text(f"{vm.moref}\n"))
     connection = vddk_connection(source, vm, None, read_only=True)
     try:
         prepare_for_access(job.vddk, connection, lock_owner(job))

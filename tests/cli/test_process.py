@@ -26,7 +26,7 @@ from vreplica.cli import main
 from vreplica.delta.errors import CopyCancelled
 from vreplica.sync.events import Progress, Step
 
-def run(job, *, listener, verify, control):
+def run(job, *, listener, verify, control, sessions):
     print("running", job.name, file=sys.stderr, flush=True)
     {body}
 

@@ -171,7 +171,7 @@ class Stored:
         self.snapshots = tuple(_snapshot(s) for s in value["snapshots"])
         self.info = _vm(self.ref, value, self.snapshots)
 
-    def find_vm(self, name: str) -> VmRef:
+    def look_up_vm(self, name: str) -> VmRef:
         assert name == self.ref.name
         return self.ref
 

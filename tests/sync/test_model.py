@@ -231,12 +231,28 @@ class Site:
         self.steps()
         return self.vms[ref.moref]
 
-    def find_vm(self, name: str) -> VmRef:
+    @contextmanager
+    def one_look(self) -> Iterator[None]:
+        yield
+
+    def look_up_vm(self, name: str) -> VmRef | None:
         self.steps()
-        for vm in self.vms.values():
-            if vm.ref.name == name:
-                return vm.ref
-        raise VmNotFound("site", name)
+        return next((vm.ref for vm in self.vms.values() if vm.ref.name == name), None)
+
+    def find_vm(self, name: str) -> VmRef:
+        found = self.look_up_vm(name)
+        if found is None:
+            raise VmNotFound("site", name)
+        return found
+
+    def find_by_uuid(self, uuid: str) -> VmRef | None:
+        self.steps()
+        return self.vms[uuid].ref if uuid in self.vms else None
+
+    def find_marked(self, options: Mapping[str, str]) -> tuple[VmRef, ...]:
+        self.steps()
+        marked = (v for v in self.vms.values() if options.items() <= v.extra.items())
+        return tuple(vm.ref for vm in marked)
 
     def read_vm(self, ref: VmRef) -> VmInfo:
         vm = self._vm(ref)
@@ -671,7 +687,7 @@ def on_the_model(world: World) -> Iterator[None]:
 
     with ExitStack() as stack:
         for target, name, value in (
-            (Sites, "open", lambda _: Sites(world.here, world.there, ExitStack())),
+            (Sites, "open", lambda *_: Sites(world.here, world.there, ExitStack())),
             (recovery_points, "connect", connect),
             (one_disk, "open_snapshot_disk", open_snapshot_disk),
             (one_disk, "open_leaf", opener(read_only=False)),

@@ -14,7 +14,7 @@ from pyVmomi import vim
 from tests.support.vms import make_vm
 from vreplica.vsphere.connection.collector import FoundObject, filter_spec
 from vreplica.vsphere.connection.tasks import WaitLimits
-from vreplica.vsphere.connection.vmomi import moref, unescape
+from vreplica.vsphere.connection.vmomi import moref
 from vreplica.vsphere.errors import PlacementAmbiguous, PlacementNotFound
 from vreplica.vsphere.inventory.placement import choose
 from vreplica.vsphere.inventory.snapshots import quiesce_evidence
@@ -28,6 +28,7 @@ from vreplica.vsphere.inventory.tree import (
 )
 from vreplica.vsphere.inventory.vm import guest_family
 from vreplica.vsphere.model import Nic, QuiesceOptions, ReplicaSpec, SnapshotInfo, VmInfo, VmRef
+from vreplica.vsphere.names import unescape
 from vreplica.vsphere.operations import disk_files
 from vreplica.vsphere.operations.snapshots import quiesce_spec
 

@@ -10,7 +10,7 @@ import pytest
 from vreplica.lab import Lab, LabControl
 from vreplica.lab.api import collector
 from vreplica.units import MIB
-from vreplica.vsphere.errors import AmbiguousVm, HostUnreachable, VmNotFound
+from vreplica.vsphere.errors import HostUnreachable, VmNotFound
 from vreplica.vsphere.inventory import history
 from vreplica.vsphere.model import Endpoint, VmRef
 from vreplica.vsphere.session import Session, connect
@@ -30,22 +30,6 @@ def test_the_server_says_what_it_is(source: Session, endpoint: Any) -> None:
     assert endpoint().password not in repr(source)
 
 
-def test_a_vm_is_found_by_name_path_moref_and_uuid(source: Session, new_vm: Any) -> None:
-    vm = new_vm()
-    info = source.read_vm(vm)
-    for ref in (
-        vm.name,
-        f"site-a-dc/vm/{vm.name}",
-        f"/site-a-dc/vm/{vm.name}",
-        f"site-a-dc/{vm.name}",
-        vm.moref,
-        info.instance_uuid,
-        (info.instance_uuid or "").upper(),
-        f"  {vm.name} ",
-    ):
-        assert source.find_vm(ref) == vm
-
-
 def test_an_unknown_vm_is_answered_with_similar_names(source: Session, new_vm: Any) -> None:
     vm = new_vm()
     with pytest.raises(VmNotFound) as caught:
@@ -56,17 +40,6 @@ def test_an_unknown_vm_is_answered_with_similar_names(source: Session, new_vm: A
         source.find_vm("")
     with pytest.raises(VmNotFound):
         source.find_vm("site-a-dc/vm")
-
-
-def test_two_vms_of_a_name_are_not_chosen_from(source: Session, new_vm: Any, lab: Lab) -> None:
-    one, two = new_vm(), new_vm()
-    # vCenter allows the same name in two folders.
-    lab.sites["site-a"].find_vm(two.moref).set(name=one.name)
-    with pytest.raises(AmbiguousVm) as caught:
-        source.find_vm(one.name)
-    assert one.moref in str(caught.value)
-    assert two.moref in str(caught.value)
-    assert source.find_vm(two.moref).moref == two.moref
 
 
 def test_a_vm_is_read_whole(source: Session, new_vm: Any, control: LabControl) -> None:
@@ -128,8 +101,6 @@ def test_a_vm_costs_one_request(lab: Lab, endpoint: Any, new_vm: Any) -> None:
         before = calls.calls
         session.read_vm(vm)
         assert calls.calls - before == 1
-        session.find_vm(vm.name)
-        assert calls.calls - before == 2
 
 
 def test_places_are_read(source: Session) -> None:

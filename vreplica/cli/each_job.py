@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from vreplica.cli import exit_codes
 from vreplica.cli.guard import guarded
@@ -13,6 +13,9 @@ from vreplica.cli.render.output import Output
 if TYPE_CHECKING:
     from vreplica.config import Config
     from vreplica.sync.job import Job
+
+NAMED: Final = 20
+"""Jobs that a line names."""
 
 
 def each_job(
@@ -38,9 +41,29 @@ def each(
     stopped: Callable[[], bool] = lambda: False,
 ) -> int:
     """The same by name, for jobs that need not be taken out of the job file."""
-    codes = []
+    codes, same = [], []
+
+    def tried(name: str) -> int:
+        from vreplica.sync.errors import SiteNotTried
+
+        try:
+            return work(name)
+        except SiteNotTried as error:
+            if out.as_json:
+                raise
+            same.append(name)
+            return error.exit_code
+
     for name in names:
-        codes.append(guarded(out, partial(work, name), job=name))
+        codes.append(guarded(out, partial(tried, name), job=name))
         if stopped() or codes[-1] in exit_codes.FINAL:
             break
+    if same:
+        out.failure(f"not tried, since a site of theirs failed above: {named(same)}")
     return exit_codes.first_failure(codes)
+
+
+def named(jobs: list[str]) -> str:
+    """Names jobs in one line, the first ones where there are many."""
+    more = f" and {len(jobs) - NAMED} more" if len(jobs) > NAMED else ""
+    return ", ".join(jobs[:NAMED]) + more

@@ -27,6 +27,7 @@ from vreplica.failover.machine.journal import Entry
 from vreplica.failover.machine.record import Record
 from vreplica.failover.machine.states import FailoverEvent
 from vreplica.sync.job import Job
+from vreplica.sync.known_vms import find_known_replica, find_source
 from vreplica.vsphere.model import EventRecord, TaskRecord, VmRef
 from vreplica.vsphere.session import Session, connect
 
@@ -116,18 +117,20 @@ def compare(job: Job, record: Record) -> Comparison:
     if (plan := FailbackPlan.of_journal(record.entries[0].data)) is not None:
         job = plan.reverse_job(job)
     found = Comparison(0, ())
-    for side, endpoint, name in (
-        ("source", job.source, job.source_vm),
-        ("destination", job.destination, job.placement.name),
-    ):
+    for side, endpoint in (("source", job.source), ("destination", job.destination)):
         if side == "source" and any(e.data.get("source_lost") for e in record.entries):
             found += Comparison(0, (), ("source: declared lost",))
             continue
         span = (record.began, record.ended or datetime.now(UTC))
         with connect(endpoint) as session:
-            tasks, events = _read_vcenter(session, session.find_vm(name), span)
+            vm = find_source(session, job) if side == "source" else _replica(session, job)
+            tasks, events = _read_vcenter(session, vm, span)
         found += match(record.entries, side, tasks, events, span)
     return found
+
+
+def _replica(session: Session, job: Job) -> VmRef:
+    return find_known_replica(session, job) or session.find_vm(job.placement.name)
 
 
 def _read_vcenter(

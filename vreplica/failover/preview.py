@@ -28,6 +28,7 @@ from vreplica.points import DamagedPoint, Level, NewerPoint, RecoveryPoint
 from vreplica.points.preference import Preference, age_s
 from vreplica.points.vm_keys import JOB_KEY
 from vreplica.sync.job import Job
+from vreplica.sync.known_vms import find_source
 from vreplica.sync.plan.plan import expected_level
 from vreplica.sync.replica.foreign_changes import find_foreign_changes
 from vreplica.sync.replica.state import find_replica, need_points
@@ -236,7 +237,7 @@ def _read(
     if not source_lost:
         try:
             with connect(job.source) as session:
-                source = session.read_vm(session.find_vm(job.source_vm))
+                source = session.read_vm(find_source(session, job))
         except VReplicaError as error:
             trouble = str(error)
     running = source is not None and source.power_state == "poweredOn"

@@ -30,6 +30,7 @@ from vreplica.sync.failover_run import FailoverRun
 from vreplica.sync.job import Customize, Job, OnReplicaChange, QuiescePolicy
 from vreplica.sync.job_dir import job_lock
 from vreplica.sync.job_switch import disable, enable
+from vreplica.sync.known_vms import find_source
 from vreplica.sync.replica.foreign_changes import find_foreign_changes
 from vreplica.sync.replica.state import ReplicaState, find_replica, revert_to_point
 from vreplica.vsphere.model import VmRef
@@ -68,7 +69,7 @@ class VSpherePorts:
 
     @cached_property
     def _source_vm(self) -> VmRef:
-        return self._source.find_vm(self._job.source_vm)
+        return find_source(self._source, self._job)
 
     @cached_property
     def _destination(self) -> Session:

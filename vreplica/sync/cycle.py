@@ -39,6 +39,7 @@ from vreplica.sync.job import Job
 from vreplica.sync.job_dir import job_lock
 from vreplica.sync.job_state import JobState, read_job_state
 from vreplica.sync.job_switch import check_enabled
+from vreplica.sync.known_vms import remember
 from vreplica.sync.pause import PauseWatch, source_bytes
 from vreplica.sync.plan.plan import make_plan
 from vreplica.sync.plan.space import check_space
@@ -51,7 +52,7 @@ from vreplica.sync.report import Plan, RunReport, VerifyReport
 from vreplica.sync.rollback import Rollback
 from vreplica.sync.run_context import Fence, RunContext, never_fenced
 from vreplica.sync.run_record import forget_run
-from vreplica.sync.sites import Sites
+from vreplica.sync.sites import Sites, SiteSessions
 from vreplica.sync.source.cbt import track_source
 from vreplica.sync.source.snapshot import check_snapshot_stands, take_source_snapshot
 from vreplica.sync.source.vmotion_lock import storage_vmotion_locked
@@ -68,6 +69,7 @@ def run(
     run_id: str | None = None,
     fence: Fence = never_fenced,
     failover_run: FailoverRun | None = None,
+    sessions: SiteSessions | None = None,
 ) -> RunReport:
     """Replicates once. Ends with a new recovery point, or raises with the replica as it was.
 
@@ -76,13 +78,14 @@ def run(
     of the new point with the source's snapshot before that is removed. `run_id`: the id of the
     run and of its point; by default a new one. `fence` is called before every step, read and
     write. It raises where another process has taken the run over; then nothing is rolled back,
-    since the new owner does that. Raises JobDisabled, JobBusy and what the sites and disks raise.
+    since the new owner does that. `sessions`: those of other jobs of this thread, shared. Raises
+    JobDisabled, JobBusy and what the sites and disks raise.
     """
     with job_lock(job):
         check_enabled(job, failover_run.failover if failover_run is not None else None)
         control = control or Control()
         pause = PauseWatch(job, control, listener, limited=failover_run is None)
-        with pause, Sites.open(job) as sites:
+        with pause, Sites.open(job, sessions) as sites:
             context = RunContext(
                 job=job,
                 sites=sites,
@@ -145,10 +148,12 @@ def _read_and_plan(context: RunContext) -> tuple[JobState, Plan]:
     """Reads both sides. Raises PreflightFailed where a run cannot end well."""
     job = context.job
     context.step("read", f"reading {job.source_vm} and {job.placement.name}")
-    state = read_job_state(job, context.sites)
-    plan = make_plan(state, context.known_level, may_resume=context.failover_run is None)
+    with context.sites.one_look():
+        state = read_job_state(job, context.sites)
+        plan = make_plan(state, context.known_level, may_resume=context.failover_run is None)
     if plan.problems:
         raise PreflightFailed(job=job.name, problems=plan.problems).at(vm=state.source.ref.name)
+    remember(job, source=state.source, replica=state.replica.vm if state.replica else None)
     for warning in plan.warnings:
         context.warn(warning)
     return state, plan
@@ -201,7 +206,9 @@ def _create_replica(context: RunContext, source: VmInfo) -> ReplicaState:
     job, destination = context.job, context.sites.destination
     context.step("create", f"creating replica {job.placement.name} on {job.placement.datastore}")
     ref = destination.create_replica(replica_spec(job, source, context.run_id))
-    return read_replica(destination, job, ref)
+    made = read_replica(destination, job, ref)
+    remember(job, replica=made.vm)
+    return made
 
 
 # -- the copy, and the commit -----------------------------------------------------------------

@@ -154,6 +154,32 @@ class NotOurReplica(ReplicaError):
 
 
 @dataclass(eq=False)
+class SeveralReplicas(ReplicaError):
+    template = (
+        "no VM at the destination is called {wanted}, and several have the marks and points of job "
+        "{job}: {names}"
+    )
+    remedy = (
+        "Nothing was changed. Find out which one is the replica and give it the name {wanted}; the "
+        "others are copies of it, and keep their points until somebody removes them."
+    )
+    job: str
+    wanted: str
+    names: str
+
+
+@dataclass(eq=False)
+class SiteNotTried(VSphereError):
+    """A site failed for another job of this command a moment ago."""
+
+    template = "{host} is not tried again for now: {reason}"
+    remedy = "The error of the first job says what to do. `vreplica-sync check` tries {host} again."
+    retryable = True
+    host: str
+    reason: str
+
+
+@dataclass(eq=False)
 class HasReplica(ReplicaError):
     template = "job {job} has a replica already: {name}"
     remedy = (

@@ -10,6 +10,7 @@
                                          (replica/orphan_files.py)
       held                               VM whose Storage vMotion is disabled
                                          (source/vmotion_lock.py)
+      vms.json                           both VMs by their instance UUIDs (known_vms.py)
       run.json                           the run whose disks are being written (run_record.py)
       disk-KEY.digests                   digest map of the replica's disk (points/digestmap/)
       disk-KEY.digests.pending           digests of a run that is not committed yet
@@ -70,6 +71,10 @@ def unused_path(job: Job) -> Path:
 
 def vmotion_lock_path(job: Job) -> Path:
     return job.job_dir / "held"
+
+
+def known_vms_path(job: Job) -> Path:
+    return job.job_dir / "vms.json"
 
 
 def run_record_path(job: Job) -> Path:

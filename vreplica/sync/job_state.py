@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from vreplica.sync.job import Job
+from vreplica.sync.known_vms import find_source
 from vreplica.sync.replica.state import ReplicaState, find_replica
 from vreplica.sync.sites import Sites
 from vreplica.vsphere.model import VmInfo
@@ -26,6 +27,7 @@ class JobState:
 
 
 def read_job_state(job: Job, sites: Sites) -> JobState:
-    """Reads both sides. Raises VmNotFound for the source, and NotOurReplica."""
-    source = sites.source.read_vm(sites.source.find_vm(job.source_vm))
-    return JobState(job, sites, source, find_replica(sites.destination, job))
+    """Reads both sides. Raises VmNotFound for the source, and as `find_replica`."""
+    source = sites.source.read_vm(find_source(sites.source, job))
+    replica = find_replica(sites.destination, job, made_from=source)
+    return JobState(job, sites, source, replica)

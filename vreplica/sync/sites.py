@@ -1,13 +1,63 @@
-"""Holds the sessions to both sites while a job is worked on."""
+"""Holds the sessions to both sites while a job is worked on, or several jobs of one command.
+
+with SiteSessions(one_look=True) as sessions:      one login and one look at each site
+    for job in jobs:
+        with Sites.open(job, sessions) as sites: ...
+"""
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Self
+from typing import Final, Self
 
+from vreplica.errors import VSphereError
+from vreplica.sync.errors import SiteNotTried
 from vreplica.sync.job import Job
+from vreplica.vsphere.model import Endpoint
 from vreplica.vsphere.session import Session, connect
+
+REST_S: Final = 60.0
+"""A site that could not be entered is not tried again for this time: each try may take the whole
+time-out, and vCenter locks an account after several wrong passwords."""
+
+
+class SiteSessions:
+    """The sessions of one command, each opened when the first job needs it. For one thread.
+
+    `one_look`: what is read of a site's places serves all jobs, see `Session.one_look`.
+    """
+
+    def __init__(self, *, one_look: bool = False) -> None:
+        self._one_look = one_look
+        self._stack = ExitStack()
+        self._open: dict[Endpoint, Session] = {}
+        self._failed: dict[Endpoint, tuple[float, VSphereError]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stack.close()
+
+    def session(self, endpoint: Endpoint) -> Session:
+        """Raises what `connect` raises; SiteNotTried where that failed a moment ago."""
+        if endpoint in self._open:
+            return self._open[endpoint]
+        at, error = self._failed.get(endpoint, (float("-inf"), None))
+        if error is not None and time.monotonic() - at < REST_S:
+            raise SiteNotTried(host=endpoint.host, reason=error.message)
+        try:
+            session = self._stack.enter_context(connect(endpoint))
+        except VSphereError as failed:
+            self._failed[endpoint] = time.monotonic(), failed
+            raise
+        if self._one_look:
+            self._stack.enter_context(session.one_look())
+        self._open[endpoint] = session
+        return session
 
 
 @dataclass(slots=True)
@@ -19,15 +69,21 @@ class Sites:
     _stack: ExitStack
 
     @classmethod
-    def open(cls, job: Job) -> Sites:
+    def open(cls, job: Job, sessions: SiteSessions | None = None) -> Sites:
+        """`sessions`: those of the command; without them the sites' own, closed at the end."""
         with ExitStack() as stack:
-            source = stack.enter_context(connect(job.source))
-            same = job.source == job.destination
-            destination = source if same else stack.enter_context(connect(job.destination))
-            return cls(source, destination, stack.pop_all())
+            shared = sessions or stack.enter_context(SiteSessions())
+            source = shared.session(job.source)
+            return cls(source, shared.session(job.destination), stack.pop_all())
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
         self._stack.close()
+
+    @contextmanager
+    def one_look(self) -> Iterator[None]:
+        """Inside, both sites' inventories are read once: see `Session.one_look`."""
+        with self.source.one_look(), self.destination.one_look():
+            yield

@@ -9,14 +9,16 @@ A read is repeated where its connection breaks or its login has ended. A change 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from vreplica.vsphere.connection.look import Look
 from vreplica.vsphere.connection.tasks import PATIENCE_S, WaitLimits
 from vreplica.vsphere.connection.vmomi import utc, vim
-from vreplica.vsphere.inventory import guest, history, placement, privileges, tree, vm
+from vreplica.vsphere.inventory import find, guest, history, placement, privileges, tree, vm
 from vreplica.vsphere.inventory.snapshots import read_snapshot, read_snapshots
 from vreplica.vsphere.model import (
     DatastoreInfo,
@@ -165,7 +167,32 @@ class Session:
 
         Raises VmNotFound, AmbiguousVm.
         """
-        return tree.find_vm(self._link, ref)
+        return find.find_vm(self._link, ref)
+
+    def look_up_vm(self, ref: str) -> VmRef | None:
+        """As `find_vm`; None where there is no such VM. Raises AmbiguousVm."""
+        return find.look_up_vm(self._link, ref)
+
+    def find_by_uuid(self, instance_uuid: str) -> VmRef | None:
+        """Finds a VM by its instance UUID, which stays when it is renamed or moved."""
+        return find.find_by_uuid(self._link, instance_uuid)
+
+    def find_marked(self, options: Mapping[str, str]) -> tuple[VmRef, ...]:
+        """Finds the VMs whose extraConfig has all these values: one value of every VM is read."""
+        return find.find_marked(self._link, options)
+
+    @contextmanager
+    def one_look(self) -> Iterator[None]:
+        """Inside, places, folders, names and privileges are read once, for all that ask.
+
+        For what looks only: a check, a plan. What changes something reads anew.
+        """
+        before = self._link.look
+        self._link.look = before or Look()
+        try:
+            yield
+        finally:
+            self._link.look = before
 
     def vms(self) -> tuple[tuple[VmRef, str], ...]:
         """Lists every VM that is no template, with its inventory path, by name."""

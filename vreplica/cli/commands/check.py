@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vreplica.cli import exit_codes, render
-from vreplica.cli.each_job import each_job
+from vreplica.cli.each_job import each_job, named
 from vreplica.cli.options import command, config_option, jobs_argument
 from vreplica.cli.render.output import Output
 
@@ -32,14 +32,25 @@ def check(out: Output, jobs: tuple[str, ...], config: Config) -> int:
     """
     from vreplica.service.receivers import missing_secrets
     from vreplica.sync.plan.readiness import check_readiness
-
-    def work(job: Job) -> int:
-        report = check_readiness(job)
-        out.answer("check", report.to_dict(), lambda: render.text.check(report, job.require))
-        return exit_codes.PREFLIGHT if report.problems else exit_codes.OK
+    from vreplica.sync.sites import SiteSessions
 
     codes = [_report(out, error) for error in missing_secrets(config)] if not jobs else []
-    codes.append(each_job(out, config, jobs, work))
+    same: list[str] = []
+    with SiteSessions(one_look=True) as sessions:
+
+        def work(job: Job) -> int:
+            report = check_readiness(job, sessions)
+            if report.only_said_before and not out.as_json:
+                same.append(job.name)
+            else:
+                out.answer(
+                    "check", report.to_dict(), lambda: render.text.check(report, job.require)
+                )
+            return exit_codes.PREFLIGHT if report.problems else exit_codes.OK
+
+        codes.append(each_job(out, config, jobs, work))
+    if same:
+        out.failure(f"not checked, since a site of theirs failed above: {named(same)}")
     return exit_codes.first_failure(codes)
 
 

@@ -26,10 +26,13 @@ def plan(out: Output, jobs: tuple[str, ...], config: Config) -> int:
 
     Ends with 3 when something keeps the next run from starting.
     """
+    from vreplica.sync.sites import SiteSessions
 
-    def work(job: Job) -> int:
-        report = vreplica.plan(job)
-        out.answer("plan", report.to_dict(), lambda: render.text.plan(report, job.require))
-        return exit_codes.PREFLIGHT if report.problems else exit_codes.OK
+    with SiteSessions(one_look=True) as sessions:
 
-    return each_job(out, config, jobs, work)
+        def work(job: Job) -> int:
+            report = vreplica.plan(job, sessions=sessions)
+            out.answer("plan", report.to_dict(), lambda: render.text.plan(report, job.require))
+            return exit_codes.PREFLIGHT if report.problems else exit_codes.OK
+
+        return each_job(out, config, jobs, work)

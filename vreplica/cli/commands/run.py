@@ -73,10 +73,11 @@ def run(
     """
     from vreplica.cli.render.progress import Watcher
     from vreplica.cli.signals import Cancellation
+    from vreplica.sync.sites import SiteSessions
 
     changes = _changes(on_cbt_loss, rescan, discard_replica_changes, require, rate)
     then = "the replica goes back to its last recovery point"
-    with Cancellation(out, then) as cancellation:
+    with Cancellation(out, then) as cancellation, SiteSessions() as sessions:
 
         def work(job: Job) -> int:
             job = replace(job, **changes)
@@ -86,6 +87,7 @@ def run(
                     listener=watcher,
                     verify=verify,
                     control=cancellation.control,
+                    sessions=sessions,
                 )
             out.answer("run", report.to_dict(), lambda: render.text.run(report, job.require))
             catalog_updates.run_ended(out, config, job, report)

@@ -175,11 +175,8 @@ def _check_options(
 ) -> None:
     """Refuses what is known to fail, before anything is made."""
     name = test_vm.test_name(job)
-    try:
-        session.find_vm(name)
+    if session.look_up_vm(name) is not None:
         raise VmInTheWay(job=job.name, vm=name)
-    except VmNotFound:
-        pass
     if network is None:
         return
     known = tuple(sorted(n.name for n in session.networks()))

@@ -28,22 +28,23 @@ from vreplica.sync.disk_plan import DiskPlan
 from vreplica.sync.job import Job, QuiescePolicy
 from vreplica.sync.job_state import JobState, read_job_state
 from vreplica.sync.job_switch import why_disabled
+from vreplica.sync.plan.names import name_findings
 from vreplica.sync.plan.preflight import find_problems, foreign_change_problems
 from vreplica.sync.replica.foreign_changes import find_foreign_changes
 from vreplica.sync.replica.shape import DiskShape, Shape, replicated_disks, shape_of
 from vreplica.sync.replica.state import ReplicaState, disk_identity, snapshot_name
 from vreplica.sync.report import Plan, audit_off
 from vreplica.sync.run_record import Resumable
-from vreplica.sync.sites import Sites
+from vreplica.sync.sites import Sites, SiteSessions
 from vreplica.sync.source.snapshot import quiesced_level
 from vreplica.sync.transport.disks import choose_transport
 from vreplica.vsphere.change_id import generation_of
 from vreplica.vsphere.model import VmDisk, VmInfo
 
 
-def plan(job: Job) -> Plan:
-    """Plans the run that `run(job)` would make now."""
-    with Sites.open(job) as sites:
+def plan(job: Job, *, sessions: SiteSessions | None = None) -> Plan:
+    """Plans the run that `run(job)` would make now. `sessions`: those of other jobs, shared."""
+    with Sites.open(job, sessions) as sites, sites.one_look():
         state = read_job_state(job, sites)
         found = make_plan(state)
         found = replace(found, warnings=(*found.warnings, *clock_warnings(state)))
@@ -91,7 +92,10 @@ def make_plan(
     if reason:
         warnings.append(f"an earlier run broke off and is not resumed: {reason}")
     warnings += [f"{point}" for point in (replica.damaged if replica else ())]
+    renamed, notes = name_findings(state)
+    warnings += notes
     problems = [
+        *renamed,
         *find_problems(state, shape, level),
         *foreign_change_problems(job, replica, changes),
     ]

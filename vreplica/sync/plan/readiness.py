@@ -18,15 +18,17 @@ from typing import Any, TypeVar
 
 from vreplica.errors import VReplicaError
 from vreplica.nfc.authd import probe
+from vreplica.sync.errors import SiteNotTried
 from vreplica.sync.job import Job, Transport
 from vreplica.sync.job_state import JobState
+from vreplica.sync.known_vms import find_source
 from vreplica.sync.plan.plan import clock_warnings, make_plan
 from vreplica.sync.replica.shape import replica_spec
 from vreplica.sync.replica.state import ReplicaState, find_replica
-from vreplica.sync.sites import Sites
+from vreplica.sync.sites import Sites, SiteSessions
 from vreplica.sync.transport.disks import choose_transport
 from vreplica.vsphere.model import Endpoint, MissingPrivileges, VmInfo
-from vreplica.vsphere.session import Session, connect
+from vreplica.vsphere.session import Session
 
 T = TypeVar("T")
 
@@ -48,6 +50,8 @@ class Finding:
     kind: FindingKind
     text: str
     remedy: str = ""
+    said_before: bool = False
+    """A problem of a site that an earlier job of the same command has met, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,11 @@ class ReadinessReport:
     def problems(self) -> tuple[Finding, ...]:
         return tuple(f for f in self.findings if f.kind is FindingKind.PROBLEM)
 
+    @property
+    def only_said_before(self) -> bool:
+        """True where nothing but problems of sites that were said before is in the way."""
+        return bool(self.problems) and all(f.said_before for f in self.problems)
+
     def to_dict(self) -> dict[str, Any]:
         rows = [
             {"area": f.area, "verdict": f.kind.value, "text": f.text, "remedy": f.remedy}
@@ -69,17 +78,20 @@ class ReadinessReport:
         return {"job": self.job, "good": not self.problems, "findings": rows}
 
 
-def check_readiness(job: Job) -> ReadinessReport:
-    """Tries everything. Raises nothing that a site, a host or the job file can cause."""
+def check_readiness(job: Job, sessions: SiteSessions | None = None) -> ReadinessReport:
+    """Tries everything. Raises nothing that a site, a host or the job file can cause.
+
+    `sessions`: those of other jobs, shared. Where a look at a site is under way, it is used.
+    """
     with ExitStack() as stack:
-        return _ReadinessCheck(job, stack).run()
+        return _ReadinessCheck(job, sessions or stack.enter_context(SiteSessions()), stack).run()
 
 
 class _ReadinessCheck:
     """One check of one job, with its findings."""
 
-    def __init__(self, job: Job, stack: ExitStack) -> None:
-        self._job, self._stack = job, stack
+    def __init__(self, job: Job, sessions: SiteSessions, stack: ExitStack) -> None:
+        self._job, self._sessions, self._stack = job, sessions, stack
         self._found: list[Finding] = []
 
     def run(self) -> ReadinessReport:
@@ -87,7 +99,7 @@ class _ReadinessCheck:
         source = self._log_in("source", job.source)
         same = job.source == job.destination
         destination = source if same else self._log_in("destination", job.destination)
-        vm = source and self._try("source", lambda: source.read_vm(source.find_vm(job.source_vm)))
+        vm = source and self._try("source", lambda: source.read_vm(find_source(source, job)))
         if source and vm:
             self._good("source", f"VM {vm.ref.name}, {len(vm.disks)} disks, {vm.power_state}")
             lacks = self._try("source", lambda: source.missing_privileges(vm.ref))
@@ -107,8 +119,9 @@ class _ReadinessCheck:
     # -- what is tried ------------------------------------------------------------------------
 
     def _log_in(self, area: str, endpoint: Endpoint) -> Session | None:
-        session = self._try(area, lambda: self._stack.enter_context(connect(endpoint)))
+        session = self._try(area, lambda: self._sessions.session(endpoint))
         if session:
+            self._stack.enter_context(session.one_look())
             about = session.about
             who = f"{endpoint.host}: {about.name}, logged in as {endpoint.user}"
             self._good(area, who)
@@ -176,5 +189,7 @@ class _ReadinessCheck:
         try:
             return ask()
         except VReplicaError as error:
-            self._found.append(Finding(area, FindingKind.PROBLEM, error.message, error.advice()))
+            before = isinstance(error, SiteNotTried)
+            found = Finding(area, FindingKind.PROBLEM, error.message, error.advice(), before)
+            self._found.append(found)
             return None

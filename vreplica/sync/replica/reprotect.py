@@ -30,6 +30,7 @@ from vreplica.sync.errors import NoSuchPoint, PointIsNewer, PreflightFailed
 from vreplica.sync.events import Listener, Step, Warn
 from vreplica.sync.job import Job
 from vreplica.sync.job_dir import job_lock, map_path
+from vreplica.sync.known_vms import find_known_replica, find_source
 from vreplica.sync.replica.foreign_changes import find_foreign_changes
 from vreplica.sync.replica.state import (
     ReplicaState,
@@ -57,13 +58,15 @@ def reprotect(
     snapshots of others; NoSuchPoint and PointIsNewer for `booted`.
     """
     with job_lock(job), Sites.open(job) as sites:
-        original = sites.destination.read_vm(sites.destination.find_vm(job.placement.name))
+        there = sites.destination
+        ref = find_known_replica(there, job) or there.find_vm(job.placement.name)
+        original = there.read_vm(ref)
         known = find_replica(sites.destination, job) if _is_replica(job, original) else None
         if known is not None and known.latest is not None and _is_kept(job, sites, known):
             if known.latest.id == point:
                 _carry_maps(job, sites, known, booted, listener)
             return known.latest
-        in_service = sites.source.read_vm(sites.source.find_vm(job.source_vm))
+        in_service = sites.source.read_vm(find_source(sites.source, job))
         base, snapshot = booted_point(job, sites, in_service, booted)
         original = _without_left_snapshot(job, sites, original)
         problems = reprotect_problems(job, sites, original, base)

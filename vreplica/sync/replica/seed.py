@@ -33,6 +33,7 @@ from vreplica.sync.events import Listener, Progress, Step, ignore
 from vreplica.sync.job import Job
 from vreplica.sync.job_dir import job_lock, map_path
 from vreplica.sync.job_switch import check_enabled
+from vreplica.sync.known_vms import find_source, remember
 from vreplica.sync.replica.shape import replica_spec, replicated_disks
 from vreplica.sync.replica.state import find_replica
 from vreplica.sync.sites import Sites
@@ -83,13 +84,14 @@ def seed(
         check_enabled(job, None)
         if find_replica(sites.destination, job) is not None:
             raise HasReplica(name=job.placement.name, job=job.name)
-        vm = sites.source.read_vm(sites.source.find_vm(job.source_vm))
+        vm = sites.source.read_vm(find_source(sites.source, job))
         disks = replicated_disks(job, vm)
         chosen = choose_files(sites.destination, disks, sources)
         listener(Step("create", f"creating replica {job.placement.name}"))
         seed_id = new_id()
         spec = replica_spec(job, vm, seed_id, without=frozenset(chosen))
         replica = sites.destination.create_replica(spec)
+        remember(job, source=vm, replica=sites.destination.read_vm(replica))
         seeding = _Seeding(job, sites.destination, vm, replica, seed_id, chosen, listener, control)
         try:
             seeding.copy_files()

@@ -15,15 +15,22 @@ and it is clean where nothing was written since its newest snapshot:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from vreplica.points import DamagedPoint, NewerPoint, RecoveryPoint
-from vreplica.points.vm_keys import JOB_KEY, LEAF_KEY, REVERTED_KEY, SEED_KEY
+from vreplica.points.vm_keys import JOB_KEY, LEAF_KEY, REVERTED_KEY, SEED_KEY, SOURCE_KEY, TEST_KEY
 from vreplica.stored import Damaged, Id, Key, Layout
-from vreplica.sync.errors import NoPoints, NotOurReplica, PointIsDamaged, PointIsNewer
+from vreplica.sync.errors import (
+    NoPoints,
+    NotOurReplica,
+    PointIsDamaged,
+    PointIsNewer,
+    SeveralReplicas,
+)
 from vreplica.sync.job import Job
 from vreplica.sync.job_dir import read_accepted
-from vreplica.vsphere.errors import VmNotFound
+from vreplica.sync.known_vms import find_known_replica, replica_uuid
 from vreplica.vsphere.model import SnapshotInfo, VmDisk, VmInfo, VmRef
 from vreplica.vsphere.session import Session
 
@@ -134,13 +141,42 @@ def disk_identity(disk: VmDisk) -> str:
     return disk.uuid or disk.disk_object_id or ""
 
 
-def find_replica(session: Session, job: Job) -> ReplicaState | None:
-    """The job's replica, None where there is none. Raises NotOurReplica."""
-    try:
-        ref = session.find_vm(job.placement.name)
-    except VmNotFound:
+def find_replica(
+    session: Session, job: Job, *, made_from: VmInfo | None = None
+) -> ReplicaState | None:
+    """The job's replica, None where there is none: by its instance UUID, else by its name.
+
+    `made_from`: the source. With it, and where nothing is remembered, a replica that was renamed
+    is searched for by the marks in its extraConfig, which takes a value of every VM there.
+    Raises NotOurReplica, SeveralReplicas.
+    """
+    known = find_known_replica(session, job)
+    if known is not None:
+        # A VM that has another job's mark by now is that job's.
+        with suppress(NotOurReplica):
+            return read_replica(session, job, known)
+    ref = session.look_up_vm(job.placement.name)
+    if ref is not None:
+        return read_replica(session, job, ref)
+    if made_from is None or replica_uuid(job) is not None:
         return None
-    return read_replica(session, job, ref)
+    return _find_renamed(session, job, made_from)
+
+
+def _find_renamed(session: Session, job: Job, source: VmInfo) -> ReplicaState | None:
+    """The VM that was made from this source for this job, and has recovery points.
+
+    A clone of the replica has its marks, but none of its snapshots.
+    """
+    marks = {JOB_KEY: job.name, SOURCE_KEY: vm_identity(source)}
+    found = [read_replica(session, job, ref) for ref in session.find_marked(marks)]
+    found = [
+        r for r in found if (r.points or r.newer or r.damaged) and TEST_KEY not in r.vm.extra_config
+    ]
+    if len(found) > 1:
+        names = ", ".join(f"{r.vm.name} ({r.vm.ref.moref})" for r in found)
+        raise SeveralReplicas(job=job.name, wanted=job.placement.name, names=names)
+    return found[0] if found else None
 
 
 def need_points(job: Job, replica: ReplicaState | None) -> ReplicaState:

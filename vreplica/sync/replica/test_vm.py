@@ -36,8 +36,8 @@ from vreplica.stored import (
 from vreplica.sync.errors import BeingTested, TestMarkDamaged
 from vreplica.sync.job import Job
 from vreplica.sync.job_dir import in_state_dir, tests_dir
+from vreplica.sync.known_vms import find_known_replica
 from vreplica.sync.replica.orphan_files import paths_in_folder
-from vreplica.vsphere.errors import VmNotFound
 from vreplica.vsphere.model import VmInfo, VmRef
 from vreplica.vsphere.session import Session
 
@@ -104,10 +104,10 @@ def test_name(job: Job) -> str:
 
 def find_test_vm(session: Session, job: Job) -> TestVm | None:
     """The job's test VM; None where there is none, or a VM of that name without our mark."""
-    try:
-        vm = session.read_vm(session.find_vm(test_name(job)))
-    except VmNotFound:
+    ref = session.look_up_vm(test_name(job))
+    if ref is None:
         return None
+    vm = session.read_vm(ref)
     mark = OwnerMark.load(vm.extra_config.get(TEST_KEY, ""))
     if mark is None or mark.job != job.name:
         return None
@@ -133,10 +133,10 @@ def points_in_use(session: Session, job: Job) -> frozenset[str]:
 
 def _damaged_mark(session: Session, job: Job) -> str | None:
     """Name of a VM that stands where the job's test VM does, with a mark that cannot be read."""
-    try:
-        vm = session.read_vm(session.find_vm(test_name(job)))
-    except VmNotFound:
+    ref = session.look_up_vm(test_name(job))
+    if ref is None:
         return None
+    vm = session.read_vm(ref)
     text = vm.extra_config.get(TEST_KEY, "")
     return vm.name if text and OwnerMark.load(text) is None else None
 
@@ -232,10 +232,10 @@ def _marks(job: Job) -> Iterator[tuple[Path, OwnerMark | None]]:
 
 def _is_being_cloned(session: Session, job: Job) -> bool:
     """True while vCenter clones the replica."""
-    try:
-        tasks = session.recent_tasks(session.find_vm(job.placement.name))
-    except VmNotFound:
+    replica = find_known_replica(session, job) or session.look_up_vm(job.placement.name)
+    if replica is None:
         return False
+    tasks = session.recent_tasks(replica)
     return any(t.state in ("queued", "running") and "clone" in t.operation.lower() for t in tasks)
 
 

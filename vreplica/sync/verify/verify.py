@@ -11,6 +11,7 @@ from vreplica.sync.errors import NoSuchPoint, NotOurReplica, PointIsDamaged, Poi
 from vreplica.sync.events import Listener, Step, ignore
 from vreplica.sync.job import Job
 from vreplica.sync.job_dir import job_lock
+from vreplica.sync.known_vms import find_source
 from vreplica.sync.pause import PauseWatch
 from vreplica.sync.replica.state import (
     ReplicaState,
@@ -60,7 +61,7 @@ def verify(
     control = control or Control()
     with job_lock(job), PauseWatch(job, control, listener), Sites.open(job) as sites:
         listener(Step("read", f"reading {job.source_vm} and {job.placement.name}"))
-        vm = sites.source.read_vm(sites.source.find_vm(job.source_vm))
+        vm = sites.source.read_vm(find_source(sites.source, job))
         replica = need_points(job, find_replica(sites.destination, job))
         chosen = _choose(job, replica, point)
         if chosen.source_vm != vm_identity(vm):

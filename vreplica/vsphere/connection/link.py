@@ -30,6 +30,7 @@ from vreplica.vsphere.connection.certificate import (
     sha1_of,
 )
 from vreplica.vsphere.connection.faults import CallContext, fault_text, to_error
+from vreplica.vsphere.connection.look import Look
 from vreplica.vsphere.connection.vmomi import pyvmomi, support, vim, vmodl
 from vreplica.vsphere.errors import (
     BadReply,
@@ -63,6 +64,8 @@ class ServerLink:
         self.started: list[str] = []
         """Keys of the tasks that were started over this link; `take_started_tasks` empties it."""
         self.host_names: dict[str, str] = {}
+        self.look: Look | None = None
+        """Values that are read once for several jobs (look.py); None: all are read anew."""
         host, port = endpoint.host, endpoint.port
         pin = normal_sha256(endpoint.sha256)
         der = fetch_certificate(host, port, timeout_s=timeout_s)

@@ -20,8 +20,6 @@ vim: Final[Any] = LoadedOnUse("pyVmomi", "vim")
 vmodl: Final[Any] = LoadedOnUse("pyVmomi", "vmodl")
 support: Final[Any] = LoadedOnUse("pyVmomi.VmomiSupport")
 
-ESCAPES = (("%2f", "/"), ("%2F", "/"), ("%5c", "\\"), ("%5C", "\\"), ("%25", "%"))
-
 
 def moref(managed: Any) -> str:
     """Returns the id of a managed object, as `vm-12`. pyVmomi has no public name for it."""
@@ -31,16 +29,6 @@ def moref(managed: Any) -> str:
 def utc(moment: datetime) -> datetime:
     """Returns a time in UTC, without pyVmomi's own zone class, which cannot be pickled."""
     return moment.astimezone(UTC)
-
-
-def unescape(name: str) -> str:
-    """Returns a name as people write it.
-
-    The API has `%`, `/` and backslash in names escaped (vSphere API, ManagedEntity.name).
-    """
-    for escaped, plain in ESCAPES:
-        name = name.replace(escaped, plain)
-    return name
 
 
 def wire_name(fault: Any) -> str:

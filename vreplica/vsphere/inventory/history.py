@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 from vreplica.errors import VReplicaError
 from vreplica.vsphere.connection.collector import from_the_start, next_page, read
 from vreplica.vsphere.connection.faults import fault_text
-from vreplica.vsphere.connection.vmomi import moref, unescape, utc, vim, vmodl, wire_name
+from vreplica.vsphere.connection.vmomi import moref, utc, vim, vmodl, wire_name
 from vreplica.vsphere.model import EventRecord, TaskRecord, VmRef
+from vreplica.vsphere.names import unescape
 
 if TYPE_CHECKING:
     from vreplica.vsphere.connection.link import ServerLink

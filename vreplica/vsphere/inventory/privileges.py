@@ -6,9 +6,11 @@ objects themselves, since a role may hold on one folder and not on another.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from vreplica.vsphere.connection.collector import read_one
+from vreplica.vsphere.connection.look import once
 from vreplica.vsphere.connection.vmomi import moref, vim
 from vreplica.vsphere.inventory import placement
 from vreplica.vsphere.inventory.tree import read_places
@@ -69,15 +71,12 @@ ON_NETWORK: Final = ("Network.Assign",)
 
 def missing_on_source(link: ServerLink, vm: VmRef) -> tuple[MissingPrivileges, ...]:
     """Finds what the account lacks on a source VM and on the datastores of its files."""
-    found: Any = link.managed(vim.VirtualMachine, vm.moref)
-    stores = link.ask(
-        "reading the VM's datastores", lambda: list(found.datastore), expects_answer=False
-    )
-    wanted = {
-        (f"VM {vm.name}", found): ON_SOURCE,
-        **{(f"datastore of {vm.name}", store): ON_SOURCE_DATASTORE for store in stores or ()},
-    }
-    return _lacks(link, wanted)
+    managed = link.managed(vim.VirtualMachine, vm.moref)
+    found = read_one(link, "reading the VM's datastores", managed, ["datastore"], vm=vm.name)
+    lacks = [*_lacks(link, f"VM {vm.name}", managed, ON_SOURCE)]
+    for store in found.get("datastore") or ():
+        lacks += _lacks(link, f"datastore of {vm.name}", store, ON_SOURCE_DATASTORE)
+    return tuple(dict.fromkeys(lacks))
 
 
 def missing_at_placement(link: ServerLink, spec: ReplicaSpec) -> ReplicaPlacement:
@@ -88,41 +87,42 @@ def missing_at_placement(link: ServerLink, spec: ReplicaSpec) -> ReplicaPlacemen
     tree = read_places(link)
     place = placement.choose(link.endpoint.host, tree, spec)
     (store,) = [f for f in tree.of_kind(vim.Datastore) if tree.name(f) == place.datastore][:1]
-    wanted: dict[tuple[str, Any], Iterable[str]] = {
-        ("folder of the replica", place.folder): ON_FOLDER,
-        ("resource pool of the replica", place.pool): ON_POOL,
-        (f"datastore {place.datastore}", store.managed): ON_DATASTORE,
-    }
+    lacks = [
+        *_lacks(link, "folder of the replica", place.folder, ON_FOLDER, ON_FOLDER_AT_TIMES),
+        *_lacks(link, "resource pool of the replica", place.pool, ON_POOL),
+        *_lacks(link, f"datastore {place.datastore}", store.managed, ON_DATASTORE),
+    ]
     for backing in place.backings.values():
         network = getattr(backing, "network", None)
-        if network is not None:
-            wanted["network of the replica", network] = ON_NETWORK
+        lacks += _lacks(link, "network of the replica", network, ON_NETWORK)
     host = tree.name(tree.objects[moref(place.host)])
-    lacks = [_lacks(link, wanted)]
-    for purpose, names in ON_FOLDER_AT_TIMES.items():
-        lacks.append(_lacks(link, {("folder of the replica", place.folder): names}, purpose))
-    return ReplicaPlacement(host, tuple(lack for part in lacks for lack in part))
+    return ReplicaPlacement(host, tuple(dict.fromkeys(lacks)))
 
 
 def _lacks(
-    link: ServerLink, wanted: Mapping[tuple[str, Any], Iterable[str]], only_for: str = ""
-) -> tuple[MissingPrivileges, ...]:
+    link: ServerLink,
+    what: str,
+    item: Any,
+    always: Iterable[str],
+    at_times: Mapping[str, Iterable[str]] | None = None,
+) -> Iterator[MissingPrivileges]:
+    """Yields what is missing on one object, for every run and for each purpose."""
+    if item is None:
+        return
+    purposes = {"": tuple(always), **{k: tuple(v) for k, v in (at_times or {}).items()}}
+    asked = [name for names in purposes.values() for name in names]
+    held = once(
+        link.look, ("privileges", moref(item), *asked), lambda: _held(link, what, item, asked)
+    )
+    for purpose, names in purposes.items():
+        if missing := tuple(n for n in names if n not in held):
+            yield MissingPrivileges(what, missing, purpose)
+
+
+def _held(link: ServerLink, what: str, item: Any, asked: list[str]) -> frozenset[str]:
     manager = link.content.authorizationManager
     session = link.ask("asking for the session", lambda: link.content.sessionManager.currentSession)
-    found = []
-    for (what, item), names in wanted.items():
-        if item is None:
-            continue
-        asked = list(names)
-        # One object a call: not every version answers for several objects in the order asked.
-        held = link.ask(
-            f"asking for the privileges on {what}",
-            manager.HasPrivilegeOnEntity,
-            item,
-            session.key,
-            asked,
-        )
-        missing = tuple(n for n, has in zip(asked, held, strict=True) if not has)
-        if missing:
-            found.append(MissingPrivileges(what, missing, only_for))
-    return tuple(dict.fromkeys(found))
+    # One object a call: not every version answers for several objects in the order asked.
+    method, operation = manager.HasPrivilegeOnEntity, f"asking for the privileges on {what}"
+    held = link.ask(operation, method, item, session.key, asked)
+    return frozenset(name for name, has in zip(asked, held, strict=True) if has)

@@ -1,4 +1,4 @@
-"""Reads the inventory as a tree of names, in one call, and finds VMs and places in it.
+"""Reads the inventory as a tree of names, in one call, and lists the VMs and places in it.
 
 Datacenters (root folder, not part of a path)
   └─ dc1 ─┬─ vm ────────── Finance ── web01        path: dc1/vm/Finance/web01
@@ -10,16 +10,16 @@ Datacenters (root folder, not part of a path)
 from __future__ import annotations
 
 import difflib
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from vreplica.vsphere.connection.collector import FoundObject, Properties, Steps, read
-from vreplica.vsphere.connection.vmomi import moref, unescape, vim
-from vreplica.vsphere.errors import AmbiguousVm, VmNotFound
+from vreplica.vsphere.connection.look import once
+from vreplica.vsphere.connection.vmomi import moref, vim
 from vreplica.vsphere.model import DatastoreInfo, HostInfo, NetworkInfo, VmLocation, VmRef
+from vreplica.vsphere.names import unescape
 
 if TYPE_CHECKING:
     from vreplica.vsphere.connection.link import ServerLink
@@ -41,6 +41,20 @@ def steps_to_vms() -> Steps:
         (vim.Datacenter, "vmFolder"),
         (vim.VirtualApp, "vm"),
     )
+
+
+def read_vm_tree(link: ServerLink, operation: str, properties: Properties) -> list[FoundObject]:
+    """Reads all that stands on the way from the root folder to the VMs, and the VMs.
+
+    Takes a second call where there are vApps, since a vApp may hold others.
+    """
+    properties = {vim.VirtualApp: (*NAMED, "parentFolder"), **properties}
+    found = read(link, operation, [link.content.rootFolder], properties, steps_to_vms())
+    apps = [f.managed for f in found if isinstance(f.managed, vim.VirtualApp)]
+    if apps:
+        inside = ((vim.VirtualApp, "resourcePool"), (vim.VirtualApp, "vm"))
+        found += read(link, operation, apps, properties, inside)
+    return list(InventoryTree.of(found).objects.values())
 
 
 @cache
@@ -92,12 +106,15 @@ class InventoryTree:
     def parents(self, found: FoundObject) -> Iterable[FoundObject]:
         """Yields the objects above one, from the nearest up to the root folder."""
         seen: set[str] = set()
-        parent = found.get("parent") or found.get("parentVApp")
-        while parent is not None and moref(parent) in self.objects and moref(parent) not in seen:
+        while True:
+            # A vApp's `parent` is a resource pool; a VM in a vApp has no `parent`.
+            above = (found.get(name) for name in ("parentFolder", "parent", "parentVApp"))
+            parent = next((p for p in above if p is not None), None)
+            if parent is None or moref(parent) not in self.objects or moref(parent) in seen:
+                return
             seen.add(moref(parent))
             found = self.objects[moref(parent)]
             yield found
-            parent = found.get("parent")
 
     def path(self, found: FoundObject) -> str:
         """Returns `dc1/vm/Finance/web01`: without the root folder, as FindByInventoryPath does."""
@@ -112,51 +129,14 @@ class InventoryTree:
         return None
 
 
-def find_vm(link: ServerLink, ref: str) -> VmRef:
-    """Finds a VM by name, inventory path, moref or instance UUID.
-
-    Raises VmNotFound with similar names, or AmbiguousVm with the paths to choose from.
-    """
-    properties: Properties = {
-        vim.VirtualMachine: (*NAMED, "parentVApp", "summary.config.instanceUuid"),
-        vim.Folder: NAMED,
-        vim.Datacenter: NAMED,
-        vim.VirtualApp: NAMED,
-    }
-    root = link.content.rootFolder
-    tree = InventoryTree.of(read(link, "finding the VM", [root], properties, steps_to_vms()))
-    vms = tree.of_kind(vim.VirtualMachine)
-    wanted = ref.strip()
-    path = wanted.strip("/")
-    without_vm = re.compile(r"^([^/]+)/vm/")
-
-    tests: tuple[Callable[[FoundObject], bool], ...] = (
-        lambda f: tree.name(f) == wanted,
-        lambda f: f.moref == wanted,
-        lambda f: (f.get("summary.config.instanceUuid") or "").lower() == wanted.lower(),
-        lambda f: tree.path(f) == path,
-        lambda f: without_vm.sub(r"\1/", tree.path(f)) == path,
-    )
-    for test in tests if wanted else ():
-        hits = [f for f in vms if test(f)]
-        if len(hits) == 1:
-            return VmRef(hits[0].moref, tree.name(hits[0]))
-        if hits:
-            choices = tuple(f"{tree.path(f)} ({f.moref})" for f in hits)
-            raise AmbiguousVm(link.endpoint.host, ref, choices)
-    raise VmNotFound(link.endpoint.host, ref, similar(wanted, [tree.name(f) for f in vms]))
-
-
 def list_vms(link: ServerLink) -> tuple[tuple[VmRef, str], ...]:
     """Lists every VM that is no template, with its path, by name."""
     properties: Properties = {
         vim.VirtualMachine: (*NAMED, "parentVApp", "summary.config.template"),
         vim.Folder: NAMED,
         vim.Datacenter: NAMED,
-        vim.VirtualApp: NAMED,
     }
-    root = link.content.rootFolder
-    tree = InventoryTree.of(read(link, "listing the VMs", [root], properties, steps_to_vms()))
+    tree = InventoryTree.of(read_vm_tree(link, "listing the VMs", properties))
     return tuple(
         (VmRef(f.moref, tree.name(f)), tree.path(f))
         for f in tree.of_kind(vim.VirtualMachine)
@@ -190,9 +170,12 @@ def read_places(link: ServerLink) -> InventoryTree:
         vim.DistributedVirtualSwitch: (*NAMED, "uuid"),
     }
     root = link.content.rootFolder
-    return InventoryTree.of(
-        read(link, "reading the inventory", [root], properties, steps_to_places())
-    )
+
+    def reading() -> InventoryTree:
+        found = read(link, "reading the inventory", [root], properties, steps_to_places())
+        return InventoryTree.of(found)
+
+    return once(link.look, "places", reading)
 
 
 def datacenter_of(link: ServerLink, vm: VmRef) -> tuple[str, str] | None:
@@ -200,7 +183,7 @@ def datacenter_of(link: ServerLink, vm: VmRef) -> tuple[str, str] | None:
     properties: Properties = {
         vim.VirtualMachine: (*NAMED, "parentVApp"),
         vim.Folder: NAMED,
-        vim.VirtualApp: NAMED,
+        vim.VirtualApp: (*NAMED, "parentFolder"),
         vim.Datacenter: NAMED,
     }
     root = link.managed(vim.VirtualMachine, vm.moref)

@@ -7,11 +7,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from vreplica.vsphere.connection.collector import FoundObject, read, read_one
-from vreplica.vsphere.connection.vmomi import moref, unescape, utc, vim
+from vreplica.vsphere.connection.vmomi import moref, utc, vim
 from vreplica.vsphere.errors import BadReply, VmInaccessible
 from vreplica.vsphere.inventory.devices import controllers_of, disks_of, has_vtpm, nics_of
 from vreplica.vsphere.inventory.guest import tools_running, tools_status
 from vreplica.vsphere.model import SnapshotInfo, VmInfo, VmRef
+from vreplica.vsphere.names import unescape
 
 if TYPE_CHECKING:
     from vreplica.vsphere.connection.link import ServerLink

@@ -12,19 +12,26 @@ import pytest
 from tests.support.failover_model import Killed, Model, point
 from tests.support.reporting import quiet
 from vreplica.errors import VReplicaError
-from vreplica.failover.machine.choices import FailoverChoices, FinalSync, OnShutdownTimeout
+from vreplica.failover.machine.choices import (
+    FailoverChoices,
+    FinalSync,
+    OnShutdownTimeout,
+    UndoChoices,
+)
 from vreplica.failover.machine.context import StepContext
 from vreplica.failover.machine.errors import (
     ChosenLevelTooLow,
     FailoverTakenOver,
     LevelTooLow,
+    NoPointToBoot,
     NoSuchPointToBoot,
     NotPossibleNow,
     ReplicaIsOn,
     SourceIsOn,
     SourceRan,
+    UndoRefused,
 )
-from vreplica.failover.machine.journal import Journal
+from vreplica.failover.machine.journal import Journal, load
 from vreplica.failover.machine.point_choice import PointChoice
 from vreplica.failover.machine.record import Outcome, outcome_of
 from vreplica.failover.machine.runner import (
@@ -252,7 +259,7 @@ def test_undo_says_where_a_guest_that_was_asked_has_not_shut_down(folder: Path) 
         begin_failover(folder, model, replace(YES, on_shutdown_timeout=policy), quiet)
     outcome = undo_failover(folder, model, quiet)
     assert outcome.state is FailoverState.UNDONE
-    assert "may do so yet" in outcome.facts["source"]
+    assert "may do so yet" in outcome.facts["source_now"]
     assert (model.source_on, model.job_on) == (True, True)
 
 
@@ -265,14 +272,87 @@ def test_undo_leaves_the_replica_in_service_where_the_source_cannot_be_read(fold
         raise Fault
 
     model.source_is_off = gone  # type: ignore[method-assign]
-    with pytest.raises(Fault):
+    with pytest.raises(UndoRefused) as refused:
         undo_failover(folder, model, quiet)
+    assert (refused.value.exit_code, "--even-without-source" in refused.value.advice()) == (3, True)
     assert (outcome_of(folder).state, model.calls, model.replica_on) == (
         FailoverState.RUNNING,
         calls,
         True,
     )
     model.source_is_off = off  # type: ignore[method-assign]
+    outcome = undo_failover(folder, model, quiet)
+    assert (outcome.state, outcome.facts["source_now"]) == (FailoverState.UNDONE, "on")
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_only_a_word_stops_the_replica_without_a_source_that_can_run(
+    folder: Path, lost: bool
+) -> None:
+    """Also after --source-lost: then the source may be the one that does not exist any more."""
+    model = Model(source_on=not lost)
+    begin_failover(folder, model, replace(YES, source_lost=lost), quiet)
+
+    def gone() -> bool:
+        raise Fault
+
+    model.source_is_off = gone  # type: ignore[method-assign]
+    for _ in range(2):
+        with pytest.raises(UndoRefused):
+            undo_failover(folder, model, quiet)
+        assert model.replica_on
+        assert outcome_of(folder).state is FailoverState.RUNNING
+    outcome = undo_failover(folder, model, quiet, UndoChoices(even_without_source=True))
+    assert (outcome.state, model.replica_on, model.job_on) == (FailoverState.UNDONE, False, True)
+    assert outcome.facts["source_now"] == "not asked, and left as it is"
+    assert "PowerOn source" not in model.calls
+    said = [str(entry.event) for entry in load(folder) if entry.event is not None]
+    assert not any("both" in event for event in said)
+
+
+def test_an_undo_of_a_lost_source_that_answers_again_starts_it(folder: Path) -> None:
+    model = Model(source_on=False)
+    begin_failover(folder, model, replace(YES, source_lost=True), quiet)
+    assert undo_failover(folder, model, quiet).state is FailoverState.UNDONE
+    assert (model.source_on, model.replica_on) == (True, False)
+
+
+def test_a_host_that_is_lost_during_the_undo_keeps_the_replica_in_service(folder: Path) -> None:
+    """Each step looks again: what was read before the undo began may be over."""
+    model = Model()
+    begin_failover(folder, model, YES, quiet)
+    looks, real = itertools.count(), model.source_is_off
+
+    def lost_at_once() -> bool:
+        if next(looks) > 0:
+            raise Fault
+        return real()
+
+    model.source_is_off = lost_at_once  # type: ignore[method-assign]
+    with pytest.raises(UndoRefused):
+        undo_failover(folder, model, quiet)
+    assert model.replica_on
+    model.source_is_off = real  # type: ignore[method-assign]
+    assert undo_failover(folder, model, quiet).state is FailoverState.UNDONE
+
+
+def test_an_undo_whose_point_is_gone_leaves_the_replica_in_service(folder: Path) -> None:
+    model = Model()
+    begin_failover(folder, model, YES, quiet)
+    model.chain = [p for p in model.chain if p.id != "f1-b"]
+    with pytest.raises(NoPointToBoot):
+        undo_failover(folder, model, quiet)
+    assert (model.replica_on, outcome_of(folder).state) == (True, FailoverState.RUNNING)
+
+
+def test_an_undo_starts_the_source_before_the_replica_goes_back(folder: Path) -> None:
+    """A revert that fails leaves a VM that runs."""
+    model = Model()
+    begin_failover(folder, model, YES, quiet)
+    break_at(model, "put_replica_on", 0)
+    with pytest.raises(Fault):
+        undo_failover(folder, model, quiet)
+    assert (model.source_on, model.replica_on) == (True, False)
     assert undo_failover(folder, model, quiet).state is FailoverState.UNDONE
 
 
@@ -361,7 +441,8 @@ def test_a_source_that_is_lost_on_the_way_is_not_contacted_any_more(
     assert outcome.facts["point"] == ("f1-b" if settled else newest)
     with pytest.raises(NotPossibleNow, match="lost"):
         resume_failover(folder, model, quiet, source_lost=True)
-    assert undo_failover(folder, model, quiet).state is FailoverState.UNDONE
+    alone = UndoChoices(even_without_source=True)
+    assert undo_failover(folder, model, quiet, alone).state is FailoverState.UNDONE
     assert not model.source_on
 
 

@@ -153,6 +153,9 @@ class Model:
             self.source_on = self.shutting_down > 0
         return not self.source_on
 
+    def check_source_can_run(self) -> None:
+        self.source_is_off()
+
     def source_time(self) -> datetime:
         return START + timedelta(hours=self.starts)
 

@@ -18,7 +18,7 @@ from typing import Final
 from vreplica.failover import history
 from vreplica.failover.failback import FailbackPlan, FailbackPorts, plan_failback
 from vreplica.failover.machine import runner
-from vreplica.failover.machine.choices import FailoverChoices
+from vreplica.failover.machine.choices import FailoverChoices, UndoChoices
 from vreplica.failover.machine.context import Reporter, no_report
 from vreplica.failover.machine.journal import load
 from vreplica.failover.machine.point_choice import NEWEST, PointChoice
@@ -111,9 +111,14 @@ def resume(
     return _on_current(call, job, report, on_event)
 
 
-def undo(job: Job, report: Reporter = no_report, on_event: Listener = ignore) -> Outcome:
-    """Puts both sides back. Raises NotPossibleNow."""
-    return _on_current(runner.undo_failover, job, report, on_event)
+def undo(
+    job: Job,
+    report: Reporter = no_report,
+    on_event: Listener = ignore,
+    choices: UndoChoices = runner.DEFAULT_UNDO,
+) -> Outcome:
+    """Puts both sides back. Raises NotPossibleNow, UndoRefused."""
+    return _on_current(partial(runner.undo_failover, choices=choices), job, report, on_event)
 
 
 def commit(job: Job, report: Reporter = no_report, on_event: Listener = ignore) -> Outcome:

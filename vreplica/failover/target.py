@@ -28,13 +28,14 @@ from vreplica.failover.group import report as group_report
 from vreplica.failover.group import run as group_run
 from vreplica.failover.group.preview import GroupPreview, preview_group, preview_group_back
 from vreplica.failover.group.report import GroupOutcome
-from vreplica.failover.machine.choices import FailoverChoices, OnError
+from vreplica.failover.machine.choices import FailoverChoices, OnError, UndoChoices
 from vreplica.failover.machine.context import Reporter
 from vreplica.failover.machine.errors import OptionNotForTarget
 from vreplica.failover.machine.group_order import Group
 from vreplica.failover.machine.journal import load
 from vreplica.failover.machine.point_choice import NEWEST, PointChoice
 from vreplica.failover.machine.record import Outcome, Record, record_of
+from vreplica.failover.machine.runner import DEFAULT_UNDO
 from vreplica.failover.machine.states import FailoverState
 from vreplica.failover.preview import Preview, preview, preview_back
 from vreplica.sync.events import Listener, ignore
@@ -178,8 +179,14 @@ class FailoverTarget(Protocol):
         nothing more. `source_lost`: continue without the source. `boot`: boot another point than
         was chosen at first."""
 
-    def undo(self, report: Reporter, on_event: Listener = ignore) -> FailoverOutcome:
-        """Puts both sides back. Raises NotPossibleNow after a commit."""
+    def undo(
+        self,
+        report: Reporter,
+        on_event: Listener = ignore,
+        *,
+        choices: UndoChoices = DEFAULT_UNDO,
+    ) -> FailoverOutcome:
+        """Puts both sides back. Raises NotPossibleNow after a commit, UndoRefused."""
 
     def commit(self, report: Reporter, on_event: Listener = ignore) -> FailoverOutcome:
         """Makes the failover permanent. Raises NotPossibleNow before the replica runs."""
@@ -259,8 +266,14 @@ class JobTarget:
         self._refuse_members(boot)
         return operations.resume(self.job, report, on_event, source_lost=source_lost, boot=boot)
 
-    def undo(self, report: Reporter, on_event: Listener = ignore) -> Outcome:
-        return operations.undo(self.job, report, on_event)
+    def undo(
+        self,
+        report: Reporter,
+        on_event: Listener = ignore,
+        *,
+        choices: UndoChoices = DEFAULT_UNDO,
+    ) -> Outcome:
+        return operations.undo(self.job, report, on_event, choices)
 
     def commit(self, report: Reporter, on_event: Listener = ignore) -> Outcome:
         return operations.commit(self.job, report, on_event)
@@ -355,8 +368,14 @@ class GroupTarget:
         self._refuse(source_lost=source_lost or None, point=boot if boot.given else None)
         return group_run.resume(self._folder, self.jobs, report, self.on_error)
 
-    def undo(self, report: Reporter, on_event: Listener = ignore) -> GroupOutcome:
-        return group_run.undo(self._folder, self.jobs, report)
+    def undo(
+        self,
+        report: Reporter,
+        on_event: Listener = ignore,
+        *,
+        choices: UndoChoices = DEFAULT_UNDO,
+    ) -> GroupOutcome:
+        return group_run.undo(self._folder, self.jobs, report, choices)
 
     def commit(self, report: Reporter, on_event: Listener = ignore) -> GroupOutcome:
         return group_run.commit(self._folder, self.jobs, report)

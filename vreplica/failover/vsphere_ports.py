@@ -19,7 +19,7 @@ from vreplica.failover.guest.customize import (
     run_customization_script,
     wait_customized,
 )
-from vreplica.failover.machine.errors import ReplicaTouched
+from vreplica.failover.machine.errors import NoPointToBoot, ReplicaTouched, SourceCannotRun
 from vreplica.failover.machine.ports import Effect
 from vreplica.points import Level, RecoveryPoint
 from vreplica.points.vm_keys import BOOTED, DISCONNECTED_KEY, LEAF_KEY
@@ -150,6 +150,12 @@ class VSpherePorts:
     def source_is_off(self) -> bool:
         return self._source.power_state(self._source_vm) == "poweredOff"
 
+    def check_source_can_run(self) -> None:
+        if self._source.power_state(self._source_vm) != "poweredOn":
+            vm = self._source.read_vm(self._source_vm)
+            if vm.connection_state != "connected":
+                raise SourceCannotRun(vm=vm.name, state=vm.connection_state)
+
     def source_time(self) -> datetime:
         return self._source.refresh()
 
@@ -206,8 +212,9 @@ class VSpherePorts:
 
     def put_replica_on(self, point: str) -> None:
         replica = self._replica()
-        (snapshot,) = (p.snapshot for p in replica.points if p.id == point)
-        assert snapshot is not None, "points that were read have their snapshot"
+        snapshot = next((p.snapshot for p in replica.points if p.id == point), None)
+        if snapshot is None:
+            raise NoPointToBoot(wanted=point)
         revert_to_point(self._destination, replica.vm.ref, snapshot)
 
     def before_power_on(self) -> tuple[Effect, ...]:

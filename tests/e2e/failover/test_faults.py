@@ -507,7 +507,7 @@ def test_a_source_that_is_gone_for_good_on_the_way_is_gone_on_without(
     assert expected.moment is not None
     scene.hooks[expected.moment] = [lambda: expected.strike(scene)]
     assert scene.begin("abort")[0] == expected.code
-    assert scene.cli("undo", scene.vm, "-q")[0] == 5, "it could not be started"
+    assert scene.cli("undo", scene.vm, "-q")[0] == 3, "it could not be started"
     assert scene.shown()["state"] == expected.state
     # What the operator says is true: the host burnt down.
     scene.world.control.host_power_loss(scene.world.here)

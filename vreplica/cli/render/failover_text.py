@@ -42,7 +42,7 @@ NEXT: Final = {
     "aborted": "the replica was not started, the job is on again, point A stays; a guest that was"
     " asked to shut down may still go off",
     "committed": "the job stays off; vreplica-sync failback JOB brings the VM back",
-    "undone": "both sides are as before, and the job is on again",
+    "undone": "the replica is back on its point, and the job is on again",
 }
 IN_SERVICE: Final = frozenset({"booting", "running", "committing", "committed"})
 """States in which the replica runs from the point that was chosen."""
@@ -181,8 +181,8 @@ def point_label(state: str) -> str:
 
 
 def source_now(state: str, facts: Mapping[str, Any]) -> str:
-    """The source as the failover saw it last; nothing after an undo, which put it back."""
-    return "" if state == "undone" else str(facts.get("source", ""))
+    """The source as the failover left it."""
+    return str(facts.get("source_now" if state == "undone" else "source", ""))
 
 
 def _next(job: str, id_: str, state: FailoverState) -> str:

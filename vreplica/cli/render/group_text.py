@@ -21,7 +21,7 @@ NEXT: Final = {
     "running": "commit it (vreplica-sync commit GROUP) or undo it (vreplica-sync undo GROUP)",
     "committed": "failover: the replicas are in service for good, and `failback GROUP` is the way "
     "back; failback: the jobs replicate forward again",
-    "undone": "both sides are as before, and the jobs are on again",
+    "undone": "the replicas are back on their points, and the jobs are on again",
     "aborted": "no replica was started; the jobs are on again",
     "stopped": "remove the cause, then vreplica-sync failover resume GROUP;"
     " or put everything back: vreplica-sync undo GROUP",

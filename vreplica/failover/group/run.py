@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Any, Final
@@ -17,7 +18,7 @@ from vreplica.failover import history, operations
 from vreplica.failover.failback import plan_failback
 from vreplica.failover.group.report import GroupOutcome, folders, member_folder, show
 from vreplica.failover.machine import runner
-from vreplica.failover.machine.choices import FailoverChoices, FinalSync, OnError
+from vreplica.failover.machine.choices import FailoverChoices, FinalSync, OnError, UndoChoices
 from vreplica.failover.machine.context import Reporter
 from vreplica.failover.machine.errors import (
     FailoverUnderWay,
@@ -32,7 +33,7 @@ from vreplica.failover.machine.journal import Journal, load, next_number
 from vreplica.failover.machine.record import Outcome, outcome_of
 from vreplica.failover.machine.states import ENDED, GIVEN_UP_BY_UNDO, FailoverState, at_or_past
 from vreplica.failover.vsphere_ports import VSpherePorts
-from vreplica.sync.events import Listener, ReplicationEvent, Warn
+from vreplica.sync.events import Listener, ReplicationEvent, Warn, ignore
 from vreplica.sync.job import Job
 from vreplica.sync.job_dir import in_state_dir
 
@@ -130,10 +131,21 @@ def resume(
     return show(folder)
 
 
-def undo(folder: Path, jobs: Jobs, report: Reporter) -> GroupOutcome:
-    """Puts all members back, those that need others first. An error does not stop the others."""
+def undo(
+    folder: Path, jobs: Jobs, report: Reporter, choices: UndoChoices = runner.DEFAULT_UNDO
+) -> GroupOutcome:
+    """Puts all members back, those that need others first. An error does not stop the others.
+
+    Raises UndoRefused, before any member is touched, where the source of one may not be able to
+    run: members that need each other stay together.
+    """
+    for member in show(folder).group.members:
+        own = member_folder(folder, member.name)
+        if load(own):
+            with operations.ports_of(jobs[member.name], own, ignore) as ports:
+                runner.check_undo(own, ports, choices)
     with _taken_over(folder, jobs, report, OnError.CONTINUE) as run:
-        run.backwards("undo", run.undo)
+        run.backwards("undo", partial(run.undo, choices=choices))
     return show(folder)
 
 
@@ -219,7 +231,7 @@ class _GroupRun:
 
         return act
 
-    def undo(self, name: str) -> Outcome | None:
+    def undo(self, name: str, choices: UndoChoices) -> Outcome | None:
         folder = self._folder(name)
         if not load(folder):
             return None
@@ -232,7 +244,7 @@ class _GroupRun:
             if outcome.state in ENDED:
                 return outcome
         with self._ports(name) as ports:
-            return runner.undo_failover(folder, ports, self._reporter(name))
+            return runner.undo_failover(folder, ports, self._reporter(name), choices)
 
     def commit(self, name: str) -> Outcome | None:
         folder = self._folder(name)

@@ -83,3 +83,19 @@ class FailoverChoices:
     def from_dict(cls, value: dict[str, Any]) -> Self:
         """Raises Damaged. Journals of older versions do not have all of the choices."""
         return replace(build(cls, value, needs=FIRST), boot=PointChoice.from_dict(value))
+
+
+@dataclass(frozen=True, slots=True)
+class UndoChoices:
+    """The operator's choices for one undo."""
+
+    even_without_source: bool = False
+    """Stop the replica although the source cannot be read: then neither may run."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"undo": {"even_without_source": self.even_without_source}}
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any]) -> Self:
+        """Reads them from a journal's choices. Raises Damaged; older journals have none."""
+        return build(cls, value.get("undo", {}))

@@ -17,7 +17,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from vreplica.errors import VReplicaError
-from vreplica.failover.machine.choices import FailoverChoices
+from vreplica.failover.machine.choices import FailoverChoices, UndoChoices
 from vreplica.failover.machine.errors import FailoverTakenOver
 from vreplica.failover.machine.journal import Journal
 from vreplica.failover.machine.ports import Ports
@@ -63,6 +63,11 @@ class StepContext:
     report: Reporter
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
+
+    @property
+    def undo_choices(self) -> UndoChoices:
+        """The operator's choices for the undo."""
+        return UndoChoices.from_dict(self.journal.choices)
 
     def do(self, effect: str, call: Callable[..., Any], *args: Any) -> Any:
         """Does one effect. Journals its intent before and its result after.

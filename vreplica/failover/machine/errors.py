@@ -214,6 +214,29 @@ class NotPossibleNow(FailoverError):
 
 
 @dataclass(eq=False)
+class UndoRefused(FailoverError):
+    template = (
+        "{failover} is not undone, because its source may not be able to run: {reason}; nothing "
+        "was changed, and a replica in service stays so"
+    )
+    remedy = (
+        "Bring the source's site or host back, then `vreplica-sync undo JOB`. If the replica is to "
+        "be stopped although nothing may run then: `vreplica-sync undo JOB --even-without-source`."
+    )
+    exit_code = 3
+    failover: str
+    reason: str
+
+
+@dataclass(eq=False)
+class SourceCannotRun(FailoverError):
+    template = "VM {vm} is {state}: it cannot be powered on"
+    remedy = "Bring its host and its datastore back first."
+    vm: str
+    state: str
+
+
+@dataclass(eq=False)
 class NoFailover(FailoverError):
     template = "job {job} has no failover"
     remedy = "Begin one with `vreplica-sync failover {job}`."

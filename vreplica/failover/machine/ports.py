@@ -64,6 +64,9 @@ class Ports(Protocol):
     def source_is_off(self) -> bool:
         """Reads its power state now."""
 
+    def check_source_can_run(self) -> None:
+        """Asks its host now. Raises where the host does not answer, or the VM cannot be on."""
+
     def source_time(self) -> datetime:
         """The time by the clock of the source's vCenter."""
 

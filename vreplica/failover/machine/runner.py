@@ -14,14 +14,22 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Final, Self
 
-from vreplica.failover.machine.choices import FailoverChoices
+from vreplica.failover.machine.choices import FailoverChoices, UndoChoices
 from vreplica.failover.machine.context import POWER_OFF, SHUT_DOWN, Reporter, StepContext
 from vreplica.failover.machine.errors import NotPossibleNow
-from vreplica.failover.machine.journal import Entry, Journal, load, next_number, state_of
+from vreplica.failover.machine.journal import (
+    Entry,
+    Journal,
+    facts_of,
+    load,
+    next_number,
+    state_of,
+)
 from vreplica.failover.machine.point_choice import NEWEST, PointChoice
 from vreplica.failover.machine.ports import Ports
 from vreplica.failover.machine.record import Outcome, outcome_of
 from vreplica.failover.machine.states import (
+    ENDED,
     GIVEN_UP_BY_UNDO,
     TRANSITIONS,
     FailoverEvent,
@@ -29,9 +37,11 @@ from vreplica.failover.machine.states import (
     at_or_past,
 )
 from vreplica.failover.machine.steps.boot_point import check_can_boot
-from vreplica.failover.machine.steps.finish import starts_source
+from vreplica.failover.machine.steps.finish import check_can_undo
 from vreplica.failover.machine.steps.shutdown import give_up
 from vreplica.failover.machine.steps.table import STEPS
+
+DEFAULT_UNDO: Final = UndoChoices()
 
 UNDER_WAY: Final = {
     (FailoverEvent.UNDO_ASKED, FailoverState.UNDOING),
@@ -100,18 +110,29 @@ def resume_failover(
     return _advance(journal, ports, report, goal)
 
 
-def undo_failover(folder: Path, ports: Ports, report: Reporter) -> Outcome:
+def undo_failover(
+    folder: Path, ports: Ports, report: Reporter, choices: UndoChoices = DEFAULT_UNDO
+) -> Outcome:
     """Puts both sides back. Before the source was asked for anything, it only switches the job on.
 
-    Raises NotPossibleNow after a commit and after an end. Raises the error of a source that cannot
-    be read now, before the replica is taken out of service.
+    Raises NotPossibleNow after a commit and after an end. Raises UndoRefused, before the replica
+    is taken out of service, where the source's host does not answer for it now.
     """
     if _is_untouched(load(folder)):
         journal = Journal.take_over(folder)
         if _is_untouched(journal.entries):
             return _give_up(journal, ports, report)
         journal.close()
-    return _ask(folder, ports, report, FailoverEvent.UNDO_ASKED, "undo")
+    return _ask(folder, ports, report, FailoverEvent.UNDO_ASKED, "undo", choices)
+
+
+def check_undo(folder: Path, ports: Ports, choices: UndoChoices) -> None:
+    """Refuses an undo as `undo_failover` would. Changes nothing, takes nothing over."""
+    entries = load(folder)
+    state = state_of(entries)
+    if not entries or state in ENDED or _is_untouched(entries):
+        return
+    check_can_undo(folder.name, facts_of(entries), ports, choices)
 
 
 def commit_failover(folder: Path, ports: Ports, report: Reporter) -> Outcome:
@@ -119,22 +140,29 @@ def commit_failover(folder: Path, ports: Ports, report: Reporter) -> Outcome:
     return _ask(folder, ports, report, FailoverEvent.COMMIT_ASKED, "commit")
 
 
-def _ask(folder: Path, ports: Ports, report: Reporter, event: FailoverEvent, asked: str) -> Outcome:
+def _ask(
+    folder: Path,
+    ports: Ports,
+    report: Reporter,
+    event: FailoverEvent,
+    asked: str,
+    undo: UndoChoices | None = None,
+) -> Outcome:
     """Journals what the operator asked for, where the state allows it, and does it."""
     state = outcome_of(folder).state
     reached = TRANSITIONS.get((state, event))
     if reached is None and (event, state) not in UNDER_WAY:
         raise NotPossibleNow(failover=folder.name, asked=asked, state=state.value)
     journal = Journal.take_over(folder)
-    if reached is not None:
-        try:
-            undo = event is FailoverEvent.UNDO_ASKED
-            if undo and starts_source(_context(journal, ports, report)):
-                ports.source_is_off()
+    try:
+        if undo is not None:
+            journal.write("choice", step="undo", data=undo.to_dict())
+            check_can_undo(folder.name, journal.facts(), ports, undo)
+        if reached is not None:
             journal.write("event", event=event, data={})
-        except BaseException:
-            journal.close()
-            raise
+    except BaseException:
+        journal.close()
+        raise
     return _advance(journal, ports, report)
 
 

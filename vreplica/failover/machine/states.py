@@ -15,7 +15,8 @@ failover stands, without the process that wrote it:
     COMMITTING     no undo any more: the job's direction is being settled
     COMMITTED      the failover is permanent
     UNDOING        being undone: replica off and on its point, source on, job on
-    UNDONE         both sides are as before
+    UNDONE         the replica is back on its point, the job is on; the source was put back as well,
+                   unless the operator chose to leave it
     ABORTED        given up before the source was off: the job is on again
 
 A failover leaves a state only by an event of `TRANSITIONS`. Any other event is a defect, and is
@@ -67,6 +68,7 @@ class FailoverEvent(Enum):
     DIRECTION_SETTLED = "direction settled"
     UNDO_ASKED = "undo asked"
     BOTH_PUT_BACK = "both put back"
+    REPLICA_PUT_BACK = "replica put back, source not asked"
     GIVEN_UP = "given up"
 
     def __str__(self) -> str:
@@ -110,6 +112,8 @@ TRANSITIONS: Final[dict[tuple[FailoverState, FailoverEvent], FailoverState]] = {
     (S.BOOTING, E.UNDO_ASKED): S.UNDOING,
     (S.RUNNING, E.UNDO_ASKED): S.UNDOING,
     (S.UNDOING, E.BOTH_PUT_BACK): S.UNDONE,
+    # By the operator's word, with a source that cannot be read.
+    (S.UNDOING, E.REPLICA_PUT_BACK): S.UNDONE,
 }
 
 ENDED: Final = frozenset({S.COMMITTED, S.UNDONE, S.ABORTED})

@@ -206,7 +206,10 @@ def read_replica(session: Session, job: Job, ref: VmRef) -> ReplicaState:
     snapshots = session.read_snapshots(ref)
     for snapshot in snapshots:
         point = RecoveryPoint.from_extra_config(snapshot.extra_config, snapshot.moref)
-        if point is not None and point.job == job.name:
+        # A snapshot that somebody takes freezes the description of the point below it as well.
+        if point is not None and point.id != snapshot.name:
+            foreign.append(snapshot)
+        elif point is not None and point.job == job.name:
             points.append(replace(point, accepted=point.id in accepted))
         elif (found := _newer(snapshot, (None, job.name, job.reverse_name))) is not None:
             newer.append(found)

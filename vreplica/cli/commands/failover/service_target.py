@@ -16,11 +16,12 @@ from vreplica.cli.open_catalog import opened, user
 from vreplica.cli.render.output import Output
 from vreplica.errors import VReplicaError
 from vreplica.failover.crosscheck import Comparison
-from vreplica.failover.machine.choices import FailoverChoices
+from vreplica.failover.machine.choices import FailoverChoices, UndoChoices
 from vreplica.failover.machine.context import Reporter
 from vreplica.failover.machine.errors import OptionNotForTarget
 from vreplica.failover.machine.point_choice import NEWEST, PointChoice
 from vreplica.failover.machine.record import Outcome, Record
+from vreplica.failover.machine.runner import DEFAULT_UNDO
 from vreplica.failover.machine.states import FailoverState
 from vreplica.failover.preview import Preview
 from vreplica.failover.target import JobHistory, JobTarget
@@ -121,7 +122,17 @@ class ServiceTarget:
                 raise OptionNotForTarget(option=option, target=f"{self.name} by the service")
         return self._request(report, "resume")
 
-    def undo(self, report: Reporter, on_event: Listener = ignore) -> Outcome:
+    def undo(
+        self,
+        report: Reporter,
+        on_event: Listener = ignore,
+        *,
+        choices: UndoChoices = DEFAULT_UNDO,
+    ) -> Outcome:
+        if choices != DEFAULT_UNDO:
+            raise OptionNotForTarget(
+                option="even_without_source", target=f"{self.name} by the service"
+            )
         return self._request(report, "undo")
 
     def commit(self, report: Reporter, on_event: Listener = ignore) -> Outcome:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
+from vreplica.errors import VReplicaError
+from vreplica.failover.machine.choices import UndoChoices
 from vreplica.failover.machine.context import DISCONNECT, SHUT_DOWN, StepContext, StepResult
+from vreplica.failover.machine.errors import NoPointToBoot, UndoRefused
+from vreplica.failover.machine.ports import Ports
 from vreplica.failover.machine.states import FailoverEvent
 from vreplica.points import Level
 
 STILL_ON: Final = "on; its guest was asked to shut down, and may do so yet"
+ON_AGAIN: Final = "on"
+LEFT_OFF: Final = "off, as it was before"
+NOT_ASKED: Final = "not asked, and left as it is"
 
 
 def settle_direction(context: StepContext) -> StepResult:
@@ -22,30 +30,63 @@ def settle_direction(context: StepContext) -> StepResult:
 
 
 def put_both_back(context: StepContext) -> StepResult:
-    """UNDOING: replica off and back on its point, then source on, then job on.
+    """UNDOING: replica off, source on, replica back on its point, job on.
 
-    This order never has both on. A guest that was asked to shut down may still do so: it is
-    started again once it is off. A source that was off from the beginning stays off.
+    All that it needs is looked at before anything is stopped. This order never has both on, and
+    the source is on again although the replica may fail to go back. A guest that was asked to
+    shut down may still do so: it is started again once it is off. A source that was off from the
+    beginning stays off; where the operator said so, the source is not asked at all.
     """
-    point = context.journal.facts().get("point")
-    asked, still_on = starts_source(context) and context.attempted(SHUT_DOWN), False
-    if asked and "off_level" not in context.journal.facts():
-        limit_s = context.choices.shutdown_timeout_s
-        still_on = not context.wait_until(
-            context.ports.source_is_off, limit_s, "waiting for the guest's shutdown"
-        )
+    alone = context.undo_choices.even_without_source
+    check_can_undo(context.id, context.journal.facts(), context.ports, context.undo_choices)
+    still_on = not alone and _wait_for_guest(context)
     if context.ports.replica_is_on():
         context.do("PowerOff replica", context.ports.power_off_replica)
-    if point is not None and context.ports.replica_stands_on() != point:
-        context.do(f"RevertToSnapshot replica to {point}", context.ports.put_replica_on, point)
-    if starts_source(context) and context.ports.source_is_off():
+    started = not alone and starts_source(context)
+    if started and context.ports.source_is_off():
         if context.attempted(DISCONNECT):
             context.do("connect source's network cards", context.ports.connect_source, True)
         context.do("PowerOn source", context.ports.power_on_source)
+    point = context.journal.facts().get("point")
+    if point is not None and context.ports.replica_stands_on() != point:
+        context.do(f"RevertToSnapshot replica to {point}", context.ports.put_replica_on, point)
     context.do("enable job", context.ports.enable_job, context.id)
-    return StepResult(FailoverEvent.BOTH_PUT_BACK, {"source": STILL_ON} if still_on else {})
+    if alone:
+        return StepResult(FailoverEvent.REPLICA_PUT_BACK, {"source_now": NOT_ASKED})
+    now = STILL_ON if still_on else ON_AGAIN if started else LEFT_OFF
+    return StepResult(FailoverEvent.BOTH_PUT_BACK, {"source_now": now})
+
+
+def check_can_undo(
+    failover: str, facts: Mapping[str, Any], ports: Ports, choices: UndoChoices
+) -> None:
+    """Refuses an undo that would stop the only running copy for one that cannot run.
+
+    Raises UndoRefused where the source's host does not answer for it now, and NoPointToBoot where
+    the point that the replica goes back to is gone. Nothing was stopped then.
+    """
+    point = facts.get("point")
+    if point is not None and all(p.id != point for p in ports.points()):
+        raise NoPointToBoot(wanted=point)
+    if choices.even_without_source:
+        return
+    try:
+        ports.check_source_can_run()
+    except VReplicaError as error:
+        raise UndoRefused(failover=failover, reason=str(error)) from error
+
+
+def _wait_for_guest(context: StepContext) -> bool:
+    """Waits for a guest that was asked to shut down. True: it is still on."""
+    asked = starts_source(context) and context.attempted(SHUT_DOWN)
+    if not asked or "off_level" in context.journal.facts():
+        return False
+    limit_s = context.choices.shutdown_timeout_s
+    return not context.wait_until(
+        context.ports.source_is_off, limit_s, "waiting for the guest's shutdown"
+    )
 
 
 def starts_source(context: StepContext) -> bool:
-    """False for a source that is lost, or that was off from the beginning: an undo leaves it."""
-    return not (context.choices.source_lost or context.journal.facts().get("was_off"))
+    """False for a source that was off from the beginning: an undo leaves it."""
+    return not context.journal.facts().get("was_off")

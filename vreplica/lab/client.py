@@ -172,6 +172,10 @@ class LabControl:
     def set_datastore(self, site: str, datastore: str, *, capacity: int) -> None:
         self.do("set_datastore", site=site, datastore=datastore, capacity=capacity)
 
+    def rename_datastore(self, site: str, datastore: str, name: str) -> None:
+        """Renames a datastore, as somebody does in vCenter: every path has the new name then."""
+        self.do("rename_datastore", site=site, datastore=datastore, name=name)
+
     def set_host(
         self,
         site: str,
@@ -187,6 +191,20 @@ class LabControl:
         """
         state = {"connected": connected, "maintenance": maintenance, **capacity}
         self.do("set_host", site=site, host=host, **state)
+
+    def add_cluster(
+        self, site: str, name: str, *, datacenter: str | None = None, **options: Any
+    ) -> dict[str, Any]:
+        """Adds a cluster with hosts, datastores and networks of its own.
+
+        `datacenter`: inventory path of one, or the name of a new one; the first where not given.
+        `options`: hosts (a number), datastores, networks, portgroups, isolated (lists of names).
+        Returns the names of the hosts, and names and morefs of datastores and networks. A VM is
+        made there by `create_vm(host=...)`.
+        """
+        values: dict[str, Any] = {"site": site, "name": name, "datacenter": datacenter}
+        found: dict[str, Any] = self.do("add_cluster", **values, **options)
+        return found
 
     def host_power_loss(self, site: str, host: str | None = None) -> None:
         """Cuts the power of a host, or of all: its VMs go off and their change maps are lost."""

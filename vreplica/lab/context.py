@@ -82,6 +82,8 @@ class SiteContext(Protocol):
 
     # The parts of the site.
     disks: Any
+    names: Any
+    """The names of datastores (storage.datastore_names)."""
     faults: Any
     orphan_files: Any
     sessions: Any
@@ -95,6 +97,8 @@ class SiteContext(Protocol):
     datacenter: Any
     vm_folder: Any
     cluster: Any
+    datacenters: list[Any]
+    clusters: list[Any]
     task_manager: Any
     event_manager: Any
 
@@ -124,8 +128,9 @@ class SiteContext(Protocol):
 
     # Finding.
     def vms(self) -> list[Any]: ...
-    def datastore(self, name: str) -> Any: ...
-    def network_of(self, backing: Any, index: int) -> Any: ...
+    def hosts(self) -> list[Any]: ...
+    def datastore(self, folder: str) -> Any: ...
+    def datastores_changed(self) -> None: ...
     def choose_host(self, pool: Any, host: Any) -> Any: ...
 
 

@@ -25,6 +25,7 @@ from vreplica.lab.guest.network import record_conflicts
 from vreplica.lab.lab_dir import SOCKET
 from vreplica.lab.nfc import NfcFaultRule
 from vreplica.lab.site.faults import FaultRule
+from vreplica.lab.vcenter.build import add_cluster
 from vreplica.lab.vcenter.make_vm import make_vm
 
 if TYPE_CHECKING:
@@ -112,13 +113,13 @@ class Commands:
 
     def describe_vm(self, site: str, vm: str) -> Any:
         found = self._vm(site, vm)
-        path = found._site.disks.path
+        path, shown = found._site.disks.path, found._site.names.outgoing
         disks = [
             {
                 "key": d.key,
                 "label": d.deviceInfo.label,
                 "capacity": d.capacityInBytes,
-                "path": d.backing.fileName,
+                "path": shown(d.backing.fileName),
                 "file": str(path(d.backing.fileName)),
                 "change_id": getattr(d.backing, "changeId", None),
             }
@@ -130,7 +131,7 @@ class Commands:
             "name": found.name,
             "power": found.power,
             "disks": disks,
-            "links": dict(found.links),
+            "links": {shown(link): below and shown(below) for link, below in found.links.items()},
             "snapshots": [s._moId for s in found.all_snapshots()],
             "guest": found.guest_state.settings,
         }
@@ -160,9 +161,13 @@ class Commands:
         step_clock(ahead_s)
 
     def set_datastore(self, site: str, datastore: str, capacity: int) -> Any:
-        self._site(site).datastore(datastore).capacity = capacity
+        self._site(site).find_datastore(datastore).capacity = capacity
         self._site(site).disks.refresh_usage()
         self._site(site).disks.write_library_limits()
+        return {}
+
+    def rename_datastore(self, site: str, datastore: str, name: str) -> Any:
+        self._site(site).find_datastore(datastore).Rename_Task(name)
         return {}
 
     def set_host(
@@ -176,10 +181,10 @@ class Commands:
         found = self._site(site)
         if unknown := capacity.keys() - {"memory_mib", "threads"}:
             raise ValueError(f"a host has no {', '.join(unknown)}")
-        names = [item.name for item in found.cluster.host]
+        names = [item.name for item in found.hosts()]
         if host is not None and host not in names:
             raise ValueError(f"{site} has no host {host}; it has {', '.join(names)}")
-        for item in found.cluster.host:
+        for item in found.hosts():
             if host is None or item.name == host:
                 item.change_connection(connected)
                 item.set(**capacity)
@@ -189,8 +194,25 @@ class Commands:
                     server.stop() if maintenance else server.start()
         return {}
 
+    def add_cluster(
+        self, site: str, name: str, datacenter: str | None = None, **options: Any
+    ) -> Any:
+        found = self._site(site)
+        where = found.datacenter
+        if datacenter is not None:
+            where = found.content.searchIndex.FindByInventoryPath(datacenter)
+            if where is None:
+                where = found.root_folder.CreateDatacenter(datacenter)
+        made = add_cluster(found, where, name, **{k: _tuple(v) for k, v in options.items()})
+        found.host_servers.start()
+        return {
+            "hosts": [h.name for h in made.host],
+            "datastores": [{"name": d.name, "moref": d._moId} for d in made.datastore],
+            "networks": [{"name": n.name, "moref": n._moId} for n in made.network],
+        }
+
     def host_power_loss(self, site: str, host: str | None = None) -> Any:
-        for item in self._site(site).cluster.host:
+        for item in self._site(site).hosts():
             if host is None or item.name == host:
                 for vm in item.vm:
                     vm.lose_power()
@@ -244,7 +266,7 @@ class Commands:
         found = self._site(site)
         return [
             {"host": host.name, **fault, "seen": counts[0], "struck": counts[1]}
-            for host in found.cluster.host
+            for host in found.hosts()
             for fault, counts in found.host_servers.by_host[host._moId].faults.saved_state()[
                 "rules"
             ]
@@ -265,7 +287,7 @@ class Commands:
 
     def add_nfc_fault(self, site: str, rule: dict[str, Any], host: str | None = None) -> Any:
         found = self._site(site)
-        hosts = [item for item in found.cluster.host if host in (None, item.name)]
+        hosts = [item for item in found.hosts() if host in (None, item.name)]
         if not hosts:
             raise ValueError(f"no such host: {host}")
         for item in hosts:
@@ -277,6 +299,10 @@ class Commands:
     ) -> Any:
         self._site(site).set_user(user, password, privileges)
         return {}
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 class _Handler(socketserver.StreamRequestHandler):

@@ -109,7 +109,11 @@ VixError vr_site_map_login(const char *root, const char *host, uint32_t port, co
 /* Splits "[name] rest" in a copy. */
 static bool split(char *disk, char **name, char **rest)
 {
-   char *end = *disk == '[' ? strchr(disk, ']') : NULL;
+   /* A name may have brackets itself: "[a [b]] web.vmdk". */
+   char *end = *disk == '[' ? strstr(disk, "] ") : NULL;
+   if (!end && *disk == '[') {
+      end = strchr(disk, ']');
+   }
    if (!end) {
       return false;
    }

@@ -87,7 +87,10 @@ def value_xml(item: Any, path: str, version: Any) -> str | None:
         value = kind() if is_array(kind) else None
     text = None
     if value is not None:
-        text = to_xml(coerce(kind, value), _VAL, version)
+        shown = item._site.shown_text
+        if shown is not None and isinstance(value, str):
+            value = shown(parse_path(path)[-1][0], value)
+        text = to_xml(coerce(kind, value), _VAL, version, shown)
     if not volatile:
         cache[key] = text
     return text

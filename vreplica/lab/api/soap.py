@@ -11,6 +11,7 @@ pyVmomi's own deserializer.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from io import StringIO
@@ -27,6 +28,7 @@ from vreplica.lab.api.vmodl import (
     neutral_value,
     soap,
     support,
+    vim,
     vmodl,
     wsdl_name,
 )
@@ -217,6 +219,10 @@ class RawXml(str):
     __slots__ = ()
 
 
+Shown = Callable[[str, str], str]
+"""(name of a field, its text) -> the text for the client."""
+
+
 @cache
 def _fields(kind: Any, version: Any) -> list[tuple[str, Any, bool]]:
     """(name, description, whether its element holds plain text only) of a data object's fields."""
@@ -230,9 +236,10 @@ def _fields(kind: Any, version: Any) -> list[tuple[str, Any, bool]]:
 class Serializer(soap.SoapSerializer):
     """pyVmomi's serializer, with what a server needs in addition."""
 
-    def __init__(self, writer: StringIO, version: Any) -> None:
+    def __init__(self, writer: StringIO, version: Any, shown: Shown | None = None) -> None:
         super().__init__(writer, version, _NSMAP)
         self.outermostAttrs = ""
+        self.shown = shown
 
     def _QName(self, typ: Any, defNS: str) -> tuple[str, str]:
         if typ is ManagedObject:
@@ -258,7 +265,11 @@ class Serializer(soap.SoapSerializer):
                 continue
             if plain and isinstance(value, str):
                 # str(): in the enumeration of file operations, `replace` is a value.
-                write(f"<{name}>{soap.XmlEscape(str(value))}</{name}>")
+                text = str(value)
+                if self.shown is not None and text.startswith("["):
+                    is_file = own is vim.vm.FileLayoutEx.FileInfo and name == "name"
+                    text = self.shown("fileName" if is_file else name, text)
+                write(f"<{name}>{soap.XmlEscape(text)}</{name}>")
             elif plain and isinstance(value, bool):
                 write(f"<{name}>{'true' if value else 'false'}</{name}>")
             elif plain and isinstance(value, int):
@@ -280,6 +291,8 @@ class Serializer(soap.SoapSerializer):
         if info.type is object and isinstance(val, list):
             self._typed_array(val, info, defNS)
             return
+        if self.shown is not None and type(val) is str and val.startswith("["):
+            val = self.shown(info.name, val)
         super()._Serialize(val, info, defNS)
 
     def _typed_array(self, val: Any, info: Any, defNS: str) -> None:
@@ -301,25 +314,25 @@ class Serializer(soap.SoapSerializer):
         self.writer.write(f"</{info.name}>")
 
 
-def to_xml(value: Any, info: Any, version: Any) -> str:
+def to_xml(value: Any, info: Any, version: Any, shown: Shown | None = None) -> str:
     """The element of a value that `info` describes."""
     writer = StringIO()
-    Serializer(writer, version).Serialize(value, info)
+    Serializer(writer, version, shown).Serialize(value, info)
     return writer.getvalue()
 
 
-def result_xml(method: Method, value: Any, version: Any) -> bytes:
+def result_xml(method: Method, value: Any, version: Any, shown: Shown | None = None) -> bytes:
     """The body that answers a call."""
     name = method.name
     out = [_HEAD, f'<{name}Response xmlns="{NAMESPACE}">']
     if value is not None:
         info = support.Object(name="returnval", type=method.result, version=_BASE, flags=F_OPTIONAL)
-        out.append(to_xml(value, info, version))
+        out.append(to_xml(value, info, version, shown))
     out += [f"</{name}Response>", _TAIL]
     return "".join(out).encode()
 
 
-def fault_xml(error: Any, version: Any) -> bytes:
+def fault_xml(error: Any, version: Any, shown: Shown | None = None) -> bytes:
     """The body of HTTP 500. `detail` must be in no namespace: pyVmomi compares the name."""
     kind = support.GetCompatibleType(type(error), version)
     name = wsdl_name(kind)
@@ -327,7 +340,7 @@ def fault_xml(error: Any, version: Any) -> bytes:
     writer = StringIO()
     info = support.Object(name=f"{name}Fault", type=object, version=_BASE, flags=0)
     try:
-        Serializer(writer, version)._SerializeDataObject(
+        Serializer(writer, version, shown)._SerializeDataObject(
             error, info, f' xmlns="{NAMESPACE}"', NAMESPACE
         )
     finally:

@@ -66,7 +66,7 @@ def guest_nics(vm: Any) -> list[GuestNic]:
     """The cards of a VM with the addresses that they have now."""
     settings, found = vm.guest_state.settings, []
     for number, nic in enumerate(hardware.nics_of(vm.config)):
-        network = vm._site.network_of(nic.backing, 0)
+        network = vm.host.network_of(nic.backing)
         wanted = settings["addresses"].get(str(nic.key))
         if wanted is None:
             wanted = [f"{settings['ip']}/24"] if settings["ip"] and number == 0 else []

@@ -12,6 +12,7 @@ import contextlib
 import fcntl
 import os
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from vreplica.lab.nfc.store import (
     BeforeWrite,
 )
 from vreplica.lab.storage.change_map import ChangeMap, UntrackedDisk, ctk_path
+from vreplica.lab.storage.datastore_names import datacenter_of
 from vreplica.lab.web.host import HostHttpsServer
 from vreplica.nfc.ticket import register
 
@@ -67,9 +69,11 @@ class HostServers:
         return text[text.index(b"-----BEGIN CERTIFICATE") :]
 
     def start(self) -> None:
-        """Starts the NFC servers, except of hosts in maintenance. Makes missing certificates."""
-        store = LibraryStore(self.resolve, self.writes)
-        for host in self.site.cluster.host:
+        """Starts the NFC servers of new hosts, except in maintenance. Makes certificates."""
+        for host in self.site.hosts():
+            if host._moId in self.by_host:
+                continue
+            store = LibraryStore(partial(self.resolve, host), partial(self.writes, host))
             pem = self.site.directory / f"{host.name}.pem"
             if pem.exists():
                 certificate = ServerCertificate.load(pem)
@@ -97,9 +101,15 @@ class HostServers:
             web.stop()
         self._webs.clear()
 
-    def resolve(self, path: str, read_only: bool) -> Path:
+    def stored(self, host: Any, path: str) -> str:
+        """The path of a client as it is stored. Raises InvalidDatastore."""
+        names = self.site.names
+        return str(names.incoming(path, datacenter_of(host))) if names.active else path
+
+    def resolve(self, host: Any, path: str, read_only: bool) -> Path:
         """The file of a disk. Raises Refused: missing, locked, or in use by a running VM."""
         try:
+            path = self.stored(host, path)
             file: Path = self.site.disks.path(path)
         except MethodFault:
             raise Refused(FILE_NOT_FOUND, f"{path} was not found") from None
@@ -114,9 +124,9 @@ class HostServers:
             raise Refused(FILE_LOCKED, f"{path} is locked")
         return file
 
-    def writes(self, path: str) -> BeforeWrite:
+    def writes(self, host: Any, path: str) -> BeforeWrite:
         """Makes the check before each write: space, and the change map if the site tracks it."""
-        site = self.site
+        site, path = self.site, self.stored(host, path)
         file = ctk_path(site.disks.path(path))
 
         def before(offset: int, length: int) -> None:
@@ -155,6 +165,10 @@ class NfcService(Managed, SERVICE):
             # Called when a disk is opened: the links of the VM may have changed by then.
             found: Any = site.objects.get(moid)
             if found is None:
+                return False
+            try:
+                path = site.host_servers.stored(host, path)
+            except MethodFault:
                 return False
             if key is None:
                 return path in found.links

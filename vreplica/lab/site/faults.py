@@ -234,7 +234,7 @@ class FaultRules:
             raise call.not_authenticated()
         elif rule.action == "host":
             vm = item.vm if isinstance(item, vim.vm.Snapshot) else item
-            host = getattr(vm, "host", None) or self.site.cluster.host[0]
+            host = getattr(vm, "host", None) or self.site.hosts()[0]
             host.change_connection(False)
             raise fault(vmodl.fault.HostNotConnected, "The host is not connected")
         elif rule.action == "restart":

@@ -21,14 +21,16 @@ from vreplica.lab.api.names import escape_name
 from vreplica.lab.api.privileges import require_call_privileges, require_property_privilege
 from vreplica.lab.api.properties import read_property
 from vreplica.lab.api.sessions import OPEN_PROPERTIES, ApiSessions, Call, CurrentCall
-from vreplica.lab.api.soap import Request
+from vreplica.lab.api.soap import Request, Shown
 from vreplica.lab.api.tasks import Tasks
 from vreplica.lab.api.vmodl import MethodFault, coerce, fault, now, support, vim, vmodl, wsdl_name
 from vreplica.lab.certificate import ServerCertificate
 from vreplica.lab.context import SiteSettings, SiteSpec
 from vreplica.lab.site.faults import DropConnection, FaultRules
 from vreplica.lab.site.state_db import StateDb
+from vreplica.lab.storage.datastore_names import PATH_FIELDS, DatastoreNames, datacenter_of
 from vreplica.lab.storage.disks import DiskFiles
+from vreplica.lab.storage.paths import HOSTS_MAP, update_hosts_map
 from vreplica.lab.vm.orphan_files import OrphanFiles
 
 log = logging.getLogger("vreplica.lab")
@@ -47,6 +49,8 @@ class Site(ObjectRegistry):
     datacenter: Any
     vm_folder: Any
     cluster: Any
+    datacenters: list[Any]
+    clusters: list[Any]
     host_servers: Any
 
     def __init__(self, directory: Path, spec: SiteSpec, certificate: ServerCertificate) -> None:
@@ -68,6 +72,8 @@ class Site(ObjectRegistry):
         self._next_id = int(meta.get("next_id", 1000)) + 1
         self.instance_uuid: str = meta.get("instance_uuid", "")
         self.settings.change(**meta.get("settings", {}))
+        self.names = DatastoreNames()
+        self.datacenters, self.clusters = [], []
         self.disks = DiskFiles(self)
         self.orphan_files = OrphanFiles(self)
         self.faults.restore(meta.get("faults", {}))
@@ -134,32 +140,54 @@ class Site(ObjectRegistry):
             raise ValueError(f"{self.name} has {len(found)} VMs called {name}")
         return found[0]
 
-    def datastore(self, name: str) -> Any:
-        """Raises InvalidDatastore."""
-        for item in self.datacenter.datastore:
-            if item.name == name:
-                return item
-        raise fault(vim.fault.InvalidDatastore, f"Invalid datastore '{name}'.", name=name)
+    def hosts(self) -> list[Any]:
+        return [host for cluster in self.clusters for host in cluster.host]
 
-    def network_of(self, backing: Any, index: int) -> Any:
-        """The network of a card's backing. Raises InvalidDeviceBacking."""
-        port: Any = getattr(backing, "port", None)
-        named: Any = getattr(backing, "network", None)
-        for item in self.datacenter.network:
-            if port is not None and item._moId == port.portgroupKey:
-                return item
-            if named == item:
-                backing.deviceName = item.name
-                return item
-            if item.name == getattr(backing, "deviceName", None):
-                backing.network = item
-                return item
-        raise fault(
-            vim.fault.InvalidDeviceBacking,
-            f"Invalid backing for device '{index}'.",
-            deviceIndex=index,
-            property="virtualDeviceSpec.device.backing",
+    def datastore(self, folder: str) -> Any:
+        """The datastore whose files are in this folder. Raises InvalidDatastore."""
+        found = self.names.by_folder.get(folder)
+        if found is None:
+            text = f"Invalid datastore '{folder}'."
+            raise fault(vim.fault.InvalidDatastore, text, name=folder)
+        return found
+
+    def find_datastore(self, name: str) -> Any:
+        """By name or moref, or by the name that it was made with. Raises ValueError."""
+        every = list(self.names.by_folder.values())
+        found = [d for d in every if name in (d.name, d._moId)]
+        found = found or [d for d in every if d.folder == name]
+        if len(found) != 1:
+            raise ValueError(f"{self.name} has {len(found)} datastores called {name}")
+        return found[0]
+
+    def datastores_changed(self) -> None:
+        """A datastore came, went, or has another name, which is in the paths of every answer."""
+        with self.changed:
+            stores = [o for o in self.objects.values() if isinstance(o, vim.Datastore)]
+            self.names.refresh(stores, len(self.datacenters))
+            if self.names.active:
+                for item in list(self.objects.values()):
+                    item.__dict__["_cache"] = {}
+                for vm in self.vms():
+                    vm.touch()
+        self.write_hosts_map()
+
+    def write_hosts_map(self) -> None:
+        """Tells the native library the names of the datastores."""
+        spec = self.spec
+        update_hosts_map(
+            self.directory.parent / HOSTS_MAP,
+            f"{spec.host}\t{spec.port}",
+            {d.name: self.directory / d.folder for d in reversed(self.names.by_folder.values())},
         )
+
+    @property
+    def shown_text(self) -> Shown | None:
+        """How paths are shown to clients. None: as they are stored."""
+        return self._shown_text if self.names.active else None
+
+    def _shown_text(self, field: str, text: str) -> str:
+        return self.names.outgoing(text) if field in PATH_FIELDS else text
 
     def choose_host(self, pool: Any, host: Any) -> Any:
         """The host for a VM: the given one, or the only one of the cluster."""
@@ -183,14 +211,13 @@ class Site(ObjectRegistry):
     def post_vm_event(self, kind: str, vm: Any, message: str, **fields: Any) -> None:
         """Adds an event about a VM, with its host and its datacenter."""
         events = vim.event
+        datacenter = datacenter_of(vm) or self.datacenter
         self.event_manager.post(
             kind,
-            message=f"{message} on {vm.host.name} in {self.datacenter.name}",
+            message=f"{message} on {vm.host.name} in {datacenter.name}",
             vm=events.VmEventArgument(vm=vm, name=vm.name),
             host=events.HostEventArgument(host=vm.host, name=vm.host.name),
-            datacenter=events.DatacenterEventArgument(
-                datacenter=self.datacenter, name=self.datacenter.name
-            ),
+            datacenter=events.DatacenterEventArgument(datacenter=datacenter, name=datacenter.name),
             **fields,
         )
 
@@ -234,6 +261,8 @@ class Site(ObjectRegistry):
         if on_host and isinstance(owner, vim.VirtualMachine):
             owner.host.require_connected()
         arguments = list(request.arguments)
+        if self.names.active:
+            arguments = self.names.read(method, this, arguments)
         while arguments and arguments[-1] is None:
             arguments.pop()
         if method.is_task:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from vreplica.lab.api.managed import cached, live
-from vreplica.lab.api.managed_entity import ManagedEntity
+from vreplica.lab.api.managed_entity import ManagedEntity, duplicate_name
+from vreplica.lab.api.names import named
 from vreplica.lab.api.vmodl import now, vim
+from vreplica.lab.storage.datastore_names import datacenter_of
 from vreplica.units import TIB
 
 
@@ -16,6 +18,25 @@ class Datastore(ManagedEntity, vim.Datastore):
     capacity: int
     accessible: bool
     uuid: str
+    folder: str = ""
+    """The folder of its files, which stored paths name. It never changes."""
+
+    def loaded(self) -> None:
+        # Labs of version 0.1 could not rename a datastore.
+        self.__dict__.setdefault("folder", self.name)
+
+    def require_unique(self, name: str) -> None:
+        """Names of datastores are unique in a datacenter, whatever folder they are in."""
+        taken = named((d for d in datacenter_of(self).datastore if d is not self), name)
+        if taken is not None:
+            raise duplicate_name(name, taken)
+
+    def Rename_Task(self, newName: str) -> None:
+        super().Rename_Task(newName)
+        self._site.datastores_changed()
+
+    def RenameDatastore(self, newName: str) -> None:
+        self.Rename_Task(newName)
 
     @property
     def url(self) -> str:
@@ -23,7 +44,7 @@ class Datastore(ManagedEntity, vim.Datastore):
 
     @live
     def summary(self) -> Any:
-        free = max(0, self.capacity - self._site.disks.used(self.name))
+        free = max(0, self.capacity - self._site.disks.used(self.folder))
         return vim.Datastore.Summary(
             datastore=self,
             name=self.name,
@@ -32,14 +53,14 @@ class Datastore(ManagedEntity, vim.Datastore):
             freeSpace=free,
             uncommitted=0,
             accessible=self.accessible,
-            multipleHostAccess=len(self._site.cluster.host) > 1,
+            multipleHostAccess=len(self.hosts()) > 1,
             type="VMFS",
             maintenanceMode="normal",
         )
 
     @live
     def info(self) -> Any:
-        free = max(0, self.capacity - self._site.disks.used(self.name))
+        free = max(0, self.capacity - self._site.disks.used(self.folder))
         return vim.host.VmfsDatastoreInfo(
             name=self.name,
             url=self.url,
@@ -69,7 +90,10 @@ class Datastore(ManagedEntity, vim.Datastore):
     @cached
     def host(self) -> Any:
         mount = vim.host.MountInfo(path=self.url[5:], accessMode="readWrite", accessible=True)
-        return [vim.Datastore.HostMount(key=h, mountInfo=mount) for h in self._site.cluster.host]
+        return [vim.Datastore.HostMount(key=h, mountInfo=mount) for h in self.hosts()]
+
+    def hosts(self) -> list[Any]:
+        return [h for h in self._site.hosts() if self in h.datastore]
 
     @cached
     def capability(self) -> Any:

@@ -13,6 +13,9 @@ from pathlib import Path
 from vreplica.lab.api.vmodl import fault, vim
 from vreplica.lab.context import SiteContext
 
+HOSTS_MAP = "hosts.map"
+"""In the folder of a lab: tells the native library the sites and the folders of datastores."""
+
 _PATH = re.compile(r"\[([^\]]+)\]\s*(.*)")
 
 
@@ -26,6 +29,23 @@ def split_path(ds_path: str) -> tuple[str, str]:
             datastorePath=ds_path or "",
         )
     return match[1], match[2].strip("/")
+
+
+def update_hosts_map(path: Path, site: str, datastores: dict[str, Path]) -> None:
+    """Replaces the datastores of one site. `site`: its address and port, as in the map.
+
+    Of two datastores with one name the map can hold only one.
+    """
+    lines = path.read_text().splitlines() if path.exists() else []
+    kept = [line for line in lines if not line.startswith(f"datastore\t{site}\t")]
+    kept += [f"datastore\t{site}\t{name}\t{folder}" for name, folder in datastores.items()]
+    text = "".join(f"{line}\n" for line in kept)
+    if path.exists() and text == path.read_text():
+        return
+    fresh = path.with_name(f"{path.name}~")
+    fresh.touch(mode=0o600)
+    fresh.write_text(text)
+    fresh.replace(path)
 
 
 class DatastorePaths:

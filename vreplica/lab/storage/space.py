@@ -52,7 +52,7 @@ class DatastoreSpace(DatastorePaths):
         Call it when a capacity or a setting has changed (native/src/lab/host.c).
         """
         track = int(self.site.settings.track_outside_writes)
-        for name in self.site.spec.datastores:
+        for name in self.site.names.by_folder:
             limits = self.folder(name).with_name(f"{name}.host")
             fresh = limits.with_suffix(".new")
             fresh.write_text(f"capacity {self.capacity_of(name)} track {track}\n")

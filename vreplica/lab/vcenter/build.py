@@ -8,6 +8,7 @@ from typing import Any
 
 from vreplica.lab.api.collector import PropertyCollector
 from vreplica.lab.api.events import EventManager
+from vreplica.lab.api.names import escape_name, file_name
 from vreplica.lab.api.privileges import AuthorizationManager
 from vreplica.lab.api.tasks import TaskManager
 from vreplica.lab.api.vmodl import vim
@@ -17,6 +18,7 @@ from vreplica.lab.guest.customization import CustomizationSpecManager
 from vreplica.lab.guest.operations import MANAGERS, GuestOperationsManager
 from vreplica.lab.nfc.host_service import HostServers, NfcService
 from vreplica.lab.site.site import Site
+from vreplica.lab.site.state_db import number_of
 from vreplica.lab.storage.datastores import Datastore
 from vreplica.lab.vcenter.file_managers import DatastoreBrowser, FileManager, VirtualDiskManager
 from vreplica.lab.vcenter.inventory import (
@@ -61,8 +63,6 @@ _MANAGERS: dict[str, Any] = {
 
 def open_site(directory: Path, spec: SiteSpec, certificate: ServerCertificate) -> Site:
     """A site with its state, which is made where there is none."""
-    for name in spec.datastores:
-        (directory / name).mkdir(parents=True, exist_ok=True)
     site = Site(directory, spec, certificate)
     if site.state_db.meta().get("built"):
         site.state_db.load(site, site)
@@ -95,20 +95,8 @@ def _make(site: Site, kind: Any, moid: str, **values: Any) -> Any:
     return site.add(made)
 
 
-def _folder(site: Site, prefix: str, name: str, parent: Any, *types: Any) -> Any:
-    return _make(
-        site,
-        Folder,
-        site.new_id(prefix),
-        name=name,
-        parent=parent,
-        childType=list(types),
-        childEntity=[],
-    )
-
-
 def _build(site: Site) -> None:
-    name = site.spec.name
+    spec = site.spec
     root = _make(
         site,
         Folder,
@@ -118,81 +106,126 @@ def _build(site: Site) -> None:
         childType=[vim.Folder, vim.Datacenter],
         childEntity=[],
     )
-    dc = _make(site, Datacenter, site.new_id("datacenter"), name=f"{name}-dc", parent=root)
-    root.add_child(dc)
-    vms = _folder(site, "group-v", "vm", dc, vim.Folder, vim.VirtualMachine, vim.VirtualApp)
-    hosts = _folder(site, "group-h", "host", dc, vim.Folder, vim.ComputeResource)
-    stores = _folder(site, "group-s", "datastore", dc, vim.Folder, vim.Datastore)
-    nets = _folder(site, "group-n", "network", dc, vim.Folder, vim.Network)
-    dc.set(vmFolder=vms, hostFolder=hosts, datastoreFolder=stores, networkFolder=nets)
-    datastores = [
-        _make(
-            site,
-            Datastore,
-            site.new_id("datastore"),
-            name=label,
-            parent=stores,
-            capacity=CAPACITY,
-            accessible=True,
-            uuid=uuid.uuid4().hex[:8] + "-" + uuid.uuid4().hex[:8],
-        )
-        for label in site.spec.datastores
-    ]
-    for item in datastores:
-        _make(site, DatastoreBrowser, f"datastoreBrowser-{item._moId}", datastore=[item])
-    isolated = set(site.spec.isolated)
-    networks = [
-        _make(
-            site,
-            Network,
-            site.new_id("network"),
-            name=label,
-            parent=nets,
-            uplink=label not in isolated,
-        )
-        for label in (*site.spec.networks, *site.spec.isolated)
-        if label not in site.spec.portgroups
-    ]
-    cluster = _make(site, Cluster, site.new_id("domain-c"), name=f"{name}-cluster", parent=hosts)
-    pool = _make(site, ResourcePool, site.new_id("resgroup"), name="Resources", parent=cluster)
-    pool.set(owner=cluster, vm=[], resourcePool=[])
-    found = [
-        _make(
-            site,
-            Host,
-            site.new_id("host"),
-            name=f"esx{number}.{name}.lab",
-            parent=cluster,
-            vm=[],
-            datastore=datastores,
-            network=networks,
-            connected=True,
-            uuid=str(uuid.uuid4()),
-        )
-        for number in range(1, site.spec.hosts + 1)
-    ]
-    browser = _make(site, EnvironmentBrowser, site.new_id("envbrowser"))
-    cluster.set(
-        host=found,
-        resourcePool=pool,
-        datastore=datastores,
-        network=networks,
-        environmentBrowser=browser,
+    site.root_folder = root
+    datacenter = root.CreateDatacenter(f"{spec.name}-dc")
+    add_cluster(
+        site,
+        datacenter,
+        f"{spec.name}-cluster",
+        hosts=spec.hosts,
+        datastores=spec.datastores,
+        networks=tuple(n for n in (*spec.networks, *spec.isolated) if n not in spec.portgroups),
+        portgroups=spec.portgroups,
+        isolated=spec.isolated,
     )
-    hosts.add_child(cluster)
-    stores.childEntity = datastores
-    nets.childEntity = networks
-    networks = [*networks, *build_switch(site, nets, site.spec.portgroups, isolated)]
-    for host in found:
-        host.network = networks
-    cluster.network = networks
-    dc.set(datastore=datastores, network=networks)
     _services(site)
     instance = "VirtualCenter.InstanceName"
     site.objects["VpxSettings"].options = {instance: f"127.0.0.1:{site.spec.port}"}
     site.objects["CustomFieldsManager"].field = []
     _make(site, NfcService, "nfcService")
     _make(site, ServiceInstance, "ServiceInstance", capability=vim.Capability())
+
+
+def add_cluster(
+    site: Site,
+    datacenter: Any,
+    name: str,
+    *,
+    hosts: int = 1,
+    datastores: tuple[str, ...] = (),
+    networks: tuple[str, ...] = (),
+    portgroups: tuple[str, ...] = (),
+    isolated: tuple[str, ...] = (),
+) -> Any:
+    """Adds a cluster with hosts, datastores and networks of its own to a datacenter.
+
+    As in a vCenter, a datastore whose name the datacenter has already becomes `NAME (1)`, and a
+    network is one for all hosts of a datacenter that have a port group of its name. Distributed
+    port groups of one name lie in different network folders.
+    """
+    datacenter.hostFolder.require_free(name)
+    stores = [_datastore(site, datacenter, label) for label in datastores]
+    known = {n.name: n for n in datacenter.network if type(n) is Network}
+    folder = datacenter.networkFolder
+    nets = []
+    for label in networks:
+        if label not in known:
+            known[label] = _make(
+                site,
+                Network,
+                site.new_id("network"),
+                name=escape_name(label),
+                parent=folder,
+                uplink=label not in isolated,
+            )
+            folder.add_child(known[label])
+        nets.append(known[label])
+    taken = {n.name for n in folder.childEntity}
+    if taken & {*portgroups}:
+        folder = folder.CreateFolder(name)
+    groups = build_switch(site, folder, f"{name}-dvs", portgroups, {*isolated})
+    cluster = _make(site, Cluster, site.new_id("domain-c"), name=name, parent=datacenter.hostFolder)
+    pool = _make(site, ResourcePool, site.new_id("resgroup"), name="Resources", parent=cluster)
+    pool.set(owner=cluster, vm=[], resourcePool=[])
+    first = 1 + len(site.hosts())
+    made = [
+        _make(
+            site,
+            Host,
+            site.new_id("host"),
+            name=f"esx{number}.{site.name}.lab",
+            parent=cluster,
+            vm=[],
+            datastore=stores,
+            network=[*nets, *groups],
+            connected=True,
+            uuid=str(uuid.uuid4()),
+        )
+        for number in range(first, first + hosts)
+    ]
+    cluster.set(
+        host=made,
+        resourcePool=pool,
+        datastore=stores,
+        network=[*nets, *groups],
+        environmentBrowser=_make(site, EnvironmentBrowser, site.new_id("envbrowser")),
+    )
+    datacenter.hostFolder.add_child(cluster)
+    datacenter.set(
+        datastore=[*datacenter.datastore, *stores],
+        network=list(dict.fromkeys([*datacenter.network, *nets, *groups])),
+    )
+    site.clusters = [*site.clusters, cluster]
+    site.datastores_changed()
+    return cluster
+
+
+def _datastore(site: Site, datacenter: Any, label: str) -> Any:
+    """A new datastore, with a name that is free in the datacenter and a folder that is free."""
+    taken = {d.name for d in datacenter.datastoreFolder.childEntity}
+    name, number = escape_name(label), 0
+    while name in taken:
+        number += 1
+        name = f"{escape_name(label)} ({number})"
+    folder, number = file_name(label).replace("[", "_").replace("]", "_"), 1
+    while any(isinstance(o, Datastore) and o.folder == folder for o in site.objects.values()):
+        number += 1
+        folder = f"{file_name(label)}-{number}"
+    (site.directory / folder).mkdir(parents=True, exist_ok=True)
+    made = _make(
+        site,
+        Datastore,
+        site.new_id("datastore"),
+        name=name,
+        folder=folder,
+        parent=datacenter.datastoreFolder,
+        capacity=CAPACITY,
+        accessible=True,
+        uuid=uuid.uuid4().hex[:8] + "-" + uuid.uuid4().hex[:8],
+    )
+    _make(site, DatastoreBrowser, f"datastoreBrowser-{made._moId}", datastore=[made])
+    datacenter.datastoreFolder.add_child(made)
+    return made
 
 
 def _services(site: Site) -> None:
@@ -206,13 +239,20 @@ def _services(site: Site) -> None:
 def _connect(site: Site) -> None:
     """Sets the site's attributes for its well-known objects."""
 
-    def only(kind: Any) -> Any:
-        return next(o for o in site.objects.values() if type(o) is kind)
+    def every(kind: Any) -> list[Any]:
+        found = [o for o in site.objects.values() if type(o) is kind]
+        return sorted(found, key=lambda o: number_of(o._moId))
 
-    site.datacenter = only(Datacenter)
-    site.root_folder = site.datacenter.parent
+    def only(kind: Any) -> Any:
+        return every(kind)[0]
+
+    site.datacenters, site.clusters = every(Datacenter), every(Cluster)
+    site.datacenter, site.cluster = site.datacenters[0], site.clusters[0]
+    site.root_folder = site.datacenter
+    while site.root_folder.parent is not None:
+        site.root_folder = site.root_folder.parent
     site.vm_folder = site.datacenter.vmFolder
-    site.cluster = only(Cluster)
+    site.datastores_changed()
     site.task_manager = only(TaskManager)
     site.event_manager = only(EventManager)
     managers = {field: only(kind) for field, kind in _MANAGERS.items()}

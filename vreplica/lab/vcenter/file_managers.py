@@ -174,7 +174,7 @@ class DatastoreBrowser(Managed, vim.host.DatastoreBrowser):
 
     def _folder(self, name: str) -> Path:
         store = split_path(name)[0]
-        if all(d.name != store for d in self.datastore):
+        if all(d.folder != store for d in self.datastore):
             raise fault(vim.fault.InvalidDatastore, f"Invalid datastore '{store}'.", name=store)
         path: Path = self._site.disks.path(name)
         if not path.is_dir():

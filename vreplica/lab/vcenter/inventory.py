@@ -18,9 +18,10 @@ from vreplica.lab.api.managed import Managed, cached, live
 from vreplica.lab.api.managed_entity import ManagedEntity, duplicate_name
 from vreplica.lab.api.names import entity_name, file_name, named
 from vreplica.lab.api.vmodl import API_VERSION, fault, invalid_argument, vim, vmodl
+from vreplica.lab.storage.datastore_names import datacenter_of
 from vreplica.lab.storage.paths import split_path
 from vreplica.lab.vcenter.file_managers import HostDatastoreBrowser
-from vreplica.lab.vcenter.networks import host_network
+from vreplica.lab.vcenter.networks import Portgroup, host_network
 from vreplica.lab.vcenter.unsupported import host_managers
 from vreplica.lab.vm.config import apply_spec, new_config, stamp
 from vreplica.lab.vm.files import read_vmx, write_vmx
@@ -61,15 +62,36 @@ class Folder(ManagedEntity, vim.Folder):
         self.childEntity = [c for c in self.childEntity if c is not item]
 
     def CreateFolder(self, name: str) -> Any:
-        name = self.require_free(name)
-        made = Folder(self._site, self._site.new_id("group-v"))
-        made.__dict__.update(name=name, parent=self, childType=self.childType, childEntity=[])
-        self._site.add(made)
+        made = make_folder(self._site, "group-v", self.require_free(name), self, self.childType)
         self.add_child(made)
+        return made
+
+    def CreateDatacenter(self, name: str) -> Any:
+        """A datacenter with its four folders. LabControl.add_cluster gives it hosts."""
+        self.require_type(vim.Datacenter)
+        name, site = self.require_free(name), self._site
+        made = Datacenter(site, site.new_id("datacenter"))
+        made.__dict__.update(name=name, parent=self, datastore=[], network=[])
+        site.add(made)
+        kinds = vim.Folder
+        made.set(
+            vmFolder=make_folder(
+                site, "group-v", "vm", made, [kinds, vim.VirtualMachine, vim.VirtualApp]
+            ),
+            hostFolder=make_folder(site, "group-h", "host", made, [kinds, vim.ComputeResource]),
+            datastoreFolder=make_folder(site, "group-s", "datastore", made, [kinds, vim.Datastore]),
+            networkFolder=make_folder(site, "group-n", "network", made, [kinds, vim.Network]),
+        )
+        self.add_child(made)
+        site.datacenters = [*site.datacenters, made]
+        site.datastores_changed()
         return made
 
     def MoveIntoFolder_Task(self, list: Any) -> None:  # noqa: A002  its name on the wire
         for item in list:
+            if datacenter_of(item) is not datacenter_of(self):
+                text = f"{item.name} cannot move to another datacenter."
+                raise fault(vmodl.fault.NotSupported, text)
             self.require_free(item.name)
             old = item.parent
             old.childEntity = [c for c in old.childEntity if c is not item]
@@ -108,10 +130,11 @@ class Folder(ManagedEntity, vim.Folder):
         if not rest.endswith(".vmx"):
             rest = f"{split_path(disks.free_folder(store, rest or own))[1]}/{own}.vmx"
         vmx = f"[{store}] {rest}"
+        host.require_datastore(store)
         if disks.path(vmx).exists():
             raise fault(vim.fault.FileAlreadyExists, f"File {vmx} already exists", file=vmx)
         site.orphan_files.note_new(vmx)
-        made = apply_spec(site, new_config(name, vmx), spec, running=False, snapshots=False)
+        made = apply_spec(site, host, new_config(name, vmx), spec, running=False, snapshots=False)
         vm = VirtualMachine(site, site.new_id("vm"))
         vm.__dict__.update(
             name=name,
@@ -178,6 +201,13 @@ class Folder(ManagedEntity, vim.Folder):
         return vm
 
 
+def make_folder(site: Any, prefix: str, name: str, parent: Any, types: Any) -> Any:
+    """A new empty folder. The caller adds it to its parent."""
+    made = Folder(site, site.new_id(prefix))
+    made.__dict__.update(name=name, parent=parent, childType=list(types), childEntity=[])
+    return site.add(made)
+
+
 class Datacenter(ManagedEntity, vim.Datacenter):
     vmFolder: Any
     hostFolder: Any
@@ -189,6 +219,22 @@ class Datacenter(ManagedEntity, vim.Datacenter):
     @cached
     def configuration(self) -> Any:
         return vim.Datacenter.ConfigInfo()
+
+    def Destroy_Task(self) -> Iterator[int]:
+        yield 0
+        if self.hostFolder.childEntity or self is self._site.datacenter:
+            raise fault(
+                vim.fault.ResourceInUse,
+                f"The resource '{self.name}' is in use.",
+                type=vim.Datacenter,
+                name=self.name,
+            )
+        for folder in (self.vmFolder, self.hostFolder, self.datastoreFolder, self.networkFolder):
+            self._site.remove(folder)
+        self.parent.remove_child(self)
+        self._site.datacenters = [d for d in self._site.datacenters if d is not self]
+        self._site.remove(self)
+        self._site.datastores_changed()
 
 
 class ResourcePool(ManagedEntity, vim.ResourcePool):
@@ -399,6 +445,66 @@ class Host(ManagedEntity, vim.HostSystem):
             raise fault(
                 vmodl.fault.HostNotConnected, "The host is not connected to vCenter Server."
             )
+
+    def require_datastore(self, folder: str) -> None:
+        """Raises InvalidDatastore for a datastore that the host does not have."""
+        store = self._site.datastore(folder)
+        if store not in self.datastore:
+            text = f"The datastore '{store.name}' is not accessible to {self.name}."
+            raise fault(vim.fault.InvalidDatastore, text, datastore=store, name=store.name)
+
+    def require_access(self, vm: Any) -> None:
+        """Raises CannotAccessVmDisk, CannotAccessNetwork where the VM cannot move to this host."""
+        for store in vm.datastore:
+            if store not in self.datastore:
+                text = f"{self.name} cannot access the datastore '{store.name}'."
+                cause = fault(vim.fault.InvalidDatastore, text, name=store.name)
+                raise fault(
+                    vim.fault.CannotAccessVmDisk,
+                    text,
+                    device="disk",
+                    backing=store.name,
+                    connected=False,
+                    fault=cause,
+                )
+        for network in vm.network:
+            if network not in self.network:
+                text = f"{self.name} cannot access the network '{network.name}'."
+                raise fault(
+                    vim.fault.CannotAccessNetwork,
+                    text,
+                    device="network adapter",
+                    backing=network.name,
+                    connected=False,
+                    network=network,
+                )
+
+    def network_for(self, backing: Any, index: int) -> Any:
+        """The network that the backing in a spec asks for. Raises InvalidDeviceBacking.
+
+        The name or the port group decides. "This [the reference] is not used during
+        configuration" (vSphere API, VirtualEthernetCardNetworkBackingInfo.network).
+        """
+        port: Any = getattr(backing, "port", None)
+        name = getattr(backing, "deviceName", None)
+        for item in self.network:
+            if port is not None and item._moId == port.portgroupKey:
+                return item
+            if port is None and item.name == name and not isinstance(item, Portgroup):
+                backing.network = item
+                return item
+        raise fault(
+            vim.fault.InvalidDeviceBacking,
+            f"Invalid backing for device '{index}'.",
+            deviceIndex=index,
+            property="virtualDeviceSpec.device.backing",
+        )
+
+    def network_of(self, backing: Any) -> Any:
+        """The network of a card that the VM has."""
+        port: Any = getattr(backing, "port", None)
+        moid = port.portgroupKey if port is not None else backing.network._moId
+        return self._site.objects[moid]
 
     def running(self) -> list[Any]:
         return [v for v in self.vm if v.power == "poweredOn"]

@@ -10,6 +10,7 @@ from vreplica.extents import Extents
 from vreplica.lab import hardware
 from vreplica.lab.api.vmodl import vim
 from vreplica.lab.context import SiteContext
+from vreplica.lab.storage.datastore_names import datacenter_of
 from vreplica.units import KIB, MIB, SECTOR, round_up
 from vreplica.vddk.handle import DiskHandle
 
@@ -33,8 +34,18 @@ def make_vm(
     extra: dict[str, str] | None = None,
     host: str | None = None,
 ) -> Any:
-    """Makes a VM as CreateVM_Task does, then fills its disks, then tracks and starts it."""
-    store = datastore or site.spec.datastores[0]
+    """Makes a VM as CreateVM_Task does, then fills its disks, then tracks and starts it.
+
+    It lies in the datacenter of its host, which is the first one where none is named.
+    """
+    found = [h for h in site.hosts() if host in (None, h.name, h._moId)]
+    if not found:
+        raise ValueError(f"{site.name} has no host {host}")
+    place = found[0]
+    stores = [d for d in place.datastore if datastore in (None, d.name, d._moId)]
+    if not stores:
+        raise ValueError(f"{place.name} has no datastore {datastore}")
+    store = stores[0].folder
     changes = [
         _added(
             kinds.ParaVirtualSCSIController(key=-1, busNumber=0, sharedBus="noSharing"),
@@ -45,10 +56,7 @@ def make_vm(
         unit = number if number < 7 else number + 1
         changes.append(_added(_disk(store, capacity, bool(thin), unit, -100 - number), create=True))
     if network:
-        card = kinds.VirtualVmxnet3(
-            key=-900,
-            backing=kinds.VirtualEthernetCard.NetworkBackingInfo(deviceName=network),
-        )
+        card = kinds.VirtualVmxnet3(key=-900, backing=_card_backing(place, network))
         changes.append(_added(card, create=False))
     spec = vim.vm.ConfigSpec(
         name=name,
@@ -60,9 +68,9 @@ def make_vm(
         deviceChange=changes,
         extraConfig=[vim.option.OptionValue(key=k, value=v) for k, v in (extra or {}).items()],
     )
-    found = [h for h in site.cluster.host if host in (None, h.name)]
-    site.vm_folder.require_free(name)
-    vm = site.vm_folder.create_vm(spec, site.cluster.resourcePool, found[0])
+    folder = datacenter_of(place).vmFolder
+    folder.require_free(name)
+    vm = folder.create_vm(spec, place.parent.resourcePool, place)
     for disk, (_, _, content) in zip(hardware.disks_of(vm.config), disks, strict=True):
         if content:
             write_content(site, disk, Path(content))
@@ -73,6 +81,16 @@ def make_vm(
             pass
     site.flush()
     return vm
+
+
+def _card_backing(host: Any, network: str) -> Any:
+    """The backing of a card on a network of the host, by its name or moref."""
+    card = kinds.VirtualEthernetCard
+    found = next((n for n in host.network if network in (n.name, n._moId)), None)
+    if found is None or not hasattr(found, "switch"):
+        return card.NetworkBackingInfo(deviceName=found.name if found else network)
+    port = vim.dvs.PortConnection(portgroupKey=found.key, switchUuid=found.switch.uuid)
+    return card.DistributedVirtualPortBackingInfo(port=port)
 
 
 def _added(device: Any, *, create: bool) -> Any:

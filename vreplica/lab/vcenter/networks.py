@@ -32,7 +32,7 @@ class Network(ManagedEntity, vim.Network):
 
     @live
     def host(self) -> Any:
-        return list(self._site.cluster.host)
+        return [h for h in self._site.hosts() if self in h.network]
 
 
 class DistributedSwitch(ManagedEntity, vim.dvs.VmwareDistributedVirtualSwitch):
@@ -70,14 +70,14 @@ class Portgroup(Network, vim.dvs.DistributedVirtualPortgroup):
         )
 
 
-def build_switch(site: Any, folder: Any, names: tuple[str, ...], isolated: set[str]) -> list[Any]:
+def build_switch(
+    site: Any, folder: Any, switch_name: str, names: tuple[str, ...], isolated: set[str]
+) -> list[Any]:
     """Makes a distributed switch with a port group for each name. Returns the port groups."""
     if not names:
         return []
     switch = DistributedSwitch(site, site.new_id("dvs"))
-    switch.__dict__.update(
-        name=f"{site.name}-dvs", parent=folder, uuid=str(uuid.uuid4()), portgroup=[]
-    )
+    switch.__dict__.update(name=switch_name, parent=folder, uuid=str(uuid.uuid4()), portgroup=[])
     site.add(switch)
     groups = []
     for name in names:

@@ -9,6 +9,7 @@ from typing import Any
 from vreplica.lab.api.managed import Managed, cached, live
 from vreplica.lab.api.names import named
 from vreplica.lab.api.vmodl import fault, invalid_argument, now, vim
+from vreplica.lab.storage.datastore_names import datacenter_of
 from vreplica.lab.vcenter.inventory import about
 from vreplica.lab.vcenter.unsupported import vcenter_managers
 
@@ -197,9 +198,17 @@ class SearchIndex(Managed, vim.SearchIndex):
         self, datacenter: Any, uuid: str, vmSearch: bool, instanceUuid: bool = False
     ) -> Any:
         if not vmSearch:
-            return [h for h in self._site.cluster.host if h.uuid == uuid.lower()]
+            return [h for h in self._hosts(datacenter) if h.uuid == uuid.lower()]
         name = "instanceUuid" if instanceUuid else "uuid"
-        return [v for v in self._site.vms() if getattr(v.config, name) == uuid.lower()]
+        return [v for v in self._vms(datacenter) if getattr(v.config, name) == uuid.lower()]
+
+    def _vms(self, datacenter: Any) -> list[Any]:
+        found = self._site.vms()
+        return [v for v in found if datacenter is None or datacenter_of(v) is datacenter]
+
+    def _hosts(self, datacenter: Any) -> list[Any]:
+        found = self._site.hosts()
+        return [h for h in found if datacenter is None or datacenter_of(h) is datacenter]
 
     def FindByUuid(
         self, datacenter: Any, uuid: str, vmSearch: bool, instanceUuid: bool = False
@@ -208,22 +217,23 @@ class SearchIndex(Managed, vim.SearchIndex):
         return found[0] if found else None
 
     def FindByDatastorePath(self, datacenter: Any, path: str) -> Any:
-        vms = self._site.vms()
+        self._site.disks.path(path)  # raises InvalidDatastore
+        vms = self._vms(datacenter)
         return next((v for v in vms if v.config.files.vmPathName == path), None)
 
     def FindByDnsName(self, datacenter: Any, dnsName: str, vmSearch: bool) -> Any:
         if not vmSearch:
-            return next((h for h in self._site.cluster.host if h.name == dnsName), None)
-        return next((v for v in self._site.vms() if v.guest.hostName == dnsName), None)
+            return next((h for h in self._hosts(datacenter) if h.name == dnsName), None)
+        return next((v for v in self._vms(datacenter) if v.guest.hostName == dnsName), None)
 
     def FindAllByDnsName(self, datacenter: Any, dnsName: str, vmSearch: bool) -> Any:
         if not vmSearch:
-            return [h for h in self._site.cluster.host if h.name == dnsName]
-        return [v for v in self._site.vms() if v.guest.hostName == dnsName]
+            return [h for h in self._hosts(datacenter) if h.name == dnsName]
+        return [v for v in self._vms(datacenter) if v.guest.hostName == dnsName]
 
     def FindAllByIp(self, datacenter: Any, ip: str, vmSearch: bool) -> Any:
         self.FindByIp(datacenter, ip, False)  # raises where it is not an address
-        found = self._site.vms() if vmSearch else ()
+        found = self._vms(datacenter) if vmSearch else ()
         return [v for v in found if any(ip in nic.ipAddress for nic in v.guest.net)]
 
     def FindByIp(self, datacenter: Any, ip: str, vmSearch: bool) -> Any:
@@ -233,7 +243,7 @@ class SearchIndex(Managed, vim.SearchIndex):
             raise invalid_argument("ip") from None
         if not vmSearch:
             return None
-        return next((v for v in self._site.vms() if v.guest.ipAddress == ip), None)
+        return next((v for v in self._vms(datacenter) if v.guest.ipAddress == ip), None)
 
 
 # -- options and custom fields --------------------------------------------------------------

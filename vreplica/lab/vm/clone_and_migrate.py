@@ -82,7 +82,7 @@ class CloneAndMigrateMethods:
         """Makes a VM with the disks of `source`: whole copies, or links on top of them."""
         site, disks = self._site, self._site.disks
         store = (
-            location.datastore.name
+            location.datastore.folder
             if location.datastore
             else split_path(self.config.files.vmPathName)[0]
         )
@@ -132,8 +132,8 @@ class CloneAndMigrateMethods:
         return made
 
     def RelocateVM_Task(self, spec: Any, priority: Any = None) -> Iterator[int]:
-        store = spec.datastore.name if spec.datastore is not None else None
-        move = plan_move(self, store, {d.diskId: d.datastore.name for d in spec.disk or ()})
+        store = spec.datastore.folder if spec.datastore is not None else None
+        move = plan_move(self, store, {d.diskId: d.datastore.folder for d in spec.disk or ()})
         yield 0
         before = self.host, self._site.datastore(split_path(move.home[0])[0])
         if move.links or move.home[0] != move.home[1]:
@@ -165,6 +165,7 @@ class CloneAndMigrateMethods:
 
     def move_host(self, host: Any) -> None:
         host.require_connected()
+        host.require_access(self)
         self.host.vm = [v for v in self.host.vm if v is not self]
         host.vm = [*host.vm, self]
         self.host = host

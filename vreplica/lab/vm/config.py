@@ -100,14 +100,17 @@ class ConfigChange:
 
 
 def apply_spec(
-    site: SiteContext, old: Any, spec: Any, *, running: bool, snapshots: bool
+    site: SiteContext, host: Any, old: Any, spec: Any, *, running: bool, snapshots: bool
 ) -> ConfigChange:
-    """Applies `spec` to a copy of `old`. Raises the faults of a host; then no file is left."""
+    """Applies `spec` to a copy of `old`. Raises the faults of a host; then no file is left.
+
+    `host`: the VM's, whose datastores and networks it may use.
+    """
     made = ConfigChange(copy.deepcopy(old))
     try:
         _scalars(made.config, spec, running)
         _extra(made.config, spec.extraConfig)
-        _DeviceChanges(site, made, running, snapshots).apply(spec.deviceChange or ())
+        _DeviceChanges(site, host, made, running, snapshots).apply(spec.deviceChange or ())
     except BaseException:
         for path in made.created:
             site.disks.unlink(path)
@@ -194,9 +197,10 @@ class _DeviceChanges:
     """Applies the device changes of one spec, in their order."""
 
     def __init__(
-        self, site: SiteContext, made: ConfigChange, running: bool, snapshots: bool
+        self, site: SiteContext, host: Any, made: ConfigChange, running: bool, snapshots: bool
     ) -> None:
         self.site = site
+        self.host = host
         self.made = made
         self.list = made.config.hardware.device
         self.running = running
@@ -231,7 +235,7 @@ class _DeviceChanges:
             hardware.add_controller(self.list, wanted, index)
         elif isinstance(wanted, kinds.VirtualEthernetCard):
             self.made.networks = True
-            hardware.add_nic(self.list, wanted, index, self.site.network_of, running=self.running)
+            hardware.add_nic(self.list, wanted, index, self.host.network_for, running=self.running)
         else:
             hardware.add_device(self.list, wanted)
 
@@ -242,6 +246,7 @@ class _DeviceChanges:
                 index, "backing", "Incompatible device backing.", vim.fault.InvalidDeviceBacking
             )
         disks, path = self.site.disks, self.file_of(index, backing)
+        self.host.require_datastore(split_path(path)[0])
         hardware.place_on_controller(self.list, wanted, index)
         below = getattr(backing, "parent", None)
         if file_operation == _Create and below is not None:
@@ -296,7 +301,8 @@ class _DeviceChanges:
         name = (backing.fileName or "").strip()
         if not name or name.endswith("]"):
             store = split_path(name + " x")[0] if name else split_path(folder)[0]
-            store = backing.datastore.name if backing.datastore is not None and not name else store
+            if backing.datastore is not None and not name:
+                store = backing.datastore.folder
             directory = split_path(folder)[1]
             return f"[{store}] {directory}/{directory.rpartition('/')[2]}.vmdk"
         store, rest = split_path(name)
@@ -327,7 +333,7 @@ class _DeviceChanges:
         """Changes a card. While the VM runs, its MAC address cannot change."""
         self.made.networks = True
         if wanted.backing is not None:
-            network = self.site.network_of(wanted.backing, index)
+            network = self.host.network_for(wanted.backing, index)
             existing.backing = wanted.backing
             existing.deviceInfo = hardware.description(existing.deviceInfo.label, network.name)
         if wanted.connectable is not None:

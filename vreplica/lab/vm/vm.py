@@ -186,7 +186,7 @@ class VirtualMachine(
     def network(self) -> Any:
         found = {}
         for nic in hardware.nics_of(self.config):
-            item = self._site.network_of(nic.backing, 0)
+            item = self.host.network_of(nic.backing)
             found[item._moId] = item
         return list(found.values())
 
@@ -232,7 +232,7 @@ class VirtualMachine(
 
     @live
     def environmentBrowser(self) -> Any:
-        return self._site.cluster.environmentBrowser
+        return self.host.parent.environmentBrowser
 
     # -- configuration ----------------------------------------------------------------------
 
@@ -262,7 +262,12 @@ class VirtualMachine(
             if spec.name is not None:
                 self.require_unique(entity_name(spec.name))
             made = apply_spec(
-                self._site, self.config, spec, running=running, snapshots=bool(self._snapshots)
+                self._site,
+                self.host,
+                self.config,
+                spec,
+                running=running,
+                snapshots=bool(self._snapshots),
             )
             links = dict(self.links)
             for disk in hardware.disks_of(made.config):

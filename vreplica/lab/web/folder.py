@@ -38,15 +38,14 @@ class DatastoreFiles:
         parts = urlsplit(request.path)
         query = {k: v[0] for k, v in parse_qs(parts.query).items()}
         rest = unquote(parts.path).removeprefix("/folder").strip("/")
-        if not self.has_datacenter(query.get("dcPath")):
-            request.refuse(404)
-            return
-        name = f"[{query.get('dsName', '')}] {rest}"
+        store = self.find_datastore(query.get("dcPath"), query.get("dsName", ""))
         reading = request.command in ("GET", "HEAD")
         try:
+            if store is None:
+                raise FileNotFoundError
+            name = f"[{store.folder}] {rest}"
             path = self.site.disks.path(name)
-            store = self.site.datastore(query["dsName"])
-        except (MethodFault, KeyError):
+        except (MethodFault, FileNotFoundError):
             request.refuse(404)
             return
         try:
@@ -61,12 +60,14 @@ class DatastoreFiles:
             request.command
         ](request, path)
 
-    def has_datacenter(self, path: str | None) -> bool:
-        """Whether the inventory path, with or without a slash before it, is a datacenter."""
-        if path is None:
-            return True
-        found = self.site.content.searchIndex.FindByInventoryPath(path)
-        return isinstance(found, vim.Datacenter)
+    def find_datastore(self, path: str | None, name: str) -> Any:
+        """The datastore of a datacenter, named by its inventory path with or without a slash."""
+        found = self.site.datacenter
+        if path is not None:
+            found = self.site.content.searchIndex.FindByInventoryPath(path)
+        if not isinstance(found, vim.Datacenter):
+            return None
+        return next((d for d in found.datastore if d.name == name), None)
 
     def get(self, request: BaseHTTPRequestHandler, path: Path) -> None:
         if path.is_dir():

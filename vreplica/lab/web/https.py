@@ -101,10 +101,12 @@ class HttpsHandler(BaseHTTPRequestHandler):
         call.version = version_of(self.headers.get("SOAPAction", ""))
         try:
             request = soap.parse(body, call)
-            answer = soap.result_xml(request.method, site.answer(call, request), call.version)
+            answer = soap.result_xml(
+                request.method, site.answer(call, request), call.version, site.shown_text
+            )
             status = 200
         except MethodFault as error:
-            status, answer = 500, soap.fault_xml(error, call.version)
+            status, answer = 500, soap.fault_xml(error, call.version, site.shown_text)
         # The answer may show changes that came after the flush in `site.answer`.
         site.flush()
         cookie = f'{COOKIE}="{call.cookie}"; Path=/; HttpOnly; Secure' if call.cookie else None

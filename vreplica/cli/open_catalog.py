@@ -36,12 +36,18 @@ def installed() -> Iterator[None]:
 
 @contextmanager
 def opened(config: Config) -> Iterator[Catalog]:
-    """The catalog of this job file. Raises ServiceNotInstalled, CatalogAway."""
+    """The catalog of this job file. Raises ServiceNotInstalled, CatalogUnreachable,
+    CatalogDamaged.
+    """
     with installed():
         from vreplica.service.catalog.database import Catalog
-    catalog = Catalog.open(config.catalog_url())
+        from vreplica.service.catalog.engines import CatalogAway, unreachable
+    url = config.catalog_url()
+    catalog = Catalog.open(url)
     try:
         yield catalog
+    except CatalogAway as error:
+        raise unreachable(url, error) from None
     finally:
         catalog.close()
 

@@ -20,7 +20,8 @@ import sqlalchemy as sa
 
 from vreplica.service.catalog import jobs, schema
 from vreplica.service.catalog import tables as t
-from vreplica.service.catalog.engines import CatalogAway, engine_to_write, unreachable
+from vreplica.service.catalog.engines import CatalogAway, engine_to_write, is_damaged, unreachable
+from vreplica.service.catalog.errors import CatalogDamaged
 
 Connection = sa.Connection
 RETRY_S: Final = 0.5
@@ -119,6 +120,8 @@ class Catalog:
             try:
                 return call(*args)
             except CatalogAway as error:
+                if is_damaged(error):
+                    raise CatalogDamaged(f"{self.place}: {error}") from None
                 log.warning("the catalog does not answer, trying again: %s", error)
                 time.sleep(RETRY_S)
 

@@ -16,8 +16,12 @@ from urllib.parse import quote
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
-from vreplica.service.catalog.errors import CatalogUnreachable, CatalogUrlInvalid
-from vreplica.service.catalog.tables import to_json
+from vreplica.service.catalog.errors import (
+    CatalogDamaged,
+    CatalogUnreachable,
+    CatalogUrlInvalid,
+)
+from vreplica.service.catalog.tables import from_json, to_json
 
 CatalogAway = sa.exc.SQLAlchemyError
 """Raised by an open catalog when its database does not answer."""
@@ -41,6 +45,7 @@ def engine_to_write(url: str) -> sa.Engine:
         poolclass=NullPool,
         connect_args={"timeout": _BUSY_TIMEOUT_S, "isolation_level": None},
         json_serializer=to_json,
+        json_deserializer=from_json,
     )
 
     @sa.event.listens_for(engine, "connect")
@@ -71,6 +76,7 @@ def engine_to_read(url: str, *, immutable: bool = False) -> sa.Engine:
             uri, uri=True, timeout=_BUSY_TIMEOUT_S, isolation_level=None
         ),
         poolclass=NullPool,
+        json_deserializer=from_json,
     )
 
     @sa.event.listens_for(engine, "begin")
@@ -86,10 +92,18 @@ def sqlite_file(url: str) -> Path | None:
     return Path(str(parsed.database)) if parsed.get_backend_name() == "sqlite" else None
 
 
-def unreachable(url: str, error: CatalogAway) -> CatalogUnreachable:
+def is_damaged(error: BaseException) -> bool:
+    """True where the database has been reached and cannot read its own file."""
+    # sqlite3 raises DatabaseError itself for SQLITE_CORRUPT and SQLITE_NOTADB, else a class of it.
+    return type(getattr(error, "orig", None)) is sqlite3.DatabaseError
+
+
+def unreachable(url: str, error: CatalogAway) -> CatalogUnreachable | CatalogDamaged:
     """An error with the database's reason, and the URL without its password."""
     place = sa.make_url(url).render_as_string(hide_password=True)
     reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+    if is_damaged(error):
+        return CatalogDamaged(f"{place}: {reason}")
     return CatalogUnreachable(place=place, reason=reason)
 
 
@@ -109,6 +123,7 @@ def _postgresql(parsed: sa.URL, setting: str) -> sa.Engine:
         pool_pre_ping=True,
         connect_args={"connect_timeout": _CONNECT_TIMEOUT_S},
         json_serializer=to_json,
+        json_deserializer=from_json,
     )
 
     # Not by the parameter `options` of a connection, which connection poolers refuse.

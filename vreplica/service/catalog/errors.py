@@ -20,6 +20,21 @@ class CatalogUnreachable(ConfigError):
 
 
 @dataclass(eq=False)
+class CatalogDamaged(ConfigError):
+    """The database answers, and what it says cannot be believed."""
+
+    template = "the catalog is damaged: {reason}"
+    remedy = (
+        "Nothing was changed, and no recovery point depends on it. Stop the service. Restore the "
+        "database; or move it away (an SQLite file with its -wal and -shm), run `vreplica-sync "
+        "catalog rebuild`, which reads points and failovers again, and start the service. The "
+        "history of runs and the audit trail are lost with it."
+    )
+    exit_code = 1
+    reason: str
+
+
+@dataclass(eq=False)
 class CatalogTooNew(ConfigError):
     template = (
         "the catalog at {place} has schema {version}, made by a later version of vreplica; this"

@@ -18,9 +18,14 @@ from __future__ import annotations
 import json
 import re
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
+import pydantic_core
 import sqlalchemy as sa
+from pydantic import AfterValidator, TypeAdapter
+
+from vreplica.service.catalog.errors import CatalogDamaged
+from vreplica.stored import Damaged, parse_moment
 
 
 class Moment(sa.types.TypeDecorator[datetime]):
@@ -33,7 +38,10 @@ class Moment(sa.types.TypeDecorator[datetime]):
         return value.astimezone(UTC).isoformat(timespec="microseconds") if value else None
 
     def process_result_value(self, value: str | None, dialect: Any) -> datetime | None:
-        return datetime.fromisoformat(value) if value else None
+        try:
+            return parse_moment(value) if value else None
+        except Damaged as error:
+            raise CatalogDamaged(str(error)) from None
 
 
 def plain(text: str) -> str:
@@ -49,6 +57,31 @@ def to_json(value: Any) -> str:
     return _NUL.sub(r"\1 ", plain(json.dumps(value, ensure_ascii=False)))
 
 
+def from_json(text: str | bytes) -> Any:
+    """Raises CatalogDamaged."""
+    try:
+        return pydantic_core.from_json(text, allow_inf_nan=False)
+    except ValueError as error:
+        raise CatalogDamaged(f"a document in it is not JSON ({error})") from None
+
+
+class JsonOf(sa.types.TypeDecorator[Any]):
+    """A JSON document of one kind."""
+
+    impl = sa.JSON
+    cache_ok = True
+
+    def __init__(self, kind: Any) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def process_result_value(self, value: Any, dialect: Any) -> Any:
+        try:
+            return None if value is None else TypeAdapter(self.kind).validate_python(value)
+        except ValueError:
+            raise CatalogDamaged("a document in it is of another kind") from None
+
+
 class PlainText(sa.types.TypeDecorator[str]):
     """Text from elsewhere, stored without what the database does not take."""
 
@@ -59,6 +92,16 @@ class PlainText(sa.types.TypeDecorator[str]):
         return None if value is None else plain(value)
 
 
+def _has_order(value: dict[str, Any]) -> dict[str, Any]:
+    if value.get("do") not in ("begin", "back", "resume", "undo", "commit"):
+        raise ValueError("it asks for nothing that is known")
+    return value
+
+
+DOCUMENT: Final = dict[str, Any]
+NUMBERS: Final = list[float]
+NAMES: Final = list[str]
+ORDER: Final = Annotated[dict[str, Any], AfterValidator(_has_order)]
 _NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 ACTIVE: Final = ("queued", "running")
 """States of a run that is under way; an index allows one such run a job."""
@@ -77,8 +120,8 @@ jobs = sa.Table(
     sa.Column("last_end", Moment),
     sa.Column("failures", sa.Integer, nullable=False, default=0),
     sa.Column("point_time", Moment),
-    sa.Column("durations_s", sa.JSON, nullable=False, default=list),
-    sa.Column("holds", sa.JSON, nullable=False, default=list),
+    sa.Column("durations_s", JsonOf(NUMBERS), nullable=False, default=list),
+    sa.Column("holds", JsonOf(NAMES), nullable=False, default=list),
     sa.Column("mover", sa.String(120)),
     sa.Column("alarm", sa.String(40)),
     sa.Column("off", sa.String(60)),
@@ -89,18 +132,18 @@ runs = sa.Table(
     metadata,
     sa.Column("id", sa.String(40), primary_key=True),
     sa.Column("kind", sa.String(12), nullable=False, default="run"),
-    sa.Column("order", sa.JSON),
+    sa.Column("order", JsonOf(ORDER)),
     sa.Column("job", sa.String(80), nullable=False),
     sa.Column("state", sa.String(12), nullable=False),
     sa.Column("mover", sa.String(120), nullable=False),
-    sa.Column("holds", sa.JSON, nullable=False),
+    sa.Column("holds", JsonOf(NAMES), nullable=False),
     sa.Column("epoch", sa.Integer),
     sa.Column("due", Moment, nullable=False),
     sa.Column("queued", Moment, nullable=False),
     sa.Column("began", Moment),
     sa.Column("ended", Moment),
     sa.Column("tries", sa.Integer, nullable=False, default=0),
-    sa.Column("result", sa.JSON),
+    sa.Column("result", JsonOf(DOCUMENT)),
     sa.Column("error", PlainText),
 )
 """`kind`: run | failover; `order`: the request of a failover, see failover_requests."""
@@ -111,7 +154,7 @@ points = sa.Table(
     sa.Column("id", sa.String(40), primary_key=True),
     sa.Column("time", Moment, nullable=False),
     sa.Column("level", sa.String(20), nullable=False),
-    sa.Column("description", sa.JSON, nullable=False),
+    sa.Column("description", JsonOf(DOCUMENT), nullable=False),
 )
 failovers = sa.Table(
     "vr_failover",
@@ -120,7 +163,7 @@ failovers = sa.Table(
     sa.Column("job", sa.String(80), nullable=False),
     sa.Column("state", sa.String(20), nullable=False),
     sa.Column("seen", Moment, nullable=False),
-    sa.Column("facts", sa.JSON, nullable=False),
+    sa.Column("facts", JsonOf(DOCUMENT), nullable=False),
 )
 movers = sa.Table(
     "vr_mover",
@@ -138,7 +181,7 @@ audit = sa.Table(
     sa.Column("who", sa.String(120), nullable=False),
     sa.Column("what", sa.String(60), nullable=False),
     sa.Column("job", sa.String(80)),
-    sa.Column("data", sa.JSON, nullable=False),
+    sa.Column("data", JsonOf(DOCUMENT), nullable=False),
 )
 receivers = sa.Table(
     "vr_receiver",

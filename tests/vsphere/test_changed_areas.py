@@ -5,6 +5,8 @@ A scripted disk answers as vSphere does; each misbehaviour is one seen or report
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -178,3 +180,30 @@ def test_a_disk_says_its_datastore_and_its_place() -> None:
     disk = make_disk()
     assert disk.datastore == "ds"
     assert disk.position == ("pvscsi", 0, 0)
+
+
+CAPACITY = 64 * MIB
+FAR_AWAY = [
+    (0, CAPACITY, [((1 << 63) - 1, 1)]),
+    (0, CAPACITY, [(4096, (1 << 63) - 1)]),
+    (0, CAPACITY, [(1 << 62, (1 << 63) - 1)]),
+    (0, CAPACITY, [(1 << 70, 1 << 70)]),
+    (0, CAPACITY, [(-(1 << 63), 1)]),
+    (0, 1 << 70, []),
+    (0, CAPACITY, [(None, 1)]),
+    (0, CAPACITY, [("0", 1)]),
+    (0, CAPACITY, [(0, 1.5)]),
+    (None, CAPACITY, []),
+    (0, True, []),
+]
+
+
+@pytest.mark.parametrize("page", FAR_AWAY, ids=str)
+def test_numbers_that_no_disk_has_fail_the_query(page: Any) -> None:
+    with pytest.raises(CbtCoverage):
+        collect_pages(lambda offset: ChangedAreasPage(*page), CAPACITY)
+
+
+def test_pages_that_get_nowhere_end_with_the_limit_of_time() -> None:
+    with pytest.raises(CbtCoverage, match="pages"):
+        collect_pages(lambda offset: ChangedAreasPage(offset, 1, []), 1 << 50, timeout_s=0.05)

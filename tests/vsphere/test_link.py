@@ -6,10 +6,13 @@ is asserted is the requests that arrived.
 
 from __future__ import annotations
 
+import gzip
+import resource
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -21,6 +24,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from vreplica.vsphere.connection import collector
 from vreplica.vsphere.connection.certificate import probe_certificate
 from vreplica.vsphere.connection.link import ServerLink
 from vreplica.vsphere.connection.tasks import WaitLimits, run, wait
@@ -494,3 +498,119 @@ def test_another_task_that_does_not_end_is_given_up_on(server: Server, link: Ser
     with pytest.raises(VmBusy, match="power-on was not begun"):
         run(link, "power-on", power_on(link), vm="web01", limits=WaitLimits(0.3, 1))
     assert server.calls.count("PowerOnVM_Task") == 1
+
+
+# -- answers that are made to do harm ---------------------------------------------------------
+
+
+ELEMENTS = b"<a>%s</a>" % (b"x" * 1017) * 1024
+"""1 MiB."""
+
+
+def never_ending(handler: Handler) -> None:
+    """Sends without a length until the client hangs up."""
+    handler.close_connection = True
+    handler.send_response(200)
+    handler.end_headers()
+    with suppress(OSError):
+        handler.wfile.write(ENVELOPE.partition("{}")[0].encode())
+        while True:
+            handler.wfile.write(ELEMENTS)
+
+
+def dripping(handler: Handler) -> None:
+    """A byte every 50 ms: no silence is as long as the timeout."""
+    handler.close_connection = True
+    handler.send_response(200)
+    handler.send_header("Content-Length", "100000")
+    handler.end_headers()
+    with suppress(OSError):
+        for _ in range(100):
+            handler.wfile.write(b" ")
+            handler.wfile.flush()
+            time.sleep(0.05)
+
+
+def packed(content: bytes) -> Callable[[Handler], None]:
+    def answer(handler: Handler) -> None:
+        data = gzip.compress(content, 1)
+        handler.send_response(200)
+        handler.send_header("Content-Encoding", "gzip")
+        handler.send_header("Content-Length", str(len(data)))
+        handler.end_headers()
+        handler.wfile.write(data)
+
+    return answer
+
+
+def open_and_ask(server: Server, **more: Any) -> None:
+    link = open_link(server, **more)
+    try:
+        link.ask("asking for the time", clock(link))
+    finally:
+        link.close()
+
+
+BOMB = ENVELOPE.partition("{}")[0].encode() + ELEMENTS * 40
+BROKEN_XML = ("<x>secret", "", "<!DOCTYPE x [<!ENTITY a 'b'>]>", "<?xml encoding='klingon'?><x/>")
+
+
+@pytest.mark.parametrize("answer", [*BROKEN_XML, "\udcff"], ids=range(5))
+@pytest.mark.parametrize("method", ["Login", "CurrentTime", "RetrieveServiceContent"])
+def test_what_is_not_xml_is_a_bad_reply_of_any_call(
+    server: Server, method: str, answer: str
+) -> None:
+    def reply(handler: Handler) -> None:
+        data = answer.encode("utf-8", "surrogateescape")
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(data)))
+        handler.end_headers()
+        handler.wfile.write(data)
+
+    server.script[method] = [reply, reply]
+    with pytest.raises(BadReply) as caught:
+        open_and_ask(server)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("place", ["versions", "Login", "CurrentTime"])
+def test_an_answer_that_drips_ends_with_the_limit_of_time(server: Server, place: str) -> None:
+    server.script[place] = [dripping, dripping]
+    began = time.monotonic()
+    with pytest.raises(HostUnreachable, match="no answer within"):
+        open_and_ask(server, reply_timeout_s=0.4)
+    assert time.monotonic() - began < 3
+
+
+@pytest.mark.parametrize("place", ["versions", "Login", "CurrentTime"])
+def test_an_answer_without_an_end_ends_with_the_limit_of_size(server: Server, place: str) -> None:
+    server.script[place] = [never_ending, never_ending]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises((BadReply, NotVSphere), match="more than 32 MiB"):
+        open_and_ask(server, reply_timeout_s=20)
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown < 400 << 10, f"{grown} KiB"
+
+
+def test_a_packed_answer_is_read_and_its_content_is_limited(server: Server) -> None:
+    inner = f'<CurrentTimeResponse xmlns="urn:vim25">{NOW}</CurrentTimeResponse>'
+    whole = packed(ENVELOPE.format(inner).encode())
+    server.script["CurrentTime"] = [whole, packed(BOMB), packed(b"")]
+    link = open_link(server, reply_timeout_s=20)
+    ask = clock(link)
+    assert link.ask("asking for the time", ask) == datetime(2026, 1, 1, tzinfo=UTC)
+    with pytest.raises(BadReply, match="more than 32 MiB"):
+        link.ask("asking for the time", ask)
+    with pytest.raises(BadReply):
+        link.ask("asking for the time", ask)
+    link.close()
+
+
+def test_pages_without_an_end_are_given_up(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collector, "MOST_OBJECTS", 50)
+    page = task_info("running").replace("<returnval>", "<returnval><token>again</token>")
+    server.usual |= {"RetrievePropertiesEx": page, "ContinueRetrievePropertiesEx": page}
+    link = open_link(server)
+    with pytest.raises(BadReply, match="more than 50 objects"):
+        collector.read_one(link, "reading a task", link.managed(vim.Task, "task-1"), ["info"])
+    link.close()

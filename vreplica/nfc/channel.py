@@ -75,6 +75,9 @@ class HostChannel:
         """Connects to a host. Raises HostConnection or HostTimeout."""
         try:
             sock = socket.create_connection((host, port), timeout_s)
+        except UnicodeError as error:
+            doing, reason = f"connecting to port {port}", "this is not a host name"
+            raise HostConnection(host=host, path=path, doing=doing, reason=reason) from error
         except OSError as error:
             kind = HostTimeout if isinstance(error, TimeoutError) else HostConnection
             unknown = isinstance(error, socket.gaierror)

@@ -14,10 +14,12 @@ cloudbase/OpenVixDiskLib and hystax/OpenVixDiskLib (vCenter 8.0.1, ESXi 8.0.3).
 from __future__ import annotations
 
 import http.client
+import re
 import ssl
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+from vreplica.errors import VReplicaError
 from vreplica.lazy import LoadedOnUse
 from vreplica.nfc.authd import NfcTicket
 from vreplica.nfc.errors import DiskNotOfVm, TicketRefused, TicketUnreachable
@@ -112,13 +114,17 @@ class TicketService:
             self._connect()
         purpose = f"{'read' if read_only else 'write'} {self._path}"
         answer = self._ask(lambda: self._open(read_only), purpose)
-        return NfcTicket(
+        ticket = NfcTicket(
             host=answer.host or self._stub_host(),
             port=answer.port or self._port,
             service=answer.service,
             thumbprint_sha1=answer.sslThumbprint or "",
             session_id=answer.sessionId,
         )
+        if not _can_be_used(ticket):
+            reason = "it names no host, port or service that can be"
+            raise TicketRefused(vm=self._moid, purpose=purpose, fault="bad ticket", reason=reason)
+        return ticket
 
     def host_trouble(self) -> str | None:
         """Says the state of the VM's host that keeps port 902 from answering; None: nothing."""
@@ -236,6 +242,26 @@ class TicketService:
             raise TicketUnreachable(
                 vm=vm, purpose=purpose, fault="no answer", reason=str(error) or _name(error)
             ) from error
+        except VReplicaError:
+            raise
+        except Exception as error:
+            # What pyVmomi's reader raises for an answer that does not fit its tables.
+            reason = f"{type(error).__name__}: {error}"[:300]
+            raise TicketRefused(
+                vm=vm, purpose=purpose, fault="an answer that cannot be read", reason=reason
+            ) from error
+
+
+def _can_be_used(ticket: NfcTicket) -> bool:
+    """True where every part has the form that it must have: it came from elsewhere."""
+    return (
+        re.fullmatch(r"[\w.:%-]{1,253}", ticket.host, re.ASCII) is not None
+        and 0 < ticket.port < 1 << 16
+        and all(
+            text.isascii() and text.isprintable()
+            for text in (ticket.service, ticket.thumbprint_sha1, ticket.session_id)
+        )
+    )
 
 
 def _name(problem: object) -> str:

@@ -12,12 +12,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import wraps
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from vreplica.vsphere.connection.look import Look
 from vreplica.vsphere.connection.tasks import PATIENCE_S, WaitLimits
 from vreplica.vsphere.connection.vmomi import utc, vim
+from vreplica.vsphere.errors import BadReply
 from vreplica.vsphere.inventory import find, guest, history, placement, privileges, tree, vm
 from vreplica.vsphere.inventory.snapshots import read_snapshot, read_snapshots
 from vreplica.vsphere.model import (
@@ -65,6 +67,9 @@ if TYPE_CHECKING:
 
 SHORT_S = 600.0
 """For tasks that only change configuration or power, and for one answer of change tracking."""
+UNFIT = (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RecursionError)
+"""Raised by code that reads an answer which does not have the form of one."""
+
 LONG_S = 24 * 3600.0
 """For tasks that copy or merge disks: a large delta on a slow datastore takes hours."""
 
@@ -91,6 +96,33 @@ def connect(
     return Session(link, patience_s=patience_s)
 
 
+def _checked(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A method that raises BadReply for an answer that cannot be what it says.
+
+    pyVmomi gives a property of any type that the server names, so what is read of an answer may
+    lack every attribute and fit into no calculation.
+    """
+
+    @wraps(method)
+    def call(self: Session, *arguments: Any, **more: Any) -> Any:
+        try:
+            return method(self, *arguments, **more)
+        except UNFIT as error:
+            operation = method.__name__.replace("_", " ")
+            reason = f"{type(error).__name__}: {error}"[:300]
+            raise BadReply(self.endpoint.host, operation, reason) from error
+
+    return call
+
+
+def _all_checked(kind: type[Session]) -> type[Session]:
+    for name, value in list(vars(kind).items()):
+        if callable(value) and not name.startswith("_"):
+            setattr(kind, name, _checked(value))
+    return kind
+
+
+@_all_checked
 class Session:
     """A logged-in session, made by `connect`; several threads may use it.
 

@@ -18,9 +18,10 @@ import re
 import socket
 import ssl
 from contextlib import closing
-from http.client import HTTPSConnection
-from typing import Final
+from http.client import HTTPResponse, HTTPSConnection
+from typing import Any, Final
 
+from vreplica.vsphere.connection.limited_reply import LimitedResponse
 from vreplica.vsphere.errors import (
     CertificateChanged,
     CertificateUnusable,
@@ -122,7 +123,7 @@ def reason_of(error: BaseException, timeout_s: float) -> str:
 
 
 class PinnedConnection(HTTPSConnection):
-    """An HTTPS connection that accepts only the pinned peer and has two timeouts.
+    """An HTTPS connection that accepts only the pinned peer, and limits its answers.
 
     A subclass that is made for one session sets `pin` and `reply_timeout_s`: pyVmomi makes its
     connections itself, and passes on only host, port, timeout and context.
@@ -132,7 +133,7 @@ class PinnedConnection(HTTPSConnection):
     reply_timeout_s: float = 300.0
 
     def connect(self) -> None:
-        """Connects within `timeout`; afterwards an answer may take `reply_timeout_s`."""
+        """Connects within `timeout`; afterwards a whole answer may take `reply_timeout_s`."""
         try:
             super().connect()
         except ssl.SSLCertVerificationError as error:
@@ -148,3 +149,7 @@ class PinnedConnection(HTTPSConnection):
             self.close()
             raise
         self.sock.settimeout(self.reply_timeout_s)
+
+    def response_class(self, *args: Any, **more: Any) -> HTTPResponse:  # type: ignore[override]
+        """Makes the answer: limited in time and in size."""
+        return LimitedResponse(*args, timeout_s=self.reply_timeout_s, **more)

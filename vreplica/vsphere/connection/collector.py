@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from vreplica.errors import VReplicaError
@@ -28,6 +29,10 @@ Steps = Sequence[tuple[Any, str]]
 
 STARTS: Final = 3
 """How often a read of several pages is started."""
+
+ALL_PAGES_S: Final = 600.0
+MOST_OBJECTS: Final = 500_000
+"""Limits of one read over all its pages. A vCenter has at most 45,000 VMs (vSphere 8 maximums)."""
 
 T = TypeVar("T")
 
@@ -137,8 +142,15 @@ def read(
         # Where no object fits, the answer is empty.
         page = link.ask(operation, first, [spec], options, vm=vm, expects_answer=False)
         found: list[FoundObject] = []
+        deadline = monotonic() + ALL_PAGES_S
         while page is not None:
             found += _found(link, operation, page, vm)
+            if len(found) > MOST_OBJECTS:
+                reason = f"it names more than {MOST_OBJECTS} objects"
+                raise BadReply(link.endpoint.host, operation, reason).at(vm=vm)
+            if monotonic() > deadline:
+                reason = f"its pages have no end within {ALL_PAGES_S:.0f} s"
+                raise BadReply(link.endpoint.host, operation, reason).at(vm=vm)
             if not page.token:
                 break
             page = next_page(link, operation, more, page.token, vm)

@@ -5,7 +5,10 @@
            connection that the server has closed, so that the call does not fail on that.
 
 NotAuthenticated means that the server has done nothing, so both log in again and repeat. No call
-waits at the server for long, so the HTTP timeouts cut nothing short.
+waits at the server for long, so the limit of an answer's time cuts nothing short.
+
+An answer is input from elsewhere: its time and its size are limited (`limited_reply`), and one that
+cannot be read is a BadReply, whatever pyVmomi's reader makes of it.
 """
 
 from __future__ import annotations
@@ -17,7 +20,6 @@ from http.client import HTTPException
 from socket import gaierror
 from typing import Any
 from xml.etree import ElementTree as ET
-from xml.parsers.expat import ExpatError
 
 from vreplica.errors import VReplicaError
 from vreplica.vsphere.connection.certificate import (
@@ -44,6 +46,9 @@ from vreplica.vsphere.model import Endpoint
 
 BROKEN = (OSError, HTTPException)
 """Failures of a connection: sockets, TLS, and HTTP without an answer (503, cut short)."""
+
+REASON_CHARS = 300
+"""Of what a reader says about an answer: it may repeat all of it."""
 
 NEVER_SENT = (ConnectionRefusedError, gaierror)
 
@@ -84,6 +89,9 @@ class ServerLink:
             version=self._service_version(),
             sslContext=self._context,
             httpConnectionTimeout=timeout_s,
+            # gzip is unpacked, and counted, by LimitedResponse.
+            acceptCompressedResponses=False,
+            customHeaders={"Accept-Encoding": "gzip"},
         )
         self._stub.scheme = self._scheme
         service = vim.ServiceInstance("ServiceInstance", self._stub)
@@ -176,7 +184,7 @@ class ServerLink:
 
         Never raises, also for a server that is gone or that shows another certificate by now.
         """
-        with suppress(*BROKEN, VReplicaError, vmodl.MethodFault, ExpatError, TypeError):
+        with suppress(Exception):
             self.content.sessionManager.Logout()
         self._stub.DropConnections()
 
@@ -216,14 +224,19 @@ class ServerLink:
                 # A server that did not answer within the timeout is not asked again.
                 if sends <= 0 or isinstance(error, TimeoutError):
                     raise self._broken(error).at(vm=vm) from error
-            except (ExpatError, TypeError, KeyError, ValueError) as error:
-                # pyVmomi's reader raises these for an answer that does not fit its tables.
-                reason = str(error) or type(error).__name__
-                raise BadReply(self.endpoint.host, operation, reason).at(vm=vm) from error
+            except VReplicaError:
+                raise
+            except Exception as error:
+                raise self._unreadable(operation, error).at(vm=vm) from error
 
     def _broken(self, error: BaseException) -> HostUnreachable:
         reason = reason_of(error, self._reply_timeout_s)
         return HostUnreachable(self.endpoint.host, self.endpoint.port, reason)
+
+    def _unreadable(self, operation: str, error: Exception) -> BadReply:
+        """For whatever pyVmomi's reader raises for an answer that does not fit its tables."""
+        reason = str(error) or type(error).__name__
+        return BadReply(self.endpoint.host, operation, reason[:REASON_CHARS])
 
     def _login(self, seen: int) -> None:
         """Logs in, unless another thread has done so since `seen` logins."""
@@ -248,6 +261,9 @@ class ServerLink:
                 raise LoginFailed(self.endpoint.host, user, fault_text(fault)) from None
             except BROKEN as error:
                 raise self._broken(error) from error
+            except Exception as error:
+                # Without its cause: what it could not read may repeat the password.
+                raise self._unreadable("logging in", error) from None
             self._logins += 1
 
     def _service_version(self) -> str:
@@ -260,6 +276,8 @@ class ServerLink:
             body, status = response.read(), response.status
         except BROKEN as error:
             raise HostUnreachable(host, port, reason_of(error, self.timeout_s)) from error
+        except ValueError as error:
+            raise NotVSphere(host, port, f"the list of API versions: {error}") from error
         finally:
             connection.close()
         if status == 503:
@@ -269,7 +287,7 @@ class ServerLink:
         try:
             # The server's identity has been established by its pin.
             root = ET.fromstring(body)  # noqa: S314
-        except ET.ParseError:
+        except (ET.ParseError, ValueError, LookupError):
             raise NotVSphere(host, port, "the list of API versions is not XML") from None
         offered = {e.text for e in root.iter("version")}
         for version in support.GetServiceVersions("vim25"):

@@ -14,9 +14,10 @@ QueryChangedDiskAreas; KB-320557; kubevirt CDI and Bareos had to fix the first-p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -36,6 +37,13 @@ from vreplica.vsphere.model import VmRef
 
 if TYPE_CHECKING:
     from vreplica.vsphere.connection.link import ServerLink
+
+
+ALL_PAGES_S: Final = 3600.0
+"""The most that all pages of a disk may take together. 62 TiB in pieces of 64 KiB take minutes."""
+
+FAR: Final = 1 << 62
+"""No disk has a byte there. The sum of two such numbers still fits into 64 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,24 +103,37 @@ def changed_extents(link: ServerLink, asked: ChangesQuery, limits: WaitLimits) -
         return ChangedAreasPage(answer.startOffset, answer.length, areas)
 
     try:
-        return collect_pages(query, asked.capacity_bytes, disk_key=asked.disk_key)
+        return collect_pages(
+            query, asked.capacity_bytes, disk_key=asked.disk_key, timeout_s=ALL_PAGES_S
+        )
     except CbtCoverage as error:
         raise error.at(vm=asked.vm.name) from None
 
 
 def collect_pages(
-    query: Callable[[int], ChangedAreasPage], capacity_bytes: int, *, disk_key: int = 0
+    query: Callable[[int], ChangedAreasPage],
+    capacity_bytes: int,
+    *,
+    disk_key: int = 0,
+    timeout_s: float = ALL_PAGES_S,
 ) -> Extents:
     """Collects all changed areas of a disk, from as many pages as it takes.
 
     `query(offset)` answers for a window that starts at `offset`. Areas are cut off at the
     capacity and rounded out to sectors. Raises CbtCoverage for a page that leaves a gap, overlaps
-    another, makes no progress or names areas outside its window.
+    another, makes no progress or names areas outside its window, for numbers that no disk has, and
+    where the pages do not end within `timeout_s`.
     """
+    deadline = monotonic() + timeout_s
     parts: list[np.ndarray[Any, np.dtype[np.int64]]] = []
     asked = 0
     while asked < capacity_bytes:
+        if monotonic() > deadline:
+            reason = f"after {timeout_s:.0f} s of pages it is at byte {asked} of {capacity_bytes}"
+            raise CbtCoverage(disk_key, reason)
         page = query(asked)
+        if not all(_can_be_a_place(n) for n in _numbers(page)):
+            raise CbtCoverage(disk_key, f"the page at byte {asked} names no place on a disk")
         if page.start != asked:
             word = "leaves out" if page.start > asked else "repeats"
             reason = f"asked from byte {asked} on it answers from {page.start} on and {word} a part"
@@ -137,6 +158,17 @@ def collect_pages(
     if not parts:
         return Extents.empty()
     return Extents.from_array(np.concatenate(parts)).align(SECTOR, capacity_bytes)
+
+
+def _can_be_a_place(number: object) -> bool:
+    return isinstance(number, int) and not isinstance(number, bool) and abs(number) < FAR
+
+
+def _numbers(page: ChangedAreasPage) -> Iterator[int]:
+    yield page.start
+    yield page.length
+    for area in page.areas:
+        yield from area
 
 
 def _refused(fault: Any, asked: ChangesQuery) -> ChangeIdInvalid | CbtQueryFailed:

@@ -11,6 +11,7 @@ from vreplica.errors import VReplicaError
 from vreplica.vsphere.connection.collector import from_the_start, next_page, read
 from vreplica.vsphere.connection.faults import fault_text
 from vreplica.vsphere.connection.vmomi import moref, utc, vim, vmodl, wire_name
+from vreplica.vsphere.errors import BadReply
 from vreplica.vsphere.model import EventRecord, TaskRecord, VmRef
 from vreplica.vsphere.names import unescape
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from vreplica.vsphere.connection.link import ServerLink
 
 PAGE: Final = 100
+MOST_RECORDS: Final = 100_000
+"""Of one VM in one interval; vCenter keeps tasks and events for 30 days by default."""
 
 
 def recent_tasks(link: ServerLink, vm: VmRef | None = None) -> tuple[TaskRecord, ...]:
@@ -81,6 +84,9 @@ def _pages(
             following = getattr(collector, read_next)
             while page := next_page(link, operation, following, PAGE, vm.name):
                 found += page
+                if len(found) > MOST_RECORDS:
+                    reason = f"it has more than {MOST_RECORDS} records of one VM"
+                    raise BadReply(link.endpoint.host, operation, reason).at(vm=vm.name)
         finally:
             # The collector ends with the session in any case.
             with suppress(VReplicaError):

@@ -29,6 +29,7 @@ from vreplica.sync.job import Job, OnCbtLoss, Placement, QuiescePolicy
 from vreplica.sync.job_dir import job_lock
 from vreplica.sync.plan.plan import plan
 from vreplica.sync.plan.readiness import check_readiness
+from vreplica.sync.plan.space import MARGIN
 from vreplica.sync.recovery_points import points
 from vreplica.units import BLOCK, MIB
 from vreplica.vsphere.errors import CertificateChanged, HostUnreachable, LoginFailed, VmNotFound
@@ -202,6 +203,10 @@ def test_a_full_datastore_is_refused_before_anything_is_made(world, content: Con
     world.power_on(vm)
     world.write(vm, 2000, 0, b"z" * (16 * MIB))
     with world.datastore_left(1, store, 4 * MIB):
+        with pytest.raises(PreflightFailed) as caught:
+            run(job)
+        assert "needs 64 MiB" in told(caught.value)
+    with world.datastore_left(1, store, MARGIN + 8 * MIB):
         with pytest.raises(DestinationTooSmall) as late:
             run(job)
         assert "at recovery point" in told(late.value)

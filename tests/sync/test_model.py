@@ -61,6 +61,7 @@ from vreplica.vsphere.model import (
     DatastoreInfo,
     Endpoint,
     EventRecord,
+    ReplicaPlacement,
     ReplicaSpec,
     SnapshotInfo,
     VmDisk,
@@ -268,6 +269,7 @@ class Site:
             current_snapshot=vm.current,
             host="host",
             datastores=("ds",),
+            datastore_morefs={"ds": "ds-1"},
             extra_config=dict(vm.extra),
         )
 
@@ -283,8 +285,9 @@ class Site:
     def datastores(self) -> tuple[DatastoreInfo, ...]:
         return (DatastoreInfo("ds", "ds-1", 1000 * GIB, 1000 * GIB, "VMFS"),)
 
-    def check_placement(self, spec: ReplicaSpec) -> None:
+    def placement_of(self, spec: ReplicaSpec, *, asks_privileges: bool) -> ReplicaPlacement:
         assert spec.datastore == "ds"
+        return ReplicaPlacement("host", self.datastores()[0])
 
     def events(self, ref: VmRef, *, since: datetime | None = None) -> tuple[EventRecord, ...]:
         self.steps()

@@ -27,8 +27,17 @@ from vreplica.vsphere.inventory.tree import (
     steps_to_places,
 )
 from vreplica.vsphere.inventory.vm import guest_family
-from vreplica.vsphere.model import Nic, QuiesceOptions, ReplicaSpec, SnapshotInfo, VmInfo, VmRef
-from vreplica.vsphere.names import unescape
+from vreplica.vsphere.model import (
+    Nic,
+    QuiesceOptions,
+    ReplicaSpec,
+    SnapshotInfo,
+    VmInfo,
+    VmRef,
+    datastore_of,
+    mapped_network,
+)
+from vreplica.vsphere.names import split_path, unescape
 from vreplica.vsphere.operations import disk_files
 from vreplica.vsphere.operations.snapshots import quiesce_spec
 
@@ -119,16 +128,16 @@ VM = make_vm(
 
 def test_a_datastore_alone_decides_everything_that_has_one_answer(tree: InventoryTree) -> None:
     place = choose("vc", tree, spec(VM))
-    assert moref(place.host) == "a-esx2", "the one in maintenance is not taken"
+    assert moref(place.host.managed) == "a-esx2", "the one in maintenance is not taken"
     assert moref(place.pool) == "a-pool"
     assert moref(place.folder) == "a-vm"
-    assert place.datastore == "fast"
+    assert tree.name(place.store) == "fast"
     assert place.backings[4000].deviceName == "VM Network"
 
 
 def test_names_choose_host_pool_and_folder(tree: InventoryTree) -> None:
     place = choose("vc", tree, spec(VM, host="a-esx1", resource_pool="gold", folder="Finance/HR"))
-    assert [moref(o) for o in (place.host, place.pool, place.folder)] == [
+    assert [moref(o) for o in (place.host.managed, place.pool, place.folder)] == [
         "a-esx1", "a-gold", "a-fin",
     ]  # fmt: skip
     by_path = choose("vc", tree, spec(VM, folder="/a/vm/Finance/HR"))
@@ -178,12 +187,72 @@ def test_two_of_a_name_are_not_chosen_from() -> None:
     assert moref(place.folder) == "b-vm"
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"host": "b-esx2"},
+        {"resource_pool": "b/host/b-cluster/Resources/gold"},
+        {"folder": "b/vm/Finance/HR"},
+        {"datastore": "b/datastore/fast"},
+        {"datastore": "/b/datastore/fast"},
+        {"datastore": "b-ds1"},
+        {"datastore": "b/datastore/fast (b-ds1)"},
+    ],
+    ids=str,
+)
+def test_two_datastores_of_a_name_are_told_apart_by_what_the_job_names(
+    more: dict[str, Any],
+) -> None:
+    root = found(vim.Folder, "root", "Datacenters")
+    both = InventoryTree.of([root, *dc_tree("a", root), *dc_tree("b", root)])
+    place = choose("vc", both, spec(VM, **more))
+    assert (place.store.moref, place.host.moref) == ("b-ds1", "b-esx2")
+    assert moref(place.folder) in ("b-vm", "b-fin")
+
+
+@pytest.mark.parametrize(
+    "wanted", ["a-n2", "a/network/tenant 2/prod", "tenant 2/prod", "a/network/tenant 2/prod (a-n2)"]
+)
+def test_two_networks_of_a_name_are_told_apart_by_path_and_id(
+    tree: InventoryTree, wanted: str
+) -> None:
+    tenant = found(vim.Folder, "a-tenant", "tenant 2", tree.objects["a-net"])
+    other = found(vim.Network, "a-n2", "prod", tenant)
+    tree.objects.update({f.moref: f for f in (tenant, other)})
+    host = tree.objects["a-esx2"]
+    host.values["network"] = [*host.get("network"), other.managed]  # type: ignore[index]
+    with pytest.raises(PlacementAmbiguous) as caught:
+        choose("vc", tree, spec(VM, networks={"VM Network": "prod"}))
+    assert "a/network/tenant 2/prod (a-n2)" in str(caught.value)
+    place = choose("vc", tree, spec(VM, networks={"VM Network": wanted}))
+    assert moref(place.backings[4000].network) == "a-n2"
+
+
+@pytest.mark.parametrize("key", ["VM Network", "network-7", "dc1/network/VM Network"])
+def test_a_network_of_the_source_may_be_named_by_path_and_id(key: str) -> None:
+    nic = replace(NIC, network_moref="network-7")
+    assert mapped_network(nic, {"other": "x", key: "DR"}) == "DR"
+    assert mapped_network(nic, {"a/network/Other Network": "x"}) == "VM Network"
+
+
+def test_datastores_may_have_brackets_in_their_names() -> None:
+    for path, expected in (
+        ("[ds1] web/web.vmdk", ("ds1", "web/web.vmdk")),
+        ("[ds[1]] web/[x] y.vmdk", ("ds[1]", "web/[x] y.vmdk")),
+        ("[[prod] fast] a.vmdk", ("[prod", "fast] a.vmdk")),  # cannot be told apart
+        ("[ds1]", ("ds1", "")),
+        ("", ("", "")),
+    ):
+        assert split_path(path) == expected
+        assert datastore_of(path) == expected[0]
+
+
 def test_hosts_of_two_clusters_are_not_chosen_from(tree: InventoryTree) -> None:
     lone = tree.objects["a-esx3"]
     lone.values["datastore"] = [tree.objects["a-ds1"].managed]  # type: ignore[index]
     with pytest.raises(PlacementAmbiguous, match="which host"):
         choose("vc", tree, spec(VM))
-    assert moref(choose("vc", tree, spec(VM, resource_pool="gold")).host) == "a-esx2"
+    assert moref(choose("vc", tree, spec(VM, resource_pool="gold")).host.managed) == "a-esx2"
 
 
 def test_no_usable_host_is_told_with_those_that_are_not(tree: InventoryTree) -> None:

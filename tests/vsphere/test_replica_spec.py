@@ -91,10 +91,11 @@ def source(**more: Any) -> VmInfo:
 def place(**more: Any) -> PlacementObjects:
     network = device.VirtualEthernetCard.NetworkBackingInfo(deviceName="DR net")
     values = {
-        "datastore": "dr 1",
+        "store": None,
         "folder": None,
         "pool": None,
         "host": None,
+        "compute": None,
         "backings": {4000: network, 4001: network},
     }
     return PlacementObjects(**{**values, **more})
@@ -109,7 +110,7 @@ def added(config: Any, kind: type) -> list[Any]:
 
 
 def test_the_machine_is_the_sources() -> None:
-    config = config_spec(spec(annotation="kept by vreplica"), place())
+    config = config_spec(spec(annotation="kept by vreplica"), place(), "dr 1")
     assert config.name == "web01-replica"
     assert config.version == "vmx-19"
     assert config.guestId == "windows2022srvNext_64Guest"
@@ -125,7 +126,7 @@ def test_the_machine_is_the_sources() -> None:
 
 
 def test_controllers_keep_type_bus_and_key_and_share_nothing() -> None:
-    config = config_spec(spec(), place())
+    config = config_spec(spec(), place(), "dr 1")
     made = {c.key: c for c in added(config, device.VirtualController)}
     assert sorted(made) == [1000, 1001, 15000, 31000]
     for wanted in (PVSCSI, LSI, SATA, NVME):
@@ -135,7 +136,7 @@ def test_controllers_keep_type_bus_and_key_and_share_nothing() -> None:
 
 
 def test_disks_keep_key_place_and_capacity_and_are_thin() -> None:
-    config = config_spec(spec(), place())
+    config = config_spec(spec(), place(), "dr 1")
     made = {d.key: d for d in added(config, device.VirtualDisk)}
     assert sorted(made) == [2000, 2017, 3000, 16000, 32000]
     for wanted in source().disks:
@@ -154,7 +155,9 @@ def test_disks_keep_key_place_and_capacity_and_are_thin() -> None:
 
 def test_disks_can_follow_the_sources_provisioning_and_be_left_out() -> None:
     thick = source(disks=(disk(2000, PVSCSI, 0, eagerly_scrub=True), disk(2001, PVSCSI, 1)))
-    config = config_spec(spec(source=thick, thin=None, exclude_disks=frozenset({2001})), place())
+    config = config_spec(
+        spec(source=thick, thin=None, exclude_disks=frozenset({2001})), place(), "dr 1"
+    )
     (made,) = added(config, device.VirtualDisk)
     assert (made.key, made.backing.thinProvisioned, made.backing.eagerlyScrub) == (
         2000,
@@ -164,7 +167,7 @@ def test_disks_can_follow_the_sources_provisioning_and_be_left_out() -> None:
 
 
 def test_network_cards_are_there_and_disconnected() -> None:
-    config = config_spec(spec(), place())
+    config = config_spec(spec(), place(), "dr 1")
     first, second = added(config, device.VirtualEthernetCard)
     assert type(first) is device.VirtualVmxnet3
     assert type(second) is device.VirtualE1000e
@@ -174,7 +177,7 @@ def test_network_cards_are_there_and_disconnected() -> None:
         assert nic.backing.deviceName == "DR net"
         assert nic.macAddress is None
         assert nic.addressType == "generated"
-    kept = config_spec(spec(keep=KeepIdentity(mac=True)), place())
+    kept = config_spec(spec(keep=KeepIdentity(mac=True)), place(), "dr 1")
     nic = added(kept, device.VirtualEthernetCard)[0]
     assert (nic.addressType, nic.macAddress) == ("assigned", MAC)
 
@@ -193,17 +196,17 @@ def test_a_kept_address_has_the_type_with_which_a_host_takes_it(mac: str, kind: 
     wanted = spec(keep=KeepIdentity(mac=True))
     cards = tuple(replace(n, mac=mac) for n in wanted.source.nics)
     wanted = replace(wanted, source=replace(wanted.source, nics=cards))
-    nic = added(config_spec(wanted, place()), device.VirtualEthernetCard)[0]
+    nic = added(config_spec(wanted, place(), "dr 1"), device.VirtualEthernetCard)[0]
     assert (nic.addressType, nic.macAddress) == (kind, mac)
 
 
 def test_a_card_without_a_network_is_left_out_only_by_the_placement() -> None:
-    config = config_spec(spec(), place(backings={}))
+    config = config_spec(spec(), place(backings={}), "dr 1")
     assert added(config, device.VirtualEthernetCard) == []
 
 
 def test_options_are_carried_only_where_quiescing_needs_them() -> None:
-    config = config_spec(spec(extra_config={"vreplica.job": "web"}), place())
+    config = config_spec(spec(extra_config={"vreplica.job": "web"}), place(), "dr 1")
     assert {o.key: o.value for o in config.extraConfig} == {
         "disk.enableUUID": "TRUE",
         "vreplica.job": "web",
@@ -212,7 +215,7 @@ def test_options_are_carried_only_where_quiescing_needs_them() -> None:
 
 def test_every_spec_serializes_as_the_wire_wants_it() -> None:
     text = SerializeToStr(
-        config_spec(spec(), place()), version=VmomiSupport.newestVersions.Get("vim")
+        config_spec(spec(), place(), "dr 1"), version=VmomiSupport.newestVersions.Get("vim")
     )
     assert "ParaVirtualSCSIController" in text
     assert "<capacityInBytes>" + str(62 * TIB) in text
@@ -315,7 +318,18 @@ def test_cards_are_named_with_their_network() -> None:
             key=4002, backing=card.OpaqueNetworkBackingInfo(
                 opaqueNetworkId="seg-1", opaqueNetworkType="nsx.LogicalSwitch")),
     ]  # fmt: skip
-    first, second, third = nics_of(devices, {"dvportgroup-9": "prod", "seg-1": "overlay"})
+    networks = {
+        "dvportgroup-9": ("prod", "dvportgroup-9"),
+        "seg-1": ("overlay", "network-o1"),
+        "network-1": ("VM Network", "network-1"),
+    }
+    first, second, third = nics_of(devices, networks)
+    assert [n.network_moref for n in (first, second, third)] == [
+        "network-1", "dvportgroup-9", "network-o1",
+    ]  # fmt: skip
+    # A name alone says nothing where two networks have it.
+    (first, *_) = nics_of(devices, {**networks, "network-2": ("VM Network", "network-2")})
+    assert first.network_moref is None
     assert (first.type, first.network, first.connected, first.start_connected) == (
         "vmxnet3", "VM Network", True, False,
     )  # fmt: skip

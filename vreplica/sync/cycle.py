@@ -150,6 +150,8 @@ def _read_and_plan(context: RunContext) -> tuple[JobState, Plan]:
     context.step("read", f"reading {job.source_vm} and {job.placement.name}")
     with context.sites.one_look():
         state = read_job_state(job, context.sites)
+        # Networks that the job names by path are named by moref from here on.
+        context.job = job = state.job
         plan = make_plan(state, context.known_level, may_resume=context.failover_run is None)
     if plan.problems:
         raise PreflightFailed(job=job.name, problems=plan.problems).at(vm=state.source.ref.name)
@@ -218,7 +220,7 @@ def _copy(
     context: RunContext, prepared: PreparedRun, plan: Plan, pause: PauseWatch
 ) -> list[DiskCopy]:
     tasks = disk_tasks(context, prepared, plan)
-    check_space(context, tasks)
+    check_space(context, prepared.replica.vm, tasks)
     context.step("copy", f"copying {len(tasks)} disk{'s' * (len(tasks) > 1)}")
     replica = prepared.replica
     context.sites.destination.set_extra_config(replica.vm.ref, {LEAF_KEY: context.run_id})

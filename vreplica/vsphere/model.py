@@ -17,12 +17,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Literal
 
+from vreplica.vsphere.names import escape, is_path_end, same_name, split_path
+
 PowerState = Literal["poweredOn", "poweredOff", "suspended"]
 
 
 def datastore_of(path: str) -> str:
     """Returns the datastore of a path: `[ds1] web/web.vmdk` -> `ds1`."""
-    return path.partition("]")[0].lstrip("[")
+    return split_path(path)[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,26 @@ class Nic:
     start_connected: bool
     controller_key: int | None = None
     unit_number: int | None = None
+    network_moref: str | None = None
+
+    def is_on(self, network: str | None) -> bool:
+        """True where the card is on this network, given by name or moref."""
+        if network is None or self.network is None:
+            return network is self.network
+        return network == self.network_moref or same_name(network, self.network)
+
+
+def mapped_network(nic: Nic, networks: Mapping[str, str]) -> str | None:
+    """Returns the destination's network for a card of the source: by name, moref or path of its own
+    network in `networks`; one that is missing there has its own name at the destination."""
+    here = nic.network or ""
+    for name, there in networks.items():
+        if same_name(name, here) or name == nic.network_moref:
+            return there
+    for name, there in networks.items():
+        if "/" in name and here and is_path_end(escape(here), name):
+            return there
+    return nic.network
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +222,8 @@ class VmInfo:
     disk_only_snapshot_when_suspended: bool = False
     snapshots_supported: bool = True
     fault_tolerant: bool = False
+    datastore_morefs: Mapping[str, str] = field(default_factory=dict)
+    """Datastore name -> moref: another datacenter may have a datastore of the same name."""
 
     @property
     def name(self) -> str:
@@ -247,6 +271,7 @@ class DatastoreInfo:
     free_bytes: int
     type: str
     accessible: bool = True
+    path: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +290,11 @@ class NetworkInfo:
     name: str
     moref: str
     type: Literal["standard", "distributed", "opaque"]
+    path: str = ""
+
+    def is_named(self, text: str) -> bool:
+        """True where a job's name, moref or path of a network means this one."""
+        return same_name(self.name, text) or self.moref == text or is_path_end(text, self.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,10 +393,16 @@ class MissingPrivileges:
 
 @dataclass(frozen=True, slots=True)
 class ReplicaPlacement:
-    """The host that a replica would be created on, and the privileges that are missing there."""
+    """The place where a replica would be created.
+
+    lacks: the privileges that are missing there. unsupported: what the host does not have that the
+    source needs, as sentences.
+    """
 
     host: str
-    lacks: tuple[MissingPrivileges, ...]
+    datastore: DatastoreInfo
+    lacks: tuple[MissingPrivileges, ...] = ()
+    unsupported: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,3 +37,17 @@ def escape(name: str) -> str:
 def same_name(one: str, other: str) -> bool:
     """True where two names, each in either form, name the same object."""
     return escape(one) == escape(other)
+
+
+def split_path(path: str) -> tuple[str, str]:
+    """Splits a path: `[ds1] web/web.vmdk` -> (`ds1`, `web/web.vmdk`).
+
+    The name of a datastore may have brackets in it.
+    """
+    datastore, found, rest = path.removeprefix("[").partition("] ")
+    return datastore if found else datastore.removesuffix("]"), rest
+
+
+def is_path_end(end: str, path: str) -> bool:
+    """True where a path is `end`, or ends with it after a slash. Slashes around it do not count."""
+    return f"/{path}".endswith("/" + unescape(end).strip("/"))

@@ -20,7 +20,16 @@ from vreplica.vsphere.connection.look import Look
 from vreplica.vsphere.connection.tasks import PATIENCE_S, WaitLimits
 from vreplica.vsphere.connection.vmomi import utc, vim
 from vreplica.vsphere.errors import BadReply
-from vreplica.vsphere.inventory import find, guest, history, placement, privileges, tree, vm
+from vreplica.vsphere.inventory import (
+    find,
+    guest,
+    history,
+    host_support,
+    placement,
+    privileges,
+    tree,
+    vm,
+)
 from vreplica.vsphere.inventory.snapshots import read_snapshot, read_snapshots
 from vreplica.vsphere.model import (
     DatastoreInfo,
@@ -258,16 +267,29 @@ class Session:
         """Lists the privileges that a source VM needs and this account does not have."""
         return privileges.missing_on_source(self._link, vm_ref)
 
-    def check_placement(self, spec: ReplicaSpec) -> None:
-        """Raises PlacementNotFound or PlacementAmbiguous where `create_replica` would."""
-        placement.choose(self.endpoint.host, tree.read_places(self._link), spec)
-
-    def placement_of(self, spec: ReplicaSpec) -> ReplicaPlacement:
-        """Says where `create_replica` would put a replica, and which privileges it would miss.
+    def placement_of(self, spec: ReplicaSpec, *, asks_privileges: bool = True) -> ReplicaPlacement:
+        """Says where `create_replica` would put a replica, and what is missing there.
 
         Raises PlacementNotFound, PlacementAmbiguous.
         """
-        return privileges.missing_at_placement(self._link, spec)
+        places = tree.read_places(self._link)
+        place = placement.choose(self.endpoint.host, places, spec)
+        lacks: tuple[MissingPrivileges, ...] = ()
+        if asks_privileges:
+            lacks = privileges.missing_at_placement(self._link, places, place)
+        return ReplicaPlacement(
+            places.name(place.host),
+            tree.datastore_info(places, place.store),
+            lacks,
+            host_support.unsupported(self._link, places, place, spec.source),
+        )
+
+    def network_of_host(self, vm_ref: VmRef, wanted: str) -> NetworkInfo:
+        """Finds a network that the VM's host reaches, by name, path or moref.
+
+        Raises PlacementNotFound, PlacementAmbiguous.
+        """
+        return nics.network_of_host(self._link, vm_ref, wanted)
 
     # -- snapshots and what changed -----------------------------------------------------------
 

@@ -28,13 +28,14 @@ Do = Callable[[str, Callable[[], Any]], Any]
 def check_room(session: Session, replica: ReplicaState, point: RecoveryPoint) -> None:
     """Raises NoRoomForTest where the copies may not fit beside the replica."""
     name = replica.vm.home_datastore
+    moref = replica.vm.datastore_morefs.get(name)
     sizes = [
         min(d.capacity_bytes, d.stats.allocated_bytes) if d.stats else d.capacity_bytes
         for d in point.disks
     ]
     needed = sum(sizes) + MARGIN
     for store in session.datastores():
-        if store.name == name and store.free_bytes < needed:
+        if store.moref == moref and store.free_bytes < needed:
             free = human_size(store.free_bytes)
             raise NoRoomForTest(datastore=name, free=free, needed=human_size(needed))
 
@@ -47,7 +48,7 @@ def empty_vm_spec(
     return ReplicaSpec(
         name=name,
         source=frozen,
-        datastore=frozen.home_datastore,
+        datastore=frozen.datastore_morefs.get(frozen.home_datastore, frozen.home_datastore),
         host=frozen.host,
         networks=cards,
         extra_config=extra_config,

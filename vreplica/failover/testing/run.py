@@ -35,8 +35,8 @@ from vreplica.sync.errors import PointIsDamaged, PointIsNewer
 from vreplica.sync.job import Customize, Job
 from vreplica.sync.replica import test_vm
 from vreplica.sync.replica.state import ReplicaState, find_replica, need_points
-from vreplica.vsphere.errors import PlacementNotFound, VmNotFound
-from vreplica.vsphere.model import GuestState, ScriptResult, VmRef
+from vreplica.vsphere.errors import VmNotFound
+from vreplica.vsphere.model import GuestState, NetworkInfo, ScriptResult, VmRef
 from vreplica.vsphere.session import Session, connect
 
 POLL_S: Final = 2.0
@@ -142,8 +142,7 @@ def run_test(job: Job, options: TestOptions, report: Reporter) -> TestReport:
             if choice.point == damaged.id:
                 raise PointIsDamaged(job.name, damaged)
         point = choose_point(replica.points, choice, datetime.now(UTC))
-        network = options.network or job.placement.test_network
-        _check_options(session, job, replica, network, options)
+        network = _check_options(session, job, replica, options)
         if not session.about.is_vcenter:
             full_copy.check_room(session, replica, point)
         mark = test_vm.OwnerMark(
@@ -171,20 +170,23 @@ def clean(job: Job) -> str | None:
 
 
 def _check_options(
-    session: Session, job: Job, replica: ReplicaState, network: str | None, options: TestOptions
-) -> None:
-    """Refuses what is known to fail, before anything is made."""
+    session: Session, job: Job, replica: ReplicaState, options: TestOptions
+) -> NetworkInfo | None:
+    """Refuses what is known to fail, before anything is made. Returns the network of the test."""
     name = test_vm.test_name(job)
     if session.look_up_vm(name) is not None:
         raise VmInTheWay(job=job.name, vm=name)
-    if network is None:
-        return
-    known = tuple(sorted(n.name for n in session.networks()))
-    if network not in known:
-        raise PlacementNotFound(job.destination.host, "network", network, known)
-    production = {nic.network for nic in replica.vm.nics} | set(job.placement.networks.values())
-    if network in production and not options.force:
-        raise ProductionNetwork(network=network, job=job.name)
+    wanted = options.network or job.placement.test_network
+    if wanted is None:
+        return None
+    network = session.network_of_host(replica.vm.ref, wanted)
+    on_cards = any(
+        nic.is_on(network.moref if nic.network_moref else network.name) for nic in replica.vm.nics
+    )
+    named = (network.is_named(text) for text in job.placement.networks.values())
+    if (on_cards or any(named)) and not options.force:
+        raise ProductionNetwork(network=network.name, job=job.name)
+    return network
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +197,7 @@ class _TestSpec:
     options: TestOptions
     replica: ReplicaState
     point: RecoveryPoint
-    network: str | None
+    network: NetworkInfo | None
     mark: test_vm.OwnerMark
     script: bytes | None
 
@@ -215,7 +217,8 @@ class _TestRun:
 
     def run(self, folder: Path) -> TestReport:
         began, start = datetime.now(UTC), time.monotonic()
-        data = {"mark": self._spec.mark.dump(), "network": self._spec.network or ""}
+        network = self._spec.network
+        data = {"mark": self._spec.mark.dump(), "network": network.name if network else ""}
         self._journal = Journal.begin(folder, data)
         trouble: str | None = None
         removed = False
@@ -239,7 +242,7 @@ class _TestRun:
             id=self._spec.mark.id,
             point=self._spec.point,
             vm=test_vm.test_name(self._job),
-            network=self._spec.network,
+            network=self._spec.network.name if self._spec.network else None,
             began=began,
             seconds=time.monotonic() - start,
             heartbeat_s=self._heartbeat_s,
@@ -276,7 +279,8 @@ class _TestRun:
         vm, network = self._vm, self._spec.network
         assert vm is not None
         if network is not None:
-            nics = self._do(f"attach {name} to {network}", lambda: session.attach_nics(vm, network))
+            text = f"attach {name} to {network.name}"
+            nics = self._do(text, lambda: session.attach_nics(vm, network.moref))
             self._macs = tuple(nic.mac for nic in nics if nic.mac)
         if self._job.guest.customize is Customize.SPEC:
             guest = self._job.guest
@@ -304,7 +308,8 @@ class _TestRun:
         session = self._session
         frozen = session.read_vm(self._spec.replica.vm.ref, snapshot)
         options = {TEST_KEY: self._spec.mark.dump()}
-        spec = full_copy.empty_vm_spec(frozen, name, self._spec.network, options)
+        network = self._spec.network
+        spec = full_copy.empty_vm_spec(frozen, name, network.moref if network else None, options)
         vm = self._vm = self._do(f"create {name}", lambda: session.create_replica(spec))
         full_copy.copy_disks(session, vm, frozen, self._spec.mark.id, self._do)
         job, mark = self._job, self._spec.mark

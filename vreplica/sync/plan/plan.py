@@ -28,6 +28,7 @@ from vreplica.sync.disk_plan import DiskPlan
 from vreplica.sync.job import Job, QuiescePolicy
 from vreplica.sync.job_state import JobState, read_job_state
 from vreplica.sync.job_switch import why_disabled
+from vreplica.sync.plan.destination import destination_findings
 from vreplica.sync.plan.names import name_findings
 from vreplica.sync.plan.preflight import find_problems, foreign_change_problems
 from vreplica.sync.replica.foreign_changes import find_foreign_changes
@@ -93,10 +94,12 @@ def make_plan(
         warnings.append(f"an earlier run broke off and is not resumed: {reason}")
     warnings += [f"{point}" for point in (replica.damaged if replica else ())]
     renamed, notes = name_findings(state)
-    warnings += notes
+    room = destination_findings(state, shape, disks if resumes is None else ())
+    warnings += [*notes, *room.warnings]
     problems = [
         *renamed,
         *find_problems(state, shape, level),
+        *room.problems,
         *foreign_change_problems(job, replica, changes),
     ]
     return Plan(

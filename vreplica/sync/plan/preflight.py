@@ -13,7 +13,7 @@ from vreplica.points.vm_keys import BOOTED, LEAF_KEY
 from vreplica.sync.job import Job, OnReplicaChange, QuiescePolicy
 from vreplica.sync.job_dir import state_dir_problem
 from vreplica.sync.job_state import JobState
-from vreplica.sync.replica.shape import Shape, replica_spec, replicated_disks
+from vreplica.sync.replica.shape import Shape, replicated_disks
 from vreplica.sync.replica.state import (
     ReplicaState,
     foreign_snapshots,
@@ -23,7 +23,6 @@ from vreplica.sync.replica.state import (
 )
 from vreplica.sync.source.cbt import may_rescan, switched_off
 from vreplica.sync.transport.disks import library_problem, transport_problem
-from vreplica.units import human_size
 from vreplica.vsphere.errors import PlacementAmbiguous, PlacementNotFound
 from vreplica.vsphere.model import SnapshotInfo, VmInfo
 from vreplica.vsphere.operations.cbt import tracking_obstacle
@@ -44,7 +43,6 @@ def find_problems(state: JobState, shape: Shape, level: Level) -> list[str]:
         *_level_problems(job, source, level),
         *_replica_problems(job, source, replica),
         *_network_problems(state),
-        *_destination_problems(state, shape),
         *_transport_problems(state),
     ]
 
@@ -137,6 +135,11 @@ def _replica_problems(job: Job, source: VmInfo, replica: ReplicaState | None) ->
     if replica is None:
         return
     name = replica.vm.ref.name
+    if replica.vm.is_template:
+        yield (
+            f"replica {name} is a template, whose disks cannot be written, reverted or started: "
+            "convert it to a virtual machine in vCenter"
+        )
     leaf = replica.vm.extra_config.get(LEAF_KEY, "")
     if replica.vm.power_state != "poweredOff" and not leaf.startswith(BOOTED):
         yield (
@@ -197,51 +200,11 @@ def _network_problems(state: JobState) -> Iterator[str]:
     if replica is None:
         return
     wanted = wanted_networks(state.source, replica.vm, job.placement.networks)
-    there = {n.name for n in destination.networks()} if wanted else set()
     for card, network in wanted.items():
-        if network not in there:
-            yield (
-                f"{card} is on a network that the destination does not have as {network!r}; there "
-                f"are {', '.join(sorted(there))}: map it in destination.networks"
-            )
-
-
-def _destination_problems(state: JobState, shape: Shape) -> Iterator[str]:
-    job, source, replica = state.job, state.source, state.replica
-    stores = {d.name: d for d in state.sites.destination.datastores()}
-    store = stores.get(job.placement.datastore)
-    if store is None:
-        yield (
-            f"datastore {job.placement.datastore!r} is not at the destination; "
-            f"there are {', '.join(sorted(stores))}"
-        )
-    elif replica is None and store.free_bytes < source.storage_committed_bytes:
-        yield (
-            f"datastore {store.name} has {human_size(store.free_bytes)} free and "
-            f"{source.ref.name} takes {human_size(source.storage_committed_bytes)}: free space "
-            "there or choose another one"
-        )
-    elif replica is not None and store.free_bytes < (needed := _new_disks_bytes(source, shape)):
-        yield (
-            f"datastore {store.name} has {human_size(store.free_bytes)} free and the replica's new "
-            f"disks may take {human_size(needed)}: free space there, or leave disks out by name"
-        )
-    if store is not None and replica is None:
-        yield from _placement_problems(state)
-
-
-def _placement_problems(state: JobState) -> Iterator[str]:
-    """Problems of the place where the replica is to be created: host, pool, folder, networks."""
-    try:
-        state.sites.destination.check_placement(replica_spec(state.job, state.source, ""))
-    except (PlacementNotFound, PlacementAmbiguous) as error:
-        yield f"{error.message}. {error.advice()}"
-
-
-def _new_disks_bytes(source: VmInfo, shape: Shape) -> int:
-    """The most that the replica's new disks take; they are thin."""
-    wanted = sum(d.disk.capacity_bytes for d in shape.disks if d.new)
-    return min(wanted, source.storage_committed_bytes or wanted)
+        try:
+            destination.network_of_host(replica.vm.ref, network)
+        except (PlacementNotFound, PlacementAmbiguous) as error:
+            yield f"{card}: {error.message}: map its network in destination.networks"
 
 
 def _transport_problems(state: JobState) -> Iterator[str]:

@@ -148,7 +148,8 @@ class _ReadinessCheck:
         spec = replica_spec(job, vm, "")
         place = self._try("destination", lambda: destination.placement_of(spec))
         if place:
-            self._good("destination", f"{to.name} can be created on {place.host}, {to.datastore}")
+            store = place.datastore.name
+            self._good("destination", f"{to.name} can be created on {place.host}, {store}")
             self._privileges("destination", place.lacks, job.destination)
             self._ports([place.host])
 

@@ -39,6 +39,7 @@ from vreplica.sync.job_dir import in_state_dir, tests_dir
 from vreplica.sync.known_vms import find_known_replica
 from vreplica.sync.replica.orphan_files import paths_in_folder
 from vreplica.vsphere.model import VmInfo, VmRef
+from vreplica.vsphere.names import NAME_MAX, escape, unescape
 from vreplica.vsphere.session import Session
 
 
@@ -98,8 +99,11 @@ def this_process() -> str:
 
 
 def test_name(job: Job) -> str:
-    """The name of the job's test VM. One at a time."""
-    return f"{job.placement.name}-test"
+    """The name of the job's test VM. One at a time. A long name of the replica is cut."""
+    name = unescape(job.placement.name)
+    while len(escape(f"{name}-test")) > NAME_MAX:
+        name = name[:-1]
+    return f"{name}-test"
 
 
 def find_test_vm(session: Session, job: Job) -> TestVm | None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from vreplica.units import KIB
-from vreplica.vsphere.connection.vmomi import vim
+from vreplica.vsphere.connection.vmomi import moref, vim
 from vreplica.vsphere.model import Controller, Nic, VmDisk
 
 # Our name of a type -> its class in vim.vm.device. The more special class stands before its base:
@@ -141,15 +141,16 @@ def _label(device: Any) -> str:
     return (info.label if info is not None else None) or f"{_short(device)} {device.key}"
 
 
-def nics_of(devices: Iterable[Any], networks: dict[str, str]) -> tuple[Nic, ...]:
-    """Returns the network cards. `networks`: moref, portgroup key or opaque id -> name."""
+def nics_of(devices: Iterable[Any], networks: Mapping[str, tuple[str, str]]) -> tuple[Nic, ...]:
+    """Returns the network cards. `networks`: moref, portgroup key or opaque id -> (name, moref)."""
     return tuple(
         Nic(
             key=device.key,
             label=_label(device),
             type=_type_in(NICS, device),
             mac=device.macAddress,
-            network=_network_of(device.backing, networks),
+            network=(on := _network_of(device.backing, networks))[0],
+            network_moref=on[1],
             connected=bool(device.connectable and device.connectable.connected),
             start_connected=bool(device.connectable and device.connectable.startConnected),
             controller_key=device.controllerKey,
@@ -160,13 +161,22 @@ def nics_of(devices: Iterable[Any], networks: dict[str, str]) -> tuple[Nic, ...]
     )
 
 
-def _network_of(backing: Any, networks: dict[str, str]) -> str | None:
+def _network_of(
+    backing: Any, networks: Mapping[str, tuple[str, str]]
+) -> tuple[str | None, str | None]:
+    """Returns name and moref of a card's network, None where it is not known."""
     card = vim.vm.device.VirtualEthernetCard
+    unknown = (None, None)
     if isinstance(backing, card.DistributedVirtualPortBackingInfo):
-        return networks.get(backing.port.portgroupKey or "")
+        return networks.get(backing.port.portgroupKey or "", unknown)
     if isinstance(backing, card.OpaqueNetworkBackingInfo):
-        return networks.get(backing.opaqueNetworkId)
-    return getattr(backing, "deviceName", None)
+        return networks.get(backing.opaqueNetworkId, unknown)
+    name, network = getattr(backing, "deviceName", None), getattr(backing, "network", None)
+    if network is not None:
+        return name, moref(network)
+    # A snapshot's configuration names the network only.
+    called = {found for known, found in networks.values() if known == name}
+    return name, called.pop() if len(called) == 1 else None
 
 
 def has_vtpm(devices: Iterable[Any]) -> bool:

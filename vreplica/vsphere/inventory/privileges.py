@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 from vreplica.vsphere.connection.collector import read_one
 from vreplica.vsphere.connection.look import once
 from vreplica.vsphere.connection.vmomi import moref, vim
-from vreplica.vsphere.inventory import placement
-from vreplica.vsphere.inventory.tree import read_places
-from vreplica.vsphere.model import MissingPrivileges, ReplicaPlacement, ReplicaSpec, VmRef
+from vreplica.vsphere.inventory.placement import PlacementObjects
+from vreplica.vsphere.inventory.tree import InventoryTree
+from vreplica.vsphere.model import MissingPrivileges, VmRef
 
 if TYPE_CHECKING:
     from vreplica.vsphere.connection.link import ServerLink
@@ -79,24 +79,20 @@ def missing_on_source(link: ServerLink, vm: VmRef) -> tuple[MissingPrivileges, .
     return tuple(dict.fromkeys(lacks))
 
 
-def missing_at_placement(link: ServerLink, spec: ReplicaSpec) -> ReplicaPlacement:
-    """Finds where `create_replica` would put a replica, and what the account lacks there.
-
-    Raises PlacementNotFound, PlacementAmbiguous.
-    """
-    tree = read_places(link)
-    place = placement.choose(link.endpoint.host, tree, spec)
-    (store,) = [f for f in tree.of_kind(vim.Datastore) if tree.name(f) == place.datastore][:1]
+def missing_at_placement(
+    link: ServerLink, tree: InventoryTree, place: PlacementObjects
+) -> tuple[MissingPrivileges, ...]:
+    """Finds what the account lacks where `create_replica` would put a replica."""
+    store = tree.name(place.store)
     lacks = [
         *_lacks(link, "folder of the replica", place.folder, ON_FOLDER, ON_FOLDER_AT_TIMES),
         *_lacks(link, "resource pool of the replica", place.pool, ON_POOL),
-        *_lacks(link, f"datastore {place.datastore}", store.managed, ON_DATASTORE),
+        *_lacks(link, f"datastore {store}", place.store.managed, ON_DATASTORE),
     ]
     for backing in place.backings.values():
         network = getattr(backing, "network", None)
         lacks += _lacks(link, "network of the replica", network, ON_NETWORK)
-    host = tree.name(tree.objects[moref(place.host)])
-    return ReplicaPlacement(host, tuple(dict.fromkeys(lacks)))
+    return tuple(dict.fromkeys(lacks))
 
 
 def _lacks(

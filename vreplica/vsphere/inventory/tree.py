@@ -160,7 +160,7 @@ def read_places(link: ServerLink) -> InventoryTree:
     properties: Properties = {
         vim.Folder: (*NAMED, "childType"),
         vim.Datacenter: (*NAMED, "vmFolder"),
-        vim.ComputeResource: (*NAMED, "resourcePool", "host"),
+        vim.ComputeResource: (*NAMED, "resourcePool", "host", "environmentBrowser"),
         vim.ResourcePool: (*NAMED, "owner"),
         vim.HostSystem: (*NAMED, *HOST, "datastore", "network"),
         vim.Datastore: (*NAMED, "summary"),
@@ -227,16 +227,19 @@ def vm_locations(link: ServerLink) -> tuple[VmLocation, ...]:
 
 
 def datastores(tree: InventoryTree) -> tuple[DatastoreInfo, ...]:
-    return tuple(
-        DatastoreInfo(
-            name=tree.name(f),
-            moref=f.moref,
-            capacity_bytes=f.get("summary").capacity,
-            free_bytes=f.get("summary").freeSpace,
-            type=f.get("summary").type,
-            accessible=bool(f.get("summary").accessible),
-        )
-        for f in tree.of_kind(vim.Datastore)
+    return tuple(datastore_info(tree, f) for f in tree.of_kind(vim.Datastore))
+
+
+def datastore_info(tree: InventoryTree, found: FoundObject) -> DatastoreInfo:
+    summary = found.get("summary")
+    return DatastoreInfo(
+        name=tree.name(found),
+        moref=found.moref,
+        capacity_bytes=summary.capacity,
+        free_bytes=summary.freeSpace,
+        type=summary.type,
+        accessible=bool(summary.accessible),
+        path=tree.path(found),
     )
 
 
@@ -270,6 +273,7 @@ def networks(tree: InventoryTree) -> tuple[NetworkInfo, ...]:
                 if isinstance(f.managed, vim.OpaqueNetwork)
                 else "standard"
             ),
+            path=tree.path(f),
         )
         for f in tree.of_kind(vim.Network)
     )

@@ -124,6 +124,11 @@ def vm_info(
     if config is None or config.hardware is None:
         raise VmInaccessible(server, name, state).at(vm=name)
     capability = entry.get("capability")
+    stores = {
+        unescape(f.get("name") or f.moref): f.moref
+        for f in places
+        if isinstance(f.managed, vim.Datastore)
+    }
     hardware, flags = config.hardware, config.flags
     tree = entry.get("snapshot")
     current = tree.currentSnapshot if tree is not None else None
@@ -152,9 +157,8 @@ def vm_info(
         snapshots=tuple(snapshots_of(tree)),
         current_snapshot=moref(current) if current is not None else None,
         host=host,
-        datastores=tuple(
-            sorted(unescape(f.get("name")) for f in places if isinstance(f.managed, vim.Datastore))
-        ),
+        datastores=tuple(sorted(stores)),
+        datastore_morefs=stores,
         extra_config=options_of(config.extraConfig),
         consolidation_needed=bool(entry.get("runtime.consolidationNeeded")),
         connection_state=state,
@@ -187,18 +191,15 @@ def guest_family(guest_id: str, said: str | None) -> Literal["windows", "linux",
     return "linux" if lowered.startswith(LINUX_IDS) else "other"
 
 
-def network_names(places: Iterable[FoundObject]) -> dict[str, str]:
-    """Maps moref, portgroup key and opaque network id to the network's name."""
-    names: dict[str, str] = {}
+def network_names(places: Iterable[FoundObject]) -> dict[str, tuple[str, str]]:
+    """Maps moref, portgroup key and opaque network id to the network's name and moref."""
+    names: dict[str, tuple[str, str]] = {}
     for found in places:
         if isinstance(found.managed, vim.Network):
-            name = unescape(found.get("name") or found.moref)
-            names[found.moref] = name
-            if found.get("key"):
-                names[found.get("key")] = name
             opaque = getattr(found.get("summary"), "opaqueNetworkId", None)
-            if opaque:
-                names[opaque] = name
+            for key in (found.moref, found.get("key"), opaque):
+                if key:
+                    names[key] = unescape(found.get("name") or found.moref), found.moref
     return names
 
 

@@ -24,6 +24,7 @@ from vreplica.units import MIB
 from vreplica.vsphere.errors import BadReply
 from vreplica.vsphere.inventory.tree import datacenter_of
 from vreplica.vsphere.model import VmRef
+from vreplica.vsphere.names import split_path
 
 if TYPE_CHECKING:
     from vreplica.vsphere.connection.link import ServerLink
@@ -68,10 +69,10 @@ def fetch(link: ServerLink, vm: VmRef, directory: str, manifest: str) -> bytes:
 
     directory: `[ds1] web/`, manifest: relative to it (VirtualMachineSnapshotTree.backupManifest).
     """
-    datastore, _, folder = directory.partition("]")
-    path = "/".join(p for p in (folder.strip().strip("/"), manifest.strip("/")) if p)
+    datastore, folder = split_path(directory)
+    path = "/".join(p for p in (folder.strip("/"), manifest.strip("/")) if p)
     here = datacenter_of(link, vm)
-    query = {"dsName": datastore.lstrip("["), "dcPath": here[1] if here else ""}
+    query = {"dsName": datastore, "dcPath": here[1] if here else ""}
     operation = f"reading {manifest}"
     status, data = link.download(
         operation, f"/folder/{quote(path)}?{urlencode(query, quote_via=quote)}", ARCHIVE_MAX

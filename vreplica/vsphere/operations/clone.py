@@ -18,6 +18,7 @@ from vreplica.vsphere.connection.collector import read_one
 from vreplica.vsphere.connection.tasks import WaitLimits
 from vreplica.vsphere.connection.vmomi import moref, vim
 from vreplica.vsphere.model import VmRef
+from vreplica.vsphere.names import escape, unescape
 
 if TYPE_CHECKING:
     from vreplica.vsphere.connection.link import ServerLink
@@ -74,9 +75,9 @@ def create_linked_clone(
         operation,
         managed.CloneVM_Task,
         here.get("parent"),
-        name,
+        escape(name),
         spec,
         vm=vm.name,
         limits=limits,
     )
-    return VmRef(moref(made), name)
+    return VmRef(moref(made), unescape(name))

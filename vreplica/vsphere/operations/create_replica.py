@@ -22,6 +22,7 @@ from vreplica.vsphere.inventory.placement import PlacementObjects
 from vreplica.vsphere.inventory.tree import read_places
 from vreplica.vsphere.inventory.vm import read_vm
 from vreplica.vsphere.model import Controller, Nic, ReplicaSpec, VmDisk, VmInfo, VmRef
+from vreplica.vsphere.names import escape, unescape
 
 if TYPE_CHECKING:
     from vreplica.vsphere.connection.link import ServerLink
@@ -37,18 +38,19 @@ def create(link: ServerLink, spec: ReplicaSpec, limits: WaitLimits) -> VmRef:
     Raises PlacementNotFound or PlacementAmbiguous before anything is done, DatastoreFull,
     NameTaken, PermissionDenied ..., and ReplicaNotAsAsked after the VM is removed again.
     """
-    place = placement.choose(link.endpoint.host, read_places(link), spec)
+    tree = read_places(link)
+    place = placement.choose(link.endpoint.host, tree, spec)
     made = tasks.run(
         link,
         f"creating replica {spec.name!r}",
         place.folder.CreateVM_Task,
-        config_spec(spec, place),
+        config_spec(spec, place, tree.name(place.store)),
         place.pool,
-        place.host,
+        place.host.managed,
         vm=spec.name,
         limits=limits,
     )
-    vm = VmRef(moref(made), spec.name)
+    vm = VmRef(moref(made), unescape(spec.name))
     difference = differences(spec, read_vm(link, vm))
     if difference:
         destroy(link, vm, limits)
@@ -56,13 +58,13 @@ def create(link: ServerLink, spec: ReplicaSpec, limits: WaitLimits) -> VmRef:
     return vm
 
 
-def config_spec(spec: ReplicaSpec, place: PlacementObjects) -> Any:
+def config_spec(spec: ReplicaSpec, place: PlacementObjects, datastore: str) -> Any:
     """Returns the ConfigSpec for CreateVM_Task."""
     source = spec.source
     disks = wanted_disks(spec)
     changes = [
         *(_add(controller_device(c)) for c in source.controllers if c.type in ADDABLE),
-        *(_add(_disk(d, spec, place.datastore), file="create") for d in disks),
+        *(_add(_disk(d, spec, datastore), file="create") for d in disks),
         *(
             _add(nic_device(n, place.backings[n.key], keep_mac=bool(spec.keep.mac)))
             for n in source.nics
@@ -76,12 +78,12 @@ def config_spec(spec: ReplicaSpec, place: PlacementObjects) -> Any:
     }
     options.update(spec.extra_config)
     config = vim.vm.ConfigSpec(
-        name=spec.name,
+        name=escape(spec.name),
         version=source.hw_version or None,
         guestId=source.guest_id or None,
         uuid=source.bios_uuid if spec.keep.bios_uuid else None,
         annotation=spec.annotation or None,
-        files=vim.vm.FileInfo(vmPathName=f"[{place.datastore}]"),
+        files=vim.vm.FileInfo(vmPathName=f"[{datastore}]"),
         numCPUs=source.cpus,
         numCoresPerSocket=source.cores_per_socket,
         memoryMB=source.memory_mib,

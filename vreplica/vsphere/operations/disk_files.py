@@ -15,6 +15,7 @@ from vreplica.vsphere.connection.vmomi import vim
 from vreplica.vsphere.errors import PlacementAmbiguous, PlacementNotFound
 from vreplica.vsphere.inventory.tree import datacenter_of, read_places
 from vreplica.vsphere.model import VmRef, datastore_of
+from vreplica.vsphere.names import same_name
 
 if TYPE_CHECKING:
     from vreplica.vsphere.connection.link import ServerLink
@@ -81,7 +82,7 @@ def _datacenter(link: ServerLink, vm: VmRef, path: str) -> Any:
     name = datastore_of(path)
     tree = read_places(link)
     stores = tree.of_kind(vim.Datastore)
-    found = {tree.datacenter(f) for f in stores if tree.name(f) == name}
+    found = {tree.datacenter(f) for f in stores if same_name(tree.name(f), name)}
     if not found:
         names = tuple(tree.name(f) for f in stores)
         raise PlacementNotFound(link.endpoint.host, "datastore", name, names)

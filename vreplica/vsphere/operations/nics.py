@@ -7,17 +7,18 @@ attaches them to an isolated network.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from vreplica.vsphere.connection import tasks
-from vreplica.vsphere.connection.collector import read_one
+from vreplica.vsphere.connection.collector import FoundObject, read_one
 from vreplica.vsphere.connection.tasks import WaitLimits
 from vreplica.vsphere.connection.vmomi import moref, vim
-from vreplica.vsphere.errors import PlacementNotFound
-from vreplica.vsphere.inventory.placement import network_backing
-from vreplica.vsphere.inventory.tree import InventoryTree, read_places
+from vreplica.vsphere.inventory.choose import the_one
+from vreplica.vsphere.inventory.placement import network_backing, networks_of
+from vreplica.vsphere.inventory.tree import InventoryTree, networks, read_places
 from vreplica.vsphere.inventory.vm import read_vm
-from vreplica.vsphere.model import Nic, VmRef
+from vreplica.vsphere.model import NetworkInfo, Nic, VmRef
 
 if TYPE_CHECKING:
     from vreplica.vsphere.connection.link import ServerLink
@@ -85,20 +86,33 @@ def attach_all_to(link: ServerLink, vm: VmRef, network: str, limits: WaitLimits)
     return read_vm(link, vm).nics
 
 
+def network_of_host(link: ServerLink, vm: VmRef, wanted: str) -> NetworkInfo:
+    """Finds a network that the VM's host reaches. Raises PlacementNotFound, PlacementAmbiguous."""
+    managed = link.managed(vim.VirtualMachine, vm.moref)
+    entry = read_one(link, "reading the VM's host", managed, ["runtime.host"], vm=vm.name)
+    return HostNetworks(link, entry.get("runtime.host")).info(wanted)
+
+
 class HostNetworks:
-    """The networks of one host, by name."""
+    """The networks of one host, by name, path or moref."""
 
     def __init__(self, link: ServerLink, host: Any) -> None:
         self._server = link.endpoint.host
         self._tree: InventoryTree = read_places(link)
         found = self._tree.objects.get(moref(host)) if host is not None else None
-        names = {moref(n) for n in (found.get("network") if found else None) or []}
-        self._found = {
-            self._tree.name(f): f for f in self._tree.of_kind(vim.Network) if f.moref in names
-        }
+        self._found = networks_of(self._tree, found)
 
-    def backing(self, name: str) -> Any:
-        """Returns what attaches a card to a network. Raises PlacementNotFound."""
-        if name not in self._found:
-            raise PlacementNotFound(self._server, "network", name, tuple(sorted(self._found)))
-        return network_backing(self._tree, self._found[name])
+    def backing(self, wanted: str) -> Any:
+        """Returns what attaches a card to a network.
+
+        Raises PlacementNotFound, PlacementAmbiguous.
+        """
+        return network_backing(self._tree, self._one(wanted))
+
+    def info(self, wanted: str) -> NetworkInfo:
+        """Raises PlacementNotFound, PlacementAmbiguous."""
+        (info,) = networks(InventoryTree({"": self._one(wanted)}))
+        return replace(info, path=self._tree.path(self._one(wanted)))
+
+    def _one(self, wanted: str) -> FoundObject:
+        return the_one(self._server, self._tree, "network called", wanted, self._found)

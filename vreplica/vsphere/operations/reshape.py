@@ -31,6 +31,7 @@ from vreplica.vsphere.model import (
     ReshapeSpec,
     VmInfo,
     VmRef,
+    mapped_network,
 )
 from vreplica.vsphere.operations import hardware_identity
 from vreplica.vsphere.operations.create_replica import (
@@ -95,7 +96,7 @@ def _differences(source: VmInfo, replica: VmInfo, networks: Mapping[str, str]) -
             yield f"{theirs.label} is added on {_mapped(theirs, networks)}"
         elif mine.type != theirs.type:
             yield f"{mine.label}: {mine.type} becomes {theirs.type}"
-        elif mine.network != _mapped(theirs, networks):
+        elif not mine.is_on(_mapped(theirs, networks)):
             yield f"{mine.label}: network {mine.network} becomes {_mapped(theirs, networks)}"
 
 
@@ -105,7 +106,7 @@ def wanted_networks(source: VmInfo, replica: VmInfo, networks: Mapping[str, str]
         theirs.label: _mapped(theirs, networks) or "unknown"
         for mine, theirs in pair_cards(source, replica)
         if theirs is not None
-        and (mine is None or mine.type != theirs.type or mine.network != _mapped(theirs, networks))
+        and (mine is None or mine.type != theirs.type or not mine.is_on(_mapped(theirs, networks)))
     }
 
 
@@ -146,7 +147,7 @@ def _controllers(source: VmInfo, replica: VmInfo) -> Iterator[tuple[Controller |
 
 
 def _mapped(nic: Nic, networks: Mapping[str, str]) -> str | None:
-    return networks.get(nic.network or "", nic.network)
+    return mapped_network(nic, networks)
 
 
 # -- changing it ----------------------------------------------------------------------------
@@ -260,7 +261,7 @@ def _nic_changes(
             mine = None
         if theirs is None:
             continue
-        moves = mine is None or mine.network != network
+        moves = mine is None or not mine.is_on(network)
         if mine is not None and not moves and not needs_new_mac(mine, theirs, want.keep):
             continue
         backing = None

@@ -697,14 +697,17 @@ def test_what_looks_like_an_emoji_is_printed_as_it_is(capsys: pytest.CaptureFixt
     assert {"3A:AB:1D", "01:AB:42"} <= set(capsys.readouterr().out.split())
 
 
-def test_status_and_history_show_a_table_only_of_what_there_is(
+def test_status_shows_every_job_and_says_what_it_does_not_know(
     invoke: Invoke, job_file: Path
 ) -> None:
-    for command in ("status", "history"):
-        nothing = invoke(command)
-        assert (nothing.exit_code, nothing.stdout) == (0, ""), command
-        assert nothing.stderr
+    nothing = invoke("history")
+    assert (nothing.exit_code, nothing.stdout) == (0, "")
+    assert nothing.stderr
     job_file.write_text(TWO_JOBS.replace("[jobs.db01]", 'schedule = { every = "4h" }\n[jobs.db01]'))
-    head, _, row = invoke("status").stdout.splitlines()
-    assert head.split() == ["job", "point", "target", "state", "next", "why"]
-    assert row.split()[:3] == ["web01", "none", "known"]
+    catalog, service, head, _, *rows = invoke("status").stdout.splitlines()
+    assert catalog.startswith("no catalog has been made")
+    assert service.startswith("no service is running")
+    assert head.split() == ["job", "VM", "at", "point", "target", "state", "next", "why"]
+    assert [row.split()[0] for row in rows] == ["web01", "db01"]
+    for row in rows:
+        assert "not known  not known here" in row

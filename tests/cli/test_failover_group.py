@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+import vreplica
 from tests.support.commands import invoke
 from vreplica.config import load
 from vreplica.lab import Lab, LabControl
@@ -142,7 +143,7 @@ def test_the_catalog_is_told_of_each_member(lab: Lab, control: LabControl) -> No
     def known() -> dict[str, str]:
         with catalog.transaction() as c:
             assert (
-                observed.failover_states(c)[id_]
+                observed.failover_states(c, "told1")[id_]
                 == json.loads(
                     invoke("failover", "show", "group:told", "--json", "-c", str(path)).stdout
                 )["state"]
@@ -150,8 +151,21 @@ def test_the_catalog_is_told_of_each_member(lab: Lab, control: LabControl) -> No
             return jobs.disabled(c)
 
     assert known() == {"told1": id_, "told2": id_}
+    shown = invoke("status", "-c", str(path)).stdout
+    assert shown.count("in service at site-b (not committed)") == 2
     assert invoke("undo", "group:told", "-q", "-c", str(path)).exit_code == 0
     assert known() == {}
+    said = map(json.loads, invoke("history", "--json", "-c", str(path)).stdout.splitlines())
+    rows = [(row["job"], row["request"] and row["request"]["do"], row["state"]) for row in said]
+    assert sorted(rows, key=str) == [
+        (name, verb, "done") for name in ("told1", "told2") for verb in ("failover", "undo", None)
+    ]
+    # The point of the failover's final sync is the newest that is known.
+    documents = map(json.loads, invoke("status", "--json", "-c", str(path)).stdout.splitlines())
+    for one in [one for one in documents if one["result"] == "status"]:
+        (*_, newest) = vreplica.recovery_points(load(path)[one["job"]])
+        assert (one["point"], one["level"]) == (newest.id, newest.level.value)
+        assert (one["vm_at"], one["state"]) == ("site-a", "idle")
     catalog.close()
 
 

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.commands import ALL
+from vreplica.config import load
 from vreplica.lab import Lab, LabControl
+from vreplica.service.catalog.database import Catalog
 from vreplica.units import MIB
 
 HEAVY = {
@@ -86,9 +88,21 @@ def test_points_needs_no_numpy_no_sql_and_without_text_no_rich(jobs: str) -> Non
     assert loaded_by("points", "-c", jobs) == JOBS | {"pyVmomi", "rich"}
 
 
-@pytest.mark.parametrize("command", ["status", "history"])
-def test_what_reads_the_catalog_needs_no_pyvmomi_and_no_alembic(command: str, jobs: str) -> None:
-    assert loaded_by(command, "--json", "-c", jobs) == JOBS | {"sqlalchemy"}
+@pytest.mark.parametrize("command", ["status", "history", "failovers"])
+def test_what_reads_the_catalog_needs_no_pyvmomi_and_no_alembic(
+    command: str, jobs: str, tmp_path: Path
+) -> None:
+    """And no SQL where there is no catalog: that comes with the service's libraries."""
+    file = tmp_path / "jobs.toml"
+    text = Path(jobs).read_text().replace('state_dir = "state"', f'state_dir = "{tmp_path}"')
+    file.write_text(text)
+    assert loaded_by(command, "--json", "-c", str(file)) == JOBS
+    Catalog.open(load(file).catalog_url()).close()
+    assert loaded_by(command, "--json", "-c", str(file)) == JOBS | {"sqlalchemy"}
+
+
+def test_jobs_reads_the_job_file_alone(jobs: str) -> None:
+    assert loaded_by("jobs", "--json", "-c", jobs) == JOBS
 
 
 @pytest.mark.parametrize("command", ["plan", "check"])

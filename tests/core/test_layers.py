@@ -71,7 +71,7 @@ ROWS: dict[str, list[set[str]]] = {
 
 SEES = {
     "failover/machine": {"clocks", "errors", "files", "formats", "points", "stored"},
-    "scheduling": {"clocks", "hours"},
+    "scheduling": {"clocks", "hours", "units"},
 }
 """The part and what it may import beside itself: both are tested without anything around them."""
 

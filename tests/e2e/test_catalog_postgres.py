@@ -17,11 +17,23 @@ import sqlalchemy as sa
 
 from vreplica.scheduling.planner import RunStart
 from vreplica.scheduling.schedule import DueRun
-from vreplica.service.catalog import failover_requests, jobs, notices, runs, tables
+from vreplica.service.catalog import (
+    failover_requests,
+    jobs,
+    movers,
+    notices,
+    observed,
+    projection,
+    runs,
+    tables,
+)
 from vreplica.service.catalog.database import Catalog
 from vreplica.service.catalog.errors import CatalogTooNew, CatalogUnreachable
 from vreplica.service.catalog.reading import consult
 from vreplica.service.dbos_engine import DbosEngine
+from vreplica.service.status import job_status
+from vreplica.sync import by_hand
+from vreplica.sync.by_hand import HandEntry
 
 FROZEN = """
 import os, signal, sys
@@ -211,7 +223,33 @@ def test_commands_that_only_look_neither_make_nor_change_a_catalog(url: str) -> 
     with pytest.raises(CatalogUnreachable, match="read-only transaction"):
         consult(url, lambda catalog: know(catalog, ["b"]))
     with catalog.transaction() as c:
-        c.execute(sa.text("UPDATE alembic_version SET version_num = '0004'"))
+        c.execute(sa.text("UPDATE alembic_version SET version_num = '0005'"))
     catalog.close()
-    with pytest.raises(CatalogTooNew, match="schema 0004"):
+    with pytest.raises(CatalogTooNew, match="schema 0005"):
         consult(url, lambda catalog: catalog.history())
+
+
+def test_what_commands_did_and_members_of_a_group_are_kept(
+    catalog: Catalog, tmp_path: Path
+) -> None:
+    now = catalog.now()
+    done = HandEntry("p1", "run", "a", "failed", "alice@dr1", now, now, "no route\0", {})
+    by_hand.write(tmp_path / "a", done)
+    with catalog.transaction() as c:
+        jobs.register(c, ["a", "b"], now)
+        movers.join(c, "m1", 2, now, timedelta(seconds=30))
+        observed.set_points(c, "b", [("p", now - timedelta(seconds=9), "crash", {})])
+        for job, state in (("a", "running"), ("b", "synced")):
+            observed.set_failover(c, "fo-1", job, state=state, facts={}, now=now)
+            observed.set_failover(c, "fo-1", job, state=state, facts={}, now=now)
+    for _ in range(2):
+        by_hand.write(tmp_path / "a", done)
+        projection.take_in(catalog, tmp_path / "a")
+    assert [row["who"] for row in catalog.history(["a"])] == ["alice@dr1"]
+    a, b = job_status(catalog, {"a": None, "b": None})
+    assert (a.error, a.asked, a.vm_at) == ("no route ", False, None)
+    assert (b.point, b.asked, b.level) == ("p", True, "crash")
+    with catalog.transaction() as c:
+        assert observed.failover_states(c, "b") == {"fo-1": "synced"}
+        assert catalog.as_of(c) is not None
+        assert movers.registered(c)[0].at_work(now)

@@ -133,9 +133,9 @@ def test_status_refuses_a_catalog_that_is_too_old_with_the_command_to_type(confi
 
 
 def test_status_says_that_a_catalog_is_newer(config: Config) -> None:
-    stored(config, "0004")
+    stored(config, "0005")
     before = content(config.state_dir)
-    with pytest.raises(CatalogTooNew, match="schema 0004, made by a later version"):
+    with pytest.raises(CatalogTooNew, match="schema 0005, made by a later version"):
         vreplica.status(config)
     assert content(config.state_dir) == before
 
@@ -147,7 +147,8 @@ def test_status_makes_no_catalog(config: Config) -> None:
         ("web01", "idle", None),
         ("new01", "idle", None),
     ]
-    assert "no service has worked on this job" in found[0].why
+    assert found[0].why == "no service is running"
+    assert [(one.asked, one.alarm, one.vm_at) for one in found] == [(False, None, None)] * 2
     assert content(config.state_dir) == before
 
 
@@ -219,7 +220,7 @@ def test_commands_that_only_look_change_and_create_nothing(
 
 
 @pytest.mark.parametrize("name", ["status", "history"])
-@pytest.mark.parametrize(("version", "said"), [("0001", "catalog migrate"), ("0004", "later")])
+@pytest.mark.parametrize(("version", "said"), [("0001", "catalog migrate"), ("0005", "later")])
 def test_commands_that_only_look_refuse_what_they_cannot_read(
     config: Config, name: str, version: str, said: str
 ) -> None:
@@ -241,13 +242,17 @@ def documents(config: Config, *words: str) -> list[dict[str, Any]]:
 
 def test_the_library_gives_the_values_of_the_command(config: Config) -> None:
     stored(config, "0003")
-    shown = documents(config, "status", "--json")
+    *shown, service = documents(config, "status", "--json")
     moving = {"age_s", "next_at", "version", "result"}
     assert [{k: v for k, v in one.items() if k not in moving} for one in shown] == [
         {k: v for k, v in one.to_dict().items() if k not in moving}
         for one in vreplica.status(config)
     ]
     assert shown[0]["failover"]["request"] == "asked"
+    assert service["result"] == "status-service"
+    assert [m["mover"] for m in service["movers"]] == ["m1"]
+    assert (service["at_work"], service["movers"][0]["version"]) == (False, None)
+    assert service["as_of"].startswith("2026-11-30T18:4")
 
 
 def test_history_shows_requests_and_the_resources_of_runs(config: Config) -> None:
@@ -264,9 +269,9 @@ def test_history_shows_requests_and_the_resources_of_runs(config: Config) -> Non
 @pytest.mark.parametrize(
     ("version", "said"),
     [
-        ("0001", "schema 0001 -> 0003"),
-        ("0003", "schema 0003 already"),
-        ("none", "new, schema 0003"),
+        ("0001", "schema 0001 -> 0004"),
+        ("0003", "schema 0003 -> 0004"),
+        ("none", "new, schema 0004"),
     ],
 )
 def test_the_catalog_is_migrated_by_a_command(config: Config, version: str, said: str) -> None:
@@ -330,11 +335,11 @@ def open_as_service(url: str) -> Catalog:
 def test_an_older_mover_does_not_start_on_a_newer_catalog(
     config: Config, opened: Callable[[str], Catalog]
 ) -> None:
-    file = stored(config, "0004")
+    file = stored(config, "0005")
     with pytest.raises(CatalogTooNew) as caught:
         opened(url(file))
     assert "Install the later version" in caught.value.explain()[0]
-    assert version_of(file) == "0004"
+    assert version_of(file) == "0005"
 
 
 def test_an_older_mover_at_work_goes_on_when_a_newer_one_brings_the_catalog_up_to_date(
@@ -351,7 +356,7 @@ def test_an_older_mover_at_work_goes_on_when_a_newer_one_brings_the_catalog_up_t
     new = Catalog.open(url(file), migrate=True)
     with new.transaction() as c:
         c.execute(sa.text("ALTER TABLE vr_job ADD COLUMN later VARCHAR(10) DEFAULT 'x'"))
-        c.execute(sa.text("UPDATE alembic_version SET version_num = '0004'"))
+        c.execute(sa.text("UPDATE alembic_version SET version_num = '0005'"))
     assert plan.round({}) == []
     with old.transaction() as c:
         assert movers.renew(c, "m9", old.now(c), TTL)

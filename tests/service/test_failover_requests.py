@@ -272,7 +272,10 @@ def test_the_catalog_keeps_the_points_and_a_flagged_one_is_told(
     here = (point("p0"), point("p2"), point("p3", "most of it is random"))
     assert one(Report(here[2], 3), here) == ["p0", "p2", "p3"]
     assert told == ["run done: a", "point flagged: a"]
-    assert [r["what"] for r in there.catalog.audit_trail("a", 2)] == ["point flagged", "run done"]
+    assert [r["what"] for r in there.catalog.audit_trail("a", limit=2)] == [
+        "point flagged",
+        "run done",
+    ]
     assert job_status(there.catalog, RULES)[0].flagged == "p3"
 
 

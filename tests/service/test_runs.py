@@ -284,6 +284,9 @@ def test_nothing_is_said_to_be_kept_again_where_somebody_has_stopped_a_job(
 
 def test_status_says_what_comes_next(catalog: Catalog) -> None:
     rules = {"a": RULE, "b": ScheduleRule(Rpo(timedelta(minutes=15)))}
+    for one in job_status(catalog, rules):
+        assert (one.why, one.next_at) == ("no service is running", None)
+    join(catalog, "m1")
     found = {s.job: s for s in job_status(catalog, rules)}
     assert found["a"].why == "every 1 h"
     assert found["b"].why == "no recovery point is known here; the destination was not asked"

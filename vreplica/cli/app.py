@@ -16,6 +16,7 @@ COMMANDS: Final = {
     "demo": Lazy("demo.command:demo", "Try everything on an embedded lab."),
     "init": Lazy("init:init", "Write a first job file from what the sites have."),
     "check": Lazy("check:check", "Try everything that the jobs need; change nothing."),
+    "jobs": Lazy("jobs:jobs", "List the jobs of the job file."),
     "plan": Lazy("plan:plan", "Show what the next runs will do, and why."),
     "run": Lazy("run:run", "Bring replicas up to date."),
     "pause": Lazy("pause:pause", "Pause the current run of a job."),
@@ -28,9 +29,13 @@ COMMANDS: Final = {
     "failback": Lazy("failover.failback:failback", "Bring a failed-over VM back."),
     "undo": Lazy("failover.undo:undo", "Put both sides back after a failover."),
     "commit": Lazy("failover.commit:commit", "Make a failover permanent."),
+    "failovers": Lazy("failover.failovers:failovers", "List the failovers of all jobs."),
     "serve": Lazy("service.serve:serve", "Run all jobs by their schedules, as a service."),
-    "status": Lazy("service.status:status", "Show the newest point and the next run of each job."),
-    "history": Lazy("service.history:history", "List the runs and failovers of the service."),
+    "status": Lazy(
+        "service.status:status", "Show where each VM is, its newest point, its next run."
+    ),
+    "history": Lazy("service.history:history", "List the latest runs and failovers."),
+    "audit": Lazy("service.audit:audit", "Show the audit trail."),
     "schedule": Lazy("service.schedule:schedule", "Pause and resume the schedule of jobs."),
     "notify": Lazy("service.notify:notify", "Test the receivers of notifications."),
     "catalog": Lazy("service.catalog:catalog", "Rebuild or migrate the catalog of the service."),

@@ -210,6 +210,15 @@ class Config(Mapping[str, Job]):
         table = self._file.jobs[name]
         return table.source.site, table.destination.site
 
+    def vms_of(self, name: str) -> tuple[str, str]:
+        """A job's source VM, and the name of its replica."""
+        table = self._file.jobs[name]
+        return table.source.vm, table.destination.name
+
+    def groups_of(self, name: str) -> list[str]:
+        """The names of the groups that a job is a member of."""
+        return [group for group, table in self._file.groups.items() if name in table.members]
+
     def endpoint(self, site: str) -> Endpoint:
         """Address and login of a site. Raises SecretUnavailable."""
         table = self._file.sites[site]

@@ -16,7 +16,7 @@ from vreplica.failover.machine.record import Outcome, Record, outcome_of, record
 from vreplica.failover.machine.states import ENDED, FailoverState
 from vreplica.points.model import new_id
 from vreplica.sync.job import Job
-from vreplica.sync.job_dir import failovers_dir
+from vreplica.sync.job_dir import failovers_below, failovers_dir
 
 
 def new_failover_id() -> str:
@@ -34,12 +34,23 @@ def folders(job: Job) -> list[Path]:
 
 def outcomes(job: Job) -> list[Outcome]:
     """The state of each failover and failback, oldest first."""
-    return [outcome_of(folder) for folder in folders(job)]
+    return outcomes_below(job.job_dir)
+
+
+def outcomes_below(job_dir: Path) -> list[Outcome]:
+    """The same for the job whose folder this is."""
+    return [outcome_of(folder) for folder in begun_below(failovers_below(job_dir))]
 
 
 def records(job: Job) -> list[Record]:
     """The figures of each failover and failback, oldest first."""
-    return [record_of(job.name, folder.name, load(folder)) for folder in folders(job)]
+    return records_below(job.job_dir, job.name)
+
+
+def records_below(job_dir: Path, job: str) -> list[Record]:
+    """The same for the job of this name whose folder this is."""
+    found = begun_below(failovers_below(job_dir))
+    return [record_of(job, folder.name, load(folder)) for folder in found]
 
 
 def unfinished(job: Job) -> Outcome | None:

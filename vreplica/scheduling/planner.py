@@ -162,6 +162,8 @@ def _alarm(now: datetime, job: JobRecord, target: timedelta) -> RpoAlarm | None:
     limit = (job.point_time or job.since) + target
     if now > limit:
         return RpoAlarm(job.name, AlarmKind.VIOLATED, target, age, limit)
+    if not job.asked:
+        return None
     end = _expected_end(now, job)
     if end is None or end > limit:
         return RpoAlarm(job.name, AlarmKind.PREDICTED, target, age, limit)

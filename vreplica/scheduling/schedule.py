@@ -27,6 +27,7 @@ from zoneinfo import ZoneInfo
 from cronsim import CronSim, CronSimError
 
 from vreplica.hours import Opening
+from vreplica.units import human_duration
 
 MARGIN: Final = 1.25
 """The estimate is the longest of the recent durations times this: the next run may be longer."""
@@ -84,6 +85,15 @@ class ScheduleRule:
         """The oldest age that the newest point may reach, where one is set."""
         return self.when.target if isinstance(self.when, Rpo) else self.rpo
 
+    def __str__(self) -> str:
+        match self.when:
+            case Cron(expression):
+                return f"cron {expression} ({self.zone.key})"
+            case Every(period):
+                return f"every {human_duration(period.total_seconds())}"
+            case Rpo(target):
+                return f"to keep the {human_duration(target.total_seconds())} target"
+
 
 @dataclass(frozen=True, slots=True)
 class JobRecord:
@@ -99,6 +109,8 @@ class JobRecord:
     """Runs that failed in a row, since the last one that made a point."""
     point_time: datetime | None = None
     """When the newest point was taken, by the clock of the mover that made it."""
+    asked: bool = True
+    """The destination was asked for its points. False: there may be some that are not known."""
     durations_s: tuple[float, ...] = ()
     """Of recent runs that made a point, from snapshot to commit."""
     running: bool = False

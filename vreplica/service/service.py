@@ -17,6 +17,7 @@ import threading
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, TextIO
 
@@ -27,6 +28,7 @@ from vreplica.scheduling.planner import ROUND_S
 from vreplica.service.catalog import failover_requests, jobs, movers, projection, runs
 from vreplica.service.catalog.database import Catalog
 from vreplica.service.catalog.engines import CatalogAway
+from vreplica.service.catch_up import CatchUp
 from vreplica.service.dbos_engine import ENDED, STOPPED, DbosEngine, system_url
 from vreplica.service.dispatcher import Assignment, Dispatcher
 from vreplica.service.failover_worker import FailoverWorker
@@ -44,6 +46,8 @@ INVENTORY_S: Final = 60.0
 GAP_S: Final = 1.0
 """The shortest time between two rounds, however many runs end. It is at least five times what
 the last round took."""
+CATCH_UP_END_S: Final = 10.0
+"""The time for the thread that asks destinations to end; then it ends with the process."""
 DRAIN_S: Final = 60.0
 """The time for runs to end after they were cancelled."""
 
@@ -118,6 +122,10 @@ class Service:
         )
         closing(self.engine.close)
         self._reconcile()
+        catch_up = CatchUp(config, self.catalog, self._stopped)
+        catching_up = threading.Thread(target=catch_up.work, name="vreplica-catch-up", daemon=True)
+        catching_up.start()
+        closing(partial(catching_up.join, CATCH_UP_END_S))
         closing(self._drain)
         thread = threading.Thread(target=self._plan, name="vreplica-planner")
         thread.start()

@@ -11,6 +11,8 @@
       held                               VM whose Storage vMotion is disabled
                                          (source/vmotion_lock.py)
       vms.json                           both VMs by their instance UUIDs (known_vms.py)
+      by-hand.jsonl                      runs and failovers of commands that no catalog has taken in
+                                         yet (by_hand.py)
       run.json                           the run whose disks are being written (run_record.py)
       disk-KEY.digests                   digest map of the replica's disk (points/digestmap/)
       disk-KEY.digests.pending           digests of a run that is not committed yet
@@ -50,7 +52,11 @@ from vreplica.sync.job import Job
 
 
 def lock_path(job: Job) -> Path:
-    return job.job_dir / "lock"
+    return lock_below(job.job_dir)
+
+
+def lock_below(job_dir: Path) -> Path:
+    return job_dir / "lock"
 
 
 def disabled_path(job: Job) -> Path:
@@ -79,6 +85,10 @@ def known_vms_path(job: Job) -> Path:
 
 def run_record_path(job: Job) -> Path:
     return job.job_dir / "run.json"
+
+
+def by_hand_path(job_dir: Path) -> Path:
+    return job_dir / "by-hand.jsonl"
 
 
 def map_path(job_dir: Path, key: int) -> Path:
@@ -159,8 +169,13 @@ def job_lock(job: Job) -> Iterator[None]:
 
 def running_pid(job: Job) -> int | None:
     """Id of the process that holds the job's lock, 0 where it is not known; None: none does."""
+    return pid_below(job.job_dir)
+
+
+def pid_below(job_dir: Path) -> int | None:
+    """The same for the job whose folder this is."""
     try:
-        with lock_path(job).open(errors="replace") as file:
+        with lock_below(job_dir).open(errors="replace") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:

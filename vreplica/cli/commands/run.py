@@ -81,16 +81,17 @@ def run(
 
         def work(job: Job) -> int:
             job = replace(job, **changes)
-            with Watcher(out, job.name) as watcher:
-                report = vreplica.run(
-                    job,
-                    listener=watcher,
-                    verify=verify,
-                    control=cancellation.control,
-                    sessions=sessions,
-                )
+            with catalog_updates.recorded(out, config, job.name, "run") as record:
+                with Watcher(out, job.name) as watcher:
+                    report = vreplica.run(
+                        job,
+                        listener=watcher,
+                        verify=verify,
+                        control=cancellation.control,
+                        sessions=sessions,
+                    )
+                record.made(job, report)
             out.answer("run", report.to_dict(), lambda: render.text.run(report, job.require))
-            catalog_updates.run_ended(out, config, job, report)
             return _exit_code(report)
 
         code = each_job(out, config, jobs, work, lambda: cancellation.code is not None)

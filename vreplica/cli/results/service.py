@@ -22,10 +22,23 @@ class FailoverOfJob(TypedDict):
 
 
 class Status(Document):
-    """The state of a job. `age_s`: null without a point, and where its time lies ahead."""
+    """The state of a job. `age_s`: null without a point, and where its time lies ahead.
+
+    `points_known`: false where nobody asked the destination; `points_seen`: when it was read last.
+    `vm_at`: the site where the VM is in service; null: off at both (`vm_off`), or not known.
+    """
 
     job: str
-    state: str
+    state: Literal["idle", "running", "paused", "failing", "failing over", "disabled"]
+    scheduled: bool
+    source_site: str
+    destination_site: str
+    vm_at: str | None
+    vm_off: bool
+    point: str | None
+    level: str | None
+    points_known: bool
+    points_seen: Time | None
     age_s: Seconds | None
     target_s: Seconds | None
     alarm: str | None
@@ -33,13 +46,41 @@ class Status(Document):
     why: str
     failures: int
     error: str | None
+    failed_at: Time | None
     failover: FailoverOfJob | None
     flagged: str | None
     point_ahead: bool
 
 
+class Mover(TypedDict):
+    """`at_work`: its lease is valid. `version`: null where it does not say."""
+
+    mover: str
+    version: str | None
+    lease_until: Time | None
+    at_work: bool
+    active_runs: int
+    capacity_runs: int
+
+
+class StatusService(Document):
+    """The service, after the jobs. `catalog`: null where none was made.
+
+    `as_of`, `age_s`: when somebody last wrote to it, and how long ago. `at_work`: a mover is.
+    """
+
+    catalog: str | None
+    as_of: Time | None
+    age_s: float | None
+    at_work: bool
+    movers: list[Mover]
+
+
 class History(Document):
-    """A run or failover of the service. `kind`: run or failover."""
+    """A run or failover. `kind`: run or failover.
+
+    `who`: the user and machine of one that a command carried out; null: the service.
+    """
 
     id: str
     kind: str
@@ -56,6 +97,52 @@ class History(Document):
     tries: int
     outcome: dict[str, Any] | None
     error: str | None
+    who: str | None
+
+
+class JobListed(Document):
+    """A job of the job file. `schedule`: in words; null: it is run by hand."""
+
+    job: str
+    source_site: str
+    source_vm: str
+    destination_site: str
+    replica_vm: str
+    schedule: str | None
+    target_s: Seconds | None
+    groups: list[str]
+
+
+class FailoverListed(Document):
+    """A failover or failback. `here`: its journal is on this machine.
+
+    Of one whose journal is elsewhere the catalog knows the state, as of `seen`, and the point.
+    """
+
+    job: str
+    failover: str
+    back: bool
+    from_site: str
+    to_site: str
+    state: str
+    started: Time | None
+    ended: Time | None
+    downtime_s: Seconds | None
+    point: str | None
+    level: str | None
+    here: bool
+    seen: Time | None
+
+
+class AuditEntry(Document):
+    """An entry of the audit trail. `who`: a user, or a mover. `data`: depends on `what`."""
+
+    n: int
+    time: Time
+    who: str
+    what: str
+    job: str | None
+    data: dict[str, Any]
 
 
 class Schedule(Document):

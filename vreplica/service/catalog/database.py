@@ -13,14 +13,20 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final, Self, TypeVar
 
 import sqlalchemy as sa
 
-from vreplica.service.catalog import jobs, schema
+from vreplica.service.catalog import by_hand, jobs, movers, schema
 from vreplica.service.catalog import tables as t
-from vreplica.service.catalog.engines import CatalogAway, engine_to_write, is_damaged, unreachable
+from vreplica.service.catalog.engines import (
+    CatalogAway,
+    clock,
+    engine_to_write,
+    is_damaged,
+    unreachable,
+)
 from vreplica.service.catalog.errors import CatalogDamaged
 
 Connection = sa.Connection
@@ -103,16 +109,11 @@ class Catalog:
             yield connection
 
     def now(self, connection: sa.Connection | None = None) -> datetime:
-        """The time in UTC: by the clock of PostgreSQL, or of this machine."""
-        if self.engine.dialect.name != "postgresql":
-            return datetime.now(UTC)
-        query = sa.select(sa.func.clock_timestamp())
+        """As `clock`."""
         if connection is not None:
-            moment = connection.execute(query).scalar_one()
-        else:
-            with self.engine.connect() as own:
-                moment = own.execute(query).scalar_one()
-        return moment.astimezone(UTC)  # type: ignore[no-any-return]
+            return clock(connection)
+        with self.engine.connect() as own:
+            return clock(own)
 
     def retry_while_away(self, call: Callable[..., T], *args: Any) -> T:
         """Calls until the database answers, and returns the result."""
@@ -136,10 +137,21 @@ class Catalog:
         return changed
 
     def add_audit_entry(
-        self, connection: sa.Connection, who: str, what: str, job: str | None = None, **data: Any
+        self,
+        connection: sa.Connection,
+        who: str,
+        what: str,
+        job: str | None = None,
+        *,
+        time: datetime | None = None,
+        **data: Any,
     ) -> None:
-        """Adds an entry to the audit trail, and a notice for each receiver that wants it."""
-        values = {"time": self.now(connection), "who": who, "what": what, "job": job, "data": data}
+        """Adds an entry to the audit trail, and a notice for each receiver that wants it.
+
+        `time`: None for now.
+        """
+        time = time or self.now(connection)
+        values = {"time": time, "who": who, "what": what, "job": job, "data": data}
         entry = sa.insert(t.audit).values(values).returning(t.audit.c.n)
         n = connection.execute(entry).scalar_one()
         rows = [{"receiver": r, "n": n} for r, wanted in self.receivers.items() if what in wanted]
@@ -155,11 +167,26 @@ class Catalog:
         """The latest runs and failovers, the newest first; of these jobs, or of all.
 
         `request`: of a failover, see failover_requests. `resources`: occupied by the run.
+        `who`: the user and machine of what a command carried out; None: the service.
         """
         query = sa.select(*_HISTORY).order_by(t.runs.c.queued.desc()).limit(limit)
-        return self.read(query.where(t.runs.c.job.in_(names)) if names else query)
+        if names:
+            query = query.where(t.runs.c.job.in_(names))
+        rows = [{**row, "who": None} for row in self.read(query)]
+        with self.transaction() as c:
+            rows += [entry.as_history() for entry in by_hand.latest(c, names, limit)]
+        return sorted(rows, key=lambda row: row["queued"], reverse=True)[:limit]
 
-    def audit_trail(self, job: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
-        """The latest entries of the audit trail, the newest first."""
+    def as_of(self, c: sa.Connection) -> datetime | None:
+        """The latest time at which a mover or a command wrote to the catalog, as far as known."""
+        times = [m.renewed for m in movers.registered(c)]
+        columns = [t.audit.c.time, t.runs.c.queued, t.runs.c.ended, t.failovers.c.seen]
+        if schema.has_0004(c):
+            columns += [t.job_seen.c.seen, t.by_hand.c.ended]
+        times += [c.execute(sa.select(sa.func.max(column))).scalar() for column in columns]
+        return max((time for time in times if time is not None), default=None)
+
+    def audit_trail(self, *names: str, limit: int = 100) -> list[dict[str, Any]]:
+        """The latest entries of the audit trail, the newest first; of these jobs, or of all."""
         query = sa.select(t.audit).order_by(t.audit.c.n.desc()).limit(limit)
-        return self.read(query.where(t.audit.c.job == job) if job else query)
+        return self.read(query.where(t.audit.c.job.in_(names)) if names else query)

@@ -9,6 +9,7 @@ A connection that only reads cannot change the database, whatever is executed on
 from __future__ import annotations
 
 import sqlite3
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -84,6 +85,14 @@ def engine_to_read(url: str, *, immutable: bool = False) -> sa.Engine:
         connection.exec_driver_sql("BEGIN")
 
     return engine
+
+
+def clock(c: sa.Connection) -> datetime:
+    """The time in UTC: by the clock of PostgreSQL, or of this machine."""
+    if c.dialect.name != "postgresql":
+        return datetime.now(UTC)
+    moment: datetime = c.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+    return moment.astimezone(UTC)
 
 
 def sqlite_file(url: str) -> Path | None:

@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from vreplica.scheduling.schedule import JobRecord, ScheduleRule
+from vreplica.service.catalog import schema
 from vreplica.service.catalog import tables as t
 from vreplica.service.catalog.tables import ACTIVE, FAILOVER
 
@@ -36,6 +37,7 @@ def records(c: sa.Connection, rules: Mapping[str, ScheduleRule]) -> list[JobReco
     }
     requests = (t.runs.c.kind == FAILOVER, t.runs.c.state == "asked")
     requested = set(c.execute(sa.select(t.runs.c.job).where(*requests)).scalars())
+    seen = asked(c)
     found = []
     for row in c.execute(sa.select(t.jobs).order_by(t.jobs.c.name)):
         rule = rules.get(row.name)
@@ -51,6 +53,7 @@ def records(c: sa.Connection, rules: Mapping[str, ScheduleRule]) -> list[JobReco
                 last_end=row.last_end,
                 failures=row.failures,
                 point_time=row.point_time,
+                asked=row.point_time is not None or row.name in seen,
                 durations_s=tuple(row.durations_s),
                 running=run is not None,
                 paused=row.paused,
@@ -60,6 +63,20 @@ def records(c: sa.Connection, rules: Mapping[str, ScheduleRule]) -> list[JobReco
             )
         )
     return found
+
+
+def asked(c: sa.Connection) -> set[str]:
+    """The jobs whose destination was asked for their points."""
+    if not schema.has_0004(c):
+        return set()
+    return set(c.execute(sa.select(t.job_seen.c.job)).scalars())
+
+
+def unasked(c: sa.Connection, names: Iterable[str]) -> list[str]:
+    """Of these jobs those of which no point is known, and whose destination nobody has asked."""
+    query = sa.select(t.jobs.c.name).where(t.jobs.c.point_time.is_not(None))
+    known = asked(c) | set(c.execute(query).scalars())
+    return [name for name in names if name not in known]
 
 
 def set_resources(c: sa.Connection, resources: Mapping[str, tuple[str, ...]]) -> None:

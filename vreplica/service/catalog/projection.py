@@ -15,10 +15,12 @@ from vreplica.failover import history
 from vreplica.failover.machine.journal import load
 from vreplica.failover.machine.record import Outcome, outcome_of
 from vreplica.failover.machine.states import ENDED
+from vreplica.failover.standing import BOOTED
 from vreplica.points import RecoveryPoint
-from vreplica.service.catalog import jobs, observed, runs
+from vreplica.service.catalog import by_hand, jobs, observed, runs, schema
 from vreplica.service.catalog.database import Catalog, Connection
 from vreplica.service.catalog.observed import PointRow
+from vreplica.sync import by_hand as by_hand_log
 from vreplica.sync.job import Job
 from vreplica.sync.job_dir import failovers_dir
 from vreplica.sync.job_switch import disabled_by
@@ -60,6 +62,53 @@ def write_run(
         found = read_points(job)
         with catalog.transaction() as c:
             write_points(c, job.name, found)
+
+
+def write_points_if_unknown(catalog: Catalog, job: str, points: Sequence[RecoveryPoint]) -> bool:
+    """Writes the points of a job whose destination nobody has asked. False: somebody has."""
+    with catalog.transaction() as c:
+        jobs.register(c, [job], catalog.now(c))
+        if job not in jobs.unasked(c, [job]):
+            return False
+        write_points(c, job, points)
+        return True
+
+
+def write_booted(catalog: Catalog, job: str, failover: str | None) -> None:
+    """Writes the failover that has booted a job's replica, as a mark on the replica says.
+
+    Of a failover of which nothing else is known, the journal is lost or on another machine. `None`:
+    the replica is not booted; then the job is enabled, where such a mark had disabled it.
+    """
+    with catalog.transaction() as c:
+        now, before = catalog.now(c), seen_booted(c).get(job)
+        if failover is not None and failover not in observed.failover_states(c, job):
+            observed.set_failover(c, failover, job, state=BOOTED, facts={}, now=now)
+            if job not in jobs.disabled(c):
+                jobs.set_disabled(c, job, failover)
+        if before is not None and before != failover:
+            observed.set_failover(c, before, job, state="undone", facts={}, now=now)
+            if jobs.disabled(c).get(job) == before:
+                jobs.set_disabled(c, job, failover)
+
+
+def seen_booted(c: Connection) -> dict[str, str]:
+    """Id of the failover by job, of which nothing but the mark on the replica is known."""
+    return {row.job: row.id for row in observed.failovers(c) if row.state == BOOTED}
+
+
+def take_in(catalog: Catalog, job_dir: Path) -> None:
+    """Takes in what commands have recorded in a job's folder. Nothing where a catalog is older."""
+    with catalog.transaction() as c:
+        if not schema.has_0004(c):
+            return
+    with by_hand_log.taken_in(job_dir) as entries, catalog.transaction() as c:
+        for entry in by_hand.add(c, entries):
+            what = entry.what if entry.what != "run" else f"run {entry.state}"
+            data = {"run": entry.id, "state": entry.state, "by_hand": True, **entry.result}
+            data |= {"error": entry.error} if entry.error else {}
+            time = entry.ended
+            catalog.add_audit_entry(c, entry.who, f"{what} by hand", entry.job, time=time, **data)
 
 
 def write_failovers(catalog: Catalog, job: Job) -> None:

@@ -3,6 +3,7 @@
     0001  the first schema
     0002  failovers that are requested of the service; notices
     0003  indexes
+    0004  when points were read, versions of movers, what commands did, a row a member of a group
 
 Only `serve` and `catalog migrate` bring an existing catalog to NEWEST, because older movers refuse
 to start on it from then on. Every other command takes it as it is, or refuses.
@@ -12,15 +13,18 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Final
+from weakref import WeakSet
 
 import sqlalchemy as sa
 
 from vreplica.service.catalog.errors import CatalogTooNew, CatalogTooOld
 
-NEWEST: Final = "0003"
+NEWEST: Final = "0004"
 """The last migration; `migrate` makes this schema."""
 USABLE_FROM: Final = "0002"
-"""The oldest schema with all tables and columns that this version reads and writes."""
+"""The oldest schema with all tables and columns that this version needs."""
+_WITH_0004: Final[WeakSet[sa.Engine]] = WeakSet()
+"""Engines whose database has been seen with schema 0004 or later."""
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _VERSIONS = "alembic_version"
@@ -32,6 +36,16 @@ def version(c: sa.Connection) -> str | None:
         return None
     found = c.execute(sa.text(f"SELECT version_num FROM {_VERSIONS}")).scalar()  # noqa: S608
     return None if found is None else str(found)
+
+
+def has_0004(c: sa.Connection) -> bool:
+    """Whether the tables of 0004 are there: vr_job_seen, vr_mover_info, vr_by_hand.
+
+    Commands use a catalog of 0002 or 0003 as it is, without them.
+    """
+    if c.engine not in _WITH_0004 and (version(c) or "") >= "0004":
+        _WITH_0004.add(c.engine)  # no schema is ever taken back
+    return c.engine in _WITH_0004
 
 
 def check_usable(found: str, place: str) -> None:

@@ -2,8 +2,10 @@
 
     vr_job  1 ──── n  vr_run        what the planner knows of a job; its runs and failovers
             1 ──── n  vr_point      its recovery points, as they were last read
+            1 ──── 1  vr_job_seen   when they were last read
             1 ──── n  vr_failover   its failovers, as their journals were last read
-    vr_mover                        the movers at work, and the end of each one's lease
+            1 ──── n  vr_by_hand    runs and failovers that commands carried out
+    vr_mover  1 ── 1  vr_mover_info the movers at work, and the end of each one's lease
     vr_audit  1 ── n  vr_notice     decisions of people and of the service; receivers that have
                                     not been notified of one yet
     vr_receiver                     the mover that notifies each receiver
@@ -156,11 +158,30 @@ points = sa.Table(
     sa.Column("level", sa.String(20), nullable=False),
     sa.Column("description", JsonOf(DOCUMENT), nullable=False),
 )
+job_seen = sa.Table(
+    "vr_job_seen",
+    metadata,
+    sa.Column("job", sa.String(80), primary_key=True),
+    sa.Column("seen", Moment, nullable=False),
+)
+by_hand = sa.Table(
+    "vr_by_hand",
+    metadata,
+    sa.Column("id", sa.String(120), primary_key=True),
+    sa.Column("what", sa.String(20), nullable=False),
+    sa.Column("job", sa.String(80), nullable=False),
+    sa.Column("state", sa.String(20), nullable=False),
+    sa.Column("who", sa.String(200), nullable=False),
+    sa.Column("began", Moment, nullable=False),
+    sa.Column("ended", Moment, nullable=False),
+    sa.Column("result", sa.JSON, nullable=False),
+    sa.Column("error", PlainText),
+)
 failovers = sa.Table(
     "vr_failover",
     metadata,
     sa.Column("id", sa.String(60), primary_key=True),
-    sa.Column("job", sa.String(80), nullable=False),
+    sa.Column("job", sa.String(80), primary_key=True),
     sa.Column("state", sa.String(20), nullable=False),
     sa.Column("seen", Moment, nullable=False),
     sa.Column("facts", JsonOf(DOCUMENT), nullable=False),
@@ -172,6 +193,13 @@ movers = sa.Table(
     sa.Column("capacity", sa.Integer, nullable=False),
     sa.Column("joined", Moment, nullable=False),
     sa.Column("until", Moment, nullable=False),
+)
+mover_info = sa.Table(
+    "vr_mover_info",
+    metadata,
+    sa.Column("mover", sa.String(120), primary_key=True),
+    sa.Column("version", sa.String(60), nullable=False),
+    sa.Column("lease_s", sa.Float, nullable=False),
 )
 audit = sa.Table(
     "vr_audit",

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 from vreplica.cli import catalog_updates
 from vreplica.cli.render.output import Output
 from vreplica.config import Config
+from vreplica.errors import VReplicaError
 from vreplica.failover.crosscheck import Comparison
-from vreplica.failover.history import new_failover_id
+from vreplica.failover.history import new_failover_id, outcomes_below
 from vreplica.failover.machine.choices import FailoverChoices
 from vreplica.failover.machine.context import Reporter
+from vreplica.failover.machine.states import ENDED
 from vreplica.failover.target import (
     FailoverOutcome,
     FailoverPreview,
@@ -75,7 +77,7 @@ class CataloguedTarget:
         id_ = id_ or new_failover_id()
         for name in self.jobs:
             catalog_updates.reserve_job(self.out, self.config, self.config[name], id_)
-        with self._told(reserved=id_):
+        with self._recorded("failover", reserved=id_):
             return self.target.begin(choices, report, on_event, id_=id_, **options)
 
     def begin_back(
@@ -85,31 +87,50 @@ class CataloguedTarget:
         on_event: Listener = ignore,
         **options: Any,
     ) -> FailoverOutcome:
-        with self._told():
+        with self._recorded("failback"):
             return self.target.begin_back(choices, report, on_event, **options)
 
     def resume(
         self, report: Reporter, on_event: Listener = ignore, **options: Any
     ) -> FailoverOutcome:
-        with self._told():
+        with self._recorded("resume"):
             return self.target.resume(report, on_event, **options)
 
     def undo(
         self, report: Reporter, on_event: Listener = ignore, **options: Any
     ) -> FailoverOutcome:
-        with self._told():
+        with self._recorded("undo"):
             return self.target.undo(report, on_event, **options)
 
     def commit(
         self, report: Reporter, on_event: Listener = ignore, **options: Any
     ) -> FailoverOutcome:
-        with self._told():
+        with self._recorded("commit"):
             return self.target.commit(report, on_event, **options)
 
     @contextmanager
-    def _told(self, reserved: str | None = None) -> Iterator[None]:
-        try:
-            yield
-        finally:
-            for name in self.jobs:
-                catalog_updates.failover_ended(self.out, self.config, self.config[name], reserved)
+    def _recorded(self, what: str, reserved: str | None = None) -> Iterator[None]:
+        """Around a verb: recorded for each job, with the state that its failover has reached."""
+        with ExitStack() as stack:
+            records = {
+                name: stack.enter_context(
+                    catalog_updates.recorded(self.out, self.config, name, what)
+                )
+                for name in self.jobs
+            }
+            for name, record in records.items():
+                catalog_updates.failover_told(self.out, self.config[name], record, reserved)
+            try:
+                yield
+            finally:
+                for name, record in records.items():
+                    with suppress(VReplicaError):  # of a journal that cannot be read
+                        record.result = _standing(self.config, name)
+
+
+def _standing(config: Config, job: str) -> dict[str, str]:
+    """The failover that has not ended, else the newest; empty: there is none."""
+    found = outcomes_below(config.state_dir / job)
+    chosen = next((each for each in found if each.state not in ENDED), None)
+    chosen = chosen or next(reversed(found), None)
+    return {"failover": chosen.id, "state": chosen.state.value} if chosen is not None else {}

@@ -174,7 +174,7 @@ class ServiceTarget:
             try:
                 with catalog.transaction() as c:
                     row = failover_requests.get(c, id_)
-                    state = observed.failover_states(c).get(id_)
+                    state = observed.failover_states(c, self.name).get(id_)
                     busy = runs.mover_of(c, self.name)
             except CatalogAway as error:
                 report_once(f"the catalog is away, asking again: {error}")

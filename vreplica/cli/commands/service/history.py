@@ -1,4 +1,4 @@
-"""`history`: lists the latest runs and failovers of the service."""
+"""`history`: lists the latest runs and failovers, by the service and by hand."""
 
 from __future__ import annotations
 
@@ -23,21 +23,31 @@ if TYPE_CHECKING:
 @click.option("--limit", type=click.IntRange(1, 10_000), default=30, show_default=True)
 @command
 def history(out: Output, config: Config, jobs: tuple[str, ...], limit: int) -> int:
-    """List the service's latest runs and failovers, newest first.
+    """List the latest runs and failovers, by the service and by hand, newest first.
 
-    Reads the service's catalog and changes nothing.
+    Reads the service's catalog, and what commands on this machine have recorded that is not in it
+    yet. Changes nothing.
     """
+    from vreplica.sync import by_hand
+
     names = config.select(jobs)
-    with installed():
-        from vreplica.service.catalog.reading import consult
-    rows = consult(config.catalog_url(), lambda catalog: catalog.history(names, limit)) or ()
+    rows: list[dict[str, Any]] = []
+    if config.has_catalog:
+        with installed():
+            from vreplica.service.catalog.reading import consult
+        found = consult(config.catalog_url(), lambda catalog: catalog.history(names, limit))
+        rows += found or ()
+    known = {row["id"] for row in rows}
+    here = [entry for name in names for entry in by_hand.read(config.state_dir / name)]
+    rows += [entry.as_history() for entry in here if entry.id not in known]
+    rows = sorted(rows, key=lambda row: row["queued"], reverse=True)[:limit]
     if out.as_json:
         for row in rows:
             out.json("history", _value(row))
     elif rows:
         _show(out, rows)
     else:
-        out.note("the service has done nothing for these jobs yet; `run` is not listed here")
+        out.note("nothing is recorded of these jobs")
     return exit_codes.OK
 
 
@@ -52,7 +62,7 @@ def _value(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _show(out: Output, rows: Sequence[Mapping[str, Any]]) -> None:
-    table = render.text.grid("begun", "job", "what", "state", "took>?", "mover?", "error~")
+    table = render.text.grid("begun", "job", "what", "state", "took>?", "by?", "error~")
     for row in rows:
         took = (row["ended"] - row["began"]).total_seconds() if row["ended"] and row["began"] else 0
         begun = row["began"] or row["queued"]
@@ -62,7 +72,7 @@ def _show(out: Output, rows: Sequence[Mapping[str, Any]]) -> None:
             row["request"]["do"] if row["request"] else row["kind"],
             row["state"],
             render.text.duration(took) if took else "-",
-            row["mover"],
+            row["who"] or row["mover"],
             row["error"] or "",
         )
     out.show(table)

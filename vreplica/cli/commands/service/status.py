@@ -1,8 +1,8 @@
-"""`status`: shows how old the newest point of each job is, and when and why it runs next."""
+"""`status`: shows where each VM is, how old its newest point is, and when the job runs next."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -13,10 +13,10 @@ from vreplica.cli.options import command, config_option, jobs_argument
 from vreplica.cli.render.output import Output
 
 if TYPE_CHECKING:
-    from datetime import timedelta
+    from rich.console import RenderableType
 
     from vreplica.config import Config
-    from vreplica.service.status import JobStatus
+    from vreplica.service.status import JobStatus, ServiceStatus
 
 
 @click.command()
@@ -24,45 +24,71 @@ if TYPE_CHECKING:
 @config_option
 @command
 def status(out: Output, config: Config, jobs: tuple[str, ...]) -> int:
-    """Show how old each scheduled job's newest point is, and when and why the job runs next.
+    """Show where each job's VM is, how old its newest point is, and when and why it runs next.
 
-    Reads the service's catalog and changes nothing; no site is asked. Ends with 11 when a job's
-    newest point is older than its target.
+    Reads the service's catalog and the records of this machine, says how old they are, and changes
+    nothing; no site is asked. Ends with 11 when a job's newest point is older than its target.
     """
+    from vreplica.service.status import read_status
+
     with installed():
-        from vreplica.service.status import status as read_status
-    found = read_status(config, jobs)
+        found = read_status(config, jobs)
     if out.as_json:
-        for one in found:
+        for one in found.jobs:
             out.json("status", one.to_dict())
+        out.json("status-service", found.to_dict())
     else:
-        _show(out, found)
-        for name in config.select(jobs):
-            if config.rule(name) is None:
-                out.note(f"{name}: no schedule (run by hand)")
-    return exit_codes.RPO_VIOLATED if any(one.violated for one in found) else exit_codes.OK
+        out.show(*_service(found), _table(found.jobs))
+        for one in found.jobs:
+            _warn(out, one)
+    return exit_codes.RPO_VIOLATED if any(one.violated for one in found.jobs) else exit_codes.OK
 
 
-def _show(out: Output, found: Sequence[JobStatus]) -> None:
-    table = render.text.grid("job", "point", "target?", "state", "next?", "why~")
+def _service(found: ServiceStatus) -> Iterator[str]:
+    """The catalog with its age, and the movers."""
+    if found.catalog is None:
+        yield "no catalog has been made: this shows what this machine has done"
+    elif found.as_of is None:
+        yield f"catalog {found.catalog}: nothing was written to it yet"
+    else:
+        age = render.text.duration(max(0.0, (found.now - found.as_of).total_seconds()))
+        yield f"catalog {found.catalog}: as of {render.text.moment(found.as_of)}, {age} ago"
+    for mover in found.movers:
+        version = f" {mover.version}" if mover.version else ""
+        runs = f"{mover.active} of {mover.capacity} runs"
+        until = render.text.moment(mover.until) if mover.until else "-"
+        lease = "lease until" if mover.at_work(found.now) else "gone, its lease ended"
+        yield f"mover {mover.id}{version}: {runs}, {lease} {until}"
+    if not any(mover.at_work(found.now) for mover in found.movers):
+        yield "no service is running: nothing is planned; `vreplica-sync serve` starts one"
+
+
+def _table(found: Sequence[JobStatus]) -> RenderableType:
+    table = render.text.grid("job", "VM at", "point", "target?", "state", "next?", "why~")
     for one in found:
         table.add_row(
             one.job,
-            "not known" if one.point_ahead else _age(one.age),
-            _age(one.target) if one.target else "-",
+            "off at both" if one.vm_off else one.vm_at or "not known",
+            _age(one),
+            render.text.duration(one.target.total_seconds()) if one.target else "-",
             one.state,
             render.text.moment(one.next_at) if one.next_at else "-",
             one.why,
         )
-    if found:
-        out.show(table)
-    for one in found:
-        if one.flagged is not None:
-            out.warning(
-                f"{one.job}: point {one.flagged} looks like mass encryption; the last clean point"
-                f" before it is kept until `vreplica-sync points {one.job} --accept {one.flagged}`"
-            )
+    return table
 
 
-def _age(age: timedelta | None) -> str:
-    return render.text.duration(age.total_seconds()) if age is not None else "none known"
+def _warn(out: Output, one: JobStatus) -> None:
+    if one.flagged is not None:
+        out.warning(
+            f"{one.job}: point {one.flagged} looks like mass encryption; the last clean point"
+            f" before it is kept until `vreplica-sync points {one.job} --accept {one.flagged}`"
+        )
+
+
+def _age(one: JobStatus) -> str:
+    if one.age is not None:
+        return f"{render.text.duration(one.age.total_seconds())} old"
+    if one.point_ahead:
+        return "lies ahead"
+    return "none yet" if one.asked else "not known here"

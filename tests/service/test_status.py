@@ -45,6 +45,7 @@ RUNNING = (
     Event.REPLICA_STARTED,
     Event.REPLICA_ANSWERED,
 )
+FACTS = {Event.SOURCE_SEEN_OFF: {"off_level": "crash"}, Event.POINT_SETTLED: {"point": "p1"}}
 COMMITTED = (*RUNNING, Event.COMMIT_ASKED, Event.DIRECTION_SETTLED)
 
 
@@ -77,7 +78,7 @@ class Here:
         folder = failovers_below(self.config.state_dir / job) / id_
         journal = Journal.begin(folder, {"choices": {}, **begun})
         for event in events:
-            journal.write("event", event=event, data={})
+            journal.write("event", event=event, data=FACTS.get(event, {}))
         journal.close()
 
     def hand(self, job: str, entry: HandEntry) -> None:
@@ -232,6 +233,17 @@ def test_members_of_a_group_have_states_of_their_own(here: Here) -> None:
     assert (here["web01"].vm_at, here["web01"].vm_off) == ("dr", False)
     assert (here["hand01"].vm_at, here["hand01"].vm_off) == (None, True)
     assert "off at main, point chosen" in here["hand01"].why
+
+
+def test_a_journal_that_cannot_be_read_hides_no_other_job(here: Here) -> None:
+    here.journal("web01", "fo-20261130T100000Z-1", *INSURED)
+    (here.config.state_dir / "web01/failovers/fo-20261130T100000Z-1/journal.jsonl").write_text(
+        "{\n"
+    )
+    one = here["web01"]
+    assert (one.state, one.vm_at, one.next_at) == ("disabled", None, None)
+    assert "journal" in one.why
+    assert here["hand01"].why == "no schedule (run by hand)"
 
 
 # -- the service asks when it starts --------------------------------------------------------------

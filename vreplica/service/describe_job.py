@@ -98,6 +98,8 @@ def _failed_by_hand(record: JobRecord, hand: HandEntry | None) -> HandEntry | No
 
 def _with_failover(one: JobStatus, known: Known, folder: JobFolder, sides: Sides) -> JobStatus:
     """With the failover that is under way or moved the VM, and the site where the VM is."""
+    if folder.trouble is not None:
+        return replace(one, state="disabled", why=folder.trouble, next_at=None)
     disabled, request = known.disabled.get(one.job), known.requests.get(one.job)
     # A row of an enabled job was written before a failback, or an undo, that is not in the catalog.
     rows = known.failovers.get(one.job, ()) if disabled is not None else ()

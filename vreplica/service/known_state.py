@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vreplica.errors import VReplicaError
 from vreplica.failover.history import outcomes_below
 from vreplica.failover.standing import Standing
 from vreplica.scheduling.schedule import Every, JobRecord, ScheduleRule
@@ -58,6 +59,8 @@ class JobFolder:
     failovers: tuple[Standing, ...] = ()
     by_hand: HandEntry | None = None
     pid: int | None = None
+    trouble: str | None = None
+    """Why its failovers are not known: a journal cannot be read."""
 
 
 def read_catalog(catalog: Catalog, rules: Mapping[str, ScheduleRule | None]) -> Known:
@@ -93,10 +96,16 @@ def with_any_rule(rules: Mapping[str, ScheduleRule | None]) -> dict[str, Schedul
 
 def read_folder(job_dir: Path) -> JobFolder:
     entries = by_hand.read(job_dir)
+    found, trouble = tuple[Standing, ...](), None
+    try:
+        found = tuple(Standing(o.id, o.state.value) for o in outcomes_below(job_dir))
+    except VReplicaError as error:
+        trouble = str(error)
     return JobFolder(
-        failovers=tuple(Standing(o.id, o.state.value) for o in outcomes_below(job_dir)),
+        failovers=found,
         by_hand=next((e for e in reversed(entries) if e.what == "run"), None),
         pid=pid_below(job_dir),
+        trouble=trouble,
     )
 
 

@@ -21,6 +21,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, Final
 
+from vreplica.stored import Damaged, build, parse_data, parse_moment
 from vreplica.sync.job_dir import by_hand_path, in_state_dir
 
 FORMAT: Final = 1
@@ -87,27 +88,19 @@ class HandEntry:
 
     @classmethod
     def from_line(cls, line: str) -> HandEntry | None:
-        """None: of a newer version, or not whole."""
+        """None: of a newer version, or it cannot be believed."""
         try:
-            value = json.loads(line)
-            if value.pop("v") != FORMAT:
+            value = parse_data(line)
+            if value.pop("v", None) != FORMAT:
                 return None
-            began, ended = (datetime.fromisoformat(value.pop(k)) for k in ("began", "ended"))
-            if began.tzinfo is None or ended.tzinfo is None:
-                return None
-            texts = (value["id"], value["what"], value["job"], value["state"], value["who"])
-            if not all(isinstance(text, str) for text in texts):
-                return None
-            error, result = value.get("error"), value.get("result")
-            return cls(
-                *texts,
-                began=began,
-                ended=ended,
-                error=error if isinstance(error, str) else None,
-                result=result if isinstance(result, dict) else {},
-            )
-        except (ValueError, KeyError, TypeError, AttributeError):
+            moments = {key: parse_moment(str(value.pop(key, ""))) for key in ("began", "ended")}
+            value |= {key: time.isoformat() for key, time in moments.items()}
+            return build(cls, value, needs=_NEEDED)
+        except Damaged:
             return None
+
+
+_NEEDED: Final = ("id", "what", "job", "state", "who", "began", "ended")
 
 
 def write(job_dir: Path, entry: HandEntry) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from vreplica.disk_errors import DiskAccessError, DiskEncrypted
 from vreplica.errors import VReplicaError
 from vreplica.vddk.abi import DiskType
 from vreplica.vddk.library import Library
@@ -180,31 +181,81 @@ def test_se_sparse_is_not_written(
 
 
 @pytest.mark.parametrize(
-    ("encoding", "name"),
-    [("windows-1252", "größe"), ("GBK", "磁盘"), ("Shift_JIS", "ディスク"), ("UTF-8", "ディスク")],
+    ("encoding", "codec", "name"),
+    [
+        ("windows-1252", "cp1252", "größe"),
+        ("GBK", "gbk", "磁盘"),
+        ("Shift_JIS", "shift_jis", "ディスク"),
+        ("UTF-8", "utf-8", "ディスク"),
+        # ICU's names, which VMware's programs write
+        ("windows-949-2000", "cp949", "우분투"),
+        ("windows-936-2000", "gbk", "磁盘"),
+        ("windows-950-2000", "cp950", "磁碟"),
+        ("windows-874-2000", "cp874", "ดิสก์"),
+        ("windows-1251", "cp1251", "диск"),
+        ("ibm-943_P15A-2003", "cp932", "ディスク"),
+        ("ibm-5348_P100-1997", "cp1252", "größe"),
+        ("ibm-5347_P100-1998", "cp1251", "диск"),
+        ("IBM-1363_P11B-1998", "cp949", "우분투"),
+    ],
 )
 def test_extent_names_are_read_in_the_descriptors_encoding(
-    encoding: str, name: str, library: Library, tmp_path: Path
+    encoding: str, codec: str, name: str, library: Library, tmp_path: Path
 ) -> None:
     (tmp_path / f"{name}-flat.vmdk").write_bytes(b"\5" * 4096)
     disk = tmp_path / "disk.vmdk"
     extent = f'FLAT "{name}-flat.vmdk" 0'
     text = describe(encoding=encoding, create_type="monolithicFlat", sectors=8, extent=extent)
-    disk.write_bytes(text.encode(encoding))
+    disk.write_bytes(text.encode(codec))
     content = bytearray(4096)
     with library.open(disk, read_only=False) as handle:
         handle.read_into(0, memoryview(content))
         handle.write_from(512, memoryview(b"\6" * 512))
     assert content == b"\5" * 4096
-    assert f'"{name}-flat.vmdk"' in disk.read_bytes().decode(encoding)
+    assert f'"{name}-flat.vmdk"' in disk.read_bytes().decode(codec)
 
 
-def test_an_unknown_encoding_is_an_error(library: Library, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "encoding",
+    [
+        "klingon",
+        "windows-",
+        "windows-949x",
+        "windows-99999-2000",
+        "ibm-",
+        "ibm-949",
+    ],
+)
+def test_an_unknown_encoding_is_an_error(encoding: str, library: Library, tmp_path: Path) -> None:
     disk = tmp_path / "disk.vmdk"
-    text = describe(encoding="klingon", create_type="vmfs", sectors=8, extent='VMFS "f\xe4"')
+    text = describe(encoding=encoding, create_type="vmfs", sectors=8, extent='VMFS "f\xe4"')
     disk.write_bytes(text.encode("latin-1"))
-    with pytest.raises(VReplicaError):
+    with pytest.raises(DiskAccessError) as caught:
         library.open(disk)
+    assert caught.value.code in (16061, 16053)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'encryptionKeys="vmware:key/list/(pair/(null/zzz),HMAC-SHA-256,AAAA)"',
+        'keyID="vmware:key/list/(pair/(fqid/<VMWARE-NULL>/NKP/abc),HMAC-SHA-256,xx)"',
+        'encryption.data = "AAAA"',
+        'ddb.iofilters = "vmwarevmcrypt"',
+    ],
+)
+def test_an_encrypted_disk_needs_a_key(line: str, library: Library, tmp_path: Path) -> None:
+    disk = tmp_path / "disk.vmdk"
+    (tmp_path / "f").write_bytes(bytes(4096))
+    text = describe(create_type="vmfs", sectors=8, extent='VMFS "f"')
+    disk.write_text(f"{text}\n{line}\n")
+    with pytest.raises(DiskEncrypted) as caught:
+        library.open(disk)
+    assert caught.value.code == 16014
+    assert "key" in str(caught.value)
+    # A filter that is no encryption stops nothing.
+    disk.write_text(f'{text}\nddb.iofilters = "VMW_spm"\n')
+    library.open(disk).close()
 
 
 def test_the_redundant_directory_serves_when_the_primary_is_lost(

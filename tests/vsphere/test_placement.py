@@ -247,6 +247,22 @@ def test_datastores_may_have_brackets_in_their_names() -> None:
         assert datastore_of(path) == expected[0]
 
 
+def test_a_vm_in_nested_vapps_has_the_path_of_the_vm_folders() -> None:
+    root = found(vim.Folder, "root", "Datacenters")
+    tree = dc_tree("a", root)
+    by_id = {f.moref: f for f in tree}
+    outer = found(vim.VirtualApp, "vapp-1", "shop", by_id["a-pool"], owner=None)
+    outer.values["parentFolder"] = by_id["a-fin"].managed  # type: ignore[index]
+    inner = found(vim.VirtualApp, "vapp-2", "db", outer)
+    vm = found(vim.VirtualMachine, "vm-1", "db01")
+    vm.values["parentVApp"] = inner.managed  # type: ignore[index]
+    # Pools are not read with the VM folders.
+    folders = [f for f in tree if isinstance(f.managed, (vim.Folder, vim.Datacenter))]
+    inventory = InventoryTree.of([root, *folders, outer, inner, vm])
+    assert inventory.path(vm) == "a/vm/Finance/HR/shop/db/db01"
+    assert inventory.path(outer) == "a/vm/Finance/HR/shop"
+
+
 def test_hosts_of_two_clusters_are_not_chosen_from(tree: InventoryTree) -> None:
     lone = tree.objects["a-esx3"]
     lone.values["datastore"] = [tree.objects["a-ds1"].managed]  # type: ignore[index]
@@ -302,6 +318,7 @@ def test_escaped_names_are_read_plainly() -> None:
         ("winNetStandardGuest", None, "windows"),
         ("ubuntu64Guest", None, "linux"),
         ("rhel9_64Guest", None, "linux"),
+        ("fusionos_64Guest", None, "linux"),
         ("other5xLinux64Guest", None, "linux"),
         ("freebsd13_64Guest", None, "other"),
         ("darwin21_64Guest", None, "other"),

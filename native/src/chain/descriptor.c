@@ -191,6 +191,24 @@ static VixError split_lines(vr_descriptor *d, const char *text, size_t length)
    return VIX_OK;
 }
 
+/* True where the content is encrypted: by Workstation, which encrypts the extents and may encrypt
+ * the descriptor too, or by ESXi's filter. */
+static bool is_encrypted(const vr_descriptor *d)
+{
+   static const char *const keys[] = {
+      "encryptionKeys", "keyID", "encryption.keySafe", "encryption.data", "ddb.iofilters"};
+   for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+      char *value = vr_descriptor_get(d, keys[i]);
+      bool is_filters = !strncmp(keys[i], "ddb.", 4);
+      bool found = value && *value && (!is_filters || strstr(value, "vmcrypt"));
+      free(value);
+      if (found) {
+         return true;
+      }
+   }
+   return false;
+}
+
 VixError vr_descriptor_parse(const char *text, size_t length, vr_descriptor *out)
 {
    *out = (vr_descriptor){.parent_cid = VR_NO_PARENT};
@@ -198,6 +216,9 @@ VixError vr_descriptor_parse(const char *text, size_t length, vr_descriptor *out
       return VIX_E_DISK_INVALIDDISK;
    }
    VixError err = split_lines(out, text, length);
+   if (err == VIX_OK && is_encrypted(out)) {
+      err = VIX_E_DISK_NEEDKEY;
+   }
    if (err == VIX_OK) {
       out->create_type = vr_descriptor_get(out, "createType");
       err = out->create_type ? parse_cid(out, "CID", &out->cid) : VIX_E_DISK_INVALIDDISK;

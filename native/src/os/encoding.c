@@ -1,6 +1,7 @@
 #include "os/encoding.h"
 
 #include <iconv.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -38,6 +39,53 @@ static bool is_ascii(const char *text)
    return true;
 }
 
+/* VMware writes the names that ICU has for its converters; iconv has others. */
+static const struct {
+   const char *icu, *iconv;
+} names[] = {
+   {"ibm-5346_P100-1998", "CP1250"}, {"ibm-5347_P100-1998", "CP1251"},
+   {"ibm-5348_P100-1997", "CP1252"}, {"ibm-5349_P100-1998", "CP1253"},
+   {"ibm-5350_P100-1998", "CP1254"}, {"ibm-9447_P100-2002", "CP1255"},
+   {"ibm-9448_X100-2005", "CP1256"}, {"ibm-9449_P100-2002", "CP1257"},
+   {"ibm-5354_P100-1998", "CP1258"}, {"ibm-943_P15A-2003", "CP932"},
+   {"ibm-943_P130-1999", "CP932"}, {"ibm-942_P12A-1999", "CP932"},
+   {"ibm-1386_P100-2001", "CP936"}, {"ibm-1363_P11B-1998", "CP949"},
+   {"ibm-1363_P110-1997", "CP949"}, {"ibm-1373_P100-2002", "CP950"},
+   {"ibm-33722_P12A_P12A-2009_U2", "EUC-JP"}, {"ibm-970_P110_P110-2006_U2", "EUC-KR"},
+};
+
+/* `windows-949-2000` is Windows' code page 949 in ICU's version of 2000; "" for no such name. */
+static void code_page(const char *encoding, char *out, size_t room)
+{
+   static const char prefix[] = "windows-";
+   unsigned page;
+   int used = 0;
+   *out = 0;
+   if (!strncasecmp(encoding, prefix, sizeof prefix - 1)
+      && sscanf(encoding + sizeof prefix - 1, "%5u%n", &page, &used) == 1) {
+      const char *rest = encoding + sizeof prefix - 1 + used;
+      if (!*rest || *rest == '-') {
+         snprintf(out, room, "CP%u", page);
+      }
+   }
+}
+
+static iconv_t open_codec(const char *encoding)
+{
+   iconv_t codec = iconv_open("UTF-8", encoding);
+   for (size_t i = 0; codec == (iconv_t)-1 && i < sizeof names / sizeof *names; i++) {
+      if (!strcasecmp(names[i].icu, encoding)) {
+         codec = iconv_open("UTF-8", names[i].iconv);
+      }
+   }
+   if (codec == (iconv_t)-1) {
+      char page[16];
+      code_page(encoding, page, sizeof page);
+      codec = *page ? iconv_open("UTF-8", page) : codec;
+   }
+   return codec;
+}
+
 VixError vr_to_utf8(const char *text, const char *encoding, char **out)
 {
    *out = NULL;
@@ -48,7 +96,7 @@ VixError vr_to_utf8(const char *text, const char *encoding, char **out)
       *out = strdup(text);
       return *out ? VIX_OK : VIX_E_OUT_OF_MEMORY;
    }
-   iconv_t codec = iconv_open("UTF-8", encoding);
+   iconv_t codec = open_codec(encoding);
    if (codec == (iconv_t)-1) {
       return VIX_E_DISK_ENCODING;
    }

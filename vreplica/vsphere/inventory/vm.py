@@ -44,6 +44,7 @@ LINUX_IDS = (
     "debian",
     "fedora",
     "flatcar",
+    "fusionos",
     "genericlinux",
     "kylin",
     "linux",

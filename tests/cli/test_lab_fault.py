@@ -87,10 +87,10 @@ def test_a_host_that_a_rule_took_offline_is_brought_back(
     assert invoke("run", "-q", "-c", str(job)).exit_code == 5
     assert invoke("lab", "fault", "clear", *site).exit_code == 0
     assert invoke("run", "-q", "-c", str(job)).exit_code == 3
-    unknown = invoke("lab", "fault", "mend", *site, "--host", "esx9")
+    unknown = invoke("lab", "reconnect", *site, "--host", "esx9")
     assert unknown.exit_code not in (0, 70)
     assert "esx1.site-a.lab" in unknown.output
-    mended = invoke("lab", "fault", "mend", *site, "--host", "esx1.site-a.lab", "--json")
+    mended = invoke("lab", "reconnect", *site, "--host", "esx1.site-a.lab", "--json")
     assert mended.exit_code == 0
     assert invoke("run", "-q", "-c", str(job)).exit_code == 0
 

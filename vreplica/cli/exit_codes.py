@@ -5,6 +5,8 @@ from __future__ import annotations
 OK = 0
 FAILED = 1
 PREFLIGHT = 3
+WRONG_STATE = 7
+"""A replica is not in the state that it should be in; both VMs of a job are on."""
 DIFFERENT = 8
 STOPPED = 9
 """A failover was given up by its policy, or did not get where it was asked to go."""
@@ -29,7 +31,7 @@ Exit codes:
     4  a virtual disk could not be opened, read or written
     5  vCenter or an ESXi host refused, failed or could not be reached
     6  the required consistency level cannot be reached
-    7  the replica is not in the state that it should be in
+    7  the replica is not in the state that it should be in; status: both VMs of a job are on
     8  source and replica differ where they must be equal
     9  a failover could not continue
    10  run: done, but the new recovery point is flagged: the change looks like mass encryption

@@ -234,6 +234,14 @@ class LabControl:
     def restart_site(self, site: str) -> None:
         self.do("restart_site", site=site)
 
+    def cut_off(self, site: str) -> None:
+        """Cuts the network to a site: vCenter and hosts answer no more, VMs go on."""
+        self.do("cut_off", site=site)
+
+    def reconnect(self, site: str) -> None:
+        """Ends `cut_off`."""
+        self.do("reconnect", site=site)
+
     # -- faults -----------------------------------------------------------------------------
 
     def add_fault(self, site: str, **rule: Any) -> int:

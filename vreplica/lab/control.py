@@ -49,6 +49,8 @@ class ControlledLab(Protocol):
     def stop(self) -> None: ...
     def server(self, name: str) -> Any: ...
     def restart_site(self, name: str) -> None: ...
+    def cut_off(self, name: str) -> None: ...
+    def reconnect(self, name: str) -> None: ...
 
 
 class Commands:
@@ -252,6 +254,16 @@ class Commands:
     def restart_site(self, site: str) -> Any:
         self._site(site)
         self.lab.restart_site(site)
+        return {}
+
+    def cut_off(self, site: str) -> Any:
+        self._site(site)
+        self.lab.cut_off(site)
+        return {}
+
+    def reconnect(self, site: str) -> Any:
+        self._site(site)
+        self.lab.reconnect(site)
         return {}
 
     # -- faults -----------------------------------------------------------------------------

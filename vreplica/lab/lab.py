@@ -75,6 +75,19 @@ class Lab:
         site.stopping = False
         self.listen(name)
 
+    def cut_off(self, name: str) -> None:
+        """Cuts the network to a site: no port answers. Its VMs and tasks go on."""
+        server = self._servers.pop(name, None)
+        if server is not None:
+            server.stop()
+            self.sites[name].host_servers.cut_off()
+
+    def reconnect(self, name: str) -> None:
+        """Ends `cut_off`. Sessions are as they were."""
+        if name not in self._servers:
+            self.sites[name].host_servers.reconnect()
+            self.listen(name)
+
     def _shut(self, name: str) -> None:
         site = self.sites[name]
         site.stopping = True

@@ -17,12 +17,12 @@ from typing import Final
 
 from vreplica.config import Config
 from vreplica.errors import VReplicaError
-from vreplica.points.vm_keys import BOOTED, LEAF_KEY
+from vreplica.failover.live import booted_by
 from vreplica.service.catalog import jobs, projection
 from vreplica.service.catalog.database import Catalog
 from vreplica.service.catalog.engines import CatalogAway
 from vreplica.sync.errors import PointIsNewer
-from vreplica.sync.replica.state import ReplicaState, find_replica
+from vreplica.sync.replica.state import find_replica
 from vreplica.vsphere.model import Endpoint
 from vreplica.vsphere.session import Session, connect
 
@@ -86,16 +86,11 @@ class CatchUp:
         points = replica.points if replica is not None else ()
         if projection.write_points_if_unknown(self.catalog, name, points):
             log.info("job %s has %d points at its destination", name, len(points))
-        projection.write_booted(self.catalog, name, booted_by(replica))
+        booted = booted_by(replica.vm) if replica is not None else None
+        projection.write_booted(self.catalog, name, booted)
 
     def _say(self, about: str, text: str) -> None:
         """Once about each site and job."""
         level = logging.DEBUG if about in self._said else logging.WARNING
         self._said.add(about)
         log.log(level, "%s", text)
-
-
-def booted_by(replica: ReplicaState | None) -> str | None:
-    """The id of the failover that has booted a replica, by the mark on it."""
-    leaf = replica.vm.extra_config.get(LEAF_KEY, "") if replica is not None else ""
-    return leaf.removeprefix(BOOTED) if leaf.startswith(BOOTED) else None

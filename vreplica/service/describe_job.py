@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from vreplica.failover import standing
+from vreplica.failover.live import LiveJob
 from vreplica.failover.standing import Sides, Standing
 from vreplica.scheduling.planner import ConcurrencyLimits, plan_round, point_age
 from vreplica.scheduling.schedule import JobRecord, Rpo, ScheduleRule, next_due, next_opening
@@ -25,23 +26,36 @@ _LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 
 
 def describe_job(
-    name: str, rule: ScheduleRule | None, known: Known, folder: JobFolder, sides: Sides
+    name: str,
+    rule: ScheduleRule | None,
+    known: Known,
+    folder: JobFolder,
+    sides: Sides,
+    live: LiveJob | None = None,
 ) -> JobStatus:
+    """`live`: both sides as they were just read; it wins over what is only known."""
     (any_rule,) = with_any_rule({name: rule}).values()
     # Of a job that the catalog does not know, nobody has asked the destination.
     record = known.records.get(name) or JobRecord(name, any_rule, known.now, asked=False)
     hand = _later(known.by_hand.get(name), folder.by_hand)
     record = _with_point(record, hand)
+    if live is not None and live.points_read:
+        taken = live.newest.taken if live.newest is not None else None
+        record = replace(record, point_time=taken, asked=True)
     failed = _failed_by_hand(record, hand)
     error = failed.error if failed else known.errors.get(name)
     one = describe(known.now, record, error, at_work=known.at_work, by_hand=failed is not None)
     point = known.newest.get(name, (None, None))
     if hand is not None and hand.result.get("taken") and record.point_time == _taken(hand):
         point = (hand.result.get("point"), hand.result.get("level"))
+    seen = known.seen.get(name)
+    if live is not None and live.points_read:
+        newest, seen = live.newest, known.now
+        point = (newest.id, newest.level.value) if newest is not None else (None, None)
     one = replace(
         one,
         flagged=known.flagged.get(name),
-        seen=known.seen.get(name),
+        seen=seen,
         point=point[0],
         level=point[1],
         failed_at=failed.ended if failed else record.last_end if one.error else None,
@@ -53,7 +67,18 @@ def describe_job(
     if folder.pid is not None and one.state in ("idle", "failing"):
         here = f"process {folder.pid} of this machine is working on it"
         one = replace(one, state="running", next_at=None, why=here)
-    return _with_failover(one, known, folder, sides)
+    one = _with_failover(one, known, folder, sides)
+    return _as_read(one, live) if live is not None else one
+
+
+def _as_read(one: JobStatus, live: LiveJob) -> JobStatus:
+    """With the VM where it was read to be on."""
+    one = replace(one, live=live)
+    if live.both_on:
+        return replace(one, vm_at=None, vm_off=False)
+    if live.site_on is not None:
+        return replace(one, vm_at=live.site_on, vm_off=False)
+    return replace(one, vm_at=None, vm_off=True) if live.both_off else one
 
 
 def _without_schedule(one: JobStatus, record: JobRecord) -> JobStatus:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from vreplica.scheduling.planner import AlarmKind
 
 if TYPE_CHECKING:
+    from vreplica.failover.live import LiveJob
     from vreplica.service.catalog.movers import Mover
 
 
@@ -50,6 +51,8 @@ class JobStatus:
     level: str | None = None
     asked: bool = True
     seen: datetime | None = None
+    live: LiveJob | None = None
+    """Both VMs as they were read; None: no site was asked."""
 
     @property
     def violated(self) -> bool:
@@ -81,6 +84,7 @@ class JobStatus:
             "failover": self.failover,
             "flagged": self.flagged,
             "point_ahead": self.point_ahead,
+            "live": self.live.to_dict() if self.live is not None else None,
         }
 
 

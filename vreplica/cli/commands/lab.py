@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from vreplica.cli import exit_codes, render
+from vreplica.cli.commands import lab_night
 from vreplica.cli.commands.lab_fault import fault
 from vreplica.cli.options import command, dir_option
 from vreplica.cli.render.output import Output
@@ -68,6 +69,15 @@ def down(out: Output, folder: Path) -> int:
 
 
 lab.add_command(fault)
+for played in (
+    lab_night.vms,
+    lab_night.guest,
+    lab_night.write,
+    lab_night.power,
+    lab_night.disconnect,
+    lab_night.reconnect,
+):
+    lab.add_command(played)
 
 
 def _answer(out: Output, status: dict[str, Any]) -> None:

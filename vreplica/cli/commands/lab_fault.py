@@ -1,4 +1,4 @@
-"""`lab fault add|nfc|list|clear|mend|load`: makes a lab fail on demand."""
+"""`lab fault add|nfc|list|clear|load`: makes a lab fail on demand."""
 
 from __future__ import annotations
 
@@ -146,27 +146,6 @@ def clear(out: Output, folder: Path, site: str, rule: int | None) -> int:
 
     LabControl(folder).clear_faults(site, rule)
     out.answer("lab-cleared", {"site": site, "cleared": rule}, f"{site}: cleared")
-    return exit_codes.OK
-
-
-@fault.command(short_help="Connect hosts that a rule disconnected.")
-@dir_option
-@site_option
-@click.option("--host", metavar="NAME", help="Only this one.")
-@command
-def mend(out: Output, folder: Path, site: str, host: str | None) -> int:
-    """Connect a site's hosts to their vCenter again, after a rule with --action host.
-
-    The rules stay; `clear` removes them.
-    """
-    from vreplica.lab import LabControl
-
-    LabControl(folder).set_host(site, connected=True, host=host)
-    out.answer(
-        "lab-connected",
-        {"site": site, "host": host, "connected": True},
-        f"{host or site}: connected",
-    )
     return exit_codes.OK
 
 

@@ -48,6 +48,8 @@ KINDS: Final[dict[str, Any]] = {
     "lab-nfc-rule": tools.LabNfcRule,
     "lab-rules": tools.LabRules,
     "lab-cleared": tools.LabCleared,
+    "lab-vm": tools.LabVm,
+    "lab-written": tools.LabWritten,
     "lab-connected": tools.LabConnected,
     "lab-scenario": tools.LabScenario,
 }

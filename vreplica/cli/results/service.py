@@ -21,11 +21,34 @@ class FailoverOfJob(TypedDict):
     mover: str | None
 
 
+class LiveSide(TypedDict):
+    """A VM as it was read. `power`: null where it could not be; `trouble` says why.
+
+    `host_answers`: false where the power state is only what vCenter remembers.
+    """
+
+    site: str
+    vm: str
+    power: str | None
+    host_answers: bool
+    trouble: str | None
+
+
+class LiveJob(TypedDict):
+    """Both VMs of a job. `booted_by`: the failover that has booted the replica, by its mark."""
+
+    source: LiveSide
+    replica: LiveSide
+    both_on: bool
+    booted_by: str | None
+
+
 class Status(Document):
     """The state of a job. `age_s`: null without a point, and where its time lies ahead.
 
     `points_known`: false where nobody asked the destination; `points_seen`: when it was read last.
-    `vm_at`: the site where the VM is in service; null: off at both (`vm_off`), or not known.
+    `vm_at`: the site where the VM is in service; null: off at both (`vm_off`), on at both, or not
+    known. `live`: null without --live.
     """
 
     job: str
@@ -50,6 +73,7 @@ class Status(Document):
     failover: FailoverOfJob | None
     flagged: str | None
     point_ahead: bool
+    live: LiveJob | None
 
 
 class Mover(TypedDict):

@@ -6,7 +6,7 @@ from typing import Any
 
 from typing_extensions import TypedDict
 
-from vreplica.cli.results.common import Document
+from vreplica.cli.results.common import Bytes, Document
 
 
 class Init(Document):
@@ -81,7 +81,31 @@ class LabCleared(Document):
     cleared: int | None
 
 
+class LabVm(Document):
+    """A VM of the lab, as the lab itself has it. `shutdown`, `tools`: settings of its guest."""
+
+    site: str
+    vm: str
+    power: str
+    tools: str
+    shutdown: str
+    shutdown_s: float
+
+
+class LabWritten(Document):
+    """The bytes that a guest wrote, and their SHA-256."""
+
+    site: str
+    vm: str
+    disk: int
+    offset_bytes: Bytes
+    written_bytes: Bytes
+    sha256: str
+
+
 class LabConnected(Document):
+    """`host`: null for the whole site."""
+
     site: str
     host: str | None
     connected: bool

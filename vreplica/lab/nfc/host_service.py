@@ -101,6 +101,20 @@ class HostServers:
             web.stop()
         self._webs.clear()
 
+    def cut_off(self) -> None:
+        """Closes all ports of the hosts, until `reconnect`."""
+        for server in self.by_host.values():
+            server.stop()
+        with self._lock:
+            for web in self._webs.values():
+                web.stop()
+            self._webs.clear()
+
+    def reconnect(self) -> None:
+        for host in self.site.hosts():
+            if not host.maintenance:
+                self.by_host[host._moId].start()
+
     def stored(self, host: Any, path: str) -> str:
         """The path of a client as it is stored. Raises InvalidDatastore."""
         names = self.site.names

@@ -22,25 +22,32 @@ if TYPE_CHECKING:
 @click.command()
 @jobs_argument
 @config_option
+@click.option("--live", is_flag=True, help="Read both sites of each job, too.")
 @command
-def status(out: Output, config: Config, jobs: tuple[str, ...]) -> int:
+def status(out: Output, config: Config, jobs: tuple[str, ...], live: bool) -> int:
     """Show where each job's VM is, how old its newest point is, and when and why it runs next.
 
     Reads the service's catalog and the records of this machine, says how old they are, and changes
-    nothing; no site is asked. Ends with 11 when a job's newest point is older than its target.
+    nothing. With --live it also reads both VMs of each job and the recovery points, as their sites
+    have them now. Ends with 7 when both VMs of a job are on, and with 11 when a job's newest point
+    is older than its target.
     """
     from vreplica.service.status import read_status
 
     with installed():
-        found = read_status(config, jobs)
+        found = read_status(config, jobs, live=live)
     if out.as_json:
         for one in found.jobs:
             out.json("status", one.to_dict())
         out.json("status-service", found.to_dict())
     else:
         out.show(*_service(found), _table(found.jobs))
-        for one in found.jobs:
-            _warn(out, one)
+        if live:
+            out.show(_sides(found.jobs))
+    for one in found.jobs:
+        _warn(out, one)
+    if any(one.live is not None and one.live.both_on for one in found.jobs):
+        return exit_codes.WRONG_STATE
     return exit_codes.RPO_VIOLATED if any(one.violated for one in found.jobs) else exit_codes.OK
 
 
@@ -78,7 +85,28 @@ def _table(found: Sequence[JobStatus]) -> RenderableType:
     return table
 
 
+def _sides(found: Sequence[JobStatus]) -> RenderableType:
+    """Both VMs of each job, as they were read."""
+    table = render.text.grid("job", "source, read now~", "replica, read now~")
+    for one in found:
+        if one.live is not None:
+            table.add_row(one.job, one.live.source.in_words(), one.live.replica.in_words())
+    return table
+
+
 def _warn(out: Output, one: JobStatus) -> None:
+    live = one.live
+    if live is not None and live.both_on:
+        out.warning(
+            f"{one.job}: BOTH VMs are on: {live.source.in_words()}; {live.replica.in_words()}."
+            " Users may work with either. Find out which one holds the newer work before you stop"
+            f" the other; `vreplica-sync failover show {one.job}` shows what was done"
+        )
+    elif live is not None and live.booted_by is not None and one.failover is None:
+        out.warning(
+            f"{one.job}: failover {live.booted_by} has booted {live.replica.vm}, and this machine"
+            " has no journal of it. Do not power it off: what was written there is in no point"
+        )
     if one.flagged is not None:
         out.warning(
             f"{one.job}: point {one.flagged} looks like mass encryption; the last clean point"

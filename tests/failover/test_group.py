@@ -303,7 +303,7 @@ def test_a_member_may_be_told_not_to_wait_for_its_heartbeat(
 def test_undo_goes_backwards(world: World, jobs: dict[str, Job], tmp_path: Path) -> None:
     begin(tmp_path, jobs)
     assert run.undo(folder(tmp_path), jobs, quiet).state == "undone"
-    assert order_of(world, "PowerOff replica") == ["web", "app", "db", "mail"]
+    assert order_of(world, "ShutdownGuest replica") == ["web", "app", "db", "mail"]
 
 
 def test_a_member_that_is_failed_over_already_refuses_the_group_before_anything_is_done(
@@ -406,7 +406,7 @@ def test_an_undone_failback_leaves_the_replicas_in_service(
     world.calls.clear()
     back(tmp_path, jobs)
     assert run.undo(folder(tmp_path), jobs, quiet).state == "undone"
-    assert order_of(world, "PowerOff replica") == ["web", "app", "db", "mail"]
+    assert order_of(world, "ShutdownGuest replica") == ["web", "app", "db", "mail"]
     assert all(world.replica_on.values())
     assert not any(world.on.values())
     assert back(tmp_path, jobs).state == "running"

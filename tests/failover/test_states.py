@@ -9,6 +9,7 @@ import pytest
 
 from vreplica.failover.machine.states import (
     ENDED,
+    MAY_HAVE_RUN,
     REPLICA_MAY_BE_ON,
     TRANSITIONS,
     FailoverEvent,
@@ -88,10 +89,17 @@ def test_giving_up_is_possible_only_while_the_source_may_be_on() -> None:
 
 
 def test_until_the_commit_there_is_a_way_back_from_everywhere() -> None:
-    none = {FailoverState.COMMITTING, FailoverState.UNDOING, *ENDED}
-    assert {at for at, event in TRANSITIONS if event is FailoverEvent.UNDO_ASKED} == set(
-        FailoverState
-    ) - none
+    none = {FailoverState.COMMITTING, FailoverState.KEEPING, FailoverState.UNDOING, *ENDED}
+    back = {FailoverEvent.UNDO_ASKED, FailoverEvent.KEEP_ASKED}
+    assert {at for at, event in TRANSITIONS if event in back} == set(FailoverState) - none
+
+
+def test_what_may_have_been_written_is_kept_before_the_replica_goes_back() -> None:
+    asked = {at for at, event in TRANSITIONS if event is FailoverEvent.KEEP_ASKED}
+    assert asked == MAY_HAVE_RUN - {FailoverState.KEEPING}
+    for path in paths():
+        if FailoverEvent.KEEP_ASKED in path and FailoverEvent.COMMIT_ASKED not in path:
+            assert path[path.index(FailoverEvent.KEEP_ASKED) + 1] is FailoverEvent.KEPT
 
 
 def test_the_replica_can_only_be_on_behind_the_fence() -> None:

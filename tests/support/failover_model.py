@@ -11,7 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from vreplica.failover.machine.errors import NoRoomToKeep
 from vreplica.points import Level, RecoveryPoint
+from vreplica.points.side_branch import SideBranch
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -66,6 +68,16 @@ class Model:
     source_connected: bool = True
     starts: int = 0
     """How often the source was started since the beginning: the model's time."""
+    written: str = ""
+    """What was written to the replica since it was started."""
+    writes: str = "w"
+    """What its guest writes at each start."""
+    sides: list[tuple[SideBranch, str]] = field(default_factory=list)
+    """The side branches, each with what was written in it."""
+    room: bool = True
+    tracking: bool = True
+    replica_tools: bool = True
+    replica_shuts_down_after: int | None = 2
     touched: bool = False
     """Others changed what the replica held, and that is to be discarded."""
 
@@ -195,6 +207,9 @@ class Model:
     # -- the replica ------------------------------------------------------------------------
 
     def replica_is_on(self) -> bool:
+        if self._replica_shutting_down is not None and self.replica_on:
+            self._replica_shutting_down -= 1
+            self.replica_on = self._replica_shutting_down > 0
         return self.replica_on
 
     def replica_stands_on(self) -> str | None:
@@ -205,8 +220,9 @@ class Model:
 
     def put_replica_on(self, id_: str) -> None:
         assert not self.replica_on
-        assert id_ in [p.id for p in self.chain]
-        self._effect(f"revert to {id_}", lambda: self.__dict__.update(leaf=id_, touched=False))
+        assert id_ in [*(p.id for p in self.chain), *(b.id for b, _ in self.sides)]
+        clean = {"leaf": id_, "touched": False, "written": ""}
+        self._effect(f"revert to {id_}", lambda: self.__dict__.update(clean))
 
     def before_power_on(self) -> tuple[()]:
         return ()
@@ -214,6 +230,7 @@ class Model:
     def power_on_replica(self) -> None:
         def act() -> None:
             self.replica_on, self.leaf, self._replica_shutting_down = True, None, None
+            self.written += self.writes
 
         self._effect("PowerOn replica", act)
 
@@ -222,6 +239,44 @@ class Model:
 
     def power_off_replica(self) -> None:
         self._effect("PowerOff replica", lambda: setattr(self, "replica_on", False))
+
+    # -- what was written in service --------------------------------------------------------
+
+    def replica_can_shut_down(self) -> bool:
+        return self.replica_tools
+
+    def shut_down_replica(self) -> None:
+        def act() -> None:
+            if self._replica_shutting_down is None:
+                self._replica_shutting_down = self.replica_shuts_down_after
+
+        self._effect("ShutdownGuest replica", act)
+
+    def power_on_replica_again(self) -> None:
+        def act() -> None:
+            self.replica_on, self._replica_shutting_down = True, None
+
+        self._effect("PowerOn replica again", act)
+
+    def side_branches(self) -> tuple[SideBranch, ...]:
+        return tuple(branch for branch, _ in self.sides)
+
+    def check_room_to_keep(self) -> None:
+        if not self.room:
+            raise NoRoomToKeep(reason="the datastore is full")
+
+    def written_in_service(self) -> int | None:
+        assert not self.replica_on, "tracking answers for a VM that is off"
+        return len(self.written) if self.tracking else None
+
+    def keep_side_branch(self, id_: str, level: Level, written_bytes: int | None) -> None:
+        def act() -> None:
+            assert not self.replica_on
+            base = self.chain[-1].id
+            found = SideBranch(id_, "job", self.name, base, level, START, written_bytes)
+            self.sides.append((found, self.written))
+
+        self._effect(f"keep {id_}", act)
 
     def replica_answers(self) -> bool:
         return self.replica_on and self.heartbeat

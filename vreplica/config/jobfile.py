@@ -110,6 +110,7 @@ class Config(Mapping[str, Job]):
             guest=self._guest(name, table.guest),
             limits=table.limits.limits() if table.limits else Limits(),
             audit_share=table.audit_percent / 100,
+            keep_undone_days=table.keep_undone_days,
             prefer=table.prefer.preference() if table.prefer else None,
         )
 

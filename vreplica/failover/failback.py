@@ -174,6 +174,8 @@ def read_plan(job: Job, of: Outcome, *, new_vm: str | None = None) -> FailbackPl
         replica = find_replica(session, job)
         if replica is None:
             raise NoPoints(job=job.name)
+        # A side branch is what was written on top of its point: the failback looks from there.
+        booted = next((b.point for b in replica.sides if b.id == booted), booted)
         point = next((p for p in replica.points if p.id == booted), None)
         if point is None:
             raise NoPointToBoot(wanted=booted)

@@ -99,7 +99,7 @@ class Preview:
     @property
     def newer(self) -> tuple[RecoveryPoint, ...]:
         """Those of the other choices that are newer."""
-        if self.boots is None:
+        if self.boots not in self.points:
             return ()
         place = self.points.index(self.boots)
         return tuple(p for p in self.others if self.points.index(p) > place)
@@ -174,7 +174,8 @@ def preview(job: Job, *, source_lost: bool = False, boot: PointChoice = NEWEST) 
     with connect(job.destination) as session:
         replica = need_points(job, find_replica(session, job))
         changes = find_foreign_changes(job, session, replica)
-    known = _read(job, replica.vm, replica.points, source_lost, _measured(job), boot)
+    sides = replica.bootable_sides
+    known = _read(job, replica.vm, replica.points, source_lost, _measured(job), boot, sides)
     remarks = [f"the replica was changed by others: {text}" for text in changes]
     remarks += newer_remarks(replica.newer) + damaged_remarks(replica.damaged)
     return replace(known, remarks=(*known.remarks, *remarks))
@@ -231,6 +232,7 @@ def _read(
     source_lost: bool,
     measured: Measured,
     boot: PointChoice,
+    sides: tuple[RecoveryPoint, ...] = (),
 ) -> Preview:
     source: VmInfo | None = None
     trouble = "declared lost by the operator" if source_lost else None
@@ -249,7 +251,7 @@ def _read(
         remarks = [f"{source.name} is {source.power_state} already: nothing has to be shut down"]
     remarks += flag_remarks(points)
     now = datetime.now(UTC)
-    boots, boots_none = _boots(points, boot, job.prefer, now)
+    boots, boots_none = _boots(points, boot, job.prefer, now, sides)
     return Preview(
         job=job.name,
         source=source,
@@ -271,6 +273,7 @@ def _boots(
     boot: PointChoice,
     preference: Preference | None,
     now: datetime,
+    sides: tuple[RecoveryPoint, ...],
 ) -> tuple[RecoveryPoint | None, str | None]:
     """The point that boots without a final sync, or the reason why none does.
 
@@ -279,7 +282,7 @@ def _boots(
     if not points and not boot.given:
         return None, None
     try:
-        return choose_point(points, boot.or_prefer(preference), now), None
+        return choose_point(points, boot.or_prefer(preference), now, sides), None
     except BootRefused as error:
         if boot.given and not isinstance(error, PointIsFlagged):
             raise

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Final, Self
 
@@ -19,9 +19,15 @@ from vreplica.failover.guest.customize import (
     run_customization_script,
     wait_customized,
 )
-from vreplica.failover.machine.errors import NoPointToBoot, ReplicaTouched, SourceCannotRun
+from vreplica.failover.machine.errors import (
+    NoPointToBoot,
+    NoRoomToKeep,
+    ReplicaTouched,
+    SourceCannotRun,
+)
 from vreplica.failover.machine.ports import Effect
 from vreplica.points import Level, RecoveryPoint
+from vreplica.points.side_branch import SideBranch
 from vreplica.points.vm_keys import BOOTED, DISCONNECTED_KEY, LEAF_KEY
 from vreplica.sync.cycle import run
 from vreplica.sync.errors import JobBusy, NoPoints
@@ -31,6 +37,7 @@ from vreplica.sync.job import Customize, Job, OnReplicaChange, QuiescePolicy
 from vreplica.sync.job_dir import job_lock
 from vreplica.sync.job_switch import disable, enable
 from vreplica.sync.known_vms import find_source
+from vreplica.sync.replica import side_branches
 from vreplica.sync.replica.foreign_changes import find_foreign_changes
 from vreplica.sync.replica.state import ReplicaState, find_replica, revert_to_point
 from vreplica.vsphere.model import VmRef
@@ -198,8 +205,9 @@ class VSpherePorts:
         return self._destination.power_state(replica.vm.ref) != "poweredOff"
 
     def replica_stands_on(self) -> str | None:
-        point = self._replica().stands_on
-        return point.id if point else None
+        replica = self._replica()
+        point = replica.stands_on
+        return point.id if point else replica.stands_on_side
 
     def replica_is_changed(self) -> bool:
         replica = self._replica()
@@ -212,7 +220,8 @@ class VSpherePorts:
 
     def put_replica_on(self, point: str) -> None:
         replica = self._replica()
-        snapshot = next((p.snapshot for p in replica.points if p.id == point), None)
+        known = (*replica.points, *replica.bootable_sides)
+        snapshot = next((p.snapshot for p in known if p.id == point), None)
         if snapshot is None:
             raise NoPointToBoot(wanted=point)
         revert_to_point(self._destination, replica.vm.ref, snapshot)
@@ -268,5 +277,53 @@ class VSpherePorts:
     def power_off_replica(self) -> None:
         self._destination.power_off(self._replica().vm.ref)
 
+    def replica_can_shut_down(self) -> bool:
+        return self._destination.read_vm(self._replica().vm.ref).tools_running
+
+    def shut_down_replica(self) -> None:
+        self._destination.shutdown_guest(self._replica().vm.ref)
+
+    def power_on_replica_again(self) -> None:
+        self._destination.power_on(self._replica().vm.ref)
+
+    # -- what was written in service --------------------------------------------------------
+
+    def side_branches(self) -> tuple[SideBranch, ...]:
+        replica = find_replica(self._destination, self._job)
+        return replica.sides if replica is not None else ()
+
+    def check_room_to_keep(self) -> None:
+        problem = side_branches.room_problem(self._destination, self._replica())
+        if problem is not None:
+            raise NoRoomToKeep(reason=problem)
+
+    def written_in_service(self) -> int | None:
+        replica = self._replica()
+        base = _base_of(replica)
+        return side_branches.written_since(self._destination, replica, base) if base else None
+
+    def keep_side_branch(self, id_: str, level: Level, written_bytes: int | None) -> None:
+        replica = self._replica()
+        branch = SideBranch(
+            id=id_,
+            job=self._job.name,
+            failover=self._failover,
+            point=_base_of(replica) or "",
+            level=level,
+            time=datetime.now(UTC),
+            written_bytes=written_bytes,
+        )
+        side_branches.keep(self._destination, replica, branch)
+
     def replica_answers(self) -> bool:
         return self._destination.read_guest(self._replica().vm.ref).heartbeat == "green"
+
+
+def _base_of(replica: ReplicaState) -> str | None:
+    """The id of the recovery point beneath the replica's disks: one of the chain."""
+    parents = {s.moref: s.parent for s in replica.snapshots}
+    points = {p.snapshot: p.id for p in replica.points}
+    here = replica.vm.current_snapshot
+    while here is not None and here not in points:
+        here = parents.get(here)
+    return points.get(here)

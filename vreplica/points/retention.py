@@ -109,13 +109,14 @@ class Retention:
         return [Verdict(p, tuple(reasons[p.id])) for p in ordered]
 
     def expired(
-        self, points: Sequence[RecoveryPoint], in_use: Collection[str] = ()
+        self, points: Sequence[RecoveryPoint], in_use: Collection[str] = (), *, beside: int = 0
     ) -> list[RecoveryPoint]:
         """The points that may be removed. Takes and gives the order of the chain.
 
-        `in_use`: ids of points that a test VM stands on. Neither they nor any before them may go:
-        removing a snapshot changes the link that it froze and the one above. Meanwhile more
-        points stay than asked for; beyond MAX_POINTS later ones go instead.
+        `beside`: how many side branches the replica has; they count towards MAX_POINTS. `in_use`:
+        ids of points that a test VM or a side branch stands on. Neither they nor any before them
+        may go: removing a snapshot changes the link that it froze and the one above. Meanwhile
+        more points stay than asked for; beyond MAX_POINTS later ones go instead.
         """
         review = self.review(points)
         last = max((n for n, v in enumerate(review) if v.point.id in in_use), default=-1)
@@ -124,7 +125,7 @@ class Retention:
         if last >= 0:
             protected = [p.id for p, _ in _protected([v.point for v in review])]
             spare = [v.point for v in free if v.stays and v.point.id not in protected]
-            surplus = len(review) - len(gone) - MAX_POINTS
+            surplus = len(review) - len(gone) + beside - MAX_POINTS
             gone += spare[: max(0, surplus)]
             gone = [v.point for v in free if v.point in gone]
         return gone

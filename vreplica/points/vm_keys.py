@@ -16,6 +16,8 @@ On the replica of a job:
                               once there is a point
     vreplica.reverted         when it was last reverted to a point, run, failover    run, plan
                               ISO 8601, the destination's clock
+    vreplica.side             the side branch that its snapshot is,     undo         every command
+                              JSON (points/side_branch.py)
     vreplica.made             paths of disk files that the run in   run              next run
                               vreplica.leaf makes, JSON
 
@@ -64,6 +66,9 @@ that time has left nothing on its disks."""
 MADE_KEY: Final = "vreplica.made"
 """Paths of the disk files that the run in LEAF_KEY makes, as JSON, written before the files
 exist. On a test VM: paths of its full copies."""
+
+SIDE_KEY: Final = "vreplica.side"
+"""On a snapshot of a replica: the side branch that it is, as JSON (points/side_branch.py)."""
 
 TEST_KEY: Final = "vreplica.test"
 """On a test VM: who made it and on which point it stands, as JSON."""

@@ -10,6 +10,7 @@ from vreplica.points import MAX_POINTS, Retention
 from vreplica.sync.anomaly import flag_warnings
 from vreplica.sync.replica import test_vm
 from vreplica.sync.replica.orphan_files import base_files, delete_unused, remember_unused, unused
+from vreplica.sync.replica.side_branches import expired_branches, held_points
 from vreplica.sync.replica.state import ReplicaState, read_replica
 from vreplica.sync.run_context import RunContext
 from vreplica.vsphere.model import VmRef
@@ -30,8 +31,10 @@ def remove_expired(context: RunContext, replica: VmRef) -> list[str]:
             context.warn(f"no recovery point is removed: {newer}")
         if now.newer:
             return removed
-        in_use = test_vm.points_in_use(destination, job)
-        for point in _rule(context).expired(now.points, in_use):
+        if context.failover_run is None:
+            now = _without_expired_branches(context, now)
+        in_use = {*test_vm.points_in_use(destination, job), *held_points(now)}
+        for point in _rule(context).expired(now.points, in_use, beside=len(now.sides)):
             if point.snapshot is not None:
                 context.step("retain", f"removing recovery point {point.id}")
                 remember_unused(job, _only_of(now, point.snapshot))
@@ -44,9 +47,23 @@ def remove_expired(context: RunContext, replica: VmRef) -> list[str]:
     return removed
 
 
+def _without_expired_branches(context: RunContext, replica: ReplicaState) -> ReplicaState:
+    """Removes the side branches that are older than the job says."""
+    job, destination = context.job, context.sites.destination
+    expired = expired_branches(job, destination, replica)
+    for branch in expired:
+        if branch.snapshot is not None:
+            context.step("retain", f"removing side branch {branch.id}: its days are over")
+            destination.remove_snapshot(replica.vm.ref, branch.snapshot)
+    return read_replica(destination, job, replica.vm.ref) if expired else replica
+
+
 def _rule(context: RunContext) -> Retention:
-    """The job's rule. A failover keeps as many points as a chain takes: it may still boot any."""
-    return Retention(MAX_POINTS) if context.failover_run is not None else context.job.retention
+    """The job's rule. A failover keeps as many points as a chain takes: it may still boot any.
+
+    It leaves a place for what is written in service, which an undo keeps.
+    """
+    return Retention(MAX_POINTS - 1) if context.failover_run is not None else context.job.retention
 
 
 def _only_of(replica: ReplicaState, snapshot: str) -> set[str]:

@@ -158,6 +158,8 @@ class Job:
     rescan: bool = False
     """Read all of both sides, whatever change tracking and digest maps say. For one run."""
     guest: Guest = field(default_factory=Guest)
+    keep_undone_days: int | None = 14
+    """Days for which a side branch is kept; None: until it is removed by hand."""
     prefer: Preference | None = None
     """The points that boot in place of the newest, where the operator names none."""
 

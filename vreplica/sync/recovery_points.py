@@ -11,6 +11,7 @@ from vreplica.errors import ConfigError
 from vreplica.files import replace_durably
 from vreplica.points import DamagedPoint, NewerPoint, RecoveryPoint
 from vreplica.points.model import LeftOut
+from vreplica.points.side_branch import SideBranch
 from vreplica.stored import seal_text
 from vreplica.sync.errors import NoPoints, NoSuchPoint, PointIsNewer
 from vreplica.sync.job import Job
@@ -30,6 +31,8 @@ class ReplicaPoints:
     points: tuple[RecoveryPoint, ...] = ()
     newer: tuple[NewerPoint, ...] = ()
     damaged: tuple[DamagedPoint, ...] = ()
+    sides: tuple[SideBranch, ...] = ()
+    """What the replica wrote in service, kept by undone failovers."""
 
     @property
     def left_out(self) -> tuple[LeftOut, ...]:
@@ -43,7 +46,7 @@ def read_points(job: Job) -> ReplicaPoints:
         replica = find_replica(session, job)
         if replica is None:
             return ReplicaPoints()
-        return ReplicaPoints(replica.points, replica.newer, replica.damaged)
+        return ReplicaPoints(replica.points, replica.newer, replica.damaged, replica.sides)
 
 
 def points(job: Job) -> tuple[RecoveryPoint, ...]:

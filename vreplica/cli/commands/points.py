@@ -32,19 +32,32 @@ if TYPE_CHECKING:
     metavar="ID",
     help="Accept this flagged point; older clean points may expire again.",
 )
+@click.option(
+    "--remove-branch",
+    metavar="ID",
+    help="Remove this side branch (un-...), with what was written in service in it.",
+)
 @command
 def points(
-    out: Output, jobs: tuple[str, ...], config: Config, retention: bool, accept: tuple[str, ...]
+    out: Output,
+    jobs: tuple[str, ...],
+    config: Config,
+    retention: bool,
+    accept: tuple[str, ...],
+    remove_branch: str | None,
 ) -> int:
     """List the recovery points of each JOB, as the destination itself has them.
 
     A point is flagged when the change that led to it looks like mass encryption. Until it is
-    accepted, the last clean point before it is kept, whatever retention says.
+    accepted, the last clean point before it is kept, whatever retention says. Side branches hold
+    what was written in service, kept by an undo; they are no recovery points.
     """
-    if accept and len(config.select(jobs)) > 1:
-        raise click.UsageError("--accept is for the points of one JOB")
+    if (accept or remove_branch) and len(config.select(jobs)) > 1:
+        raise click.UsageError("--accept and --remove-branch are for one JOB")
 
     def work(job: Job) -> int:
+        if remove_branch:
+            _remove_branch(out, job, remove_branch)
         found = _accepted(out, config, job, accept) if accept else _read(job)
         show = _show_retention if retention else _show
         show(out, job, found)
@@ -57,6 +70,14 @@ def _read(job: Job) -> ReplicaPoints:
     from vreplica.sync.recovery_points import read_points
 
     return read_points(job)
+
+
+def _remove_branch(out: Output, job: Job, wanted: str) -> None:
+    from vreplica.sync.events import ignore
+    from vreplica.sync.replica import side_branches
+
+    side_branches.remove_branch(job, wanted, ignore)
+    out.note(f"{job.name}: removed side branch {wanted}")
 
 
 def _accepted(out: Output, config: Config, job: Job, accept: tuple[str, ...]) -> ReplicaPoints:
@@ -76,12 +97,13 @@ def _show(out: Output, job: Job, found: ReplicaPoints) -> None:
         "job": job.name,
         "points": [point.to_dict() for point in found.points],
         **_left_out(found),
+        "side_branches": [branch.to_dict() for branch in found.sides],
         "warnings": warnings,
     }
     out.answer(
         "points",
         value,
-        lambda: render.text.points(job.name, found.points, found.left_out, warnings),
+        lambda: render.text.points(job.name, found.points, found.left_out, warnings, found.sides),
     )
 
 

@@ -169,6 +169,7 @@ def outcome(job: str, done: Outcome) -> Iterator[RenderableType]:
     yield facts(
         ("source", [source_now(done.state.value, done.facts)]),
         ("reason", [str(done.facts.get("reason", ""))]),
+        ("kept", [kept(done.facts)]),
         ("booted", [booted]),
         ("guest", [silent, str(facts_of.get("guest_trouble", ""))]),
         ("next", [_next(job, done.id, done.state)]),
@@ -178,6 +179,15 @@ def outcome(job: str, done: Outcome) -> Iterator[RenderableType]:
 def point_label(state: str) -> str:
     """The name of the point: before the boot and after an undo it is only the chosen one."""
     return "booted" if state in IN_SERVICE else "point"
+
+
+def kept(facts: Mapping[str, Any]) -> str:
+    """What an undo kept of what was written in service."""
+    written = facts.get("written_bytes")
+    if "kept" not in facts:
+        return "nothing was written in service" if written == 0 else ""
+    size = human_size(written) if written is not None else "a size that is not known"
+    return f"{size} written in service, as side branch {facts['kept']} ({facts['kept_level']})"
 
 
 def source_now(state: str, facts: Mapping[str, Any]) -> str:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from vreplica.delta.compare.spot_check import SpotCheckResult
     from vreplica.points import Level, RecoveryPoint, Verdict
     from vreplica.points.model import LeftOut
+    from vreplica.points.side_branch import SideBranch
     from vreplica.sync.plan.readiness import ReadinessReport
     from vreplica.sync.replica.seed import SeedReport
     from vreplica.sync.report import DiskVerify, Plan, RunReport, VerifyReport
@@ -134,11 +135,19 @@ def _left_out(points: Sequence[LeftOut]) -> Iterator[RenderableType]:
         yield indented(f"{point}. {point.advice}")
 
 
+def _side_branch(branch: SideBranch) -> str:
+    """What was written in service, in one line."""
+    written = branch.written_bytes
+    size = human_size(written) if written is not None else "size not known"
+    return f"{branch.id} ({branch.level}, {moment(branch.time)}, {size} since {branch.point})"
+
+
 def points(
     job: str,
     found: Sequence[RecoveryPoint],
     left_out: Sequence[LeftOut] = (),
     warnings: Sequence[str] = (),
+    sides: Sequence[SideBranch] = (),
 ) -> Iterator[RenderableType]:
     if not found:
         which = "recovery point that this version can read" if left_out else "recovery point yet"
@@ -177,7 +186,7 @@ def points(
     else:
         lines = [f"{point.id}: {', '.join(point.excluded) or 'none'}" for point in found]
         yield facts(("excluded", lines))
-    yield facts(("warnings", warnings))
+    yield facts(("warnings", warnings), ("kept by undo", [_side_branch(b) for b in sides]))
     yield from _left_out(left_out)
 
 

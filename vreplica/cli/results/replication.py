@@ -178,6 +178,18 @@ class Run(Document, RunValues):
     """The result of `run`."""
 
 
+class SideBranch(TypedDict):
+    """What a replica wrote in service during `failover`, kept by its undo. It stands on `point`."""
+
+    id: str
+    failover: str
+    point: str
+    level: Level
+    time: Time
+    written_bytes: Bytes | None
+    snapshot: str | None
+
+
 class Points(Document):
     """The points of a job, oldest first. `newer`: only a newer version can read them.
 
@@ -189,6 +201,7 @@ class Points(Document):
     points: list[Point]
     newer: list[NewerPoint]
     damaged: list[DamagedPoint]
+    side_branches: list[SideBranch]
     warnings: list[str]
 
 

@@ -47,6 +47,8 @@ class DefaultsTable(Model):
     """The rate at which runs may read."""
     audit_percent: Annotated[float, Field(ge=0, le=100)] = 0.1
     """Percent of the blocks that change tracking calls unchanged, to be read and compared."""
+    keep_undone_days: Whole | None = Field(default=14, ge=1, le=3650)
+    """Days for which an undo keeps what was written in service."""
     prefer: PreferTable | None = None
     """The points that boot in place of the newest where no final sync is made."""
     schedule: ScheduleTable | None = None

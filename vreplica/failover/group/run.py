@@ -44,7 +44,7 @@ BRING_DOWN: Final = "bring down"
 START: Final = "start"
 """Names of the passes in the group's journal."""
 
-CAN_COMMIT: Final = (FailoverState.RUNNING, FailoverState.COMMITTING)
+CAN_COMMIT: Final = (FailoverState.RUNNING, FailoverState.KEEPING, FailoverState.COMMITTING)
 """States in which a member's failover can be committed."""
 
 

@@ -91,9 +91,21 @@ class UndoChoices:
 
     even_without_source: bool = False
     """Stop the replica although the source cannot be read: then neither may run."""
+    discard_written: bool = False
+    """Throw away what was written in service."""
+    on_shutdown_timeout: OnShutdownTimeout = OnShutdownTimeout.ABORT
+    """For the replica's guest: abort, power-off or wait."""
+    shutdown_timeout_s: float = 600.0
 
     def to_dict(self) -> dict[str, Any]:
-        return {"undo": {"even_without_source": self.even_without_source}}
+        return {
+            "undo": {
+                "even_without_source": self.even_without_source,
+                "discard_written": self.discard_written,
+                "on_shutdown_timeout": self.on_shutdown_timeout.value,
+                "shutdown_timeout_s": self.shutdown_timeout_s,
+            }
+        }
 
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> Self:

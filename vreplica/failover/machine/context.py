@@ -20,7 +20,7 @@ from vreplica.errors import VReplicaError
 from vreplica.failover.machine.choices import FailoverChoices, UndoChoices
 from vreplica.failover.machine.errors import FailoverTakenOver
 from vreplica.failover.machine.journal import Journal
-from vreplica.failover.machine.ports import Ports
+from vreplica.failover.machine.ports import Ports, bootable
 from vreplica.failover.machine.states import FailoverEvent
 from vreplica.points import Level, RecoveryPoint
 
@@ -111,7 +111,8 @@ class StepContext:
         return f"{self.id}-b"
 
     def find_point(self, id_: str) -> RecoveryPoint | None:
-        return next((p for p in self.ports.points() if p.id == id_), None)
+        """The recovery point, or the side branch, of that id."""
+        return next((p for p in bootable(self.ports) if p.id == id_), None)
 
     def sync(self, id_: str, known_level: Level | None) -> RecoveryPoint:
         """Makes the point `id_` by a sync, unless the destination has it already."""

@@ -229,6 +229,60 @@ class UndoRefused(FailoverError):
 
 
 @dataclass(eq=False)
+class ReplicaCannotShutDown(FailoverError):
+    template = (
+        "VMware Tools are not running in the replica's guest, so it cannot be shut down; nothing "
+        "was changed, and the replica stays in service"
+    )
+    remedy = (
+        "`vreplica-sync undo JOB --on-shutdown-timeout power-off` powers it off, hard, and keeps "
+        "what it has written with the level crash. Or shut it down at its console, then undo."
+    )
+    exit_code = 3
+
+
+@dataclass(eq=False)
+class ReplicaStaysOn(FailoverError):
+    template = (
+        "the replica's guest did not shut down within {seconds:.0f} s; it was asked to, and may go "
+        "off yet; {failover} is not undone"
+    )
+    remedy = (
+        "`vreplica-sync undo JOB` waits on, with --on-shutdown-timeout power-off it powers the "
+        "replica off. While it is on, `vreplica-sync commit JOB` keeps it in service."
+    )
+    retryable = True
+    failover: str
+    seconds: float
+
+
+@dataclass(eq=False)
+class NoRoomToKeep(FailoverError):
+    template = "what was written in service cannot be kept: {reason}; nothing was changed"
+    remedy = (
+        "The replica stays in service. Make room, then `vreplica-sync undo JOB`. "
+        "`vreplica-sync undo JOB --discard-written` throws away what was written."
+    )
+    exit_code = 3
+    reason: str
+
+
+@dataclass(eq=False)
+class UndoStopped(FailoverError):
+    template = (
+        "what was written in service could not be kept ({reason}), so {failover} is not undone; "
+        "the replica is in service again, and the source was not touched"
+    )
+    remedy = (
+        "Remove the cause, then `vreplica-sync undo JOB`. `vreplica-sync undo JOB "
+        "--discard-written` throws away what was written."
+    )
+    exit_code = 3
+    failover: str
+    reason: str
+
+
+@dataclass(eq=False)
 class SourceCannotRun(FailoverError):
     template = "VM {vm} is {state}: it cannot be powered on"
     remedy = "Bring its host and its datastore back first."

@@ -90,14 +90,19 @@ NEWEST: Final = PointChoice()
 
 
 def choose_point(
-    points: Sequence[RecoveryPoint], choice: PointChoice, now: datetime
+    points: Sequence[RecoveryPoint],
+    choice: PointChoice,
+    now: datetime,
+    sides: Sequence[RecoveryPoint] = (),
 ) -> RecoveryPoint:
     """Chooses among points in the order of the chain. `now`: ages are counted until then.
+
+    `sides`: side branches, which are chosen only by their ids.
 
     Raises NoSuchPointToBoot, NoPointMeets, PointIsFlagged.
     """
     if choice.point is not None or not points:
-        return _find(points, choice.point)
+        return _find((*points, *sides), choice.point)
     chosen = _last_within(points, choice, now)
     flagged = next((p for p in points[: points.index(chosen) + 1] if p.flagged), None)
     if flagged is not None:

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Protocol
 
 from vreplica.points import Level, RecoveryPoint
+from vreplica.points.side_branch import SideBranch
 
 Effect = tuple[str, Callable[[], None]]
 """An effect: its name in the journal, and the call."""
@@ -120,5 +121,42 @@ class Ports(Protocol):
     def power_off_replica(self) -> None:
         """Powers it off hard. Returns when it is off."""
 
+    def replica_can_shut_down(self) -> bool:
+        """True where VMware Tools are running in its guest."""
+
+    def shut_down_replica(self) -> None:
+        """Asks its guest to shut down. Returns at once."""
+
+    def power_on_replica_again(self) -> None:
+        """Powers it on as it is, after an undo that was dropped. Returns when it is on."""
+
+    # -- what was written in service --------------------------------------------------------
+
+    def side_branches(self) -> tuple[SideBranch, ...]:
+        """The side branches of the replica."""
+
+    def check_room_to_keep(self) -> None:
+        """Raises NoRoomToKeep where the replica can take no further snapshot."""
+
+    def written_in_service(self) -> int | None:
+        """Bytes that changed since the booted point, by change tracking; None: not known."""
+
+    def keep_side_branch(self, id_: str, level: Level, written_bytes: int | None) -> None:
+        """Makes a snapshot of the replica, which is off, as the side branch `id_`."""
+
     def replica_answers(self) -> bool:
         """True where VMware Tools report a heartbeat of its guest."""
+
+
+def bootable(ports: Ports) -> tuple[RecoveryPoint, ...]:
+    """The recovery points, oldest first, and after them the side branches as points."""
+    points = ports.points()
+    return (*points, *side_points(points, ports.side_branches()))
+
+
+def side_points(
+    points: Sequence[RecoveryPoint], sides: Sequence[SideBranch]
+) -> tuple[RecoveryPoint, ...]:
+    """The side branches as points that boot where they are named."""
+    bases = {p.id: p for p in points}
+    return tuple(b.as_point(bases[b.point]) for b in sides if b.point in bases)

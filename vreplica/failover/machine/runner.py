@@ -31,6 +31,7 @@ from vreplica.failover.machine.record import Outcome, outcome_of
 from vreplica.failover.machine.states import (
     ENDED,
     GIVEN_UP_BY_UNDO,
+    MAY_HAVE_RUN,
     TRANSITIONS,
     FailoverEvent,
     FailoverState,
@@ -38,12 +39,14 @@ from vreplica.failover.machine.states import (
 )
 from vreplica.failover.machine.steps.boot_point import check_can_boot
 from vreplica.failover.machine.steps.finish import check_can_undo
+from vreplica.failover.machine.steps.keep import check_can_keep
 from vreplica.failover.machine.steps.shutdown import give_up
 from vreplica.failover.machine.steps.table import STEPS
 
 DEFAULT_UNDO: Final = UndoChoices()
 
 UNDER_WAY: Final = {
+    (FailoverEvent.KEEP_ASKED, FailoverState.KEEPING),
     (FailoverEvent.UNDO_ASKED, FailoverState.UNDOING),
     (FailoverEvent.COMMIT_ASKED, FailoverState.COMMITTING),
 }
@@ -113,17 +116,22 @@ def resume_failover(
 def undo_failover(
     folder: Path, ports: Ports, report: Reporter, choices: UndoChoices = DEFAULT_UNDO
 ) -> Outcome:
-    """Puts both sides back. Before the source was asked for anything, it only switches the job on.
+    """Puts both sides back, and keeps what was written in service as a side branch.
 
-    Raises NotPossibleNow after a commit and after an end. Raises UndoRefused, before the replica
-    is taken out of service, where the source's host does not answer for it now.
+    Before the source was asked for anything, it only switches the job on. Raises NotPossibleNow
+    after a commit and after an end. Raises, before the replica is taken out of service,
+    UndoRefused where the source's host does not answer for it now, and NoRoomToKeep and
+    ReplicaCannotShutDown where what was written cannot be kept. Raises UndoStopped where that
+    fails later: the replica is in service again then.
     """
     if _is_untouched(load(folder)):
         journal = Journal.take_over(folder)
         if _is_untouched(journal.entries):
             return _give_up(journal, ports, report)
         journal.close()
-    return _ask(folder, ports, report, FailoverEvent.UNDO_ASKED, "undo", choices)
+    ran = outcome_of(folder).state in MAY_HAVE_RUN
+    event = FailoverEvent.KEEP_ASKED if ran else FailoverEvent.UNDO_ASKED
+    return _ask(folder, ports, report, event, "undo", choices)
 
 
 def check_undo(folder: Path, ports: Ports, choices: UndoChoices) -> None:
@@ -133,10 +141,19 @@ def check_undo(folder: Path, ports: Ports, choices: UndoChoices) -> None:
     if not entries or state in ENDED or _is_untouched(entries):
         return
     check_can_undo(folder.name, facts_of(entries), ports, choices)
+    check_can_keep(ports, entries, choices)
 
 
 def commit_failover(folder: Path, ports: Ports, report: Reporter) -> Outcome:
-    """Makes a running failover permanent. Raises NotPossibleNow in any other state."""
+    """Makes a running failover permanent. Raises NotPossibleNow in any other state.
+
+    An undo that waits for the replica's guest can be given up like this, while the replica is on.
+    """
+    state = outcome_of(folder).state
+    if state is FailoverState.KEEPING and not (
+        ports.replica_is_on() and _has_started(load(folder))
+    ):
+        raise NotPossibleNow(failover=folder.name, asked="commit", state=state.value)
     return _ask(folder, ports, report, FailoverEvent.COMMIT_ASKED, "commit")
 
 
@@ -158,6 +175,7 @@ def _ask(
         if undo is not None:
             journal.write("choice", step="undo", data=undo.to_dict())
             check_can_undo(folder.name, journal.facts(), ports, undo)
+            check_can_keep(ports, journal.entries, undo)
         if reached is not None:
             journal.write("event", event=event, data={})
     except BaseException:
@@ -169,6 +187,10 @@ def _ask(
 def was_asked(entries: list[Entry]) -> bool:
     """True where the source was asked to go off. An intent counts: it may have been carried out."""
     return any(e.kind == "intent" and e.step in (POWER_OFF, SHUT_DOWN) for e in entries)
+
+
+def _has_started(entries: list[Entry]) -> bool:
+    return any(e.event is FailoverEvent.REPLICA_STARTED for e in entries)
 
 
 def _is_untouched(entries: list[Entry]) -> bool:

@@ -14,6 +14,7 @@ failover stands, without the process that wrote it:
     RUNNING        the replica is in service: its guest answered, or its time to answer is over
     COMMITTING     no undo any more: the job's direction is being settled
     COMMITTED      the failover is permanent
+    KEEPING        an undo was asked for: what was written in service is being kept first
     UNDOING        being undone: replica off and on its point, source on, job on
     UNDONE         the replica is back on its point, the job is on; the source was put back as well,
                    unless the operator chose to leave it
@@ -43,6 +44,7 @@ class FailoverState(Enum):
     RUNNING = "running"
     COMMITTING = "committing"
     COMMITTED = "committed"
+    KEEPING = "keeping"
     UNDOING = "undoing"
     UNDONE = "undone"
     ABORTED = "aborted"
@@ -67,6 +69,8 @@ class FailoverEvent(Enum):
     COMMIT_ASKED = "commit asked"
     DIRECTION_SETTLED = "direction settled"
     UNDO_ASKED = "undo asked"
+    KEEP_ASKED = "undo asked, to keep what was written"
+    KEPT = "kept"
     BOTH_PUT_BACK = "both put back"
     REPLICA_PUT_BACK = "replica put back, source not asked"
     GIVEN_UP = "given up"
@@ -102,12 +106,20 @@ TRANSITIONS: Final[dict[tuple[FailoverState, FailoverEvent], FailoverState]] = {
     (S.RUNNING, E.COMMIT_ASKED): S.COMMITTING,
     (S.COMMITTING, E.DIRECTION_SETTLED): S.COMMITTED,
     # Until the commit an undo is possible in every state, also after an error.
+    # Once the replica may have run, what it wrote is kept first.
+    (S.FENCED, E.KEEP_ASKED): S.KEEPING,
+    (S.BOOTING, E.KEEP_ASKED): S.KEEPING,
+    (S.RUNNING, E.KEEP_ASKED): S.KEEPING,
+    (S.KEEPING, E.KEPT): S.UNDOING,
+    # The undo waits for the guest, or nothing could be kept: the replica is in service still.
+    (S.KEEPING, E.COMMIT_ASKED): S.COMMITTING,
     (S.READY, E.UNDO_ASKED): S.UNDOING,
     (S.DISABLED, E.UNDO_ASKED): S.UNDOING,
     (S.INSURED, E.UNDO_ASKED): S.UNDOING,
     (S.SHUTTING_DOWN, E.UNDO_ASKED): S.UNDOING,
     (S.SOURCE_OFF, E.UNDO_ASKED): S.UNDOING,
     (S.SYNCED, E.UNDO_ASKED): S.UNDOING,
+    # As older versions undid; their journals stay readable.
     (S.FENCED, E.UNDO_ASKED): S.UNDOING,
     (S.BOOTING, E.UNDO_ASKED): S.UNDOING,
     (S.RUNNING, E.UNDO_ASKED): S.UNDOING,
@@ -120,10 +132,13 @@ ENDED: Final = frozenset({S.COMMITTED, S.UNDONE, S.ABORTED})
 """The end states."""
 
 REPLICA_MAY_BE_ON: Final = frozenset(
-    {S.FENCED, S.BOOTING, S.RUNNING, S.COMMITTING, S.COMMITTED, S.UNDOING}
+    {S.FENCED, S.BOOTING, S.RUNNING, S.COMMITTING, S.COMMITTED, S.KEEPING, S.UNDOING}
 )
 """In FENCED it may be on where the process died between the power-on and its journal entry."""
 
+
+MAY_HAVE_RUN: Final = frozenset({S.FENCED, S.BOOTING, S.RUNNING, S.KEEPING})
+"""States in which an undo keeps what the replica may have written."""
 
 GIVEN_UP_BY_UNDO: Final = frozenset({S.READY, S.DISABLED, S.INSURED})
 """An undo in these states only switches the job on again. Where the source was asked for something

@@ -141,7 +141,8 @@ def run_test(job: Job, options: TestOptions, report: Reporter) -> TestReport:
         for damaged in replica.damaged:
             if choice.point == damaged.id:
                 raise PointIsDamaged(job.name, damaged)
-        point = choose_point(replica.points, choice, datetime.now(UTC))
+        now = datetime.now(UTC)
+        point = choose_point(replica.points, choice, now, replica.bootable_sides)
         network = _check_options(session, job, replica, options)
         if not session.about.is_vcenter:
             full_copy.check_room(session, replica, point)

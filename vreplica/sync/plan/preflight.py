@@ -163,7 +163,7 @@ def _replica_problems(job: Job, source: VmInfo, replica: ReplicaState | None) ->
             f"replica {name} was made from another VM ({latest.source_name}, {latest.source_vm}); "
             f"this one is {vm_identity(source)}: choose another replica name"
         )
-    if len(replica.points) > MAX_POINTS:
+    if len(replica.points) + len(replica.sides) > MAX_POINTS:
         yield (
             f"replica {name} has {len(replica.points)} recovery points and a snapshot chain takes "
             f"{MAX_POINTS}: retention could not remove any; remove the oldest snapshots in vCenter"

@@ -36,6 +36,7 @@ from vreplica.sync.replica.state import (
     ReplicaState,
     disk_identity,
     find_replica,
+    is_side_branch,
     newer_points,
     snapshot_name,
     vm_identity,
@@ -109,7 +110,8 @@ def reprotect_problems(job: Job, sites: Sites, original: VmInfo, base: RecoveryP
     newer = newer_points(snapshots)
     advice = "Upgrade vreplica on this machine; do not remove that point"
     found += [f"{name}: {point}. {advice}" for point in newer]
-    foreign = [s.name for s in original.snapshots if s.moref not in {p.snapshot for p in newer}]
+    ours = {p.snapshot for p in newer} | {s.moref for s in snapshots if is_side_branch(s)}
+    foreign = [s.name for s in original.snapshots if s.moref not in ours]
     if foreign and _is_replica(job, original):
         replica = find_replica(sites.destination, job)
         foreign = [s.name for s in replica.foreign] if replica else []

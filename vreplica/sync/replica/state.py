@@ -19,6 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from vreplica.points import DamagedPoint, NewerPoint, RecoveryPoint
+from vreplica.points.side_branch import SideBranch
 from vreplica.points.vm_keys import JOB_KEY, LEAF_KEY, REVERTED_KEY, SEED_KEY, SOURCE_KEY, TEST_KEY
 from vreplica.stored import Damaged, Id, Key, Layout
 from vreplica.sync.errors import (
@@ -65,6 +66,8 @@ class ReplicaState:
     """Recovery points whose descriptions cannot be believed, in the same order."""
     snapshots: tuple[SnapshotInfo, ...] = ()
     """All of them, with the disks that they froze."""
+    sides: tuple[SideBranch, ...] = ()
+    """What it wrote in service, kept by undone failovers. None of them is a recovery point."""
 
     @property
     def latest(self) -> RecoveryPoint | None:
@@ -105,6 +108,20 @@ class ReplicaState:
         return next((p for p in self.points if p == here and p.snapshot == current), None)
 
     @property
+    def bootable_sides(self) -> tuple[RecoveryPoint, ...]:
+        """The side branches as points that boot where they are named."""
+        bases = {p.id: p for p in self.points}
+        return tuple(b.as_point(bases[b.point]) for b in self.sides if b.point in bases)
+
+    @property
+    def stands_on_side(self) -> str | None:
+        """The id of the side branch that its disks hold, unchanged since; None: none."""
+        here = SideBranch.from_extra_config(self.vm.extra_config, self.vm.current_snapshot)
+        known = here is not None and here in self.sides
+        started = self.vm.extra_config.get(LEAF_KEY)
+        return here.id if here is not None and known and not started else None
+
+    @property
     def clean(self) -> bool:
         """True where its disks hold exactly its latest recovery point."""
         return self.latest is not None and self.stands_on == self.latest
@@ -130,7 +147,8 @@ def foreign_snapshots(job: Job, snapshots: Sequence[SnapshotInfo]) -> list[Snaps
     for snapshot in snapshots:
         point = RecoveryPoint.from_extra_config(snapshot.extra_config)
         reverse = point is not None and point.job == job.reverse_name and point.id == snapshot.name
-        known = reverse or _newer(snapshot) is not None or _damaged(snapshot) is not None
+        left_out = _newer(snapshot) is not None or _damaged(snapshot) is not None
+        known = reverse or left_out or is_side_branch(snapshot)
         if snapshot.name != ours and not known:
             found.append(snapshot)
     return found
@@ -203,8 +221,13 @@ def read_replica(session: Session, job: Job, ref: VmRef) -> ReplicaState:
     foreign: list[SnapshotInfo] = []
     newer: list[NewerPoint] = []
     damaged: list[DamagedPoint] = []
+    sides: list[SideBranch] = []
     snapshots = session.read_snapshots(ref)
     for snapshot in snapshots:
+        side = SideBranch.from_extra_config(snapshot.extra_config, snapshot.moref)
+        if side is not None and side.id == snapshot.name:
+            sides.append(side)
+            continue
         point = RecoveryPoint.from_extra_config(snapshot.extra_config, snapshot.moref)
         # A snapshot that somebody takes freezes the description of the point below it as well.
         if point is not None and point.id != snapshot.name:
@@ -217,7 +240,9 @@ def read_replica(session: Session, job: Job, ref: VmRef) -> ReplicaState:
             damaged.append(broken)
         else:
             foreign.append(snapshot)
-    return ReplicaState(vm, tuple(points), tuple(foreign), tuple(newer), tuple(damaged), snapshots)
+    return ReplicaState(
+        vm, tuple(points), tuple(foreign), tuple(newer), tuple(damaged), snapshots, tuple(sides)
+    )
 
 
 def newer_points(snapshots: Sequence[SnapshotInfo]) -> tuple[NewerPoint, ...]:
@@ -226,13 +251,23 @@ def newer_points(snapshots: Sequence[SnapshotInfo]) -> tuple[NewerPoint, ...]:
     return tuple(point for point in found if point is not None)
 
 
+def is_side_branch(snapshot: SnapshotInfo) -> bool:
+    """True where a snapshot, with its configuration, is a side branch of any job."""
+    side = SideBranch.from_extra_config(snapshot.extra_config)
+    return side is not None and side.id == snapshot.name
+
+
 def _newer(snapshot: SnapshotInfo, jobs: tuple[str | None, ...] | None = None) -> NewerPoint | None:
     """The newer point that a snapshot is, of one of these jobs (None: of any)."""
+    if is_side_branch(snapshot):
+        return None
     point = NewerPoint.from_extra_config(snapshot.extra_config, snapshot.moref, name=snapshot.name)
     return point if point is not None and (jobs is None or point.job in jobs) else None
 
 
 def _damaged(snapshot: SnapshotInfo) -> DamagedPoint | None:
+    if is_side_branch(snapshot):
+        return None
     values = snapshot.extra_config
     return DamagedPoint.from_extra_config(values, snapshot.moref, name=snapshot.name)
 

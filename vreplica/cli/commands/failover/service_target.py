@@ -131,7 +131,7 @@ class ServiceTarget:
     ) -> Outcome:
         if choices != DEFAULT_UNDO:
             raise OptionNotForTarget(
-                option="even_without_source", target=f"{self.name} by the service"
+                option="an option of undo", target=f"{self.name} by the service"
             )
         return self._request(report, "undo")
 

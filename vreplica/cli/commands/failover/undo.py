@@ -10,7 +10,7 @@ from vreplica.cli import exit_codes
 from vreplica.cli.commands.failover.carry_out import carry_out
 from vreplica.cli.commands.failover.choose import choose_target
 from vreplica.cli.commands.failover.options import by_service_option, target_argument
-from vreplica.cli.options import command, config_option
+from vreplica.cli.options import Duration, command, config_option
 from vreplica.cli.render.output import Output
 
 if TYPE_CHECKING:
@@ -25,19 +25,44 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Stop the replica although the source cannot be read; then neither may run.",
 )
+@click.option(
+    "--on-shutdown-timeout",
+    type=click.Choice(["abort", "power-off", "wait"]),
+    default="abort",
+    show_default=True,
+    help="What to do when the replica's guest does not shut down, or Tools are not running.",
+)
+@click.option("--shutdown-timeout", type=Duration(), default="10m", show_default=True)
+@click.option(
+    "--discard-written", is_flag=True, help="Throw away what was written in service: keep nothing."
+)
 @by_service_option
 @command
 def undo(
-    out: Output, target: str, config: Config, even_without_source: bool, by_service: bool
+    out: Output,
+    target: str,
+    config: Config,
+    even_without_source: bool,
+    on_shutdown_timeout: str,
+    shutdown_timeout: float,
+    discard_written: bool,
+    by_service: bool,
 ) -> int:
     """Replica off and back on its recovery point, source on, JOB on. Not after a commit.
 
     The source's host is asked first: where it does not answer, nothing is stopped (exit code 3).
+    The replica's guest is shut down, and what was written in service is kept as a side branch
+    (`points` lists it, `--point un-...` boots it).
     """
-    from vreplica.failover.machine.choices import UndoChoices
+    from vreplica.failover.machine.choices import OnShutdownTimeout, UndoChoices
 
     chosen = choose_target(out, config, target, by_service=by_service)
-    choices = UndoChoices(even_without_source=even_without_source)
+    choices = UndoChoices(
+        even_without_source=even_without_source,
+        discard_written=discard_written,
+        on_shutdown_timeout=OnShutdownTimeout(on_shutdown_timeout),
+        shutdown_timeout_s=shutdown_timeout,
+    )
     return carry_out(
         out,
         chosen,

@@ -21,7 +21,7 @@ from vreplica.failover.machine.errors import (
     ReplicaIsOn,
 )
 from vreplica.failover.machine.point_choice import alternatives, choose_point
-from vreplica.failover.machine.ports import Ports
+from vreplica.failover.machine.ports import Ports, side_points
 from vreplica.failover.machine.states import FailoverEvent
 from vreplica.failover.machine.steps.fence import check_source_is_off
 from vreplica.points import Level, RecoveryPoint
@@ -59,7 +59,8 @@ def choose_known_point(context: StepContext) -> RecoveryPoint:
         raise NoPointToBoot(wanted="any")
     if choice.point is not None and context.find_point(choice.point) is None:
         raise NoPointToBoot(wanted=choice.point)
-    return choose_point(points, choice, context.began)
+    sides = side_points(points, context.ports.side_branches())
+    return choose_point(points, choice, context.began, sides)
 
 
 def choose_own_point(context: StepContext) -> RecoveryPoint:
@@ -96,7 +97,10 @@ def check_can_boot(ports: Ports, choices: FailoverChoices) -> None:
     if ports.replica_is_on():
         raise ReplicaIsOn
     ports.replica_is_changed()
-    _check_level(choose_point(ports.points(), choices.boot, datetime.now(UTC)), choices.require)
+    points = ports.points()
+    sides = side_points(points, ports.side_branches())
+    point = choose_point(points, choices.boot, datetime.now(UTC), sides)
+    _check_level(point, choices.require)
 
 
 def _check_level(point: RecoveryPoint, required: Level) -> None:

@@ -7,11 +7,20 @@ from typing import Any, Final
 
 from vreplica.errors import VReplicaError
 from vreplica.failover.machine.choices import UndoChoices
-from vreplica.failover.machine.context import DISCONNECT, SHUT_DOWN, StepContext, StepResult
-from vreplica.failover.machine.errors import NoPointToBoot, UndoRefused
-from vreplica.failover.machine.ports import Ports
+from vreplica.failover.machine.context import (
+    DISCONNECT,
+    POWER_ON,
+    SHUT_DOWN,
+    StepContext,
+    StepResult,
+)
+from vreplica.failover.machine.errors import NoPointToBoot, ReplicaIsOn, UndoRefused
+from vreplica.failover.machine.ports import Ports, bootable
 from vreplica.failover.machine.states import FailoverEvent
 from vreplica.points import Level
+
+POWER_OFF_REPLICA: Final = "PowerOff replica"
+"""Name of the effect in the journal. Journals on disk have it: it never changes."""
 
 STILL_ON: Final = "on; its guest was asked to shut down, and may do so yet"
 ON_AGAIN: Final = "on"
@@ -41,7 +50,10 @@ def put_both_back(context: StepContext) -> StepResult:
     check_can_undo(context.id, context.journal.facts(), context.ports, context.undo_choices)
     still_on = not alone and _wait_for_guest(context)
     if context.ports.replica_is_on():
-        context.do("PowerOff replica", context.ports.power_off_replica)
+        if not context.attempted(POWER_ON):
+            # Somebody else has started it: what it writes is theirs to save.
+            raise ReplicaIsOn
+        context.do(POWER_OFF_REPLICA, context.ports.power_off_replica)
     started = not alone and starts_source(context)
     if started and context.ports.source_is_off():
         if context.attempted(DISCONNECT):
@@ -66,7 +78,7 @@ def check_can_undo(
     the point that the replica goes back to is gone. Nothing was stopped then.
     """
     point = facts.get("point")
-    if point is not None and all(p.id != point for p in ports.points()):
+    if point is not None and all(p.id != point for p in bootable(ports)):
         raise NoPointToBoot(wanted=point)
     if choices.even_without_source:
         return

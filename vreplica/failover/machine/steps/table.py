@@ -13,7 +13,8 @@ work done and changes nothing.
     FENCED         prepare the guest's customization, check the source again, start the replica
     BOOTING        wait for the heartbeat; addresses and host name by script
     COMMITTING     settle the direction in which the job replicates
-    UNDOING        replica off and back on its point, source on, job on
+    KEEPING        the replica's guest is shut down, its disks kept as a side branch
+    UNDOING        replica off, source on, replica back on its point, job on
 
 RUNNING has no step: it waits for the operator's commit or undo.
 """
@@ -27,6 +28,7 @@ from vreplica.failover.machine.states import FailoverState
 from vreplica.failover.machine.steps.boot_point import choose_boot_point
 from vreplica.failover.machine.steps.fence import fence_source
 from vreplica.failover.machine.steps.finish import put_both_back, settle_direction
+from vreplica.failover.machine.steps.keep import keep_written
 from vreplica.failover.machine.steps.prepare import disable_job, make_point_a
 from vreplica.failover.machine.steps.shutdown import shut_down_guest, wait_for_shutdown
 from vreplica.failover.machine.steps.start import start_replica, wait_for_heartbeat
@@ -41,5 +43,6 @@ STEPS: Final[dict[FailoverState, FailoverStep]] = {
     FailoverState.FENCED: start_replica,
     FailoverState.BOOTING: wait_for_heartbeat,
     FailoverState.COMMITTING: settle_direction,
+    FailoverState.KEEPING: keep_written,
     FailoverState.UNDOING: put_both_back,
 }

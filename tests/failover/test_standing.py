@@ -31,6 +31,7 @@ AT = {
     "booted": "dr",
     "committing": "dr",
     "committed": "dr",
+    "keeping": None,
     "undoing": None,
     "undone": "main",
     "aborted": "main",

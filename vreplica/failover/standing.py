@@ -29,6 +29,7 @@ _UNDER_WAY: Final = {
     "source-off": "off at {here}",
     "synced": "off at {here}, point chosen",
     "fenced": "confirmed off at {here}",
+    "keeping": "going back to {here}, what was written is kept first",
     "undoing": "being put back to {here}",
 }
 
@@ -72,7 +73,7 @@ def site_of(one: Standing | None, sides: Sides) -> str | None:
     """The site at which the VM is in service; None: off at both, or being put back."""
     if one is None:
         return sides.source
-    if one.state in OFF_AT_BOTH or one.state == "undoing":
+    if one.state in OFF_AT_BOTH or one.state in ("keeping", "undoing"):
         return None
     here, there = _ends(one, sides)
     return there if one.state in ARRIVED else here

@@ -85,7 +85,10 @@ def test_create_reconfigure_and_destroy_through_the_api(si: Any) -> None:
     options = [vim.option.OptionValue(key="vreplica.job", value="x")]
     WaitForTask(vm.ReconfigVM_Task(vim.vm.ConfigSpec(numCPUs=4, extraConfig=options)))
     assert vm.config.hardware.numCPU == 4
-    assert {o.key: o.value for o in vm.config.extraConfig} == {"vreplica.job": "x"}
+    assert {o.key: o.value for o in vm.config.extraConfig} == {
+        "nvram": "made.nvram",
+        "vreplica.job": "x",
+    }
 
     WaitForTask(vm.PowerOnVM_Task())
     with pytest.raises(vim.fault.InvalidPowerState):

@@ -133,7 +133,8 @@ class LabControl:
     ) -> dict[str, Any]:
         """Makes a VM. `disks`: (capacity in bytes, thin, path of a raw image or None).
 
-        `more`: cbt, datastore, network, firmware, extra (a dict of extraConfig), host.
+        `more`: cbt, datastore, network, firmware, extra (a dict of extraConfig), host, version,
+        devices (of tpm, pci, usb, cdrom, serial), encrypted, sector_bytes (512 or 4096).
         Returns what `describe_vm` returns.
         """
         plain = [(c, t, str(Path(p).absolute()) if p else None) for c, t, p in disks or ()]
@@ -154,6 +155,16 @@ class LabControl:
         """moref, name, power, disks (key, path, file, ...), links, snapshots, guest."""
         found: dict[str, Any] = self.do("describe_vm", site=site, vm=vm)
         return found
+
+    def set_vm(
+        self, site: str, vm: str, *, config: dict[str, Any] | None = None, locked: bool = False
+    ) -> None:
+        """Sets fields of `config` as no client can (sevEnabled, ...), and whether its key lacks."""
+        self.do("set_vm", site=site, vm=vm, config=config or {}, locked=locked)
+
+    def set_device(self, site: str, vm: str, key: int, **values: Any) -> None:
+        """Sets fields of a device as no client can: diskChainBrokenIssue, guestReadOnly, ..."""
+        self.do("set_device", site=site, vm=vm, key=key, values=values)
 
     def power(self, site: str, vm: str, *, on: bool) -> None:
         self.do("power", site=site, vm=vm, on=on)
@@ -183,13 +194,14 @@ class LabControl:
         connected: bool = True,
         maintenance: bool = False,
         host: str | None = None,
-        **capacity: int,
+        **more: Any,
     ) -> None:
         """Sets the state of one host, or of all. In maintenance, a host's port 902 is closed.
 
-        `capacity`: memory_mib and threads. A VM that needs more does not start.
+        `more`: memory_mib and threads (a VM that needs more does not start), newest_hardware
+        ("vmx-19"), missing_guests and own_devices (lists).
         """
-        state = {"connected": connected, "maintenance": maintenance, **capacity}
+        state = {"connected": connected, "maintenance": maintenance, **more}
         self.do("set_host", site=site, host=host, **state)
 
     def add_cluster(

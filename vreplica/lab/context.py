@@ -16,6 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+LANGUAGES = ("en", "de", "ja")
 CBT_BUGS = ("", "drop", "past-end", "empty-page")
 
 
@@ -52,6 +53,16 @@ class SiteSettings:
     """Whether writes over NFC or VixDiskLib are in the change map. Sources about ESXi disagree."""
     cbt_bug: str = ""
     """A defect in the answers about changed areas: drop, past-end or empty-page."""
+    language: str = "en"
+    """The language of labels of devices that are added from now on: en, de or ja."""
+    key_provider: str = ""
+    """The id of the provider of keys for encryption. Empty: there is none."""
+    encryption_policy: str = ""
+    """The id of the storage policy that encrypts."""
+    nvram_locked: bool = True
+    """Whether the NVRAM file of a running VM can neither be read nor written."""
+    api_version: str = "8.0.3.0"
+    """The newest API version that the site offers, and its own: `9.0.0.0` has 4Kn disks."""
 
     def change(self, **values: Any) -> None:
         """Raises ValueError for a setting or a value that does not exist."""
@@ -61,6 +72,8 @@ class SiteSettings:
                 raise ValueError(f"no such setting: {name}; known: {', '.join(sorted(known))}")
             if name == "cbt_bug" and value not in CBT_BUGS:
                 raise ValueError(f"cbt_bug is one of {', '.join(filter(None, CBT_BUGS))}, or empty")
+            if name == "language" and value not in LANGUAGES:
+                raise ValueError(f"language is one of {', '.join(LANGUAGES)}")
             setattr(self, name, type(getattr(self, name))(value))
 
 

@@ -27,6 +27,7 @@ from vreplica.lab.nfc import NfcFaultRule
 from vreplica.lab.site.faults import FaultRule
 from vreplica.lab.vcenter.build import add_cluster
 from vreplica.lab.vcenter.make_vm import make_vm
+from vreplica.lab.vm.files import nvram_path
 
 if TYPE_CHECKING:
     from vreplica.lab.guest.database import GuestApp
@@ -132,6 +133,7 @@ class Commands:
             "moref": found._moId,
             "name": found.name,
             "power": found.power,
+            "nvram": str(nvram_path(found)),
             "disks": disks,
             "links": {shown(link): below and shown(below) for link, below in found.links.items()},
             "snapshots": [s._moId for s in found.all_snapshots()],
@@ -142,6 +144,25 @@ class Commands:
         return [
             {"moref": v._moId, "name": v.name, "power": v.power} for v in self._site(site).vms()
         ]
+
+    def set_vm(self, site: str, vm: str, config: dict[str, Any], locked: bool) -> Any:
+        found = self._vm(site, vm)
+        with found.chains.lock:
+            made = found.chains.with_moved_links(found.config, found.links, {})
+            _set_fields(made, config)
+            found.set(config=made, crypto_locked=locked)
+        return {}
+
+    def set_device(self, site: str, vm: str, key: int, values: dict[str, Any]) -> Any:
+        found = self._vm(site, vm)
+        with found.chains.lock:
+            made = found.chains.with_moved_links(found.config, found.links, {})
+            device = next((d for d in made.hardware.device if d.key == key), None)
+            if device is None:
+                raise ValueError(f"{vm} has no device {key}")
+            _set_fields(device, values)
+            found.config = made
+        return {}
 
     def power(self, site: str, vm: str, on: bool) -> Any:
         found = self._vm(site, vm)
@@ -178,10 +199,11 @@ class Commands:
         host: str | None = None,
         connected: bool = True,
         maintenance: bool = False,
-        **capacity: int,
+        **more: Any,
     ) -> Any:
         found = self._site(site)
-        if unknown := capacity.keys() - {"memory_mib", "threads"}:
+        known = {"memory_mib", "threads", "newest_hardware", "missing_guests", "own_devices"}
+        if unknown := more.keys() - known:
             raise ValueError(f"a host has no {', '.join(unknown)}")
         names = [item.name for item in found.hosts()]
         if host is not None and host not in names:
@@ -189,7 +211,7 @@ class Commands:
         for item in found.hosts():
             if host is None or item.name == host:
                 item.change_connection(connected)
-                item.set(**capacity)
+                item.set(**more)
                 if item.maintenance != maintenance:
                     item.maintenance = maintenance
                     server = found.host_servers.by_host[item._moId]
@@ -311,6 +333,14 @@ class Commands:
     ) -> Any:
         self._site(site).set_user(user, password, privileges)
         return {}
+
+
+def _set_fields(item: Any, values: dict[str, Any]) -> None:
+    known = {info.name for info in item._GetPropertyList()}
+    if unknown := values.keys() - known:
+        raise ValueError(f"{type(item)._wsdlName} has no {', '.join(sorted(unknown))}")
+    for name, value in values.items():
+        setattr(item, name, value)
 
 
 def _tuple(value: Any) -> Any:

@@ -143,9 +143,7 @@ def add_controller(devices: list[Any], made: Any, index: int) -> None:
     """Adds a controller: its key follows from its bus, the server fills in the rest."""
     family = family_of(made)
     if family is None:
-        made.key = _free_key(devices, 7000)
-        made.deviceInfo = made.deviceInfo or description(type(made)._wsdlName, "Controller")
-        devices.append(made)
+        add_other(devices, made)
         return
     taken = {d.busNumber for d in devices if isinstance(d, family.kind)}
     bus = made.busNumber
@@ -245,12 +243,75 @@ def add_device(devices: list[Any], made: Any) -> None:
         controller = find_device(devices, made.controllerKey)
         if controller is not None and family_of(controller) is not None:
             place_on_controller(devices, made, 0)
-            made.deviceInfo = made.deviceInfo or description("CD/DVD drive 1", "CD/DVD drive")
+            number = 1 + sum(isinstance(d, device.VirtualCdrom) for d in devices)
+            made.deviceInfo = description(f"CD/DVD drive {number}", "CD/DVD drive")
             devices.append(made)
             return
-    made.key = _free_key(devices, 9000)
-    made.deviceInfo = made.deviceInfo or description(type(made)._wsdlName, type(made)._wsdlName)
+    add_other(devices, made)
+
+
+_OTHERS: tuple[tuple[Any, int, str], ...] = (
+    (device.VirtualUSBXHCIController, 14000, "USB xHCI controller "),
+    (device.VirtualUSBController, 7000, "USB controller "),
+    (device.VirtualFloppy, 8000, "Floppy drive {}"),
+    (device.VirtualSerialPort, 9000, "Serial port {}"),
+    (device.VirtualParallelPort, 10000, "Parallel port {}"),
+    (device.VirtualTPM, 11000, "Virtual TPM"),
+    (device.VirtualPCIPassthrough, 13000, "PCI device {}"),
+    (device.VirtualSoundCard, 5000, "Sound card"),
+    (device.VirtualUSB, 8500, "USB {}"),
+)
+"""Devices that the lab only stores: the first key, and the label with its number."""
+
+
+def add_other(devices: list[Any], made: Any) -> None:
+    """Gives a device that the lab only stores its key and its label."""
+    kind, first, label = next(
+        (o for o in _OTHERS if isinstance(made, o[0])), (type(made), 30000, type(made)._wsdlName)
+    )
+    number = sum(isinstance(d, kind) for d in devices)
+    made.key = _free_key(devices, first)
+    # PCI devices are counted from 0, all others from 1.
+    shown = label.format(number if kind is device.VirtualPCIPassthrough else number + 1)
+    made.deviceInfo = description(shown, shown.strip())
     devices.append(made)
+
+
+def tpm_of(config: Any) -> Any:
+    """The virtual TPM of a configuration, or None."""
+    found = config.hardware.device
+    return next((d for d in found if isinstance(d, device.VirtualTPM)), None)
+
+
+_WORDS = {
+    "de": (
+        ("Hard disk", "Festplatte"),
+        ("Network adapter", "Netzwerkadapter"),
+        ("SCSI controller", "SCSI-Controller"),
+        ("SATA controller", "SATA-Controller"),
+        ("NVME controller", "NVMe-Controller"),
+        ("CD/DVD drive", "CD-/DVD-Laufwerk"),
+        ("Serial port", "Serieller Anschluss"),
+    ),
+    "ja": (
+        ("Hard disk", "ハード ディスク"),
+        ("Network adapter", "ネットワーク アダプタ"),
+        ("SCSI controller", "SCSI コントローラ"),
+        ("SATA controller", "SATA コントローラ"),
+        ("NVME controller", "NVMe コントローラ"),
+        ("CD/DVD drive", "CD/DVD ドライブ"),
+        ("Serial port", "シリアル ポート"),
+    ),
+}
+
+
+def translate_label(made: Any, language: str) -> None:
+    """Gives a new device the label that it has in another language; the number stays."""
+    for english, word in _WORDS.get(language, ()):
+        label = made.deviceInfo.label
+        if label.startswith(f"{english} "):
+            made.deviceInfo = description(word + label[len(english) :], made.deviceInfo.summary)
+            return
 
 
 def remove_device(devices: list[Any], gone: Any) -> None:
@@ -268,12 +329,10 @@ def set_nics_connected(config: Any, on: bool) -> None:
 
 
 def free_disk_label(devices: list[Any]) -> str:
-    """`Hard disk 3`: the lowest free number."""
-    taken = {d.deviceInfo.label for d in devices if isinstance(d, device.VirtualDisk)}
-    number = 1
-    while (label := f"Hard disk {number}") in taken:
-        number += 1
-    return label
+    """`Hard disk 3`: the lowest free number, whatever the language of the other labels."""
+    labels = [d.deviceInfo.label for d in devices if isinstance(d, device.VirtualDisk)]
+    taken = {label.rpartition(" ")[2] for label in labels}
+    return f"Hard disk {next(n for n in range(1, len(taken) + 2) if str(n) not in taken)}"
 
 
 def _free_key(devices: list[Any], first: int) -> int:

@@ -115,6 +115,8 @@ def _by_spec(spec: Any) -> Iterator[str]:
         yield prefix + "Rename"
     if spec.annotation is not None:
         yield prefix + "Annotation"
+    if spec.crypto is not None:
+        yield "Cryptographer.EncryptNew"
     for change in spec.deviceChange or ():
         disk = isinstance(change.device, vim.vm.device.VirtualDisk)
         if not disk:

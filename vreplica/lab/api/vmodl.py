@@ -31,17 +31,17 @@ NEWEST: Any = support.newestVersions.Get("vim")
 """The API version of the lab's state. An answer is in the client's version."""
 
 API_VERSION = "8.0.3.0"
-"""The version that the lab reports: vSphere 8.0 Update 3."""
+"""The version that a site reports unless its settings say another: vSphere 8.0 Update 3."""
 
 
-def version_ids() -> list[str]:
-    """The API versions that the lab accepts, newest first: from 5.5 on, digits and dots only."""
+def version_ids(newest: str = API_VERSION) -> list[str]:
+    """The API versions that a site accepts, newest first: from 5.5 on, digits and dots only."""
     ids = [support.versionIdMap[v] for v in support.GetServiceVersions("vim25")]
     numbered = [i for i in ids if i and i.replace(".", "").isdigit()]
-    return numbered[numbered.index(API_VERSION) : numbered.index("5.5") + 1]
+    return numbered[numbered.index(newest) : numbered.index("5.5") + 1]
 
 
-def version_of(soap_action: str) -> Any:
+def version_of(soap_action: str, newest: str = API_VERSION) -> Any:
     """The version of an answer for a SOAPAction such as `"urn:vim25/8.0.3.0"`.
 
     An unknown version is answered in the lab's own. govmomi sends ids such as `7.0`, which are
@@ -51,7 +51,7 @@ def version_of(soap_action: str) -> Any:
     for candidate in (name, f"{name}.0.0"):
         if candidate in support.versionMap:
             return support.versionMap[candidate]
-    return support.versionMap[f"vim25/{API_VERSION}"]
+    return support.versionMap[f"vim25/{newest}"]
 
 
 def fault(kind: Any, message: str = "", **fields: Any) -> Any:

@@ -14,7 +14,7 @@ _FULL_NAMES = {
 _WINDOWS = ("win", "longhorn")
 _LINUX = (
     *("linux", "ubuntu", "debian", "rhel", "centos", "sles", "opensuse", "fedora"),
-    *("oracle", "photon", "alma", "rocky"),
+    *("oracle", "photon", "alma", "rocky", "fusionos"),
 )
 
 

@@ -32,6 +32,7 @@ from vreplica.lab.nfc.store import (
 )
 from vreplica.lab.storage.change_map import ChangeMap, UntrackedDisk, ctk_path
 from vreplica.lab.storage.datastore_names import datacenter_of
+from vreplica.lab.vm.encryption import ACCESS, is_encrypted
 from vreplica.lab.web.host import HostHttpsServer
 from vreplica.nfc.ticket import register
 
@@ -172,6 +173,8 @@ class NfcService(Managed, SERVICE):
         """A ticket for all disks of a VM, or for the disk with this key."""
         site = self._site
         require_privilege(site, site.current.user, WRITE if writable else READ, vm)
+        if is_encrypted(vm.config):
+            require_privilege(site, site.current.user, ACCESS, vm)
         server = self._server(host)
         moid = vm._moId
 

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 from vreplica.lab.api.vmodl import fault, vim
 from vreplica.lab.context import SiteContext
@@ -48,6 +49,19 @@ def update_hosts_map(path: Path, site: str, datastores: dict[str, Path]) -> None
     fresh.replace(path)
 
 
+def nvram_file(config: Any) -> str:
+    """The datastore path of the NVRAM file: extraConfig names it, beside the .vmx."""
+    vmx = config.files.vmPathName
+    named = next((o.value for o in config.extraConfig or () if o.key == "nvram"), None)
+    folder, _, name = vmx.rpartition("/")
+    return f"{folder}/{named or name.removesuffix('.vmx') + '.nvram'}"
+
+
+def _locked(name: str) -> Any:
+    text = f"Unable to access file {name} since it is locked"
+    return fault(vim.fault.FileLocked, text, file=name)
+
+
 class DatastorePaths:
     """Translates the datastore paths of one site, and finds free names."""
 
@@ -78,18 +92,23 @@ class DatastorePaths:
         below = Path(os.path.normpath(self.path(ds_path).parent / hint))
         return self.ds_path(below)
 
+    def require_readable(self, path: Path, name: str) -> None:
+        """Raises FileLocked for the NVRAM file of a running VM, unless a setting allows it."""
+        if path.suffix != ".nvram" or not self.site.settings.nvram_locked:
+            return
+        for vm in self.site.vms():
+            if vm.power != "poweredOff" and path == self.path(nvram_file(vm.config)):
+                raise _locked(name)
+
     def require_unused(self, path: Path, name: str) -> None:
         """Raises FileLocked for a file of a registered VM, extents and change maps included."""
+        self.require_readable(path, name)
         part_of = path.with_name(re.sub(r"-(flat|ctk)\.vmdk$", ".vmdk", path.name))
         for vm in self.site.vms():
             used = [*vm.links, vm.config.files.vmPathName]
             for file in (self.path(u) for u in used):
                 if file == part_of or path in file.parents:
-                    raise fault(
-                        vim.fault.FileLocked,
-                        f"Unable to access file {name} since it is locked",
-                        file=name,
-                    )
+                    raise _locked(name)
 
     def free_name(self, ds_path: str) -> str:
         """`[ds] d/x.vmdk`, or with _1, _2, ... where that exists."""

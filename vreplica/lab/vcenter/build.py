@@ -20,11 +20,11 @@ from vreplica.lab.nfc.host_service import HostServers, NfcService
 from vreplica.lab.site.site import Site
 from vreplica.lab.site.state_db import number_of
 from vreplica.lab.storage.datastores import Datastore
+from vreplica.lab.vcenter.environment import EnvironmentBrowser
 from vreplica.lab.vcenter.file_managers import DatastoreBrowser, FileManager, VirtualDiskManager
 from vreplica.lab.vcenter.inventory import (
     Cluster,
     Datacenter,
-    EnvironmentBrowser,
     Folder,
     Host,
     ResourcePool,

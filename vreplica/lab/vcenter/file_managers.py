@@ -91,6 +91,7 @@ class FileManager(_Files):
         force: bool = False,
     ) -> None:
         source = self.existing(sourceName, sourceDatacenter)
+        self._site.disks.require_readable(source, sourceName)
         target = self.new(destinationName, force=force)
         shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
 

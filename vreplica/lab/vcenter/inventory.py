@@ -14,12 +14,13 @@ from collections.abc import Generator, Iterator
 from typing import Any
 
 from vreplica.lab import hardware
-from vreplica.lab.api.managed import Managed, cached, live
+from vreplica.lab.api.managed import cached, live
 from vreplica.lab.api.managed_entity import ManagedEntity, duplicate_name
 from vreplica.lab.api.names import entity_name, file_name, named
-from vreplica.lab.api.vmodl import API_VERSION, fault, invalid_argument, vim, vmodl
+from vreplica.lab.api.vmodl import fault, invalid_argument, vim, vmodl
 from vreplica.lab.storage.datastore_names import datacenter_of
 from vreplica.lab.storage.paths import split_path
+from vreplica.lab.vcenter.environment import HARDWARE_VERSIONS, number, require_supported
 from vreplica.lab.vcenter.file_managers import HostDatastoreBrowser
 from vreplica.lab.vcenter.networks import Portgroup, host_network
 from vreplica.lab.vcenter.unsupported import host_managers
@@ -316,17 +317,6 @@ class Cluster(ManagedEntity, vim.ClusterComputeResource):
         )
 
 
-class EnvironmentBrowser(Managed, vim.EnvironmentBrowser):
-    def QueryConfigOptionDescriptor(self) -> Any:
-        versions = ("vmx-13", "vmx-15", "vmx-17", "vmx-19", "vmx-20", "vmx-21")
-        return [
-            vim.vm.ConfigOptionDescriptor(
-                key=v, description=v, createSupported=True, defaultConfigOption=v == "vmx-21"
-            )
-            for v in versions
-        ]
-
-
 class Host(ManagedEntity, vim.HostSystem):
     """An ESXi host. Its NFC server is in `site.host_servers`."""
 
@@ -337,15 +327,22 @@ class Host(ManagedEntity, vim.HostSystem):
     maintenance: bool = False
     memory_mib: int = 256 * 1024
     threads: int = 32
+    newest_hardware: str = "vmx-21"
+    """The newest virtual hardware that the host runs."""
+    missing_guests: Any = ()
+    """guestIds that the host does not know."""
+    own_devices: Any = ()
+    """PCI and USB devices of the host, by the id or name that a backing has."""
     uuid: str
 
-    @cached
+    @live
     def runtime(self) -> Any:
         return vim.host.RuntimeInfo(
             connectionState="connected" if self.connected else "disconnected",
             powerState="poweredOn",
             inMaintenanceMode=self.maintenance,
             bootTime=self._site.started,
+            cryptoState="safe" if self._site.settings.key_provider else "incapable",
         )
 
     @cached
@@ -391,7 +388,7 @@ class Host(ManagedEntity, vim.HostSystem):
 
     @cached
     def capability(self) -> Any:
-        return vim.host.Capability()
+        return vim.host.Capability(cryptoSupported=True, e2e4knSupported=True)
 
     @cached
     def hardware(self) -> Any:
@@ -439,6 +436,14 @@ class Host(ManagedEntity, vim.HostSystem):
             found = self._site.add(HostDatastoreBrowser(self._site, moid))
             found.__dict__["host"] = self
         return found
+
+    def hardware_versions(self) -> list[str]:
+        newest = number(self.newest_hardware)
+        return [v for v in HARDWARE_VERSIONS if number(v) <= newest]
+
+    def require_supported(self, version: str | None, guest_id: str | None) -> None:
+        """Raises VirtualHardwareVersionNotSupported, InvalidArgument for what the host lacks."""
+        require_supported(self, version, guest_id)
 
     def require_connected(self) -> None:
         if not self.connected:
@@ -561,19 +566,20 @@ def _reserved_mib(vm: Any) -> int:
 def about(site: Any, *, host: bool = False) -> Any:
     """AboutInfo of the vCenter or of a host."""
     product = "VMware ESXi" if host else "VMware vCenter Server"
+    version = site.settings.api_version.rpartition(".")[0]
     return vim.AboutInfo(
         name=product,
-        fullName=f"{product} 8.0.3 build-0 (vreplica lab)",
+        fullName=f"{product} {version} build-0 (vreplica lab)",
         vendor="VMware, Inc.",
-        version="8.0.3",
+        version=version,
         build="0",
         localeVersion="INTL",
         localeBuild="000",
         osType="linux-x64",
         productLineId="embeddedEsx" if host else "vpx",
         apiType="HostAgent" if host else "VirtualCenter",
-        apiVersion=API_VERSION,
+        apiVersion=site.settings.api_version,
         instanceUuid=site.instance_uuid,
         licenseProductName=product,
-        licenseProductVersion="8.0",
+        licenseProductVersion=version.rpartition(".")[0],
     )

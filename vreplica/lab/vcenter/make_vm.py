@@ -33,6 +33,10 @@ def make_vm(
     firmware: str = "bios",
     extra: dict[str, str] | None = None,
     host: str | None = None,
+    devices: list[str] | tuple[str, ...] = (),
+    encrypted: bool = False,
+    sector_bytes: int = 512,
+    version: str | None = None,
 ) -> Any:
     """Makes a VM as CreateVM_Task does, then fills its disks, then tracks and starts it.
 
@@ -58,8 +62,14 @@ def make_vm(
     if network:
         card = kinds.VirtualVmxnet3(key=-900, backing=_card_backing(place, network))
         changes.append(_added(card, create=False))
+    changes += [_added(_other(place, kind), create=False) for kind in devices]
+    if (encrypted or "tpm" in devices) and not site.settings.key_provider:
+        site.settings.change(key_provider="lab-provider")
+    key = vim.encryption.CryptoKeyId(keyId="")
     spec = vim.vm.ConfigSpec(
         name=name,
+        version=version,
+        crypto=vim.encryption.CryptoSpecEncrypt(cryptoKeyId=key) if encrypted else None,
         guestId=guest_id,
         numCPUs=cpus,
         memoryMB=memory_mib,
@@ -74,6 +84,15 @@ def make_vm(
     for disk, (_, _, content) in zip(hardware.disks_of(vm.config), disks, strict=True):
         if content:
             write_content(site, disk, Path(content))
+    if encrypted or sector_bytes != 512:
+        for disk in hardware.disks_of(vm.config):
+            if encrypted:
+                disk.backing.keyId = vm.config.keyId
+            if sector_bytes == 4096:
+                disk.virtualDiskFormat = "native_4k"
+                with site.disks.open(disk.backing.fileName, read_only=False) as opened:
+                    opened.write_metadata("logicalSectorSize", "4096")
+        vm.touch()
     if cbt:
         vm.reconfigure(vim.vm.ConfigSpec(changeTrackingEnabled=True))
     if power_on:
@@ -81,6 +100,36 @@ def make_vm(
             pass
     site.flush()
     return vm
+
+
+def _other(host: Any, kind: str) -> Any:
+    """A device by its short name: tpm, pci, usb, cdrom, serial. `host` has pci and usb then."""
+    if kind == "tpm":
+        return kinds.VirtualTPM(key=-800)
+    if kind == "cdrom":
+        backing = kinds.VirtualCdrom.RemotePassthroughBackingInfo(deviceName="", exclusive=False)
+        return kinds.VirtualCdrom(key=-801, controllerKey=200, unitNumber=0, backing=backing)
+    if kind == "serial":
+        backing = kinds.VirtualSerialPort.URIBackingInfo(
+            serviceURI="telnet://:2345", direction="server"
+        )
+        return kinds.VirtualSerialPort(key=-802, controllerKey=400, backing=backing)
+    if kind == "usb":
+        name = "path:1/0/1 version:2"
+        backing = kinds.VirtualUSB.USBBackingInfo(deviceName=name)
+        made = kinds.VirtualUSB(key=-803, connected=True, backing=backing)
+    elif kind == "pci":
+        name = "0000:3b:00.0"
+        made = kinds.VirtualPCIPassthrough(
+            key=-804,
+            backing=kinds.VirtualPCIPassthrough.DeviceBackingInfo(
+                id=name, deviceId="1db4", systemId="lab", vendorId=4318, deviceName="GPU"
+            ),
+        )
+    else:
+        raise ValueError(f"no such device: {kind}; known: tpm, pci, usb, cdrom, serial")
+    host.own_devices = sorted({*host.own_devices, name})
+    return made
 
 
 def _card_backing(host: Any, network: str) -> Any:

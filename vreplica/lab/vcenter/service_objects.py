@@ -19,13 +19,15 @@ class ServiceInstance(Managed, vim.ServiceInstance):
 
     @live
     def content(self) -> Any:
-        return self._site.content
+        return self.RetrieveServiceContent()
 
     @live
     def serverClock(self) -> Any:
         return now()
 
     def RetrieveServiceContent(self) -> Any:
+        # The API version is a setting.
+        self._site.content.about = about(self._site)
         return self._site.content
 
     def CurrentTime(self) -> Any:

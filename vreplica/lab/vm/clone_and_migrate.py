@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 import uuid
 from collections.abc import Generator, Iterator
 from typing import Any
@@ -11,7 +12,7 @@ from vreplica.lab import hardware
 from vreplica.lab.api.vmodl import fault, invalid_argument, vim
 from vreplica.lab.guest.customization import check_spec
 from vreplica.lab.storage.paths import split_path
-from vreplica.lab.vm.files import write_vmx
+from vreplica.lab.vm.files import nvram_path, write_vmx
 from vreplica.lab.vm.relocate import move_files, plan_move
 
 _LINKED = "createNewChildDiskBacking"
@@ -127,6 +128,10 @@ class CloneAndMigrateMethods:
             # nevertheless, as vCenter does.
             if nic.addressType != "manual":
                 nic.macAddress = hardware.new_mac(nic.addressType)
+        own = next(o for o in made.config.extraConfig if o.key == "nvram")
+        config.extraConfig = [o for o in config.extraConfig if o.key != "nvram"] + [own]
+        if nvram_path(self).exists():
+            shutil.copy2(nvram_path(self), nvram_path(made))
         made.set(config=config, links=links, unfinished=False)
         write_vmx(made)
         return made

@@ -18,6 +18,7 @@ from vreplica.lab.api.vmodl import fault, invalid_argument, invalid_power_state,
 from vreplica.lab.context import SiteContext
 from vreplica.lab.guest.os_names import full_name
 from vreplica.lab.storage.paths import split_path
+from vreplica.lab.vm.encryption import apply_to_home, key_of_spec, require_tpm
 from vreplica.units import KIB, SECTOR, TIB
 
 CAPACITY_MAX = 62 * TIB
@@ -38,6 +39,11 @@ def stamp(config: Any, before: Any) -> None:
     if before is not None:
         at = max(at, datetime.fromisoformat(before.changeVersion) + timedelta(microseconds=1))
     config.changeVersion = f"{at:%Y-%m-%dT%H:%M:%S.%fZ}"
+
+
+def nvram_name(vmx_path: str) -> str:
+    """The name that a new VM's NVRAM file has: that of the .vmx."""
+    return vmx_path.rpartition("/")[2].removesuffix(".vmx") + ".nvram"
 
 
 def new_config(name: str, vmx_path: str) -> Any:
@@ -73,7 +79,7 @@ def new_config(name: str, vmx_path: str) -> Any:
         hardware=vim.vm.VirtualHardware(
             numCPU=1, numCoresPerSocket=1, memoryMB=1024, device=hardware.default_devices()
         ),
-        extraConfig=[],
+        extraConfig=[vim.option.OptionValue(key="nvram", value=nvram_name(vmx_path))],
         bootOptions=vim.vm.BootOptions(efiSecureBootEnabled=False),
         firmware="bios",
         changeTrackingEnabled=False,
@@ -108,7 +114,9 @@ def apply_spec(
     """
     made = ConfigChange(copy.deepcopy(old))
     try:
+        host.require_supported(spec.version, spec.guestId)
         _scalars(made.config, spec, running)
+        apply_to_home(site, made.config, spec, running=running)
         _extra(made.config, spec.extraConfig)
         _DeviceChanges(site, host, made, running, snapshots).apply(spec.deviceChange or ())
     except BaseException:
@@ -151,7 +159,10 @@ def _scalars(config: Any, spec: Any, running: bool) -> None:
         "firmware",
         "alternateGuestName",
     )
-    for name in (*plain, "changeTrackingEnabled", "cpuHotAddEnabled", "memoryHotAddEnabled"):
+    for name in (
+        *(*plain, "changeTrackingEnabled", "cpuHotAddEnabled", "memoryHotAddEnabled"),
+        *("sevEnabled", "sevSnpEnabled", "tdxEnabled"),
+    ):
         value = getattr(spec, name)
         if value is not None:
             setattr(config, name, value)
@@ -214,7 +225,8 @@ class _DeviceChanges:
                 wanted.controllerKey = self.keys[wanted.controllerKey]
             key = wanted.key
             if entry.operation == "add":
-                self.add(index, wanted, entry.fileOperation)
+                self.add(index, wanted, entry)
+                hardware.translate_label(wanted, self.site.settings.language)
                 self.keys[key] = wanted.key
                 continue
             existing = hardware.find_device(self.list, key)
@@ -227,17 +239,35 @@ class _DeviceChanges:
             else:
                 raise hardware.invalid_device(index, "operation", "An operation is required.")
 
-    def add(self, index: int, wanted: Any, file_operation: Any) -> None:
+    def add(self, index: int, wanted: Any, entry: Any) -> None:
         kinds = hardware.device
         if isinstance(wanted, kinds.VirtualDisk):
-            self.add_disk(index, wanted, file_operation)
+            self.add_disk(index, wanted, entry.fileOperation)
+            crypto = entry.backing.crypto if entry.backing is not None else None
+            if isinstance(wanted.backing, _FLAT):
+                wanted.backing.keyId = key_of_spec(self.site, None, crypto, entry.profile)
         elif isinstance(wanted, kinds.VirtualController):
             hardware.add_controller(self.list, wanted, index)
         elif isinstance(wanted, kinds.VirtualEthernetCard):
             self.made.networks = True
             hardware.add_nic(self.list, wanted, index, self.host.network_for, running=self.running)
-        else:
+        elif isinstance(wanted, kinds.VirtualTPM):
+            require_tpm(self.site, self.made.config, index)
             hardware.add_device(self.list, wanted)
+        else:
+            self.require_backing(index, wanted)
+            hardware.add_device(self.list, wanted)
+
+    def require_backing(self, index: int, wanted: Any) -> None:
+        """Raises InvalidDeviceBacking, InvalidDatastore for what the host does not have."""
+        backing, kinds = wanted.backing, hardware.device
+        if isinstance(backing, kinds.VirtualDevice.FileBackingInfo) and backing.fileName:
+            self.host.require_datastore(split_path(backing.fileName)[0])
+        physical = isinstance(wanted, kinds.VirtualPCIPassthrough | kinds.VirtualUSB)
+        name = getattr(backing, "id", None) or getattr(backing, "deviceName", None)
+        if physical and name not in self.host.own_devices:
+            text = f"{self.host.name} has no device {name}."
+            raise hardware.invalid_device(index, "backing", text, vim.fault.InvalidDeviceBacking)
 
     def add_disk(self, index: int, wanted: Any, file_operation: Any) -> None:
         backing = wanted.backing

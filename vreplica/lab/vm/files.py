@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import secrets
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from vreplica.lab.api.encoding import ReferenceResolver, decode, encode
 from vreplica.lab.api.managed import live
 from vreplica.lab.api.names import plain_name
 from vreplica.lab.api.vmodl import fault, now, vim
-from vreplica.lab.storage.paths import split_path
+from vreplica.lab.storage.paths import nvram_file, split_path
 
 _VM_FIELDS = (
     "name",
@@ -25,6 +26,10 @@ _VM_FIELDS = (
     "collapse_due",
     "consolidation_needed",
 )
+_NVRAM_MAGIC = b"MRVN"
+_NVRAM_BIOS, _NVRAM_EFI = 8_684, 270_840
+"""Sizes of NVRAM files as hosts have them."""
+
 _SNAPSHOT_FIELDS = (
     "name",
     "description",
@@ -152,6 +157,25 @@ def _replace(path: Any, text: str) -> None:
     fresh.replace(path)
 
 
+def nvram_path(vm: Any) -> Path:
+    """The file with the settings of the VM's firmware, beside its .vmx."""
+    path: Path = vm._site.disks.path(nvram_file(vm.config))
+    return path
+
+
+def write_nvram(vm: Any) -> None:
+    """Makes the NVRAM file where it is missing, and counts the boot in it.
+
+    A host makes it at the first power-on; firmware writes to it at every boot.
+    """
+    path = nvram_path(vm)
+    size = _NVRAM_EFI if vm.config.firmware == "efi" else _NVRAM_BIOS
+    old = path.read_bytes() if path.exists() else b""
+    boots = int.from_bytes(old[8:16], "little") + 1 if old.startswith(_NVRAM_MAGIC) else 1
+    body = old[16:] if len(old) == size else secrets.token_bytes(size - 16)
+    path.write_bytes(_NVRAM_MAGIC.ljust(8, b"\0") + boots.to_bytes(8, "little") + body)
+
+
 def home_files(vmx: Path) -> list[Path]:
     """The files of a VM that are not disks, including half-written ones."""
     kinds = (".vmx", ".vmx~", ".vmsd", ".vmsd~", ".nvram", ".log", ".zip")
@@ -188,7 +212,11 @@ class FileMethods:
         """(datastore path, kind, bytes)."""
         disks, found = self._site.disks, []
         vmx = disks.path(self.config.files.vmPathName)
-        for path, kind in ((vmx, "config"), (vmx.with_suffix(".vmsd"), "snapshotList")):
+        for path, kind in (
+            (vmx, "config"),
+            (vmx.with_suffix(".vmsd"), "snapshotList"),
+            (disks.path(nvram_file(self.config)), "nvram"),
+        ):
             if path.exists():
                 found.append((disks.ds_path(path), kind, path.stat().st_size))
         for link in self.links:

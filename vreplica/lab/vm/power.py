@@ -9,6 +9,8 @@ from typing import Any
 from vreplica.lab import hardware
 from vreplica.lab.api.vmodl import fault, invalid_power_state, now, vim
 from vreplica.lab.storage.change_map import ctk_path
+from vreplica.lab.vm.encryption import key_required
+from vreplica.lab.vm.files import write_nvram
 
 
 class PowerMethods:
@@ -24,6 +26,8 @@ class PowerMethods:
     guest_state: Any
     set: Any
 
+    crypto_locked: bool
+
     def require_power(self, wanted: str, requested: str) -> None:
         if self.power != wanted:
             raise invalid_power_state(self.power, requested)
@@ -38,10 +42,13 @@ class PowerMethods:
         with self.chains.lock:
             self.require_power_on()
             self.host.require_resources(self)
+            if self.crypto_locked:
+                raise key_required(self.config.keyId)
             self.chains.apply_tracking()
             self.chains.open_leaves()
             config = self.config_with_nics(True)
             self.set(power="poweredOn", boot_time=now(), shutting_down=False, config=config)
+        write_nvram(self)
         self.guest_state.started()
         self._site.post_vm_event("VmPoweredOnEvent", self, f"{self.name} is powered on")
 

@@ -27,6 +27,14 @@ from vreplica.lab.vm.files import FileMethods, remove_home, write_vmx
 from vreplica.lab.vm.power import PowerMethods
 from vreplica.lab.vm.snapshots import SnapshotMethods
 
+
+def crypto_state(vm: Any) -> str | None:
+    """`runtime.cryptoState`: unset for a VM that is not encrypted."""
+    if vm.config.keyId is None:
+        return None
+    return "locked" if vm.crypto_locked else "unlocked"
+
+
 log = logging.getLogger("vreplica.lab")
 
 NEWEST = "vmx-21"
@@ -60,6 +68,8 @@ class VirtualMachine(
     """A clone that is being made: some of its disks are missing."""
     customization: Any
     customized: dict[str, Any]
+    crypto_locked: bool
+    """The host has no key for an encrypted VM."""
 
     def __init__(self, site: Any, moid: str) -> None:
         super().__init__(site, moid)
@@ -82,6 +92,7 @@ class VirtualMachine(
             unfinished=False,
             customization=None,
             customized={},
+            crypto_locked=False,
         )
 
     @property
@@ -147,6 +158,7 @@ class VirtualMachine(
             consolidationNeeded=self.consolidation_needed,
             suspendInterval=0,
             paused=False,
+            cryptoState=crypto_state(self),
         )
 
     @cached

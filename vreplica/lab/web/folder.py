@@ -50,7 +50,9 @@ class DatastoreFiles:
             return
         try:
             require_privilege(self.site, call.user, BROWSE if reading else CHANGE, store)
-            if not reading:
+            if reading:
+                self.site.disks.require_readable(path, name)
+            else:
                 self.site.disks.require_unused(path, name)
         except MethodFault:
             # Not allowed, or in use by a VM.

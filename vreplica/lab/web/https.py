@@ -37,8 +37,8 @@ BODY_MAX = 64 << 20
 _PIECE = MIB
 
 
-def versions_xml() -> bytes:
-    newest, *prior = version_ids()
+def versions_xml(newest: str) -> bytes:
+    newest, *prior = version_ids(newest)
     older = "".join(f"<version>{v}</version>" for v in prior)
     return (
         '<?xml version="1.0" encoding="UTF-8"?><namespaces version="1.0"><namespace>'
@@ -71,7 +71,7 @@ class HttpsHandler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         if self.path == "/sdk/vimServiceVersions.xml":
-            self.reply(200, versions_xml())
+            self.reply(200, versions_xml(self.server.site.settings.api_version))
         elif self.path.startswith("/folder"):
             self.server.files.serve(self)
         elif self.path == "/":
@@ -98,7 +98,7 @@ class HttpsHandler(BaseHTTPRequestHandler):
             return
         site = self.server.site
         call = self.call()
-        call.version = version_of(self.headers.get("SOAPAction", ""))
+        call.version = version_of(self.headers.get("SOAPAction", ""), site.settings.api_version)
         try:
             request = soap.parse(body, call)
             answer = soap.result_xml(

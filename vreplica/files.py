@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
@@ -21,7 +23,10 @@ def replace_durably(path: Path, text: str) -> None:
 def write_private(path: Path, text: str) -> None:
     """Writes a file that only this user may read, whatever it was before."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(fd, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
+    with (
+        naming(path),
+        os.fdopen(fd, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as file,
+    ):
         os.fchmod(fd, 0o600)
         file.write(text)
 
@@ -30,6 +35,22 @@ def open_private(path: Path) -> TextIO:
     """Opens a text file to read and append. One that is created may be read by this user only."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     return os.fdopen(fd, "a+", encoding="utf-8", errors="replace")
+
+
+def create_private(path: Path) -> None:
+    """Creates an empty file for this user only, where there is none: for SQLite, which would let
+    others read it. Its -wal and -shm get the same mode."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Names the file in an OSError without one: those of write, fsync and close have none."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
 
 
 def make_private_folder(path: Path) -> None:
@@ -47,7 +68,8 @@ def fsync(path: Path) -> None:
     """Make a file's content durable, or the names in a folder."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        os.fsync(fd)
+        with naming(path):
+            os.fsync(fd)
     finally:
         os.close(fd)
 

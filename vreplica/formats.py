@@ -12,3 +12,10 @@ def written_by_newer(found: int, known: int) -> str:
     return (
         f"written by a newer version of vreplica (format {found}); this version reads up to {known}"
     )
+
+
+class Damaged(ValueError):
+    """A stored value that cannot be believed. The text says why, in one line.
+
+    Raised by the readers of `stored`; here, so that who only names it loads no library.
+    """

@@ -34,6 +34,8 @@ from pydantic import (
     ValidationError,
 )
 
+from vreplica.formats import Damaged as Damaged
+
 MOST_BYTES: Final = 64 << 20
 """A longer file is none of ours: it is not read into memory."""
 
@@ -44,10 +46,6 @@ SUM_KEY: Final = "sum"
 """The last key of a JSON object. Objects of the first version do not have it."""
 
 T = TypeVar("T")
-
-
-class Damaged(ValueError):
-    """A stored value that cannot be believed. The text says why, in one line."""
 
 
 # -- kinds of values --------------------------------------------------------------------------

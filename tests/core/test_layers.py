@@ -36,6 +36,7 @@ LAYERS: list[set[str]] = [
         "extents",
         "files",
         "formats",
+        "printable",
         "stored",
         "lazy",
         "redact",
@@ -70,7 +71,7 @@ ROWS: dict[str, list[set[str]]] = {
 }
 
 SEES = {
-    "failover/machine": {"clocks", "errors", "files", "formats", "points", "stored"},
+    "failover/machine": {"clocks", "errors", "files", "formats", "points", "redact", "stored"},
     "scheduling": {"clocks", "hours", "units"},
 }
 """The part and what it may import beside itself: both are tested without anything around them."""

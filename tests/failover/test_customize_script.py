@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from vreplica.failover.guest import scripts
 from vreplica.vsphere.model import GuestCustomization, NicRule
+from vreplica.vsphere.operations.guest_ops import command
 
 MACS = ("00:50:56:AA:00:01", "00:50:56:aa:00:02")
 TWO = GuestCustomization(
@@ -117,8 +119,62 @@ def test_what_cannot_be_done_is_said(
 def test_a_windows_script_finds_the_card_by_its_address_and_names_the_computer() -> None:
     script = scripts.windows(TWO, MACS).decode()
     assert "$_.MacAddress -eq '00-50-56-AA-00-01'" in script
-    assert "New-NetIPAddress -InterfaceIndex $index -IPAddress 10.2.0.5 -PrefixLength 24" in script
-    assert "-DefaultGateway 10.2.0.1" in script
+    assert (
+        "New-NetIPAddress -InterfaceIndex $index -IPAddress '10.2.0.5' -PrefixLength 24" in script
+    )
+    assert "-DefaultGateway '10.2.0.1'" in script
     assert "-ServerAddresses @('10.2.0.2','10.2.0.3')" in script
     assert "AddressFamily IPv4 -Dhcp Enabled" in script
     assert "Rename-Computer -NewName 'web01-dr' -Force" in script
+
+
+INJECTED = [
+    GuestCustomization("web01;reboot"),
+    GuestCustomization("$(reboot)"),
+    GuestCustomization("web01\nreboot"),
+    GuestCustomization("web01'; Stop-Computer; '"),
+    GuestCustomization("web01", "x.y;id"),
+    GuestCustomization("web01", "x y"),
+    GuestCustomization("web01", "x..y"),
+    GuestCustomization("web01", nics=(NicRule("10.2.0.5/24", "fe80::1%$(reboot)"),)),
+    GuestCustomization("web01", nics=(NicRule("fe80::5%`reboot`/64"),)),
+    GuestCustomization("web01", nics=(NicRule("10.2.0.5/24; reboot"),)),
+    GuestCustomization("web01", nics=(NicRule(None, None, ("10.2.0.2", '";reboot;"')),)),
+]
+
+
+@pytest.mark.parametrize("identity", INJECTED, ids=str)
+@pytest.mark.parametrize("write", [scripts.linux, scripts.windows])
+def test_a_value_that_is_more_than_its_kind_is_refused(
+    write: Callable[..., bytes], identity: GuestCustomization
+) -> None:
+    with pytest.raises(scripts.ValueUnusable):
+        write(identity, MACS)
+
+
+@pytest.mark.parametrize("mac", ["", "00:50:56:aa:00:01; reboot", "$(reboot)", "'+(calc)+'"])
+@pytest.mark.parametrize("write", [scripts.linux, scripts.windows])
+def test_a_mac_address_that_vcenter_made_up_is_refused(
+    write: Callable[..., bytes], mac: str
+) -> None:
+    with pytest.raises(scripts.ValueUnusable):
+        write(TWO, (mac, mac))
+
+
+@pytest.mark.parametrize("windows", [True, False])
+@pytest.mark.parametrize("folder", ["/tmp/$(reboot)", "C:\\x & reboot", '/tmp/"', "", "/tmp/a\nb"])
+def test_a_folder_that_the_guest_made_up_starts_no_command(folder: str, windows: bool) -> None:
+    with pytest.raises(ValueError, match="cannot have made"):
+        command(folder, windows, b"#!/bin/sh", ".sh")
+
+
+def test_a_script_is_started_by_its_quoted_path() -> None:
+    path, out, program, arguments = command("/tmp/jo doe/x", False, b"id", ".sh")
+    assert (path, out, program) == (
+        "/tmp/jo doe/x/script.sh",
+        "/tmp/jo doe/x/output.txt",
+        "/bin/sh",
+    )
+    assert arguments == "'/tmp/jo doe/x/script.sh' > '/tmp/jo doe/x/output.txt' 2>&1"
+    with pytest.raises(ValueError, match="cannot end in"):
+        command("/tmp/x", False, b"id", ".sh;reboot")

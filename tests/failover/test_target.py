@@ -12,7 +12,7 @@ from tests.support.failover_model import Model
 from tests.support.reporting import quiet
 from vreplica.failover import operations
 from vreplica.failover.machine.choices import FailoverChoices, OnError, OnShutdownTimeout
-from vreplica.failover.machine.errors import OptionNotForTarget
+from vreplica.failover.machine.errors import NotPossibleNow, OptionNotForTarget
 from vreplica.failover.machine.group_order import Group, Member
 from vreplica.failover.machine.point_choice import PointChoice
 from vreplica.failover.target import FailoverTarget, GroupTarget, JobTarget
@@ -52,6 +52,15 @@ def test_it_is_begun_shown_and_undone(target: FailoverTarget, models: dict[str, 
     assert target.unfinished() is None
     assert [each.id for each in target.history().failovers] == ["fo-mine"]
     assert models["web"].source_on
+
+
+@pytest.mark.usefixtures("models")
+def test_a_failover_that_has_ended_is_not_resumed(target: FailoverTarget) -> None:
+    target.begin(CHOICES, quiet)
+    target.undo(quiet)
+    with pytest.raises(NotPossibleNow, match="is undone: to resume it is not possible") as refused:
+        target.resume(quiet)
+    assert refused.value.exit_code == 9
 
 
 @pytest.mark.usefixtures("models")

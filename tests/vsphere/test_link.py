@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from vreplica.errors import VReplicaError
 from vreplica.vsphere.connection import collector
 from vreplica.vsphere.connection.certificate import probe_certificate
 from vreplica.vsphere.connection.link import ServerLink
@@ -501,6 +502,20 @@ def test_another_task_that_does_not_end_is_given_up_on(server: Server, link: Ser
 
 
 # -- answers that are made to do harm ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["HostConnectFault", "RuntimeFault", "InvalidLocale", "Unknown"])
+@pytest.mark.parametrize("method", ["Login", "CurrentTime"])
+def test_a_server_that_repeats_the_password_does_not_show_it(
+    server: Server, method: str, name: str
+) -> None:
+    answer = fault(name, text="cannot log in with &quot;secret&quot;")
+    server.script[method] = [answer, answer]
+    with pytest.raises(VReplicaError) as caught:
+        open_and_ask(server)
+    error = caught.value
+    shown = f"{error} {error!r} {error.explain()} {error.to_dict()} {vars(error)}"
+    assert "secret" not in shown
 
 
 ELEMENTS = b"<a>%s</a>" % (b"x" * 1017) * 1024

@@ -20,11 +20,13 @@ from vreplica.failover.failback import FailbackPlan, FailbackPorts, plan_failbac
 from vreplica.failover.machine import runner
 from vreplica.failover.machine.choices import FailoverChoices, UndoChoices
 from vreplica.failover.machine.context import Reporter, no_report
+from vreplica.failover.machine.errors import NotPossibleNow
 from vreplica.failover.machine.journal import load
 from vreplica.failover.machine.point_choice import NEWEST, PointChoice
-from vreplica.failover.machine.record import Outcome
-from vreplica.failover.machine.states import FailoverState
+from vreplica.failover.machine.record import Outcome, outcome_of
+from vreplica.failover.machine.states import ENDED, FailoverState
 from vreplica.failover.vsphere_ports import VSpherePorts
+from vreplica.files import make_private_folder, open_private
 from vreplica.sync.events import Listener, ignore
 from vreplica.sync.job import Job
 from vreplica.sync.job_dir import failovers_dir, in_state_dir
@@ -88,8 +90,8 @@ def _alone(job: Job, check: Callable[[Job], None]) -> Iterator[None]:
     """Lets one process at a time begin: the second one finds the journal of the first."""
     root = failovers_dir(job)
     with in_state_dir():
-        root.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (root / "lock").open("a") as file:
+        make_private_folder(root)
+    with open_private(root / "lock") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         check(job)
         yield
@@ -105,10 +107,18 @@ def resume(
 ) -> Outcome:
     """Continues the failover that stopped. `source_lost`: its source is lost for good since.
 
-    `boot`: another choice of the point to boot.
+    `boot`: another choice of the point to boot. Raises NotPossibleNow where it has ended.
     """
+    check_has_not_ended(outcome_of(history.current(job)))
     call = partial(runner.resume_failover, source_lost=source_lost, boot=boot)
     return _on_current(call, job, report, on_event)
+
+
+def check_has_not_ended(outcome: Outcome) -> None:
+    """Raises NotPossibleNow for a failover that has ended: there is nothing to resume."""
+    if outcome.state in ENDED:
+        state = outcome.state.value
+        raise NotPossibleNow(failover=outcome.id, asked="to resume it", state=state)
 
 
 def undo(

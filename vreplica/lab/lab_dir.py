@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from vreplica.errors import ConfigError
+from vreplica.files import make_private_folder
 from vreplica.lab.certificate import ServerCertificate
 from vreplica.lab.context import SiteSpec
 
@@ -111,7 +112,7 @@ def create(
     lab_dir = LabDir(directory)
     if lab_dir.config.exists():
         raise LabExists(directory=str(directory))
-    directory.mkdir(parents=True, exist_ok=True)
+    make_private_folder(directory)
     entries, records = [], []
     for name in sites:
         certificate = ServerCertificate.create(directory / name / "site.pem", name, host)

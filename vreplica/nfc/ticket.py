@@ -24,6 +24,7 @@ from vreplica.lazy import LoadedOnUse
 from vreplica.nfc.authd import NfcTicket
 from vreplica.nfc.errors import DiskNotOfVm, TicketRefused, TicketUnreachable
 from vreplica.nfc.wire import AUTHD_PORT
+from vreplica.redact import hide
 
 # pyVmomi makes its types while it runs; what it declares of them for type checkers is partial.
 # It is loaded by the first ticket.
@@ -225,7 +226,7 @@ class TicketService:
             ) from fault
         except vmodl.fault.SecurityError as fault:
             privilege = getattr(fault, "privilegeId", None)
-            reason = f"the account lacks {privilege}" if privilege else str(fault.msg)
+            reason = f"the account lacks {privilege}" if privilege else hide(str(fault.msg))
             raise TicketRefused(
                 vm=vm, purpose=purpose, fault=_name(fault), reason=reason
             ) from fault
@@ -236,17 +237,17 @@ class TicketService:
                 vim.fault.TaskInProgress,
             )
             kind = TicketUnreachable if isinstance(fault, unreachable) else TicketRefused
-            reason = fault.msg or "no reason was given"
+            reason = hide(fault.msg or "") or "no reason was given"
             raise kind(vm=vm, purpose=purpose, fault=_name(fault), reason=reason) from fault
         except (OSError, http.client.HTTPException) as error:
             raise TicketUnreachable(
-                vm=vm, purpose=purpose, fault="no answer", reason=str(error) or _name(error)
+                vm=vm, purpose=purpose, fault="no answer", reason=hide(str(error)) or _name(error)
             ) from error
         except VReplicaError:
             raise
         except Exception as error:
             # What pyVmomi's reader raises for an answer that does not fit its tables.
-            reason = f"{type(error).__name__}: {error}"[:300]
+            reason = hide(f"{type(error).__name__}: {error}")[:300]
             raise TicketRefused(
                 vm=vm, purpose=purpose, fault="an answer that cannot be read", reason=reason
             ) from error

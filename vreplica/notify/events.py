@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, get_args
 
+from vreplica.printable import one_line
+from vreplica.redact import hide, hide_in
 from vreplica.units import human_duration
 
 log = logging.getLogger("vreplica.service")
@@ -68,10 +70,10 @@ class ServiceEvent:
 
     @property
     def text(self) -> str:
-        """The event in one line, for people."""
+        """The event in one line, for people: printable, and without secrets."""
         subject = f"job {self.job}: {self.name}" if self.job else self.name
         more = _details(self.name, self.data)
-        return " ".join(f"{subject}: {more}".split() if more else subject.split())
+        return one_line(hide(f"{subject}: {more}" if more else subject))
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -81,7 +83,7 @@ class ServiceEvent:
             "job": self.job,
             "mover": self.mover,
             "text": self.text,
-            "data": self.data,
+            "data": hide_in(self.data),
         }
 
 

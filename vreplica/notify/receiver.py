@@ -18,6 +18,7 @@ from typing import Any, Final, Protocol
 
 from vreplica.errors import VReplicaError
 from vreplica.notify.events import ServiceEvent
+from vreplica.printable import one_line, printable_json
 from vreplica.redact import hide
 
 ANSWER_BYTES: Final = 2000
@@ -57,7 +58,7 @@ class Receiver(Protocol):
 
 def as_json(value: Any) -> bytes:
     """UTF-8; values that JSON does not have are written as text."""
-    return json.dumps(value, ensure_ascii=False, default=str).encode()
+    return printable_json(json.dumps(value, ensure_ascii=False, default=str)).encode()
 
 
 def tls_context(receiver: str, ca_file: Path | None) -> ssl.SSLContext:
@@ -88,5 +89,5 @@ def connection_error(receiver: str, error: Exception) -> NotificationFailed:
 def answer_text(result: str, answer: str = "") -> str:
     """A short printable line of a result and an answer, without any secret."""
     whole = f"{result}: {answer}" if answer.strip() else result
-    line = " ".join("".join(c if c.isprintable() else " " for c in hide(whole)).split())
+    line = one_line(hide(whole))
     return line if len(line) <= SHOWN else f"{line[: SHOWN - 3]}..."

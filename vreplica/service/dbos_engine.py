@@ -29,7 +29,9 @@ from typing import Any, Final
 from dbos import DBOS, DBOSClient, DBOSConfig, EnqueueOptions
 from dbos._serialization import Serializer  # not exported; the type of a documented setting
 
-from vreplica.service.catalog.engines import CatalogAway, unreachable
+from vreplica.files import create_private
+from vreplica.redact import hide_in
+from vreplica.service.catalog.engines import CatalogAway, sqlite_file, unreachable
 from vreplica.service.dispatcher import Assignment
 from vreplica.service.failover_worker import FailoverTask, FailoverWorker, StepResult
 
@@ -47,7 +49,7 @@ class _Json(Serializer):
     """JSON instead of pickle: access to the database must not mean running code in the movers."""
 
     def serialize(self, data: Any) -> str:
-        return json.dumps(data, default=str)
+        return json.dumps(hide_in(data), default=str)
 
     def deserialize(self, serialized_data: str) -> Any:
         return json.loads(serialized_data)
@@ -75,6 +77,8 @@ class DbosEngine:
         Raises CatalogUnreachable.
         """
         self._mover = mover
+        if (file := sqlite_file(url)) is not None:
+            create_private(file)
         settings: DBOSConfig = {
             "name": "vreplica",
             "system_database_url": url,

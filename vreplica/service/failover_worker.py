@@ -182,6 +182,8 @@ class FailoverTask:
                 new_vm = self.request.get("new_vm")
                 operations.fail_back(job, choices, self._report, new_vm=new_vm, **more)
         folder = own if begins else history.current(job)
+        if not begins and not self.ticket.begun_before:
+            operations.check_has_not_ended(outcome_of(folder))
         ports = self.stack.enter_context(operations.ports_of(job, folder, self._on_sync_event))
         ports.check_cancelled = self.wait_for_lease
         return self.stack.enter_context(runner.open_failover(folder, ports, self._report))

@@ -23,6 +23,7 @@ from typing import Final, TextIO
 
 from vreplica.config import Config
 from vreplica.errors import PreflightError, VReplicaError
+from vreplica.files import make_private_folder, open_private
 from vreplica.notify.events import EventPublisher
 from vreplica.scheduling.planner import ROUND_S
 from vreplica.service.catalog import failover_requests, jobs, movers, projection, runs
@@ -89,7 +90,7 @@ class Service:
         """Opens everything; `stop` closes it in the reverse order."""
         config, closing = self.config, self._open.callback
         state, url = config.state_dir, config.catalog_url()
-        state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private_folder(state)
         self._open.enter_context(_lock_name(state / f"mover-{self.mover}.lock", self.mover))
         self.catalog = Catalog.open(url, migrate=True)
         closing(self.catalog.close)
@@ -261,7 +262,7 @@ class Service:
 
 def _lock_name(path: Path, mover: str) -> TextIO:
     """Holds the mover's name on this machine. Raises MoverNameTaken."""
-    file = path.open("a+")
+    file = open_private(path)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -16,6 +16,7 @@ from functools import wraps
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from vreplica.redact import hide
 from vreplica.vsphere.connection.look import Look
 from vreplica.vsphere.connection.tasks import PATIENCE_S, WaitLimits
 from vreplica.vsphere.connection.vmomi import utc, vim
@@ -118,7 +119,7 @@ def _checked(method: Callable[..., Any]) -> Callable[..., Any]:
             return method(self, *arguments, **more)
         except UNFIT as error:
             operation = method.__name__.replace("_", " ")
-            reason = f"{type(error).__name__}: {error}"[:300]
+            reason = hide(f"{type(error).__name__}: {error}")[:300]
             raise BadReply(self.endpoint.host, operation, reason) from error
 
     return call

@@ -15,6 +15,7 @@ import click
 from vreplica.cli import exit_codes
 from vreplica.cli.options import OutputFile, command
 from vreplica.cli.render.output import Output
+from vreplica.cli.render.plain import confirm, print_plain, prompt
 from vreplica.cli.server_address import parse_server
 from vreplica.units import human_size
 
@@ -98,7 +99,7 @@ def init(out: Output, output: Path, force: bool, **given: Any) -> int:
         source, first = _log_in(out, stack, "source", "main", given)
         if not given["destination"] and sys.stdin.isatty():
             default = given["source"]
-            given["destination"] = click.prompt("Destination", default=default, err=True)
+            given["destination"] = prompt("Destination", default=default)
         destination, second = source, first
         if given["destination"] not in (None, given["source"]):
             destination, second = _log_in(out, stack, "destination", "dr", given)
@@ -137,7 +138,7 @@ def _log_in(
 def _trust(what: str, option: str) -> None:
     if not sys.stdin.isatty():
         raise click.UsageError(f"{what}: compare it, then give it as {option}")
-    if not click.confirm(f"{what}. Is that what its administrator says?", err=True):
+    if not confirm(f"{what}. Is that what its administrator says?"):
         raise click.UsageError("the certificate was not confirmed: no password was sent")
 
 
@@ -190,7 +191,7 @@ def _vms(session: Session, named: Sequence[str]) -> tuple[list[VmRef], list[JobC
             refs = _matching(session, names, wanted)
         except (VmNotFound, click.UsageError) as error:
             # The answers to the questions before are kept.
-            click.echo(error.message, err=True)
+            print_plain(error.message)
     paths = {ref.moref: path for ref, path in found}
     unique = [ref.name for ref, _ in found]
     return refs, [
@@ -245,7 +246,7 @@ def one(kind: str, given: str | None, choices: Mapping[str, str], option: str) -
         if given:
             known = ", ".join(choices)
             raise click.UsageError(f"there is no {kind} {chosen!r}; there are {known}")
-        click.echo(f"there is no {kind} {chosen!r}", err=True)
+        print_plain(f"there is no {kind} {chosen!r}")
     return chosen
 
 
@@ -258,8 +259,8 @@ def ask(
         known = f"; there are {', '.join(lines)}" if lines else ""
         raise click.UsageError(f"give {option}{known}")
     for line in lines:
-        click.echo(f"  {line}", err=True)
-    answer: str = click.prompt(question, hide_input=hide, err=True)
+        print_plain(f"  {line}")
+    answer: str = prompt(question, hide_input=hide)
     return answer
 
 

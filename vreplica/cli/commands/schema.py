@@ -10,6 +10,7 @@ import click
 from vreplica.cli import exit_codes
 from vreplica.cli.options import OutputFile, command
 from vreplica.cli.render.output import Output
+from vreplica.cli.render.plain import print_document
 
 
 @click.command()
@@ -33,7 +34,7 @@ def schema(out: Output, what: str, output: Path | None) -> int:
 
     text = json.dumps(json_schema(), indent=None if out.as_json and output is None else 2)
     if output is None:
-        print(text)
+        print_document(text)
     else:
         output.write_text(text + "\n", encoding="utf-8")
     return exit_codes.OK

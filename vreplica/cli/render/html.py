@@ -14,6 +14,8 @@ from html import escape
 from typing import Literal
 
 import vreplica
+from vreplica.printable import printable
+from vreplica.redact import hide
 
 Tone = Literal["good", "bad", "plain"]
 
@@ -56,6 +58,11 @@ class Html:
 Cell = str | Html
 
 
+def _escaped(value: str) -> str:
+    """Text for a page: printable, without secrets, and no HTML."""
+    return escape(printable(hide(value)))
+
+
 def page(title: str, lead: str, parts: Iterable[Html]) -> str:
     """The whole document."""
     made = f"vreplica {vreplica.__version__}, {datetime.now(UTC):%Y-%m-%d %H:%M:%S}Z"
@@ -63,47 +70,47 @@ def page(title: str, lead: str, parts: Iterable[Html]) -> str:
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
-        f'<h1>{escape(title)}</h1>\n<p class="lead">{escape(lead)}</p>\n{body}\n'
-        f"<footer>{escape(made)}</footer>\n</body>\n</html>\n"
+        f"<title>{_escaped(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
+        f'<h1>{_escaped(title)}</h1>\n<p class="lead">{_escaped(lead)}</p>\n{body}\n'
+        f"<footer>{_escaped(made)}</footer>\n</body>\n</html>\n"
     )
 
 
 def heading(text: str) -> Html:
-    return Html(f"<h2>{escape(text)}</h2>")
+    return Html(f"<h2>{_escaped(text)}</h2>")
 
 
 def text(value: str) -> Html:
-    return Html(f"<p>{escape(value)}</p>")
+    return Html(f"<p>{_escaped(value)}</p>")
 
 
 def toned(value: str, tone: Tone) -> Html:
-    return Html(f'<span class="{tone}">{escape(value)}</span>')
+    return Html(f'<span class="{tone}">{_escaped(value)}</span>')
 
 
 def code(value: str) -> Html:
     """Text that is compared letter by letter: a digest, a file name."""
-    return Html(f"<code>{escape(value)}</code>")
+    return Html(f"<code>{_escaped(value)}</code>")
 
 
 def verdict(value: str, tone: Tone) -> Html:
-    return Html(f'<p class="verdict {tone}">{escape(value)}</p>')
+    return Html(f'<p class="verdict {tone}">{_escaped(value)}</p>')
 
 
 def output(value: str) -> Html:
     """The output of a program, unchanged."""
-    return Html(f"<pre>{escape(value)}</pre>")
+    return Html(f"<pre>{_escaped(value)}</pre>")
 
 
 def facts(*named: tuple[str, Cell | None]) -> Html:
     """Names with their values. Names without a value are left out."""
-    lines = [f"<dt>{escape(n)}</dt><dd>{_cell(v)}</dd>" for n, v in named if v]
+    lines = [f"<dt>{_escaped(n)}</dt><dd>{_cell(v)}</dd>" for n, v in named if v]
     return Html(f"<dl>{''.join(lines)}</dl>")
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> Html:
     """Columns whose name ends in `~` may be folded, the others may not."""
-    head = "".join(f"<th>{escape(c.rstrip('~'))}</th>" for c in columns)
+    head = "".join(f"<th>{_escaped(c.rstrip('~'))}</th>" for c in columns)
     lines = []
     for row in rows:
         kinds = ["long" if c.endswith("~") else "short" for c in columns]
@@ -118,7 +125,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> Html:
 def bars(parts: Sequence[tuple[str, float]]) -> Html:
     """The parts of a whole side by side, as wide as their values."""
     blocks = "".join(
-        f'<i style="flex:{max(value, 0.001):.3f}" title="{escape(name)}"></i>'
+        f'<i style="flex:{max(value, 0.001):.3f}" title="{_escaped(name)}"></i>'
         for name, value in parts
     )
     return Html(f'<div class="bars" aria-hidden="true">{blocks}</div>')
@@ -127,4 +134,4 @@ def bars(parts: Sequence[tuple[str, float]]) -> Html:
 def _cell(value: Cell | None) -> str:
     if isinstance(value, Html):
         return value.text
-    return escape(value or "")
+    return _escaped(value or "")

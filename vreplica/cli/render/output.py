@@ -9,9 +9,7 @@ standard error     progress, warnings, errors; -q leaves errors only, -v adds st
 
 from __future__ import annotations
 
-import json
 import logging
-import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -19,6 +17,7 @@ from enum import IntEnum
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from vreplica.cli.render.plain import print_json
 from vreplica.cli.results.document import document
 from vreplica.errors import VReplicaError
 
@@ -93,9 +92,8 @@ class Output:
 
     def json(self, kind: str, value: Mapping[str, Any]) -> None:
         """A result for programs: one document in one line."""
-        unicode = (sys.stdout.encoding or "").lower().startswith("utf")
         with _naming("standard output"):
-            print(json.dumps(document(kind, value), ensure_ascii=not unicode), flush=True)
+            print_json(document(kind, value))
 
     # -- everything else --------------------------------------------------------------------
 
@@ -183,10 +181,8 @@ class _LogLines(logging.Handler):
         self._out = out
 
     def emit(self, record: logging.LogRecord) -> None:
-        from vreplica.redact import hide
-
         show = self._out.warning if record.levelno >= logging.WARNING else self._out.log_line
-        show(hide(record.getMessage()))
+        show(record.getMessage())
 
 
 def each_error(error: BaseException) -> Iterator[VReplicaError] | None:

@@ -20,7 +20,7 @@ def as_text(report: TestReport) -> Iterator[RenderableType]:
     yield Text.assemble((report.job, HEAD), f": test failover {report.id} ", verdict)
     yield facts(*((name, [value] if value else []) for name, value in _facts(report)))
     if report.script is not None and report.script.output:
-        yield Text(report.script.output.rstrip("\n"))
+        yield Text("\n".join(f"  {line}" for line in report.script.output.splitlines()))
 
 
 def as_page(report: TestReport) -> str:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, model_validator
 
 from vreplica.config.schema.base import Model, Secret, Switch, Text, problem
 
+LABEL: Final = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+
 
 def _address(value: str) -> str:
     try:
-        return str(ipaddress.ip_address(value))
+        return _without_zone(value, str(ipaddress.ip_address(value)))
     except ValueError:
         raise problem("is not an IP address", 'Write it as "10.2.0.1".') from None
 
@@ -25,11 +27,24 @@ def _interface(value: str) -> str:
         raise problem("is not an IP address", 'Write it as "10.2.0.5/24".') from None
     if "/" not in value:
         raise problem("has no prefix length", 'Write it as "10.2.0.5/24".')
-    return str(found)
+    return _without_zone(value, str(found))
+
+
+def _without_zone(value: str, address: str) -> str:
+    """A zone (fe80::1%eth0) is of one machine, and may be any text."""
+    if "%" in value:
+        raise problem("has a zone", "Leave the % and what follows it out.")
+    return address
+
+
+def _domain(value: str) -> str:
+    if not re.fullmatch(rf"{LABEL}(?:\.{LABEL})*", value):
+        raise problem("is not a domain", 'Write it as "example.com": letters, digits, dashes.')
+    return value
 
 
 def _hostname(value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?", value):
+    if not re.fullmatch(LABEL, value):
         raise problem(
             "is not a host name", "Use letters, digits and dashes; the domain has its own key."
         )
@@ -38,6 +53,7 @@ def _hostname(value: str) -> str:
 
 Address = Annotated[str, AfterValidator(_address)]
 Interface = Annotated[str, AfterValidator(_interface)]
+Domain = Annotated[str, AfterValidator(_domain)]
 HostName = Annotated[str, AfterValidator(_hostname)]
 
 
@@ -67,7 +83,7 @@ class GuestRulesTable(Model):
     spec: Text | None = None
     """The name of a customization specification in the site's vCenter, instead of rules."""
     hostname: HostName | None = None
-    domain: Text | None = None
+    domain: Domain | None = None
     nics: tuple[NicTable, ...] = ()
 
     @model_validator(mode="after")

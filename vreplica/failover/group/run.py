@@ -27,12 +27,14 @@ from vreplica.failover.machine.errors import (
     MemberGivenUp,
     MemberSilent,
     NothingToFailBack,
+    NotPossibleNow,
 )
 from vreplica.failover.machine.group_order import Group, Pass
 from vreplica.failover.machine.journal import Journal, load, next_number
 from vreplica.failover.machine.record import Outcome, outcome_of
 from vreplica.failover.machine.states import ENDED, GIVEN_UP_BY_UNDO, FailoverState, at_or_past
 from vreplica.failover.vsphere_ports import VSpherePorts
+from vreplica.files import make_private_folder
 from vreplica.sync.events import Listener, ReplicationEvent, Warn, ignore
 from vreplica.sync.job import Job
 from vreplica.sync.job_dir import in_state_dir
@@ -114,7 +116,7 @@ def _begin(
 ) -> GroupOutcome:
     folder = state_dir / ".groups" / group.name / id_
     with in_state_dir():
-        folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private_folder(folder.parent)
     data = {"choices": choices.to_dict(), "group": group.to_dict(), "back": back}
     data |= next_number(folder.parent)
     with _GroupRun(Journal.begin(folder, data), group, jobs, report) as run:
@@ -125,7 +127,12 @@ def _begin(
 def resume(
     folder: Path, jobs: Jobs, report: Reporter, on_error: OnError | None = None
 ) -> GroupOutcome:
-    """Continues a group's failover that stopped. The process that ran it can do nothing more."""
+    """Continues a group's failover that stopped. The process that ran it can do nothing more.
+
+    Raises NotPossibleNow where it has ended.
+    """
+    if (found := show(folder)).ended:
+        raise NotPossibleNow(failover=found.id, asked="to resume it", state=found.state)
     with _taken_over(folder, jobs, report, on_error) as run:
         run.forwards()
     return show(folder)

@@ -5,15 +5,37 @@ first of NetworkManager, netplan and systemd-networkd that exists is used. It ge
 connection of its own, which goes before those of the source. Running a script again changes
 nothing.
 
-All values in a script were checked with the job file or read from vCenter.
+A program runs what is written here with the rights of the guest's administrator, so no value is
+taken on trust, wherever it was checked before: each must have its form, else ValueUnusable is
+raised, and each is quoted for its shell.
 """
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
+import re
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
+from vreplica.failover.machine.errors import FailoverError
 from vreplica.vsphere.model import GuestCustomization, NicRule
+
+_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
+_DOMAIN = re.compile(rf"{_NAME.pattern}(?:\.{_NAME.pattern})*")
+_MAC = re.compile(r"[0-9A-Fa-f]{2}(?:[:-][0-9A-Fa-f]{2}){5}")
+
+
+@dataclass(eq=False)
+class ValueUnusable(FailoverError):
+    template = "{value!r} cannot be the {kind} in a script for the guest"
+    remedy = (
+        "No script was run. Values come from `guest` of the job file; MAC addresses from the VM's "
+        "network cards in vCenter."
+    )
+    kind: str
+    value: str
+
 
 _LINUX = """\
 #!/bin/sh
@@ -86,31 +108,40 @@ name() {
 
 
 def linux(identity: GuestCustomization, macs: Sequence[str]) -> bytes:
-    """The script for Linux. `macs`: of the VM's cards, in order. A card without a rule stays."""
+    """The script for Linux. `macs`: of the VM's cards, in order. A card without a rule stays.
+
+    Raises ValueUnusable.
+    """
+    _check(identity, macs)
     lines = [_LINUX]
     if identity.hostname:
         lines.append(_LINUX_NAME)
         full = f"{identity.hostname}.{identity.domain}" if identity.domain else identity.hostname
-        lines.append(f"name {full}")
+        lines.append(f"name {shlex.quote(full)}")
     for rule, mac in zip(identity.nics, macs, strict=False):
         address, family = rule.ip or "dhcp", _family(rule)
         gateway, servers = rule.gateway or "", " ".join(rule.dns)
         # In a line of its own: sh ignores a failure inside another command.
-        lines.append(f"found=$(device {mac.lower()})")
-        lines.append(f'card "$found" {address} "{gateway}" "{servers}" {family}')
+        lines.append(f"found=$(device {shlex.quote(mac.lower())})")
+        values = " ".join(shlex.quote(value) for value in (address, gateway, servers, family))
+        lines.append(f'card "$found" {values}')
     return "\n".join([*lines, ""]).encode()
 
 
 def windows(identity: GuestCustomization, macs: Sequence[str]) -> bytes:
-    """The script for Windows. `macs`: as for `linux`. A new computer name needs a restart."""
+    """The script for Windows. `macs`: as for `linux`. A new computer name needs a restart.
+
+    Raises ValueUnusable.
+    """
+    _check(identity, macs)
     lines = ["# Written by vreplica: addresses and host name after a failover."]
     lines.append("$ErrorActionPreference = 'Stop'")
     for rule, mac in zip(identity.nics, macs, strict=False):
         lines += _windows_card(rule, mac)
     if identity.hostname:
         lines += [
-            f"if ($env:COMPUTERNAME -ne '{identity.hostname}') {{",
-            f"    Rename-Computer -NewName '{identity.hostname}' -Force",
+            f"if ($env:COMPUTERNAME -ne {_literal(identity.hostname)}) {{",
+            f"    Rename-Computer -NewName {_literal(identity.hostname)} -Force",
             "}",
         ]
     return "\r\n".join([*lines, ""]).encode()
@@ -123,8 +154,8 @@ def _windows_card(rule: NicRule, mac: str) -> list[str]:
     here, quiet = "-InterfaceIndex $index", "-Confirm:$false -ErrorAction SilentlyContinue"
     dhcp = "Enabled" if rule.ip is None else "Disabled"
     lines = [
-        f"$card = Get-NetAdapter | Where-Object {{ $_.MacAddress -eq '{shown}' }}",
-        f"if (-not $card) {{ throw 'no network card has the address {shown}' }}",
+        f"$card = Get-NetAdapter | Where-Object {{ $_.MacAddress -eq {_literal(shown)} }}",
+        f"if (-not $card) {{ throw {_literal(f'no network card has the address {shown}')} }}",
         "$index = $card.ifIndex",
         f"Remove-NetIPAddress {here} -AddressFamily {family} {quiet}",
         f"Remove-NetRoute {here} -DestinationPrefix {everywhere} {quiet}",
@@ -132,13 +163,43 @@ def _windows_card(rule: NicRule, mac: str) -> list[str]:
     ]
     if rule.ip is not None:
         found = ipaddress.ip_interface(rule.ip)
-        address = f"-IPAddress {found.ip} -PrefixLength {found.network.prefixlen}"
-        gateway = f" -DefaultGateway {rule.gateway}" if rule.gateway else ""
+        address = f"-IPAddress {_literal(str(found.ip))} -PrefixLength {found.network.prefixlen}"
+        gateway = f" -DefaultGateway {_literal(rule.gateway)}" if rule.gateway else ""
         lines.append(f"New-NetIPAddress {here} {address}{gateway} | Out-Null")
     if rule.dns:
-        servers = ",".join(f"'{server}'" for server in rule.dns)
+        servers = ",".join(_literal(server) for server in rule.dns)
         lines.append(f"Set-DnsClientServerAddress {here} -ServerAddresses @({servers})")
     return lines
+
+
+def _literal(value: str) -> str:
+    """A string of PowerShell in which nothing is replaced."""
+    return "'" + value.replace("'", "''") + "'"
+
+
+def _check(identity: GuestCustomization, macs: Sequence[str]) -> None:
+    """Raises ValueUnusable for a value that has not the form of its kind."""
+    if identity.hostname and not _NAME.fullmatch(identity.hostname):
+        raise ValueUnusable("host name", identity.hostname)
+    if identity.domain and not _DOMAIN.fullmatch(identity.domain):
+        raise ValueUnusable("domain", identity.domain)
+    for rule, mac in zip(identity.nics, macs, strict=False):
+        if not _MAC.fullmatch(mac):
+            raise ValueUnusable("MAC address", mac)
+        if rule.ip is not None:
+            _check_address("address", rule.ip, ipaddress.ip_interface)
+        for kind, value in (("gateway", rule.gateway), *(("DNS server", d) for d in rule.dns)):
+            if value is not None:
+                _check_address(kind, value, ipaddress.ip_address)
+
+
+def _check_address(kind: str, value: str, read: Callable[[str], object]) -> None:
+    try:
+        read(value)
+    except ValueError:
+        raise ValueUnusable(kind, value) from None
+    if not re.fullmatch(r"[0-9A-Fa-f.:/]+", value):  # a zone behind % may be any text
+        raise ValueUnusable(kind, value)
 
 
 def _family(rule: NicRule) -> str:

@@ -47,9 +47,10 @@ from vreplica.failover.machine.errors import (
 )
 from vreplica.failover.machine.group_order import Group
 from vreplica.failover.machine.states import FailoverEvent, FailoverState, next_state
-from vreplica.files import fsync
+from vreplica.files import fsync, make_private_folder, naming
 from vreplica.formats import written_by_newer
 from vreplica.points import Level
+from vreplica.redact import hide_in
 from vreplica.stored import (
     Count,
     Damaged,
@@ -186,7 +187,7 @@ class Journal:
         Raises FileExistsError. A folder without an entry belongs to a process that died before it
         did anything, and is used.
         """
-        folder.mkdir(parents=True, mode=0o700, exist_ok=True)
+        make_private_folder(folder)
         journal = cls._open(folder)
         try:
             if journal.entries:
@@ -253,8 +254,9 @@ class Journal:
         """
         if event is not None:
             next_state(self.state, event)
+        data = hide_in(data)
         entry = Entry(len(self.entries), self.epoch, datetime.now(UTC), kind, step, event, data)
-        with self.effect():
+        with self.effect(), naming(self.folder / "journal.jsonl"):
             end = os.lseek(self._fd, 0, os.SEEK_CUR)
             line = memoryview(entry.to_line())
             try:
@@ -402,7 +404,7 @@ def _begun_below(root: Path) -> list[tuple[int, datetime, Path]]:
 
 def _raise_epoch(folder: Path) -> int:
     """Takes the next epoch. Waits for an effect that is under way."""
-    with _epoch_file(folder) as fd:
+    with _epoch_file(folder) as fd, naming(folder / "epoch"):
         end = time.monotonic() + TAKE_OVER_S
         while not _locked(fd):
             if time.monotonic() > end:

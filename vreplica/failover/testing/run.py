@@ -28,9 +28,11 @@ from vreplica.failover.machine.journal import Journal
 from vreplica.failover.machine.point_choice import NEWEST, PointChoice, choose_point
 from vreplica.failover.testing import full_copy
 from vreplica.failover.testing.errors import NoGuestLogin, ProductionNetwork, VmInTheWay
+from vreplica.files import write_private
 from vreplica.points import RecoveryPoint
 from vreplica.points.model import new_id
 from vreplica.points.vm_keys import DISK_KEY, JOB_KEY, LEAF_KEY, POINT_KEY, SOURCE_KEY, TEST_KEY
+from vreplica.redact import hide_in
 from vreplica.sync.errors import PointIsDamaged, PointIsNewer
 from vreplica.sync.job import Customize, Job
 from vreplica.sync.replica import test_vm
@@ -157,7 +159,7 @@ def run_test(job: Job, options: TestOptions, report: Reporter) -> TestReport:
         with test_vm.hold_point(job, mark) as folder:
             spec = _TestSpec(job, options, replica, point, network, mark, script)
             result = _TestRun(session, spec, report).run(folder)
-        (folder / "report.json").write_text(json.dumps(result.to_dict()), encoding="utf-8")
+        write_private(folder / "report.json", json.dumps(hide_in(result.to_dict())))
         return result
 
 

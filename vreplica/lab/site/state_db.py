@@ -19,6 +19,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from vreplica.files import create_private
 from vreplica.lab.api.encoding import ReferenceResolver, decode, encode
 from vreplica.lab.api.managed import Managed, ObjectRegistry
 
@@ -42,6 +43,7 @@ class StateDb:
     def __init__(self, path: Path) -> None:
         self._lock = threading.Lock()
         self._events: list[tuple[int, Any]] = []
+        create_private(path)  # it has the sessions of whoever is logged in
         self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         self._db.execute("pragma journal_mode=wal")
         self._db.execute("pragma synchronous=normal")

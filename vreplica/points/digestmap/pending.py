@@ -88,8 +88,9 @@ class PendingDigests:
     @classmethod
     def create(cls, path: Path, head: PendingHead) -> PendingDigests:
         """Creates the file; an old one is replaced."""
-        file = path.open("wb", buffering=0)
+        file: BinaryIO = path.open("wb", buffering=0)
         try:
+            os.fchmod(file.fileno(), 0o600)
             _write_frame(file, _HEAD, json.dumps(asdict(head)).encode())
         except BaseException:
             file.close()

@@ -9,6 +9,7 @@ A connection that only reads cannot change the database, whatever is executed on
 from __future__ import annotations
 
 import sqlite3
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +18,7 @@ from urllib.parse import quote
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
+from vreplica.files import create_private, make_private_folder
 from vreplica.service.catalog.errors import (
     CatalogDamaged,
     CatalogUnreachable,
@@ -39,8 +41,10 @@ def engine_to_write(url: str) -> sa.Engine:
     parsed = _parsed(url)
     if parsed.get_backend_name() == "postgresql":
         return _postgresql(parsed, f"idle_in_transaction_session_timeout = '{IDLE_S}s'")
-    if parsed.database:
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if parsed.database and parsed.database != ":memory:":
+        make_private_folder(Path(parsed.database).absolute().parent)
+        with suppress(OSError):  # SQLite gives the reason
+            create_private(Path(parsed.database))
     engine = sa.create_engine(
         parsed,
         poolclass=NullPool,

@@ -26,6 +26,7 @@ import pydantic_core
 import sqlalchemy as sa
 from pydantic import AfterValidator, TypeAdapter
 
+from vreplica.redact import hide, hide_in
 from vreplica.service.catalog.errors import CatalogDamaged
 from vreplica.stored import Damaged, parse_moment
 
@@ -55,8 +56,11 @@ def plain(text: str) -> str:
 
 
 def to_json(value: Any) -> str:
-    """JSON with `plain` texts. A NUL would be stored, and make queries into the document fail."""
-    return _NUL.sub(r"\1 ", plain(json.dumps(value, ensure_ascii=False)))
+    """JSON with `plain` texts, without secrets.
+
+    A NUL would be stored, and make queries into the document fail.
+    """
+    return _NUL.sub(r"\1 ", plain(json.dumps(hide_in(value), ensure_ascii=False)))
 
 
 def from_json(text: str | bytes) -> Any:
@@ -85,13 +89,13 @@ class JsonOf(sa.types.TypeDecorator[Any]):
 
 
 class PlainText(sa.types.TypeDecorator[str]):
-    """Text from elsewhere, stored without what the database does not take."""
+    """Text from elsewhere, stored without secrets and what the database does not take."""
 
     impl = sa.Text
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: Any) -> str | None:
-        return None if value is None else plain(value)
+        return None if value is None else plain(hide(value))
 
 
 def _has_order(value: dict[str, Any]) -> dict[str, Any]:

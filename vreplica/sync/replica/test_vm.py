@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Self
 
 from vreplica.errors import VSphereError
+from vreplica.files import make_private_folder, naming, open_private
 from vreplica.points.vm_keys import MADE_KEY, TEST_KEY
 from vreplica.stored import (
     Damaged,
@@ -207,13 +208,14 @@ def hold_point(job: Job, mark: OwnerMark) -> Iterator[Path]:
     """
     folder = _folder(job, mark.id)
     with in_state_dir():
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (folder / "hold").open("a+") as file:
+        make_private_folder(folder)
+    with open_private(folder / "hold") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        file.truncate(0)
-        file.write(mark.dump())
-        file.flush()
-        os.fsync(file.fileno())
+        with naming(folder / "hold"):
+            file.truncate(0)
+            file.write(mark.dump())
+            file.flush()
+            os.fsync(file.fileno())
         yield folder
         if not mark.keep:
             (folder / "hold").unlink()

@@ -14,6 +14,7 @@ from functools import cache
 from typing import Any
 
 from vreplica.errors import VReplicaError
+from vreplica.redact import hide
 from vreplica.vsphere import errors
 from vreplica.vsphere.connection.vmomi import moref, vim, vmodl, wire_name
 
@@ -29,7 +30,10 @@ class CallContext:
 
 
 def fault_text(fault: Any) -> str:
-    """Returns everything that a fault says in text, each sentence once, causes last."""
+    """Returns everything that a fault says in text, each sentence once, causes last.
+
+    A server may repeat the password that it was given: it is hidden.
+    """
     said: list[str] = []
     seen = 0
     while fault is not None and seen < 5:
@@ -38,7 +42,7 @@ def fault_text(fault: Any) -> str:
         cause = fault.faultCause
         fault = getattr(cause, "fault", cause)
         seen += 1
-    return "; ".join(dict.fromkeys(said)) or "vCenter gives no reason"
+    return hide("; ".join(dict.fromkeys(said))) or "vCenter gives no reason"
 
 
 def _permission(fault: Any, context: CallContext) -> VReplicaError:

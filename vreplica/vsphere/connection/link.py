@@ -22,6 +22,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 from vreplica.errors import VReplicaError
+from vreplica.redact import hide, remember
 from vreplica.vsphere.connection.certificate import (
     PinnedConnection,
     fetch_certificate,
@@ -62,6 +63,8 @@ class ServerLink:
         timeout_s: for connecting. reply_timeout_s: for one answer.
         """
         self.endpoint = endpoint
+        # Also one that came from a program and not from a job file.
+        remember(endpoint.password)
         self.timeout_s = timeout_s
         self._reply_timeout_s = reply_timeout_s
         self._lock = threading.Lock()
@@ -230,12 +233,12 @@ class ServerLink:
                 raise self._unreadable(operation, error).at(vm=vm) from error
 
     def _broken(self, error: BaseException) -> HostUnreachable:
-        reason = reason_of(error, self._reply_timeout_s)
+        reason = hide(reason_of(error, self._reply_timeout_s))
         return HostUnreachable(self.endpoint.host, self.endpoint.port, reason)
 
     def _unreadable(self, operation: str, error: Exception) -> BadReply:
         """For whatever pyVmomi's reader raises for an answer that does not fit its tables."""
-        reason = str(error) or type(error).__name__
+        reason = hide(str(error)) or type(error).__name__
         return BadReply(self.endpoint.host, operation, reason[:REASON_CHARS])
 
     def _login(self, seen: int) -> None:

@@ -9,6 +9,8 @@ vCenter, whose own one is pinned; the host must show that certificate.
 
 from __future__ import annotations
 
+import re
+import shlex
 import ssl
 import time
 from collections.abc import Callable
@@ -17,6 +19,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from vreplica.errors import VReplicaError
+from vreplica.redact import remember
 from vreplica.units import KIB
 from vreplica.vsphere.connection.certificate import (
     PinnedConnection,
@@ -44,8 +47,15 @@ def command(folder: str, windows: bool, script: bytes, suffix: str) -> tuple[str
 
     On Linux, Tools start programs through a shell, which redirects the output; on Windows cmd.exe
     does. A Linux script with `#!` is started by itself, another one by /bin/sh.
+
+    `folder` is what the guest answered, `suffix` the end of a file's name here. Both become part of
+    a command line: raises ValueError where they do not look like it.
     """
+    if suffix and not re.fullmatch(r"\.[A-Za-z0-9]{1,16}", suffix):
+        raise ValueError(f"a script cannot end in {suffix!r}")
     if windows:
+        if not re.fullmatch(r"[A-Za-z]:\\[\w .~()\\-]+", folder):
+            raise ValueError(f"the guest cannot have made the folder {folder!r}")
         path, out = rf"{folder}\script{suffix or '.cmd'}", rf"{folder}\output.txt"
         start = f'"{path}"'
         if suffix.lower() == ".ps1":
@@ -53,9 +63,11 @@ def command(folder: str, windows: bool, script: bytes, suffix: str) -> tuple[str
             start = f'{POWERSHELL} {options} -File "{path}"'
         return path, out, CMD, f'/c "{start} > "{out}" 2>&1"'
     path, out = f"{folder}/script{suffix or '.sh'}", f"{folder}/output.txt"
+    if not re.fullmatch(r"/[\w./ ~-]+", folder):
+        raise ValueError(f"the guest cannot have made the folder {folder!r}")
     if script.startswith(b"#!"):
-        return path, out, path, f"> {out} 2>&1"
-    return path, out, "/bin/sh", f"{path} > {out} 2>&1"
+        return path, out, path, f"> {shlex.quote(out)} 2>&1"
+    return path, out, "/bin/sh", f"{shlex.quote(path)} > {shlex.quote(out)} 2>&1"
 
 
 def run_script(
@@ -107,6 +119,7 @@ class _Guest:
 
     def __init__(self, link: ServerLink, vm: VmRef, login: GuestLogin) -> None:
         self._link, self._vm = link, vm
+        remember(login.password)
         self._managed = link.managed(vim.VirtualMachine, vm.moref)
         self._auth = vim.vm.guest.NamePasswordAuthentication(
             username=login.user, password=login.password, interactiveSession=False

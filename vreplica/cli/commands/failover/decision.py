@@ -10,6 +10,7 @@ import click
 from vreplica.cli import render
 from vreplica.cli.commands.failover.options import BeginOptions
 from vreplica.cli.render.output import Output
+from vreplica.cli.render.plain import prompt
 
 if TYPE_CHECKING:
     from vreplica.failover.machine.choices import FailoverChoices
@@ -43,10 +44,9 @@ def _ask(out: Output) -> str:
         raise click.UsageError("no terminal to ask at: say --final-sync yes, no or cancel")
     if out.as_json:
         raise click.UsageError("--json asks nothing: say --final-sync yes, no or cancel")
-    answer: str = click.prompt(
+    answer: str = prompt(
         "Final synchronisation before the replica starts?",
         type=click.Choice(["yes", "no", "cancel"], case_sensitive=False),
         default="cancel",
-        err=True,
     )
     return answer

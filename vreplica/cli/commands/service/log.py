@@ -14,7 +14,8 @@ import logging
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from vreplica.redact import hide
+from vreplica.printable import printable
+from vreplica.redact import hide, hide_in
 
 FIELDS: Final = ("job", "run", "mover", "site", "event", "receiver", "seconds")
 """The fields of a record that `extra=` may give."""
@@ -31,12 +32,13 @@ class _Json(logging.Formatter):
         }
         if record.exc_info:
             value["exception"] = self.formatException(record.exc_info)
-        return json.dumps({k: hide(v) if isinstance(v, str) else v for k, v in value.items()})
+        return json.dumps(hide_in(value), default=str)
 
 
 class _Lines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return hide(super().format(record))
+        # A traceback's lines are indented: what others wrote begins no line of its own.
+        return printable(hide(super().format(record))).replace("\n", "\n  ")
 
 
 def log_to_stderr(*, as_json: bool, verbose: bool) -> None:

@@ -10,6 +10,7 @@ What the destination says is true. A replica is this job's where its extraConfig
 and it is clean where nothing was written since its newest snapshot:
 
     leaf empty  and  vreplica.point in the VM == vreplica.point in its current snapshot
+    and each of its disks is a child of one that this snapshot froze
 """
 
 from __future__ import annotations
@@ -124,7 +125,17 @@ class ReplicaState:
     @property
     def clean(self) -> bool:
         """True where its disks hold exactly its latest recovery point."""
-        return self.latest is not None and self.stands_on == self.latest
+        latest = self.latest
+        return latest is not None and self.stands_on == latest and self._has_disks_of(latest)
+
+    def _has_disks_of(self, point: RecoveryPoint) -> bool:
+        """True where each disk is a child of the one that the point froze, and there is no other.
+
+        The marks do not tell: somebody may have attached, detached or replaced one.
+        """
+        snapshot = self.snapshot_of(point)
+        frozen = {d.key: (d.path,) for d in snapshot.disks} if snapshot is not None else {}
+        return {d.key: d.parents[:1] for d in self.vm.disks} == frozen
 
 
 def snapshot_name(job_name: str) -> str:

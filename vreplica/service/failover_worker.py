@@ -15,16 +15,19 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 from vreplica.errors import VReplicaError
 from vreplica.failover import history, operations
 from vreplica.failover.machine import runner
-from vreplica.failover.machine.choices import FailoverChoices
-from vreplica.failover.machine.errors import Interrupted
+from vreplica.failover.machine.choices import FailoverChoices, UndoChoices
+from vreplica.failover.machine.errors import Interrupted, NotPossibleNow
 from vreplica.failover.machine.journal import load
+from vreplica.failover.machine.point_choice import PointChoice
 from vreplica.failover.machine.record import Outcome, outcome_of
 from vreplica.failover.machine.states import ENDED, FailoverState
+from vreplica.failover.vsphere_ports import VSpherePorts
 from vreplica.notify.events import OnEvent
 from vreplica.service.catalog import failover_requests, jobs, projection
 from vreplica.service.catalog.database import Catalog
@@ -186,7 +189,22 @@ class FailoverTask:
             operations.check_has_not_ended(outcome_of(folder))
         ports = self.stack.enter_context(operations.ports_of(job, folder, self._on_sync_event))
         ports.check_cancelled = self.wait_for_lease
+        if not begins:
+            self._choose_again(folder, ports)
         return self.stack.enter_context(runner.open_failover(folder, ports, self._report))
+
+    def _choose_again(self, folder: Path, ports: VSpherePorts) -> None:
+        """Journals what a `resume` chooses anew, and goes no step further."""
+        lost = bool(self.request.get("source_lost"))
+        boot = PointChoice.from_dict(self.request)
+        if not lost and not boot.given:
+            return
+        here = outcome_of(folder).state
+        try:
+            runner.resume_failover(folder, ports, self._report, here, source_lost=lost, boot=boot)
+        except NotPossibleNow:
+            if not self.ticket.begun_before:  # else it was chosen before a crash, and it went on
+                raise
 
     def _decide(self, do: str) -> None:
         """Undoes or commits. Does nothing where that has happened before a crash."""
@@ -197,8 +215,11 @@ class FailoverTask:
         job = self._job
         if self.ticket.begun_before and outcome_of(history.current(job)).state in goal:
             return
-        call = operations.undo if do == "undo" else operations.commit
-        call(job, self._report, self._on_sync_event)
+        if do == "undo":
+            choices = UndoChoices.from_dict(self.request)
+            operations.undo(job, self._report, self._on_sync_event, choices)
+        else:
+            operations.commit(job, self._report, self._on_sync_event)
 
     def _outcome(self) -> Outcome | None:
         found = history.outcomes(self._job)

@@ -12,7 +12,9 @@ column `order` holds it:
     {"do": "begin" | "back" | "resume" | "undo" | "commit", "who": "alice",
      "choices": {...}      of begin and back
      "commit": true        of begin and back: commit as soon as the replica answers
-     "new_vm": "ds1"}      of back: the datastore of a new VM
+     "new_vm": "ds1",      of back: the datastore of a new VM
+     "source_lost": true, "point": ...   of resume: what is chosen anew
+     "undo": {...}}        of undo: its choices
 
 The id of a request that begins a failover is the failover's id. The planner leaves a job alone
 while a failover of it is requested, and from the failover's begin on.

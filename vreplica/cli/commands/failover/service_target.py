@@ -117,10 +117,9 @@ class ServiceTarget:
         source_lost: bool = False,
         boot: PointChoice = NEWEST,
     ) -> Outcome:
-        for option, given in (("source_lost", source_lost), ("point", boot.given)):
-            if given:
-                raise OptionNotForTarget(option=option, target=f"{self.name} by the service")
-        return self._request(report, "resume")
+        if boot.members:
+            raise OptionNotForTarget(option="point JOB=ID", target=self.name)
+        return self._request(report, "resume", source_lost=source_lost, **boot.to_dict())
 
     def undo(
         self,
@@ -129,11 +128,7 @@ class ServiceTarget:
         *,
         choices: UndoChoices = DEFAULT_UNDO,
     ) -> Outcome:
-        if choices != DEFAULT_UNDO:
-            raise OptionNotForTarget(
-                option="an option of undo", target=f"{self.name} by the service"
-            )
-        return self._request(report, "undo")
+        return self._request(report, "undo", **choices.to_dict())
 
     def commit(self, report: Reporter, on_event: Listener = ignore) -> Outcome:
         return self._request(report, "commit")

@@ -9,6 +9,7 @@ import pytest
 from vreplica.clocks import age_of, apart_in_words, clock_problem
 from vreplica.points import Level, RecoveryPoint, Retention
 from vreplica.points.clock_problems import clock_problems, clocks_set_back
+from vreplica.points.preference import Preference
 
 BEGAN = datetime(2026, 11, 30, 12, tzinfo=UTC)
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
@@ -76,6 +77,12 @@ def test_a_point_from_ahead_of_now_has_no_age() -> None:
     assert age_of(BEGAN + 2 * MINUTE, now) is None
     assert age_of(BEGAN + MINUTE / 2, now) == timedelta(0)
     assert age_of(BEGAN - DAY, now) == DAY
+
+
+def test_a_point_of_unknown_age_keeps_no_limit() -> None:
+    assert Preference(max_age_s=60.0).meets(point(0), BEGAN)
+    assert not Preference(max_age_s=60.0).meets(point(0, DAY, DAY), BEGAN)
+    assert Preference().meets(point(0, DAY, DAY), BEGAN)
 
 
 def test_the_clock_of_a_site_is_compared_with_the_movers() -> None:

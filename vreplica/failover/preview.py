@@ -25,6 +25,7 @@ from vreplica.failover.machine.point_choice import (
     holds_until,
 )
 from vreplica.points import DamagedPoint, Level, NewerPoint, RecoveryPoint
+from vreplica.points.clock_problems import clock_problems
 from vreplica.points.preference import Preference, age_s
 from vreplica.points.vm_keys import JOB_KEY
 from vreplica.sync.job import Job
@@ -178,6 +179,7 @@ def preview(job: Job, *, source_lost: bool = False, boot: PointChoice = NEWEST) 
     known = _read(job, replica.vm, replica.points, source_lost, _measured(job), boot, sides)
     remarks = [f"the replica was changed by others: {text}" for text in changes]
     remarks += newer_remarks(replica.newer) + damaged_remarks(replica.damaged)
+    remarks += clock_problems(replica.points, known.seen)
     return replace(known, remarks=(*known.remarks, *remarks))
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
 
+from vreplica.clocks import age_of
 from vreplica.points.level import Level
 from vreplica.points.model import RecoveryPoint
 from vreplica.stored import build
@@ -21,9 +22,15 @@ class Preference:
     """None: of any age."""
 
     def meets(self, point: RecoveryPoint, now: datetime) -> bool:
-        """True where the point is within both bounds. Its age is by the mover's clock."""
-        young = self.max_age_s is None or age_s(point, now) <= self.max_age_s
-        return point.level >= self.level and young
+        """True where the point is within both bounds. Its age is by the mover's clock.
+
+        A point whose time lies ahead of now has no known age, and so keeps no limit.
+        """
+        if point.level < self.level:
+            return False
+        age = age_of(point.taken, now)
+        limit_s = self.max_age_s
+        return limit_s is None or (age is not None and age.total_seconds() <= limit_s)
 
     def to_dict(self) -> dict[str, Any]:
         return {"level": self.level.value, "max_age_s": self.max_age_s}
@@ -40,5 +47,8 @@ class Preference:
 
 
 def age_s(point: RecoveryPoint, now: datetime) -> float:
-    """The age of a point in seconds, at least 0: what was written since then is not in it."""
+    """The age of a point in seconds, at least 0: what was written since then is not in it.
+
+    Also 0 where its time lies ahead of now; `clock_problems` reports such a point.
+    """
     return max(0.0, (now - point.taken).total_seconds())

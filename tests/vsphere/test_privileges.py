@@ -46,7 +46,11 @@ def test_what_check_asks_for_is_what_the_documentation_lists() -> None:
         for part in page.split("At the destination", 1)
     ]
     assert listed == [
-        {*privileges.ON_SOURCE, *privileges.ON_SOURCE_DATASTORE},
+        {
+            *privileges.ON_SOURCE,
+            *privileges.ON_ENCRYPTED_SOURCE,
+            *privileges.ON_SOURCE_DATASTORE,
+        },
         {
             *privileges.ON_FOLDER,
             *(p for names in privileges.ON_FOLDER_AT_TIMES.values() for p in names),

@@ -30,6 +30,7 @@ from vreplica.points.preference import Preference, age_s
 from vreplica.points.vm_keys import JOB_KEY
 from vreplica.sync.job import Job
 from vreplica.sync.known_vms import find_source
+from vreplica.sync.plan.completeness import left_out
 from vreplica.sync.plan.plan import expected_level
 from vreplica.sync.replica.foreign_changes import find_foreign_changes
 from vreplica.sync.replica.state import find_replica, need_points
@@ -252,6 +253,7 @@ def _read(
     elif source is not None:
         remarks = [f"{source.name} is {source.power_state} already: nothing has to be shut down"]
     remarks += flag_remarks(points)
+    remarks += _missing_remarks(job, source, replica, points)
     now = datetime.now(UTC)
     boots, boots_none = _boots(points, boot, job.prefer, now, sides)
     return Preview(
@@ -292,6 +294,22 @@ def _boots(
 
 
 # -- in words, pure -------------------------------------------------------------------------
+
+
+def _missing_remarks(
+    job: Job, source: VmInfo | None, replica: VmInfo, points: Sequence[RecoveryPoint]
+) -> list[str]:
+    """What the VM that is started will not have: by the source, else by its newest point."""
+    if source is not None:
+        return [
+            f"the replica does not have the {found}" for found in left_out(job, source, replica)
+        ]
+    missing = points[-1].not_carried if points else ()
+    if not missing:
+        return []
+    return [
+        f"the replica does not have: {', '.join(missing)}; docs/vsphere.md says what that means"
+    ]
 
 
 def flag_remarks(points: Sequence[RecoveryPoint]) -> list[str]:

@@ -189,6 +189,8 @@ class RecoveryPoint:
     excluded: tuple[str, ...] = ()
     """Labels of disks of the source that are not replicated."""
     notes: tuple[str, ...] = ()
+    not_carried: tuple[str, ...] = ()
+    """What the source had then beside its disks, and the replica did not get."""
     suspicions: tuple[str, ...] = ()
     """Reasons why the change of its run looks like mass encryption; empty: it does not."""
     overhead_s: float | None = None
@@ -235,6 +237,7 @@ class RecoveryPoint:
             "disks": [d.key for d in self.disks],
             "excluded": list(self.excluded),
             "notes": list(self.notes),
+            **({"missing": list(self.not_carried)} if self.not_carried else {}),
             **({"suspicions": list(self.suspicions)} if self.suspicions else {}),
             **({"overhead": self.overhead_s} if self.overhead_s is not None else {}),
         }
@@ -276,6 +279,7 @@ class RecoveryPoint:
             disks=tuple(_disk(key, disk) for key, disk in disks.items()),
             excluded=point.excluded,
             notes=point.notes,
+            not_carried=point.missing,
             suspicions=point.suspicions,
             overhead_s=point.overhead,
             snapshot=snapshot,
@@ -294,6 +298,7 @@ class RecoveryPoint:
             "requested": self.requested.value,
             "snapshot": self.snapshot,
             "excluded": list(self.excluded),
+            "not_carried": list(self.not_carried),
             "notes": list(self.notes),
             "suspicions": list(self.suspicions),
             "flagged": self.flagged,
@@ -330,6 +335,7 @@ class _PointLayout(Layout):
     disks: tuple[Key, ...]
     excluded: tuple[Text, ...]
     notes: tuple[Text, ...]
+    missing: tuple[Text, ...] = ()
     suspicions: tuple[Text, ...] = ()
     overhead: Seconds | None = None
 

@@ -14,6 +14,7 @@ from vreplica.points import RecoveryPoint
 from vreplica.points.vm_keys import LEAF_KEY, SEED_KEY
 from vreplica.sync.anomaly import suspicions
 from vreplica.sync.copy.one_disk import DiskCopy
+from vreplica.sync.plan.completeness import left_out
 from vreplica.sync.prepared_run import PreparedRun
 from vreplica.sync.replica.state import read_replica, vm_identity
 from vreplica.sync.run_context import RunContext
@@ -37,6 +38,7 @@ def describe(
         disks=disks,
         excluded=tuple(d.label for d in source.disks if d.label in context.job.exclude_disks),
         notes=snapshot.notes,
+        not_carried=tuple(n.what for n in left_out(context.job, source, prepared.replica.vm)),
         suspicions=suspicions(disks),
         overhead_s=round(context.overhead_s, 3),
     )

@@ -102,6 +102,10 @@ class Placement:
     """Source network name -> destination network name."""
     keep: KeepIdentity = field(default_factory=KeepIdentity)
     """Which of the source's names the replica has: right where both are never on."""
+    new_vtpm: bool = False
+    """Give a replica of a source with a virtual TPM a new, empty one."""
+    storage_policy: str | None = None
+    """Id of the storage policy of a new replica and its disks."""
     test_network: str | None = None
     """The isolated network of test failovers; None: their cards stay disconnected."""
 
@@ -148,6 +152,10 @@ class Job:
     exclude_disks: frozenset[str] = frozenset()
     """Labels (`Hard disk 2`) of disks that are left out on purpose."""
     retention: Retention = field(default_factory=Retention)
+    require_complete: bool = False
+    """Refuse a source that has anything which a replica does not get."""
+    allow_plain_replica: bool = False
+    """Replicate an encrypted source to a replica that is not encrypted."""
     parallel_disks: int = 2
     limits: Limits = field(default_factory=Limits)
     """They do not bind the runs of a failover: there every minute is downtime."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from vreplica.delta.compare.root_digest import BLAKE3, total
 from vreplica.delta.compare.spot_check import SpotCheckResult
@@ -12,6 +12,7 @@ from vreplica.delta.copy.modes import CopyMode
 from vreplica.points import Level, RecoveryPoint
 from vreplica.sync.disk_plan import DiskPlan
 from vreplica.sync.run_record import Resumable
+from vreplica.vsphere.model import NotCarried
 
 if TYPE_CHECKING:
     from vreplica.sync.run_record import Resumable
@@ -24,6 +25,16 @@ def audit_off(label: str, reason: str) -> str:
         "sent, and the audit of change tracking is off; the run reads the replica after its point "
         "and rebuilds them"
     )
+
+
+NOT_LOOKED_AT: Final = (
+    "storage policy",
+    "tags",
+    "custom attributes",
+    "permissions",
+    "DRS and HA rules",
+)
+"""What vCenter keeps beside a VM, and no plan compares: it is set on the replica by hand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +60,9 @@ class Plan:
     """What retention will remove once the run has made its point."""
     resumes: Resumable | None = None
     """The run that broke off and is resumed."""
+    not_carried: tuple[NotCarried, ...] = ()
+    """What the source has and the replica does not get."""
+    not_looked_at: tuple[str, ...] = NOT_LOOKED_AT
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -67,6 +81,8 @@ class Plan:
             "problems": list(self.problems),
             "foreign_changes": list(self.foreign_changes),
             "resumes": self.resumes.to_dict() if self.resumes else None,
+            "not_carried": [{"what": n.what, "means": n.means} for n in self.not_carried],
+            "not_looked_at": list(self.not_looked_at),
         }
 
 

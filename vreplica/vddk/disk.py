@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vreplica.disk import Arena, Request, check_request
-from vreplica.disk_errors import DiskAccessError, HostConnection
+from vreplica.disk_errors import DiskAccessError, HostConnection, OperationUnsupported
 from vreplica.errors import DiskClosed, ReadOnlyDisk, VReplicaError
 from vreplica.extents import Extents
 from vreplica.units import BLOCK, SECTOR
@@ -84,6 +84,10 @@ class VddkDisk:
         self._arenas: list[Arena] = []
         self.name = name
         self.info = backend.info
+        if (size := self.info.logical_sector_size) not in (None, 0, SECTOR):
+            reason = f"its sectors have {size} bytes, not {SECTOR}"
+            backend.close()
+            raise OperationUnsupported(path=name, doing="opening", reason=reason)
         self.transport_mode = backend.transport_mode
         self.capacity_bytes = self.info.capacity_sectors * SECTOR
         self._backend = backend

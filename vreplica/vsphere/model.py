@@ -108,12 +108,24 @@ class VmDisk:
     change_id: str | None
     shared_bus: str = "noSharing"
     eagerly_scrub: bool = False
+    sector_format: str = ""
+    """As the server has it, `native_4k` and the like; empty where it says nothing: 512 bytes."""
+    chain_issue: str = ""
+    """What is wrong with its chain of files, where the server says so."""
+    encrypted: bool = False
+    guest_read_only: bool = False
     parents: tuple[str, ...] = ()
     """Paths of the links below, nearest first: empty for a disk without snapshots."""
 
     @property
     def datastore(self) -> str:
         return datastore_of(self.path)
+
+    @property
+    def is_4kn(self) -> bool:
+        """True where its sectors have 4,096 bytes for the guest."""
+        form = self.sector_format.lower()
+        return "4k" in form and "512" not in form
 
     @property
     def position(self) -> tuple[str, int, int]:
@@ -179,6 +191,21 @@ class SnapshotInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class NotCarried:
+    """One thing of a source that its replica does not get, and what that means at a failover.
+
+    key: vtpm, nvram, device or setting.
+    """
+
+    what: str
+    means: str
+    key: str = "device"
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.means}"
+
+
+@dataclass(frozen=True, slots=True)
 class VmInfo:
     """A VM as it was at the moment of reading."""
 
@@ -222,6 +249,8 @@ class VmInfo:
     disk_only_snapshot_when_suspended: bool = False
     snapshots_supported: bool = True
     fault_tolerant: bool = False
+    not_carried: tuple[NotCarried, ...] = ()
+    """What a replica of it does not get (inventory/not_carried.py)."""
     datastore_morefs: Mapping[str, str] = field(default_factory=dict)
     """Datastore name -> moref: another datacenter may have a datastore of the same name."""
 
@@ -348,6 +377,12 @@ class ReplicaSpec:
     keep: KeepIdentity = field(default_factory=KeepIdentity)
     track_changes: bool = False
     """Track changes of the replica itself, so that foreign changes are noticed."""
+    new_vtpm: bool = False
+    """Add a new, empty virtual TPM where the source has one; vCenter then encrypts the home."""
+    storage_policy: str | None = None
+    """Id of the storage policy of the VM and its disks; None: the datastore's default."""
+    must_encrypt: bool = False
+    """The disks have to be encrypted: a policy that does not do that is an error."""
     network_optional: bool = False
     """True: a NIC without a destination network is left out. False: it is refused."""
 

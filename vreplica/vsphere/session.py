@@ -264,9 +264,10 @@ class Session:
         """Lists the networks by name."""
         return tree.networks(tree.read_places(self._link))
 
-    def missing_privileges(self, vm_ref: VmRef) -> tuple[MissingPrivileges, ...]:
+    def missing_privileges(self, source: VmInfo) -> tuple[MissingPrivileges, ...]:
         """Lists the privileges that a source VM needs and this account does not have."""
-        return privileges.missing_on_source(self._link, vm_ref)
+        encrypted = source.encrypted or any(d.encrypted for d in source.disks)
+        return privileges.missing_on_source(self._link, source.ref, encrypted=encrypted)
 
     def placement_of(self, spec: ReplicaSpec, *, asks_privileges: bool = True) -> ReplicaPlacement:
         """Says where `create_replica` would put a replica, and what is missing there.

@@ -65,6 +65,7 @@ def run(report: RunReport, required: Level) -> Iterator[RenderableType]:
         ("required", [_required(required)]),
         ("repaired first", report.recovered),
         ("excluded", point.excluded),
+        ("not carried over", [", ".join(point.not_carried)] if point.not_carried else []),
         ("removed", report.removed_points),
         ("kept", [counted(report.points, "recovery point")]),
     )
@@ -109,6 +110,8 @@ def plan(report: Plan, required: Level) -> Iterator[RenderableType]:
         ("expected", [f"{report.expected_level}-consistent" if not report.problems else ""]),
         ("required", [_required(required)]),
         ("warnings", report.warnings),
+        ("not carried over", [str(missing) for missing in report.not_carried]),
+        ("not looked at", [", ".join(report.not_looked_at)]),
         (
             "then removed",
             [f"point {p.id}, {moment(p.time)}, {p.level}" for p in report.expiring],
@@ -186,7 +189,11 @@ def points(
     else:
         lines = [f"{point.id}: {', '.join(point.excluded) or 'none'}" for point in found]
         yield facts(("excluded", lines))
-    yield facts(("warnings", warnings), ("kept by undo", [_side_branch(b) for b in sides]))
+    yield facts(
+        ("not carried over", [", ".join(found[-1].not_carried)] if found[-1].not_carried else []),
+        ("warnings", warnings),
+        ("kept by undo", [_side_branch(b) for b in sides]),
+    )
     yield from _left_out(left_out)
 
 

@@ -109,6 +109,8 @@ class Point(TypedDict):
     requested: Level
     snapshot: str | None
     excluded: list[str]
+    not_carried: list[str]
+    """What the source had then, and the replica did not get."""
     notes: list[str]
     suspicions: list[str]
     flagged: bool

@@ -53,6 +53,13 @@ class ResumedRun(TypedDict):
     total_bytes: Bytes
 
 
+class NotCarried(TypedDict):
+    """One thing that a replica does not get. `means`: at a failover."""
+
+    what: str
+    means: str
+
+
 class Plan(Document):
     """The plan of the next run. With `problems` it does not start, and `steps` is empty."""
 
@@ -71,6 +78,10 @@ class Plan(Document):
     problems: list[str]
     foreign_changes: list[str]
     resumes: ResumedRun | None
+    not_carried: list[NotCarried]
+    """What the source has and the replica does not get."""
+    not_looked_at: list[str]
+    """What vCenter keeps beside a VM, and nobody compares."""
 
 
 class CopiedDisk(TypedDict):

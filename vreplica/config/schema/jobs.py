@@ -104,6 +104,10 @@ class DestinationTable(Model):
     """Give the replica the BIOS UUID of the source."""
     test_network: Text | None = None
     """The isolated network of test failovers."""
+    new_vtpm: Switch = False
+    """Give the replica of a source with a virtual TPM a new, empty one."""
+    storage_policy: Text | None = None
+    """The id of a storage policy for a new replica, such as one that encrypts."""
 
 
 class JobTable(DefaultsTable):
@@ -113,5 +117,9 @@ class JobTable(DefaultsTable):
     destination: DestinationTable
     exclude_disks: frozenset[Text] = frozenset()
     """Labels of disks that are not replicated, such as "Hard disk 2"."""
+    require_complete: Switch = False
+    """Refuse to run where the source has anything that a replica does not get."""
+    allow_plain_replica: Switch = False
+    """Replicate an encrypted source to a replica that is not encrypted."""
     guest: GuestTable | None = None
     """The guest's account for scripts, and its addresses at the destination."""

@@ -13,6 +13,7 @@ from vreplica.points.vm_keys import BOOTED, LEAF_KEY
 from vreplica.sync.job import Job, OnReplicaChange, QuiescePolicy
 from vreplica.sync.job_dir import state_dir_problem
 from vreplica.sync.job_state import JobState
+from vreplica.sync.plan.completeness import completeness_problems
 from vreplica.sync.replica.shape import Shape, replicated_disks
 from vreplica.sync.replica.state import (
     ReplicaState,
@@ -39,6 +40,7 @@ def find_problems(state: JobState, shape: Shape, level: Level) -> list[str]:
         *_state_dir_problems(job),
         *_source_problems(state),
         *_disk_problems(job, source),
+        *completeness_problems(job, source, replica),
         *_tracking_problems(state, shape),
         *_level_problems(job, source, level),
         *_replica_problems(job, source, replica),

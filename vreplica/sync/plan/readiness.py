@@ -102,7 +102,7 @@ class _ReadinessCheck:
         vm = source and self._try("source", lambda: source.read_vm(find_source(source, job)))
         if source and vm:
             self._good("source", f"VM {vm.ref.name}, {len(vm.disks)} disks, {vm.power_state}")
-            lacks = self._try("source", lambda: source.missing_privileges(vm.ref))
+            lacks = self._try("source", lambda: source.missing_privileges(vm))
             self._privileges("source", lacks, job.source)
         replica: ReplicaState | None = None
         if source and destination and vm:
@@ -137,6 +137,9 @@ class _ReadinessCheck:
             self._found.append(Finding("run", FindingKind.NOTE, warning))
         for clock in clock_warnings(state):
             self._found.append(Finding("run", FindingKind.NOTE, clock))
+        for missing in plan.not_carried:
+            text = f"the replica does not get the {missing}"
+            self._found.append(Finding("source", FindingKind.NOTE, text))
         modes = ", ".join(f"{d.label}: {d.mode.value}" for d in plan.disks)
         self._good("run", f"transport {plan.transport}")
         if not plan.problems:

@@ -165,8 +165,17 @@ def replica_spec(
         keep=place.keep,
         exclude_disks=without | {d.key for d in vm.disks if d.label in job.exclude_disks},
         extra_config={JOB_KEY: job.name, SOURCE_KEY: vm_identity(vm), LEAF_KEY: run_id},
+        new_vtpm=place.new_vtpm,
+        storage_policy=place.storage_policy,
+        must_encrypt=not job.allow_plain_replica
+        and is_content_encrypted(vm, replicated_disks(job, vm)),
         track_changes=True,
     )
+
+
+def is_content_encrypted(source: VmInfo, disks: tuple[VmDisk, ...]) -> bool:
+    """True where the content of disks is encrypted. A virtual TPM alone encrypts only the home."""
+    return any(d.encrypted for d in disks) or (source.encrypted and not source.has_vtpm)
 
 
 def replicated_disks(job: Job, vm: VmInfo) -> tuple[VmDisk, ...]:

@@ -115,6 +115,11 @@ def _disk_of(device: Any, controller: Controller | None) -> VmDisk:
         change_id=getattr(backing, "changeId", None) or None,
         shared_bus=controller.shared_bus if controller else "noSharing",
         eagerly_scrub=bool(getattr(backing, "eagerlyScrub", None)),
+        # Older servers and older versions of the API do not have these.
+        sector_format=getattr(device, "virtualDiskFormat", None) or "",
+        chain_issue=getattr(device, "diskChainBrokenIssue", None) or "",
+        guest_read_only=bool(getattr(device, "guestReadOnly", None)),
+        encrypted=getattr(backing, "keyId", None) is not None,
         parents=tuple(_parents(backing)),
     )
 

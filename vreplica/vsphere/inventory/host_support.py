@@ -65,11 +65,12 @@ def _missing(
 
 def _has_guest(link: ServerLink, browser: Any, managed: Any, source: VmInfo) -> bool:
     """True where the host has the guest type, or does not say."""
+    # Where none fits the filter, servers answer with nothing or with a fault: then all types are
+    # asked for (0.1 MB).
     for guests in ([source.guest_id], []):
-        found = _guests(link, browser, managed, source.hw_version, guests)
-        if found:
-            return source.guest_id in found
-        # An empty answer may be a server that knows no filter: all types are asked for.
+        with suppress(VSphereError):
+            if found := _guests(link, browser, managed, source.hw_version, guests):
+                return source.guest_id in found
     return True
 
 

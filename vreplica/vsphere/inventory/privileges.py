@@ -28,6 +28,8 @@ ON_SOURCE: Final = (
     "VirtualMachine.Interact.PowerOff",
     "VirtualMachine.Interact.PowerOn",
 )
+ON_ENCRYPTED_SOURCE: Final = ("Cryptographer.Access",)
+"""Beside ON_SOURCE, to read the disks of an encrypted VM (Direct Access)."""
 ON_SOURCE_DATASTORE: Final = ("Datastore.Browse",)
 ON_FOLDER: Final = (
     "VirtualMachine.Inventory.Create",
@@ -57,6 +59,7 @@ ON_FOLDER_AT_TIMES: Final = {
         "VirtualMachine.Provisioning.Customize",
         "VirtualMachine.Provisioning.ReadCustSpecs",
     ),
+    "encrypted replicas and new virtual TPMs": ("Cryptographer.EncryptNew",),
     "scripts in the guest": (
         "VirtualMachine.GuestOperations.Modify",
         "VirtualMachine.GuestOperations.Execute",
@@ -69,11 +72,14 @@ ON_DATASTORE: Final = ("Datastore.AllocateSpace", "Datastore.FileManagement")
 ON_NETWORK: Final = ("Network.Assign",)
 
 
-def missing_on_source(link: ServerLink, vm: VmRef) -> tuple[MissingPrivileges, ...]:
+def missing_on_source(
+    link: ServerLink, vm: VmRef, *, encrypted: bool = False
+) -> tuple[MissingPrivileges, ...]:
     """Finds what the account lacks on a source VM and on the datastores of its files."""
     managed = link.managed(vim.VirtualMachine, vm.moref)
     found = read_one(link, "reading the VM's datastores", managed, ["datastore"], vm=vm.name)
-    lacks = [*_lacks(link, f"VM {vm.name}", managed, ON_SOURCE)]
+    wanted = (*ON_SOURCE, *(ON_ENCRYPTED_SOURCE if encrypted else ()))
+    lacks = [*_lacks(link, f"VM {vm.name}", managed, wanted)]
     for store in found.get("datastore") or ():
         lacks += _lacks(link, f"datastore of {vm.name}", store, ON_SOURCE_DATASTORE)
     return tuple(dict.fromkeys(lacks))

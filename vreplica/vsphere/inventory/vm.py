@@ -11,6 +11,7 @@ from vreplica.vsphere.connection.vmomi import moref, utc, vim
 from vreplica.vsphere.errors import BadReply, VmInaccessible
 from vreplica.vsphere.inventory.devices import controllers_of, disks_of, has_vtpm, nics_of
 from vreplica.vsphere.inventory.guest import tools_running, tools_status
+from vreplica.vsphere.inventory.not_carried import not_carried
 from vreplica.vsphere.model import SnapshotInfo, VmInfo, VmRef
 from vreplica.vsphere.names import unescape
 
@@ -170,6 +171,7 @@ def vm_info(
         nested_hv=bool(config.nestedHVEnabled),
         vbs=bool(getattr(flags, "vbsEnabled", None)),
         encrypted=config.keyId is not None,
+        not_carried=not_carried(config),
         has_vtpm=has_vtpm(hardware.device),
         disk_only_snapshot_when_suspended=bool(
             getattr(capability, "diskOnlySnapshotOnSuspendedVMSupported", None)

@@ -64,7 +64,10 @@ def config_spec(spec: ReplicaSpec, place: PlacementObjects, datastore: str) -> A
     disks = wanted_disks(spec)
     changes = [
         *(_add(controller_device(c)) for c in source.controllers if c.type in ADDABLE),
-        *(_add(_disk(d, spec, datastore), file="create") for d in disks),
+        *(
+            _add(_disk(d, spec, datastore), file="create", policy=spec.storage_policy)
+            for d in disks
+        ),
         *(
             _add(nic_device(n, place.backings[n.key], keep_mac=bool(spec.keep.mac)))
             for n in source.nics
@@ -94,6 +97,10 @@ def config_spec(spec: ReplicaSpec, place: PlacementObjects, datastore: str) -> A
         deviceChange=changes,
         extraConfig=[vim.option.OptionValue(key=k, value=v) for k, v in options.items()],
     )
+    if spec.storage_policy:
+        config.vmProfile = [vim.vm.DefinedProfileSpec(profileId=spec.storage_policy)]
+    if spec.new_vtpm and source.has_vtpm:
+        config.deviceChange += [_add(vim.vm.device.VirtualTPM(key=-1))]
     if spec.track_changes:
         config.changeTrackingEnabled = True
     if source.nested_hv:
@@ -108,10 +115,12 @@ def wanted_disks(spec: ReplicaSpec) -> list[VmDisk]:
     return [d for d in spec.source.disks if d.key not in spec.exclude_disks]
 
 
-def _add(device: Any, file: str | None = None) -> Any:
+def _add(device: Any, file: str | None = None, policy: str | None = None) -> Any:
     change = vim.vm.device.VirtualDeviceSpec(device=device, operation="add")
     if file:
         change.fileOperation = file
+    if policy:
+        change.profile = [vim.vm.DefinedProfileSpec(profileId=policy)]
     return change
 
 
@@ -138,6 +147,7 @@ def _disk(disk: VmDisk, spec: ReplicaSpec, datastore: str) -> Any:
         key=disk.key,
         controllerKey=disk.controller_key,
         unitNumber=disk.unit_number,
+        guestReadOnly=disk.guest_read_only or None,
         capacityInBytes=disk.capacity_bytes,
         capacityInKB=-(-disk.capacity_bytes // KIB),
         backing=backing,
@@ -187,6 +197,11 @@ def differences(spec: ReplicaSpec, made: VmInfo) -> str:
                 f"{disk.label} has {there.capacity_bytes} bytes instead of {disk.capacity_bytes}"
             )
     wrong += [f"{d.label} was not asked for" for d in found.values()]
+    plain = [d.label for d in made.disks if not d.encrypted]
+    if spec.must_encrypt and plain:
+        wrong.append(f"{', '.join(plain)} is not encrypted by policy {spec.storage_policy}")
+    if spec.new_vtpm and spec.source.has_vtpm and not made.has_vtpm:
+        wrong.append("it has no virtual TPM")
     cards = {n.key: n for n in made.nics}
     for nic in spec.source.nics if spec.keep.mac else ():
         card = cards.get(nic.key)

@@ -125,7 +125,7 @@ def test_back_again_and_forward_again(jobs: tuple[str, str]) -> None:
     assert [f["failover"][:3] for f in listed["failovers"]] == ["fo-", "fb-"]
 
 
-def test_a_guest_that_hangs_ends_with_nine_and_nothing_changed(
+def test_a_guest_that_hangs_leaves_the_job_off_until_somebody_decides(
     jobs: tuple[str, str], control: LabControl
 ) -> None:
     file, job = jobs
@@ -133,6 +133,12 @@ def test_a_guest_that_hangs_ends_with_nine_and_nothing_changed(
     done = invoke("failover", job, "--final-sync", "yes", "--shutdown-timeout", "1s", "-c", file)
     assert done.exit_code == 9
     assert "did not shut down" in done.output
+    assert "may go off yet" in done.output
+    assert invoke("run", "-q", "-c", file).exit_code == 3, "the job stays off"
+    # Its guest goes off after all: the undo starts it again.
+    control.power("site-a", job, on=False)
+    assert invoke("undo", job, "-q", "-c", file).exit_code == 0
+    assert control.describe_vm("site-a", job)["power"] == "poweredOn"
     assert invoke("run", "-q", "-c", file).exit_code == 0
 
 

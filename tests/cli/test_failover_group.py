@@ -176,7 +176,7 @@ def test_a_guest_that_hangs_stops_the_group_with_nine(file: str, control: LabCon
     assert done.exit_code == 9
     value = json.loads(done.stdout)
     states = {m["job"]: m["state"] for m in value["members"]}
-    assert states == {"db01": "insured", "app01": "aborted", "web01": "synced"}
+    assert states == {"db01": "insured", "app01": "shutting-down", "web01": "synced"}
     assert invoke("commit", "group:shop", "-c", file).exit_code == 9
     assert invoke("undo", "group:shop", "-q", "-c", file).exit_code == 0
     assert invoke("run", "-q", "-c", file).exit_code == 0

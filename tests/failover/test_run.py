@@ -22,6 +22,7 @@ from vreplica.failover.machine.context import StepContext
 from vreplica.failover.machine.errors import (
     ChosenLevelTooLow,
     FailoverTakenOver,
+    GuestStaysOn,
     LevelTooLow,
     NoPointToBoot,
     NoSuchPointToBoot,
@@ -119,6 +120,8 @@ def test_a_guest_that_does_not_shut_down(
     trouble: str,
 ) -> None:
     model = Model(shuts_down_after=None) if trouble == "hangs" else Model(tools=False)
+    if trouble == "hangs" and policy is OnShutdownTimeout.ABORT:
+        return  # it was asked: test_an_abort_after_the_guest_was_asked...
     outcome = begin_failover(folder, model, replace(YES, on_shutdown_timeout=policy), quiet)
     assert outcome.state is state
     assert outcome.facts.get("point") == booted
@@ -130,6 +133,34 @@ def test_a_guest_that_does_not_shut_down(
     else:
         assert outcome.facts["level"] == level.value
         assert model.replica_on
+
+
+@pytest.mark.parametrize("then", ["resume", "undo", "undo too early"])
+def test_an_abort_after_the_guest_was_asked_does_not_switch_the_job_on(
+    folder: Path, then: str
+) -> None:
+    """The guest may go off a minute later: with the job on, both VMs were off and no way back."""
+    model = Model(shuts_down_after=None)
+    with pytest.raises(GuestStaysOn, match="may go off yet") as error:
+        begin_failover(folder, model, YES, quiet)
+    assert error.value.exit_code == 9
+    assert all(verb in error.value.advice() for verb in ("resume", "undo"))
+    assert outcome_of(folder).state is FailoverState.SHUTTING_DOWN
+    assert (model.source_on, model.replica_on, model.job_on) == (True, False, False)
+    with pytest.raises(GuestStaysOn):
+        resume_failover(folder, model, quiet)
+    if then != "undo too early":
+        model.source_on = False  # the guest goes off at last
+    if then == "resume":
+        assert resume_failover(folder, model, quiet).state is FailoverState.RUNNING
+        assert (model.source_on, model.replica_on) == (False, True)
+        return
+    outcome = undo_failover(folder, model, quiet)
+    assert outcome.state is FailoverState.UNDONE
+    assert (model.source_on, model.replica_on, model.job_on) == (True, False, True)
+    late = then == "undo too early"
+    assert ("may do so yet" in outcome.facts["source_now"]) == late
+    assert "PowerOff source" not in model.calls
 
 
 def test_waiting_on_is_what_wait_does(folder: Path) -> None:
@@ -613,7 +644,7 @@ def test_a_silent_replica_is_said_and_can_still_be_undone(folder: Path) -> None:
 
 
 def test_what_is_not_possible_is_refused_without_a_trace(folder: Path) -> None:
-    model = Model(shuts_down_after=None)
+    model = Model(tools=False)
     begin_failover(folder, model, YES, quiet)
     before = (folder / "journal.jsonl").read_bytes()
     for ask in (undo_failover, commit_failover):
@@ -642,7 +673,7 @@ def test_who_is_taken_over_in_the_middle_of_a_copy_writes_nothing_more(folder: P
 
 SCENARIOS: dict[str, tuple[Callable[[], Model], FailoverChoices]] = {
     "yes": (Model, YES),
-    "hangs, abort": (lambda: Model(shuts_down_after=None), YES),
+    "no tools, abort": (lambda: Model(tools=False), YES),
     "hangs, use-quiesced": (
         lambda: Model(shuts_down_after=None),
         replace(YES, on_shutdown_timeout=OnShutdownTimeout.USE_QUIESCED),

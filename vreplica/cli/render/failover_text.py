@@ -39,8 +39,7 @@ STANDS: Final = {
 """The states in which a failover has ended or waits for the operator."""
 NEXT: Final = {
     "running": "commit it (vreplica-sync commit JOB) or undo it (vreplica-sync undo JOB)",
-    "aborted": "the replica was not started, the job is on again, point A stays; a guest that was"
-    " asked to shut down may still go off",
+    "aborted": "the guest was not asked to shut down; the source runs on, the job is on again",
     "committed": "the job stays off; vreplica-sync failback JOB brings the VM back",
     "undone": "the replica is back on its point, and the job is on again",
 }

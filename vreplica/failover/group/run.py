@@ -32,7 +32,7 @@ from vreplica.failover.machine.errors import (
 from vreplica.failover.machine.group_order import Group, Pass
 from vreplica.failover.machine.journal import Journal, load, next_number
 from vreplica.failover.machine.record import Outcome, outcome_of
-from vreplica.failover.machine.states import ENDED, GIVEN_UP_BY_UNDO, FailoverState, at_or_past
+from vreplica.failover.machine.states import ENDED, FailoverState, at_or_past
 from vreplica.failover.vsphere_ports import VSpherePorts
 from vreplica.files import make_private_folder
 from vreplica.sync.events import Listener, ReplicationEvent, Warn, ignore
@@ -245,11 +245,6 @@ class _GroupRun:
         state = outcome_of(folder).state
         if state in (FailoverState.ABORTED, FailoverState.UNDONE):
             return None
-        if not at_or_past(state, FailoverState.SOURCE_OFF) and self._was_asked(folder, state):
-            # The guest was asked to shut down: the source has to be off before it can be put back.
-            outcome = self._resume(name, FailoverState.SOURCE_OFF)
-            if outcome.state in ENDED:
-                return outcome
         with self._ports(name) as ports:
             return runner.undo_failover(folder, ports, self._reporter(name), choices)
 
@@ -269,10 +264,6 @@ class _GroupRun:
 
     def _ports(self, name: str) -> VSpherePorts:
         return operations.ports_of(self._jobs[name], self._folder(name), self._listener(name))
-
-    @staticmethod
-    def _was_asked(folder: Path, state: FailoverState) -> bool:
-        return state not in GIVEN_UP_BY_UNDO or runner.was_asked(load(folder))
 
     # -- a pass -----------------------------------------------------------------------------
 

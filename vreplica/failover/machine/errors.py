@@ -78,6 +78,21 @@ class JournalIsNewer(PreflightError):
 
 
 @dataclass(eq=False)
+class GuestStaysOn(FailoverError):
+    template = (
+        "{reason}; it was asked to shut down, and may go off yet; {failover} waits in "
+        "shutting-down: the source is on, the replica is off, the job stays off"
+    )
+    remedy = (
+        "`vreplica-sync failover resume JOB` waits on. `vreplica-sync undo JOB` ends it: the "
+        "source is started again if it went off, and the job is switched on."
+    )
+    retryable = True
+    failover: str
+    reason: str
+
+
+@dataclass(eq=False)
 class SourceIsOn(FailoverError):
     template = "the source is on, so the replica was not started"
     remedy = (

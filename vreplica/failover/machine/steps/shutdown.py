@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from vreplica.failover.machine.choices import OnShutdownTimeout
 from vreplica.failover.machine.context import POWER_OFF, SHUT_DOWN, StepContext, StepResult
+from vreplica.failover.machine.errors import GuestStaysOn
 from vreplica.failover.machine.states import FailoverEvent, FailoverState
 from vreplica.failover.machine.steps.boot_point import check_before_power_off
 from vreplica.failover.machine.steps.fence import check_source_is_off
@@ -55,6 +56,9 @@ def _follow_policy(context: StepContext, reason: str) -> StepResult:
     policy = context.choices.on_shutdown_timeout
     assert policy is not OnShutdownTimeout.WAIT, "WAIT never gives up waiting"
     if policy is OnShutdownTimeout.ABORT:
+        if context.attempted(SHUT_DOWN):
+            # It may still go off. With the job on, and nobody waiting, both VMs would be off then.
+            raise GuestStaysOn(failover=context.id, reason=reason)
         return give_up(context, reason)
     check_before_power_off(context)
     context.report(f"{reason}; powering the source off, as was chosen ({policy.value})")

@@ -215,3 +215,11 @@ def read_text(path: Path) -> str:
     if tail != f"{_sum_of(body)}\n":
         raise Damaged("its checksum does not fit")
     return body
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file, the last of which is whole. Raises as `read_text`."""
+    text = read_text(path)
+    if text and not text.endswith("\n"):
+        raise Damaged("its last line is not whole")
+    return text.splitlines()

@@ -46,7 +46,7 @@ from pathlib import Path
 from typing import TextIO
 
 from vreplica.files import make_private_folder, open_private
-from vreplica.stored import Damaged, read_text
+from vreplica.stored import Damaged, read_lines
 from vreplica.sync.errors import JobBusy, StateDirUnusable
 from vreplica.sync.job import Job
 
@@ -120,7 +120,7 @@ def read_accepted(job: Job) -> frozenset[str]:
     """
     with in_state_dir():
         try:
-            return frozenset(read_text(accepted_path(job)).split())
+            return frozenset(read_lines(accepted_path(job)))
         except (FileNotFoundError, NotADirectoryError, Damaged):
             return frozenset()
 

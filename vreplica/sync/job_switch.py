@@ -13,7 +13,7 @@ from typing import Final
 
 from vreplica.errors import PreflightError
 from vreplica.files import replace_durably
-from vreplica.stored import Damaged, is_id, read_text, seal_text
+from vreplica.stored import Damaged, is_id, read_lines, seal_text
 from vreplica.sync.errors import JobDisabled, JobFailedOver, SwitchDamaged
 from vreplica.sync.job import Job
 from vreplica.sync.job_dir import disabled_path, in_state_dir
@@ -78,7 +78,7 @@ def _read(job: Job) -> tuple[str | None, bool]:
     path = disabled_path(job)
     with in_state_dir():
         try:
-            words = read_text(path).split()
+            words = " ".join(read_lines(path)).split()
         except (FileNotFoundError, NotADirectoryError):
             return None, False
         except Damaged as error:

@@ -18,7 +18,7 @@ from typing import Any
 from vreplica.failover.machine.choices import FailoverChoices
 from vreplica.failover.machine.errors import NoFailover
 from vreplica.failover.machine.group_order import Group, label_of
-from vreplica.failover.machine.journal import Entry, begun_below, load, state_of
+from vreplica.failover.machine.journal import Entry, begun_below, damaged, load, state_of
 from vreplica.failover.machine.record import Record, record_of
 from vreplica.failover.machine.states import ENDED, FailoverState
 from vreplica.sync.job_dir import failovers_below
@@ -127,6 +127,8 @@ def current(state_dir: Path, group: str) -> Path:
 def show(folder: Path) -> GroupOutcome:
     """Reads where a group's failover stands. Takes nothing over."""
     entries = load(folder)
+    if not entries:
+        raise damaged(folder, "it has no entry")
     begun = entries[0].data
     group = Group.from_dict(begun["group"])
     troubles: dict[str, str | None] = {}

@@ -366,7 +366,7 @@ def _check_begin(entries: Sequence[Entry]) -> None:
             raise Damaged("it has no members, or no choices")
         Group.from_dict(group)
         chosen = chosen["choices"]
-    if "final_sync" in chosen:
+    if group is not None or "final_sync" in chosen:
         FailoverChoices.from_dict(chosen)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from vreplica.errors import VReplicaError
 from vreplica.files import replace_durably
 from vreplica.points.vm_keys import MADE_KEY
-from vreplica.stored import Damaged, parse_texts, read_text, seal_text
+from vreplica.stored import Damaged, parse_texts, read_lines, seal_text
 from vreplica.sync.job import Job
 from vreplica.sync.job_dir import in_state_dir, unused_path
 from vreplica.sync.replica.state import ReplicaState
@@ -81,7 +81,7 @@ def unused(job: Job) -> list[str]:
     """The recorded paths."""
     with in_state_dir():
         try:
-            return read_text(unused_path(job)).splitlines()
+            return read_lines(unused_path(job))
         except (FileNotFoundError, NotADirectoryError):
             return []
         except Damaged:

@@ -19,7 +19,7 @@ from pathlib import Path
 from vreplica.disk_errors import DiskBusy
 from vreplica.errors import VReplicaError
 from vreplica.files import replace_durably
-from vreplica.stored import Damaged, is_id, read_text, seal_text
+from vreplica.stored import Damaged, is_id, read_lines, seal_text
 from vreplica.sync.events import Listener, Warn
 from vreplica.sync.job import Job, Transport
 from vreplica.sync.job_dir import vmotion_lock_path
@@ -66,7 +66,7 @@ def _possible(job: Job, source: Session) -> bool:
 def _locked_vm(mark: Path) -> str | None:
     """moref of the VM that is locked; None where the file is damaged: it is the source, then."""
     try:
-        moref = read_text(mark).strip()
+        moref = "".join(read_lines(mark))
     except Damaged:
         return None
     return moref if is_id(moref) else None

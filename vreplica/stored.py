@@ -138,15 +138,17 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:  # slow to make
     return TypeAdapter(kind)
 
 
-def parse_moment(text: str) -> datetime:
+def parse_moment(text: Any) -> datetime:
     """A time of ISO 8601 with its zone, in UTC. Raises Damaged."""
     try:
+        if not isinstance(text, str):
+            raise ValueError("it is no text")
         time = datetime.fromisoformat(text)
         if time.tzinfo is None:
             raise ValueError("it has no time zone")
         return in_range(time)
     except (ValueError, OverflowError) as error:
-        raise Damaged(f"{text[:40]!r} is no time: {error}") from None
+        raise Damaged(f"{str(text)[:40]!r} is no time: {error}") from None
 
 
 def _parse(adapter: TypeAdapter[T], text: str | bytes) -> T:
@@ -187,6 +189,8 @@ def check_json(text: str, *others: str) -> None:
     `others`: as they were given to `seal_json`. An object without one is of the first version.
     """
     head, mark, tail = text.rstrip().rpartition(f'"{SUM_KEY}":"')
+    if not mark and re.search(r'"[^"]{0,6}":"[0-9a-f]{16}"\}$', text.rstrip()):
+        raise Damaged("its checksum has lost its name")
     if mark and tail != f'{_sum_of(head.removesuffix(","), *others)}"}}':
         raise Damaged("its checksum does not fit")
 

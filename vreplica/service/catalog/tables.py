@@ -20,7 +20,7 @@ from __future__ import annotations
 import json
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, ClassVar, Final
 
 import pydantic_core
 import sqlalchemy as sa
@@ -88,11 +88,47 @@ class JsonOf(sa.types.TypeDecorator[Any]):
             raise CatalogDamaged("a document in it is of another kind") from None
 
 
+class _OfOneType(sa.types.TypeDecorator[Any]):
+    """SQLite stores a value of any type in any column: one of another type is not believed."""
+
+    impl: Any = sa.types.NullType
+    cache_ok = True
+    kind: ClassVar[type]
+
+    def process_result_value(self, value: Any, dialect: Any) -> Any:
+        if value is not None and type(value) is not self.kind:
+            raise CatalogDamaged(f"a value in it is no {self.kind.__name__}")
+        return value
+
+
+class Word(_OfOneType):
+    impl = sa.String
+    cache_ok = True
+    kind = str
+
+
+class Number(_OfOneType):
+    impl = sa.Integer
+    cache_ok = True
+    kind = int
+
+
+class Flag(_OfOneType):
+    impl = sa.Boolean
+    cache_ok = True
+    kind = bool
+
+
 class PlainText(sa.types.TypeDecorator[str]):
     """Text from elsewhere, stored without secrets and what the database does not take."""
 
     impl = sa.Text
     cache_ok = True
+
+    def process_result_value(self, value: Any, dialect: Any) -> str | None:
+        if value is not None and not isinstance(value, str):
+            raise CatalogDamaged("a text in it is none")
+        return value
 
     def process_bind_param(self, value: str | None, dialect: Any) -> str | None:
         return None if value is None else plain(hide(value))
@@ -118,37 +154,37 @@ metadata = sa.MetaData()
 jobs = sa.Table(
     "vr_job",
     metadata,
-    sa.Column("name", sa.String(80), primary_key=True),
+    sa.Column("name", Word(80), primary_key=True),
     sa.Column("since", Moment, nullable=False),
-    sa.Column("paused", sa.Boolean, nullable=False, default=False),
-    sa.Column("epoch", sa.Integer, nullable=False, default=0),
+    sa.Column("paused", Flag, nullable=False, default=False),
+    sa.Column("epoch", Number, nullable=False, default=0),
     sa.Column("last_start", Moment),
     sa.Column("last_end", Moment),
-    sa.Column("failures", sa.Integer, nullable=False, default=0),
+    sa.Column("failures", Number, nullable=False, default=0),
     sa.Column("point_time", Moment),
     sa.Column("durations_s", JsonOf(NUMBERS), nullable=False, default=list),
     sa.Column("holds", JsonOf(NAMES), nullable=False, default=list),
-    sa.Column("mover", sa.String(120)),
-    sa.Column("alarm", sa.String(40)),
-    sa.Column("off", sa.String(60)),
+    sa.Column("mover", Word(120)),
+    sa.Column("alarm", Word(40)),
+    sa.Column("off", Word(60)),
 )
 """`off`: the id of the failover that disabled the job; the planner leaves the job alone."""
 runs = sa.Table(
     "vr_run",
     metadata,
-    sa.Column("id", sa.String(40), primary_key=True),
-    sa.Column("kind", sa.String(12), nullable=False, default="run"),
+    sa.Column("id", Word(40), primary_key=True),
+    sa.Column("kind", Word(12), nullable=False, default="run"),
     sa.Column("order", JsonOf(ORDER)),
-    sa.Column("job", sa.String(80), nullable=False),
-    sa.Column("state", sa.String(12), nullable=False),
-    sa.Column("mover", sa.String(120), nullable=False),
+    sa.Column("job", Word(80), nullable=False),
+    sa.Column("state", Word(12), nullable=False),
+    sa.Column("mover", Word(120), nullable=False),
     sa.Column("holds", JsonOf(NAMES), nullable=False),
-    sa.Column("epoch", sa.Integer),
+    sa.Column("epoch", Number),
     sa.Column("due", Moment, nullable=False),
     sa.Column("queued", Moment, nullable=False),
     sa.Column("began", Moment),
     sa.Column("ended", Moment),
-    sa.Column("tries", sa.Integer, nullable=False, default=0),
+    sa.Column("tries", Number, nullable=False, default=0),
     sa.Column("result", JsonOf(DOCUMENT)),
     sa.Column("error", PlainText),
 )
@@ -156,26 +192,26 @@ runs = sa.Table(
 points = sa.Table(
     "vr_point",
     metadata,
-    sa.Column("job", sa.String(80), primary_key=True),
-    sa.Column("id", sa.String(40), primary_key=True),
+    sa.Column("job", Word(80), primary_key=True),
+    sa.Column("id", Word(40), primary_key=True),
     sa.Column("time", Moment, nullable=False),
-    sa.Column("level", sa.String(20), nullable=False),
+    sa.Column("level", Word(20), nullable=False),
     sa.Column("description", JsonOf(DOCUMENT), nullable=False),
 )
 job_seen = sa.Table(
     "vr_job_seen",
     metadata,
-    sa.Column("job", sa.String(80), primary_key=True),
+    sa.Column("job", Word(80), primary_key=True),
     sa.Column("seen", Moment, nullable=False),
 )
 by_hand = sa.Table(
     "vr_by_hand",
     metadata,
-    sa.Column("id", sa.String(120), primary_key=True),
-    sa.Column("what", sa.String(20), nullable=False),
-    sa.Column("job", sa.String(80), nullable=False),
-    sa.Column("state", sa.String(20), nullable=False),
-    sa.Column("who", sa.String(200), nullable=False),
+    sa.Column("id", Word(120), primary_key=True),
+    sa.Column("what", Word(20), nullable=False),
+    sa.Column("job", Word(80), nullable=False),
+    sa.Column("state", Word(20), nullable=False),
+    sa.Column("who", Word(200), nullable=False),
     sa.Column("began", Moment, nullable=False),
     sa.Column("ended", Moment, nullable=False),
     sa.Column("result", sa.JSON, nullable=False),
@@ -184,46 +220,46 @@ by_hand = sa.Table(
 failovers = sa.Table(
     "vr_failover",
     metadata,
-    sa.Column("id", sa.String(60), primary_key=True),
-    sa.Column("job", sa.String(80), primary_key=True),
-    sa.Column("state", sa.String(20), nullable=False),
+    sa.Column("id", Word(60), primary_key=True),
+    sa.Column("job", Word(80), primary_key=True),
+    sa.Column("state", Word(20), nullable=False),
     sa.Column("seen", Moment, nullable=False),
     sa.Column("facts", JsonOf(DOCUMENT), nullable=False),
 )
 movers = sa.Table(
     "vr_mover",
     metadata,
-    sa.Column("id", sa.String(120), primary_key=True),
-    sa.Column("capacity", sa.Integer, nullable=False),
+    sa.Column("id", Word(120), primary_key=True),
+    sa.Column("capacity", Number, nullable=False),
     sa.Column("joined", Moment, nullable=False),
     sa.Column("until", Moment, nullable=False),
 )
 mover_info = sa.Table(
     "vr_mover_info",
     metadata,
-    sa.Column("mover", sa.String(120), primary_key=True),
-    sa.Column("version", sa.String(60), nullable=False),
+    sa.Column("mover", Word(120), primary_key=True),
+    sa.Column("version", Word(60), nullable=False),
     sa.Column("lease_s", sa.Float, nullable=False),
 )
 audit = sa.Table(
     "vr_audit",
     metadata,
-    sa.Column("n", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("n", Number, primary_key=True, autoincrement=True),
     sa.Column("time", Moment, nullable=False),
-    sa.Column("who", sa.String(120), nullable=False),
-    sa.Column("what", sa.String(60), nullable=False),
-    sa.Column("job", sa.String(80)),
+    sa.Column("who", Word(120), nullable=False),
+    sa.Column("what", Word(60), nullable=False),
+    sa.Column("job", Word(80)),
     sa.Column("data", JsonOf(DOCUMENT), nullable=False),
 )
 receivers = sa.Table(
     "vr_receiver",
     metadata,
-    sa.Column("name", sa.String(80), primary_key=True),
-    sa.Column("sender", sa.String(120)),
+    sa.Column("name", Word(80), primary_key=True),
+    sa.Column("sender", Word(120)),
 )
 notices = sa.Table(
     "vr_notice",
     metadata,
-    sa.Column("receiver", sa.String(80), primary_key=True),
-    sa.Column("n", sa.Integer, primary_key=True),
+    sa.Column("receiver", Word(80), primary_key=True),
+    sa.Column("n", Number, primary_key=True),
 )

@@ -83,6 +83,7 @@ def recordings(control: LabControl, source: Session) -> list[Recording]:
     control.guest_write("site-a", "hostile", 2000, MIB, b"x" * 4096)
     second = source.create_snapshot(ref, "two")
     since = first.disks[0].change_id or ""
+    info = source.read_vm(ref)
     questions: list[Question] = [
         lambda s: s.find_vm("hostile"),
         lambda s: s.read_vm(ref),
@@ -95,7 +96,7 @@ def recordings(control: LabControl, source: Session) -> list[Recording]:
         lambda s: s.events(ref),
         lambda s: s.recent_tasks(ref),
         lambda s: s.vm_locations(),
-        lambda s: s.missing_privileges(ref),
+        lambda s: s.missing_privileges(info),
         lambda s: s.refresh(),
         lambda s: s.changed_extents(ref, second.moref, 2000, since, CAPACITY),
         lambda s: s.set_extra_config(ref, {"vreplica.x": "1"}),

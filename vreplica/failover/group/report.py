@@ -127,8 +127,8 @@ def current(state_dir: Path, group: str) -> Path:
 def show(folder: Path) -> GroupOutcome:
     """Reads where a group's failover stands. Takes nothing over."""
     entries = load(folder)
-    if not entries:
-        raise damaged(folder, "it has no entry")
+    if not entries or "group" not in entries[0].data:
+        raise damaged(folder, "it names no group")
     begun = entries[0].data
     group = Group.from_dict(begun["group"])
     troubles: dict[str, str | None] = {}

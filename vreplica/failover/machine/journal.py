@@ -38,7 +38,7 @@ from errno import EEXIST
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
-from vreplica.failover.machine.choices import FailoverChoices
+from vreplica.failover.machine.choices import FIRST, FailoverChoices
 from vreplica.failover.machine.errors import (
     EffectUnderWay,
     FailoverTakenOver,
@@ -366,7 +366,7 @@ def _check_begin(entries: Sequence[Entry]) -> None:
             raise Damaged("it has no members, or no choices")
         Group.from_dict(group)
         chosen = chosen["choices"]
-    if group is not None or "final_sync" in chosen:
+    if group is not None or not chosen.keys().isdisjoint(FIRST):
         FailoverChoices.from_dict(chosen)
 
 

@@ -96,9 +96,12 @@ class _OfOneType(sa.types.TypeDecorator[Any]):
     kind: ClassVar[type]
 
     def process_result_value(self, value: Any, dialect: Any) -> Any:
-        if value is not None and type(value) is not self.kind:
-            raise CatalogDamaged(f"a value in it is no {self.kind.__name__}")
+        if value is not None and not self.fits(value):
+            raise CatalogDamaged(f"a value in it is no {self.kind.__name__} that can be")
         return value
+
+    def fits(self, value: Any) -> bool:
+        return type(value) is self.kind
 
 
 class Word(_OfOneType):
@@ -111,6 +114,9 @@ class Number(_OfOneType):
     impl = sa.Integer
     cache_ok = True
     kind = int
+
+    def fits(self, value: Any) -> bool:
+        return super().fits(value) and 0 <= value < 1 << 31
 
 
 class Flag(_OfOneType):
@@ -214,7 +220,7 @@ by_hand = sa.Table(
     sa.Column("who", Word(200), nullable=False),
     sa.Column("began", Moment, nullable=False),
     sa.Column("ended", Moment, nullable=False),
-    sa.Column("result", sa.JSON, nullable=False),
+    sa.Column("result", JsonOf(DOCUMENT), nullable=False),
     sa.Column("error", PlainText),
 )
 failovers = sa.Table(

@@ -107,7 +107,8 @@ def copy_disk(context: RunContext, prepared: PreparedRun, task: DiskTask) -> Dis
             digests = stack.enter_context(closing(open_map(context, prepared, task, target)))
         except DigestMapUnusable as error:
             problem = error.reason
-            context.warn(audit_off(task.source.label, problem))
+            if (text := audit_off(task.source.label, problem)) not in context.warnings:
+                context.warn(text)
         plan, allocated_bytes = _what_to_copy(task, source, target, digests)
         pending, position = open_pending(context, task, digests)
         earlier = CopyStats.from_values(pending.counts if pending is not None else {})

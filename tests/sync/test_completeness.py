@@ -11,7 +11,7 @@ import pytest
 from tests.support.vms import make_disk, make_vm
 from vreplica.points import Level, RecoveryPoint
 from vreplica.sync.job import Job, Placement
-from vreplica.sync.plan.completeness import completeness_problems, left_out
+from vreplica.sync.plan.completeness import completeness_problems, left_out, will_have_nvram
 from vreplica.vsphere.model import Endpoint, NotCarried
 
 END = Endpoint("vc", "u", "p", "00" * 32)
@@ -25,7 +25,7 @@ def job(*, place: dict[str, Any] | None = None, **more: Any) -> Job:
 
 
 def problems(one: Job, vm: Any, replica: Any = None) -> list[str]:
-    state = SimpleNamespace(vm=replica) if replica is not None else None
+    state = SimpleNamespace(vm=replica, latest=None) if replica is not None else None
     return list(completeness_problems(one, vm, state))  # type: ignore[arg-type]
 
 
@@ -38,11 +38,24 @@ def test_what_is_missing_is_no_problem_unless_the_job_says_so() -> None:
     assert problems(job(require_complete=True), make_vm(disks=(make_disk(),))) == []
 
 
+def test_nvram_is_carried_where_it_can_be_read_or_was() -> None:
+    on, off = (make_vm(power_state=power) for power in ("poweredOn", "poweredOff"))
+    known = SimpleNamespace(latest=SimpleNamespace(nvram="ab"))
+    unknown = SimpleNamespace(latest=SimpleNamespace(nvram=""))
+    assert will_have_nvram(off, None)
+    assert not will_have_nvram(on, None)
+    assert not will_have_nvram(on, unknown)  # type: ignore[arg-type]
+    assert will_have_nvram(on, known)  # type: ignore[arg-type]
+
+
 def test_what_the_replica_has_by_now_is_not_missing() -> None:
     vm = make_vm(not_carried=(TPM, DRIVE, NVRAM))
     there = make_vm(not_carried=(NotCarried("CD-ROM drive", ""), NVRAM))
-    assert left_out(job(), vm, there) == (TPM, NVRAM)
-    (found,) = left_out(job(place={"new_vtpm": True}), make_vm(not_carried=(TPM,)), None)
+    assert left_out(job(), vm, there, has_nvram=False) == (TPM, NVRAM)
+    assert left_out(job(), vm, there, has_nvram=True) == (TPM,)
+    (found,) = left_out(
+        job(place={"new_vtpm": True}), make_vm(not_carried=(TPM,)), None, has_nvram=True
+    )
     assert "gets a new, empty one" in found.means
 
 

@@ -300,9 +300,11 @@ def _missing_remarks(
     job: Job, source: VmInfo | None, replica: VmInfo, points: Sequence[RecoveryPoint]
 ) -> list[str]:
     """What the VM that is started will not have: by the source, else by its newest point."""
+    has_nvram = bool(points and points[-1].nvram)
     if source is not None:
         return [
-            f"the replica does not have the {found}" for found in left_out(job, source, replica)
+            f"the replica does not have the {found}"
+            for found in left_out(job, source, replica, has_nvram=has_nvram)
         ]
     missing = points[-1].not_carried if points else ()
     if not missing:

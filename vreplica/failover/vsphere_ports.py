@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Final, Self
 
+from vreplica.errors import VSphereError
 from vreplica.failover.guest.customize import (
     check_customization_script,
     run_customization_script,
@@ -31,13 +32,13 @@ from vreplica.points.side_branch import SideBranch
 from vreplica.points.vm_keys import BOOTED, DISCONNECTED_KEY, LEAF_KEY
 from vreplica.sync.cycle import run
 from vreplica.sync.errors import JobBusy, NoPoints
-from vreplica.sync.events import Listener
+from vreplica.sync.events import Listener, Warn
 from vreplica.sync.failover_run import FailoverRun
 from vreplica.sync.job import Customize, Job, OnReplicaChange, QuiescePolicy
 from vreplica.sync.job_dir import job_lock
 from vreplica.sync.job_switch import disable, enable
 from vreplica.sync.known_vms import find_source
-from vreplica.sync.replica import side_branches
+from vreplica.sync.replica import nvram, side_branches
 from vreplica.sync.replica.foreign_changes import find_foreign_changes
 from vreplica.sync.replica.state import ReplicaState, find_replica, revert_to_point
 from vreplica.vsphere.model import VmRef
@@ -237,8 +238,16 @@ class VSpherePorts:
         self._destination.customize_guest(ref, guest.spec or guest.customization)
 
     def power_on_replica(self) -> None:
-        ref = self._replica().vm.ref
+        replica = self._replica().vm
+        ref = replica.ref
+        point = RecoveryPoint.from_extra_config(replica.extra_config)
         self._mark_leaf(ref)
+        if point is not None:
+            try:
+                nvram.place(self._destination, replica, point, replica)
+            except VSphereError as error:
+                # A guest on default variables is better than none.
+                self._listener(Warn(f"{ref.name} starts with the NVRAM of a new VM: {error}"))
         self._set_hardware_identity(ref)
         self._connect_replica(ref)
         self._destination.power_on(ref)

@@ -189,6 +189,8 @@ class RecoveryPoint:
     excluded: tuple[str, ...] = ()
     """Labels of disks of the source that are not replicated."""
     notes: tuple[str, ...] = ()
+    nvram: str = ""
+    """SHA-256 of the firmware's variables that it is started with; "": of a new VM."""
     not_carried: tuple[str, ...] = ()
     """What the source had then beside its disks, and the replica did not get."""
     suspicions: tuple[str, ...] = ()
@@ -237,6 +239,7 @@ class RecoveryPoint:
             "disks": [d.key for d in self.disks],
             "excluded": list(self.excluded),
             "notes": list(self.notes),
+            **({"nvram": self.nvram} if self.nvram else {}),
             **({"missing": list(self.not_carried)} if self.not_carried else {}),
             **({"suspicions": list(self.suspicions)} if self.suspicions else {}),
             **({"overhead": self.overhead_s} if self.overhead_s is not None else {}),
@@ -279,6 +282,7 @@ class RecoveryPoint:
             disks=tuple(_disk(key, disk) for key, disk in disks.items()),
             excluded=point.excluded,
             notes=point.notes,
+            nvram=point.nvram,
             not_carried=point.missing,
             suspicions=point.suspicions,
             overhead_s=point.overhead,
@@ -298,6 +302,7 @@ class RecoveryPoint:
             "requested": self.requested.value,
             "snapshot": self.snapshot,
             "excluded": list(self.excluded),
+            "nvram": self.nvram or None,
             "not_carried": list(self.not_carried),
             "notes": list(self.notes),
             "suspicions": list(self.suspicions),
@@ -336,6 +341,7 @@ class _PointLayout(Layout):
     excluded: tuple[Text, ...]
     notes: tuple[Text, ...]
     missing: tuple[Text, ...] = ()
+    nvram: Annotated[str, StringConstraints(pattern=r"\A([0-9a-f]{64})?\z")] = ""
     suspicions: tuple[Text, ...] = ()
     overhead: Seconds | None = None
 

@@ -16,6 +16,7 @@ from vreplica.sync.anomaly import suspicions
 from vreplica.sync.copy.one_disk import DiskCopy
 from vreplica.sync.plan.completeness import left_out
 from vreplica.sync.prepared_run import PreparedRun
+from vreplica.sync.replica.nvram import carry
 from vreplica.sync.replica.state import read_replica, vm_identity
 from vreplica.sync.run_context import RunContext
 from vreplica.vsphere.model import VmRef
@@ -27,6 +28,9 @@ def describe(
     """The point that the replica's disks hold now."""
     source, snapshot = prepared.source, prepared.snapshot
     disks = tuple(c.point for c in copies)
+    sites, replica = context.sites, prepared.replica
+    nvram = carry(sites.source, source, sites.destination, replica.vm, replica.latest)
+    missing = left_out(context.job, source, replica.vm, has_nvram=not nvram.is_missing)
     return RecoveryPoint(
         id=context.run_id,
         job=context.job.name,
@@ -37,8 +41,9 @@ def describe(
         requested=snapshot.requested,
         disks=disks,
         excluded=tuple(d.label for d in source.disks if d.label in context.job.exclude_disks),
-        notes=snapshot.notes,
-        not_carried=tuple(n.what for n in left_out(context.job, source, prepared.replica.vm)),
+        notes=(*snapshot.notes, *([nvram.note] if nvram.note else [])),
+        nvram=nvram.sha256,
+        not_carried=tuple(n.what for n in missing),
         suspicions=suspicions(disks),
         overhead_s=round(context.overhead_s, 3),
     )

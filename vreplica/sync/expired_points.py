@@ -8,7 +8,7 @@ from __future__ import annotations
 from vreplica.errors import VReplicaError
 from vreplica.points import MAX_POINTS, Retention
 from vreplica.sync.anomaly import flag_warnings
-from vreplica.sync.replica import test_vm
+from vreplica.sync.replica import nvram, test_vm
 from vreplica.sync.replica.orphan_files import base_files, delete_unused, remember_unused, unused
 from vreplica.sync.replica.side_branches import expired_branches, held_points
 from vreplica.sync.replica.state import ReplicaState, read_replica
@@ -40,6 +40,8 @@ def remove_expired(context: RunContext, replica: VmRef) -> list[str]:
                 remember_unused(job, _only_of(now, point.snapshot))
                 destination.remove_snapshot(replica, point.snapshot)
                 removed.append(point.id)
+                left = [p for p in now.points if p.id not in removed]
+                nvram.drop(destination, now.vm, point.nvram, left)
         if unused(job):
             delete_unused(context, read_replica(destination, job, replica))
     except VReplicaError as error:

@@ -6,7 +6,7 @@
                             PlacementAmbiguous) VmInaccessible ObjectGone
     changing                TaskFailed TaskTimeout VmBusy PermissionDenied LicenseForbids
                             DatastoreFull FileInUse HostDisconnected WrongPowerState PowerTimeout
-                            NameTaken ReplicaNotAsAsked
+                            NameTaken ReplicaNotAsAsked FileRefused
     snapshots               SnapshotFailed ConsolidationFailed QuiesceFailed ToolsUnavailable
     changed block tracking  CbtUnsupported CbtNotActive CbtEnableRefused ChangeIdInvalid
                             CbtQueryFailed CbtCoverage
@@ -318,6 +318,19 @@ class FileInUse(VSphereError):
     retryable = True
     operation: str
     file: str
+
+
+@dataclass(eq=False)
+class FileRefused(VSphereError):
+    """A file of a datastore could not be read or written over /folder."""
+
+    template = "{operation} was refused (HTTP {status})"
+    remedy = (
+        "Hosts lock files of running VMs. Where the VM is off, check that the account has "
+        "Datastore.Browse and Datastore.FileManagement on that datastore."
+    )
+    operation: str
+    status: int
 
 
 @dataclass(eq=False)

@@ -69,6 +69,7 @@ from vreplica.vsphere.operations import (
     power,
     reshape,
     snapshots,
+    vm_files,
 )
 
 if TYPE_CHECKING:
@@ -438,6 +439,18 @@ class Session:
     def delete_disk(self, vm_ref: VmRef, path: str) -> bool:
         """Deletes the files of a disk that no VM has; False where there were none."""
         return disk_files.delete(self._link, vm_ref, path, self._limits(SHORT_S))
+
+    def read_vm_file(self, vm_ref: VmRef, path: str) -> bytes | None:
+        """Reads a small file in a VM's folder; None where there is none. Raises FileRefused."""
+        return vm_files.read(self._link, vm_ref, path)
+
+    def write_vm_file(self, vm_ref: VmRef, path: str, data: bytes) -> None:
+        """Replaces a small file in a VM's folder. Raises FileRefused."""
+        vm_files.write(self._link, vm_ref, path, data)
+
+    def delete_vm_file(self, vm_ref: VmRef, path: str) -> None:
+        """Deletes a file in a VM's folder; one that is not there is a success."""
+        vm_files.delete(self._link, vm_ref, path)
 
     def set_nics(
         self, vm_ref: VmRef, *, connect: bool, networks: Mapping[str, str] | None = None

@@ -109,6 +109,8 @@ class Point(TypedDict):
     requested: Level
     snapshot: str | None
     excluded: list[str]
+    nvram: str | None
+    """SHA-256 of the firmware's variables that it is started with."""
     not_carried: list[str]
     """What the source had then, and the replica did not get."""
     notes: list[str]

@@ -35,7 +35,7 @@ from vreplica.points.vm_keys import DISK_KEY, JOB_KEY, LEAF_KEY, POINT_KEY, SOUR
 from vreplica.redact import hide_in
 from vreplica.sync.errors import PointIsDamaged, PointIsNewer
 from vreplica.sync.job import Customize, Job
-from vreplica.sync.replica import test_vm
+from vreplica.sync.replica import nvram, test_vm
 from vreplica.sync.replica.state import ReplicaState, find_replica, need_points
 from vreplica.vsphere.errors import VmNotFound
 from vreplica.vsphere.model import GuestState, NetworkInfo, ScriptResult, VmRef
@@ -281,6 +281,10 @@ class _TestRun:
             self._copy(name, self._spec.point.snapshot)
         vm, network = self._vm, self._spec.network
         assert vm is not None
+        point, replica = self._spec.point, self._spec.replica.vm
+        if point.nvram:
+            text = f"give {name} the NVRAM of point {point.id}"
+            self._do(text, lambda: nvram.place(session, replica, point, session.read_vm(vm)))
         if network is not None:
             text = f"attach {name} to {network.name}"
             nics = self._do(text, lambda: session.attach_nics(vm, network.moref))

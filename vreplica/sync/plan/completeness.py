@@ -11,14 +11,28 @@ from vreplica.sync.replica.state import ReplicaState
 from vreplica.vsphere.model import NotCarried, VmDisk, VmInfo
 
 
-def left_out(job: Job, source: VmInfo, replica: VmInfo | None) -> tuple[NotCarried, ...]:
+def left_out(
+    job: Job, source: VmInfo, replica: VmInfo | None, *, has_nvram: bool
+) -> tuple[NotCarried, ...]:
     """What the replica does not have, and what that means for this job.
+
+    has_nvram: the point has the source's NVRAM, or will have it.
 
     What somebody has added to the replica, or what an original had before a failback, is there.
     """
     there = {_kind(found) for found in replica.not_carried} if replica is not None else set()
-    missing = (f for f in source.not_carried if f.key == "nvram" or _kind(f) not in there)
+    missing = (
+        found
+        for found in source.not_carried
+        if (not has_nvram if found.key == "nvram" else _kind(found) not in there)
+    )
     return tuple(_for_job(job, found) for found in missing)
+
+
+def will_have_nvram(source: VmInfo, replica: ReplicaState | None) -> bool:
+    """True where the next point has the source's NVRAM: hosts lock that of a running VM."""
+    known = replica is not None and replica.latest is not None and replica.latest.nvram
+    return bool(known) or source.power_state == "poweredOff"
 
 
 def _kind(found: NotCarried) -> str:
@@ -34,7 +48,8 @@ def _for_job(job: Job, found: NotCarried) -> NotCarried:
 
 def completeness_problems(job: Job, source: VmInfo, replica: ReplicaState | None) -> Iterator[str]:
     """What keeps the run from starting."""
-    missing = left_out(job, source, replica.vm if replica else None)
+    has_nvram = will_have_nvram(source, replica)
+    missing = left_out(job, source, replica.vm if replica else None, has_nvram=has_nvram)
     if job.require_complete and missing:
         yield (
             f"require_complete is set, and a replica of {source.ref.name} does not get: "

@@ -28,7 +28,7 @@ from vreplica.sync.disk_plan import DiskPlan
 from vreplica.sync.job import Job, QuiescePolicy
 from vreplica.sync.job_state import JobState, read_job_state
 from vreplica.sync.job_switch import why_disabled
-from vreplica.sync.plan.completeness import left_out
+from vreplica.sync.plan.completeness import left_out, will_have_nvram
 from vreplica.sync.plan.destination import destination_findings
 from vreplica.sync.plan.names import name_findings
 from vreplica.sync.plan.preflight import find_problems, foreign_change_problems
@@ -120,7 +120,12 @@ def make_plan(
         problems=tuple(problems),
         foreign_changes=changes,
         resumes=resumes,
-        not_carried=left_out(job, source, replica.vm if replica else None),
+        not_carried=left_out(
+            job,
+            source,
+            replica.vm if replica else None,
+            has_nvram=will_have_nvram(source, replica),
+        ),
     )
 
 

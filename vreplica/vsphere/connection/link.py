@@ -162,7 +162,13 @@ class ServerLink:
             raise unknown.at(vm=vm) from error.__cause__
 
     def download(self, operation: str, path: str, limit: int) -> tuple[int, bytes]:
-        """Returns (HTTP status, at most `limit` bytes) of a GET with this session's cookie.
+        """Returns (HTTP status, at most `limit` bytes) of a GET with this session's cookie."""
+        return self.transfer(operation, "GET", path, limit)
+
+    def transfer(
+        self, operation: str, method: str, path: str, limit: int, body: bytes | None = None
+    ) -> tuple[int, bytes]:
+        """Returns (HTTP status, at most `limit` bytes) of a request with this session's cookie.
 
         A harmless call before it renews a session that has ended: the GET would answer 401.
         """
@@ -171,7 +177,7 @@ class ServerLink:
         connection = self._scheme(host, port, timeout=self.timeout_s, context=self._context)
         cookie = f'vmware_soap_session="{self._stub.GetSessionId()}"'
         try:
-            connection.request("GET", path, headers={"Cookie": cookie})
+            connection.request(method, path, body, {"Cookie": cookie})
             response = connection.getresponse()
             return response.status, response.read(limit)
         except BROKEN as error:

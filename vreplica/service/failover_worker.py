@@ -16,13 +16,18 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import Any, Final
 
 from vreplica.errors import VReplicaError
 from vreplica.failover import history, operations
+from vreplica.failover.group import report as group_report
+from vreplica.failover.group import run as group_run
+from vreplica.failover.group.report import GroupOutcome
 from vreplica.failover.machine import runner
 from vreplica.failover.machine.choices import FailoverChoices, UndoChoices
-from vreplica.failover.machine.errors import Interrupted, NotPossibleNow
+from vreplica.failover.machine.errors import Interrupted, NoFailover, NotPossibleNow
+from vreplica.failover.machine.group_order import Group
 from vreplica.failover.machine.journal import load
 from vreplica.failover.machine.point_choice import PointChoice
 from vreplica.failover.machine.record import Outcome, outcome_of
@@ -72,7 +77,8 @@ class FailoverWorker:
         self.working.add(request)
         try:
             with ExitStack() as stack:
-                yield FailoverTask(self, *found, stack)
+                is_group = "group" in found[1]
+                yield (GroupTask if is_group else FailoverTask)(self, *found, stack)
         finally:
             self.working.discard(request)
 
@@ -132,8 +138,7 @@ class FailoverTask:
     def record_end(self, last: StepResult) -> str:
         """Writes the end to the catalog and reports it. Returns the state of the request."""
         self.stack.close()
-        job, error = self._job, last.get("error")
-        outcome = self._outcome()
+        error, outcome = last.get("error"), self._outcome()
         text = str(error["message"]) if error is not None else None
         state = "failed" if error is not None else "done"
         result: dict[str, Any] = {"failover": None, "state": None}
@@ -143,18 +148,25 @@ class FailoverTask:
         if not self.worker.catalog.retry_while_away(self._write_end, state, full, text):
             return "taken away"
         self.worker.on_event(f"failover {state}", self.ticket.job, _event_data(result, text))
-        try:
-            found = points(job)
-            with self.worker.catalog.transaction() as c:
-                projection.write_points(c, job.name, found)
-        except Exception:
-            # A site that is away: the next run, or `catalog rebuild`, reads the points.
-            log.warning("cannot read the points of job %s", job.name, extra=self._log_fields())
+        for job in self._jobs:
+            try:
+                found = points(job)
+                with self.worker.catalog.transaction() as c:
+                    projection.write_points(c, job.name, found)
+            except Exception:
+                # A site that is away: the next run, or `catalog rebuild`, reads the points.
+                log.warning("cannot read the points of job %s", job.name, extra=self._log_fields())
         return state
 
     @property
     def _job(self) -> Job:
         return self.worker.jobs[self.ticket.job]
+
+    @property
+    def _jobs(self) -> list[Job]:
+        """The jobs that the request is about."""
+        names = failover_requests.jobs_of(self.ticket.job, self.request)
+        return [self.worker.jobs[name] for name in names]
 
     def _advance(self) -> bool:
         """Executes one event. False: there is no further one."""
@@ -221,7 +233,7 @@ class FailoverTask:
         else:
             operations.commit(job, self._report, self._on_sync_event)
 
-    def _outcome(self) -> Outcome | None:
+    def _outcome(self) -> Outcome | GroupOutcome | None:
         found = history.outcomes(self._job)
         if self.request["do"] in failover_requests.ID_PREFIX:
             return next((o for o in found if o.id == self.ticket.run), None)
@@ -229,7 +241,7 @@ class FailoverTask:
 
     def _write_end(self, state: str, result: dict[str, Any], text: str | None) -> bool:
         """False, and nothing is written: the ticket is out of date."""
-        worker, job = self.worker, self._job
+        worker = self.worker
         with worker.catalog.transaction() as c:
             now = worker.catalog.now(c)
             ours = failover_requests.finish(
@@ -237,14 +249,15 @@ class FailoverTask:
             )
             if not ours:
                 return False
-            for outcome in history.outcomes(job):
-                projection.write_failover(c, job.name, outcome, now)
-            projection.release_job(c, job, self.ticket.run)
-            projection.write_disabled(c, [job])
+            for job in self._jobs:
+                for outcome in history.outcomes(job):
+                    projection.write_failover(c, job.name, outcome, now)
+                projection.release_job(c, job, self.ticket.run)
+            projection.write_disabled(c, self._jobs)
             more = {"run": self.ticket.run, "order": self.request["do"]}
             more |= _event_data(result, text)
             name = f"failover {state}"
-            worker.catalog.add_audit_entry(c, worker.mover, name, job.name, **more)
+            worker.catalog.add_audit_entry(c, worker.mover, name, self.ticket.job, **more)
         return True
 
     def _write_progress(self, outcome: Outcome) -> None:
@@ -272,6 +285,65 @@ class FailoverTask:
     def _log_fields(self) -> dict[str, str]:
         """For `extra=` of a log record."""
         return {"run": self.ticket.run, "job": self.ticket.job, "mover": self.worker.mover}
+
+
+@dataclass(slots=True)
+class GroupTask(FailoverTask):
+    """A request for a group. All its passes are one step, which the journals let go on.
+
+    A member's own steps are those of a single job, and so are the journals (failover/group/).
+    """
+
+    lock: Lock = field(default_factory=Lock)
+
+    def _advance(self) -> bool:
+        """Goes as far as it can. Raises Interrupted when the service stops on the way."""
+        do, group = self.request["do"], Group.from_dict(self.request["group"])
+        state_dir = self._jobs[0].state_dir
+        own = group_report.folder_of(state_dir, group.name, self.ticket.run)
+        if do not in failover_requests.ID_PREFIX:
+            self._decide_for_all(do, group_report.current(state_dir, group.name), group)
+        elif not load(own):
+            choices = FailoverChoices.from_dict(self.request["choices"])
+            begin = group_run.fail_over if do == "begin" else group_run.fail_back
+            begin(state_dir, group, self.worker.jobs, choices, self._report, id_=own.name)
+        elif not group_report.show(own).ended:
+            group_run.resume(own, self.worker.jobs, self._report)
+        self.worker.check_stopping()
+        if self.request.get("commit") and group_report.show(own).state == "running":
+            group_run.commit(own, self.worker.jobs, self._report)
+        return False
+
+    def _decide_for_all(self, do: str, folder: Path, group: Group) -> None:
+        """Resumes, undoes or commits. Does nothing where that has happened before a crash."""
+        jobs, state = self.worker.jobs, group_report.show(folder).state
+        if self.ticket.begun_before and state in _DECIDED.get(do, ()):
+            return
+        if do == "resume":
+            group_run.resume(folder, jobs, self._report, group.on_error)
+        elif do == "undo":
+            group_run.undo(folder, jobs, self._report, UndoChoices.from_dict(self.request))
+        else:
+            group_run.commit(folder, jobs, self._report)
+
+    def _outcome(self) -> GroupOutcome | None:
+        group, state_dir = Group.from_dict(self.request["group"]), self._jobs[0].state_dir
+        own = group_report.folder_of(state_dir, group.name, self.ticket.run)
+        if self.request["do"] in failover_requests.ID_PREFIX:
+            return group_report.show(own) if load(own) else None
+        try:
+            return group_report.show(group_report.current(state_dir, group.name))
+        except NoFailover:
+            return None
+
+    def _report(self, text: str) -> None:
+        """Of any member, from its thread: waits there while the lease is over."""
+        log.debug("%s: %s", self.ticket.job, text, extra=self._log_fields())
+        with self.lock:
+            self.wait_for_lease()
+
+
+_DECIDED: Final = {"undo": ("undone", "aborted"), "commit": ("committed",)}
 
 
 def _event_data(result: dict[str, Any], error: str | None) -> dict[str, Any]:

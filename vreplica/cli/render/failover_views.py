@@ -31,7 +31,8 @@ from vreplica.failover.target import (
 
 def kind_of(value: object) -> str:
     """The kind of the result, as `--json` names it."""
-    return _KINDS[type(value)]
+    # Of a group by the service there is its JSON alone, as a value of the command's own.
+    return _KINDS.get(type(value), "failover-group")
 
 
 _KINDS: Final[dict[type, str]] = {
@@ -74,7 +75,9 @@ def unseen(value: dict[str, Any], answer: str) -> Iterator[str]:
 def outcome(name: str, done: FailoverOutcome) -> Iterator[RenderableType]:
     if isinstance(done, GroupOutcome):
         return group_text.outcome(name, done)
-    return failover_text.outcome(name, cast(Outcome, done))
+    if not isinstance(done, Outcome):
+        return group_text.outcome_value(name, done.to_dict())
+    return failover_text.outcome(name, done)
 
 
 def report(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import RenderableType
 from rich.text import Text
@@ -74,21 +74,27 @@ def _order(group: Group) -> Iterator[RenderableType]:
 
 
 def outcome(name: str, done: GroupOutcome) -> Iterator[RenderableType]:
-    yield Text.assemble((name, HEAD), f": {done.kind} {done.id} is ", (done.state, HEAD))
+    return outcome_value(name, done.to_dict())
+
+
+def outcome_value(name: str, value: Mapping[str, Any]) -> Iterator[RenderableType]:
+    """`value`: as `GroupOutcome.to_dict` gives it."""
+    kind, state = "failback" if value["back"] else "failover", value["state"]
+    yield Text.assemble((name, HEAD), f": {kind} {value['failover']} is ", (state, HEAD))
     table = grid("job", "state", "point", "level", "downtime>", "trouble~")
-    for member in done.members:
-        record = member.record
-        down = record.downtime_s if record is not None else None
+    for member in value["members"]:
+        record = member.get("record", {})
+        down = record.get("downtime_s")
         table.add_row(
-            member.job,
-            str(member.state or "not begun"),
-            (record.point if record is not None else None) or "-",
-            (record.level if record is not None else None) or "-",
+            member["job"],
+            member["state"] or "not begun",
+            record.get("point") or "-",
+            record.get("level") or "-",
             duration(down) if down is not None else "-",
-            member.trouble or "",
+            member["trouble"] or "",
         )
     yield indented(table)
-    yield facts(("next", [NEXT[done.state].replace("GROUP", name)]))
+    yield facts(("next", [NEXT[state].replace("GROUP", name)]))
 
 
 def report(

@@ -106,6 +106,11 @@ class GroupOutcome:
         }
 
 
+def folder_of(state_dir: Path, group: str, id_: str) -> Path:
+    """The folder of a group's failover with this id."""
+    return state_dir / ".groups" / group / id_
+
+
 def folders(state_dir: Path, group: str) -> list[Path]:
     """The group's failovers and failbacks, oldest first."""
     return begun_below(state_dir / ".groups" / group)

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from vreplica.failover import history, operations
 from vreplica.failover.failback import plan_failback
-from vreplica.failover.group.report import GroupOutcome, folders, member_folder, show
+from vreplica.failover.group.report import GroupOutcome, folder_of, folders, member_folder, show
 from vreplica.failover.machine import runner
 from vreplica.failover.machine.choices import FailoverChoices, FinalSync, OnError, UndoChoices
 from vreplica.failover.machine.context import Reporter
@@ -72,7 +72,13 @@ def fail_over(
 
 
 def fail_back(
-    state_dir: Path, group: Group, jobs: Jobs, choices: FailoverChoices, report: Reporter
+    state_dir: Path,
+    group: Group,
+    jobs: Jobs,
+    choices: FailoverChoices,
+    report: Reporter,
+    *,
+    id_: str | None = None,
 ) -> GroupOutcome:
     """Fails the members back whose replicas are in service, and goes as far as it can.
 
@@ -83,7 +89,7 @@ def fail_back(
     group = members_in_service(group, jobs)
     for member in group.members:
         plan_failback(jobs[member.name])
-    id_ = history.new_failback_id()
+    id_ = id_ or history.new_failback_id()
     return _begin(state_dir, group, jobs, choices, report, id_=id_, back=True)
 
 
@@ -114,7 +120,7 @@ def _begin(
     id_: str,
     back: bool,
 ) -> GroupOutcome:
-    folder = state_dir / ".groups" / group.name / id_
+    folder = folder_of(state_dir, group.name, id_)
     with in_state_dir():
         make_private_folder(folder.parent)
     data = {"choices": choices.to_dict(), "group": group.to_dict(), "back": back}

@@ -14,7 +14,8 @@ column `order` holds it:
      "commit": true        of begin and back: commit as soon as the replica answers
      "new_vm": "ds1",      of back: the datastore of a new VM
      "source_lost": true, "point": ...   of resume: what is chosen anew
-     "undo": {...}}        of undo: its choices
+     "undo": {...},        of undo: its choices
+     "group": {...}, "members": ["db01", ...]   of a group; the row's job is `group:NAME`}
 
 The id of a request that begins a failover is the failover's id. The planner leaves a job alone
 while a failover of it is requested, and from the failover's begin on.
@@ -22,7 +23,8 @@ while a failover of it is requested, and from the failover's begin on.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -69,24 +71,35 @@ def add(c: sa.Connection, id_: str, job: str, request: dict[str, Any], now: date
     jobs.register(c, [job], now)
     if not any(until > now for until in movers.leases(c).values()):
         raise NoService
-    found = c.execute(_requests(job).where(t.runs.c.state.in_(OPEN_STATES))).first()
-    if found is not None:
-        raise FailoverRequested(job=job, request=found.id, state=found.state)
+    for name in (wanted := jobs_of(job, request)):
+        jobs.register(c, [name], now)
+    query = sa.select(t.runs).where(_is_failover, t.runs.c.state.in_(OPEN_STATES))
+    for found in c.execute(query):
+        if {found.job, *jobs_of(found.job, found.order)} & {job, *wanted}:
+            raise FailoverRequested(job=job, request=found.id, state=found.state)
     values = {"id": id_, "kind": FAILOVER, "order": request, "job": job, "state": "asked"}
     more = {"mover": "", "holds": [], "due": now, "queued": now}
     c.execute(sa.insert(t.runs).values(**values, **more))
 
 
+def jobs_of(job: str, request: Mapping[str, Any]) -> list[str]:
+    """The jobs that a request is about: the members of a group, or the one job."""
+    return list(request.get("members") or [job])
+
+
 def assign(c: sa.Connection, fleet: Iterable[Mover]) -> list[tuple[str, str, str]]:
     """Gives requests to movers, once no run of their job is active. Returns (id, job, mover)."""
     free = {m.id: m.free for m in fleet}
-    busy = sa.select(t.runs.c.job).where(t.runs.c.state.in_(ACTIVE))
+    active = sa.select(t.runs.c.job, t.runs.c.order).where(t.runs.c.state.in_(ACTIVE))
+    busy = {name for row in c.execute(active) for name in jobs_of(row.job, row.order or {})}
     query = sa.select(t.runs).where(_is_failover, t.runs.c.state == "asked")
     given = []
-    for row in c.execute(query.where(t.runs.c.job.not_in(busy)).order_by(t.runs.c.queued)).all():
-        mover = _mover_for(c, row, free)
+    for row in c.execute(query.order_by(t.runs.c.queued)).all():
+        wanted = jobs_of(row.job, row.order)
+        mover = _mover_for(c, row, free) if busy.isdisjoint(wanted) else None
         if mover is None:
             continue
+        busy.update(wanted)
         free[mover] -= 1
         values = {"state": "queued", "mover": mover}
         c.execute(sa.update(t.runs).where(t.runs.c.id == row.id).values(values))
@@ -104,8 +117,9 @@ def _mover_for(c: sa.Connection, row: Any, free: dict[str, int]) -> str | None:
         before = c.execute(_requests(row.job).where(t.runs.c.mover != "")).first()
         if before is not None:
             return before.mover if before.mover in free else None
-    last = jobs.last_movers(c, [row.job]).get(row.job)
-    return last if last in free else max(free, key=lambda m: free[m], default=None)
+    last = jobs.last_movers(c, jobs_of(row.job, row.order)).values()
+    there = Counter(mover for mover in last if mover in free)
+    return max(there or free, key=lambda m: (there[m], free[m]), default=None)
 
 
 def begin(
@@ -122,12 +136,16 @@ def begin(
     if row.state == "lost" and newest is not None and newest.id != id_:
         return None
     epoch = jobs.raise_epoch(c, row.job)
+    members = [name for name in jobs_of(row.job, row.order) if name != row.job]
+    for name in members:
+        jobs.raise_epoch(c, name)
     begun_before = row.state != "queued"
     values = {"state": "running", "epoch": epoch, "ended": None, "error": None}
     values |= {"began": row.began or now, "tries": row.tries + 1}
     c.execute(sa.update(t.runs).where(t.runs.c.id == id_).values(values))
     if row.order["do"] == "begin":
-        jobs.set_disabled(c, row.job, id_)
+        for name in jobs_of(row.job, row.order):
+            jobs.set_disabled(c, name, id_)
     return RunTicket(id_, row.job, epoch, begun_before), row.order
 
 
@@ -175,9 +193,9 @@ def unfinished(c: sa.Connection, mover: str) -> dict[str, str]:
 
 
 def newest_by_job(c: sa.Connection) -> dict[str, Any]:
-    """The row of the newest request of each job that had one."""
+    """The row of the newest request of each job that had one, also as a member of a group."""
     query = sa.select(t.runs).where(_is_failover).order_by(t.runs.c.queued, t.runs.c.id)
-    return {row.job: row for row in c.execute(query)}
+    return {name: row for row in c.execute(query) for name in jobs_of(row.job, row.order)}
 
 
 def get(c: sa.Connection, id_: str) -> Any | None:

@@ -35,8 +35,14 @@ def records(c: sa.Connection, rules: Mapping[str, ScheduleRule]) -> list[JobReco
             sa.select(t.runs.c.job, t.runs.c.holds).where(t.runs.c.state.in_(ACTIVE))
         )
     }
-    requests = (t.runs.c.kind == FAILOVER, t.runs.c.state == "asked")
-    requested = set(c.execute(sa.select(t.runs.c.job).where(*requests)).scalars())
+    requested: set[str] = set()
+    open_states = (*ACTIVE, "asked")
+    query = sa.select(t.runs.c.job, t.runs.c.state, t.runs.c.order)
+    query = query.where(t.runs.c.kind == FAILOVER, t.runs.c.state.in_(open_states))
+    for row in c.execute(query):
+        # The members of a group have no row of their own, so they count as soon as it is asked.
+        members = (row.order or {}).get("members") or ([row.job] if row.state == "asked" else [])
+        requested.update(members)
     seen = asked(c)
     found = []
     for row in c.execute(sa.select(t.jobs).order_by(t.jobs.c.name)):

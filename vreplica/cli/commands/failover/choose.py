@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
-
-import click
 
 from vreplica.cli.render.output import Output
 
@@ -29,19 +28,21 @@ def choose_target(
     from vreplica.failover.machine.group_order import GROUP_PREFIX
 
     is_group = name.startswith(GROUP_PREFIX)
-    if by_service and is_group:
-        raise click.UsageError("--by-service is of one job: name the members of the group")
+    rule = OnError(on_error) if on_error is not None else None
     if by_service:
         from vreplica.cli.commands.failover.service_target import ServiceTarget
 
-        config.select([name])
-        return ServiceTarget(out, config, name)
+        if not is_group:
+            config.select([name])
+            return ServiceTarget(out, config, name)
+        group = config.group(name.removeprefix(GROUP_PREFIX))
+        group = replace(group, on_error=rule) if rule is not None else group
+        return ServiceTarget(out, config, name, group)
     from vreplica.cli.commands.failover.catalogued_target import CataloguedTarget
     from vreplica.failover.target import GroupTarget, JobTarget
 
     if is_group:
         group = config.group(name.removeprefix(GROUP_PREFIX))
-        rule = OnError(on_error) if on_error is not None else None
         target = GroupTarget(group, config, config.state_dir, rule)
         members = tuple(member.name for member in group.members)
         return CataloguedTarget(target, members, out, config)

@@ -1,4 +1,4 @@
-"""One job, failed over by the service: --by-service.
+"""A job or a group, failed over by the service: --by-service.
 
 request ──► catalog ──► a mover does it, and continues it after a crash
    └── reads the catalog until it has ended: same answer, same exit codes
@@ -19,12 +19,21 @@ from vreplica.failover.crosscheck import Comparison
 from vreplica.failover.machine.choices import FailoverChoices, UndoChoices
 from vreplica.failover.machine.context import Reporter
 from vreplica.failover.machine.errors import OptionNotForTarget
+from vreplica.failover.machine.group_order import Group
 from vreplica.failover.machine.point_choice import NEWEST, PointChoice
-from vreplica.failover.machine.record import Outcome, Record
+from vreplica.failover.machine.record import Outcome
 from vreplica.failover.machine.runner import DEFAULT_UNDO
 from vreplica.failover.machine.states import FailoverState
-from vreplica.failover.preview import Preview
-from vreplica.failover.target import JobHistory, JobTarget
+from vreplica.failover.target import (
+    FailoverOutcome,
+    FailoverPreview,
+    FailoverReport,
+    FailoverTarget,
+    GroupHistory,
+    GroupTarget,
+    JobHistory,
+    JobTarget,
+)
 from vreplica.sync.events import Listener, ignore
 
 if TYPE_CHECKING:
@@ -45,8 +54,38 @@ class FailoverByServiceStopped(VReplicaError):
 
 
 @dataclass(frozen=True, slots=True)
+class GroupByService:
+    """The outcome of a group, as a mover recorded it: what `GroupOutcome.to_dict` gives."""
+
+    value: dict[str, Any]
+
+    @property
+    def id(self) -> str:
+        return str(self.value["failover"])
+
+    @property
+    def state(self) -> str:
+        return str(self.value["state"])
+
+    @property
+    def committed(self) -> bool:
+        return self.state == "committed"
+
+    @property
+    def given_up(self) -> bool:
+        return self.state == "aborted"
+
+    @property
+    def incomplete(self) -> bool:
+        return self.state == "stopped" or any(m["trouble"] for m in self.value["members"])
+
+    def to_dict(self) -> dict[str, Any]:
+        return self.value
+
+
+@dataclass(frozen=True, slots=True)
 class ServiceTarget:
-    """A job whose failover a mover of the service carries out.
+    """A job or a group whose failover a mover of the service carries out.
 
     What only reads (previews, reports) is done by this process. The job is taken out of the job
     file there and not before: the other verbs need none of its passwords.
@@ -55,31 +94,32 @@ class ServiceTarget:
     out: Output
     config: Config
     name: str
+    group: Group | None = None
 
     # -- read by this process ---------------------------------------------------------------
 
     @property
-    def _here(self) -> JobTarget:
+    def _here(self) -> FailoverTarget:
+        if self.group is not None:
+            return GroupTarget(self.group, self.config, self.config.state_dir)
         return JobTarget(self.config[self.name])
 
-    def preview(self, *, source_lost: bool = False, boot: PointChoice = NEWEST) -> Preview:
-        return self._here.preview(source_lost=source_lost, boot=boot)
+    def preview(self, **options: Any) -> FailoverPreview:
+        return self._here.preview(**options)
 
-    def preview_back(
-        self, *, source_lost: bool = False, boot: PointChoice = NEWEST, new_vm: str | None = None
-    ) -> Preview:
-        return self._here.preview_back(source_lost=source_lost, boot=boot, new_vm=new_vm)
+    def preview_back(self, **options: Any) -> FailoverPreview:
+        return self._here.preview_back(**options)
 
     def unfinished(self) -> None:
         """None: the service continues what it began, and nothing is left to this process."""
 
-    def show(self) -> Record:
+    def show(self) -> FailoverReport:
         return self._here.show()
 
     def crosscheck(self) -> Mapping[str, Comparison]:
         return self._here.crosscheck()
 
-    def history(self) -> JobHistory:
+    def history(self) -> JobHistory | GroupHistory:
         return self._here.history()
 
     # -- done by the service ----------------------------------------------------------------
@@ -92,7 +132,7 @@ class ServiceTarget:
         *,
         commit: bool = False,
         id_: str | None = None,
-    ) -> Outcome:
+    ) -> FailoverOutcome:
         if id_ is not None:
             raise OptionNotForTarget(option="id", target=self.name)
         return self._request(report, "begin", choices=choices.to_dict(), commit=commit)
@@ -105,7 +145,7 @@ class ServiceTarget:
         *,
         commit: bool = False,
         new_vm: str | None = None,
-    ) -> Outcome:
+    ) -> FailoverOutcome:
         more = {"choices": choices.to_dict(), "commit": commit, "new_vm": new_vm}
         return self._request(report, "back", **more)
 
@@ -116,9 +156,12 @@ class ServiceTarget:
         *,
         source_lost: bool = False,
         boot: PointChoice = NEWEST,
-    ) -> Outcome:
+    ) -> FailoverOutcome:
         if boot.members:
             raise OptionNotForTarget(option="point JOB=ID", target=self.name)
+        if self.group is not None and (source_lost or boot.given):
+            option = "source_lost" if source_lost else "point"
+            raise OptionNotForTarget(option=option, target=self.name)
         return self._request(report, "resume", source_lost=source_lost, **boot.to_dict())
 
     def undo(
@@ -127,15 +170,17 @@ class ServiceTarget:
         on_event: Listener = ignore,
         *,
         choices: UndoChoices = DEFAULT_UNDO,
-    ) -> Outcome:
+    ) -> FailoverOutcome:
         return self._request(report, "undo", **choices.to_dict())
 
-    def commit(self, report: Reporter, on_event: Listener = ignore) -> Outcome:
+    def commit(self, report: Reporter, on_event: Listener = ignore) -> FailoverOutcome:
         return self._request(report, "commit")
 
-    def _request(self, report: Reporter, do: str, **more: Any) -> Outcome:
+    def _request(self, report: Reporter, do: str, **more: Any) -> FailoverOutcome:
         """Puts the request into the catalog and waits until it has ended."""
         request = {"do": do, "who": user(), **more}
+        if self.group is not None:
+            request |= {"group": self.group.to_dict(), "members": self._jobs}
         with opened(self.config) as catalog:
             from vreplica.service.catalog import failover_requests
 
@@ -153,6 +198,10 @@ class ServiceTarget:
                 raise
         return self._outcome(row)
 
+    @property
+    def _jobs(self) -> list[str]:
+        return [m.name for m in self.group.members] if self.group is not None else [self.name]
+
     def _wait(self, catalog: Catalog, id_: str, report: Reporter) -> Any:
         """The request's row, once it has ended. A catalog that is away is asked again."""
         from vreplica.service.catalog import failover_requests, observed, runs
@@ -169,8 +218,8 @@ class ServiceTarget:
             try:
                 with catalog.transaction() as c:
                     row = failover_requests.get(c, id_)
-                    state = observed.failover_states(c, self.name).get(id_)
-                    busy = runs.mover_of(c, self.name)
+                    states = [observed.failover_states(c, job).get(id_) for job in self._jobs]
+                    busy = next(filter(None, (runs.mover_of(c, job) for job in self._jobs)), None)
             except CatalogAway as error:
                 report_once(f"the catalog is away, asking again: {error}")
             else:
@@ -181,14 +230,17 @@ class ServiceTarget:
                     report_once(f"waits for the run under way on mover {busy}")
                 if row.state == "running":
                     report_once(f"mover {row.mover} does it")
-                if state:
-                    report_once(state)
+                for job, state in zip(self._jobs, states, strict=True):
+                    if state:
+                        report_once(state if self.group is None else f"{job}: {state}")
             time.sleep(POLL_S)
 
-    def _outcome(self, row: Any) -> Outcome:
+    def _outcome(self, row: Any) -> FailoverOutcome:
         """The outcome that a mover recorded, or its error."""
         result = row.result or {}
         error = result.get("error") or ({"message": row.error} if row.error else None)
+        if error is None and self.group is not None:
+            return GroupByService({k: v for k, v in result.items() if k != "error"})
         if error is None:
             return Outcome(result["failover"], FailoverState(result["state"]), result["facts"])
         then = error.get("remedy") or "`vreplica-sync status` shows its state."

@@ -28,6 +28,7 @@ def history(out: Output, config: Config, jobs: tuple[str, ...], limit: int) -> i
     Reads the service's catalog, and what commands on this machine have recorded that is not in it
     yet. Changes nothing.
     """
+    from vreplica.failover.machine.group_order import label_of
     from vreplica.sync import by_hand
 
     names = config.select(jobs)
@@ -35,7 +36,9 @@ def history(out: Output, config: Config, jobs: tuple[str, ...], limit: int) -> i
     if config.has_catalog:
         with installed():
             from vreplica.service.catalog.reading import consult
-        found = consult(config.catalog_url(), lambda catalog: catalog.history(names, limit))
+        groups = {label_of(group) for name in names for group in config.groups_of(name)}
+        wanted = [*names, *sorted(groups)]
+        found = consult(config.catalog_url(), lambda catalog: catalog.history(wanted, limit))
         rows += found or ()
     known = {row["id"] for row in rows}
     here = [entry for name in names for entry in by_hand.read(config.state_dir / name)]

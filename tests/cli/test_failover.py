@@ -17,7 +17,7 @@ import pytest
 from pyVim.task import WaitForTask
 from pyVmomi import vim
 
-from tests.support.commands import invoke
+from tests.support.commands import invoke, unconfirmed
 from vreplica.lab import Lab, LabControl
 from vreplica.units import MIB
 
@@ -291,7 +291,7 @@ def at_a_terminal(
             except OSError:
                 break
             seen += data
-        if not answered and b"Final synchronisation" in seen:
+        if not answered and b"How shall" in seen:
             os.write(main, answer.encode())
             answered = True
     os.close(main)
@@ -302,7 +302,7 @@ def test_who_does_not_see_what_is_known_is_not_asked(jobs: tuple[str, str], tmp_
     file, job = jobs
     with (tmp_path / "results").open("wb") as results:
         code, seen = at_a_terminal(file, "yes\n", "failover", job, results=results.fileno())
-    assert (code, "--final-sync" in seen, "Final synchronisation" in seen) == (2, True, False)
+    assert (code, "--final-sync" in seen, "How shall" in seen) == (2, True, False)
     assert "no failover yet" in invoke("failover", "list", job, "-c", file).stdout
 
 
@@ -313,7 +313,7 @@ def test_at_a_terminal_it_shows_the_plan_and_asks(
     file, job = jobs
     code, seen = at_a_terminal(file, f"{answer}\n", "failover", job)
     assert code == 0, seen
-    assert seen.index("point A while it runs") < seen.index("Final synchronisation")
+    assert seen.index("point A while it runs") < seen.index("How shall")
     assert state in invoke("failover", "list", job, "-c", file).stdout
     if answer == "Yes":
         assert invoke("commit", job, "-q", "-c", file).exit_code == 0
@@ -321,7 +321,7 @@ def test_at_a_terminal_it_shows_the_plan_and_asks(
         assert (code, "nothing was changed" in seen) == (0, True)
         assert f"failback to {job}" in seen
         assert "~back" not in seen
-        assert seen.index("point A while it runs") < seen.index("Final synchronisation")
+        assert seen.index("point A while it runs") < seen.index("How shall")
         assert "fb-" not in invoke("failover", "list", job, "-c", file).stdout
         # A program is told what it wants to know, and asked nothing.
         code, seen = at_a_terminal(file, "yes\n", "failback", job, "--json")
@@ -342,3 +342,61 @@ def test_there_is_no_preview_of_a_second_failover(jobs: tuple[str, str]) -> None
     again = invoke("failover", job, "--dry-run", "-c", file)
     assert (again.exit_code, f"vreplica-sync commit {job}" in again.output) == (9, True)
     assert "next" in invoke("failover", "show", job, "-c", file).stdout
+
+
+def test_what_stops_a_vm_is_confirmed_by_its_name(
+    jobs: tuple[str, str], control: LabControl
+) -> None:
+    """Power is read from the lab, past the product."""
+    file, job = jobs
+
+    def power() -> tuple[str, str]:
+        here, there = control.describe_vm("site-a", job), control.describe_vm("site-b", replica)
+        return here["power"], there["power"]
+
+    replica, source_on = f"{job}-replica", ("poweredOn", "poweredOff")
+    for ask in (("--final-sync", "no"), ("--source-lost", "--final-sync", "no")):
+        for more in ((), ("--confirm", "other")):
+            refused = unconfirmed("failover", job, *ask, *more, "-c", file)
+            assert (refused.exit_code, power()) == (2, source_on)
+            assert job in refused.output
+    assert "no failover yet" in invoke("failover", "list", job, "-c", file).stdout
+    # A healthy source is powered off by an emergency only at its name.
+    began = unconfirmed("failover", job, "--final-sync", "no", "--confirm", job, "-q", "-c", file)
+    assert (began.exit_code, power()) == (0, ("poweredOff", "poweredOn"))
+    for verb in ("commit", "undo"):
+        refused = unconfirmed(verb, job, "-c", file)
+        assert (refused.exit_code, power()) == (2, ("poweredOff", "poweredOn"))
+        assert f"--confirm {job}" in refused.output
+    assert unconfirmed("undo", job, "--confirm", job, "-q", "-c", file).exit_code == 0
+    assert power() == source_on
+
+
+@pytest.mark.parametrize(("typed", "began"), [("2\n{job}\n", True), ("n\nother\n", False)])
+def test_at_a_terminal_the_name_is_typed(jobs: tuple[str, str], typed: str, began: bool) -> None:
+    file, job = jobs
+    code, seen = at_a_terminal(file, typed.format(job=job), "failover", job)
+    assert code == 0, seen
+    assert "1 planned, 2 emergency" in seen
+    assert "OFF, hard" in seen
+    listed = invoke("failover", "list", job, "-c", file).stdout
+    assert ("running" in listed) == began
+
+
+def test_where_the_source_cannot_be_read_the_way_out_is_named(
+    jobs: tuple[str, str], control: LabControl, lab: Lab
+) -> None:
+    file, job = jobs
+    text = Path(file).read_text()
+    away = Path(file).with_name(f"{job}-away.toml")
+    port = lab.specs[0].port
+    away.write_text(text.replace(f"port = {port}", "port = 9").replace(f":{port}", ":9"))
+    assert away.read_text() != text
+    shown = invoke("failover", job, "--dry-run", "-c", str(away)).stdout
+    assert "--source-lost" in shown
+    assert "site lost" in shown
+    asked = ("failover", job, "--final-sync", "yes", "-c", str(away))
+    failed = unconfirmed(*asked)
+    assert failed.exit_code != 0
+    assert "--source-lost" in failed.output
+    assert control.describe_vm("site-b", f"{job}-replica")["power"] == "poweredOff"

@@ -21,6 +21,7 @@ from click.testing import CliRunner
 
 import vreplica
 from tests.support import waiting
+from tests.support.commands import with_confirmation
 from vreplica.cli.app import app
 from vreplica.failover.machine import journal as journals
 from vreplica.failover.machine.states import FailoverEvent
@@ -206,7 +207,7 @@ def cli(path: Path, *arguments: str) -> subprocess.Popen[bytes]:
 
 
 def called(path: Path, *arguments: str, code: int = 0) -> str:
-    done = CliRunner().invoke(app, [*arguments, "--config", str(path)])
+    done = CliRunner().invoke(app, [*with_confirmation(*arguments), "--config", str(path)])
     assert done.exit_code == code, done.output
     return done.output
 

@@ -10,8 +10,24 @@ from click.testing import CliRunner, Result
 from vreplica.cli.app import app
 
 
+def with_confirmation(*args: str) -> list[str]:
+    """The arguments, with `--confirm NAME` for a verb that has to be confirmed. A test's VM has
+    the name of its job."""
+    verb = args[0] if args else ""
+    ends = verb in ("undo", "commit")
+    hard = verb in ("failover", "failback") and {"no", "--source-lost"} & set(args[2:])
+    if "--confirm" in args or "resume" in args or not (ends or hard) or len(args) < 2:
+        return list(args)
+    return [*args, "--confirm", args[1].removeprefix("group:")]
+
+
 def invoke(*args: str) -> Result:
-    """The result of `vreplica-sync ARGS`, which shows no traceback."""
+    """The result of `vreplica-sync ARGS`, confirmed, which shows no traceback."""
+    return unconfirmed(*with_confirmation(*args))
+
+
+def unconfirmed(*args: str) -> Result:
+    """The result of exactly these arguments."""
     result = CliRunner().invoke(app, list(args))
     assert "Traceback" not in result.output
     return result

@@ -137,6 +137,15 @@ class Config(Mapping[str, Job]):
             raise NoJobs(str(self.path))
         return list(dict.fromkeys(names)) or list(self)
 
+    def vm_name(self, job: str) -> str:
+        """The name of a job's VM, as people know it: of its source; of its replica where the file
+        names the source by an id. Raises UnknownJob."""
+        self.select([job])
+        table = self._file.jobs[job]
+        name = table.source.vm.rstrip("/").rpartition("/")[2]
+        by_id = re.fullmatch(r"vm-\d+|[0-9a-fA-F]{8}(-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}", name)
+        return table.destination.name if by_id else name
+
     @property
     def groups(self) -> list[str]:
         """The names of the file's groups, in its order."""

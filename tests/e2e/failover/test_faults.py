@@ -24,6 +24,7 @@ import pytest
 from click.testing import CliRunner
 
 import vreplica
+from tests.support.commands import with_confirmation
 from vreplica.cli.app import app
 from vreplica.failover import history
 from vreplica.failover.failback import FailbackPlan, FailbackPorts
@@ -100,7 +101,7 @@ class Scene:
         self.committed = control.app_work(self.site(0), self.source, transfers, write_back=0.4)
 
     def cli(self, *args: str) -> tuple[int, str]:
-        done = CliRunner().invoke(app, [*args, "-c", str(self.file)])
+        done = CliRunner().invoke(app, [*with_confirmation(*args), "-c", str(self.file)])
         assert "Traceback" not in done.output
         return done.exit_code, done.output
 

@@ -70,19 +70,37 @@ def preview(known: Preview, max_downtime_s: float | None = None) -> Iterator[Ren
     elif known.source is not None:
         yes = "final sync of a source that is off already (crash: how it went down is not known)"
     else:
-        yes = "no sync is possible: the source cannot be read"
+        yes = "not possible: the source cannot be read"
     yield facts(
         ("source", [source]),
         ("replica", [f"{known.replica.name}, {known.replica.power_state}"]),
-        ("yes", [yes]),
-        ("no", [f"source off, {boots}", *other_choices(known)]),
+        ("planned", [yes]),
+        (_way(known), [_hard(known, boots), *other_choices(known)]),
         ("downtime", list(_downtime(known, max_downtime_s))),
-        ("steps, yes", [f"{n}. {step}" for n, step in enumerate(known.steps_yes(), 1)]),
+        ("steps, planned", [f"{n}. {step}" for n, step in enumerate(known.steps_yes(), 1)]),
+        (
+            "steps, else",
+            [f"{n}. {step}" for n, step in enumerate(known.steps_no(), 1)],
+        ),
         ("guest", known.customization),
         ("remarks", known.remarks),
     )
     if known.points or not known.back:
         yield from points(known.job, known.points)
+
+
+def _way(known: Preview) -> str:
+    """The way without a final sync: where the source cannot be read, only the site can be lost."""
+    return "emergency" if known.source is not None else "site lost"
+
+
+def _hard(known: Preview, boots: str) -> str:
+    """What happens to the source without a final sync, and what boots."""
+    if known.source is None:
+        return f"--source-lost: does not touch the source, {boots}"
+    if known.source.power_state != "poweredOn":
+        return f"{known.source.name} is off already; {boots}"
+    return f"powers {known.source.name} OFF (hard), {boots}"
 
 
 def _boots(known: Preview) -> str:

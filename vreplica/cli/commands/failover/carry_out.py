@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from vreplica.cli import exit_codes, render
 from vreplica.cli.render.output import Output
@@ -16,6 +16,14 @@ if TYPE_CHECKING:
     from vreplica.sync.events import Listener
 
     Verb = Callable[[Reporter, Listener], FailoverOutcome]
+
+
+UNREACHABLE: Final = 5
+"""The exit code of a vCenter or host that refused, failed or could not be reached."""
+
+BEFORE_BOOT: Final = frozenset(
+    {"ready", "disabled", "insured", "shutting-down", "source-off", "synced", "fenced"}
+)
 
 
 def carry_out(
@@ -74,6 +82,8 @@ def _explain_how_to_continue(out: Output, target: FailoverTarget, error: BaseExc
     if unfinished is None or isinstance(error, refused):
         return
     resume = f"`vreplica-sync failover resume {target.name}` continues it"
+    if getattr(error, "exit_code", 0) == UNREACHABLE and str(unfinished.state) in BEFORE_BOOT:
+        resume += ", with --source-lost where the source's site is lost"
     if isinstance(error, VReplicaError):
         error.where.next_run = resume
     else:

@@ -9,6 +9,7 @@ import click
 from vreplica.cli import exit_codes
 from vreplica.cli.commands.failover.carry_out import carry_out
 from vreplica.cli.commands.failover.choose import choose_target
+from vreplica.cli.commands.failover.confirm import name_to_type
 from vreplica.cli.commands.failover.decision import decide
 from vreplica.cli.commands.failover.options import BeginOptions, begin_options, target_argument
 from vreplica.cli.options import command, config_option
@@ -45,7 +46,7 @@ def failback(out: Output, target: str, config: Config, new_vm: str | None, **giv
     known = chosen.preview_back(
         source_lost=options.source_lost, boot=options.boot.choice(), new_vm=new_vm
     )
-    choices = decide(out, known, options)
+    choices = decide(out, known, options, name_to_type(config, target))
     if choices is None:
         return exit_codes.OK
     return carry_out(

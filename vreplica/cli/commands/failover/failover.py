@@ -30,10 +30,11 @@ def failover() -> None:
     """Bring the replica of a job into service: failover JOB [OPTIONS].
 
     \b
-    failover web01                    shows what is known, asks Yes / No / Cancel
-    failover web01 --final-sync yes   guest shutdown, final sync, replica on
+    failover web01                    shows what is known, asks: planned, emergency, cancel
+    failover web01 --final-sync yes   planned: guest shutdown, final sync, replica on
+    failover web01 --source-lost      the source's site is lost: it is not touched
     failover group:shop               the same for all jobs of a group, in their order
     failover begin --help             all options
 
-    Until the commit, `vreplica-sync undo JOB` puts both sides back.
+    Until the commit, `vreplica-sync undo JOB` goes back.
     """

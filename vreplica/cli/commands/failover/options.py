@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vreplica.cli.commands.failover.confirm import confirm_option
 from vreplica.cli.commands.failover.point_options import PointOptions, point_options
 from vreplica.cli.options import Duration
 
@@ -46,6 +47,7 @@ class BeginOptions:
     disconnect_source_nics: bool
     source_lost: bool
     dry_run: bool
+    confirm: str | None
     commit: bool
     on_error: str | None
     by_service: bool
@@ -81,8 +83,8 @@ _BEGIN: tuple[Decorator, ...] = (
     click.option(
         "--final-sync",
         type=click.Choice(["yes", "no", "cancel"]),
-        help="yes: shut the guest down, synchronise once more, boot that. no: power the source off"
-        " and boot an earlier point. Without it you are asked.",
+        help="yes, planned: shut the guest down, synchronise once more, boot that. no, emergency:"
+        " power the source off, hard, and boot an earlier point. Without it you are asked.",
     ),
     click.option(
         "--on-shutdown-timeout",
@@ -113,6 +115,7 @@ _BEGIN: tuple[Decorator, ...] = (
     ),
     click.option("--source-lost", is_flag=True, help="The source is lost: do not contact it."),
     click.option("--dry-run", is_flag=True, help="Show what is known and stop."),
+    confirm_option,
     click.option("--commit", is_flag=True, help="Commit once the replica answers; 9 if not."),
     on_error_option,
     by_service_option,

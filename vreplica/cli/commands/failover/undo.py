@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from vreplica.cli import exit_codes
 from vreplica.cli.commands.failover.carry_out import carry_out
 from vreplica.cli.commands.failover.choose import choose_target
+from vreplica.cli.commands.failover.confirm import confirm_option, confirmed, name_to_type
 from vreplica.cli.commands.failover.options import by_service_option, target_argument
 from vreplica.cli.options import Duration, command, config_option
 from vreplica.cli.render.output import Output
 
 if TYPE_CHECKING:
     from vreplica.config import Config
+
+
+IN_SERVICE: Final = frozenset({"fenced", "booting", "running", "keeping", "stopped"})
+"""States in which the VM to which it led may run. `stopped`: the members of a group differ."""
 
 
 @click.command()
@@ -36,6 +41,7 @@ if TYPE_CHECKING:
 @click.option(
     "--discard-written", is_flag=True, help="Throw away what was written in service: keep nothing."
 )
+@confirm_option
 @by_service_option
 @command
 def undo(
@@ -46,13 +52,14 @@ def undo(
     on_shutdown_timeout: str,
     shutdown_timeout: float,
     discard_written: bool,
+    confirm: str | None,
     by_service: bool,
 ) -> int:
     """Replica off and back on its recovery point, source on, JOB on. Not after a commit.
 
     The source's host is asked first: where it does not answer, nothing is stopped (exit code 3).
     The replica's guest is shut down, and what was written in service is kept as a side branch
-    (`points` lists it, `--point un-...` boots it).
+    (`points` lists it, `--point un-...` boots it). Confirmed by typing the VM's name.
     """
     from vreplica.failover.machine.choices import OnShutdownTimeout, UndoChoices
 
@@ -63,6 +70,15 @@ def undo(
         on_shutdown_timeout=OnShutdownTimeout(on_shutdown_timeout),
         shutdown_timeout_s=shutdown_timeout,
     )
+    unfinished, name = chosen.unfinished(), name_to_type(config, target)
+    if by_service or (unfinished is not None and str(unfinished.state) in IN_SERVICE):
+        kept = "thrown away" if discard_written else "kept as a side branch (un-...)"
+        text = (
+            f"undo takes {name} out of service where it runs now: its guest is shut down, and what "
+            f"it has written in service is {kept}; how much that is, is known once it is off"
+        )
+        if not confirmed(out, name, text, confirm):
+            return exit_codes.OK
     return carry_out(
         out,
         chosen,

@@ -39,6 +39,7 @@ LAYERS: list[set[str]] = [
         "printable",
         "stored",
         "lazy",
+        "limited_http",
         "redact",
         "disk",
         "version",

@@ -10,6 +10,8 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
@@ -49,6 +51,7 @@ class Web:
         self.answers = [200]
         self.hold = threading.Event()
         self.hold.set()
+        self.drips = False
         web = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -61,6 +64,11 @@ class Web:
                 if 300 <= code < 400:
                     self.send_header("Location", "/elsewhere")
                 self.end_headers()
+                with suppress(OSError):
+                    for _ in range(60 if web.drips else 0):
+                        self.wfile.write(b"x")
+                        self.wfile.flush()
+                        time.sleep(0.05)
                 self.wfile.write(f"no such thing: {self.path}".encode())
 
             def log_message(self, *_: Any) -> None:
@@ -111,6 +119,15 @@ def test_a_webhook_gets_signed_json_that_people_can_read(tmp_path: Path, web: We
     assert sent["text"].splitlines() == ["job web01: run failed: the host is away"] * 2
     assert sent["events"][0]["data"]["run"] == "r1"
     assert sent["events"][0]["id"] == FAILED.id
+
+
+def test_a_webhook_whose_answer_drips_is_given_up(tmp_path: Path, web: Web) -> None:
+    web.drips = True
+    to = replace(make_receiver(load(written(tmp_path, CHAT)), "chat"), timeout_s=0.4)
+    began = time.monotonic()
+    with pytest.raises(ReceiverAway, match="did not answer in time"):
+        to.send([FAILED])
+    assert time.monotonic() - began < 2.5
 
 
 @pytest.mark.parametrize(

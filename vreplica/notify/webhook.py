@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import http.client
 import re
+import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 from urllib.parse import urlsplit
 
+from vreplica.limited_http import LimitedResponse
 from vreplica.notify.events import ServiceEvent
 from vreplica.notify.receiver import (
     ANSWER_BYTES,
@@ -29,7 +31,36 @@ from vreplica.notify.receiver import (
 
 SIGNATURE: Final = "X-VReplica-Signature-256"
 """`sha256=` and the HMAC of the body in hex, as several well-known services send it."""
+TIMEOUT_S: Final = 30.0
+"""Where the receiver has none of its own."""
 _TRY_LATER: Final = frozenset({408, 425, 429})
+
+
+class _Connection(http.client.HTTPConnection):
+    """A connection whose answer is limited in time as a whole, not only between two bytes."""
+
+    def response_class(  # type: ignore[override]
+        self, *args: Any, **more: Any
+    ) -> http.client.HTTPResponse:
+        return LimitedResponse(*args, timeout_s=self.timeout or TIMEOUT_S, **more)
+
+
+class _SecureConnection(_Connection, http.client.HTTPSConnection):
+    """The same over TLS."""
+
+
+class _Open(urllib.request.HTTPHandler):
+    def http_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_Connection, request)
+
+
+class _OpenSecure(urllib.request.HTTPSHandler):
+    def __init__(self, context: ssl.SSLContext) -> None:
+        super().__init__(context=context)
+        self._tls = context
+
+    def https_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_SecureConnection, request, context=self._tls)
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -60,9 +91,7 @@ class WebhookReceiver:
         url = self._checked_url()
         request = urllib.request.Request(url, body, headers, method="POST")  # noqa: S310
         context = tls_context(self.name, self.ca_file)
-        opener = urllib.request.build_opener(
-            _NoRedirect, urllib.request.HTTPSHandler(context=context)
-        )
+        opener = urllib.request.build_opener(_NoRedirect, _Open, _OpenSecure(context))
         try:
             with opener.open(request, timeout=self.timeout_s) as response:
                 return _answer(response.status, response.read(ANSWER_BYTES), url)
@@ -74,6 +103,8 @@ class WebhookReceiver:
             raise ReceiverAway(self.name, f"HTTP {error.code}") from None
         except (OSError, http.client.HTTPException) as error:
             raise connection_error(self.name, error) from None
+        except ValueError as error:  # an answer that is longer, or packed otherwise
+            raise NotificationFailed(self.name, answer_text(f"its answer: {error}")) from None
 
     def _checked_url(self) -> str:
         """The URL, if urllib takes it: urllib's own messages would repeat a wrong one."""

@@ -21,7 +21,7 @@ from contextlib import closing
 from http.client import HTTPResponse, HTTPSConnection
 from typing import Any, Final
 
-from vreplica.vsphere.connection.limited_reply import LimitedResponse
+from vreplica.limited_http import LimitedResponse
 from vreplica.vsphere.errors import (
     CertificateChanged,
     CertificateUnusable,

@@ -7,7 +7,7 @@
 NotAuthenticated means that the server has done nothing, so both log in again and repeat. No call
 waits at the server for long, so the limit of an answer's time cuts nothing short.
 
-An answer is input from elsewhere: its time and its size are limited (`limited_reply`), and one that
+An answer is input from elsewhere: its time and its size are limited (`limited_http`), and one that
 cannot be read is a BadReply, whatever pyVmomi's reader makes of it.
 """
 

@@ -41,15 +41,23 @@ def opened(config: Config) -> Iterator[Catalog]:
     """
     with installed():
         from vreplica.service.catalog.database import Catalog
-        from vreplica.service.catalog.engines import CatalogAway, unreachable
-    url = config.catalog_url()
-    catalog = Catalog.open(url)
+    catalog = Catalog.open(config.catalog_url())
     try:
-        yield catalog
-    except CatalogAway as error:
-        raise unreachable(url, error) from None
+        with answering(config):
+            yield catalog
     finally:
         catalog.close()
+
+
+@contextmanager
+def answering(config: Config) -> Iterator[None]:
+    """Around calls of an open catalog: raises CatalogUnreachable, CatalogDamaged."""
+    from vreplica.service.catalog.engines import CatalogAway, unreachable
+
+    try:
+        yield
+    except CatalogAway as error:
+        raise unreachable(config.catalog_url(), error) from None
 
 
 def user() -> str:

@@ -205,7 +205,7 @@ class ServiceTarget:
     def _wait(self, catalog: Catalog, id_: str, report: Reporter) -> Any:
         """The request's row, once it has ended. A catalog that is away is asked again."""
         from vreplica.service.catalog import failover_requests, observed, runs
-        from vreplica.service.catalog.engines import CatalogAway
+        from vreplica.service.catalog.engines import CatalogAway, is_damaged
 
         reported: set[str] = set()
 
@@ -221,6 +221,8 @@ class ServiceTarget:
                     states = [observed.failover_states(c, job).get(id_) for job in self._jobs]
                     busy = next(filter(None, (runs.mover_of(c, job) for job in self._jobs)), None)
             except CatalogAway as error:
+                if is_damaged(error):
+                    raise
                 report_once(f"the catalog is away, asking again: {error}")
             else:
                 assert row is not None, "a request is never deleted"

@@ -9,7 +9,7 @@ import click
 
 from vreplica.cli import exit_codes
 from vreplica.cli.each_job import each
-from vreplica.cli.open_catalog import opened, user
+from vreplica.cli.open_catalog import answering, opened, user
 from vreplica.cli.options import command, config_option
 from vreplica.cli.render.output import Output
 from vreplica.errors import PreflightError
@@ -59,7 +59,8 @@ def _set(out: Output, config: Config, jobs: tuple[str, ...], *, paused: bool) ->
         def one(name: str) -> int:
             if config.rule(name) is None:
                 raise NoSchedule(name, "pause" if paused else "resume")
-            changed = catalog.pause(name, user(), paused=paused)
+            with answering(config):
+                changed = catalog.pause(name, user(), paused=paused)
             word = "paused" if paused else "planned again"
             text = word if changed else f"was {word} already"
             out.answer(

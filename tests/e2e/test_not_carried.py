@@ -128,3 +128,18 @@ def test_hardware_and_guests_that_the_host_lacks_are_said_before_the_copy(
             world.control.set_host(site, newest_hardware="vmx-21", missing_guests=[])
         assert any(re.search(said, problem) for problem in found), found
     assert not plan(world.job(vm)).problems
+
+
+def test_4kn_disks_and_broken_chains_are_refused_before_the_copy(
+    world: Any, content: Content
+) -> None:
+    with settings(world, 0, api_version="9.1.0.0"):
+        vm = world.make_vm(content(4 * MIB), sector_bytes=4096)
+        job = world.job(vm)
+        with pytest.raises(PreflightFailed) as refused:
+            run(job)
+        assert any("4,096 bytes (4Kn)" in p for p in refused.value.problems)
+        assert job.placement.name not in world.vm_names(1)
+        broken = world.make_vm(content(4 * MIB))
+        world.control.set_device(world.here, broken, 2000, diskChainBrokenIssue="parentMissing")
+        assert any("parentMissing" in p for p in plan(world.job(broken)).problems)

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from vreplica.sync.job import Job
+from vreplica.sync.known_vms import replica_uuid, source_uuid
 from vreplica.vsphere.model import HostInfo, VmLocation
+from vreplica.vsphere.names import unescape
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,8 @@ class SiteInventory:
 
     def find(self, wanted: str) -> VmLocation | None:
         """The VM of this moref, instance UUID or name; of an inventory path, by its last part."""
-        return self._by_key.get(wanted) or self._by_key.get(wanted.rpartition("/")[2])
+        plain = unescape(wanted)
+        return self._by_key.get(plain) or self._by_key.get(plain.rpartition("/")[2])
 
     @cached_property
     def _by_key(self) -> dict[str | None, VmLocation]:
@@ -46,8 +49,8 @@ def resources_of_run(
     job: Job, source: SiteInventory, destination: SiteInventory
 ) -> tuple[str, ...]:
     """The resources of both ends. A source VM that does not exist adds none."""
-    vm = source.find(job.source_vm)
-    replica = destination.find(job.placement.name)
+    vm = source.find(source_uuid(job) or "") or source.find(job.source_vm)
+    replica = destination.find(replica_uuid(job) or "") or destination.find(job.placement.name)
     there = destination.resources(replica) if replica else _planned(job, destination)
     return tuple(dict.fromkeys((*(source.resources(vm) if vm else ()), *there)))
 

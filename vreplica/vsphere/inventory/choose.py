@@ -45,7 +45,8 @@ def the_one(
         names = sorted({tree.name(f) for f in candidates})
         raise PlacementNotFound(server, kind, wanted, tuple(names))
     if len(hits) > 1:
-        raise ambiguous(server, tree, f"{kind} called {wanted}", hits)
+        kind = f"{kind.removesuffix(' called')} called {wanted}"
+        raise ambiguous(server, tree, kind, hits)
     return hits[0]
 
 

@@ -100,7 +100,7 @@ def _devices(devices: Iterable[Any]) -> Iterator[NotCarried]:
         if isinstance(device, _known()):
             continue
         info = device.deviceInfo
-        label = info.label if info is not None else None
+        label = (info.label or "").strip() if info is not None else ""
         key = "vtpm" if isinstance(device, vim.vm.device.VirtualTPM) else "device"
         for kind, what, means in _kinds():
             if isinstance(device, kind):

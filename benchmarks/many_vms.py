@@ -50,7 +50,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     os.environ["MANY_PASSWORD"] = "pass"
-    with tempfile.TemporaryDirectory() as name, simulator(Path(name), options) as port:
+    with (
+        tempfile.TemporaryDirectory() as name,
+        simulator(Path(name), 1, options.hosts, options.vms) as port,
+    ):
         file = write_jobs(Path(name), port)
         print(f"{options.vms} VMs on {options.hosts} hosts; the best and median of the rounds")
         print(f"{'':18} {'calls':>6} {'KB':>6} {'CPU s':>13} {'wall s':>13}")
@@ -69,13 +72,15 @@ def main() -> None:
 
 
 @contextmanager
-def simulator(folder: Path, options: Any) -> Iterator[int]:
-    """Builds and starts the simulator; yields its port."""
+def simulator(folder: Path, *size: int) -> Iterator[int]:
+    """Builds and starts the simulator; yields its port. `size`: datacenters, hosts, VMs in each."""
     shutil.copy(SOURCE, folder)
     settings = {"GO111MODULE": "off", "GOPATH": str(GOPATH), "GOFLAGS": "", "CGO_ENABLED": "0"}
     command = ["go", "build", "-o", "vcsim", SOURCE.name]
-    subprocess.run(command, cwd=folder, env={**os.environ, **settings}, check=True)
-    run = [str(folder / "vcsim"), str(options.hosts), str(options.vms)]
+    environment = {**os.environ, **settings}
+    environment.setdefault("GOCACHE", str(Path.home() / ".cache" / "go-build"))
+    subprocess.run(command, cwd=folder, env=environment, check=True)
+    run = [str(folder / "vcsim"), *map(str, size)]
     pipe = subprocess.PIPE
     log = subprocess.DEVNULL  # the simulator reports every method that it lacks
     with subprocess.Popen(run, stdin=pipe, stdout=pipe, stderr=log, text=True) as process:

@@ -1,8 +1,9 @@
 // govmomi's simulator as a vCenter with many VMs, for `python -m benchmarks.many_vms`.
 //
-//	vcsim HOSTS VMS      prints "HOST PORT"; ends when its standard input closes
+//	vcsim DATACENTERS HOSTS VMS      prints "HOST PORT"; ends when its standard input closes
 //
-// User and password: user, pass.
+// Each datacenter has a cluster of so many hosts with so many VMs, and a datastore LocalDS_0. User and
+// password: user, pass.
 package main
 
 import (
@@ -52,8 +53,9 @@ func certificate() tls.Certificate {
 func main() {
 	model := simulator.VPX()
 	model.Host = 0
-	model.ClusterHost = number(1)
-	model.Machine = number(2)
+	model.Datacenter = number(1)
+	model.ClusterHost = number(2)
+	model.Machine = number(3)
 	if err := model.Create(); err != nil {
 		log.Fatal(err)
 	}

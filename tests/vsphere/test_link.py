@@ -19,11 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from tests.support.job_file import STATE, job_table, site_table
+from vreplica.cli.app import app
 from vreplica.errors import VReplicaError
 from vreplica.vsphere.connection import collector
 from vreplica.vsphere.connection.certificate import probe_certificate
@@ -520,6 +523,40 @@ def test_a_server_that_repeats_the_password_does_not_show_it(
 
 ELEMENTS = b"<a>%s</a>" % (b"x" * 1017) * 1024
 """1 MiB."""
+
+
+COMMANDS = (
+    ["run", "web01"],
+    ["plan", "web01"],
+    ["check", "web01"],
+    ["points", "web01"],
+    ["verify", "web01"],
+    ["failover", "web01", "--final-sync", "yes"],
+    ["test-failover", "web01"],
+    ["catalog", "rebuild"],
+    ["history"],
+)
+
+
+@pytest.mark.parametrize("more", [[], ["--json"], ["--debug"], ["-v"]], ids=str)
+def test_no_command_shows_or_keeps_a_password_that_a_server_repeats(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: list[str]
+) -> None:
+    password = "Gehe1m&Wort"
+    monkeypatch.setenv("PASSWORD", password)
+    port = server.server_address[1]
+    site = site_table(host=HOST).replace("AB" * 32, probe_certificate(HOST, port)[0])
+    file = tmp_path / "jobs.toml"
+    file.write_text(f"{STATE}{site}port = {port}\n{job_table('web01')}")
+    repeated = fault("HostConnectFault", text="cannot log in with Gehe1m&amp;Wort")
+    for words in COMMANDS:
+        server.script["Login"] = [repeated] * 4
+        done = CliRunner().invoke(app, [*words, *more, "-c", str(file)])
+        assert done.exit_code not in (0, 70) or words[0] == "history", done.output
+        assert "Wort" not in done.output, words
+        assert "cannot log in with ***" in done.output or words[0] in ("history", "catalog")
+    for path in (p for p in tmp_path.rglob("*") if p.is_file()):
+        assert b"Gehe1m" not in path.read_bytes(), path
 
 
 def never_ending(handler: Handler) -> None:

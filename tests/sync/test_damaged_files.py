@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.sample_reading import job_of
 from vreplica.errors import VReplicaError
-from vreplica.failover.machine.errors import JournalDamaged
+from vreplica.failover.machine.errors import EpochDamaged, JournalDamaged
 from vreplica.failover.machine.journal import EPOCH_JUMP, Journal, load
 from vreplica.sync.errors import JobBusy, JobDisabled, SwitchDamaged
 from vreplica.sync.job import Job
@@ -111,8 +111,9 @@ def test_a_damaged_journal_says_how_to_set_it_aside(job: Job) -> None:
 def test_a_damaged_epoch_refuses_the_old_process_and_is_begun_anew(tmp_path: Path) -> None:
     old = Journal.begin(tmp_path / "fo-1", {})
     (tmp_path / "fo-1" / "epoch").write_bytes(b"\xff" * 20)
-    with pytest.raises(VReplicaError, match="another process"):
+    with pytest.raises(EpochDamaged, match="epoch does not say") as damaged:
         old.check_epoch()
+    assert "failover resume" in damaged.value.advice()
     new = Journal.take_over(tmp_path / "fo-1")
     assert new.epoch == 1 + EPOCH_JUMP
     with pytest.raises(VReplicaError, match="another process"):

@@ -41,6 +41,16 @@ class FailoverTakenOver(FailoverError):
 
 
 @dataclass(eq=False)
+class EpochDamaged(FailoverError):
+    template = "{path} does not say any more which process may continue this failover"
+    remedy = (
+        "This process does nothing more. `vreplica-sync failover resume JOB` writes the file anew "
+        "and continues; what was done is read from the journal and from vCenter."
+    )
+    path: str
+
+
+@dataclass(eq=False)
 class EffectUnderWay(FailoverError):
     template = "process {pid} is doing `{step}` of this failover now"
     remedy = (

@@ -41,6 +41,7 @@ from typing import Any, Final, Literal, Self
 from vreplica.failover.machine.choices import FIRST, FailoverChoices
 from vreplica.failover.machine.errors import (
     EffectUnderWay,
+    EpochDamaged,
     FailoverTakenOver,
     JournalDamaged,
     JournalIsNewer,
@@ -287,7 +288,7 @@ class Journal:
             try:
                 newest, _ = _read_epoch(fd)
             except Damaged:
-                newest = -1
+                raise EpochDamaged(path=str(self.folder / "epoch")) from None
             if newest != self.epoch:
                 raise FailoverTakenOver(own=self.epoch, newest=newest)
             yield

@@ -162,7 +162,7 @@ def test_a_closed_pipe_ends_it_quietly(option: str, folder: Path) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     script = (
-        "from vreplica.sync import recovery_points as r; r.read_points = lambda job: "
+        "from vreplica.sync import recovery_points as r; r.read_points = lambda *_: "
         "r.ReplicaPoints()\n"
     )
     result = subprocess.run(

@@ -175,7 +175,7 @@ def test_a_job_without_a_schedule_is_not_said_to_be_paused(
 def test_a_job_whose_site_is_away_does_not_keep_the_others_from_being_rebuilt(
     invoke: Invoke, job_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def read(job: Job) -> tuple[Any, ...]:
+    def read(job: Job, sessions: object) -> tuple[Any, ...]:
         if job.name == "web01":
             raise HostUnreachable("vc.example", 443, "refused")
         return ()

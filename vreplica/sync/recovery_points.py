@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from vreplica.errors import ConfigError
@@ -17,6 +18,7 @@ from vreplica.sync.errors import NoPoints, NoSuchPoint, PointIsNewer
 from vreplica.sync.job import Job
 from vreplica.sync.job_dir import accepted_path, in_state_dir, job_lock
 from vreplica.sync.replica.state import find_replica
+from vreplica.sync.sites import SiteSessions
 from vreplica.vsphere.session import connect
 
 
@@ -40,22 +42,26 @@ class ReplicaPoints:
         return (*self.newer, *self.damaged)
 
 
-def read_points(job: Job) -> ReplicaPoints:
-    """All recovery points of the job, as the destination has them."""
-    with connect(job.destination) as session:
+def read_points(job: Job, sessions: SiteSessions | None = None) -> ReplicaPoints:
+    """All recovery points of the job, as the destination has them. `sessions`: of other jobs."""
+    with ExitStack() as stack:
+        if sessions is not None:
+            session = sessions.session(job.destination)
+        else:
+            session = stack.enter_context(connect(job.destination))
         replica = find_replica(session, job)
         if replica is None:
             return ReplicaPoints()
         return ReplicaPoints(replica.points, replica.newer, replica.damaged, replica.sides)
 
 
-def points(job: Job) -> tuple[RecoveryPoint, ...]:
+def points(job: Job, sessions: SiteSessions | None = None) -> tuple[RecoveryPoint, ...]:
     """The job's recovery points, oldest first, as the destination has them.
 
     Damaged points are left out. Raises PointIsNewer where one of them is in a format that only a
     newer version reads: then the list would not be whole.
     """
-    found = read_points(job)
+    found = read_points(job, sessions)
     for point in found.newer:
         raise PointIsNewer(job.name, point)
     return found.points

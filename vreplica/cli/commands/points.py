@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -55,21 +56,21 @@ def points(
     if (accept or remove_branch) and len(config.select(jobs)) > 1:
         raise click.UsageError("--accept and --remove-branch are for one JOB")
 
-    def work(job: Job) -> int:
-        if remove_branch:
-            _remove_branch(out, job, remove_branch)
-        found = _accepted(out, config, job, accept) if accept else _read(job)
-        show = _show_retention if retention else _show
-        show(out, job, found)
-        return exit_codes.OK
-
-    return each_job(out, config, jobs, work)
-
-
-def _read(job: Job) -> ReplicaPoints:
     from vreplica.sync.recovery_points import read_points
+    from vreplica.sync.sites import SiteSessions
 
-    return read_points(job)
+    with SiteSessions(one_look=True) as sessions:
+
+        def work(job: Job) -> int:
+            if remove_branch:
+                _remove_branch(out, job, remove_branch)
+            read = partial(read_points, job, sessions)
+            found = _accepted(out, config, job, accept) if accept else read()
+            show = _show_retention if retention else _show
+            show(out, job, found)
+            return exit_codes.OK
+
+        return each_job(out, config, jobs, work)
 
 
 def _remove_branch(out: Output, job: Job, wanted: str) -> None:

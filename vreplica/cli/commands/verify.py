@@ -102,7 +102,10 @@ def verify(
     # Before hours of reading, not after them.
     key = signing.private_key(sign_key) if sign_key is not None else None
 
-    with Cancellation(out, "the source's snapshot is removed") as cancellation:
+    from vreplica.sync.sites import SiteSessions
+
+    until = Cancellation(out, "the source's snapshot is removed")
+    with until as cancellation, SiteSessions() as sessions:
 
         def work(job: Job) -> int:
             with Watcher(out, job.name) as watcher:
@@ -115,6 +118,7 @@ def verify(
                     image=image_digest,
                     listener=watcher,
                     control=cancellation.control,
+                    sessions=sessions,
                 )
             data = signed_report.write_report(found, report, key) if report is not None else None
             if page is not None:

@@ -21,7 +21,7 @@ from vreplica.sync.replica.state import (
     vm_identity,
 )
 from vreplica.sync.report import VerifyReport
-from vreplica.sync.sites import Sites
+from vreplica.sync.sites import Sites, SiteSessions
 from vreplica.sync.source.cbt import changed_since
 from vreplica.sync.source.snapshot import check_snapshot_stands
 from vreplica.sync.verify.comparison import Comparison, VerifyDepth, compare_point
@@ -38,6 +38,7 @@ def verify(
     image: bool | None = None,
     listener: Listener = ignore,
     control: Control | None = None,
+    sessions: SiteSessions | None = None,
 ) -> VerifyReport:
     """Compares a recovery point (default: the latest) with the source as it is now.
 
@@ -59,7 +60,7 @@ def verify(
         image=share >= 1 if image is None else image,
     )
     control = control or Control()
-    with job_lock(job), PauseWatch(job, control, listener), Sites.open(job) as sites:
+    with job_lock(job), PauseWatch(job, control, listener), Sites.open(job, sessions) as sites:
         listener(Step("read", f"reading {job.source_vm} and {job.placement.name}"))
         vm = sites.source.read_vm(find_source(sites.source, job))
         replica = need_points(job, find_replica(sites.destination, job))

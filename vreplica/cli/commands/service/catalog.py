@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import click
@@ -29,11 +30,14 @@ def catalog() -> None:
 @command
 def rebuild(out: Output, config: Config, jobs: tuple[str, ...]) -> int:
     """Read points from the destinations and failovers from their journals into the catalog."""
-    with opened(config) as there:
+    with opened(config) as there, ExitStack() as stack:
         from vreplica.service.catalog import projection
+        from vreplica.sync.sites import SiteSessions
+
+        sessions = stack.enter_context(SiteSessions(one_look=True))
 
         def work(job: Job) -> int:
-            points = vreplica.recovery_points(job)
+            points = vreplica.recovery_points(job, sessions)
             projection.rebuild(there, user(), job, points)
             value = {"job": job.name, "points": len(points)}
             number = render.text.counted(len(points), "recovery point")

@@ -23,6 +23,7 @@ from vreplica.failover.machine.errors import (
     FailedOverAlready,
     FailoverUnderWay,
     GroupNotRunning,
+    GuestRulesDoNotFit,
     NothingToFailBack,
     NotPossibleNow,
 )
@@ -501,3 +502,13 @@ def test_of_two_that_begin_at_once_one_is_refused(
     other[0].join()
     assert len(refused) == 1
     assert len(history.outcomes(job)) == 1, "nothing is left of it"
+
+
+def test_a_member_that_could_not_start_refuses_the_group_before_any_is_touched(
+    world: World, jobs: dict[str, Job], tmp_path: Path
+) -> None:
+    world.members["web"].rules_fit = False
+    with pytest.raises(GuestRulesDoNotFit):
+        begin(tmp_path, jobs)
+    assert world.calls == []
+    assert not report.folders(tmp_path, "shop")

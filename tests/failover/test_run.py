@@ -22,6 +22,7 @@ from vreplica.failover.machine.context import StepContext
 from vreplica.failover.machine.errors import (
     ChosenLevelTooLow,
     FailoverTakenOver,
+    GuestRulesDoNotFit,
     GuestStaysOn,
     LevelTooLow,
     NoPointToBoot,
@@ -894,3 +895,24 @@ def test_a_level_that_is_too_low_leaves_undo_and_its_remedy_says_so(
     again = replace(choices, final_sync=FinalSync.NO, boot=PointChoice("old"))
     outcome = begin_failover(folder.parent / "f2", model, again, quiet)
     assert (outcome.state, outcome.facts["point"]) == (FailoverState.RUNNING, "old")
+
+
+@pytest.mark.parametrize("choices", [YES, NO, replace(YES, source_lost=True)])
+def test_addresses_that_do_not_fit_are_refused_before_the_job_is_switched_off(
+    folder: Path, choices: FailoverChoices
+) -> None:
+    model = Model(rules_fit=False)
+    with pytest.raises(GuestRulesDoNotFit) as error:
+        begin_failover(folder, model, choices, quiet)
+    assert error.value.exit_code == 3
+    assert (model.calls, model.source_on, model.job_on) == ([], True, True)
+    assert not folder.exists()
+
+
+def test_a_commit_with_both_vms_on_tells_the_alarm(folder: Path) -> None:
+    model, said = Model(), list[str]()
+    begin_failover(folder, model, YES, quiet)
+    model.started_by_others()
+    model._edge = lambda: None  # type: ignore[method-assign]  # both are on, by others
+    commit_failover(folder, model, said.append)
+    assert any("both VMs are on" in line for line in said)

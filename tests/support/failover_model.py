@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from vreplica.failover.machine.errors import NoRoomToKeep
+from vreplica.failover.machine.errors import GuestRulesDoNotFit, NoRoomToKeep
 from vreplica.points import Level, RecoveryPoint
 from vreplica.points.side_branch import SideBranch
 
@@ -75,6 +75,7 @@ class Model:
     sides: list[tuple[SideBranch, str]] = field(default_factory=list)
     """The side branches, each with what was written in it."""
     room: bool = True
+    rules_fit: bool = True
     tracking: bool = True
     replica_tools: bool = True
     replica_shuts_down_after: int | None = 2
@@ -205,6 +206,10 @@ class Model:
         self._effect(call, lambda: setattr(self, "source_connected", connect))
 
     # -- the replica ------------------------------------------------------------------------
+
+    def check_guest_rules(self) -> None:
+        if not self.rules_fit:
+            raise GuestRulesDoNotFit(job="job", reason="2 rules, 1 card")
 
     def replica_is_on(self) -> bool:
         if self._replica_shutting_down is not None and self.replica_on:

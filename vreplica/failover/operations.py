@@ -25,6 +25,7 @@ from vreplica.failover.machine.journal import load
 from vreplica.failover.machine.point_choice import NEWEST, PointChoice
 from vreplica.failover.machine.record import Outcome, outcome_of
 from vreplica.failover.machine.states import ENDED, FailoverState
+from vreplica.failover.machine.steps.boot_point import check_can_boot
 from vreplica.failover.vsphere_ports import VSpherePorts
 from vreplica.files import make_private_folder, open_private
 from vreplica.sync.events import Listener, ignore
@@ -78,6 +79,15 @@ def fail_back(
         return runner.begin_failover(
             folder, ports, choices, report, goal, more=plan.to_dict(), alone=alone
         )
+
+
+def check_begin(job: Job, choices: FailoverChoices) -> None:
+    """Refuses a failover as its begin would. Changes nothing.
+
+    Raises BootRefused, ReplicaIsOn, ReplicaTouched.
+    """
+    with VSpherePorts(job, "check", ignore) as ports:
+        check_can_boot(ports, with_preference(job, choices))
 
 
 def with_preference(job: Job, choices: FailoverChoices) -> FailoverChoices:

@@ -243,6 +243,13 @@ def _read(
         try:
             with connect(job.source) as session:
                 source = session.read_vm(find_source(session, job))
+            if source.connection_state != "connected":
+                # What vCenter remembers of it is no fact: somebody may have changed it since.
+                trouble = (
+                    f"its host does not answer ({source.connection_state}); vCenter remembers "
+                    f"{source.name} as {source.power_state}"
+                )
+                source = None
         except VReplicaError as error:
             trouble = str(error)
     running = source is not None and source.power_state == "poweredOn"

@@ -21,6 +21,7 @@ from vreplica.failover.guest.customize import (
     wait_customized,
 )
 from vreplica.failover.machine.errors import (
+    GuestRulesDoNotFit,
     NoPointToBoot,
     NoRoomToKeep,
     ReplicaTouched,
@@ -41,6 +42,7 @@ from vreplica.sync.known_vms import find_source
 from vreplica.sync.replica import nvram, side_branches
 from vreplica.sync.replica.foreign_changes import find_foreign_changes
 from vreplica.sync.replica.state import ReplicaState, find_replica, revert_to_point
+from vreplica.vsphere.errors import NoSpecification, VmNotFound
 from vreplica.vsphere.model import VmRef
 from vreplica.vsphere.session import Session, connect
 
@@ -198,6 +200,24 @@ class VSpherePorts:
         self._source.set_extra_config(self._source_vm, {DISCONNECTED_KEY: mark})
 
     # -- the replica ------------------------------------------------------------------------
+
+    def check_guest_rules(self) -> None:
+        guest = self._job.guest
+        if guest.customize is None:
+            return
+        try:
+            ref = self._destination.find_vm(self._job.placement.name)
+        except VmNotFound:
+            return  # a failback makes it
+        by_script = guest.customize is Customize.SCRIPT
+        try:
+            problem = self._destination.customization_problem(
+                ref, guest.spec or guest.customization, by_script=by_script
+            )
+        except NoSpecification as error:
+            problem = f"{error.message}. {error.advice()}"
+        if problem is not None:
+            raise GuestRulesDoNotFit(job=self._job.name, reason=problem)
 
     def replica_is_on(self) -> bool:
         replica = find_replica(self._destination, self._job)

@@ -33,11 +33,20 @@ class PreflightFailed(PreflightError):
 
 @dataclass(eq=False)
 class JobBusy(PreflightError):
-    template = "job {job} is already running (process {pid})"
-    remedy = "Wait until it ends, or stop that process: its lock ends with it."
+    template = "job {job} is already running{now} (process {pid})"
+    remedy = "{then}"
     retryable = True
     job: str
     pid: str
+    paused: bool = False
+    """Its run was paused by `pause`."""
+
+    def _values(self) -> dict[str, Any]:
+        now, then = "", "Wait until it ends, or stop that process: its lock ends with it."
+        if self.paused:
+            now = ", and is paused"
+            then = f"`vreplica-sync resume {self.job}` continues the paused run."
+        return {**super()._values(), "now": now, "then": then}
 
 
 @dataclass(eq=False)

@@ -160,7 +160,8 @@ def job_lock(job: Job) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            raise JobBusy(job=job.name, pid=str(_pid_in(file) or "unknown")) from None
+            pid, paused = str(_pid_in(file) or "unknown"), paused_path(job).exists()
+            raise JobBusy(job=job.name, pid=pid, paused=paused) from None
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
         file.flush()

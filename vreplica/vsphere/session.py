@@ -510,6 +510,18 @@ class Session:
         """
         customize.apply(self._link, vm_ref, spec, self._limits(SHORT_S))
 
+    def customization_problem(
+        self, vm_ref: VmRef, spec: str | GuestCustomization, *, by_script: bool = False
+    ) -> str | None:
+        """The reason why `customize_guest`, or a script with these rules, would not fit the VM.
+
+        None: nothing is known. Raises NoSpecification.
+        """
+        if by_script and not isinstance(spec, str):
+            cards = len(self.read_vm(vm_ref).nics)
+            return customize.too_many_rules(spec, vm_ref.name, cards)
+        return customize.problem(self._link, vm_ref, spec)
+
     def run_script(
         self,
         vm_ref: VmRef,

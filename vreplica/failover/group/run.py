@@ -67,6 +67,9 @@ def fail_over(
     _none_under_way(state_dir, group)
     for member in group.members:
         history.check_free(jobs[member.name])
+    for member in group.members if group.on_error is OnError.STOP else ():
+        boot = choices.boot.of_member(member.name)
+        operations.check_begin(jobs[member.name], replace(choices, boot=boot))
     id_ = id_ or history.new_failover_id()
     return _begin(state_dir, group, jobs, choices, report, id_=id_, back=False)
 

@@ -184,6 +184,17 @@ class NoSuchPointToBoot(BootRefused):
 
 
 @dataclass(eq=False)
+class GuestRulesDoNotFit(BootRefused):
+    template = (
+        "the addresses of job {job} do not fit its replica: {reason}; nothing was changed, and the "
+        "job is on"
+    )
+    remedy = "Correct [jobs.{job}.guest] in the job file (failback: [jobs.{job}.guest.failback])."
+    job: str
+    reason: str
+
+
+@dataclass(eq=False)
 class NoPointMeets(BootRefused):
     template = "no recovery point is {wanted}; so none boots, and the replica was not started"
     remedy = (

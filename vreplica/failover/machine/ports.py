@@ -94,6 +94,9 @@ class Ports(Protocol):
 
     # -- the replica ------------------------------------------------------------------------
 
+    def check_guest_rules(self) -> None:
+        """Raises GuestRulesDoNotFit where the guest's customization would be refused later."""
+
     def replica_is_on(self) -> bool:
         """Reads its power state now."""
 

@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Final, Self
 
+from vreplica.errors import VReplicaError
 from vreplica.failover.machine.choices import FailoverChoices, UndoChoices
 from vreplica.failover.machine.context import POWER_OFF, SHUT_DOWN, Reporter, StepContext
 from vreplica.failover.machine.errors import NotPossibleNow
@@ -154,6 +155,8 @@ def commit_failover(folder: Path, ports: Ports, report: Reporter) -> Outcome:
         ports.replica_is_on() and _has_started(load(folder))
     ):
         raise NotPossibleNow(failover=folder.name, asked="commit", state=state.value)
+    if state in (FailoverState.RUNNING, FailoverState.KEEPING):
+        _alarm_if_both_are_on(ports, report)
     return _ask(folder, ports, report, FailoverEvent.COMMIT_ASKED, "commit")
 
 
@@ -187,6 +190,20 @@ def _ask(
 def was_asked(entries: list[Entry]) -> bool:
     """True where the source was asked to go off. An intent counts: it may have been carried out."""
     return any(e.kind == "intent" and e.step in (POWER_OFF, SHUT_DOWN) for e in entries)
+
+
+def _alarm_if_both_are_on(ports: Ports, report: Reporter) -> None:
+    """Tells the operator where the source is on beside the replica. A source that cannot be read
+    does not keep a replica that is in service from staying so."""
+    try:
+        both = ports.replica_is_on() and not ports.source_is_off()
+    except VReplicaError:
+        return
+    if both:
+        report(
+            "ALARM: both VMs are on, source and replica: find out who started the source, save "
+            "what it holds, and shut it down"
+        )
 
 
 def _has_started(entries: list[Entry]) -> bool:

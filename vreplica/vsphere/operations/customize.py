@@ -79,6 +79,32 @@ def _settings(rule: NicRule) -> Any:
     return settings
 
 
+def problem(link: ServerLink, vm: VmRef, spec: str | GuestCustomization) -> str | None:
+    """The reason why `apply` would be refused for this VM; None: nothing is known. Changes nothing.
+
+    Raises NoSpecification.
+    """
+    now = read_vm(link, vm)
+    cards = len(now.nics)
+    if isinstance(spec, str):
+        found = len(stored_specification(link, spec).nicSettingMap or [])
+        if found != cards:
+            return f"specification {spec} is for {found} network cards, and {vm.name} has {cards}"
+        return None
+    if now.guest_family != "linux":
+        return f"hostname and nics are for Linux guests, and this one is {now.guest_family}"
+    if spec.hostname is None:
+        return "hostname is missing"
+    return too_many_rules(spec, vm.name, cards)
+
+
+def too_many_rules(spec: GuestCustomization, vm: str, cards: int) -> str | None:
+    """The reason why these rules do not fit a VM with so many network cards; None: they do."""
+    if len(spec.nics) <= cards:
+        return None
+    return f"nics has rules for {len(spec.nics)} network cards, and {vm} has {cards}"
+
+
 def apply(link: ServerLink, vm: VmRef, spec: str | GuestCustomization, limits: WaitLimits) -> None:
     """Gives a VM that is off a specification for its next boot; nothing where one is pending.
 

@@ -87,8 +87,10 @@ def check_can_boot(ports: Ports, choices: FailoverChoices) -> None:
 
     Without a sync the point is known beforehand, so the source is not powered off in vain. A
     replica that others started or changed is refused as well: raises ReplicaIsOn and
-    ReplicaTouched. With a sync, the sync itself sees that.
+    ReplicaTouched. With a sync, the sync itself sees that. Raises GuestRulesDoNotFit where the
+    guest would not get its addresses.
     """
+    ports.check_guest_rules()
     if choices.final_sync is FinalSync.YES and not choices.source_lost:
         return
     if choices.boot.point is None and not ports.replica_state_is_kept():

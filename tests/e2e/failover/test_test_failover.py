@@ -247,7 +247,7 @@ def test_the_rules_for_the_other_site_are_applied(world, job: Job, how: Customiz
         assert report.customization_script is not None
         (mac,) = report.macs
         assert f"found=$(device {mac.lower()})" in report.customization_script.output
-        assert 'card "$found" 10.9.0.5/24 "10.9.0.1"' in report.customization_script.output
+        assert 'card "$found" 10.9.0.5/24 10.9.0.1' in report.customization_script.output
 
 
 def test_a_specification_of_vcenter_is_taken_by_its_name(world, job: Job) -> None:

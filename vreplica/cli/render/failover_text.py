@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import RenderableType
@@ -146,8 +147,8 @@ def _downtime(known: Preview, limit_s: float | None) -> Iterator[str]:
     if known.source is not None:
         told = duration(final) if final is not None else "not known before a pass was made"
         about = f"about {duration(whole)} once the source is off: " if whole is not None else ""
-        yield f"yes: {about}final sync {told}, start of the replica {start}"
-    yield f"no: start of the replica {start}"
+        yield f"planned: {about}final sync {told}, start of the replica {start}"
+    yield f"{_way(known)}: start of the replica {start}"
     if guess.running and measured.shutdown_s is not None:
         yield f"before that the guest's shutdown: {duration(measured.shutdown_s)} last time"
     if passes:
@@ -181,7 +182,7 @@ def _speeds(guess: Estimate) -> str:
 def outcome(job: str, done: Outcome) -> Iterator[RenderableType]:
     yield _headline(job, done.id, done.state)
     facts_of = done.facts if done.state.value in IN_SERVICE else {}
-    booted = f"{facts_of['point']} ({facts_of['level']})" if "point" in facts_of else ""
+    booted = _booted(facts_of) if "point" in facts_of else ""
     silent = "no heartbeat within the timeout" if facts_of.get("answered") is False else ""
     yield facts(
         ("source", [source_now(done.state.value, done.facts)]),
@@ -196,6 +197,15 @@ def outcome(job: str, done: Outcome) -> Iterator[RenderableType]:
 def point_label(state: str) -> str:
     """The name of the point: before the boot and after an undo it is only the chosen one."""
     return "booted" if state in IN_SERVICE else "point"
+
+
+def _booted(facts: Mapping[str, Any]) -> str:
+    """The point that was booted, from when its data is, and the newer ones that were not."""
+    taken = facts.get("taken")
+    since = f", data from {moment(datetime.fromisoformat(taken))}" if taken else ""
+    newer = [p["point"] for p in facts.get("others", ()) if taken and p["taken"] > taken]
+    left = f"; newer, not booted: {', '.join(newer)}" if newer else ""
+    return f"{facts['point']} ({facts['level']}{since}){left}"
 
 
 def kept(facts: Mapping[str, Any]) -> str:

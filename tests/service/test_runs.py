@@ -323,3 +323,18 @@ def test_a_database_that_is_not_there_is_said_so() -> None:
     with pytest.raises(CatalogUnreachable, match="cannot open the catalog") as caught:
         Catalog.open("postgresql://me:secret@127.0.0.1:1/nothing")
     assert "secret" not in str(caught.value)
+
+
+def test_a_run_after_a_clock_was_set_back_can_be_read_again(catalog: Catalog) -> None:
+    plan, _ = dispatcher(catalog, rules={"a": RULE})
+    join(catalog, "m1")
+    with catalog.transaction() as c:
+        jobs.register(c, ["a"], catalog.now(c) + timedelta(hours=3))
+    assert [q.job for q in plan.round({})] == ["a"]
+    (row,) = catalog.history()
+    assert row["due"].year == 1970
+    # As version 0.1 stored it.
+    with catalog.transaction() as c:
+        c.execute(sa.text("UPDATE vr_run SET due = '0001-01-01T00:07:00.000000+00:00'"))
+    (row,) = catalog.history()
+    assert (row["due"].year, row["due"].minute) == (1970, 7)

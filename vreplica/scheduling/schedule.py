@@ -36,7 +36,8 @@ LONGEST_BACKOFF: Final = timedelta(hours=1)
 SLACK_SHARE: Final = 0.1
 """The share of the target by which a run is due before its deadline, to wait for its turn."""
 _UTC_ZONE: Final = ZoneInfo("UTC")
-_LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
+_LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
+"""Before all times. The catalog stores it as the time at which a run was due."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,9 @@ from vreplica.redact import hide, hide_in
 from vreplica.service.catalog.errors import CatalogDamaged
 from vreplica.stored import Damaged, parse_moment
 
+_LONG_AGO_OF_0_1: Final = "0001-"
+"""Begins the due time of a run after a clock was set back, as version 0.1 stored it."""
+
 
 class Moment(sa.types.TypeDecorator[datetime]):
     """An aware datetime, stored as text in UTC."""
@@ -41,6 +44,8 @@ class Moment(sa.types.TypeDecorator[datetime]):
         return value.astimezone(UTC).isoformat(timespec="microseconds") if value else None
 
     def process_result_value(self, value: str | None, dialect: Any) -> datetime | None:
+        if value and value.startswith(_LONG_AGO_OF_0_1):
+            value = value.replace(_LONG_AGO_OF_0_1, "1970-", 1)
         try:
             return parse_moment(value) if value else None
         except Damaged as error:

@@ -37,6 +37,8 @@ EventName = Literal[
     "failover done",
     "failover failed",
     "failover lost",
+    "both VMs on",
+    "both VMs on: over",
 ]
 TEST: Final = "test"
 """The event of `notify test`, which every receiver gets."""
@@ -45,7 +47,9 @@ DEFAULT_EVENTS: Final[frozenset[EventName]] = frozenset(get_args(EventName)) - {
     "run cancelled",
 }
 """The events for receivers without `on`."""
-_NORMAL: Final = frozenset({"run done", "run cancelled", "RPO kept again", "failover done"})
+_NORMAL: Final = frozenset(
+    {"run done", "run cancelled", "RPO kept again", "failover done", "both VMs on: over"}
+)
 _FAILOVER_DONE: Final = {
     "running": "in service, not committed",
     "committed": "in service, committed",

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from vreplica.errors import ConfigError
@@ -75,6 +75,9 @@ class Metrics:
         self._rounds = Histogram(
             "vreplica_planner_round_seconds", "Of rounds of planning, with queueing.", **more
         )
+        self._both_on = Gauge(
+            "vreplica_job_both_on", "1: source and replica are on.", ("job",), **more
+        )
         self.registry.register(_Fleet(catalog, rules, limits, notifier))
 
     def __call__(self, event: ServiceEvent) -> None:
@@ -88,6 +91,11 @@ class Metrics:
             for what, counter in self._bytes.items():
                 disks = event.data.get("disks", ())
                 counter.labels(event.job).inc(sum(d[f"{what}_bytes"] for d in disks))
+
+    def both_on(self, found: Mapping[str, str | None]) -> None:
+        """Takes the jobs whose sites were read, with both VMs by name where both are on."""
+        for job, both in found.items():
+            self._both_on.labels(job).set(float(both is not None))
 
     def round(self, seconds: float) -> None:
         """Counts a round of planning that took `seconds`."""

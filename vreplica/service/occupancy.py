@@ -7,14 +7,18 @@ job --> source VM  --> host:SITE/esx1   datastore:SITE/ds1 ...
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Final
 
 from vreplica.sync.job import Job
 from vreplica.sync.known_vms import replica_uuid, source_uuid
 from vreplica.vsphere.model import HostInfo, VmLocation
 from vreplica.vsphere.names import unescape
+
+ON: Final = "poweredOn"
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,17 @@ class SiteInventory:
         """The VM of this moref, instance UUID or name; of an inventory path, by its last part."""
         plain = unescape(wanted)
         return self._by_key.get(plain) or self._by_key.get(plain.rpartition("/")[2])
+
+    def find_only(self, wanted: str) -> VmLocation | None:
+        """As `find`; None where several VMs have that name."""
+        found = self.find(wanted)
+        if found is None or wanted in (found.vm.moref, found.instance_uuid):
+            return found
+        return found if self._names[found.vm.name] == 1 else None
+
+    @cached_property
+    def _names(self) -> Counter[str]:
+        return Counter(vm.vm.name for vm in self.vms)
 
     @cached_property
     def _by_key(self) -> dict[str | None, VmLocation]:
@@ -67,6 +82,22 @@ def resources_of_runs(
         for name, (job, source, destination) in jobs.items()
         if source in sites and destination in sites
     }
+
+
+def both_on(
+    jobs: Mapping[str, tuple[Job, str, str]], sites: Mapping[str, SiteInventory]
+) -> dict[str, str | None]:
+    """The jobs whose two sites could be read: both VMs by name where both are on, else None."""
+    found: dict[str, str | None] = {}
+    for name, (job, here, there) in jobs.items():
+        if here in sites and there in sites:
+            source = sites[here].find_only(source_uuid(job) or job.source_vm)
+            replica = sites[there].find_only(replica_uuid(job) or job.placement.name)
+            on = [vm for vm in (source, replica) if vm is not None and vm.power_state == ON]
+            same = here == there and source == replica
+            text = f"{on[0].vm.name} at {here}, {on[1].vm.name} at {there}" if len(on) > 1 else None
+            found[name] = None if same else text
+    return found
 
 
 def _planned(job: Job, site: SiteInventory) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ from vreplica.files import make_private_folder, open_private
 from vreplica.notify.events import EventPublisher
 from vreplica.scheduling.planner import ROUND_S
 from vreplica.service.catalog import failover_requests, jobs, movers, projection, runs
+from vreplica.service.catalog.both_on import BothOnReporter
 from vreplica.service.catalog.database import Catalog
 from vreplica.service.catalog.engines import CatalogAway
 from vreplica.service.catch_up import CatchUp
@@ -35,7 +36,7 @@ from vreplica.service.dispatcher import Assignment, Dispatcher
 from vreplica.service.failover_worker import FailoverWorker
 from vreplica.service.lease import Lease, LeaseWatch
 from vreplica.service.metrics import Metrics
-from vreplica.service.occupancy import SiteInventory, resources_of_runs
+from vreplica.service.occupancy import SiteInventory, both_on, resources_of_runs
 from vreplica.service.outbox import Notifier
 from vreplica.service.run_worker import RunWorker
 from vreplica.vsphere.session import connect
@@ -102,6 +103,7 @@ class Service:
         if address := config.service.metrics:
             closing(self.metrics.serve(address).close)
         self.publish = EventPublisher(self.mover, self.notifier, self.metrics)
+        self.report_both_on = BothOnReporter(self.catalog, self.mover, self.publish)
         self._ttl = config.service.lease
         self.watch = LeaseWatch(self._ttl * 4 / 3)
         self.dispatcher = Dispatcher(
@@ -241,6 +243,9 @@ class Service:
             except VReplicaError as error:
                 log.warning("job %s: %s", name, error, extra={"job": name})
         self._resources |= resources_of_runs(found, sites)
+        both = both_on(found, sites)
+        self.metrics.both_on(both)
+        self.report_both_on(both)
         with self.catalog.transaction() as c:
             jobs.register(c, found, self.catalog.now(c))
             projection.write_disabled(c, (job for job, *_ in found.values()))

@@ -59,12 +59,14 @@ class VmRef:
 
 @dataclass(frozen=True, slots=True)
 class VmLocation:
-    """The host that a VM is registered on, and the datastores of its files."""
+    """The host that a VM is registered on, the datastores of its files, and its power state."""
 
     vm: VmRef
     instance_uuid: str | None
     host: str | None
     datastores: tuple[str, ...]
+    power_state: str = ""
+    """As vCenter has it; empty where it does not say."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -199,7 +199,13 @@ def vm_locations(link: ServerLink) -> tuple[VmLocation, ...]:
     """Reads every VM with its host and datastores, by name, in one call."""
     root = link.content.rootFolder
     properties: Properties = {
-        vim.VirtualMachine: ("name", "summary.config.instanceUuid", "runtime.host", "datastore"),
+        vim.VirtualMachine: (
+            "name",
+            "summary.config.instanceUuid",
+            "runtime.host",
+            "runtime.powerState",
+            "datastore",
+        ),
         vim.HostSystem: ("name",),
         vim.Datastore: ("name",),
     }
@@ -221,6 +227,7 @@ def vm_locations(link: ServerLink) -> tuple[VmLocation, ...]:
             datastores=tuple(
                 names[moref(d)] for d in f.get("datastore") or [] if moref(d) in names
             ),
+            power_state=str(f.get("runtime.powerState") or ""),
         )
         for f in tree.of_kind(vim.VirtualMachine)
     )

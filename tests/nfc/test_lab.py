@@ -423,3 +423,26 @@ def test_writes_from_outside_are_in_the_change_map_where_the_lab_is_set_so(
     machine = vim.VirtualMachine(vm["moref"], si._stub)
     areas = machine.QueryChangedDiskAreas(taken, KEY, 0, change_id).changedArea
     assert [(a.start, a.length) for a in areas] == ([(MIB, 128 * KIB)] if tracked else [])
+
+
+def test_a_link_that_a_client_reads_is_merged_or_not_as_the_lab_is_set(
+    control: LabControl, si: Any, open_: Any
+) -> None:
+    vm = make(control, "merged under a reader")
+    machine = vim.VirtualMachine(vm["moref"], si._stub)
+    control.power("site-a", vm["moref"], on=True)
+    path = vm["disks"][0]["path"]
+    for merges in (True, False):
+        taken = snapshot(si, vm)
+        control.settings("site-a", merge_under_reader=merges)
+        with closing(open_(vm, path)):
+            if merges:
+                WaitForTask(taken.RemoveSnapshot_Task(False))
+            else:
+                with pytest.raises(vim.fault.FileLocked):
+                    WaitForTask(taken.RemoveSnapshot_Task(False))
+            assert machine.runtime.consolidationNeeded is not merges
+    WaitForTask(machine.ConsolidateVMDisks_Task())
+    assert not machine.runtime.consolidationNeeded
+    assert control.describe_vm("site-a", vm["moref"])["links"] == {path: ""}
+    control.settings("site-a", merge_under_reader=True)

@@ -53,6 +53,8 @@ class SiteSettings:
     """Whether writes over NFC or VixDiskLib are in the change map. Sources about ESXi disagree."""
     cbt_bug: str = ""
     """A defect in the answers about changed areas: drop, past-end or empty-page."""
+    merge_under_reader: bool = True
+    """Whether a link is merged or removed while a client reads it over NFC."""
     language: str = "en"
     """The language of labels of devices that are added from now on: en, de or ja."""
     key_provider: str = ""

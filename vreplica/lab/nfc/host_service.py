@@ -12,6 +12,8 @@ import contextlib
 import fcntl
 import os
 import threading
+from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -49,6 +51,8 @@ class HostServers:
         self.by_host: dict[str, NfcServer] = {}
         self._webs: dict[str, HostHttpsServer] = {}
         self._lock = threading.Lock()
+        self._read: Counter[str] = Counter()
+        """How many clients have each link open."""
 
     def web(self, host: Any) -> HostHttpsServer:
         """The HTTPS endpoint of a host, which is opened at its first use."""
@@ -74,7 +78,9 @@ class HostServers:
         for host in self.site.hosts():
             if host._moId in self.by_host:
                 continue
-            store = LibraryStore(partial(self.resolve, host), partial(self.writes, host))
+            store = LibraryStore(
+                partial(self.resolve, host), partial(self.writes, host), partial(self.opened, host)
+            )
             pem = self.site.directory / f"{host.name}.pem"
             if pem.exists():
                 certificate = ServerCertificate.load(pem)
@@ -138,6 +144,26 @@ class HostServers:
         if read_only and _is_open_for_writing(file):
             raise Refused(FILE_LOCKED, f"{path} is locked")
         return file
+
+    def opened(self, host: Any, path: str) -> Callable[[], None]:
+        """Notes that a client has a disk open, with all links below it, until it is closed."""
+        path = self.stored(host, path)
+        owner = next((v for v in self.site.vms() if path in v.links), None)
+        links = Counter([path] if owner is None else owner.chains.ancestry(path))
+        with self._lock:
+            self._read.update(links)
+
+        def closed() -> None:
+            with self._lock:
+                self._read.subtract(links)
+                links.clear()
+
+        return closed
+
+    def is_read(self, link: str) -> bool:
+        """Whether a client of the NFC servers has a link open."""
+        with self._lock:
+            return self._read[link] > 0
 
     def writes(self, host: Any, path: str) -> BeforeWrite:
         """Makes the check before each write: space, and the change map if the site tracks it."""

@@ -69,12 +69,22 @@ BeforeWrite = Callable[[int, int], None]
 Writes = Callable[[str], BeforeWrite]
 """datastore path -> the function to call before bytes [offset, offset + length) are written."""
 
+Opened = Callable[[str], Callable[[], None]]
+"""datastore path of a disk that was opened -> the function to call when it is closed."""
+
 
 class _LibraryDisk:
     def __init__(
-        self, handle: DiskHandle, path: str, *, read_only: bool, before: BeforeWrite | None = None
+        self,
+        handle: DiskHandle,
+        path: str,
+        *,
+        read_only: bool,
+        before: BeforeWrite | None = None,
+        closed: Callable[[], None] = lambda: None,
     ) -> None:
         self._before = before
+        self._closed = closed
         self.disk: Final[Disk] = VddkDisk(handle, path, read_only=read_only)
         self._handle = handle
 
@@ -93,13 +103,18 @@ class _LibraryDisk:
             self.disk.close()
         except DiskAccessError as error:
             raise Refused(error.code, error.message) from error
+        finally:
+            self._closed()
 
 
 class LibraryStore:
     """VMDK files of the lab's datastores, opened through the native library."""
 
-    def __init__(self, resolve: Resolve, writes: Writes | None = None) -> None:
+    def __init__(
+        self, resolve: Resolve, writes: Writes | None = None, opened: Opened | None = None
+    ) -> None:
         self._resolve = resolve
+        self._opened = opened
         self._writes = writes
         self._library = Library.load()
 
@@ -110,7 +125,8 @@ class LibraryStore:
         except DiskAccessError as error:
             raise Refused(error.code, error.message) from error
         before = self._writes(path) if self._writes is not None and not read_only else None
-        return _LibraryDisk(handle, path, read_only=read_only, before=before)
+        closed = self._opened(path) if self._opened is not None else lambda: None
+        return _LibraryDisk(handle, path, read_only=read_only, before=before, closed=closed)
 
 
 # -- memory ---------------------------------------------------------------------------------

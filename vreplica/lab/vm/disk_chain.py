@@ -297,6 +297,7 @@ class DiskChains:
             if link in needed or link in foreign:
                 continue
             children = [c for c, parent in vm.links.items() if parent == link]
+            self.require_unread(link, *children)
             if not children:
                 vm._site.orphan_files.note_removed([link])
                 vm.links = {k: v for k, v in vm.links.items() if k != link}
@@ -307,6 +308,16 @@ class DiskChains:
                 self.merge(link, children[0])
                 return True
         return False
+
+    def require_unread(self, *links: str) -> None:
+        """Raises FileLocked where a client reads a link and the site is set to notice it."""
+        site = self.vm._site
+        if site.settings.merge_under_reader:
+            return
+        for link in links:
+            if site.host_servers.is_read(link):
+                text = f"Unable to access file {link} since it is locked"
+                raise fault(vim.fault.FileLocked, text, file=link)
 
     def merge(self, link: str, child: str) -> None:
         vm = self.vm

@@ -66,7 +66,7 @@ ROWS: dict[str, list[set[str]]] = {
     "service": [{"catalog"}],
     "service/catalog": [{"migrations"}],
     "service/catalog/migrations": [{"versions"}],
-    "sync": [{"transport"}, {"replica"}, {"source"}, {"copy"}, {"plan"}, {"verify"}],
+    "sync": [{"transport"}, {"claim"}, {"replica"}, {"source"}, {"copy"}, {"plan"}, {"verify"}],
     "vddk": [{"helper"}],
     "vsphere": [{"connection"}, {"inventory"}, {"operations"}],
 }

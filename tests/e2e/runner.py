@@ -60,7 +60,7 @@ def die_after(module, attribute):
 
 if name == "writes":
     open_leaf = one_disk.open_leaf
-    one_disk.open_leaf = lambda *a: Deadly(open_leaf(*a), int(after))
+    one_disk.open_leaf = lambda *a, **k: Deadly(open_leaf(*a, **k), int(after))
 if name == "after":
     if after == "commit":
         real = vsphere_session.Session.create_snapshot
@@ -75,8 +75,8 @@ if name == "after":
     elif after == "describe":
         real = vsphere_session.Session.set_extra_config
 
-        def wrapped(self, vm, values):
-            real(self, vm, values)
+        def wrapped(self, vm, values, **more):
+            real(self, vm, values, **more)
             if "vreplica.point" in values:
                 os.kill(os.getpid(), signal.SIGKILL)
 

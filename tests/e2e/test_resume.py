@@ -59,7 +59,7 @@ def written(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     """Bytes that this process has written to replicas since it was asked last."""
     sizes: list[int] = []
     real = one_disk.open_leaf
-    monkeypatch.setattr(one_disk, "open_leaf", lambda *a: Counting(real(*a), sizes))
+    monkeypatch.setattr(one_disk, "open_leaf", lambda *a, **k: Counting(real(*a, **k), sizes))
 
     def since() -> int:
         total = sum(sizes)

@@ -47,6 +47,7 @@ from vreplica.points.digestmap import digest_map
 from vreplica.points.digestmap.file import open_locked
 from vreplica.points.vm_keys import LEAF_KEY
 from vreplica.sync import cycle, recovery_points
+from vreplica.sync.claim import takeover
 from vreplica.sync.copy import one_disk
 from vreplica.sync.cycle import run
 from vreplica.sync.errors import PreflightFailed
@@ -56,7 +57,7 @@ from vreplica.sync.replica import foreign_changes
 from vreplica.sync.report import RunReport
 from vreplica.sync.sites import Sites
 from vreplica.units import BLOCK, GIB, KIB, SECTOR
-from vreplica.vsphere.errors import HostUnreachable, VmNotFound
+from vreplica.vsphere.errors import ConfigurationChanged, HostUnreachable, VmNotFound
 from vreplica.vsphere.model import (
     DatastoreInfo,
     Endpoint,
@@ -66,6 +67,7 @@ from vreplica.vsphere.model import (
     SnapshotInfo,
     VmDisk,
     VmInfo,
+    VmOptions,
     VmRef,
 )
 
@@ -156,6 +158,12 @@ class Vm:
     extra: dict[str, str] = field(default_factory=dict)
     snapshots: list[Snapshot] = field(default_factory=list)
     current: str | None = None
+    changes: int = 0
+
+    @property
+    def version(self) -> str:
+        """Of the configuration: a revert brings an old one back, but never its version."""
+        return f"v{self.changes}"
 
     @property
     def folder(self) -> str:
@@ -271,6 +279,7 @@ class Site:
             datastores=("ds",),
             datastore_morefs={"ds": "ds-1"},
             extra_config=dict(vm.extra),
+            change_version=vm.version,
         )
 
     def read_snapshots(self, ref: VmRef) -> tuple[SnapshotInfo, ...]:
@@ -296,6 +305,13 @@ class Site:
     def refresh(self) -> datetime:
         return self.clock()
 
+    server_time = refresh
+
+    def read_options(self, ref: VmRef) -> VmOptions:
+        vm = self._vm(ref)
+        files = {key: disk.path for key, disk in vm.disks.items()}
+        return VmOptions(vm.version, dict(vm.extra), vm.current, files)
+
     def take_started_tasks(self) -> tuple[str, ...]:
         return ()
 
@@ -317,11 +333,17 @@ class Site:
     @contextmanager
     def change(self, ref: VmRef) -> Iterator[Vm]:
         """The reply may be lost with the work done."""
-        yield self._vm(ref)
+        vm = self._vm(ref)
+        yield vm
+        vm.changes += 1
         self.steps()
 
-    def set_extra_config(self, ref: VmRef, values: Mapping[str, str]) -> None:
+    def set_extra_config(
+        self, ref: VmRef, values: Mapping[str, str], *, change_version: str | None = None
+    ) -> None:
         with self.change(ref) as vm:
+            if change_version not in (None, vm.version):
+                raise ConfigurationChanged("writing the VM's options")
             vm.extra = {k: v for k, v in {**vm.extra, **values}.items() if v}
 
     def enable_cbt(self, ref: VmRef) -> bool:
@@ -447,7 +469,7 @@ class Site:
 def opener(read_only: bool) -> Callable[..., Opened]:
     """Stands in for open_leaf and open_current."""
 
-    def open_(job: Any, site: Site, ref: VmRef, disk: VmDisk) -> Opened:
+    def open_(job: Any, site: Site, ref: VmRef, disk: VmDisk, **_: object) -> Opened:
         return Opened(site._vm(ref).disks[disk.key], site.steps, read_only=read_only)
 
     return open_
@@ -694,6 +716,7 @@ def on_the_model(world: World) -> Iterator[None]:
             (recovery_points, "connect", connect),
             (one_disk, "open_snapshot_disk", open_snapshot_disk),
             (one_disk, "open_leaf", opener(read_only=False)),
+            (takeover, "open_leaf", opener(read_only=False)),
             (foreign_changes, "open_current", opener(read_only=True)),
             (one_disk, "copy", small),
             (one_disk, "RETRY", RetryPolicy(attempts=1)),

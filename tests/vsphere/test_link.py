@@ -30,7 +30,7 @@ from vreplica.cli.app import app
 from vreplica.errors import VReplicaError
 from vreplica.vsphere.connection import collector
 from vreplica.vsphere.connection.certificate import probe_certificate
-from vreplica.vsphere.connection.link import ServerLink
+from vreplica.vsphere.connection.link import FRESH_S, ServerLink
 from vreplica.vsphere.connection.tasks import WaitLimits, run, wait
 from vreplica.vsphere.connection.vmomi import vim
 from vreplica.vsphere.errors import (
@@ -216,8 +216,14 @@ def server(context: ssl.SSLContext) -> Iterator[Server]:
 def link(server: Server) -> Iterator[ServerLink]:
     link = open_link(server)
     server.calls.clear()
+    after_a_pause(link)
     yield link
     link.close()
+
+
+def after_a_pause(link: ServerLink) -> None:
+    """Its connections may have been closed by the server since they were used."""
+    link._answered_s -= 2 * FRESH_S
 
 
 def open_link(server: Server, **more: Any) -> ServerLink:
@@ -371,6 +377,15 @@ def test_a_change_that_is_cut_off_is_not_sent_again(server: Server, link: Server
     assert server.calls == ["CurrentTime", "PowerOnVM_Task"]
     assert str(caught.value).startswith("web01: ")
     assert caught.value.retryable
+
+
+def test_a_connection_that_just_brought_an_answer_is_not_tried_before_a_change(
+    server: Server, link: ServerLink
+) -> None:
+    server.usual["PowerOnVM_Task"] = TASK
+    link.call("power-on", power_on(link))
+    link.call("power-on", power_on(link))
+    assert server.calls == ["CurrentTime", "PowerOnVM_Task", "PowerOnVM_Task"]
 
 
 def test_a_stale_connection_is_found_before_a_change_is_sent(

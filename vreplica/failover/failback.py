@@ -116,6 +116,7 @@ class FailbackPorts(VSpherePorts):
             booted=self._plan.booted,
             level=Level(self._plan.level),
             listener=self._listener,
+            failover=failover,
         )
 
     def _connect_replica(self, ref: VmRef) -> None:
@@ -149,7 +150,7 @@ class FailbackPorts(VSpherePorts):
         holder = disabled_by(self._forward)
         if holder is not None:
             enable(self._forward, holder)
-        enable(self._job, failover)
+        self.enable_job(failover)
 
 
 def plan_failback(job: Job, new_vm: str | None = None) -> FailbackPlan:

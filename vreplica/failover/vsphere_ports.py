@@ -7,7 +7,7 @@ holds a guest's writes and is no recovery point, whatever happens to this proces
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -31,13 +31,16 @@ from vreplica.failover.machine.ports import Effect
 from vreplica.points import Level, RecoveryPoint
 from vreplica.points.side_branch import SideBranch
 from vreplica.points.vm_keys import BOOTED, DISCONNECTED_KEY, LEAF_KEY
+from vreplica.sync.claim.claim import ClaimKind
+from vreplica.sync.claim.held_claim import Claimant, HeldClaim, claim_now, release_of_failover
+from vreplica.sync.claim.takeover import wait_until_closed
 from vreplica.sync.cycle import run
-from vreplica.sync.errors import JobBusy, NoPoints
+from vreplica.sync.errors import JobBusy, NoPoints, ReplicaClaimed, ReplicaInFailover
 from vreplica.sync.events import Listener, Warn
 from vreplica.sync.failover_run import FailoverRun
 from vreplica.sync.job import Customize, Job, OnReplicaChange, QuiescePolicy
 from vreplica.sync.job_dir import job_lock
-from vreplica.sync.job_switch import disable, enable
+from vreplica.sync.job_switch import check_enabled, disable, enable
 from vreplica.sync.known_vms import find_source
 from vreplica.sync.replica import nvram, side_branches
 from vreplica.sync.replica.foreign_changes import find_foreign_changes
@@ -110,14 +113,38 @@ class VSpherePorts:
         while True:
             try:
                 with job_lock(self._job):
+                    check_enabled(self._job, failover)
+                    self._claim()
                     return disable(self._job, failover)
-            except JobBusy:
+            except (JobBusy, ReplicaClaimed) as error:
+                if isinstance(error, ReplicaInFailover):
+                    raise
                 if time.monotonic() > end:
                     raise
                 time.sleep(1.0)
 
     def enable_job(self, failover: str) -> None:
+        release_of_failover(self._destination, self._job.placement.name, failover)
         enable(self._job, failover)
+
+    def _claim(self, values: Mapping[str, str] | None = None) -> HeldClaim | None:
+        """Claims the replica for this failover; None where there is no VM yet.
+
+        A claim of the failover stays until it has ended, also while no process works on it.
+        `values`: further entries, set in the same step. Raises ReplicaClaimed.
+        """
+        try:
+            ref = self._destination.find_vm(self._job.placement.name)
+        except VmNotFound:
+            return None
+        claimant = Claimant(self._job.name, self._failover, ClaimKind.FAILOVER, self._failover)
+        taken = claim_now(self._destination, ref, claimant, values)
+        taken.held.forget()
+        if taken.before is not None:
+            self._listener(Warn(taken.text))
+            replica = self._destination.read_vm(ref)
+            wait_until_closed(self._job, self._destination, replica, taken)
+        return taken.held
 
     def points(self) -> tuple[RecoveryPoint, ...]:
         replica = find_replica(self._destination, self._job)
@@ -242,10 +269,13 @@ class VSpherePorts:
     def put_replica_on(self, point: str) -> None:
         replica = self._replica()
         known = (*replica.points, *replica.bootable_sides)
-        snapshot = next((p.snapshot for p in known if p.id == point), None)
+        wanted = next((p.snapshot for p in known if p.id == point), None)
+        snapshot = next((s for s in replica.snapshots if s.moref == wanted), None)
         if snapshot is None:
             raise NoPointToBoot(wanted=point)
-        revert_to_point(self._destination, replica.vm.ref, snapshot)
+        claim = self._claim()
+        assert claim is not None, "the replica was read a moment ago"
+        revert_to_point(self._destination, claim, snapshot)
 
     def before_power_on(self) -> tuple[Effect, ...]:
         if self._job.guest.customize is Customize.SPEC:
@@ -254,14 +284,14 @@ class VSpherePorts:
 
     def _customize_replica(self) -> None:
         ref, guest = self._replica().vm.ref, self._job.guest
-        self._mark_leaf(ref)
+        self._mark_leaf()
         self._destination.customize_guest(ref, guest.spec or guest.customization)
 
     def power_on_replica(self) -> None:
         replica = self._replica().vm
         ref = replica.ref
         point = RecoveryPoint.from_extra_config(replica.extra_config)
-        self._mark_leaf(ref)
+        self._mark_leaf()
         if point is not None:
             try:
                 nvram.place(self._destination, replica, point, replica)
@@ -285,9 +315,9 @@ class VSpherePorts:
         """A replica is created with its cards disconnected, and a revert disconnects them again."""
         self._destination.set_nics(ref, connect=True)
 
-    def _mark_leaf(self, ref: VmRef) -> None:
+    def _mark_leaf(self) -> None:
         """From here on the leaf is no recovery point: an undo discards what follows."""
-        self._destination.set_extra_config(ref, {LEAF_KEY: f"{BOOTED}{self._failover}"})
+        self._claim({LEAF_KEY: f"{BOOTED}{self._failover}"})
 
     def after_heartbeat(self) -> tuple[Effect, ...]:
         if self._job.guest.customize is Customize.SCRIPT:

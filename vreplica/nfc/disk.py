@@ -89,6 +89,7 @@ class NfcDisk:
         *,
         read_only: bool,
         first_of_two: bool = False,
+        on_reopen: Callable[[], object] | None = None,
     ) -> None:
         """Opens the disk. Raises DiskAccessError, TicketRefused, AdmissionTimeout."""
         self._config = config
@@ -97,6 +98,7 @@ class NfcDisk:
         self._io_bytes = config.io_bytes
         self._written: list[tuple[int, int]] = []
         self._closed = False
+        self._on_reopen = on_reopen
         self._link = HostLink(tickets, config, path, read_only=read_only, first_of_two=first_of_two)
         self._link.open()
         self._capacity = self._link.file.capacity_bytes
@@ -327,7 +329,19 @@ class NfcDisk:
                     doing="opening again",
                     reason=f"it has {self._link.file.capacity_bytes} bytes, not {self._capacity}",
                 )
+            self._report_reopened()
             return losses
+
+    def _report_reopened(self) -> None:
+        """Nothing more is written where the caller may not go on."""
+        if self._on_reopen is None:
+            return
+        try:
+            self._on_reopen()
+        except BaseException:
+            self._closed = True
+            self._link.drop()
+            raise
 
     def _halve(self, failure: DiskAccessError) -> None:
         """Asks for less at once from now on. Raises the failure where less is not possible."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from vreplica.disk_errors import HostConnection
@@ -23,6 +24,7 @@ def open_nfc_disk(
     vm: str | None = None,
     disk_key: int | None = None,
     first_of_two: bool = False,
+    on_reopen: Callable[[], object] | None = None,
     config: NfcConfig | None = None,
 ) -> NfcDisk:
     """Opens a disk of a VM.
@@ -37,6 +39,8 @@ def open_nfc_disk(
     first_of_two: another disk will be opened while this one is open. Where both are at one host,
         copies that all have their first disk could wait for their second for ever. So one of the
         host's places for open disks is never given to a first disk.
+    on_reopen: called each time the disk was opened again after a lost connection, before the next
+        request. What it raises ends the operation.
 
     A lost connection is made again with a new ticket, so `source` must stay usable while the disk
     is open.
@@ -47,7 +51,14 @@ def open_nfc_disk(
     if settings.mode == "nbd":
         log.warning("%s: mode nbd sends the disk's content over the network unencrypted", path)
     tickets = _tickets(source, vm, path, disk_key, settings)
-    return NfcDisk(tickets, settings, path, read_only=read_only, first_of_two=first_of_two)
+    return NfcDisk(
+        tickets,
+        settings,
+        path,
+        read_only=read_only,
+        first_of_two=first_of_two,
+        on_reopen=on_reopen,
+    )
 
 
 def check_host_access(

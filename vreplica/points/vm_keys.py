@@ -10,6 +10,8 @@ On the replica of a job:
     vreplica.leaf             id of the run that writes to its      run, seed,       run, plan,
                               disks; "booted by ID" of a failover;  failover         failover
                               empty when none does
+    vreplica.claim            the writer that has the replica now,  run, seed,       every writer
+                              JSON (sync/claim/claim.py)            failover
     vreplica.point            the recovery point, JSON              commit,          every command
     vreplica.point.disk.KEY   one disk of that point, JSON          reprotect        every command
     vreplica.seed             seed id and disk keys, JSON; empty    seed             run, plan
@@ -49,6 +51,9 @@ LEAF_KEY: Final = "vreplica.leaf"
 BOOTED: Final = "booted by "
 """Prefix of the value of LEAF_KEY, before the failover's id, from right before the replica is
 powered on."""
+
+CLAIM_KEY: Final = "vreplica.claim"
+"""The writer that has claimed the replica, as JSON (sync/claim/claim.py); empty when none has."""
 
 POINT_KEY: Final = "vreplica.point"
 """The recovery point that the disks stand on, as JSON (points/model.py)."""

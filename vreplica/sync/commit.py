@@ -14,12 +14,14 @@ from vreplica.points import RecoveryPoint
 from vreplica.points.vm_keys import LEAF_KEY, SEED_KEY
 from vreplica.sync.anomaly import suspicions
 from vreplica.sync.copy.one_disk import DiskCopy
+from vreplica.sync.errors import ReplicaChangedMeanwhile
 from vreplica.sync.plan.completeness import left_out
 from vreplica.sync.prepared_run import PreparedRun
 from vreplica.sync.replica.nvram import carry
-from vreplica.sync.replica.state import read_replica, vm_identity
+from vreplica.sync.replica.state import point_text, vm_identity
 from vreplica.sync.run_context import RunContext
-from vreplica.vsphere.model import VmRef
+from vreplica.vsphere.model import SnapshotInfo, VmRef
+from vreplica.vsphere.session import Session
 
 
 def describe(
@@ -50,24 +52,28 @@ def describe(
 
 
 def commit(context: RunContext, replica: VmRef, point: RecoveryPoint) -> RecoveryPoint:
-    """Makes the point on the replica. Returns it with its snapshot."""
-    destination = context.sites.destination
-    values = {**point.to_extra_config(), LEAF_KEY: "", SEED_KEY: ""}
-    destination.set_extra_config(replica, values)
-    try:
-        snapshot = destination.create_snapshot(replica, point.id, _text(point), None)
-    except VSphereError:
-        # The snapshot may exist although its answer was lost: what the destination has, counts.
-        made = read_replica(destination, context.job, replica).latest
-        if made is None or made.id != point.id:
-            raise
-        return made
+    """Makes the point on the replica. Returns it with its snapshot.
+
+    The description is set only while the replica is claimed by this run, and stands on the
+    snapshot and the files that it wrote. What was frozen is held to that once more: an error then
+    means that no point is listed. Raises ClaimLost, ReplicaChangedMeanwhile.
+    """
+    destination, claim = context.sites.destination, context.claim
+    claim.write({**point.to_extra_config(), LEAF_KEY: "", SEED_KEY: ""})
+    snapshot = _freeze(destination, replica, point)
+    claim.check_snapshot(snapshot)
+    if RecoveryPoint.from_extra_config(snapshot.extra_config) != point:
+        what = "the description of the new point is not the one that was written"
+        raise ReplicaChangedMeanwhile(job=context.job.name, vm=replica.name, what=what)
     return replace(point, snapshot=snapshot.moref)
 
 
-def _text(point: RecoveryPoint) -> str:
-    return (
-        f"Recovery point of {point.source_name} at {point.time:%Y-%m-%d %H:%M:%S} UTC, "
-        f"{point.level} consistent, made by vreplica for job {point.job}. "
-        "The replication needs it; retention removes it."
-    )
+def _freeze(destination: Session, replica: VmRef, point: RecoveryPoint) -> SnapshotInfo:
+    try:
+        return destination.create_snapshot(replica, point.id, point_text(point), None)
+    except VSphereError:
+        # The snapshot may exist although its answer was lost: what the destination has, counts.
+        for snapshot in destination.read_snapshots(replica):
+            if snapshot.name == point.id:
+                return snapshot
+        raise

@@ -1,12 +1,14 @@
 """Runs one replication cycle: from the replica's last recovery point to the next.
 
     lock -> read both sides -> plan, preflight
+         -> claim the replica                    one writer, wherever it runs (sync/claim/)
          -> roll back what a broken run left     source: our snapshot; replica: back to its point
          -> replica in shape, change tracking on
          -> source snapshot (level known)
          -> mark the leaf -> copy every disk -> describe the point -> snapshot the replica
                                                                       `-- this is the commit
          -> digest maps follow -> verify (on request) -> source snapshot off -> retention
+         -> give the claim back
 
 A failure before the commit reverts the replica to its last point and removes the source's
 snapshot. A kill leaves that to the next run, which finds all it needs on the two sides. After the
@@ -16,7 +18,7 @@ commit the point stands, whatever else fails.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 
 from vreplica.delta.control import Control
@@ -25,6 +27,8 @@ from vreplica.points import RecoveryPoint
 from vreplica.points.clock_problems import clocks_set_back
 from vreplica.points.model import new_id
 from vreplica.points.vm_keys import LEAF_KEY
+from vreplica.sync.claim.held_claim import HeldClaim, new_claim, require_free, take_claim
+from vreplica.sync.claim.takeover import wait_until_closed
 from vreplica.sync.commit import commit, describe
 from vreplica.sync.copy.digest_maps import apply_digests, rebuild_lost_maps
 from vreplica.sync.copy.disks import copy_disks
@@ -39,7 +43,7 @@ from vreplica.sync.job import Job
 from vreplica.sync.job_dir import job_lock
 from vreplica.sync.job_state import JobState, read_job_state
 from vreplica.sync.job_switch import check_enabled
-from vreplica.sync.known_vms import remember
+from vreplica.sync.known_vms import remember, replica_uuid
 from vreplica.sync.pause import PauseWatch, source_bytes
 from vreplica.sync.plan.plan import make_plan
 from vreplica.sync.plan.space import check_space
@@ -47,7 +51,7 @@ from vreplica.sync.prepared_run import PreparedRun
 from vreplica.sync.replica import test_vm
 from vreplica.sync.replica.reshape import reshape
 from vreplica.sync.replica.shape import Shape, replica_spec, replicated_disks, shape_of
-from vreplica.sync.replica.state import ReplicaState, read_replica
+from vreplica.sync.replica.state import ReplicaState, read_replica, vm_identity
 from vreplica.sync.report import Plan, RunReport, VerifyReport
 from vreplica.sync.rollback import Rollback
 from vreplica.sync.run_context import Fence, RunContext, never_fenced
@@ -57,7 +61,11 @@ from vreplica.sync.source.cbt import track_source
 from vreplica.sync.source.snapshot import check_snapshot_stands, take_source_snapshot
 from vreplica.sync.source.vmotion_lock import storage_vmotion_locked
 from vreplica.sync.verify.comparison import Comparison, compare_point
+from vreplica.vsphere.errors import AmbiguousVm, ConfigurationChanged, NameTaken
 from vreplica.vsphere.model import VmInfo
+
+CLAIM_ATTEMPTS = 5
+"""How often both sides are read where others change the replica's configuration in between."""
 
 
 def run(
@@ -70,6 +78,7 @@ def run(
     fence: Fence = never_fenced,
     failover_run: FailoverRun | None = None,
     sessions: SiteSessions | None = None,
+    take_over: bool = False,
 ) -> RunReport:
     """Replicates once. Ends with a new recovery point, or raises with the replica as it was.
 
@@ -78,8 +87,9 @@ def run(
     of the new point with the source's snapshot before that is removed. `run_id`: the id of the
     run and of its point; by default a new one. `fence` is called before every step, read and
     write. It raises where another process has taken the run over; then nothing is rolled back,
-    since the new owner does that. `sessions`: those of other jobs of this thread, shared. Raises
-    JobDisabled, JobBusy and what the sites and disks raise.
+    since the new owner does that. `sessions`: those of other jobs of this thread, shared.
+    `take_over`: claim the replica also where another writer that has it may be alive. Raises
+    JobDisabled, JobBusy, ReplicaClaimed and what the sites and disks raise.
     """
     with job_lock(job):
         check_enabled(job, failover_run.failover if failover_run is not None else None)
@@ -92,8 +102,9 @@ def run(
                 run_id=run_id or new_id(),
                 control=control,
                 listener=listener,
-                fence=fence,
+                check_owner=fence,
                 failover_run=failover_run,
+                take_over=take_over,
             )
             try:
                 return _run(context, pause, verify=verify)
@@ -105,13 +116,21 @@ def run(
 
 
 def _run(context: RunContext, pause: PauseWatch, *, verify: bool) -> RunReport:
-    state, plan = _read_and_plan(context)
+    with given_back(context):
+        state, plan = _claim(context)
+        return _run_claimed(context, pause, state, plan, verify=verify)
+
+
+def _run_claimed(
+    context: RunContext, pause: PauseWatch, state: JobState, plan: Plan, *, verify: bool
+) -> RunReport:
     source = state.source.ref
     with storage_vmotion_locked(context.job, context.sites.source, source, context.report):
-        if plan.resumes is None:
-            state = _roll_back_earlier_run(context, state, plan)
         with rolled_back_on_failure(context, state.source):
+            if plan.resumes is None:
+                state = _roll_back_earlier_run(context, state, plan)
             prepared = _prepare(context, state, plan)
+            context.claim.stands_on(prepared.replica.vm)
             copies = _copy(context, prepared, plan, pause)
             context.check_cancelled()
             point = _commit(context, prepared, copies)
@@ -144,14 +163,52 @@ def _run(context: RunContext, pause: PauseWatch, *, verify: bool) -> RunReport:
 # -- before anything is copied ----------------------------------------------------------------
 
 
+def _claim(context: RunContext) -> tuple[JobState, Plan]:
+    """Reads both sides, plans, and claims the replica in the state that the plan is for.
+
+    Where the replica was changed in between, all of it is done again.
+    """
+    for _ in range(CLAIM_ATTEMPTS - 1):
+        # NameTaken: another writer has created the replica since it was looked for.
+        with suppress(ConfigurationChanged, NameTaken):
+            return _read_and_claim(context)
+    return _read_and_claim(context)
+
+
+def _read_and_claim(context: RunContext) -> tuple[JobState, Plan]:
+    state, plan = _read_and_plan(context)
+    if plan.resumes is not None:
+        context.resume(plan.resumes)
+    if state.replica is None:
+        replica = _create_replica(context, state.source)
+        return state.with_sides(state.source, replica), plan
+    # The mark is the same call. A replica that is taken back to its point first gets it later.
+    marks = plan.resumes is None and state.replica.clean and not plan.foreign_changes
+    taken = take_claim(
+        context.sites.destination,
+        state.replica.vm,
+        context.claimant,
+        {LEAF_KEY: context.run_id} if marks else {},
+    )
+    context.replica = vm_identity(state.replica.vm)
+    context.held, context.leaf_marked = taken.held, marks or plan.resumes is not None
+    if taken.before is not None:
+        context.warn(taken.text)
+        context.recovered.append(taken.text)
+        wait_until_closed(context.job, context.sites.destination, state.replica.vm, taken)
+    return state, plan
+
+
 def _read_and_plan(context: RunContext) -> tuple[JobState, Plan]:
-    """Reads both sides. Raises PreflightFailed where a run cannot end well."""
+    """Reads both sides. Raises ReplicaClaimed, and PreflightFailed for all else in the way."""
     job = context.job
     context.step("read", f"reading {job.source_vm} and {job.placement.name}")
     with context.sites.one_look():
         state = read_job_state(job, context.sites)
         # Networks that the job names by path are named by moref from here on.
         context.job = job = state.job
+        if state.replica is not None:
+            require_free(context.sites.destination, state.replica.vm, context.claimant)
         plan = make_plan(state, context.known_level, may_resume=context.failover_run is None)
     if plan.problems:
         raise PreflightFailed(job=job.name, problems=plan.problems).at(vm=state.source.ref.name)
@@ -168,10 +225,11 @@ def _roll_back_earlier_run(context: RunContext, state: JobState, plan: Plan) -> 
     source = rollback.consolidate_source(rollback.remove_left_snapshot(state.source))
     replica = state.replica
     if replica is not None:
-        replica = rollback.consolidate_replica(replica)
+        replica = rollback.remove_leftovers(rollback.consolidate_replica(replica))
     for text in plan.foreign_changes:
         context.warn(f"what others changed on replica {job.placement.name} is discarded: {text}")
     if replica is not None and (plan.foreign_changes or not replica.clean):
+        context.replica_changed = True
         replica = rollback.revert_to_latest_point(replica)
     if replica is not None and (left := test_vm.remove_left(context.sites.destination, job)):
         context.recovered.append(f"removed test VM {left}, whose process is gone")
@@ -180,35 +238,49 @@ def _roll_back_earlier_run(context: RunContext, state: JobState, plan: Plan) -> 
 
 def _prepare(context: RunContext, state: JobState, plan: Plan) -> PreparedRun:
     """Brings the replica into shape, switches tracking on and takes the source's snapshot."""
-    if plan.resumes is not None and state.replica is not None:
-        context.resume(plan.resumes)
+    assert state.replica is not None, "it was claimed"
+    if plan.resumes is not None:
+        context.replica_changed = True
+        context.source_snapshot = plan.resumes.record.snapshot
         context.step("resume", f"resuming {plan.resumes.text}")
         return prepare_resumed(state, state.replica, plan.resumes)
-    replica, shape = _shaped_replica(context, state)
+    replica, shape = _shaped_replica(context, state, state.replica)
     source = track_source(context, state.source, shape)
     context.check_cancelled()
     context.step("snapshot", f"taking a snapshot of {source.ref.name}")
     snapshot = take_source_snapshot(context, source)
+    context.source_snapshot = snapshot.info.moref
     return PreparedRun(source, snapshot, replica, shape)
 
 
-def _shaped_replica(context: RunContext, state: JobState) -> tuple[ReplicaState, Shape]:
-    """The replica, created where there is none, in the shape of its source."""
-    shape = shape_of(
-        context.job, state.source, replicated_disks(context.job, state.source), state.replica
-    )
-    if state.replica is None:
-        return _create_replica(context, state.source), shape
+def _shaped_replica(
+    context: RunContext, state: JobState, replica: ReplicaState
+) -> tuple[ReplicaState, Shape]:
+    """The replica in the shape of its source."""
+    job, source = context.job, state.source
+    shape = shape_of(job, source, replicated_disks(job, source), replica)
     if not shape.changed:
-        return state.replica, shape
-    return reshape(context, state.source, state.replica, shape)
+        return replica, shape
+    return reshape(context, source, replica, shape)
 
 
 def _create_replica(context: RunContext, source: VmInfo) -> ReplicaState:
+    """Creates the replica with the claim in it. Of two that are made at once this one goes."""
     job, destination = context.job, context.sites.destination
+    context.replica_before = replica_uuid(job)
     context.step("create", f"creating replica {job.placement.name} on {job.placement.datastore}")
-    ref = destination.create_replica(replica_spec(job, source, context.run_id))
-    made = read_replica(destination, job, ref)
+    claim = new_claim(destination, context.claimant)
+    ref = destination.create_replica(replica_spec(job, source, context.run_id, claim=claim.option))
+    context.held = HeldClaim(destination, ref, job.name, claim).keep()
+    context.leaf_marked = context.replica_changed = True
+    try:
+        found = destination.find_vm(job.placement.name)
+    except AmbiguousVm:
+        destination.destroy_vm(ref)
+        context.forget_claim()
+        raise
+    made = read_replica(destination, job, found)
+    context.replica = vm_identity(made.vm)
     remember(job, replica=made.vm)
     return made
 
@@ -222,8 +294,10 @@ def _copy(
     tasks = disk_tasks(context, prepared, plan)
     check_space(context, prepared.replica.vm, tasks)
     context.step("copy", f"copying {len(tasks)} disk{'s' * (len(tasks) > 1)}")
-    replica = prepared.replica
-    context.sites.destination.set_extra_config(replica.vm.ref, {LEAF_KEY: context.run_id})
+    context.replica_changed = True
+    if not context.leaf_marked:
+        context.claim.write({LEAF_KEY: context.run_id})
+        context.leaf_marked = True
     if context.failover_run is None:
         record_of(context, prepared, tasks).save(context.job)
         context.disks_written = True
@@ -289,6 +363,29 @@ def _remove_source_snapshot(context: RunContext, prepared: PreparedRun) -> None:
         context.warn(f"the next run removes the snapshot of {source.name}: {error}")
 
 
+# -- at the end -------------------------------------------------------------------------------
+
+
+@contextmanager
+def given_back(context: RunContext) -> Iterator[None]:
+    """Gives the claim back at the end of a run, however it ends.
+
+    A failover keeps its claim until it has ended. Where the site does not answer the claim stays:
+    it ends by itself (sync/claim/claim.py).
+    """
+    try:
+        yield
+    finally:
+        held, unwritten = context.held, context.leaf_marked and not context.replica_changed
+        if held is not None and context.failover_run is not None:
+            held.forget()
+        elif held is not None:
+            try:
+                held.release({LEAF_KEY: ""} if unwritten else {})
+            except VReplicaError as error:
+                context.warn(f"replica {held.vm.name} stays claimed for a while: {error.message}")
+
+
 # -- when it fails ----------------------------------------------------------------------------
 
 
@@ -302,7 +399,14 @@ def rolled_back_on_failure(context: RunContext, source: VmInfo) -> Iterator[None
         yield
     except BaseException as error:
         # A process that lost the run must not clean up: the new owner does.
-        context.fence()
+        context.check_owner()
+        if (lost := context.lost_claim()) is not None:
+            # Whatever else went wrong then came from there.
+            raise lost.at(
+                vm=source.ref.name,
+                source_state=Rollback(context).leave_to_new_owner(source),
+                replica_state="in the hands of its new owner; its recovery points are untouched",
+            ) from error
         if isinstance(error, VReplicaError) and _stays_for_next_run(context, error):
             raise
         forget_run(context.job)

@@ -50,6 +50,80 @@ class JobBusy(PreflightError):
 
 
 @dataclass(eq=False)
+class ReplicaClaimed(PreflightError):
+    """Another writer has the replica. `claim`: which one, where, since when."""
+
+    template = "replica {vm} of job {job} is in the hands of {claim}"
+    remedy = (
+        "Wait until that ends, or end that process on its machine. A claim whose process is gone "
+        "ends by itself: at once on the same machine, else 10 minutes after it was last renewed. "
+        "Where you know that its machine is lost: `vreplica-sync run {job} --take-over`."
+    )
+    retryable = True
+    job: str
+    vm: str
+    claim: str
+
+
+@dataclass(eq=False)
+class ReplicaInFailover(ReplicaClaimed):
+    """A failover has the replica, until it is undone, committed or failed back."""
+
+    remedy = (
+        "Nothing writes to it meanwhile: it may be in service. On the machine that began the "
+        "failover: `vreplica-sync failover show {job}`, then `vreplica-sync undo {job}` or "
+        "`vreplica-sync commit {job}`."
+    )
+    retryable = False
+
+
+@dataclass(eq=False)
+class ReplicaStillOpen(PreflightError):
+    """The disks of a replica that was to be taken over are still open for writing."""
+
+    template = "the disks of replica {vm} are still open, by {claim} or its host: {reason}"
+    remedy = (
+        "End that process on its machine: its disks close with it. Where the machine is lost, its "
+        "connections end at the ESXi host after some minutes. Then give the same command again."
+    )
+    retryable = True
+    job: str
+    vm: str
+    claim: str
+    reason: str
+
+
+@dataclass(eq=False)
+class ClaimLost(PreflightError):
+    """Another writer took the replica over while this one was held up."""
+
+    template = "run {run} of job {job} lost replica {vm} to {by}"
+    remedy = (
+        "Nothing of this run is kept; no recovery point was changed. Look at the other one: "
+        "`vreplica-sync points {job}`. Two movers with one job take turns, but only one needs it."
+    )
+    job: str
+    vm: str
+    run: str
+    by: str
+
+
+@dataclass(eq=False)
+class ReplicaChangedMeanwhile(ReplicaError):
+    """Somebody else changed the replica while a run wrote to it. The run makes no point."""
+
+    template = "replica {vm} was changed by others while job {job} wrote to it: {what}"
+    remedy = (
+        "Look at the recent tasks of {vm} in vCenter, and let nobody change a replica. "
+        "Then give the same command again: it takes the replica back to its latest point first."
+    )
+    retryable = True
+    job: str
+    vm: str
+    what: str
+
+
+@dataclass(eq=False)
 class StateDirUnusable(PreflightError):
     template = "the state directory cannot be used: {reason}"
     remedy = (

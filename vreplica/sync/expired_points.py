@@ -25,6 +25,7 @@ def remove_expired(context: RunContext, replica: VmRef) -> list[str]:
     removed: list[str] = []
     try:
         now = read_replica(destination, job, replica)
+        context.claim.observe(now.vm)
         for text in flag_warnings(job.name, now.points, context.run_id):
             context.warn(text)
         for newer in now.newer:

@@ -334,6 +334,16 @@ class FileRefused(VSphereError):
 
 
 @dataclass(eq=False)
+class ConfigurationChanged(VSphereError):
+    """The VM's configuration is not the version any more that a change was made for."""
+
+    template = "{operation}: the configuration was changed meanwhile, and was left as it is"
+    remedy = "Give the same command again: it reads the VM anew."
+    retryable = True
+    operation: str
+
+
+@dataclass(eq=False)
 class HostDisconnected(VSphereError):
     template = "{operation}: the ESXi host of the VM does not answer vCenter: {reason}"
     remedy = (

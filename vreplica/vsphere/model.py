@@ -255,6 +255,8 @@ class VmInfo:
     """What a replica of it does not get (inventory/not_carried.py)."""
     datastore_morefs: Mapping[str, str] = field(default_factory=dict)
     """Datastore name -> moref: another datacenter may have a datastore of the same name."""
+    change_version: str = ""
+    """Names this state of the configuration; every change of it gives another. An opaque value."""
 
     @property
     def name(self) -> str:
@@ -271,6 +273,18 @@ class VmInfo:
             if disk.key == key:
                 return disk
         raise KeyError(key)
+
+
+@dataclass(frozen=True, slots=True)
+class VmOptions:
+    """The extraConfig of a VM, with the disks and the snapshot that it stood on then."""
+
+    change_version: str
+    """Of the configuration that these values are from; `set_extra_config` takes it."""
+    extra_config: Mapping[str, str]
+    current_snapshot: str | None
+    disks: Mapping[int, str]
+    """Key of a disk -> path of the file that it writes to."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,7 @@ from vreplica.vsphere.model import (
     TaskRecord,
     VmInfo,
     VmLocation,
+    VmOptions,
     VmRef,
 )
 from vreplica.vsphere.operations import (
@@ -203,6 +204,10 @@ class Session:
         """Reads the server's clock, and logs in again where the session has ended."""
         return utc(self._link.ask("asking for the time", self.service_instance.CurrentTime))
 
+    def server_time(self) -> datetime:
+        """Tells the server's clock without asking: its time at the login, and what passed since."""
+        return self._link.server_time() or self.refresh()
+
     # -- finding and reading ------------------------------------------------------------------
 
     def find_vm(self, ref: str) -> VmRef:
@@ -244,6 +249,10 @@ class Session:
     def read_vm(self, vm_ref: VmRef, snapshot_moref: str | None = None) -> VmInfo:
         """Reads a whole VM as it is now, or with the configuration that a snapshot holds."""
         return vm.read_vm(self._link, vm_ref, snapshot_moref)
+
+    def read_options(self, vm_ref: VmRef) -> VmOptions:
+        """Reads a VM's extraConfig, and on which disk files and snapshot the VM stands."""
+        return vm.read_options(self._link, vm_ref)
 
     def read_guest(self, vm_ref: VmRef) -> GuestState:
         """Reads power state, Tools, heartbeat and any open question."""
@@ -490,9 +499,17 @@ class Session:
             limits=self._limits(SHORT_S),
         )
 
-    def set_extra_config(self, vm_ref: VmRef, options: Mapping[str, str]) -> None:
-        """Sets entries of the VM's extraConfig; an empty value removes one."""
-        create_replica.set_extra_config(self._link, vm_ref, options, self._limits(SHORT_S))
+    def set_extra_config(
+        self, vm_ref: VmRef, options: Mapping[str, str], *, change_version: str | None = None
+    ) -> None:
+        """Sets entries of the VM's extraConfig; an empty value removes one.
+
+        change_version: as `read_vm` or `read_options` gave it; the entries are set only while the
+        configuration is still that version. Raises ConfigurationChanged.
+        """
+        create_replica.set_extra_config(
+            self._link, vm_ref, options, self._limits(SHORT_S), change_version=change_version
+        )
 
     def destroy_vm(self, vm_ref: VmRef) -> None:
         """Removes a VM that is off with its files: a replica without a point, or a test VM."""

@@ -54,6 +54,12 @@ LEVELS: Final = ("crash", "filesystem", "application")
     metavar="MIB_S",
     help="Read at most this many MiB per second, whatever the job's limits say; 0: no limit.",
 )
+@click.option(
+    "--take-over",
+    is_flag=True,
+    help="Claim the replica also where another mover has it and may be alive. Use it when you know"
+    " that mover to be lost; default: its claim ends 10 minutes after it was last renewed.",
+)
 @command
 def run(
     out: Output,
@@ -65,6 +71,7 @@ def run(
     discard_replica_changes: bool,
     require: str | None,
     rate: float | None,
+    take_over: bool,
 ) -> int:
     """Bring replicas up to date: one new recovery point for each JOB (default: all jobs).
 
@@ -89,6 +96,7 @@ def run(
                         verify=verify,
                         control=cancellation.control,
                         sessions=sessions,
+                        take_over=take_over,
                     )
                 record.made(job, report)
             out.answer("run", report.to_dict(), lambda: render.text.run(report, job.require))

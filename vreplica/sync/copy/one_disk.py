@@ -164,8 +164,18 @@ def _open_source(context: RunContext, prepared: PreparedRun, task: DiskTask) -> 
 
 
 def _open_target(context: RunContext, prepared: PreparedRun, task: DiskTask) -> Disk:
-    replica = prepared.replica.vm.ref
-    return open_leaf(context.job, context.sites.destination, replica, task.target)
+    """Opens the replica's leaf, then reads the claim.
+
+    In this order: while the leaf is open no other writer can take the replica over.
+    """
+    replica, destination, claim = prepared.replica.vm.ref, context.sites.destination, context.claim
+    target = open_leaf(context.job, destination, replica, task.target, on_reopen=claim.check)
+    try:
+        claim.check()
+    except BaseException:
+        target.close()
+        raise
+    return target
 
 
 def _what_to_copy(

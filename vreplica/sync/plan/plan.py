@@ -20,11 +20,15 @@ from datetime import UTC, datetime
 
 from vreplica.clocks import clock_problem
 from vreplica.delta.copy.modes import CopyMode
+from vreplica.errors import PreflightError
 from vreplica.points import DiskPoint, Level, RecoveryPoint
 from vreplica.points.clock_problems import clock_problems
+from vreplica.sync.claim.claim import ClaimKind
+from vreplica.sync.claim.held_claim import Claimant, require_free
 from vreplica.sync.copy.digest_maps import map_problem
 from vreplica.sync.copy.resume import find_resumable
 from vreplica.sync.disk_plan import DiskPlan
+from vreplica.sync.errors import ReplicaClaimed
 from vreplica.sync.job import Job, QuiescePolicy
 from vreplica.sync.job_state import JobState, read_job_state
 from vreplica.sync.job_switch import why_disabled
@@ -42,6 +46,7 @@ from vreplica.sync.source.snapshot import quiesced_level
 from vreplica.sync.transport.disks import choose_transport
 from vreplica.vsphere.change_id import generation_of
 from vreplica.vsphere.model import VmDisk, VmInfo
+from vreplica.vsphere.session import Session
 
 
 def plan(job: Job, *, sessions: SiteSessions | None = None) -> Plan:
@@ -50,10 +55,21 @@ def plan(job: Job, *, sessions: SiteSessions | None = None) -> Plan:
         state = read_job_state(job, sites)
         found = make_plan(state)
         found = replace(found, warnings=(*found.warnings, *clock_warnings(state)))
-    disabled = why_disabled(job)
-    if disabled is None:
-        return found
-    return replace(found, problems=(f"{disabled.message}. {disabled.advice()}", *found.problems))
+        refusals = (why_disabled(job), why_claimed(sites.destination, state))
+    problems = [f"{error.message}. {error.advice()}" for error in refusals if error is not None]
+    return replace(found, problems=(*problems, *found.problems))
+
+
+def why_claimed(destination: Session, state: JobState) -> PreflightError | None:
+    """The error that a run would be refused with, since another writer has the replica."""
+    if state.replica is None:
+        return None
+    nobody = Claimant(state.job.name, "", ClaimKind.RUN, "")
+    try:
+        require_free(destination, state.replica.vm, nobody)
+    except ReplicaClaimed as error:
+        return error
+    return None
 
 
 def clock_warnings(state: JobState) -> list[str]:
@@ -234,6 +250,11 @@ def _steps(
             f"remove the snapshot of {name}",
         ]
     steps: list[str] = []
+    if replica is not None:
+        steps += [
+            f"remove snapshot {s.name} of a run that had lost the replica"
+            for s in replica.leftovers
+        ]
     if any(s.name == snapshot_name(job.name) for s in source.snapshots):
         steps.append(f"remove the snapshot that an earlier run left on {name}")
     if source.consolidation_needed:

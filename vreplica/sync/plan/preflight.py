@@ -13,11 +13,13 @@ from vreplica.points.vm_keys import BOOTED, LEAF_KEY
 from vreplica.sync.job import Job, OnReplicaChange, QuiescePolicy
 from vreplica.sync.job_dir import state_dir_problem
 from vreplica.sync.job_state import JobState
+from vreplica.sync.known_vms import replica_uuid
 from vreplica.sync.plan.completeness import completeness_problems
 from vreplica.sync.replica.shape import Shape, replicated_disks
 from vreplica.sync.replica.state import (
     ReplicaState,
     foreign_snapshots,
+    is_for_replica,
     newer_points,
     snapshot_name,
     vm_identity,
@@ -69,6 +71,15 @@ def _source_problems(state: JobState) -> Iterator[str]:
             f"{name} ({source.hw_version}) does not support changed block tracking: "
             "upgrade its virtual hardware to version 7 or later"
         )
+    replica = vm_identity(state.replica.vm) if state.replica else replica_uuid(state.job)
+    for snapshot in source.snapshots:
+        ours = snapshot.name == snapshot_name(state.job.name)
+        if ours and not is_for_replica(snapshot, replica):
+            yield (
+                f"snapshot {snapshot.name} of {name} was taken for another replica than "
+                f"{state.job.placement.name}: a job of the same name on another mover may be "
+                "reading it; where that is gone, remove the snapshot in vCenter"
+            )
     snapshots = _read_snapshots(state)
     for point in newer_points(snapshots):
         yield _newer_problem(name, point)

@@ -25,7 +25,9 @@ from vreplica.extents import Extents
 from vreplica.points import DiskPoint, Level, NewerPoint, RecoveryPoint
 from vreplica.points.digestmap.carry import carry
 from vreplica.points.digestmap.digest_map import DigestMap
-from vreplica.points.vm_keys import JOB_KEY, LEAF_KEY, SOURCE_KEY
+from vreplica.points.vm_keys import CLAIM_KEY, JOB_KEY, LEAF_KEY, SOURCE_KEY
+from vreplica.sync.claim.claim import Claim, ClaimKind
+from vreplica.sync.claim.held_claim import Claimant, new_claim
 from vreplica.sync.errors import NoSuchPoint, PointIsNewer, PreflightFailed
 from vreplica.sync.events import Listener, Step, Warn
 from vreplica.sync.job import Job
@@ -49,13 +51,21 @@ KEPT_MODE = "frozen"
 
 
 def reprotect(
-    job: Job, *, point: str, booted: str, level: Level, listener: Listener
+    job: Job,
+    *,
+    point: str,
+    booted: str,
+    level: Level,
+    listener: Listener,
+    failover: str | None = None,
 ) -> RecoveryPoint:
     """Makes the point `point` of `job`, whose replica was the source before.
 
     A second call finds the point and makes none. `booted`: the point of the reverse direction
     that the VM in service was started from. `level`: how the original went down, as far as a
-    failover saw it. Raises PreflightFailed where the original is another VM, is on or has
+    failover saw it. `failover`: keeps the VM claimed; None: it is no one's from then on.
+
+    Raises PreflightFailed where the original is another VM, is on or has
     snapshots of others; NoSuchPoint and PointIsNewer for `booted`.
     """
     with job_lock(job), Sites.open(job) as sites:
@@ -81,7 +91,13 @@ def reprotect(
             point, level, tracked=not written
         )
         options = {JOB_KEY: job.name, SOURCE_KEY: vm_identity(in_service), LEAF_KEY: ""}
-        sites.destination.set_extra_config(original.ref, {**made.to_extra_config(), **options})
+        values = {**made.to_extra_config(), **options, CLAIM_KEY: ""}
+        if failover is not None:
+            claimant = Claimant(job.name, failover, ClaimKind.FAILOVER, point)
+            values |= new_claim(sites.destination, claimant, Claim.of(original.extra_config)).option
+        sites.destination.set_extra_config(
+            original.ref, values, change_version=original.change_version
+        )
         text = f"The last state of {name} before the failback from {in_service.ref.name}."
         sites.destination.create_snapshot(original.ref, made.id, text, None)
         now = find_replica(sites.destination, job)

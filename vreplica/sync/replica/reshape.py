@@ -27,7 +27,9 @@ def reshape(
     job, destination, ref = context.job, context.sites.destination, replica.vm.ref
     paths = _new_paths(context, replica, shape)
     made = json.dumps(sorted(paths.values())) if paths else ""
-    destination.set_extra_config(ref, {LEAF_KEY: context.run_id, MADE_KEY: made})
+    context.replica_changed = True
+    context.claim.write({LEAF_KEY: context.run_id, MADE_KEY: made})
+    context.leaf_marked = True
     disks, attach = [], []
     for disk in shape.disks:
         if disk.new:

@@ -28,6 +28,8 @@ from vreplica.errors import VReplicaError
 from vreplica.points.digestmap.rebuild import rebuild
 from vreplica.points.model import new_id
 from vreplica.points.vm_keys import SEED_KEY
+from vreplica.sync.claim.claim import ClaimKind
+from vreplica.sync.claim.held_claim import Claimant, HeldClaim, new_claim
 from vreplica.sync.errors import Cancelled, HasReplica, SeedUnusable
 from vreplica.sync.events import Listener, Progress, Step, ignore
 from vreplica.sync.job import Job
@@ -89,14 +91,19 @@ def seed(
         chosen = choose_files(sites.destination, disks, sources)
         listener(Step("create", f"creating replica {job.placement.name}"))
         seed_id = new_id()
-        spec = replica_spec(job, vm, seed_id, without=frozenset(chosen))
+        claimant = Claimant(job.name, seed_id, ClaimKind.SEED, seed_id)
+        claim = new_claim(sites.destination, claimant)
+        spec = replica_spec(job, vm, seed_id, without=frozenset(chosen), claim=claim.option)
         replica = sites.destination.create_replica(spec)
+        held = HeldClaim(sites.destination, replica, job.name, claim).keep()
         remember(job, source=vm, replica=sites.destination.read_vm(replica))
         seeding = _Seeding(job, sites.destination, vm, replica, seed_id, chosen, listener, control)
         try:
             seeding.copy_files()
             done = seeding.read_digests()
+            held.release()
         except BaseException:
+            held.forget()
             # The replica has copies only: the originals are where they were.
             sites.destination.destroy_vm(replica)
             raise

@@ -16,7 +16,7 @@ destination's host makes the copy from the point's own files: nothing goes over 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from vreplica.points import DiskPoint, RecoveryPoint
@@ -150,9 +150,16 @@ def _came_from(disk: VmDisk, base: DiskPoint | None, origin: Origin) -> str:
 
 
 def replica_spec(
-    job: Job, vm: VmInfo, run_id: str, without: frozenset[int] = frozenset()
+    job: Job,
+    vm: VmInfo,
+    run_id: str,
+    without: frozenset[int] = frozenset(),
+    claim: Mapping[str, str] | None = None,
 ) -> ReplicaSpec:
-    """The spec of a new replica, for a run or a seed. `without`: keys of disks to leave out."""
+    """The spec of a new replica, for a run or a seed.
+
+    `without`: keys of disks to leave out. `claim`: the entry of the writer that creates it.
+    """
     place = job.placement
     return ReplicaSpec(
         source=vm,
@@ -164,7 +171,12 @@ def replica_spec(
         networks=dict(place.networks),
         keep=place.keep,
         exclude_disks=without | {d.key for d in vm.disks if d.label in job.exclude_disks},
-        extra_config={JOB_KEY: job.name, SOURCE_KEY: vm_identity(vm), LEAF_KEY: run_id},
+        extra_config={
+            JOB_KEY: job.name,
+            SOURCE_KEY: vm_identity(vm),
+            LEAF_KEY: run_id,
+            **(claim or {}),
+        },
         new_vtpm=place.new_vtpm,
         storage_policy=place.storage_policy,
         must_encrypt=not job.allow_plain_replica

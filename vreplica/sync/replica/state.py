@@ -23,6 +23,8 @@ from vreplica.points import DamagedPoint, NewerPoint, RecoveryPoint
 from vreplica.points.side_branch import SideBranch
 from vreplica.points.vm_keys import JOB_KEY, LEAF_KEY, REVERTED_KEY, SEED_KEY, SOURCE_KEY, TEST_KEY
 from vreplica.stored import Damaged, Id, Key, Layout
+from vreplica.sync.claim.claim import Claim
+from vreplica.sync.claim.held_claim import HeldClaim
 from vreplica.sync.errors import (
     NoPoints,
     NotOurReplica,
@@ -60,7 +62,10 @@ class ReplicaState:
     points: tuple[RecoveryPoint, ...]
     """Oldest first, in the order of the snapshot chain."""
     foreign: tuple[SnapshotInfo, ...]
-    """Snapshots that are not recovery points of this job."""
+    """Snapshots that are neither recovery points of this job nor leftovers."""
+    leftovers: tuple[SnapshotInfo, ...] = ()
+    """Snapshots that a writer of this job made after it had lost the replica. Their disks are of
+    nobody knows which moment: they are no points, and the next writer removes them."""
     newer: tuple[NewerPoint, ...] = ()
     """Recovery points of this job that only a newer version can read, in the same order."""
     damaged: tuple[DamagedPoint, ...] = ()
@@ -141,6 +146,26 @@ class ReplicaState:
 def snapshot_name(job_name: str) -> str:
     """The name of this job's snapshot on the source. One at a time."""
     return f"vreplica-{job_name}"
+
+
+def run_mark(run_id: str) -> str:
+    """The part of the text of a source's snapshot that names its run."""
+    return f", run {run_id}."
+
+
+def replica_mark(replica: str) -> str:
+    """The part of the text of a source's snapshot that names the replica it is read for."""
+    return f"For replica {replica}."
+
+
+def is_for_replica(snapshot: SnapshotInfo, *replicas: str | None) -> bool:
+    """False for a snapshot of a job that has our job's name and another replica.
+
+    `replicas`: identity of our replica, and of one that was ours. Snapshots of earlier versions
+    name none.
+    """
+    text = snapshot.description
+    return "For replica " not in text or any(replica_mark(r) in text for r in replicas if r)
 
 
 def vm_identity(vm: VmInfo) -> str:
@@ -230,30 +255,82 @@ def read_replica(session: Session, job: Job, ref: VmRef) -> ReplicaState:
     accepted = read_accepted(job)
     points: list[RecoveryPoint] = []
     foreign: list[SnapshotInfo] = []
+    leftovers: list[SnapshotInfo] = []
     newer: list[NewerPoint] = []
     damaged: list[DamagedPoint] = []
     sides: list[SideBranch] = []
     snapshots = session.read_snapshots(ref)
+    twice = _made_twice(snapshots)
     for snapshot in snapshots:
         side = SideBranch.from_extra_config(snapshot.extra_config, snapshot.moref)
         if side is not None and side.id == snapshot.name:
             sides.append(side)
             continue
         point = RecoveryPoint.from_extra_config(snapshot.extra_config, snapshot.moref)
-        # A snapshot that somebody takes freezes the description of the point below it as well.
-        if point is not None and point.id != snapshot.name:
-            foreign.append(snapshot)
-        elif point is not None and point.job == job.name:
-            points.append(replace(point, accepted=point.id in accepted))
+        if point is not None and point.job == job.name:
+            if snapshot.moref not in twice and _is_point(snapshot, point):
+                points.append(replace(point, accepted=point.id in accepted))
+            else:
+                (leftovers if _written_by_us(snapshot, job) else foreign).append(snapshot)
         elif (found := _newer(snapshot, (None, job.name, job.reverse_name))) is not None:
             newer.append(found)
         elif (broken := _damaged(snapshot)) is not None:
             damaged.append(broken)
         else:
-            foreign.append(snapshot)
+            (leftovers if _written_by_us(snapshot, job) else foreign).append(snapshot)
     return ReplicaState(
-        vm, tuple(points), tuple(foreign), tuple(newer), tuple(damaged), snapshots, tuple(sides)
+        vm,
+        points=tuple(points),
+        foreign=tuple(foreign),
+        leftovers=tuple(leftovers),
+        newer=tuple(newer),
+        damaged=tuple(damaged),
+        snapshots=snapshots,
+        sides=tuple(sides),
     )
+
+
+def point_text(point: RecoveryPoint) -> str:
+    """The text of a recovery point's snapshot in vCenter."""
+    return (
+        f"Recovery point of {point.source_name} at {point.time:%Y-%m-%d %H:%M:%S} UTC, "
+        f"{point.level} consistent, made by vreplica for job {point.job}. "
+        "The replication needs it; retention removes it."
+    )
+
+
+def _written_by_us(snapshot: SnapshotInfo, job: Job) -> bool:
+    """True for a snapshot with the text of a point of this job. A person's has another.
+
+    A snapshot that a person takes freezes the description of the point beneath it, too.
+    """
+    return f" made by vreplica for job {job.name}. " in snapshot.description
+
+
+def _is_point(snapshot: SnapshotInfo, point: RecoveryPoint) -> bool:
+    """False where the disks were written to after the point, or another writer had the replica.
+
+    Points of versions that claimed nothing have no claim.
+    """
+    claim = Claim.of(snapshot.extra_config)
+    untouched = not snapshot.extra_config.get(LEAF_KEY)
+    return untouched and (claim is None or claim.run == point.id)
+
+
+def _made_twice(snapshots: Sequence[SnapshotInfo]) -> set[str]:
+    """morefs of snapshots that froze the description of a point which is another snapshot.
+
+    A writer that had lost the replica made them. The point itself has the name of its id.
+    """
+    by_id: dict[str, list[SnapshotInfo]] = {}
+    for snapshot in snapshots:
+        if point := RecoveryPoint.from_extra_config(snapshot.extra_config, snapshot.moref):
+            by_id.setdefault(point.id, []).append(snapshot)
+    twice: set[str] = set()
+    for id_, found in by_id.items():
+        own = next((s for s in found if s.name == id_), found[0])
+        twice |= {s.moref for s in found if s is not own}
+    return twice
 
 
 def newer_points(snapshots: Sequence[SnapshotInfo]) -> tuple[NewerPoint, ...]:
@@ -283,7 +360,11 @@ def _damaged(snapshot: SnapshotInfo) -> DamagedPoint | None:
     return DamagedPoint.from_extra_config(values, snapshot.moref, name=snapshot.name)
 
 
-def revert_to_point(session: Session, replica: VmRef, snapshot: str) -> None:
-    """Takes disks and hardware of a replica back to the snapshot of a recovery point."""
-    session.revert_to_snapshot(replica, snapshot)
-    session.set_extra_config(replica, {REVERTED_KEY: session.refresh().isoformat()})
+def revert_to_point(session: Session, claim: HeldClaim, snapshot: SnapshotInfo) -> None:
+    """Takes disks and hardware of a claimed replica back to the snapshot of a recovery point.
+
+    The revert takes the claim back as well, so it is set again. Raises ClaimLost.
+    """
+    session.revert_to_snapshot(claim.vm, snapshot.moref)
+    reverted = {REVERTED_KEY: session.refresh().isoformat()}
+    claim.restore(snapshot.extra_config, reverted)

@@ -24,7 +24,7 @@ from vreplica.errors import ConsistencyError, VReplicaError
 from vreplica.points import Level
 from vreplica.sync.errors import LevelNotReached, SourceSnapshotLost
 from vreplica.sync.job import QuiescePolicy
-from vreplica.sync.replica.state import snapshot_name
+from vreplica.sync.replica.state import replica_mark, run_mark, snapshot_name
 from vreplica.sync.run_context import RunContext
 from vreplica.vsphere.errors import ObjectGone, QuiesceFailed, ToolsUnavailable
 from vreplica.vsphere.inventory.snapshots import quiesce_evidence
@@ -148,5 +148,6 @@ def quiesced_level(vm: VmInfo) -> Level:
 
 
 def _text(context: RunContext) -> str:
-    job, run = context.job.name, context.run_id
-    return f"Taken by vreplica for job {job}, run {run}. It is removed when the run ends."
+    job, run = context.job.name, run_mark(context.run_id)
+    replica = replica_mark(context.replica)
+    return f"Taken by vreplica for job {job}{run} It is removed when the run ends. {replica}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from importlib import import_module
 from typing import cast
 
@@ -46,10 +47,21 @@ def open_snapshot_disk(
     return _transport(job).open_disk(opening)
 
 
-def open_leaf(job: Job, session: Session, vm: VmRef, disk: VmDisk) -> Disk:
-    """The current disk of a powered-off VM, for writing."""
+def open_leaf(
+    job: Job,
+    session: Session,
+    vm: VmRef,
+    disk: VmDisk,
+    *,
+    on_reopen: Callable[[], object] | None = None,
+) -> Disk:
+    """The current disk of a powered-off VM, for writing.
+
+    `on_reopen`: called after the disk was opened again, where its connection was lost, and before
+    anything more is written to it. It may raise.
+    """
     return _transport(job).open_disk(
-        Opening(job, session, vm, disk, snapshot=None, read_only=False)
+        Opening(job, session, vm, disk, snapshot=None, read_only=False, on_reopen=on_reopen)
     )
 
 

@@ -21,6 +21,7 @@ def open_disk(opening: Opening) -> Disk:
         disk_key=opening.disk.key,
         read_only=opening.read_only,
         first_of_two=opening.first_of_two,
+        on_reopen=opening.on_reopen,
         config=opening.job.nfc,
     )
 

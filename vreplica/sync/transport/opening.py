@@ -9,6 +9,7 @@ A module is named as the transport is in the job file, and has these functions:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,7 +25,7 @@ class Opening:
 
     `snapshot`: moref of the snapshot that froze it, with `disk` from the snapshot's own config;
     None: the current disk of a powered-off VM. `first_of_two`: another disk will be opened while
-    this one is.
+    this one is. `on_reopen`: called after a writer's disk was opened again, before it writes.
     """
 
     job: Job
@@ -34,6 +35,7 @@ class Opening:
     snapshot: str | None
     read_only: bool
     first_of_two: bool = False
+    on_reopen: Callable[[], object] | None = None
 
 
 class DiskTransport(Protocol):

@@ -15,6 +15,7 @@ from vreplica.vsphere.session import Session
 
 
 def open_disk(opening: Opening) -> Disk:
+    # `on_reopen` is not needed: vreplica.vddk never opens a writer's disk again.
     connection = vddk_connection(
         opening.session, opening.vm, opening.snapshot, read_only=opening.read_only
     )

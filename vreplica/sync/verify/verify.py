@@ -7,6 +7,9 @@ import secrets
 from vreplica.delta.compare.root_digest import BLAKE3
 from vreplica.delta.control import Control
 from vreplica.points import RecoveryPoint
+from vreplica.points.model import new_id
+from vreplica.sync.claim.claim import ClaimKind
+from vreplica.sync.claim.held_claim import Claimant, claim_now
 from vreplica.sync.errors import NoSuchPoint, NotOurReplica, PointIsDamaged, PointIsNewer
 from vreplica.sync.events import Listener, Step, ignore
 from vreplica.sync.job import Job
@@ -16,7 +19,9 @@ from vreplica.sync.pause import PauseWatch
 from vreplica.sync.replica.state import (
     ReplicaState,
     find_replica,
+    is_for_replica,
     need_points,
+    replica_mark,
     snapshot_name,
     vm_identity,
 )
@@ -25,7 +30,7 @@ from vreplica.sync.sites import Sites, SiteSessions
 from vreplica.sync.source.cbt import changed_since
 from vreplica.sync.source.snapshot import check_snapshot_stands
 from vreplica.sync.verify.comparison import Comparison, VerifyDepth, compare_point
-from vreplica.vsphere.model import VmInfo
+from vreplica.vsphere.model import SnapshotInfo, VmInfo
 
 
 def verify(
@@ -48,8 +53,8 @@ def verify(
 
     What has changed on the source since the point is left out and counted. A difference is no
     error: `report.equal` says. `control` cancels, pauses and resumes. Raises CbtError where
-    changed block tracking cannot tell what changed since; NoPoints, NoSuchPoint, PointIsNewer and
-    CopyCancelled.
+    changed block tracking cannot tell what changed since; ReplicaClaimed, NoPoints, NoSuchPoint,
+    PointIsNewer and CopyCancelled.
     """
     if not 0 < share <= 1:
         raise ValueError(f"a share is above 0 and at most 1, not {share}")
@@ -67,11 +72,17 @@ def verify(
         chosen = _choose(job, replica, point)
         if chosen.source_vm != vm_identity(vm):
             raise NotOurReplica(name=replica.vm.ref.name, job=job.name)
-        _remove_left_snapshot(job, sites, vm)
-        listener(Step("snapshot", f"taking a snapshot of {vm.ref.name}"))
-        text = f"Taken by vreplica to verify job {job.name}."
-        snapshot = sites.source.create_snapshot(vm.ref, snapshot_name(job.name), text, None)
+        verification = new_id()
+        claimant = Claimant(job.name, verification, ClaimKind.VERIFY, verification)
+        # No run may begin meanwhile: it would take this snapshot for one that was left.
+        claim = claim_now(sites.destination, replica.vm.ref, claimant).held
+        snapshot: SnapshotInfo | None = None
         try:
+            _remove_left_snapshot(job, sites, vm, vm_identity(replica.vm))
+            listener(Step("snapshot", f"taking a snapshot of {vm.ref.name}"))
+            text = f"Taken by vreplica to verify job {job.name}. "
+            text += replica_mark(vm_identity(replica.vm))
+            snapshot = sites.source.create_snapshot(vm.ref, snapshot_name(job.name), text, None)
             since = {
                 disk.key: changed_since(sites.source, vm, snapshot, disk, base)
                 for disk in snapshot.disks
@@ -96,7 +107,11 @@ def verify(
                 check_snapshot_stands(sites.source, vm.ref, snapshot)
             return report
         finally:
-            sites.source.remove_snapshot(vm.ref, snapshot.moref)
+            try:
+                if snapshot is not None:
+                    sites.source.remove_snapshot(vm.ref, snapshot.moref)
+            finally:
+                claim.release()
 
 
 def _choose(job: Job, replica: ReplicaState, wanted: str | None) -> RecoveryPoint:
@@ -115,8 +130,8 @@ def _choose(job: Job, replica: ReplicaState, wanted: str | None) -> RecoveryPoin
     raise NoSuchPoint(job=job.name, point=wanted, newest=points[-1].id)
 
 
-def _remove_left_snapshot(job: Job, sites: Sites, source: VmInfo) -> None:
+def _remove_left_snapshot(job: Job, sites: Sites, source: VmInfo, replica: str) -> None:
     """Removes the snapshot that an earlier run or verification left on the source."""
     for snapshot in source.snapshots:
-        if snapshot.name == snapshot_name(job.name):
+        if snapshot.name == snapshot_name(job.name) and is_for_replica(snapshot, replica):
             sites.source.remove_snapshot(source.ref, snapshot.moref)

@@ -107,6 +107,7 @@ def rules() -> tuple[Rule, ...]:
             vim.fault.InsufficientStorageSpace,
             lambda f, d: errors.DatastoreFull(d.operation, "of the VM", fault_text(f)),
         ),
+        (vim.fault.ConcurrentAccess, lambda f, d: errors.ConfigurationChanged(d.operation)),
         (vim.fault.FileLocked, lambda f, d: errors.FileInUse(d.operation, f.file or "a file")),
         (
             vim.fault.SnapshotFault,

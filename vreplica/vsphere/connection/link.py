@@ -1,8 +1,9 @@
 """Carries calls to one vCenter or ESXi host: logs in, logs in again, maps errors.
 
     ask    changes nothing. It is sent once more where its connection breaks.
-    call   changes something. It is sent once. A harmless request just before it finds a pooled
-           connection that the server has closed, so that the call does not fail on that.
+    call   changes something. It is sent once. After a pause, a harmless request just before it
+           finds a pooled connection that the server has closed, so that the call does not fail on
+           that.
 
 NotAuthenticated means that the server has done nothing, so both log in again and repeat. No call
 waits at the server for long, so the limit of an answer's time cuts nothing short.
@@ -14,11 +15,13 @@ cannot be read is a BadReply, whatever pyVmomi's reader makes of it.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import datetime, timedelta
 from http.client import HTTPException
 from socket import gaierror
-from typing import Any
+from typing import Any, Final
 from xml.etree import ElementTree as ET
 
 from vreplica.errors import VReplicaError
@@ -34,7 +37,7 @@ from vreplica.vsphere.connection.certificate import (
 )
 from vreplica.vsphere.connection.faults import CallContext, fault_text, to_error
 from vreplica.vsphere.connection.look import Look
-from vreplica.vsphere.connection.vmomi import pyvmomi, support, vim, vmodl
+from vreplica.vsphere.connection.vmomi import pyvmomi, support, utc, vim, vmodl
 from vreplica.vsphere.errors import (
     BadReply,
     HostUnreachable,
@@ -53,6 +56,14 @@ REASON_CHARS = 300
 
 NEVER_SENT = (ConnectionRefusedError, gaierror)
 
+FRESH_S: Final = 5.0
+"""So long after an answer no server has closed the connection that brought it."""
+
+
+def boot_time_s() -> float:
+    """Seconds since this machine was started, its sleep included."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
 
 class ServerLink:
     """A logged-in link to one server. Several threads may use it."""
@@ -69,6 +80,9 @@ class ServerLink:
         self._reply_timeout_s = reply_timeout_s
         self._lock = threading.Lock()
         self._logins = 0
+        self._answered_s = -FRESH_S
+        self._clock: tuple[datetime, float] | None = None
+        """The server's time at the last login, and ours then."""
         self.started: list[str] = []
         """Keys of the tasks that were started over this link; `take_started_tasks` empties it."""
         self.host_names: dict[str, str] = {}
@@ -147,10 +161,12 @@ class ServerLink:
     ) -> Any:
         """Makes a call that changes something. It is sent once.
 
+        A connection that has not been used for a while is tried by a harmless call before.
         Raises OutcomeUnknown where the connection breaks after it was sent.
         """
         service = vim.ServiceInstance("ServiceInstance", self._stub)
-        self.ask(operation, service.CurrentTime, vm=vm)
+        if boot_time_s() - self._answered_s > FRESH_S:
+            self.ask(operation, service.CurrentTime, vm=vm)
         try:
             answer = self._run(operation, lambda: method(*arguments), 1, vm, unmapped)
             return self._require_answer(operation, answer, vm) if expects_answer else answer
@@ -188,6 +204,13 @@ class ServerLink:
     def context(self, operation: str, vm: str | None = None) -> CallContext:
         return CallContext(operation, self.endpoint.host, self.endpoint.user, vm)
 
+    def server_time(self) -> datetime | None:
+        """The server's clock, from its time at the last login; None where it told none."""
+        if self._clock is None:
+            return None
+        at, then_s = self._clock
+        return at + timedelta(seconds=boot_time_s() - then_s)
+
     def close(self) -> None:
         """Logs out where that is possible.
 
@@ -218,7 +241,9 @@ class ServerLink:
         while True:
             logins = self._logins
             try:
-                return send()
+                answer = send()
+                self._answered_s = boot_time_s()
+                return answer
             except vim.fault.NotAuthenticated as fault:
                 if relogins:
                     raise SessionLost(self.endpoint.host).at(vm=vm) from fault
@@ -229,6 +254,7 @@ class ServerLink:
             except vmodl.MethodFault as fault:
                 raise to_error(fault, self.context(operation, vm)) from fault
             except BROKEN as error:
+                self._answered_s = -FRESH_S
                 sends -= 1
                 # A server that did not answer within the timeout is not asked again.
                 if sends <= 0 or isinstance(error, TimeoutError):
@@ -256,7 +282,9 @@ class ServerLink:
             self._stub.SetSessionId(None)
             user, password = self.endpoint.user, self.endpoint.password
             try:
-                self.content.sessionManager.Login(user, password, None)
+                session = self.content.sessionManager.Login(user, password, None)
+                at = getattr(session, "loginTime", None)
+                self._clock = (utc(at), boot_time_s()) if at is not None else None
             except vim.fault.InvalidLogin as fault:
                 expired = isinstance(fault, vim.fault.PasswordExpired)
                 reason = "the password has expired" if expired else "user name or password is wrong"

@@ -12,7 +12,7 @@ from vreplica.vsphere.errors import BadReply, VmInaccessible
 from vreplica.vsphere.inventory.devices import controllers_of, disks_of, has_vtpm, nics_of
 from vreplica.vsphere.inventory.guest import tools_running, tools_status
 from vreplica.vsphere.inventory.not_carried import not_carried
-from vreplica.vsphere.model import SnapshotInfo, VmInfo, VmRef
+from vreplica.vsphere.model import SnapshotInfo, VmInfo, VmOptions, VmRef
 from vreplica.vsphere.names import unescape
 
 if TYPE_CHECKING:
@@ -179,6 +179,7 @@ def vm_info(
         snapshots_supported=getattr(capability, "snapshotOperationsSupported", True) is not False,
         fault_tolerant=str(entry.get("runtime.faultToleranceState") or "notConfigured")
         != "notConfigured",
+        change_version=config.changeVersion or "",
     )
 
 
@@ -204,6 +205,21 @@ def network_names(places: Iterable[FoundObject]) -> dict[str, tuple[str, str]]:
                 if key:
                     names[key] = unescape(found.get("name") or found.moref), found.moref
     return names
+
+
+def read_options(link: ServerLink, vm: VmRef) -> VmOptions:
+    """Reads extraConfig, current snapshot and disk files, which belong together, in one call."""
+    managed = link.managed(vim.VirtualMachine, vm.moref)
+    paths = ["config.changeVersion", "config.extraConfig", "config.hardware.device", "snapshot"]
+    entry = read_one(link, "reading the VM's options", managed, paths, vm=vm.name)
+    tree = entry.get("snapshot")
+    current = tree.currentSnapshot if tree is not None else None
+    return VmOptions(
+        change_version=entry.get("config.changeVersion") or "",
+        extra_config=options_of(entry.get("config.extraConfig")),
+        current_snapshot=moref(current) if current is not None else None,
+        disks={d.key: d.path for d in disks_of(entry.get("config.hardware.device") or ())},
+    )
 
 
 def options_of(options: Iterable[Any] | None) -> Mapping[str, str]:

@@ -220,10 +220,20 @@ def destroy(link: ServerLink, vm: VmRef, limits: WaitLimits) -> None:
 
 
 def set_extra_config(
-    link: ServerLink, vm: VmRef, options: Mapping[str, str], limits: WaitLimits
+    link: ServerLink,
+    vm: VmRef,
+    options: Mapping[str, str],
+    limits: WaitLimits,
+    *,
+    change_version: str | None = None,
 ) -> None:
-    """Sets entries of a VM's extraConfig; an empty value removes one."""
+    """Sets entries of a VM's extraConfig; an empty value removes one.
+
+    change_version: change nothing unless the configuration is still this version (vSphere API,
+    VirtualMachineConfigSpec.changeVersion). Raises ConfigurationChanged.
+    """
     spec = vim.vm.ConfigSpec(
-        extraConfig=[vim.option.OptionValue(key=k, value=v) for k, v in options.items()]
+        changeVersion=change_version,
+        extraConfig=[vim.option.OptionValue(key=k, value=v) for k, v in options.items()],
     )
     tasks.reconfigure(link, "writing the VM's options", vm, spec, limits)

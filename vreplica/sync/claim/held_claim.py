@@ -1,0 +1,327 @@
+"""Takes a claim, holds it while a writer works, and gives it back.
+
+A claim is set by ReconfigVM with the configuration's changeVersion, so that of two writers who
+read the same state one gets ConfigurationChanged. CreateSnapshot and an open disk know no such
+guard. So a process that was frozen can still write after another one has taken over; these
+checks keep that apart:
+
+    before a takeover ends     every leaf can be opened for writing: the old writer's are closed,
+                               because a host gives a disk to one writer at a time
+    after a leaf was opened    the claim is read: from here on nobody can take over unnoticed
+    before the description     the claim, the current snapshot and the leaf's files are read; the
+                               description is set for that changeVersion
+    after the snapshot         the frozen description and the frozen claim are this writer's
+
+What a writer still makes after it was taken over carries a claim that does not fit its point. It
+is never listed as a point (sync/replica/state.py), and the next writer removes it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+
+from vreplica.errors import VReplicaError
+from vreplica.points.vm_keys import CLAIM_KEY
+from vreplica.sync.claim.claim import RENEW_S, Claim, ClaimKind
+from vreplica.sync.claim.process import this_process
+from vreplica.sync.errors import (
+    ClaimLost,
+    ReplicaChangedMeanwhile,
+    ReplicaClaimed,
+    ReplicaInFailover,
+)
+from vreplica.vsphere.errors import ConfigurationChanged, OutcomeUnknown, VmNotFound
+from vreplica.vsphere.model import SnapshotInfo, VmInfo, VmOptions, VmRef
+from vreplica.vsphere.session import Session
+
+_ATTEMPTS = 5
+"""How often a guarded write is tried; others change a VM's configuration rarely."""
+
+_held: set[str] = set()
+"""Tokens of the claims that this process holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claimant:
+    """A writer that wants a replica. `run`: the run that it makes now."""
+
+    job: str
+    owner: str
+    kind: ClaimKind
+    run: str
+    take_over: bool = False
+    """The operator said so."""
+
+
+def why_free(session: Session, found: Claim | None, claimant: Claimant) -> str | None:
+    """Says why the claim may be taken: "" where nobody has it. None: it may not. No call."""
+    if found is None or found.owner == claimant.owner:
+        return ""
+    if found.process == this_process() and found.process and found.token not in _held:
+        over = None if found.kind == ClaimKind.FAILOVER else "its run has ended"
+    else:
+        over = found.why_over(session.server_time())
+    if over is None and claimant.take_over:
+        return "the operator said so"
+    return over
+
+
+def require_free(session: Session, vm: VmInfo, claimant: Claimant) -> None:
+    """Raises ReplicaClaimed where another writer has the replica. Sends nothing."""
+    found = Claim.of(vm.extra_config)
+    if found is not None and why_free(session, found, claimant) is None:
+        raise refusal(claimant.job, vm, found)
+
+
+def refusal(job: str, vm: VmInfo, found: Claim) -> ReplicaClaimed:
+    """The error for a writer that may not have the replica now."""
+    kind = ReplicaInFailover if found.kind == ClaimKind.FAILOVER else ReplicaClaimed
+    return kind(job=job, vm=vm.ref.name, claim=found.text)
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A claim that was just taken, and the one that it was taken over from."""
+
+    held: HeldClaim
+    before: Claim | None
+    """None: nobody had it."""
+    why: str
+    """Why `before` was over."""
+
+    @property
+    def text(self) -> str:
+        assert self.before is not None, "asked for after a takeover"
+        return f"took replica {self.held.vm.name} over from {self.before.text}: {self.why}"
+
+
+def take_claim(
+    session: Session, vm: VmInfo, claimant: Claimant, values: Mapping[str, str] | None = None
+) -> Taken:
+    """Claims the replica as it was read. `values`: further entries, set in the same step.
+
+    Raises ReplicaClaimed; ConfigurationChanged where the replica was changed since it was read:
+    then everything is to be read and decided anew.
+    """
+    require_free(session, vm, claimant)
+    found = Claim.of(vm.extra_config)
+    why = why_free(session, found, claimant) or ""
+    claim = new_claim(session, claimant, found)
+    held = HeldClaim(session, vm.ref, claimant.job, claim)
+    try:
+        session.set_extra_config(
+            vm.ref, {**claim.option, **(values or {})}, change_version=vm.change_version
+        )
+    except OutcomeUnknown:
+        # The reply was lost, and the change may be done.
+        held.check()
+    except BaseException:
+        held.forget()
+        raise
+    other = found if found is not None and found.owner != claimant.owner else None
+    return Taken(held.keep(), other, why)
+
+
+def claim_now(
+    session: Session,
+    vm: VmRef,
+    claimant: Claimant,
+    values: Mapping[str, str] | None = None,
+) -> Taken:
+    """Reads the replica and claims it, whatever else others change on it. Raises ReplicaClaimed."""
+    for _ in range(_ATTEMPTS - 1):
+        with suppress(ConfigurationChanged):
+            return take_claim(session, session.read_vm(vm), claimant, values)
+    return take_claim(session, session.read_vm(vm), claimant, values)
+
+
+def new_claim(session: Session, claimant: Claimant, before: Claim | None = None) -> Claim:
+    """A claim for this process. It is nobody's before it stands on a replica."""
+    return Claim.new(
+        claimant.owner,
+        claimant.kind,
+        run=claimant.run,
+        epoch=1 + (before.epoch if before is not None else 0),
+        now=session.server_time(),
+    )
+
+
+class HeldClaim:
+    """The claim of one replica, held by this process. Several threads may use it.
+
+    It is renewed in the background until `release` or `forget`.
+    """
+
+    def __init__(self, session: Session, vm: VmRef, job: str, claim: Claim) -> None:
+        self.vm, self.job, self.claim = vm, job, claim
+        self._session = session
+        self._version: str | None = None
+        self._stands: tuple[str | None, Mapping[int, str]] | None = None
+        self._lost: VReplicaError | None = None
+        self._lock = threading.RLock()
+        self._ended = threading.Event()
+        _held.add(claim.token)
+
+    def keep(self) -> HeldClaim:
+        """Renews the claim in the background from now on."""
+        threading.Thread(target=self._keep, name="vreplica-claim", daemon=True).start()
+        return self
+
+    # -- checks -----------------------------------------------------------------------------
+
+    def stands_on(self, vm: VmInfo) -> None:
+        """From now on every check holds the replica to the snapshot and disk files of `vm`."""
+        self._stands = (vm.current_snapshot, {d.key: d.path for d in vm.disks})
+
+    def raise_if_lost(self) -> None:
+        """Raises ClaimLost where a check has found that another writer took over. No call."""
+        if self._lost is not None:
+            raise self._lost
+
+    def check(self, *, place: bool = True) -> VmOptions:
+        """Reads the replica. Raises ClaimLost, ReplicaChangedMeanwhile.
+
+        `place`: look at the snapshot and the disk files too, once `stands_on` has told them.
+        """
+        with self._lock:
+            self.raise_if_lost()
+            options = self._session.read_options(self.vm)
+            # A version is worth nothing before all is checked.
+            self._version = None
+            self._require_own(options.extra_config)
+            if place and self._stands is not None:
+                self._check_place(options.current_snapshot, options.disks)
+            self._version = options.change_version
+            return options
+
+    def observe(self, replica: VmOptions | VmInfo) -> None:
+        """Takes note of what was just read of the replica. Raises ClaimLost."""
+        with self._lock:
+            self._require_own(replica.extra_config)
+            self._version = replica.change_version
+
+    def _require_own(self, extra_config: Mapping[str, str]) -> None:
+        found = Claim.of(extra_config)
+        if found is None or found.token != self.claim.token:
+            self._raise_lost(found)
+
+    def _raise_lost(self, found: Claim | None) -> None:
+        by = found.text if found is not None else "nobody: its mark was removed"
+        self._lost = ClaimLost(job=self.job, vm=self.vm.name, run=self.claim.run, by=by)
+        raise self._lost
+
+    def check_snapshot(self, snapshot: SnapshotInfo) -> None:
+        """Holds a snapshot that was just made to this claim. Raises ReplicaChangedMeanwhile."""
+        found = Claim.of(snapshot.extra_config)
+        if found is None or found.token != self.claim.token:
+            self._raise_changed("another writer has changed its marks")
+        self._check_place(snapshot.parent, {d.key: d.path for d in snapshot.disks})
+
+    def _check_place(self, current: str | None, disks: Mapping[int, str]) -> None:
+        assert self._stands is not None, "known once the replica was prepared"
+        base, files = self._stands
+        if current != base:
+            self._raise_changed("somebody took, removed or reverted to a snapshot of it")
+        if dict(disks) != dict(files):
+            self._raise_changed("its disks are other files now")
+
+    def _raise_changed(self, what: str) -> None:
+        raise ReplicaChangedMeanwhile(job=self.job, vm=self.vm.name, what=what)
+
+    # -- writes -----------------------------------------------------------------------------
+
+    def write(self, values: Mapping[str, str], *, place: bool = True) -> None:
+        """Sets entries of the replica's extraConfig while the claim stands.
+
+        Raises ClaimLost, ReplicaChangedMeanwhile, and what the site raises.
+        """
+        with self._lock:
+            for attempt in range(_ATTEMPTS):
+                version, self._version = self._version, None
+                if version is None:
+                    version, self._version = self.check(place=place).change_version, None
+                try:
+                    self._session.set_extra_config(self.vm, values, change_version=version)
+                    return
+                except ConfigurationChanged:
+                    if attempt == _ATTEMPTS - 1:
+                        raise
+
+    def restore(self, frozen: Mapping[str, str], values: Mapping[str, str]) -> None:
+        """Claims the replica again after a revert, which brought an older claim back.
+
+        `frozen`: extraConfig of the snapshot that it was reverted to. `values`: entries set in the
+        same step. Raises ClaimLost where another writer has claimed it since.
+        """
+        with self._lock:
+            options = self._session.read_options(self.vm)
+            found, old = Claim.of(options.extra_config), Claim.of(frozen)
+            if found is not None and found != old and found.token != self.claim.token:
+                self._raise_lost(found)
+            self._session.set_extra_config(
+                self.vm, {**self.claim.option, **values}, change_version=options.change_version
+            )
+            self._version = None
+
+    def give_back(self, before: Claim) -> None:
+        """Puts the claim back that this one was taken over from; its owner still works."""
+        self.forget()
+        self.write(before.option, place=False)
+
+    def renew(self) -> None:
+        """Says at the destination that this writer is alive. Raises ClaimLost."""
+        with self._lock:
+            renewed = self.claim.renew(self._session.server_time())
+            self.write(renewed.option, place=False)
+            self.claim = renewed
+
+    def _keep(self) -> None:
+        while not self._ended.wait(RENEW_S):
+            try:
+                self.renew()
+            except ClaimLost:
+                return
+            except Exception:  # noqa: S112
+                # A site that is away now may be there at the next time; safety is not here.
+                continue
+
+    # -- the end ----------------------------------------------------------------------------
+
+    def release(self, values: Mapping[str, str] | None = None) -> None:
+        """Gives the replica back. `values`: entries set in the same step.
+
+        Does nothing where another writer has it by now. Raises what the site raises.
+        """
+        self.forget()
+        with suppress(ClaimLost):
+            self.raise_if_lost()
+            self.write({CLAIM_KEY: "", **(values or {})}, place=False)
+
+    def forget(self) -> None:
+        """Ends the background work; the claim on the replica stays as it is. Sends nothing."""
+        self._ended.set()
+        _held.discard(self.claim.token)
+
+
+def release_of_failover(session: Session, replica: str, failover: str) -> None:
+    """Gives back what a failover has claimed, at its end. `replica`: name or id of the VM.
+
+    Does nothing where there is no such VM, or another claim by now.
+    """
+    for attempt in range(_ATTEMPTS):
+        try:
+            vm = session.read_vm(session.find_vm(replica))
+        except VmNotFound:
+            return
+        found = Claim.of(vm.extra_config)
+        if found is None or found.owner != failover:
+            return
+        try:
+            session.set_extra_config(vm.ref, {CLAIM_KEY: ""}, change_version=vm.change_version)
+            return
+        except ConfigurationChanged:
+            if attempt == _ATTEMPTS - 1:
+                raise

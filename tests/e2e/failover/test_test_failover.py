@@ -14,6 +14,7 @@ import pytest
 from tests.support.reporting import quiet
 from tests.support.results import check_document
 from vreplica.cli.results.document import document
+from vreplica.failover.machine.point_choice import PointChoice
 from vreplica.failover.testing import run as testing
 from vreplica.failover.testing.errors import (
     NoGuestLogin,
@@ -287,7 +288,7 @@ def test_a_host_that_cannot_clone_copies_the_point(world, job: Job, tmp_path: Pa
     first, _ = points(job)
     site = world.sites[1]["name"]
     world.control.add_fault(site, method="CloneVM_Task", fault="NotSupported", count=1)
-    report = testing.run_test(job, replace(SOON, point=first.id, keep=True), quiet)
+    report = testing.run_test(job, replace(SOON, boot=PointChoice(point=first.id), keep=True), quiet)
     world.control.clear_faults(site)
     assert report.passed, report.trouble
     with world.connect(1) as session:
@@ -337,6 +338,6 @@ def test_any_point_can_be_tried(world, job: Job) -> None:
     run(job)
     first, second = points(job)
     assert second.level is Level.FILESYSTEM
-    report = testing.run_test(job, replace(SOON, point=first.id), quiet)
+    report = testing.run_test(job, replace(SOON, boot=PointChoice(point=first.id)), quiet)
     assert report.passed
     assert report.point == first

@@ -288,7 +288,9 @@ def test_a_host_that_cannot_clone_copies_the_point(world, job: Job, tmp_path: Pa
     first, _ = points(job)
     site = world.sites[1]["name"]
     world.control.add_fault(site, method="CloneVM_Task", fault="NotSupported", count=1)
-    report = testing.run_test(job, replace(SOON, boot=PointChoice(point=first.id), keep=True), quiet)
+    report = testing.run_test(
+        job, replace(SOON, boot=PointChoice(point=first.id), keep=True), quiet
+    )
     world.control.clear_faults(site)
     assert report.passed, report.trouble
     with world.connect(1) as session:

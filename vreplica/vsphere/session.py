@@ -425,9 +425,15 @@ class Session:
         """Creates a VM like `spec.source`: empty disks, off, its network cards disconnected."""
         return create_replica.create(self._link, spec, self._limits(LONG_S))
 
-    def reshape_replica(self, vm_ref: VmRef, want: ReshapeSpec) -> VmInfo:
-        """Gives a replica that is off the hardware and disks of its source."""
-        return reshape.apply(self._link, vm_ref, want, self._limits(SHORT_S))
+    def reshape_replica(
+        self, vm_ref: VmRef, want: ReshapeSpec, *, change_version: str | None = None
+    ) -> VmInfo:
+        """Gives a replica that is off the hardware and disks of its source.
+
+        change_version: as for `set_extra_config`.
+        """
+        limits = self._limits(SHORT_S)
+        return reshape.apply(self._link, vm_ref, want, limits, change_version=change_version)
 
     def set_hardware_identity(self, vm_ref: VmRef, source: VmInfo, keep: KeepIdentity) -> None:
         """Gives a replica that is off the BIOS UUID and MAC addresses that `keep` asks for."""

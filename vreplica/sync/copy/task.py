@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from vreplica.delta.copy.modes import CopyMode
 from vreplica.sync.copy.confirmed_plan import ConfirmedPlan, confirm_plan
-from vreplica.sync.errors import SourceChanged
+from vreplica.sync.errors import ReplicaChangedMeanwhile, SourceChanged
 from vreplica.sync.prepared_run import PreparedRun
 from vreplica.sync.replica.shape import Origin
 from vreplica.sync.replica.state import disk_identity
@@ -32,9 +32,12 @@ class DiskTask:
 def disk_tasks(context: RunContext, prepared: PreparedRun, plan: Plan) -> list[DiskTask]:
     """The disks of a run. Asks change tracking what has changed on each.
 
-    Raises SourceChanged where the snapshot has other disks than the replica was prepared for.
+    Raises SourceChanged where the snapshot has other disks than the replica was prepared for, and
+    ReplicaChangedMeanwhile where the replica has another latest point than that of the plan, or
+    lacks a disk.
     """
     shape, resumed = prepared.shape, prepared.resumed
+    _check_replica(context, prepared, plan)
     planned = {d.key: d for d in plan.disks}
     sources = {d.key: d for d in prepared.snapshot.info.disks}
     targets = {d.key: d for d in prepared.replica.vm.disks}
@@ -55,6 +58,19 @@ def disk_tasks(context: RunContext, prepared: PreparedRun, plan: Plan) -> list[D
             base = resumed.disk(disk.key).base
         tasks.append(DiskTask(disk, targets[disk.key], confirmed, made.origin, base))
     return tasks
+
+
+def _check_replica(context: RunContext, prepared: PreparedRun, plan: Plan) -> None:
+    """The replica was read again since the plan, and others may have changed it in between."""
+    replica, base = prepared.replica, plan.base_point
+    what = ""
+    if (replica.latest.snapshot if replica.latest else None) != (base.snapshot if base else None):
+        what = f"its latest point is {replica.latest.id if replica.latest else 'none'} now"
+    elif not {d.disk.key for d in prepared.shape.disks} <= {d.key for d in replica.vm.disks}:
+        what = "it does not have the disks of its source any more"
+    if what:
+        name = replica.vm.ref.name
+        raise ReplicaChangedMeanwhile(job=context.job.name, vm=name, what=what)
 
 
 def _same(disk: VmDisk, in_snapshot: VmDisk | None) -> bool:

@@ -46,7 +46,9 @@ def reshape(
         remember_unused(job, base_files(d for d in replica.vm.disks if d.key in detach))
     place = job.placement
     spec = ReshapeSpec(source, place.networks, place.keep, detach, tuple(attach))
-    destination.reshape_replica(ref, spec)
+    # A writer that lost the replica meanwhile must not change its disks.
+    version = context.claim.check().change_version
+    destination.reshape_replica(ref, spec, change_version=version)
     now = read_replica(destination, job, ref)
     if not now.points:
         delete_unused(context, now)

@@ -162,8 +162,19 @@ def upgrade(link: ServerLink, vm: VmRef, source: VmInfo, limits: WaitLimits) -> 
         tasks.run(link, operation, method, version, vm=vm.name, limits=limits)
 
 
-def apply(link: ServerLink, vm: VmRef, want: ReshapeSpec, limits: WaitLimits) -> VmInfo:
-    """Changes the replica, reads it back, and returns it. Raises ReplicaNotAsAsked."""
+def apply(
+    link: ServerLink,
+    vm: VmRef,
+    want: ReshapeSpec,
+    limits: WaitLimits,
+    *,
+    change_version: str | None = None,
+) -> VmInfo:
+    """Changes the replica, reads it back, and returns it.
+
+    change_version: change nothing unless the configuration is still this version. Raises
+    ConfigurationChanged, ReplicaNotAsAsked.
+    """
     now = read_vm(link, vm)
     managed = link.managed(vim.VirtualMachine, vm.moref)
     operation = "bringing the replica's hardware up to date"
@@ -173,6 +184,7 @@ def apply(link: ServerLink, vm: VmRef, want: ReshapeSpec, limits: WaitLimits) ->
     reachable = HostNetworks(link, entry.get("runtime.host")) if cards else None
     spec = _config_spec(want, now, devices, reachable)
     if spec is not None:
+        spec.changeVersion = change_version
         tasks.reconfigure(link, operation, vm, spec, limits)
     made = read_vm(link, vm)
     wrong = _wrong(want, made)

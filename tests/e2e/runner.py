@@ -1,4 +1,7 @@
-"""One run of a pickled job that kills itself at a named place; `World.run_and_kill` starts it."""
+"""One run of a pickled job that kills or stops itself at a named place.
+
+runner.py FILE [SIGNAL]      SIGKILL; SIGSTOP: once, and it goes on when it gets SIGCONT
+"""
 
 from __future__ import annotations
 
@@ -18,18 +21,22 @@ job, place, checkpoint_s = pickle.loads(Path(sys.argv[1]).read_bytes())
 if checkpoint_s is not None:
     one_disk.CHECKPOINT_S = checkpoint_s
 name, _, after = place.partition("+")
-seen = 0
+left = [signal.Signals[sys.argv[2]] if len(sys.argv) > 2 else signal.SIGKILL]
+
+
+def strike():
+    if left:
+        os.kill(os.getpid(), left.pop())
 
 
 def listener(event):
-    global seen
     if name == "bytes":
         hit = isinstance(event, Progress) and event.activity == "copy"
         hit = hit and event.done_bytes >= float(after) * event.total_bytes
     else:
         hit = isinstance(event, Step) and event.name == name
     if hit:
-        os.kill(os.getpid(), signal.SIGKILL)
+        strike()
 
 
 class Deadly:
@@ -44,7 +51,7 @@ class Deadly:
     def write_many(self, requests):
         self.left -= 1
         if self.left < 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+            strike()
         self.disk.write_many(requests)
 
 
@@ -53,7 +60,7 @@ def die_after(module, attribute):
 
     def wrapped(*args, **kwargs):
         real(*args, **kwargs)
-        os.kill(os.getpid(), signal.SIGKILL)
+        strike()
 
     setattr(module, attribute, wrapped)
 
@@ -68,7 +75,7 @@ if name == "after":
         def wrapped(self, vm, title, *args):
             made = real(self, vm, title, *args)
             if not title.startswith("vreplica-"):
-                os.kill(os.getpid(), signal.SIGKILL)
+                strike()
             return made
 
         vsphere_session.Session.create_snapshot = wrapped
@@ -78,7 +85,7 @@ if name == "after":
         def wrapped(self, vm, values, **more):
             real(self, vm, values, **more)
             if "vreplica.point" in values:
-                os.kill(os.getpid(), signal.SIGKILL)
+                strike()
 
         vsphere_session.Session.set_extra_config = wrapped
     else:

@@ -1,8 +1,9 @@
-"""Runs on the lab while a stranger works in the source's vCenter, between any two calls of the run.
+"""Runs on the lab while a stranger works in both vCenters, between any two calls of a run.
 
-He removes, adds, reverts, merges and renames snapshots and steps the clocks of both sites, and the
-guest writes. What a run ends in does not matter: every listed point is one moment of the source.
-When he is gone, a run ends well.
+He removes, adds, reverts, merges and renames snapshots of source and replica and steps the clocks,
+and the guest writes. What a run ends in does not matter: every listed point is one moment of the
+source. When he is gone, a run ends well. The same in memory, and with a second mover:
+tests/sync/test_model_others.py.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class Stranger:
 
     def __init__(self, world: Any, sessions: tuple[Session, Session], chance: random.Random):
         self.world, self.sessions, self.chance = world, sessions, chance
-        self.sides = (0,)
+        self.sides = (0, 1)
         """Where he acts: 0 on the source, 1 on the replica."""
         self.vm: str = world.make_vm(SIZE)
         world.power_on(self.vm)

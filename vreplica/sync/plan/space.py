@@ -22,7 +22,7 @@ from statistics import median
 from typing import Final
 
 from vreplica.delta.copy.modes import CopyMode
-from vreplica.errors import CbtError
+from vreplica.errors import VSphereError
 from vreplica.sync.copy.resume import progress_of
 from vreplica.sync.copy.task import DiskTask
 from vreplica.sync.disk_plan import DiskPlan
@@ -101,12 +101,13 @@ class _Needs:
             self._possible[store] += min(disk.capacity_bytes, self._most)
 
     def _changed_bytes(self, disk: DiskPlan) -> int | None:
-        """What CBT names as changed; None where the source is on, so that it is not known yet."""
+        """What CBT names as changed; None where the source is on, or cannot be asked now."""
         source, latest = self._state.source, self._replica.latest
         base = latest.disk(disk.key) if latest else None
         if source.power_state != "poweredOff" or base is None or base.change_id is None:
             return None
-        with suppress(CbtError):
+        # What else is in the way is said by the rest of the preflight, in one report.
+        with suppress(VSphereError):
             session, size = self._state.sites.source, disk.capacity_bytes
             return session.changed_extents(source.ref, None, disk.key, base.change_id, size).total
         return None

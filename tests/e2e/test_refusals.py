@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +17,6 @@ from vreplica.errors import DiskError, PreflightError, VReplicaError
 from vreplica.failover import operations
 from vreplica.failover.machine.choices import FailoverChoices, FinalSync
 from vreplica.points import Level
-from vreplica.points.vm_keys import POINT_KEY
 from vreplica.sync.cycle import run
 from vreplica.sync.errors import (
     DestinationTooSmall,
@@ -361,11 +359,11 @@ def test_more_points_than_a_chain_takes_are_refused_beforehand(world, content: C
     run(job)
     with world.connect(1) as session:
         ref = session.find_vm(job.placement.name)
-        point = json.loads(session.read_vm(ref).extra_config[POINT_KEY])
+        (point,) = points(job)
         for number in range(28):
-            id_ = f"kept-{number}"
-            session.set_extra_config(ref, {POINT_KEY: json.dumps({**point, "id": id_})})
-            session.create_snapshot(ref, id_, "", None)
+            more = dataclasses.replace(point, id=f"kept-{number}")
+            session.set_extra_config(ref, more.to_extra_config())
+            session.create_snapshot(ref, more.id, "", None)
     with nothing_changes(world, vm, job), pytest.raises(PreflightFailed) as caught:
         run(job)
     assert "has 29 recovery points and a snapshot chain takes 28" in told(caught.value)

@@ -230,7 +230,9 @@ def test_an_undo_before_any_source_was_touched_is_done(lab: Lab, control: LabCon
     control.create_vm("site-a", "solo", disks=[(4 * MIB, True, None)], power_on=True)
     path = lab.directory / "solo.toml"
     text = (lab.directory / "jobs.toml").read_text().replace("web01", "solo")
-    path.write_text(text + "\n[groups.one.members]\nsolo = {}\n")
+    path.write_text(
+        text + '\n[groups.one]\non_error = "continue"\n[groups.one.members]\nsolo = {}\n'
+    )
     file = str(path)
     assert invoke("run", "-q", "-c", file).exit_code == 0
     no = ("--final-sync", "no", "--require", "clean-shutdown")

@@ -26,7 +26,7 @@ from vreplica.cli import main
 from vreplica.delta.errors import CopyCancelled
 from vreplica.sync.events import Progress, Step
 
-def run(job, *, listener, verify, control, sessions):
+def run(job, *, listener, verify, control, sessions, take_over):
     print("running", job.name, file=sys.stderr, flush=True)
     {body}
 
@@ -162,7 +162,7 @@ def test_a_closed_pipe_ends_it_quietly(option: str, folder: Path) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     script = (
-        "from vreplica.sync import recovery_points as r; r.read_points = lambda *_: "
+        "from vreplica.sync import recovery_points as r; r.read_points = lambda *_, **__: "
         "r.ReplicaPoints()\n"
     )
     result = subprocess.run(

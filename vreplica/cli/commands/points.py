@@ -64,7 +64,7 @@ def points(
         def work(job: Job) -> int:
             if remove_branch:
                 _remove_branch(out, job, remove_branch)
-            read = partial(read_points, job, sessions)
+            read = partial(read_points, job, sessions=sessions)
             found = _accepted(out, config, job, accept) if accept else read()
             show = _show_retention if retention else _show
             show(out, job, found)

@@ -44,7 +44,7 @@ class Moment(sa.types.TypeDecorator[datetime]):
         return value.astimezone(UTC).isoformat(timespec="microseconds") if value else None
 
     def process_result_value(self, value: str | None, dialect: Any) -> datetime | None:
-        if value and value.startswith(_LONG_AGO_OF_0_1):
+        if isinstance(value, str) and value.startswith(_LONG_AGO_OF_0_1):
             value = value.replace(_LONG_AGO_OF_0_1, "1970-", 1)
         try:
             return parse_moment(value) if value else None

@@ -38,7 +38,7 @@ static void set_up(void)
    atexit(clean_up);
 }
 
-static void put(const char *path, const void *data, size_t bytes)
+void vr_fuzz_put(const char *path, const void *data, size_t bytes)
 {
    int fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
    if (fd < 0 || write(fd, data, bytes) != (ssize_t)bytes || close(fd) != 0) {
@@ -46,7 +46,7 @@ static void put(const char *path, const void *data, size_t bytes)
    }
 }
 
-static uint64_t capacity_of(VixDiskLibHandle h)
+uint64_t vr_fuzz_capacity(VixDiskLibHandle h)
 {
    VixDiskLibInfo *info;
    if (VixDiskLib_GetInfo(h, &info) != VIX_OK) {
@@ -92,7 +92,7 @@ static void use(void)
    VixDiskLibHandle h;
    char text[256];
    if (VixDiskLib_Open(connection, disk, VIXDISKLIB_FLAG_OPEN_READ_ONLY, &h) == VIX_OK) {
-      uint64_t capacity = capacity_of(h);
+      uint64_t capacity = vr_fuzz_capacity(h);
       read_all(h, capacity);
       query(h, capacity);
       VixDiskLib_ReadMetadata(h, "adapterType", text, sizeof text, NULL);
@@ -101,7 +101,7 @@ static void use(void)
    }
    VixDiskLib_CheckRepair(connection, disk, 0);
    if (VixDiskLib_Open(connection, disk, VIXDISKLIB_FLAG_OPEN_SINGLE_LINK, &h) == VIX_OK) {
-      uint64_t capacity = capacity_of(h);
+      uint64_t capacity = vr_fuzz_capacity(h);
       uint64_t part = capacity < 300 ? capacity : 300;
       memset(buffer, 0x5a, part * 512);
       VixDiskLib_Write(h, 0, part, buffer);
@@ -119,8 +119,8 @@ static void use(void)
 int vr_fuzz_disk(const uint8_t *data, size_t bytes)
 {
    set_up();
-   put(disk, data, bytes);
-   put(extent, "", 0);
+   vr_fuzz_put(disk, data, bytes);
+   vr_fuzz_put(extent, "", 0);
    use();
    return 0;
 }
@@ -132,8 +132,8 @@ int vr_fuzz_extent(const char *type, const uint8_t *data, size_t bytes)
    int length = snprintf(text, sizeof text,
       "# Disk DescriptorFile\nversion=1\nCID=12345678\nparentCID=ffffffff\ncreateType=\"custom\"\n"
       "RW %u %s \"extent.vmdk\"\n", SECTORS, type);
-   put(disk, text, (size_t)length);
-   put(extent, data, bytes);
+   vr_fuzz_put(disk, text, (size_t)length);
+   vr_fuzz_put(extent, data, bytes);
    use();
    return 0;
 }

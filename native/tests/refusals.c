@@ -183,7 +183,8 @@ static void chains(void)
    make(c, "base.vmdk", VIXDISKLIB_DISK_MONOLITHIC_SPARSE, 1000);
    VixDiskLibHandle base = open_disk(c, "base.vmdk", 0);
    OK(VixDiskLib_CreateChild(base, "kid.vmdk", VIXDISKLIB_DISK_MONOLITHIC_SPARSE, NULL, NULL));
-   OK(try_open("kid.vmdk", 0));
+   GIVES(VIX_E_FILE_ALREADY_LOCKED, try_open("kid.vmdk", 0)); /* its parent may change */
+   OK(try_open("kid.vmdk", VIXDISKLIB_FLAG_OPEN_READ_ONLY));
    buffer[0] = 1;
    OK(VixDiskLib_Write(base, 0, 1, buffer)); /* the child does not know of it */
    OK(VixDiskLib_Close(base));

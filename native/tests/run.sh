@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds the native library with sanitizers, runs its tests, replays the corpus of the fuzzers and, if
-# clang is installed, fuzzes for ten seconds. Takes about a minute.
+# clang is installed, fuzzes for twenty seconds. Takes about a minute.
 set -eu
 native=$(cd "$(dirname "$0")/.." && pwd)
 out=$native/../build/native-test
@@ -13,7 +13,7 @@ mkdir -p "$out/gcc" "$out/clang"
 flags="-std=c11 -g -O1 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -Wall -Wextra -Werror -I$native/include -I$native/src"
 sanitize="-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer"
 libs="-lpthread -ldl"
-targets="descriptor disk sparse cowd sesparse"
+targets="descriptor disk sparse cowd sesparse operations"
 
 # compile DIR COMPILER FLAG ...: compiles the library's objects, position independent, into DIR. The
 # names of the .c files must differ, whatever their folder.
@@ -29,7 +29,7 @@ compile "$out/gcc" "${CC:-gcc}" $sanitize
 # shellcheck disable=SC2086
 ${CC:-gcc} $sanitize -shared -Wl,-soname,libvixDiskLib.so.8 -o "$out/libvixDiskLib.so.8" "$out"/gcc/*.o $libs
 
-for name in content refusals lab; do # these use the public header only
+for name in content refusals keeping lab; do # these use the public header only
     # shellcheck disable=SC2086
     ${CC:-gcc} $flags $sanitize -o "$out/$name" "$native/tests/$name.c" "$native/tests/abi.c" \
         "$out/libvixDiskLib.so.8" $libs
@@ -61,7 +61,7 @@ crash=$!
 for name in $targets; do
     # shellcheck disable=SC2086
     ${CC:-gcc} $flags $sanitize -o "$out/replay-$name" "$native/fuzz/replay.c" "$native/fuzz/$name.c" "$out"/gcc/*.o $libs
-    "$out/replay-$name" "$native/fuzz/corpus/$name"/*
+    VREPLICA_FUZZ_CONTENT=1 "$out/replay-$name" "$native/fuzz/corpus/$name"/*
 done
 echo "native corpus: passed"
 
@@ -82,7 +82,11 @@ for name in $targets; do
     # shellcheck disable=SC2086
     clang $flags $sanitize -fsanitize=fuzzer -o "$out/fuzz-$name" "$native/fuzz/$name.c" "$out"/clang/*.o $libs
     mkdir "$work/fuzz-$name"
-    (cd "$work" && "$out/fuzz-$name" -max_total_time=2 -max_len=65536 -rss_limit_mb=2048 -verbosity=0 \
+    case $name in
+    operations) seconds=10 ;;
+    *) seconds=2 ;;
+    esac
+    (cd "$work" && VREPLICA_FUZZ_CONTENT=1 "$out/fuzz-$name" -max_total_time=$seconds -max_len=65536 -rss_limit_mb=2048 -verbosity=0 \
         "$work/fuzz-$name" "$native/fuzz/corpus/$name" >"$out/fuzz-$name.log" 2>&1) \
         || { cat "$out/fuzz-$name.log"; exit 1; }
 done

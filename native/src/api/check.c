@@ -1,31 +1,30 @@
 /*
- * CheckRepair: checks that every table and grain of a sparse extent lies in the file, that no two
- * grains share a place, and that the redundant tables equal the primary ones.
+ * CheckRepair: checks that every table and grain of a sparse extent lies in the file, that no two of
+ * them share a place, and that the redundant tables equal the primary ones.
  *
  * Repair copies the good copy of a table entry over the bad one. A grain that both copies have lost
- * stays an error, because its content is unknown.
+ * stays an error, because its content is unknown. Where two things share a place, nothing is written,
+ * because no one knows which copy is right.
  */
 #include "api/connection.h"
 #include "api/settings.h"
 #include "chain/link.h"
-#include "formats/sparse.h"
+#include "formats/sparse_places.h"
 #include "os/bytes.h"
 #include "os/log.h"
 
 #include <stdlib.h>
 
-/* With more places than this (32 MiB of bits), grains are not checked for a place used twice. */
-#define PLACES_MAX (1ull << 28)
-
 typedef struct {
    vr_extent *e;
    vr_sparse *s;
    bool repair;
-   uint8_t *used; /* a bit for each place of a grain in the file; NULL when there are too many */
+   vr_places places; /* of a file that is not compressed */
    uint8_t primary[VR_GT_ENTRIES_MAX * 4];
    uint8_t redundant[VR_GT_ENTRIES_MAX * 4];
    uint64_t faults;
-   uint64_t repaired;
+   uint64_t repairable;
+   bool apart; /* nothing shares a place */
 } checker;
 
 static bool is_good(checker *c, uint32_t entry)
@@ -33,19 +32,6 @@ static bool is_good(checker *c, uint32_t entry)
    const vr_sparse *s = c->s;
    return !entry || (entry == 1 && s->zero_grains)
       || (entry >= s->first_grain && (uint64_t)entry * VIXDISKLIB_SECTOR_SIZE < s->file_size);
-}
-
-/* True for the first grain at a place; marks the place as used. */
-static bool is_alone(checker *c, uint32_t entry)
-{
-   if (!c->used || !entry || (entry == 1 && c->s->zero_grains)) {
-      return true;
-   }
-   uint64_t place = entry / c->s->header.grain;
-   uint8_t bit = (uint8_t)(1u << place % 8);
-   bool alone = !(c->used[place / 8] & bit);
-   c->used[place / 8] |= bit;
-   return alone;
 }
 
 static VixError load(checker *c, int which, uint64_t table, uint8_t *entries, uint64_t *at)
@@ -80,23 +66,26 @@ static VixError check_table(checker *c, uint64_t table)
       c->faults += both && !vr_is_zero(c->redundant, s->table_bytes);
       return VIX_OK;
    }
-   for (uint32_t i = 0; i < s->header.gt_entries; i++) {
+   for (uint32_t i = 0; err == VIX_OK && i < s->header.gt_entries; i++) {
       uint32_t mine = vr_le32(c->primary + i * 4);
       uint32_t its = both ? vr_le32(c->redundant + i * 4) : mine;
       uint32_t right = is_good(c, mine) ? mine : its;
-      if (!is_good(c, right) || !is_alone(c, right)) {
+      if (!is_good(c, right)) {
          c->faults++;
          continue;
       }
+      if (!c->repair && !s->compressed && right && !(right == 1 && s->zero_grains)) {
+         err = vr_places_add_grain(&c->places, right);
+      }
       if (mine != right || its != right) {
          c->faults++;
-         c->repaired += c->repair;
+         c->repairable++;
          changed = true;
          vr_put32(c->primary + i * 4, right);
          vr_put32(c->redundant + i * 4, right);
       }
    }
-   if (changed && c->repair) {
+   if (err == VIX_OK && changed && c->repair) {
       err = vr_file_write(c->e->file, at[VR_PRIMARY], c->primary, s->table_bytes);
       if (err == VIX_OK && both) {
          err = vr_file_write(c->e->file, at[VR_REDUNDANT], c->redundant, s->table_bytes);
@@ -130,7 +119,7 @@ static VixError store_header(checker *c)
    vr_sparse *s = c->s;
    uint8_t sector[512];
    uint8_t clean = 0;
-   if (s->lost_primary) { /* the remaining directory becomes the only one */
+   if (s->lost_primary || s->lost_redundant) { /* the remaining directory becomes the only one */
       s->header.flags &= ~VR_SPARSE_FLAG_REDUNDANT;
       vr_sparse_encode(&s->header, sector);
       VixError err = vr_file_write(c->e->file, 0, sector, sizeof sector);
@@ -141,6 +130,39 @@ static VixError store_header(checker *c)
    return s->compressed ? VIX_OK : vr_file_write(c->e->file, s->unclean_at, &clean, 1);
 }
 
+static VixError check_tables(checker *c)
+{
+   VixError err = VIX_OK;
+   c->faults = c->repairable = c->s->lost_primary || c->s->lost_redundant;
+   for (uint64_t table = 0; err == VIX_OK && table < c->s->tables; table++) {
+      if (!is_empty(c, table)) {
+         err = check_table(c, table);
+      }
+   }
+   return err;
+}
+
+/* Counts what is wrong and changes nothing. */
+static VixError look(checker *c)
+{
+   VixError err = VIX_OK;
+   if (!c->s->compressed) {
+      pthread_mutex_lock(&c->s->lock);
+      err = vr_places_begin(&c->places, c->e);
+      pthread_mutex_unlock(&c->s->lock);
+   }
+   if (err == VIX_OK) {
+      err = check_tables(c);
+   }
+   c->apart = err == VIX_OK && (c->s->compressed || vr_places_are_apart(&c->places));
+   if (err == VIX_OK && !c->apart) {
+      vr_warn("%s: two of its tables or grains have one place\n", c->e->file->path);
+      c->faults++;
+   }
+   vr_places_free(&c->places);
+   return err;
+}
+
 static VixError check_extent(vr_extent *e, bool repair)
 {
    checker *c = calloc(1, sizeof *c);
@@ -149,34 +171,23 @@ static VixError check_extent(vr_extent *e, bool repair)
    }
    c->e = e;
    c->s = e->state;
-   c->repair = repair;
-   uint64_t places = c->s->file_size / (c->s->header.grain * VIXDISKLIB_SECTOR_SIZE) + 1;
-   if (!c->s->compressed && places <= PLACES_MAX) {
-      c->used = calloc(places / 8 + 1, 1);
-   }
-   VixError err = VIX_OK;
-   if (c->s->lost_primary) {
-      c->faults++;
-      c->repaired += repair;
-   }
-   for (uint64_t table = 0; err == VIX_OK && table < c->s->tables; table++) {
-      if (!is_empty(c, table)) {
-         err = check_table(c, table);
+   VixError err = look(c);
+   uint64_t faults = c->faults;
+   bool can = c->faults == c->repairable;
+   if (err == VIX_OK && repair && c->apart) {
+      c->repair = true;
+      err = faults ? check_tables(c) : VIX_OK;
+      if (err == VIX_OK && can) {
+         err = store_header(c);
       }
    }
-   if (err == VIX_OK && repair && c->faults == c->repaired) {
-      err = store_header(c);
+   if (err == VIX_OK && faults) {
+      vr_warn("%s: %llu faults, %llu repaired\n", e->file->path, (unsigned long long)faults,
+         (unsigned long long)(c->repair ? c->repairable : 0));
+      err = !repair ? VIX_E_DISK_NEEDSREPAIR : can ? VIX_OK : VIX_E_DISK_CANTREPAIR;
    }
-   if (err == VIX_OK && c->faults) {
-      vr_warn("%s: %llu faults, %llu repaired\n", e->file->path, (unsigned long long)c->faults,
-         (unsigned long long)c->repaired);
-      err = !repair               ? VIX_E_DISK_NEEDSREPAIR
-         : c->faults == c->repaired ? VIX_OK
-                                    : VIX_E_DISK_CANTREPAIR;
-   }
-   free(c->used);
    free(c);
-   return err;
+   return repair && err == VIX_E_DISK_NEEDSREPAIR ? VIX_E_DISK_CANTREPAIR : err;
 }
 
 VixError VixDiskLib_CheckRepair(const VixDiskLibConnection connection, const char *filename,

@@ -1,11 +1,18 @@
-/* Clone: copies a whole chain into one new disk. */
+/*
+ * Clone: copies a whole chain into one new disk.
+ *
+ * A disk that is overwritten stays until the copy is whole: the copy is made beside it, then the names
+ * change, each step with a way back, and the old disk is deleted last.
+ */
 #include "api/connection.h"
 #include "api/create.h"
 #include "api/disk.h"
 #include "api/progress.h"
+#include "api/remove.h"
 #include "api/settings.h"
+#include "chain/link_files.h"
 #include "os/bytes.h"
-#include "os/log.h"
+#include "os/path.h"
 
 #include <stdlib.h>
 #include <unistd.h>
@@ -100,16 +107,25 @@ static VixError copy(vr_link *from, vr_link *to, VixDiskLibProgressFunc progress
    return err;
 }
 
-static VixError make_copy(vr_link *from, const char *path, const VixDiskLibCreateParams *params,
+/* Deletes (without `dst`) or renames the disk at `path`. */
+static VixError rename_or_remove(const char *path, const char *dst)
+{
+   vr_link *link;
+   bool outside = vr_settings_get()->outside_extents;
+   vr_link_options options = {.writable = true, .outside = outside};
+   VixError err = vr_link_load(path, &options, &link);
+   if (err == VIX_OK) {
+      err = dst ? vr_link_rename(link, dst) : vr_link_remove(link, outside);
+      vr_link_close(link);
+   }
+   return err;
+}
+
+/* Leaves nothing at `path` on failure. */
+static VixError make_copy(vr_link *from, const char *path, const vr_create_plan *plan,
    VixDiskLibProgressFunc progress, void *data)
 {
-   vr_create_plan plan = {
-      .type = params->diskType,
-      .capacity = from->capacity,
-      .adapter = vr_adapter_name(params->adapterType),
-      .hw_version = params->hwVersion,
-   };
-   VixError err = vr_create(path, &plan);
+   VixError err = vr_create(path, plan);
    if (err != VIX_OK) {
       return err;
    }
@@ -121,22 +137,63 @@ static VixError make_copy(vr_link *from, const char *path, const VixDiskLibCreat
       VixError closed = vr_link_close(to);
       err = err != VIX_OK ? err : closed;
    }
+   if (err != VIX_OK) {
+      rename_or_remove(path, NULL);
+   }
    return err;
 }
 
-/* True if the disk at `path` is a link of the chain. */
-static bool is_of(const vr_link *link, const char *path)
+/* Puts the copy at `beside` in the place of the disk at `path`. */
+static VixError take_place(const char *path, const char *beside)
 {
-   vr_file *file;
-   bool found = false;
-   if (vr_file_open(path, false, &file) != VIX_OK) {
-      return false;
+   char *old = vr_path_with_suffix(path, "~old");
+   VixError err = old ? rename_or_remove(path, old) : VIX_E_OUT_OF_MEMORY;
+   if (err == VIX_OK) {
+      err = rename_or_remove(beside, path);
+      if (err == VIX_OK) {
+         err = rename_or_remove(old, NULL);
+      } else {
+         rename_or_remove(old, path);
+      }
    }
-   for (; link && !found; link = link->parent) {
-      found = vr_file_is_same(link->file, file);
+   free(old);
+   return err;
+}
+
+/* Refuses to overwrite what is open for writing, and what the source needs. */
+static VixError check_old(const char *path, const vr_link *source)
+{
+   vr_link *old;
+   bool shares = false;
+   vr_link_options options = {
+      .writable = true,
+      .single = true,
+      .outside = vr_settings_get()->outside_extents,
+   };
+   VixError err = vr_link_open(path, &options, &old);
+   if (err == VIX_OK) {
+      err = vr_link_shares_file(old, source, &shares);
    }
-   vr_file_close(file);
-   return found;
+   vr_link_close(old);
+   return shares ? VIX_E_INVALID_ARG : err;
+}
+
+static VixError overwrite(vr_link *from, const char *path, const vr_create_plan *plan,
+   VixDiskLibProgressFunc progress, void *data)
+{
+   char *beside = vr_path_with_suffix(path, "~new");
+   VixError err = beside ? check_old(path, from) : VIX_E_OUT_OF_MEMORY;
+   if (err == VIX_OK) {
+      err = make_copy(from, beside, plan, progress, data);
+   }
+   if (err == VIX_OK) {
+      err = take_place(path, beside);
+      if (err != VIX_OK) {
+         rename_or_remove(beside, NULL);
+      }
+   }
+   free(beside);
+   return err;
 }
 
 VixError VixDiskLib_Clone(const VixDiskLibConnection dstConnection, const char *dstPath,
@@ -159,19 +216,21 @@ VixError VixDiskLib_Clone(const VixDiskLibConnection dstConnection, const char *
    if (err != VIX_OK) {
       return err;
    }
-   if (access(dstPath, F_OK) == 0) {
-      err = !overWrite                  ? VIX_E_FILE_ALREADY_EXISTS
-         : is_of(source->leaf, dstPath) ? VIX_E_INVALID_ARG /* it would overwrite its source */
-                                        : VixDiskLib_Unlink(dstConnection, dstPath);
-   }
+   vr_create_plan plan = {
+      .type = createParams->diskType,
+      .capacity = source->leaf->capacity,
+      .adapter = vr_adapter_name(createParams->adapterType),
+      .hw_version = createParams->hwVersion,
+   };
+   bool exists = access(dstPath, F_OK) == 0;
+   err = exists && !overWrite ? VIX_E_FILE_ALREADY_EXISTS : vr_create_check(dstPath, &plan);
    if (err == VIX_OK) {
       vr_report(progressFunc, progressCallbackData, 0);
-      err = make_copy(source->leaf, dstPath, createParams, progressFunc, progressCallbackData);
-      if (err == VIX_OK) {
-         vr_report(progressFunc, progressCallbackData, 100);
-      } else if (err != VIX_E_FILE_ALREADY_EXISTS) {
-         VixDiskLib_Unlink(dstConnection, dstPath); /* remove the partial copy */
-      }
+      err = (exists ? overwrite : make_copy)(source->leaf, dstPath, &plan, progressFunc,
+         progressCallbackData);
+   }
+   if (err == VIX_OK) {
+      vr_report(progressFunc, progressCallbackData, 100);
    }
    VixDiskLib_Close(source);
    return err;

@@ -55,10 +55,10 @@ static uint32_t sector_of(const compactor *c, uint32_t place)
 
 static VixError claim(compactor *c, uint64_t sector, uint64_t sectors, uint32_t owner)
 {
-   if (sector < c->base) {
+   if (sector + sectors <= c->base) {
       return VIX_OK; /* tables in front of the grains */
    }
-   uint64_t first = (sector - c->base) / c->s->header.grain;
+   uint64_t first = sector < c->base ? 0 : (sector - c->base) / c->s->header.grain;
    uint64_t last = (sector + sectors - 1 - c->base) / c->s->header.grain;
    for (uint64_t place = first; place <= last; place++) {
       bool shared = owner == FIXED && place < c->places && c->owner[place] == FIXED;
@@ -103,6 +103,9 @@ static VixError survey(compactor *c)
       uint64_t gd = which ? s->header.redundant_gd : s->header.gd;
       uint64_t sectors = vr_ceil_div(s->tables * 4, VIXDISKLIB_SECTOR_SIZE);
       err = claim(c, gd, sectors, FIXED);
+   }
+   if (err == VIX_OK) { /* where the header says that grains begin at once */
+      err = claim(c, 0, s->first_grain, FIXED);
    }
    return err;
 }
@@ -208,14 +211,20 @@ static VixError compact(vr_extent *e)
    compactor c = {.e = e, .s = s, .base = vr_round_up(s->header.overhead, s->header.grain)};
    uint64_t end = vr_ceil_div(s->file_size, VIXDISKLIB_SECTOR_SIZE);
    uint64_t places = end > c.base ? vr_ceil_div(end - c.base, s->header.grain) : 0;
-   if (s->compressed || s->cowd || s->lost_primary || places >= FIXED
-      || vr_ceil_div(s->header.capacity, s->header.grain) >= FIXED) {
+   if (s->compressed || s->cowd || places >= FIXED || s->tables * s->header.gt_entries >= FIXED) {
       return VIX_E_DISK_NOTSUPPORTED;
+   }
+   if (e->access != VR_ACCESS_RW) {
+      return VIX_E_DISK_NOIO;
+   }
+   VixError err = vr_sparse_check_writable(e); /* without the lock: the disk is in use here alone */
+   if (err != VIX_OK) {
+      return err;
    }
    c.places = c.room = (uint32_t)places;
    c.owner = malloc((places + 1) * sizeof *c.owner);
    c.buffer = malloc(s->header.grain * VIXDISKLIB_SECTOR_SIZE);
-   VixError err = c.owner && c.buffer ? VIX_OK : VIX_E_OUT_OF_MEMORY;
+   err = c.owner && c.buffer ? VIX_OK : VIX_E_OUT_OF_MEMORY;
    if (err == VIX_OK) {
       memset(c.owner, 0xff, (places + 1) * sizeof *c.owner);
       err = survey(&c);

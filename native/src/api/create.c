@@ -163,13 +163,13 @@ static bool write_extents(FILE *out, const char *path, const vr_create_plan *pla
    return true;
 }
 
-static char *describe(const char *path, const vr_create_plan *plan, const form *f, size_t *length)
+/* NULL when out of memory. */
+static char *describe(const char *path, const vr_create_plan *plan, const form *f, const char *hint,
+   size_t *length)
 {
    char *text = NULL;
-   char *hint = plan->parent ? vr_parent_hint(path, plan->parent->path) : NULL;
-   FILE *out = plan->parent && !hint ? NULL : open_memstream(&text, length);
+   FILE *out = open_memstream(&text, length);
    if (!out) {
-      free(hint);
       return NULL;
    }
    /* A new child has its parent's content, and so its content ID, until it is written. */
@@ -189,7 +189,6 @@ static char *describe(const char *path, const vr_create_plan *plan, const form *
       write_new_ddb(out, plan, f);
    }
    bad |= ferror(out) != 0;
-   free(hint);
    if (fclose(out) != 0 || bad) {
       free(text);
       return NULL;
@@ -309,9 +308,14 @@ VixError vr_create_split_extent(const char *path, VixDiskLibDiskType type, uint6
 {
    const form *f = form_of(type);
    *sectors = vr_min(most, SPLIT_SECTORS);
+   *line = NULL;
+   VixError err = vr_check_name(path);
+   if (err != VIX_OK) {
+      return err;
+   }
    char *file = extent_file(f, path, index);
    *line = extent_line(f, path, index, *sectors);
-   VixError err = file && *line ? make_extent(file, f, *sectors, NULL, 0) : VIX_E_OUT_OF_MEMORY;
+   err = file && *line ? make_extent(file, f, *sectors, NULL, 0) : VIX_E_OUT_OF_MEMORY;
    if (err != VIX_OK) {
       free(*line);
       *line = NULL;
@@ -320,35 +324,57 @@ VixError vr_create_split_extent(const char *path, VixDiskLibDiskType type, uint6
    return err;
 }
 
-VixError vr_create(const char *path, const vr_create_plan *plan)
+VixError vr_check_name(const char *path)
+{
+   return !*vr_path_name(path) || strpbrk(path, "\"\r\n") ? VIX_E_FILE_NAME_INVALID
+      : !vr_is_utf8(path)                                  ? VIX_E_INVALID_UTF8_STRING
+                                                           : VIX_OK;
+}
+
+VixError vr_create_check(const char *path, const vr_create_plan *plan)
 {
    const form *f = form_of(plan->type);
-   const char *name = vr_path_name(path);
    bool delta = f && (f->storage == SPARSE || f->storage == COWD);
    if (!f || (plan->parent && !delta) || (!plan->parent && f->storage == COWD)) {
       return VIX_E_NOT_SUPPORTED;
    }
-   if (!*name || strpbrk(path, "\"\r\n")) {
-      return VIX_E_FILE_NAME_INVALID;
-   }
-   if (!vr_is_utf8(path)) {
-      return VIX_E_INVALID_UTF8_STRING;
+   VixError err = vr_check_name(path);
+   if (err != VIX_OK) {
+      return err;
    }
    if (!plan->capacity || plan->capacity > INT64_MAX / VIXDISKLIB_SECTOR_SIZE) {
       return VIX_E_INVALID_ARG;
    }
-   VixError err = vr_check_extents(f->split ? vr_split_extents(plan->capacity) : 1);
+   if (plan->parent && vr_link_count(plan->parent) >= VR_LINKS_MAX) {
+      return VIX_E_DISK_TOOMANYREDO;
+   }
+   err = vr_check_extents(f->split ? vr_split_extents(plan->capacity) : 1);
+   if (err == VIX_OK && !f->split && f->storage != FLAT) {
+      err = !vr_sparse_can_hold(plan->capacity)                     ? VIX_E_FILE_TOO_BIG
+         : f->storage == COWD && plan->capacity > VR_COWD_SECTORS_MAX ? VIX_E_FILE_TOO_BIG
+                                                                    : VIX_OK;
+   }
+   return err;
+}
+
+VixError vr_create(const char *path, const vr_create_plan *plan)
+{
+   VixError err = vr_create_check(path, plan);
+   char *hint = NULL;
+   if (err == VIX_OK && plan->parent) {
+      err = vr_parent_hint(path, plan->parent->path, &hint);
+   }
    if (err != VIX_OK) {
       return err;
    }
+   const form *f = form_of(plan->type);
    size_t length;
-   char *text = describe(path, plan, f, &length);
-   if (!text) {
-      return VIX_E_OUT_OF_MEMORY;
-   }
-   err = length > VR_DESCRIPTOR_MAX ? VIX_E_FILE_TOO_BIG
-                                    : make_files(path, plan, f, text, length);
+   char *text = describe(path, plan, f, hint, &length);
+   err = !text                      ? VIX_E_OUT_OF_MEMORY
+      : length > VR_DESCRIPTOR_MAX ? VIX_E_FILE_TOO_BIG
+                                   : make_files(path, plan, f, text, length);
    free(text);
+   free(hint);
    return err;
 }
 

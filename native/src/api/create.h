@@ -12,6 +12,10 @@ typedef struct {
    const vr_link *parent; /* NULL for a base disk */
 } vr_create_plan;
 
+/* VIX_E_FILE_NAME_INVALID or VIX_E_INVALID_UTF8_STRING for a path that no descriptor can hold. */
+VixError vr_check_name(const char *path);
+/* Tells whether a disk of this plan can be created, files of the same name apart. */
+VixError vr_create_check(const char *path, const vr_create_plan *plan);
 /* Creates a disk. Leaves no files on failure. After success the files are on stable storage. */
 VixError vr_create(const char *path, const vr_create_plan *plan);
 /* The number of extents of a split disk of so many sectors. */

@@ -10,6 +10,7 @@
 #include "chain/link.h"
 #include "formats/sparse.h"
 #include "os/bytes.h"
+#include "os/log.h"
 #include "os/path.h"
 
 #include <inttypes.h>
@@ -39,19 +40,57 @@ static VixError write_directory(vr_extent *e, int which, uint64_t to, uint64_t o
    return err;
 }
 
+static VixError nothing_below(const vr_below *below, uint64_t sector, uint64_t sectors, bool *hole)
+{
+   (void)below;
+   (void)sector;
+   (void)sectors;
+   *hole = true;
+   return VIX_OK;
+}
+
+/* Zeros what the grains hold past the end of the disk, which becomes part of it. */
+static VixError clear_end(vr_extent *e, uint64_t capacity)
+{
+   static const uint8_t zeros[VIXDISKLIB_SECTOR_SIZE * 128];
+   const vr_sparse *s = e->state;
+   const vr_below below = {.is_hole = nothing_below};
+   uint64_t at = e->sectors;
+   uint64_t end = vr_min(capacity, vr_round_up(s->header.capacity, s->header.grain));
+   VixError err = VIX_OK;
+   e->sectors = vr_min(capacity, s->tables * s->header.gt_entries * s->header.grain);
+   while (err == VIX_OK && at < end) {
+      vr_run run;
+      err = vr_sparse_map(e, at, end - at, true, &run);
+      uint64_t part = err != VIX_OK ? 0 : run.kind == VR_DATA ? vr_min(run.sectors, 128) : run.sectors;
+      if (err == VIX_OK && run.kind == VR_DATA) {
+         err = vr_sparse_write(e, at, part, zeros, &below);
+      }
+      at += part;
+   }
+   return err;
+}
+
 /* New directories and tables go to the end of the file; grains stay where they are. */
 static VixError grow_sparse(vr_extent *e, uint64_t capacity)
 {
    vr_sparse *s = e->state;
-   vr_sparse_header h = s->header;
-   h.capacity = capacity;
-   uint64_t old = s->tables;
-   uint64_t all = vr_sparse_table_count(&h);
-   VixError err = VIX_OK;
-   if (s->table_bytes % VIXDISKLIB_SECTOR_SIZE || s->compressed || s->cowd || s->lost_primary) {
+   if (s->table_bytes % VIXDISKLIB_SECTOR_SIZE || s->compressed || s->cowd) {
       return VIX_E_DISK_NOTSUPPORTED;
    }
-   err = vr_sparse_check_end(e); /* without the lock: no one else has the extent open */
+   VixError err = vr_sparse_check_writable(e); /* without the lock: no one else has the extent open */
+   vr_sparse_header h = s->header;
+   uint8_t sector[512];
+   h.capacity = capacity > h.capacity ? capacity : h.capacity; /* it may have more than the disk uses */
+   vr_sparse_encode(&h, sector);
+   if (err == VIX_OK && vr_sparse_decode(sector, &h) != VIX_OK) {
+      err = VIX_E_FILE_TOO_BIG; /* no one could open it */
+   }
+   if (err == VIX_OK) {
+      err = clear_end(e, capacity);
+   }
+   uint64_t old = s->tables;
+   uint64_t all = vr_sparse_table_count(&h);
    if (err == VIX_OK && all > old) {
       uint64_t directory = vr_ceil_div(all * 4, VIXDISKLIB_SECTOR_SIZE);
       uint64_t tables = (all - old) * (s->table_bytes / VIXDISKLIB_SECTOR_SIZE);
@@ -74,11 +113,73 @@ static VixError grow_sparse(vr_extent *e, uint64_t capacity)
       err = vr_file_sync(e->file);
    }
    if (err == VIX_OK) {
-      uint8_t sector[512];
       vr_sparse_encode(&h, sector);
       err = vr_file_write(e->file, 0, sector, sizeof sector);
    }
    return err;
+}
+
+/* *clear: nothing is in the file after `end`. */
+static VixError is_clear_after(const vr_file *file, uint64_t end, bool *clear)
+{
+   uint64_t size = 0;
+   VixError err = vr_file_size(file, &size);
+   uint8_t buffer[4096];
+   *clear = true;
+   while (err == VIX_OK && *clear && end < size) {
+      uint64_t data;
+      uint64_t hole;
+      vr_file_next_data(file, end, size, &data, &hole);
+      for (end = data; err == VIX_OK && *clear && data < size && end < hole;) {
+         size_t part = (size_t)vr_min(sizeof buffer, hole - end);
+         err = vr_file_read(file, end, buffer, part);
+         *clear = err == VIX_OK && vr_is_zero(buffer, part);
+         end += part;
+      }
+   }
+   return err;
+}
+
+/* The file may go on after the extent, with another extent or after a Grow that was interrupted. */
+static VixError grow_flat(vr_link *link, vr_extent *e, uint64_t sectors)
+{
+   uint64_t end = e->offset + e->sectors * VIXDISKLIB_SECTOR_SIZE;
+   uint64_t size = 0;
+   bool clear = false;
+   VixError err = is_clear_after(e->file, end, &clear);
+   for (size_t i = 0; err == VIX_OK && clear && i < link->extent_count; i++) {
+      const vr_extent *other = &link->extents[i];
+      clear = other == e || !other->file || other->offset < e->offset
+         || !vr_file_is_same(other->file, e->file);
+   }
+   if (err == VIX_OK && !clear) {
+      vr_warn("%s: something follows the extent in %s\n", link->path, e->file->path);
+      err = VIX_E_DISK_NOTSUPPORTED;
+   }
+   end = e->offset + sectors * VIXDISKLIB_SECTOR_SIZE;
+   if (err == VIX_OK) {
+      err = vr_file_size(e->file, &size);
+   }
+   return err == VIX_OK && end > size ? vr_file_truncate(e->file, end) : err;
+}
+
+static VixError grow_extent(vr_link *link, vr_extent *e, uint64_t sectors)
+{
+   if (e->access != VR_ACCESS_RW) {
+      return VIX_E_DISK_NOIO;
+   }
+   switch (e->type) {
+   case VR_EXTENT_FLAT:
+      return grow_flat(link, e, sectors);
+   case VR_EXTENT_SPARSE:
+      return grow_sparse(e, sectors);
+   case VR_EXTENT_ZERO:
+      return VIX_OK; /* only its line tells how large it is */
+   case VR_EXTENT_COWD:
+   case VR_EXTENT_SESPARSE:
+      break;
+   }
+   return VIX_E_DISK_NOTSUPPORTED;
 }
 
 /* Stores the new descriptor, which makes the new parts belong to the disk. */
@@ -96,9 +197,7 @@ static VixError grow_last(vr_link *link, uint64_t capacity, bool geometry)
    size_t last = link->extent_count - 1;
    vr_extent *e = &link->extents[last];
    uint64_t sectors = e->sectors + (capacity - link->capacity);
-   VixError err = e->type == VR_EXTENT_FLAT
-      ? vr_file_truncate(e->file, e->offset + sectors * VIXDISKLIB_SECTOR_SIZE)
-      : grow_sparse(e, sectors);
+   VixError err = grow_extent(link, e, sectors);
    if (err == VIX_OK) {
       err = vr_descriptor_set_extent_sectors(&link->descriptor, last, sectors);
    }
@@ -115,9 +214,10 @@ static VixError fill_last_grain(vr_link *link, uint64_t *more)
    }
    const vr_sparse *s = e->state;
    uint64_t sectors = vr_min(vr_round_up(e->sectors, s->header.grain), e->sectors + *more);
-   VixError err = sectors > e->sectors ? grow_sparse(e, sectors) : VIX_OK;
-   if (err == VIX_OK && sectors > e->sectors) {
-      *more -= sectors - e->sectors;
+   uint64_t old = e->sectors;
+   VixError err = sectors > old ? grow_extent(link, e, sectors) : VIX_OK;
+   if (err == VIX_OK && sectors > old) {
+      *more -= sectors - old;
       err = vr_descriptor_set_extent_sectors(&link->descriptor, last, sectors);
    }
    return err;
@@ -126,9 +226,15 @@ static VixError fill_last_grain(vr_link *link, uint64_t *more)
 /* Adds one extent or several to a split disk; removes them again on an error. */
 static VixError grow_split(vr_link *link, VixDiskLibDiskType type, uint64_t capacity, bool geometry)
 {
+   if (link->descriptor_room) {
+      return VIX_E_DISK_NOTSUPPORTED; /* one file with descriptor and data has one extent */
+   }
    uint64_t index = link->extent_count;
    uint64_t more = capacity - link->capacity;
    VixError err = vr_check_extents(index + vr_split_extents(more));
+   if (err == VIX_OK) {
+      err = vr_descriptor_make_utf8(&link->descriptor); /* new names are in UTF-8 */
+   }
    if (err == VIX_OK) {
       err = fill_last_grain(link, &more);
    }

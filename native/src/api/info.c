@@ -151,19 +151,12 @@ VixError VixDiskLib_WriteMetadata(VixDiskLibHandle diskHandle, const char *key, 
    char name[128];
    snprintf(name, sizeof name, "ddb.%s", key);
    pthread_rwlock_wrlock(&diskHandle->use);
-   vr_link *leaf = diskHandle->leaf;
-   char *old = vr_descriptor_get(&leaf->descriptor, name);
-   err = vr_descriptor_set(&leaf->descriptor, name, val, true);
+   vr_descriptor changed;
+   err = vr_descriptor_copy(&diskHandle->leaf->descriptor, &changed);
    if (err == VIX_OK) {
-      err = vr_link_store_descriptor(leaf);
-      if (err != VIX_OK) { /* no room in the file: take the stored value back */
-         vr_descriptor_unset(&leaf->descriptor, name);
-         if (old) {
-            vr_descriptor_set(&leaf->descriptor, name, old, true);
-         }
-      }
+      err = vr_descriptor_set(&changed, name, val, true);
+      err = vr_link_change_descriptor(diskHandle->leaf, &changed, err);
    }
-   free(old);
    pthread_rwlock_unlock(&diskHandle->use);
    return err;
 }

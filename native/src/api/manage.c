@@ -1,18 +1,16 @@
-/* Create, CreateChild, Attach and Unlink: create, join and delete disks. */
+/* Create, CreateChild and Attach: create and join disks. */
 #include "api/connection.h"
 #include "api/create.h"
 #include "api/disk.h"
 #include "api/progress.h"
 #include "api/settings.h"
+#include "chain/link_files.h"
 #include "chain/lock.h"
-#include "os/path.h"
+#include "os/log.h"
 #include "os/request_threads.h"
-#include "os/vix_errno.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 VixError VixDiskLib_Create(const VixDiskLibConnection connection, const char *path,
    const VixDiskLibCreateParams *createParams, VixDiskLibProgressFunc progressFunc,
@@ -42,6 +40,21 @@ VixError VixDiskLib_Create(const VixDiskLibConnection connection, const char *pa
    return err;
 }
 
+/* An error if another writes to this disk, or has written to it since it was opened: the content ID
+ * that a child would take for its parent's is then not the one of what is there. */
+static VixError check_unchanged(const vr_link *link)
+{
+   vr_link *now;
+   vr_link_options options = {.refuse_locked = true};
+   VixError err = vr_link_load(link->path, &options, &now);
+   if (err == VIX_OK && now->descriptor.cid != link->descriptor.cid) {
+      vr_warn("%s: has changed since it was opened\n", link->path);
+      err = VIX_E_DISK_CID_MISMATCH;
+   }
+   vr_link_close(now);
+   return err;
+}
+
 VixError VixDiskLib_CreateChild(VixDiskLibHandle diskHandle, const char *childPath,
    VixDiskLibDiskType diskType, VixDiskLibProgressFunc progressFunc, void *progressCallbackData)
 {
@@ -60,7 +73,7 @@ VixError VixDiskLib_CreateChild(VixDiskLibHandle diskHandle, const char *childPa
    vr_report(progressFunc, progressCallbackData, 0);
    pthread_rwlock_wrlock(&diskHandle->use);
    /* The new child is durable, so the content ID of the parent that it names has to be durable. */
-   err = diskHandle->writable ? vr_link_flush(parent) : VIX_OK;
+   err = diskHandle->writable ? vr_link_flush(parent) : check_unchanged(parent);
    if (err == VIX_OK) {
       err = vr_create(childPath, &plan);
    }
@@ -100,37 +113,55 @@ VixError VixDiskLib_IsAttachPossible(VixDiskLibHandle parent, VixDiskLibHandle c
       return VIX_E_DISK_TOOMANYREDO;
    }
    return child->writable || leaf->descriptor.parent_cid == parent->leaf->descriptor.cid
-      ? VIX_OK
+      ? vr_link_check_files(leaf, parent->leaf) /* a loop, too */
       : VIX_E_DISK_CID_MISMATCH;
 }
 
 /* Stores the hint and the content ID of the parent in the child, durably. */
 static VixError store_parent(vr_link *child, const vr_link *parent)
 {
-   char *hint = vr_parent_hint(child->path, parent->path);
-   if (!hint) {
-      return VIX_E_OUT_OF_MEMORY;
-   }
-   char *copy = strdup(hint);
-   VixError err = copy ? vr_descriptor_make_utf8(&child->descriptor) : VIX_E_OUT_OF_MEMORY;
+   char *hint;
+   VixError err = vr_parent_hint(child->path, parent->path, &hint);
+   vr_descriptor changed = {.parent_cid = VR_NO_PARENT};
    if (err == VIX_OK) {
-      err = vr_descriptor_set(&child->descriptor, "parentFileNameHint", hint, true);
+      err = vr_descriptor_copy(&child->descriptor, &changed);
+   }
+   if (err == VIX_OK) {
+      err = vr_descriptor_make_utf8(&changed);
+   }
+   if (err == VIX_OK) {
+      err = vr_descriptor_set(&changed, "parentFileNameHint", hint, true);
+   }
+   if (err == VIX_OK) {
+      err = vr_descriptor_set_cid(&changed, "parentCID", parent->descriptor.cid);
+   }
+   if (err == VIX_OK) {
+      free(changed.parent_hint);
+      changed.parent_hint = hint;
+      hint = NULL;
    }
    free(hint);
-   if (err == VIX_OK) {
-      err = vr_descriptor_set_cid(&child->descriptor, "parentCID", parent->descriptor.cid);
+   err = vr_link_change_descriptor(child, &changed, err);
+   return err == VIX_OK ? vr_link_flush(child) : err;
+}
+
+/* Makes sure that the parent stays as it is, and names it in the child. */
+static VixError join(vr_disk *parent, vr_disk *child)
+{
+   bool locks = !parent->writable && child->writable;
+   VixError err = parent->writable ? vr_link_flush(parent->leaf) : check_unchanged(parent->leaf);
+   if (err == VIX_OK && locks) {
+      err = vr_link_lock_parents(parent->leaf);
    }
-   if (err == VIX_OK) {
-      err = vr_link_store_descriptor(child);
+   if (err == VIX_OK && child->writable) {
+      err = store_parent(child->leaf, parent->leaf);
    }
-   if (err == VIX_OK) {
-      err = vr_link_flush(child);
+   if (err != VIX_OK && locks) {
+      vr_link_unlock(parent->leaf);
    }
-   if (err == VIX_OK) {
-      free(child->descriptor.parent_hint);
-      child->descriptor.parent_hint = copy;
-   } else {
-      free(copy);
+   if (err == VIX_OK && parent->writable) { /* from the only writer to one of its readers */
+      vr_link_unlock(parent->leaf);
+      err = child->writable ? vr_link_lock_parents(parent->leaf) : VIX_OK;
    }
    return err;
 }
@@ -144,16 +175,8 @@ VixError VixDiskLib_Attach(VixDiskLibHandle parent, VixDiskLibHandle child)
    vr_requests_wait(&parent->requests);
    vr_requests_wait(&child->requests);
    pthread_rwlock_wrlock(&child->use);
-   if (parent->writable) {
-      err = vr_link_flush(parent->leaf);
-   }
-   if (err == VIX_OK && child->writable) {
-      err = store_parent(child->leaf, parent->leaf);
-   }
+   err = join(parent, child);
    if (err == VIX_OK) {
-      if (parent->writable) {
-         vr_unlock(parent->leaf->file);
-      }
       child->leaf->parent = parent->leaf;
       child->leaf->single = false;
       parent->leaf = NULL;
@@ -165,44 +188,5 @@ VixError VixDiskLib_Attach(VixDiskLibHandle parent, VixDiskLibHandle child)
       *end = parent;
    }
    pthread_rwlock_unlock(&child->use);
-   return err;
-}
-
-VixError VixDiskLib_Unlink(VixDiskLibConnection connection, const char *path)
-{
-   VixError err = vr_connection_check_local(connection);
-   if (err != VIX_OK) {
-      return err;
-   }
-   if (!path || !*path) {
-      return VIX_E_INVALID_ARG;
-   }
-   if (connection->read_only) {
-      return VIX_E_FILE_READ_ONLY;
-   }
-   vr_link *link;
-   vr_link_options options = {.writable = true, .outside = vr_settings_get()->outside_extents};
-   err = vr_link_load(path, &options, &link);
-   if (err != VIX_OK) {
-      return err;
-   }
-   /* The descriptor is deleted last, so that an interrupted Unlink can be repeated. */
-   for (size_t i = 0; err == VIX_OK && !link->descriptor_room && i < link->descriptor.extent_count;
-        i++) {
-      if (!link->descriptor.extents[i].name) {
-         continue;
-      }
-      char *file;
-      err = vr_link_extent_path(link, &link->descriptor.extents[i], options.outside, &file);
-      if (err == VIX_OK && unlink(file) != 0 && errno != ENOENT) {
-         err = vr_errno(errno);
-      }
-      free(file);
-   }
-   if (err == VIX_OK) {
-      vr_link_remove_leftover(path);
-      err = unlink(path) == 0 ? VIX_OK : vr_errno(errno);
-   }
-   vr_link_close(link);
    return err;
 }

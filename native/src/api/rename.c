@@ -5,6 +5,7 @@
  * are removed. So at every moment one of the two descriptors has all its files.
  */
 #include "api/create.h"
+#include "api/remove.h"
 #include "api/settings.h"
 #include "chain/link.h"
 #include "os/bytes.h"
@@ -43,10 +44,13 @@ static VixError move_hint(vr_link *link, const char *dst)
       return VIX_OK;
    }
    char *parent = vr_path_beside(link->path, link->descriptor.parent_hint);
-   char *hint = parent ? vr_parent_hint(dst, parent) : NULL;
-   VixError err = !parent ? VIX_E_OUT_OF_MEMORY
-      : !hint             ? VIX_OK /* the parent is missing: keep its hint */
-                          : vr_descriptor_set(&link->descriptor, "parentFileNameHint", hint, true);
+   char *hint = NULL;
+   VixError err = parent ? vr_parent_hint(dst, parent, &hint) : VIX_E_OUT_OF_MEMORY;
+   if (err == VIX_OK) {
+      err = vr_descriptor_set(&link->descriptor, "parentFileNameHint", hint, true);
+   } else if (err == VIX_E_FILE_NOT_FOUND) {
+      err = VIX_OK; /* the parent is missing: keep its hint */
+   }
    free(parent);
    free(hint);
    return err;
@@ -70,39 +74,76 @@ static VixError rename_one_file(vr_link *link, const char *dst)
    return err == VIX_OK && rename(link->path, dst) != 0 ? vr_errno(errno) : err;
 }
 
-/* Links (or, to undo, unlinks) the first `count` extents under their new names. */
-static VixError link_extents(vr_link *link, const char *dst, size_t count, bool undo, size_t *done)
+/* The extents of a link and where they go. */
+typedef struct {
+   size_t count;
+   char **old;
+   char **new;   /* NULL: stays where it is */
+   bool *linked; /* under the new name too */
+} moves;
+
+static void moves_free(moves *m)
 {
-   VixError err = VIX_OK;
-   for (*done = 0; err == VIX_OK && *done < count; ++*done) {
-      const vr_extent_line *line = &link->descriptor.extents[*done];
-      if (!line->name) {
-         continue;
-      }
-      char *old_path = NULL;
-      err = vr_link_extent_path(link, line, vr_settings_get()->outside_extents, &old_path);
-      char *name = err == VIX_OK ? new_name(link->path, dst, line->name) : NULL;
-      char *path = name ? vr_path_beside(dst, name) : NULL;
-      if (err == VIX_OK && !path) {
-         err = VIX_E_OUT_OF_MEMORY;
-      }
-      if (err == VIX_OK && strcmp(old_path, path)) {
-         if (undo) {
-            unlink(path);
-         } else if (linkat(AT_FDCWD, old_path, AT_FDCWD, path, 0) != 0) {
-            err = vr_errno(errno);
-         } else {
-            err = vr_descriptor_rename_extent(&link->descriptor, *done, name);
-         }
-      }
-      free(old_path);
-      free(name);
-      free(path);
-      if (err != VIX_OK) {
-         break;
-      }
+   for (size_t i = 0; i < m->count; i++) {
+      free(m->old ? m->old[i] : NULL);
+      free(m->new ? m->new[i] : NULL);
+   }
+   free(m->old);
+   free(m->new);
+   free(m->linked);
+}
+
+/* Finds the new name of extent `i` and puts it into the descriptor. */
+static VixError plan_extent(vr_link *link, const char *dst, size_t i, moves *m)
+{
+   const vr_extent_line *line = &link->descriptor.extents[i];
+   if (!line->name) {
+      return VIX_OK;
+   }
+   VixError err = vr_link_extent_path(link, line, vr_settings_get()->outside_extents, &m->old[i]);
+   char *name = err == VIX_OK ? new_name(link->path, dst, line->name) : NULL;
+   m->new[i] = name ? vr_path_beside(dst, name) : NULL;
+   if (err == VIX_OK) {
+      err = m->new[i] ? vr_descriptor_rename_extent(&link->descriptor, i, name) : VIX_E_OUT_OF_MEMORY;
+   }
+   free(name);
+   if (err == VIX_OK && vr_path_is_same_file(m->old[i], m->new[i])) {
+      free(m->new[i]); /* a name of another form, in the same folder */
+      m->new[i] = NULL;
    }
    return err;
+}
+
+static VixError plan(vr_link *link, const char *dst, moves *m)
+{
+   size_t count = link->descriptor.extent_count;
+   *m = (moves){
+      .count = count,
+      .old = calloc(count, sizeof *m->old),
+      .new = calloc(count, sizeof *m->new),
+      .linked = calloc(count, sizeof *m->linked),
+   };
+   VixError err = m->old && m->new && m->linked ? VIX_OK : VIX_E_OUT_OF_MEMORY;
+   for (size_t i = 0; err == VIX_OK && i < count; i++) {
+      err = plan_extent(link, dst, i, m);
+   }
+   return err;
+}
+
+/* Of several extents in one file, the first links it. */
+static VixError link_extent(moves *m, size_t i)
+{
+   if (linkat(AT_FDCWD, m->old[i], AT_FDCWD, m->new[i], 0) == 0) {
+      m->linked[i] = true;
+      return VIX_OK;
+   }
+   int error = errno;
+   for (size_t k = 0; error == EEXIST && k < i; k++) {
+      if (m->linked[k] && !strcmp(m->new[k], m->new[i])) {
+         return VIX_OK;
+      }
+   }
+   return vr_errno(error);
 }
 
 static VixError write_new_descriptor(vr_link *link, const char *dst)
@@ -110,7 +151,9 @@ static VixError write_new_descriptor(vr_link *link, const char *dst)
    size_t length;
    char *text = vr_descriptor_text(&link->descriptor, &length);
    vr_file *file = NULL;
-   VixError err = text ? vr_file_create(dst, &file) : VIX_E_OUT_OF_MEMORY;
+   VixError err = !text            ? VIX_E_OUT_OF_MEMORY
+      : length > VR_DESCRIPTOR_MAX ? VIX_E_FILE_TOO_BIG
+                                   : vr_file_create(dst, &file);
    if (err == VIX_OK) {
       err = vr_file_write(file, 0, text, length);
    }
@@ -125,21 +168,17 @@ static VixError write_new_descriptor(vr_link *link, const char *dst)
    return err;
 }
 
-static void unlink_old(vr_link *link, const char *dst)
+/* Removes the new names on an error, else the old ones; the descriptor goes first. */
+static void remove_names(const vr_link *link, const moves *m, bool failed)
 {
-   vr_link_remove_leftover(link->path);
-   unlink(link->path);
-   for (size_t i = 0; i < link->descriptor.extent_count; i++) {
-      const vr_extent_line *line = &link->descriptor.extents[i];
-      char *name = line->name ? new_name(link->path, dst, line->name) : NULL;
-      char *old_path = line->name ? vr_path_beside(link->path, line->name) : NULL;
-      char *path = name ? vr_path_beside(dst, name) : NULL;
-      if (old_path && path && strcmp(old_path, path)) {
-         unlink(old_path);
+   if (!failed) {
+      vr_link_remove_leftover(link->path);
+      unlink(link->path);
+   }
+   for (size_t i = 0; i < m->count; i++) {
+      if (m->linked && m->linked[i]) {
+         unlink(failed ? m->new[i] : m->old[i]);
       }
-      free(name);
-      free(old_path);
-      free(path);
    }
 }
 
@@ -148,10 +187,13 @@ static VixError rename_files(vr_link *link, const char *dst)
    if (access(dst, F_OK) == 0) {
       return VIX_E_FILE_ALREADY_EXISTS;
    }
-   size_t done;
-   VixError err = link_extents(link, dst, link->descriptor.extent_count, false, &done);
+   moves m;
+   VixError err = plan(link, dst, &m);
    if (err == VIX_OK) {
       err = move_hint(link, dst);
+   }
+   for (size_t i = 0; err == VIX_OK && i < m.count; i++) {
+      err = m.new[i] ? link_extent(&m, i) : VIX_OK;
    }
    if (err == VIX_OK) {
       err = write_new_descriptor(link, dst);
@@ -162,13 +204,21 @@ static VixError rename_files(vr_link *link, const char *dst)
          unlink(dst);
       }
    }
-   if (err != VIX_OK) {
-      size_t undone;
-      link_extents(link, dst, done, true, &undone);
-      return err;
+   remove_names(link, &m, err != VIX_OK);
+   moves_free(&m);
+   return err;
+}
+
+VixError vr_link_rename(vr_link *link, const char *dst)
+{
+   VixError err = vr_check_name(dst);
+   if (err == VIX_OK) {
+      err = vr_descriptor_make_utf8(&link->descriptor);
    }
-   unlink_old(link, dst);
-   return VIX_OK;
+   if (err == VIX_OK) {
+      err = link->descriptor_room ? rename_one_file(link, dst) : rename_files(link, dst);
+   }
+   return err == VIX_OK ? vr_sync_folder(dst) : err;
 }
 
 VixError VixDiskLib_Rename(const char *srcFileName, const char *dstFileName)
@@ -179,20 +229,12 @@ VixError VixDiskLib_Rename(const char *srcFileName, const char *dstFileName)
    if (!srcFileName || !*srcFileName || !dstFileName || !*vr_path_name(dstFileName)) {
       return VIX_E_INVALID_ARG;
    }
-   if (strpbrk(dstFileName, "\"\r\n")) {
-      return VIX_E_FILE_NAME_INVALID;
-   }
    vr_link *link;
    vr_link_options options = {.writable = true, .outside = vr_settings_get()->outside_extents};
    VixError err = vr_link_load(srcFileName, &options, &link);
-   if (err != VIX_OK) {
-      return err;
-   }
-   err = vr_descriptor_make_utf8(&link->descriptor);
    if (err == VIX_OK) {
-      err = link->descriptor_room ? rename_one_file(link, dstFileName)
-                                  : rename_files(link, dstFileName);
+      err = vr_link_rename(link, dstFileName);
+      vr_link_close(link);
    }
-   vr_link_close(link);
-   return err == VIX_OK ? vr_sync_folder(dstFileName) : err;
+   return err;
 }

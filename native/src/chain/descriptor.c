@@ -242,6 +242,15 @@ VixError vr_descriptor_parse(const char *text, size_t length, vr_descriptor *out
    return err;
 }
 
+VixError vr_descriptor_copy(const vr_descriptor *d, vr_descriptor *out)
+{
+   size_t length;
+   char *text = vr_descriptor_text(d, &length);
+   VixError err = text ? vr_descriptor_parse(text, length, out) : VIX_E_OUT_OF_MEMORY;
+   free(text);
+   return err;
+}
+
 void vr_descriptor_free(vr_descriptor *d)
 {
    for (size_t i = 0; i < d->line_count; i++) {

@@ -46,6 +46,8 @@ typedef struct {
 
 /* Parses `length` bytes of text, up to a NUL. vr_descriptor_free frees everything in `out`. */
 VixError vr_descriptor_parse(const char *text, size_t length, vr_descriptor *out);
+/* Copies what is in the lines now. */
+VixError vr_descriptor_copy(const vr_descriptor *d, vr_descriptor *out);
 void vr_descriptor_free(vr_descriptor *d);
 /* Renders the text to store; the caller's to free. NULL when out of memory. */
 char *vr_descriptor_text(const vr_descriptor *d, size_t *length);
@@ -55,9 +57,9 @@ VixError vr_descriptor_insert_line(vr_descriptor *d, size_t at, char *line);
 
 /* A value of header or ddb, unquoted; the caller's to free. NULL when absent. */
 char *vr_descriptor_get(const vr_descriptor *d, const char *key);
-/* Replaces the line of `key`, or adds it: ddb.* at the end, others after the first lines. */
+/* Replaces the line of `key`, or adds it: ddb.* at the end, others after the first lines.
+ * VIX_E_FILE_NAME_INVALID when the value does not fit between quotes on one line. */
 VixError vr_descriptor_set(vr_descriptor *d, const char *key, const char *value, bool quoted);
-void vr_descriptor_unset(vr_descriptor *d, const char *key);
 VixError vr_descriptor_set_cid(vr_descriptor *d, const char *key, uint32_t value);
 /* Converts the names and the hint to UTF-8 and sets the encoding, before new names are added. */
 VixError vr_descriptor_make_utf8(vr_descriptor *d);

@@ -12,10 +12,13 @@ VixError vr_descriptor_set(vr_descriptor *d, const char *key, const char *value,
    bool ddb = !strncmp(key, "ddb.", 4);
    char *line = NULL;
    const char *quote = quoted ? "\"" : "";
+   if (!vr_is_quotable(value)) {
+      return VIX_E_FILE_NAME_INVALID;
+   }
    if (asprintf(&line, "%s%s%s%s%s", key, ddb ? " = " : "=", quote, value, quote) < 0) {
       return VIX_E_OUT_OF_MEMORY;
    }
-   size_t after = 0;
+   size_t after = d->line_count ? 1 : 0; /* the first line says that this is a descriptor */
    for (size_t i = 0; i < d->line_count; i++) {
       const char *old;
       if (vr_line_assigns(d->lines[i], key, &old)) {
@@ -28,20 +31,6 @@ VixError vr_descriptor_set(vr_descriptor *d, const char *key, const char *value,
       }
    }
    return vr_descriptor_insert_line(d, ddb ? d->line_count : after, line);
-}
-
-void vr_descriptor_unset(vr_descriptor *d, const char *key)
-{
-   size_t kept = 0;
-   for (size_t i = 0; i < d->line_count; i++) {
-      const char *value;
-      if (vr_line_assigns(d->lines[i], key, &value)) {
-         free(d->lines[i]);
-      } else {
-         d->lines[kept++] = d->lines[i];
-      }
-   }
-   d->line_count = kept;
 }
 
 VixError vr_descriptor_set_cid(vr_descriptor *d, const char *key, uint32_t value)
@@ -90,6 +79,9 @@ VixError vr_descriptor_add_extent(vr_descriptor *d, char *line, uint64_t sectors
 VixError vr_descriptor_rename_extent(vr_descriptor *d, size_t index, const char *name)
 {
    size_t seen = 0;
+   if (!vr_is_quotable(name)) {
+      return VIX_E_FILE_NAME_INVALID;
+   }
    for (size_t i = 0; i < d->line_count; i++) {
       const char *start = d->lines[i];
       const char *number;

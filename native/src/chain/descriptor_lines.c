@@ -26,6 +26,11 @@ bool vr_line_assigns(const char *line, const char *key, const char **value)
    return true;
 }
 
+bool vr_is_quotable(const char *value)
+{
+   return !value[strcspn(value, "\"\r\n")];
+}
+
 bool vr_take_word(const char **p, const char *word)
 {
    size_t length = strlen(word);

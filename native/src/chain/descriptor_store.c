@@ -176,3 +176,20 @@ VixError vr_link_store_descriptor(vr_link *link)
    free(text);
    return err;
 }
+
+VixError vr_link_change_descriptor(vr_link *link, vr_descriptor *changed, VixError before)
+{
+   vr_descriptor old = link->descriptor;
+   VixError err = before;
+   if (err == VIX_OK) {
+      link->descriptor = *changed;
+      err = vr_link_store_descriptor(link);
+   }
+   if (err == VIX_OK) {
+      vr_descriptor_free(&old);
+   } else {
+      link->descriptor = old;
+      vr_descriptor_free(changed);
+   }
+   return err;
+}

@@ -116,27 +116,48 @@ static VixError below_is_hole(const vr_below *below, uint64_t sector, uint64_t s
       : vr_link_is_hole(below->parent, below->start + sector, sectors, hole);
 }
 
-VixError vr_link_write(vr_link *leaf, uint64_t sector, uint64_t sectors, const uint8_t *buf)
+static vr_below below_of(const vr_link *leaf, const vr_extent *e)
+{
+   return (vr_below){
+      .read = below_read,
+      .is_hole = below_is_hole,
+      .parent = leaf->parent,
+      .start = e->start,
+      .unknown = leaf->single,
+   };
+}
+
+/* Tells whether a write can be done, before the first byte of it and the content ID are changed. */
+static VixError check_write(vr_link *leaf, uint64_t sector, uint64_t sectors)
 {
    VixError err = VIX_OK;
    while (err == VIX_OK && sectors) {
       vr_extent *e = extent_of(leaf, sector);
       uint64_t own = sector - e->start;
       uint64_t part = vr_min(sectors, e->sectors - own);
-      vr_below below = {
-         .read = below_read,
-         .is_hole = below_is_hole,
-         .parent = leaf->parent,
-         .start = e->start,
-         .unknown = leaf->single,
-      };
-      if (e->access != VR_ACCESS_RW || !e->ops->write) {
-         return e->access != VR_ACCESS_RW ? VIX_E_DISK_NOIO : VIX_E_DISK_NOTSUPPORTED;
-      }
+      vr_below below = below_of(leaf, e);
+      err = e->access != VR_ACCESS_RW ? VIX_E_DISK_NOIO
+         : !e->ops->write             ? VIX_E_DISK_NOTSUPPORTED
+         : e->ops->check              ? e->ops->check(e, own, part, &below)
+                                      : VIX_OK;
+      sector += part;
+      sectors -= part;
+   }
+   return err;
+}
+
+VixError vr_link_write(vr_link *leaf, uint64_t sector, uint64_t sectors, const uint8_t *buf)
+{
+   VixError err = check_write(leaf, sector, sectors);
+   if (err == VIX_OK && sectors) {
       err = vr_link_touch(leaf);
-      if (err == VIX_OK) {
-         err = e->ops->write(e, own, part, buf, &below);
-      }
+   }
+   while (err == VIX_OK && sectors) {
+      vr_extent *e = extent_of(leaf, sector);
+      uint64_t own = sector - e->start;
+      uint64_t part = vr_min(sectors, e->sectors - own);
+      vr_below below = below_of(leaf, e);
+      err = e->ops->write(e, own, part, buf, &below);
       sector += part;
       sectors -= part;
       buf += part * VIXDISKLIB_SECTOR_SIZE;
@@ -171,9 +192,11 @@ VixError vr_link_touch(vr_link *link)
    if (link->cid_fresh) {
       return VIX_OK;
    }
-   VixError err = vr_descriptor_set_cid(&link->descriptor, "CID", vr_random_cid(link->descriptor.cid));
+   vr_descriptor changed;
+   VixError err = vr_descriptor_copy(&link->descriptor, &changed);
    if (err == VIX_OK) {
-      err = vr_link_store_descriptor(link);
+      err = vr_descriptor_set_cid(&changed, "CID", vr_random_cid(link->descriptor.cid));
+      err = vr_link_change_descriptor(link, &changed, err);
    }
    link->cid_fresh = err == VIX_OK;
    return err;

@@ -46,8 +46,9 @@ VixError vr_link_load(const char *path, const vr_link_options *options, vr_link 
 VixError vr_link_extent_path(const vr_link *link, const vr_extent_line *line, bool outside,
    char **out);
 /* The name of `parent` for the descriptor of a child at `path`: the bare name in the same folder,
- * else the whole path. The caller's to free. NULL where a folder or the parent is missing. */
-char *vr_parent_hint(const char *path, const char *parent);
+ * else the whole path. The caller's to free. VIX_E_FILE_NOT_FOUND where a folder or the parent is
+ * missing, VIX_E_FILE_NAME_INVALID where a descriptor cannot hold the name. */
+VixError vr_parent_hint(const char *path, const char *parent, char **hint);
 /* Closes the whole chain. Returns the first error, and frees everything in any case. */
 VixError vr_link_close(vr_link *leaf);
 int vr_link_count(const vr_link *leaf);
@@ -63,6 +64,9 @@ VixError vr_link_is_hole(vr_link *link, uint64_t sector, uint64_t sectors, bool 
 
 /* Stores the changed descriptor, all of it or nothing. May change `file`. */
 VixError vr_link_store_descriptor(vr_link *link);
+/* Stores `changed` in place of the descriptor, or on an error, `before` included, leaves everything as
+ * it was. Owns `changed`. */
+VixError vr_link_change_descriptor(vr_link *link, vr_descriptor *changed, VixError before);
 /* Removes the file that a process left beside the descriptor if it died while storing. */
 void vr_link_remove_leftover(const char *path);
 /* Gives the content a new ID, once after each opening. */

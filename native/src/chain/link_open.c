@@ -1,8 +1,11 @@
 /* Opens and closes the links of a chain. */
+#include "chain/descriptor_lines.h"
 #include "chain/link.h"
+#include "chain/link_files.h"
 #include "chain/lock.h"
 #include "formats/sparse.h"
 #include "os/bytes.h"
+#include "os/encoding.h"
 #include "os/log.h"
 #include "os/path.h"
 
@@ -189,22 +192,28 @@ VixError vr_link_load(const char *path, const vr_link_options *options, vr_link 
    return err;
 }
 
-char *vr_parent_hint(const char *path, const char *parent)
+VixError vr_parent_hint(const char *path, const char *parent, char **hint)
 {
    char *folder = vr_path_folder(path);
    char *real_parent = realpath(parent, NULL);
    char *real_folder = folder ? realpath(folder, NULL) : NULL;
-   char *hint = NULL;
-   if (real_parent && real_folder) {
-      char *parent_folder = vr_path_folder(real_parent);
+   char *parent_folder = real_parent ? vr_path_folder(real_parent) : NULL;
+   VixError err = VIX_OK;
+   *hint = NULL;
+   if (!real_parent || !real_folder) {
+      err = VIX_E_FILE_NOT_FOUND;
+   } else if (!vr_is_quotable(real_parent) || !vr_is_utf8(real_parent)) {
+      err = VIX_E_FILE_NAME_INVALID;
+   } else {
       bool together = parent_folder && !strcmp(parent_folder, real_folder);
-      hint = strdup(together ? vr_path_name(real_parent) : real_parent);
-      free(parent_folder);
+      *hint = strdup(together ? vr_path_name(real_parent) : real_parent);
+      err = *hint ? VIX_OK : VIX_E_OUT_OF_MEMORY;
    }
    free(folder);
    free(real_parent);
    free(real_folder);
-   return hint;
+   free(parent_folder);
+   return err;
 }
 
 /* The path of the parent: as the hint says, else the same name in the folder of the child. A moved
@@ -266,6 +275,15 @@ VixError vr_link_open(const char *path, const vr_link_options *options, vr_link 
       }
       err = open_parent(last, options);
       last = last->parent;
+   }
+   if (err == VIX_OK) {
+      err = vr_link_check_files(leaf, leaf->parent);
+   }
+   if (err == VIX_OK && options->writable) {
+      err = vr_link_lock_files(leaf);
+   }
+   if (err == VIX_OK && options->writable) {
+      err = vr_link_lock_parents(leaf->parent);
    }
    if (err != VIX_OK) {
       vr_link_close(leaf);

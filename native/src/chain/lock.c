@@ -25,6 +25,11 @@ VixError vr_lock_for_writing(const vr_file *file)
    return lock(file, LOCK_EX);
 }
 
+VixError vr_lock_for_reading(const vr_file *file)
+{
+   return lock(file, LOCK_SH);
+}
+
 VixError vr_lock_is_free(const vr_file *file)
 {
    VixError err = lock(file, LOCK_SH);

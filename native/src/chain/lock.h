@@ -6,6 +6,8 @@
 
 /* Locks for as long as the file is open. VIX_E_FILE_ALREADY_LOCKED when another has the lock. */
 VixError vr_lock_for_writing(const vr_file *file);
+/* Keeps writers away for as long as the file is open. VIX_E_FILE_ALREADY_LOCKED when one has it open. */
+VixError vr_lock_for_reading(const vr_file *file);
 /* VIX_E_FILE_ALREADY_LOCKED if another has it open for writing now. Takes no lock. */
 VixError vr_lock_is_free(const vr_file *file);
 void vr_unlock(const vr_file *file);

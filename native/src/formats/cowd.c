@@ -5,7 +5,6 @@
 #include <stdlib.h>
 
 #define HEADER_BYTES 2048u
-#define HEADER_SECTORS 4u
 #define UNCLEAN_AT 1648u
 #define FLAGS 3u
 #define GRAIN_SECTORS_MAX 2048u
@@ -32,7 +31,7 @@ VixError vr_cowd_decode(const uint8_t *header, vr_sparse_header *out, uint64_t *
       return VIX_E_DISK_UNSUPPORTEDDISKVERSION;
    }
    if (!h.capacity || !h.grain || h.grain > GRAIN_SECTORS_MAX || (h.grain & (h.grain - 1))
-      || h.gd < HEADER_SECTORS || entries < vr_sparse_table_count(&h)) {
+      || h.gd < VR_COWD_HEADER_SECTORS || entries < vr_sparse_table_count(&h)) {
       return VIX_E_DISK_INVALIDDISK;
    }
    out->overhead = h.gd + vr_ceil_div(entries * 4, VIXDISKLIB_SECTOR_SIZE);
@@ -42,17 +41,17 @@ VixError vr_cowd_decode(const uint8_t *header, vr_sparse_header *out, uint64_t *
 VixError vr_cowd_format(vr_file *file, uint64_t capacity)
 {
    uint8_t header[HEADER_BYTES] = {0};
-   if (capacity > UINT32_MAX) {
+   if (capacity > VR_COWD_SECTORS_MAX) {
       return VIX_E_FILE_TOO_BIG;
    }
    uint64_t tables = vr_ceil_div(capacity, VR_GT_ENTRIES_MAX);
-   uint64_t end = HEADER_SECTORS + vr_ceil_div(tables * 4, VIXDISKLIB_SECTOR_SIZE);
+   uint64_t end = VR_COWD_HEADER_SECTORS + vr_ceil_div(tables * 4, VIXDISKLIB_SECTOR_SIZE);
    memcpy(header, magic, sizeof magic);
    vr_put32(header + 4, 1);
    vr_put32(header + 8, FLAGS);
    vr_put32(header + 12, (uint32_t)capacity);
    vr_put32(header + 16, 1);
-   vr_put32(header + 20, HEADER_SECTORS);
+   vr_put32(header + 20, VR_COWD_HEADER_SECTORS);
    vr_put32(header + 24, (uint32_t)tables);
    vr_put32(header + VR_COWD_FREE_AT, (uint32_t)end);
    VixError err = vr_file_truncate(file, end * VIXDISKLIB_SECTOR_SIZE);

@@ -11,6 +11,8 @@
 
 #include "formats/sparse.h"
 
+#define VR_COWD_SECTORS_MAX UINT32_MAX
+
 /* Decodes a header, and checks what can be checked without the file. */
 VixError vr_cowd_decode(const uint8_t *header, vr_sparse_header *out, uint64_t *free_sector);
 /* Writes header and directory of a new extent into an empty file. */

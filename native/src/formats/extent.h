@@ -47,6 +47,8 @@ typedef struct {
    VixError (*map)(vr_extent *e, uint64_t sector, uint64_t sectors, bool exact, vr_run *run);
    /* Reads OPAQUE runs. */
    VixError (*read)(vr_extent *e, uint64_t sector, uint64_t sectors, uint8_t *buf);
+   /* Tells whether a write of this part can be done, and changes nothing. NULL: it can. */
+   VixError (*check)(vr_extent *e, uint64_t sector, uint64_t sectors, const vr_below *below);
    /* NULL: not writable. The caller makes sure that nothing else uses the link. */
    VixError (*write)(vr_extent *e, uint64_t sector, uint64_t sectors, const uint8_t *buf,
       const vr_below *below);

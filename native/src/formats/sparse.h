@@ -24,6 +24,7 @@
 #define VR_SPARSE_FLAG_MARKERS 0x20000u
 #define VR_SPARSE_GD_AT_END UINT64_MAX
 
+#define VR_COWD_HEADER_SECTORS 4u
 #define VR_COWD_FREE_AT 28u /* byte in COWD's header */
 #define VR_PAGE_ENTRIES 1024u /* of a directory, 4 KiB */
 
@@ -57,6 +58,8 @@ void vr_sparse_encode(const vr_sparse_header *h, uint8_t sector[512]);
 uint64_t vr_sparse_table_count(const vr_sparse_header *h);
 /* Makes the header of a new extent, with every table in its place. */
 vr_sparse_header vr_sparse_layout(uint64_t capacity, bool with_descriptor);
+/* False for more tables than vr_sparse_decode accepts. */
+bool vr_sparse_can_hold(uint64_t capacity);
 /* Writes directories and header of a new extent into an empty file. */
 VixError vr_sparse_format(vr_file *file, const vr_sparse_header *h);
 
@@ -75,6 +78,7 @@ typedef struct {
    uint64_t next_free; /* byte where the next grain goes */
    bool redundant;
    bool lost_primary; /* the redundant directory is used in its place */
+   bool lost_redundant; /* the header names one that is not in the file */
    bool zero_grains;
    bool marked_unclean;
    uint8_t *fill; /* two grains, to complete a grain that is written in part */
@@ -101,14 +105,15 @@ VixError vr_sparse_table_at(const vr_extent *e, int which, uint64_t table, uint6
 /* Gives the entries of the primary table, NULL when it holds nothing. Hold `lock`. */
 VixError vr_sparse_table(const vr_extent *e, uint64_t table, uint8_t **entries);
 VixError vr_sparse_map(vr_extent *e, uint64_t sector, uint64_t sectors, bool exact, vr_run *run);
+VixError vr_sparse_check(vr_extent *e, uint64_t sector, uint64_t sectors, const vr_below *below);
 VixError vr_sparse_write(vr_extent *e, uint64_t sector, uint64_t sectors, const uint8_t *buf,
    const vr_below *below);
 /* Writes entries [first, first + count) of the cached table, to the primary table first. */
 VixError vr_sparse_store_entries(vr_extent *e, uint64_t table, const uint8_t *entries,
    uint64_t first, uint64_t count);
 VixError vr_sparse_mark(vr_extent *e, bool unclean);
-/* VIX_E_DISK_NEEDSREPAIR when an entry leads to the place of the next grain, or further: a power
- * failure or a copy has cut the file short. Called before anything is added to it. Hold `lock`. */
-VixError vr_sparse_check_end(vr_extent *e);
+/* VIX_E_DISK_NEEDSREPAIR when something must not be added to the file, because a power failure or a
+ * copy has cut it short, or because two entries lead to one place. Changes nothing. Hold `lock`. */
+VixError vr_sparse_check_writable(vr_extent *e);
 
 #endif

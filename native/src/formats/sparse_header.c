@@ -94,6 +94,11 @@ vr_sparse_header vr_sparse_layout(uint64_t capacity, bool with_descriptor)
    return h;
 }
 
+bool vr_sparse_can_hold(uint64_t capacity)
+{
+   return vr_ceil_div(capacity, (uint64_t)VR_GRAIN_SECTORS * VR_GT_ENTRIES) <= TABLES_MAX;
+}
+
 static VixError write_directory(vr_file *file, uint64_t directory, uint64_t tables)
 {
    enum { CHUNK = 1 << 18 };
@@ -115,9 +120,6 @@ static VixError write_directory(vr_file *file, uint64_t directory, uint64_t tabl
 VixError vr_sparse_format(vr_file *file, const vr_sparse_header *h)
 {
    uint64_t tables = vr_sparse_table_count(h);
-   if (tables > TABLES_MAX) {
-      return VIX_E_FILE_TOO_BIG;
-   }
    /* The tables stay a hole of the file, which says that all grains are unallocated. */
    VixError err = vr_file_truncate(file, h->overhead * VIXDISKLIB_SECTOR_SIZE);
    if (err == VIX_OK) {

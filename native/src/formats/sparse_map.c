@@ -146,22 +146,3 @@ VixError vr_sparse_map(vr_extent *e, uint64_t sector, uint64_t sectors, bool exa
    run->sectors = vr_min(covered - skip, sectors);
    return VIX_OK;
 }
-
-VixError vr_sparse_check_end(vr_extent *e)
-{
-   vr_sparse *s = e->state;
-   VixError err = VIX_OK;
-   for (uint64_t table = 0; err == VIX_OK && table < s->tables; table++) {
-      uint8_t *entries;
-      err = vr_sparse_table(e, table, &entries);
-      for (uint32_t i = 0; err == VIX_OK && entries && i < s->header.gt_entries; i++) {
-         vr_run run = grain_run(s, entries, i);
-         uint64_t end = run.offset + s->header.grain * VIXDISKLIB_SECTOR_SIZE;
-         if (run.kind == VR_DATA && end > s->next_free) {
-            vr_warn("%s: cut short, it has grains past its end\n", e->file->path);
-            err = VIX_E_DISK_NEEDSREPAIR;
-         }
-      }
-   }
-   return err;
-}

@@ -34,6 +34,7 @@ VixError vr_sparse_close(vr_extent *e)
 
 const vr_extent_ops vr_sparse_ops = {
    .map = vr_sparse_map,
+   .check = vr_sparse_check,
    .write = vr_sparse_write,
    .flush = vr_extent_flush,
    .close = vr_sparse_close,
@@ -47,6 +48,7 @@ static VixError choose_directories(vr_sparse *s, const char *path)
    bool primary = h->gd && vr_fits(h->gd, bytes, s->file_size);
    s->redundant = (h->flags & VR_SPARSE_FLAG_REDUNDANT) && h->redundant_gd
       && vr_fits(h->redundant_gd, bytes, s->file_size);
+   s->lost_redundant = (h->flags & VR_SPARSE_FLAG_REDUNDANT) && !s->redundant;
    if (!primary && s->redundant) {
       vr_warn("%s: the grain directory is lost, using the redundant one\n", path);
       h->gd = h->redundant_gd;
@@ -109,6 +111,11 @@ static VixError read_header(vr_extent *e)
    if (__builtin_add_overflow(h->descriptor, h->descriptor_size, &s->first_grain)
       || __builtin_add_overflow(s->first_grain, (uint64_t)1, &s->first_grain)) {
       return VIX_E_DISK_INVALIDDISK;
+   }
+   if (!h->descriptor_size) {
+      s->first_grain = 1; /* an offset without a size is no place */
+   } else if (s->first_grain - 1 > s->file_size / VIXDISKLIB_SECTOR_SIZE) {
+      return VIX_E_DISK_INVALIDDISK; /* the file would grow over it */
    }
    s->zero_grains = h->version >= 2 && (h->flags & VR_SPARSE_FLAG_ZERO_GRAIN);
    s->compressed = h->flags & VR_SPARSE_FLAG_COMPRESSED;

@@ -135,8 +135,9 @@ static VixError reserve(vr_extent *e, uint64_t end)
    return s->cowd ? vr_file_write(e->file, VR_COWD_FREE_AT, sectors, 4) : VIX_OK;
 }
 
-/* Adds a table that the writer of the disk left out until it is needed. */
-static VixError add_table(vr_extent *e, uint64_t table)
+/* Adds a table that the writer of the disk left out until it is needed. A redundant one gets the
+ * entries of the primary one, which may be older. */
+static VixError add_table(vr_extent *e, uint64_t table, const uint8_t *entries)
 {
    vr_sparse *s = e->state;
    int copies = s->redundant ? 2 : 1;
@@ -160,6 +161,9 @@ static VixError add_table(vr_extent *e, uint64_t table)
       }
       if (err == VIX_OK) {
          err = vr_file_truncate(e->file, at + room);
+      }
+      if (err == VIX_OK && which == VR_REDUNDANT && !vr_is_zero(entries, s->table_bytes)) {
+         err = vr_file_write(e->file, at, entries, s->table_bytes);
       }
       if (err == VIX_OK) {
          s->file_size = s->next_free = at + room;
@@ -321,7 +325,7 @@ static VixError write_stretch(vr_extent *e, const stretch *t, const vr_below *be
          break;
       }
       if (what == ALLOCATE || (what == MAKE_ZERO && s->zero_grains)) {
-         err = add_table(e, t->table);
+         err = add_table(e, t->table, entries);
       }
       if (err != VIX_OK) {
          break;
@@ -344,13 +348,37 @@ static VixError write_stretch(vr_extent *e, const stretch *t, const vr_below *be
    return err;
 }
 
-static VixError begin(vr_extent *e)
+/* True if a grain that the request covers in part would need the sectors of parents that are not here. */
+static VixError needs_unknown(vr_extent *e, uint64_t sector, uint64_t sectors, bool *needs)
+{
+   uint64_t grain = ((const vr_sparse *)e->state)->header.grain;
+   uint64_t ends[2] = {sector, sector + sectors};
+   VixError err = VIX_OK;
+   *needs = false;
+   for (int i = 0; err == VIX_OK && i < 2 && !*needs; i++) {
+      if (ends[i] % grain && ends[i] < e->sectors) {
+         vr_run run;
+         err = vr_sparse_map(e, ends[i] / grain * grain, 1, false, &run);
+         *needs = err == VIX_OK && run.kind == VR_HOLE;
+      }
+   }
+   return err;
+}
+
+VixError vr_sparse_check(vr_extent *e, uint64_t sector, uint64_t sectors, const vr_below *below)
 {
    vr_sparse *s = e->state;
-   pthread_mutex_lock(&s->lock);
-   VixError err = vr_sparse_check_end(e);
-   pthread_mutex_unlock(&s->lock);
-   return err == VIX_OK ? vr_sparse_mark(e, true) : err;
+   VixError err = VIX_OK;
+   if (!s->marked_unclean) {
+      pthread_mutex_lock(&s->lock);
+      err = vr_sparse_check_writable(e);
+      pthread_mutex_unlock(&s->lock);
+   }
+   bool unknown = false;
+   if (err == VIX_OK && below->unknown) {
+      err = needs_unknown(e, sector, sectors, &unknown);
+   }
+   return unknown ? VIX_E_DISK_PARTIALCHAIN : err;
 }
 
 VixError vr_sparse_write(vr_extent *e, uint64_t sector, uint64_t sectors, const uint8_t *buf,
@@ -360,7 +388,7 @@ VixError vr_sparse_write(vr_extent *e, uint64_t sector, uint64_t sectors, const 
    uint64_t grain = s->header.grain;
    uint64_t per_table = s->header.gt_entries;
    if (!s->marked_unclean) {
-      VixError err = begin(e);
+      VixError err = vr_sparse_mark(e, true);
       if (err != VIX_OK) {
          return err;
       }

@@ -128,6 +128,7 @@ static VixError stream_map(vr_extent *e, uint64_t sector, uint64_t sectors, bool
 const vr_extent_ops vr_stream_ops = {
    .map = stream_map,
    .read = stream_read,
+   .check = vr_stream_check,
    .write = vr_stream_write,
    .flush = vr_extent_flush,
    .close = vr_sparse_close,

@@ -23,6 +23,7 @@ VixError vr_stream_finish(vr_extent *e);
 /* Formats an empty extent, whose descriptor is written already. */
 VixError vr_stream_format(vr_file *file, uint64_t capacity);
 
+VixError vr_stream_check(vr_extent *e, uint64_t sector, uint64_t sectors, const vr_below *below);
 VixError vr_stream_write(vr_extent *e, uint64_t sector, uint64_t sectors, const uint8_t *buf,
    const vr_below *below);
 

@@ -89,20 +89,39 @@ VixError vr_stream_format(vr_file *file, uint64_t capacity)
    return err;
 }
 
-/* Starts to write an extent, which must be empty and of the form made here; cuts its end off. */
-static VixError begin(vr_extent *e)
+/* An extent that is written must be empty and of the form made here. */
+VixError vr_stream_check(vr_extent *e, uint64_t sector, uint64_t sectors, const vr_below *below)
 {
-   vr_sparse *s = e->state;
-   vr_stream *stream = s->stream;
+   const vr_sparse *s = e->state;
+   (void)sectors;
+   if (below->parent || below->unknown) {
+      return VIX_E_DISK_PARENT_NOTALLOWED;
+   }
+   if (s->stream->writing) {
+      bool back = sector / s->header.grain < s->stream->grain;
+      if (back) {
+         vr_warn("%s: a compressed disk is written front to back\n", e->file->path);
+      }
+      return back ? VIX_E_DISK_NOTSUPPORTED : VIX_OK;
+   }
    vr_run run;
    VixError err = vr_sparse_map(e, 0, e->sectors, false, &run);
    if (err != VIX_OK) {
       return err;
    }
-   if (run.kind != VR_HOLE || run.sectors != e->sectors || s->header.gt_entries != VR_GT_ENTRIES) {
+   if (run.kind != VR_HOLE || run.sectors != e->sectors || s->header.gt_entries != VR_GT_ENTRIES
+      || s->header.overhead < s->first_grain) {
       vr_warn("%s: a compressed disk can be written only once\n", e->file->path);
       return VIX_E_DISK_NOTSUPPORTED;
    }
+   return VIX_OK;
+}
+
+/* Starts to write an extent: cuts its end off. */
+static VixError begin(vr_extent *e)
+{
+   vr_sparse *s = e->state;
+   vr_stream *stream = s->stream;
    stream->pending = malloc(s->header.grain * VIXDISKLIB_SECTOR_SIZE);
    stream->directory = new_directory(&s->header);
    if (!stream->pending || !stream->directory) {
@@ -115,7 +134,7 @@ static VixError begin(vr_extent *e)
    s->header.gd = VR_SPARSE_GD_AT_END;
    uint8_t sector[512];
    vr_sparse_encode(&s->header, sector);
-   err = vr_file_truncate(e->file, s->next_free);
+   VixError err = vr_file_truncate(e->file, s->next_free);
    if (err == VIX_OK) {
       err = vr_file_write(e->file, 0, sector, sizeof sector);
    }
@@ -184,10 +203,6 @@ static VixError move_to(vr_extent *e, uint64_t grain)
    if (grain == stream->grain) {
       return VIX_OK;
    }
-   if (grain < stream->grain) {
-      vr_warn("%s: a compressed disk is written front to back\n", e->file->path);
-      return VIX_E_DISK_NOTSUPPORTED;
-   }
    VixError err = end_grain(e);
    if (err == VIX_OK && grain / VR_GT_ENTRIES != stream->grain / VR_GT_ENTRIES) {
       err = end_table(e, stream->grain / VR_GT_ENTRIES);
@@ -203,13 +218,8 @@ VixError vr_stream_write(vr_extent *e, uint64_t sector, uint64_t sectors, const 
 {
    vr_sparse *s = e->state;
    vr_stream *stream = s->stream;
-   VixError err = VIX_OK;
-   if (below->parent || below->unknown) {
-      return VIX_E_DISK_PARENT_NOTALLOWED;
-   }
-   if (!stream->writing) {
-      err = begin(e);
-   }
+   (void)below;
+   VixError err = stream->writing ? VIX_OK : begin(e);
    while (err == VIX_OK && sectors) {
       uint64_t skip = sector % s->header.grain;
       uint64_t part = vr_min(sectors, s->header.grain - skip);

@@ -96,6 +96,9 @@ VixError vr_to_utf8(const char *text, const char *encoding, char **out)
       *out = strdup(text);
       return *out ? VIX_OK : VIX_E_OUT_OF_MEMORY;
    }
+   if (strchr(encoding, '/')) {
+      return VIX_E_DISK_ENCODING; /* iconv's own options */
+   }
    iconv_t codec = open_codec(encoding);
    if (codec == (iconv_t)-1) {
       return VIX_E_DISK_ENCODING;
@@ -119,6 +122,10 @@ VixError vr_to_utf8(const char *text, const char *encoding, char **out)
       return VIX_E_DISK_ENCODING;
    }
    *at = 0;
+   if (strlen(result) != (size_t)(at - result) || strpbrk(result, "\"\r\n")) {
+      free(result); /* a character that no name on one line between quotes can have */
+      return VIX_E_DISK_ENCODING;
+   }
    *out = result;
    return VIX_OK;
 }

@@ -62,6 +62,21 @@ static char *resolve(const char *path)
    return out;
 }
 
+bool vr_path_is_same_file(const char *a, const char *b)
+{
+   char *folder_a = vr_path_folder(a);
+   char *folder_b = vr_path_folder(b);
+   char *real_a = folder_a ? realpath(folder_a, NULL) : NULL;
+   char *real_b = folder_b ? realpath(folder_b, NULL) : NULL;
+   bool same = real_a && real_b && !strcmp(real_a, real_b)
+      && !strcmp(vr_path_name(a), vr_path_name(b));
+   free(folder_a);
+   free(folder_b);
+   free(real_a);
+   free(real_b);
+   return same;
+}
+
 bool vr_path_is_below(const char *folder, const char *path)
 {
    char *root = realpath(folder, NULL);

@@ -12,6 +12,8 @@ const char *vr_path_name(const char *path);
 char *vr_path_beside(const char *path, const char *name);
 /* The name of an extent: "x.vmdk" and "-flat" give "x-flat.vmdk". NULL when out of memory. */
 char *vr_path_with_suffix(const char *path, const char *suffix);
+/* True if both names lead to one entry of one folder. */
+bool vr_path_is_same_file(const char *a, const char *b);
 /* True if `path`, after symbolic links, lies in `folder` or below. Its last part need not exist. */
 bool vr_path_is_below(const char *folder, const char *path);
 

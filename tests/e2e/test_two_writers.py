@@ -141,6 +141,7 @@ def race(pair: Pair) -> list[int]:
     for process in processes:
         said, told = process.communicate(timeout=180)
         codes.append(process.returncode)
+        assert said, (process.returncode, told)
         document = json.loads(said.splitlines()[-1])
         if process.returncode == exit_codes.OK:
             made.append(document["point"]["id"])

@@ -37,7 +37,7 @@ WHO_MAX: Final = 120
 
 @dataclass(slots=True)
 class HandRecord:
-    """What a command carries out. `result`: as in `HandEntry`; `id`: see there.
+    """The record of what a command carries out. `result`: as in `HandEntry`; `id`: see there.
 
     `tell`: updates of the catalog, made at the end however it ends.
     """

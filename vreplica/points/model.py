@@ -192,7 +192,7 @@ class RecoveryPoint:
     nvram: str = ""
     """SHA-256 of the firmware's variables that it is started with; "": of a new VM."""
     not_carried: tuple[str, ...] = ()
-    """What the source had then beside its disks, and the replica did not get."""
+    """Devices and settings that the source had then, and the replica did not get."""
     suspicions: tuple[str, ...] = ()
     """Reasons why the change of its run looks like mass encryption; empty: it does not."""
     overhead_s: float | None = None

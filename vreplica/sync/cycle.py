@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 
 from vreplica.delta.control import Control
@@ -27,6 +28,7 @@ from vreplica.points import RecoveryPoint
 from vreplica.points.clock_problems import clocks_set_back
 from vreplica.points.model import new_id
 from vreplica.points.vm_keys import LEAF_KEY
+from vreplica.sync.claim.claim import Claim
 from vreplica.sync.claim.held_claim import HeldClaim, new_claim, require_free, take_claim
 from vreplica.sync.claim.takeover import wait_until_closed
 from vreplica.sync.commit import commit, describe
@@ -177,19 +179,25 @@ def _claim(context: RunContext) -> tuple[JobState, Plan]:
 
 def _read_and_claim(context: RunContext) -> tuple[JobState, Plan]:
     state, plan = _read_and_plan(context)
-    if plan.resumes is not None:
-        context.resume(plan.resumes)
     if state.replica is None:
         replica = _create_replica(context, state.source)
         return state.with_sides(state.source, replica), plan
-    # The mark is the same call. A replica that is taken back to its point first gets it later.
-    marks = plan.resumes is None and state.replica.clean and not plan.foreign_changes
+    claimant = context.claimant
+    if plan.resumes is not None:
+        # The point will have the id of the run that is resumed.
+        claimant = replace(claimant, run=plan.resumes.record.run)
+    # The mark is the same call. A replica that is taken over, or taken back to its point, gets it
+    # later: where the takeover fails, its owner goes on.
+    free = Claim.of(state.replica.vm.extra_config) is None
+    marks = free and plan.resumes is None and state.replica.clean and not plan.foreign_changes
     taken = take_claim(
         context.sites.destination,
         state.replica.vm,
-        context.claimant,
+        claimant,
         {LEAF_KEY: context.run_id} if marks else {},
     )
+    if plan.resumes is not None:
+        context.resume(plan.resumes)
     context.replica = vm_identity(state.replica.vm)
     context.held, context.leaf_marked = taken.held, marks or plan.resumes is not None
     if taken.before is not None:

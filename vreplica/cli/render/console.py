@@ -24,7 +24,7 @@ class _Console(Console):
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterator[Segment]:
-        """What is rendered, cleaned. The console's own controls (colours, cursor) come later."""
+        """Cleans what is rendered. The console's own controls (colours, cursor) come later."""
         for segment in super().render(renderable, options):
             if segment.control:
                 yield segment

@@ -96,7 +96,7 @@ def _way(known: Preview) -> str:
 
 
 def _hard(known: Preview, boots: str) -> str:
-    """What happens to the source without a final sync, and what boots."""
+    """Says what happens to the source without a final sync, and which point boots."""
     if known.source is None:
         return f"--source-lost: does not touch the source, {boots}"
     if known.source.power_state != "poweredOn":
@@ -209,7 +209,7 @@ def _booted(facts: Mapping[str, Any]) -> str:
 
 
 def kept(facts: Mapping[str, Any]) -> str:
-    """What an undo kept of what was written in service."""
+    """Says how much of what was written in service an undo has kept."""
     written = facts.get("written_bytes")
     if "kept" not in facts:
         return "nothing was written in service" if written == 0 else ""

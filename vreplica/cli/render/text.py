@@ -139,7 +139,7 @@ def _left_out(points: Sequence[LeftOut]) -> Iterator[RenderableType]:
 
 
 def _side_branch(branch: SideBranch) -> str:
-    """What was written in service, in one line."""
+    """A side branch, which keeps what was written in service, in one line."""
     written = branch.written_bytes
     size = human_size(written) if written is not None else "size not known"
     return f"{branch.id} ({branch.level}, {moment(branch.time)}, {size} since {branch.point})"

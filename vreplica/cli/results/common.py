@@ -112,7 +112,7 @@ class Point(TypedDict):
     nvram: str | None
     """SHA-256 of the firmware's variables that it is started with."""
     not_carried: list[str]
-    """What the source had then, and the replica did not get."""
+    """Devices and settings of the source that the replica did not get."""
     notes: list[str]
     suspicions: list[str]
     flagged: bool

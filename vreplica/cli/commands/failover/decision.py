@@ -27,7 +27,7 @@ ANSWERS: Final = {
     **dict.fromkeys(("3", "lost"), LOST),
     **dict.fromkeys(("c", "cancel", ""), "cancel"),
 }
-"""What may be typed at the question, and the answer that it is."""
+"""Words that may be typed at the question -> the answer that each of them is."""
 
 
 def decide(
@@ -70,7 +70,7 @@ def _members(known: FailoverPreview) -> tuple[Preview, ...]:
 def _consequence(
     known: FailoverPreview, options: BeginOptions, answer: str, name: str
 ) -> str | None:
-    """What an answer does that has to be confirmed; None: nothing has to be."""
+    """The consequence of an answer that has to be confirmed; None: nothing has to be."""
     if options.source_lost:
         return (
             f"the site of {name} is declared lost: it is not contacted and not stopped; if "

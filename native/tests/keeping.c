@@ -540,6 +540,31 @@ static void second_writers(void)
    in_another_process(open_the_sister);
 }
 
+/* A chain that was moved with its folder is found by the names of its parents. So is a disk of it that
+ * gets another place. */
+static void renaming_what_was_moved(void)
+{
+   static const VixDiskLibDiskType types[] = {
+      VIXDISKLIB_DISK_MONOLITHIC_SPARSE, VIXDISKLIB_DISK_SPLIT_SPARSE};
+   CHECK(mkdir("there", 0777) == 0);
+   for (size_t i = 0; i < 2; i++) {
+      CHECK(mkdir("sub", 0777) == 0 && mkdir("moved", 0777) == 0);
+      make_sparse("above.vmdk", 1000);
+      VixDiskLibHandle h = open_disk(c, "above.vmdk", VIXDISKLIB_FLAG_OPEN_READ_ONLY);
+      OK(VixDiskLib_CreateChild(h, "sub/kid.vmdk", types[i], NULL, NULL)); /* names a whole path */
+      OK(VixDiskLib_Close(h));
+      CHECK(rename("above.vmdk", "moved/above.vmdk") == 0);
+      CHECK(rename("sub/kid.vmdk", "moved/kid.vmdk") == 0);
+      CHECK(rename("sub/kid-s001.vmdk", "moved/kid-s001.vmdk") == (int)-!i && rmdir("sub") == 0);
+      CHECK(byte_at("moved/kid.vmdk", 0) == 1);
+      OK(VixDiskLib_Rename("moved/kid.vmdk", "there/kid.vmdk"));
+      CHECK(byte_at("there/kid.vmdk", 0) == 1);
+      OK(VixDiskLib_Unlink(c, "there/kid.vmdk"));
+      OK(VixDiskLib_Unlink(c, "moved/above.vmdk"));
+      CHECK(rmdir("moved") == 0);
+   }
+}
+
 int main(void)
 {
    OK(VixDiskLib_InitEx(8, 0, NULL, NULL, NULL, NULL, NULL));
@@ -565,6 +590,7 @@ int main(void)
    clone_that_is_refused();
    unlink_that_is_refused();
    renaming();
+   renaming_what_was_moved();
    children();
    OK(VixDiskLib_Disconnect(c));
    VixDiskLib_Exit();

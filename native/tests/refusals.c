@@ -362,6 +362,88 @@ static void zeros_over_a_damaged_entry(void)
    OK(VixDiskLib_Close(h));
 }
 
+/* Bytes of a small file, and how many. */
+static size_t bytes_of(const char *path, char bytes[1 << 18])
+{
+   int fd = open(path, O_RDONLY);
+   ssize_t got = fd < 0 ? -1 : read(fd, bytes, 1 << 18);
+   CHECK(got >= 0 && got < 1 << 18 && close(fd) == 0);
+   return (size_t)got;
+}
+
+/* Each call that makes a name, where no name can be made. The disks keep each byte and can be used. */
+static void into(const char *folder, VixError wanted)
+{
+   static const VixDiskLibDiskType types[] = {VIXDISKLIB_DISK_MONOLITHIC_SPARSE,
+      VIXDISKLIB_DISK_MONOLITHIC_FLAT, VIXDISKLIB_DISK_SPLIT_SPARSE, VIXDISKLIB_DISK_SPLIT_FLAT,
+      VIXDISKLIB_DISK_VMFS_FLAT, VIXDISKLIB_DISK_VMFS_THIN, VIXDISKLIB_DISK_STREAM_OPTIMIZED};
+   static char before[1 << 18];
+   static char after[1 << 18];
+   char path[200];
+   snprintf(path, sizeof path, "%s/x.vmdk", folder);
+   for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+      VixDiskLibCreateParams params = {.diskType = types[i], .capacity = 1000};
+      GIVES(wanted, VixDiskLib_Create(c, path, &params, NULL, NULL));
+      for (int over = 0; over < 2; over++) {
+         GIVES(wanted, VixDiskLib_Clone(c, path, c, "whole.vmdk", &params, NULL, NULL, over));
+      }
+   }
+   GIVES(wanted, try_open(path, 0));
+   GIVES(wanted, try_open(path, VIXDISKLIB_FLAG_OPEN_READ_ONLY));
+   GIVES(wanted, VixDiskLib_Unlink(c, path));
+   GIVES(wanted, VixDiskLib_CheckRepair(c, path, 1));
+   GIVES(wanted, VixDiskLib_Grow(c, path, 2000, 1, NULL, NULL));
+   GIVES(wanted, VixDiskLib_Rename(path, "y.vmdk"));
+   VixDiskLibCreateParams params = {.diskType = VIXDISKLIB_DISK_MONOLITHIC_SPARSE};
+   GIVES(wanted, VixDiskLib_Clone(c, "y.vmdk", c, path, &params, NULL, NULL, 1));
+
+   static const char *const disks[] = {"whole.vmdk", "split.vmdk", "kid.vmdk", "esx.vmdk"};
+   for (size_t i = 0; i < sizeof disks / sizeof *disks; i++) {
+      size_t length = bytes_of(disks[i], before);
+      for (uint32_t flags = 0; flags <= VIXDISKLIB_FLAG_OPEN_READ_ONLY; flags += 4) {
+         VixDiskLibHandle h = open_disk(c, disks[i], flags);
+         GIVES(wanted,
+            VixDiskLib_CreateChild(h, path, VIXDISKLIB_DISK_MONOLITHIC_SPARSE, NULL, NULL));
+         GIVES(wanted, VixDiskLib_CreateChild(h, path, VIXDISKLIB_DISK_VMFS_SPARSE, NULL, NULL));
+         OK(VixDiskLib_Close(h));
+      }
+      GIVES(wanted, VixDiskLib_Rename(disks[i], path));
+      CHECK(bytes_of(disks[i], after) == length && !memcmp(before, after, length));
+      OK(try_open(disks[i], 0));
+   }
+}
+
+static void folders_that_cannot_be_used(void)
+{
+   CHECK(mkdir("folders", 0777) == 0 && chdir("folders") == 0);
+   make(c, "whole.vmdk", VIXDISKLIB_DISK_MONOLITHIC_SPARSE, 1000);
+   make(c, "split.vmdk", VIXDISKLIB_DISK_SPLIT_SPARSE, 1000);
+   VixDiskLibHandle h = open_disk(c, "whole.vmdk", 0);
+   OK(VixDiskLib_CreateChild(h, "kid.vmdk", VIXDISKLIB_DISK_MONOLITHIC_SPARSE, NULL, NULL));
+   OK(VixDiskLib_CreateChild(h, "esx.vmdk", VIXDISKLIB_DISK_VMFS_SPARSE, NULL, NULL));
+   OK(VixDiskLib_Close(h));
+   write_file("file", "");
+   CHECK(symlink("loop", "loop") == 0);
+   into("missing", VIX_E_FILE_NOT_FOUND);
+   into("missing/deeper", VIX_E_FILE_NOT_FOUND);
+   into("file", VIX_E_FILE_NOT_FOUND);
+   into("loop", VIX_E_FILE_NAME_INVALID);
+
+   /* A parent whose folder went while it was open: a child can name no parent. */
+   CHECK(mkdir("gone", 0777) == 0);
+   make(c, "gone/p.vmdk", VIXDISKLIB_DISK_MONOLITHIC_SPARSE, 1000);
+   h = open_disk(c, "gone/p.vmdk", VIXDISKLIB_FLAG_OPEN_READ_ONLY);
+   VixDiskLibHandle kid = open_disk(c, "kid.vmdk", VIXDISKLIB_FLAG_OPEN_SINGLE_LINK);
+   CHECK(rename("gone", "went") == 0);
+   GIVES(VIX_E_FILE_NOT_FOUND,
+      VixDiskLib_CreateChild(h, "k.vmdk", VIXDISKLIB_DISK_MONOLITHIC_SPARSE, NULL, NULL));
+   GIVES(VIX_E_FILE_NOT_FOUND, VixDiskLib_Attach(h, kid));
+   OK(VixDiskLib_Close(kid));
+   OK(VixDiskLib_Close(h));
+   OK(try_open("kid.vmdk", 0)); /* with its old parent */
+   CHECK(access("k.vmdk", F_OK) && chdir("..") == 0);
+}
+
 int main(void)
 {
    VixDiskLibConnection none;
@@ -383,6 +465,7 @@ int main(void)
    long_descriptor();
    chains();
    files();
+   folders_that_cannot_be_used();
    too_many_extents();
    truncated();
    writing_what_was_cut_short();

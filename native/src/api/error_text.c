@@ -13,7 +13,7 @@ static const struct {
    {VIX_E_FAIL, "Unknown error"},
    {VIX_E_OUT_OF_MEMORY, "Memory allocation failed. Out of memory"},
    {VIX_E_INVALID_ARG, "One of the parameters was invalid"},
-   {VIX_E_FILE_NOT_FOUND, "A file was not found"},
+   {VIX_E_FILE_NOT_FOUND, "A file or its folder was not found"},
    {VIX_E_OBJECT_IS_BUSY, "This function cannot be performed because the handle is executing another function"},
    {VIX_E_NOT_SUPPORTED, "The operation is not supported"},
    {VIX_E_FILE_ERROR, "A file access error occurred on the host operating system"},

@@ -43,20 +43,24 @@ static VixError move_hint(vr_link *link, const char *dst)
    if (!link->descriptor.parent_hint) {
       return VIX_OK;
    }
-   char *parent = vr_path_beside(link->path, link->descriptor.parent_hint);
+   char *parent = vr_link_parent_path(link);
    char *hint = NULL;
-   VixError err = parent ? vr_parent_hint(dst, parent, &hint) : VIX_E_OUT_OF_MEMORY;
-   if (err == VIX_OK) {
-      err = vr_descriptor_set(&link->descriptor, "parentFileNameHint", hint, true);
-   } else if (err == VIX_E_FILE_NOT_FOUND) {
-      err = VIX_OK; /* the parent is missing: keep its hint */
+   VixError err = VIX_OK;
+   if (!parent) {
+      err = VIX_E_OUT_OF_MEMORY;
+   } else if (access(parent, F_OK) == 0) { /* a hint to a missing parent stays */
+      err = vr_parent_hint(dst, parent, &hint);
+      if (err == VIX_OK) {
+         err = vr_descriptor_set(&link->descriptor, "parentFileNameHint", hint, true);
+      }
    }
    free(parent);
    free(hint);
    return err;
 }
 
-static VixError rename_one_file(vr_link *link, const char *dst)
+/* Stores the names that the disk has at `dst`. */
+static VixError store_new_names(vr_link *link, const char *dst)
 {
    char *name = new_name(link->path, dst, vr_path_name(link->path));
    VixError err = name ? vr_descriptor_rename_extent(&link->descriptor, 0, name)
@@ -65,13 +69,21 @@ static VixError rename_one_file(vr_link *link, const char *dst)
    if (err == VIX_OK) {
       err = move_hint(link, dst);
    }
-   if (err == VIX_OK && access(dst, F_OK) == 0) {
-      err = VIX_E_FILE_ALREADY_EXISTS;
+   return err == VIX_OK ? vr_link_store_descriptor(link) : err;
+}
+
+/* `old` is the descriptor as it is stored. */
+static VixError rename_one_file(vr_link *link, const char *dst, vr_descriptor *old)
+{
+   VixError err = access(dst, F_OK) == 0 ? VIX_E_FILE_ALREADY_EXISTS : store_new_names(link, dst);
+   if (err == VIX_OK && rename(link->path, dst) != 0) {
+      err = vr_errno(errno);
+      vr_descriptor_free(&link->descriptor);
+      link->descriptor = *old;
+      *old = (vr_descriptor){0};
+      vr_link_store_descriptor(link);
    }
-   if (err == VIX_OK) {
-      err = vr_link_store_descriptor(link);
-   }
-   return err == VIX_OK && rename(link->path, dst) != 0 ? vr_errno(errno) : err;
+   return err;
 }
 
 /* The extents of a link and where they go. */
@@ -211,13 +223,18 @@ static VixError rename_files(vr_link *link, const char *dst)
 
 VixError vr_link_rename(vr_link *link, const char *dst)
 {
+   vr_descriptor old = {0};
    VixError err = vr_check_name(dst);
+   if (err == VIX_OK) {
+      err = vr_descriptor_copy(&link->descriptor, &old);
+   }
    if (err == VIX_OK) {
       err = vr_descriptor_make_utf8(&link->descriptor);
    }
    if (err == VIX_OK) {
-      err = link->descriptor_room ? rename_one_file(link, dst) : rename_files(link, dst);
+      err = link->descriptor_room ? rename_one_file(link, dst, &old) : rename_files(link, dst);
    }
+   vr_descriptor_free(&old);
    return err == VIX_OK ? vr_sync_folder(dst) : err;
 }
 

@@ -45,6 +45,9 @@ VixError vr_link_load(const char *path, const vr_link_options *options, vr_link 
  * folder without `outside`. */
 VixError vr_link_extent_path(const vr_link *link, const vr_extent_line *line, bool outside,
    char **out);
+/* The path of the parent: as the hint says, else the same name in the folder of the child. A moved
+ * folder has old absolute hints. The caller's to free; NULL when out of memory. */
+char *vr_link_parent_path(const vr_link *child);
 /* The name of `parent` for the descriptor of a child at `path`: the bare name in the same folder,
  * else the whole path. The caller's to free. VIX_E_FILE_NOT_FOUND where a folder or the parent is
  * missing, VIX_E_FILE_NAME_INVALID where a descriptor cannot hold the name. */

@@ -8,7 +8,9 @@
 #include "os/encoding.h"
 #include "os/log.h"
 #include "os/path.h"
+#include "os/vix_errno.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <strings.h>
 #include <unistd.h>
@@ -195,13 +197,13 @@ VixError vr_link_load(const char *path, const vr_link_options *options, vr_link 
 VixError vr_parent_hint(const char *path, const char *parent, char **hint)
 {
    char *folder = vr_path_folder(path);
-   char *real_parent = realpath(parent, NULL);
    char *real_folder = folder ? realpath(folder, NULL) : NULL;
+   char *real_parent = real_folder ? realpath(parent, NULL) : NULL;
+   VixError err = real_parent ? VIX_OK : folder ? vr_errno(errno) : VIX_E_OUT_OF_MEMORY;
    char *parent_folder = real_parent ? vr_path_folder(real_parent) : NULL;
-   VixError err = VIX_OK;
    *hint = NULL;
-   if (!real_parent || !real_folder) {
-      err = VIX_E_FILE_NOT_FOUND;
+   if (err != VIX_OK) {
+      vr_warn("%s: %s cannot be used\n", path, real_folder ? parent : "its folder");
    } else if (!vr_is_quotable(real_parent) || !vr_is_utf8(real_parent)) {
       err = VIX_E_FILE_NAME_INVALID;
    } else {
@@ -216,9 +218,7 @@ VixError vr_parent_hint(const char *path, const char *parent, char **hint)
    return err;
 }
 
-/* The path of the parent: as the hint says, else the same name in the folder of the child. A moved
- * folder has old absolute hints. */
-static char *parent_path(const vr_link *child)
+char *vr_link_parent_path(const vr_link *child)
 {
    char *path = vr_path_beside(child->path, child->descriptor.parent_hint);
    if (path && access(path, F_OK) != 0) {
@@ -233,7 +233,7 @@ static VixError open_parent(vr_link *child, const vr_link_options *options)
    if (!child->descriptor.parent_hint) {
       return VIX_E_DISK_INVALIDCHAIN;
    }
-   char *path = parent_path(child);
+   char *path = vr_link_parent_path(child);
    if (!path) {
       return VIX_E_OUT_OF_MEMORY;
    }

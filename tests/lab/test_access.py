@@ -14,6 +14,7 @@ from pyVmomi import vim, vmodl
 
 from vreplica.errors import DiskError, VReplicaError
 from vreplica.lab import Lab, LabControl
+from vreplica.lab.api.sessions import Call
 from vreplica.nfc.open import open_nfc_disk
 from vreplica.vddk.config import VddkConfig, VddkConnection
 from vreplica.vddk.open import open_vddk_disk
@@ -347,3 +348,14 @@ def test_history_collectors_and_events_name_what_was_done(si: Any, faulty: Any) 
     kinds = [type(e) for e in found.latestPage]
     assert kinds[:2] == [vim.event.VmPoweredOffEvent, vim.event.VmPoweredOnEvent]
     assert found.latestPage[0].userName == "administrator@vsphere.local"
+
+
+def test_a_session_that_has_ended_is_not_authenticated_rather_than_without_its_objects(
+    lab: Lab,
+) -> None:
+    site = lab.sites["site-a"]
+    call = Call(site, session=site.sessions.open("user", "", ""))
+    assert call.lookup("propertyCollector", vmodl.query.PropertyCollector)
+    site.sessions.close(call.session.key)
+    with pytest.raises(vim.fault.NotAuthenticated):
+        call.lookup("propertyCollector", vmodl.query.PropertyCollector)

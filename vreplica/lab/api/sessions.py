@@ -108,6 +108,8 @@ class Call:
             own = self.session.objects.get(moid)
             if own is not None and isinstance(own, kind):
                 return own
+            # One that has ended meanwhile has lost its own objects.
+            self.require_session()
         return self.site.lookup(moid, kind)
 
     def not_authenticated(self) -> Any:

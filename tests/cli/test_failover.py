@@ -364,10 +364,20 @@ def test_what_stops_a_vm_is_confirmed_by_its_name(
     # A healthy source is powered off by an emergency only at its name.
     began = unconfirmed("failover", job, "--final-sync", "no", "--confirm", job, "-q", "-c", file)
     assert (began.exit_code, power()) == (0, ("poweredOff", "poweredOn"))
+    control.guest_write("site-b", replica, 2000, 0, b"in service there" * 65536)
     for verb in ("commit", "undo"):
         refused = unconfirmed(verb, job, "-c", file)
         assert (refused.exit_code, power()) == (2, ("poweredOff", "poweredOn"))
         assert f"--confirm {job}" in refused.output
+    # How much was written since is told before the decision.
+    assert f"stops {replica} at site-b, since " in " ".join(refused.stdout.split())
+    assert " MiB (size of its newest disk files)" in refused.stdout
+    known = json.loads(unconfirmed("undo", job, "--dry-run", "--json", "-c", file).stdout)
+    assert 1 << 20 <= known["written_bytes"] < 2 << 20
+    assert (known["vm"], known["back_to_vm"], known["site"]) == (replica, job, "site-b")
+    assert known["keeps"].startswith("un-")
+    told = unconfirmed("undo", job, "--json", "-c", file)
+    assert (told.exit_code, "MiB" in told.stderr) == (2, True)
     assert unconfirmed("undo", job, "--confirm", job, "-q", "-c", file).exit_code == 0
     assert power() == source_on
 

@@ -55,6 +55,21 @@ def test_it_is_begun_shown_and_undone(target: FailoverTarget, models: dict[str, 
 
 
 @pytest.mark.usefixtures("models")
+def test_an_undo_is_previewed_with_what_was_written(
+    target: FailoverTarget, models: dict[str, Model]
+) -> None:
+    target.begin(CHOICES, quiet, id_="fo-mine")
+    shown = target.preview_undo().to_dict()
+    for one in shown.get("members", [shown]):
+        said = {k: one[k] for k in ("vm", "site", "back_to_vm", "written_bytes", "keeps")}
+        expected = {"vm": "vm-replica", "site": "dr", "back_to_vm": "vm", "written_bytes": 1}
+        assert said == {**expected, "keeps": "un-mine"}
+    assert all(model.replica_on for model in models.values() if model.calls)
+    target.undo(quiet)
+    ended = target.preview_undo().to_dict()
+    assert all(not one["started"] for one in ended.get("members", [ended]))
+
+
 def test_a_failover_that_has_ended_is_not_resumed(target: FailoverTarget) -> None:
     target.begin(CHOICES, quiet)
     target.undo(quiet)

@@ -32,8 +32,14 @@ from vreplica.failover.machine.errors import (
     UndoStopped,
 )
 from vreplica.failover.machine.point_choice import PointChoice
+from vreplica.failover.machine.ports import Written
 from vreplica.failover.machine.record import outcome_of
-from vreplica.failover.machine.runner import begin_failover, commit_failover, undo_failover
+from vreplica.failover.machine.runner import (
+    begin_failover,
+    commit_failover,
+    look_before_undo,
+    undo_failover,
+)
 from vreplica.failover.machine.states import FailoverState
 from vreplica.points import Level, NewerPoint, RecoveryPoint, Retention
 from vreplica.points.side_branch import SideBranch
@@ -78,6 +84,25 @@ def test_what_was_written_in_service_is_kept_and_the_guest_is_shut_down(
     assert "PowerOff replica" not in model.calls
     order = ["ShutdownGuest replica", "keep un-1", "PowerOn source", "revert to fo-1-b", "enable"]
     assert [c for c in model.calls if c in order] == order
+
+
+def test_how_much_was_written_is_known_before_the_undo_is_decided(
+    folder: Path, model: Model
+) -> None:
+    calls = list(model.calls)
+    assert look_before_undo(folder, model, UndoChoices()) == Written(11, exact=False)
+    model.tracking = False
+    assert look_before_undo(folder, model, UndoChoices()) == Written(None, exact=False)
+    assert (model.calls, model.replica_on) == (calls, True), "it was only looked at"
+    model.room = False
+    with pytest.raises(NoRoomToKeep):
+        look_before_undo(folder, model, UndoChoices())
+
+
+def test_before_the_replica_was_started_nothing_can_have_been_written(folder: Path) -> None:
+    model = Model()
+    begin_failover(folder, model, YES, quiet, FailoverState.SYNCED)
+    assert look_before_undo(folder, model, UndoChoices()) is None
 
 
 def test_without_change_tracking_it_is_kept_and_its_size_is_not_known(

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from vreplica.failover.machine.errors import GuestRulesDoNotFit, NoRoomToKeep
+from vreplica.failover.machine.ports import NamedVm, Written
 from vreplica.points import Level, RecoveryPoint
 from vreplica.points.side_branch import SideBranch
 
@@ -112,6 +113,9 @@ class Model:
 
     def tasks(self) -> dict[str, list[str]]:
         return {}
+
+    def names(self) -> tuple[NamedVm, NamedVm]:
+        return NamedVm("vm", "main"), NamedVm("vm-replica", "dr")
 
     # -- the job ----------------------------------------------------------------------------
 
@@ -273,6 +277,9 @@ class Model:
     def written_in_service(self) -> int | None:
         assert not self.replica_on, "tracking answers for a VM that is off"
         return len(self.written) if self.tracking else None
+
+    def written_so_far(self) -> Written:
+        return Written(len(self.written) if self.tracking else None, exact=not self.replica_on)
 
     def keep_side_branch(self, id_: str, level: Level, written_bytes: int | None) -> None:
         def act() -> None:

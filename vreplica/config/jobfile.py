@@ -244,6 +244,7 @@ class Config(Mapping[str, Job]):
             ),
             sha256=table.sha256,
             port=table.port,
+            site=site,
         )
 
     def _check(

@@ -10,6 +10,7 @@ be written as JSON (`to_dict`); its class says whether it is of a job or of a gr
 
     verb                    job                     group
     preview, preview_back   Preview                 GroupPreview
+    preview_undo            UndoPreview             GroupUndoPreview
     begin ... commit        Outcome                 GroupOutcome
     show                    Record                  GroupOutcome
     history                 JobHistory              GroupHistory
@@ -38,6 +39,12 @@ from vreplica.failover.machine.record import Outcome, Record, record_of
 from vreplica.failover.machine.runner import DEFAULT_UNDO
 from vreplica.failover.machine.states import FailoverState
 from vreplica.failover.preview import Preview, preview, preview_back
+from vreplica.failover.undo_preview import (
+    GroupUndoPreview,
+    UndoPreview,
+    preview_group_undo,
+    preview_undo,
+)
 from vreplica.sync.events import Listener, ignore
 from vreplica.sync.job import Job
 
@@ -179,6 +186,12 @@ class FailoverTarget(Protocol):
         nothing more. `source_lost`: continue without the source. `boot`: boot another point than
         was chosen at first."""
 
+    def preview_undo(self, choices: UndoChoices = DEFAULT_UNDO) -> UndoPreview | GroupUndoPreview:
+        """What an undo takes out of service, and how much that has written. Changes nothing.
+
+        Raises NoFailover, and what an undo would be refused with.
+        """
+
     def undo(
         self,
         report: Reporter,
@@ -265,6 +278,9 @@ class JobTarget:
     ) -> Outcome:
         self._refuse_members(boot)
         return operations.resume(self.job, report, on_event, source_lost=source_lost, boot=boot)
+
+    def preview_undo(self, choices: UndoChoices = DEFAULT_UNDO) -> UndoPreview:
+        return preview_undo(self.job, choices)
 
     def undo(
         self,
@@ -367,6 +383,9 @@ class GroupTarget:
     ) -> GroupOutcome:
         self._refuse(source_lost=source_lost or None, point=boot if boot.given else None)
         return group_run.resume(self._folder, self.jobs, report, self.on_error)
+
+    def preview_undo(self, choices: UndoChoices = DEFAULT_UNDO) -> GroupUndoPreview:
+        return preview_group_undo(self.state_dir, self.group.name, self.jobs, choices)
 
     def undo(
         self,

@@ -27,7 +27,7 @@ from vreplica.failover.machine.errors import (
     ReplicaTouched,
     SourceCannotRun,
 )
-from vreplica.failover.machine.ports import Effect
+from vreplica.failover.machine.ports import Effect, NamedVm, Written
 from vreplica.points import Level, RecoveryPoint
 from vreplica.points.side_branch import SideBranch
 from vreplica.points.vm_keys import BOOTED, DISCONNECTED_KEY, LEAF_KEY
@@ -105,6 +105,15 @@ class VSpherePorts:
     def _add_tasks(self, source: tuple[str, ...], destination: tuple[str, ...]) -> None:
         self._tasks["source"] += source
         self._tasks["destination"] += destination
+
+    def names(self) -> tuple[NamedVm, NamedVm]:
+        job = self._job
+        replica = find_replica(self._destination, job)
+        name = replica.vm.ref.name if replica is not None else job.placement.name
+        # As the newest point knows it; a job may name its source by an id.
+        latest = replica.latest if replica is not None else None
+        source = latest.source_name if latest is not None else job.source_vm
+        return NamedVm(source, job.source.label), NamedVm(name, job.destination.label)
 
     # -- the job ----------------------------------------------------------------------------
 
@@ -360,6 +369,15 @@ class VSpherePorts:
         replica = self._replica()
         base = _base_of(replica)
         return side_branches.written_since(self._destination, replica, base) if base else None
+
+    def written_so_far(self) -> Written:
+        replica = self._replica()
+        if self._destination.power_state(replica.vm.ref) == "poweredOff":
+            return Written(self.written_in_service(), exact=True)
+        base = _base_of(replica)
+        measure = side_branches.files_since
+        size = measure(self._destination, replica, base) if base is not None else None
+        return Written(size, exact=False)
 
     def keep_side_branch(self, id_: str, level: Level, written_bytes: int | None) -> None:
         replica = self._replica()

@@ -36,6 +36,13 @@ class Endpoint:
     password: str = field(repr=False)
     sha256: str
     port: int = 443
+    site: str = field(default="", compare=False)
+    """The name that people gave it; for messages only."""
+
+    @property
+    def label(self) -> str:
+        """Its name for people: of the site, else of the host."""
+        return self.site or self.host
 
 
 @dataclass(frozen=True, slots=True)

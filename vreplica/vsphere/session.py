@@ -22,6 +22,7 @@ from vreplica.vsphere.connection.tasks import PATIENCE_S, WaitLimits
 from vreplica.vsphere.connection.vmomi import utc, vim
 from vreplica.vsphere.errors import BadReply
 from vreplica.vsphere.inventory import (
+    disk_layers,
     find,
     guest,
     history,
@@ -336,6 +337,14 @@ class Session:
             vm_ref, snapshot_moref, disk_key, change_id, capacity_bytes
         )
         return changed_areas.changed_extents(self._link, question, self._limits(SHORT_S))
+
+    def disk_files_above(self, vm_ref: VmRef, frozen: Mapping[int, str]) -> int | None:
+        """Bytes of the disk files that lie above these: what was written since they were frozen.
+
+        frozen: key of a disk -> datastore path of its link at that time. The server measures the
+        files anew. None where a disk of the VM has no such link.
+        """
+        return disk_layers.bytes_above(self._link, vm_ref, frozen)
 
     def create_snapshot(
         self,

@@ -2,6 +2,7 @@
 
 preview   Preview        GroupPreview
 outcome   Outcome        GroupOutcome
+undo      UndoPreview    GroupUndoPreview
 report    Record         GroupOutcome
 history   JobHistory     GroupHistory
 """
@@ -13,7 +14,7 @@ from typing import Any, Final, cast
 
 from rich.console import RenderableType
 
-from vreplica.cli.render import failover_html, failover_text, group_text
+from vreplica.cli.render import failover_html, failover_text, group_text, undo_text
 from vreplica.cli.render.text import duration
 from vreplica.failover.crosscheck import Comparison
 from vreplica.failover.group.preview import GroupPreview
@@ -27,6 +28,7 @@ from vreplica.failover.target import (
     GroupHistory,
     JobHistory,
 )
+from vreplica.failover.undo_preview import GroupUndoPreview, UndoPreview
 
 
 def kind_of(value: object) -> str:
@@ -38,6 +40,8 @@ def kind_of(value: object) -> str:
 _KINDS: Final[dict[type, str]] = {
     Preview: "failover-preview",
     GroupPreview: "failover-preview-group",
+    UndoPreview: "undo-preview",
+    GroupUndoPreview: "undo-preview-group",
     Outcome: "failover",
     GroupOutcome: "failover-group",
     Record: "failover-record",
@@ -52,6 +56,15 @@ def preview(
     if isinstance(known, GroupPreview):
         return group_text.preview(known, max_downtime_s)
     return failover_text.preview(cast(Preview, known), max_downtime_s)
+
+
+def undo_preview(known: UndoPreview | GroupUndoPreview) -> Iterator[RenderableType]:
+    return undo_text.preview(known)
+
+
+def undo_consequence(known: UndoPreview | GroupUndoPreview) -> str:
+    """What an undo does, in one sentence."""
+    return undo_text.consequence(known)
 
 
 def unseen(value: dict[str, Any], answer: str) -> Iterator[str]:

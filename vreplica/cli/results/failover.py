@@ -94,6 +94,37 @@ class GroupPreview(Document):
     spread_s: Seconds | None
 
 
+class UndoPreviewValues(TypedDict):
+    """`vm` is taken out of service, and `back_to_vm` runs again. `written_bytes`: what `vm` has
+    written in service; null: not known. `written_exact`: by change tracking, which answers for a VM
+    that is off; else by the size of its newest disk files. `keeps`: the side branch that keeps it;
+    null: nothing is kept."""
+
+    job: str
+    failover: str
+    state: str
+    vm: str
+    site: str
+    back_to_vm: str
+    back_to_site: str
+    since: Time | None
+    started: bool
+    written_bytes: int | None
+    written_exact: bool
+    keeps: str | None
+
+
+class UndoPreview(Document, UndoPreviewValues):
+    """`undo --dry-run` of a job."""
+
+
+class GroupUndoPreview(Document):
+    """`undo --dry-run` of a group: its members whose failovers have not ended."""
+
+    group: str
+    members: list[UndoPreviewValues]
+
+
 class OutcomeValues(TypedDict):
     """The state of a failover. `facts`: point, level, addresses and more from its journal."""
 

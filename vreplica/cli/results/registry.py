@@ -23,6 +23,8 @@ KINDS: Final[dict[str, Any]] = {
     "asked": replication.AskedRun,
     "failover-preview": failover.Preview,
     "failover-preview-group": failover.GroupPreview,
+    "undo-preview": failover.UndoPreview,
+    "undo-preview-group": failover.GroupUndoPreview,
     "failover": failover.Outcome,
     "failover-group": failover.GroupOutcome,
     "failover-record": failover.Record,

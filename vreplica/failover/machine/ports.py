@@ -8,6 +8,7 @@ repeated.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
@@ -18,11 +19,37 @@ Effect = tuple[str, Callable[[], None]]
 """An effect: its name in the journal, and the call."""
 
 
+@dataclass(frozen=True, slots=True)
+class NamedVm:
+    """A VM by its name and that of its site, for messages."""
+
+    vm: str
+    site: str
+
+    def __str__(self) -> str:
+        return f"{self.vm} at {self.site}"
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What was written to a replica since the point that it was started from.
+
+    `bytes_`: None where it is not known. `exact`: by change tracking, which answers for a VM that
+    is off; else by the size of its newest disk files, which is about as much.
+    """
+
+    bytes_: int | None
+    exact: bool
+
+
 class Ports(Protocol):
     """Source, replica and job of one failover. Every call can raise VReplicaError."""
 
     def tasks(self) -> dict[str, list[str]]:
         """Side -> keys of the vCenter tasks that were started since the last call."""
+
+    def names(self) -> tuple[NamedVm, NamedVm]:
+        """Source and replica by their names. Does not contact the source."""
 
     # -- the job ----------------------------------------------------------------------------
 
@@ -143,6 +170,9 @@ class Ports(Protocol):
 
     def written_in_service(self) -> int | None:
         """Bytes that changed since the booted point, by change tracking; None: not known."""
+
+    def written_so_far(self) -> Written:
+        """The same, also while it is on. Changes nothing."""
 
     def keep_side_branch(self, id_: str, level: Level, written_bytes: int | None) -> None:
         """Makes a snapshot of the replica, which is off, as the side branch `id_`."""

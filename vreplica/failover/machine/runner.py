@@ -27,7 +27,7 @@ from vreplica.failover.machine.journal import (
     state_of,
 )
 from vreplica.failover.machine.point_choice import NEWEST, PointChoice
-from vreplica.failover.machine.ports import Ports
+from vreplica.failover.machine.ports import Ports, Written
 from vreplica.failover.machine.record import Outcome, outcome_of
 from vreplica.failover.machine.states import (
     ENDED,
@@ -40,7 +40,7 @@ from vreplica.failover.machine.states import (
 )
 from vreplica.failover.machine.steps.boot_point import check_can_boot
 from vreplica.failover.machine.steps.finish import check_can_undo
-from vreplica.failover.machine.steps.keep import check_can_keep
+from vreplica.failover.machine.steps.keep import check_can_keep, may_have_written
 from vreplica.failover.machine.steps.shutdown import give_up
 from vreplica.failover.machine.steps.table import STEPS
 
@@ -133,6 +133,17 @@ def undo_failover(
     ran = outcome_of(folder).state in MAY_HAVE_RUN
     event = FailoverEvent.KEEP_ASKED if ran else FailoverEvent.UNDO_ASKED
     return _ask(folder, ports, report, event, "undo", choices)
+
+
+def look_before_undo(folder: Path, ports: Ports, choices: UndoChoices) -> Written | None:
+    """What was written in service, before an undo decides over it. Changes nothing.
+
+    None: nobody can have written, since the replica was never started. Raises as `check_undo`.
+    """
+    check_undo(folder, ports, choices)
+    entries = load(folder)
+    ran = state_of(entries) in MAY_HAVE_RUN and may_have_written(ports, entries)
+    return ports.written_so_far() if ran else None
 
 
 def check_undo(folder: Path, ports: Ports, choices: UndoChoices) -> None:

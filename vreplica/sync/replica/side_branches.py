@@ -73,6 +73,19 @@ def written_since(session: Session, replica: ReplicaState, point: str) -> int | 
     return total
 
 
+def files_since(session: Session, replica: ReplicaState, point: str) -> int | None:
+    """Bytes of the replica's disk files that were made since the snapshot of that point.
+
+    About what was written since: its change tracking does not answer while it is on. None where
+    the snapshot or a disk of it is gone.
+    """
+    base = next((p for p in replica.points if p.id == point), None)
+    frozen = replica.snapshot_of(base) if base is not None else None
+    if frozen is None:
+        return None
+    return session.disk_files_above(replica.vm.ref, {disk.key: disk.path for disk in frozen.disks})
+
+
 def keep(session: Session, replica: ReplicaState, branch: SideBranch) -> None:
     """Makes the side branch: a snapshot of the replica, which is off, with its description."""
     before = {key: replica.vm.extra_config.get(key, "") for key in branch.to_extra_config()}

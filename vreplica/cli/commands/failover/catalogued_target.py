@@ -13,8 +13,9 @@ from vreplica.config import Config
 from vreplica.errors import VReplicaError
 from vreplica.failover.crosscheck import Comparison
 from vreplica.failover.history import new_failover_id, outcomes_below
-from vreplica.failover.machine.choices import FailoverChoices
+from vreplica.failover.machine.choices import FailoverChoices, UndoChoices
 from vreplica.failover.machine.context import Reporter
+from vreplica.failover.machine.runner import DEFAULT_UNDO
 from vreplica.failover.machine.states import ENDED
 from vreplica.failover.target import (
     FailoverOutcome,
@@ -24,6 +25,7 @@ from vreplica.failover.target import (
     GroupHistory,
     JobHistory,
 )
+from vreplica.failover.undo_preview import GroupUndoPreview, UndoPreview
 from vreplica.sync.events import Listener, ignore
 
 
@@ -50,6 +52,9 @@ class CataloguedTarget:
 
     def preview_back(self, **options: Any) -> FailoverPreview:
         return self.target.preview_back(**options)
+
+    def preview_undo(self, choices: UndoChoices = DEFAULT_UNDO) -> UndoPreview | GroupUndoPreview:
+        return self.target.preview_undo(choices)
 
     def unfinished(self) -> FailoverOutcome | None:
         return self.target.unfinished()

@@ -34,6 +34,7 @@ from vreplica.failover.target import (
     JobHistory,
     JobTarget,
 )
+from vreplica.failover.undo_preview import GroupUndoPreview, UndoPreview
 from vreplica.sync.events import Listener, ignore
 
 if TYPE_CHECKING:
@@ -109,6 +110,9 @@ class ServiceTarget:
 
     def preview_back(self, **options: Any) -> FailoverPreview:
         return self._here.preview_back(**options)
+
+    def preview_undo(self, choices: UndoChoices = DEFAULT_UNDO) -> UndoPreview | GroupUndoPreview:
+        return self._here.preview_undo(choices)
 
     def unfinished(self) -> None:
         """None: the service continues what it began, and nothing is left to this process."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from vreplica.cli import exit_codes
+from vreplica.cli import exit_codes, render
 from vreplica.cli.commands.failover.carry_out import carry_out
 from vreplica.cli.commands.failover.choose import choose_target
 from vreplica.cli.commands.failover.confirm import confirm_option, confirmed, name_to_type
@@ -16,6 +16,8 @@ from vreplica.cli.render.output import Output
 
 if TYPE_CHECKING:
     from vreplica.config import Config
+    from vreplica.failover.machine.choices import UndoChoices
+    from vreplica.failover.target import FailoverTarget
 
 
 IN_SERVICE: Final = frozenset({"fenced", "booting", "running", "keeping", "stopped"})
@@ -41,6 +43,7 @@ IN_SERVICE: Final = frozenset({"fenced", "booting", "running", "keeping", "stopp
 @click.option(
     "--discard-written", is_flag=True, help="Throw away what was written in service: keep nothing."
 )
+@click.option("--dry-run", is_flag=True, help="Show what is stopped and what it wrote, and stop.")
 @confirm_option
 @by_service_option
 @command
@@ -52,6 +55,7 @@ def undo(
     on_shutdown_timeout: str,
     shutdown_timeout: float,
     discard_written: bool,
+    dry_run: bool,
     confirm: str | None,
     by_service: bool,
 ) -> int:
@@ -71,13 +75,10 @@ def undo(
         shutdown_timeout_s=shutdown_timeout,
     )
     unfinished, name = chosen.unfinished(), name_to_type(config, target)
-    if by_service or (unfinished is not None and str(unfinished.state) in IN_SERVICE):
-        kept = "thrown away" if discard_written else "kept as a side branch (un-...)"
-        text = (
-            f"undo takes {name} out of service where it runs now: its guest is shut down, and what "
-            f"it has written in service is {kept}; how much that is, is known once it is off"
-        )
-        if not confirmed(out, name, text, confirm):
+    decides = by_service or (unfinished is not None and str(unfinished.state) in IN_SERVICE)
+    if dry_run or decides:
+        text = _shown(out, chosen, choices, name, dry_run=dry_run)
+        if dry_run or not confirmed(out, name, text, confirm):
             return exit_codes.OK
     return carry_out(
         out,
@@ -85,3 +86,22 @@ def undo(
         lambda report, on_event: chosen.undo(report, on_event, choices=choices),
         given_up=exit_codes.OK,
     )
+
+
+def _shown(
+    out: Output, chosen: FailoverTarget, choices: UndoChoices, name: str, *, dry_run: bool
+) -> str:
+    """Shows what the undo stops, and how much that has written. Returns it as one sentence."""
+    from vreplica.failover.machine.errors import NoFailover
+
+    try:
+        known = chosen.preview_undo(choices)
+    except NoFailover:
+        if dry_run:
+            raise
+        # A mover on another machine has its journal.
+        return f"undo takes {name} out of service; how much it has written is not known here"
+    if dry_run or not out.as_json:
+        views = render.failover_views
+        out.answer(views.kind_of(known), known.to_dict(), lambda: views.undo_preview(known))
+    return render.failover_views.undo_consequence(known)

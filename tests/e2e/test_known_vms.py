@@ -95,6 +95,9 @@ def test_a_replica_that_was_renamed_is_found_by_its_marks(world, content: Conten
     (job.job_dir / "vms.json").unlink()
     rename(world, 1, f"{vm}-replica", f"{vm}-dr")
     assert plan(job).base_point is not None
+    checked = [f.text for f in check_readiness(job).findings]
+    assert not any("can be created" in text for text in checked)
+    assert any("delta" in text for text in checked)
     assert len(run(job).warnings) >= 1
     assert names_like(world, vm) == [f"{vm}-dr"]
 

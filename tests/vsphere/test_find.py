@@ -118,12 +118,17 @@ def test_a_renamed_vm_is_found_by_its_uuid(source: Session, new_vm: Any, si: Any
     assert source.find_by_uuid(known or "") == VmRef(vm.moref, "another-name-of-it")
 
 
-def test_a_vm_is_found_by_its_marks(source: Session, new_vm: Any) -> None:
+def test_a_vm_with_snapshots_is_found_by_its_marks(source: Session, new_vm: Any) -> None:
     mark = uuid.uuid4().hex
-    vm = new_vm(extra={"vreplica.job": "web", "vreplica.source": mark})
-    new_vm(extra={"vreplica.job": "web"})
-    assert source.find_marked({"vreplica.job": "web", "vreplica.source": mark}) == (vm,)
-    assert source.find_marked({"vreplica.job": "other", "vreplica.source": mark}) == ()
+    marks = {"vreplica.job": "web", "vreplica.source": mark}
+    # It is marked after its first snapshot, as a VM that becomes a replica by a failback.
+    vm, other = new_vm(), new_vm(extra={"vreplica.job": "web"})
+    for one in (vm, other):
+        source.create_snapshot(one, "first")
+    source.set_extra_config(vm, marks)
+    new_vm(extra=marks)  # a clone of it, which has no points
+    assert source.find_marked(marks) == (vm,)
+    assert source.find_marked({**marks, "vreplica.job": "other"}) == ()
 
 
 def test_calls_do_not_grow_with_the_number_of_vms(

@@ -227,7 +227,7 @@ class Session:
         return find.find_by_uuid(self._link, instance_uuid)
 
     def find_marked(self, options: Mapping[str, str]) -> tuple[VmRef, ...]:
-        """Finds the VMs whose extraConfig has all these values: one value of every VM is read."""
+        """Finds the VMs with a snapshot whose extraConfig has all these values, in two reads."""
         return find.find_marked(self._link, options)
 
     @contextmanager

@@ -107,7 +107,7 @@ class _ReadinessCheck:
         replica: ReplicaState | None = None
         if source and destination and vm:
             sites = Sites(source, destination, ExitStack())
-            replica = self._try("destination", lambda: find_replica(destination, job))
+            replica = self._try("destination", lambda: find_replica(destination, job, made_from=vm))
             if replica is None:
                 self._place(destination, vm)
             self._try("run", lambda: self._plan(sites, vm, replica))

@@ -201,7 +201,7 @@ def find_replica(
     """The job's replica, None where there is none: by its instance UUID, else by its name.
 
     `made_from`: the source. With it, and where nothing is remembered, a replica that was renamed
-    is searched for by the marks in its extraConfig, which takes a value of every VM there.
+    is searched for by the marks in its extraConfig, among the VMs with a snapshot.
     Raises NotOurReplica, SeveralReplicas.
     """
     known = find_known_replica(session, job)

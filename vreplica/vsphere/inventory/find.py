@@ -4,7 +4,7 @@
     name, path           the folders, then FindChild in each that may hold it
                          (more than FEW_FOLDERS: one read of all names, and of nothing else)
     moref                one object
-    mark in extraConfig  one option of every VM: only where nothing else is known
+    mark in extraConfig  options of every VM with a snapshot: only where nothing else is known
 
 A name may be written as vSphere Client shows it (`team/web01`) or as the API does (`team%2fweb01`).
 """
@@ -19,7 +19,14 @@ from vreplica.vsphere.connection.collector import FoundObject, Properties, Steps
 from vreplica.vsphere.connection.look import once
 from vreplica.vsphere.connection.vmomi import moref, vim
 from vreplica.vsphere.errors import AmbiguousVm, ObjectGone, VmNotFound
-from vreplica.vsphere.inventory.tree import NAMED, InventoryTree, read_vm_tree, similar
+from vreplica.vsphere.inventory.tree import (
+    NAMED,
+    InventoryTree,
+    read_vm_tree,
+    similar,
+    steps_in_vapps,
+    steps_to_vms,
+)
 from vreplica.vsphere.model import VmRef
 from vreplica.vsphere.names import escape, same_name, unescape
 
@@ -83,15 +90,39 @@ def find_by_uuid(link: ServerLink, uuid: str) -> VmRef | None:
 
 
 def find_marked(link: ServerLink, options: Mapping[str, str]) -> tuple[VmRef, ...]:
-    """Finds the VMs whose extraConfig has all these values. The answer has the id of every VM."""
+    """Finds the VMs with a snapshot whose extraConfig has all these values.
+
+    A first read goes through all VMs, but its answer names only the snapshots at the roots of
+    their trees; a second one reads the options of the VMs that have one.
+    """
     wanted = {f'config.extraConfig["{key}"]': value for key, value in options.items()}
-    found = _all_vms(link, tuple(wanted))
-    marked = [
-        f.moref
+
+    def reading() -> list[FoundObject]:
+        roots = _root_snapshots(link)
+        vms = list(
+            {moref(vm): vm for vm in (f.get("vm") for f in roots) if vm is not None}.values()
+        )
+        return _vms_below(link, vms, (), ("name", *wanted)) if vms else []
+
+    found = once(link.look, ("marks", *wanted), reading)
+    return tuple(
+        _ref(f)
         for f in found
         if all(getattr(f.get(path), "value", None) == value for path, value in wanted.items())
-    ]
-    return tuple(_ref(f) for each in marked for f in _by_moref(link, each))
+    )
+
+
+def _root_snapshots(link: ServerLink) -> list[FoundObject]:
+    """Reads the first snapshot of every VM that has one, with its VM."""
+    properties: Properties = {vim.vm.Snapshot: ("vm",), vim.VirtualApp: NAMED}
+    steps = (*steps_to_vms(), (vim.VirtualMachine, "rootSnapshot"))
+    operation, root = "finding VMs with snapshots", link.content.rootFolder
+    found = read(link, operation, [root], properties, steps)
+    apps = [f.managed for f in found if isinstance(f.managed, vim.VirtualApp)]
+    if apps:
+        inside = (*steps_in_vapps(), (vim.VirtualMachine, "rootSnapshot"))
+        found += read(link, operation, apps, properties, inside)
+    return [f for f in found if isinstance(f.managed, vim.vm.Snapshot)]
 
 
 def _ref(found: FoundObject) -> VmRef:

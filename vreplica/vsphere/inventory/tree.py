@@ -43,6 +43,12 @@ def steps_to_vms() -> Steps:
     )
 
 
+@cache
+def steps_in_vapps() -> Steps:
+    """Steps from a vApp to every VM in it, and to vApps in it."""
+    return (vim.VirtualApp, "resourcePool"), (vim.VirtualApp, "vm")
+
+
 def read_vm_tree(link: ServerLink, operation: str, properties: Properties) -> list[FoundObject]:
     """Reads all that stands on the way from the root folder to the VMs, and the VMs.
 
@@ -52,8 +58,7 @@ def read_vm_tree(link: ServerLink, operation: str, properties: Properties) -> li
     found = read(link, operation, [link.content.rootFolder], properties, steps_to_vms())
     apps = [f.managed for f in found if isinstance(f.managed, vim.VirtualApp)]
     if apps:
-        inside = ((vim.VirtualApp, "resourcePool"), (vim.VirtualApp, "vm"))
-        found += read(link, operation, apps, properties, inside)
+        found += read(link, operation, apps, properties, steps_in_vapps())
     return list(InventoryTree.of(found).objects.values())
 
 

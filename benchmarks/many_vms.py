@@ -1,12 +1,13 @@
-"""Measures `check` in a vCenter of 5,000 VMs: govmomi's simulator, built from Debian's package.
+"""Measures what is asked of a vCenter of 5,000 VMs: govmomi's simulator, of Debian's package.
 
     python -m benchmarks.many_vms [--vms 5000] [--hosts 20] [--rounds 3]
 
-One job and four jobs, new ones (their VMs are found by name) and known ones (by instance UUID). The
-simulator is a process of its own, so its time counts in the seconds of the wall clock alone. Bytes
-are those of the answers. Limits: 300 KB and 1 s of processor time for one job; four jobs take at
-most 1.3 times as much time as one. The simulator has neither change tracking nor NFC, so every job
-has problems; all that `check` asks vCenter for is asked all the same.
+A login; a listing of all VMs and places; `check` and `plan` of one job and of four, new ones (their
+VMs are found by name) and known ones (by instance UUID). The simulator is a process of its own, so
+its time counts in the seconds of the wall clock alone. Bytes are those of the answers. Limits:
+300 KB and 1 s of processor time for one job; four jobs take at most 1.3 times as much time as one.
+The simulator has neither change tracking nor NFC, so every job has problems; all that is asked of
+vCenter is asked all the same.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import http.client
+import itertools
 import json
 import os
 import resource
@@ -22,7 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
@@ -31,10 +33,12 @@ from unittest import mock
 
 from vreplica import load
 from vreplica.sync.known_vms import remember
+from vreplica.sync.plan.plan import plan
 from vreplica.sync.plan.readiness import check_readiness
 from vreplica.sync.sites import SiteSessions
 from vreplica.vsphere.connection.certificate import fetch_certificate
 from vreplica.vsphere.connection.link import ServerLink
+from vreplica.vsphere.model import Endpoint
 from vreplica.vsphere.session import connect
 
 PROGRAM: Final = str(Path(sys.executable).with_name("vreplica-sync"))
@@ -56,19 +60,52 @@ def main() -> None:
     ):
         file = write_jobs(Path(name), port)
         print(f"{options.vms} VMs on {options.hosts} hosts; the best and median of the rounds")
-        print(f"{'':18} {'calls':>6} {'KB':>6} {'CPU s':>13} {'wall s':>13}")
+        print(f"{'':24} {'calls':>6} {'KB':>6} {'CPU s':>13} {'wall s':>13}")
+        site = load(file)["job0"].source
+        report("login", cost(lambda: enter(site)), [in_process(lambda: enter(site))])
+        report(
+            "listing of the site", cost(lambda: listed(site)), [in_process(lambda: listed(site))]
+        )
         for known in (False, True):
             if known:
                 remember_sources(file)
-            for count in (1, JOBS):
-                calls, received = cost(file, count)
-                taken = [timed(file, count) for _ in range(options.rounds)]
-                cpu, wall = ([t[n] for t in taken] for n in (0, 1))
-                kind = f"{count} {'known' if known else 'new'} job{'s' * (count > 1)}"
-                print(
-                    f"{kind:18} {calls:6} {received / 1000:6.0f} "
-                    f"{min(cpu):6.2f} {median(cpu):6.2f} {min(wall):6.2f} {median(wall):6.2f}"
-                )
+            for command, count in itertools.product(("check", "plan"), (1, JOBS)):
+                kind = f"{command}, {count} {'known' if known else 'new'} job{'s' * (count > 1)}"
+                asked = cost(lambda: work(command, file, count))  # noqa: B023  called at once
+                taken = [timed(command, file, count) for _ in range(options.rounds)]
+                report(kind, asked, taken)
+
+
+def report(kind: str, asked: tuple[int, int], taken: list[tuple[float, float]]) -> None:
+    cpu, wall = ([t[n] for t in taken] for n in (0, 1))
+    print(
+        f"{kind:24} {asked[0]:6} {asked[1] / 1000:6.0f} "
+        f"{min(cpu):6.2f} {median(cpu):6.2f} {min(wall):6.2f} {median(wall):6.2f}"
+    )
+
+
+def enter(site: Endpoint) -> None:
+    with connect(site):
+        pass
+
+
+def listed(site: Endpoint) -> None:
+    with connect(site) as session, session.one_look():
+        session.vms()
+        session.datastores()
+        session.hosts()
+        session.networks()
+
+
+def work(command: str, file: Path, count: int) -> None:
+    """Does what the command does with the first jobs."""
+    config = load(file)
+    with SiteSessions(one_look=True) as sessions:
+        for name in list(config)[:count]:
+            if command == "check":
+                check_readiness(config[name], sessions)
+            else:
+                plan(config[name], sessions=sessions)
 
 
 @contextmanager
@@ -123,8 +160,8 @@ def remember_sources(file: Path) -> None:
             remember(job, source=session.read_vm(session.find_vm(job.source_vm)))
 
 
-def cost(file: Path, count: int) -> tuple[int, int]:
-    """Returns the calls of a check of so many jobs, and the bytes of the answers."""
+def cost(work: Callable[[], object]) -> tuple[int, int]:
+    """Returns the calls of some work, and the bytes of the answers."""
     asked, received = [], []
     ask, take = ServerLink.ask, http.client.HTTPResponse.read
 
@@ -137,23 +174,27 @@ def cost(file: Path, count: int) -> tuple[int, int]:
         received.append(len(data))
         return data
 
-    config = load(file)
     with (
         mock.patch.object(ServerLink, "ask", noted),
         mock.patch.object(http.client.HTTPResponse, "read", counted),
-        SiteSessions(one_look=True) as sessions,
     ):
-        for name in list(config)[:count]:
-            check_readiness(config[name], sessions)
+        work()
     return len(asked), sum(received)
 
 
-def timed(file: Path, count: int) -> tuple[float, float]:
-    """Returns processor and wall seconds of the command."""
+def in_process(work: Callable[[], object]) -> tuple[float, float]:
+    """Returns processor and wall seconds of some work, without the start of a program."""
+    before, began = time.process_time(), time.perf_counter()
+    work()
+    return time.process_time() - before, time.perf_counter() - began
+
+
+def timed(command: str, file: Path, count: int) -> tuple[float, float]:
+    """Returns processor and wall seconds of the command, its start included."""
     names = [f"job{number}" for number in range(count)]
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     done = subprocess.run(
-        [PROGRAM, "check", "-c", str(file), "--json", *names], capture_output=True, check=False
+        [PROGRAM, command, "-c", str(file), "--json", *names], capture_output=True, check=False
     )
     wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
     found = [json.loads(line)["job"] for line in done.stdout.splitlines()]

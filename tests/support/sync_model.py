@@ -373,7 +373,9 @@ class Site:
 
     def find_marked(self, options: Mapping[str, str]) -> tuple[VmRef, ...]:
         self.steps()
-        marked = (v for v in self.vms.values() if v.snapshots and options.items() <= v.extra.items())
+        marked = (
+            v for v in self.vms.values() if v.snapshots and options.items() <= v.extra.items()
+        )
         return tuple(vm.ref for vm in marked)
 
     def read_vm(self, ref: VmRef) -> VmInfo:

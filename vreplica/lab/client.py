@@ -199,10 +199,17 @@ class LabControl:
         """Sets the state of one host, or of all. In maintenance, a host's port 902 is closed.
 
         `more`: memory_mib and threads (a VM that needs more does not start), newest_hardware
-        ("vmx-19"), missing_guests and own_devices (lists).
+        ("vmx-19"), missing_guests and own_devices (lists); release ("7.0.3") and nfc, the traits
+        in which its NFC service is not that of the release (vreplica.lab.nfc.profile). A release
+        sets newest_hardware and nfc back to its own unless they are given too.
         """
         state = {"connected": connected, "maintenance": maintenance, **more}
         self.do("set_host", site=site, host=host, **state)
+
+    def nfc_clients(self, site: str) -> list[dict[str, Any]]:
+        """What NFC clients have announced: host, client, operation, version, features each."""
+        found: list[dict[str, Any]] = self.do("nfc_clients", site=site)
+        return found
 
     def add_cluster(
         self, site: str, name: str, *, datacenter: str | None = None, **options: Any

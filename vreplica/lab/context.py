@@ -35,6 +35,10 @@ class SiteSpec:
     networks: tuple[str, ...] = ("VM Network",)
     isolated: tuple[str, ...] = ("Isolated",)
     """Networks and distributed port groups without an uplink."""
+    releases: tuple[str, ...] = ()
+    """Releases of the first hosts (lab.nfc.profile.RELEASES); the others have the default."""
+    bare_host: bool = False
+    """The site is an ESXi host without a vCenter."""
 
 
 @dataclass
@@ -94,6 +98,8 @@ class SiteContext(Protocol):
     """By name: {"password": text, "privileges": list, or None for all}."""
     conflicts: list[dict[str, Any]]
     nfc_faults: dict[str, Any]
+    certificate: Any
+    """Of the HTTPS endpoint of the site (lab.certificate.ServerCertificate)."""
 
     # The parts of the site.
     disks: Any

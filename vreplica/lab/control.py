@@ -23,9 +23,10 @@ from vreplica.errors import VReplicaError
 from vreplica.lab.api.vmodl import MethodFault, step_clock
 from vreplica.lab.guest.network import record_conflicts
 from vreplica.lab.lab_dir import SOCKET
-from vreplica.lab.nfc import NfcFaultRule
+from vreplica.lab.nfc import HostProfile, NfcFaultRule
 from vreplica.lab.site.faults import FaultRule
 from vreplica.lab.vcenter.build import add_cluster
+from vreplica.lab.vcenter.environment import NEWEST_OF
 from vreplica.lab.vcenter.make_vm import make_vm
 from vreplica.lab.vm.files import nvram_path
 
@@ -203,20 +204,37 @@ class Commands:
     ) -> Any:
         found = self._site(site)
         known = {"memory_mib", "threads", "newest_hardware", "missing_guests", "own_devices"}
+        known |= {"release", "nfc"}
         if unknown := more.keys() - known:
             raise ValueError(f"a host has no {', '.join(unknown)}")
         names = [item.name for item in found.hosts()]
+        if "release" in more:
+            HostProfile.of(more["release"], **(more.get("nfc") or {}))
+            more = {"newest_hardware": NEWEST_OF[more["release"]], "nfc": None, **more}
+        elif "nfc" in more:
+            for item in found.hosts():
+                HostProfile.of(item.release, **(more["nfc"] or {}))
         if host is not None and host not in names:
             raise ValueError(f"{site} has no host {host}; it has {', '.join(names)}")
         for item in found.hosts():
             if host is None or item.name == host:
                 item.change_connection(connected)
                 item.set(**more)
+                if "nfc" in more:
+                    found.host_servers.refresh(item)
                 if item.maintenance != maintenance:
                     item.maintenance = maintenance
                     server = found.host_servers.by_host[item._moId]
                     server.stop() if maintenance else server.start()
         return {}
+
+    def nfc_clients(self, site: str) -> Any:
+        found = self._site(site)
+        return [
+            {"host": host.name, **asdict(announced)}
+            for host in found.hosts()
+            for announced in list(found.host_servers.by_host[host._moId].announced)
+        ]
 
     def add_cluster(
         self, site: str, name: str, datacenter: str | None = None, **options: Any

@@ -25,6 +25,7 @@ from vreplica.errors import ConfigError
 from vreplica.files import make_private_folder
 from vreplica.lab.certificate import ServerCertificate
 from vreplica.lab.context import SiteSpec
+from vreplica.lab.nfc.profile import HostProfile
 
 CONFIG = "lab.json"
 SOCKET = "control.sock"
@@ -104,10 +105,21 @@ def create(
     portgroups: tuple[str, ...] = (),
     networks: tuple[str, ...] = ("VM Network",),
     isolated: tuple[str, ...] = ("Isolated",),
+    releases: dict[str, tuple[str, ...]] | None = None,
+    bare_hosts: tuple[str, ...] = (),
     user: str = USER,
     password: str | None = None,
 ) -> LabDir:
-    """Makes the folder of a new lab. Raises LabExists."""
+    """Makes the folder of a new lab. Raises LabExists, ValueError.
+
+    `releases`: by site, the ESXi releases of its hosts (lab.nfc.profile.RELEASES).
+    `bare_hosts`: sites that are one ESXi host without a vCenter.
+    """
+    releases = releases or {}
+    if unknown := {*releases, *bare_hosts} - {*sites}:
+        raise ValueError(f"no such site: {', '.join(sorted(unknown))}")
+    for release in {name for names in releases.values() for name in names}:
+        HostProfile.of(release)
     directory = directory.absolute()
     lab_dir = LabDir(directory)
     if lab_dir.config.exists():
@@ -123,10 +135,12 @@ def create(
             user=user,
             password=password or secrets.token_urlsafe(12),
             datastores=tuple(f"{name}-{d}" for d in datastores),
-            hosts=hosts,
+            hosts=1 if name in bare_hosts else max(hosts, len(releases.get(name, ()))),
             portgroups=tuple(portgroups),
             networks=tuple(networks),
             isolated=tuple(isolated),
+            releases=tuple(releases.get(name, ())),
+            bare_host=name in bare_hosts,
         )
         entries.append(
             {

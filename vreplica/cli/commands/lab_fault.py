@@ -12,7 +12,7 @@ from vreplica.cli.options import command, dir_option
 from vreplica.cli.render.output import Output
 
 ACTIONS = ("fault", "delay", "hang", "drop", "lost-reply", "session", "host", "restart", "locked")
-KINDS = ("slow", "hang", "drop", "truncate", "garbage", "corrupt", "error")
+KINDS = ("slow", "hang", "drop", "truncate", "garbage", "corrupt", "error", "status")
 OPERATIONS = ("login", "open", "read", "write", "allocated", "ddb", "close", "any")
 
 site_option = click.option("--site", required=True, metavar="NAME", help="site-a or site-b.")
@@ -82,7 +82,7 @@ def add(
 @click.option("--host", metavar="NAME", help="Only this host's.")
 @click.option("--kind", type=click.Choice(KINDS), required=True)
 @click.option("--operation", type=click.Choice(OPERATIONS), default="any", show_default=True)
-@click.option("--code", type=int, default=7, show_default=True, help="Of an error: VIX code.")
+@click.option("--code", type=int, default=7, show_default=True, help="Of error, status: VIX code.")
 @click.option("--count", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option("--always", is_flag=True, help="Instead of --count: until the rules are cleared.")
 @click.option("--skip", type=click.IntRange(min=0), default=0, help="Requests that pass first.")

@@ -11,11 +11,14 @@ buffers, memory and connections are limited. `server.faults` makes it fail on de
 """
 
 from vreplica.lab.nfc.faults import NfcFaultRule, NfcFaultRules
-from vreplica.lab.nfc.server import HostProfile, NfcServer
+from vreplica.lab.nfc.profile import RELEASES, Announced, HostProfile
+from vreplica.lab.nfc.server import NfcServer
 from vreplica.lab.nfc.store import DiskStore, LibraryStore, MemoryStore, Refused, StoredDisk
 from vreplica.lab.nfc.tickets import Grant, TicketBook
 
 __all__ = [
+    "RELEASES",
+    "Announced",
     "DiskStore",
     "Grant",
     "HostProfile",

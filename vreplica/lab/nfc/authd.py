@@ -1,8 +1,8 @@
 """The authentication daemon of a host: greeting, TLS, a few commands, then the NFC service.
 
 Replies are those of ESXi 8 as others recorded them (protocol notes of cloudbase/OpenVixDiskLib
-and hystax/OpenVixDiskLib). A used, expired or unknown ticket is refused at PROXY, since SESSION
-has no reply.
+and hystax/OpenVixDiskLib). Hosts before it do not announce SHA256, and do not know the command
+for it. A used, expired or unknown ticket is refused at PROXY, since SESSION has no reply.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from vreplica.lab.nfc.connection import ClientConnection
+from vreplica.lab.nfc.profile import HostProfile
 from vreplica.lab.nfc.tickets import Grant, TicketBook
 from vreplica.nfc import wire
 
-GREETING: Final = (
+GREETING_BEFORE_8: Final = (
     "220 VMware Authentication Daemon Version 1.10: SSL Required, ServerDaemonProtocol:SOAP, "
-    "MKSDisplayProtocol:VNC , VMXARGS supported, NFCSSL supported/t, SHA256 supported"
+    "MKSDisplayProtocol:VNC , VMXARGS supported, NFCSSL supported/t"
 )
+GREETING: Final = f"{GREETING_BEFORE_8}, SHA256 supported"
 NO_LOGIN: Final = "530 Please login with USER and PASS."
 HANDSHAKE_S: Final = 30.0
 COMMANDS_MAX: Final = 32
@@ -38,13 +40,16 @@ def log_in(
     tickets: TicketBook,
     *,
     sha256: str,
-    service: str,
+    profile: HostProfile,
 ) -> Login | None:
     """Serves the login of a client. Returns None where it is refused.
 
-    `service` is the service in this host's tickets: vpxa-nfc under vCenter, nfc on a host alone.
+    `profile.service` is the service in the host's tickets: vpxa-nfc under vCenter, nfc on a host
+    alone.
     """
-    client.send(f"{GREETING}\r\n".encode())
+    service = profile.service
+    greeting = GREETING if profile.sha256_announced else GREETING_BEFORE_8
+    client.send(f"{greeting}\r\n".encode())
     # A client that sends anything before TLS fails here: its bytes are not a ClientHello.
     client.start_tls(context, HANDSHAKE_S)
     session_id = ""
@@ -53,8 +58,8 @@ def log_in(
         if command == "SESSION":
             session_id = argument.strip()
         elif command == "BANNER":
-            client.send(f"{GREETING}\r\n".encode())
-        elif command == "THUMBPRINT_SHA2":
+            client.send(f"{greeting}\r\n".encode())
+        elif command == "THUMBPRINT_SHA2" and profile.sha256_announced:
             good = argument == wire.PLAIN_TEXT.decode()
             client.send(f"200 {sha256}\r\n".encode() if good else b"501 Invalid arguments\r\n")
         elif command == "PROXY":

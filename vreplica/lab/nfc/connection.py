@@ -29,6 +29,18 @@ STUCK_S: Final = 60.0
 """A client that reads no reply for this long is treated as gone."""
 
 
+REPLY_BYTES: Final[dict[int, int]] = {
+    Aio.OPEN_SESSION: wire.OPEN_SESSION_REPLY.size,
+    Aio.CLOSE_SESSION: wire.CLOSE_SESSION.size,
+    Aio.OPEN_FILE: wire.OPEN_FILE_REPLY.size,
+    Aio.CLOSE_FILE: wire.HANDLE.size,
+    Aio.IO: wire.FRAGMENT.size,
+    Aio.DDB_GET: wire.DDB_GET_REPLY.size,
+    Aio.ALLOCATED: wire.ALLOCATED_REPLY.size,
+}
+"""Payload of an ordinary reply, by the type of its request."""
+
+
 class ReplySuppressed(Exception):
     """A fault rule suppresses the reply."""
 
@@ -36,10 +48,12 @@ class ReplySuppressed(Exception):
 class ClientConnection:
     """A connected client."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, *, counted_errors: bool = True) -> None:
+        """`counted_errors`: see `profile.HostProfile`."""
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.settimeout(IDLE_S)
         self._sock = sock
+        self._counted_errors = counted_errors
         self._lock = threading.Lock()
 
     def start_tls(self, context: ssl.SSLContext, timeout_s: float) -> None:
@@ -116,9 +130,9 @@ class ClientConnection:
         fault: NfcFaultRule | None = None,
     ) -> None:
         """Sends one reply, damaged as the fault rule says."""
-        header = wire.AIO_HEADER.pack(
-            magic=wire.AIO_MAGIC, type=kind, size=len(payload), op_id=op_id
-        )
+        if fault and fault.kind == "status":
+            payload = struct.pack("<Q", fault.code) + payload[8:]
+        header = _header(kind, op_id, payload)
         if fault and fault.kind == "truncate":
             whole = header + payload + extra
             with self._lock:  # nothing of another reply may follow
@@ -131,13 +145,20 @@ class ClientConnection:
             extra = bytes(spoiled)
         self.send(header + payload, extra)
 
-    def send_error(self, op_id: int, refused: Refused) -> None:
-        """Sends an error reply: u32 code, u32 text length, text.
+    def send_error(self, kind: int, op_id: int, refused: Refused) -> None:
+        """Sends an error record for a request of type `kind`, in this host's form.
 
-        The layout of real hosts is not published. Clients must not depend on this one.
+        The record is u64 code, u32 0, u32 length of the text, and the text. One public client
+        (for ESXi 7.0.3) has it so, with the text uncounted and an ordinary reply behind it.
         """
         text = refused.text.encode()[:KIB]
-        self.reply(Aio.ERROR, op_id, struct.pack("<II", refused.code, len(text)) + text)
+        record = struct.pack("<QII", refused.code, 0, len(text))
+        if self._counted_errors:
+            self.reply(Aio.ERROR, op_id, record + text)
+        else:
+            empty = bytes(REPLY_BYTES.get(kind, 0))
+            again = _header(kind, op_id, empty) + empty
+            self.send(_header(Aio.ERROR, op_id, record) + record + text, again)
 
     def apply_fault(
         self, faults: NfcFaultRules, operation: Operation, offset: int = 0, length: int = 0
@@ -175,3 +196,7 @@ class ClientConnection:
         """Closes the descriptor. No other thread may use the connection any more."""
         with suppress(OSError):
             self._sock.close()
+
+
+def _header(kind: int, op_id: int, payload: bytes) -> bytes:
+    return wire.AIO_HEADER.pack(magic=wire.AIO_MAGIC, type=kind, size=len(payload), op_id=op_id)

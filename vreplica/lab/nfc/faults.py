@@ -18,6 +18,7 @@ FaultKind = Literal[
     "garbage",  # random bytes instead of a reply
     "corrupt",  # one bit of the data is flipped: only a digest finds it
     "error",  # an error reply with `code` and `text`
+    "status",  # an ordinary reply whose first u64, the status, is `code`
 ]
 Operation = Literal["login", "open", "read", "write", "allocated", "ddb", "close", "any"]
 

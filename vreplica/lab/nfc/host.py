@@ -8,28 +8,16 @@ reply is sent.
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
 from typing import Final
 
 from vreplica.lab.nfc.faults import NfcFaultRules
+from vreplica.lab.nfc.profile import Announced, HostProfile
 from vreplica.lab.nfc.store import OUT_OF_MEMORY, DiskStore, Refused
-from vreplica.nfc.wire import BUFFER_MAX
-from vreplica.units import MIB
 
 REQUEST_HEADER: Final = 24
 """Hosts log the size of a failed allocation as the length of the request plus 24 bytes."""
-
-
-@dataclass(frozen=True, slots=True)
-class HostProfile:
-    """The limits of a host."""
-
-    memory_bytes: int = 48 * MIB
-    connections: int = 52
-    buffer_max: int = BUFFER_MAX
-    """Bytes of one AIO buffer. ESXi 8 accepts 2 MiB. The limit of older hosts is not known."""
-    nfc_version: int = 11
-    service: str = "vpxa-nfc"
 
 
 class HostMemory:
@@ -63,3 +51,4 @@ class NfcHost:
     faults: NfcFaultRules
     memory: HostMemory
     profile: HostProfile
+    announced: deque[Announced] = field(default_factory=deque)

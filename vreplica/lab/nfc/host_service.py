@@ -23,7 +23,7 @@ from vreplica.lab.api.privileges import require_privilege
 from vreplica.lab.api.vmodl import MethodFault, invalid_argument, vim
 from vreplica.lab.certificate import ServerCertificate
 from vreplica.lab.context import SiteContext
-from vreplica.lab.nfc import LibraryStore, NfcServer, Refused, TicketBook
+from vreplica.lab.nfc import HostProfile, LibraryStore, NfcServer, Refused, TicketBook
 from vreplica.lab.nfc.faults import NfcFaultRules
 from vreplica.lab.nfc.store import (
     DISK_FULL,
@@ -41,6 +41,8 @@ from vreplica.nfc.ticket import register
 READ = "VirtualMachine.Provisioning.DiskRandomRead"
 WRITE = "VirtualMachine.Provisioning.DiskRandomAccess"
 SERVICE: Any = register()
+BARE_SERVICE = "nfc"
+"""The service in the tickets of a host without a vCenter."""
 
 
 class HostServers:
@@ -81,19 +83,45 @@ class HostServers:
             store = LibraryStore(
                 partial(self.resolve, host), partial(self.writes, host), partial(self.opened, host)
             )
-            pem = self.site.directory / f"{host.name}.pem"
-            if pem.exists():
-                certificate = ServerCertificate.load(pem)
-            else:
-                certificate = ServerCertificate.create(pem, host.name, self.site.spec.host)
+            profile = self.profile(host)
+            certificate = self._certificate(host, profile)
             faults = NfcFaultRules(on_change=self.save_fault_rules)
             faults.restore(self.site.nfc_faults.get(host._moId, {}))
             server = NfcServer(
-                certificate, TicketBook(), store, address=self.site.spec.host, faults=faults
+                certificate,
+                TicketBook(),
+                store,
+                address=self.site.spec.host,
+                profile=profile,
+                faults=faults,
             )
             if not host.maintenance:
                 server.start()
             self.by_host[host._moId] = server
+
+    def profile(self, host: Any) -> HostProfile:
+        """The limits and traits of a host's NFC service. Raises ValueError."""
+        traits = dict(host.nfc or {})
+        if self.site.spec.bare_host:
+            traits.setdefault("service", BARE_SERVICE)
+        return HostProfile.of(host.release, **traits)
+
+    def refresh(self, host: Any) -> None:
+        """Takes over a host's release and traits, for connections from now on."""
+        profile = self.profile(host)
+        certificate = self._certificate(host, profile)
+        self.by_host[host._moId].become(profile, certificate)
+
+    def _certificate(self, host: Any, profile: HostProfile) -> ServerCertificate:
+        """The host's certificate of this kind, which is made where there is none."""
+        legacy = profile.legacy_tls
+        if self.site.spec.bare_host and not legacy:
+            own: ServerCertificate = self.site.certificate
+            return own
+        pem = self.site.directory / f"{host.name}{'-legacy' if legacy else ''}.pem"
+        if pem.exists():
+            return ServerCertificate.load(pem)
+        return ServerCertificate.create(pem, host.name, self.site.spec.host, legacy=legacy)
 
     def save_fault_rules(self) -> None:
         kept = {moid: server.faults.saved_state() for moid, server in self.by_host.items()}
@@ -218,10 +246,15 @@ class NfcService(Managed, SERVICE):
             leaf = next((d.backing.fileName for d in found.disks() if d.key == key), "")
             return path in found.chains.ancestry(leaf)
 
+        certificate = None
+        if server.profile.shows_certificate:
+            certificate = site.host_servers.certificate(host).decode()
         return vim.HostServiceTicket(
-            host=site.spec.host,
+            # A host alone names no host: the client is connected to it.
+            host=None if site.spec.bare_host else site.spec.host,
             port=server.port,
             sslThumbprint=server.certificate.thumbprints.sha1,
+            sslCertificate=certificate,
             service=server.profile.service,
             serviceVersion="1.1",
             sessionId=server.tickets.issue(vm=moid, writable=writable, allows=allows),

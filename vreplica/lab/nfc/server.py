@@ -10,23 +10,25 @@ import logging
 import socket
 import ssl
 import threading
+from collections import deque
 from contextlib import suppress
+from typing import Final
 
 from vreplica.disk_errors import DiskAccessError
 from vreplica.lab.certificate import ServerCertificate
 from vreplica.lab.nfc.authd import log_in
 from vreplica.lab.nfc.connection import ClientConnection, ReplySuppressed
 from vreplica.lab.nfc.faults import NfcFaultRules
-from vreplica.lab.nfc.host import HostMemory, HostProfile, NfcHost
+from vreplica.lab.nfc.host import HostMemory, NfcHost
+from vreplica.lab.nfc.profile import Announced, HostProfile
 from vreplica.lab.nfc.session import AioSession
 from vreplica.lab.nfc.store import DiskStore, Refused
 from vreplica.lab.nfc.tickets import TicketBook
 from vreplica.lab.nfc.transfers import ProtocolViolation
 
-__all__ = ["HostProfile", "NfcServer"]
-
 log = logging.getLogger(__name__)
 
+ANNOUNCED_MAX: Final = 1000
 _ENDINGS = (OSError, EOFError, ProtocolViolation, ReplySuppressed, Refused, DiskAccessError)
 
 
@@ -51,6 +53,8 @@ class NfcServer:
         self.memory = HostMemory(self.profile.memory_bytes)
         self.connections = 0
         """Connections accepted since the start."""
+        self.announced: deque[Announced] = deque(maxlen=ANNOUNCED_MAX)
+        """What each client has said of itself, the latest last."""
         self.address = address
         self.port = port
         self.store = store
@@ -58,6 +62,12 @@ class NfcServer:
         self._listener: socket.socket | None = None
         self._clients: dict[ClientConnection, threading.Thread] = {}
         self._lock = threading.Lock()
+
+    def become(self, profile: HostProfile, certificate: ServerCertificate) -> None:
+        """Makes it another host from the next connection on. Counts and tickets stay."""
+        self.profile, self.certificate = profile, certificate
+        self.memory.limit_bytes = profile.memory_bytes
+        self._context = certificate.tls_context()
 
     def start(self) -> None:
         """Starts to listen. `port` is set then."""
@@ -99,7 +109,7 @@ class NfcServer:
                 sock, _ = listener.accept()
             except OSError:
                 return
-            client = ClientConnection(sock)
+            client = ClientConnection(sock, counted_errors=self.profile.counted_errors)
             with self._lock:
                 full = len(self._clients) >= self.profile.connections
                 if not full:
@@ -121,10 +131,10 @@ class NfcServer:
                 self._context,
                 self.tickets,
                 sha256=self.certificate.thumbprints.sha256,
-                service=self.profile.service,
+                profile=self.profile,
             )
             if login:
-                host = NfcHost(self.store, self.faults, self.memory, self.profile)
+                host = NfcHost(self.store, self.faults, self.memory, self.profile, self.announced)
                 AioSession(client, login.grant, host).serve()
         except ssl.SSLError as error:
             log.info("TLS with a client failed: %s", error)

@@ -15,6 +15,7 @@ import numpy as np
 from vreplica.lab.nfc import store
 from vreplica.lab.nfc.connection import ClientConnection, ReplySuppressed
 from vreplica.lab.nfc.host import NfcHost
+from vreplica.lab.nfc.profile import Announced
 from vreplica.lab.nfc.store import Refused
 from vreplica.lab.nfc.tickets import Grant
 from vreplica.lab.nfc.transfers import OpenFile, ProtocolViolation, Transfers
@@ -40,8 +41,9 @@ class AioSession:
         self._store = host.store
         self._faults = host.faults
         self._profile = host.profile
+        self._announced = host.announced
         self._files: dict[int, OpenFile] = {}
-        self._transfers = Transfers(client, host.faults, host.memory)
+        self._transfers = Transfers(client, host.faults, host.memory, host.profile.compressions)
 
     def serve(self) -> None:
         """Serves until the client ends the session. Raises where the connection ends before."""
@@ -70,20 +72,28 @@ class AioSession:
         if wire.CLASSIC.unpack(hello)["type"] != Classic.HANDSHAKE or encoding != wire.PLAIN_TEXT:
             raise ProtocolViolation("no handshake")
         self._receive_message(Classic.SESSION_PARAMS)
-        self._client.send(
-            wire.SESSION_PARAMS_REPLY.pack(type=Classic.SESSION_PARAMS_REPLY, accepted=1)
-        )
-        self._receive_message(Classic.VERSION, wire.VERSION)
+        late = self._profile.late_acknowledgement
+        if not late:
+            self._acknowledge()
+        theirs = self._receive_message(Classic.VERSION, wire.VERSION)["version"]
+        if late:
+            self._acknowledge()
         version = self._profile.nfc_version
         self._client.send(wire.VERSION.pack(type=Classic.VERSION, version=version))
         lengths = self._receive_message(Classic.CONNECTION_DATA, wire.CONNECTION_DATA)
+        names = []
         for name in ("name_length", "operation_length"):
             if lengths[name] > PATH_MAX:
                 raise ProtocolViolation(f"{name} {lengths[name]}")
-            self._client.receive(lengths[name])
-        self._receive_message(Classic.FEATURES, wire.FEATURES)
+            names.append(self._client.receive(lengths[name]).decode("utf-8", "replace"))
+        features = self._receive_message(Classic.FEATURES, wire.FEATURES)["features"]
+        self._announced.append(Announced(names[0], names[1], theirs, features))
         self._receive_message(Classic.AIO_SESSION)
         self._client.send(wire.CLASSIC.pack(type=Classic.AIO_SESSION))
+
+    def _acknowledge(self) -> None:
+        reply = wire.SESSION_PARAMS_REPLY.pack(type=Classic.SESSION_PARAMS_REPLY, accepted=1)
+        self._client.send(reply)
 
     # -- frames -----------------------------------------------------------------------------
 
@@ -122,7 +132,7 @@ class AioSession:
         except struct.error as error:
             raise ProtocolViolation(f"payload of type {kind}: {error}") from error
         except Refused as refused:
-            self._client.send_error(op_id, refused)
+            self._client.send_error(kind, op_id, refused)
         except ReplySuppressed:
             pass
         return True
@@ -131,8 +141,8 @@ class AioSession:
 
     def _open_session(self, op_id: int, payload: bytes) -> None:
         values = wire.OPEN_SESSION.unpack(payload)
-        # Zeros mean the default of VDDK.
-        size, count = values["buffer_bytes"] or 64 * KIB, values["buffer_count"] or 1
+        # Zeros, which one public client sends, mean the default of VDDK.
+        size, count = values["buffer_bytes"] or 64 * KIB, values["buffer_count"] or 4
         if (
             size > self._profile.buffer_max
             or size * count > wire.SESSION_BUFFERS_MAX
@@ -167,7 +177,7 @@ class AioSession:
             handle=handle,
             file_type=wire.FILE_TYPE_DISK,
             flags=flags,
-            capacity_bytes=capacity,
+            capacity_bytes=capacity if self._profile.tells_capacity else 0,
             sector_bytes=SECTOR,
             cylinders=min(capacity // (heads * sectors * SECTOR), 0xFFFFFFFF),
             heads=heads,
@@ -219,10 +229,11 @@ class AioSession:
         )
 
     def _close_file(self, op_id: int, payload: bytes) -> None:
-        handle = wire.HANDLE.unpack(payload)["handle"]
+        # One public client sends 8 bytes and another one 16.
+        (handle,) = struct.unpack_from("<Q", payload)
         file = self._file(handle)
         self._transfers.wait_idle(file)
         del self._files[handle]
         fault = self._client.apply_fault(self._faults, "close")
         file.stored.close()
-        self._client.reply(Aio.CLOSE_FILE, op_id, wire.HANDLE.pack(handle=handle), fault=fault)
+        self._client.reply(Aio.CLOSE_FILE, op_id, payload, fault=fault)

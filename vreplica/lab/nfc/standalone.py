@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from vreplica.lab.certificate import ServerCertificate
+from vreplica.lab.nfc.profile import HostProfile
 from vreplica.lab.nfc.server import NfcServer
 from vreplica.lab.nfc.store import DiskStore, MemoryStore
 from vreplica.lab.nfc.tickets import TicketBook
@@ -23,11 +24,18 @@ SHORT_TIMEOUTS = NfcTimeouts(connect_s=5, handshake_s=5, read_s=5, write_s=5, cl
 class StandaloneHost:
     """An NFC server with its tickets; also a `TicketSource` for it. A context manager."""
 
-    def __init__(self, folder: Path, store: DiskStore | None = None) -> None:
+    def __init__(
+        self, folder: Path, store: DiskStore | None = None, profile: HostProfile | None = None
+    ) -> None:
         """`folder`: for the certificate and the locks."""
         self.folder = folder
-        certificate = ServerCertificate.create(folder / "host.pem", "esx01.lab")
-        self.server = NfcServer(certificate, TicketBook(), store or MemoryStore())
+        self.profile = profile or HostProfile()
+        certificate = ServerCertificate.create(
+            folder / "host.pem", "esx01.lab", legacy=self.profile.legacy_tls
+        )
+        self.server = NfcServer(
+            certificate, TicketBook(), store or MemoryStore(), profile=self.profile
+        )
         self.trouble: str | None = None
         """The problem of the host that vCenter would report."""
         self.connect_to: tuple[str, int] | None = None

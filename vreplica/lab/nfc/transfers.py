@@ -22,7 +22,7 @@ from typing import Final
 
 from vreplica.errors import DiskError
 from vreplica.extents import Extents
-from vreplica.lab.nfc import fastlz, store
+from vreplica.lab.nfc import compression, store
 from vreplica.lab.nfc.connection import ClientConnection, ReplySuppressed
 from vreplica.lab.nfc.faults import NfcFaultRules
 from vreplica.lab.nfc.host import HostMemory
@@ -32,8 +32,6 @@ from vreplica.nfc.wire import Aio
 from vreplica.units import SECTOR
 
 WORKERS: Final = 4
-FASTLZ: Final = 2
-"""Value of `compression` for a FastLZ block. The product's client never asks for it."""
 KEPT: Final = 8
 """Buffers that a session keeps for reuse."""
 
@@ -84,8 +82,15 @@ class _Buffers:
 class Transfers:
     """Does the reads and writes of a session. `start` is called on the reader's thread."""
 
-    def __init__(self, client: ClientConnection, faults: NfcFaultRules, memory: HostMemory) -> None:
+    def __init__(
+        self,
+        client: ClientConnection,
+        faults: NfcFaultRules,
+        memory: HostMemory,
+        compressions: tuple[int, ...],
+    ) -> None:
         self.buffer_bytes = 0
+        self._known = (wire.PLAIN, *compressions)
         self._client = client
         self._faults = faults
         self._memory = memory
@@ -98,7 +103,7 @@ class Transfers:
         """Starts the work of one IO frame. Raises Refused, ProtocolViolation."""
         values = wire.FRAGMENT.unpack(payload)
         file = files.get(values["handle"])
-        if values["compression"] not in (wire.PLAIN, FASTLZ):
+        if values["compression"] not in self._known:
             raise ProtocolViolation(f"compression {values['compression']}")
         if values["opcode"] == wire.OP_WRITE:
             self._receive_write(op_id, values, file)
@@ -127,22 +132,23 @@ class Transfers:
             raise Refused(store.INVALID_ARGUMENT, "the lengths differ")
         opened = _checked(file, offset, length)
         self._memory.allocate(length)
-        fast = values["compression"] == FASTLZ
-        self._submit(opened, op_id, length, lambda: self._read(opened, op_id, offset, length, fast))
+        packed = values["compression"]
+        work = lambda: self._read(opened, op_id, offset, length, packed)  # noqa: E731
+        self._submit(opened, op_id, length, work)
 
     def _receive_write(self, op_id: int, values: dict[str, int], file: OpenFile | None) -> None:
         at, length, total = values["at"], values["length"], values["total"]
         inside = 0 < length <= self.buffer_bytes and at + length <= total
-        fast, wire_length = values["compression"] == FASTLZ, values["wire_length"]
-        if not inside or not (0 < wire_length <= length if fast else wire_length == length):
+        packed, wire_length = values["compression"], values["wire_length"]
+        if not inside or not (0 < wire_length <= length if packed else wire_length == length):
             raise ProtocolViolation(f"write fragment {values}")
         write = self._writes.get(op_id)
         if write is None:
             write = self._writes[op_id] = self._new_write(values, file)
         if write.refused:
             self._client.receive(wire_length)
-        elif fast:
-            self._unpack(write, at, length, self._client.receive(wire_length))
+        elif packed:
+            self._unpack(write, at, length, packed, self._client.receive(wire_length))
         else:
             self._client.receive_into(write.data[at : at + length])
         write.missing -= length
@@ -153,13 +159,13 @@ class Transfers:
             raise write.refused or Refused(store.INVALID_ARGUMENT)
         self._submit(file, op_id, total, lambda: self._write(file, op_id, write))
 
-    def _unpack(self, write: _Write, at: int, length: int, block: bytes) -> None:
+    def _unpack(self, write: _Write, at: int, length: int, packed: int, block: bytes) -> None:
         try:
-            write.data[at : at + length] = fastlz.decompress(block, length)
+            write.data[at : at + length] = compression.decompress(packed, block, length)
         except ValueError as error:
             self._memory.free(len(write.data))
             write.data = memoryview(b"")
-            write.refused = Refused(store.INVALID_ARGUMENT, f"FastLZ: {error}")
+            write.refused = Refused(store.INVALID_ARGUMENT, f"compression {packed}: {error}")
 
     def _new_write(self, values: dict[str, int], file: OpenFile | None) -> _Write:
         offset, total = values["offset"], values["total"]
@@ -194,12 +200,12 @@ class Transfers:
             with suppress(ReplySuppressed):
                 work()
         except Refused as refused:
-            self._client.send_error(op_id, refused)
+            self._client.send_error(Aio.IO, op_id, refused)
         except DiskError as error:
             code = int(getattr(error, "code", store.FAIL))
-            self._client.send_error(op_id, Refused(code, error.message))
+            self._client.send_error(Aio.IO, op_id, Refused(code, error.message))
 
-    def _read(self, file: OpenFile, op_id: int, offset: int, length: int, fast: bool) -> None:
+    def _read(self, file: OpenFile, op_id: int, offset: int, length: int, packed: int) -> None:
         fault = self._client.apply_fault(self._faults, "read", offset, length)
         pieces = [
             (at, min(self.buffer_bytes, length - at)) for at in range(0, length, self.buffer_bytes)
@@ -211,11 +217,11 @@ class Transfers:
             with file.lock:
                 file.stored.disk.read_into(offset + at, data)
             sent: bytes | memoryview = data
-            if fast and len(packed := fastlz.compress(data)) < size:
-                sent = packed
+            if packed and len(block := compression.compress(packed, data)) < size:
+                sent = block
             payload = wire.FRAGMENT.pack(
                 opcode=wire.OP_READ,
-                compression=wire.PLAIN if sent is data else FASTLZ,
+                compression=wire.PLAIN if sent is data else packed,
                 offset=offset,
                 total=length,
                 at=at,
@@ -230,9 +236,10 @@ class Transfers:
         fault = self._client.apply_fault(self._faults, "write", write.offset, total)
         if fault and fault.kind == "corrupt":
             write.data[total // 2] ^= 1
-        with file.lock:
-            file.stored.before_write(write.offset, total)
-            file.stored.disk.write_from(write.offset, write.data)
+        if not (fault and fault.kind == "status"):
+            with file.lock:
+                file.stored.before_write(write.offset, total)
+                file.stored.disk.write_from(write.offset, write.data)
         self._buffers.free(write.data)
         payload = wire.FRAGMENT.pack(
             opcode=wire.OP_WRITE,

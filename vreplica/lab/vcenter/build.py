@@ -20,7 +20,7 @@ from vreplica.lab.nfc.host_service import HostServers, NfcService
 from vreplica.lab.site.site import Site
 from vreplica.lab.site.state_db import number_of
 from vreplica.lab.storage.datastores import Datastore
-from vreplica.lab.vcenter.environment import EnvironmentBrowser
+from vreplica.lab.vcenter.environment import NEWEST_OF, EnvironmentBrowser
 from vreplica.lab.vcenter.file_managers import DatastoreBrowser, FileManager, VirtualDiskManager
 from vreplica.lab.vcenter.inventory import (
     Cluster,
@@ -117,12 +117,13 @@ def _build(site: Site) -> None:
         networks=tuple(n for n in (*spec.networks, *spec.isolated) if n not in spec.portgroups),
         portgroups=spec.portgroups,
         isolated=spec.isolated,
+        releases=spec.releases,
     )
     _services(site)
     instance = "VirtualCenter.InstanceName"
     site.objects["VpxSettings"].options = {instance: f"127.0.0.1:{site.spec.port}"}
     site.objects["CustomFieldsManager"].field = []
-    _make(site, NfcService, "nfcService")
+    _make(site, NfcService, "ha-nfc-service" if spec.bare_host else "nfcService")
     _make(site, ServiceInstance, "ServiceInstance", capability=vim.Capability())
 
 
@@ -136,6 +137,7 @@ def add_cluster(
     networks: tuple[str, ...] = (),
     portgroups: tuple[str, ...] = (),
     isolated: tuple[str, ...] = (),
+    releases: tuple[str, ...] = (),
 ) -> Any:
     """Adds a cluster with hosts, datastores and networks of its own to a datacenter.
 
@@ -183,6 +185,8 @@ def add_cluster(
         )
         for number in range(first, first + hosts)
     ]
+    for host, release in zip(made, releases, strict=False):
+        host.set(release=release, newest_hardware=NEWEST_OF[release])
     cluster.set(
         host=made,
         resourcePool=pool,

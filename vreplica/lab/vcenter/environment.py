@@ -14,6 +14,15 @@ HARDWARE_VERSIONS = (
 )
 """Of ESXi 5.5 to 9.0. vmx-16 is of other products."""
 
+NEWEST_OF = {
+    "6.5": "vmx-13",
+    "6.7": "vmx-14",
+    "7.0.3": "vmx-19",
+    "8.0": "vmx-21",
+    "9.0": "vmx-22",
+}
+"""The newest hardware version of a release of ESXi."""
+
 GUESTS: tuple[str, ...] = tuple(vim.vm.GuestOsDescriptor.GuestOsIdentifier.values)
 
 

@@ -329,6 +329,10 @@ class Host(ManagedEntity, vim.HostSystem):
     threads: int = 32
     newest_hardware: str = "vmx-21"
     """The newest virtual hardware that the host runs."""
+    release: str = "8.0"
+    """The release of ESXi (lab.nfc.profile.RELEASES)."""
+    nfc: Any = None
+    """Traits of its NFC service that are not those of the release (lab.nfc.profile)."""
     missing_guests: Any = ()
     """guestIds that the host does not know."""
     own_devices: Any = ()
@@ -349,7 +353,7 @@ class Host(ManagedEntity, vim.HostSystem):
     def config(self) -> Any:
         return vim.host.ConfigInfo(
             host=self,
-            product=about(self._site, host=True),
+            product=about(self._site, self),
             network=host_network(self.name, self.network),
             certificate=list(self._site.host_servers.certificate(self)),
         )
@@ -376,7 +380,7 @@ class Host(ManagedEntity, vim.HostSystem):
                 name=self.name,
                 port=self._site.spec.port,
                 sslThumbprint=self._site.host_servers.thumbprint(self),
-                product=about(self._site, host=True),
+                product=about(self._site, self),
                 vmotionEnabled=False,
             ),
             quickStats=vim.host.Summary.QuickStats(
@@ -563,10 +567,15 @@ def _reserved_mib(vm: Any) -> int:
     return int(allocation.reservation or 0) if allocation is not None else 0
 
 
-def about(site: Any, *, host: bool = False) -> Any:
-    """AboutInfo of the vCenter or of a host."""
-    product = "VMware ESXi" if host else "VMware vCenter Server"
-    version = site.settings.api_version.rpartition(".")[0]
+def about(site: Any, host: Any = None) -> Any:
+    """AboutInfo of the server that clients log in to, or of a host."""
+    esxi = host is not None or site.spec.bare_host
+    product = "VMware ESXi" if esxi else "VMware vCenter Server"
+    api_version = site.settings.api_version
+    if host is not None and host.release != type(host).release:
+        # Of a release that was set: its own version, in as many parts as the API has.
+        api_version = ".".join([*host.release.split("."), "0", "0"][:4])
+    version = api_version.rpartition(".")[0]
     return vim.AboutInfo(
         name=product,
         fullName=f"{product} {version} build-0 (vreplica lab)",
@@ -576,9 +585,9 @@ def about(site: Any, *, host: bool = False) -> Any:
         localeVersion="INTL",
         localeBuild="000",
         osType="linux-x64",
-        productLineId="embeddedEsx" if host else "vpx",
-        apiType="HostAgent" if host else "VirtualCenter",
-        apiVersion=site.settings.api_version,
+        productLineId="embeddedEsx" if esxi else "vpx",
+        apiType="HostAgent" if esxi else "VirtualCenter",
+        apiVersion=api_version,
         instanceUuid=site.instance_uuid,
         licenseProductName=product,
         licenseProductVersion=version.rpartition(".")[0],

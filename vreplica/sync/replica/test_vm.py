@@ -109,14 +109,7 @@ def test_name(job: Job) -> str:
 
 def find_test_vm(session: Session, job: Job) -> TestVm | None:
     """The job's test VM; None where there is none, or a VM of that name without our mark."""
-    ref = session.look_up_vm(test_name(job))
-    if ref is None:
-        return None
-    vm = session.read_vm(ref)
-    mark = OwnerMark.load(vm.extra_config.get(TEST_KEY, ""))
-    if mark is None or mark.job != job.name:
-        return None
-    return TestVm(vm, mark, orphan=not mark.keep and _owner_is_gone(_folder(job, mark.id)))
+    return _as_test_vm(job, _vm_of_its_name(session, job))
 
 
 def points_in_use(session: Session, job: Job) -> frozenset[str]:
@@ -124,10 +117,11 @@ def points_in_use(session: Session, job: Job) -> frozenset[str]:
 
     Raises TestMarkDamaged where a mark cannot be believed: it may hold any point.
     """
-    test = find_test_vm(session, job)
+    vm = _vm_of_its_name(session, job)
+    test = _as_test_vm(job, vm)
     marks = [test.mark] if test is not None else []
-    if test is None and (name := _damaged_mark(session, job)) is not None:
-        raise TestMarkDamaged(job=job.name, place=f"test VM {name}")
+    if vm is not None and test is None and _is_damaged(vm.extra_config.get(TEST_KEY, "")):
+        raise TestMarkDamaged(job=job.name, place=f"test VM {vm.name}")
     for folder, mark in _marks(job):
         if mark is not None:
             marks.append(mark)
@@ -136,14 +130,20 @@ def points_in_use(session: Session, job: Job) -> frozenset[str]:
     return frozenset(mark.point for mark in marks if not mark.copied)
 
 
-def _damaged_mark(session: Session, job: Job) -> str | None:
-    """Name of a VM that stands where the job's test VM does, with a mark that cannot be read."""
+def _vm_of_its_name(session: Session, job: Job) -> VmInfo | None:
     ref = session.look_up_vm(test_name(job))
-    if ref is None:
+    return session.read_vm(ref) if ref is not None else None
+
+
+def _as_test_vm(job: Job, vm: VmInfo | None) -> TestVm | None:
+    mark = OwnerMark.load(vm.extra_config.get(TEST_KEY, "")) if vm is not None else None
+    if vm is None or mark is None or mark.job != job.name:
         return None
-    vm = session.read_vm(ref)
-    text = vm.extra_config.get(TEST_KEY, "")
-    return vm.name if text and OwnerMark.load(text) is None else None
+    return TestVm(vm, mark, orphan=not mark.keep and _owner_is_gone(_folder(job, mark.id)))
+
+
+def _is_damaged(mark: str) -> bool:
+    return bool(mark) and OwnerMark.load(mark) is None
 
 
 def release_point(session: Session, job: Job, vm: VmRef, mark: OwnerMark) -> None:

@@ -204,7 +204,7 @@ static VixError format(vr_file *file, const form *f, uint64_t sectors, bool embe
       h = vr_sparse_layout(sectors, embedded);
       return vr_sparse_format(file, &h);
    case STREAM:
-      return vr_stream_format(file, sectors);
+      return vr_streamed_format(file, sectors);
    case COWD:
       return vr_cowd_format(file, sectors);
    default:

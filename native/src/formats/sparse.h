@@ -63,13 +63,13 @@ bool vr_sparse_can_hold(uint64_t capacity);
 /* Writes directories and header of a new extent into an empty file. */
 VixError vr_sparse_format(vr_file *file, const vr_sparse_header *h);
 
-typedef struct vr_stream vr_stream; /* stream.c */
+typedef struct vr_streamed vr_streamed; /* stream.c */
 
 typedef struct {
    vr_sparse_header header;
    bool cowd;          /* cowd.c: the same tables behind another header */
    bool compressed;    /* stream.c: grains are deflated */
-   vr_stream *stream;  /* of a compressed extent */
+   vr_streamed *stream;  /* of a compressed extent */
    uint64_t unclean_at; /* byte of the mark in the header */
    uint64_t first_grain; /* sector before which no grain can be */
    uint64_t tables; /* grain tables */

@@ -14,7 +14,7 @@ VixError vr_sparse_close(vr_extent *e)
    vr_sparse *s = e->state;
    VixError err = VIX_OK;
    if (s->stream) {
-      err = vr_stream_finish(e);
+      err = vr_streamed_finish(e);
    }
    /* An older mark says that a writer died; a mark that stays says that something was not stored.
     * Only CheckRepair removes those. */
@@ -105,7 +105,7 @@ static VixError read_header(vr_extent *e)
       return err;
    }
    if (h->gd == VR_SPARSE_GD_AT_END) {
-      err = vr_stream_read_footer(e);
+      err = vr_streamed_read_footer(e);
    }
    s->unclean_at = 72;
    if (__builtin_add_overflow(h->descriptor, h->descriptor_size, &s->first_grain)
@@ -135,12 +135,12 @@ VixError vr_sparse_open(vr_extent *e)
       err = vr_sparse_prepare(e);
    }
    if (err == VIX_OK && s->compressed) {
-      err = vr_stream_prepare(e);
+      err = vr_streamed_prepare(e);
    }
    if (err != VIX_OK) {
       vr_sparse_close(e);
       return err;
    }
-   e->ops = s->compressed ? &vr_stream_ops : &vr_sparse_ops;
+   e->ops = s->compressed ? &vr_streamed_ops : &vr_sparse_ops;
    return VIX_OK;
 }

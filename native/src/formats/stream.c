@@ -10,7 +10,7 @@
 #define MARKER_BYTES 12u
 #define FOOTER_FROM_END 1024u
 
-VixError vr_stream_read_footer(vr_extent *e)
+VixError vr_streamed_read_footer(vr_extent *e)
 {
    vr_sparse *s = e->state;
    uint8_t sector[512];
@@ -38,7 +38,7 @@ VixError vr_stream_read_footer(vr_extent *e)
    return err;
 }
 
-VixError vr_stream_prepare(vr_extent *e)
+VixError vr_streamed_prepare(vr_extent *e)
 {
    vr_sparse *s = e->state;
    if (!(s->header.flags & VR_SPARSE_FLAG_MARKERS)
@@ -59,7 +59,7 @@ VixError vr_stream_prepare(vr_extent *e)
 static VixError hold(vr_extent *e, uint64_t grain)
 {
    vr_sparse *s = e->state;
-   vr_stream *stream = s->stream;
+   vr_streamed *stream = s->stream;
    if (stream->held == grain + 1) {
       return VIX_OK;
    }
@@ -125,11 +125,11 @@ static VixError stream_map(vr_extent *e, uint64_t sector, uint64_t sectors, bool
    return vr_sparse_map(e, sector, sectors, exact, run);
 }
 
-const vr_extent_ops vr_stream_ops = {
+const vr_extent_ops vr_streamed_ops = {
    .map = stream_map,
    .read = stream_read,
-   .check = vr_stream_check,
-   .write = vr_stream_write,
+   .check = vr_streamed_check,
+   .write = vr_streamed_write,
    .flush = vr_extent_flush,
    .close = vr_sparse_close,
 };

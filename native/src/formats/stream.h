@@ -8,26 +8,26 @@
  *
  * The header says that the directory is at the end; the footer is a header that says where.
  */
-#ifndef VR_STREAM_H
-#define VR_STREAM_H
+#ifndef VR_STREAMED_H
+#define VR_STREAMED_H
 
 #include "formats/sparse.h"
 
-extern const vr_extent_ops vr_stream_ops;
+extern const vr_extent_ops vr_streamed_ops;
 
 /* Takes the place of the directory from the footer. */
-VixError vr_stream_read_footer(vr_extent *e);
-VixError vr_stream_prepare(vr_extent *e);
+VixError vr_streamed_read_footer(vr_extent *e);
+VixError vr_streamed_prepare(vr_extent *e);
 /* Writes the pending grain and the end of the file; frees the stream. */
-VixError vr_stream_finish(vr_extent *e);
+VixError vr_streamed_finish(vr_extent *e);
 /* Formats an empty extent, whose descriptor is written already. */
-VixError vr_stream_format(vr_file *file, uint64_t capacity);
+VixError vr_streamed_format(vr_file *file, uint64_t capacity);
 
-VixError vr_stream_check(vr_extent *e, uint64_t sector, uint64_t sectors, const vr_below *below);
-VixError vr_stream_write(vr_extent *e, uint64_t sector, uint64_t sectors, const uint8_t *buf,
+VixError vr_streamed_check(vr_extent *e, uint64_t sector, uint64_t sectors, const vr_below *below);
+VixError vr_streamed_write(vr_extent *e, uint64_t sector, uint64_t sectors, const uint8_t *buf,
    const vr_below *below);
 
-struct vr_stream {
+struct vr_streamed {
    uint8_t *packed; /* a grain with its marker, at its largest */
    size_t packed_room;
    uint64_t held; /* grain + 1 whose content is in `fill` */

@@ -63,7 +63,7 @@ static uint8_t *new_directory(const vr_sparse_header *h)
    return calloc(vr_ceil_div(vr_sparse_table_count(h) * 4, 512), 512);
 }
 
-VixError vr_stream_format(vr_file *file, uint64_t capacity)
+VixError vr_streamed_format(vr_file *file, uint64_t capacity)
 {
    vr_sparse_header h = {
       .version = 3,
@@ -90,7 +90,7 @@ VixError vr_stream_format(vr_file *file, uint64_t capacity)
 }
 
 /* An extent that is written must be empty and of the form made here. */
-VixError vr_stream_check(vr_extent *e, uint64_t sector, uint64_t sectors, const vr_below *below)
+VixError vr_streamed_check(vr_extent *e, uint64_t sector, uint64_t sectors, const vr_below *below)
 {
    const vr_sparse *s = e->state;
    (void)sectors;
@@ -121,7 +121,7 @@ VixError vr_stream_check(vr_extent *e, uint64_t sector, uint64_t sectors, const 
 static VixError begin(vr_extent *e)
 {
    vr_sparse *s = e->state;
-   vr_stream *stream = s->stream;
+   vr_streamed *stream = s->stream;
    stream->pending = malloc(s->header.grain * VIXDISKLIB_SECTOR_SIZE);
    stream->directory = new_directory(&s->header);
    if (!stream->pending || !stream->directory) {
@@ -145,7 +145,7 @@ static VixError begin(vr_extent *e)
 static VixError end_table(vr_extent *e, uint64_t table)
 {
    vr_sparse *s = e->state;
-   vr_stream *stream = s->stream;
+   vr_streamed *stream = s->stream;
    if (!stream->table_used) {
       return VIX_OK;
    }
@@ -170,7 +170,7 @@ static VixError end_table(vr_extent *e, uint64_t table)
 static VixError end_grain(vr_extent *e)
 {
    vr_sparse *s = e->state;
-   vr_stream *stream = s->stream;
+   vr_streamed *stream = s->stream;
    size_t bytes = s->header.grain * VIXDISKLIB_SECTOR_SIZE;
    if (!stream->filled || vr_is_zero(stream->pending, bytes)) {
       stream->filled = false;
@@ -199,7 +199,7 @@ static VixError end_grain(vr_extent *e)
 
 static VixError move_to(vr_extent *e, uint64_t grain)
 {
-   vr_stream *stream = ((vr_sparse *)e->state)->stream;
+   vr_streamed *stream = ((vr_sparse *)e->state)->stream;
    if (grain == stream->grain) {
       return VIX_OK;
    }
@@ -213,11 +213,11 @@ static VixError move_to(vr_extent *e, uint64_t grain)
    return err;
 }
 
-VixError vr_stream_write(vr_extent *e, uint64_t sector, uint64_t sectors, const uint8_t *buf,
+VixError vr_streamed_write(vr_extent *e, uint64_t sector, uint64_t sectors, const uint8_t *buf,
    const vr_below *below)
 {
    vr_sparse *s = e->state;
-   vr_stream *stream = s->stream;
+   vr_streamed *stream = s->stream;
    (void)below;
    VixError err = stream->writing ? VIX_OK : begin(e);
    while (err == VIX_OK && sectors) {
@@ -238,10 +238,10 @@ VixError vr_stream_write(vr_extent *e, uint64_t sector, uint64_t sectors, const 
    return err;
 }
 
-VixError vr_stream_finish(vr_extent *e)
+VixError vr_streamed_finish(vr_extent *e)
 {
    vr_sparse *s = e->state;
-   vr_stream *stream = s->stream;
+   vr_streamed *stream = s->stream;
    VixError err = VIX_OK;
    if (stream->writing) {
       err = end_grain(e);

@@ -251,6 +251,10 @@ VIXDISKLIB_EXPORT VixError vreplica_ReadMany(VixDiskLibHandle diskHandle,
    const vreplica_Piece *pieces, size_t count, size_t *done);
 VIXDISKLIB_EXPORT VixError vreplica_WriteMany(VixDiskLibHandle diskHandle,
    const vreplica_Piece *pieces, size_t count, size_t *done);
+/* Not in VDDK: VIX_OK where connections to hosts have TLS, VIX_E_NOT_SUPPORTED without OpenSSL 3.
+ * *text (may be NULL): its version, or the reason and the remedy. Belongs to the library. Good
+ * before InitEx too. */
+VIXDISKLIB_EXPORT VixError vreplica_TlsStatus(const char **text);
 VIXDISKLIB_EXPORT VixError VixDiskLib_Wait(VixDiskLibHandle diskHandle);
 VIXDISKLIB_EXPORT VixError VixDiskLib_Flush(VixDiskLibHandle diskHandle);
 VIXDISKLIB_EXPORT VixError VixDiskLib_QueryAllocatedBlocks(VixDiskLibHandle diskHandle,

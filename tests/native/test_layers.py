@@ -13,7 +13,9 @@ BELOW = {
     "formats": {"os"},
     "chain": {"formats", "os"},
     "lab": {"chain", "formats", "os"},
-    "api": {"lab", "chain", "formats", "os"},
+    "net": {"os"},
+    "vim": {"net", "os"},
+    "api": {"vim", "net", "lab", "chain", "formats", "os"},
 }
 INCLUDE = re.compile(r'^#include "(.+)"$', re.MULTILINE)
 FILES = sorted(SOURCE.rglob("*.[ch]"))

@@ -58,6 +58,9 @@ ${CC:-gcc} $flags \
 (cd "$memory" && "$out/crash" >"$out/crash.log" 2>&1) &
 crash=$!
 
+sh "$native/tests/threads.sh" >"$out/threads.log" 2>&1 &
+threads=$!
+
 for name in $targets; do
     # shellcheck disable=SC2086
     ${CC:-gcc} $flags $sanitize -o "$out/replay-$name" "$native/fuzz/replay.c" "$native/fuzz/$name.c" "$out"/gcc/*.o $libs
@@ -69,6 +72,8 @@ finish() {
     wait "$crash" || { cat "$out/crash.log"; exit 1; }
     cat "$out/crash.log"
     echo "native crash: passed"
+    wait "$threads" || { cat "$out/threads.log"; exit 1; }
+    cat "$out/threads.log"
 }
 
 if ! command -v clang >/dev/null; then

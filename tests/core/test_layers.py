@@ -40,6 +40,7 @@ LAYERS: list[set[str]] = [
         "stored",
         "lazy",
         "limited_http",
+        "limited_stream",
         "redact",
         "disk",
         "version",

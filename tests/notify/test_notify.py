@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import itertools
 import json
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from aiosmtpd.controller import Controller
@@ -229,6 +230,119 @@ def test_nobody_accepted_is_a_failure(tmp_path: Path, smtp: tuple[Box, int]) -> 
         make_receiver(load(mail_file(tmp_path, smtp[1], '"nobody@example.com"')), "ops").send(
             [FAILED]
         )
+
+
+class Drip(bytes):
+    """Sent byte by byte without an end."""
+
+
+class Flood(bytes):
+    """Sent again and again without an end."""
+
+
+class MailServer:
+    """Plays a dialogue: one answer for the connection, and one for each line that it reads."""
+
+    def __init__(self, *answers: bytes, tls: ssl.SSLContext | None = None) -> None:
+        self.answers = answers
+        self.said: list[bytes] = []
+        self.ended = threading.Event()
+        plain = socket.create_server(("127.0.0.1", 0))
+        self.server = tls.wrap_socket(plain, server_side=True) if tls else plain
+        self.port = self.server.getsockname()[1]
+        self.thread = threading.Thread(target=self._serve)
+
+    def __enter__(self) -> Self:
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.ended.set()
+        self.thread.join(10)
+        self.server.close()
+        assert not self.thread.is_alive()
+
+    def _serve(self) -> None:
+        connection, _ = self.server.accept()
+        with connection, connection.makefile("rb") as lines, suppress(OSError):
+            for answer in self.answers:
+                while isinstance(answer, Flood):
+                    connection.sendall(answer * 1000)
+                for byte in itertools.cycle(answer) if isinstance(answer, Drip) else ():
+                    connection.sendall(bytes([byte]))
+                    if self.ended.wait(0.05):
+                        return
+                connection.sendall(answer)
+                while (line := lines.readline()) and self.said[-1:] == [b"DATA\r\n"]:
+                    if line == b".\r\n":
+                        break
+                self.said.append(line)
+            self.ended.wait(10)
+
+
+_HELLO = (b"220 hello\r\n", b"250-hello\r\n250 STARTTLS\r\n")
+_OK = b"250 ok\r\n"
+_TAKEN = (b"220 hello\r\n", _OK, _OK, _OK, b"354 go\r\n", _OK)
+_LINE = Drip(b"250-x")
+_HANDSHAKE = Drip(b"\x16\x03\x03\x40\x00" + bytes(1000))
+
+
+def mail_to(tmp_path: Path, server: MailServer, security: str = "none", s: float = 0.5) -> Any:
+    receiver = make_receiver(load(mail_file(tmp_path, server.port, '"a@b.c"', security)), "ops")
+    return replace(receiver, timeout_s=s)
+
+
+@pytest.mark.parametrize(
+    ("security", "answers"),
+    [
+        ("none", (_LINE,)),
+        ("none", (*_TAKEN[:1], _LINE)),
+        ("none", (*_TAKEN[:3], _LINE)),
+        ("none", (*_TAKEN[:5], _LINE)),
+        ("starttls", (*_HELLO[:1], _LINE)),
+        ("starttls", (*_HELLO, _LINE)),
+        ("starttls", (*_HELLO, b"220 go\r\n", _HANDSHAKE)),
+        ("tls", (_HANDSHAKE,)),
+    ],
+)
+def test_a_mail_server_that_drips_is_given_up(
+    tmp_path: Path, security: str, answers: Sequence[bytes]
+) -> None:
+    with MailServer(*answers) as server:
+        to = mail_to(tmp_path, server, security)
+        began = time.monotonic()
+        with pytest.raises(ReceiverAway, match="did not answer in time"):
+            to.send([FAILED])
+        assert time.monotonic() - began < 2.5
+
+
+def test_a_mail_server_that_never_ends_an_answer_takes_no_memory(tmp_path: Path) -> None:
+    with (
+        MailServer(*_TAKEN[:1], Flood(b"250-x\r\n")) as server,
+        pytest.raises(NotificationFailed, match="its answers: it has more than 1"),
+    ):
+        mail_to(tmp_path, server, s=20).send([FAILED])
+
+
+def test_a_challenge_that_cannot_be_read_is_a_failure(
+    tmp_path: Path, tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAIL_PASSWORD", "mail-s3cret")
+    answers = (_TAKEN[0], b"250-x\r\n250 AUTH CRAM-MD5\r\n", b"334 x\r\n")
+    with MailServer(*answers, tls=tls) as server:
+        text = mail_file(tmp_path, server.port, '"a@b.c"', "tls").read_text()
+        text += 'user = "v"\npassword = { env = "MAIL_PASSWORD" }\nca_file = "ca.pem"\n'
+        with pytest.raises(NotificationFailed, match="its answers: ") as caught:
+            make_receiver(load(written(tmp_path, text)), "ops").send([FAILED])
+        assert not caught.value.retryable
+
+
+@pytest.mark.parametrize("farewell", [b"500 no\r\n", _LINE, b"not of SMTP\r\n"])
+def test_a_mail_that_was_taken_is_not_sent_again_for_a_bad_farewell(
+    tmp_path: Path, farewell: bytes
+) -> None:
+    with MailServer(*_TAKEN, farewell) as server:
+        assert mail_to(tmp_path, server).send([FAILED]) == "accepted for 1 of 1"
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import smtplib
 import ssl
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
@@ -20,6 +21,7 @@ from vreplica.notify.receiver import (
     connection_error,
     tls_context,
 )
+from vreplica.notify.smtp import Dialogue
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +39,21 @@ class MailReceiver:
     to: tuple[str, ...]
     ca_file: Path | None
     timeout_s: float
+    """For the whole of one mail, from the connection to the last answer."""
     batch: ClassVar[int] = 200
 
     def send(self, events: Sequence[ServiceEvent]) -> str:
         message = self._message(events)
         context = tls_context(self.name, self.ca_file)
         try:
-            with self._connected(context) as server:
+            with closing(self._connected(context)) as server:
                 if self.security == "starttls":
                     server.starttls(context=context)
                 if self.user is not None and self.password is not None:
                     server.login(self.user, self.password())
                 refused = server.send_message(message)
+                with suppress(OSError, ValueError):  # it has the mail: do not send it again
+                    server.quit()
         except smtplib.SMTPRecipientsRefused as error:
             codes = [code for code, _ in error.recipients.values()]
             kind = ReceiverAway if all(code < 500 for code in codes) else NotificationFailed
@@ -63,13 +68,14 @@ class MailReceiver:
             raise NotificationFailed(self.name, "user and password have to be ASCII") from None
         except OSError as error:  # also every other SMTPException
             raise connection_error(self.name, error) from None
+        except ValueError as error:  # answers without an end, a challenge that cannot be read
+            raise NotificationFailed(self.name, answer_text(f"its answers: {error}")) from None
         accepted = f"accepted for {len(self.to) - len(refused)} of {len(self.to)}"
         return f"{accepted}; refused: {_refusals(refused)}" if refused else accepted
 
-    def _connected(self, context: ssl.SSLContext) -> smtplib.SMTP:
-        if self.security == "tls":
-            return smtplib.SMTP_SSL(self.host, self.port, timeout=self.timeout_s, context=context)
-        return smtplib.SMTP(self.host, self.port, timeout=self.timeout_s)
+    def _connected(self, context: ssl.SSLContext) -> Dialogue:
+        tls = context if self.security == "tls" else None
+        return Dialogue(self.host, self.port, timeout_s=self.timeout_s, tls=tls)
 
     def _message(self, events: Sequence[ServiceEvent]) -> EmailMessage:
         message = EmailMessage()

@@ -75,6 +75,9 @@ class Host:
     def host_trouble(self) -> str | None:
         return None
 
+    def capacity_bytes(self) -> int | None:
+        return None
+
 
 @pytest.fixture
 def one_core() -> Iterator[None]:

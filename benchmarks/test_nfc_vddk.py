@@ -53,6 +53,9 @@ class Host:
     def host_trouble(self) -> str | None:
         return None
 
+    def capacity_bytes(self) -> int | None:
+        return None
+
 
 @contextmanager
 def serving(folder: Path, file: Path) -> Iterator[Host]:

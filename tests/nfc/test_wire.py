@@ -127,7 +127,7 @@ def test_every_field_of_a_session_stands_where_the_tables_say(
     assert (kind, client.take(252)) == (54, bytes(252))
     assert client.take(name) == b"vreplica"
     assert client.take(operation) == b"replication"
-    assert client.take(264) == struct.pack("<II", 55, 3).ljust(264, b"\0")
+    assert client.take(264) == struct.pack("<II", 55, 0).ljust(264, b"\0")
     assert client.take(264) == struct.pack("<I", 52).ljust(264, b"\0")
     assert host.take(264) == struct.pack("<I", 52).ljust(264, b"\0")
 

@@ -270,7 +270,11 @@ class Config(Mapping[str, Job]):
         table = self._file.nfc
         limits = HostLimits(table.in_flight_mib * MIB, table.open_disks)
         return NfcConfig(
-            mode=table.mode, depth=table.depth, limits=limits, pinned_sha256=dict(table.sha256)
+            mode=table.mode,
+            depth=table.depth,
+            limits=limits,
+            pinned_sha256=dict(table.sha256),
+            legacy_tls=frozenset(table.legacy_tls),
         )
 
     def _vddk(self) -> VddkConfig:

@@ -6,13 +6,16 @@
                                    <--  SESSION <ticket>            (no reply)
                                    <--  BANNER
     220 VMware Authentication ...  -->
-                                   <--  THUMBPRINT_SHA2 PlainText
+                                   <--  THUMBPRINT_SHA2 PlainText   (*)
     200 <SHA-256>                  -->
                                    <--  PROXY vpxa-nfc | vpxa-nfcssl
     200 Connect ha-nfc[ssl]        -->
          both sides abandon TLS; nbdssl makes a second TLS handshake on the same connection
 
-Source: protocol notes of cloudbase/OpenVixDiskLib and hystax/OpenVixDiskLib (ESXi 8).
+(*) Only where the banner says "SHA256 supported". ESXi 6.5 to 7 do not, and answer it 530; there
+the second certificate must be the first one.
+
+Source: protocol notes and code of cloudbase/OpenVixDiskLib and hystax/OpenVixDiskLib.
 """
 
 from __future__ import annotations
@@ -33,7 +36,8 @@ log = logging.getLogger(__name__)
 class NfcTicket:
     """Permission to open disks of one VM, once, at one host.
 
-    thumbprint_sha1: empty where the ticket names none; then only a pinned SHA-256 is checked.
+    thumbprint_sha1: empty where the ticket names none. certificate_sha256: of the certificate that
+    the ticket holds, from API 9.0 on. What there is of them is checked, and a pinned SHA-256.
     """
 
     host: str
@@ -41,6 +45,7 @@ class NfcTicket:
     service: str
     thumbprint_sha1: str
     session_id: str = field(repr=False)
+    certificate_sha256: str = ""
 
 
 def probe(host: str, port: int = wire.AUTHD_PORT, *, timeout_s: float = 5.0) -> str:
@@ -65,12 +70,13 @@ def connect(ticket: NfcTicket, config: NfcConfig, *, path: str) -> HostChannel:
     channel = HostChannel.connect(ticket.host, ticket.port, path=path, timeout_s=limits.connect_s)
     try:
         _greeting(channel, limits.handshake_s)
-        found = channel.start_tls(limits.handshake_s)
+        legacy = ticket.host.lower() in {name.lower() for name in config.legacy_tls}
+        found = channel.start_tls(limits.handshake_s, legacy=legacy)
         _check_certificate(channel, found, ticket, config)
         announced = _log_in(channel, ticket, config.mode, limits.handshake_s)
         channel.abandon_tls()
         if config.mode == "nbdssl":
-            again = channel.start_tls(limits.handshake_s)
+            again = channel.start_tls(limits.handshake_s, legacy=legacy)
             if again != found and not same_thumbprint(again.sha256, announced):
                 # The announced thumbprint came over the checked connection, so it counts too.
                 raise _mismatch(channel, "first certificate", found.sha256, again.sha256)
@@ -95,10 +101,13 @@ def _check_certificate(
     pinned = pins.get(ticket.host.lower())
     if pinned and not same_thumbprint(found.sha256, pinned):
         raise _mismatch(channel, "pinned one", pinned, found.sha256)
+    holds = ticket.certificate_sha256
+    if holds and not same_thumbprint(found.sha256, holds):
+        raise _mismatch(channel, "one that the ticket holds", holds, found.sha256)
     if ticket.thumbprint_sha1 and not same_thumbprint(found.sha1, ticket.thumbprint_sha1):
         by = "one that the ticket names"
         raise _mismatch(channel, by, ticket.thumbprint_sha1, found.sha1)
-    if not pinned and not ticket.thumbprint_sha1:
+    if not (pinned or holds or ticket.thumbprint_sha1):
         raise _mismatch(channel, "one that the ticket names", "(the ticket has none)", found.sha1)
 
 
@@ -115,7 +124,10 @@ def _mismatch(channel: HostChannel, by: str, expected: str, found: str) -> HostC
 
 
 def _log_in(channel: HostChannel, ticket: NfcTicket, mode: NfcMode, timeout_s: float) -> str:
-    """Presents the ticket, asks for the NFC service, returns the SHA-256 that authd announces."""
+    """Presents the ticket, asks for the NFC service, returns the SHA-256 that authd announces.
+
+    Empty: it announces none.
+    """
 
     def say(line: str) -> None:
         channel.send([f"{line}\r\n".encode("ascii")], timeout_s, "login to authd")
@@ -140,8 +152,10 @@ def _log_in(channel: HostChannel, ticket: NfcTicket, mode: NfcMode, timeout_s: f
     if mode == "nbdssl":
         service += wire.SSL_SERVICE_SUFFIX
     say(f"SESSION {ticket.session_id}")
-    ask(wire.BANNER, wire.AUTHD_GREETING)
-    announced = ask(wire.THUMBPRINT, wire.AUTHD_OK)
+    # The banner comes through the checked TLS, which the first greeting does not.
+    announced = ""
+    if wire.SHA256_SUPPORTED in ask(wire.BANNER, wire.AUTHD_GREETING):
+        announced = ask(wire.THUMBPRINT, wire.AUTHD_OK)
     endpoint = ask(f"PROXY {service}", wire.AUTHD_OK)
     log.debug("%s: %s as %s", channel.host, endpoint, mode)
     return announced

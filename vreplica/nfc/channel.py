@@ -17,24 +17,35 @@ from time import monotonic
 from typing import Final, TypeVar
 
 from vreplica.disk_errors import HostConnection
-from vreplica.nfc.errors import HostTimeout, NfcProtocol
+from vreplica.nfc.errors import HostTimeout, HostTlsTooOld, NfcProtocol
 
 T = TypeVar("T")
 
 _WAIT: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 _KEEPALIVE_S: Final = 60
 _CLOSED: Final = "the host closed the connection"
+_TOO_OLD: Final = frozenset(
+    {
+        *("DH_KEY_TOO_SMALL", "EE_KEY_TOO_SMALL", "CA_KEY_TOO_SMALL", "CA_MD_TOO_WEAK"),
+        *("WRONG_SIGNATURE_TYPE", "LEGACY_SIGALG_DISALLOWED_OR_UNSUPPORTED"),
+        *("SSLV3_ALERT_HANDSHAKE_FAILURE", "UNSUPPORTED_PROTOCOL"),
+    }
+)
+"""OpenSSL's reasons for refusing, or being refused by, a server whose keys or ciphers are weak."""
 
 
-def tls_context() -> ssl.SSLContext:
+def tls_context(*, legacy: bool = False) -> ssl.SSLContext:
     """Makes the TLS context for hosts; the caller checks the thumbprint after the handshake.
 
     An ESXi host's certificate is its own or VMCA's. The ticket names it by its thumbprint, which
-    came over the verified connection to vCenter.
+    came over the verified connection to vCenter. `legacy`: also accepts keys of 1024 bits, as ESXi
+    6.5 and 6.7.0 have them (OpenVixDiskLib).
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
+    if legacy:
+        context.set_ciphers("DEFAULT:@SECLEVEL=1")
     return context
 
 
@@ -93,7 +104,7 @@ class HostChannel:
 
     # -- TLS --------------------------------------------------------------------------------
 
-    def start_tls(self, timeout_s: float) -> Thumbprints:
+    def start_tls(self, timeout_s: float, *, legacy: bool = False) -> Thumbprints:
         """Does a TLS handshake, and returns the host's thumbprints.
 
         The caller must check them before it sends anything.
@@ -101,7 +112,7 @@ class HostChannel:
 
         def handshake() -> bytes | None:
             self._sock.settimeout(timeout_s)
-            self._sock = tls = tls_context().wrap_socket(self._sock)
+            self._sock = tls = tls_context(legacy=legacy).wrap_socket(self._sock)
             # wrap_socket may not notice that the peer has left; this does.
             return tls.getpeercert(binary_form=True)
 
@@ -234,6 +245,9 @@ class HostChannel:
             raise self.problem(HostTimeout, doing, reason) from error
         except ssl.SSLEOFError as error:
             raise self.problem(HostConnection, doing, _CLOSED) from error
-        except OSError as error:  # ssl.SSLError is one of them
+        except ssl.SSLError as error:
+            kind = HostTlsTooOld if error.reason in _TOO_OLD else HostConnection
+            raise self.problem(kind, doing, str(error)) from error
+        except OSError as error:
             reason = str(error) or type(error).__name__
             raise self.problem(HostConnection, doing, reason) from error

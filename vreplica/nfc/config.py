@@ -52,6 +52,7 @@ class NfcConfig:
     as the best.
     reconnects: how often a lost connection is made again within one operation.
     pinned_sha256: host name or address -> SHA-256 of its certificate, for hosts to pin.
+    legacy_tls: names or addresses of hosts whose TLS may have keys of 1024 bits (ESXi 6.5, 6.7.0).
     """
 
     mode: NfcMode = "nbdssl"
@@ -65,6 +66,7 @@ class NfcConfig:
     timeouts: NfcTimeouts = field(default_factory=NfcTimeouts)
     limits: HostLimits = field(default_factory=HostLimits)
     pinned_sha256: dict[str, str] = field(default_factory=dict)
+    legacy_tls: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         buffers = self.buffer_bytes * self.buffer_count

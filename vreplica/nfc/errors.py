@@ -2,6 +2,7 @@
 
     HostConnection              lost, refused, silent: a retry may help
     |-- HostTimeout
+    |-- HostTlsTooOld           a retry does not help: TLS as ESXi 6.5 has it
     `-- NfcProtocol             the host said something that the protocol does not know
     CertificateMismatch
     `-- HostCertificateMismatch
@@ -12,8 +13,9 @@
     RuntimeDirUnusable
     NfcConfigInvalid
 
-An AIO error reply carries a VIX code (a write on a read ticket answers 0x0b, which is
-VIX_E_FILE_READ_ONLY). The layout of the reply's payload is not published: see `decode`.
+An AIO error record carries a VIX code (a write on a read ticket answers 0x0b, which is
+VIX_E_FILE_READ_ONLY) and the host's words. Its layout is known from one public client only, for
+ESXi 7.0.3: see `decode`. An ordinary reply says no by its status.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from vreplica.disk_errors import (
     NfcMemory,
 )
 from vreplica.errors import ConfigError, DiskError, VSphereError
+from vreplica.nfc import wire
 
 
 class HostTimeout(HostConnection):
@@ -48,6 +51,16 @@ class NfcProtocol(HostConnection):
     )
 
 
+class HostTlsTooOld(HostConnection):
+    """OpenSSL refuses the TLS of this host as too weak."""
+
+    retryable = False
+    remedy = (
+        "ESXi 6.5 and 6.7.0 have keys that OpenSSL refuses by default. Update the host. If that is "
+        "not possible, name it in the job file: `legacy_tls` of [nfc] (docs/configuration.md)."
+    )
+
+
 @dataclass(eq=False)
 class HostCertificateMismatch(CertificateMismatch):
     template = "{host}: the certificate is not the {pinned_by}: expected {expected}, found {found}"
@@ -59,7 +72,8 @@ class HostCertificateMismatch(CertificateMismatch):
 # 2 is VIX_E_OUT_OF_MEMORY; 5 is what hosts log as "NFC error 5 ... Failed to allocate".
 _MEMORY_CODES = frozenset({2, 5})
 _MEMORY = re.compile(r"NFC error 5\b|Failed to allocate the requested", re.IGNORECASE)
-_TEXT = re.compile(rb"[\x20-\x7e]{8,}")
+_TEXT = re.compile(rb"[\x20-\x7e]{4,}")
+_TEXT_SHOWN = 500
 
 
 def class_of(code: int, text: str = "") -> type[DiskAccessError]:
@@ -70,25 +84,38 @@ def class_of(code: int, text: str = "") -> type[DiskAccessError]:
     return BY_CODE.get(code, DiskAccessError)
 
 
-def decode(payload: bytes) -> tuple[int, str]:
-    """Returns (code, reason) of an AIO error reply.
+def decode(payload: bytes, text: bytes = b"") -> tuple[int, str]:
+    """Returns (code, reason) of an error record. `text`: what followed its payload uncounted.
 
-    All that is known of the payload is that it holds a code. So the first word that is not 0 is
-    taken as the code, and the longest run of text as the reason. Without text the reason shows
-    the bytes, so that a report can teach us more.
+    The first word that is not 0 is taken as the code. The text is what the record counts as such;
+    in a record of another layout it is the longest run of printable bytes. Without text the reason
+    shows the bytes, so that a report can teach us more.
     """
     words = struct.unpack_from(f"<{min(len(payload) // 4, 8)}I", payload)
     code = next((word for word in words if word), 0)
-    texts = sorted(_TEXT.findall(payload), key=len)
-    text = texts[-1].decode("ascii").strip() if texts else ""
-    shown = text or f"error reply {payload[:32].hex(' ', 4) or 'without content'}"
+    if not text and len(words) > 4 and words[2:4] == (0, len(payload) - wire.ERROR.size):
+        text = payload[wire.ERROR.size :]
+    if not text:
+        text = max(_TEXT.findall(payload), key=len, default=b"")
+    said = " ".join(text.decode("utf-8", "replace").replace("\0", " ").split())
+    said = "".join(c if c.isprintable() else "?" for c in said)[:_TEXT_SHOWN]
+    shown = said or f"error reply {payload[:32].hex(' ', 4) or 'without content'}"
     return code, f"{shown} (code {code})"
 
 
-def from_reply(payload: bytes, *, host: str, path: str, doing: str) -> DiskAccessError:
-    """Makes the error that an AIO error reply stands for."""
-    code, reason = decode(payload)
+def from_reply(
+    payload: bytes, text: bytes = b"", *, host: str, path: str, doing: str
+) -> DiskAccessError:
+    """Makes the error that an error record stands for."""
+    code, reason = decode(payload, text)
     return class_of(code, reason)(host=host, path=path, doing=doing, reason=reason, code=code)
+
+
+def from_status(status: int, *, host: str, path: str, doing: str) -> DiskAccessError:
+    """Makes the error that the status of an ordinary reply stands for."""
+    code = status & 0xFFFFFFFF or status >> 32
+    reason = f"the host answered with status {status:#x} (code {code})"
+    return class_of(code)(host=host, path=path, doing=doing, reason=reason, code=code)
 
 
 # -- before there is a connection -----------------------------------------------------------

@@ -7,6 +7,7 @@ the new host. A connection holds a disk slot of its host while it is open.
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Final, Protocol
 
 from vreplica.disk_errors import AuthenticationFailed, DiskAccessError, HostConnection, HostLeaving
@@ -15,6 +16,7 @@ from vreplica.nfc.admission import HostAdmission
 from vreplica.nfc.authd import NfcTicket
 from vreplica.nfc.config import IO_MIN, NfcConfig
 from vreplica.nfc.session import NfcSession, OpenedFile
+from vreplica.units import SECTOR
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +29,9 @@ class TicketSource(Protocol):
 
     def host_trouble(self) -> str | None:
         """Says what vCenter knows to be wrong with the host; None where it knows nothing."""
+
+    def capacity_bytes(self) -> int | None:
+        """Returns the capacity that vCenter has for the disk; None where it knows none."""
 
 
 class HostLink:
@@ -138,7 +143,7 @@ class HostLink:
                 if isinstance(error, HostConnection) or self._buffer <= IO_MIN:
                     raise
                 raise _BuffersRefused(error) from error
-            self.file = session.open_file(self.path, read_only=self._read_only)
+            self.file = self._with_capacity(session.open_file(self.path, read_only=self._read_only))
         except BaseException:
             session.close()
             raise
@@ -148,6 +153,20 @@ class HostLink:
             *(self.path, self.host, self._config.mode, session.version),
             self.file.capacity_bytes,
         )
+
+    def _with_capacity(self, file: OpenedFile) -> OpenedFile:
+        """Takes vCenter's capacity where the host tells none. Only ESXi 8 was seen to tell it."""
+        if file.capacity_bytes:
+            return file
+        told = self._tickets.capacity_bytes()
+        if not told or told % SECTOR:
+            raise DiskAccessError(
+                host=self.host,
+                path=self.path,
+                doing="opening",
+                reason=f"its capacity is not known: the host tells none, vCenter {told}",
+            )
+        return replace(file, capacity_bytes=told)
 
 
 def with_trouble(error: HostConnection, tickets: TicketSource) -> HostConnection:

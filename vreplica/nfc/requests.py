@@ -8,14 +8,16 @@ since reads and writes of fixed places can be repeated.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from vreplica.disk_errors import DiskAccessError
 from vreplica.nfc import wire
 from vreplica.nfc.channel import HostChannel
 from vreplica.nfc.config import NfcTimeouts
-from vreplica.nfc.errors import NfcProtocol
+from vreplica.nfc.errors import NfcProtocol, from_status
 from vreplica.nfc.wire import Aio, Layout
+from vreplica.units import SECTOR
 
 Part = bytes | memoryview
 
@@ -26,11 +28,24 @@ def frame(kind: Aio, op_id: int, payload: bytes) -> bytes:
     return header + payload
 
 
+@dataclass(slots=True)
+class Leftover:
+    """Replies that may still come to a request that has failed: after an error record a host may
+    send an ordinary reply, or the other fragments of a read. They are read and dropped."""
+
+    kind: Aio
+    frames: int
+    bytes: int
+
+
 class NfcRequest:
     """A request with one reply. `reply`: layout of its payload; None: only a size limit is known.
 
     (The replies to CLOSE_FILE, CLOSE_SESSION and the socket options hold nothing that is needed.)
     """
+
+    handle = 0
+    """The handle that a reply may repeat where others have a status of 0."""
 
     def __init__(
         self,
@@ -61,9 +76,30 @@ class NfcRequest:
         """Yields the bytes to send, in order."""
         yield frame(self.kind, op_id, self._payload) + self._send_extra
 
+    def leftover(self) -> Leftover:
+        """Returns the replies that may still come after this request has failed."""
+        return Leftover(self.kind, 1, wire.BUFFER_MAX)
+
+    def refused(self, channel: HostChannel, payload: bytes, status: int) -> bool:
+        """True where a reply says no; then `failure` is set, and its extra is read off."""
+        if status in (0, self.handle):
+            return False
+        behind = wire.bytes_behind(self.kind, payload)
+        if behind > wire.BUFFER_MAX:
+            raise ValueError(f"{behind} bytes behind a reply with status {status:#x}")
+        channel.receive(behind, self.timeout_s, self.doing)
+        host, path = channel.host, channel.path
+        self.failure = from_status(status, host=host, path=path, doing=self.doing)
+        return True
+
     def take(self, channel: HostChannel, payload: bytes) -> None:
-        """Takes one reply and, from the channel, its extra; sets `done` with the last one."""
+        """Takes one reply and, from the channel, its extra; sets `done` with the last one.
+
+        Sets `failure` where the reply says no. Raises ValueError for a reply that cannot be.
+        """
         self.values = self.reply.unpack(payload) if self.reply else {}
+        if self.refused(channel, payload, self.values.get("status", 0)):
+            return
         length = self.extra_length()
         if length:
             self.extra = channel.receive(length, self.timeout_s, self.doing)
@@ -91,6 +127,7 @@ class DdbGetRequest(NfcRequest):
             timeout_s=timeouts.read_s,
             extra=name,
         )
+        self.handle = handle
 
     def extra_length(self) -> int:
         length = self.values["value_length"]
@@ -112,6 +149,7 @@ class AllocatedRequest(NfcRequest):
             doing=f"querying allocated blocks at {start}",
             timeout_s=timeouts.read_s,
         )
+        self.handle = handle
         self.start: Final = start
         self.count: Final = count
 
@@ -119,6 +157,19 @@ class AllocatedRequest(NfcRequest):
         if self.values["chunk_count"] != self.count:
             raise ValueError(f"a bitmap of {self.values['chunk_count']} chunks, not {self.count}")
         return wire.bitmap_bytes(self.count)
+
+
+class CloseFileRequest(NfcRequest):
+    """Closes the disk. Hosts answer with the handle, with zeros, or with a status."""
+
+    def __init__(self, handle: int, timeouts: NfcTimeouts) -> None:
+        payload = wire.HANDLE.pack(handle=handle)
+        super().__init__(Aio.CLOSE_FILE, payload, None, doing="closing", timeout_s=timeouts.close_s)
+        self.handle = handle
+
+    def take(self, channel: HostChannel, payload: bytes) -> None:
+        status = int.from_bytes(payload[: wire.HANDLE.size], "little")
+        self.done = not self.refused(channel, payload, status)
 
 
 class TransferRequest(NfcRequest):
@@ -163,6 +214,10 @@ class ReadRequest(TransferRequest):
         super().restart()
         self._got, self._missing = [], self.view.nbytes
 
+    def leftover(self) -> Leftover:
+        total = self.view.nbytes
+        return Leftover(self.kind, total // SECTOR + 1, total)
+
     def parts(self, op_id: int) -> Iterator[Part]:
         length = self.view.nbytes
         payload = wire.READ.pack(
@@ -178,6 +233,8 @@ class ReadRequest(TransferRequest):
 
     def take(self, channel: HostChannel, payload: bytes) -> None:
         values = wire.FRAGMENT.unpack(payload)
+        if self.refused(channel, payload, values["handle"]):
+            return
         at, length = values["at"], values["length"]
         self._check(
             values,
@@ -227,6 +284,8 @@ class WriteRequest(TransferRequest):
 
     def take(self, channel: HostChannel, payload: bytes) -> None:
         values = wire.FRAGMENT.unpack(payload)
+        if self.refused(channel, payload, values["handle"]):
+            return
         self._check(values, opcode=wire.OP_WRITE, total=self.view.nbytes)
         self.done = True
 

@@ -1,10 +1,8 @@
 """An NFC session on an open channel: does the handshake, then AIO requests, several in flight.
 
     client                                             host
-    43 PlainText, 33                              -->
-                                                  <--  36 (accepted = 1)
-    51 version 11                                 -->
-                                                  <--  51 version
+    43 PlainText, 33, 51 version 11               -->
+                                                  <--  36 (accepted = 1), 51 version
     54, client name, operation name, 55, 52       -->
                                                   <--  52
     AIO: OPEN_SESSION, SET_SOCK_OPTS, SET_RES_POOL, OPEN_FILE, then IO ... CLOSE_FILE,
@@ -12,7 +10,8 @@
 
 One thread uses a session. A lost connection, a frame that the tables do not allow, or a reply
 that is late breaks the session: the channel is closed, and HostConnection or a subclass is
-raised. An error reply to one request fails that request alone.
+raised. An error record, or a status that says no, fails that request alone. What a host still sends
+for a request that has failed is dropped when it comes, and never waited for.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from vreplica.nfc import wire
 from vreplica.nfc.channel import HostChannel
 from vreplica.nfc.config import NfcConfig
 from vreplica.nfc.errors import from_reply
-from vreplica.nfc.requests import NfcRequest, protocol_error
+from vreplica.nfc.requests import CloseFileRequest, Leftover, NfcRequest, protocol_error
 from vreplica.nfc.wire import Aio, Classic
 from vreplica.units import SECTOR
 
@@ -59,6 +58,7 @@ class NfcSession:
         self._timeouts = config.timeouts
         self._buffer_count = config.buffer_count
         self._op_id = 0
+        self._leftovers: dict[int, Leftover] = {}
         self._broken = False
         self._aio = False
 
@@ -73,11 +73,15 @@ class NfcSession:
         hello = bytearray(wire.CLASSIC.pack(type=Classic.HANDSHAKE))
         start = wire.HANDSHAKE_TEXT_OFFSET
         hello[start : start + len(text)] = text
-        self._say(bytes(hello), wire.CLASSIC.pack(type=Classic.SESSION_PARAMS))
+        # ESXi 7.0.3 acknowledges the session parameters only after the version.
+        self._say(
+            bytes(hello),
+            wire.CLASSIC.pack(type=Classic.SESSION_PARAMS),
+            wire.VERSION.pack(type=Classic.VERSION, version=wire.PROTOCOL_VERSION),
+        )
         params = self._hear(Classic.SESSION_PARAMS_REPLY, wire.SESSION_PARAMS_REPLY)
         if params["accepted"] != 1:
             raise protocol_error(self._channel, "NFC handshake", f"session parameters: {params}")
-        self._say(wire.VERSION.pack(type=Classic.VERSION, version=wire.PROTOCOL_VERSION))
         self.version = self._hear(Classic.VERSION, wire.VERSION)["version"]
         self._say(
             wire.CONNECTION_DATA.pack(
@@ -117,11 +121,16 @@ class NfcSession:
             None,
             "setting the resource pool",
         )
-        self.call(sockets)
-        self.call(pool)
+        for wish in (sockets, pool):
+            self.run([wish], 1)
+            if wish.failure:  # the host keeps its own
+                log.info("%s", wish.failure)
 
     def open_file(self, path: str, *, read_only: bool) -> OpenedFile:
-        """Opens a disk by its datastore path."""
+        """Opens a disk by its datastore path.
+
+        The capacity is 0 where the host does not tell it.
+        """
         name = path.encode()
         flags = wire.OPEN_READ_ONLY if read_only else wire.OPEN_READ_WRITE
         payload = wire.OPEN_FILE.pack(
@@ -138,22 +147,14 @@ class NfcSession:
                 doing=doing,
                 reason=f"its sectors have {sector} bytes, not {SECTOR}",
             )
-        if not 0 < capacity < 1 << 63 or capacity % SECTOR:
+        if not 0 <= capacity < 1 << 63 or capacity % SECTOR:
             raise self._break(doing, f"a capacity of {capacity} bytes")
         geometry = (values["cylinders"], values["heads"], values["sectors"])
         return OpenedFile(values["handle"], capacity, geometry)
 
     def close_file(self, handle: int) -> None:
         """Closes the disk; the host then writes what it held back."""
-        self.call(
-            NfcRequest(
-                Aio.CLOSE_FILE,
-                wire.HANDLE.pack(handle=handle),
-                None,
-                doing="closing",
-                timeout_s=self._timeouts.close_s,
-            )
-        )
+        self.call(CloseFileRequest(handle, self._timeouts))
 
     @property
     def usable(self) -> bool:
@@ -212,8 +213,12 @@ class NfcSession:
                     self._send(request, self._op_id)
                     self._op_id = (self._op_id + 1) % (1 << 32)
                 op_id = self._receive(in_flight)
+                if op_id is None:
+                    continue
                 last = request = in_flight[op_id]
-                failed = failed or request.failure is not None
+                if request.failure:
+                    failed = True
+                    self._leftovers[op_id] = request.leftover()
                 if request.done or request.failure:
                     del in_flight[op_id]
         except BaseException:
@@ -236,8 +241,8 @@ class NfcSession:
             left = max(deadline - monotonic(), 1e-3)
             self._channel.send([part], left, request.doing)
 
-    def _receive(self, in_flight: dict[int, NfcRequest]) -> int:
-        """Takes one frame, and returns the opId of its request."""
+    def _receive(self, in_flight: dict[int, NfcRequest]) -> int | None:
+        """Takes one frame, and returns the opId of its request; None: the frame was dropped."""
         limit = max(request.timeout_s for request in in_flight.values())
         oldest = next(iter(in_flight.values()))
         header = wire.AIO_HEADER.unpack(
@@ -247,14 +252,14 @@ class NfcSession:
         if magic != wire.AIO_MAGIC:
             raise self._break(oldest.doing, f"frame magic {magic:#010x}")
         request = in_flight.get(op_id)
+        if request is None and self._drop(op_id, kind, size, limit, oldest.doing):
+            return None
         if request is None:
             raise self._break(oldest.doing, f"a reply to request {op_id}, which is not in flight")
         if kind == Aio.ERROR:
-            if size > wire.ERROR_PAYLOAD_MAX:
-                raise self._break(request.doing, f"an error reply of {size} bytes")
-            payload = self._channel.receive(size, limit, request.doing)
+            payload, text = self._receive_error(size, limit, request.doing)
             host, path = self._channel.host, self._channel.path
-            request.failure = from_reply(payload, host=host, path=path, doing=request.doing)
+            request.failure = from_reply(payload, text, host=host, path=path, doing=request.doing)
             return op_id
         if kind != request.kind or not request.takes(size):
             raise self._break(request.doing, f"a reply of type {kind} with {size} bytes")
@@ -264,6 +269,35 @@ class NfcSession:
         except ValueError as error:
             raise self._break(request.doing, str(error)) from error
         return op_id
+
+    def _receive_error(self, size: int, limit: float, doing: str) -> tuple[bytes, bytes]:
+        """Takes an error record; returns its payload, and the text that follows it uncounted."""
+        if size > wire.ERROR_PAYLOAD_MAX:
+            raise self._break(doing, f"an error reply of {size} bytes")
+        payload = self._channel.receive(size, limit, doing)
+        length = wire.uncounted_text_bytes(payload)
+        if length > wire.ERROR_PAYLOAD_MAX:
+            raise self._break(doing, f"an error text of {length} bytes")
+        return payload, self._channel.receive(length, limit, doing)
+
+    def _drop(self, op_id: int, kind: int, size: int, limit: float, doing: str) -> bool:
+        """Reads off a frame for a request that has failed. False: no such frame is expected."""
+        left = self._leftovers.get(op_id)
+        if left is None or left.frames == 0 or kind not in (left.kind, Aio.ERROR):
+            return False
+        left.frames -= 1
+        if kind == Aio.ERROR:
+            self._receive_error(size, limit, doing)
+            return True
+        if size > wire.REPLY_PAYLOAD_MAX:
+            return False
+        payload = self._channel.receive(size, limit, doing)
+        behind = wire.bytes_behind(kind, payload)
+        left.bytes -= behind
+        if left.bytes < 0:
+            raise self._break(doing, f"{behind} bytes too many for request {op_id}")
+        self._channel.receive(behind, limit, doing)
+        return True
 
     # -- classic messages -------------------------------------------------------------------
 

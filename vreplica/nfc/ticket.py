@@ -8,7 +8,8 @@ here, and its object is called like any other managed object:
 
 To read: NfcGetVmFiles(vm). To write: NfcRandomAccessOpenDisk(vm, disk key, host); a read ticket
 used for writing is answered with VIX_E_FILE_READ_ONLY. Source: protocol notes of
-cloudbase/OpenVixDiskLib and hystax/OpenVixDiskLib (vCenter 8.0.1, ESXi 8.0.3).
+cloudbase/OpenVixDiskLib and hystax/OpenVixDiskLib (vCenter 8.0.1, ESXi 8.0.3). From API 9.0 on a
+ticket holds the host's whole certificate (pyVmomi's type registry).
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ from typing import Any, Final
 from vreplica.errors import VReplicaError
 from vreplica.lazy import LoadedOnUse
 from vreplica.nfc.authd import NfcTicket
+from vreplica.nfc.channel import Thumbprints
 from vreplica.nfc.errors import DiskNotOfVm, TicketRefused, TicketUnreachable
 from vreplica.nfc.wire import AUTHD_PORT
 from vreplica.redact import hide
+from vreplica.units import KIB
 
 # pyVmomi makes its types while it runs; what it declares of them for type checkers is partial.
 # It is loaded by the first ticket.
@@ -42,6 +45,9 @@ _VM: Final = ("vm", "vim.VirtualMachine", _VERSION, 0, None)
 _KEY: Final = ("diskDeviceKey", "int", _VERSION, 0, None)
 _HOST: Final = ("hostForAccess", "vim.HostSystem", _VERSION, 0, None)
 _TICKET: Final = "vim.HostServiceTicket"
+
+_PEM: Final = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
+_DER_SEQUENCE: Final = b"\x30"
 
 _DISK: Final = (_VM, _KEY, _HOST)
 _READ: Final = "VirtualMachine.Provisioning.DiskRandomRead"
@@ -121,6 +127,7 @@ class TicketService:
             service=answer.service,
             thumbprint_sha1=answer.sslThumbprint or "",
             session_id=answer.sessionId,
+            certificate_sha256=self._sha256(getattr(answer, "sslCertificate", None), purpose),
         )
         if not _can_be_used(ticket):
             reason = "it names no host, port or service that can be"
@@ -141,6 +148,35 @@ class TicketService:
         if runtime.inMaintenanceMode:
             return "the host is in maintenance mode"
         return None
+
+    def capacity_bytes(self) -> int | None:
+        """Returns the capacity that vCenter has for the disk; None where the VM has no such disk.
+
+        Raises TicketRefused.
+        """
+        if self._vm is None:
+            self._connect()
+        purpose = f"ask for the capacity of {self._path}"
+        for device, path in self._ask(lambda: list(self._links()), purpose):
+            if device.key == self._disk_key if self._disk_key is not None else path == self._path:
+                return int(device.capacityInBytes or device.capacityInKB * KIB)
+        return None
+
+    def _sha256(self, pem: str | None, purpose: str) -> str:
+        """Returns the thumbprint of the certificate in a ticket; empty where it holds none."""
+        if not pem:
+            return ""
+        found = _PEM.search(pem)
+        try:
+            der = ssl.PEM_cert_to_DER_cert(found[0] if found else "")
+            if not der.startswith(_DER_SEQUENCE):
+                raise ValueError
+            return Thumbprints.of(der).sha256
+        except ValueError:
+            reason = "the certificate in it cannot be read"
+            raise TicketRefused(
+                vm=self._moid, purpose=purpose, fault="bad ticket", reason=reason
+            ) from None
 
     # -- calls ------------------------------------------------------------------------------
 
@@ -189,9 +225,9 @@ class TicketService:
 
     def _key(self) -> int:
         if self._disk_key is None:
-            for key, path in self._links():
+            for device, path in self._links():
                 if path == self._path:
-                    return key
+                    return int(device.key)
             raise DiskNotOfVm(
                 vm=str(self._vm.name),
                 purpose=f"write {self._path}",
@@ -200,13 +236,13 @@ class TicketService:
             )
         return self._disk_key
 
-    def _links(self) -> Iterator[tuple[int, str]]:
-        """Yields (device key, path) of every link of every disk, leaf first."""
+    def _links(self) -> Iterator[tuple[Any, str]]:
+        """Yields (device, path) of every link of every disk, leaf first."""
         for device in self._vm.config.hardware.device:
             if isinstance(device, vim.vm.device.VirtualDisk):
                 backing = device.backing
                 while backing is not None:
-                    yield device.key, str(backing.fileName)
+                    yield device, str(backing.fileName)
                     backing = getattr(backing, "parent", None)
 
     def _ask(self, call: Callable[[], Any], purpose: str) -> Any:

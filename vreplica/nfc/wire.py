@@ -7,7 +7,8 @@ All integers are little-endian. The extra (path, key, data) follows the payload,
 not count it; a field of the payload has its length.
 
 Source: the protocol notes of the public projects cloudbase/OpenVixDiskLib and
-hystax/OpenVixDiskLib, which observed VDDK 8.0.2 and 8.0.3 against vCenter and ESXi 8.0.
+hystax/OpenVixDiskLib, which observed VDDK 8.0.2 and 8.0.3 against vCenter and ESXi 8.0. What ESXi
+6.5 to 7.0.3 do otherwise is in the code of OpenVixDiskLib and of a public Rust client.
 """
 
 from __future__ import annotations
@@ -55,6 +56,8 @@ class Layout:
 AUTHD_PORT: Final = 902
 AUTHD_GREETING: Final = "220 "
 AUTHD_OK: Final = "200 "
+SHA256_SUPPORTED: Final = "SHA256 supported"
+"""In the greeting of hosts that know THUMBPRINT_SHA2. ESXi 6.5 to 7 answer it 530."""
 AUTHD_LINE_MAX: Final = 4 * KIB
 """Lines of authd are much shorter; a longer one is garbage."""
 
@@ -69,8 +72,8 @@ SSL_SERVICE_SUFFIX: Final = "ssl"
 CLASSIC_SIZE: Final = 264
 PLAIN_TEXT: Final = b"PlainText"
 PROTOCOL_VERSION: Final = 11
-CLIENT_FEATURES: Final = 3
-"""Interruption and switch, as VDDK sends."""
+CLIENT_FEATURES: Final = 0
+"""None. VDDK sends 3: it can be interrupted, and follows a host that hands the session over."""
 
 
 class Classic(IntEnum):
@@ -126,7 +129,7 @@ AIO_HEADER: Final = Layout(
 )
 
 OPEN_SESSION: Final = Layout("OPEN_SESSION", 16, ("buffer_bytes", 4, "I"), ("buffer_count", 8, "I"))
-OPEN_SESSION_REPLY: Final = Layout("OPEN_SESSION reply", 16)
+OPEN_SESSION_REPLY: Final = Layout("OPEN_SESSION reply", 16, ("status", 0, "I"))
 BUFFER_MAX: Final = 2 * MIB
 """The largest buffer that ESXi 8 accepted; 16 MiB was refused."""
 SESSION_BUFFERS_MAX: Final = 16 * MIB
@@ -146,6 +149,7 @@ OPEN_FILE: Final = Layout(
 OPEN_FILE_REPLY: Final = Layout(
     "OPEN_FILE reply",
     60,
+    ("status", 0, "Q"),
     ("handle", 8, "Q"),
     ("file_type", 16, "I"),
     ("flags", 20, "I"),
@@ -160,7 +164,7 @@ OPEN_READ_ONLY: Final = 0x1E
 OPEN_READ_WRITE: Final = 0x1A
 
 DDB_GET: Final = Layout("DDB_GET", 16, ("handle", 0, "Q"), ("key_length", 8, "I"))
-DDB_GET_REPLY: Final = Layout("DDB_GET reply", 16, ("value_length", 12, "I"))
+DDB_GET_REPLY: Final = Layout("DDB_GET reply", 16, ("status", 0, "Q"), ("value_length", 12, "I"))
 DDB_VALUE_MAX: Final = 64 * KIB
 
 READ: Final = Layout(
@@ -187,7 +191,9 @@ FRAGMENT: Final = Layout(
     ("wire_length", 36, "I"),
 )
 """A piece of a write request or of a read reply: `length` bytes from byte `at` of a request of
-`total` bytes at byte `offset` of the disk. `wire_length` bytes follow."""
+`total` bytes at byte `offset` of the disk. `wire_length` bytes follow.
+
+In a reply the first field is the status: 0 when good (some hosts repeat the handle)."""
 
 OP_WRITE: Final = 0
 OP_READ: Final = 1
@@ -202,7 +208,9 @@ ALLOCATED: Final = Layout(
     ("start", 24, "Q"),
     ("chunk_count", 32, "Q"),
 )
-ALLOCATED_REPLY: Final = Layout("allocated blocks reply", 48, ("chunk_count", 32, "Q"))
+ALLOCATED_REPLY: Final = Layout(
+    "allocated blocks reply", 48, ("status", 0, "Q"), ("chunk_count", 32, "Q")
+)
 CHUNK_MIN: Final = 64 * KIB
 CHUNK_MAX: Final = 64 * MIB
 CHUNKS_PER_QUERY: Final = 524_288
@@ -211,8 +219,12 @@ BITMAP_UNIT: Final = 4
 """The bitmap of a reply is padded to a multiple of this number of bytes."""
 
 HANDLE: Final = Layout("CLOSE_FILE", 8, ("handle", 0, "Q"))
+"""One public client sends and gets 16 bytes for CLOSE_FILE and for CLOSE_SESSION."""
 CLOSE_SESSION: Final = Layout("CLOSE_SESSION", 4)
 
+ERROR: Final = Layout("error record", 16, ("code", 0, "Q"), ("zero", 8, "I"), ("length", 12, "I"))
+"""The text of `length` bytes is part of the payload, or follows a payload of 16 bytes uncounted.
+Then an ordinary reply with the same opId comes as well (ESXi 7.0.3)."""
 ERROR_PAYLOAD_MAX: Final = 64 * KIB
 REPLY_PAYLOAD_MAX: Final = 4 * KIB
 """Payloads have fixed sizes below 64 bytes; only an error's is not known."""
@@ -221,3 +233,23 @@ REPLY_PAYLOAD_MAX: Final = 4 * KIB
 def bitmap_bytes(chunks: int) -> int:
     """Returns the bytes of a bitmap on the wire: one bit a chunk, least significant bit first."""
     return -(-chunks // (8 * BITMAP_UNIT)) * BITMAP_UNIT
+
+
+def uncounted_text_bytes(payload: bytes) -> int:
+    """Returns the bytes of text that follow an error record's payload, 0 where it has its text."""
+    if len(payload) != ERROR.size:
+        return 0
+    record = ERROR.unpack(payload)
+    return record["length"] if record["zero"] == 0 else 0
+
+
+def bytes_behind(kind: int, payload: bytes) -> int:
+    """Returns the bytes that follow an ordinary reply of a type, which `size` does not count."""
+    if kind == Aio.IO and len(payload) == FRAGMENT.size:
+        values = FRAGMENT.unpack(payload)
+        return values["wire_length"] if values["opcode"] == OP_READ else 0
+    if kind == Aio.DDB_GET and len(payload) == DDB_GET_REPLY.size:
+        return DDB_GET_REPLY.unpack(payload)["value_length"]
+    if kind == Aio.ALLOCATED and len(payload) == ALLOCATED_REPLY.size:
+        return bitmap_bytes(ALLOCATED_REPLY.unpack(payload)["chunk_count"])
+    return 0

@@ -3,7 +3,7 @@
     state_dir = "..."
     [sites.NAME]     host port user password sha256
     [vddk]           libdir config isolation transport_modes
-    [nfc]            mode depth in_flight_mib open_disks sha256
+    [nfc]            mode depth in_flight_mib open_disks legacy_tls sha256
     [service]        database lease runs ... metrics
     [defaults]       keys of jobs, for all jobs that do not set them
     [jobs.NAME]      source = { site, vm }   destination = { site, datastore, name, ... }   ...

@@ -21,5 +21,7 @@ class NfcTable(Model):
     # At least two: a copy inside one host opens both of its disks there.
     open_disks: Whole = Field(default=32, ge=2, le=50)
     """Disks open at one ESXi host, of all replications of this machine together."""
+    legacy_tls: list[Text] = []
+    """ESXi hosts whose TLS may have keys of 1024 bits (6.5, 6.7.0), by name or address."""
     sha256: dict[Text, Thumbprint] = {}
     """Thumbprints of ESXi hosts' certificates, by the name or address in vCenter's tickets."""

@@ -38,11 +38,18 @@ class StandaloneHost:
         )
         self.trouble: str | None = None
         """The problem of the host that vCenter would report."""
+        self.capacity: int | None = None
+        """The capacity that vCenter would report."""
         self.connect_to: tuple[str, int] | None = None
         """Another address for the tickets, such as that of a proxy."""
 
     def config(self, **settings: Any) -> NfcConfig:
-        """A configuration with short timeouts and with locks in `folder`, unless given."""
+        """A configuration with short timeouts and with locks in `folder`, unless given.
+
+        It accepts old TLS of a host that has it.
+        """
+        if self.profile.legacy_tls:
+            settings.setdefault("legacy_tls", frozenset({self.server.address}))
         settings.setdefault("timeouts", SHORT_TIMEOUTS)
         settings.setdefault("reconnect_wait_s", 0.01)
         settings.setdefault("limits", HostLimits(runtime_dir=self.folder / "run", wait_s=5))
@@ -70,6 +77,9 @@ class StandaloneHost:
 
     def host_trouble(self) -> str | None:
         return self.trouble
+
+    def capacity_bytes(self) -> int | None:
+        return self.capacity
 
     # -- the server -------------------------------------------------------------------------
 

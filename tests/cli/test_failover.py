@@ -172,7 +172,8 @@ def test_what_can_be_reached_and_what_would_be_lost_is_known_before_the_decision
     control.set_guest("site-a", job, **guest)
     known = json.loads(invoke("failover", job, "--dry-run", "--json", "-c", file).stdout)
     assert (known["source"], known["tools_running"]) == ("poweredOn", tools)
-    assert known["yes"] == {"insurance": level, "level": "clean-shutdown" if tools else None}
+    reached = {"insurance": level, "level": "clean-shutdown" if tools else None}
+    assert known["yes"] == {**reached, "problems": []}
     asks = "ask the guest to shut down"
     assert any(asks in step for step in known["steps"]["yes"]) == tools
     (point,) = known["points"]
@@ -406,7 +407,9 @@ def test_where_the_source_cannot_be_read_the_way_out_is_named(
     assert "--source-lost" in shown
     assert "site lost" in shown
     asked = ("failover", job, "--final-sync", "yes", "-c", str(away))
-    failed = unconfirmed(*asked)
-    assert failed.exit_code != 0
-    assert "--source-lost" in failed.output
+    for answer in ("yes", "no"):
+        failed = unconfirmed(*asked[:3], answer, *asked[4:], "--confirm", job)
+        assert (failed.exit_code, "--source-lost" in failed.output) == (5, True)
+    assert "no failover yet" in invoke("failover", "list", job, "-c", file).stdout
+    assert invoke("run", "-q", "-c", file).exit_code == 0, "the job was never switched off"
     assert control.describe_vm("site-b", f"{job}-replica")["power"] == "poweredOff"

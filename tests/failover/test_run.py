@@ -30,6 +30,7 @@ from vreplica.failover.machine.errors import (
     NotPossibleNow,
     ReplicaIsOn,
     SourceIsOn,
+    SourceNotReached,
     SourceRan,
     UndoRefused,
 )
@@ -46,6 +47,7 @@ from vreplica.failover.machine.states import FailoverState
 from vreplica.failover.machine.steps.finish import settle_direction
 from vreplica.points import Level, RecoveryPoint
 from vreplica.points.preference import Preference
+from vreplica.sync.errors import PreflightFailed
 
 
 @pytest.fixture(autouse=True)
@@ -907,6 +909,30 @@ def test_addresses_that_do_not_fit_are_refused_before_the_job_is_switched_off(
     assert error.value.exit_code == 3
     assert (model.calls, model.source_on, model.job_on) == ([], True, True)
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("choices", [YES, NO])
+def test_a_source_that_is_away_is_refused_before_the_job_is_switched_off(
+    folder: Path, choices: FailoverChoices
+) -> None:
+    model = Model(away=True)
+    with pytest.raises(SourceNotReached) as error:
+        begin_failover(folder, model, choices, quiet)
+    assert (error.value.exit_code, "--source-lost" in error.value.advice()) == (5, True)
+    assert (model.calls, model.job_on, folder.exists()) == ([], True, False)
+    model.source_on, lost = False, replace(choices, source_lost=True)
+    assert begin_failover(folder, model, lost, quiet).state is FailoverState.RUNNING
+
+
+def test_what_a_sync_would_be_refused_for_is_refused_before_the_job_is_switched_off(
+    folder: Path,
+) -> None:
+    model = Model(sync_problem="datastore dr1 has no room")
+    with pytest.raises(PreflightFailed) as error:
+        begin_failover(folder, model, YES, quiet)
+    assert error.value.exit_code == 3
+    assert (model.calls, model.job_on, folder.exists()) == ([], True, False)
+    assert begin_failover(folder, model, NO, quiet).state is FailoverState.RUNNING
 
 
 def test_a_commit_with_both_vms_on_tells_the_alarm(folder: Path) -> None:

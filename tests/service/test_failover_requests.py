@@ -14,7 +14,15 @@ import sqlalchemy as sa
 from vreplica.points import Level, RecoveryPoint
 from vreplica.scheduling.planner import ConcurrencyLimits
 from vreplica.scheduling.schedule import Every, ScheduleRule
-from vreplica.service.catalog import failover_requests, jobs, movers, projection, runs, tables
+from vreplica.service.catalog import (
+    failover_requests,
+    jobs,
+    movers,
+    observed,
+    projection,
+    runs,
+    tables,
+)
 from vreplica.service.catalog.database import Catalog
 from vreplica.service.catalog.failover_requests import FailoverRequested, NoService
 from vreplica.service.catalog.tables import FAILOVER
@@ -348,3 +356,35 @@ def test_a_run_writes_nothing_after_a_catalog_that_hung_until_its_lease_was_over
 
     assert mover(there, job, work).execute(run) == "taken away"
     assert done == []
+
+
+def test_a_failover_that_waits_is_reported_again_until_somebody_decides(
+    there: There, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once the guest was asked to shut down, it may go off while nobody looks."""
+    began = now = there.catalog.now()
+    monkeypatch.setattr(there.catalog, "now", lambda _=None: now)
+    other = Dispatcher(
+        there.catalog, "m2", RULES, ConcurrencyLimits(), lambda what, *_: there.told.append(what)
+    )
+
+    def reminders(minutes: float, state: str | None = None) -> int:
+        """How often both movers report it in a round at that time."""
+        nonlocal now
+        now = began + timedelta(minutes=minutes)
+        if state is not None:
+            with there.catalog.transaction() as c:
+                observed.set_failover(c, "fo-1", "a", state=state, facts={}, now=now)
+        there.told.clear()
+        there.round()
+        other.round({})
+        return sum("failover waits" in text for text in there.told)
+
+    assert reminders(0, "shutting-down") == 1, "once by the fleet"
+    assert [reminders(m) for m in (1, 14, 15, 16, 31)] == [0, 0, 1, 0, 1]
+    assert there.catalog.audit_trail("a")[0]["data"]["state"] == "shutting-down"
+    there.join("m1")
+    there.ask("or-1", {"do": "resume", "who": "me"})
+    assert reminders(60) == 0, "the service works on it"
+    assert reminders(90, "undone") == 0
+    assert reminders(120, "running") == 0, "it is in service, and waits for its commit"

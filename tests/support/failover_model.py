@@ -11,10 +11,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from vreplica.failover.machine.errors import GuestRulesDoNotFit, NoRoomToKeep
+from vreplica.failover.machine.errors import (
+    GuestRulesDoNotFit,
+    NoRoomToKeep,
+    SourceNotReached,
+)
 from vreplica.failover.machine.ports import NamedVm, Written
 from vreplica.points import Level, RecoveryPoint
 from vreplica.points.side_branch import SideBranch
+from vreplica.sync.errors import PreflightFailed
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -78,6 +83,10 @@ class Model:
     room: bool = True
     rules_fit: bool = True
     tracking: bool = True
+    away: bool = False
+    """The source's site does not answer."""
+    sync_problem: str | None = None
+    """Why a sync would be refused."""
     replica_tools: bool = True
     replica_shuts_down_after: int | None = 2
     touched: bool = False
@@ -163,6 +172,14 @@ class Model:
         self._effect("settle", lambda: setattr(self, "settled", failover))
 
     # -- the source -------------------------------------------------------------------------
+
+    def check_source_is_reached(self) -> None:
+        if self.away:
+            raise SourceNotReached("vm", "main", "no answer")
+
+    def check_can_sync(self) -> None:
+        if self.sync_problem is not None:
+            raise PreflightFailed(job="job", problems=(self.sync_problem,))
 
     def source_is_off(self) -> bool:
         if self.shutting_down is not None and self.source_on:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from vreplica.errors import VReplicaError
 from vreplica.failover import history
@@ -26,7 +26,9 @@ from vreplica.stored import build
 from vreplica.sync.errors import NoPoints, PreflightFailed
 from vreplica.sync.events import Listener, Warn
 from vreplica.sync.job import Job, OnCbtLoss, Placement
+from vreplica.sync.job_state import JobState
 from vreplica.sync.job_switch import disabled_by, enable
+from vreplica.sync.plan.plan import check_source_alone
 from vreplica.sync.replica.foreign_changes import find_foreign_changes
 from vreplica.sync.replica.reprotect import remove_points, reprotect, reprotect_problems
 from vreplica.sync.replica.state import find_replica, vm_identity
@@ -93,6 +95,15 @@ class FailbackPorts(VSpherePorts):
     def __init__(self, forward: Job, plan: FailbackPlan, failover: str, listener: Listener) -> None:
         super().__init__(plan.reverse_job(forward), failover, listener)
         self._forward, self._plan = forward, plan
+
+    verb: ClassVar[str] = "failback"
+
+    def _check_next_run(self, job: Job, sites: Sites, known: Level | None) -> None:
+        if self.replica_state_is_kept():
+            return super()._check_next_run(job, sites, known)
+        # The original becomes the replica once its last state is kept.
+        source = sites.source.read_vm(self._source_vm)
+        return check_source_alone(JobState(job, sites, source, None))
 
     def replica_state_is_kept(self) -> bool:
         """True once a point keeps the original's last state, and nothing was written after it.

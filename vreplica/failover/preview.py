@@ -14,9 +14,9 @@ from typing import Any
 from vreplica.errors import VReplicaError
 from vreplica.failover import history
 from vreplica.failover.estimate import Estimate, Measured, estimate, measure
-from vreplica.failover.failback import plan_failback
+from vreplica.failover.failback import FailbackPorts, plan_failback
 from vreplica.failover.guest.customize import describe_customization
-from vreplica.failover.machine.errors import BootRefused, PointIsFlagged
+from vreplica.failover.machine.errors import BootRefused, GuestRulesDoNotFit, PointIsFlagged
 from vreplica.failover.machine.point_choice import (
     NEWEST,
     PointChoice,
@@ -24,10 +24,13 @@ from vreplica.failover.machine.point_choice import (
     choose_point,
     holds_until,
 )
+from vreplica.failover.vsphere_ports import VSpherePorts
 from vreplica.points import DamagedPoint, Level, NewerPoint, RecoveryPoint
 from vreplica.points.clock_problems import clock_problems
 from vreplica.points.preference import Preference, age_s
 from vreplica.points.vm_keys import JOB_KEY
+from vreplica.sync.errors import PreflightFailed
+from vreplica.sync.events import ignore
 from vreplica.sync.job import Job
 from vreplica.sync.known_vms import find_source
 from vreplica.sync.plan.completeness import left_out
@@ -66,6 +69,8 @@ class Preview:
     """The changes to the guest at the destination, in words."""
     back: bool = False
     """True: the preview of a failback."""
+    refused: tuple[str, ...] = ()
+    """The reasons why a final sync would be refused now, as a run would be."""
 
     def to_dict(self, max_downtime_s: float | None = None) -> dict[str, Any]:
         return {
@@ -78,6 +83,7 @@ class Preview:
             "yes": {
                 "insurance": self.insured_level.value if self.insured_level else None,
                 "level": Level.CLEAN_SHUTDOWN.value if self.can_shut_down else None,
+                "problems": list(self.refused),
             },
             "no": {
                 **self._in_short(self.boots),
@@ -181,7 +187,8 @@ def preview(job: Job, *, source_lost: bool = False, boot: PointChoice = NEWEST) 
     remarks = [f"the replica was changed by others: {text}" for text in changes]
     remarks += newer_remarks(replica.newer) + damaged_remarks(replica.damaged)
     remarks += clock_problems(replica.points, known.seen)
-    return replace(known, remarks=(*known.remarks, *remarks))
+    known = replace(known, remarks=(*known.remarks, *remarks))
+    return _with_refusals(known, VSpherePorts(job, "preview", ignore))
 
 
 def preview_back(
@@ -203,7 +210,8 @@ def preview_back(
             vm = session.read_vm(session.find_vm(plan.replica))
         vm = replace(vm, ref=replace(vm.ref, name=plan.original))
         known = _read(reverse, vm, (), False, _measured(job), boot)
-        return replace(known, job=job.name, back=True)
+        known = replace(known, job=job.name, back=True)
+        return _with_refusals(known, FailbackPorts(job, plan, "preview", ignore))
     with connect(reverse.destination) as session:
         vm = session.read_vm(session.find_vm(plan.original))
         is_replica = vm.extra_config.get(JOB_KEY) == reverse.name
@@ -214,7 +222,26 @@ def preview_back(
         newer_remarks(found.newer) + damaged_remarks(found.damaged) if found is not None else []
     )
     remarks = (*known.remarks, *left_out, *_addresses_stay(job))
-    return replace(known, job=job.name, back=True, remarks=remarks)
+    known = replace(known, job=job.name, back=True, remarks=remarks)
+    return _with_refusals(known, FailbackPorts(job, plan, "preview", ignore))
+
+
+def _with_refusals(known: Preview, ports: VSpherePorts) -> Preview:
+    """With what a failover would be refused for, before it changes anything."""
+    refused, remarks = tuple[str, ...](), list(known.remarks)
+    with ports:
+        try:
+            ports.check_guest_rules()
+        except GuestRulesDoNotFit as error:
+            remarks.append(f"{error.message}. {error.advice()}")
+        try:
+            if known.source is not None:
+                ports.check_can_sync()
+        except PreflightFailed as error:
+            refused = error.problems
+        except VReplicaError as error:
+            refused = (f"{error.message}. {error.advice()}",)
+    return replace(known, refused=refused, remarks=tuple(remarks))
 
 
 def _addresses_stay(job: Job) -> list[str]:

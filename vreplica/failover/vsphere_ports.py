@@ -12,9 +12,9 @@ from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Final, Self
+from typing import ClassVar, Final, Self
 
-from vreplica.errors import VSphereError
+from vreplica.errors import VReplicaError, VSphereError
 from vreplica.failover.guest.customize import (
     check_customization_script,
     run_customization_script,
@@ -26,6 +26,7 @@ from vreplica.failover.machine.errors import (
     NoRoomToKeep,
     ReplicaTouched,
     SourceCannotRun,
+    SourceNotReached,
 )
 from vreplica.failover.machine.ports import Effect, NamedVm, Written
 from vreplica.points import Level, RecoveryPoint
@@ -40,11 +41,14 @@ from vreplica.sync.events import Listener, Warn
 from vreplica.sync.failover_run import FailoverRun
 from vreplica.sync.job import Customize, Job, OnReplicaChange, QuiescePolicy
 from vreplica.sync.job_dir import job_lock
+from vreplica.sync.job_state import read_job_state
 from vreplica.sync.job_switch import check_enabled, disable, enable
 from vreplica.sync.known_vms import find_source
+from vreplica.sync.plan.plan import check_next_run, why_claimed
 from vreplica.sync.replica import nvram, side_branches
 from vreplica.sync.replica.foreign_changes import find_foreign_changes
 from vreplica.sync.replica.state import ReplicaState, find_replica, revert_to_point
+from vreplica.sync.sites import Sites
 from vreplica.vsphere.errors import NoSpecification, VmNotFound
 from vreplica.vsphere.model import VmRef
 from vreplica.vsphere.session import Session, connect
@@ -166,12 +170,8 @@ class VSpherePorts:
             check_epoch()
             self.check_cancelled()
 
-        job = self._job
-        if known_level is not None:
-            # The operator chose this. The failover's own `require` decides what can boot.
-            job = replace(job, require=Level.CRASH, quiesce=QuiescePolicy.TRY)
         report = run(
-            job,
+            _final_sync_of(self._job, known_level),
             listener=self._listener,
             run_id=point,
             fence=check,
@@ -192,6 +192,36 @@ class VSpherePorts:
             disable(self._job, failover, committed=True)
 
     # -- the source -------------------------------------------------------------------------
+
+    verb: ClassVar[str] = "failover"
+    """The command that begins it, for messages."""
+
+    def check_source_is_reached(self) -> None:
+        try:
+            vm = self._source.read_vm(self._source_vm)
+            if vm.connection_state != "connected":
+                raise SourceCannotRun(vm=vm.name, state=vm.connection_state)
+        except VReplicaError as error:
+            source, _ = self.names()
+            reason = str(error)
+            raise SourceNotReached(source.vm, source.site, reason, self.verb) from error
+
+    def check_can_sync(self) -> None:
+        job, sites = self._job, Sites(self._source, self._destination, ExitStack())
+        known = Level.CRASH if self.source_is_off() else None
+        try:
+            with job_lock(job), sites.one_look():
+                self._check_next_run(_final_sync_of(job, known), sites, known)
+        except ReplicaInFailover:
+            raise
+        except (JobBusy, ReplicaClaimed):
+            return
+
+    def _check_next_run(self, job: Job, sites: Sites, known: Level | None) -> None:
+        state = read_job_state(job, sites)
+        if (claimed := why_claimed(sites.destination, state)) is not None:
+            raise claimed
+        check_next_run(state, known)
 
     def source_is_off(self) -> bool:
         return self._source.power_state(self._source_vm) == "poweredOff"
@@ -394,6 +424,16 @@ class VSpherePorts:
 
     def replica_answers(self) -> bool:
         return self._destination.read_guest(self._replica().vm.ref).heartbeat == "green"
+
+
+def _final_sync_of(job: Job, known_level: Level | None) -> Job:
+    """The job for a sync of a source that is off, or as it is (None).
+
+    The operator chose that. The failover's own `require` decides what can boot.
+    """
+    if known_level is None:
+        return job
+    return replace(job, require=Level.CRASH, quiesce=QuiescePolicy.TRY)
 
 
 def _base_of(replica: ReplicaState) -> str | None:

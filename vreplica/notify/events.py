@@ -37,6 +37,7 @@ EventName = Literal[
     "failover done",
     "failover failed",
     "failover lost",
+    "failover waits",
     "both VMs on",
     "both VMs on: over",
 ]

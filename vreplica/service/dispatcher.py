@@ -4,6 +4,7 @@ movers gone? -> their runs are lost          in one transaction, under one lock:
 requested failovers -> a mover for each      never plan at the same time
 records -> plan_round -> a mover for each
 alarms: reported once, when they begin and when they end
+failovers that wait for a decision: reported again until somebody decides
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from vreplica.notify.events import OnEvent, age_data
 from vreplica.points.model import new_id
 from vreplica.scheduling.planner import ConcurrencyLimits, RoundPlan, RunStart, plan_round
 from vreplica.scheduling.schedule import ScheduleRule
-from vreplica.service.catalog import failover_requests, jobs, movers, runs
+from vreplica.service.catalog import failover_requests, jobs, movers, runs, undecided
 from vreplica.service.catalog.database import Catalog, Connection
 from vreplica.service.catalog.movers import Mover
 from vreplica.service.catalog.tables import FAILOVER
@@ -86,6 +87,7 @@ class Dispatcher:
                 fleet = movers.registered(c)
             plan = plan_for_fleet(c, now, self.rules, self.limits, fleet)
             happened += self._alarms(c, plan)
+            happened += undecided.remind(c, self.catalog, self.mover, now)
             starts = [
                 (new_id(), start, mover) for start, mover in self._assign(c, plan.starts, fleet)
             ]

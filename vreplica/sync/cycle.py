@@ -37,7 +37,7 @@ from vreplica.sync.copy.disks import copy_disks
 from vreplica.sync.copy.one_disk import DiskCopy
 from vreplica.sync.copy.resume import prepare_resumed, record_of, worth_resuming
 from vreplica.sync.copy.task import disk_tasks
-from vreplica.sync.errors import PreflightFailed, SourceSnapshotLost
+from vreplica.sync.errors import SourceSnapshotLost
 from vreplica.sync.events import Listener, ignore
 from vreplica.sync.expired_points import remove_expired
 from vreplica.sync.failover_run import FailoverRun
@@ -47,7 +47,7 @@ from vreplica.sync.job_state import JobState, read_job_state
 from vreplica.sync.job_switch import check_enabled
 from vreplica.sync.known_vms import remember, replica_uuid
 from vreplica.sync.pause import PauseWatch, source_bytes
-from vreplica.sync.plan.plan import make_plan
+from vreplica.sync.plan.plan import make_plan, refuse_problems
 from vreplica.sync.plan.space import check_space
 from vreplica.sync.prepared_run import PreparedRun
 from vreplica.sync.replica import test_vm
@@ -218,8 +218,7 @@ def _read_and_plan(context: RunContext) -> tuple[JobState, Plan]:
         if state.replica is not None:
             require_free(context.sites.destination, state.replica.vm, context.claimant)
         plan = make_plan(state, context.known_level, may_resume=context.failover_run is None)
-    if plan.problems:
-        raise PreflightFailed(job=job.name, problems=plan.problems).at(vm=state.source.ref.name)
+    refuse_problems(plan)
     remember(job, source=state.source, replica=state.replica.vm if state.replica else None)
     for warning in plan.warnings:
         context.warn(warning)

@@ -72,10 +72,11 @@ def preview(known: Preview, max_downtime_s: float | None = None) -> Iterator[Ren
         yes = "final sync of a source that is off already (crash: how it went down is not known)"
     else:
         yes = "not possible: the source cannot be read"
+    refused = [f"refused now: {problem}" for problem in known.refused]
     yield facts(
         ("source", [source]),
         ("replica", [f"{known.replica.name}, {known.replica.power_state}"]),
-        ("planned", [yes]),
+        ("planned", refused or [yes]),
         (_way(known), [_hard(known, boots), *other_choices(known)]),
         ("downtime", list(_downtime(known, max_downtime_s))),
         ("steps, planned", [f"{n}. {step}" for n, step in enumerate(known.steps_yes(), 1)]),

@@ -25,8 +25,11 @@ class BootedByNo(PointInShort):
 
 
 class ReachedByYes(TypedDict):
+    """`problems`: why a final sync would be refused now, as a run would be."""
+
     insurance: Level | None
     level: Level | None
+    problems: list[str]
 
 
 class Estimate(TypedDict):

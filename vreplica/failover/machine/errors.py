@@ -184,6 +184,25 @@ class NoSuchPointToBoot(BootRefused):
 
 
 @dataclass(eq=False)
+class SourceNotReached(FailoverError):
+    """The source cannot be read, and was not declared lost. Nothing was changed."""
+
+    template = (
+        "{vm} at {site} cannot be read: {reason}; nothing was changed, and the job is as it was"
+    )
+    remedy = (
+        "Bring its site or host back, then do this again. If it is lost: `vreplica-sync {verb} JOB "
+        "--source-lost --final-sync no` starts the other VM without it."
+    )
+    exit_code = 5
+    retryable = True
+    vm: str
+    site: str
+    reason: str
+    verb: str = "failover"
+
+
+@dataclass(eq=False)
 class GuestRulesDoNotFit(BootRefused):
     template = (
         "the addresses of job {job} do not fit its replica: {reason}; nothing was changed, and the "

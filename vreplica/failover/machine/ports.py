@@ -89,6 +89,15 @@ class Ports(Protocol):
 
     # -- the source -------------------------------------------------------------------------
 
+    def check_source_is_reached(self) -> None:
+        """Asks its host now. Raises SourceNotReached."""
+
+    def check_can_sync(self) -> None:
+        """Raises PreflightFailed where a sync would be refused now. Changes nothing.
+
+        The preflight of a run. A run in flight has had it, and is waited for.
+        """
+
     def source_is_off(self) -> bool:
         """Reads its power state now."""
 

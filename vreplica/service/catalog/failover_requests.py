@@ -61,6 +61,12 @@ class NoService(PreflightError):
     retryable = True
 
 
+def jobs_at_work(c: sa.Connection) -> frozenset[str]:
+    """The jobs of the requests that have not ended."""
+    query = sa.select(t.runs).where(_is_failover, t.runs.c.state.in_(OPEN_STATES))
+    return frozenset(name for row in c.execute(query) for name in jobs_of(row.job, row.order))
+
+
 def new_request_id(do: str) -> str:
     """The id of a request that begins a failover or a failback is that one's id."""
     return f"{ID_PREFIX.get(do, 'or')}-{new_id()}"

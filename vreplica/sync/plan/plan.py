@@ -28,7 +28,7 @@ from vreplica.sync.claim.held_claim import Claimant, require_free
 from vreplica.sync.copy.digest_maps import map_problem
 from vreplica.sync.copy.resume import find_resumable
 from vreplica.sync.disk_plan import DiskPlan
-from vreplica.sync.errors import ReplicaClaimed
+from vreplica.sync.errors import PreflightFailed, ReplicaClaimed
 from vreplica.sync.job import Job, QuiescePolicy
 from vreplica.sync.job_state import JobState, read_job_state
 from vreplica.sync.job_switch import why_disabled
@@ -70,6 +70,30 @@ def why_claimed(destination: Session, state: JobState) -> PreflightError | None:
     except ReplicaClaimed as error:
         return error
     return None
+
+
+def check_next_run(state: JobState, known_level: Level | None = None) -> None:
+    """Raises PreflightFailed where a run would be refused now. Changes nothing.
+
+    A failover asks this before the job is switched off: its syncs are runs.
+    """
+    refuse_problems(make_plan(state, known_level, may_resume=False))
+
+
+def check_source_alone(state: JobState) -> None:
+    """As `check_next_run`, before there is a replica to look at: a failback makes it."""
+    job, source = state.job, state.source
+    alone = state.with_sides(source, None)
+    shape = shape_of(job, source, replicated_disks(job, source), None)
+    problems = find_problems(alone, shape, expected_level(job, source)[0])
+    if problems:
+        raise PreflightFailed(job=job.name, problems=tuple(problems)).at(vm=source.ref.name)
+
+
+def refuse_problems(plan: Plan) -> None:
+    """Raises PreflightFailed where the plan has problems."""
+    if plan.problems:
+        raise PreflightFailed(job=plan.job, problems=plan.problems).at(vm=plan.source_vm)
 
 
 def clock_warnings(state: JobState) -> list[str]:

@@ -87,11 +87,15 @@ def check_can_boot(ports: Ports, choices: FailoverChoices) -> None:
 
     Without a sync the point is known beforehand, so the source is not powered off in vain. A
     replica that others started or changed is refused as well: raises ReplicaIsOn and
-    ReplicaTouched. With a sync, the sync itself sees that. Raises GuestRulesDoNotFit where the
-    guest would not get its addresses.
+    ReplicaTouched. With a sync, raises PreflightFailed as the run would. Raises SourceNotReached
+    for a source that was not declared lost, and GuestRulesDoNotFit where the guest would not get
+    its addresses.
     """
+    if not choices.source_lost:
+        ports.check_source_is_reached()
     ports.check_guest_rules()
     if choices.final_sync is FinalSync.YES and not choices.source_lost:
+        ports.check_can_sync()
         return
     if choices.boot.point is None and not ports.replica_state_is_kept():
         # A failback: the replica's last state becomes a point once the failback has begun.

@@ -106,10 +106,13 @@ class VReplicaError(Exception):
         }
 
     def _values(self) -> dict[str, Any]:
+        return self._fields()
+
+    def _fields(self) -> dict[str, Any]:
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self._values(), self.where)
+        return _rebuild, (type(self), self._fields(), self.where)
 
 
 def _rebuild(cls: type[VReplicaError], values: dict[str, Any], where: Where) -> VReplicaError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import pickle
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -933,6 +934,19 @@ def test_what_a_sync_would_be_refused_for_is_refused_before_the_job_is_switched_
     assert error.value.exit_code == 3
     assert (model.calls, model.job_on, folder.exists()) == ([], True, False)
     assert begin_failover(folder, model, NO, quiet).state is FailoverState.RUNNING
+
+
+def test_an_error_names_both_vms_and_the_job_to_type(folder: Path) -> None:
+    model = Model("web01")
+    begin_failover(folder, model, YES, quiet, FailoverState.SYNCED)
+    model.started_by_others()
+    with pytest.raises(SourceIsOn) as error:
+        resume_failover(folder, model, quiet)
+    assert error.value.message == "vm at main is on, so vm-replica at dr was not started"
+    assert "`vreplica-sync undo web01`" in error.value.advice()
+    again = pickle.loads(pickle.dumps(error.value))
+    assert again.message == error.value.message
+    assert SourceIsOn().message == "the source is on, so the replica was not started"
 
 
 def test_a_commit_with_both_vms_on_tells_the_alarm(folder: Path) -> None:

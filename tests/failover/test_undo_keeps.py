@@ -158,7 +158,7 @@ def test_a_source_that_somebody_started_meanwhile_is_never_joined_by_the_replica
         raise VReplicaError
 
     model.keep_side_branch = fails  # type: ignore[method-assign]
-    with pytest.raises(VReplicaError, match="the source is on"):
+    with pytest.raises(VReplicaError, match="vm at main is on"):
         undo_failover(folder, model, quiet)
     assert (model.source_on, model.replica_on, model.written) == (True, False, "thirteen MB")
 

@@ -123,6 +123,10 @@ class Model:
     def tasks(self) -> dict[str, list[str]]:
         return {}
 
+    @property
+    def target(self) -> str:
+        return self.name or "JOB"
+
     def names(self) -> tuple[NamedVm, NamedVm]:
         return NamedVm("vm", "main"), NamedVm("vm-replica", "dr")
 

@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Self
 from vreplica.errors import VReplicaError
 from vreplica.failover import history
 from vreplica.failover.machine.errors import NoPointToBoot, NothingToFailBack, OriginalGone
+from vreplica.failover.machine.ports import NamedVm
 from vreplica.failover.machine.record import Outcome
 from vreplica.failover.vsphere_ports import VSpherePorts
 from vreplica.points import Level
@@ -97,6 +98,17 @@ class FailbackPorts(VSpherePorts):
         self._forward, self._plan = forward, plan
 
     verb: ClassVar[str] = "failback"
+
+    @property
+    def target(self) -> str:
+        return self._forward.name
+
+    def names(self) -> tuple[NamedVm, NamedVm]:
+        source, replica = super().names()
+        # Before the original's last state is kept, it has no point that names them.
+        original = replica.vm if replica.vm != self._plan.original else self._forward.source_vm
+        in_service = source.vm if source.vm != self._plan.replica else self._forward.placement.name
+        return NamedVm(in_service, source.site), NamedVm(original, replica.site)
 
     def _check_next_run(self, job: Job, sites: Sites, known: Level | None) -> None:
         if self.replica_state_is_kept():

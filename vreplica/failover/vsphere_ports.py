@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -110,9 +110,14 @@ class VSpherePorts:
         self._tasks["source"] += source
         self._tasks["destination"] += destination
 
+    @property
+    def target(self) -> str:
+        return self._job.name
+
     def names(self) -> tuple[NamedVm, NamedVm]:
-        job = self._job
-        replica = find_replica(self._destination, job)
+        job, replica = self._job, None
+        with suppress(VReplicaError):
+            replica = find_replica(self._destination, job)
         name = replica.vm.ref.name if replica is not None else job.placement.name
         # As the newest point knows it; a job may name its source by an id.
         latest = replica.latest if replica is not None else None

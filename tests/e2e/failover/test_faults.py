@@ -592,9 +592,7 @@ def test_what_others_did_to_the_replica_is_never_booted_as_its_point(scene: Scen
     control.power(scene.there, scene.replica, on=True)
     control.guest_write(scene.there, scene.replica, 2000, 512, b"others".ljust(512, b"."))
     code, said = scene.cli("failover", scene.vm, *no)
-    assert (code, "the replica is on, and this failover has not started it" in said) == (3, True), (
-        said
-    )
+    assert (code, "is on, and this failover has not started it" in said) == (3, True), said
     control.power(scene.there, scene.replica, on=False)
     assert "it was powered on at" in scene.cli("failover", scene.vm, "--dry-run")[1]
     code, said = scene.cli("failover", scene.vm, *no)

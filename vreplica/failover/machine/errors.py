@@ -5,14 +5,43 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from vreplica.errors import ConfigError, PreflightError, VReplicaError
+from vreplica.errors import ConfigError, PreflightError, VReplicaError, Where
 from vreplica.points import Level
 
 
 class FailoverError(VReplicaError):
-    """A failover stopped. Its journal says in which state."""
+    """A failover stopped. Its journal says in which state.
+
+    Templates and remedies may name {source}, {replica} and {target}, which is what the operator
+    types: the job. `name_sides` fills in the names; a failback's source is the VM in service.
+    """
 
     exit_code = 9
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.said = {"source": "the source", "replica": "the replica", "target": "JOB"}
+        self.named = False
+
+    def name_sides(self, source: str, replica: str, target: str) -> None:
+        """Names both VMs and the job, unless they were named before."""
+        if not self.named:
+            self.said = {"source": source, "replica": replica, "target": target}
+            self.named = True
+
+    def _values(self) -> dict[str, Any]:
+        return {**self.said, **super()._values()}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self._fields(), self.where, self.said)
+
+
+def _rebuild(
+    cls: type[FailoverError], values: dict[str, Any], where: Where, said: dict[str, str]
+) -> FailoverError:
+    error = cls(**values)
+    error.where, error.said = where, said
+    return error
 
 
 @dataclass(eq=False)
@@ -33,8 +62,8 @@ class OptionNotForTarget(ConfigError):
 class FailoverTakenOver(FailoverError):
     template = "another process has taken this failover over (its epoch is {newest}, ours {own})"
     remedy = (
-        "This process does nothing more. `vreplica-sync failover show JOB` shows what the other "
-        "one does."
+        "This process does nothing more. `vreplica-sync failover show {target}` shows what the "
+        "other one does."
     )
     own: int
     newest: int
@@ -44,8 +73,8 @@ class FailoverTakenOver(FailoverError):
 class EpochDamaged(FailoverError):
     template = "{path} does not say any more which process may continue this failover"
     remedy = (
-        "This process does nothing more. `vreplica-sync failover resume JOB` writes the file anew "
-        "and continues; what was done is read from the journal and from vCenter."
+        "This process does nothing more. `vreplica-sync failover resume {target}` writes the file "
+        "anew and continues; what was done is read from the journal and from vCenter."
     )
     path: str
 
@@ -91,11 +120,11 @@ class JournalIsNewer(PreflightError):
 class GuestStaysOn(FailoverError):
     template = (
         "{reason}; it was asked to shut down, and may go off yet; {failover} waits in "
-        "shutting-down: the source is on, the replica is off, the job stays off"
+        "shutting-down: {source} is on, {replica} is off, the job stays off"
     )
     remedy = (
-        "`vreplica-sync failover resume JOB` waits on. `vreplica-sync undo JOB` ends it: the "
-        "source is started again if it went off, and the job is switched on."
+        "`vreplica-sync failover resume {target}` waits on. `vreplica-sync undo {target}` ends it: "
+        "{source} is started again if it went off, and the job is switched on."
     )
     retryable = True
     failover: str
@@ -104,20 +133,20 @@ class GuestStaysOn(FailoverError):
 
 @dataclass(eq=False)
 class SourceIsOn(FailoverError):
-    template = "the source is on, so the replica was not started"
+    template = "{source} is on, so {replica} was not started"
     remedy = (
-        "An administrator or HA has powered the source on. Find out who did it, then "
-        "`vreplica-sync undo JOB`: the source stays on and keeps what it has written."
+        "An administrator or HA has powered {source} on. Find out who did it, then "
+        "`vreplica-sync undo {target}`: {source} stays on and keeps what it has written."
     )
 
 
 @dataclass(eq=False)
 class SourceRan(FailoverError):
-    template = "the source was started at {time}; point {point} does not have what it wrote then"
+    template = "{source} was started at {time}; point {point} does not have what it wrote then"
     remedy = (
-        "The source is off now. Find out who started it, then `vreplica-sync undo JOB` and begin "
-        "another failover. If the source is lost for good, `vreplica-sync failover resume JOB "
-        "--source-lost` boots the point without those writes."
+        "{source} is off now. Find out who started it, then `vreplica-sync undo {target}` and "
+        "begin another failover. If {source} is lost for good, `vreplica-sync failover resume "
+        "{target} --source-lost` boots the point without those writes."
     )
     time: str
     point: str
@@ -125,20 +154,20 @@ class SourceRan(FailoverError):
 
 @dataclass(eq=False)
 class ReplicaIsOn(FailoverError):
-    template = "the replica is on, and this failover has not started it"
+    template = "{replica} is on, and this failover has not started it"
     remedy = (
         "Somebody has started it. What it writes is in no recovery point. Find out who it was, "
-        "save what must be kept, and power the replica off. Then do this again."
+        "save what must be kept, and power {replica} off. Then do this again."
     )
     exit_code = 3
 
 
 @dataclass(eq=False)
 class ReplicaTouched(FailoverError):
-    template = "the replica {vm} was changed by others since point {point}: {changes}"
+    template = "{vm} was changed by others since point {point}: {changes}"
     remedy = (
         "The changes are in no recovery point: clone the VM if they must be kept. Then set "
-        '`on_replica_change = "discard"` for the job, which reverts the replica to its point, and '
+        '`on_replica_change = "discard"` for the job, which reverts {replica} to its point, and '
         "do this again."
     )
     exit_code = 3
@@ -151,7 +180,7 @@ class ReplicaTouched(FailoverError):
 class LevelTooLow(FailoverError):
     template = "recovery point {point} has the level {level}, {required} is required"
     remedy = (
-        "The source is off and the replica is not started. `vreplica-sync undo JOB` puts both "
+        "{source} is off and {replica} is not started. `vreplica-sync undo {target}` puts both "
         "back. Then begin another failover with a lower --require, or with a point of that level "
         "(--final-sync no --point ID)."
     )
@@ -162,10 +191,11 @@ class LevelTooLow(FailoverError):
 
 @dataclass(eq=False)
 class NoPointToBoot(FailoverError):
-    template = "the replica does not have the recovery point to boot: {wanted}"
+    template = "{replica} does not have the recovery point to boot: {wanted}"
     remedy = (
-        "The replica is not started. `vreplica-sync points JOB` lists its points. `vreplica-sync "
-        "undo JOB`, then begin another failover with one of them (--final-sync no --point ID)."
+        "{replica} is not started. `vreplica-sync points {target}` lists its points. "
+        "`vreplica-sync undo {target}`, then begin another failover with one of them (--final-sync "
+        "no --point ID)."
     )
     wanted: str
 
@@ -178,8 +208,8 @@ class BootRefused(FailoverError):
 
 @dataclass(eq=False)
 class NoSuchPointToBoot(BootRefused):
-    template = "the replica has no recovery point {wanted}; nothing was changed"
-    remedy = "`vreplica-sync points JOB` lists its points."
+    template = "{replica} has no recovery point {wanted}; nothing was changed"
+    remedy = "`vreplica-sync points {target}` lists its points."
     wanted: str
 
 
@@ -191,8 +221,8 @@ class SourceNotReached(FailoverError):
         "{vm} at {site} cannot be read: {reason}; nothing was changed, and the job is as it was"
     )
     remedy = (
-        "Bring its site or host back, then do this again. If it is lost: `vreplica-sync {verb} JOB "
-        "--source-lost --final-sync no` starts the other VM without it."
+        "Bring its site or host back, then do this again. If it is lost: `vreplica-sync {verb} "
+        "{target} --source-lost --final-sync no` starts the other VM without it."
     )
     exit_code = 5
     retryable = True
@@ -215,10 +245,10 @@ class GuestRulesDoNotFit(BootRefused):
 
 @dataclass(eq=False)
 class NoPointMeets(BootRefused):
-    template = "no recovery point is {wanted}; so none boots, and the replica was not started"
+    template = "no recovery point is {wanted}; so none boots, and {replica} was not started"
     remedy = (
-        "`vreplica-sync points JOB` lists them. --newest boots the newest, --point ID another one; "
-        "`failover resume` has these options too."
+        "`vreplica-sync points {target}` lists them. --newest boots the newest, --point ID another "
+        "one; `failover resume` has these options too."
     )
     wanted: str
 
@@ -227,7 +257,7 @@ class NoPointMeets(BootRefused):
 class PointIsFlagged(BootRefused):
     template = (
         "point {flagged} is flagged, it looks like mass encryption ({reason}), and {point} may "
-        "hold the same; the replica was not started"
+        "hold the same; {replica} was not started"
     )
     remedy = "{then}"
     point: str
@@ -240,7 +270,7 @@ class PointIsFlagged(BootRefused):
         before = f"--point {self.clean} boots the newest point from before it. " * bool(self.clean)
         then = (
             f"{before}--point {self.point} boots this one in spite of it. If the change was meant: "
-            f"`vreplica-sync points JOB --accept {self.flagged}`."
+            f"`vreplica-sync points {self.said['target']} --accept {self.flagged}`."
         )
         return {**super()._values(), "then": then}
 
@@ -251,8 +281,8 @@ class ChosenLevelTooLow(BootRefused):
         "recovery point {point} has the level {level}, {required} is required; nothing was changed"
     )
     remedy = (
-        "Choose a point of that level with --point (`vreplica-sync points JOB` lists them), or "
-        "lower --require."
+        "Choose a point of that level with --point (`vreplica-sync points {target}` lists them), "
+        "or lower --require."
     )
     point: str
     level: Level
@@ -262,7 +292,7 @@ class ChosenLevelTooLow(BootRefused):
 @dataclass(eq=False)
 class NotPossibleNow(FailoverError):
     template = "failover {failover} is {state}: {asked} is not possible; nothing was changed"
-    remedy = "`vreplica-sync failover show JOB` shows what happened and what is possible now."
+    remedy = "`vreplica-sync failover show {target}` shows what happened and what is possible now."
     failover: str
     asked: str
     state: str
@@ -271,12 +301,13 @@ class NotPossibleNow(FailoverError):
 @dataclass(eq=False)
 class UndoRefused(FailoverError):
     template = (
-        "{failover} is not undone, because its source may not be able to run: {reason}; nothing "
+        "{failover} is not undone, because {source} may not be able to run: {reason}; nothing "
         "was changed, and a replica in service stays so"
     )
     remedy = (
-        "Bring the source's site or host back, then `vreplica-sync undo JOB`. If the replica is to "
-        "be stopped although nothing may run then: `vreplica-sync undo JOB --even-without-source`."
+        "Bring the site or host of {source} back, then `vreplica-sync undo {target}`. If {replica} "
+        "is to be stopped although nothing may run then: `vreplica-sync undo {target} "
+        "--even-without-source`."
     )
     exit_code = 3
     failover: str
@@ -286,12 +317,12 @@ class UndoRefused(FailoverError):
 @dataclass(eq=False)
 class ReplicaCannotShutDown(FailoverError):
     template = (
-        "VMware Tools are not running in the replica's guest, so it cannot be shut down; nothing "
-        "was changed, and the replica stays in service"
+        "VMware Tools are not running in {replica}, so its guest cannot be shut down; nothing "
+        "was changed, and {replica} stays in service"
     )
     remedy = (
-        "`vreplica-sync undo JOB --on-shutdown-timeout power-off` powers it off, hard, and keeps "
-        "what it has written with the level crash. Or shut it down at its console, then undo."
+        "`vreplica-sync undo {target} --on-shutdown-timeout power-off` powers it off, hard, and "
+        "keeps what it has written with the level crash. Or shut it down at its console, then undo."
     )
     exit_code = 3
 
@@ -299,12 +330,12 @@ class ReplicaCannotShutDown(FailoverError):
 @dataclass(eq=False)
 class ReplicaStaysOn(FailoverError):
     template = (
-        "the replica's guest did not shut down within {seconds:.0f} s; it was asked to, and may go "
-        "off yet; {failover} is not undone"
+        "the guest of {replica} did not shut down within {seconds:.0f} s; it was asked to, and may "
+        "go off yet; {failover} is not undone"
     )
     remedy = (
-        "`vreplica-sync undo JOB` waits on, with --on-shutdown-timeout power-off it powers the "
-        "replica off. While it is on, `vreplica-sync commit JOB` keeps it in service."
+        "`vreplica-sync undo {target}` waits on, with --on-shutdown-timeout power-off it powers "
+        "{replica} off. While it is on, `vreplica-sync commit {target}` keeps it in service."
     )
     retryable = True
     failover: str
@@ -315,8 +346,8 @@ class ReplicaStaysOn(FailoverError):
 class NoRoomToKeep(FailoverError):
     template = "what was written in service cannot be kept: {reason}; nothing was changed"
     remedy = (
-        "The replica stays in service. Make room, then `vreplica-sync undo JOB`. "
-        "`vreplica-sync undo JOB --discard-written` throws away what was written."
+        "{replica} stays in service. Make room, then `vreplica-sync undo {target}`. "
+        "`vreplica-sync undo {target} --discard-written` throws away what was written."
     )
     exit_code = 3
     reason: str
@@ -326,10 +357,10 @@ class NoRoomToKeep(FailoverError):
 class UndoStopped(FailoverError):
     template = (
         "what was written in service could not be kept ({reason}), so {failover} is not undone; "
-        "the replica is in service again, and the source was not touched"
+        "{replica} is in service again, and {source} was not touched"
     )
     remedy = (
-        "Remove the cause, then `vreplica-sync undo JOB`. `vreplica-sync undo JOB "
+        "Remove the cause, then `vreplica-sync undo {target}`. `vreplica-sync undo {target} "
         "--discard-written` throws away what was written."
     )
     exit_code = 3
@@ -405,7 +436,7 @@ class GroupNotRunning(FailoverError):
 @dataclass(eq=False)
 class Interrupted(FailoverError):
     template = "the failover was interrupted between two steps"
-    remedy = "`vreplica-sync failover resume JOB` continues it."
+    remedy = "`vreplica-sync failover resume {target}` continues it."
     exit_code = 130
 
 
@@ -443,6 +474,6 @@ class OriginalGone(FailoverError):
 @dataclass(eq=False)
 class CustomizationScriptFailed(FailoverError):
     template = "the script for addresses and host name ended with {code}: {output}"
-    remedy = "The replica is in service. Set its addresses and host name at its console."
+    remedy = "{replica} is in service. Set its addresses and host name at its console."
     code: int | None
     output: str

@@ -7,11 +7,13 @@ repeated.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from vreplica.failover.machine.errors import FailoverError
 from vreplica.points import Level, RecoveryPoint
 from vreplica.points.side_branch import SideBranch
 
@@ -48,8 +50,12 @@ class Ports(Protocol):
     def tasks(self) -> dict[str, list[str]]:
         """Side -> keys of the vCenter tasks that were started since the last call."""
 
+    @property
+    def target(self) -> str:
+        """The job by its name, as the operator types it."""
+
     def names(self) -> tuple[NamedVm, NamedVm]:
-        """Source and replica by their names. Does not contact the source."""
+        """Source and replica by their names. Does not contact the source. Raises no error."""
 
     # -- the job ----------------------------------------------------------------------------
 
@@ -188,6 +194,18 @@ class Ports(Protocol):
 
     def replica_answers(self) -> bool:
         """True where VMware Tools report a heartbeat of its guest."""
+
+
+@contextmanager
+def naming_sides(ports: Ports) -> Iterator[None]:
+    """Inside, an error of the failover gets the names of both VMs and of the job."""
+    try:
+        yield
+    except FailoverError as error:
+        if not error.named:
+            source, replica = ports.names()
+            error.name_sides(str(source), str(replica), ports.target)
+        raise
 
 
 def bootable(ports: Ports) -> tuple[RecoveryPoint, ...]:

@@ -27,7 +27,7 @@ from vreplica.failover.machine.journal import (
     state_of,
 )
 from vreplica.failover.machine.point_choice import NEWEST, PointChoice
-from vreplica.failover.machine.ports import Ports, Written
+from vreplica.failover.machine.ports import Ports, Written, naming_sides
 from vreplica.failover.machine.record import Outcome, outcome_of
 from vreplica.failover.machine.states import (
     ENDED,
@@ -72,7 +72,8 @@ def begin_failover(
     to boot.
     """
     with alone or nullcontext():
-        check_can_boot(ports, choices)
+        with naming_sides(ports):
+            check_can_boot(ports, choices)
         number = next_number(folder.parent)
         journal = Journal.begin(folder, {**choices.to_dict(), **number, **(more or {})})
     return _advance(journal, ports, report, goal)
@@ -152,8 +153,9 @@ def check_undo(folder: Path, ports: Ports, choices: UndoChoices) -> None:
     state = state_of(entries)
     if not entries or state in ENDED or _is_untouched(entries):
         return
-    check_can_undo(folder.name, facts_of(entries), ports, choices)
-    check_can_keep(ports, entries, choices)
+    with naming_sides(ports):
+        check_can_undo(folder.name, facts_of(entries), ports, choices)
+        check_can_keep(ports, entries, choices)
 
 
 def commit_failover(folder: Path, ports: Ports, report: Reporter) -> Outcome:
@@ -188,8 +190,9 @@ def _ask(
     try:
         if undo is not None:
             journal.write("choice", step="undo", data=undo.to_dict())
-            check_can_undo(folder.name, journal.facts(), ports, undo)
-            check_can_keep(ports, journal.entries, undo)
+            with naming_sides(ports):
+                check_can_undo(folder.name, journal.facts(), ports, undo)
+                check_can_keep(ports, journal.entries, undo)
         if reached is not None:
             journal.write("event", event=event, data={})
     except BaseException:
@@ -268,7 +271,8 @@ class OpenFailover:
         step = STEPS.get(self._journal.state)
         if step is None:
             return False
-        result = step(self._context)
+        with naming_sides(self._context.ports):
+            result = step(self._context)
         self._journal.write("event", event=result.event, data=result.facts)
         self._context.report(f"{self._journal.state}: {result.event}")
         return True

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -99,6 +100,43 @@ def test_a_cycle_survives_lost_connections_spent_tickets_and_short_memory(
     with world.connect(0) as session:
         (source,) = session.read_vm(session.find_vm(vm)).disks
     assert world.equal((0, source.path), (1, path))
+
+
+def test_a_host_of_7_0_3_is_replicated_to_one_of_8_0(
+    world, content: Content, tmp_path: Path
+) -> None:
+    """With lost connections, errors in its form, and a capacity that only vCenter tells."""
+    here = world.here
+    world.control.set_host(here, release="7.0.3", nfc={"tells_capacity": False})
+    try:
+        vm = world.make_vm(content(16 * MIB, 6), version="vmx-19")
+        job = world.job(vm, transport=Transport.NFC, nfc=NfcConfig(reconnect_wait_s=0.05))
+        world.control.add_nfc_fault(here, kind="drop", operation="read", skip=2)
+        world.control.add_nfc_fault(here, kind="error", operation="read", code=2, skip=4)
+        world.control.add_nfc_fault(here, kind="error", operation="allocated", code=3)
+        first = run(job, verify=True)
+        world.power_on(vm)
+        world.write(vm, 2000, 3 * MIB, b"\x5a" * BLOCK)
+        second = run(job, verify=True)
+        rules = world.control.list_nfc_faults(here)
+    finally:
+        world.control.clear_faults(here)
+        world.control.set_host(here, release="8.0")
+    assert {rule["struck"] for rule in rules} == {1}
+    assert first.verified.equal
+    assert second.verified.equal
+    assert second.disks[0].written_bytes == BLOCK
+    path = world.point_disks(job, second.point.snapshot)[2000]
+    image = world.image(1, path, tmp_path / "point.raw").read_bytes()
+    assert image[3 * MIB :][:BLOCK] == b"\x5a" * BLOCK
+    assert {c["features"] for site in world.sites for c in clients(world, site["name"])} == {0}
+
+
+def clients(world, site: str) -> list[dict[str, Any]]:
+    """What the NFC clients of a site announced, of which there are some."""
+    found = world.control.nfc_clients(site)
+    assert found
+    return found
 
 
 def test_a_host_in_maintenance_is_a_problem_that_the_plan_names(world, content: Content) -> None:

@@ -19,6 +19,16 @@ AHEAD_S = 26 * 3600.0
 
 
 @pytest.fixture
+def hosts_ahead(world) -> Iterator[None]:
+    """The hosts' clocks are an hour ahead of their vCenters'."""
+    for site in world.sites:
+        world.control.set_host(site["name"], clock_ahead_s=3600.0)
+    yield
+    for site in world.sites:
+        world.control.set_host(site["name"], clock_ahead_s=0.0)
+
+
+@pytest.fixture
 def stepped(world) -> Iterator[None]:
     world.control.step_clock(AHEAD_S)
     yield
@@ -54,3 +64,20 @@ def test_a_source_clock_that_was_ahead_and_is_put_right_costs_no_point(world, st
         data = world.image(1, disk, world.work / "newest.raw").read_bytes()
         assert data[:512] == bytes([number + 1]) * 512
     assert not any("clock" in text for text in plan(job).warnings)
+
+
+def test_a_power_on_is_seen_where_the_host_is_ahead_of_its_vcenter(world, hosts_ahead) -> None:
+    vm = world.make_vm(4 * MIB)
+    job: Job = world.job(vm)
+    report = run(job)
+    with world.connect(0) as session:
+        host = session.read_vm(session.find_vm(vm)).host
+    wrong = f"the clock of {host} is 60 min ahead of this mover's"
+    assert any(wrong in text for text in report.warnings)
+    assert any(wrong in text for text in plan(job).warnings)
+    assert plan(job).foreign_changes == ()
+    there = world.sites[1]["name"]
+    world.control.power(there, job.placement.name, on=True)
+    world.control.power(there, job.placement.name, on=False)
+    (said,) = plan(job).foreign_changes
+    assert "it was powered on at" in said

@@ -176,9 +176,12 @@ class LabControl:
         found: dict[str, Any] = self.do("settings", site=site, values=values)
         return found
 
-    def step_clock(self, ahead_s: float) -> None:
-        """Steps the clocks of all sites: so many seconds ahead of the machine's, or behind."""
-        self.do("step_clock", ahead_s=ahead_s)
+    def step_clock(self, ahead_s: float, *, site: str | None = None) -> None:
+        """Steps the clocks of a site, or of all: so many seconds ahead of the machine's, or behind.
+
+        A host's clock moves with its vCenter's; `set_host(clock_ahead_s=...)` sets them apart.
+        """
+        self.do("step_clock", ahead_s=ahead_s, site=site)
 
     def set_datastore(self, site: str, datastore: str, *, capacity: int) -> None:
         self.do("set_datastore", site=site, datastore=datastore, capacity=capacity)
@@ -199,9 +202,10 @@ class LabControl:
         """Sets the state of one host, or of all. In maintenance, a host's port 902 is closed.
 
         `more`: memory_mib and threads (a VM that needs more does not start), newest_hardware
-        ("vmx-19"), missing_guests and own_devices (lists); release ("7.0.3") and nfc, the traits
-        in which its NFC service is not that of the release (vreplica.lab.nfc.profile). A release
-        sets newest_hardware and nfc back to its own unless they are given too.
+        ("vmx-19"), missing_guests and own_devices (lists); clock_ahead_s (of its vCenter's clock);
+        release ("7.0.3") and nfc, the traits in which its NFC service is not that of the release
+        (vreplica.lab.nfc.profile). A release sets newest_hardware and nfc back to its own unless they
+        are given too.
         """
         state = {"connected": connected, "maintenance": maintenance, **more}
         self.do("set_host", site=site, host=host, **state)

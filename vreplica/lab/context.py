@@ -67,6 +67,8 @@ class SiteSettings:
     """The id of the storage policy that encrypts."""
     nvram_locked: bool = True
     """Whether the NVRAM file of a running VM can neither be read nor written."""
+    clock_ahead_s: float = 0.0
+    """How far vCenter's clock, and with it those of its hosts, is ahead of this machine's."""
     api_version: str = "8.0.3.0"
     """The newest API version that the site offers, and its own: `9.0.0.0` has 4Kn disks."""
 
@@ -136,6 +138,7 @@ class SiteContext(Protocol):
     def new_id(self, prefix: str) -> str: ...
 
     # State.
+    def now(self) -> datetime: ...
     def flush(self) -> None: ...
     def save_values(self, **values: Any) -> None: ...
     def restart(self) -> None: ...

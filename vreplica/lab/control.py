@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from vreplica.errors import VReplicaError
-from vreplica.lab.api.vmodl import MethodFault, step_clock
+from vreplica.lab.api.vmodl import MethodFault
 from vreplica.lab.guest.network import record_conflicts
 from vreplica.lab.lab_dir import SOCKET
 from vreplica.lab.nfc import HostProfile, NfcFaultRule
@@ -180,9 +180,10 @@ class Commands:
             found.change_settings(**values)
         return asdict(found.settings)
 
-    def step_clock(self, ahead_s: float) -> Any:
-        """Of all sites: they are in one process."""
-        step_clock(ahead_s)
+    def step_clock(self, ahead_s: float, site: str | None = None) -> Any:
+        for found in [self._site(site)] if site is not None else self.lab.sites.values():
+            found.change_settings(clock_ahead_s=ahead_s)
+        return {}
 
     def set_datastore(self, site: str, datastore: str, capacity: int) -> Any:
         self._site(site).find_datastore(datastore).capacity = capacity
@@ -204,7 +205,7 @@ class Commands:
     ) -> Any:
         found = self._site(site)
         known = {"memory_mib", "threads", "newest_hardware", "missing_guests", "own_devices"}
-        known |= {"release", "nfc"}
+        known |= {"release", "nfc", "clock_ahead_s"}
         if unknown := more.keys() - known:
             raise ValueError(f"a host has no {', '.join(unknown)}")
         names = [item.name for item in found.hosts()]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import wraps
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -26,6 +26,7 @@ from vreplica.vsphere.inventory import (
     find,
     guest,
     history,
+    host_clock,
     host_support,
     placement,
     privileges,
@@ -208,6 +209,13 @@ class Session:
     def server_time(self) -> datetime:
         """Tells the server's clock without asking: its time at the login, and what passed since."""
         return self._link.server_time() or self.refresh()
+
+    def host_clock_ahead(self, vm_ref: VmRef) -> timedelta:
+        """How far the clock of the VM's host is ahead of the server's; 0 where nobody can say.
+
+        Tasks and events have the server's times, snapshots those of the VM's host.
+        """
+        return host_clock.clock_ahead(self._link, vm_ref)
 
     # -- finding and reading ------------------------------------------------------------------
 

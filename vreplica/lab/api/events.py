@@ -7,7 +7,7 @@ from typing import Any
 
 from vreplica.lab.api.history import HistoryCollector, is_below
 from vreplica.lab.api.managed import Managed, cached, live
-from vreplica.lab.api.vmodl import now, vim, wsdl_name
+from vreplica.lab.api.vmodl import vim, wsdl_name
 
 EVENTS_KEPT = 2000
 
@@ -29,7 +29,7 @@ class EventManager(Managed, vim.event.EventManager):
                 **fields,
             }
             event = getattr(vim.event, kind)(
-                key=number, chainId=number, createdTime=now(), **fields
+                key=number, chainId=number, createdTime=site.now(), **fields
             )
             self.recent.append(event)
             site.state_db.add_event(number, event)
@@ -78,7 +78,7 @@ class EventManager(Managed, vim.event.EventManager):
         event = eventToPost
         with self._site.changed:
             self.__dict__["count"] = event.key = (self.__dict__.get("count") or 0) + 1
-            event.createdTime = now()
+            event.createdTime = self._site.now()
             self.recent.append(event)
             self._site.state_db.add_event(event.key, event)
             self.touch()

@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import Any
 
 from vreplica.lab.api.collector import PropertyCollector
-from vreplica.lab.api.vmodl import NEWEST, fault, now, vim
+from vreplica.lab.api.vmodl import NEWEST, fault, vim
 from vreplica.lab.context import SiteContext
 
 OPEN_METHODS = frozenset({"RetrieveServiceContent", "Login", "Fetch", "RetrieveInternalContent"})
@@ -53,7 +53,7 @@ class ApiSessions:
         self.by_key: dict[str, ApiSession] = {}
 
     def open(self, user: str, agent: str, address: str) -> ApiSession:
-        session = ApiSession(secrets.token_hex(20), user, now(), agent, address)
+        session = ApiSession(secrets.token_hex(20), user, self.site.now(), agent, address)
         collector = PropertyCollector(self.site, "propertyCollector")
         session.objects["propertyCollector"] = collector.attach(session.objects)
         with self._lock:

@@ -29,7 +29,6 @@ from vreplica.lab.api.vmodl import (
     NAMESPACE,
     MethodFault,
     fault,
-    now,
     support,
     vim,
     vmodl,
@@ -104,7 +103,7 @@ class Task(Managed, vim.Task):
     def loaded(self) -> None:
         if self.state in ("queued", "running"):
             error = fault(vmodl.fault.SystemError, "The server was restarted", reason="restart")
-            self.set(state="error", error=error, completed=now())
+            self.set(state="error", error=error, completed=self._site.now())
 
     def CancelTask(self) -> None:
         if self.state in ("success", "error"):
@@ -135,7 +134,7 @@ class Tasks:
             entity=entity,
             state="queued",
             user=site.current.user,
-            queued=now(),
+            queued=site.now(),
         )
         with self._lock:
             self.all.append(task)
@@ -153,7 +152,7 @@ class Tasks:
         """Adds a task that has ended, for a call that is no task, such as ShutdownGuest."""
         task = self.record(method, entity)
         state = "error" if error is not None else "success"
-        task.set(state=state, error=error, started=task.queued, completed=now())
+        task.set(state=state, error=error, started=task.queued, completed=self.site.now())
         return task
 
     def start(self, method: Method, this: Any, function: Callable[..., Any], args: Any) -> Task:
@@ -169,7 +168,12 @@ class Tasks:
                 next(steps)
             except StopIteration as stop:
                 task = self.record(method.name, entity)
-                task.set(state="success", result=stop.value, started=now(), completed=now())
+                task.set(
+                    state="success",
+                    result=stop.value,
+                    started=self.site.now(),
+                    completed=self.site.now(),
+                )
                 return task
         task = self.record(method.name, entity)
         call = self.site.current
@@ -190,7 +194,7 @@ class Tasks:
         values: dict[str, Any] = {}
         try:
             with site.answering(call), site.orphan_files.operation():
-                task.set(state="running", started=now(), progress=0)
+                task.set(state="running", started=site.now(), progress=0)
                 site.faults.before_task(task)
                 begin = getattr(entity, "begin_task", None)
                 if begin is not None:
@@ -217,7 +221,7 @@ class Tasks:
                 self._threads.discard(threading.current_thread())
         # The work of a task is stored before clients see that the task has ended.
         site.flush()
-        task.set(**values, completed=now())
+        task.set(**values, completed=site.now())
         if isinstance(entity, Managed):
             entity.touch()
         site.flush()

@@ -7,7 +7,7 @@ time.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from pyVmomi import SoapAdapter as _soap
@@ -76,21 +76,6 @@ def invalid_power_state(existing: str, requested: str) -> Any:
         requestedState=requested,
         existingState=existing,
     )
-
-
-class _Clock:
-    """The clock of every site of this process."""
-
-    ahead = timedelta(0)
-
-
-def step_clock(ahead_s: float) -> None:
-    """Steps the sites' clock: so many seconds ahead of the machine's; negative: behind."""
-    _Clock.ahead = timedelta(seconds=ahead_s)
-
-
-def now() -> datetime:
-    return datetime.now(UTC) + _Clock.ahead
 
 
 def wsdl_name(kind: Any) -> str:

@@ -22,7 +22,7 @@ from typing import Any
 
 from vreplica.lab import hardware
 from vreplica.lab.api.managed import Managed, cached
-from vreplica.lab.api.vmodl import fault, invalid_argument, now, vim
+from vreplica.lab.api.vmodl import fault, invalid_argument, vim
 from vreplica.lab.guest.network import DHCP, record_conflicts
 from vreplica.lab.guest.os_names import guest_family
 
@@ -158,7 +158,7 @@ def start_customization(vm: Any) -> None:
     if vm.customization is None or not guest.tools_running:
         return
     if not vm.customized.get("begun"):
-        vm.customized = {"status": "RUNNING", "begun": now()}
+        vm.customized = {"status": "RUNNING", "begun": vm.host.now()}
         vm._site.post_vm_event(
             "CustomizationStartedEvent",
             vm,
@@ -176,7 +176,7 @@ def _finish(vm: Any, boot: Any) -> None:
     if spec is None or vm.power != "poweredOn" or vm.boot_time != boot:
         return
     how = guest.settings["customize"]
-    ended = {"begun": vm.customized.get("begun"), "ended": now()}
+    ended = {"begun": vm.customized.get("begun"), "ended": vm.host.now()}
     if how == "works":
         guest.change(**settings_after(vm, spec))
         vm.set(customization=None, customized={"status": "SUCCEEDED", **ended})
@@ -263,7 +263,10 @@ class CustomizationSpecManager(Managed, vim.CustomizationSpecManager):
 
     def _keep(self, item: Any) -> None:
         made = copy.deepcopy(item)
-        made.info.changeVersion, made.info.lastUpdateTime = now().isoformat(), now()
+        made.info.changeVersion, made.info.lastUpdateTime = (
+            self._site.now().isoformat(),
+            self._site.now(),
+        )
         self.items = {**(self.items or {}), made.info.name: made}
 
     def DeleteCustomizationSpec(self, name: str) -> None:

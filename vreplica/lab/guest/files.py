@@ -32,7 +32,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import IO, Any
 
-from vreplica.lab.api.vmodl import MethodFault, fault, invalid_argument, now, vim, vmodl
+from vreplica.lab.api.vmodl import MethodFault, fault, invalid_argument, vim, vmodl
 from vreplica.lab.context import VmContext
 from vreplica.lab.guest.os_names import guest_family
 
@@ -170,10 +170,14 @@ class GuestFiles:
         if found is None and not shell:
             raise not_found(path)
         process = GuestProcess(
-            self._new_pid(), re.split(r"[\\/]", path)[-1], owner, f"{path} {arguments}", now()
+            self._new_pid(),
+            re.split(r"[\\/]", path)[-1],
+            owner,
+            f"{path} {arguments}",
+            self.vm.host.now(),
         )
         if found is None:
-            process.exit_code, process.ended = (1 if self.windows else 127), now()
+            process.exit_code, process.ended = (1 if self.windows else 127), self.vm.host.now()
             self._remember(process)
             return process.pid
         variables = dict(e.split("=", 1) for e in environment if "=" in e)
@@ -308,11 +312,11 @@ class GuestFiles:
         assert process.child is not None
         code = process.child.wait()
         process.exit_code = code if code >= 0 else 128 - code
-        process.ended = now()
+        process.ended = self.vm.host.now()
 
     def processes(self) -> list[GuestProcess]:
         with self._lock:
-            old = now() - ENDED_KEPT
+            old = self.vm.host.now() - ENDED_KEPT
             gone = [p for p, v in self._processes.items() if v.ended and v.ended < old]
             for pid in gone:
                 del self._processes[pid]

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from vreplica.lab.api.properties import read_property
 from vreplica.lab.api.sessions import OPEN_PROPERTIES, ApiSessions, Call, CurrentCall
 from vreplica.lab.api.soap import Request, Shown
 from vreplica.lab.api.tasks import Tasks
-from vreplica.lab.api.vmodl import MethodFault, coerce, fault, now, support, vim, vmodl, wsdl_name
+from vreplica.lab.api.vmodl import MethodFault, coerce, fault, support, vim, vmodl, wsdl_name
 from vreplica.lab.certificate import ServerCertificate
 from vreplica.lab.context import SiteSettings, SiteSpec
 from vreplica.lab.site.faults import DropConnection, FaultRules
@@ -60,7 +61,6 @@ class Site(ObjectRegistry):
         self.name = spec.name
         self.certificate = certificate
         self.stopping = False
-        self.started = now()
         self.settings = SiteSettings()
         self.faults = FaultRules(self)
         self.restart: Callable[[], None] = lambda: None
@@ -72,6 +72,7 @@ class Site(ObjectRegistry):
         self._next_id = int(meta.get("next_id", 1000)) + 1
         self.instance_uuid: str = meta.get("instance_uuid", "")
         self.settings.change(**meta.get("settings", {}))
+        self.started = self.now()
         self.names = DatastoreNames()
         self.datacenters, self.clusters = [], []
         self.disks = DiskFiles(self)
@@ -127,6 +128,10 @@ class Site(ObjectRegistry):
 
     def answering(self, call: Call) -> AbstractContextManager[None]:
         return self._calls.answering(call)
+
+    def now(self) -> datetime:
+        """The time by this vCenter's clock. Each host has a clock of its own: `Host.now`."""
+        return datetime.now(UTC) + timedelta(seconds=self.settings.clock_ahead_s)
 
     # -- finding ----------------------------------------------------------------------------
 

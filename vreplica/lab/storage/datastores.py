@@ -7,7 +7,7 @@ from typing import Any
 from vreplica.lab.api.managed import cached, live
 from vreplica.lab.api.managed_entity import ManagedEntity, duplicate_name
 from vreplica.lab.api.names import named
-from vreplica.lab.api.vmodl import now, vim
+from vreplica.lab.api.vmodl import vim
 from vreplica.lab.storage.datastore_names import datacenter_of
 from vreplica.units import TIB
 
@@ -68,7 +68,7 @@ class Datastore(ManagedEntity, vim.Datastore):
             maxFileSize=62 * TIB,
             maxVirtualDiskCapacity=62 * TIB,
             maxMemoryFileSize=62 * TIB,
-            timestamp=now(),
+            timestamp=self._site.now(),
             vmfs=vim.host.VmfsVolume(
                 type="VMFS",
                 name=self.name,

@@ -11,6 +11,7 @@ Datacenters (root)
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from datetime import datetime, timedelta
 from typing import Any
 
 from vreplica.lab import hardware
@@ -135,7 +136,9 @@ class Folder(ManagedEntity, vim.Folder):
         if disks.path(vmx).exists():
             raise fault(vim.fault.FileAlreadyExists, f"File {vmx} already exists", file=vmx)
         site.orphan_files.note_new(vmx)
-        made = apply_spec(site, host, new_config(name, vmx), spec, running=False, snapshots=False)
+        made = apply_spec(
+            site, host, new_config(name, vmx, host.now()), spec, running=False, snapshots=False
+        )
         vm = VirtualMachine(site, site.new_id("vm"))
         vm.__dict__.update(
             name=name,
@@ -187,7 +190,7 @@ class Folder(ManagedEntity, vim.Folder):
         vm.__dict__.update(kept["vm"], host=chosen, resourcePool=pool, parent=self)
         vm.__dict__["name"] = vm.config.name = stored
         vm.config.template = asTemplate
-        stamp(vm.config, vm.config)
+        stamp(vm.config, vm.config, chosen.now())
         by_id: dict[Any, Any] = {None: None}
         for values in kept["snapshots"]:
             snapshot = Snapshot(site, site.new_id("snapshot"))
@@ -328,6 +331,8 @@ class Host(ManagedEntity, vim.HostSystem):
     memory_mib: int = 256 * 1024
     threads: int = 32
     newest_hardware: str = "vmx-21"
+    clock_ahead_s: float = 0.0
+    """How far its clock is ahead of its vCenter's."""
     """The newest virtual hardware that the host runs."""
     release: str = "8.0"
     """The release of ESXi (lab.nfc.profile.RELEASES)."""
@@ -440,6 +445,10 @@ class Host(ManagedEntity, vim.HostSystem):
             found = self._site.add(HostDatastoreBrowser(self._site, moid))
             found.__dict__["host"] = self
         return found
+
+    def now(self) -> datetime:
+        """The time by this host's clock: that of its snapshots, configurations and guests."""
+        return self._site.now() + timedelta(seconds=self.clock_ahead_s)
 
     def hardware_versions(self) -> list[str]:
         newest = number(self.newest_hardware)

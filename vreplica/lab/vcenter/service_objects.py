@@ -8,7 +8,7 @@ from typing import Any
 
 from vreplica.lab.api.managed import Managed, cached, live
 from vreplica.lab.api.names import named
-from vreplica.lab.api.vmodl import fault, invalid_argument, now, vim
+from vreplica.lab.api.vmodl import fault, invalid_argument, vim
 from vreplica.lab.storage.datastore_names import datacenter_of
 from vreplica.lab.vcenter.inventory import about
 from vreplica.lab.vcenter.unsupported import vcenter_managers
@@ -23,7 +23,7 @@ class ServiceInstance(Managed, vim.ServiceInstance):
 
     @live
     def serverClock(self) -> Any:
-        return now()
+        return self._site.now()
 
     def RetrieveServiceContent(self) -> Any:
         # The API version is a setting.
@@ -31,7 +31,7 @@ class ServiceInstance(Managed, vim.ServiceInstance):
         return self._site.content
 
     def CurrentTime(self) -> Any:
-        return now()
+        return self._site.now()
 
 
 class SessionManager(Managed, vim.SessionManager):
@@ -54,7 +54,7 @@ class SessionManager(Managed, vim.SessionManager):
             userName=session.user,
             fullName=session.user,
             loginTime=session.login_time,
-            lastActiveTime=now(),
+            lastActiveTime=self._site.now(),
             locale="en",
             messageLocale="en",
             extensionSession=False,

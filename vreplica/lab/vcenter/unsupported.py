@@ -84,9 +84,28 @@ class HostOptionManager(Managed, vim.option.OptionManager):
         return []
 
 
+class HostDateTimeSystem(Managed, vim.host.DateTimeSystem):
+    _persistent = False
+    host: Any
+
+    @live
+    def dateTimeInfo(self) -> Any:
+        zone = vim.host.DateTimeSystem.TimeZone(
+            key="UTC", name="UTC", description="UTC", gmtOffset=0
+        )
+        return vim.host.DateTimeInfo(timeZone=zone, ntpConfig=vim.host.NtpConfig())
+
+    def QueryDateTime(self) -> Any:
+        return self.host.now()
+
+    def UpdateDateTime(self, dateTime: Any) -> None:
+        self.host.clock_ahead_s = (dateTime - self._site.now()).total_seconds()
+
+
 _CLASSES: dict[Any, Any] = {
     vim.host.NetworkSystem: HostNetworkSystem,
     vim.host.DatastoreSystem: HostDatastoreSystem,
+    vim.host.DateTimeSystem: HostDateTimeSystem,
     vim.option.OptionManager: HostOptionManager,
 }
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from vreplica.lab import hardware
 from vreplica.lab.api.names import entity_name
-from vreplica.lab.api.vmodl import fault, invalid_argument, invalid_power_state, now, vim
+from vreplica.lab.api.vmodl import fault, invalid_argument, invalid_power_state, vim
 from vreplica.lab.context import SiteContext
 from vreplica.lab.guest.os_names import full_name
 from vreplica.lab.storage.paths import split_path
@@ -28,14 +28,14 @@ _FLAT: Any = hardware.device.VirtualDisk.FlatVer2BackingInfo
 _RAW: Any = hardware.device.VirtualDisk.RawDiskMappingVer1BackingInfo
 
 
-def stamp(config: Any, before: Any) -> None:
+def stamp(config: Any, before: Any, at: datetime) -> None:
     """Gives a configuration that takes the place of `before` a new `changeVersion`.
 
-    The version is a time, as vCenter's is (`2017-11-21T13:16:07.743507Z`, vmware/vic issue 6642).
-    It always lies after the one before, also where the clock was set back: a client compares it
-    to learn of changes, so none may come twice.
+    The version is a time, as vCenter's is (`2017-11-21T13:16:07.743507Z`, vmware/vic issue 6642):
+    `at`, which is now by the host's clock. It always lies after the one before, also where the
+    clock was set back: a client compares it to learn of changes, so none may come twice.
     """
-    config.modified = at = now()
+    config.modified = at
     if before is not None:
         at = max(at, datetime.fromisoformat(before.changeVersion) + timedelta(microseconds=1))
     config.changeVersion = f"{at:%Y-%m-%dT%H:%M:%S.%fZ}"
@@ -46,11 +46,11 @@ def nvram_name(vmx_path: str) -> str:
     return vmx_path.rpartition("/")[2].removesuffix(".vmx") + ".nvram"
 
 
-def new_config(name: str, vmx_path: str) -> Any:
-    """The configuration of a VM without disks and network cards."""
+def new_config(name: str, vmx_path: str, at: datetime) -> Any:
+    """The configuration of a VM without disks and network cards, made now: `at`."""
     folder = vmx_path.rpartition("/")[0]
     made = vim.vm.ConfigInfo(
-        createDate=now(),
+        createDate=at,
         name=name,
         guestFullName=full_name("otherGuest64"),
         guestId="otherGuest64",
@@ -87,7 +87,7 @@ def new_config(name: str, vmx_path: str) -> Any:
         memoryHotAddEnabled=False,
         swapPlacement="inherit",
     )
-    stamp(made, None)
+    stamp(made, None, at)
     return made
 
 

@@ -14,7 +14,7 @@ from vreplica.lab import hardware
 from vreplica.lab.api.encoding import ReferenceResolver, decode, encode
 from vreplica.lab.api.managed import live
 from vreplica.lab.api.names import plain_name
-from vreplica.lab.api.vmodl import fault, now, vim
+from vreplica.lab.api.vmodl import fault, vim
 from vreplica.lab.storage.paths import nvram_file, split_path
 
 _VM_FIELDS = (
@@ -203,6 +203,7 @@ class FileMethods:
     """The properties of a VirtualMachine about its files. Sizes change without notice."""
 
     _site: Any
+    host: Any
     config: Any
     links: dict[str, str]
 
@@ -259,14 +260,17 @@ class FileMethods:
                 layout.SnapshotLayout(key=s, dataKey=-1, disk=disks(s.config))
                 for s in self.all_snapshots()
             ],
-            timestamp=now(),
+            timestamp=self.host.now(),
         )
 
     def storage_summary(self) -> Any:
         total = sum(d.capacityInBytes for d in hardware.disks_of(self.config))
         used = sum(size for _, _, size in self.files())
         return vim.vm.Summary.StorageSummary(
-            committed=used, uncommitted=max(0, total - used), unshared=used, timestamp=now()
+            committed=used,
+            uncommitted=max(0, total - used),
+            unshared=used,
+            timestamp=self.host.now(),
         )
 
     @live
@@ -282,7 +286,7 @@ class FileMethods:
                     unshared=summary.unshared,
                 )
             ],
-            timestamp=now(),
+            timestamp=self.host.now(),
         )
 
     @live

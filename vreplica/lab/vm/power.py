@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from vreplica.lab import hardware
-from vreplica.lab.api.vmodl import fault, invalid_power_state, now, vim
+from vreplica.lab.api.vmodl import fault, invalid_power_state, vim
 from vreplica.lab.storage.change_map import ctk_path
 from vreplica.lab.vm.encryption import key_required
 from vreplica.lab.vm.files import write_nvram
@@ -47,7 +47,9 @@ class PowerMethods:
             self.chains.apply_tracking()
             self.chains.open_leaves()
             config = self.config_with_nics(True)
-            self.set(power="poweredOn", boot_time=now(), shutting_down=False, config=config)
+            self.set(
+                power="poweredOn", boot_time=self.host.now(), shutting_down=False, config=config
+            )
         write_nvram(self)
         self.guest_state.started()
         self._site.post_vm_event("VmPoweredOnEvent", self, f"{self.name} is powered on")
@@ -118,7 +120,7 @@ class PowerMethods:
         self.require_power("poweredOn", "poweredOn")
         yield 0
         self.guest_state.stopped()
-        self.boot_time = now()
+        self.boot_time = self.host.now()
         self.guest_state.started()
 
     def ShutdownGuest(self) -> None:
@@ -130,7 +132,7 @@ class PowerMethods:
 
     def RebootGuest(self) -> None:
         self.guest_state.require_tools()
-        self.boot_time = now()
+        self.boot_time = self.host.now()
         self._site.post_vm_event("VmGuestRebootEvent", self, f"Guest OS reboot for {self.name}")
 
     def StandbyGuest(self) -> None:

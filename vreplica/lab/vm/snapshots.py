@@ -11,7 +11,7 @@ from typing import Any
 
 from vreplica.lab import hardware
 from vreplica.lab.api.managed import Managed, live
-from vreplica.lab.api.vmodl import fault, invalid_argument, now, vim, vmodl
+from vreplica.lab.api.vmodl import fault, invalid_argument, vim, vmodl
 from vreplica.lab.guest.os_names import guest_family
 
 _ESCAPES = {"%": "%25", "/": "%2f", "\\": "%5c"}
@@ -105,6 +105,7 @@ class SnapshotMethods:
     """The methods of a VirtualMachine about snapshots."""
 
     _site: Any
+    host: Any
     config: Any
     chains: Any
     links: dict[str, str]
@@ -188,7 +189,7 @@ class SnapshotMethods:
                 name=escape_name(name),
                 description=description,
                 number=vm.snapshot_count + 1,
-                created=now(),
+                created=vm.host.now(),
                 power=vm.power,
                 quiesced=quiesced,
                 manifest=None,

@@ -12,7 +12,7 @@ from vreplica.lab import hardware
 from vreplica.lab.api.managed import cached, live
 from vreplica.lab.api.managed_entity import ManagedEntity
 from vreplica.lab.api.names import entity_name
-from vreplica.lab.api.vmodl import MethodFault, fault, now, vim
+from vreplica.lab.api.vmodl import MethodFault, fault, vim
 from vreplica.lab.guest import customization
 from vreplica.lab.guest.customization import CustomizationMethods
 from vreplica.lab.guest.guest import Guest
@@ -108,14 +108,14 @@ class VirtualMachine(
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "config":
-            stamp(value, self.config)
+            stamp(value, self.config, self.host.now())
         super().__setattr__(name, value)
 
     def set(self, **values: Any) -> None:
         """Also gives every new configuration its `changeVersion`."""
         with self._site.changed:
             if "config" in values:
-                stamp(values["config"], self.config)
+                stamp(values["config"], self.config, self.host.now())
             super().set(**values)
 
     # -- tasks ------------------------------------------------------------------------------
@@ -240,7 +240,7 @@ class VirtualMachine(
         )
 
     def uptime(self) -> int:
-        return int((now() - self.boot_time).total_seconds()) if self.boot_time else 0
+        return int((self.host.now() - self.boot_time).total_seconds()) if self.boot_time else 0
 
     @live
     def environmentBrowser(self) -> Any:

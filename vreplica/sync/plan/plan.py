@@ -18,7 +18,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from vreplica.clocks import clock_problem
+from vreplica.clocks import CLOCKS_APART, clock_problem
 from vreplica.delta.copy.modes import CopyMode
 from vreplica.errors import PreflightError
 from vreplica.points import DiskPoint, Level, RecoveryPoint
@@ -102,6 +102,11 @@ def clock_warnings(state: JobState) -> list[str]:
     for endpoint, session in ((job.source, sites.source), (job.destination, sites.destination)):
         told = session.refresh()
         found.append(clock_problem(endpoint.host, told, datetime.now(UTC)))
+    # The times of points come from the source's host.
+    ahead = sites.source.host_clock_ahead(state.source.ref)
+    if abs(ahead) > CLOCKS_APART:
+        told = sites.source.refresh() + ahead
+        found.append(clock_problem(state.source.host or "its host", told, datetime.now(UTC)))
     newest = state.replica.points[-2:] if state.replica is not None else ()
     return [*(text for text in found if text), *clock_problems(newest, datetime.now(UTC))]
 

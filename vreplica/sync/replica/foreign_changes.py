@@ -28,13 +28,14 @@ from vreplica.points.digestmap.digest_map import DigestMap
 from vreplica.points.digestmap.errors import DigestMapUnusable
 from vreplica.points.vm_keys import LEAF_KEY, REVERTED_KEY
 from vreplica.stored import Damaged, parse_moment
+from vreplica.sync.claim.claim import Claim
 from vreplica.sync.job import Job
 from vreplica.sync.job_dir import map_path
 from vreplica.sync.replica.state import ReplicaState
 from vreplica.sync.transport.disks import open_current
 from vreplica.units import human_size
 from vreplica.vsphere.change_id import generation_of
-from vreplica.vsphere.model import EventRecord
+from vreplica.vsphere.model import EventRecord, SnapshotInfo
 from vreplica.vsphere.session import Session
 
 READ_S = 10.0
@@ -64,12 +65,12 @@ def _starts(session: Session, replica: ReplicaState) -> Iterator[str]:
 def power_on_since_point(session: Session, replica: ReplicaState) -> EventRecord | None:
     """The first power-on of the replica since its latest point, or since we reverted it to one.
 
-    All times are of the destination's clock.
+    All times are of vCenter's clock, as the events are.
     """
     since = []
     if replica.latest is not None and (snapshot := replica.snapshot_of(replica.latest)):
-        since.append(snapshot.created)
-    if (reverted := _reverted(session, replica)) is not None:
+        since.append(_made(session, replica, snapshot))
+    if (reverted := _believed(session, replica.vm.extra_config.get(REVERTED_KEY))) is not None:
         since.append(reverted)
     last = max(since, default=None)
     for event in session.events(replica.vm.ref, since=last):
@@ -79,12 +80,24 @@ def power_on_since_point(session: Session, replica: ReplicaState) -> EventRecord
     return None
 
 
-def _reverted(session: Session, replica: ReplicaState) -> datetime | None:
-    """When we last reverted it, as it says; None where it says nothing that can be believed.
+def _made(session: Session, replica: ReplicaState, snapshot: SnapshotInfo) -> datetime:
+    """When a point was made, or a little before, by vCenter's clock.
+
+    The time of a snapshot is its host's, which may be ahead. The claim that it froze was renewed
+    while its run had the disks open, so nobody switched the replica on in between.
+    """
+    claim = Claim.of(snapshot.extra_config)
+    renewed = _believed(session, claim.renewed) if claim is not None else None
+    if renewed is not None:
+        return renewed
+    return snapshot.created - session.host_clock_ahead(replica.vm.ref)
+
+
+def _believed(session: Session, text: str | None) -> datetime | None:
+    """A time of vCenter's clock that the replica keeps; None where it cannot be believed.
 
     A time that is still to come is none of ours: it would hide every power-on until then.
     """
-    text = replica.vm.extra_config.get(REVERTED_KEY, "")
     try:
         return time if text and (time := parse_moment(text)) <= session.refresh() else None
     except Damaged:

@@ -86,7 +86,7 @@ def take_source_snapshot(context: RunContext, source: VmInfo) -> SourceSnapshot:
     for note in notes:
         context.warn(note)
     seen = min(max(snapshot.created, before), datetime.now(UTC))
-    if text := clock_problem(job.source.host, snapshot.created, seen):
+    if text := clock_problem(source.host or job.source.host, snapshot.created, seen):
         context.warn(text)
     return SourceSnapshot(snapshot, level, requested, tuple(notes))
 
@@ -108,12 +108,14 @@ def _removers(session: Session, source: VmRef, snapshot: SnapshotInfo) -> str:
     """The tasks on the source since the snapshot that touched snapshots, but for new ones."""
     try:
         tasks = session.recent_tasks(source)
+        # The snapshot's time is its host's, those of tasks are vCenter's.
+        made = snapshot.created - session.host_clock_ahead(source)
     except VReplicaError:
         return ""
     told = [
         f"{task.operation} by {task.user or 'an unknown user'} at {task.queued:%H:%M:%S} UTC"
         for task in tasks
-        if task.queued >= snapshot.created and _REMOVES.search(task.operation)
+        if task.queued >= made and _REMOVES.search(task.operation)
     ]
     return f" ({'; '.join(told)})" if told else ""
 

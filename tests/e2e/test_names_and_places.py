@@ -220,3 +220,46 @@ def test_placement_by_path_and_id_is_taken(world, content: Content) -> None:
         assert not check_readiness(job).problems
         run(job)
         assert run(job).disks[0].mode.value == "delta"
+
+
+def into_vapp(world, site: int, vm: str, *names: str) -> str:
+    """Moves a VM into new vApps, the outer one first. Returns its path."""
+    with world.managed(site, vm) as found:
+        pool, folder, path = found.resourcePool, found.parent, f"{found.parent.parent.name}/vm"
+        plain = vim.ResourceAllocationInfo()
+        for name in names:
+            shares = vim.ResourceConfigSpec(cpuAllocation=plain, memoryAllocation=plain)
+            pool = pool.CreateVApp(name, shares, vim.vApp.VAppConfigSpec(), folder)
+            folder, path = None, f"{path}/{name}"
+        pool.MoveIntoResourcePool([found])
+    return f"{path}/{vm}"
+
+
+def test_vms_in_vapps_have_paths_and_are_replicated(world, content: Content) -> None:
+    vm = world.make_vm(content(4 * MIB), power_on=True)
+    mark = uuid.uuid4().hex[:6]
+    path = into_vapp(world, 0, vm, f"shop-{mark}", f"db-{mark}")
+    with world.connect(0) as session:
+        assert session.find_vm(path) == session.find_vm(vm)
+        assert (session.find_vm(vm), path) in session.vms()
+        assert session.look_up_vm(path.replace(f"/db-{mark}", "")) is None
+    job = replace(world.job(vm), source_vm=path)
+    assert not [f.text for f in check_readiness(job).problems]
+    run(job)
+
+    # A person moves the replica into a vApp and renames it: it is known by its marks still.
+    there = into_vapp(world, 1, f"{vm}-replica", f"dr-{mark}")
+    with world.managed(1, f"{vm}-replica") as found:
+        WaitForTask(found.Rename_Task(f"{vm}-dr"))
+    (job.job_dir / "vms.json").unlink()
+    assert plan(job).replica_exists
+    assert run(job).disks[0].mode.value == "delta"
+
+    # A clone for a test stays out of the vApp, which somebody may start as a whole.
+    testing.run_test(job, testing.TestOptions(keep=True), lambda _: None)
+    with world.connect(1) as session:
+        assert there.replace(f"{vm}-replica", f"{vm}-dr") in dict(session.vms()).values()
+    with world.managed(1, f"{vm}-dr") as replica:
+        (clone,) = [v for v in replica.runtime.host.vm if v.name.startswith(f"{vm}-replica-")]
+        assert clone.parent == replica.parentVApp.parentFolder
+        assert (clone.parentVApp, list(replica.parentVApp.vm)) == (None, [replica])

@@ -15,11 +15,11 @@ def is_below(item: Any, above: Any) -> bool:
 
     A reference to an object that was removed has no parent; it is below the root only.
     """
-    at = getattr(item, "parent", None)
+    at = getattr(item, "above", None)
     while at is not None:
         if at._moId == above._moId:
             return True
-        at = at.parent
+        at = at.above
     removed = getattr(item, "_site", None) is None
     return removed and above.parent is None
 

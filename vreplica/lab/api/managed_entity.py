@@ -47,10 +47,18 @@ class ManagedEntity(Managed, vim.ManagedEntity):
         self.require_unique(name)
         self.name = name
 
+    @property
+    def above(self) -> Any:
+        """What it is in: its parent, but for vApps and the VMs in them."""
+        return self.parent
+
+    def siblings(self) -> Any:
+        """The objects among which its name is the only one, itself among them."""
+        return getattr(self.above, "childEntity", None) or ()
+
     def require_unique(self, name: str) -> None:
         """Raises DuplicateName where another object in the same folder has the name."""
-        siblings = getattr(self.parent, "childEntity", None) or ()
-        taken = named((c for c in siblings if c is not self), name)
+        taken = named((c for c in self.siblings() if c is not self), name)
         if taken is not None:
             raise duplicate_name(name, taken)
 

@@ -67,6 +67,7 @@ _BY_KIND: tuple[tuple[Any, dict[str, str]], ...] = (
     (vim.Folder, {"Destroy_Task": "Folder.Delete", "Rename_Task": "Folder.Rename"}),
     (vim.Datacenter, {"Destroy_Task": "Datacenter.Delete", "Rename_Task": "Datacenter.Rename"}),
     (vim.Datastore, {"Destroy_Task": "Datastore.Delete", "Rename_Task": "Datastore.Rename"}),
+    (vim.VirtualApp, {"Destroy_Task": "VApp.Delete", "Rename_Task": "VApp.Rename"}),
     (
         vim.ResourcePool,
         {"Destroy_Task": "Resource.DeletePool", "Rename_Task": "Resource.RenamePool"},

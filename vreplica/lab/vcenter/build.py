@@ -27,9 +27,9 @@ from vreplica.lab.vcenter.inventory import (
     Datacenter,
     Folder,
     Host,
-    ResourcePool,
 )
 from vreplica.lab.vcenter.networks import Network, build_switch
+from vreplica.lab.vcenter.pools import ResourcePool
 from vreplica.lab.vcenter.service_objects import (
     CustomFieldsManager,
     OptionManager,

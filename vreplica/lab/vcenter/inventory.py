@@ -14,21 +14,16 @@ from collections.abc import Generator, Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
-from vreplica.lab import hardware
 from vreplica.lab.api.managed import cached, live
 from vreplica.lab.api.managed_entity import ManagedEntity, duplicate_name
-from vreplica.lab.api.names import entity_name, file_name, named
+from vreplica.lab.api.names import entity_name, named
 from vreplica.lab.api.vmodl import fault, invalid_argument, vim, vmodl
 from vreplica.lab.storage.datastore_names import datacenter_of
-from vreplica.lab.storage.paths import split_path
 from vreplica.lab.vcenter.environment import HARDWARE_VERSIONS, number, require_supported
 from vreplica.lab.vcenter.file_managers import HostDatastoreBrowser
 from vreplica.lab.vcenter.networks import Portgroup, host_network
 from vreplica.lab.vcenter.unsupported import host_managers
-from vreplica.lab.vm.config import apply_spec, new_config, stamp
-from vreplica.lab.vm.files import read_vmx, write_vmx
-from vreplica.lab.vm.snapshots import Snapshot
-from vreplica.lab.vm.vm import VirtualMachine
+from vreplica.lab.vcenter.vm_holder import VmHolder
 from vreplica.units import MIB
 
 VENDOR, MODEL = "vreplica", "lab"
@@ -36,7 +31,7 @@ PACKAGES, CORES, HZ = 2, 16, 2_600_000_000
 """Processors of a host."""
 
 
-class Folder(ManagedEntity, vim.Folder):
+class Folder(VmHolder, ManagedEntity, vim.Folder):
     """A folder of the inventory. One for VMs also creates and registers them."""
 
     childType: Any
@@ -91,6 +86,8 @@ class Folder(ManagedEntity, vim.Folder):
 
     def MoveIntoFolder_Task(self, list: Any) -> None:  # noqa: A002  its name on the wire
         for item in list:
+            if item.parent is None:
+                raise fault(vmodl.fault.NotSupported, f"{item.name} is part of a vApp.")
             if datacenter_of(item) is not datacenter_of(self):
                 text = f"{item.name} cannot move to another datacenter."
                 raise fault(vmodl.fault.NotSupported, text)
@@ -115,6 +112,10 @@ class Folder(ManagedEntity, vim.Folder):
 
     def CreateVM_Task(self, config: Any, pool: Any, host: Any = None) -> Generator[int, None, Any]:
         self.require_type(vim.VirtualMachine)
+        if isinstance(pool, vim.VirtualApp):
+            # "... and therefore cannot be created using the method on a Folder" (vSphere API,
+            # CreateChildVM_Task).
+            raise invalid_argument("pool")
         self.require_free(config.name)
         if config.files is None or not config.files.vmPathName:
             raise invalid_argument("configSpec.files")
@@ -125,47 +126,8 @@ class Folder(ManagedEntity, vim.Folder):
         self._site.post_vm_event("VmCreatedEvent", vm, f"Created {vm.name}", template=False)
         return vm
 
-    def create_vm(self, spec: Any, pool: Any, host: Any, *, unfinished: bool = False) -> Any:
-        site, disks = self._site, self._site.disks
-        store, rest = split_path(spec.files.vmPathName)
-        name, own = entity_name(spec.name), file_name(spec.name)
-        if not rest.endswith(".vmx"):
-            rest = f"{split_path(disks.free_folder(store, rest or own))[1]}/{own}.vmx"
-        vmx = f"[{store}] {rest}"
-        host.require_datastore(store)
-        if disks.path(vmx).exists():
-            raise fault(vim.fault.FileAlreadyExists, f"File {vmx} already exists", file=vmx)
-        site.orphan_files.note_new(vmx)
-        made = apply_spec(
-            site, host, new_config(name, vmx, host.now()), spec, running=False, snapshots=False
-        )
-        vm = VirtualMachine(site, site.new_id("vm"))
-        vm.__dict__.update(
-            name=name,
-            config=made.config,
-            host=host,
-            resourcePool=pool,
-            parent=self,
-            unfinished=unfinished,
-        )
-        for disk in hardware.disks_of(made.config):
-            vm.links.update(vm.chains.read_chain(disk.backing.fileName))
-        vm.chains.describe_parents(made.config, vm.links)
-        vm.chains.update_tracking(made.config)
-        self.add_vm(vm)
-        return vm
-
-    def add_vm(self, vm: Any) -> None:
-        """Adds a complete VM to the inventory."""
-        site = self._site
-        with site.changed:
-            site.add(vm)
-            self.add_child(vm)
-            vm.host.vm = [*vm.host.vm, vm]
-            vm.resourcePool.vm = [*vm.resourcePool.vm, vm]
-            for item in (*vm.datastore, *vm.network):
-                item.touch()
-        write_vmx(vm)
+    def parents_of_child(self) -> dict[str, Any]:
+        return {"parent": self, "parentVApp": None}
 
     def RegisterVM_Task(
         self,
@@ -178,31 +140,7 @@ class Folder(ManagedEntity, vim.Folder):
         self.require_type(vim.VirtualMachine)
         if pool is None:
             raise invalid_argument("pool")
-        site = self._site
-        owner = next((v for v in site.vms() if v.config.files.vmPathName == path), None)
-        if owner is not None:
-            raise fault(vim.fault.AlreadyExists, f"{path} is registered already", name=owner.name)
-        chosen = site.choose_host(pool, host)
-        yield 0
-        kept = read_vmx(site, path)
-        stored = self.require_free(name or kept["vm"]["name"])
-        vm = VirtualMachine(site, site.new_id("vm"))
-        vm.__dict__.update(kept["vm"], host=chosen, resourcePool=pool, parent=self)
-        vm.__dict__["name"] = vm.config.name = stored
-        vm.config.template = asTemplate
-        stamp(vm.config, vm.config, chosen.now())
-        by_id: dict[Any, Any] = {None: None}
-        for values in kept["snapshots"]:
-            snapshot = Snapshot(site, site.new_id("snapshot"))
-            by_id[values.pop("id")] = snapshot
-            above = by_id[values.pop("parent")]
-            snapshot.__dict__.update(values, vm=vm, parent_snapshot=above)
-            vm.__dict__["_snapshots"] = [*vm.all_snapshots(), snapshot]
-            site.add(snapshot)
-        vm.__dict__["current"] = by_id[kept["current"]]
-        self.add_vm(vm)
-        site.post_vm_event("VmRegisteredEvent", vm, f"Registered {vm.name}", template=asTemplate)
-        return vm
+        return (yield from self.register(path, name, asTemplate, pool, host))
 
 
 def make_folder(site: Any, prefix: str, name: str, parent: Any, types: Any) -> Any:
@@ -239,41 +177,6 @@ class Datacenter(ManagedEntity, vim.Datacenter):
         self._site.datacenters = [d for d in self._site.datacenters if d is not self]
         self._site.remove(self)
         self._site.datastores_changed()
-
-
-class ResourcePool(ManagedEntity, vim.ResourcePool):
-    owner: Any
-    vm: Any
-    resourcePool: Any
-
-    @cached
-    def config(self) -> Any:
-        return vim.ResourceConfigSpec(
-            entity=self, cpuAllocation=_allocation(), memoryAllocation=_allocation()
-        )
-
-    @cached
-    def summary(self) -> Any:
-        return vim.ResourcePool.Summary(name=self.name, config=self.config)
-
-    def CreateResourcePool(self, name: str, spec: Any) -> Any:
-        name = entity_name(name)
-        if (taken := named(self.resourcePool, name)) is not None:
-            raise duplicate_name(name, taken)
-        made = ResourcePool(self._site, self._site.new_id("resgroup"))
-        made.__dict__.update(name=name, parent=self, owner=self.owner, vm=[], resourcePool=[])
-        self._site.add(made)
-        self.resourcePool = [*self.resourcePool, made]
-        return made
-
-
-def _allocation() -> Any:
-    return vim.ResourceAllocationInfo(
-        reservation=0,
-        expandableReservation=True,
-        limit=-1,
-        shares=vim.SharesInfo(shares=4000, level="normal"),
-    )
 
 
 class Cluster(ManagedEntity, vim.ClusterComputeResource):

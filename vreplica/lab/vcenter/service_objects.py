@@ -119,13 +119,24 @@ def children(item: Any) -> Iterator[Any]:
         yield item.resourcePool
     elif isinstance(item, vim.ResourcePool):
         yield from item.resourcePool
+        if isinstance(item, vim.VirtualApp):
+            yield from item.vm
 
 
-def below(item: Any) -> Iterator[Any]:
-    """All objects below an object in the inventory."""
-    for child in children(item):
-        yield child
-        yield from below(child)
+def viewed(item: Any) -> Iterator[Any]:
+    """The objects directly below a container of a view: pools and hosts also have VMs there."""
+    yield from children(item)
+    if isinstance(item, vim.ResourcePool | vim.HostSystem):
+        yield from item.vm
+
+
+def below(item: Any, found: dict[Any, None]) -> dict[Any, None]:
+    """Adds all objects below a container of a view to `found`, each once."""
+    for child in viewed(item):
+        if child not in found:
+            found[child] = None
+            below(child, found)
+    return found
 
 
 class ContainerView(Managed, vim.view.ContainerView):
@@ -136,7 +147,8 @@ class ContainerView(Managed, vim.view.ContainerView):
 
     @live
     def view(self) -> Any:
-        found = below(self.container) if self.recursive else children(self.container)
+        top = self.container
+        found = below(top, {}) if self.recursive else dict.fromkeys(viewed(top))
         kinds = tuple(self.type or ())
         return [c for c in found if not kinds or isinstance(c, kinds)]
 

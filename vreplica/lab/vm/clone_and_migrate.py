@@ -35,8 +35,9 @@ class CloneAndMigrateMethods:
     guest_settings: dict[str, Any] | None
 
     def CloneVM_Task(self, folder: Any, name: str, spec: Any) -> Generator[int, None, Any]:
-        folder.require_free(name)
         location = spec.location
+        holder = _holder(folder, location.pool)
+        holder.require_free(name)
         if self.config.template and location.pool is None:
             raise invalid_argument("spec.location.pool")
         linked = location.diskMoveType == _LINKED
@@ -48,7 +49,7 @@ class CloneAndMigrateMethods:
         if spec.customization is not None:
             check_spec(self, source, spec.customization)
         yield 0
-        made = self.create_copy(folder, name, location, source, linked)
+        made = self.create_copy(holder, name, location, source, linked)
         made.guest_settings = dict(self.guest_settings or {})
         if spec.customization is not None:
             made.set_customization(spec.customization)
@@ -68,18 +69,19 @@ class CloneAndMigrateMethods:
     def InstantClone_Task(self, spec: Any) -> Generator[int, None, Any]:
         if self.power != "poweredOn":
             self.require_power("poweredOn", "poweredOn")  # type: ignore[attr-defined]
-        folder = spec.location.folder or self.parent
-        folder.require_free(spec.name)
+        pool = spec.location.pool or self.resourcePool
+        holder = _holder(spec.location.folder or self.parent, pool)
+        holder.require_free(spec.name)
         yield 0
         # The child shares the present content of the parent's disks, through links of its own.
         taken = self.add_snapshot(f"instant clone {spec.name}", "", False)  # type: ignore[attr-defined]
-        made = self.create_copy(folder, spec.name, spec.location, taken.config, True)
+        made = self.create_copy(holder, spec.name, spec.location, taken.config, True)
         made.reconfigure(vim.vm.ConfigSpec(extraConfig=spec.config or []))
         for _ in made.PowerOnVM_Task():
             pass
         return made
 
-    def create_copy(self, folder: Any, name: str, location: Any, source: Any, linked: bool) -> Any:
+    def create_copy(self, holder: Any, name: str, location: Any, source: Any, linked: bool) -> Any:
         """Makes a VM with the disks of `source`: whole copies, or links on top of them."""
         site, disks = self._site, self._site.disks
         store = (
@@ -92,7 +94,7 @@ class CloneAndMigrateMethods:
         config = copy.deepcopy(source)
         found = hardware.disks_of(config)
         spec = vim.vm.ConfigSpec(name=name, files=vim.vm.FileInfo(vmPathName=f"[{store}]"))
-        made = folder.create_vm(spec, pool, site.choose_host(pool, host), unfinished=True)
+        made = holder.create_vm(spec, pool, site.choose_host(pool, host), unfinished=True)
         vmx = made.config.files.vmPathName
         links: dict[str, str] = {}
         created: list[str] = []
@@ -146,10 +148,7 @@ class CloneAndMigrateMethods:
         if spec.host is not None and spec.host is not self.host:
             self.move_host(spec.host)
         if spec.pool is not None and spec.pool is not self.resourcePool:
-            old = self.resourcePool
-            old.vm = [v for v in old.vm if v is not self]
-            spec.pool.vm = [*spec.pool.vm, self]
-            self.resourcePool = spec.pool
+            spec.pool.MoveIntoResourcePool([self])
         self._site.post_vm_event(
             "VmRelocatedEvent",
             self,
@@ -174,6 +173,11 @@ class CloneAndMigrateMethods:
         self.host.vm = [v for v in self.host.vm if v is not self]
         host.vm = [*host.vm, self]
         self.host = host
+
+
+def _holder(folder: Any, pool: Any) -> Any:
+    """What a copy is directly in: a vApp where that is its pool, else the folder."""
+    return pool if isinstance(pool, vim.VirtualApp) else folder
 
 
 def _named(vm: Any) -> Any:

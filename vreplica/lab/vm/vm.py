@@ -54,6 +54,7 @@ class VirtualMachine(
 
     config: Any
     host: Any
+    parentVApp: Any
     power: str
     boot_time: Any
     shutting_down: bool
@@ -136,6 +137,15 @@ class VirtualMachine(
     def end_task(self, task: Any) -> None:
         with self.__dict__["_busy_lock"]:
             self.__dict__["_busy"] = [t for t in self.__dict__["_busy"] if t is not task]
+
+    # -- its place ---------------------------------------------------------------------------
+
+    @property
+    def above(self) -> Any:
+        return self.parent or self.parentVApp
+
+    def siblings(self) -> Any:
+        return self.parentVApp.vm if self.parent is None else self.parent.childEntity
 
     # -- views ------------------------------------------------------------------------------
 
@@ -387,7 +397,8 @@ class VirtualMachine(
                 site.remove(snapshot)
             for holder in (self.host, self.resourcePool):
                 holder.vm = [v for v in holder.vm if v is not self]
-            self.parent.childEntity = [c for c in self.parent.childEntity if c is not self]
+            if self.parent is not None:
+                self.parent.remove_child(self)
             for item in (*self.datastore, *self.network):
                 item.touch()
             site.remove(self)

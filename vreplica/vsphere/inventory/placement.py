@@ -162,7 +162,9 @@ class _Finder:
         return [f for f in folders if "VirtualMachine" in _type_names(f)]
 
     def _pools(self) -> list[FoundObject]:
-        return self.tree.of_kind(vim.ResourcePool)
+        """Returns the pools. A vApp is one too, but no VM is created in it by way of a folder."""
+        pools = self.tree.of_kind(vim.ResourcePool)
+        return [f for f in pools if not isinstance(f.managed, vim.VirtualApp)]
 
     def _owner(self, pool: FoundObject) -> str:
         owner = pool.get("owner")

@@ -204,8 +204,8 @@ class LabControl:
         `more`: memory_mib and threads (a VM that needs more does not start), newest_hardware
         ("vmx-19"), missing_guests and own_devices (lists); clock_ahead_s (of its vCenter's clock);
         release ("7.0.3") and nfc, the traits in which its NFC service is not that of the release
-        (vreplica.lab.nfc.profile). A release sets newest_hardware and nfc back to its own unless they
-        are given too.
+        (vreplica.lab.nfc.profile). A release sets newest_hardware and nfc back to its own
+        unless they are given too.
         """
         state = {"connected": connected, "maintenance": maintenance, **more}
         self.do("set_host", site=site, host=host, **state)

@@ -21,7 +21,7 @@ from vreplica.errors import VReplicaError
 from vreplica.extents import Extents
 from vreplica.lab import LabControl
 from vreplica.units import MIB
-from vreplica.vsphere.connection import tasks
+from vreplica.vsphere.connection import fit, tasks
 from vreplica.vsphere.model import VmRef
 from vreplica.vsphere.operations import snapshots
 from vreplica.vsphere.session import Session
@@ -116,7 +116,7 @@ def replay(source: Session, monkeypatch: pytest.MonkeyPatch) -> Replay:
     """Answers in place of the server of `source`."""
     link = source._link
     made = Replay(link._stub)
-    monkeypatch.setattr(link._stub, "InvokeMethod", made)
+    monkeypatch.setattr(link._stub, "InvokeMethod", fit.checked(made))
     for name, module in (("FIRST_POLL_S", tasks), ("LAST_POLL_S", tasks)):
         monkeypatch.setattr(module, name, 0.0)
     monkeypatch.setattr(snapshots, "CONSOLIDATION_PAUSE_S", 0.0)

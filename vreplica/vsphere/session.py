@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from vreplica.redact import hide
+from vreplica.vsphere.connection import fit
 from vreplica.vsphere.connection.look import Look
 from vreplica.vsphere.connection.tasks import PATIENCE_S, WaitLimits
 from vreplica.vsphere.connection.vmomi import utc, vim
@@ -81,9 +82,6 @@ if TYPE_CHECKING:
 
 SHORT_S = 600.0
 """For tasks that only change configuration or power, and for one answer of change tracking."""
-UNFIT = (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RecursionError)
-"""Raised by code that reads an answer which does not have the form of one."""
-
 LONG_S = 24 * 3600.0
 """For tasks that copy or merge disks: a large delta on a slow datastore takes hours."""
 
@@ -111,17 +109,19 @@ def connect(
 
 
 def _checked(method: Callable[..., Any]) -> Callable[..., Any]:
-    """A method that raises BadReply for an answer that cannot be what it says.
+    """A method that raises BadReply for an answer whose values cannot be what they say.
 
-    pyVmomi gives a property of any type that the server names, so what is read of an answer may
-    lack every attribute and fit into no calculation.
+    Their types are known to fit (`connection/fit.py`); but any may be unset, name what is not there
+    or fit into no calculation. An error that no value explains is ours and stays what it is.
     """
 
     @wraps(method)
     def call(self: Session, *arguments: Any, **more: Any) -> Any:
         try:
             return method(self, *arguments, **more)
-        except UNFIT as error:
+        except fit.UNFIT as error:
+            if not fit.is_of_an_answer(error):
+                raise
             operation = method.__name__.replace("_", " ")
             reason = hide(f"{type(error).__name__}: {error}")[:300]
             raise BadReply(self.endpoint.host, operation, reason) from error
@@ -131,8 +131,12 @@ def _checked(method: Callable[..., Any]) -> Callable[..., Any]:
 
 def _all_checked(kind: type[Session]) -> type[Session]:
     for name, value in list(vars(kind).items()):
-        if callable(value) and not name.startswith("_"):
+        if name.startswith("_"):
+            continue
+        if callable(value):
             setattr(kind, name, _checked(value))
+        elif name == "about":
+            setattr(kind, name, property(_checked(value.fget), doc=value.__doc__))
     return kind
 
 

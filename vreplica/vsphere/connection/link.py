@@ -9,7 +9,7 @@ NotAuthenticated means that the server has done nothing, so both log in again an
 waits at the server for long, so the limit of an answer's time cuts nothing short.
 
 An answer is input from elsewhere: its time and its size are limited (`limited_http`), and one that
-cannot be read is a BadReply, whatever pyVmomi's reader makes of it.
+cannot be read, or has other types than the API declares (`fit`), is a BadReply.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from socket import gaierror
 from typing import Any, Final
 from xml.etree import ElementTree as ET
 
-from vreplica.errors import VReplicaError
 from vreplica.redact import hide, remember
+from vreplica.vsphere.connection import fit
 from vreplica.vsphere.connection.certificate import (
     PinnedConnection,
     fetch_certificate,
@@ -111,6 +111,7 @@ class ServerLink:
             customHeaders={"Accept-Encoding": "gzip"},
         )
         self._stub.scheme = self._scheme
+        self._stub.InvokeMethod = fit.checked(self._stub.InvokeMethod)
         service = vim.ServiceInstance("ServiceInstance", self._stub)
         try:
             operation = "reading the service content"
@@ -259,9 +260,7 @@ class ServerLink:
                 # A server that did not answer within the timeout is not asked again.
                 if sends <= 0 or isinstance(error, TimeoutError):
                     raise self._broken(error).at(vm=vm) from error
-            except VReplicaError:
-                raise
-            except Exception as error:
+            except fit.Unreadable as error:
                 raise self._unreadable(operation, error).at(vm=vm) from error
 
     def _broken(self, error: BaseException) -> HostUnreachable:
@@ -269,7 +268,6 @@ class ServerLink:
         return HostUnreachable(self.endpoint.host, self.endpoint.port, reason)
 
     def _unreadable(self, operation: str, error: Exception) -> BadReply:
-        """For whatever pyVmomi's reader raises for an answer that does not fit its tables."""
         reason = hide(str(error)) or type(error).__name__
         return BadReply(self.endpoint.host, operation, reason[:REASON_CHARS])
 

@@ -16,10 +16,12 @@ from vreplica.failover.machine.errors import (
     NoRoomToKeep,
     SourceNotReached,
 )
+from vreplica.failover.machine.mark import Holding
 from vreplica.failover.machine.ports import NamedVm, Written
 from vreplica.points import Level, RecoveryPoint
+from vreplica.points.failover_mark import FailoverMark
 from vreplica.points.side_branch import SideBranch
-from vreplica.sync.errors import PreflightFailed
+from vreplica.sync.errors import FailoverNotHere, PreflightFailed, ReplicaInFailover
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -76,6 +78,8 @@ class Model:
     """How often the source was started since the beginning: the model's time."""
     written: str = ""
     """What was written to the replica since it was started."""
+    back: bool = False
+    """A failback: its commit gives the replica, the original VM, back."""
     writes: str = "w"
     """What its guest writes at each start."""
     sides: list[tuple[SideBranch, str]] = field(default_factory=list)
@@ -89,6 +93,12 @@ class Model:
     """Why a sync would be refused."""
     replica_tools: bool = True
     replica_shuts_down_after: int | None = 2
+    mark: FailoverMark | None = None
+    """The failover's mark on the replica, which has the claim of `mark.journal` then."""
+    frozen_marks: dict[str, FailoverMark | None] = field(default_factory=dict)
+    """The mark that each point has frozen: a revert brings it back."""
+    holding: Holding | None = None
+    """What the process that drives the model holds."""
     touched: bool = False
     """Others changed what the replica held, and that is to be discarded."""
 
@@ -98,14 +108,19 @@ class Model:
         waiting, self.shutting_down = self.shutting_down, self._replica_shutting_down
         self._replica_shutting_down = waiting
         self.source_on, self.replica_on = self.replica_on, self.source_on
+        self.mark, self._other_mark = self._other_mark, self.mark
+        self.back = not self.back
         try:
             yield self
         finally:
+            self.mark, self._other_mark = self._other_mark, self.mark
+            self.back = not self.back
             waiting, self.shutting_down = self.shutting_down, self._replica_shutting_down
             self._replica_shutting_down = waiting
             self.source_on, self.replica_on = self.replica_on, self.source_on
 
     _replica_shutting_down: int | None = None
+    _other_mark: FailoverMark | None = None
 
     def _edge(self) -> None:
         assert not (self.source_on and self.replica_on), f"both VMs are on: {self.name}"
@@ -130,12 +145,50 @@ class Model:
     def names(self) -> tuple[NamedVm, NamedVm]:
         return NamedVm("vm", "main"), NamedVm("vm-replica", "dr")
 
+    # -- the replica's own mark -------------------------------------------------------------
+
+    def check_free(self) -> None:
+        if self.mark is not None:
+            raise ReplicaInFailover("job", "replica", "", standing=f"has {self.mark.id}")
+
+    def hold(self, holding: Holding) -> None:
+        self.holding = holding
+
+    def check_held(self) -> None:
+        assert self.holding is not None
+        own, found = self.holding.mark, self.mark
+        if found is not None and (found.id, found.journal) == (own.id, own.journal):
+            return
+        if self.holding.stands or (found is not None and found.id == own.id):
+            raise FailoverNotHere("job", own.id, "replica", str(found and found.journal))
+        if found is not None:
+            raise ReplicaInFailover("job", "replica", "", standing=f"has {found.id}")
+
+    def _claim(self) -> None:
+        """Compares and sets, with what the driving process holds."""
+        self.check_held()
+        assert self.holding is not None
+        self.mark = self.holding.mark
+
+    def mark_replica(self) -> None:
+        self._edge()
+        self._claim()
+        self._edge()
+
+    def stays_claimed(self) -> bool:
+        return not self.back
+
     # -- the job ----------------------------------------------------------------------------
 
     def disable_job(self, failover: str) -> None:
+        self._claim()
         self._effect("disable", lambda: setattr(self, "job_on", False))
 
     def enable_job(self, failover: str) -> None:
+        self._edge()
+        if self.mark is not None:
+            self.check_held()
+            self.mark = None
         self._effect("enable", lambda: setattr(self, "job_on", True))
 
     def points(self) -> tuple[RecoveryPoint, ...]:
@@ -146,6 +199,7 @@ class Model:
         assert self.frozen, "a sync over a state that no point keeps"
         assert not self.replica_on, "a sync into a running replica"
         self._edge()
+        self._claim()
         self.leaf = None
         fence()
         if self.on_fence:
@@ -154,8 +208,10 @@ class Model:
         self._edge()
         level = self.quiesced if self.source_on else known_level
         assert level is not None
+        self.check_held()
         made = point(id_, level, len(self.chain))
         self.chain.append(made)
+        self.frozen_marks[id_] = self.mark
         self.leaf = id_
         self._note(f"sync {id_}")
         self._edge()
@@ -165,6 +221,8 @@ class Model:
         return self.frozen
 
     def keep_replica_state(self, failover: str) -> None:
+        self._claim()
+
         def act() -> None:
             self.chain.append(point(f"{failover}-0", Level.CLEAN_SHUTDOWN, len(self.chain)))
             self.leaf, self.frozen = f"{failover}-0", True
@@ -173,6 +231,8 @@ class Model:
 
     def settle_direction(self, failover: str, booted: str, level: Level, lost: bool) -> None:
         assert booted in [p.id for p in self.chain]
+        if self.back:
+            self.mark = self._other_mark = None
         self._effect("settle", lambda: setattr(self, "settled", failover))
 
     # -- the source -------------------------------------------------------------------------
@@ -251,8 +311,13 @@ class Model:
     def put_replica_on(self, id_: str) -> None:
         assert not self.replica_on
         assert id_ in [*(p.id for p in self.chain), *(b.id for b, _ in self.sides)]
-        clean = {"leaf": id_, "touched": False, "written": ""}
+        self._claim()
+        frozen = self.frozen_marks.get(id_)
+        clean = {"leaf": id_, "touched": False, "written": "", "mark": frozen}
         self._effect(f"revert to {id_}", lambda: self.__dict__.update(clean))
+        # The claim that came back is an old one: it is set again.
+        self.mark = self.holding.mark if self.holding is not None else None
+        self._edge()
 
     def before_power_on(self) -> tuple[()]:
         return ()
@@ -262,6 +327,7 @@ class Model:
             self.replica_on, self.leaf, self._replica_shutting_down = True, None, None
             self.written += self.writes
 
+        self._claim()
         self._effect("PowerOn replica", act)
 
     def after_heartbeat(self) -> tuple[()]:

@@ -192,11 +192,11 @@ def test_a_failover_keeps_its_claim_until_it_ends(there: Any) -> None:
     # A run of the failover itself.
     held = take(there, "fo-1", kind=ClaimKind.FAILOVER, run="r1")
     assert (held.claim.owner, held.claim.run) == ("fo-1", "r1")
-    release_of_failover(there, REF.name, "fo-2")
+    release_of_failover(there, REF.name, claimant("fo-2"))
     held.check()
-    release_of_failover(there, REF.name, "fo-1")
+    release_of_failover(there, REF.name, claimant("fo-1"))
     assert CLAIM_KEY not in there.extra
-    release_of_failover(there, "no such VM", "fo-1")
+    release_of_failover(there, "no such VM", claimant("fo-1"))
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ The first entry of a failback's journal has its plan, beside the choices:
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Self
 
@@ -24,6 +25,8 @@ from vreplica.failover.vsphere_ports import VSpherePorts
 from vreplica.points import Level
 from vreplica.points.vm_keys import DISCONNECTED_KEY, JOB_KEY
 from vreplica.stored import build
+from vreplica.sync.claim.claim import Claim
+from vreplica.sync.claim.held_claim import check_in_no_failover
 from vreplica.sync.errors import NoPoints, PreflightFailed
 from vreplica.sync.events import Listener, Warn
 from vreplica.sync.job import Job, OnCbtLoss, Placement
@@ -117,6 +120,16 @@ class FailbackPorts(VSpherePorts):
         source = sites.source.read_vm(self._source_vm)
         return check_source_alone(JobState(job, sites, source, None))
 
+    def check_free(self) -> None:
+        """The leaf of an original VM may still name an earlier failback: only a claim counts."""
+        with suppress(VmNotFound):
+            vm = self._destination.read_vm(self._replica_ref())
+            if Claim.of(vm.extra_config) is not None:
+                check_in_no_failover(self._job.name, vm)
+
+    def stays_claimed(self) -> bool:
+        return False
+
     def replica_state_is_kept(self) -> bool:
         """True once a point keeps the original's last state, and nothing was written after it.
 
@@ -139,7 +152,8 @@ class FailbackPorts(VSpherePorts):
             booted=self._plan.booted,
             level=Level(self._plan.level),
             listener=self._listener,
-            failover=failover,
+            claimant=self._claimant,
+            marks=self._marks,
         )
 
     def _connect_replica(self, ref: VmRef) -> None:

@@ -28,12 +28,20 @@ from vreplica.failover.machine.errors import (
     SourceCannotRun,
     SourceNotReached,
 )
+from vreplica.failover.machine.mark import Holding
 from vreplica.failover.machine.ports import Effect, NamedVm, Written
 from vreplica.points import Level, RecoveryPoint
 from vreplica.points.side_branch import SideBranch
-from vreplica.points.vm_keys import BOOTED, DISCONNECTED_KEY, LEAF_KEY
+from vreplica.points.vm_keys import BOOTED, DISCONNECTED_KEY, FAILOVER_KEY, LEAF_KEY
 from vreplica.sync.claim.claim import ClaimKind
-from vreplica.sync.claim.held_claim import Claimant, HeldClaim, claim_now, release_of_failover
+from vreplica.sync.claim.held_claim import (
+    Claimant,
+    HeldClaim,
+    check_in_no_failover,
+    claim_now,
+    release_of_failover,
+    require_held,
+)
 from vreplica.sync.claim.takeover import wait_until_closed
 from vreplica.sync.cycle import run
 from vreplica.sync.errors import JobBusy, NoPoints, ReplicaClaimed, ReplicaInFailover
@@ -43,7 +51,7 @@ from vreplica.sync.job import Customize, Job, OnReplicaChange, QuiescePolicy
 from vreplica.sync.job_dir import job_lock
 from vreplica.sync.job_state import read_job_state
 from vreplica.sync.job_switch import check_enabled, disable, enable
-from vreplica.sync.known_vms import find_source
+from vreplica.sync.known_vms import find_known_replica, find_source
 from vreplica.sync.plan.plan import check_next_run, why_claimed
 from vreplica.sync.replica import nvram, side_branches
 from vreplica.sync.replica.foreign_changes import find_foreign_changes
@@ -71,6 +79,7 @@ class VSpherePorts:
         self._job, self._failover, self._listener = job, failover, listener
         self._stack = ExitStack()
         self._tasks: dict[str, list[str]] = {"source": [], "destination": []}
+        self._holding: Holding | None = None
         self.check_cancelled: Callable[[], None] = lambda: None
         """Called before every write of a sync, beside the journal's epoch check. It may raise."""
 
@@ -124,6 +133,50 @@ class VSpherePorts:
         source = latest.source_name if latest is not None else job.source_vm
         return NamedVm(source, job.source.label), NamedVm(name, job.destination.label)
 
+    # -- the replica's own mark -------------------------------------------------------------
+
+    def check_free(self) -> None:
+        with suppress(VmNotFound):
+            vm = self._destination.read_vm(self._replica_ref())
+            check_in_no_failover(self._job.name, vm)
+
+    def hold(self, holding: Holding) -> None:
+        self._holding = holding
+
+    def check_held(self) -> None:
+        with suppress(VmNotFound):
+            ref = self._replica_ref()
+            found = self._destination.read_options(ref).extra_config
+            require_held(ref.name, found, self._claimant)
+
+    def mark_replica(self) -> None:
+        self._claim()
+
+    def stays_claimed(self) -> bool:
+        return True
+
+    def _replica_ref(self) -> VmRef:
+        """Raises VmNotFound where there is no VM yet."""
+        known = find_known_replica(self._destination, self._job)
+        return known or self._destination.find_vm(self._job.placement.name)
+
+    @property
+    def _claimant(self) -> Claimant:
+        holding = self._holding
+        return Claimant(
+            job=self._job.name,
+            owner=self._failover,
+            kind=ClaimKind.FAILOVER,
+            run=self._failover,
+            journal=holding.mark.journal if holding is not None else "",
+            must_hold=holding is not None and holding.stands,
+        )
+
+    @property
+    def _marks(self) -> dict[str, str]:
+        """The entries of extraConfig that go with every claim."""
+        return {FAILOVER_KEY: self._holding.mark.text} if self._holding is not None else {}
+
     # -- the job ----------------------------------------------------------------------------
 
     def disable_job(self, failover: str) -> None:
@@ -142,21 +195,24 @@ class VSpherePorts:
                 time.sleep(1.0)
 
     def enable_job(self, failover: str) -> None:
-        release_of_failover(self._destination, self._job.placement.name, failover)
+        replica = self._job.placement.name
+        with suppress(VmNotFound):
+            replica = self._replica_ref().moref
+        release_of_failover(self._destination, replica, self._claimant)
         enable(self._job, failover)
 
     def _claim(self, values: Mapping[str, str] | None = None) -> HeldClaim | None:
-        """Claims the replica for this failover; None where there is no VM yet.
+        """Claims the replica for this failover, with its mark; None where there is no VM yet.
 
         A claim of the failover stays until it has ended, also while no process works on it.
-        `values`: further entries, set in the same step. Raises ReplicaClaimed.
+        `values`: further entries, set in the same step. Raises ReplicaClaimed, FailoverNotHere.
         """
         try:
-            ref = self._destination.find_vm(self._job.placement.name)
+            ref = self._replica_ref()
         except VmNotFound:
             return None
-        claimant = Claimant(self._job.name, self._failover, ClaimKind.FAILOVER, self._failover)
-        taken = claim_now(self._destination, ref, claimant, values)
+        both = {**self._marks, **(values or {})}
+        taken = claim_now(self._destination, ref, self._claimant, both)
         taken.held.forget()
         if taken.before is not None:
             self._listener(Warn(taken.text))
@@ -180,7 +236,14 @@ class VSpherePorts:
             listener=self._listener,
             run_id=point,
             fence=check,
-            failover_run=FailoverRun(self._failover, known_level, self._add_tasks),
+            failover_run=FailoverRun(
+                self._failover,
+                known_level,
+                self._add_tasks,
+                journal=self._claimant.journal,
+                must_hold=self._claimant.must_hold,
+                marks=self._marks,
+            ),
         )
         return report.point
 
@@ -319,7 +382,7 @@ class VSpherePorts:
             raise NoPointToBoot(wanted=point)
         claim = self._claim()
         assert claim is not None, "the replica was read a moment ago"
-        revert_to_point(self._destination, claim, snapshot)
+        revert_to_point(self._destination, claim, snapshot, self._marks)
 
     def before_power_on(self) -> tuple[Effect, ...]:
         if self._job.guest.customize is Customize.SPEC:

@@ -12,6 +12,8 @@ On the replica of a job:
                               empty when none does
     vreplica.claim            the writer that has the replica now,  run, seed,       every writer
                               JSON (sync/claim/claim.py)            failover
+    vreplica.failover         the failover that has the replica,    failover         failover adopt,
+                              JSON (points/failover_mark.py)                         run, plan
     vreplica.point            the recovery point, JSON              commit,          every command
     vreplica.point.disk.KEY   one disk of that point, JSON          reprotect        every command
     vreplica.seed             seed id and disk keys, JSON; empty    seed             run, plan
@@ -54,6 +56,9 @@ powered on."""
 
 CLAIM_KEY: Final = "vreplica.claim"
 """The writer that has claimed the replica, as JSON (sync/claim/claim.py); empty when none has."""
+
+FAILOVER_KEY: Final = "vreplica.failover"
+"""The failover that has the replica, as JSON (points/failover_mark.py); empty when none has."""
 
 POINT_KEY: Final = "vreplica.point"
 """The recovery point that the disks stand on, as JSON (points/model.py)."""

@@ -194,7 +194,7 @@ def _read_and_claim(context: RunContext) -> tuple[JobState, Plan]:
         context.sites.destination,
         state.replica.vm,
         claimant,
-        {LEAF_KEY: context.run_id} if marks else {},
+        {**context.marks, **({LEAF_KEY: context.run_id} if marks else {})},
     )
     if plan.resumes is not None:
         context.resume(plan.resumes)
@@ -277,7 +277,9 @@ def _create_replica(context: RunContext, source: VmInfo) -> ReplicaState:
     context.replica_before = replica_uuid(job)
     context.step("create", f"creating replica {job.placement.name} on {job.placement.datastore}")
     claim = new_claim(destination, context.claimant)
-    ref = destination.create_replica(replica_spec(job, source, context.run_id, claim=claim.option))
+    ref = destination.create_replica(
+        replica_spec(job, source, context.run_id, claim={**claim.option, **context.marks})
+    )
     context.held = HeldClaim(destination, ref, job.name, claim).keep()
     context.leaf_marked = context.replica_changed = True
     try:

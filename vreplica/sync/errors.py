@@ -69,12 +69,34 @@ class ReplicaClaimed(PreflightError):
 class ReplicaInFailover(ReplicaClaimed):
     """A failover has the replica, until it is undone, committed or failed back."""
 
+    template = "replica {vm} of job {job} {standing}"
     remedy = (
-        "Nothing writes to it meanwhile: it may be in service. On the machine that began the "
-        "failover: `vreplica-sync failover show {job}`, then `vreplica-sync undo {job}` or "
-        "`vreplica-sync commit {job}`."
+        "Nothing writes to it meanwhile. On the mover that has the failover: `vreplica-sync "
+        "failover show {job}`, then `vreplica-sync undo {job}` or `vreplica-sync commit {job}`. "
+        "Where that mover or its state directory is lost: `vreplica-sync failover adopt {job}` "
+        "continues it here."
     )
     retryable = False
+    standing: str = ""
+    """`is in service by failover fo-... of TIME, from mover M (running)`."""
+
+
+@dataclass(eq=False)
+class FailoverNotHere(PreflightError):
+    """This machine has a journal of a failover that another mover has, or that is over."""
+
+    template = (
+        "failover {failover} of job {job} is no longer in the hands of this mover: replica {vm} is "
+        "in the hands of {by}; nothing was changed"
+    )
+    remedy = (
+        "Continue on that mover. Where it is lost, or where the failover has ended: `vreplica-sync "
+        "failover adopt {job}` makes the record of this machine agree with the replica."
+    )
+    job: str
+    failover: str
+    vm: str
+    by: str
 
 
 @dataclass(eq=False)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from vreplica.points import Level
 
@@ -28,3 +28,9 @@ class FailoverRun:
     started: Callable[[tuple[str, ...], tuple[str, ...]], None] = _keep_no_tasks
     """Gets the keys of the tasks that the run started, at the source and at the destination,
     also where the run fails."""
+    journal: str = ""
+    """The failover's journal (sync/claim/claim.py)."""
+    must_hold: bool = False
+    """The failover has claimed the replica before."""
+    marks: Mapping[str, str] = field(default_factory=dict)
+    """Entries of extraConfig that are set with every claim of the replica."""

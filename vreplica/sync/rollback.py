@@ -174,7 +174,7 @@ class Rollback:
         assert snapshot is not None, "the snapshots of points that were read are known"
         # The revert takes the names of the files back, too.
         remember_unused(context.job, made_by_run(replica))
-        revert_to_point(destination, context.claim, snapshot)
+        revert_to_point(destination, context.claim, snapshot, context.marks)
         context.leaf_marked = False
         reverted = read_replica(destination, context.job, replica.vm.ref)
         delete_unused(context, reverted)

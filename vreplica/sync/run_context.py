@@ -8,7 +8,7 @@ who owns a run has one place to be asked.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from time import perf_counter
@@ -141,7 +141,14 @@ class RunContext:
             kind=ClaimKind.FAILOVER if failover is not None else ClaimKind.RUN,
             run=self.run_id,
             take_over=self.take_over,
+            journal=failover.journal if failover is not None else "",
+            must_hold=failover is not None and failover.must_hold,
         )
+
+    @property
+    def marks(self) -> Mapping[str, str]:
+        """Entries of extraConfig that a failover sets with every claim."""
+        return self.failover_run.marks if self.failover_run is not None else {}
 
     def resume(self, resumed: Resumable) -> None:
         """Makes this run continue an earlier one, under the id of that one."""

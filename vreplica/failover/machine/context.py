@@ -12,14 +12,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from vreplica.errors import VReplicaError
 from vreplica.failover.machine.choices import FailoverChoices, UndoChoices
 from vreplica.failover.machine.errors import FailoverTakenOver
-from vreplica.failover.machine.journal import Journal
+from vreplica.failover.machine.journal import Entry, Journal
+from vreplica.failover.machine.mark import Holding, holding_of, mark_of
 from vreplica.failover.machine.ports import Ports, bootable
 from vreplica.failover.machine.states import FailoverEvent
 from vreplica.points import Level, RecoveryPoint
@@ -69,20 +70,62 @@ class StepContext:
         """The operator's choices for the undo."""
         return UndoChoices.from_dict(self.journal.choices)
 
-    def do(self, effect: str, call: Callable[..., Any], *args: Any) -> Any:
+    def do(
+        self, effect: str, call: Callable[..., Any], *args: Any, marks_replica: bool = False
+    ) -> Any:
         """Does one effect. Journals its intent before and its result after.
 
-        Raises FailoverTakenOver, before anything is done, where this process's epoch is old.
+        Before the effect the replica's own mark tells of it, too. `marks_replica`: the call itself
+        sets the mark, with what it changes. Raises FailoverTakenOver, before anything is done,
+        where this process's epoch is old, and FailoverNotHere where another mover has adopted
+        the failover.
         """
         with self.journal.effect():
+            stands = self.holding.stands
             self.journal.write("intent", step=effect, data={})
+            self.ports.hold(replace(self.holding, stands=stands))
             try:
+                if not marks_replica:
+                    self.ports.mark_replica()
                 result = call(*args)
             except Exception as error:
                 self._write_result(effect, f"failed: {error}")
                 raise
             self._write_result(effect, "done")
         return result
+
+    @property
+    def holding(self) -> Holding:
+        """The failover as its replica is to know it, by the journal as it is now."""
+        return holding_of(self.id, self.journal.entries)
+
+    def check_held(self) -> None:
+        """Raises FailoverNotHere where another mover has adopted the failover. Only reads."""
+        self.ports.hold(self.holding)
+        self.ports.check_held()
+
+    def mark_replica(self) -> None:
+        """Has the replica's own mark tell the state that was reached.
+
+        A site that is away now does not stop a failover that has reached it: the next effect
+        brings the mark up to date.
+        """
+        self.ports.hold(self.holding)
+        try:
+            self.ports.mark_replica()
+        except VReplicaError as error:
+            if not error.retryable:
+                raise
+            self.report(f"the replica's mark is behind: {error}")
+
+    def mark_ahead(self, result: StepResult) -> None:
+        """Has the replica's own mark tell a state that the journal has not reached yet."""
+        entries = self.journal.entries
+        at, facts = datetime.now(UTC), result.facts
+        event = Entry(len(entries), self.journal.epoch, at, "event", "", result.event, facts)
+        told = mark_of(self.id, [*entries, event])
+        self.ports.hold(replace(self.holding, mark=told))
+        self.ports.mark_replica()
 
     def _write_result(self, effect: str, result: str) -> None:
         """Adds the keys of vCenter's tasks, to compare the journal with vCenter's own record."""
@@ -118,6 +161,7 @@ class StepContext:
         """Makes the point `id_` by a sync, unless the destination has it already."""
         made = self.find_point(id_)
         if made is None:
+            self.ports.hold(self.holding)
             self.journal.write("intent", step=f"sync {id_}", data={})
             try:
                 made = self.ports.sync(id_, known_level, self.journal.check_epoch)

@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Protocol
 
 from vreplica.failover.machine.errors import FailoverError
+from vreplica.failover.machine.mark import Holding
 from vreplica.points import Level, RecoveryPoint
 from vreplica.points.side_branch import SideBranch
 
@@ -56,6 +57,32 @@ class Ports(Protocol):
 
     def names(self) -> tuple[NamedVm, NamedVm]:
         """Source and replica by their names. Does not contact the source. Raises no error."""
+
+    # -- the replica's own mark -------------------------------------------------------------
+
+    def check_free(self) -> None:
+        """Raises ReplicaInFailover where a failover has the replica, whoever began it."""
+
+    def hold(self, holding: Holding) -> None:
+        """From now on each effect is done in this state of the journal. Sends nothing.
+
+        The effects that claim the replica set the mark with the claim.
+        """
+
+    def check_held(self) -> None:
+        """Raises FailoverNotHere where the replica is not in the hands of this journal."""
+
+    def mark_replica(self) -> None:
+        """Sets claim and mark on the replica, where they are still those of this journal.
+
+        Raises FailoverNotHere.
+        """
+
+    def stays_claimed(self) -> bool:
+        """True where the replica keeps claim and mark after a commit: it is in service then.
+
+        False for a failback, whose commit gives the original VM back.
+        """
 
     # -- the job ----------------------------------------------------------------------------
 

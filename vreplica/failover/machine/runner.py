@@ -9,6 +9,7 @@ open_failover      for a caller that advances it one event at a time
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -26,6 +27,7 @@ from vreplica.failover.machine.journal import (
     next_number,
     state_of,
 )
+from vreplica.failover.machine.mark import JOURNAL
 from vreplica.failover.machine.point_choice import NEWEST, PointChoice
 from vreplica.failover.machine.ports import Ports, Written, naming_sides
 from vreplica.failover.machine.record import Outcome, outcome_of
@@ -37,6 +39,7 @@ from vreplica.failover.machine.states import (
     FailoverEvent,
     FailoverState,
     at_or_past,
+    next_state,
 )
 from vreplica.failover.machine.steps.boot_point import check_can_boot
 from vreplica.failover.machine.steps.finish import check_can_undo
@@ -75,7 +78,8 @@ def begin_failover(
         with naming_sides(ports):
             check_can_boot(ports, choices)
         number = next_number(folder.parent)
-        journal = Journal.begin(folder, {**choices.to_dict(), **number, **(more or {})})
+        named = {JOURNAL: uuid.uuid4().hex}
+        journal = Journal.begin(folder, {**choices.to_dict(), **number, **named, **(more or {})})
     return _advance(journal, ports, report, goal)
 
 
@@ -188,6 +192,7 @@ def _ask(
         raise NotPossibleNow(failover=folder.name, asked=asked, state=state.value)
     journal = Journal.take_over(folder)
     try:
+        _context(journal, ports, report).check_held()
         if undo is not None:
             journal.write("choice", step="undo", data=undo.to_dict())
             with naming_sides(ports):
@@ -231,6 +236,7 @@ def _is_untouched(entries: list[Entry]) -> bool:
 def _give_up(journal: Journal, ports: Ports, report: Reporter) -> Outcome:
     try:
         context = _context(journal, ports, report)
+        context.check_held()
         result = give_up(context, "undone before the source was touched")
         journal.write("event", event=result.event, data=result.facts)
         return Outcome(journal.folder.name, journal.state, journal.facts())
@@ -254,6 +260,11 @@ class OpenFailover:
         self._context = _context(journal, ports, report)
 
     def __enter__(self) -> Self:
+        try:
+            self._context.check_held()
+        except BaseException:
+            self._journal.close()
+            raise
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -273,7 +284,14 @@ class OpenFailover:
             return False
         with naming_sides(self._context.ports):
             result = step(self._context)
+        ahead = next_state(self._journal.state, result.event)
+        if ahead is FailoverState.COMMITTED and self._context.ports.stays_claimed():
+            # First: what the operator is told must stand where other machines look.
+            self._context.mark_ahead(result)
         self._journal.write("event", event=result.event, data=result.facts)
+        if ahead is FailoverState.RUNNING:
+            # It stands here for days, perhaps, and this machine may be lost meanwhile.
+            self._context.mark_replica()
         self._context.report(f"{self._journal.state}: {result.event}")
         return True
 

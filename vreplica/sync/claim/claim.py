@@ -4,7 +4,8 @@
                       "user": "root", "host": "mover1", "pid": 812, "process": BOOT/NS/PID/START,
                       "since": "...Z", "renewed": "...Z"}
 
-`owner` is what holds the replica: a run, a seed, or a failover from its begin to its end. `run` is
+`owner` is what holds the replica: a run, a seed, or a failover from its begin to its end; with
+`journal`, the journal of that failover which may act (points/failover_mark.py). `run` is
 the run that writes for it now; a point that this run makes freezes the claim, so that
 
     point.id == claim.run        in a recovery point that its owner made
@@ -13,7 +14,8 @@ the run that writes for it now; a point that this run makes freezes the claim, s
 A claim is taken by a new writer where
 
     nobody has it                                 empty
-    it is its own                                 the same owner, for example a failover's next run
+    it is its own                                 the same owner, for example a failover's next run;
+                                                  of a failover also the same journal
     its process is gone                           on this machine, in this boot and container
     it was not renewed for LEASE_S                by the destination's clock; never a failover's
     the operator says so                          --take-over
@@ -73,9 +75,20 @@ class Claim:
     process: str
     since: str
     renewed: str
+    journal: str = ""
+    """Of a failover: the journal that may act. Claims of older versions name none."""
 
     @classmethod
-    def new(cls, owner: str, kind: ClaimKind, *, run: str, epoch: int, now: datetime) -> Self:
+    def new(
+        cls,
+        owner: str,
+        kind: ClaimKind,
+        *,
+        run: str,
+        epoch: int,
+        now: datetime,
+        journal: str = "",
+    ) -> Self:
         """A claim of this process."""
         at = now.isoformat(timespec="seconds")
         return cls(
@@ -90,6 +103,7 @@ class Claim:
             process=this_process(),
             since=at,
             renewed=at,
+            journal=journal,
         )
 
     def renew(self, now: datetime) -> Self:
@@ -111,7 +125,7 @@ class Claim:
         """
         try:
             value: dict[str, Any] = json.loads(extra_config.get(CLAIM_KEY) or "{}")
-            found = cls(**{f.name: value[f.name] for f in fields(cls)})
+            found = cls(**{f.name: value[f.name] for f in fields(cls) if f.name in value})
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
         texts = [getattr(found, f.name) for f in fields(cls) if f.name not in ("epoch", "pid")]

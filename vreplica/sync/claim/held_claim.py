@@ -21,14 +21,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vreplica.errors import VReplicaError
-from vreplica.points.vm_keys import CLAIM_KEY
+from vreplica.points.vm_keys import CLAIM_KEY, FAILOVER_KEY
 from vreplica.sync.claim.claim import RENEW_S, Claim, ClaimKind
+from vreplica.sync.claim.in_failover import InFailover, in_failover
 from vreplica.sync.claim.process import this_process
 from vreplica.sync.errors import (
     ClaimLost,
+    FailoverNotHere,
     ReplicaChangedMeanwhile,
     ReplicaClaimed,
     ReplicaInFailover,
@@ -54,11 +56,19 @@ class Claimant:
     run: str
     take_over: bool = False
     """The operator said so."""
+    journal: str = ""
+    """Of a failover: the journal that it acts for."""
+    must_hold: bool = False
+    """A failover that has claimed the replica before: without that claim it may not go on."""
+
+    def owns(self, found: Claim) -> bool:
+        """True for a claim of its own. A failover of an older version names no journal."""
+        return found.owner == self.owner and found.journal in ("", self.journal)
 
 
 def why_free(session: Session, found: Claim | None, claimant: Claimant) -> str | None:
     """Says why the claim may be taken: "" where nobody has it. None: it may not. No call."""
-    if found is None or found.owner == claimant.owner:
+    if found is None or claimant.owns(found):
         return ""
     if found.process == this_process() and found.process and found.token not in _held:
         over = None if found.kind == ClaimKind.FAILOVER else "its run has ended"
@@ -70,16 +80,49 @@ def why_free(session: Session, found: Claim | None, claimant: Claimant) -> str |
 
 
 def require_free(session: Session, vm: VmInfo, claimant: Claimant) -> None:
-    """Raises ReplicaClaimed where another writer has the replica. Sends nothing."""
+    """Raises ReplicaClaimed where another writer has the replica. Sends nothing.
+
+    Raises FailoverNotHere for a failover that has lost it.
+    """
     found = Claim.of(vm.extra_config)
+    require_held(vm.ref.name, vm.extra_config, claimant)
     if found is not None and why_free(session, found, claimant) is None:
         raise refusal(claimant.job, vm, found)
 
 
+def require_held(vm: str, extra_config: Mapping[str, str], claimant: Claimant) -> None:
+    """Raises FailoverNotHere where a failover that had the replica has it no more. Sends nothing.
+
+    `vm`: name of the replica. `extra_config`: as it was just read.
+    """
+    found = Claim.of(extra_config)
+    lost = found is None or not claimant.owns(found)
+    same = found is not None and found.owner == claimant.owner and lost
+    if same or (claimant.must_hold and lost):
+        by = found.text if found is not None else "nobody: it was ended elsewhere, or reverted"
+        raise FailoverNotHere(job=claimant.job, failover=claimant.owner, vm=vm, by=by)
+
+
 def refusal(job: str, vm: VmInfo, found: Claim) -> ReplicaClaimed:
     """The error for a writer that may not have the replica now."""
-    kind = ReplicaInFailover if found.kind == ClaimKind.FAILOVER else ReplicaClaimed
-    return kind(job=job, vm=vm.ref.name, claim=found.text)
+    if found.kind == ClaimKind.FAILOVER:
+        standing = in_failover(vm.extra_config)
+        assert standing is not None, "it has the claim of a failover"
+        return refusal_in_failover(job, vm, standing)
+    return ReplicaClaimed(job=job, vm=vm.ref.name, claim=found.text)
+
+
+def check_in_no_failover(job: str, vm: VmInfo) -> None:
+    """Raises ReplicaInFailover where the replica's marks name a failover. Sends nothing."""
+    standing = in_failover(vm.extra_config)
+    if standing is not None:
+        raise refusal_in_failover(job, vm, standing)
+
+
+def refusal_in_failover(job: str, vm: VmInfo, standing: InFailover) -> ReplicaInFailover:
+    """The error for whoever may not have a replica that a failover has."""
+    claim = standing.claim.text if standing.claim is not None else standing.failover
+    return ReplicaInFailover(job=job, vm=vm.ref.name, claim=claim, standing=standing.in_words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +189,7 @@ def new_claim(session: Session, claimant: Claimant, before: Claim | None = None)
         run=claimant.run,
         epoch=1 + (before.epoch if before is not None else 0),
         now=session.server_time(),
+        journal=claimant.journal,
     )
 
 
@@ -306,21 +350,24 @@ class HeldClaim:
         _held.discard(self.claim.token)
 
 
-def release_of_failover(session: Session, replica: str, failover: str) -> None:
-    """Gives back what a failover has claimed, at its end. `replica`: name or id of the VM.
+def release_of_failover(session: Session, replica: str, claimant: Claimant) -> None:
+    """Gives back what a failover has claimed, at its end, and takes its mark away.
 
-    Does nothing where there is no such VM, or another claim by now.
+    `replica`: name or id of the VM. Does nothing where there is no such VM, or the claim of
+    another writer by now. Raises FailoverNotHere where another mover has adopted the failover.
     """
     for attempt in range(_ATTEMPTS):
         try:
             vm = session.read_vm(session.find_vm(replica))
         except VmNotFound:
             return
+        require_held(vm.ref.name, vm.extra_config, replace(claimant, must_hold=False))
         found = Claim.of(vm.extra_config)
-        if found is None or found.owner != failover:
+        if found is None or not claimant.owns(found):
             return
+        values = {CLAIM_KEY: "", FAILOVER_KEY: ""}
         try:
-            session.set_extra_config(vm.ref, {CLAIM_KEY: ""}, change_version=vm.change_version)
+            session.set_extra_config(vm.ref, values, change_version=vm.change_version)
             return
         except ConfigurationChanged:
             if attempt == _ATTEMPTS - 1:

@@ -17,7 +17,8 @@ that is needed here is read from both sides; nothing depends on the files of thi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from vreplica.errors import CbtError, VReplicaError
@@ -25,9 +26,9 @@ from vreplica.extents import Extents
 from vreplica.points import DiskPoint, Level, NewerPoint, RecoveryPoint
 from vreplica.points.digestmap.carry import carry
 from vreplica.points.digestmap.digest_map import DigestMap
-from vreplica.points.vm_keys import CLAIM_KEY, JOB_KEY, LEAF_KEY, SOURCE_KEY
-from vreplica.sync.claim.claim import Claim, ClaimKind
-from vreplica.sync.claim.held_claim import Claimant, new_claim
+from vreplica.points.vm_keys import CLAIM_KEY, FAILOVER_KEY, JOB_KEY, LEAF_KEY, SOURCE_KEY
+from vreplica.sync.claim.claim import Claim
+from vreplica.sync.claim.held_claim import Claimant, new_claim, require_held
 from vreplica.sync.errors import NoSuchPoint, PointIsNewer, PreflightFailed
 from vreplica.sync.events import Listener, Step, Warn
 from vreplica.sync.job import Job
@@ -57,13 +58,15 @@ def reprotect(
     booted: str,
     level: Level,
     listener: Listener,
-    failover: str | None = None,
+    claimant: Claimant | None = None,
+    marks: Mapping[str, str] | None = None,
 ) -> RecoveryPoint:
     """Makes the point `point` of `job`, whose replica was the source before.
 
     A second call finds the point and makes none. `booted`: the point of the reverse direction
     that the VM in service was started from. `level`: how the original went down, as far as a
-    failover saw it. `failover`: keeps the VM claimed; None: it is no one's from then on.
+    failover saw it. `claimant`: the failback that keeps the VM claimed, with its `marks`;
+    None: it is no one's from then on.
 
     Raises PreflightFailed where the original is another VM, is on or has
     snapshots of others; NoSuchPoint and PointIsNewer for `booted`.
@@ -91,10 +94,12 @@ def reprotect(
             point, level, tracked=not written
         )
         options = {JOB_KEY: job.name, SOURCE_KEY: vm_identity(in_service), LEAF_KEY: ""}
-        values = {**made.to_extra_config(), **options, CLAIM_KEY: ""}
-        if failover is not None:
-            claimant = Claimant(job.name, failover, ClaimKind.FAILOVER, point)
-            values |= new_claim(sites.destination, claimant, Claim.of(original.extra_config)).option
+        values = {**made.to_extra_config(), **options, CLAIM_KEY: "", FAILOVER_KEY: ""}
+        if claimant is not None:
+            require_held(name, original.extra_config, claimant)
+            found = Claim.of(original.extra_config)
+            own = replace(claimant, run=point)
+            values |= {**(marks or {}), **new_claim(sites.destination, own, found).option}
         sites.destination.set_extra_config(
             original.ref, values, change_version=original.change_version
         )

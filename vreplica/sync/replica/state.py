@@ -15,13 +15,21 @@ and it is clean where nothing was written since its newest snapshot:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from vreplica.points import DamagedPoint, NewerPoint, RecoveryPoint
 from vreplica.points.side_branch import SideBranch
-from vreplica.points.vm_keys import JOB_KEY, LEAF_KEY, REVERTED_KEY, SEED_KEY, SOURCE_KEY, TEST_KEY
+from vreplica.points.vm_keys import (
+    FAILOVER_KEY,
+    JOB_KEY,
+    LEAF_KEY,
+    REVERTED_KEY,
+    SEED_KEY,
+    SOURCE_KEY,
+    TEST_KEY,
+)
 from vreplica.stored import Damaged, Id, Key, Layout
 from vreplica.sync.claim.claim import Claim
 from vreplica.sync.claim.held_claim import HeldClaim
@@ -360,11 +368,17 @@ def _damaged(snapshot: SnapshotInfo) -> DamagedPoint | None:
     return DamagedPoint.from_extra_config(values, snapshot.moref, name=snapshot.name)
 
 
-def revert_to_point(session: Session, claim: HeldClaim, snapshot: SnapshotInfo) -> None:
+def revert_to_point(
+    session: Session,
+    claim: HeldClaim,
+    snapshot: SnapshotInfo,
+    marks: Mapping[str, str],
+) -> None:
     """Takes disks and hardware of a claimed replica back to the snapshot of a recovery point.
 
-    The revert takes the claim back as well, so it is set again. Raises ClaimLost.
+    The revert takes the claim back as well, so it is set again. `marks`: those of the failover
+    that reverts; a run takes away the mark of a failover that comes back. Raises ClaimLost.
     """
     session.revert_to_snapshot(claim.vm, snapshot.moref)
     reverted = {REVERTED_KEY: session.refresh().isoformat()}
-    claim.restore(snapshot.extra_config, reverted)
+    claim.restore(snapshot.extra_config, {FAILOVER_KEY: "", **marks, **reverted})

@@ -89,8 +89,9 @@ def check_can_boot(ports: Ports, choices: FailoverChoices) -> None:
     replica that others started or changed is refused as well: raises ReplicaIsOn and
     ReplicaTouched. With a sync, raises PreflightFailed as the run would. Raises SourceNotReached
     for a source that was not declared lost, and GuestRulesDoNotFit where the guest would not get
-    its addresses.
+    its addresses, and ReplicaInFailover where a failover has the replica.
     """
+    ports.check_free()
     if not choices.source_lost:
         ports.check_source_is_reached()
     ports.check_guest_rules()

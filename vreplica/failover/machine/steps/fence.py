@@ -9,6 +9,7 @@ from datetime import datetime
 
 from vreplica.failover.machine.context import DISCONNECT, StepContext, StepResult
 from vreplica.failover.machine.errors import ReplicaIsOn, SourceIsOn, SourceRan
+from vreplica.failover.machine.mark import REVERT
 from vreplica.failover.machine.states import FailoverEvent
 
 
@@ -52,4 +53,4 @@ def put_replica_on_point(context: StepContext) -> None:
     if context.ports.replica_is_on():
         raise ReplicaIsOn
     if context.ports.replica_is_changed() or context.ports.replica_stands_on() != point:
-        context.do(f"RevertToSnapshot replica to {point}", context.ports.put_replica_on, point)
+        context.do(f"{REVERT}{point}", context.ports.put_replica_on, point, marks_replica=True)

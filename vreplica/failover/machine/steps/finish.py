@@ -15,6 +15,7 @@ from vreplica.failover.machine.context import (
     StepResult,
 )
 from vreplica.failover.machine.errors import NoPointToBoot, ReplicaIsOn, UndoRefused
+from vreplica.failover.machine.mark import ENABLE, REVERT, SETTLE
 from vreplica.failover.machine.ports import Ports, bootable
 from vreplica.failover.machine.states import FailoverEvent
 from vreplica.points import Level
@@ -34,7 +35,7 @@ def settle_direction(context: StepContext) -> StepResult:
     level = Level(facts.get("off_level", Level.CRASH.value))
     lost = context.choices.source_lost
     call = context.ports.settle_direction
-    context.do("settle direction", call, context.id, facts["point"], level, lost)
+    context.do(SETTLE, call, context.id, facts["point"], level, lost)
     return StepResult(FailoverEvent.DIRECTION_SETTLED)
 
 
@@ -61,8 +62,8 @@ def put_both_back(context: StepContext) -> StepResult:
         context.do("PowerOn source", context.ports.power_on_source)
     point = context.journal.facts().get("point")
     if point is not None and context.ports.replica_stands_on() != point:
-        context.do(f"RevertToSnapshot replica to {point}", context.ports.put_replica_on, point)
-    context.do("enable job", context.ports.enable_job, context.id)
+        context.do(f"{REVERT}{point}", context.ports.put_replica_on, point, marks_replica=True)
+    context.do(ENABLE, context.ports.enable_job, context.id, marks_replica=True)
     if alone:
         return StepResult(FailoverEvent.REPLICA_PUT_BACK, {"source_now": NOT_ASKED})
     now = STILL_ON if still_on else ON_AGAIN if started else LEFT_OFF

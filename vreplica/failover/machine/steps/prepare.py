@@ -27,9 +27,11 @@ fast as it is copied. Another pass would be no shorter."""
 
 def disable_job(context: StepContext) -> StepResult:
     """READY: switches the job off. For a failback it also keeps the original VM's last state."""
-    context.do("disable job", context.ports.disable_job, context.id)
+    context.do("disable job", context.ports.disable_job, context.id, marks_replica=True)
     if not context.ports.replica_state_is_kept():
-        context.do("freeze replica", context.ports.keep_replica_state, context.id)
+        context.do(
+            "freeze replica", context.ports.keep_replica_state, context.id, marks_replica=True
+        )
     return StepResult(FailoverEvent.JOB_DISABLED)
 
 

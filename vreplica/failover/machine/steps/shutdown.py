@@ -11,6 +11,7 @@ from typing import Any, Final
 from vreplica.failover.machine.choices import OnShutdownTimeout
 from vreplica.failover.machine.context import POWER_OFF, SHUT_DOWN, StepContext, StepResult
 from vreplica.failover.machine.errors import GuestStaysOn
+from vreplica.failover.machine.mark import ENABLE
 from vreplica.failover.machine.states import FailoverEvent, FailoverState
 from vreplica.failover.machine.steps.boot_point import check_before_power_off
 from vreplica.failover.machine.steps.fence import check_source_is_off
@@ -70,7 +71,7 @@ def _follow_policy(context: StepContext, reason: str) -> StepResult:
 
 def give_up(context: StepContext, reason: str) -> StepResult:
     """Ends the failover before the source is off: only the job is switched on again."""
-    context.do("enable job", context.ports.enable_job, context.id)
+    context.do(ENABLE, context.ports.enable_job, context.id, marks_replica=True)
     return StepResult(FailoverEvent.GIVEN_UP, {"reason": reason})
 
 

@@ -24,7 +24,7 @@ def start_replica(context: StepContext) -> StepResult:
         for effect, call in context.ports.before_power_on():
             context.do(effect, call)
         check_source_is_off(context)
-        context.do(POWER_ON, context.ports.power_on_replica)
+        context.do(POWER_ON, context.ports.power_on_replica, marks_replica=True)
     return StepResult(FailoverEvent.REPLICA_STARTED)
 
 

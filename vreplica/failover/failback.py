@@ -16,20 +16,34 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Self
 
-from vreplica.errors import VReplicaError
+from vreplica.errors import ReplicaError, VReplicaError, VSphereError
 from vreplica.failover import history
-from vreplica.failover.machine.errors import NoPointToBoot, NothingToFailBack, OriginalGone
+from vreplica.failover.machine.errors import (
+    NoPointToBoot,
+    NothingToFailBack,
+    OriginalGone,
+    ReplicaIsOn,
+)
+from vreplica.failover.machine.journal import load
+from vreplica.failover.machine.mark import JOURNAL
 from vreplica.failover.machine.ports import NamedVm
 from vreplica.failover.machine.record import Outcome
 from vreplica.failover.vsphere_ports import VSpherePorts
 from vreplica.points import Level
 from vreplica.points.vm_keys import DISCONNECTED_KEY, JOB_KEY
 from vreplica.stored import build
-from vreplica.sync.claim.claim import Claim
-from vreplica.sync.claim.held_claim import check_in_no_failover
+from vreplica.sync.claim.claim import Claim, ClaimKind
+from vreplica.sync.claim.held_claim import (
+    Claimant,
+    check_in_no_failover,
+    refusal_in_failover,
+    require_held,
+)
+from vreplica.sync.claim.in_failover import in_failover
 from vreplica.sync.errors import NoPoints, PreflightFailed
 from vreplica.sync.events import Listener, Warn
 from vreplica.sync.job import Job, OnCbtLoss, Placement
+from vreplica.sync.job_dir import failovers_dir
 from vreplica.sync.job_state import JobState
 from vreplica.sync.job_switch import disabled_by, enable
 from vreplica.sync.plan.plan import check_source_alone
@@ -38,7 +52,7 @@ from vreplica.sync.replica.reprotect import remove_points, reprotect, reprotect_
 from vreplica.sync.replica.state import find_replica, vm_identity
 from vreplica.sync.sites import Sites
 from vreplica.vsphere.errors import VmNotFound
-from vreplica.vsphere.model import KEEP_AS_IS, VmRef
+from vreplica.vsphere.model import KEEP_AS_IS, VmInfo, VmRef
 from vreplica.vsphere.session import connect
 
 
@@ -199,10 +213,45 @@ def plan_failback(job: Job, new_vm: str | None = None) -> FailbackPlan:
     history.check_none_under_way(job)
     of = history.failed_over(job)
     if of is None:
+        say_who_has_replica(job)
         newest = history.outcomes(job)[-1:]
         why = f"{newest[0].id} is {newest[0].state}" if newest else "it has no failover"
         raise NothingToFailBack(job=job.name, why=why)
     return read_plan(job, of, new_vm=new_vm)
+
+
+def say_who_has_replica(job: Job) -> None:
+    """Raises ReplicaInFailover where a failover has the replica that this machine does not know.
+
+    Raises ReplicaIsOn where somebody has started it. Where the destination cannot be read,
+    nothing is said.
+    """
+    with suppress(VSphereError, ReplicaError), connect(job.destination) as session:
+        replica = find_replica(session, job)
+        if replica is None:
+            return
+        standing = in_failover(replica.vm.extra_config)
+        if standing is None:
+            if replica.vm.power_state == "poweredOn":
+                raise ReplicaIsOn
+            return
+        if not load(failovers_dir(job) / standing.failover):
+            raise refusal_in_failover(job.name, replica.vm, standing)
+
+
+def _check_held(job: Job, of: Outcome, replica: VmInfo) -> None:
+    """Raises FailoverNotHere where another mover has adopted, or ended, the failover `of`."""
+    entries = load(failovers_dir(job) / of.id)
+    journal = str(entries[0].data.get(JOURNAL, "")) if entries else ""
+    claimant = Claimant(
+        job=job.name,
+        owner=of.id,
+        kind=ClaimKind.FAILOVER,
+        run=of.id,
+        journal=journal,
+        must_hold=bool(journal),
+    )
+    require_held(replica.ref.name, replica.extra_config, claimant)
 
 
 def read_plan(job: Job, of: Outcome, *, new_vm: str | None = None) -> FailbackPlan:
@@ -212,6 +261,7 @@ def read_plan(job: Job, of: Outcome, *, new_vm: str | None = None) -> FailbackPl
         replica = find_replica(session, job)
         if replica is None:
             raise NoPoints(job=job.name)
+        _check_held(job, of, replica.vm)
         # A side branch is what was written on top of its point: the failback looks from there.
         booted = next((b.point for b in replica.sides if b.id == booted), booted)
         point = next((p for p in replica.points if p.id == booted), None)

@@ -7,7 +7,6 @@ stays in the state that it had reached, to be resumed or undone.
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,21 +15,26 @@ from pathlib import Path
 from typing import Final
 
 from vreplica.failover import history
-from vreplica.failover.failback import FailbackPlan, FailbackPorts, plan_failback
+from vreplica.failover.begin_alone import begin_alone
+from vreplica.failover.failback import (
+    FailbackPlan,
+    FailbackPorts,
+    plan_failback,
+    say_who_has_replica,
+)
 from vreplica.failover.machine import runner
 from vreplica.failover.machine.choices import FailoverChoices, UndoChoices
 from vreplica.failover.machine.context import Reporter, no_report
-from vreplica.failover.machine.errors import NotPossibleNow
+from vreplica.failover.machine.errors import NoFailover, NotPossibleNow
 from vreplica.failover.machine.journal import load
 from vreplica.failover.machine.point_choice import NEWEST, PointChoice
 from vreplica.failover.machine.record import Outcome, outcome_of
 from vreplica.failover.machine.states import ENDED, FailoverState
 from vreplica.failover.machine.steps.boot_point import check_can_boot
 from vreplica.failover.vsphere_ports import VSpherePorts
-from vreplica.files import make_private_folder, open_private
 from vreplica.sync.events import Listener, ignore
 from vreplica.sync.job import Job
-from vreplica.sync.job_dir import failovers_dir, in_state_dir
+from vreplica.sync.job_dir import failovers_dir
 
 DEFAULT_CHOICES: Final = FailoverChoices()
 
@@ -98,11 +102,7 @@ def with_preference(job: Job, choices: FailoverChoices) -> FailoverChoices:
 @contextmanager
 def _alone(job: Job, check: Callable[[Job], None]) -> Iterator[None]:
     """Lets one process at a time begin: the second one finds the journal of the first."""
-    root = failovers_dir(job)
-    with in_state_dir():
-        make_private_folder(root)
-    with open_private(root / "lock") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with begin_alone(job):
         check(job)
         yield
 
@@ -119,7 +119,7 @@ def resume(
 
     `boot`: another choice of the point to boot. Raises NotPossibleNow where it has ended.
     """
-    check_has_not_ended(outcome_of(history.current(job)))
+    check_has_not_ended(outcome_of(_current(job)))
     call = partial(runner.resume_failover, source_lost=source_lost, boot=boot)
     return _on_current(call, job, report, on_event)
 
@@ -146,13 +146,28 @@ def commit(job: Job, report: Reporter = no_report, on_event: Listener = ignore) 
     return _on_current(runner.commit_failover, job, report, on_event)
 
 
+def _current(job: Job) -> Path:
+    """The folder of the job's failover. Raises NoFailover.
+
+    Raises ReplicaInFailover where a failover has the replica that this machine does not know.
+    """
+    try:
+        folder = history.current(job)
+    except NoFailover:
+        say_who_has_replica(job)
+        raise
+    if outcome_of(folder).state in ENDED:
+        say_who_has_replica(job)
+    return folder
+
+
 def _on_current(
     call: Callable[[Path, VSpherePorts, Reporter], Outcome],
     job: Job,
     report: Reporter,
     on_event: Listener,
 ) -> Outcome:
-    folder = history.current(job)
+    folder = _current(job)
     with ports_of(job, folder, on_event) as ports:
         return call(folder, ports, report)
 

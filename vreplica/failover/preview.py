@@ -29,6 +29,7 @@ from vreplica.points import DamagedPoint, Level, NewerPoint, RecoveryPoint
 from vreplica.points.clock_problems import clock_problems
 from vreplica.points.preference import Preference, age_s
 from vreplica.points.vm_keys import JOB_KEY
+from vreplica.sync.claim.held_claim import check_in_no_failover
 from vreplica.sync.errors import PreflightFailed
 from vreplica.sync.events import ignore
 from vreplica.sync.job import Job
@@ -175,12 +176,14 @@ def preview(job: Job, *, source_lost: bool = False, boot: PointChoice = NEWEST) 
 
     `source_lost`: the source is not read. `boot`: the point that the operator chooses; raises
     BootRefused where there is none such. Raises NoPoints where there is no recovery point,
-    PointIsNewer where only a newer version reads what there is, and as `check_free` where no
+    PointIsNewer where only a newer version reads what there is, ReplicaInFailover where a failover
+    has the replica that this machine does not know, and as `check_free` where no
     failover can begin.
     """
     history.check_free(job)
     with connect(job.destination) as session:
         replica = need_points(job, find_replica(session, job))
+        check_in_no_failover(job.name, replica.vm)
         changes = find_foreign_changes(job, session, replica)
     sides = replica.bootable_sides
     known = _read(job, replica.vm, replica.points, source_lost, _measured(job), boot, sides)

@@ -12,18 +12,21 @@ be written as JSON (`to_dict`); its class says whether it is of a job or of a gr
     preview, preview_back   Preview                 GroupPreview
     preview_undo            UndoPreview             GroupUndoPreview
     begin ... commit        Outcome                 GroupOutcome
+    adopt                   Adopted                 GroupAdopted
     show                    Record                  GroupOutcome
     history                 JobHistory              GroupHistory
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from vreplica.failover import adopt as adopting
 from vreplica.failover import history, operations
+from vreplica.failover.adopt import Adoptable, Adopted
 from vreplica.failover.crosscheck import Comparison, compare
 from vreplica.failover.group import report as group_report
 from vreplica.failover.group import run as group_run
@@ -83,6 +86,13 @@ class FailoverOutcome(Protocol):
 
         A job's failover that stops raises the error instead.
         """
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON."""
+
+
+class AdoptedTarget(Protocol):
+    """The outcome of `adopt`."""
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""
@@ -204,6 +214,18 @@ class FailoverTarget(Protocol):
     def commit(self, report: Reporter, on_event: Listener = ignore) -> FailoverOutcome:
         """Makes the failover permanent. Raises NotPossibleNow before the replica runs."""
 
+    def adoptable(self) -> tuple[Adoptable, ...]:
+        """What `adopt` would continue here, for each job. Reads both sides, changes nothing.
+
+        Raises NothingToAdopt.
+        """
+
+    def adopt(self, seen: Sequence[Adoptable], report: Reporter) -> AdoptedTarget:
+        """Continues on this machine what was seen: the mover that had it can do nothing more.
+
+        Raises AdoptedMeanwhile.
+        """
+
     def unfinished(self) -> FailoverOutcome | None:
         """The failover that has begun and not ended; None: there is none."""
 
@@ -293,6 +315,13 @@ class JobTarget:
 
     def commit(self, report: Reporter, on_event: Listener = ignore) -> Outcome:
         return operations.commit(self.job, report, on_event)
+
+    def adoptable(self) -> tuple[Adoptable, ...]:
+        return (adopting.read_adoptable(self.job),)
+
+    def adopt(self, seen: Sequence[Adoptable], report: Reporter) -> Adopted:
+        (one,) = seen
+        return adopting.adopt(self.job, one, report)
 
     def unfinished(self) -> Outcome | None:
         return history.unfinished(self.job)
@@ -398,6 +427,12 @@ class GroupTarget:
 
     def commit(self, report: Reporter, on_event: Listener = ignore) -> GroupOutcome:
         return group_run.commit(self._folder, self.jobs, report)
+
+    def adoptable(self) -> tuple[Adoptable, ...]:
+        raise OptionNotForTarget(option="adopt", target=self.name)
+
+    def adopt(self, seen: Sequence[Adoptable], report: Reporter) -> Adopted:
+        raise OptionNotForTarget(option="adopt", target=self.name)
 
     def unfinished(self) -> GroupOutcome | None:
         return next((each for each in self.history().failovers if not each.ended), None)

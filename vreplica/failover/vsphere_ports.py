@@ -55,7 +55,7 @@ from vreplica.sync.known_vms import find_known_replica, find_source
 from vreplica.sync.plan.plan import check_next_run, why_claimed
 from vreplica.sync.replica import nvram, side_branches
 from vreplica.sync.replica.foreign_changes import find_foreign_changes
-from vreplica.sync.replica.state import ReplicaState, find_replica, revert_to_point
+from vreplica.sync.replica.state import ReplicaState, base_of, find_replica, revert_to_point
 from vreplica.sync.sites import Sites
 from vreplica.vsphere.errors import NoSpecification, VmNotFound
 from vreplica.vsphere.model import VmRef
@@ -465,7 +465,7 @@ class VSpherePorts:
 
     def written_in_service(self) -> int | None:
         replica = self._replica()
-        base = _base_of(replica)
+        base = base_of(replica)
         return side_branches.written_since(self._destination, replica, base) if base else None
 
     def written_so_far(self) -> Written:
@@ -483,7 +483,7 @@ class VSpherePorts:
             id=id_,
             job=self._job.name,
             failover=self._failover,
-            point=_base_of(replica) or "",
+            point=base_of(replica) or "",
             level=level,
             time=datetime.now(UTC),
             written_bytes=written_bytes,
@@ -502,13 +502,3 @@ def _final_sync_of(job: Job, known_level: Level | None) -> Job:
     if known_level is None:
         return job
     return replace(job, require=Level.CRASH, quiesce=QuiescePolicy.TRY)
-
-
-def _base_of(replica: ReplicaState) -> str | None:
-    """The id of the recovery point beneath the replica's disks: one of the chain."""
-    parents = {s.moref: s.parent for s in replica.snapshots}
-    points = {p.snapshot: p.id for p in replica.points}
-    here = replica.vm.current_snapshot
-    while here is not None and here not in points:
-        here = parents.get(here)
-    return points.get(here)

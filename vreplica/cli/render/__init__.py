@@ -14,9 +14,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vreplica.cli.render import failover_views, test_report, text, verify_html
+    from vreplica.cli.render import adopt_text, failover_views, test_report, text, verify_html
 
-__all__ = ["failover_views", "test_report", "text", "verify_html"]
+__all__ = ["adopt_text", "failover_views", "test_report", "text", "verify_html"]
 
 
 def __getattr__(name: str) -> ModuleType:

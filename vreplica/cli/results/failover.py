@@ -140,6 +140,30 @@ class Outcome(Document, OutcomeValues):
     """The result of a verb on a job."""
 
 
+class AdoptedValues(TypedDict):
+    """`failover`, `state`: null where nothing was under way, and journals were only set aside.
+    `mover`: the one that had it. `by_hand`: who started the replica, where no failover did.
+    `here`: this machine had it already. `replica`, `source`: power states; `source` is null where
+    it cannot be read."""
+
+    job: str
+    failover: str | None
+    state: str | None
+    mover: str | None
+    by_hand: str | None
+    here: bool
+    replica: str
+    source: str | None
+    source_trouble: str | None
+    both_on: bool
+    set_aside: list[str]
+    facts: dict[str, Any]
+
+
+class Adopted(Document, AdoptedValues):
+    """The result of `failover adopt` on a job."""
+
+
 class RecordValues(OutcomeValues):
     """Everything measured of one failover."""
 

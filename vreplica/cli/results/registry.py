@@ -27,6 +27,7 @@ KINDS: Final[dict[str, Any]] = {
     "undo-preview-group": failover.GroupUndoPreview,
     "failover": failover.Outcome,
     "failover-group": failover.GroupOutcome,
+    "failover-adopted": failover.Adopted,
     "failover-record": failover.Record,
     "failover-history": failover.History,
     "failover-history-group": failover.GroupHistory,

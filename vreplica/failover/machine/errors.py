@@ -156,8 +156,10 @@ class SourceRan(FailoverError):
 class ReplicaIsOn(FailoverError):
     template = "{replica} is on, and this failover has not started it"
     remedy = (
-        "Somebody has started it. What it writes is in no recovery point. Find out who it was, "
-        "save what must be kept, and power {replica} off. Then do this again."
+        "What it writes is in no recovery point, so do not power it off before you know who "
+        "started it. If it is in service: `vreplica-sync failover adopt JOB` continues from here, "
+        "and undo keeps what it has written. Else save what must be kept, power {replica} off, do this "
+        "again."
     )
     exit_code = 3
 
@@ -374,6 +376,57 @@ class SourceCannotRun(FailoverError):
     remedy = "Bring its host and its datastore back first."
     vm: str
     state: str
+
+
+@dataclass(eq=False)
+class NothingToAdopt(FailoverError):
+    template = (
+        "no failover has the replica {vm} of job {job}, and nobody has started it: it is {power}"
+    )
+    remedy = "`vreplica-sync failover {job}` begins one, `vreplica-sync plan {job}` shows the rest."
+    exit_code = 3
+    job: str
+    vm: str
+    power: str
+
+
+@dataclass(eq=False)
+class MarkIsNewer(PreflightError):
+    """A failover whose mark on the replica only a newer version reads."""
+
+    template = "failover {failover} of job {job} was marked by a newer version of vreplica"
+    remedy = "Upgrade vreplica on this machine, then do this again. Nothing was changed."
+    job: str
+    failover: str
+
+
+@dataclass(eq=False)
+class MarkTellsTooLittle(FailoverError):
+    template = (
+        "failback {failover} of job {job} was begun by an older version on {mover}, and its mark "
+        "does not tell how far it got; nothing was changed"
+    )
+    remedy = (
+        "Continue it on {mover}. Where that is lost: look at both VMs in vCenter, keep the one "
+        "that holds the newest data on, and remove the key vreplica.claim of the original VM."
+    )
+    exit_code = 3
+    job: str
+    failover: str
+    mover: str
+
+
+@dataclass(eq=False)
+class AdoptedMeanwhile(FailoverError):
+    template = (
+        "failover {failover} of job {job} is in other hands than a moment ago: {by}; nothing was "
+        "changed"
+    )
+    remedy = "Look who it is, then give the same command again where you mean to take it over."
+    exit_code = 3
+    job: str
+    failover: str
+    by: str
 
 
 @dataclass(eq=False)

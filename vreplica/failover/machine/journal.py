@@ -32,7 +32,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from errno import EEXIST
 from pathlib import Path
@@ -48,7 +48,7 @@ from vreplica.failover.machine.errors import (
 )
 from vreplica.failover.machine.group_order import Group
 from vreplica.failover.machine.states import FailoverEvent, FailoverState, next_state
-from vreplica.files import fsync, make_private_folder, naming
+from vreplica.files import fsync, make_private_folder, naming, replace_durably
 from vreplica.formats import written_by_newer
 from vreplica.points import Level
 from vreplica.redact import hide_in
@@ -300,6 +300,13 @@ def load(folder: Path) -> list[Entry]:
     Raises JournalDamaged and JournalIsNewer.
     """
     return _read(folder)[0]
+
+
+def write_whole(folder: Path, entries: Sequence[Entry]) -> None:
+    """Writes a journal with these entries, numbered anew, into a folder of its own. Durable."""
+    make_private_folder(folder)
+    lines = [replace(entry, n=n).to_line() for n, entry in enumerate(entries)]
+    replace_durably(folder / "journal.jsonl", b"".join(lines).decode())
 
 
 def choices_of(entries: Sequence[Entry]) -> dict[str, Any]:

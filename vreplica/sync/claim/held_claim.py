@@ -61,6 +61,9 @@ class Claimant:
     must_hold: bool = False
     """A failover that has claimed the replica before: without that claim it may not go on."""
 
+    adopts: bool = False
+    """It takes a failover over for its journal, whichever had it."""
+
     def owns(self, found: Claim) -> bool:
         """True for a claim of its own. A failover of an older version names no journal."""
         return found.owner == self.owner and found.journal in ("", self.journal)
@@ -95,6 +98,8 @@ def require_held(vm: str, extra_config: Mapping[str, str], claimant: Claimant) -
 
     `vm`: name of the replica. `extra_config`: as it was just read.
     """
+    if claimant.adopts:
+        return
     found = Claim.of(extra_config)
     lost = found is None or not claimant.owns(found)
     same = found is not None and found.owner == claimant.owner and lost
@@ -164,7 +169,7 @@ def take_claim(
     except BaseException:
         held.forget()
         raise
-    other = found if found is not None and found.owner != claimant.owner else None
+    other = found if found is not None and not claimant.owns(found) else None
     return Taken(held.keep(), other, why)
 
 

@@ -157,13 +157,15 @@ def _replica_problems(job: Job, source: VmInfo, replica: ReplicaState | None) ->
     if replica.vm.power_state != "poweredOff" and not leaf.startswith(BOOTED):
         yield (
             f"replica {name} is {replica.vm.power_state}, and no failover of this job started it: "
-            "find out who did, save what it holds, then power it off"
+            f"find out who did; if it is in service, `vreplica-sync failover adopt {job.name}`, "
+            "else save what it holds, then power it off"
         )
     if leaf.startswith(BOOTED):
         yield (
             f"replica {name} was started by failover {leaf.removeprefix(BOOTED)}: its disks may "
             "hold what its guest wrote since, and a run would throw that away; undo that failover, "
-            f"or commit it and bring it back with `vreplica-sync failback {job.name}`"
+            f"or commit it and bring it back with `vreplica-sync failback {job.name}`; where its "
+            f"mover is lost, `vreplica-sync failover adopt {job.name}` first"
         )
     for point in replica.newer:
         yield _newer_problem(f"replica {name}", point)

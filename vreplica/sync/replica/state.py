@@ -368,6 +368,16 @@ def _damaged(snapshot: SnapshotInfo) -> DamagedPoint | None:
     return DamagedPoint.from_extra_config(values, snapshot.moref, name=snapshot.name)
 
 
+def base_of(replica: ReplicaState) -> str | None:
+    """The id of the recovery point beneath the replica's disks: one of the chain."""
+    parents = {s.moref: s.parent for s in replica.snapshots}
+    points = {p.snapshot: p.id for p in replica.points}
+    here = replica.vm.current_snapshot
+    while here is not None and here not in points:
+        here = parents.get(here)
+    return points.get(here)
+
+
 def revert_to_point(
     session: Session,
     claim: HeldClaim,

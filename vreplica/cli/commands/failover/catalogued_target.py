@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +11,7 @@ from vreplica.cli import catalog_updates
 from vreplica.cli.render.output import Output
 from vreplica.config import Config
 from vreplica.errors import VReplicaError
+from vreplica.failover.adopt import Adoptable
 from vreplica.failover.crosscheck import Comparison
 from vreplica.failover.history import new_failover_id, outcomes_below
 from vreplica.failover.machine.choices import FailoverChoices, UndoChoices
@@ -18,6 +19,7 @@ from vreplica.failover.machine.context import Reporter
 from vreplica.failover.machine.runner import DEFAULT_UNDO
 from vreplica.failover.machine.states import ENDED
 from vreplica.failover.target import (
+    AdoptedTarget,
     FailoverOutcome,
     FailoverPreview,
     FailoverReport,
@@ -68,6 +70,9 @@ class CataloguedTarget:
     def history(self) -> JobHistory | GroupHistory:
         return self.target.history()
 
+    def adoptable(self) -> tuple[Adoptable, ...]:
+        return self.target.adoptable()
+
     # -- done, and told to the catalog ----------------------------------------------------------
 
     def begin(
@@ -112,6 +117,10 @@ class CataloguedTarget:
     ) -> FailoverOutcome:
         with self._recorded("commit"):
             return self.target.commit(report, on_event, **options)
+
+    def adopt(self, seen: Sequence[Adoptable], report: Reporter) -> AdoptedTarget:
+        with self._recorded("adopt"):
+            return self.target.adopt(seen, report)
 
     @contextmanager
     def _recorded(self, what: str, reserved: str | None = None) -> Iterator[None]:

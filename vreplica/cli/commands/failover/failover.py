@@ -11,6 +11,7 @@ from vreplica.cli.lazy_group import Lazy, LazyGroup
 COMMANDS: Final = {
     "begin": Lazy("failover.begin:begin", "Begin a failover (what `failover JOB` does)."),
     "resume": Lazy("failover.resume:resume", "Continue a failover that stopped."),
+    "adopt": Lazy("failover.adopt:adopt", "Continue a failover of a mover that is lost."),
     "show": Lazy("failover.show:show", "Show what a failover did."),
     "list": Lazy("failover.list:list_", "List a job's failovers."),
 }

@@ -7,7 +7,7 @@ request ──► catalog ──► a mover does it, and continues it after a cr
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,6 +15,7 @@ from vreplica.cli.exit_codes import STOPPED
 from vreplica.cli.open_catalog import opened, user
 from vreplica.cli.render.output import Output
 from vreplica.errors import VReplicaError
+from vreplica.failover.adopt import Adoptable
 from vreplica.failover.crosscheck import Comparison
 from vreplica.failover.machine.choices import FailoverChoices, UndoChoices
 from vreplica.failover.machine.context import Reporter
@@ -25,6 +26,7 @@ from vreplica.failover.machine.record import Outcome
 from vreplica.failover.machine.runner import DEFAULT_UNDO
 from vreplica.failover.machine.states import FailoverState
 from vreplica.failover.target import (
+    AdoptedTarget,
     FailoverOutcome,
     FailoverPreview,
     FailoverReport,
@@ -126,6 +128,9 @@ class ServiceTarget:
     def history(self) -> JobHistory | GroupHistory:
         return self._here.history()
 
+    def adoptable(self) -> tuple[Adoptable, ...]:
+        return self._here.adoptable()
+
     # -- done by the service ----------------------------------------------------------------
 
     def begin(
@@ -179,6 +184,9 @@ class ServiceTarget:
 
     def commit(self, report: Reporter, on_event: Listener = ignore) -> FailoverOutcome:
         return self._request(report, "commit")
+
+    def adopt(self, seen: Sequence[Adoptable], report: Reporter) -> AdoptedTarget:
+        raise OptionNotForTarget(option="by_service", target=self.name)
 
     def _request(self, report: Reporter, do: str, **more: Any) -> FailoverOutcome:
         """Puts the request into the catalog and waits until it has ended."""

@@ -472,7 +472,7 @@ class VSpherePorts:
         replica = self._replica()
         if self._destination.power_state(replica.vm.ref) == "poweredOff":
             return Written(self.written_in_service(), exact=True)
-        base = _base_of(replica)
+        base = base_of(replica)
         measure = side_branches.files_since
         size = measure(self._destination, replica, base) if base is not None else None
         return Written(size, exact=False)

@@ -233,7 +233,9 @@ def say_who_has_replica(job: Job) -> None:
         standing = in_failover(replica.vm.extra_config)
         if standing is None:
             if replica.vm.power_state == "poweredOn":
-                raise ReplicaIsOn
+                error = ReplicaIsOn()
+                error.name_sides(job.source_vm, replica.vm.ref.name, job.name)
+                raise error
             return
         if not load(failovers_dir(job) / standing.failover):
             raise refusal_in_failover(job.name, replica.vm, standing)

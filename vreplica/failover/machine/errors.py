@@ -157,9 +157,9 @@ class ReplicaIsOn(FailoverError):
     template = "{replica} is on, and this failover has not started it"
     remedy = (
         "What it writes is in no recovery point, so do not power it off before you know who "
-        "started it. If it is in service: `vreplica-sync failover adopt JOB` continues from here, "
-        "and undo keeps what it has written. Else save what must be kept, power {replica} off, do this "
-        "again."
+        "started it. If it is in service: `vreplica-sync failover adopt {target}` continues from "
+        "here, and undo keeps what it has written. Else save what must be kept, power {replica} "
+        "off, do this again."
     )
     exit_code = 3
 

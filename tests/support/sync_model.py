@@ -51,7 +51,7 @@ from vreplica.sync import cycle, recovery_points
 from vreplica.sync.claim import claim, held_claim, takeover
 from vreplica.sync.copy import digest_maps, one_disk
 from vreplica.sync.cycle import run
-from vreplica.sync.errors import PreflightFailed
+from vreplica.sync.errors import PreflightFailed, ReplicaStillOpen
 from vreplica.sync.job import Job, OnCbtLoss, OnReplicaChange, Placement, Transport
 from vreplica.sync.recovery_points import points
 from vreplica.sync.replica import foreign_changes
@@ -811,7 +811,9 @@ class World:
         job = replace(self.job, on_cbt_loss=OnCbtLoss.RESCAN)
         try:
             report = self.stopped(job) or run(replace(job, on_replica_change=DISCARD))
-        except (Killed, HostUnreachable) as error:
+        except (Killed, HostUnreachable, ReplicaStillOpen) as error:
+            # Where the connection is lost at the look whether the disks of a killed run are closed.
+            assert left is not None
             World.ended["killed" if isinstance(error, Killed) else "failed"] += 1
             mover.end(self)
             self.check()

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -310,14 +311,36 @@ def test_after_a_revert_it_is_claimed_again(there: Any) -> None:
     frozen = elsewhere(there, "r0").option
     there.someone_writes({CLAIM_KEY: ""})
     held = take(there, "r1")
-    there.someone_writes(frozen)
-    held.restore(frozen, {"vreplica.reverted": "now"})
+    with held.reverting(frozen):
+        there.someone_writes(frozen)
+        held.write({"vreplica.reverted": "now"}, place=False)
     held.check()
     assert there.extra["vreplica.reverted"] == "now"
+    assert Claim.of(there.extra) == held.claim
+    with held.reverting(frozen):
+        there.someone_writes(frozen)
+        elsewhere(there, "r2")
+        with pytest.raises(ClaimLost):
+            held.write({}, place=False)
+
+
+def test_a_revert_whose_answer_was_lost_loses_no_claim(there: Any) -> None:
+    frozen = elsewhere(there, "r0").option
+    there.someone_writes({CLAIM_KEY: ""})
+    held = take(there, "r1")
+    with suppress(ConnectionError), held.reverting(frozen):
+        there.someone_writes(frozen)
+        raise ConnectionError
+    held.check()
+    held.release({"mark": "of the end"})
+    assert (Claim.of(there.extra), there.extra["mark"]) == (None, "of the end")
+    # After a revert that was answered, the older claim is another writer's.
+    held = take(there, "r2")
+    with held.reverting(frozen):
+        held.write({}, place=False)
     there.someone_writes(frozen)
-    elsewhere(there, "r2")
     with pytest.raises(ClaimLost):
-        held.restore(frozen, {})
+        held.check()
 
 
 def test_a_lost_reply_is_looked_up(there: Any) -> None:

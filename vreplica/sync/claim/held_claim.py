@@ -19,8 +19,8 @@ is never listed as a point (sync/replica/state.py), and the next writer removes 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 from vreplica.errors import VReplicaError
@@ -210,6 +210,8 @@ class HeldClaim:
         self._version: str | None = None
         self._stands: tuple[str | None, Mapping[int, str]] | None = None
         self._lost: VReplicaError | None = None
+        self._reverted_to: tuple[Claim | None] | None = None
+        """The claim that a revert of ours brings back, until this one is set again."""
         self._lock = threading.RLock()
         self._ended = threading.Event()
         _held.add(claim.token)
@@ -254,6 +256,8 @@ class HeldClaim:
 
     def _require_own(self, extra_config: Mapping[str, str]) -> None:
         found = Claim.of(extra_config)
+        if (found,) == self._reverted_to:
+            return
         if found is None or found.token != self.claim.token:
             self._raise_lost(found)
 
@@ -292,28 +296,28 @@ class HeldClaim:
                 version, self._version = self._version, None
                 if version is None:
                     version, self._version = self.check(place=place).change_version, None
+                own = self.claim.option if self._reverted_to is not None else {}
                 try:
-                    self._session.set_extra_config(self.vm, values, change_version=version)
+                    self._session.set_extra_config(
+                        self.vm, {**own, **values}, change_version=version
+                    )
                     return
                 except ConfigurationChanged:
                     if attempt == _ATTEMPTS - 1:
                         raise
 
-    def restore(self, frozen: Mapping[str, str], values: Mapping[str, str]) -> None:
-        """Claims the replica again after a revert, which brought an older claim back.
+    @contextmanager
+    def reverting(self, frozen: Mapping[str, str]) -> Iterator[None]:
+        """Round a revert to a snapshot with this extraConfig, and the write after it.
 
-        `frozen`: extraConfig of the snapshot that it was reverted to. `values`: entries set in the
-        same step. Raises ClaimLost where another writer has claimed it since.
+        The revert brings the snapshot's older claim back, and the write sets this one again. Where
+        that breaks off inside, the older one is still nobody's: this writer has the replica.
         """
         with self._lock:
-            options = self._session.read_options(self.vm)
-            found, old = Claim.of(options.extra_config), Claim.of(frozen)
-            if found is not None and found != old and found.token != self.claim.token:
-                self._raise_lost(found)
-            self._session.set_extra_config(
-                self.vm, {**self.claim.option, **values}, change_version=options.change_version
-            )
             self._version = None
+            self._reverted_to = (Claim.of(frozen),)
+        yield
+        self._reverted_to = None
 
     def give_back(self, before: Claim) -> None:
         """Puts the claim back that this one was taken over from; its owner still works."""

@@ -389,6 +389,7 @@ def revert_to_point(
     The revert takes the claim back as well, so it is set again. `marks`: those of the failover
     that reverts; a run takes away the mark of a failover that comes back. Raises ClaimLost.
     """
-    session.revert_to_snapshot(claim.vm, snapshot.moref)
-    reverted = {REVERTED_KEY: session.refresh().isoformat()}
-    claim.restore(snapshot.extra_config, {FAILOVER_KEY: "", **marks, **reverted})
+    with claim.reverting(snapshot.extra_config):
+        session.revert_to_snapshot(claim.vm, snapshot.moref)
+        reverted = {REVERTED_KEY: session.refresh().isoformat()}
+        claim.write({FAILOVER_KEY: "", **marks, **reverted}, place=False)

@@ -449,10 +449,22 @@ int main(void)
    VixDiskLibConnection none;
    GIVES(VIX_E_DISK_NOINIT, VixDiskLib_Connect(NULL, &none));
    OK(VixDiskLib_InitEx(6, 5, NULL, NULL, NULL, NULL, NULL));
-   CHECK(!strcmp(VixDiskLib_ListTransportModes(), "file"));
+   CHECK(!strcmp(VixDiskLib_ListTransportModes(),
+      vreplica_TlsStatus(NULL) == VIX_OK ? "file:nbdssl:nbd" : "file"));
    VixDiskLibConnectParams *params = VixDiskLib_AllocateConnectParams();
    params->serverName = "vcenter.example";
+   GIVES(VIX_E_INVALID_ARG, VixDiskLib_Connect(params, &none)); /* of which machine? */
+   params->vmxSpec = "moref=vm-1";
+   GIVES(VIX_E_NOT_SUPPORTED, VixDiskLib_ConnectEx(params, 1, NULL, "san:hotadd", &none));
+   GIVES(VIX_E_NOT_SUPPORTED, VixDiskLib_Connect(params, &none)); /* no kind of login */
+   params->credType = VIXDISKLIB_CRED_SSPI;
    GIVES(VIX_E_NOT_SUPPORTED, VixDiskLib_Connect(params, &none));
+   params->credType = VIXDISKLIB_CRED_UID;
+   GIVES(VIX_E_INVALID_ARG, VixDiskLib_Connect(params, &none)); /* nor user nor password */
+   params->credType = VIXDISKLIB_CRED_SESSIONID;
+   GIVES(VIX_E_INVALID_ARG, VixDiskLib_Connect(params, &none));
+   params->creds.sessionId.cookie = "a;b";
+   GIVES(VIX_E_INVALID_ARG, VixDiskLib_Connect(params, &none));
    VixDiskLib_FreeConnectParams(params);
    char *text = VixDiskLib_GetErrorText(VIX_E_DISK_CID_MISMATCH | 5ull << 32, NULL);
    CHECK(strstr(text, "content IDs"));

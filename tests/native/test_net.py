@@ -19,33 +19,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.native.sanitized import build
 from vreplica.lab.certificate import ServerCertificate
 
-NATIVE = Path(__file__).parents[2] / "native"
-SOURCES = [*(NATIVE / "src" / "net").glob("*.c"), NATIVE / "src" / "os" / "log.c"]
-FLAGS = (
-    "-std=c11 -g -O1 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -Wall -Wextra -Werror "
-    f"-I{NATIVE}/include -I{NATIVE}/src"
-).split()
 Serve = Callable[[socket.socket], None]
 Program = Callable[..., str]
-
-
-def build(folder: Path, sanitizer: str) -> Path:
-    program = folder / "stream"
-    sources = [NATIVE / "tests" / "stream.c", *SOURCES]
-    command = [
-        "gcc",
-        *FLAGS,
-        f"-fsanitize={sanitizer}",
-        "-o",
-        program,
-        *sources,
-        "-lpthread",
-        "-ldl",
-    ]
-    subprocess.run(command, check=True)
-    return program
 
 
 def runner(program: Path) -> Program:
@@ -65,7 +43,7 @@ def runner(program: Path) -> Program:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Program:
-    return runner(build(tmp_path_factory.mktemp("asan"), "address,undefined"))
+    return runner(build(tmp_path_factory.mktemp("asan") / "stream", "stream.c", "net", "os"))
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +98,7 @@ def thumbprints(certificate: ServerCertificate) -> str:
 def test_what_is_sent_comes_back_while_two_threads_use_the_connection(
     tmp_path: Path, certificate: ServerCertificate, listen: Callable[[Serve], int]
 ) -> None:
-    run = runner(build(tmp_path, "thread"))
+    run = runner(build(tmp_path / "stream", "stream.c", "net", "os", sanitizer="thread"))
     answer = run(listen(echo(certificate)), "echo", "24")
     assert answer == thumbprints(certificate) + "equal\n"
 

@@ -4,6 +4,7 @@
 #include "api/settings.h"
 #include "lab/site_map.h"
 #include "os/log.h"
+#include "vim/vim.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -25,57 +26,118 @@ VixError vr_connection_check_local(const struct VixDiskLibConnectParam *c)
    return err == VIX_OK && c->remote ? VIX_E_NOT_SUPPORTED_ON_REMOTE_OBJECT : err;
 }
 
-/* True if the list "a:b:c" names `mode`. NULL and "" name all modes. */
-static bool lists(const char *modes, const char *mode)
+/* The first mode of the list "a:b:c" that this library has; NULL where it has none of them. No list:
+ * the encrypted one. nbd is used only where it stands before nbdssl, or alone. */
+static const char *pick_mode(const char *modes)
 {
-   size_t length = strlen(mode);
+   if (!modes || !*modes) {
+      return "nbdssl";
+   }
    for (const char *p = modes; p; p = strchr(p, ':') ? strchr(p, ':') + 1 : NULL) {
-      if (strcspn(p, ":") == length && !strncmp(p, mode, length)) {
-         return true;
+      size_t length = strcspn(p, ":");
+      if (length == 6 && !strncmp(p, "nbdssl", length)) {
+         return "nbdssl";
+      }
+      if (length == 3 && !strncmp(p, "nbd", length)) {
+         return "nbd";
       }
    }
-   return !modes || !*modes;
+   return NULL;
 }
 
-static VixError connect_remote(struct VixDiskLibConnectParam *c,
-   const VixDiskLibConnectParams *params, const char *modes)
+static VixError connect_lab(struct VixDiskLibConnectParam *c, const VixDiskLibConnectParams *params)
 {
-   const char *root = vr_settings_get()->lab_root;
-   if (!root) {
-      vr_warn("%s: this library reaches local files only\n", params->serverName);
-      return VIX_E_NOT_SUPPORTED;
-   }
    if (params->credType != VIXDISKLIB_CRED_UID) {
       return VIX_E_NOT_SUPPORTED;
    }
-   if (!params->vmxSpec || strncmp(params->vmxSpec, "moref=", 6) || !params->vmxSpec[6]) {
+   if (strncmp(params->vmxSpec, "moref=", 6) || !params->vmxSpec[6]) {
       vr_warn("the lab's virtual machines are named by moref=...\n");
+      return VIX_E_INVALID_ARG;
+   }
+   return vr_site_map_login(vr_settings_get()->lab_root, c->server, c->port,
+      params->creds.uid.userName, params->creds.uid.password, params->thumbPrint, &c->trusted);
+}
+
+static VixError connect_host(struct VixDiskLibConnectParam *c, const VixDiskLibConnectParams *params,
+   const char *snapshot)
+{
+   vr_vim_target target = {
+      .server = c->server,
+      .port = c->port,
+      .nfc_port = params->nfcHostPort,
+      .thumbprint = params->thumbPrint,
+      .vmx_spec = c->vmx_spec,
+      .snapshot = snapshot,
+   };
+   if (params->credType == VIXDISKLIB_CRED_UID) {
+      target.user = params->creds.uid.userName;
+      target.password = params->creds.uid.password;
+   } else if (params->credType == VIXDISKLIB_CRED_SESSIONID) {
+      target.cookie = params->creds.sessionId.cookie;
+   } else {
+      vr_warn("%s: a login is by user and password, or by the id of a session\n", c->server);
+      return VIX_E_NOT_SUPPORTED;
+   }
+   if (target.user ? !target.password : !target.cookie) {
+      vr_warn("%s: user, password or session is missing\n", c->server);
+      return VIX_E_INVALID_ARG;
+   }
+   return vr_vim_open(&target, &c->vim);
+}
+
+static VixError connect_remote(struct VixDiskLibConnectParam *c,
+   const VixDiskLibConnectParams *params, const char *snapshot, const char *modes)
+{
+   c->mode = pick_mode(modes);
+   if (!c->mode) {
+      vr_warn("%s: this library has the transport modes nbdssl and nbd, and none of %s\n",
+         params->serverName, modes);
+      return VIX_E_NOT_SUPPORTED;
+   }
+   if (!params->vmxSpec || !*params->vmxSpec) {
+      vr_warn("%s: no virtual machine was named (vmxSpec)\n", params->serverName);
       return VIX_E_INVALID_ARG;
    }
    c->remote = true;
    c->port = params->port ? params->port : DEFAULT_PORT;
-   c->mode = lists(modes, "nbdssl") || !lists(modes, "nbd") ? "nbdssl" : "nbd";
    c->server = strdup(params->serverName);
    c->vmx_spec = strdup(params->vmxSpec);
    if (!c->server || !c->vmx_spec) {
       return VIX_E_OUT_OF_MEMORY;
    }
-   return vr_site_map_login(root, c->server, c->port, params->creds.uid.userName,
-      params->creds.uid.password, params->thumbPrint, &c->trusted);
+   return vr_settings_get()->lab_root ? connect_lab(c, params) : connect_host(c, params, snapshot);
 }
 
+bool vr_connection_has_hosts(const struct VixDiskLibConnectParam *c)
+{
+   return c->vim;
+}
+
+void vr_connection_hold(struct VixDiskLibConnectParam *c)
+{
+   atomic_fetch_add(&c->holders, 1);
+}
+
+void vr_connection_release(struct VixDiskLibConnectParam *c)
+{
+   if (atomic_fetch_sub(&c->holders, 1) == 1) {
+      vr_vim_close(c->vim); /* logs out */
+      free(c->server);
+      free(c->vmx_spec);
+      free(c);
+   }
+}
+
+/* Ends the use of a connection by the program. */
 static void connection_free(struct VixDiskLibConnectParam *c)
 {
-   free(c->server);
-   free(c->vmx_spec);
    c->magic = 0;
-   free(c);
+   vr_connection_release(c);
 }
 
 VixError VixDiskLib_ConnectEx(const VixDiskLibConnectParams *connectParams, Bool readOnly,
    const char *snapshotRef, const char *transportModes, VixDiskLibConnection *connection)
 {
-   (void)snapshotRef; /* the path names the link: a snapshot of the lab is a link of its own */
    if (!connection) {
       return VIX_E_INVALID_ARG;
    }
@@ -88,13 +150,15 @@ VixError VixDiskLib_ConnectEx(const VixDiskLibConnectParams *connectParams, Bool
       return VIX_E_OUT_OF_MEMORY;
    }
    c->magic = MAGIC;
+   atomic_init(&c->holders, 1);
    c->read_only = readOnly;
    c->trusted = true;
    c->mode = "file";
    VixError err = VIX_OK;
    if (connectParams && (connectParams->serverName || connectParams->vmxSpec)) {
-      err = connectParams->serverName ? connect_remote(c, connectParams, transportModes)
-                                      : VIX_E_NOT_SUPPORTED;
+      err = connectParams->serverName
+         ? connect_remote(c, connectParams, snapshotRef, transportModes)
+         : VIX_E_NOT_SUPPORTED;
    }
    if (err != VIX_OK) {
       connection_free(c);

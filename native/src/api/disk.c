@@ -68,6 +68,9 @@ VixError vr_disk_path(VixDiskLibConnection connection, const char *path, char **
    if (!path || !*path) {
       return VIX_E_INVALID_ARG;
    }
+   if (connection->vim) {
+      return VIX_E_NOT_SUPPORTED_ON_REMOTE_OBJECT;
+   }
    if (connection->remote) {
       return vr_site_map_resolve(vr_settings_get()->lab_root, connection->server, connection->port,
          path, beneath, local);

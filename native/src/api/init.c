@@ -45,5 +45,5 @@ void VixDiskLib_Exit(void)
 
 const char *VixDiskLib_ListTransportModes(void)
 {
-   return vr_settings_get()->lab_root ? "file:nbdssl" : "file";
+   return vreplica_TlsStatus(NULL) == VIX_OK ? "file:nbdssl:nbd" : "file"; /* hosts need TLS */
 }

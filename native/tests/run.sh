@@ -13,7 +13,7 @@ mkdir -p "$out/gcc" "$out/clang"
 flags="-std=c11 -g -O1 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -Wall -Wextra -Werror -I$native/include -I$native/src"
 sanitize="-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer"
 libs="-lpthread -ldl"
-targets="descriptor disk sparse cowd sesparse operations"
+targets="descriptor disk sparse cowd sesparse operations soap"
 
 # compile DIR COMPILER FLAG ...: compiles the library's objects, position independent, into DIR. The
 # names of the .c files must differ, whatever their folder.
@@ -88,7 +88,7 @@ for name in $targets; do
     clang $flags $sanitize -fsanitize=fuzzer -o "$out/fuzz-$name" "$native/fuzz/$name.c" "$out"/clang/*.o $libs
     mkdir "$work/fuzz-$name"
     case $name in
-    operations) seconds=10 ;;
+    operations | soap) seconds=10 ;;
     *) seconds=2 ;;
     esac
     (cd "$work" && VREPLICA_FUZZ_CONTENT=1 "$out/fuzz-$name" -max_total_time=$seconds -max_len=65536 -rss_limit_mb=2048 -verbosity=0 \

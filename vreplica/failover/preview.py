@@ -70,12 +70,22 @@ class Preview:
     """The changes to the guest at the destination, in words."""
     back: bool = False
     """True: the preview of a failback."""
+    source_vm: str = ""
+    """The source by its name, also where it cannot be read. Before a failback the VM in service."""
+    source_site: str = ""
+    replica_site: str = ""
+    flagged: PointIsFlagged | None = None
+    """The newest point is flagged, so none boots unless it is named."""
     refused: tuple[str, ...] = ()
     """The reasons why a final sync would be refused now, as a run would be."""
 
     def to_dict(self, max_downtime_s: float | None = None) -> dict[str, Any]:
         return {
             "job": self.job,
+            "source_vm": self.source_vm,
+            "source_site": self.source_site,
+            "replica_vm": self.replica.name,
+            "replica_site": self.replica_site,
             "source": self.source.power_state if self.source else None,
             "source_trouble": self.source_trouble,
             "tools_running": self.source.tools_running if self.source else None,
@@ -94,6 +104,7 @@ class Preview:
             if self.boots
             else None,
             "boots_none": self.boots_none,
+            "flagged": self.flagged.in_short() if self.flagged is not None else None,
             "estimate": self.estimate.to_dict(max_downtime_s),
             "steps": {"yes": self.steps_yes(), "no": self.steps_no()},
             "remarks": list(self.remarks),
@@ -133,8 +144,21 @@ class Preview:
         }
 
     @property
-    def _source_name(self) -> str:
-        return self.source.name if self.source is not None else "the source"
+    def source_said(self) -> str:
+        """`web01 at main`"""
+        return f"{self.source_vm} at {self.source_site}"
+
+    @property
+    def replica_said(self) -> str:
+        """`web01-replica at dr`"""
+        return f"{self.replica.name} at {self.replica_site}"
+
+    @property
+    def _names(self) -> tuple[str, str]:
+        """Both VMs as the steps name them: with their sites where their names are equal."""
+        if self.source_vm == self.replica.name:
+            return self.source_said, self.replica_said
+        return self.source_vm, self.replica.name
 
     @property
     def _running(self) -> bool:
@@ -150,8 +174,7 @@ class Preview:
         if self.source is None:
             return []
         return steps_yes(
-            self._source_name,
-            self.replica.name,
+            *self._names,
             running=self._running,
             tools=self.can_shut_down,
             disconnect=disconnect,
@@ -163,8 +186,7 @@ class Preview:
             return []
         point = self.boots.id if self.boots else "its own last state, kept first"
         return steps_no(
-            self._source_name,
-            self.replica.name,
+            *self._names,
             point,
             running=self._running,
             disconnect=disconnect,
@@ -187,7 +209,8 @@ def preview(job: Job, *, source_lost: bool = False, boot: PointChoice = NEWEST) 
         changes = find_foreign_changes(job, session, replica)
     sides = replica.bootable_sides
     known = _read(job, replica.vm, replica.points, source_lost, _measured(job), boot, sides)
-    remarks = [f"the replica was changed by others: {text}" for text in changes]
+    known = replace(known, source_vm=_name_of(known, replica.points, job.source_vm))
+    remarks = [f"{replica.vm.name} was changed by others: {text}" for text in changes]
     remarks += newer_remarks(replica.newer) + damaged_remarks(replica.damaged)
     remarks += clock_problems(replica.points, known.seen)
     known = replace(known, remarks=(*known.remarks, *remarks))
@@ -213,7 +236,8 @@ def preview_back(
             vm = session.read_vm(session.find_vm(plan.replica))
         vm = replace(vm, ref=replace(vm.ref, name=plan.original))
         known = _read(reverse, vm, (), False, _measured(job), boot)
-        known = replace(known, job=job.name, back=True)
+        name = _name_of(known, (), job.placement.name)
+        known = replace(known, job=job.name, back=True, source_vm=name)
         return _with_refusals(known, FailbackPorts(job, plan, "preview", ignore))
     with connect(reverse.destination) as session:
         vm = session.read_vm(session.find_vm(plan.original))
@@ -225,7 +249,8 @@ def preview_back(
         newer_remarks(found.newer) + damaged_remarks(found.damaged) if found is not None else []
     )
     remarks = (*known.remarks, *left_out, *_addresses_stay(job))
-    known = replace(known, job=job.name, back=True, remarks=remarks)
+    name = _name_of(known, (), job.placement.name)
+    known = replace(known, job=job.name, back=True, remarks=remarks, source_vm=name)
     return _with_refusals(known, FailbackPorts(job, plan, "preview", ignore))
 
 
@@ -245,6 +270,13 @@ def _with_refusals(known: Preview, ports: VSpherePorts) -> Preview:
         except VReplicaError as error:
             refused = (f"{error.message}. {error.advice()}",)
     return replace(known, refused=refused, remarks=tuple(remarks))
+
+
+def _name_of(known: Preview, points: Sequence[RecoveryPoint], otherwise: str) -> str:
+    """The source's name as it was read, else as the newest point has it, else as the job says."""
+    if known.source is not None:
+        return known.source.name
+    return points[-1].source_name if points else otherwise
 
 
 def _addresses_stay(job: Job) -> list[str]:
@@ -292,7 +324,7 @@ def _read(
     remarks += flag_remarks(points)
     remarks += _missing_remarks(job, source, replica, points)
     now = datetime.now(UTC)
-    boots, boots_none = _boots(points, boot, job.prefer, now, sides)
+    boots, refused = _boots(points, boot, job.prefer, now, sides)
     return Preview(
         job=job.name,
         source=source,
@@ -300,7 +332,10 @@ def _read(
         replica=replica,
         points=points,
         boots=boots,
-        boots_none=boots_none,
+        boots_none=f"{refused.message}. {refused.advice()}" if refused is not None else None,
+        flagged=refused if isinstance(refused, PointIsFlagged) else None,
+        source_site=job.source.label,
+        replica_site=job.destination.label,
         insured_level=level,
         remarks=tuple(remarks),
         estimate=estimate(points, measured, running=running, parallel=job.parallel_disks, now=now),
@@ -315,7 +350,7 @@ def _boots(
     preference: Preference | None,
     now: datetime,
     sides: tuple[RecoveryPoint, ...],
-) -> tuple[RecoveryPoint | None, str | None]:
+) -> tuple[RecoveryPoint | None, BootRefused | None]:
     """The point that boots without a final sync, or the reason why none does.
 
     Raises BootRefused where the operator asked for one that is not there.
@@ -327,7 +362,7 @@ def _boots(
     except BootRefused as error:
         if boot.given and not isinstance(error, PointIsFlagged):
             raise
-        return None, f"{error.message}. {error.advice()}"
+        return None, error
 
 
 # -- in words, pure -------------------------------------------------------------------------
@@ -340,14 +375,14 @@ def _missing_remarks(
     has_nvram = bool(points and points[-1].nvram)
     if source is not None:
         return [
-            f"the replica does not have the {found}"
+            f"{replica.name} does not have the {found}"
             for found in left_out(job, source, replica, has_nvram=has_nvram)
         ]
     missing = points[-1].not_carried if points else ()
     if not missing:
         return []
     return [
-        f"the replica does not have: {', '.join(missing)}; docs/vsphere.md says what that means"
+        f"{replica.name} does not have: {', '.join(missing)}; docs/vsphere.md says what that means"
     ]
 
 

@@ -51,12 +51,12 @@ STOPPED: Final = "resume it (vreplica-sync failover resume JOB) or undo it (vrep
 
 def preview(known: Preview, max_downtime_s: float | None = None) -> Iterator[RenderableType]:
     way = "failback" if known.back else "failover"
-    yield Text.assemble((known.job, HEAD), f": {way} to ", known.replica.name)
+    yield Text.assemble((known.job, HEAD), f": {way} to ", known.replica_said)
     if known.source is None:
-        source = f"cannot be read: {known.source_trouble}"
+        source = f"{known.source_said}, cannot be read: {known.source_trouble}"
     else:
         tools = "running" if known.source.tools_running else known.source.tools_status
-        source = f"{known.source.name}, {known.source.power_state}, Tools {tools}"
+        source = f"{known.source_said}, {known.source.power_state}, Tools {tools}"
     boots = _boots(known)
     if known.insured_level is not None and not known.can_shut_down:
         yes = (
@@ -71,11 +71,15 @@ def preview(known: Preview, max_downtime_s: float | None = None) -> Iterator[Ren
     elif known.source is not None:
         yes = "final sync of a source that is off already (crash: how it went down is not known)"
     else:
-        yes = "not possible: the source cannot be read"
+        yes = f"not possible: {known.source_vm} cannot be read; only --source-lost can start "
+        yes += known.replica.name
     refused = [f"refused now: {problem}" for problem in known.refused]
     yield facts(
-        ("source", [source]),
-        ("replica", [f"{known.replica.name}, {known.replica.power_state}"]),
+        ("in service" if known.back else "source", [source]),
+        (
+            "original" if known.back else "replica",
+            [f"{known.replica_said}, {known.replica.power_state}"],
+        ),
         ("planned", refused or [yes]),
         (_way(known), [_hard(known, boots), *other_choices(known)]),
         ("downtime", list(_downtime(known, max_downtime_s))),
@@ -110,7 +114,7 @@ def _boots(known: Preview) -> str:
     if known.boots_none is not None:
         return f"boots nothing: {known.boots_none}"
     if known.boots is None:
-        name = known.source.name if known.source else "it"
+        name = known.source_vm
         return f"boots {known.replica.name} as it is: what {name} wrote in service is lost"
     lost = duration(known.age_s(known.boots))
     return f"boots {_aged(known, known.boots)}: loses what was written in these {lost}"

@@ -52,11 +52,26 @@ class Steps(TypedDict):
     no: list[str]
 
 
+class Flagged(TypedDict):
+    """The newest point holds what the flagged one may have brought: it looks like mass encryption.
+    `clean`: the newest point from before it."""
+
+    newest: str
+    flagged: str
+    reason: str
+    clean: str | None
+
+
 class PreviewValues(TypedDict):
     """`source`, `replica`: their power states; `source` is null where it cannot be read.
-    `boots_none`: why no point boots without a final sync."""
+    `boots_none`: why no point boots without a final sync; `flagged`: it is flagged. Before a
+    failback the source is the VM in service, and the replica its original."""
 
     job: str
+    source_vm: str
+    source_site: str
+    replica_vm: str
+    replica_site: str
     source: str | None
     source_trouble: str | None
     tools_running: bool | None
@@ -65,6 +80,7 @@ class PreviewValues(TypedDict):
     yes: ReachedByYes
     no: BootedByNo | None
     boots_none: str | None
+    flagged: Flagged | None
     estimate: Estimate
     steps: Steps
     remarks: list[str]

@@ -268,6 +268,11 @@ class PointIsFlagged(BootRefused):
     clean: str | None
     """The newest point from before the flagged one; None: there is none."""
 
+    def in_short(self) -> dict[str, Any]:
+        """As JSON: `newest` holds what `flagged` may have brought; `clean` is from before it."""
+        short = {"newest": self.point, "flagged": self.flagged, "reason": self.reason}
+        return {**short, "clean": self.clean}
+
     def _values(self) -> dict[str, Any]:
         before = f"--point {self.clean} boots the newest point from before it. " * bool(self.clean)
         then = (

@@ -52,6 +52,13 @@ def decide(
         return None
     if answer == LOST:
         options, answer = replace(options, source_lost=True), "no"
+    if answer == "no" and can_ask(out):
+        members = _members(known)
+        chosen = _choose_flagged(out, members, options, single=members[0] is known)
+        if chosen is None:
+            out.note("cancelled: nothing was changed")
+            return None
+        options = chosen
     consequence = _consequence(known, options, answer, name)
     if consequence and not confirmed(out, name, consequence, options.confirm):
         return None
@@ -71,14 +78,17 @@ def _consequence(
     known: FailoverPreview, options: BeginOptions, answer: str, name: str
 ) -> str | None:
     """The consequence of an answer that has to be confirmed; None: nothing has to be."""
+    members = _members(known)
     if options.source_lost:
+        sites = " and ".join(dict.fromkeys(m.source_site for m in members))
+        names = ", ".join(m.source_vm for m in members)
         return (
-            f"the site of {name} is declared lost: it is not contacted and not stopped; if "
-            f"{name} still runs there, both run"
+            f"{sites} is declared lost: {names} is not contacted and not stopped there; where it "
+            "still runs, both run"
         )
-    healthy = [m for m in _members(known) if m.source and m.source.power_state == "poweredOn"]
+    healthy = [m for m in members if m.source and m.source.power_state == "poweredOn"]
     if answer == "no" and healthy:
-        names = ", ".join(m.source.name for m in healthy if m.source)
+        names = ", ".join(m.source_said for m in healthy)
         return f"{names} will be powered OFF, hard, without asking the guest"
     return None
 
@@ -90,7 +100,7 @@ def _ask(out: Output, known: FailoverPreview, name: str, source_lost: bool) -> s
         raise click.UsageError(f"{why}: say --final-sync yes, no or cancel")
     members = _members(known)
     away = source_lost or any(member.source is None for member in members)
-    to = ", ".join(member.replica.name for member in members)
+    to = " and ".join(dict.fromkeys(member.replica_site for member in members))
     ways = "3 the site is lost" if away else "1 planned, 2 emergency"
     accepted = {k for k, v in ANSWERS.items() if v == "cancel" or (v == LOST) is away}
     if source_lost:
@@ -102,3 +112,38 @@ def _ask(out: Output, known: FailoverPreview, name: str, source_lost: bool) -> s
             found = ANSWERS[answer]
             return "no" if source_lost and found in (LOST, "yes") else found
         out.note(f"{typed!r} is no answer here: {ways}, c cancel")
+
+
+def _choose_flagged(
+    out: Output, members: tuple[Preview, ...], options: BeginOptions, *, single: bool
+) -> BeginOptions | None:
+    """Asks for the point of each member whose newest is flagged. None: nothing is to be done.
+
+    `single`: the target is a job, not a group.
+    """
+    for member in members:
+        if (found := member.flagged) is None:
+            continue
+        out.warning(
+            f"{member.job}: point {found.flagged} is flagged, it looks like mass encryption "
+            f"({found.reason}); {found.point} may hold the same"
+        )
+        ways = {"2": found.point, "c": None}
+        said = f"2 {found.point} in spite of it, c cancel"
+        if found.clean is not None:
+            ways["1"] = found.clean
+            said = f"1 {found.clean}, the newest from before it, {said}"
+        while True:
+            typed: str = prompt(f"Which point of {member.source_vm} boots? {said}", default="c")
+            answer = typed.strip().lower()
+            if answer in ("", "cancel"):
+                answer = "c"
+            if answer in ways:
+                break
+            out.note(f"{typed!r} is no answer here: {said}")
+        point = ways[answer]
+        if point is None:
+            return None
+        boot = options.boot.with_point(None if single else member.job, point)
+        options = replace(options, boot=boot)
+    return options

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Final
@@ -89,6 +89,12 @@ class PointOptions:
         if self.point:
             return "--point"
         return "--as-of" if self.as_of is not None else None
+
+    def with_point(self, job: str | None, point: str) -> PointOptions:
+        """With this point instead. `job`: the member of a group whose point it is."""
+        if job is None:
+            return PointOptions(point=(point,))
+        return replace(self, point=(*self.point, f"{job}={point}"))
 
     def choice(self) -> PointChoice:
         from vreplica.failover.machine.point_choice import PointChoice

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from vreplica.cli.render import failover_html, failover_text
 from vreplica.cli.render.output import Output, Verbosity
 from vreplica.errors import DiskClosed
 from vreplica.failover.machine.journal import Entry
+from vreplica.failover.machine.progress import in_words
 from vreplica.failover.machine.record import Outcome, record_of
 from vreplica.failover.machine.states import FailoverEvent, FailoverState
 from vreplica.sync.errors import JobBusy
@@ -101,3 +103,72 @@ def test_only_a_point_that_runs_is_said_to_be_booted(
     told = capsys.readouterr().out
     assert ("p1" in told) == (label == "booted")
     assert ("powered off" in told) == (state is not FailoverState.UNDONE), "it is as before"
+
+
+SIDES = {
+    "source": {"vm": "web01", "site": "main"},
+    "replica": {"vm": "web01-replica", "site": "dr"},
+}
+
+
+@pytest.mark.parametrize(
+    ("id_", "state", "more", "told"),
+    [
+        (
+            "fo-1",
+            FailoverState.RUNNING,
+            {"source": "powered off"},
+            [
+                "web01: in service at dr (not committed), fo-1",
+                "runs web01-replica at dr, host esx7, network dr net, address 10.2.0.5",
+                "booted p1 (crash, data from 2026-03-01 12:30:00Z, 2 min 36 s old when it was chosen)",
+                "downtime 12.0 s",
+                "replication off, until commit or undo",
+            ],
+        ),
+        (
+            "fo-1",
+            FailoverState.COMMITTED,
+            {},
+            ["web01: in service at dr (failover committed)", "replication off, until a failback"],
+        ),
+        ("fb-1", FailoverState.COMMITTED, {}, ["replication on again"]),
+        (
+            "fo-1",
+            FailoverState.UNDONE,
+            {"source_now": "on", "kept": "un-1", "kept_level": "crash", "written_bytes": 13 << 20},
+            ["web01: put back to main, fo-1", "web01 on", "13 MiB written in service", "replication on again"],
+        ),
+    ],
+)
+def test_an_outcome_names_site_host_address_age_downtime_and_what_replication_does(
+    id_: str,
+    state: FailoverState,
+    more: dict[str, Any],
+    told: list[str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    facts = {
+        "sides": SIDES,
+        "point": "p1",
+        "level": "crash",
+        "taken": TIME.isoformat(),
+        "age_s": 156.0,
+        "answered": True,
+        "runs": {"host": "esx7", "addresses": ["10.2.0.5"], "networks": ["dr net"]},
+        **more,
+    }
+    Output().show(*failover_text.outcome("web01", Outcome(id_, state, facts, 12.0)))
+    said = " ".join(capsys.readouterr().out.split())
+    assert all(text in said for text in told), said
+
+
+def test_steps_are_counted_and_name_both_sides() -> None:
+    facts = {"sides": SIDES, "point": "p1", "level": "crash", "source": "shut down by its guest"}
+    assert in_words(FailoverEvent.JOB_DISABLED, facts) == "1/6 schedule paused"
+    said = in_words(FailoverEvent.FENCE_CHECKED, facts)
+    assert said == "5/6 web01 at main confirmed off, web01-replica at dr stands on p1"
+    lost = {**facts, "source": "declared lost by the operator"}
+    assert "confirmed" not in in_words(FailoverEvent.FENCE_CHECKED, lost), "nobody asked it"
+    for event in FailoverEvent:
+        assert in_words(event, {}), "journals of older versions have no names"

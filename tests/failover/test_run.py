@@ -936,6 +936,18 @@ def test_what_a_sync_would_be_refused_for_is_refused_before_the_job_is_switched_
     assert begin_failover(folder, model, NO, quiet).state is FailoverState.RUNNING
 
 
+def test_the_outcome_has_names_place_age_and_downtime(folder: Path) -> None:
+    model = Model()
+    done = begin_failover(folder, model, YES, quiet).to_dict()
+    assert done["facts"]["sides"]["replica"] == {"vm": "vm-replica", "site": "dr"}
+    assert done["facts"]["runs"]["addresses"] == ["10.2.0.5"]
+    assert done["facts"]["age_s"] >= 0
+    assert done["downtime_s"] >= 0
+    assert (done["job_on"], model.job_on) == (False, False)
+    undone = undo_failover(folder, model, quiet).to_dict()
+    assert (undone["job_on"], model.job_on) == (True, True)
+
+
 def test_an_error_names_both_vms_and_the_job_to_type(folder: Path) -> None:
     model = Model("web01")
     begin_failover(folder, model, YES, quiet, FailoverState.SYNCED)

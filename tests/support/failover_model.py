@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from vreplica.failover.machine.errors import (
     GuestRulesDoNotFit,
@@ -332,6 +333,9 @@ class Model:
 
     def after_heartbeat(self) -> tuple[()]:
         return ()
+
+    def where_replica_runs(self) -> dict[str, Any]:
+        return {"host": "esx1", "addresses": ["10.2.0.5"], "networks": ["dr net"]}
 
     def power_off_replica(self) -> None:
         self._effect("PowerOff replica", lambda: setattr(self, "replica_on", False))

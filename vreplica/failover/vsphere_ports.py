@@ -12,7 +12,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import ClassVar, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 from vreplica.errors import VReplicaError, VSphereError
 from vreplica.failover.guest.customize import (
@@ -439,6 +439,16 @@ class VSpherePorts:
 
     def _wait_customized(self) -> None:
         wait_customized(self._destination, self._replica().vm.ref)
+
+    def where_replica_runs(self) -> dict[str, Any]:
+        vm = self._destination.read_vm(self._replica().vm.ref)
+        address = self._destination.read_guest(vm.ref).ip_address
+        connected = (nic.network for nic in vm.nics if nic.connected and nic.network)
+        return {
+            "host": vm.host,
+            "addresses": [address] if address is not None else [],
+            "networks": list(dict.fromkeys(connected)),
+        }
 
     def power_off_replica(self) -> None:
         self._destination.power_off(self._replica().vm.ref)

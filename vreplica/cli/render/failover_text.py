@@ -20,6 +20,8 @@ from vreplica.cli.render.text import (
     moment,
     points,
 )
+from vreplica.failover.machine.progress import sides_of
+from vreplica.failover.standing import Sides, Standing, in_words
 from vreplica.units import human_size
 
 if TYPE_CHECKING:
@@ -185,18 +187,50 @@ def _speeds(guess: Estimate) -> str:
 
 
 def outcome(job: str, done: Outcome) -> Iterator[RenderableType]:
-    yield _headline(job, done.id, done.state)
+    yield _headline(job, done.id, done.state, done.facts)
     facts_of = done.facts if done.state.value in IN_SERVICE else {}
     booted = _booted(facts_of) if "point" in facts_of else ""
     silent = "no heartbeat within the timeout" if facts_of.get("answered") is False else ""
     yield facts(
-        ("source", [source_now(done.state.value, done.facts)]),
+        (_source_label(done.facts), [source_now(done.state.value, done.facts)]),
         ("reason", [str(done.facts.get("reason", ""))]),
         ("kept", [kept(done.facts)]),
+        ("runs", [_runs(facts_of)]),
         ("booted", [booted]),
+        ("downtime", [duration(done.downtime_s) if done.downtime_s and facts_of else ""]),
         ("guest", [silent, str(facts_of.get("guest_trouble", ""))]),
+        ("replication", [_replication(done)]),
         ("next", [_next(job, done.id, done.state)]),
     )
+
+
+def _source_label(facts: Mapping[str, Any]) -> str:
+    """The source by its name: of a failback it is the VM that was in service."""
+    names = facts.get("sides")
+    return str(names["source"]["vm"]) if names is not None else "source"
+
+
+def _runs(facts: Mapping[str, Any]) -> str:
+    """The VM in service: its name, site, host, networks and addresses."""
+    sides, found = sides_of(facts), facts.get("runs", {})
+    if sides is None or not facts:
+        return ""
+    said = [sides[1]]
+    if found.get("host"):
+        said.append(f"host {found['host']}")
+    for name in ("network", "address"):
+        values = found.get({"network": "networks", "address": "addresses"}[name], ())
+        said.append(f"{name} {', '.join(values)}" if values else f"no {name} known")
+    return ", ".join(said)
+
+
+def _replication(done: Outcome) -> str:
+    """What replication does now."""
+    if done.job_on:
+        return "on again"
+    if done.committed:
+        return "off, until a failback"
+    return "off, until commit or undo"
 
 
 def point_label(state: str) -> str:
@@ -208,6 +242,8 @@ def _booted(facts: Mapping[str, Any]) -> str:
     """The point that was booted, from when its data is, and the newer ones that were not."""
     taken = facts.get("taken")
     since = f", data from {moment(datetime.fromisoformat(taken))}" if taken else ""
+    if "age_s" in facts:
+        since += f", {duration(facts['age_s'])} old when it was chosen"
     newer = [p["point"] for p in facts.get("others", ()) if taken and p["taken"] > taken]
     left = f"; newer, not booted: {', '.join(newer)}" if newer else ""
     return f"{facts['point']} ({facts['level']}{since}){left}"
@@ -233,7 +269,15 @@ def _next(job: str, id_: str, state: FailoverState) -> str:
     return NEXT.get(state.value, STOPPED).replace("JOB", job)
 
 
-def _headline(job: str, id_: str, state: FailoverState) -> Text:
+def _headline(
+    job: str, id_: str, state: FailoverState, facts: Mapping[str, Any] | None = None
+) -> Text:
+    """`facts`: with the names of both sides, where its journal has them."""
+    if facts is not None and (names := facts.get("sides")) is not None:
+        back = _kind(id_) == "failback"
+        here, there = names["source"]["site"], names["replica"]["site"]
+        sides = Sides(there, here) if back else Sides(here, there)
+        return Text.assemble((job, HEAD), ": ", (in_words(Standing(id_, state.value), sides), HEAD))
     stands = STANDS.get(state.value, f"in state {state.value}")
     return Text.assemble((job, HEAD), f": {_kind(id_)} {id_} is ", (stands, HEAD))
 
@@ -258,7 +302,7 @@ def history(job: str, found: Sequence[Outcome]) -> Iterator[RenderableType]:
 
 
 def record(done: Record, checked: Comparison | None = None) -> Iterator[RenderableType]:
-    yield _headline(done.job, done.id, done.state)
+    yield _headline(done.job, done.id, done.state, done.facts)
     down = f"{duration(done.downtime_s)} (source off to heartbeat)" if done.downtime_s else ""
     parts = ", ".join(f"{name} {duration(seconds)}" for name, seconds in done.parts_s)
     booted = f"{done.point} ({done.level})" if done.point else ""

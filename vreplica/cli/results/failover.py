@@ -145,10 +145,14 @@ class GroupUndoPreview(Document):
 
 
 class OutcomeValues(TypedDict):
-    """The state of a failover. `facts`: point, level, addresses and more from its journal."""
+    """The state of a failover. `job_on`: it has ended, and the job replicates forward again.
+    `facts`, from its journal: `sides`, both VMs and their sites; `point`, `level` and `taken`, of
+    what boots; `runs`, the host, addresses and networks of the VM in service; and more."""
 
     failover: str
     state: str
+    job_on: bool
+    downtime_s: Seconds | None
     facts: dict[str, Any]
 
 
@@ -189,7 +193,6 @@ class RecordValues(OutcomeValues):
     source_off: Time | None
     answered: Time | None
     shutdown_s: Seconds | None
-    downtime_s: Seconds | None
     downtime_parts_s: dict[str, Seconds]
     point: str | None
     level: Level | None

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from vreplica.failover.machine.errors import FailoverError
 from vreplica.failover.machine.mark import Holding
@@ -189,6 +189,9 @@ class Ports(Protocol):
 
     def after_heartbeat(self) -> Sequence[Effect]:
         """The effects in the replica's guest once it answers."""
+
+    def where_replica_runs(self) -> dict[str, Any]:
+        """Its `host`, and the `addresses` and `networks` by which its guest is reached."""
 
     def power_off_replica(self) -> None:
         """Powers it off hard. Returns when it is off."""

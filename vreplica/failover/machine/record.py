@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -34,6 +34,14 @@ class Outcome:
     id: str
     state: FailoverState
     facts: dict[str, Any]
+    downtime_s: float | None = None
+    """From the source seen off to the answer of the replica's guest; None: it did not get there."""
+
+    @property
+    def job_on(self) -> bool:
+        """Its end has switched the job on again: it replicates forward."""
+        back = self.id.startswith("fb-") and self.committed
+        return back or self.state in (FailoverState.UNDONE, FailoverState.ABORTED)
 
     @property
     def answered(self) -> bool:
@@ -54,13 +62,32 @@ class Outcome:
         return False
 
     def to_dict(self) -> dict[str, Any]:
-        return {"failover": self.id, "state": self.state.value, "facts": self.facts}
+        return {
+            "failover": self.id,
+            "state": self.state.value,
+            "job_on": self.job_on,
+            "downtime_s": self.downtime_s,
+            "facts": self.facts,
+        }
 
 
 def outcome_of(folder: Path) -> Outcome:
     """Reads where a failover stands. Takes nothing over."""
-    entries = load(folder)
-    return Outcome(folder.name, state_of(entries), facts_of(entries))
+    return outcome_by(folder.name, load(folder))
+
+
+def outcome_by(id_: str, entries: Sequence[Entry]) -> Outcome:
+    """Where the failover stands that has these entries."""
+    facts = facts_of(entries)
+    times = {entry.event: entry.time for entry in entries if entry.event is not None}
+    return Outcome(id_, state_of(entries), facts, _downtime_s(times, facts))
+
+
+def _downtime_s(times: Mapping[FailoverEvent, datetime], facts: Mapping[str, Any]) -> float | None:
+    off, on = times.get(FailoverEvent.SOURCE_SEEN_OFF), times.get(FailoverEvent.REPLICA_ANSWERED)
+    if off is None or on is None or not facts.get("answered"):
+        return None
+    return (on - off).total_seconds()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +126,7 @@ class Record:
             "job": self.job,
             "failover": self.id,
             "state": self.state.value,
+            "job_on": Outcome(self.id, self.state, self.facts).job_on,
             "started": self.began.isoformat(),
             "ended": _iso(self.ended),
             "source_off": _iso(self.source_off),

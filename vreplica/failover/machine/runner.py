@@ -30,7 +30,8 @@ from vreplica.failover.machine.journal import (
 from vreplica.failover.machine.mark import JOURNAL
 from vreplica.failover.machine.point_choice import NEWEST, PointChoice
 from vreplica.failover.machine.ports import Ports, Written, naming_sides
-from vreplica.failover.machine.record import Outcome, outcome_of
+from vreplica.failover.machine.progress import in_words
+from vreplica.failover.machine.record import Outcome, outcome_by, outcome_of
 from vreplica.failover.machine.states import (
     ENDED,
     GIVEN_UP_BY_UNDO,
@@ -239,7 +240,7 @@ def _give_up(journal: Journal, ports: Ports, report: Reporter) -> Outcome:
         context.check_held()
         result = give_up(context, "undone before the source was touched")
         journal.write("event", event=result.event, data=result.facts)
-        return Outcome(journal.folder.name, journal.state, journal.facts())
+        return outcome_by(journal.folder.name, journal.entries)
     finally:
         journal.close()
 
@@ -272,7 +273,7 @@ class OpenFailover:
 
     @property
     def outcome(self) -> Outcome:
-        return Outcome(self._journal.folder.name, self._journal.state, self._journal.facts())
+        return outcome_by(self._journal.folder.name, self._journal.entries)
 
     def has_reached(self, goal: FailoverState | None) -> bool:
         return goal is not None and at_or_past(self._journal.state, goal)
@@ -292,7 +293,7 @@ class OpenFailover:
         if ahead is FailoverState.RUNNING:
             # It stands here for days, perhaps, and this machine may be lost meanwhile.
             self._context.mark_replica()
-        self._context.report(f"{self._journal.state}: {result.event}")
+        self._context.report(in_words(result.event, self._journal.facts()))
         return True
 
 

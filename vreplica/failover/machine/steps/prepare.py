@@ -7,6 +7,7 @@ repeated until one is short enough.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Final
 
 from vreplica.failover.machine.choices import FinalSync
@@ -32,7 +33,11 @@ def disable_job(context: StepContext) -> StepResult:
         context.do(
             "freeze replica", context.ports.keep_replica_state, context.id, marks_replica=True
         )
-    return StepResult(FailoverEvent.JOB_DISABLED)
+    source, replica = context.ports.names()
+    return StepResult(
+        FailoverEvent.JOB_DISABLED,
+        {"sides": {"source": asdict(source), "replica": asdict(replica)}},
+    )
 
 
 def make_point_a(context: StepContext) -> StepResult:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from vreplica.errors import VReplicaError
@@ -42,4 +43,6 @@ def wait_for_heartbeat(context: StepContext) -> StepResult:
             # The replica is in service, which matters most. The rest can be done by hand.
             facts["guest_trouble"] = f"{effect}: {error}"
             context.report(facts["guest_trouble"])
+    with suppress(VReplicaError):
+        facts["runs"] = context.ports.where_replica_runs()
     return StepResult(FailoverEvent.REPLICA_ANSWERED, facts)

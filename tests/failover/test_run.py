@@ -941,7 +941,7 @@ def test_the_outcome_has_names_place_age_and_downtime(folder: Path) -> None:
     done = begin_failover(folder, model, YES, quiet).to_dict()
     assert done["facts"]["sides"]["replica"] == {"vm": "vm-replica", "site": "dr"}
     assert done["facts"]["runs"]["addresses"] == ["10.2.0.5"]
-    assert done["facts"]["age_s"] >= 0
+    assert done["age_s"] >= 0
     assert done["downtime_s"] >= 0
     assert (done["job_on"], model.job_on) == (False, False)
     undone = undo_failover(folder, model, quiet).to_dict()

@@ -26,6 +26,7 @@ from vreplica.points.model import RecoveryPoint
 from vreplica.points.vm_keys import LEAF_KEY, POINT_KEY, SIDE_KEY
 from vreplica.stored import Damaged, Id, Layout, Moment, Size, Text
 
+ID_PREFIX: Final = "un-"
 SEEN_AS_FORMAT: Final = 2
 """The format of vreplica.point in a side branch: one above those that older versions read."""
 

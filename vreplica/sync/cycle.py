@@ -145,7 +145,7 @@ def _run_claimed(
         finally:
             # Also where verifying failed or was cancelled: the snapshot would grow till then.
             _remove_source_snapshot(context, prepared)
-        removed = remove_expired(context, prepared.replica.vm.ref)
+        removed = remove_expired(context, prepared.replica.vm.ref, state.source)
         lost = {c.report.key: c.report.label for c in copies if c.report.digest_map_problem}
         rebuild_lost_maps(context, point, lost)
     return RunReport(

@@ -10,14 +10,20 @@ from vreplica.points import MAX_POINTS, Retention
 from vreplica.sync.anomaly import flag_warnings
 from vreplica.sync.replica import nvram, test_vm
 from vreplica.sync.replica.orphan_files import base_files, delete_unused, remember_unused, unused
-from vreplica.sync.replica.side_branches import expired_branches, held_points
+from vreplica.sync.replica.side_branches import (
+    expired_branches,
+    expired_branches_of_original,
+    held_points,
+)
 from vreplica.sync.replica.state import ReplicaState, read_replica
 from vreplica.sync.run_context import RunContext
-from vreplica.vsphere.model import VmRef
+from vreplica.vsphere.model import VmInfo, VmRef
 
 
-def remove_expired(context: RunContext, replica: VmRef) -> list[str]:
+def remove_expired(context: RunContext, replica: VmRef, source: VmInfo) -> list[str]:
     """Removes the points that may go after this run. Returns their ids.
+
+    `source`: as the run has read it: an undone failback has left side branches on it.
 
     The replica is read afresh. A point that cannot be removed is a warning: the new one stands.
     """
@@ -45,6 +51,8 @@ def remove_expired(context: RunContext, replica: VmRef) -> list[str]:
                 nvram.drop(destination, now.vm, point.nvram, left)
         if unused(job):
             delete_unused(context, read_replica(destination, job, replica))
+        if context.failover_run is None:
+            _remove_expired_of_original(context, source)
     except VReplicaError as error:
         context.warn(f"an old recovery point could not be removed: {error}")
     return removed
@@ -59,6 +67,14 @@ def _without_expired_branches(context: RunContext, replica: ReplicaState) -> Rep
             context.step("retain", f"removing side branch {branch.id}: its days are over")
             destination.remove_snapshot(replica.vm.ref, branch.snapshot)
     return read_replica(destination, job, replica.vm.ref) if expired else replica
+
+
+def _remove_expired_of_original(context: RunContext, source: VmInfo) -> None:
+    site = context.sites.source
+    for branch in expired_branches_of_original(context.job, site, source):
+        if branch.snapshot is not None:
+            context.step("retain", f"removing side branch {branch.id} of {source.name}: too old")
+            site.remove_snapshot(source.ref, branch.snapshot)
 
 
 def _rule(context: RunContext) -> Retention:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
-from vreplica.errors import ConfigError
+from vreplica.errors import ConfigError, VReplicaError
 from vreplica.files import replace_durably
 from vreplica.points import DamagedPoint, NewerPoint, RecoveryPoint
 from vreplica.points.model import LeftOut
@@ -16,7 +16,8 @@ from vreplica.points.side_branch import SideBranch
 from vreplica.stored import seal_text
 from vreplica.sync.errors import NoPoints, NoSuchPoint, PointIsNewer
 from vreplica.sync.job import Job
-from vreplica.sync.job_dir import accepted_path, in_state_dir, job_lock
+from vreplica.sync.job_dir import accepted_path, failovers_dir, in_state_dir, job_lock
+from vreplica.sync.replica.side_branches import read_branches_of_original
 from vreplica.sync.replica.state import find_replica
 from vreplica.sync.sites import SiteSessions
 from vreplica.vsphere.session import connect
@@ -34,7 +35,10 @@ class ReplicaPoints:
     newer: tuple[NewerPoint, ...] = ()
     damaged: tuple[DamagedPoint, ...] = ()
     sides: tuple[SideBranch, ...] = ()
-    """What the replica wrote in service, kept by undone failovers."""
+    """What was written in service, kept by undone failovers and failbacks. A failback's are on the
+    original VM."""
+    trouble: str | None = None
+    """Why those on the original are not known."""
 
     @property
     def left_out(self) -> tuple[LeftOut, ...]:
@@ -52,7 +56,14 @@ def read_points(job: Job, sessions: SiteSessions | None = None) -> ReplicaPoints
         replica = find_replica(session, job)
         if replica is None:
             return ReplicaPoints()
-        return ReplicaPoints(replica.points, replica.newer, replica.damaged, replica.sides)
+    found = ReplicaPoints(replica.points, replica.newer, replica.damaged, replica.sides)
+    if not any(failovers_dir(job).glob("fb-*")):
+        return found
+    try:
+        sides = (*found.sides, *read_branches_of_original(job))
+    except VReplicaError as error:
+        return replace(found, trouble=f"side branches of {job.source_vm} are not known: {error}")
+    return replace(found, sides=sides)
 
 
 def points(job: Job, sessions: SiteSessions | None = None) -> tuple[RecoveryPoint, ...]:

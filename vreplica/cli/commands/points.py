@@ -94,6 +94,7 @@ def _show(out: Output, job: Job, found: ReplicaPoints) -> None:
     from vreplica.points.clock_problems import clock_problems
 
     warnings = clock_problems(found.points, datetime.now(UTC))
+    warnings += [found.trouble] if found.trouble is not None else []
     value = {
         "job": job.name,
         "points": [point.to_dict() for point in found.points],

@@ -189,7 +189,7 @@ def _speeds(guess: Estimate) -> str:
 def outcome(job: str, done: Outcome) -> Iterator[RenderableType]:
     yield _headline(job, done.id, done.state, done.facts)
     facts_of = done.facts if done.state.value in IN_SERVICE else {}
-    booted = _booted(facts_of) if "point" in facts_of else ""
+    booted = _booted(facts_of, done.age_s) if "point" in facts_of else ""
     silent = "no heartbeat within the timeout" if facts_of.get("answered") is False else ""
     yield facts(
         (_source_label(done.facts), [source_now(done.state.value, done.facts)]),
@@ -238,12 +238,12 @@ def point_label(state: str) -> str:
     return "booted" if state in IN_SERVICE else "point"
 
 
-def _booted(facts: Mapping[str, Any]) -> str:
+def _booted(facts: Mapping[str, Any], age_s: float | None) -> str:
     """The point that was booted, from when its data is, and the newer ones that were not."""
     taken = facts.get("taken")
     since = f", data from {moment(datetime.fromisoformat(taken))}" if taken else ""
-    if "age_s" in facts:
-        since += f", {duration(facts['age_s'])} old when it was chosen"
+    if age_s is not None:
+        since += f", {duration(age_s)} old when it was chosen"
     newer = [p["point"] for p in facts.get("others", ()) if taken and p["taken"] > taken]
     left = f"; newer, not booted: {', '.join(newer)}" if newer else ""
     return f"{facts['point']} ({facts['level']}{since}){left}"

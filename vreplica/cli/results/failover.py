@@ -146,6 +146,7 @@ class GroupUndoPreview(Document):
 
 class OutcomeValues(TypedDict):
     """The state of a failover. `job_on`: it has ended, and the job replicates forward again.
+    `age_s`: how old the data of the point was when that was chosen.
     `facts`, from its journal: `sides`, both VMs and their sites; `point`, `level` and `taken`, of
     what boots; `runs`, the host, addresses and networks of the VM in service; and more."""
 
@@ -153,6 +154,7 @@ class OutcomeValues(TypedDict):
     state: str
     job_on: bool
     downtime_s: Seconds | None
+    age_s: Seconds | None
     facts: dict[str, Any]
 
 

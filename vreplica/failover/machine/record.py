@@ -36,6 +36,8 @@ class Outcome:
     facts: dict[str, Any]
     downtime_s: float | None = None
     """From the source seen off to the answer of the replica's guest; None: it did not get there."""
+    age_s: float | None = None
+    """How old the data of the point was when that was chosen, by the movers' clocks."""
 
     @property
     def job_on(self) -> bool:
@@ -67,6 +69,7 @@ class Outcome:
             "state": self.state.value,
             "job_on": self.job_on,
             "downtime_s": self.downtime_s,
+            "age_s": self.age_s,
             "facts": self.facts,
         }
 
@@ -80,7 +83,14 @@ def outcome_by(id_: str, entries: Sequence[Entry]) -> Outcome:
     """Where the failover stands that has these entries."""
     facts = facts_of(entries)
     times = {entry.event: entry.time for entry in entries if entry.event is not None}
-    return Outcome(id_, state_of(entries), facts, _downtime_s(times, facts))
+    return Outcome(id_, state_of(entries), facts, _downtime_s(times, facts), _age_s(times, facts))
+
+
+def _age_s(times: Mapping[FailoverEvent, datetime], facts: Mapping[str, Any]) -> float | None:
+    settled, taken = times.get(FailoverEvent.POINT_SETTLED), facts.get("taken")
+    if settled is None or taken is None:
+        return None
+    return max(0.0, (settled - datetime.fromisoformat(taken)).total_seconds())
 
 
 def _downtime_s(times: Mapping[FailoverEvent, datetime], facts: Mapping[str, Any]) -> float | None:
@@ -133,6 +143,7 @@ class Record:
             "answered": _iso(self.answered),
             "shutdown_s": self.shutdown_s,
             "downtime_s": self.downtime_s,
+            "age_s": outcome_by(self.id, self.entries).age_s,
             "downtime_parts_s": dict(self.parts_s),
             "point": self.point,
             "level": self.level,

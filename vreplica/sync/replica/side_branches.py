@@ -6,19 +6,22 @@ points before it. Retention counts a branch as one of the 28 snapshots of a repl
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
 from vreplica.errors import CbtError, ConfigError
 from vreplica.points import MAX_POINTS
-from vreplica.points.side_branch import SideBranch
+from vreplica.points.side_branch import ID_PREFIX, SideBranch
 from vreplica.sync.errors import NoPoints
 from vreplica.sync.events import Listener, Step
 from vreplica.sync.job import Job
 from vreplica.sync.job_dir import job_lock
+from vreplica.sync.known_vms import find_source
 from vreplica.sync.replica.state import ReplicaState, find_replica
 from vreplica.units import MIB, human_size
+from vreplica.vsphere.model import SnapshotInfo, VmInfo, VmRef
 from vreplica.vsphere.session import Session, connect
 
 SPARE_BYTES: Final = 64 * MIB
@@ -115,15 +118,63 @@ def expired_branches(job: Job, session: Session, replica: ReplicaState) -> list[
     return [b for b in replica.sides if b.snapshot and made[b.snapshot] < limit]
 
 
+def branches_of_original(job: Job, snapshots: Sequence[SnapshotInfo]) -> list[SideBranch]:
+    """What the job's source wrote in service during failbacks that were undone.
+
+    `snapshots`: of the source, with their configurations. The branches are of the reverse job.
+    """
+    found = (SideBranch.from_extra_config(s.extra_config, s.moref) for s in snapshots)
+    named = zip(snapshots, found, strict=True)
+    return [b for s, b in named if b is not None and b.id == s.name and b.job == job.reverse_name]
+
+
+def expired_branches_of_original(job: Job, session: Session, source: VmInfo) -> list[SideBranch]:
+    """Those that are kept for longer than the job says, by the clock of the source's site.
+
+    `source`: as a run has read it; without a snapshot of that name nothing more is read.
+    """
+    named = any(s.name.startswith(ID_PREFIX) for s in source.snapshots)
+    if not named or job.keep_undone_days is None:
+        return []
+    snapshots = session.read_snapshots(source.ref)
+    limit = session.refresh() - timedelta(days=job.keep_undone_days)
+    made = {s.moref: s.created for s in snapshots}
+    found = branches_of_original(job, snapshots)
+    return [b for b in found if b.snapshot and made[b.snapshot] < limit]
+
+
+def read_branches_of_original(job: Job) -> list[SideBranch]:
+    """The same, read at the source's site. Raises what the site raises."""
+    with connect(job.source) as session:
+        return branches_of_original(job, session.read_snapshots(find_source(session, job)))
+
+
 def remove_branch(job: Job, wanted: str, listener: Listener) -> SideBranch:
-    """Removes one side branch, with what was written in it. Raises NoSuchBranch, JobBusy."""
-    with job_lock(job), connect(job.destination) as session:
-        replica = find_replica(session, job)
-        if replica is None:
-            raise NoPoints(job=job.name)
-        branch = next((b for b in replica.sides if b.id == wanted), None)
-        if branch is None or branch.snapshot is None:
-            raise NoSuchBranch(job.name, wanted)
-        listener(Step("release", f"removing side branch {wanted} of {replica.vm.name}"))
-        session.remove_snapshot(replica.vm.ref, branch.snapshot)
-        return branch
+    """Removes one side branch, with what was written in it: of the replica, else of the original.
+
+    Raises NoSuchBranch, JobBusy.
+    """
+    with job_lock(job):
+        with connect(job.destination) as session:
+            replica = find_replica(session, job)
+            if replica is None:
+                raise NoPoints(job=job.name)
+            if removed := _remove(session, replica.vm.ref, replica.sides, wanted, listener):
+                return removed
+        with connect(job.source) as session:
+            ref = find_source(session, job)
+            branches = branches_of_original(job, session.read_snapshots(ref))
+            if removed := _remove(session, ref, branches, wanted, listener):
+                return removed
+    raise NoSuchBranch(job.name, wanted)
+
+
+def _remove(
+    session: Session, vm: VmRef, branches: Sequence[SideBranch], wanted: str, listener: Listener
+) -> SideBranch | None:
+    branch = next((b for b in branches if b.id == wanted), None)
+    if branch is None or branch.snapshot is None:
+        return None
+    listener(Step("release", f"removing side branch {wanted} of {vm.name}"))
+    session.remove_snapshot(vm, branch.snapshot)
+    return branch

@@ -256,8 +256,9 @@ class ServiceTarget:
         if error is None and self.group is not None:
             return GroupByService({k: v for k, v in result.items() if k != "error"})
         if error is None:
-            state, downtime_s = FailoverState(result["state"]), result.get("downtime_s")
-            return Outcome(result["failover"], state, result["facts"], downtime_s)
+            state, facts = FailoverState(result["state"]), result["facts"]
+            measured = result.get("downtime_s"), result.get("age_s")
+            return Outcome(result["failover"], state, facts, *measured)
         then = error.get("remedy") or "`vreplica-sync status` shows its state."
         if row.state == "lost":
             then = f"Start mover {row.mover} again: it continues by itself."

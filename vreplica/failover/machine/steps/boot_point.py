@@ -42,10 +42,9 @@ def choose_boot_point(context: StepContext) -> StepResult:
     if point.level < required:
         raise LevelTooLow(point=point.id, level=point.level, required=required)
     others = alternatives(context.ports.points(), point)
-    facts = {**in_short(point), "others": [in_short(p) for p in others]}
-    # By the mover's clock, which gave the point its time.
-    facts["age_s"] = max(0.0, (datetime.now(UTC) - point.taken).total_seconds())
-    return StepResult(FailoverEvent.POINT_SETTLED, facts)
+    return StepResult(
+        FailoverEvent.POINT_SETTLED, {**in_short(point), "others": [in_short(p) for p in others]}
+    )
 
 
 def in_short(point: RecoveryPoint) -> dict[str, Any]:

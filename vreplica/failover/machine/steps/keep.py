@@ -27,6 +27,7 @@ from vreplica.failover.machine.ports import Ports
 from vreplica.failover.machine.states import MAY_HAVE_RUN, FailoverEvent, FailoverState
 from vreplica.failover.machine.steps.finish import POWER_OFF_REPLICA, check_can_undo
 from vreplica.points import Level
+from vreplica.points.side_branch import ID_PREFIX
 
 SHUT_DOWN_REPLICA: Final = "ShutdownGuest replica"
 """Name of the effect in the journal. Journals on disk have it: it never changes."""
@@ -58,7 +59,7 @@ def keep_written(context: StepContext) -> StepResult:
 
 def side_branch_of(failover: str) -> str:
     """The id of the side branch that an undo of this failover keeps."""
-    return f"un-{failover.removeprefix('fo-').removeprefix('fb-')}"
+    return f"{ID_PREFIX}{failover.removeprefix('fo-').removeprefix('fb-')}"
 
 
 def may_have_written(ports: Ports, entries: Sequence[Entry]) -> bool:

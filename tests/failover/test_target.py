@@ -54,7 +54,6 @@ def test_it_is_begun_shown_and_undone(target: FailoverTarget, models: dict[str, 
     assert models["web"].source_on
 
 
-@pytest.mark.usefixtures("models")
 def test_an_undo_is_previewed_with_what_was_written(
     target: FailoverTarget, models: dict[str, Model]
 ) -> None:
@@ -70,6 +69,7 @@ def test_an_undo_is_previewed_with_what_was_written(
     assert all(not one["started"] for one in ended.get("members", [ended]))
 
 
+@pytest.mark.usefixtures("models")
 def test_a_failover_that_has_ended_is_not_resumed(target: FailoverTarget) -> None:
     target.begin(CHOICES, quiet)
     target.undo(quiet)

@@ -195,6 +195,11 @@ def check_json(text: str, *others: str) -> None:
         raise Damaged("its checksum does not fit")
 
 
+def has_sum(text: str) -> bool:
+    """True for an object that `seal_json` has made; False for one of the first version."""
+    return f'"{SUM_KEY}":"' in text
+
+
 def seal_text(text: str) -> str:
     """Lines of text with a last line: the checksum of all before it."""
     return f"{text}{SUM_MARK}{_sum_of(text)}\n"

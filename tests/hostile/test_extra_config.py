@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import json
 from datetime import timedelta
 from pathlib import Path
 from random import Random
@@ -26,6 +27,7 @@ from vreplica.failover.preview import damaged_remarks, flag_remarks, newer_remar
 from vreplica.points import RecoveryPoint, Retention
 from vreplica.points.preference import Preference
 from vreplica.points.vm_keys import DISK_KEY, POINT_KEY, TEST_KEY
+from vreplica.stored import seal_json
 from vreplica.sync.recovery_points import ReplicaPoints
 from vreplica.sync.replica.foreign_changes import power_on_since_point
 from vreplica.sync.replica.orphan_files import made_by_run
@@ -61,8 +63,10 @@ class Session(Stored):
 
 def sealed(values: dict[str, str]) -> dict[str, str]:
     """The values with a description as points have it now."""
-    point = RecoveryPoint.from_extra_config(values)
-    return values if point is None else {**values, **point.to_extra_config()}
+    if RecoveryPoint.from_extra_config(values) is None:
+        return values
+    disks = [values[f"{DISK_KEY}{key}"] for key in json.loads(values[POINT_KEY])["disks"]]
+    return {**values, POINT_KEY: seal_json(values[POINT_KEY], *disks)}
 
 
 def look(stored: Session, job: str, state: Path) -> ReplicaState:

@@ -9,7 +9,9 @@ alone, and a revert takes the description back together with the disks:
     vreplica.point.disk.2001  ...
 
 One short value for each key: .vmx values are lines, and their maximal length is not documented.
-The first value ends with a checksum of all of them; points of the first version have none.
+The first value ends with a checksum of all of them; points of the first version have none. One
+digit of a changeId would make the next point a wrong one, and its form does not show it. So without
+a checksum changeIds are not believed: the next run compares both sides, and its point has one.
 
 Whoever may edit the VM may write these values, so they are checked like input. A description that
 cannot be believed is a DamagedPoint: it is reported and left out, and stops nothing else.
@@ -40,6 +42,7 @@ from vreplica.stored import (
     Size,
     Text,
     check_json,
+    has_sum,
     in_range,
     parse_data,
     seal_json,
@@ -151,7 +154,8 @@ class DiskPoint:
     """One disk of a recovery point.
 
     `key`: the source's VirtualDisk.key. `uuid`: its backing UUID. `change_id`: where CBT of the
-    source stood; None where CBT gave none. `mode`: how this point was made.
+    source stood; None where CBT gave none, or it cannot be believed. `mode`: how this point was
+    made.
     """
 
     key: int
@@ -200,6 +204,8 @@ class RecoveryPoint:
     `stats.seconds`. None: in a point that was made before points had it."""
     accepted: bool = field(default=False, compare=False)
     """An operator has accepted `suspicions`. Kept in the job's folder, not in the point."""
+    sealed: bool = field(default=True, compare=False)
+    """False: a point of the first version, without a checksum; its disks have no changeIds here."""
     snapshot: str | None = field(default=None, compare=False)
     """moref of the replica's snapshot; known once the point exists."""
 
@@ -271,6 +277,7 @@ class RecoveryPoint:
             point, disks = _read(values)
         except Damaged:
             return None
+        sealed = has_sum(values[POINT_KEY])
         return cls(
             id=point.id,
             job=point.job,
@@ -279,13 +286,14 @@ class RecoveryPoint:
             time=point.time,
             level=point.level,
             requested=point.requested,
-            disks=tuple(_disk(key, disk) for key, disk in disks.items()),
+            disks=tuple(_disk(key, disk, sealed=sealed) for key, disk in disks.items()),
             excluded=point.excluded,
             notes=point.notes,
             nvram=point.nvram,
             not_carried=point.missing,
             suspicions=point.suspicions,
             overhead_s=point.overhead,
+            sealed=sealed,
             snapshot=snapshot,
         )
 
@@ -385,16 +393,16 @@ def _dump(value: dict[str, Any]) -> str:
     return json.dumps(value, separators=(",", ":"))
 
 
-def _disk(key: int, value: _DiskLayout) -> DiskPoint:
+def _disk(key: int, value: _DiskLayout, *, sealed: bool) -> DiskPoint:
     return DiskPoint(
         key=key,
         label=value.label,
         uuid=value.uuid,
         capacity_bytes=value.capacity,
-        change_id=value.change_id,
+        change_id=value.change_id if sealed else None,
         mode=value.mode,
         written_bytes=value.shipped,
         root=value.root,
         stats=ChangeStats.from_layout(value.stats) if value.stats is not None else None,
-        diverged_since=value.diverged,
+        diverged_since=value.diverged if sealed else None,
     )

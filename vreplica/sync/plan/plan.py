@@ -218,6 +218,11 @@ def _choose_mode(
 def _tracking(
     disk: VmDisk, base: DiskPoint, cbt_enabled: bool, latest: RecoveryPoint
 ) -> tuple[CopyMode, str]:
+    if not latest.sealed:
+        return CopyMode.RESCAN, (
+            f"point {latest.id} is of the first version, without a checksum: its changeId is not "
+            "believed"
+        )
     if base.change_id is None:
         return CopyMode.RESCAN, f"point {latest.id} was made without changed block tracking"
     if not cbt_enabled:

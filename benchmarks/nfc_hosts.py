@@ -61,7 +61,7 @@ class Sample:
 
 
 class Client(Protocol):
-    """Copies `mib` MiB from or to the disk of a host, in batches of 32 requests of 1 MiB."""
+    """Copies `mib` MiB from or to the disk of a host, in requests of 1 MiB."""
 
     def copy(self, port: int, mode: NfcMode, depth: int, way: str, mib: int) -> Sample: ...
     def close(self) -> None: ...
@@ -80,7 +80,7 @@ class PythonClient:
         config = NfcConfig(mode=mode, depth=depth, limits=self._limits)
         disk = open_nfc_disk(self, path=PATH, read_only=way == "read", config=config)
         try:
-            return timed(disk.read_many if way == "read" else disk.write_many, mib)
+            return timed(disk.read_many if way == "read" else disk.write_many, mib, depth)
         finally:
             disk.close()
 
@@ -156,7 +156,7 @@ class NativeClient:
         disk = open_vddk_disk(config, connection, self._path, read_only=way == "read")
         try:
             assert disk.transport_mode == mode
-            return timed(disk.read_many if way == "read" else disk.write_many, mib)
+            return timed(disk.read_many if way == "read" else disk.write_many, mib, depth)
         finally:
             disk.close()
 
@@ -170,13 +170,17 @@ CLIENTS: dict[str, Callable[[Path, ServerCertificate], Client]] = {
 }
 
 
-def timed(transfer: Callable[[list[tuple[int, memoryview]]], Any], mib: int) -> Sample:
-    """Moves `mib` MiB by batches through the disk, again from its start where it ends."""
+def timed(transfer: Callable[[list[tuple[int, memoryview]]], Any], mib: int, depth: int) -> Sample:
+    """Moves `mib` MiB through the disk, again from its start where it ends.
+
+    A batch has 32 requests; at depth 1 it has one, since a client may join the requests of a batch.
+    """
+    batch = 1 if depth == 1 else BUFFERS
     buffers = [memoryview(bytearray(os.urandom(MIB))) for _ in range(BUFFERS)]
     start, used = perf_counter(), process_time()
-    for first in range(0, mib, BUFFERS):
-        offset = first % DISK_MIB * MIB
-        transfer([(offset + n * MIB, view) for n, view in enumerate(buffers)])
+    for first in range(0, mib, batch):
+        numbers = range(first, first + batch)
+        transfer([(n % DISK_MIB * MIB, buffers[n % BUFFERS]) for n in numbers])
     took, used = perf_counter() - start, process_time() - used
     return Sample(mib / took, used * 1024 / mib)
 

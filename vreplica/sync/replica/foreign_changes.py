@@ -26,7 +26,7 @@ from vreplica.extents import Extents
 from vreplica.points import RecoveryPoint
 from vreplica.points.digestmap.digest_map import DigestMap
 from vreplica.points.digestmap.errors import DigestMapUnusable
-from vreplica.points.vm_keys import LEAF_KEY, REVERTED_KEY
+from vreplica.points.vm_keys import BOOTED, LEAF_KEY, REVERTED_KEY
 from vreplica.stored import Damaged, parse_moment
 from vreplica.sync.claim.claim import Claim
 from vreplica.sync.job import Job
@@ -45,14 +45,18 @@ READ_S = 10.0
 def find_foreign_changes(
     job: Job, session: Session, replica: ReplicaState | None
 ) -> tuple[str, ...]:
-    """Changes of others on a replica that should stand on its latest point, in words.
+    """Changes of others on a replica that has points, in words.
 
-    Empty for a replica that does not (a run was writing, a failover has started it): it goes back
-    to its point in any case.
+    Where a run was writing to it, only a power-on tells of others. Empty for a replica that a
+    failover has started: what it wrote is the failover's to keep.
     """
-    if replica is None or replica.latest is None or not replica.clean:
+    if replica is None or replica.latest is None:
         return ()
-    return (*_starts(session, replica), *_writes(job, session, replica, replica.latest))
+    if replica.vm.extra_config.get(LEAF_KEY, "").startswith(BOOTED):
+        return ()
+    point = replica.stands_on if replica.untouched else None
+    writes = _writes(job, session, replica, point) if point is not None else ()
+    return (*_starts(session, replica), *writes)
 
 
 def _starts(session: Session, replica: ReplicaState) -> Iterator[str]:
@@ -113,10 +117,11 @@ def need_untouched_seed(session: Session, replica: ReplicaState, path: Path) -> 
 
 
 def _writes(
-    job: Job, session: Session, replica: ReplicaState, latest: RecoveryPoint
+    job: Job, session: Session, replica: ReplicaState, point: RecoveryPoint
 ) -> Iterator[str]:
-    """Disks that were written to: by tracking, unless the digest map says that nothing differs."""
-    snapshot = replica.snapshot_of(latest)
+    """Disks that were written to since the point on which the replica stands: by tracking, unless
+    the digest map says that nothing differs."""
+    snapshot = replica.snapshot_of(point)
     now = {d.key: d for d in replica.vm.disks}
     for disk in snapshot.disks if snapshot else ():
         here = now.get(disk.key)
@@ -136,7 +141,7 @@ def _writes(
         with suppress(VReplicaError, OSError):
             path = map_path(job.job_dir, here.key)
             with (
-                closing(DigestMap.open(path, latest_point=latest.id)) as digests,
+                closing(DigestMap.open(path, latest_point=point.id)) as digests,
                 closing(open_current(job, session, replica.vm.ref, here)) as opened,
             ):
                 if _same_content(opened, digests, areas):

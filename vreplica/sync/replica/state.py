@@ -138,8 +138,13 @@ class ReplicaState:
     @property
     def clean(self) -> bool:
         """True where its disks hold exactly its latest recovery point."""
-        latest = self.latest
-        return latest is not None and self.stands_on == latest and self._has_disks_of(latest)
+        return self.untouched and self.stands_on == self.latest
+
+    @property
+    def untouched(self) -> bool:
+        """True where its disks hold exactly one of its recovery points, by its marks."""
+        point = self.stands_on
+        return point is not None and self._has_disks_of(point)
 
     def _has_disks_of(self, point: RecoveryPoint) -> bool:
         """True where each disk is a child of the one that the point froze, and there is no other.

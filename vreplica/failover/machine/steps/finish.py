@@ -61,7 +61,11 @@ def put_both_back(context: StepContext) -> StepResult:
             context.do("connect source's network cards", context.ports.connect_source, True)
         context.do("PowerOn source", context.ports.power_on_source)
     point = context.journal.facts().get("point")
-    if point is not None and context.ports.replica_stands_on() != point:
+    if (
+        point is not None
+        and _has_changed_replica(context)
+        and context.ports.replica_stands_on() != point
+    ):
         context.do(f"{REVERT}{point}", context.ports.put_replica_on, point, marks_replica=True)
     context.do(ENABLE, context.ports.enable_job, context.id, marks_replica=True)
     if alone:
@@ -87,6 +91,12 @@ def check_can_undo(
         ports.check_source_can_run()
     except VReplicaError as error:
         raise UndoRefused(failover=failover, reason=str(error)) from error
+
+
+def _has_changed_replica(context: StepContext) -> bool:
+    """False where this failover has left the replica alone: what others did to it is not its to
+    revert."""
+    return any(e.kind == "intent" and "replica" in e.step for e in context.journal.entries)
 
 
 def _wait_for_guest(context: StepContext) -> bool:

@@ -133,6 +133,10 @@ class Mover:
         found = [f.name for f in root.iterdir() if f.is_dir()] if root.is_dir() else []
         return sorted(found, key=lambda name: name[3:])
 
+    def is_undone(self, failover: str) -> bool:
+        found = (self.state / JOB / "failovers" / failover / "journal.jsonl").read_text()
+        return '"event":"both put back"' in found or '"event":"replica put back' in found
+
     def lose_state(self) -> None:
         """The first loss is kept, for `find_state`."""
         if not self.lost.exists():
@@ -238,6 +242,7 @@ class Night:
         self.verb = ""
         self.failover_words: dict[str, Words] = {}
         """By the id of a failover: all that was said for it."""
+        self.undone: set[str] = set()
         self.booted: set[str] = set()
         """The ids of the failovers that have booted a VM."""
         self.in_service = "site-a"
@@ -293,6 +298,9 @@ class Night:
             kept = self.failover_words.setdefault(newest, Words())
             kept.source_lost |= self.words.source_lost
             kept.point_chosen |= self.words.point_chosen
+        if newest is not None and newest not in self.undone and self.acting.is_undone(newest):
+            self.undone.add(newest)
+            self.in_service = "site-b" if newest.startswith("fb-") else "site-a"
 
     def before_stop(self, site: NightSite, vm: NightVm, how: str) -> None:
         other = self.other(site)

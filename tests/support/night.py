@@ -38,7 +38,7 @@ from vreplica.delta.copy.pipeline import copy
 from vreplica.delta.copy.spec import CopySpec
 from vreplica.delta.copy.stats import CopyStats
 from vreplica.delta.copy.transfer import RetryPolicy
-from vreplica.failover import crosscheck, failback, preview, vsphere_ports
+from vreplica.failover import adopt, crosscheck, failback, preview, vsphere_ports
 from vreplica.failover.machine import journal, runner
 from vreplica.failover.machine.context import StepContext
 from vreplica.points.digestmap import digest_map
@@ -132,6 +132,10 @@ class Mover:
         root = self.state / JOB / "failovers"
         found = [f.name for f in root.iterdir() if f.is_dir()] if root.is_dir() else []
         return sorted(found, key=lambda name: name[3:])
+
+    def is_empty(self) -> bool:
+        """It knows of no failover."""
+        return not self.failovers()
 
     def is_undone(self, failover: str) -> bool:
         found = (self.state / JOB / "failovers" / failover / "journal.jsonl").read_text()
@@ -351,6 +355,13 @@ class Night:
                 self.trouble.append(f"{booted} is of a final sync, and has no {token}")
             token.give_up(f"left at its source when {booted} booted")
 
+    def adopted_by_hand(self) -> None:
+        """The replica that somebody had started is in service from now on, by the operator's word:
+        so is what it does not have of its source."""
+        self.in_service = "site-b"
+        if self.there.vm is not None:
+            self.check_whole(self.there.vm, "by hand", self.here.vm, final=False)
+
     @staticmethod
     def booted_by(vm: NightVm) -> str | None:
         leaf = vm.extra.get(LEAF_KEY, "")
@@ -477,7 +488,7 @@ def on_the_night(night: Night) -> Iterator[None]:
     with ExitStack() as stack:
         for module in (
             *(sites, recovery_points, side_branches),
-            *(vsphere_ports, failback, preview, crosscheck),
+            *(vsphere_ports, failback, preview, crosscheck, adopt),
         ):
             stack.enter_context(mock.patch.object(module, "connect", connect))
         for target, name, value in (

@@ -8,7 +8,7 @@ Calls of a session are the product's. What others do goes past the sessions, and
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -248,6 +248,12 @@ class NightSite(Site):
     def set_hardware_identity(self, ref: VmRef, source: VmInfo, keep: object) -> None:
         with self.change(ref):
             pass
+
+    def disk_files_above(self, ref: VmRef, frozen: Mapping[int, str]) -> int | None:
+        vm = self._vm(ref)
+        if any(frozen.get(key) not in disk.parents for key, disk in vm.disks.items()):
+            return None
+        return sum(end - start for d in vm.disks.values() for _, start, end in d.written)
 
     def consolidate(self, ref: VmRef) -> bool:
         return False

@@ -165,6 +165,13 @@ class RandomNight(Night):
     def commit(self) -> str:
         return self.command("commit", JOB, *self.often(*CONFIRM))
 
+    def adopt(self, mover: Mover | None = None) -> str:
+        said = self.often(*CONFIRM)
+        result = self.command("failover", "adopt", JOB, *said, mover=mover)
+        if result.startswith("exit 0") and "by hand" in result:
+            self.adopted_by_hand()
+        return result
+
     def often(self, *words: str) -> Options:
         return words if self.chance.random() < 0.85 else ()
 
@@ -185,6 +192,8 @@ class RandomNight(Night):
         vms = [site.vm for site in (self.here, self.there) if site.vm is not None]
         if state in ("running", "booting"):
             return self.undo() if self.chance.random() < 0.4 else self.commit()
+        if state is None and self.mover.is_empty():
+            return self.adopt()
         if state is not None:
             return self.resume() if self.chance.random() < 0.6 else self.undo()
         if not any(vm.on for vm in vms):
@@ -221,6 +230,8 @@ class RandomNight(Night):
     def old_mover(self) -> str:
         if self.old is None:
             return "no"
+        if self.chance.random() < 0.1:
+            return self.adopt(self.old)
         words = self.chance.choice(
             [
                 ("run",),
@@ -245,6 +256,7 @@ STEPS = {
     "looks": 4,
     "state_is_back": 2,
     "advance": 14,
+    "adopt": 3,
     "source_lost": 3,
     "guest_writes": 12,
 }

@@ -1,8 +1,8 @@
 /* Reads streamOptimized extents. */
 #include "formats/stream.h"
 
-#include "formats/deflate.h"
 #include "os/bytes.h"
+#include "os/deflate.h"
 #include "os/log.h"
 
 #include <stdlib.h>

@@ -1,13 +1,14 @@
 /* Writes streamOptimized extents, front to back. */
-#include "formats/deflate.h"
 #include "formats/stream.h"
 #include "os/bytes.h"
+#include "os/deflate.h"
 #include "os/log.h"
 
 #include <stdlib.h>
 
 #define MARKER_BYTES 12u
 #define OVERHEAD_SECTORS 128u
+#define LEVEL 6
 
 enum { END = 0, GRAIN_TABLE = 1, GRAIN_DIRECTORY = 2, FOOTER = 3 };
 
@@ -177,7 +178,8 @@ static VixError end_grain(vr_extent *e)
       return VIX_OK;
    }
    size_t packed = stream->packed_room - MARKER_BYTES;
-   VixError err = vr_deflate(stream->pending, bytes, stream->packed + MARKER_BYTES, &packed);
+   VixError err = vr_deflate(stream->pending, bytes, stream->packed + MARKER_BYTES, &packed,
+      LEVEL);
    uint64_t sector = s->next_free / VIXDISKLIB_SECTOR_SIZE;
    if (err == VIX_OK && sector > UINT32_MAX) {
       err = VIX_E_FILE_TOO_BIG;

@@ -251,6 +251,13 @@ VIXDISKLIB_EXPORT VixError vreplica_ReadMany(VixDiskLibHandle diskHandle,
    const vreplica_Piece *pieces, size_t count, size_t *done);
 VIXDISKLIB_EXPORT VixError vreplica_WriteMany(VixDiskLibHandle diskHandle,
    const vreplica_Piece *pieces, size_t count, size_t *done);
+/* Not in VDDK: `check` is called each time a disk at a host was opened again after a lost
+ * connection, from a thread of the library and before anything is read or written. Where it does not
+ * return VIX_OK, every further call of the handle fails with what it returned. It calls nothing of
+ * the library. NULL for no check; a disk here has nothing to check. */
+typedef VixError (*vreplica_ReopenCB)(void *data);
+VIXDISKLIB_EXPORT VixError vreplica_OnReopen(VixDiskLibHandle diskHandle, vreplica_ReopenCB check,
+   void *data);
 /* Not in VDDK: VIX_OK where connections to hosts have TLS, VIX_E_NOT_SUPPORTED without OpenSSL 3.
  * *text (may be NULL): its version, or the reason and the remedy. Belongs to the library. Good
  * before InitEx too. */

@@ -216,6 +216,11 @@ VixError VixDiskLib_Clone(const VixDiskLibConnection dstConnection, const char *
    if (err != VIX_OK) {
       return err;
    }
+   err = vr_disk_check_here(source);
+   if (err != VIX_OK) {
+      VixDiskLib_Close(source);
+      return err;
+   }
    vr_create_plan plan = {
       .type = createParams->diskType,
       .capacity = source->leaf->capacity,
@@ -246,7 +251,7 @@ static VixError add_grains(void *data, uint64_t sector, uint64_t sectors)
 VixError VixDiskLib_SpaceNeededForClone(VixDiskLibHandle diskHandle,
    VixDiskLibDiskType cloneDiskType, uint64_t *spaceNeeded)
 {
-   VixError err = vr_disk_check(diskHandle);
+   VixError err = vr_disk_check_here(diskHandle);
    if (err != VIX_OK || !spaceNeeded) {
       return err != VIX_OK ? err : VIX_E_INVALID_ARG;
    }

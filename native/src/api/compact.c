@@ -268,7 +268,7 @@ static VixError drop_zeros(vr_link *link)
 
 static VixError remake(vr_disk *disk, bool zeros, VixDiskLibProgressFunc progress, void *data)
 {
-   VixError err = vr_disk_check(disk);
+   VixError err = vr_disk_check_here(disk);
    if (err != VIX_OK) {
       return err;
    }

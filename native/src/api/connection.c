@@ -68,6 +68,7 @@ static VixError connect_host(struct VixDiskLibConnectParam *c, const VixDiskLibC
       .thumbprint = params->thumbPrint,
       .vmx_spec = c->vmx_spec,
       .snapshot = snapshot,
+      .legacy_tls = vr_settings_get()->nfc.legacy_tls,
    };
    if (params->credType == VIXDISKLIB_CRED_UID) {
       target.user = params->creds.uid.userName;

@@ -1,86 +1,18 @@
-/* GetInfo and the metadata calls, which read the descriptors of the chain. */
+/* GetInfo and the metadata calls. */
 #include "api/disk.h"
-#include "chain/geometry.h"
-#include "os/bytes.h"
 #include "os/encoding.h"
 
-#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <strings.h>
 
-/* The value of ddb.`key` in the first link that has it; the caller's to free. */
-static char *ddb(const vr_link *leaf, const char *key)
+VixDiskLibAdapterType vr_adapter_type(const char *name)
 {
-   char name[128];
-   snprintf(name, sizeof name, "ddb.%s", key);
-   char *value = NULL;
-   for (; leaf && !value; leaf = leaf->parent) {
-      value = vr_descriptor_get(&leaf->descriptor, name);
-   }
-   return value;
-}
-
-static uint32_t ddb_number(const vr_link *leaf, const char *key, uint32_t otherwise)
-{
-   char *text = ddb(leaf, key);
-   uint32_t value = text ? (uint32_t)strtoul(text, NULL, 10) : otherwise;
-   free(text);
-   return value;
-}
-
-static VixDiskLibAdapterType adapter(const vr_link *leaf)
-{
-   char *name = ddb(leaf, "adapterType");
-   VixDiskLibAdapterType type = !name ? VIXDISKLIB_ADAPTER_UNKNOWN
-      : !strcasecmp(name, "ide")        ? VIXDISKLIB_ADAPTER_IDE
-      : !strcasecmp(name, "buslogic")   ? VIXDISKLIB_ADAPTER_SCSI_BUSLOGIC
-      : !strcasecmp(name, "lsilogic")   ? VIXDISKLIB_ADAPTER_SCSI_LSILOGIC
-                                        : VIXDISKLIB_ADAPTER_UNKNOWN;
-   free(name);
-   return type;
-}
-
-static VixDiskLibGeometry geometry(const vr_link *leaf)
-{
-   VixDiskLibGeometry g = {
-      .cylinders = ddb_number(leaf, "geometry.cylinders", 0),
-      .heads = ddb_number(leaf, "geometry.heads", 0),
-      .sectors = ddb_number(leaf, "geometry.sectors", 0),
-   };
-   if (!g.cylinders || !g.heads || !g.sectors) {
-      char *name = ddb(leaf, "adapterType");
-      g = vr_geometry(leaf->capacity, name);
-      free(name);
-   }
-   return g;
-}
-
-static VixError describe(const vr_link *leaf, VixDiskLibInfo **info)
-{
-   char *uuid = ddb(leaf, "uuid");
-   const char *hint = leaf->descriptor.parent_hint;
-   size_t hint_bytes = hint ? strlen(hint) + 1 : 0;
-   size_t uuid_bytes = uuid ? strlen(uuid) + 1 : 0;
-   VixDiskLibInfo *out = calloc(1, sizeof *out + hint_bytes + uuid_bytes);
-   if (!out) {
-      free(uuid);
-      return VIX_E_OUT_OF_MEMORY;
-   }
-   char *strings = (char *)(out + 1);
-   out->parentFileNameHint = hint ? memcpy(strings, hint, hint_bytes) : NULL;
-   out->uuid = uuid ? memcpy(strings + hint_bytes, uuid, uuid_bytes) : NULL;
-   free(uuid);
-   out->capacity = leaf->capacity;
-   out->adapterType = adapter(leaf);
-   out->numLinks = vr_link_count(leaf);
-   out->physGeo = geometry(leaf);
-   out->biosGeo.cylinders = ddb_number(leaf, "geometry.biosCylinders", 0);
-   out->biosGeo.heads = ddb_number(leaf, "geometry.biosHeads", 0);
-   out->biosGeo.sectors = ddb_number(leaf, "geometry.biosSectors", 0);
-   out->logicalSectorSize = ddb_number(leaf, "logicalSectorSize", VIXDISKLIB_SECTOR_SIZE);
-   out->physicalSectorSize = ddb_number(leaf, "physicalSectorSize", VIXDISKLIB_SECTOR_SIZE);
-   *info = out;
-   return VIX_OK;
+   return !name                       ? VIXDISKLIB_ADAPTER_UNKNOWN
+      : !strcasecmp(name, "ide")      ? VIXDISKLIB_ADAPTER_IDE
+      : !strcasecmp(name, "buslogic") ? VIXDISKLIB_ADAPTER_SCSI_BUSLOGIC
+      : !strcasecmp(name, "lsilogic") ? VIXDISKLIB_ADAPTER_SCSI_LSILOGIC
+                                      : VIXDISKLIB_ADAPTER_UNKNOWN;
 }
 
 VixError VixDiskLib_GetInfo(VixDiskLibHandle diskHandle, VixDiskLibInfo **info)
@@ -89,10 +21,7 @@ VixError VixDiskLib_GetInfo(VixDiskLibHandle diskHandle, VixDiskLibInfo **info)
    if (err != VIX_OK || !info) {
       return err != VIX_OK ? err : VIX_E_INVALID_ARG;
    }
-   pthread_rwlock_rdlock(&diskHandle->use); /* an async write may be changing the content ID */
-   err = describe(diskHandle->leaf, info);
-   pthread_rwlock_unlock(&diskHandle->use);
-   return err;
+   return diskHandle->ops->info(diskHandle, info);
 }
 
 void VixDiskLib_FreeInfo(VixDiskLibInfo *info)
@@ -107,6 +36,20 @@ static bool is_key(const char *key)
       && key[strspn(key, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")] == 0;
 }
 
+/* Gives `needed` bytes to a buffer of the caller, or says how many they are. */
+static VixError hand_out(const char *from, size_t needed, char *buf, size_t room,
+   size_t *required)
+{
+   if (required) {
+      *required = needed;
+   }
+   if (!buf || room < needed) {
+      return VIX_E_BUFFER_TOOSMALL;
+   }
+   memcpy(buf, from, needed);
+   return VIX_OK;
+}
+
 VixError VixDiskLib_ReadMetadata(VixDiskLibHandle diskHandle, const char *key, char *buf,
    size_t bufLen, size_t *requiredLen)
 {
@@ -114,22 +57,12 @@ VixError VixDiskLib_ReadMetadata(VixDiskLibHandle diskHandle, const char *key, c
    if (err != VIX_OK || !is_key(key)) {
       return err != VIX_OK ? err : VIX_E_INVALID_ARG;
    }
-   pthread_rwlock_rdlock(&diskHandle->use);
-   char *value = ddb(diskHandle->leaf, key);
-   pthread_rwlock_unlock(&diskHandle->use);
-   if (!value) {
-      return VIX_E_DISK_KEY_NOTFOUND;
+   char *value;
+   err = diskHandle->ops->metadata(diskHandle, key, &value);
+   if (err == VIX_OK) {
+      err = hand_out(value, strlen(value) + 1, buf, bufLen, requiredLen);
+      free(value);
    }
-   size_t needed = strlen(value) + 1;
-   if (requiredLen) {
-      *requiredLen = needed;
-   }
-   if (buf && bufLen >= needed) {
-      memcpy(buf, value, needed);
-   } else {
-      err = VIX_E_BUFFER_TOOSMALL;
-   }
-   free(value);
    return err;
 }
 
@@ -145,59 +78,8 @@ VixError VixDiskLib_WriteMetadata(VixDiskLibHandle diskHandle, const char *key, 
    if (!vr_is_utf8(val)) {
       return VIX_E_INVALID_UTF8_STRING;
    }
-   if (!diskHandle->writable) {
-      return VIX_E_FILE_READ_ONLY;
-   }
-   char name[128];
-   snprintf(name, sizeof name, "ddb.%s", key);
-   pthread_rwlock_wrlock(&diskHandle->use);
-   vr_descriptor changed;
-   err = vr_descriptor_copy(&diskHandle->leaf->descriptor, &changed);
-   if (err == VIX_OK) {
-      err = vr_descriptor_set(&changed, name, val, true);
-      err = vr_link_change_descriptor(diskHandle->leaf, &changed, err);
-   }
-   pthread_rwlock_unlock(&diskHandle->use);
-   return err;
-}
-
-/* Calls `found` once with each key of the chain, those of a child before those of its parent. */
-static void each_key(const vr_link *leaf, void (*found)(const char *, size_t, void *), void *data)
-{
-   for (const vr_link *link = leaf; link; link = link->parent) {
-      for (size_t i = 0; i < link->descriptor.line_count; i++) {
-         const char *key = link->descriptor.lines[i] + strspn(link->descriptor.lines[i], " \t");
-         size_t length = strcspn(key, " \t=");
-         if (strncmp(key, "ddb.", 4) || length <= 4 || !strchr(key + length, '=')) {
-            continue;
-         }
-         char name[128];
-         bool seen = length >= sizeof name;
-         snprintf(name, sizeof name, "%.*s", (int)length, key);
-         for (const vr_link *above = leaf; !seen && above != link; above = above->parent) {
-            char *value = vr_descriptor_get(&above->descriptor, name);
-            seen = value;
-            free(value);
-         }
-         if (!seen) {
-            found(key + 4, length - 4, data);
-         }
-      }
-   }
-}
-
-static void add_length(const char *key, size_t length, void *total)
-{
-   (void)key;
-   *(size_t *)total += length + 1;
-}
-
-static void add_key(const char *key, size_t length, void *at)
-{
-   char **p = at;
-   memcpy(*p, key, length);
-   (*p)[length] = 0;
-   *p += length + 1;
+   return diskHandle->writable ? diskHandle->ops->set_metadata(diskHandle, key, val)
+                               : VIX_E_FILE_READ_ONLY;
 }
 
 VixError VixDiskLib_GetMetadataKeys(VixDiskLibHandle diskHandle, char *keys, size_t maxLen,
@@ -207,18 +89,12 @@ VixError VixDiskLib_GetMetadataKeys(VixDiskLibHandle diskHandle, char *keys, siz
    if (err != VIX_OK) {
       return err;
    }
-   size_t needed = 1;
-   pthread_rwlock_rdlock(&diskHandle->use);
-   each_key(diskHandle->leaf, add_length, &needed);
-   if (requiredLen) {
-      *requiredLen = needed;
+   char *found;
+   size_t bytes;
+   err = diskHandle->ops->metadata_keys(diskHandle, &found, &bytes);
+   if (err == VIX_OK) {
+      err = hand_out(found, bytes, keys, maxLen, requiredLen);
+      free(found);
    }
-   if (keys && maxLen >= needed) {
-      each_key(diskHandle->leaf, add_key, &keys);
-      *keys = 0;
-   } else {
-      err = VIX_E_BUFFER_TOOSMALL;
-   }
-   pthread_rwlock_unlock(&diskHandle->use);
    return err;
 }

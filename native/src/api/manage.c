@@ -58,7 +58,7 @@ static VixError check_unchanged(const vr_link *link)
 VixError VixDiskLib_CreateChild(VixDiskLibHandle diskHandle, const char *childPath,
    VixDiskLibDiskType diskType, VixDiskLibProgressFunc progressFunc, void *progressCallbackData)
 {
-   VixError err = vr_disk_check(diskHandle);
+   VixError err = vr_disk_check_here(diskHandle);
    if (err != VIX_OK) {
       return err;
    }
@@ -89,9 +89,9 @@ VixError VixDiskLib_CreateChild(VixDiskLibHandle diskHandle, const char *childPa
 
 VixError VixDiskLib_IsAttachPossible(VixDiskLibHandle parent, VixDiskLibHandle child)
 {
-   VixError err = vr_disk_check(parent);
+   VixError err = vr_disk_check_here(parent);
    if (err == VIX_OK) {
-      err = vr_disk_check(child);
+      err = vr_disk_check_here(child);
    }
    if (err != VIX_OK) {
       return err;

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <strings.h>
 
-static vr_settings settings;
+static vr_settings settings = {.nfc = VR_NFC_CONFIG_DEFAULT};
 
 const vr_settings *vr_settings_get(void)
 {
@@ -30,6 +30,61 @@ static char *trim(char *text)
    return text;
 }
 
+/* A setting of connections to hosts: a number between limits, times a unit. */
+typedef struct {
+   const char *name; /* as VDDK names it, or ours */
+   size_t offset;    /* of an unsigned number in vr_nfc_config */
+   unsigned long least;
+   unsigned long most;
+   unsigned unit;
+} nfc_setting;
+
+#define NFC_SETTING(name, member, least, most, unit) \
+   {name, offsetof(vr_nfc_config, member), least, most, unit}
+
+static const nfc_setting nfc_settings[] = {
+   NFC_SETTING("vixDiskLib.nfcAio.Session.BufSizeIn64KB", buffer_bytes, 1, 32, 65536),
+   NFC_SETTING("vixDiskLib.nfcAio.Session.BufCount", buffer_count, 1, 256, 1),
+   NFC_SETTING("vixDiskLib.nfc.ReadTimeoutMs", read_ms, 1, 86400000, 1),
+   NFC_SETTING("vixDiskLib.nfc.WriteTimeoutMs", write_ms, 1, 86400000, 1),
+   NFC_SETTING("vixDiskLib.nfc.AcceptTimeoutMs", handshake_ms, 1, 86400000, 1),
+   NFC_SETTING("vreplica.nfc.connectTimeoutMs", connect_ms, 1, 86400000, 1),
+   NFC_SETTING("vreplica.nfc.inFlightMB", in_flight_bytes, 1, 64, VR_MIB),
+   NFC_SETTING("vreplica.nfc.reconnects", reconnects, 0, 100, 1),
+   NFC_SETTING("vreplica.nfc.reconnectWaitMs", reconnect_wait_ms, 1, 60000, 1),
+   NFC_SETTING("vreplica.nfc.legacyTls", legacy_tls, 0, 1, 1),
+};
+
+static VixError apply_nfc(const char *name, const char *value)
+{
+   for (size_t i = 0; i < sizeof nfc_settings / sizeof *nfc_settings; i++) {
+      const nfc_setting *s = &nfc_settings[i];
+      if (strcasecmp(name, s->name)) {
+         continue;
+      }
+      char *end;
+      unsigned long number = strtoul(value, &end, 10);
+      if (end == value || *end || number < s->least || number > s->most) {
+         vr_warn("%s=%s: it is a number from %lu to %lu\n", name, value, s->least, s->most);
+         return VIX_E_INVALID_ARG;
+      }
+      unsigned scaled = (unsigned)number * s->unit;
+      memcpy((char *)&settings.nfc + s->offset, &scaled, sizeof scaled);
+   }
+   return VIX_OK;
+}
+
+/* A host takes no more than so much for one session. */
+static VixError check_nfc(void)
+{
+   uint64_t buffers = (uint64_t)settings.nfc.buffer_bytes * settings.nfc.buffer_count;
+   if (buffers > VR_SESSION_BUFFERS_MAX) {
+      vr_warn("BufSizeIn64KB times BufCount is more than 16 MiB\n");
+      return VIX_E_INVALID_ARG;
+   }
+   return VIX_OK;
+}
+
 static VixError apply(char *line)
 {
    char *equals = strchr(line, '=');
@@ -47,7 +102,7 @@ static VixError apply(char *line)
    if (!strcasecmp(name, "vreplica.extents.allowOutside")) {
       settings.outside_extents = !strcmp(value, "1");
    }
-   return VIX_OK;
+   return apply_nfc(name, value);
 }
 
 static VixError read_config(const char *path)
@@ -71,6 +126,9 @@ static VixError read_config(const char *path)
 VixError vr_settings_load(const char *config_file)
 {
    VixError err = config_file ? read_config(config_file) : VIX_OK;
+   if (err == VIX_OK) {
+      err = check_nfc();
+   }
    settings.ready = err == VIX_OK;
    return err;
 }
@@ -78,5 +136,5 @@ VixError vr_settings_load(const char *config_file)
 void vr_settings_forget(void)
 {
    free(settings.lab_root);
-   settings = (vr_settings){0};
+   settings = (vr_settings){.nfc = VR_NFC_CONFIG_DEFAULT};
 }

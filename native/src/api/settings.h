@@ -2,6 +2,7 @@
 #ifndef VR_SETTINGS_H
 #define VR_SETTINGS_H
 
+#include "nfc/config.h"
 #include "vixDiskLib.h"
 
 #include <stdbool.h>
@@ -10,6 +11,7 @@ typedef struct {
    bool ready;           /* InitEx has succeeded */
    bool outside_extents; /* vreplica.extents.allowOutside */
    char *lab_root;       /* vreplica.lab.root, NULL when there is none */
+   vr_nfc_config nfc;    /* of connections to hosts */
 } vr_settings;
 
 const vr_settings *vr_settings_get(void);

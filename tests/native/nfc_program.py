@@ -27,8 +27,17 @@ def build(folder: Path, sanitizer: str) -> Path:
         *(NATIVE / "src" / "os" / name for name in ("log.c", "deflate.c")),
     ]
     subprocess.run(
-        ["gcc", *FLAGS, f"-fsanitize={sanitizer}", "-o", program, NATIVE / "tests" / "nfc.c"]
-        + [*sources, "-lpthread", "-ldl"],
+        [
+            "gcc",
+            *FLAGS,
+            f"-fsanitize={sanitizer}",
+            "-o",
+            program,
+            NATIVE / "tests" / "nfc.c",
+            *sources,
+            "-lpthread",
+            "-ldl",
+        ],
         check=True,
     )
     return program
@@ -97,7 +106,8 @@ class NfcProgram:
         return str(file)
 
     def _pipes(self) -> tuple[IO[str], IO[str]]:
-        assert self._process.stdout and self._process.stdin
+        assert self._process.stdout
+        assert self._process.stdin
         return self._process.stdout, self._process.stdin
 
     def __enter__(self) -> Self:

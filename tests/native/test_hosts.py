@@ -55,7 +55,9 @@ def connection(lab: Lab, vm: dict[str, Any]) -> VddkConnection:
 
 @pytest.fixture(scope="module")
 def open_(connection: VddkConnection) -> Open:
-    def go(path: str, *, read_only: bool = True, modes: str | None = None, **other: Any) -> VddkDisk:
+    def go(
+        path: str, *, read_only: bool = True, modes: str | None = None, **other: Any
+    ) -> VddkDisk:
         # In a process of its own: the lab uses the library in this one.
         config = VddkConfig(transport_modes=modes)
         used = replace(connection, read_only=read_only, **other)
@@ -169,8 +171,15 @@ def like_nbdkit(tmp_path_factory: pytest.TempPathFactory, connection: VddkConnec
         c = replace(connection, **other)
         words = (c.server, c.port, c.user, c.password, c.thumbprint_sha1, c.vmx_spec)
         done = subprocess.run(
-            [program, *(str(word or "-") for word in words), "-", "nbdssl:nbd", path]
-            + [direction, file],
+            [
+                program,
+                *(str(word or "-") for word in words),
+                "-",
+                "nbdssl:nbd",
+                path,
+                direction,
+                file,
+            ],
             capture_output=True,
             text=True,
             timeout=120,
@@ -196,7 +205,8 @@ def test_the_calls_of_nbdkit_copy_a_disk_both_ways(
     assert file.read_bytes() == data
     lines = told.splitlines()
     assert lines[0] == f"capacity {CAPACITY // 512}"
-    assert "mode nbdssl" in lines and "sectors of 512" in lines
+    assert "mode nbdssl" in lines
+    assert "sectors of 512" in lines
     assert any(line.startswith("metadata adapterType=") for line in lines)
     uuid = next(line for line in lines if line.startswith("metadata uuid=")).partition("=")[2]
     assert f"uuid {uuid}" in lines
@@ -210,6 +220,7 @@ def test_the_calls_of_nbdkit_are_refused_with_a_reason(
     told, logged = like_nbdkit(path, "read", file, password="wrong-password")
     assert told == "ConnectEx: The user name or password is not valid (35)\n"
     told, logged = like_nbdkit(path, "read", file, thumbprint_sha1=":".join(["AA"] * 20))
-    assert told.endswith("(1)\n") and "thumbprint mismatch" in logged
+    assert told.endswith("(1)\n")
+    assert "thumbprint mismatch" in logged
     told, logged = like_nbdkit("[nowhere] no/no.vmdk", "read", file)
     assert told == "Open: You do not have access rights to this file (13)\n"

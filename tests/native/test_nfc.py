@@ -250,7 +250,9 @@ def test_an_error_of_one_piece_stops_the_ones_that_wait(world: World) -> None:
         disk.say(f"set in_flight_bytes {MIB}")
         disk.open(PATH, read_only=False)
         file.write_bytes(content(5))
-        world.fault(kind="error", operation="write", code=8, text="the datastore is full", start=MIB)
+        world.fault(
+            kind="error", operation="write", code=8, text="the datastore is full", start=MIB
+        )
         assert disk.copy("many", "write", file, chunk=2048) == "error 8 1"
         assert "the datastore is full (code 8)" in disk.log
         assert world.stored[:MIB] == content(5)[:MIB]

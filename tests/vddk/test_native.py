@@ -22,7 +22,6 @@ from vreplica.disk_errors import (
     DiskOutOfRange,
     HostConnection,
     InvalidRequest,
-    OperationUnsupported,
 )
 from vreplica.extents import Extents
 from vreplica.units import KIB, MIB, SECTOR
@@ -354,7 +353,7 @@ def test_the_leaf_of_a_running_vm_cannot_be_opened_remotely_but_locally(lab: Pat
     open_vddk_disk(config_of(lab), SERVER, DISK).close()
 
 
-def test_disks_on_a_server_cannot_be_made_through_this_library(lab: Path) -> None:
-    """Without the lab's configuration the native library knows no servers."""
-    with pytest.raises(OperationUnsupported, match="local files only"):
-        open_vddk_disk(VddkConfig(), SERVER, DISK)
+def test_without_the_configuration_of_the_lab_a_server_is_one_of_the_network(lab: Path) -> None:
+    nowhere = replace(SERVER, server="vc.invalid")
+    with pytest.raises(HostConnection, match=r"vc\.invalid"):
+        open_vddk_disk(VddkConfig(), nowhere, DISK)

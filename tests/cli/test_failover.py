@@ -379,6 +379,13 @@ def test_what_stops_a_vm_is_confirmed_by_its_name(
     assert known["keeps"].startswith("un-")
     told = unconfirmed("undo", job, "--json", "-c", file)
     assert (told.exit_code, "MiB" in told.stderr) == (2, True)
+    # Somebody starts the source, too: whoever looks is told.
+    control.power("site-a", job, on=True)
+    seen = invoke("failover", "show", job, "--json", "-c", file)
+    assert (seen.exit_code, json.loads(seen.stdout)["live"]["both_on"]) == (7, True)
+    assert f"BOTH VMs are on: {job} at site-a and {replica} at site-b" in seen.stderr
+    control.power("site-a", job, on=False)
+    assert invoke("failover", "show", job, "-c", file).exit_code == 0
     assert unconfirmed("undo", job, "--confirm", job, "-q", "-c", file).exit_code == 0
     assert power() == source_on
 

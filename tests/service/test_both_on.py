@@ -8,7 +8,12 @@ from typing import Any
 
 import pytest
 
+import vreplica
+from tests.support.job_file import STATE, job_table, site_table
 from tests.support.sample_reading import job_of
+from vreplica.cli import catalog_updates
+from vreplica.cli.render.output import Output
+from vreplica.failover.live import LiveJob, LiveSide
 from vreplica.service.catalog.both_on import BothOnReporter
 from vreplica.service.catalog.database import Catalog
 from vreplica.service.occupancy import SiteInventory, both_on
@@ -69,4 +74,16 @@ def test_the_fleet_reports_it_once_and_again_the_next_time(tmp_path: Path) -> No
     first({"web01": BOTH})
     assert told[2:] == [("m1", "both VMs on", BOTH)]
     assert len(catalog.audit_trail("web01")) == 3
+    catalog.close()
+
+
+def test_a_command_that_sees_it_leaves_the_event_for_the_service(job_file: Path) -> None:
+    job_file.write_text(STATE + site_table() + job_table("web01"))
+    config = vreplica.load(job_file)
+    catalog = Catalog.open(config.catalog_url())
+    on = LiveSide("main", "web01", "poweredOn", True), LiveSide("dr", "r", "poweredOn", True)
+    for _ in range(2):
+        catalog_updates.both_on_seen(Output(), config, {"web01": LiveJob(*on)})
+    (entry,) = catalog.audit_trail("web01")
+    assert (entry["what"], entry["data"]["text"]) == ("both VMs on", "web01 at main and r at dr")
     catalog.close()

@@ -11,7 +11,7 @@ the service takes it in.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -24,6 +24,7 @@ from vreplica.errors import VReplicaError
 
 if TYPE_CHECKING:
     from vreplica.config import Config
+    from vreplica.failover.live import LiveJob
     from vreplica.points import RecoveryPoint
     from vreplica.service.catalog.database import Catalog
     from vreplica.sync.job import Job
@@ -132,6 +133,17 @@ def points_read(out: Output, config: Config, job: Job, points: Sequence[Recovery
 
         with catalog.transaction() as c:
             projection.write_points(c, job.name, points)
+
+    _update(out, config, update)
+
+
+def both_on_seen(out: Output, config: Config, found: Mapping[str, LiveJob]) -> None:
+    """After both VMs of these jobs were read as on: the service's event, once by whoever looks."""
+
+    def update(catalog: Catalog) -> None:
+        from vreplica.service.catalog.both_on import BothOnReporter
+
+        BothOnReporter(catalog, user(), lambda *_: None)({n: j.both for n, j in found.items()})
 
     _update(out, config, update)
 

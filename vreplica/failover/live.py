@@ -81,6 +81,18 @@ class LiveJob:
         return self.source.on and self.replica.on
 
     @property
+    def both(self) -> str:
+        """Both VMs by name and site."""
+        return " and ".join(f"{s.vm} at {s.site}" for s in (self.source, self.replica))
+
+    def alarm(self) -> str:
+        """What to do where both are on."""
+        return (
+            f"BOTH VMs are on: {self.both}. Users may work with either. Find out which one holds "
+            "the newer work before you stop the other"
+        )
+
+    @property
     def site_on(self) -> str | None:
         """The one site where the VM is on; None: at both, at neither, or not known."""
         if self.source.on == self.replica.on:
@@ -114,6 +126,15 @@ def read_live(job: Job, sides: Sides, sessions: SiteSessions) -> LiveJob:
         return LiveJob(source, replica, booted_by=booted)
     whole = not found.newer
     return LiveJob(source, replica, whole, found.latest if whole else None, booted)
+
+
+def not_read(names: tuple[str, str], sides: Sides, error: VReplicaError) -> LiveJob:
+    """A job of which neither side can be entered. `names`: of its source and its replica."""
+    source, replica = names
+    return LiveJob(
+        LiveSide(sides.source, source, trouble=str(error)),
+        LiveSide(sides.destination, replica, trouble=str(error)),
+    )
 
 
 def booted_by(vm: VmInfo) -> str | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from vreplica.config import Config
 from vreplica.errors import VReplicaError
-from vreplica.failover.live import LiveJob, LiveSide, read_live
+from vreplica.failover.live import LiveJob, not_read, read_live
 from vreplica.failover.standing import Sides
 from vreplica.scheduling.schedule import ScheduleRule
 from vreplica.service.describe_job import describe_job
@@ -71,11 +71,7 @@ def _read_live(config: Config, sides: Mapping[str, Sides]) -> dict[str, LiveJob]
             try:
                 found[name] = read_live(config[name], each, sessions)
             except VReplicaError as error:  # a password that cannot be read
-                source, replica = config.vms_of(name)
-                found[name] = LiveJob(
-                    LiveSide(each.source, source, trouble=str(error)),
-                    LiveSide(each.destination, replica, trouble=str(error)),
-                )
+                found[name] = not_read(config.vms_of(name), each, error)
     return found
 
 

@@ -19,6 +19,7 @@ from vreplica.sync.job import Job
 from vreplica.vsphere.model import Endpoint
 from vreplica.vsphere.session import Session, connect
 
+CONNECT_S: Final = 30.0
 REST_S: Final = 60.0
 """A site that could not be entered is not tried again for this time: each try may take the whole
 time-out, and vCenter locks an account after several wrong passwords."""
@@ -28,10 +29,11 @@ class SiteSessions:
     """The sessions of one command, each opened when the first job needs it. For one thread.
 
     `one_look`: what is read of a site's places serves all jobs, see `Session.one_look`.
+    `timeout_s`: for connecting to a site.
     """
 
-    def __init__(self, *, one_look: bool = False) -> None:
-        self._one_look = one_look
+    def __init__(self, *, one_look: bool = False, timeout_s: float = CONNECT_S) -> None:
+        self._one_look, self._timeout_s = one_look, timeout_s
         self._stack = ExitStack()
         self._open: dict[Endpoint, Session] = {}
         self._failed: dict[Endpoint, tuple[float, VSphereError]] = {}
@@ -50,7 +52,7 @@ class SiteSessions:
         if error is not None and time.monotonic() - at < REST_S:
             raise SiteNotTried(host=endpoint.host, reason=error.message)
         try:
-            session = self._stack.enter_context(connect(endpoint))
+            session = self._stack.enter_context(connect(endpoint, timeout_s=self._timeout_s))
         except VSphereError as failed:
             self._failed[endpoint] = time.monotonic(), failed
             raise

@@ -15,10 +15,11 @@ from typing import Any, Final, cast
 from rich.console import RenderableType
 
 from vreplica.cli.render import failover_html, failover_text, group_text, undo_text
-from vreplica.cli.render.text import duration
+from vreplica.cli.render.text import duration, facts
 from vreplica.failover.crosscheck import Comparison
 from vreplica.failover.group.preview import GroupPreview
 from vreplica.failover.group.report import GroupOutcome
+from vreplica.failover.live import LiveJob
 from vreplica.failover.machine.record import Outcome, Record
 from vreplica.failover.preview import Preview
 from vreplica.failover.target import (
@@ -110,6 +111,24 @@ def report_value(found: FailoverReport, checked: Mapping[str, Comparison]) -> di
     value["entries"] = [failover_text.entry_dict(e) for e in cast(Record, found).entries]
     only = _only(checked)
     return {**value, **({"check": only.to_dict()} if only is not None else {})}
+
+
+def live(found: Mapping[str, LiveJob]) -> Iterator[RenderableType]:
+    """Both VMs of each job, as they were read now."""
+    yield facts(
+        (
+            "read now",
+            [t for j in found.values() for t in (j.source.in_words(), j.replica.in_words())],
+        )
+    )
+
+
+def live_value(found: FailoverReport, now: Mapping[str, LiveJob]) -> dict[str, Any]:
+    """The same as JSON: of a job, or of each member by name."""
+    each = {name: one.to_dict() for name, one in now.items()}
+    if isinstance(found, GroupOutcome):
+        return {"live": each}
+    return {"live": next(iter(each.values()))}
 
 
 def report_page(found: FailoverReport, checked: Mapping[str, Comparison]) -> str:

@@ -133,3 +133,25 @@ class NewerPoint(TypedDict):
     id: str
     format: int
     reads_up_to: int
+
+
+class LiveSide(TypedDict):
+    """A VM as it was read. `power`: null where it could not be; `trouble` says why.
+
+    `host_answers`: false where the power state is only what vCenter remembers.
+    """
+
+    site: str
+    vm: str
+    power: str | None
+    host_answers: bool
+    trouble: str | None
+
+
+class LiveJob(TypedDict):
+    """Both VMs of a job. `booted_by`: the failover that has booted the replica, by its mark."""
+
+    source: LiveSide
+    replica: LiveSide
+    both_on: bool
+    booted_by: str | None

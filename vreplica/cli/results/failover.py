@@ -6,7 +6,7 @@ from typing import Any, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
-from vreplica.cli.results.common import Document, Level, Point, Seconds, Time
+from vreplica.cli.results.common import Document, Level, LiveJob, Point, Seconds, Time
 
 
 class PointInShort(TypedDict):
@@ -233,6 +233,7 @@ class Record(Document, RecordValues):
 
     entries: list[Entry]
     check: NotRequired[Check]
+    live: NotRequired[LiveJob]
 
 
 class Prefer(TypedDict):
@@ -282,6 +283,7 @@ class GroupOutcome(Document, GroupOutcomeValues):
     """The result of a verb on a group, and `failover show`."""
 
     check: NotRequired[dict[str, Check]]
+    live: NotRequired[dict[str, LiveJob]]
 
 
 class History(Document):

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from typing_extensions import TypedDict
 
-from vreplica.cli.results.common import Document, Seconds, Time
+from vreplica.cli.results.common import Document, LiveJob, Seconds, Time
 
 
 class FailoverOfJob(TypedDict):
@@ -19,28 +19,6 @@ class FailoverOfJob(TypedDict):
     state: str | None
     request: str | None
     mover: str | None
-
-
-class LiveSide(TypedDict):
-    """A VM as it was read. `power`: null where it could not be; `trouble` says why.
-
-    `host_answers`: false where the power state is only what vCenter remembers.
-    """
-
-    site: str
-    vm: str
-    power: str | None
-    host_answers: bool
-    trouble: str | None
-
-
-class LiveJob(TypedDict):
-    """Both VMs of a job. `booted_by`: the failover that has booted the replica, by its mark."""
-
-    source: LiveSide
-    replica: LiveSide
-    both_on: bool
-    booted_by: str | None
 
 
 class Status(Document):

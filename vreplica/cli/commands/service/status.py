@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vreplica.cli import exit_codes, render
+from vreplica.cli import catalog_updates, exit_codes, render
 from vreplica.cli.open_catalog import installed
 from vreplica.cli.options import command, config_option, jobs_argument
 from vreplica.cli.render.output import Output
@@ -28,9 +28,9 @@ def status(out: Output, config: Config, jobs: tuple[str, ...], live: bool) -> in
     """Show where each job's VM is, how old its newest point is, and when and why it runs next.
 
     Reads the service's catalog and the records of this machine, says how old they are, and changes
-    nothing. With --live it also reads both VMs of each job and the recovery points, as their sites
-    have them now. Ends with 7 when both VMs of a job are on, and with 11 when a job's newest point
-    is older than its target.
+    nothing at the sites. With --live it also reads both VMs of each job and the recovery points, as
+    their sites have them now. Ends with 7 when both VMs of a job are on, and with 11 when a job's
+    newest point is older than its target.
     """
     from vreplica.service.status import read_status
 
@@ -46,7 +46,9 @@ def status(out: Output, config: Config, jobs: tuple[str, ...], live: bool) -> in
             out.show(_sides(found.jobs))
     for one in found.jobs:
         _warn(out, one)
-    if any(one.live is not None and one.live.both_on for one in found.jobs):
+    read = {one.job: one.live for one in found.jobs if one.live is not None}
+    if both := {name: one for name, one in read.items() if one.both_on}:
+        catalog_updates.both_on_seen(out, config, both)
         return exit_codes.WRONG_STATE
     return exit_codes.RPO_VIOLATED if any(one.violated for one in found.jobs) else exit_codes.OK
 
@@ -98,9 +100,8 @@ def _warn(out: Output, one: JobStatus) -> None:
     live = one.live
     if live is not None and live.both_on:
         out.warning(
-            f"{one.job}: BOTH VMs are on: {live.source.in_words()}; {live.replica.in_words()}."
-            " Users may work with either. Find out which one holds the newer work before you stop"
-            f" the other; `vreplica-sync failover show {one.job}` shows what was done"
+            f"{one.job}: {live.alarm()}; `vreplica-sync failover show {one.job}` shows what was "
+            "done"
         )
     elif live is not None and live.booted_by is not None and one.failover is None:
         out.warning(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
+import socket
 import subprocess
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from vreplica.vddk.handle import DiskHandle
 from vreplica.vddk.library import Library
 
 Tool = Callable[[str, str], str]
+Serve = Callable[[socket.socket], object]
 SECTOR = 512
 
 
@@ -106,3 +110,33 @@ def new_model(tmp_path: Path) -> Callable[..., Model]:
         return Model(tmp_path / f"model-{seed}.raw", capacity, seed)
 
     return make
+
+
+@pytest.fixture
+def listen() -> Iterator[Callable[[Serve], int]]:
+    """`listen(serve)`: the port of a server that has `serve` answer each connection."""
+    threads, sockets = [], []
+
+    def start(serve: Serve) -> int:
+        listener = socket.create_server(("127.0.0.1", 0))
+        sockets.append(listener)
+
+        def answer() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    client, _ = listener.accept()
+                    client.settimeout(60)
+                    with client, contextlib.suppress(OSError):
+                        serve(client)
+
+        threads.append(threading.Thread(target=answer))
+        threads[-1].start()
+        return int(listener.getsockname()[1])
+
+    yield start
+    for listener in sockets:
+        with contextlib.suppress(OSError):
+            listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+    for thread in threads:
+        thread.join(30)

@@ -1,4 +1,4 @@
-"""Builds programs of native/tests with parts of the native library, under a sanitizer."""
+"""Builds programs of native/tests with parts of the native library, mostly under a sanitizer."""
 
 from __future__ import annotations
 
@@ -13,10 +13,14 @@ FLAGS = (
 
 
 def build(program: Path, source: str, *parts: str, sanitizer: str = "address,undefined") -> Path:
-    """`source`: a file of native/tests. `parts`: folders of native/src. Returns the program."""
+    """`source`: a file of native/tests. `parts`: folders of native/src. Returns the program.
+
+    `sanitizer`: "" for none.
+    """
     sources = [NATIVE / "tests" / source]
     for part in parts:
         sources += sorted((NATIVE / "src" / part).glob("*.c"))
-    command = ["gcc", *FLAGS, f"-fsanitize={sanitizer}", "-o", program, *sources]
-    subprocess.run([*command, "-lpthread", "-ldl"], check=True)
+    flags = [*FLAGS, *([f"-fsanitize={sanitizer}"] if sanitizer else [])]
+    libraries = ["-lpthread", "-ldl", "-Wl,-z,now"]  # as native/CMakeLists.txt
+    subprocess.run(["gcc", *flags, "-o", program, *sources, *libraries], check=True)
     return program

@@ -11,9 +11,8 @@ import os
 import socket
 import ssl
 import subprocess
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from hashlib import sha1, sha256
 from pathlib import Path
 
@@ -50,33 +49,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Program:
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> ServerCertificate:
     pem = tmp_path_factory.mktemp("tls") / "server.pem"
     return ServerCertificate.create(pem, "server.lab", "127.0.0.1")
-
-
-@pytest.fixture
-def listen() -> Iterator[Callable[[Serve], int]]:
-    """`listen(serve)`: the port of a server that has `serve` answer one connection."""
-    threads, sockets = [], []
-
-    def start(serve: Serve) -> int:
-        listener = socket.create_server(("127.0.0.1", 0))
-        sockets.append(listener)
-
-        def answer() -> None:
-            with contextlib.suppress(OSError):
-                client, _ = listener.accept()
-                client.settimeout(60)
-                with client:
-                    serve(client)
-
-        threads.append(threading.Thread(target=answer))
-        threads[-1].start()
-        return int(listener.getsockname()[1])
-
-    yield start
-    for listener in sockets:
-        listener.close()
-    for thread in threads:
-        thread.join(30)
 
 
 def echo(certificate: ServerCertificate) -> Serve:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 import ssl
-import subprocess
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -17,12 +16,12 @@ import pytest
 from pyVim.task import WaitForTask
 
 from tests.native.sanitized import build
+from tests.native.vim_program import Vim
 from vreplica.lab import Lab, LabControl
 from vreplica.units import MIB
 
 CAPACITY = 24 * MIB
 PASSWORD = "a p<w>&\"ö'd"
-TIMEOUT_S = 60
 
 
 @pytest.fixture(scope="module")
@@ -35,41 +34,6 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(tmp_path_factory.mktemp("asan") / "vim", "vim.c", "net", "vim", "os")
-
-
-class Vim:
-    """The program, told what to do line by line."""
-
-    def __init__(self, program: Path) -> None:
-        self.process = subprocess.Popen(
-            [program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
-        )
-        self.log: list[str] = []
-
-    def set(self, **values: object) -> None:
-        for name, value in values.items():
-            self._say(f"{name}={value}")
-
-    def _say(self, line: str) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(line + "\n")
-
-    def do(self, line: str) -> list[str]:
-        """The words of the answer; the first one is the code."""
-        assert self.process.stdout is not None
-        self._say(line)
-        for answer in self.process.stdout:
-            if not answer.startswith("log "):
-                return answer.split()
-            self.log.append(answer[4:].rstrip("\n"))
-        raise AssertionError(f"{line}: the program has ended")
-
-    def code(self, line: str) -> int:
-        return int(self.do(line)[0])
-
-    def end(self) -> None:
-        self.process.communicate(timeout=TIMEOUT_S)
-        assert self.process.returncode == 0
 
 
 @pytest.fixture

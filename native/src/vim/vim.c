@@ -286,7 +286,7 @@ static VixError read_content(vr_vim *v)
       err = vr_read_service_content(&answer, &v->content);
    }
    if (err != VIX_OK) {
-      complain(v, "this is no vCenter and no ESXi host that answers", &answer, err);
+      complain(v, "it does not say what it is, as vCenter and ESXi do", &answer, err);
    } else {
       /* The newest version that the server has: fields that came later are in no older answer. */
       snprintf(v->soap.version, sizeof v->soap.version, "urn:vim25/%s", v->content.version);
@@ -334,7 +334,7 @@ static vr_vim *new_vim(const vr_vim_target *t)
       .server = v->server, .port = v->port, .thumbprint = v->thumbprint, .legacy_tls = t->legacy_tls};
    v->soap.http = vr_http_new(&server);
    strcpy(v->soap.version, "urn:vim25");
-   v->soap.timeout_ms = ANSWER_MS;
+   v->soap.timeout_ms = t->answer_ms ? t->answer_ms : ANSWER_MS;
    if (!v->server || !v->thumbprint || !v->soap.http || (t->user && (!v->user || !v->password))) {
       vr_vim_close(v);
       return NULL;
@@ -387,7 +387,7 @@ void vr_vim_close(vr_vim *v)
    if (v->logged_in) {
       vr_soap_answer answer;
       vr_text body = {0};
-      v->soap.timeout_ms = LOGOUT_MS;
+      v->soap.timeout_ms = v->soap.timeout_ms < LOGOUT_MS ? v->soap.timeout_ms : LOGOUT_MS;
       vr_soap_begin(&body, "Logout", "SessionManager", v->content.session_manager);
       if (vr_soap_call(&v->soap, &body, "Logout", &answer) != VIX_OK) {
          vr_log("%s:%u: the logout was not answered\n", v->server, v->port);

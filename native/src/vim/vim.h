@@ -29,6 +29,7 @@ typedef struct {
    const char *vmx_spec;   /* "moref=vm-12", an inventory path, or "[ds] d/x.vmx?dcPath=P&dsName=D" */
    const char *snapshot;   /* "snapshot-12", or NULL */
    bool legacy_tls;        /* OpenSSL's security level 1 */
+   unsigned answer_ms;     /* the most that one answer may take; 0: two minutes */
 } vr_vim_target;
 
 /* Errors are logged, without secrets

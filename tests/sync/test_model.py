@@ -57,6 +57,15 @@ def test_whatever_happens_every_point_is_what_its_snapshot_froze(
     live(events)
 
 
+def test_runs_that_nothing_went_before_repair_nothing(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    with on_the_model(world):
+        for _ in range(2):
+            report = world.run(None, kill=False)
+            assert report is not None
+            assert report.recovered == ()
+
+
 @pytest.mark.slow
 def test_so_it_is_over_thousands_of_runs() -> None:
     World.runs, World.ended = 0, Counter()

@@ -235,7 +235,9 @@ def _roll_back_earlier_run(context: RunContext, state: JobState, plan: Plan) -> 
         replica = rollback.remove_leftovers(rollback.consolidate_replica(replica))
     for text in plan.foreign_changes:
         context.warn(f"what others changed on replica {job.placement.name} is discarded: {text}")
-    if replica is not None and (plan.foreign_changes or not replica.clean):
+    # A mark of this run's own, on a replica that it has just created, is no earlier run's.
+    left_between = replica is not None and not replica.clean and not context.leaf_marked
+    if replica is not None and (plan.foreign_changes or left_between):
         context.replica_changed = True
         replica = rollback.revert_to_latest_point(replica)
     if replica is not None and (left := test_vm.remove_left(context.sites.destination, job)):

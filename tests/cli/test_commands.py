@@ -413,7 +413,10 @@ def test_a_signed_report_is_checked_and_every_changed_byte_is_found(
     )
     assert made.exit_code == 0, made.output
     data = report.read_bytes()
-    assert json.loads(data)["point"]["id"] == POINT.id
+    value = json.loads(data)
+    assert (value["format"], value["point"]["id"]) == ("vreplica-verify-2", POINT.id)
+    shown = json.loads(invoke("verify", "web01", "--json").stdout)
+    assert value.keys() - {"format", "vreplica"} == shown.keys() - {"version", "result"}
     signature = tmp_path / "web01.json.sig"
     signing.private_key(private).public_key().verify(signature.read_bytes(), data)
     good = invoke("verify-report", str(report), "--key", str(public))
@@ -464,11 +467,29 @@ def test_a_report_whose_verdict_or_totals_are_not_those_of_its_disks_is_refused(
             signed_report.check_report(path, public)
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["[]", "7", "[" * 100_000, '{"format": [2]}']
+    + [
+        f'{{"format": "vreplica-verify-2", "algorithm": "blake3", {rest}}}'
+        for rest in ('"totals": [1], "disks": []', '"totals": {"source_root": "0"}, "disks": [1]')
+    ],
+)
+def test_what_is_signed_and_no_report_is_told(text: str, tmp_path: Path) -> None:
+    private, public = openssl_like_keys(tmp_path)
+    path = tmp_path / "r.json"
+    path.write_text(text)
+    key = signing.private_key(private)
+    signed_report.signature_of(path).write_bytes(key.sign(path.read_bytes()))
+    with pytest.raises(signed_report.NotAReport):
+        signed_report.check_report(path, public)
+
+
 def test_a_signed_report_of_a_newer_version_is_named(tmp_path: Path) -> None:
     private, public = openssl_like_keys(tmp_path)
     key = signing.private_key(private)
     path = tmp_path / "r.json"
-    value = {"format": "vreplica-verify-2", "of": "the next format"}
+    value = {"format": "vreplica-verify-3", "of": "the next format"}
     path.write_text(json.dumps(value))
     signed_report.signature_of(path).write_bytes(key.sign(path.read_bytes()))
     with pytest.raises(signed_report.NotAReport, match="newer version of vreplica") as caught:

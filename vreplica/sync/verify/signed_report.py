@@ -1,6 +1,9 @@
 """Writes and signs the report of a verification as a file, and checks such a file.
 
-{"format": "vreplica-verify-1", "vreplica": "0.1.0", "job": ..., "equal": ..., "disks": ...}
+{"format": "vreplica-verify-2", "vreplica": "0.1.0", "job": ..., "equal": ..., "disks": ...}
+
+Format 1 named two values otherwise: `seconds` for `duration_s`, and `shipped_bytes` for the
+`written_bytes` of a point's disk. What is checked has the same names in both.
 """
 
 from __future__ import annotations
@@ -20,7 +23,9 @@ from vreplica.sync.report import VerifyReport
 from vreplica.sync.verify import signing
 from vreplica.version import __version__
 
-FORMAT: Final = "vreplica-verify-1"
+FORMAT: Final = "vreplica-verify-2"
+READ: Final = (FORMAT, "vreplica-verify-1")
+_NOT_ITS_FORM: Final = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 
 
 @dataclass(eq=False)
@@ -62,10 +67,10 @@ def check_report(path: Path, key: Path, signature: Path | None = None) -> dict[s
     signing.check_signature(path, data, signature or signature_of(path), key)
     try:
         value: dict[str, Any] = json.loads(data)
-        if value["format"] != FORMAT:
+        if value["format"] not in READ:
             raise NotAReport(str(path), _of_another_format(str(value["format"])))
         _add_up(path, value)
-    except (ValueError, KeyError, TypeError) as error:
+    except _NOT_ITS_FORM as error:
         raise NotAReport(str(path), f"{type(error).__name__}: {error}") from None
     return value
 

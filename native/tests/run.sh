@@ -13,7 +13,19 @@ mkdir -p "$out/gcc" "$out/clang"
 flags="-std=c11 -g -O1 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -Wall -Wextra -Werror -I$native/include -I$native/src"
 sanitize="-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer"
 libs="-lpthread -ldl"
-targets="descriptor disk sparse cowd sesparse operations soap"
+targets="descriptor disk sparse cowd sesparse operations soap authd_line nfc_frame nfc_fragment nfc_compressed"
+
+# What the linker needs for a target: those that play a host replace the connection to it.
+wraps() {
+    case $1 in
+    authd_line | nfc_*)
+        for call in connect start_tls drop_tls read write writev error close; do
+            printf ' -Wl,--wrap=vr_stream_%s' "$call"
+        done
+        printf ' %s' "$native/fuzz/fake_stream.c"
+        ;;
+    esac
+}
 
 # compile DIR COMPILER FLAG ...: compiles the library's objects, position independent, into DIR. The
 # names of the .c files must differ, whatever their folder.
@@ -62,8 +74,9 @@ sh "$native/tests/threads.sh" >"$out/threads.log" 2>&1 &
 threads=$!
 
 for name in $targets; do
-    # shellcheck disable=SC2086
-    ${CC:-gcc} $flags $sanitize -o "$out/replay-$name" "$native/fuzz/replay.c" "$native/fuzz/$name.c" "$out"/gcc/*.o $libs
+    # shellcheck disable=SC2086,SC2046
+    ${CC:-gcc} $flags $sanitize -o "$out/replay-$name" "$native/fuzz/replay.c" "$native/fuzz/$name.c" \
+        $(wraps "$name") "$out"/gcc/*.o $libs
     VREPLICA_FUZZ_CONTENT=1 "$out/replay-$name" "$native/fuzz/corpus/$name"/*
 done
 echo "native corpus: passed"
@@ -84,11 +97,12 @@ fi
 # shellcheck disable=SC2086
 compile "$out/clang" clang $sanitize -fsanitize=fuzzer-no-link
 for name in $targets; do
-    # shellcheck disable=SC2086
-    clang $flags $sanitize -fsanitize=fuzzer -o "$out/fuzz-$name" "$native/fuzz/$name.c" "$out"/clang/*.o $libs
+    # shellcheck disable=SC2086,SC2046
+    clang $flags $sanitize -fsanitize=fuzzer -o "$out/fuzz-$name" "$native/fuzz/$name.c" $(wraps "$name") \
+        "$out"/clang/*.o $libs
     mkdir "$work/fuzz-$name"
     case $name in
-    operations | soap) seconds=10 ;;
+    operations | soap | authd_line | nfc_*) seconds=10 ;;
     *) seconds=2 ;;
     esac
     (cd "$work" && VREPLICA_FUZZ_CONTENT=1 "$out/fuzz-$name" -max_total_time=$seconds -max_len=65536 -rss_limit_mb=2048 -verbosity=0 \

@@ -216,8 +216,8 @@ static VixError tls(const login *l, vr_peer *peer)
 static VixError log_in(const login *l, bool encrypted)
 {
    bool sha256;
-   vr_peer first;
-   vr_peer second;
+   vr_peer first = {{0}, {0}};
+   vr_peer second = {{0}, {0}};
    VixError err = hear_greeting(l, &sha256);
    if (err == VIX_OK) {
       err = tls(l, &first);

@@ -19,6 +19,7 @@ from pyVim.task import WaitForTask
 from pyVmomi import vim
 
 from tests.support.commands import invoke
+from vreplica.failover import adopt as adopting
 from vreplica.lab import Lab, LabControl
 from vreplica.units import MIB
 
@@ -227,3 +228,75 @@ def test_it_is_confirmed_by_the_vms_name(night: Night, tmp_path: Path) -> None:
         refused = invoke("failover", "adopt", night.job, *words, "-c", file)
         assert refused.exit_code == 2, refused.output
     assert night.mover("old")("undo").exit_code == 0
+
+
+def test_half_way_it_is_adopted_and_ends_on_the_machine_that_took_it(night: Night) -> None:
+    """The guest hangs; the mover is lost while it waits."""
+    night.control.set_guest("site-a", night.job, shutdown="hangs")
+    gone = night.mover("old")("failover", "--final-sync", "yes", "--shutdown-timeout", "2s")
+    assert gone.exit_code == 9
+    new = night.mover("new")
+    refused = new("failover", "--final-sync", "yes")
+    assert refused.exit_code == 3
+    assert "is in the hands of failover" in said(refused)
+    value = json.loads(new("failover adopt", "--json").stdout.splitlines()[-1])
+    assert value["state"] in ("insured", "shutting-down")
+    night.control.set_guest("site-a", night.job, shutdown="works")
+    assert new("failover resume").exit_code == 0
+    assert night.power() == (False, True)
+    assert night.mover("old")("failover resume").exit_code == 3
+    assert night.mover("old")("undo").exit_code == 3
+    assert night.power() == (False, True)
+    points = json.loads(new("points", "--json").stdout)["points"]
+    assert points[-1]["level"] == "clean-shutdown"
+    assert new("undo", "--discard-written").exit_code == 0
+    assert night.power() == (True, False)
+
+
+def test_a_failback_is_adopted_half_way_with_its_failover(night: Night) -> None:
+    failed_over(night)
+    old = night.mover("old")
+    assert old("commit").exit_code == 0
+    night.control.set_guest("site-b", night.replica, shutdown="hangs")
+    gone = old("failback", "--final-sync", "yes", "--shutdown-timeout", "2s")
+    assert gone.exit_code == 9
+    new = night.mover("new")
+    adopted = new("failover adopt", "--json")
+    assert adopted.exit_code == 0, adopted.output
+    value = json.loads(adopted.stdout.splitlines()[-1])
+    assert value["failover"].startswith("fb-")
+    assert old("failover resume").exit_code == 3
+    night.control.set_guest("site-b", night.replica, shutdown="works")
+    assert new("failover resume").exit_code == 0
+    assert night.power() == (True, False)
+    assert night.has_marker("site-a", night.job)
+    assert new("commit").exit_code == 0
+    assert new("run", "-q").exit_code == 0
+
+
+@pytest.mark.parametrize("dies", ["_claim", "_set_aside", "remember", "_switch"])
+def test_a_mover_that_dies_while_it_adopts_adopts_again(
+    night: Night, dies: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed before and after the claim, and before the job is switched off."""
+    failed_over(night)
+    new = night.mover("new")
+    if dies == "_set_aside":
+        new, dies = night.mover("old"), "_claim"
+        assert night.mover("new")("failover adopt").exit_code == 0
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*_: object, **__: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(adopting, dies, killed)
+        with pytest.raises(Killed):
+            print(new("failover adopt").output)
+    assert new("run").exit_code == 3
+    assert new("failover adopt").exit_code == 0
+    assert new("run").exit_code == 3
+    assert new("undo", "--discard-written").exit_code == 0
+    assert night.power() == (True, False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -222,3 +223,52 @@ def test_a_member_that_fails_is_told_with_nine(file: str, control: LabControl) -
         control.set_guest("site-a", "svc1", shutdown="works")
         assert invoke("undo", "group:svc", "--by-service", "-q", "-c", file).exit_code == 0
     assert control.describe_vm("site-a", "svc2")["power"] == "poweredOn"
+
+
+def test_a_group_whose_journals_are_lost_is_adopted_and_put_back_by_the_service(
+    file: str, control: LabControl
+) -> None:
+    for name in RULES:
+        control.set_guest("site-a", name, shutdown_s=0.1)
+    state_dir = load(file).state_dir
+    with serving(file):
+        yes = ("--final-sync", "yes", "--by-service", "--json")
+        began = invoke("failover", "group:svc", *yes, "-c", file)
+        assert began.exit_code == 0, began.output
+        failover = json.loads(began.stdout)["failover"]
+        for name in (*RULES, ".groups"):
+            shutil.rmtree(state_dir / name)
+        confirmed = ("--confirm", "svc", "--by-service", "--json")
+        done = invoke("failover", "adopt", "group:svc", *confirmed, "-c", file)
+        assert done.exit_code == 0, done.output
+        value = json.loads(done.stdout.splitlines()[-1])
+        assert (value["result"], value["failover"]) == ("failover-adopted-group", failover)
+        assert value["state"] == "running"
+        assert [m["state"] for m in value["members"]] == ["running"] * 2
+        undone = invoke("undo", "group:svc", "--by-service", "-q", "-c", file)
+        assert undone.exit_code == 0, undone.output
+    on_sites = (("site-a", "{}", "poweredOn"), ("site-b", "{}-replica", "poweredOff"))
+    for site, vm, power in on_sites:
+        assert {control.describe_vm(site, vm.format(n))["power"] for n in RULES} == {power}
+    assert invoke("run", "-q", "-c", file).exit_code == 0
+
+
+def test_one_job_is_adopted_by_the_service_once_and_by_a_mover_that_is_there(
+    file: str, control: LabControl
+) -> None:
+    state_dir = load(file).state_dir
+    yes = ("--final-sync", "yes", "-q")
+    assert invoke("failover", "svc1", *yes, "-c", file).exit_code == 0
+    shutil.rmtree(state_dir / "svc1")
+    with serving(file):
+        confirmed = ("--confirm", "svc1", "--by-service", "--json")
+        assert invoke("undo", "svc1", "--by-service", "-c", file).exit_code == 3
+        for here in (False, True):
+            done = invoke("failover", "adopt", "svc1", *confirmed, "-c", file)
+            assert done.exit_code == 0, done.output
+            value = json.loads(done.stdout.splitlines()[-1])
+            assert (value["state"], value["here"]) == ("running", here)
+        undone = invoke("undo", "svc1", "--by-service", "-q", "-c", file)
+        assert undone.exit_code == 0, undone.output
+    assert control.describe_vm("site-a", "svc1")["power"] == "poweredOn"
+    assert control.describe_vm("site-b", "svc1-replica")["power"] == "poweredOff"

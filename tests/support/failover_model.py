@@ -50,6 +50,9 @@ def point(id_: str, level: Level, number: int) -> RecoveryPoint:
     )
 
 
+Marks = tuple[FailoverMark | None, tuple[str, str] | None]
+
+
 @dataclass
 class Model:
     """Source, replica and job of one failover; it satisfies the machine's ports."""
@@ -95,9 +98,11 @@ class Model:
     replica_tools: bool = True
     replica_shuts_down_after: int | None = 2
     mark: FailoverMark | None = None
-    """The failover's mark on the replica, which has the claim of `mark.journal` then."""
-    frozen_marks: dict[str, FailoverMark | None] = field(default_factory=dict)
-    """The mark that each point has frozen: a revert brings it back."""
+    """The failover's mark on the replica."""
+    claim: tuple[str, str] | None = None
+    """Failover and journal that have claimed the replica."""
+    frozen_marks: dict[str, Marks] = field(default_factory=dict)
+    """Mark and claim that each point has frozen: a revert brings them back."""
     holding: Holding | None = None
     """What the process that drives the model holds."""
     touched: bool = False
@@ -110,11 +115,13 @@ class Model:
         self._replica_shutting_down = waiting
         self.source_on, self.replica_on = self.replica_on, self.source_on
         self.mark, self._other_mark = self._other_mark, self.mark
+        self.claim, self._other_claim = self._other_claim, self.claim
         self.back = not self.back
         try:
             yield self
         finally:
             self.mark, self._other_mark = self._other_mark, self.mark
+            self.claim, self._other_claim = self._other_claim, self.claim
             self.back = not self.back
             waiting, self.shutting_down = self.shutting_down, self._replica_shutting_down
             self._replica_shutting_down = waiting
@@ -122,6 +129,7 @@ class Model:
 
     _replica_shutting_down: int | None = None
     _other_mark: FailoverMark | None = None
+    _other_claim: tuple[str, str] | None = None
 
     def _edge(self) -> None:
         assert not (self.source_on and self.replica_on), f"both VMs are on: {self.name}"
@@ -149,27 +157,36 @@ class Model:
     # -- the replica's own mark -------------------------------------------------------------
 
     def check_free(self) -> None:
-        if self.mark is not None:
-            raise ReplicaInFailover("job", "replica", "", standing=f"has {self.mark.id}")
+        if self.claim is not None:
+            raise ReplicaInFailover("job", "replica", "", standing=f"has {self.claim}")
 
     def hold(self, holding: Holding) -> None:
         self.holding = holding
 
     def check_held(self) -> None:
         assert self.holding is not None
-        own, found = self.holding.mark, self.mark
-        if found is not None and (found.id, found.journal) == (own.id, own.journal):
+        own, mark = (self.holding.mark.id, self.holding.mark.journal), self.mark
+        if self.claim == own:
             return
-        if self.holding.stands or (found is not None and found.id == own.id):
-            raise FailoverNotHere("job", own.id, "replica", str(found and found.journal))
-        if found is not None:
-            raise ReplicaInFailover("job", "replica", "", standing=f"has {found.id}")
+        over = self.claim is None and mark is not None and mark.id == own[0]
+        ended = over and mark is not None and mark.journal != own[1]
+        adopted = self.claim is not None and self.claim[0] == own[0]
+        if self.holding.stands or ended or adopted:
+            raise FailoverNotHere("job", own[0], "replica", str(self.claim))
+        if self.claim is not None:
+            raise ReplicaInFailover("job", "replica", "", standing=f"has {self.claim}")
 
     def _claim(self) -> None:
         """Compares and sets, with what the driving process holds."""
         self.check_held()
         assert self.holding is not None
         self.mark = self.holding.mark
+        self.claim = self.mark.id, self.mark.journal
+
+    @property
+    def adoptable(self) -> bool:
+        """A failover has the replica, as its marks say."""
+        return self.claim is not None and self.mark is not None
 
     def mark_replica(self) -> None:
         self._edge()
@@ -182,14 +199,15 @@ class Model:
     # -- the job ----------------------------------------------------------------------------
 
     def disable_job(self, failover: str) -> None:
+        self._edge()
         self._claim()
         self._effect("disable", lambda: setattr(self, "job_on", False))
 
     def enable_job(self, failover: str) -> None:
         self._edge()
-        if self.mark is not None:
-            self.check_held()
-            self.mark = None
+        assert self.holding is not None
+        self.check_held()
+        self.mark, self.claim = self.holding.mark.over, None
         self._effect("enable", lambda: setattr(self, "job_on", True))
 
     def points(self) -> tuple[RecoveryPoint, ...]:
@@ -212,7 +230,7 @@ class Model:
         self.check_held()
         made = point(id_, level, len(self.chain))
         self.chain.append(made)
-        self.frozen_marks[id_] = self.mark
+        self.frozen_marks[id_] = self.mark, self.claim
         self.leaf = id_
         self._note(f"sync {id_}")
         self._edge()
@@ -233,7 +251,7 @@ class Model:
     def settle_direction(self, failover: str, booted: str, level: Level, lost: bool) -> None:
         assert booted in [p.id for p in self.chain]
         if self.back:
-            self.mark = self._other_mark = None
+            self.claim = self._other_claim = None
         self._effect("settle", lambda: setattr(self, "settled", failover))
 
     # -- the source -------------------------------------------------------------------------
@@ -313,11 +331,13 @@ class Model:
         assert not self.replica_on
         assert id_ in [*(p.id for p in self.chain), *(b.id for b, _ in self.sides)]
         self._claim()
-        frozen = self.frozen_marks.get(id_)
-        clean = {"leaf": id_, "touched": False, "written": "", "mark": frozen}
+        mark, claim = self.frozen_marks.get(id_, (None, None))
+        clean = {"leaf": id_, "touched": False, "written": "", "mark": mark, "claim": claim}
         self._effect(f"revert to {id_}", lambda: self.__dict__.update(clean))
         # The claim that came back is an old one: it is set again.
-        self.mark = self.holding.mark if self.holding is not None else None
+        assert self.holding is not None
+        self.mark = self.holding.mark
+        self.claim = self.mark.id, self.mark.journal
         self._edge()
 
     def before_power_on(self) -> tuple[()]:

@@ -18,8 +18,7 @@ from __future__ import annotations
 
 import getpass
 import socket
-import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -39,7 +38,7 @@ from vreplica.failover.machine.errors import (
     NothingToAdopt,
 )
 from vreplica.failover.machine.journal import Entry, load, next_number, state_of, write_whole
-from vreplica.failover.machine.mark import JOURNAL, entries_of, mark_of
+from vreplica.failover.machine.mark import JOURNAL, adopted, entries_of, mark_of
 from vreplica.failover.machine.record import Outcome, outcome_of
 from vreplica.failover.machine.states import ENDED, FailoverEvent, FailoverState
 from vreplica.points import RecoveryPoint
@@ -124,6 +123,14 @@ class Adoptable:
     def here(self) -> bool:
         """This machine has all of it already."""
         return bool(self.found) and all(one.here for one in self.found)
+
+    @property
+    def seen(self) -> dict[str, str]:
+        """The claims that an operator has confirmed: failover, or `by hand` -> token."""
+        return {
+            BY_HAND if one.by_hand is not None else one.id: one.claim.token if one.claim else ""
+            for one in self.found
+        }
 
     def to_dict(self) -> dict[str, Any]:
         one = self.current
@@ -332,6 +339,14 @@ def _half_way(began: datetime) -> tuple[Entry, ...]:
     )
 
 
+def check_seen(found: Adoptable, expected: Mapping[str, str]) -> None:
+    """Raises AdoptedMeanwhile where it is not what an operator has confirmed (`Adoptable.seen`)."""
+    if found.seen == expected or found.here:
+        return
+    by = found.current.claim.text if found.current and found.current.claim else "nobody any more"
+    raise AdoptedMeanwhile(job=found.job, failover=", ".join(expected) or "none", by=by)
+
+
 # -- adopting -------------------------------------------------------------------------------
 
 
@@ -360,38 +375,35 @@ def adopt(job: Job, seen: Adoptable, report: Reporter) -> Adopted:
 
 
 def _take(job: Job, seen: Adoptable, one: Found, report: Reporter) -> None:
-    place = failovers_dir(job) / one.id
-    journal = uuid.uuid4().hex
-    begin = one.entries[0]
-    by = {"from": one.mover, "by": _who(), "time": datetime.now(UTC).isoformat()}
+    place, now = failovers_dir(job) / one.id, datetime.now(UTC)
+    by = {"from": one.mover, "by": _who(), "time": now.isoformat()}
     number = next_number(failovers_dir(job))
-    data = {**begin.data, **number, JOURNAL: journal, "adopted": by}
-    note = Entry(len(one.entries), 1, datetime.now(UTC), "note", "adopted", data=by)
-    entries = [replace(begin, data=data), *one.entries[1:], note]
+    entries = adopted(one.entries, number=number, by=by, at=now)
     made = job.job_dir / f"adopting-{one.id}"
     write_whole(made, entries)
-    _claim(job, seen, one, entries, journal, report)
+    _claim(job, seen, one, entries, report)
     if place.exists():
         _set_aside(job, one.id)
     made.rename(place)
 
 
 def _claim(
-    job: Job, seen: Adoptable, one: Found, entries: Sequence[Entry], journal: str, report: Reporter
+    job: Job, seen: Adoptable, one: Found, entries: Sequence[Entry], report: Reporter
 ) -> None:
     back = one.vm is not seen.replica
     plan = FailbackPlan.of_journal(entries[0].data) if back else None
     own = plan.reverse_job(job) if plan is not None else job
+    mark = mark_of(one.id, entries)
     claimant = Claimant(
         job=own.name,
         owner=one.id,
         kind=ClaimKind.FAILOVER,
         run=one.id,
         take_over=one.by_hand is None,
-        journal=journal,
+        journal=mark.journal,
         adopts=True,
     )
-    values = {FAILOVER_KEY: mark_of(one.id, entries).text}
+    values = {FAILOVER_KEY: mark.text}
     if one.by_hand is not None:
         values[LEAF_KEY] = f"{BOOTED}{one.id}"
     with connect(own.destination) as session:
@@ -425,7 +437,9 @@ def _switch(job: Job, seen: Adoptable) -> None:
     for one in seen.found:
         plan = FailbackPlan.of_journal(one.entries[0].data)
         if plan is not None:
-            disable(plan.reverse_job(job), one.id)
+            reverse = plan.reverse_job(job)
+            with job_lock(reverse):
+                disable(reverse, one.id)
         elif one.state not in (FailoverState.UNDONE, FailoverState.ABORTED):
             disable(job, one.id, committed=one.state is FailoverState.COMMITTED)
 

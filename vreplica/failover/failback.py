@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Self
 
-from vreplica.errors import ReplicaError, VReplicaError, VSphereError
+from vreplica.errors import VReplicaError
 from vreplica.failover import history
 from vreplica.failover.machine.errors import (
     NoPointToBoot,
@@ -226,19 +226,27 @@ def say_who_has_replica(job: Job) -> None:
     Raises ReplicaIsOn where somebody has started it. Where the destination cannot be read,
     nothing is said.
     """
-    with suppress(VSphereError, ReplicaError), connect(job.destination) as session:
+    refusal = None
+    with suppress(VReplicaError):
+        refusal = _refusal(job)
+    if refusal is not None:
+        raise refusal
+
+
+def _refusal(job: Job) -> VReplicaError | None:
+    with connect(job.destination) as session:
         replica = find_replica(session, job)
+        standing = in_failover(replica.vm.extra_config) if replica is not None else None
         if replica is None:
-            return
-        standing = in_failover(replica.vm.extra_config)
-        if standing is None:
-            if replica.vm.power_state == "poweredOn":
-                error = ReplicaIsOn()
-                error.name_sides(job.source_vm, replica.vm.ref.name, job.name)
-                raise error
-            return
-        if not load(failovers_dir(job) / standing.failover):
-            raise refusal_in_failover(job.name, replica.vm, standing)
+            return None
+        if standing is not None:
+            known = load(failovers_dir(job) / standing.failover)
+            return None if known else refusal_in_failover(job.name, replica.vm, standing)
+        if replica.vm.power_state != "poweredOn":
+            return None
+        started = ReplicaIsOn()
+        started.name_sides(job.source_vm, replica.vm.ref.name, job.name)
+        return started
 
 
 def _check_held(job: Job, of: Outcome, replica: VmInfo) -> None:

@@ -47,17 +47,20 @@ def fail_over(
     *,
     id_: str | None = None,
     goal: FailoverState | None = None,
+    of_group: str | None = None,
 ) -> Outcome:
     """Begins a failover and goes as far as it can, or to the state `goal`.
 
-    `id_`: the id of the new failover; a group gives its members its own. Raises as `check_free`.
+    `id_`: the id of the new failover; a group gives its members its own. `of_group`: the group that
+    it is begun for. Raises as `check_free`.
     """
     choices = with_preference(job, choices)
     history.check_free(job)
     folder = failovers_dir(job) / (id_ or history.new_failover_id())
     with VSpherePorts(job, folder.name, on_event) as ports:
         alone = _alone(job, history.check_free)
-        return runner.begin_failover(folder, ports, choices, report, goal, alone=alone)
+        more = _of_group(of_group)
+        return runner.begin_failover(folder, ports, choices, report, goal, more=more, alone=alone)
 
 
 def fail_back(
@@ -69,6 +72,7 @@ def fail_back(
     new_vm: str | None = None,
     id_: str | None = None,
     goal: FailoverState | None = None,
+    of_group: str | None = None,
 ) -> Outcome:
     """Begins a failback to the original VM: only what differs is copied.
 
@@ -81,8 +85,19 @@ def fail_back(
     with FailbackPorts(job, plan, folder.name, on_event) as ports:
         alone = _alone(job, history.check_none_under_way)
         return runner.begin_failover(
-            folder, ports, choices, report, goal, more=plan.to_dict(), alone=alone
+            folder,
+            ports,
+            choices,
+            report,
+            goal,
+            more={**plan.to_dict(), **_of_group(of_group)},
+            alone=alone,
         )
+
+
+def _of_group(label: str | None) -> dict[str, str]:
+    """For a member's journal: on another machine it tells which failovers belong together."""
+    return {"of_group": label} if label is not None else {}
 
 
 def check_begin(job: Job, choices: FailoverChoices) -> None:

@@ -30,6 +30,7 @@ from vreplica.failover.adopt import Adoptable, Adopted
 from vreplica.failover.crosscheck import Comparison, compare
 from vreplica.failover.group import report as group_report
 from vreplica.failover.group import run as group_run
+from vreplica.failover.group.adopt import GroupAdopted, adopt_members, read_adoptable_members
 from vreplica.failover.group.preview import GroupPreview, preview_group, preview_group_back
 from vreplica.failover.group.report import GroupOutcome
 from vreplica.failover.machine.choices import FailoverChoices, OnError, UndoChoices
@@ -429,10 +430,10 @@ class GroupTarget:
         return group_run.commit(self._folder, self.jobs, report)
 
     def adoptable(self) -> tuple[Adoptable, ...]:
-        raise OptionNotForTarget(option="adopt", target=self.name)
+        return read_adoptable_members(self.group, self.jobs)
 
-    def adopt(self, seen: Sequence[Adoptable], report: Reporter) -> Adopted:
-        raise OptionNotForTarget(option="adopt", target=self.name)
+    def adopt(self, seen: Sequence[Adoptable], report: Reporter) -> GroupAdopted:
+        return adopt_members(self.state_dir, self.group, self.jobs, seen, report)
 
     def unfinished(self) -> GroupOutcome | None:
         return next((each for each in self.history().failovers if not each.ended), None)

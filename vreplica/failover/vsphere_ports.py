@@ -198,7 +198,8 @@ class VSpherePorts:
         replica = self._job.placement.name
         with suppress(VmNotFound):
             replica = self._replica_ref().moref
-        release_of_failover(self._destination, replica, self._claimant)
+        over = self._holding.mark.over.text if self._holding is not None else ""
+        release_of_failover(self._destination, replica, self._claimant, over)
         enable(self._job, failover)
 
     def _claim(self, values: Mapping[str, str] | None = None) -> HeldClaim | None:

@@ -12,7 +12,7 @@ mover needs to continue (failover/machine/mark.py). `journal` names the journal 
 mover that adopts the failover begins another one.
 
 The mark means something only beside the claim of its failover, or the leaf's mark: a revert brings
-an old one back. It is empty after an undo, and after a failback's commit.
+an old one back. After an undo, and after a failback's commit, it has the state `over` and no log.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, Literal, Self
 
@@ -28,6 +28,9 @@ from vreplica.points.vm_keys import FAILOVER_KEY
 from vreplica.stored import Damaged, Data, Id, Layout, Moment, Text, check_json, seal_json
 
 FORMAT: Final = 1
+
+OVER: Final = "over"
+"""The state of a failover that has given the replica back."""
 
 Line = tuple[float, Literal["begin", "event", "intent"], Text, Data]
 """Seconds since the failover began, kind, name of the event or effect, data."""
@@ -68,6 +71,12 @@ class FailoverMark:
             "log": self.log,
         }
         return seal_json(json.dumps(value, separators=(",", ":")))
+
+    @property
+    def over(self) -> FailoverMark:
+        """The mark that stays when the failover gives the replica back. Its journal is told to
+        those of other movers, which come back later."""
+        return replace(self, state=OVER, log=())
 
     @classmethod
     def of(cls, extra_config: Mapping[str, str]) -> Self | None:

@@ -20,7 +20,9 @@ from threading import Lock
 from typing import Any, Final
 
 from vreplica.errors import VReplicaError
+from vreplica.failover import adopt as adopting
 from vreplica.failover import history, operations
+from vreplica.failover.group import adopt as group_adopt
 from vreplica.failover.group import report as group_report
 from vreplica.failover.group import run as group_run
 from vreplica.failover.group.report import GroupOutcome
@@ -102,6 +104,8 @@ class FailoverTask:
     request: dict[str, Any]
     stack: ExitStack
     failover: runner.OpenFailover | None = None
+    result: dict[str, Any] = field(default_factory=dict)
+    """What is recorded beside the failover's state."""
 
     def step(self) -> StepResult:
         """Executes one event, or none when the service stops. An error is part of the result."""
@@ -144,7 +148,7 @@ class FailoverTask:
         result: dict[str, Any] = {"failover": None, "state": None}
         if outcome is not None:
             result = outcome.to_dict()
-        full = {**result, "error": error}
+        full = {**result, **self.result, "error": error}
         if not self.worker.catalog.retry_while_away(self._write_end, state, full, text):
             return "taken away"
         self.worker.on_event(f"failover {state}", self.ticket.job, _event_data(result, text))
@@ -171,6 +175,9 @@ class FailoverTask:
     def _advance(self) -> bool:
         """Executes one event. False: there is no further one."""
         do = self.request["do"]
+        if do == "adopt":
+            self._adopt()
+            return False
         if do in ("undo", "commit"):
             self._decide(do)
             return False
@@ -183,6 +190,13 @@ class FailoverTask:
             self.stack.close()
             self._decide("commit")
         return False
+
+    def _adopt(self) -> None:
+        """Adopts what the operator has seen, on this mover. Once more it changes nothing."""
+        job = self._job
+        seen = adopting.read_adoptable(job)
+        adopting.check_seen(seen, self.request["expects"].get(job.name, {}))
+        self.result["adopted"] = adopting.adopt(job, seen, self._report).to_dict()
 
     def _open(self, do: str) -> runner.OpenFailover:
         """Opens the failover's journal, with both sites connected."""
@@ -301,6 +315,9 @@ class GroupTask(FailoverTask):
         do, group = self.request["do"], Group.from_dict(self.request["group"])
         state_dir = self._jobs[0].state_dir
         own = group_report.folder_of(state_dir, group.name, self.ticket.run)
+        if do == "adopt":
+            self._adopt_all(group)
+            return False
         if do not in failover_requests.ID_PREFIX:
             self._decide_for_all(do, group_report.current(state_dir, group.name), group)
         elif not load(own):
@@ -313,6 +330,17 @@ class GroupTask(FailoverTask):
         if self.request.get("commit") and group_report.show(own).state == "running":
             group_run.commit(own, self.worker.jobs, self._report)
         return False
+
+    def _adopt_all(self, group: Group) -> None:
+        """Adopts the members that the operator has seen."""
+        jobs, expects = self.worker.jobs, self.request["expects"]
+        seen = group_adopt.read_adoptable_members(group, jobs)
+        seen = tuple(one for one in seen if one.job in expects)
+        for one in seen:
+            adopting.check_seen(one, expects[one.job])
+        state_dir = self._jobs[0].state_dir
+        done = group_adopt.adopt_members(state_dir, group, jobs, seen, self._report)
+        self.result["adopted"] = done.to_dict()
 
     def _decide_for_all(self, do: str, folder: Path, group: Group) -> None:
         """Resumes, undoes or commits. Does nothing where that has happened before a crash."""

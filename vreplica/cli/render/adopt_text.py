@@ -46,7 +46,21 @@ def consequence(found: Mapping[str, Any]) -> str:
 
 
 def adopted(value: Mapping[str, Any]) -> Iterator[RenderableType]:
-    """The outcome of one job."""
+    """The outcome of one job, or of each member of a group."""
+    if "members" not in value:
+        yield from _of_job(value)
+        return
+    for member in value["members"]:
+        yield from _of_job(member)
+    for job, reason in value["troubles"].items():
+        yield Text.assemble((job, HEAD), ": not adopted: ", (reason, BAD))
+    group = f"group:{value['group']}"
+    if value["failover"] is not None:
+        text = f": {value['failover']} is {value['state']}; `vreplica-sync failover show {group}`"
+        yield Text.assemble((group, HEAD), text)
+
+
+def _of_job(value: Mapping[str, Any]) -> Iterator[RenderableType]:
     job, state = value["job"], value["state"]
     if value["failover"] is None:
         yield Text.assemble((job, HEAD), ": no failover has the replica; the job is on again")

@@ -186,6 +186,17 @@ class Adopted(Document, AdoptedValues):
     """The result of `failover adopt` on a job."""
 
 
+class AdoptedGroup(Document):
+    """The result of `failover adopt` on a group. `failover`, `state`: of the group's failover; null
+    where its members had failovers of their own. `troubles`: job to why it was not adopted."""
+
+    group: str
+    failover: str | None
+    state: str | None
+    members: list[AdoptedValues]
+    troubles: dict[str, str]
+
+
 class RecordValues(OutcomeValues):
     """Everything measured of one failover."""
 

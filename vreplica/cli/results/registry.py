@@ -28,6 +28,7 @@ KINDS: Final[dict[str, Any]] = {
     "failover": failover.Outcome,
     "failover-group": failover.GroupOutcome,
     "failover-adopted": failover.Adopted,
+    "failover-adopted-group": failover.AdoptedGroup,
     "failover-record": failover.Record,
     "failover-history": failover.History,
     "failover-history-group": failover.GroupHistory,

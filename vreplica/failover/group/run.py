@@ -235,7 +235,10 @@ class _GroupRun:
                 job, report, listener = self._jobs[name], self._reporter(name), self._listener(name)
                 boot = self._choices.boot.of_member(name)
                 choices = replace(self._choices, boot=boot)
-                return self._begin(job, choices, report, listener, id_=folder.name, goal=goal)
+                group = self._group.label
+                return self._begin(
+                    job, choices, report, listener, id_=folder.name, goal=goal, of_group=group
+                )
             outcome = outcome_of(folder)
             if not at_or_past(outcome.state, goal):
                 return self._resume(name, goal)

@@ -11,9 +11,10 @@ line, so either can be continued from.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from datetime import timedelta
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from vreplica.failover.machine.journal import Entry, choices_of, facts_of, state_of
@@ -111,3 +112,16 @@ def entries_of(mark: FailoverMark) -> list[Entry]:
     if not entries or state.value != mark.state:
         raise Damaged("the state in the mark of the failover is not the one of its log")
     return entries
+
+
+def adopted(
+    entries: Sequence[Entry], *, number: Mapping[str, int], by: Mapping[str, Any], at: datetime
+) -> list[Entry]:
+    """The entries of the journal of a mover that adopts: they name a journal of their own.
+
+    `number`: of the new journal, on its machine. `by`: who adopts it, from whom.
+    """
+    begin = entries[0]
+    own = {JOURNAL: uuid.uuid4().hex, **number, "adopted": dict(by)}
+    note = Entry(len(entries), begin.epoch, at, "note", "adopted", data=dict(by))
+    return [replace(begin, data={**begin.data, **own}), *entries[1:], note]

@@ -9,12 +9,13 @@
 A request is a row of the table of runs, so a job has one run or one failover at a time. The row's
 column `order` holds it:
 
-    {"do": "begin" | "back" | "resume" | "undo" | "commit", "who": "alice",
+    {"do": "begin" | "back" | "resume" | "undo" | "commit" | "adopt", "who": "alice",
      "choices": {...}      of begin and back
      "commit": true        of begin and back: commit as soon as the replica answers
      "new_vm": "ds1",      of back: the datastore of a new VM
      "source_lost": true, "point": ...   of resume: what is chosen anew
      "undo": {...},        of undo: its choices
+     "expects": {...},     of adopt: job -> what the operator has seen (failover/adopt.py)
      "group": {...}, "members": ["db01", ...]   of a group; the row's job is `group:NAME`}
 
 The id of a request that begins a failover is the failover's id. The planner leaves a job alone
@@ -116,10 +117,14 @@ def assign(c: sa.Connection, fleet: Iterable[Mover]) -> list[tuple[str, str, str
 def _mover_for(c: sa.Connection, row: Any, free: dict[str, int]) -> str | None:
     """The mover that has the failover's journal.
 
-    For a new failover it is the mover that ran the job last, because its digest maps are there.
-    It may have no free place: a failover does not wait for other runs.
+    A failover that is adopted leaves that mover, which is lost. For a new failover it is the mover
+    that ran the job last, because its digest maps are there. It may have no free place: a failover
+    does not wait for other runs.
     """
-    if row.order["do"] != "begin":  # also of a failback, which reads the failover's journal
+    if row.order["do"] not in (
+        "begin",
+        "adopt",
+    ):  # also of a failback, which reads the failover's journal
         before = c.execute(_requests(row.job).where(t.runs.c.mover != "")).first()
         if before is not None:
             return before.mover if before.mover in free else None

@@ -146,7 +146,7 @@ class PlainText(sa.types.TypeDecorator[str]):
 
 
 def _has_order(value: dict[str, Any]) -> dict[str, Any]:
-    if value.get("do") not in ("begin", "back", "resume", "undo", "commit"):
+    if value.get("do") not in ("begin", "back", "resume", "undo", "commit", "adopt"):
         raise ValueError("it asks for nothing that is known")
     return value
 

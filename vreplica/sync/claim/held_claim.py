@@ -24,6 +24,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 from vreplica.errors import VReplicaError
+from vreplica.points.failover_mark import FailoverMark
 from vreplica.points.vm_keys import CLAIM_KEY, FAILOVER_KEY
 from vreplica.sync.claim.claim import RENEW_S, Claim, ClaimKind
 from vreplica.sync.claim.in_failover import InFailover, in_failover
@@ -102,10 +103,18 @@ def require_held(vm: str, extra_config: Mapping[str, str], claimant: Claimant) -
         return
     found = Claim.of(extra_config)
     lost = found is None or not claimant.owns(found)
-    same = found is not None and found.owner == claimant.owner and lost
-    if same or (claimant.must_hold and lost):
+    adopted = found is not None and found.owner == claimant.owner
+    ended = found is None and _ended_elsewhere(extra_config, claimant)
+    if lost and (adopted or ended or claimant.must_hold):
         by = found.text if found is not None else "nobody: it was ended elsewhere, or reverted"
         raise FailoverNotHere(job=claimant.job, failover=claimant.owner, vm=vm, by=by)
+
+
+def _ended_elsewhere(extra_config: Mapping[str, str], claimant: Claimant) -> bool:
+    """True where another journal of this failover has ended it, and left its mark."""
+    mark = FailoverMark.of(extra_config)
+    mine = mark is not None and mark.id == claimant.owner and bool(claimant.journal)
+    return mark is not None and mine and mark.journal != claimant.journal
 
 
 def refusal(job: str, vm: VmInfo, found: Claim) -> ReplicaClaimed:
@@ -359,11 +368,12 @@ class HeldClaim:
         _held.discard(self.claim.token)
 
 
-def release_of_failover(session: Session, replica: str, claimant: Claimant) -> None:
-    """Gives back what a failover has claimed, at its end, and takes its mark away.
+def release_of_failover(session: Session, replica: str, claimant: Claimant, mark: str = "") -> None:
+    """Gives back what a failover has claimed, at its end.
 
-    `replica`: name or id of the VM. Does nothing where there is no such VM, or the claim of
-    another writer by now. Raises FailoverNotHere where another mover has adopted the failover.
+    `replica`: name or id of the VM. `mark`: the failover's mark from then on. Does nothing where
+    there is no such VM, or the claim of another writer by now. Raises FailoverNotHere where
+    another mover has adopted the failover.
     """
     for attempt in range(_ATTEMPTS):
         try:
@@ -374,7 +384,7 @@ def release_of_failover(session: Session, replica: str, claimant: Claimant) -> N
         found = Claim.of(vm.extra_config)
         if found is None or not claimant.owns(found):
             return
-        values = {CLAIM_KEY: "", FAILOVER_KEY: ""}
+        values = {CLAIM_KEY: "", FAILOVER_KEY: mark}
         try:
             session.set_extra_config(vm.ref, values, change_version=vm.change_version)
             return

@@ -9,7 +9,7 @@ import click
 from vreplica.cli import exit_codes, render
 from vreplica.cli.commands.failover.choose import choose_target
 from vreplica.cli.commands.failover.confirm import confirm_option, confirmed, name_to_type
-from vreplica.cli.commands.failover.options import target_argument
+from vreplica.cli.commands.failover.options import by_service_option, target_argument
 from vreplica.cli.options import command, config_option
 from vreplica.cli.render.output import Output
 
@@ -21,25 +21,25 @@ if TYPE_CHECKING:
 @target_argument
 @config_option
 @confirm_option
+@by_service_option
 @command
-def adopt(out: Output, target: str, config: Config, confirm: str | None) -> int:
+def adopt(out: Output, target: str, config: Config, confirm: str | None, by_service: bool) -> int:
     """Continue JOB's failover on this machine, from what the replica's own marks tell.
 
     For a mover or a state directory that is lost, at every state: half way, in service, committed.
     The mover that had the failover can do nothing with it any more. A replica that somebody has
     started by hand is adopted as in service. Neither VM is started or stopped. Confirmed by typing
-    the VM's name. Then `failover resume`, `undo`, `commit` or `failback` work as before.
+    the VM's name. Then `failover resume`, `undo`, `commit` or `failback` work as before. With
+    group:NAME: each member that a failover has, and the group's failover.
     """
-    chosen = choose_target(out, config, target)
+    chosen = choose_target(out, config, target, by_service=by_service)
     seen = chosen.adoptable()
-    if not all(one.here and not one.stale for one in seen):
+    if by_service or not all(one.here and not one.stale for one in seen):
         text = "; ".join(render.adopt_text.consequence(one.to_dict()) for one in seen)
         if not confirmed(out, name_to_type(config, target), text, confirm):
             return exit_codes.OK
-    adopted = chosen.adopt(seen, out.note)
-    out.answer(
-        "failover-adopted",
-        (value := adopted.to_dict()),
-        lambda: render.adopt_text.adopted(value),
-    )
-    return exit_codes.OK
+    value = chosen.adopt(seen, out.note).to_dict()
+    of_group = "members" in value
+    kind = "failover-adopted-group" if of_group else "failover-adopted"
+    out.answer(kind, value, lambda: render.adopt_text.adopted(value))
+    return exit_codes.STOPPED if of_group and value["troubles"] else exit_codes.OK

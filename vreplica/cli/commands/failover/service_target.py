@@ -87,6 +87,16 @@ class GroupByService:
 
 
 @dataclass(frozen=True, slots=True)
+class AdoptedByService:
+    """What a mover has adopted, as it recorded it."""
+
+    value: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        return self.value
+
+
+@dataclass(frozen=True, slots=True)
 class ServiceTarget:
     """A job or a group whose failover a mover of the service carries out.
 
@@ -186,10 +196,16 @@ class ServiceTarget:
         return self._request(report, "commit")
 
     def adopt(self, seen: Sequence[Adoptable], report: Reporter) -> AdoptedTarget:
-        raise OptionNotForTarget(option="by_service", target=self.name)
+        expects = {one.job: one.seen for one in seen}
+        row = self._ask(report, "adopt", expects=expects)
+        self._raise_error(row)
+        return AdoptedByService(row.result["adopted"])
 
     def _request(self, report: Reporter, do: str, **more: Any) -> FailoverOutcome:
-        """Puts the request into the catalog and waits until it has ended."""
+        return self._outcome(self._ask(report, do, **more))
+
+    def _ask(self, report: Reporter, do: str, **more: Any) -> Any:
+        """Puts the request into the catalog and waits until it has ended. Returns its row."""
         request = {"do": do, "who": user(), **more}
         if self.group is not None:
             request |= {"group": self.group.to_dict(), "members": self._jobs}
@@ -208,7 +224,7 @@ class ServiceTarget:
             except KeyboardInterrupt:
                 report(f"the service continues it; `vreplica-sync status {self.name}` shows it")
                 raise
-        return self._outcome(row)
+        return row
 
     @property
     def _jobs(self) -> list[str]:
@@ -251,14 +267,19 @@ class ServiceTarget:
 
     def _outcome(self, row: Any) -> FailoverOutcome:
         """The outcome that a mover recorded, or its error."""
+        self._raise_error(row)
         result = row.result or {}
-        error = result.get("error") or ({"message": row.error} if row.error else None)
-        if error is None and self.group is not None:
+        if self.group is not None:
             return GroupByService({k: v for k, v in result.items() if k != "error"})
+        state, facts = FailoverState(result["state"]), result["facts"]
+        measured = result.get("downtime_s"), result.get("age_s")
+        return Outcome(result["failover"], state, facts, *measured)
+
+    def _raise_error(self, row: Any) -> None:
+        """Raises the error that a mover recorded; returns where there is none."""
+        error = (row.result or {}).get("error") or ({"message": row.error} if row.error else None)
         if error is None:
-            state, facts = FailoverState(result["state"]), result["facts"]
-            measured = result.get("downtime_s"), result.get("age_s")
-            return Outcome(result["failover"], state, facts, *measured)
+            return
         then = error.get("remedy") or "`vreplica-sync status` shows its state."
         if row.state == "lost":
             then = f"Start mover {row.mover} again: it continues by itself."

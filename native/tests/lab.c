@@ -140,6 +140,8 @@ static void access_rules(VixDiskLibConnection here)
    VixDiskLibConnectParams *back;
    OK(VixDiskLib_GetConnectParams(c, &back));
    CHECK(!strcmp(back->serverName, "vc-a.lab") && back->port == 8443 && !back->creds.uid.password);
+   CHECK(!strncmp(back->vmxSpec, "moref=", 6) && strstr(back->thumbPrint, ":")
+      && back->credType == VIXDISKLIB_CRED_UID);
    VixDiskLib_FreeConnectParams(back);
    OK(VixDiskLib_Disconnect(c));
 }

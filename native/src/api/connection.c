@@ -64,8 +64,8 @@ static VixError connect_host(struct VixDiskLibConnectParam *c, const VixDiskLibC
    vr_vim_target target = {
       .server = c->server,
       .port = c->port,
-      .nfc_port = params->nfcHostPort,
-      .thumbprint = params->thumbPrint,
+      .nfc_port = c->nfc_port,
+      .thumbprint = c->thumbprint,
       .vmx_spec = c->vmx_spec,
       .snapshot = snapshot,
       .legacy_tls = vr_settings_get()->nfc.legacy_tls,
@@ -101,9 +101,12 @@ static VixError connect_remote(struct VixDiskLibConnectParam *c,
    }
    c->remote = true;
    c->port = params->port ? params->port : DEFAULT_PORT;
+   c->nfc_port = params->nfcHostPort;
+   c->login = params->credType;
    c->server = strdup(params->serverName);
    c->vmx_spec = strdup(params->vmxSpec);
-   if (!c->server || !c->vmx_spec) {
+   c->thumbprint = strdup(params->thumbPrint ? params->thumbPrint : "");
+   if (!c->server || !c->vmx_spec || !c->thumbprint) {
       return VIX_E_OUT_OF_MEMORY;
    }
    return vr_settings_get()->lab_root ? connect_lab(c, params) : connect_host(c, params, snapshot);
@@ -125,6 +128,7 @@ void vr_connection_release(struct VixDiskLibConnectParam *c)
       vr_vim_close(c->vim); /* logs out */
       free(c->server);
       free(c->vmx_spec);
+      free(c->thumbprint);
       free(c);
    }
 }
@@ -196,20 +200,26 @@ VixError VixDiskLib_GetConnectParams(const VixDiskLibConnection connection,
    if (err != VIX_OK || !connectParams) {
       return err != VIX_OK ? err : VIX_E_INVALID_ARG;
    }
-   /* The strings live in the struct's own allocation, which FreeConnectParams gives back; the
-    * password is not handed out. */
-   size_t server = connection->server ? strlen(connection->server) + 1 : 0;
-   size_t spec = connection->vmx_spec ? strlen(connection->vmx_spec) + 1 : 0;
-   VixDiskLibConnectParams *p = calloc(1, sizeof *p + server + spec);
+   /* The strings live in the struct's own allocation, which FreeConnectParams gives back; password
+    * and session are not handed out. */
+   const char *texts[] = {connection->server, connection->vmx_spec, connection->thumbprint};
+   size_t bytes = 0;
+   for (size_t i = 0; i < 3; i++) {
+      bytes += texts[i] ? strlen(texts[i]) + 1 : 0;
+   }
+   VixDiskLibConnectParams *p = calloc(1, sizeof *p + bytes);
    if (!p) {
       return VIX_E_OUT_OF_MEMORY;
    }
-   char *strings = (char *)(p + 1);
-   if (server) {
-      p->serverName = memcpy(strings, connection->server, server);
-      p->vmxSpec = memcpy(strings + server, connection->vmx_spec, spec);
-      p->credType = VIXDISKLIB_CRED_UID;
+   if (connection->server) {
+      char *at = (char *)(p + 1);
+      p->serverName = at;
+      p->vmxSpec = at = stpcpy(at, texts[0]) + 1;
+      p->thumbPrint = at = stpcpy(at, texts[1]) + 1;
+      stpcpy(at, texts[2]);
+      p->credType = connection->login;
       p->port = connection->port;
+      p->nfcHostPort = connection->nfc_port;
    }
    *connectParams = p;
    return VIX_OK;
@@ -240,6 +250,10 @@ static VixError access_call(const VixDiskLibConnectParams *params, const char *i
    }
    if (!params || !params->serverName) {
       return VIX_E_NOT_SUPPORTED; /* only a vCenter relocates machines */
+   }
+   if (!vr_settings_get()->lab_root) {
+      vr_log("%s: Storage vMotion is not disabled: how to do so is in no public description\n",
+         params->serverName);
    }
    return !vr_settings_get()->lab_root ? VIX_E_NOT_SUPPORTED
       : identity && *identity && strlen(identity) <= 50 ? VIX_OK : VIX_E_INVALID_ARG;

@@ -15,7 +15,10 @@ struct VixDiskLibConnectParam {
    const char *mode; /* of transport; a literal */
    char *server;
    uint32_t port;
+   uint32_t nfc_port;
+   VixDiskLibCredType login;
    char *vmx_spec;
+   char *thumbprint;
    struct vr_vim *vim; /* the login at a vCenter or host; NULL for local files and the lab */
    atomic_uint holders; /* the program, until Disconnect, and the disks at hosts */
 };

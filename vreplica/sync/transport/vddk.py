@@ -7,9 +7,10 @@ import os
 from vreplica.disk import Disk
 from vreplica.sync.job import Job
 from vreplica.sync.transport.opening import Opening
-from vreplica.vddk.config import VddkConnection, locate
+from vreplica.vddk.config import VddkConnection, bundled_libdir, locate
 from vreplica.vddk.errors import LibraryProblem
 from vreplica.vddk.open import open_vddk_disk
+from vreplica.vddk.tls import tls_problem
 from vreplica.vsphere.model import VmRef
 from vreplica.vsphere.session import Session
 
@@ -26,13 +27,15 @@ def open_disk(opening: Opening) -> Disk:
 
 def library_problem(job: Job) -> str | None:
     try:
-        locate(job.vddk)
+        library = locate(job.vddk).path
     except LibraryProblem as error:
         return f"{error.message}. {error.advice()}"
     file = job.vddk.config_file
     if file is not None and not os.access(file, os.R_OK):
         return f"VDDK's configuration {file} cannot be read: name a readable file, or none"
-    return None
+    bundled = bundled_libdir()
+    # VMware's library is not loaded for this: it has to stay in a process of its own.
+    return tls_problem(library) if bundled and library.is_relative_to(bundled) else None
 
 
 def host_problem(opening: Opening) -> str | None:

@@ -245,7 +245,7 @@ def test_vms_in_vapps_have_paths_and_are_replicated(world, content: Content) -> 
         assert session.look_up_vm(path.replace(f"/db-{mark}", "")) is None
     job = replace(world.job(vm), source_vm=path)
     assert not [f.text for f in check_readiness(job).problems]
-    run(job)
+    assert run(job).recovered == ()
 
     # A person moves the replica into a vApp and renames it: it is known by its marks still.
     there = into_vapp(world, 1, f"{vm}-replica", f"dr-{mark}")

@@ -35,12 +35,13 @@ class PowerMethods:
     def PowerOnVM_Task(self, host: Any = None) -> Iterator[int]:
         if self.config.template:
             raise fault(vim.fault.InvalidState, "A template cannot be powered on.")
-        if self.power == "poweredOn":
-            self.require_power("poweredOff", "poweredOn")
         self.host.require_connected()
         yield 0
+        # A state that does not fit is the task's error, not the call's: govc vm.destroy ignores the
+        # one and not the other.
         with self.chains.lock:
-            self.require_power_on()
+            if self.power == "poweredOn":
+                self.require_power("poweredOff", "poweredOn")
             self.host.require_resources(self)
             if self.crypto_locked:
                 raise key_required(self.config.keyId)
@@ -54,15 +55,11 @@ class PowerMethods:
         self.guest_state.started()
         self._site.post_vm_event("VmPoweredOnEvent", self, f"{self.name} is powered on")
 
-    def require_power_on(self) -> None:
-        if self.power == "poweredOn":
-            self.require_power("poweredOff", "poweredOn")
-
     def PowerOffVM_Task(self) -> Iterator[int]:
-        if self.power == "poweredOff":
-            self.require_power("poweredOn", "poweredOff")
         self.host.require_connected()
         yield 0
+        if self.power == "poweredOff":
+            self.require_power("poweredOn", "poweredOff")
         self.halt(clean=False)
 
     def halt(self, *, clean: bool) -> None:
@@ -110,15 +107,15 @@ class PowerMethods:
         return config
 
     def SuspendVM_Task(self) -> Iterator[int]:
-        self.require_power("poweredOn", "suspended")
         yield 0
+        self.require_power("poweredOn", "suspended")
         with self.chains.lock:
             self.chains.close_leaves()
             self.set(power="suspended")
 
     def ResetVM_Task(self) -> Iterator[int]:
-        self.require_power("poweredOn", "poweredOn")
         yield 0
+        self.require_power("poweredOn", "poweredOn")
         self.guest_state.stopped()
         self.boot_time = self.host.now()
         self.guest_state.started()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -133,6 +135,24 @@ def test_a_host_has_its_hardware_and_its_managers(si: Any) -> None:
         host.configManager.storageSystem.RescanAllHba()
     assert cluster.configurationEx.drsConfig.enabled is False
     assert [d.name for d in host.datastoreBrowser.datastore] == ["site-a-ds1", "site-a-ds2"]
+    # What Ansible's vmware_host_facts and vmware_cluster_info read.
+    assert host.configManager.vsanSystem.QueryHostStatus().health == "unknown"
+    assert cluster.configurationEx.vsanConfigInfo.defaultConfig.autoClaimStorage is False
+    usage = cluster.GetResourceUsage()
+    assert usage.memCapacityMB == host.hardware.memorySize // MIB
+    assert 0 < usage.storageUsedMB + 1 < usage.storageCapacityMB
+
+
+def test_a_distributed_switch_and_its_port_groups_have_their_policies(tmp_path: Path) -> None:
+    with Lab.create(tmp_path / "lab", sites=("site-a",), portgroups=("pg",)) as lab:
+        (switch,) = (o for o in lab.sites["site-a"].objects.values() if hasattr(o, "portgroup"))
+        (group,) = switch.portgroup
+        for config in (switch.config.defaultPortConfig, group.config.defaultPortConfig):
+            assert config.vlan.vlanId == 0
+            assert config.macManagementPolicy.allowPromiscuous is False
+            assert config.uplinkTeamingPolicy.policy.value == "loadbalance_srcid"
+        assert group.config.policy.portConfigResetAtDisconnect is True
+        assert (switch.config.uuid, switch.config.maxMtu) == (switch.uuid, 1500)
 
 
 # -- files ----------------------------------------------------------------------------------
@@ -143,13 +163,23 @@ def request_folder(lab: Lab, si: Any) -> Callable[..., int]:
     """`request_folder(method, path, body)`: the status of a request for /folder."""
     cookie = si._stub.cookie.split(";")[0]
 
-    def send(method: str, path: str, body: bytes | None = None, cookie: str = cookie) -> int:
+    def send(
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        cookie: str = cookie,
+        login: str | None = None,
+    ) -> int:
         spec = lab.specs[0]
         connection = http.client.HTTPSConnection(
             spec.host, spec.port, context=unchecked(), timeout=30
         )
         try:
-            connection.request(method, path, body=body, headers={"Cookie": cookie})
+            headers = {"Cookie": cookie} if login is None else {}
+            if login is not None:
+                text = base64.b64encode(login.encode()).decode()
+                headers = {"Authorization": f"Basic {text}"}
+            connection.request(method, path, body=body, headers=headers)
             answer = connection.getresponse()
             answer.read()
             # The connection goes on: the body of a refused request was read.
@@ -169,6 +199,22 @@ def test_a_datacenter_is_named_by_its_path(request_folder: Any, dc: str) -> None
     assert request_folder("PUT", where, b"x" * MIB) in (200, 201)
     assert request_folder("GET", where) == 200
     assert request_folder("DELETE", where) == 204
+
+
+def test_name_and_password_open_the_files_of_a_datastore(
+    lab: Lab, request_folder: Any, control: LabControl
+) -> None:
+    """As Ansible's vsphere_copy sends them, which has no session."""
+    where, spec = "/folder/by-name.bin?dcPath=site-a-dc&dsName=site-a-ds1", lab.specs[0]
+    login = f"{spec.user}:{spec.password}"
+    assert request_folder("PUT", where, b"x", login=login) in (200, 201)
+    assert request_folder("HEAD", where, login=login) == 200
+    for wrong in (f"{spec.user}:wrong", "nobody:", ":", "é"):
+        assert request_folder("GET", where, login=wrong) == 401
+    control.set_user("site-a", "reader", "r", ["Datastore.Browse"])
+    assert request_folder("GET", where, login="reader:r") == 200
+    assert request_folder("DELETE", where, login="reader:r") == 403
+    assert request_folder("DELETE", where, login=login) == 204
 
 
 def test_a_refused_upload_is_answered_and_its_body_read(
@@ -238,6 +284,15 @@ def test_a_folder_is_destroyed_with_what_is_in_it(si: Any, control: LabControl) 
     for gone in (outer, inner, doomed):
         with pytest.raises(vmodl.fault.ManagedObjectNotFound):
             _ = gone.name
+
+    # The VMs in it keep their files.
+    outer = vms.CreateFolder("outer")
+    inner = outer.CreateFolder("inner")
+    made = control.create_vm("site-a", "kept", disks=[(MIB, True, None)])
+    WaitForTask(inner.MoveIntoFolder_Task([vim.VirtualMachine(made["moref"], si._stub)]))
+    WaitForTask(outer.UnregisterAndDestroy_Task())
+    assert all(c.name != "outer" for c in vms.childEntity)
+    assert Path(made["disks"][0]["file"]).exists()
     for kept in (vms, si.content.rootFolder):
         with pytest.raises(vmodl.fault.NotSupported):
             WaitForTask(kept.Destroy_Task())

@@ -84,6 +84,21 @@ class Folder(VmHolder, ManagedEntity, vim.Folder):
         site.datastores_changed()
         return made
 
+    def UnregisterAndDestroy_Task(self) -> Iterator[int]:
+        """Removes the folder; the VMs in it keep their files."""
+        self.require_type(vim.VirtualMachine)
+        self.require_destructible()
+        yield 0
+        for item in list(self.childEntity):
+            if isinstance(item, vim.VirtualMachine):
+                item.UnregisterVM()
+            elif isinstance(item, vim.VirtualApp):
+                yield from item.unregisterVApp_Task()
+            else:
+                yield from item.UnregisterAndDestroy_Task()
+        self.parent.remove_child(self)
+        self._site.remove(self)
+
     def MoveIntoFolder_Task(self, list: Any) -> None:  # noqa: A002  its name on the wire
         for item in list:
             if item.parent is None:
@@ -97,11 +112,14 @@ class Folder(VmHolder, ManagedEntity, vim.Folder):
             item.parent = self
             self.add_child(item)
 
+    def require_destructible(self) -> None:
+        """Raises NotSupported for the root folder, and those of a datacenter's beginning."""
+        if not isinstance(self.parent, vim.Folder):
+            raise fault(vmodl.fault.NotSupported, f"The folder {self.name} cannot be destroyed.")
+
     def Destroy_Task(self) -> Iterator[int]:
         """Destroys what is in the folder, VMs with their files, and then the folder."""
-        if not isinstance(self.parent, vim.Folder):
-            # The root folder, and those that a datacenter has from its beginning.
-            raise fault(vmodl.fault.NotSupported, f"The folder {self.name} cannot be destroyed.")
+        self.require_destructible()
         yield 0
         for item in list(self.childEntity):
             yield from item.Destroy_Task()
@@ -179,6 +197,12 @@ class Datacenter(ManagedEntity, vim.Datacenter):
         self._site.datastores_changed()
 
 
+_NO_VSAN = vim.vsan.cluster.ConfigInfo(
+    enabled=False,
+    defaultConfig=vim.vsan.cluster.ConfigInfo.HostDefaultInfo(autoClaimStorage=False),
+)
+
+
 class Cluster(ManagedEntity, vim.ClusterComputeResource):
     """A cluster: its hosts, without DRS and HA."""
 
@@ -196,6 +220,7 @@ class Cluster(ManagedEntity, vim.ClusterComputeResource):
             dpmConfigInfo=vim.cluster.DpmConfigInfo(enabled=False),
             vmSwapPlacement="vmDirectory",
             spbmEnabled=False,
+            vsanConfigInfo=_NO_VSAN,
         )
 
     @cached
@@ -222,6 +247,19 @@ class Cluster(ManagedEntity, vim.ClusterComputeResource):
             numVmotions=0,
         )
 
+    def GetResourceUsage(self) -> Any:
+        running = [vm for host in self.host for vm in host.running()]
+        room = sum(store.capacity for store in self.datastore)
+        used = sum(self._site.disks.used(store.folder) for store in self.datastore)
+        return vim.cluster.ResourceUsageSummary(
+            cpuUsedMHz=0,
+            cpuCapacityMHz=len(self.host) * CORES * HZ // 1_000_000,
+            memUsedMB=sum(vm.config.hardware.memoryMB for vm in running),
+            memCapacityMB=sum(host.memory_mib for host in self.host),
+            storageUsedMB=used // MIB,
+            storageCapacityMB=room // MIB,
+        )
+
 
 class Host(ManagedEntity, vim.HostSystem):
     """An ESXi host. Its NFC server is in `site.host_servers`."""
@@ -234,9 +272,9 @@ class Host(ManagedEntity, vim.HostSystem):
     memory_mib: int = 256 * 1024
     threads: int = 32
     newest_hardware: str = "vmx-21"
+    """The newest virtual hardware that the host runs."""
     clock_ahead_s: float = 0.0
     """How far its clock is ahead of its vCenter's."""
-    """The newest virtual hardware that the host runs."""
     release: str = "8.0"
     """The release of ESXi (lab.nfc.profile.RELEASES)."""
     nfc: Any = None

@@ -14,6 +14,8 @@ from vreplica.lab.api.managed import cached, live
 from vreplica.lab.api.managed_entity import ManagedEntity
 from vreplica.lab.api.vmodl import vim
 
+_dvs: Any = vim.dvs.VmwareDistributedVirtualSwitch
+
 
 class Network(ManagedEntity, vim.Network):
     """A network. Without an uplink it is isolated: no DHCP server answers."""
@@ -48,6 +50,66 @@ class DistributedSwitch(ManagedEntity, vim.dvs.VmwareDistributedVirtualSwitch):
             portgroupName=[p.name for p in self.portgroup],
         )
 
+    @cached
+    def config(self) -> Any:
+        """As that of a new switch in a vCenter, without uplinks."""
+        product = vim.dvs.ProductSpec(
+            name="DVS", vendor="VMware, Inc.", version="8.0.3", forwardingClass="etherswitch"
+        )
+        return _dvs.ConfigInfo(
+            uuid=self.uuid,
+            name=self.name,
+            numStandalonePorts=0,
+            numPorts=128,
+            maxPorts=(1 << 31) - 1,
+            uplinkPortPolicy=vim.DistributedVirtualSwitch.NameArrayUplinkPortPolicy(
+                uplinkPortName=["Uplink 1"]
+            ),
+            defaultPortConfig=_port_config(),
+            productInfo=product,
+            policy=vim.DistributedVirtualSwitch.SwitchPolicy(),
+            configVersion="1",
+            contact=vim.DistributedVirtualSwitch.ContactInfo(),
+            createTime=self._site.started,
+            networkResourceManagementEnabled=True,
+            maxMtu=1500,
+            linkDiscoveryProtocolConfig=vim.host.LinkDiscoveryProtocolConfig(
+                protocol="cdp", operation="listen"
+            ),
+            ipfixConfig=_dvs.IpfixConfig(
+                activeFlowTimeout=60, idleFlowTimeout=15, samplingRate=4096, internalFlowsOnly=False
+            ),
+            lacpApiVersion="multipleLag",
+            multicastFilteringMode="snooping",
+        )
+
+
+def _port_config() -> Any:
+    """The policies of a port, as vCenter sets them where nobody chooses."""
+
+    def policy(kind: Any, **values: Any) -> Any:
+        return kind(inherited=False, **values)
+
+    return _dvs.VmwarePortConfigPolicy(
+        blocked=policy(vim.BoolPolicy, value=False),
+        vlan=policy(_dvs.VlanIdSpec, vlanId=0),
+        macManagementPolicy=policy(
+            _dvs.MacManagementPolicy,
+            allowPromiscuous=False,
+            macChanges=False,
+            forgedTransmits=False,
+            macLearningPolicy=policy(_dvs.MacLearningPolicy, enabled=False),
+        ),
+        uplinkTeamingPolicy=policy(
+            _dvs.UplinkPortTeamingPolicy,
+            policy=policy(vim.StringPolicy, value="loadbalance_srcid"),
+            reversePolicy=policy(vim.BoolPolicy, value=True),
+            notifySwitches=policy(vim.BoolPolicy, value=True),
+            rollingOrder=policy(vim.BoolPolicy, value=False),
+            uplinkPortOrder=policy(_dvs.UplinkPortOrderPolicy, activeUplinkPort=["Uplink 1"]),
+        ),
+    )
+
 
 class Portgroup(Network, vim.dvs.DistributedVirtualPortgroup):
     """A distributed port group. Network cards name it by its `key`, here its id."""
@@ -67,6 +129,12 @@ class Portgroup(Network, vim.dvs.DistributedVirtualPortgroup):
             distributedVirtualSwitch=self.switch,
             type="earlyBinding",
             autoExpand=True,
+            defaultPortConfig=_port_config(),
+            policy=_dvs.VMwarePortgroupPolicy(
+                blockOverrideAllowed=True,
+                livePortMovingAllowed=False,
+                portConfigResetAtDisconnect=True,
+            ),
         )
 
 

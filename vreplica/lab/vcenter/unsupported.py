@@ -102,10 +102,21 @@ class HostDateTimeSystem(Managed, vim.host.DateTimeSystem):
         self.host.clock_ahead_s = (dateTime - self._site.now()).total_seconds()
 
 
+class HostVsanSystem(Managed, vim.host.VsanSystem):
+    """The host is in no vSAN cluster."""
+
+    _persistent = False
+
+    def QueryHostStatus(self) -> Any:
+        state = vim.vsan.host.ClusterStatus.State(state="agent")
+        return vim.vsan.host.ClusterStatus(health="unknown", nodeState=state)
+
+
 _CLASSES: dict[Any, Any] = {
     vim.host.NetworkSystem: HostNetworkSystem,
     vim.host.DatastoreSystem: HostDatastoreSystem,
     vim.host.DateTimeSystem: HostDateTimeSystem,
+    vim.host.VsanSystem: HostVsanSystem,
     vim.option.OptionManager: HostOptionManager,
 }
 

@@ -66,7 +66,12 @@ def new_config(name: str, vmx_path: str, at: datetime) -> Any:
             suspendDirectory=f"{folder}/",
             logDirectory=f"{folder}/",
         ),
-        tools=vim.vm.ToolsConfigInfo(toolsVersion=12389, syncTimeWithHost=False),
+        tools=vim.vm.ToolsConfigInfo(
+            toolsVersion=12389,
+            syncTimeWithHost=False,
+            toolsUpgradePolicy="manual",
+            lastInstallInfo=vim.vm.ToolsConfigInfo.ToolsLastInstallInfo(counter=0),
+        ),
         flags=vim.vm.FlagInfo(diskUuidEnabled=False, enableLogging=True, snapshotLocked=False),
         defaultPowerOps=vim.vm.DefaultPowerOpInfo(
             powerOffType="soft",

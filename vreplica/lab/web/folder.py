@@ -2,10 +2,13 @@
 
 GET /folder/web/web.vmx?dcPath=site-a-dc&dsName=site-a-ds1      with Range
 PUT, DELETE                                                     likewise
+
+The caller has a session's cookie, or sends name and password (HTTP Basic).
 """
 
 from __future__ import annotations
 
+import base64
 import re
 import secrets
 from http.server import BaseHTTPRequestHandler
@@ -31,8 +34,8 @@ class DatastoreFiles:
         self.site = site
 
     def serve(self, request: Any) -> None:
-        call = request.call()
-        if call.session is None:
+        user = request.call().user or self.known(request.headers.get("Authorization", ""))
+        if not user:
             request.refuse(401)
             return
         parts = urlsplit(request.path)
@@ -49,7 +52,7 @@ class DatastoreFiles:
             request.refuse(404)
             return
         try:
-            require_privilege(self.site, call.user, BROWSE if reading else CHANGE, store)
+            require_privilege(self.site, user, BROWSE if reading else CHANGE, store)
             if reading:
                 self.site.disks.require_readable(path, name)
             else:
@@ -61,6 +64,18 @@ class DatastoreFiles:
         {"GET": self.get, "HEAD": self.get, "PUT": self.put, "DELETE": self.delete}[
             request.command
         ](request, path)
+
+    def known(self, header: str) -> str:
+        """The user whose name and password a request carries; empty where they are not right."""
+        kind, _, text = header.partition(" ")
+        if kind.lower() != "basic":
+            return ""
+        try:
+            user, _, password = base64.b64decode(text, validate=True).decode().partition(":")
+        except ValueError:
+            return ""
+        found = self.site.users.get(user)
+        return user if found is not None and found["password"] == password else ""
 
     def find_datastore(self, path: str | None, name: str) -> Any:
         """The datastore of a datacenter, named by its inventory path with or without a slash."""

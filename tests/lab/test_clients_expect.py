@@ -127,7 +127,9 @@ def test_a_host_has_its_hardware_and_its_managers(si: Any) -> None:
     network = host.configManager.networkSystem.networkInfo
     assert [s.name for s in network.vswitch] == ["vSwitch0", "vSwitch1"]
     assert f"{network.dnsConfig.hostName}.{network.dnsConfig.domainName}" == host.name
-    assert host.configManager.storageSystem is not None
+    volumes = host.configManager.storageSystem.fileSystemVolumeInfo.mountInfo
+    assert [v.volume.name for v in volumes] == ["site-a-ds1", "site-a-ds2"]
+    assert list(host.configManager.storageSystem.storageDeviceInfo.scsiLun) == []
     assert list(host.configManager.datastoreSystem.datastore) == list(host.datastore)
     with pytest.raises(vim.fault.InvalidName):
         host.configManager.advancedOption.QueryOptions("No.Such")

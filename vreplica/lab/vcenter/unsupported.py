@@ -102,6 +102,37 @@ class HostDateTimeSystem(Managed, vim.host.DateTimeSystem):
         self.host.clock_ahead_s = (dateTime - self._site.now()).total_seconds()
 
 
+class HostStorageSystem(Managed, vim.host.StorageSystem):
+    """The VMFS volumes of a host. The devices below them are not modelled."""
+
+    _persistent = False
+    host: Any
+
+    @live
+    def fileSystemVolumeInfo(self) -> Any:
+        kinds: Any = vim.host
+        return kinds.FileSystemVolumeInfo(
+            volumeTypeList=["VMFS", "NFS", "NFS41", "vsan", "VVOL", "VFFS", "OTHER"],
+            mountInfo=[
+                kinds.FileSystemMountInfo(
+                    mountInfo=kinds.MountInfo(
+                        path=store.url.removeprefix("ds://").rstrip("/"),
+                        accessMode="readWrite",
+                        mounted=True,
+                        accessible=store.accessible,
+                    ),
+                    volume=store.info.vmfs,
+                    vStorageSupport="vStorageUnsupported",
+                )
+                for store in self.host.datastore
+            ],
+        )
+
+    @live
+    def storageDeviceInfo(self) -> Any:
+        return vim.host.StorageDeviceInfo(softwareInternetScsiEnabled=False)
+
+
 class HostVsanSystem(Managed, vim.host.VsanSystem):
     """The host is in no vSAN cluster."""
 
@@ -116,6 +147,7 @@ _CLASSES: dict[Any, Any] = {
     vim.host.NetworkSystem: HostNetworkSystem,
     vim.host.DatastoreSystem: HostDatastoreSystem,
     vim.host.DateTimeSystem: HostDateTimeSystem,
+    vim.host.StorageSystem: HostStorageSystem,
     vim.host.VsanSystem: HostVsanSystem,
     vim.option.OptionManager: HostOptionManager,
 }

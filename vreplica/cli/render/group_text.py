@@ -10,6 +10,7 @@ from rich.text import Text
 
 from vreplica.cli.render import failover_text
 from vreplica.cli.render.text import HEAD, counted, duration, facts, grid, indented, moment
+from vreplica.failover.machine.progress import sides_of
 
 if TYPE_CHECKING:
     from vreplica.failover.crosscheck import Comparison
@@ -80,14 +81,16 @@ def outcome(name: str, done: GroupOutcome) -> Iterator[RenderableType]:
 def outcome_value(name: str, value: Mapping[str, Any]) -> Iterator[RenderableType]:
     """`value`: as `GroupOutcome.to_dict` gives it."""
     kind, state = "failback" if value["back"] else "failover", value["state"]
-    yield Text.assemble((name, HEAD), f": {kind} {value['failover']} is ", (state, HEAD))
-    table = grid("job", "state", "point", "level", "downtime>", "trouble~")
+    stands = failover_text.STANDS.get(state, state)
+    yield Text.assemble((name, HEAD), f": {kind} {value['failover']} is ", (stands, HEAD))
+    table = grid("job", "state", "runs at", "address?", "point", "level", "downtime>", "trouble~")
     for member in value["members"]:
         record = member.get("record", {})
         down = record.get("downtime_s")
         table.add_row(
             member["job"],
             member["state"] or "not begun",
+            *_place(member["state"], record.get("facts", {})),
             record.get("point") or "-",
             record.get("level") or "-",
             duration(down) if down is not None else "-",
@@ -95,6 +98,14 @@ def outcome_value(name: str, value: Mapping[str, Any]) -> Iterator[RenderableTyp
         )
     yield indented(table)
     yield facts(("next", [NEXT[state].replace("GROUP", name)]))
+
+
+def _place(state: str | None, facts: Mapping[str, Any]) -> tuple[str, str]:
+    """The VM in service with its site, and its addresses."""
+    sides = sides_of(facts)
+    if sides is None or state not in failover_text.IN_SERVICE:
+        return "-", "-"
+    return sides[1], ", ".join(facts.get("runs", {}).get("addresses", ())) or "-"
 
 
 def report(

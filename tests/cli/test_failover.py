@@ -413,6 +413,9 @@ def test_where_the_source_cannot_be_read_the_way_out_is_named(
     shown = invoke("failover", job, "--dry-run", "-c", str(away)).stdout
     assert "--source-lost" in shown
     assert "site lost" in shown
+    assert "confirm that it is off" not in shown, "a lost source is not asked"
+    asked = unconfirmed("failover", job, "-c", str(away))
+    assert (asked.exit_code, "--source-lost --final-sync no --confirm" in asked.stderr) == (2, True)
     asked = ("failover", job, "--final-sync", "yes", "-c", str(away))
     for answer in ("yes", "no"):
         failed = unconfirmed(*asked[:3], answer, *asked[4:], "--confirm", job)

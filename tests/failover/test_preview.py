@@ -78,6 +78,12 @@ def test_the_source_is_seen_off_right_before_the_replica_starts() -> None:
     assert not any("power off" in step for step in on)
 
 
+def test_a_lost_source_is_not_said_to_be_confirmed_off() -> None:
+    steps = steps_no("web01", "r", "p", running=False, disconnect=False, lost=True)
+    assert steps[-1] == "web01: not contacted, and not stopped"
+    assert not any("confirm" in step for step in steps)
+
+
 def test_a_guest_that_cannot_be_asked_is_not_promised_to_be() -> None:
     steps = steps_yes("s", "r", running=True, tools=False, disconnect=False)
     assert not any("ask the guest" in step or "quiesced snapshot" in step for step in steps)

@@ -16,6 +16,7 @@ import pytest
 import vreplica
 from tests.support.job_file import STATE, job_table, site_table
 from vreplica.config import Config
+from vreplica.failover.live import LiveJob, LiveSide
 from vreplica.failover.machine.journal import Journal
 from vreplica.failover.machine.states import FailoverEvent
 from vreplica.points import Level, RecoveryPoint
@@ -25,6 +26,7 @@ from vreplica.service.catalog import by_hand as hand_rows
 from vreplica.service.catalog import jobs, movers, observed, projection
 from vreplica.service.catalog.database import Catalog
 from vreplica.service.catch_up import CatchUp
+from vreplica.service.describe_job import as_read
 from vreplica.service.status import JobStatus, ServiceStatus, read_status
 from vreplica.sync import by_hand
 from vreplica.sync.by_hand import HandEntry
@@ -333,3 +335,15 @@ def test_an_older_catalog_is_told_nothing_that_it_cannot_hold(
     assert len(by_hand.read(here.config.state_dir / "web01")) == 1
     with here.catalog.transaction() as c:
         assert hand_rows.latest(c) == []
+
+
+def test_a_vm_whose_site_cannot_be_read_is_not_said_to_be_there(here: Here) -> None:
+    here.hand("web01", run_by_hand(30))
+    off, away = (
+        LiveSide("dr", "r", "poweredOff", True),
+        LiveSide("main", "web01", trouble="refused"),
+    )
+    on = LiveSide("main", "web01", "poweredOn", True)
+    assert here["web01"].vm_at == "main"
+    assert as_read(here["web01"], LiveJob(on, off)).vm_at == "main"
+    assert as_read(here["web01"], LiveJob(away, off)).vm_at is None

@@ -190,6 +190,7 @@ class Preview:
             point,
             running=self._running,
             disconnect=disconnect,
+            lost=self.source is None,
         )
 
 
@@ -439,13 +440,25 @@ def steps_yes(
 
 
 def steps_no(
-    source: str, replica: str, point: str, *, running: bool, disconnect: bool
+    source: str,
+    replica: str,
+    point: str,
+    *,
+    running: bool,
+    disconnect: bool,
+    lost: bool = False,
 ) -> list[str]:
-    """The steps without a final sync, in order. `point`: the id of the point to boot."""
+    """The steps without a final sync, in order. `point`: the id of the point to boot.
+
+    `lost`: the source is not contacted.
+    """
     steps = ["switch the job off, after the run in flight"]
     if running:
         steps.append(f"{source}: power off, without asking the guest")
-    return [*steps, f"{replica}: revert to {point}", *_start_steps(source, replica, disconnect)]
+    steps.append(f"{replica}: revert to {point}")
+    if lost:
+        return [*steps, _start_step(replica), f"{source}: not contacted, and not stopped"]
+    return [*steps, *_start_steps(source, replica, disconnect)]
 
 
 def _start_steps(source: str, replica: str, disconnect: bool) -> list[str]:
@@ -453,5 +466,9 @@ def _start_steps(source: str, replica: str, disconnect: bool) -> list[str]:
     return [
         *cards,
         f"{source}: confirm that it is off, right before the next step",
-        f"{replica}: connect the network cards, power on, wait for the heartbeat",
+        _start_step(replica),
     ]
+
+
+def _start_step(replica: str) -> str:
+    return f"{replica}: connect the network cards, power on, wait for the heartbeat"

@@ -68,17 +68,20 @@ def describe_job(
         here = f"process {folder.pid} of this machine is working on it"
         one = replace(one, state="running", next_at=None, why=here)
     one = _with_failover(one, known, folder, sides)
-    return _as_read(one, live) if live is not None else one
+    return as_read(one, live) if live is not None else one
 
 
-def _as_read(one: JobStatus, live: LiveJob) -> JobStatus:
+def as_read(one: JobStatus, live: LiveJob) -> JobStatus:
     """With the VM where it was read to be on."""
     one = replace(one, live=live)
     if live.both_on:
         return replace(one, vm_at=None, vm_off=False)
     if live.site_on is not None:
         return replace(one, vm_at=live.site_on, vm_off=False)
-    return replace(one, vm_at=None, vm_off=True) if live.both_off else one
+    if live.both_off:
+        return replace(one, vm_at=None, vm_off=True)
+    said = live.replica if one.vm_at == one.destination else live.source
+    return one if said.power is not None and said.host_answers else replace(one, vm_at=None)
 
 
 def _without_schedule(one: JobStatus, record: JobRecord) -> JobStatus:

@@ -210,7 +210,7 @@ def _read_and_claim(context: RunContext) -> tuple[JobState, Plan]:
 def _read_and_plan(context: RunContext) -> tuple[JobState, Plan]:
     """Reads both sides. Raises ReplicaClaimed, and PreflightFailed for all else in the way."""
     job = context.job
-    context.step("read", f"reading {job.source_vm} and {job.placement.name}")
+    context.step("read", "reading both sides")
     with context.sites.one_look():
         state = read_job_state(job, context.sites)
         # Networks that the job names by path are named by moref from here on.
@@ -239,7 +239,8 @@ def _roll_back_earlier_run(context: RunContext, state: JobState, plan: Plan) -> 
     left_between = replica is not None and not replica.clean and not context.leaf_marked
     if replica is not None and (plan.foreign_changes or left_between):
         context.replica_changed = True
-        replica = rollback.revert_to_latest_point(replica)
+        if plan.replica_exists:
+            replica = rollback.revert_to_latest_point(replica)
     if replica is not None and (left := test_vm.remove_left(context.sites.destination, job)):
         context.recovered.append(f"removed test VM {left}, whose process is gone")
     return state.with_sides(source, replica)

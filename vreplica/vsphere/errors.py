@@ -20,6 +20,7 @@ done: "taking snapshot 'daily'".
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from vreplica.errors import (
     CbtError,
@@ -44,7 +45,7 @@ class ThumbprintInvalid(ConfigError):
 
 @dataclass(eq=False)
 class HostUnreachable(VSphereError):
-    template = "{host}:{port} cannot be reached: {reason}"
+    template = "{place} cannot be reached: {reason}"
     remedy = (
         "Check that {host} is up and that TCP port {port} is open from this machine. "
         "`vreplica-sync check` tries it again."
@@ -53,6 +54,16 @@ class HostUnreachable(VSphereError):
     host: str
     port: int
     reason: str
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.site = ""
+        """The name that people gave it; empty where that is not known."""
+
+    def _values(self) -> dict[str, Any]:
+        address = f"{self.host}:{self.port}"
+        place = f"{self.site} ({address})" if self.site else address
+        return {**super()._values(), "place": place}
 
 
 @dataclass(eq=False)

@@ -21,7 +21,7 @@ from vreplica.vsphere.connection import fit
 from vreplica.vsphere.connection.look import Look
 from vreplica.vsphere.connection.tasks import PATIENCE_S, WaitLimits
 from vreplica.vsphere.connection.vmomi import utc, vim
-from vreplica.vsphere.errors import BadReply
+from vreplica.vsphere.errors import BadReply, HostUnreachable
 from vreplica.vsphere.inventory import (
     disk_layers,
     find,
@@ -104,7 +104,11 @@ def connect(
     # Imported here: a program that does not connect does not load TLS, HTTP and pyVmomi.
     from vreplica.vsphere.connection.link import ServerLink
 
-    link = ServerLink(endpoint, timeout_s=timeout_s, reply_timeout_s=reply_timeout_s)
+    try:
+        link = ServerLink(endpoint, timeout_s=timeout_s, reply_timeout_s=reply_timeout_s)
+    except HostUnreachable as error:
+        error.site = endpoint.site
+        raise
     return Session(link, patience_s=patience_s)
 
 

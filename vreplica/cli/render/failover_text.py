@@ -68,7 +68,7 @@ def preview(known: Preview, max_downtime_s: float | None = None) -> Iterator[Ren
     elif known.insured_level is not None:
         yes = (
             f"point A while it runs ({known.insured_level}), guest shutdown, final sync "
-            "(clean-shutdown), replica on"
+            f"(clean-shutdown), {known.replica.name} on"
         )
     elif known.source is not None:
         yes = "final sync of a source that is off already (crash: how it went down is not known)"
@@ -87,7 +87,7 @@ def preview(known: Preview, max_downtime_s: float | None = None) -> Iterator[Ren
         ("downtime", list(_downtime(known, max_downtime_s))),
         ("steps, planned", [f"{n}. {step}" for n, step in enumerate(known.steps_yes(), 1)]),
         (
-            "steps, else",
+            f"steps, {_way(known)}",
             [f"{n}. {step}" for n, step in enumerate(known.steps_no(), 1)],
         ),
         ("guest", known.customization),
@@ -164,7 +164,7 @@ def _downtime(known: Preview, limit_s: float | None) -> Iterator[str]:
         if limit_s is not None:
             under = passes[-1] <= limit_s
             reached = f": {'under' if under else 'not down to'} {duration(limit_s)}"
-        yield f"while the source runs: {took}{reached}"
+        yield f"while {known.source_vm} runs: {took}{reached}"
     yield f"by: {rate_in_words(known.points)}{_speeds(guess)}"
     yield (
         f"by: shutdown and start as in {', '.join(measured.of)}"

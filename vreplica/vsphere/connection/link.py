@@ -265,7 +265,9 @@ class ServerLink:
 
     def _broken(self, error: BaseException) -> HostUnreachable:
         reason = hide(reason_of(error, self._reply_timeout_s))
-        return HostUnreachable(self.endpoint.host, self.endpoint.port, reason)
+        error = HostUnreachable(self.endpoint.host, self.endpoint.port, reason)
+        error.site = self.endpoint.site
+        return error
 
     def _unreadable(self, operation: str, error: Exception) -> BadReply:
         reason = hide(str(error)) or type(error).__name__

@@ -36,10 +36,13 @@ def commit(out: Output, target: str, config: Config, confirm: str | None, by_ser
     chosen = choose_target(out, config, target, by_service=by_service)
     unfinished, name = chosen.unfinished(), name_to_type(config, target)
     if by_service or (unfinished is not None and str(unfinished.state) in IN_SERVICE):
-        text = (
-            f"commit keeps {name} where it runs now: there is no undo afterwards, and `failback` "
-            "is the way back"
-        )
+        text = f"commit keeps {name} where it runs now: there is no undo afterwards"
+        if unfinished is not None:
+            goes_back = unfinished.id.startswith("fb-")
+            after = (
+                "the job replicates forward again" if goes_back else "`failback` is the way back"
+            )
+            text += f", and {after}"
         if not confirmed(out, name, text, confirm):
             return exit_codes.OK
     return carry_out(out, chosen, chosen.commit)

@@ -95,11 +95,14 @@ def _consequence(
 
 def _ask(out: Output, known: FailoverPreview, name: str, source_lost: bool) -> str:
     """Asks the one question: only where somebody can answer it and has seen the preview."""
-    if not can_ask(out):
-        why = "--json asks nothing" if out.as_json else "no terminal to ask at"
-        raise click.UsageError(f"{why}: say --final-sync yes, no or cancel")
     members = _members(known)
     away = source_lost or any(member.source is None for member in members)
+    if not can_ask(out):
+        why = "--json asks nothing" if out.as_json else "no terminal to ask at"
+        say = "--final-sync yes, no or cancel"
+        if away:
+            say = f"--source-lost --final-sync no --confirm {name}, or --final-sync cancel"
+        raise click.UsageError(f"{why}: say {say}")
     to = " and ".join(dict.fromkeys(member.replica_site for member in members))
     ways = "3 the site is lost" if away else "1 planned, 2 emergency"
     accepted = {k for k, v in ANSWERS.items() if v == "cancel" or (v == LOST) is away}

@@ -68,6 +68,8 @@ def _service(found: ServiceStatus) -> Iterator[str]:
         until = render.text.moment(mover.until) if mover.until else "-"
         lease = "lease until" if mover.at_work(found.now) else "gone, its lease ended"
         yield f"mover {mover.id}{version}: {runs}, {lease} {until}"
+    if any(not one.asked for one in found.jobs):
+        yield "not everything is known here: `vreplica-sync status --live` asks the sites"
     if not any(mover.at_work(found.now) for mover in found.movers):
         yield "no service is running: nothing is planned; `vreplica-sync serve` starts one"
 
@@ -107,6 +109,12 @@ def _warn(out: Output, one: JobStatus) -> None:
         out.warning(
             f"{one.job}: failover {live.booted_by} has booted {live.replica.vm}, and this machine"
             " has no journal of it. Do not power it off: what was written there is in no point"
+        )
+    elif live is not None and live.source.power is None and not live.replica.on:
+        out.warning(
+            f"{one.job}: {live.source.vm} at {live.source.site} cannot be read. If that site is "
+            f"lost: `vreplica-sync failover {one.job} --source-lost --dry-run` shows what can "
+            "start without it"
         )
     if one.flagged is not None:
         out.warning(

@@ -64,9 +64,10 @@ def _run_passes(context: StepContext) -> RecoveryPoint:
     limit_s = context.choices.max_downtime_s
     made: list[RecoveryPoint] = []
     took_s: float | None = None
+    source, _ = context.ports.names()
     while len(made) < MAX_PASSES:
         number = len(made) + 1
-        context.report(f"pass {number}: a quiesced recovery point while the source runs")
+        context.report(f"pass {number}: a quiesced recovery point while {source.vm} runs")
         before_s, began = took_s, context.clock()
         id_ = context.point_a if number == 1 else f"{context.point_a}{number}"
         made.append(context.sync(id_, None))

@@ -725,7 +725,8 @@ def test_status_shows_every_job_and_says_what_it_does_not_know(
     assert (nothing.exit_code, nothing.stdout) == (0, "")
     assert nothing.stderr
     job_file.write_text(TWO_JOBS.replace("[jobs.db01]", 'schedule = { every = "4h" }\n[jobs.db01]'))
-    catalog, service, head, _, *rows = invoke("status").stdout.splitlines()
+    catalog, service, hint, head, _, *rows = invoke("status").stdout.splitlines()
+    assert "`vreplica-sync status --live` asks the sites" in hint
     assert catalog.startswith("no catalog has been made")
     assert service.startswith("no service is running")
     assert head.split() == ["job", "VM", "at", "point", "target", "state", "next", "why"]

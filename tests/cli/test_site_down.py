@@ -24,7 +24,7 @@ def tried(job_file: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setenv("VREPLICA_CONFIG", str(job_file))
     hosts: list[str] = []
 
-    def connect(endpoint: Any) -> None:
+    def connect(endpoint: Any, **_: Any) -> None:
         hosts.append(endpoint.host)
         raise HostUnreachable(endpoint.host, endpoint.port, "no answer within 30 s")
 

@@ -157,7 +157,7 @@ def test_a_site_that_is_down_costs_one_time_out(
 ) -> None:
     connect, tried = sites.connect, []
 
-    def impatient(endpoint: Any) -> Any:
+    def impatient(endpoint: Any, **_: Any) -> Any:
         tried.append(endpoint.port)
         return connect(endpoint, timeout_s=0.5)
 

@@ -36,6 +36,7 @@ def no_report(text: str) -> None:
 POWER_OFF: Final = "PowerOff source"
 SHUT_DOWN: Final = "ShutdownGuest source"
 POWER_ON: Final = "PowerOn replica"
+MARK: Final = "mark replica"
 DISCONNECT: Final = "disconnect source's network cards"
 """Names of effects in the journal. Journals on disk have them: they never change."""
 
@@ -112,7 +113,7 @@ class StepContext:
         """
         self.ports.hold(self.holding)
         try:
-            self.ports.mark_replica()
+            self._mark()
         except VReplicaError as error:
             if not error.retryable:
                 raise
@@ -125,7 +126,13 @@ class StepContext:
         event = Entry(len(entries), self.journal.epoch, at, "event", "", result.event, facts)
         told = mark_of(self.id, [*entries, event])
         self.ports.hold(replace(self.holding, mark=told))
+        self._mark()
+
+    def _mark(self) -> None:
+        """Marks the replica apart from an effect. The call is in the journal: it is a task, too."""
         self.ports.mark_replica()
+        if tasks := {side: keys for side, keys in self.ports.tasks().items() if keys}:
+            self.journal.write("call", step=MARK, data={"result": "done", "tasks": tasks})
 
     def _write_result(self, effect: str, result: str) -> None:
         """Adds the keys of vCenter's tasks, to compare the journal with vCenter's own record."""

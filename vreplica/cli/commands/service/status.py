@@ -68,10 +68,10 @@ def _service(found: ServiceStatus) -> Iterator[str]:
         until = render.text.moment(mover.until) if mover.until else "-"
         lease = "lease until" if mover.at_work(found.now) else "gone, its lease ended"
         yield f"mover {mover.id}{version}: {runs}, {lease} {until}"
-    if any(not one.asked for one in found.jobs):
-        yield "not everything is known here: `vreplica-sync status --live` asks the sites"
     if not any(mover.at_work(found.now) for mover in found.movers):
         yield "no service is running: nothing is planned; `vreplica-sync serve` starts one"
+    if any(not one.asked for one in found.jobs):
+        yield "not everything is known here: `vreplica-sync status --live` asks the sites"
 
 
 def _table(found: Sequence[JobStatus]) -> RenderableType:

@@ -23,7 +23,8 @@ class HostProfile:
     """Limits and traits of one host. The names of the fields are stored in state.db."""
 
     release: str = "8.0"
-    memory_bytes: int = 48 * MIB
+    memory_bytes: int = 96 * MIB
+    """NFC memory for all clients: 48 MiB before ESXi 8 (VDDK 8.0 Programming Guide)."""
     connections: int = 52
     buffer_max: int = BUFFER_MAX
     """Bytes of one AIO buffer. ESXi 8 accepts 2 MiB. The limit of older hosts is not known."""
@@ -64,7 +65,7 @@ class HostProfile:
         return profile
 
 
-_BEFORE_8: Final = {"sha256_announced": False}
+_BEFORE_8: Final = {"sha256_announced": False, "memory_bytes": 48 * MIB}
 _BEFORE_7: Final = {**_BEFORE_8, "legacy_tls": True}
 
 RELEASES: Final[dict[str, dict[str, Any]]] = {

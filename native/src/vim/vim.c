@@ -65,7 +65,8 @@ static VixError complain(const vr_vim *v, const char *doing, const vr_soap_answe
       vr_warn("%s:%u: %s: %s: %s%s%s\n", v->server, v->port, doing, a->fault, text,
          privilege[0] ? "; the privilege is " : "", privilege);
    } else {
-      vr_warn("%s:%u: %s: error %u\n", v->server, v->port, doing, (unsigned)VIX_ERROR_CODE(err));
+      /* Whoever failed has warned already. */
+      vr_log("%s:%u: %s: error %u\n", v->server, v->port, doing, (unsigned)VIX_ERROR_CODE(err));
    }
    return err;
 }
@@ -97,7 +98,8 @@ static VixError log_in(vr_vim *v)
       err = take_cookie(v, &answer);
       v->logged_in = true;
       if (err == VIX_OK && !v->soap.cookie) {
-         err = VIX_E_CANNOT_CONNECT_TO_HOST; /* a login without a session */
+         vr_warn("%s:%u: the login was answered without a session\n", v->server, v->port);
+         err = VIX_E_CANNOT_CONNECT_TO_HOST;
       }
    }
    if (err != VIX_OK) {
@@ -282,11 +284,10 @@ static VixError read_content(vr_vim *v)
    vr_soap_begin(&body, "RetrieveServiceContent", "ServiceInstance", "ServiceInstance");
    VixError err = vr_soap_call(&v->soap, &body, "RetrieveServiceContent", &answer);
    vr_text_free(&body);
-   if (err == VIX_OK) {
-      err = vr_read_service_content(&answer, &v->content);
-   }
    if (err != VIX_OK) {
-      complain(v, "it does not say what it is, as vCenter and ESXi do", &answer, err);
+      complain(v, "it cannot be asked what it is", &answer, err);
+   } else if ((err = vr_read_service_content(&answer, &v->content)) != VIX_OK) {
+      vr_warn("%s:%u: this is no vCenter and no ESXi host\n", v->server, v->port);
    } else {
       /* The newest version that the server has: fields that came later are in no older answer. */
       snprintf(v->soap.version, sizeof v->soap.version, "urn:vim25/%s", v->content.version);

@@ -22,12 +22,16 @@ from vreplica.cli.render import text
 from vreplica.cli.render.console import _Console, print_part
 from vreplica.cli.results.document import document
 from vreplica.errors import VReplicaError
+from vreplica.failover.machine.journal import load
+from vreplica.failover.machine.mark import entries_of, mark_of
 from vreplica.failover.machine.point_choice import PointChoice, choose_point
 from vreplica.failover.preview import damaged_remarks, flag_remarks, newer_remarks
 from vreplica.points import RecoveryPoint, Retention
+from vreplica.points.failover_mark import FailoverMark, is_newer
 from vreplica.points.preference import Preference
-from vreplica.points.vm_keys import DISK_KEY, POINT_KEY, TEST_KEY
+from vreplica.points.vm_keys import DISK_KEY, FAILOVER_KEY, POINT_KEY, TEST_KEY
 from vreplica.stored import seal_json
+from vreplica.sync.claim.in_failover import in_failover
 from vreplica.sync.recovery_points import ReplicaPoints
 from vreplica.sync.replica.foreign_changes import power_on_since_point
 from vreplica.sync.replica.orphan_files import made_by_run
@@ -155,3 +159,18 @@ def test_damaged_metadata_ends_no_command(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_much_damaged_metadata_ends_no_command(tmp_path: Path) -> None:
     check_all(range(400, 10_400), tmp_path)
+
+
+def test_a_damaged_mark_of_a_failover_is_none_or_tells_what_was_written() -> None:
+    """It has a checksum: no change of one bit is believed."""
+    entries = load(SAMPLES / "v0_1/failovers/yes/running")
+    mark = mark_of("fo-1", entries)
+    assert FailoverMark.of({FAILOVER_KEY: mark.text}) == mark
+    assert [e.event for e in entries_of(mark) if e.event] == [e.event for e in entries if e.event]
+    random = Random(16)
+    for _ in range(300):
+        text = mutated(mark.text.encode(), random).decode(errors="replace")
+        found = FailoverMark.of({FAILOVER_KEY: text})
+        assert found is None or text == mark.text or found == mark
+        is_newer({FAILOVER_KEY: text})
+        in_failover({FAILOVER_KEY: text, "vreplica.claim": text, "vreplica.leaf": text})

@@ -67,6 +67,11 @@ _ATTEMPTS: Final = 5
 BY_HAND: Final = "started by hand"
 
 
+KnownStates = Mapping[str, Mapping[str, str]]
+"""Job -> id of a failover -> its state (a value of `FailoverState`), as a catalog has it."""
+_NOTHING_KNOWN: Final[KnownStates] = {}
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """A failover or a failback that the marks tell of, with the journal that it gets here."""
@@ -164,15 +169,15 @@ class Adopted:
 # -- looking --------------------------------------------------------------------------------
 
 
-def read_adoptable(job: Job, known_state: str | None = None) -> Adoptable:
+def read_adoptable(job: Job, known: KnownStates = _NOTHING_KNOWN) -> Adoptable:
     """Reads both sides. Changes nothing.
 
-    `known_state`: the state of the failover as a catalog has it, for marks of older versions,
-    which do not tell. Raises NothingToAdopt, MarkIsNewer, MarkTellsTooLittle, NoPoints.
+    `known`: what a catalog has, for marks of older versions, which do not tell the state. Raises
+    NothingToAdopt, MarkIsNewer, MarkTellsTooLittle, NoPoints.
     """
     with connect(job.destination) as session:
         replica = _find_replica(session, job)
-        found = [one] if (one := _of_replica(session, job, replica, known_state)) else []
+        found = [one] if (one := _of_replica(session, job, replica, known)) else []
     source, trouble = _read_source(job)
     if source is not None and (back := _of_original(job, source)) is not None:
         found.append(back)
@@ -208,13 +213,13 @@ def _read_source(job: Job) -> tuple[VmInfo | None, str | None]:
 
 
 def _of_replica(
-    session: Session, job: Job, replica: ReplicaState, known_state: str | None
+    session: Session, job: Job, replica: ReplicaState, known: KnownStates
 ) -> Found | None:
     """The failover that has the replica, or somebody who started it by hand; None: neither."""
     vm, claim = replica.vm, Claim.of(replica.vm.extra_config)
     standing = in_failover(vm.extra_config)
     if standing is not None:
-        return Found(standing.failover, vm, claim, _entries(job, replica, standing, known_state))
+        return Found(standing.failover, vm, claim, _entries(job, replica, standing, known))
     event = power_on_since_point(session, replica) if replica.latest is not None else None
     if vm.power_state == "poweredOff" and (event is None or not replica.clean):
         return None
@@ -225,7 +230,7 @@ def _of_replica(
 
 
 def _entries(
-    job: Job, replica: ReplicaState, standing: InFailover, known_state: str | None
+    job: Job, replica: ReplicaState, standing: InFailover, known: KnownStates
 ) -> tuple[Entry, ...]:
     """The journal of a failover by its mark, or by what an older version has marked."""
     if standing.newer:
@@ -237,7 +242,7 @@ def _entries(
     if not standing.booted:
         return _half_way(began)
     entries = _in_service(replica, began, "not known here: marked by an older version")
-    if known_state == FailoverState.COMMITTED.value:
+    if known.get(job.name, {}).get(standing.failover) == FailoverState.COMMITTED.value:
         more = (_Event(E.COMMIT_ASKED), _Event(E.DIRECTION_SETTLED))
         return _journal(began, [*entries, *more])
     return entries

@@ -26,7 +26,7 @@ from typing import Any, Protocol
 
 from vreplica.failover import adopt as adopting
 from vreplica.failover import history, operations
-from vreplica.failover.adopt import Adoptable, Adopted
+from vreplica.failover.adopt import Adoptable, Adopted, KnownStates
 from vreplica.failover.crosscheck import Comparison, compare
 from vreplica.failover.group import report as group_report
 from vreplica.failover.group import run as group_run
@@ -215,10 +215,11 @@ class FailoverTarget(Protocol):
     def commit(self, report: Reporter, on_event: Listener = ignore) -> FailoverOutcome:
         """Makes the failover permanent. Raises NotPossibleNow before the replica runs."""
 
-    def adoptable(self) -> tuple[Adoptable, ...]:
+    def adoptable(self, known: KnownStates) -> tuple[Adoptable, ...]:
         """What `adopt` would continue here, for each job. Reads both sides, changes nothing.
 
-        Raises NothingToAdopt.
+        `known`: the failovers as the service's catalog has them; empty where there is none. Raises
+        NothingToAdopt.
         """
 
     def adopt(self, seen: Sequence[Adoptable], report: Reporter) -> AdoptedTarget:
@@ -317,8 +318,8 @@ class JobTarget:
     def commit(self, report: Reporter, on_event: Listener = ignore) -> Outcome:
         return operations.commit(self.job, report, on_event)
 
-    def adoptable(self) -> tuple[Adoptable, ...]:
-        return (adopting.read_adoptable(self.job),)
+    def adoptable(self, known: KnownStates) -> tuple[Adoptable, ...]:
+        return (adopting.read_adoptable(self.job, known),)
 
     def adopt(self, seen: Sequence[Adoptable], report: Reporter) -> Adopted:
         (one,) = seen
@@ -429,8 +430,8 @@ class GroupTarget:
     def commit(self, report: Reporter, on_event: Listener = ignore) -> GroupOutcome:
         return group_run.commit(self._folder, self.jobs, report)
 
-    def adoptable(self) -> tuple[Adoptable, ...]:
-        return read_adoptable_members(self.group, self.jobs)
+    def adoptable(self, known: KnownStates) -> tuple[Adoptable, ...]:
+        return read_adoptable_members(self.group, self.jobs, known)
 
     def adopt(self, seen: Sequence[Adoptable], report: Reporter) -> GroupAdopted:
         return adopt_members(self.state_dir, self.group, self.jobs, seen, report)

@@ -36,7 +36,7 @@ from vreplica.failover.machine.record import Outcome, outcome_of
 from vreplica.failover.machine.states import ENDED, FailoverState
 from vreplica.failover.vsphere_ports import VSpherePorts
 from vreplica.notify.events import OnEvent
-from vreplica.service.catalog import failover_requests, jobs, projection
+from vreplica.service.catalog import failover_requests, jobs, observed, projection
 from vreplica.service.catalog.database import Catalog
 from vreplica.service.catalog.engines import CatalogAway
 from vreplica.service.catalog.runs import RunTicket
@@ -194,9 +194,13 @@ class FailoverTask:
     def _adopt(self) -> None:
         """Adopts what the operator has seen, on this mover. Once more it changes nothing."""
         job = self._job
-        seen = adopting.read_adoptable(job)
+        known = self.worker.catalog.retry_while_away(self._known_states)
+        seen = adopting.read_adoptable(job, known)
         adopting.check_seen(seen, self.request["expects"].get(job.name, {}))
         self.result["adopted"] = adopting.adopt(job, seen, self._report).to_dict()
+
+    def _known_states(self) -> adopting.KnownStates:
+        return observed.known_states(self.worker.catalog)
 
     def _open(self, do: str) -> runner.OpenFailover:
         """Opens the failover's journal, with both sites connected."""
@@ -334,7 +338,8 @@ class GroupTask(FailoverTask):
     def _adopt_all(self, group: Group) -> None:
         """Adopts the members that the operator has seen."""
         jobs, expects = self.worker.jobs, self.request["expects"]
-        seen = group_adopt.read_adoptable_members(group, jobs)
+        known = self.worker.catalog.retry_while_away(self._known_states)
+        seen = group_adopt.read_adoptable_members(group, jobs, known)
         seen = tuple(one for one in seen if one.job in expects)
         for one in seen:
             adopting.check_seen(one, expects[one.job])

@@ -236,7 +236,7 @@ def test_a_booted_replica_is_never_taken_back_by_a_run(world, content: Content) 
     _, job = failed_over(world, content)
     world.control.power(world.sites[1]["name"], job.placement.name, on=False)
     before = world.image(*disk(world, 1, job.placement.name), world.work / "b.raw").read_bytes()
-    with pytest.raises(ReplicaInFailover, match="in the hands of failover fo-"):
+    with pytest.raises(ReplicaInFailover, match="is in service by failover fo-"):
         run(replace(job, state_dir=world.work / "lost"))
     after = world.image(*disk(world, 1, job.placement.name), world.work / "a.raw").read_bytes()
     assert after == before

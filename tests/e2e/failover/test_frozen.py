@@ -17,6 +17,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ import pytest
 from tests.support.reporting import quiet
 from vreplica.errors import VReplicaError
 from vreplica.failover import operations
+from vreplica.failover.adopt import adopt, read_adoptable
 from vreplica.failover.history import outcomes
 from vreplica.failover.machine.choices import FailoverChoices
 from vreplica.failover.machine.errors import EffectUnderWay
@@ -45,6 +47,7 @@ from vreplica.failover.machine.errors import FailoverTakenOver
 from vreplica.failover.machine.context import StepContext
 from vreplica.failover import history, operations
 from vreplica.failover.vsphere_ports import VSpherePorts
+from vreplica.sync.errors import FailoverNotHere
 from vreplica.sync.events import Step
 
 job, choices, part, place = pickle.load(open(sys.argv[1], "rb"))
@@ -56,10 +59,10 @@ def stop():
         left.pop()
         os.kill(os.getpid(), signal.SIGSTOP)
 
-def do(self, step, call, *args, real=StepContext.do):
+def do(self, step, call, *args, real=StepContext.do, **more):
     if when == "before" and step == what:
         stop()
-    return real(self, step, call, *args)
+    return real(self, step, call, *args, **more)
 
 StepContext.do = do
 if when == "in":
@@ -80,7 +83,7 @@ try:
         operations.fail_over(job, choices, quiet, listener)
     else:
         operations.undo(job, quiet, listener)
-except FailoverTakenOver:
+except (FailoverTakenOver, FailoverNotHere):
     sys.exit(42)
 """
 TAKEN_OVER = 42
@@ -169,6 +172,35 @@ def test_who_was_taken_over_makes_no_call(
         assert thawed(process) == TAKEN_OVER
     assert history(world, job) == before
     assert on(world, job) == stand
+
+
+@pytest.mark.parametrize(
+    ("part", "place"),
+    [
+        slow("there", "before ShutdownGuest source"),
+        ("there", "before PowerOn replica"),
+        slow("undo", "before PowerOn source"),
+    ],
+)
+def test_a_mover_whose_failover_another_machine_has_adopted_makes_no_call(
+    world, content: Content, tmp_path: Path, part: str, place: str
+) -> None:
+    """The other machine has no file of the first one."""
+    _, job = ready(world, content)
+    elsewhere = replace(job, state_dir=tmp_path / "elsewhere")
+    if part == "undo":
+        assert operations.fail_over(job, YES, quiet).state is FailoverState.RUNNING
+    with frozen(job, part, place, tmp_path) as process:
+        adopt(elsewhere, read_adoptable(elsewhere), quiet)
+        assert operations.undo(elsewhere, quiet).state in (
+            FailoverState.UNDONE,
+            FailoverState.ABORTED,
+        )
+        before = history(world, job)
+        assert on(world, job) == (True, False)
+        assert thawed(process) == TAKEN_OVER
+    assert history(world, job) == before
+    assert on(world, job) == (True, False)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from vreplica.errors import VReplicaError
-from vreplica.failover.adopt import Adoptable, Adopted, adopt, read_adoptable
+from vreplica.failover.adopt import Adoptable, Adopted, KnownStates, adopt, read_adoptable
 from vreplica.failover.group.report import GroupOutcome, folder_of, show
 from vreplica.failover.machine.choices import FailoverChoices
 from vreplica.failover.machine.context import Reporter
@@ -50,7 +50,9 @@ class GroupAdopted:
         }
 
 
-def read_adoptable_members(group: Group, jobs: Mapping[str, Job]) -> tuple[Adoptable, ...]:
+def read_adoptable_members(
+    group: Group, jobs: Mapping[str, Job], known: KnownStates
+) -> tuple[Adoptable, ...]:
     """What `adopt_members` would continue. Changes nothing.
 
     Raises NothingToAdopt where it is nothing, and what the reading of a member raises.
@@ -58,7 +60,7 @@ def read_adoptable_members(group: Group, jobs: Mapping[str, Job]) -> tuple[Adopt
     found, nothing = list[Adoptable](), list[NothingToAdopt]()
     for member in group.members:
         try:
-            found.append(read_adoptable(jobs[member.name]))
+            found.append(read_adoptable(jobs[member.name], known))
         except NothingToAdopt as error:
             nothing.append(error)
     if not found:

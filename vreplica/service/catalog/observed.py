@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from vreplica.service.catalog import schema
 from vreplica.service.catalog import tables as t
+from vreplica.service.catalog.database import Catalog
 from vreplica.service.catalog.engines import clock
 
 PointRow = tuple[str, datetime, str, dict[str, Any]]
@@ -98,6 +99,15 @@ def failover_states(c: sa.Connection, job: str | None = None) -> dict[str, str]:
     if job is not None:
         query = query.where(t.failovers.c.job == job)
     return {row.id: row.state for row in c.execute(query)}
+
+
+def known_states(catalog: Catalog) -> dict[str, dict[str, str]]:
+    """Job -> id of a failover -> its state, for `failover adopt`."""
+    found: dict[str, dict[str, str]] = {}
+    with catalog.transaction() as c:
+        for row in failovers(c):
+            found.setdefault(row.job, {})[row.id] = row.state
+    return found
 
 
 def failovers(c: sa.Connection) -> list[Any]:

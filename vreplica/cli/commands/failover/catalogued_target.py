@@ -11,7 +11,7 @@ from vreplica.cli import catalog_updates
 from vreplica.cli.render.output import Output
 from vreplica.config import Config
 from vreplica.errors import VReplicaError
-from vreplica.failover.adopt import Adoptable
+from vreplica.failover.adopt import Adoptable, KnownStates
 from vreplica.failover.crosscheck import Comparison
 from vreplica.failover.history import new_failover_id, outcomes_below
 from vreplica.failover.machine.choices import FailoverChoices, UndoChoices
@@ -70,8 +70,8 @@ class CataloguedTarget:
     def history(self) -> JobHistory | GroupHistory:
         return self.target.history()
 
-    def adoptable(self) -> tuple[Adoptable, ...]:
-        return self.target.adoptable()
+    def adoptable(self, known: KnownStates) -> tuple[Adoptable, ...]:
+        return self.target.adoptable(known)
 
     # -- done, and told to the catalog ----------------------------------------------------------
 

@@ -15,7 +15,7 @@ from vreplica.cli.exit_codes import STOPPED
 from vreplica.cli.open_catalog import opened, user
 from vreplica.cli.render.output import Output
 from vreplica.errors import VReplicaError
-from vreplica.failover.adopt import Adoptable
+from vreplica.failover.adopt import Adoptable, KnownStates
 from vreplica.failover.crosscheck import Comparison
 from vreplica.failover.machine.choices import FailoverChoices, UndoChoices
 from vreplica.failover.machine.context import Reporter
@@ -138,8 +138,8 @@ class ServiceTarget:
     def history(self) -> JobHistory | GroupHistory:
         return self._here.history()
 
-    def adoptable(self) -> tuple[Adoptable, ...]:
-        return self._here.adoptable()
+    def adoptable(self, known: KnownStates) -> tuple[Adoptable, ...]:
+        return self._here.adoptable(known)
 
     # -- done by the service ----------------------------------------------------------------
 

@@ -98,7 +98,8 @@ def test_the_record_is_compared_with_vcenters_own(
 def test_commit_once_it_answers(jobs: tuple[str, str]) -> None:
     file, job = jobs
     done = invoke("failover", job, "--final-sync", "no", "--commit", "--json", "-c", file)
-    assert json.loads(done.stdout)["state"] == "committed"
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["state"] == "committed", done.output
     assert invoke("undo", job, "-c", file).exit_code == 9
 
 

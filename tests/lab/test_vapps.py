@@ -62,6 +62,8 @@ def test_a_vm_in_nested_vapps_has_no_folder_and_a_path(si: Any, datacenter: Any)
     for container in (outer, pool, vm.runtime.host):
         inside = views.CreateContainerView(container, [vim.VirtualMachine], True)
         assert vm in inside.view
+    with pytest.raises(vmodl.fault.InvalidArgument):
+        views.CreateContainerView(vm, [], True)
     apps = views.CreateContainerView(datacenter.vmFolder, [vim.VirtualApp], True)
     assert {a.name for a in apps.view} == {"shop", "db"}
 

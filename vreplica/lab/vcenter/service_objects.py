@@ -139,6 +139,16 @@ def below(item: Any, found: dict[Any, None]) -> dict[Any, None]:
     return found
 
 
+_CONTAINERS = (
+    vim.Folder,
+    vim.Datacenter,
+    vim.ComputeResource,
+    vim.ResourcePool,
+    vim.HostSystem,
+)
+"""What a container view may be of (vSphere API, ContainerView.container)."""
+
+
 class ContainerView(Managed, vim.view.ContainerView):
     _persistent = False
     container: Any
@@ -185,6 +195,8 @@ class ViewManager(Managed, vim.view.ViewManager):
         return [o for o in self._site.current.objects.values() if isinstance(o, vim.view.View)]
 
     def CreateContainerView(self, container: Any, type: Any = None, recursive: bool = False) -> Any:  # noqa: A002
+        if not isinstance(container, _CONTAINERS):
+            raise invalid_argument("container")
         made = ContainerView(self._site, f"session[{self._site.new_id('view')}]")
         return self._own(made, container=container, type=type or [], recursive=recursive)
 

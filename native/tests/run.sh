@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds the native library with sanitizers, runs its tests, replays the corpus of the fuzzers and, if
-# clang is installed, fuzzes for twenty seconds. Takes about a minute.
+# clang is installed, fuzzes for a minute. Takes about two minutes.
 set -eu
 native=$(cd "$(dirname "$0")/.." && pwd)
 out=$native/../build/native-test

@@ -110,6 +110,8 @@ static void show(VixDiskLibHandle h)
    }
    char value[8];
    GIVES(VIX_E_DISK_KEY_NOTFOUND, VixDiskLib_ReadMetadata(h, "absent", value, 8, NULL));
+   OK(VixDiskLib_Read(h, 0, 0, NULL));
+   GIVES(VIX_E_INVALID_ARG, VixDiskLib_ReadAsync(h, 0, 0, NULL, completed, NULL));
    GIVES(VIX_E_DISK_OUTOFRANGE, VixDiskLib_Read(h, UINT64_MAX - 1, 1, (uint8_t *)value));
 }
 

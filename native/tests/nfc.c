@@ -282,6 +282,8 @@ int main(void)
          puts("ok");
       } else if (sscanf(line, "set %255s %llu", b, &x) == 2) {
          set(b, (unsigned)x);
+      } else if (!strcmp(line, "wait\n")) {
+         answer(vr_nfc_wait(disk));
       } else if (!strcmp(line, "close\n")) {
          answer(vr_nfc_close(disk));
          disk = NULL;

@@ -295,6 +295,7 @@ def test_a_host_that_stays_away_is_given_up(world: World) -> None:
         assert disk.copy("pump", "write", file).startswith("error 14009")
         assert disk.copy("many", "read", file).startswith("error 14009")  # at once
         assert disk.say("metadata uuid") == "error 14009"
+        assert disk.say("wait") == "error 14009"  # what Flush gives
         assert disk.say("close") == "error 14009"  # written, and the host did not close it
 
 

@@ -20,7 +20,9 @@ static VixError move(vr_disk *disk, bool write, const vreplica_Piece *pieces, si
 static VixError submit(vr_disk *disk, bool write, const vreplica_Piece *piece,
    VixDiskLibCompletionCB callback, void *data)
 {
-   return vr_nfc_submit(disk->remote, write, piece, callback, data);
+   /* Nothing to move would be no request, and so there would be no thread to call back from. */
+   return piece->numSectors ? vr_nfc_submit(disk->remote, write, piece, callback, data)
+                            : VIX_E_INVALID_ARG;
 }
 
 static void wait_for_requests(vr_disk *disk)
@@ -31,8 +33,7 @@ static void wait_for_requests(vr_disk *disk)
 /* The protocol has no flush. ESXi writes its datastores through: what it has answered is stored. */
 static VixError flush(vr_disk *disk)
 {
-   vr_nfc_wait(disk->remote);
-   return VIX_OK;
+   return vr_nfc_wait(disk->remote);
 }
 
 /* The host answers for whole chunks only; a short last one counts as allocated. */

@@ -186,9 +186,13 @@ VixError vr_nfc_submit(vr_nfc_disk *disk, bool write, const vreplica_Piece *piec
    return VIX_ASYNC;
 }
 
-void vr_nfc_wait(vr_nfc_disk *disk)
+VixError vr_nfc_wait(vr_nfc_disk *disk)
 {
    vr_flow_wait_all(&disk->flow);
+   pthread_mutex_lock(&disk->flow.lock);
+   VixError dead = disk->flow.dead;
+   pthread_mutex_unlock(&disk->flow.lock);
+   return dead;
 }
 
 /* -- what the host knows of the disk -- */

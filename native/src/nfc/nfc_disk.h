@@ -20,7 +20,8 @@ VixError vr_nfc_move(vr_nfc_disk *disk, bool write, const vreplica_Piece *pieces
 /* VIX_ASYNC: the callback comes exactly once, from a thread of the library. */
 VixError vr_nfc_submit(vr_nfc_disk *disk, bool write, const vreplica_Piece *piece,
    VixDiskLibCompletionCB callback, void *data);
-void vr_nfc_wait(vr_nfc_disk *disk);
+/* Waits until every request is answered. An error: the connection was lost for good. */
+VixError vr_nfc_wait(vr_nfc_disk *disk);
 
 /* The values of keys of the disk's database, without `ddb.`; NULL for one that is missing. They
  * are the caller's to free. */

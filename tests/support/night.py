@@ -26,7 +26,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Protocol
 from unittest import mock
 
 from click.testing import CliRunner
@@ -91,7 +91,7 @@ class Mover:
         self.lost = night.folder / name / "lost"
         self.file = night.folder / name / "vreplica.toml"
         self.state.mkdir(parents=True)
-        self.file.write_text(JOB_FILE)
+        self.file.write_text(night.job_file)
         self.steps = NightSteps(self)
         self.locks: list[int] = []
         self.commands = itertools.count(1)
@@ -230,12 +230,12 @@ class Step:
 class Night:
     """Two sites, the movers, and the witness."""
 
+    job_file = JOB_FILE
+
     def __init__(self, folder: Path, seed: int) -> None:
         self.folder, self.seed = folder, seed
         self.chance = random.Random(seed)
-        self.here, self.there = NightSite("site-a"), NightSite("site-b")
-        source = self.here.add_vm("web", cbt=False, bios_uuid="b-1", power=ON)
-        self.here.add_disk(source, 2000, bytes(SIZE))
+        self.here, self.there = self.make_sites()
         self.ended_processes: set[str] = set()
         self.mover = Mover(self, "a")
         self.old: Mover | None = None
@@ -258,6 +258,12 @@ class Night:
         """What the witness saw inside of a command."""
         for site in (self.here, self.there):
             site.place.witness = self
+
+    def make_sites(self) -> tuple[NightSite, NightSite]:
+        here = NightSite("site-a")
+        source = here.add_vm("web", cbt=False, bios_uuid="b-1", power=ON)
+        here.add_disk(source, 2000, bytes(SIZE))
+        return here, NightSite("site-b")
 
     # -- typing commands --------------------------------------------------------------------
 
@@ -337,7 +343,7 @@ class Night:
         points = [s for s in vm.snapshots if is_point(s.info.name)]
         booted = next((s for s in vm.snapshots if s.info.moref == vm.current), None)
         assert booted is not None, "a replica stands on a snapshot"
-        if booted is not points[-1] and not said.point_chosen:
+        if booted.info.moref != points[-1].info.moref and not said.point_chosen:
             newest = points[-1].info.name
             self.trouble.append(f"{booted.info.name} boots, and {newest} is newer")
         final = booted.info.name == f"{failover}-b"
@@ -373,7 +379,7 @@ class Night:
         self.check_tokens()
         self.check_alarm()
 
-    def every_content(self) -> Iterator[bytearray]:
+    def every_content(self) -> Iterator[bytearray | Layers]:
         for site in (self.here, self.there):
             for disk in site.every_disk():
                 yield disk.content
@@ -440,7 +446,15 @@ class Night:
                 token.given_up, token.stray = "", False
 
 
-def holds(content: bytearray, token: Token) -> bool:
+class Layers(Protocol):
+    """A disk of which no more is known than whether something is on it."""
+
+    def has(self, text: bytes) -> bool: ...
+
+
+def holds(content: bytearray | Layers, token: Token) -> bool:
+    if not isinstance(content, bytearray):
+        return content.has(token.text)
     at = token.slot * SECTOR
     return content[at : at + SECTOR] == token.text
 

@@ -17,6 +17,9 @@ CALLS = 160
 class RandomNight(Night):
     """A night of random steps. Each method named in `STEPS` is one; it says what came of it."""
 
+    shown = ""
+    """All that the last command has shown."""
+
     def step(self) -> None:
         names = [name for name, weight in STEPS.items() for _ in range(weight)]
         name = self.chance.choice(names)
@@ -115,7 +118,7 @@ class RandomNight(Night):
             left = self.chance.randrange(CALLS)
         kill = fate < 0.15
         code, text = self.type_(*words, mover=mover, left=left, kill=kill)
-        shown = " ".join(text.split())
+        self.shown = shown = " ".join(text.split())
         end = "killed" if code is None else f"exit {code}"
         return f"{end}: {' '.join(words)}: {shown[-300:]}"
 
@@ -168,7 +171,7 @@ class RandomNight(Night):
     def adopt(self, mover: Mover | None = None) -> str:
         said = self.often(*CONFIRM)
         result = self.command("failover", "adopt", JOB, *said, mover=mover)
-        if result.startswith("exit 0") and "by hand" in result:
+        if result.startswith("exit 0") and "by hand" in self.shown:
             self.adopted_by_hand()
         return result
 
@@ -192,7 +195,7 @@ class RandomNight(Night):
         vms = [site.vm for site in (self.here, self.there) if site.vm is not None]
         if state in ("running", "booting"):
             return self.undo() if self.chance.random() < 0.4 else self.commit()
-        if state is None and self.mover.is_empty():
+        if state is None and self.mover.is_empty() and self.in_service == "site-b":
             return self.adopt()
         if state is not None:
             return self.resume() if self.chance.random() < 0.6 else self.undo()

@@ -86,3 +86,18 @@ def test_a_run_does_not_revert_a_replica_that_was_started_by_hand(
     code, shown = night.type_("run")
     assert code == 3
     assert "was powered on" in shown
+
+
+def test_a_commit_is_refused_where_only_the_source_runs(night: Night) -> None:
+    """Before, a replica that somebody had started and stopped again could be adopted and committed
+    while its source ran: a failback would have dropped what the source wrote from then on."""
+    somebody_uses_the_replica(night)
+    assert night.type_("failover", "adopt", "web", *CONFIRM)[0] == 0
+    code, shown = night.type_("commit", "web", *CONFIRM)
+    assert (code, "web-replica at b is off and web at a is on" in " ".join(shown.split())) == (
+        3,
+        True,
+    )
+    assert night.type_("undo", "web", *CONFIRM)[0] == 0
+    night.check_tokens()
+    assert night.type_("run")[0] == 0

@@ -322,6 +322,20 @@ class UndoRefused(FailoverError):
 
 
 @dataclass(eq=False)
+class CommitRefused(FailoverError):
+    template = (
+        "{failover} is not committed: {replica} is off and {source} is on, so the VM does not run "
+        "where the commit would keep it; nothing was changed"
+    )
+    remedy = (
+        "If the VM is to stay at {source}: `vreplica-sync undo {target}`, which also keeps what "
+        "{replica} wrote. Else save what {source} holds, shut it down, start {replica}, and commit."
+    )
+    exit_code = 3
+    failover: str
+
+
+@dataclass(eq=False)
 class ReplicaCannotShutDown(FailoverError):
     template = (
         "VMware Tools are not running in {replica}, so its guest cannot be shut down; nothing "

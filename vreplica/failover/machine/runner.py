@@ -18,7 +18,7 @@ from typing import Any, Final, Self
 from vreplica.errors import VReplicaError
 from vreplica.failover.machine.choices import FailoverChoices, UndoChoices
 from vreplica.failover.machine.context import POWER_OFF, SHUT_DOWN, Reporter, StepContext
-from vreplica.failover.machine.errors import NotPossibleNow
+from vreplica.failover.machine.errors import CommitRefused, NotPossibleNow
 from vreplica.failover.machine.journal import (
     Entry,
     Journal,
@@ -164,7 +164,7 @@ def check_undo(folder: Path, ports: Ports, choices: UndoChoices) -> None:
 
 
 def commit_failover(folder: Path, ports: Ports, report: Reporter) -> Outcome:
-    """Makes a running failover permanent. Raises NotPossibleNow in any other state.
+    """Makes a running failover permanent. Raises NotPossibleNow in any other state, CommitRefused.
 
     An undo that waits for the replica's guest can be given up like this, while the replica is on.
     """
@@ -174,7 +174,8 @@ def commit_failover(folder: Path, ports: Ports, report: Reporter) -> Outcome:
     ):
         raise NotPossibleNow(failover=folder.name, asked="commit", state=state.value)
     if state in (FailoverState.RUNNING, FailoverState.KEEPING):
-        _alarm_if_both_are_on(ports, report)
+        with naming_sides(ports):
+            _check_where_it_runs(folder.name, ports, report)
     return _ask(folder, ports, report, FailoverEvent.COMMIT_ASKED, "commit")
 
 
@@ -212,14 +213,19 @@ def was_asked(entries: list[Entry]) -> bool:
     return any(e.kind == "intent" and e.step in (POWER_OFF, SHUT_DOWN) for e in entries)
 
 
-def _alarm_if_both_are_on(ports: Ports, report: Reporter) -> None:
-    """Tells the operator where the source is on beside the replica. A source that cannot be read
-    does not keep a replica that is in service from staying so."""
+def _check_where_it_runs(failover: str, ports: Ports, report: Reporter) -> None:
+    """Tells the operator where the source is on beside the replica. A side that cannot be read
+    does not keep a replica that is in service from staying so.
+
+    Raises CommitRefused where only the source is on: a later failback would drop what it writes.
+    """
     try:
-        both = ports.replica_is_on() and not ports.source_is_off()
+        replica_on, source_on = ports.replica_is_on(), not ports.source_is_off()
     except VReplicaError:
         return
-    if both:
+    if source_on and not replica_on:
+        raise CommitRefused(failover=failover)
+    if source_on:
         report(
             "ALARM: both VMs are on, source and replica: find out who started the source, save "
             "what it holds, and shut it down"

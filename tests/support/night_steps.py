@@ -171,7 +171,7 @@ class RandomNight(Night):
     def adopt(self, mover: Mover | None = None) -> str:
         said = self.often(*CONFIRM)
         result = self.command("failover", "adopt", JOB, *said, mover=mover)
-        if result.startswith("exit 0") and "by hand" in self.shown:
+        if result.startswith("exit 0") and " started by " in self.shown:
             self.adopted_by_hand()
         return result
 

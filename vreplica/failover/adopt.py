@@ -182,11 +182,13 @@ def read_adoptable(job: Job, known: KnownStates = _NOTHING_KNOWN) -> Adoptable:
     if source is not None and (back := _of_original(job, source)) is not None:
         found.append(back)
     ids = {one.id for one in found}
-    stale = tuple(o.id for o in history.outcomes(job) if o.id not in ids and _has_replica(job, o))
+    over = [o for o in history.outcomes(job) if o.id not in ids and _has_replica(job, o)]
+    # Whether a failback is over is known by its original alone.
+    stale = tuple(o.id for o in over if source is not None or not o.id.startswith("fb-"))
     if not found and not stale:
         raise NothingToAdopt(job=job.name, vm=replica.vm.ref.name, power=replica.vm.power_state)
-    here = tuple(replace(one, here=_is_here(job, one)) for one in found)
-    return Adoptable(job.name, here, stale, replica.vm, source, trouble)
+    both = tuple(_with_own_journal(job, one) for one in found)
+    return Adoptable(job.name, both, stale, replica.vm, source, trouble)
 
 
 def _find_replica(session: Session, job: Job) -> ReplicaState:
@@ -272,10 +274,16 @@ def _has_replica(job: Job, outcome: Outcome) -> bool:
     return outcome.state not in ENDED or (there is not None and outcome.id == there.id)
 
 
-def _is_here(job: Job, one: Found) -> bool:
+def _with_own_journal(job: Job, one: Found) -> Found:
+    """With the journal of this machine, where that one may act: it is never behind the mark."""
     entries = load(failovers_dir(job) / one.id)
-    own = str(entries[0].data.get(JOURNAL, "")) if entries else None
-    return own is not None and one.claim is not None and one.claim.journal == own
+    if not entries:
+        return one
+    # Claims of older versions, and their journals, name none.
+    claimed = one.claim.journal if one.claim is not None else ""
+    if str(entries[0].data.get(JOURNAL, "")) != claimed:
+        return one
+    return replace(one, here=True, entries=tuple(entries))
 
 
 # -- journals of what older versions, and persons, have left ------------------------------------

@@ -451,7 +451,10 @@ class AdoptedMeanwhile(FailoverError):
 @dataclass(eq=False)
 class NoFailover(FailoverError):
     template = "job {job} has no failover"
-    remedy = "Begin one with `vreplica-sync failover {job}`."
+    remedy = (
+        "Begin one with `vreplica-sync failover {job}`. One that another mover began, or whose "
+        "journal is lost: `vreplica-sync failover adopt {job}`."
+    )
     job: str
 
 

@@ -72,9 +72,9 @@ class ReplicaInFailover(ReplicaClaimed):
     template = "replica {vm} of job {job} {standing}"
     remedy = (
         "Nothing writes to it meanwhile. On the mover that has the failover: `vreplica-sync "
-        "failover show {job}`, then `vreplica-sync undo {job}` or `vreplica-sync commit {job}`, and "
-        "after a commit `vreplica-sync failback {job}`. Where that mover or its state directory is lost: `vreplica-sync failover adopt {job}` "
-        "continues it here."
+        "failover show {job}`, then `vreplica-sync undo {job}` or `vreplica-sync commit {job}`; "
+        "after a commit, `vreplica-sync failback {job}`. Where that mover or its state directory "
+        "is lost: `vreplica-sync failover adopt {job}` continues it here."
     )
     retryable = False
     standing: str = ""

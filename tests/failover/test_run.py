@@ -936,6 +936,16 @@ def test_what_a_sync_would_be_refused_for_is_refused_before_the_job_is_switched_
     assert begin_failover(folder, model, NO, quiet).state is FailoverState.RUNNING
 
 
+def test_what_is_reported_on_the_way_names_the_vm_that_it_is_about(folder: Path) -> None:
+    said: list[str] = []
+    given_up = begin_failover(folder, Model(tools=False), YES, said.append)
+    assert given_up.facts["reason"] == "VMware Tools are not running in vm at main"
+    assert any("quiesced recovery point while vm runs" in line for line in said)
+    model = Model(heartbeat=False)
+    begin_failover(folder.parent / "fo-2", model, YES, said.append)
+    assert any(line.startswith("waiting for the guest of vm-replica at dr") for line in said)
+
+
 def test_the_outcome_has_names_place_age_and_downtime(folder: Path) -> None:
     model = Model()
     done = begin_failover(folder, model, YES, quiet).to_dict()

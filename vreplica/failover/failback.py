@@ -183,7 +183,8 @@ class FailbackPorts(VSpherePorts):
     def settle_direction(self, failover: str, booted: str, level: Level, lost: bool) -> None:
         """The job replicates forward again, from the replica's state at its shutdown."""
         if lost:
-            self._listener(Warn("the replica is lost: give the job another destination.name"))
+            in_service, _ = self.names()
+            self._listener(Warn(f"{in_service} is lost: give the job another destination.name"))
         else:
             reprotect(
                 replace(self._forward, source_vm=self._plan.original),

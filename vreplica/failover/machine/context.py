@@ -22,6 +22,7 @@ from vreplica.failover.machine.errors import FailoverTakenOver
 from vreplica.failover.machine.journal import Entry, Journal
 from vreplica.failover.machine.mark import Holding, holding_of, mark_of
 from vreplica.failover.machine.ports import Ports, bootable
+from vreplica.failover.machine.progress import sides_of
 from vreplica.failover.machine.states import FailoverEvent
 from vreplica.points import Level, RecoveryPoint
 
@@ -65,6 +66,11 @@ class StepContext:
     report: Reporter
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """Source and replica as messages name them: by VM and site, where the journal has that."""
+        return sides_of(self.journal.facts()) or ("the source", "the replica")
 
     @property
     def undo_choices(self) -> UndoChoices:

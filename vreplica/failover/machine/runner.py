@@ -226,8 +226,9 @@ def _check_where_it_runs(failover: str, ports: Ports, report: Reporter) -> None:
     if source_on and not replica_on:
         raise CommitRefused(failover=failover)
     if source_on:
+        source, replica = ports.names()
         report(
-            "ALARM: both VMs are on, source and replica: find out who started the source, save "
+            f"ALARM: both VMs are on, {source} and {replica}: find out who started {source}, save "
             "what it holds, and shut it down"
         )
 

@@ -102,7 +102,7 @@ def _bring_down(context: StepContext) -> Level:
         def is_off() -> bool:
             return not ports.replica_is_on()
 
-        if context.wait_until(is_off, limit_s, "waiting for the shutdown of the replica's guest"):
+        if context.wait_until(is_off, limit_s, f"waiting for the shutdown of {context.names[1]}"):
             break
         if undo.on_shutdown_timeout is OnShutdownTimeout.POWER_OFF:
             context.do(POWER_OFF_REPLICA, ports.power_off_replica)

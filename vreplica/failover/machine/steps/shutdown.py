@@ -30,7 +30,7 @@ def shut_down_guest(context: StepContext) -> StepResult:
         if context.ports.source_can_shut_down():
             context.do(SHUT_DOWN, context.ports.shut_down_source)
             return StepResult(FailoverEvent.SHUTDOWN_REQUESTED)
-        reason = "VMware Tools are not running in the source's guest"
+        reason = f"VMware Tools are not running in {context.names[0]}"
         if context.choices.on_shutdown_timeout is not OnShutdownTimeout.WAIT:
             return _follow_policy(context, reason)
         context.wait_once(f"{reason}: waiting for Tools, or for a shutdown at the console")
@@ -62,7 +62,7 @@ def _follow_policy(context: StepContext, reason: str) -> StepResult:
             raise GuestStaysOn(failover=context.id, reason=reason)
         return give_up(context, reason)
     check_before_power_off(context)
-    context.report(f"{reason}; powering the source off, as was chosen ({policy.value})")
+    context.report(f"{reason}; powering it off, as was chosen ({policy.value})")
     # The guest may have shut down since the last look. Then no power-off is needed.
     if not context.ports.source_is_off():
         context.do(POWER_OFF, context.ports.power_off_source)

@@ -33,7 +33,7 @@ def wait_for_heartbeat(context: StepContext) -> StepResult:
     """BOOTING: waits for the heartbeat of the replica's guest, then finishes its customization."""
     limit_s = context.choices.heartbeat_timeout_s
     answered = context.wait_until(
-        context.ports.replica_answers, limit_s, "waiting for the replica's guest"
+        context.ports.replica_answers, limit_s, f"waiting for the guest of {context.names[1]}"
     )
     facts: dict[str, Any] = {"answered": answered}
     for effect, call in context.ports.after_heartbeat() if answered else ():

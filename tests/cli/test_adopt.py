@@ -78,7 +78,7 @@ class Night:
 
 @pytest.fixture
 def night(lab: Lab, control: LabControl, connect: Callable[..., Any]) -> Night:
-    name = f"vm-{uuid.uuid4().hex[:8]}"
+    name = f"web-{uuid.uuid4().hex[:8]}"
     control.create_vm(
         "site-a",
         name,
@@ -227,7 +227,8 @@ def test_it_is_confirmed_by_the_vms_name(night: Night, tmp_path: Path) -> None:
     for words in ((), ("--confirm", "db01")):
         refused = invoke("failover", "adopt", night.job, *words, "-c", file)
         assert refused.exit_code == 2, refused.output
-    assert night.mover("old")("undo").exit_code == 0
+    undone = night.mover("old")("undo")
+    assert undone.exit_code == 0, undone.output
 
 
 def test_half_way_it_is_adopted_and_ends_on_the_machine_that_took_it(night: Night) -> None:

@@ -25,7 +25,7 @@ from vreplica.units import MIB
 @pytest.fixture
 def jobs(lab: Lab, control: LabControl) -> tuple[str, str]:
     """A job file and the name of its only job, whose VM runs and has one recovery point."""
-    name = f"vm-{uuid.uuid4().hex[:8]}"
+    name = f"web-{uuid.uuid4().hex[:8]}"
     control.create_vm(
         "site-a",
         name,

@@ -72,7 +72,7 @@ class World:
 
     def make_vm(self, *disks: Path | int, tools: bool = True, **settings: Any) -> str:
         """A VM on the first site, thin disks: a raw file with the content, or a capacity."""
-        name = f"vm-{uuid.uuid4().hex[:8]}"
+        name = f"vm-x{uuid.uuid4().hex[:7]}"
         specs: list[tuple[int, bool, Path | None]] = [
             (d, True, None) if isinstance(d, int) else (d.stat().st_size, True, d) for d in disks
         ]

@@ -85,7 +85,7 @@ def two_switches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
             moref = other._moId
 
         def job(network: str | None) -> Job:
-            vm = f"vm-{uuid.uuid4().hex[:6]}"
+            vm = f"vm-x{uuid.uuid4().hex[:5]}"
             control.create_vm("site-a", vm, disks=[(MIB, True, None)])
             mapped = {"VM Network": network} if network else {}
             place = Placement(sites[1]["datastores"][0], f"{vm}-replica", networks=mapped)

@@ -219,6 +219,9 @@ class LabNight(RandomNight):
         )
         return here, there
 
+    def remember(self) -> None:
+        """Not possible here: a file below a link may hold what the link has overwritten."""
+
     def site_of(self, session: Session) -> Any:
         ports = {spec.port: spec.name for spec in self.lab.specs}
         name = ports[session.endpoint.port]

@@ -128,10 +128,8 @@ class Mover:
         return killed
 
     def failovers(self) -> list[str]:
-        """The ids of those that were begun here; the later, the higher."""
-        root = self.state / JOB / "failovers"
-        found = [f.name for f in root.iterdir() if f.is_dir()] if root.is_dir() else []
-        return sorted(found, key=lambda name: name[3:])
+        """The ids of those that were begun here, oldest first: ids of one second do not tell."""
+        return [folder.name for folder in journal.begun_below(self.state / JOB / "failovers")]
 
     def is_empty(self) -> bool:
         """It knows of no failover."""

@@ -22,8 +22,9 @@ from vreplica.points import Level
 from vreplica.sync.anomaly import MIN_PIECES
 from vreplica.sync.copy import one_disk
 from vreplica.sync.cycle import run
+from vreplica.sync.errors import PreflightFailed
 from vreplica.sync.events import Progress
-from vreplica.sync.job import Transport
+from vreplica.sync.job import OnReplicaChange, Transport
 from vreplica.sync.plan.plan import plan
 from vreplica.sync.plan.space import MARGIN
 from vreplica.sync.recovery_points import points
@@ -219,8 +220,11 @@ def test_a_run_is_undone_where_anything_does_not_fit_any_more(
     world.control.guest_write(other, job.placement.name, 2000, 0, b"t" * 512)
     world.control.power(other, job.placement.name, on=False)
     assert "powered on" in why_not(job)
+    with pytest.raises(PreflightFailed):
+        run(job)
 
-    report, equal = world.run_and_compare(job)
+    told = dataclasses.replace(job, on_replica_change=OnReplicaChange.DISCARD)
+    report, equal = world.run_and_compare(told)
     assert equal == [True]
     assert report.written_bytes == 100 * BLOCK
     assert any("back to point" in text for text in report.recovered)

@@ -34,7 +34,7 @@ def library_problem(job: Job) -> str | None:
     if file is not None and not os.access(file, os.R_OK):
         return f"VDDK's configuration {file} cannot be read: name a readable file, or none"
     bundled = bundled_libdir()
-    # VMware's library is not loaded for this: it has to stay in a process of its own.
+    # VMware's brings its own OpenSSL.
     return tls_problem(library) if bundled and library.is_relative_to(bundled) else None
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 from functools import cache, lru_cache
-from http.client import HTTPException
 from types import NoneType
 from typing import Any
 
@@ -42,6 +41,8 @@ def checked(invoke: Callable[..., Any]) -> Callable[..., Any]:
 
     Raises faults and errors of the connection as they are, and Unreadable for all else.
     """
+    # By now there is a connection, which has loaded it.
+    from http.client import HTTPException
 
     def call(managed: Any, info: Any, *arguments: Any, **more: Any) -> Any:
         try:

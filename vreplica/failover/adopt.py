@@ -62,7 +62,7 @@ from vreplica.vsphere.session import Session, connect
 E = FailoverEvent
 
 _ATTEMPTS: Final = 5
-"""How often the replica is read anew where others change its configuration."""
+"""Reads of the replica, each anew where others have changed its configuration."""
 
 BY_HAND: Final = "started by hand"
 
@@ -83,7 +83,7 @@ class Found:
     """The claim as it was read; None: there is none."""
     entries: tuple[Entry, ...]
     by_hand: str | None = None
-    """Who started the replica, in words; None: a failover did."""
+    """The person who started the replica, in words; None: a failover did."""
     here: bool = False
     """This machine has the journal that may act."""
 

@@ -225,7 +225,7 @@ def _runs(facts: Mapping[str, Any]) -> str:
 
 
 def _replication(done: Outcome) -> str:
-    """What replication does now."""
+    """The state of the job's replication after it."""
     if done.job_on:
         return "on again"
     if done.committed:

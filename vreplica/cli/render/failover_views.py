@@ -64,7 +64,7 @@ def undo_preview(known: UndoPreview | GroupUndoPreview) -> Iterator[RenderableTy
 
 
 def undo_consequence(known: UndoPreview | GroupUndoPreview) -> str:
-    """What an undo does, in one sentence."""
+    """The consequence of an undo, in one sentence."""
     return undo_text.consequence(known)
 
 

@@ -27,7 +27,7 @@ def preview(known: UndoPreview | GroupUndoPreview) -> Iterator[RenderableType]:
 
 
 def written(one: UndoPreview) -> str:
-    """How much its VM has written in service."""
+    """The size of what its VM has written in service."""
     if one.written is None or one.written.bytes_ == 0:
         return "nothing"
     if one.written.bytes_ is None:
@@ -37,7 +37,7 @@ def written(one: UndoPreview) -> str:
 
 
 def kept(one: UndoPreview) -> str:
-    """What becomes of that."""
+    """The place where the undo keeps that."""
     if one.keeps is not None:
         return f"side branch {one.keeps}"
     nothing = one.written is None or one.written.bytes_ == 0
@@ -45,7 +45,7 @@ def kept(one: UndoPreview) -> str:
 
 
 def consequence(known: UndoPreview | GroupUndoPreview) -> str:
-    """What an undo does, in one sentence."""
+    """The consequence of an undo, in one sentence."""
     members = known.members if isinstance(known, GroupUndoPreview) else (known,)
     return "; ".join(_consequence(one) for one in members)
 

@@ -88,7 +88,7 @@ class GroupByService:
 
 @dataclass(frozen=True, slots=True)
 class AdoptedByService:
-    """What a mover has adopted, as it recorded it."""
+    """The failover that a mover has adopted, as it recorded it."""
 
     value: dict[str, Any]
 

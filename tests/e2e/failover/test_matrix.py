@@ -83,10 +83,14 @@ WAY = around(
 )  # fmt: skip
 MATRIX = {
     "there": [*WAY, *SYNC],
-    "undo": around("power_off_replica", "put_replica_on", "power_on_source", "enable_job"),
+    "undo": around(
+        "shut_down_replica", "keep_side_branch", "put_replica_on", "power_on_source", "enable_job"
+    ),
     "commit": around("settle_direction"),
     "back": [*WAY, *around("keep_replica_state"), "step freeze", *SYNC],
-    "undo-back": around("power_off_replica", "put_replica_on", "power_on_source", "enable_job"),
+    "undo-back": around(
+        "shut_down_replica", "keep_side_branch", "put_replica_on", "power_on_source", "enable_job"
+    ),
     "commit-back": [*around("settle_direction"), "step freeze", "step release"],
 }
 ALL = [(part, place) for part, places in MATRIX.items() for place in places]
@@ -169,6 +173,12 @@ def test_killed_anywhere_another_process_ends_it_as_if_it_had_not_been(
             world.control.guest_write(there, job.placement.name, 2000, 5 * MIB, b"t" * 512)
         if part.endswith("-back"):
             operations.fail_back(job, YES, quiet)
+        # What is written in service is kept by an undo.
+        if part == "undo":
+            there = world.sites[1]["name"]
+            world.control.guest_write(there, job.placement.name, 2000, 6 * MIB, b"u" * 512)
+        elif part == "undo-back":
+            world.write(vm, 2000, 6 * MIB, b"u" * 512)
         killed(job, part, place, tmp_path)
         if part == "there" and not history.folders(job):
             pytest.fail("nothing was journalled before it")

@@ -29,6 +29,7 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import re
 import socket
 import uuid
 from collections.abc import Mapping
@@ -102,12 +103,12 @@ class Claim:
             pid=os.getpid(),
             process=this_process(),
             since=at,
-            renewed=at,
+            renewed=_moment(now),
             journal=journal,
         )
 
     def renew(self, now: datetime) -> Self:
-        return replace(self, renewed=now.isoformat(timespec="seconds"))
+        return replace(self, renewed=_moment(now))
 
     # -- as it is stored --------------------------------------------------------------------
 
@@ -160,7 +161,8 @@ class Claim:
     @property
     def text(self) -> str:
         """The claim's owner, as a person looks for it."""
-        renewed = f", renewed {self.renewed}" if self.kind != ClaimKind.FAILOVER else ""
+        at = re.sub(r"\.\d+", "", self.renewed)
+        renewed = f", renewed {at}" if self.kind != ClaimKind.FAILOVER else ""
         return (
             f"{self.kind} {self.owner} ({self.user} on {self.host}, process {self.pid}; "
             f"since {self.since}{renewed})"
@@ -172,3 +174,8 @@ def _user() -> str:
         return getpass.getuser()
     except (OSError, KeyError):
         return str(os.getuid())
+
+
+def _moment(time: datetime) -> str:
+    """As precise as vCenter's events, with which it is compared."""
+    return time.isoformat(timespec="milliseconds")

@@ -100,7 +100,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Adoptable:
-    """What `adopt` would continue on this machine, as both sides were just read.
+    """The failovers that `adopt` would continue on this machine, as both sides were just read.
 
     `found`: a failover, and after it the failback that takes it back; empty where nothing is under
     way and only journals are set aside. `stale`: ids of journals of this machine that are over.

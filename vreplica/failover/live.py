@@ -86,7 +86,7 @@ class LiveJob:
         return " and ".join(f"{s.vm} at {s.site}" for s in (self.source, self.replica))
 
     def alarm(self) -> str:
-        """What to do where both are on."""
+        """The advice where both are on."""
         return (
             f"BOTH VMs are on: {self.both}. Users may work with either. Find out which one holds "
             "the newer work before you stop the other"

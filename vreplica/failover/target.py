@@ -198,7 +198,7 @@ class FailoverTarget(Protocol):
         was chosen at first."""
 
     def preview_undo(self, choices: UndoChoices = DEFAULT_UNDO) -> UndoPreview | GroupUndoPreview:
-        """What an undo takes out of service, and how much that has written. Changes nothing.
+        """Reads what an undo takes out of service, and how much that has written. Changes nothing.
 
         Raises NoFailover, and what an undo would be refused with.
         """
@@ -216,7 +216,7 @@ class FailoverTarget(Protocol):
         """Makes the failover permanent. Raises NotPossibleNow before the replica runs."""
 
     def adoptable(self, known: KnownStates) -> tuple[Adoptable, ...]:
-        """What `adopt` would continue here, for each job. Reads both sides, changes nothing.
+        """Reads the failovers that `adopt` would continue here, for each job. Changes nothing.
 
         `known`: the failovers as the service's catalog has them; empty where there is none. Raises
         NothingToAdopt.

@@ -53,7 +53,7 @@ class GroupAdopted:
 def read_adoptable_members(
     group: Group, jobs: Mapping[str, Job], known: KnownStates
 ) -> tuple[Adoptable, ...]:
-    """What `adopt_members` would continue. Changes nothing.
+    """Reads the failovers that `adopt_members` would continue. Changes nothing.
 
     Raises NothingToAdopt where it is nothing, and what the reading of a member raises.
     """

@@ -35,7 +35,7 @@ class NamedVm:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What was written to a replica since the point that it was started from.
+    """The size of what was written to a replica since the point that it was started from.
 
     `bytes_`: None where it is not known. `exact`: by change tracking, which answers for a VM that
     is off; else by the size of its newest disk files, which is about as much.

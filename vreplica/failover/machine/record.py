@@ -37,7 +37,7 @@ class Outcome:
     downtime_s: float | None = None
     """From the source seen off to the answer of the replica's guest; None: it did not get there."""
     age_s: float | None = None
-    """How old the data of the point was when that was chosen, by the movers' clocks."""
+    """The age of the point's data when it was chosen, by the movers' clocks."""
 
     @property
     def job_on(self) -> bool:
@@ -80,7 +80,7 @@ def outcome_of(folder: Path) -> Outcome:
 
 
 def outcome_by(id_: str, entries: Sequence[Entry]) -> Outcome:
-    """Where the failover stands that has these entries."""
+    """The standing of the failover that has these entries."""
     facts = facts_of(entries)
     times = {entry.event: entry.time for entry in entries if entry.event is not None}
     return Outcome(id_, state_of(entries), facts, _downtime_s(times, facts), _age_s(times, facts))

@@ -142,7 +142,7 @@ def undo_failover(
 
 
 def look_before_undo(folder: Path, ports: Ports, choices: UndoChoices) -> Written | None:
-    """What was written in service, before an undo decides over it. Changes nothing.
+    """Reads what was written in service, before an undo decides over it. Changes nothing.
 
     None: nobody can have written, since the replica was never started. Raises as `check_undo`.
     """
